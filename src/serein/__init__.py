@@ -1,0 +1,1 @@
+"""Speech emotion recognition, end to end and multitask."""

@@ -1,0 +1,50 @@
+"""A file name is a name: ``models/li2019.py`` is the model ``li2019``.
+
+A dotted name reaches a user's own module: ``my_lab.podcast`` is ``my_lab/podcast.py``.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from serein.errors import UnknownName
+
+HOUSE = Path(__file__).parent
+KINDS = {"corpora": "corpus", "features": "front end", "models": "model", "tasks": "task"}
+
+
+def names(package: str) -> list[str]:
+    """The names that a folder of this package offers, sorted.
+
+    >>> names("tasks")
+    ['emotion', 'gender']
+    """
+    files = (HOUSE / package).glob("*.py")
+    return sorted(f.stem for f in files if not f.stem.startswith("_") and f.stem not in SHARED)
+
+
+SHARED = {"normalise"}
+"""Files that stand in such a folder and are no choice in it."""
+
+
+def module(package: str, name: str, *, own: bool = True) -> ModuleType:
+    """Import what ``name`` means in ``package``.
+
+    Args:
+        package: a folder of this package, such as ``"models"``.
+        name: a file name in that folder, or the dotted name of a user's own module.
+        own: whether a dotted name may import a module from outside this package.
+
+    Raises:
+        UnknownName: nothing has that name.
+    """
+    known = names(package)
+    if name in known:
+        return import_module(f"serein.{package}.{name}")
+    if own and "." in name:
+        try:
+            return import_module(name)
+        except ModuleNotFoundError as error:
+            hint = f"A dotted name is a module of your own: {error}."
+            raise UnknownName(KINDS[package], name, known, hint) from error
+    raise UnknownName(KINDS[package], name, known)
