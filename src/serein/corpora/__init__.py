@@ -1,0 +1,203 @@
+"""Corpora by name: ``emodb.py`` in this folder reads the corpus ``emodb``.
+
+A corpus is one file that offers ``ABOUT`` and ``read(root)``. Where a user's copies lie is kept
+in ``corpora.json`` in the configuration folder. A specification is what a user types:
+
+    emodb                   the copy at the remembered place
+    emodb=~/data/EMO-DB     the copy that is there
+    mine=labels.csv         a table of one's own (.csv, .tsv, .jsonl, .parquet)
+    my_lab.podcast=DATA     a reader of one's own, in ``my_lab/podcast.py``
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+from serein import find
+from serein.errors import ConfigError, CorpusError, UnknownName
+from serein.files import write_text
+from serein.records import ATTRIBUTES, About, Corpus, Utterance
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def load(spec: str) -> Corpus:
+    """Read what ``NAME`` or ``NAME=PATH`` stands for.
+
+    Raises:
+        UnknownName: no corpus has that name, and the path is not a table.
+        CorpusError: no place is known, nothing is there, or it is not as expected.
+    """
+    name, _, path = spec.partition("=")
+    name = name.strip()
+    place = Path(path).expanduser() if path else places().get(name)
+    reader = _reader(name, place)
+    if place is None:
+        raise CorpusError(
+            f"where is {name}? Add its place with `serein corpora add {name} PATH`, or give it "
+            f"once with `--corpus {name}=PATH`. {_origin(reader)}"
+        )
+    if not place.exists():
+        raise CorpusError(
+            f"{place} does not exist; expected {name} there. Give the right place with "
+            f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
+        )
+    return _checked(name, place, reader.read(place))
+
+
+def _reader(name: str, place: Path | None) -> ModuleType:
+    """The module that reads this corpus."""
+    # What looks like a file or a path must not be imported.
+    own = all(part.isidentifier() for part in name.split(".")) and not name.endswith(TABLES)
+    try:
+        module = find.module("corpora", name, own=own)
+    except UnknownName as error:
+        if name and place is not None and place.suffix.lower() in TABLES:
+            return find.module("corpora", "table")
+        if own and "." in name:
+            raise
+        known = {*find.names("corpora"), *places()}
+        hint = "A table of your own needs a name: `--corpus mine=labels.csv`."
+        raise UnknownName("corpus", name, known, hint) from error
+    if not callable(getattr(module, "read", None)):
+        raise CorpusError(f"{name} ({module.__file__}) is no corpus: it has no function read(root)")
+    return module
+
+
+def _origin(reader: ModuleType) -> str:
+    about = _about(reader, "")
+    return f"To get it: {about.home} ({about.licence})." if about.home else ""
+
+
+def _about(reader: ModuleType, name: str) -> About:
+    about = getattr(reader, "ABOUT", None)
+    return (
+        about if isinstance(about, About) else About(title=name, language="", licence="", home="")
+    )
+
+
+def _checked(name: str, place: Path, utterances: Iterable[Utterance]) -> Corpus:
+    ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    if not ordered:
+        raise CorpusError(f"{place} holds no utterances; expected {name} there")
+    for one, next_ in pairwise(ordered):
+        if one.id == next_.id:
+            raise CorpusError(
+                f"{name} has two utterances {one.id!r}: {one.path} and {next_.path}; "
+                "each needs an id of its own. Remove the second copy"
+            )
+    return Corpus(name=name, utterances=tuple(ordered))
+
+
+def config_folder() -> Path:
+    """Where this user's settings lie; the environment variable SEREIN_CONFIG moves it."""
+    if chosen := os.environ.get("SEREIN_CONFIG"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("serein")
+
+
+def places() -> dict[str, Path]:
+    """The remembered place of each corpus, sorted by name.
+
+    Raises:
+        ConfigError: ``corpora.json`` is corrupt.
+    """
+    file = config_folder() / "corpora.json"
+    try:
+        held = json.loads(file.read_bytes()) if file.exists() else {}
+        return {name: Path(held[name]) for name in sorted(held)}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{file} is not a table of corpora and their places ({error}); correct it, or delete "
+            "it and add each corpus again with `serein corpora add NAME PATH`"
+        ) from error
+
+
+def remember(name: str, path: Path) -> Corpus:
+    """Read a corpus as a check of its count and content, and keep its place for ``load``.
+
+    Raises:
+        SereinError: as ``load``; then nothing is remembered.
+    """
+    place = path.expanduser().absolute()
+    corpus = load(f"{name}={place}")
+    held = {known: str(where) for known, where in places().items()} | {corpus.name: str(place)}
+    write_text(config_folder() / "corpora.json", json.dumps(held, indent=2, sort_keys=True) + "\n")
+    return corpus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A line of ``serein corpora``.
+
+    Attributes:
+        name: what the user types.
+        about: what it is.
+        place: where this user's copy lies, if it was remembered.
+    """
+
+    name: str
+    about: About
+    place: Path | None
+
+
+def listing() -> list[Entry]:
+    """Every corpus that can be read by name, sorted; a user's own ones among them."""
+    held = places()
+    names = sorted({*find.names("corpora"), *held})
+    return [Entry(name=name, about=_described(name, held), place=held.get(name)) for name in names]
+
+
+def _described(name: str, held: dict[str, Path]) -> About:
+    try:
+        return _about(_reader(name, held.get(name)), name)
+    except (UnknownName, CorpusError) as error:
+        return About(title=str(error), language="", licence="", home="")
+
+
+def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
+    """For each id a hash of what is heard: the file's bytes, and the stretch of it.
+
+    Equal hashes are the same recording under two names.
+
+    Raises:
+        CorpusError: a file cannot be read.
+    """
+    files: dict[Path, str] = {}
+    hashes = {}
+    for utterance in utterances:
+        if utterance.path not in files:
+            files[utterance.path] = _hashed(utterance.path)
+        stretch = f"{files[utterance.path]} {utterance.start} {utterance.end}"
+        hashes[utterance.id] = hashlib.blake2b(stretch.encode(), digest_size=16).hexdigest()
+    return hashes
+
+
+def _hashed(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
+    except OSError as error:
+        raise CorpusError(
+            f"{path} cannot be read: {error.strerror}; restore it or read the corpus again"
+        ) from error
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """Sixteen hexadecimal digits that change with any id, label, word or sample."""
+    heard = contents(corpus.utterances)
+    said = [
+        [one.id, heard[one.id], sorted(one.labels.items()), [one.label(name) for name in FIXED]]
+        for one in corpus.utterances
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+FIXED = sorted(ATTRIBUTES)

@@ -1,0 +1,1 @@
+"""Experiments: recipe and corpus to folds, to trained systems, to results that can be believed."""

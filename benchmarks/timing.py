@@ -1,0 +1,33 @@
+"""Ours against a peer's, in turns, so that a busy machine slows both alike."""
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+
+def paired(
+    ours: Callable[[], object], peer: Callable[[], object], repeats: int = 7
+) -> tuple[float, float, float]:
+    """Time two functions in turns, after one untimed call of each.
+
+    Returns:
+        Median seconds of ours, median seconds of the peer's, and the median over repeats of
+        peer over ours: above 1 we are faster.
+    """
+    ours()
+    peer()
+    pairs = []
+    for repeat in range(repeats):
+        if repeat % 2:
+            theirs, mine = _seconds(peer), _seconds(ours)
+        else:
+            mine, theirs = _seconds(ours), _seconds(peer)
+        pairs.append((mine, theirs))
+    mines, all_theirs = zip(*pairs, strict=True)
+    return median(mines), median(all_theirs), median(theirs / mine for mine, theirs in pairs)
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = perf_counter()
+    function()
+    return perf_counter() - begin

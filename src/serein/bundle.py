@@ -1,0 +1,168 @@
+"""One saved model: weights, recipe, classes, statistics and card in one file that runs no code.
+
+A bundle is a safetensors file. Its metadata holds one JSON document under "serein" and the
+SHA-256 of everything else under "sha256", so that a changed byte is seen.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from serein.config import build
+from serein.errors import BundleError, SereinError
+from serein.files import write_bytes
+from serein.records import Recipe
+from serein.system import System
+
+FORMAT = 1
+"""The layout that this version writes, and the newest that it reads."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a user must know of a model.
+
+    Attributes:
+        name: of the model.
+        data: what it was trained on, with its licence.
+        licence: of the weights.
+        scores: how well it does, with protocol and selection, in words.
+        limits: what it cannot do.
+        use: what it is for, and what it must not be used for.
+        training: command, versions, seed, epochs.
+        heard: hashes of the recordings that it was trained on.
+    """
+
+    name: str = ""
+    data: str = ""
+    licence: str = ""
+    scores: str = ""
+    limits: str = ""
+    use: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    heard: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A system that can be applied, and its card."""
+
+    system: System
+    card: Card
+
+
+def save(bundle: Bundle, path: Path) -> None:
+    """Write a bundle, whole or not at all.
+
+    Raises:
+        StorageError: it could not be written; what stood there before still stands.
+    """
+    from safetensors.torch import save as packed
+
+    system = bundle.system
+    document = {
+        "format": FORMAT,
+        "recipe": asdict(system.recipe),
+        "classes": system.classes,
+        "card": asdict(bundle.card),
+    }
+    text = json.dumps(document, sort_keys=True)
+    tensors = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
+    metadata = {"serein": text, "sha256": _digest(text, tensors)}
+    write_bytes(path, packed(tensors, metadata))
+
+
+def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
+    """Read a bundle.
+
+    Args:
+        path: of the file.
+        device: where the weights go.
+        trust: dotted names of your own modules that the bundle may import; others it may not.
+
+    Raises:
+        BundleError: it is missing, corrupt, tampered with, too new, or names code of its own.
+    """
+    document, tensors = _read(path)
+    try:
+        recipe = build(Recipe, document["recipe"], "recipe")
+        _check_names(recipe, trust)
+        with torch.device("meta"):
+            system = System(recipe, document["classes"], own=bool(trust))
+        _check_shapes(system, tensors)
+        system = System(recipe, document["classes"], own=bool(trust))
+        system.load_state_dict(tensors)
+        card = build(Card, document["card"], "card")
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+    except (SereinError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{path} does not fit this version of serein: {error}") from error
+    return Bundle(system.to(device).eval(), card)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Metadata and tensors, checked against their hash and format."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as unpacked
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read the model {path}: {error.strerror}") from error
+    try:
+        size = struct.unpack("<Q", content[:8])[0]
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        text = metadata["serein"]
+        document = json.loads(text)
+        tensors = unpacked(content)
+    except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
+            "a model is a .safetensors file that `serein train` wrote"
+        ) from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(found, int) or found > FORMAT:
+        raise BundleError(
+            f"{path} has format {found}; this version of serein reads up to {FORMAT}: "
+            "upgrade serein, or save the model again with this version"
+        )
+    if metadata.get("sha256") != _digest(text, tensors):
+        raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
+    return document, tensors
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_names(recipe: Recipe, trust: Sequence[str]) -> None:
+    """A bundle names parts of serein; a user's own only where the user says so."""
+    names = [str(recipe.features["name"]), str(recipe.model["name"]), *recipe.tasks]
+    foreign = sorted({name for name in names if "." in name and name not in trust})
+    if foreign:
+        raise BundleError(
+            f"the model would import {foreign}, which is not part of serein; "
+            "if that code is yours, name it in trust=[...] or with --trust"
+        )
+
+
+def _check_shapes(system: System, tensors: dict[str, Tensor]) -> None:
+    wanted = {name: tuple(x.shape) for name, x in system.state_dict().items()}
+    found = {name: tuple(x.shape) for name, x in tensors.items()}
+    if wanted != found:
+        name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+        raise BundleError(
+            f"weight {name} has shape {found.get(name)}; its recipe asks for {wanted.get(name)}"
+        )

@@ -1,0 +1,106 @@
+"""TOML and dataclasses: files and flags only override what a dataclass declares.
+
+A setting that no dataclass declares is an error that lists the known ones.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from serein.errors import ConfigError, UnknownName
+
+Table = dict[str, Any]
+T = TypeVar("T")
+
+
+def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Make a dataclass from a table; what the table leaves out keeps its default.
+
+    Args:
+        cls: a dataclass; annotations may carry bounds, ``Annotated[int, Gt(0)]``.
+        table: its settings.
+        where: what to call the table in errors, such as ``"model"``.
+
+    Raises:
+        UnknownName: a setting that the dataclass does not have.
+        ConfigError: a value of the wrong type or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    for name in table:
+        if name not in known:
+            raise UnknownName(f"setting of {where}", name, known)
+    try:
+        return TypeAdapter(cls).validate_python(dict(table))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaint(where, fault) for fault in error.errors())) from None
+
+
+def _complaint(where: str, fault: Any) -> str:
+    path = ".".join([where, *map(str, fault["loc"])])
+    return f"{path} = {fault['input']!r}: {fault['msg']}"
+
+
+def read(path: Path) -> Table:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
+    """``base`` with ``over`` laid on it, table by table.
+
+    A table that changes its ``name`` starts afresh: another model has other settings.
+    The value ``"remove"`` takes a table away.
+
+    >>> merged({"a": {"x": 1, "y": 2}, "b": {}}, {"a": {"y": 3}, "b": "remove"})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and value == "remove":
+            del result[key]
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            renamed = "name" in value and value["name"] != old.get("name")
+            result[key] = dict(value) if renamed else merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def override(table: Mapping[str, Any], setting: str) -> Table:
+    """Lay one ``path.to.key=value`` on a table; the value is TOML, or else a plain word.
+
+    >>> override({"training": {"epochs": 100}}, "training.epochs=3")
+    {'training': {'epochs': 3}}
+
+    Raises:
+        ConfigError: the setting has no ``=`` or no dot.
+    """
+    path, equals, text = setting.partition("=")
+    *parents, key = path.strip().split(".")
+    if not equals or not parents or not all([*parents, key]):
+        raise ConfigError(f"{setting!r} is not a setting; write table.key=value")
+    layer: Table = {key: _value(text.strip())}
+    for parent in reversed(parents):
+        layer = {parent: layer}
+    return merged(table, layer)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

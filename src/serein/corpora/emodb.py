@@ -1,0 +1,159 @@
+"""Berlin Database of Emotional Speech (EMO-DB): 535 utterances, 10 actors, 7 emotions, German.
+
+    root/
+        wav/03a01Fa.wav     03 speaker | a01 text | F emotion | a version
+        erkennung.txt       Latin-1, padded with no-break spaces; more rows than wav/ has files:
+
+            Nr.	Satz	erkannt	natuerlich
+            3	03a01Fa.wav	90,00	75,00
+
+The ten sentences are those of the corpus's ``README.txt``. ``recognition`` and ``naturalness``
+are shares of the listeners in percent, 0 to 100. A later release holds all 816 recordings.
+
+Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from serein.errors import CorpusError
+from serein.records import About, Utterance
+
+ABOUT = About(
+    title="Berlin Database of Emotional Speech (EMO-DB)",
+    language="German",
+    licence="CC0",
+    home="http://emodb.bilderbar.info/",
+)
+COUNTS = {
+    "anger": 127,
+    "boredom": 81,
+    "disgust": 46,
+    "fear": 69,
+    "happiness": 71,
+    "neutral": 79,
+    "sadness": 62,
+}
+EMOTIONS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+GENDERS = {
+    **dict.fromkeys(("03", "10", "11", "12", "15"), "male"),
+    **dict.fromkeys(("08", "09", "13", "14", "16"), "female"),
+}
+TEXTS = {
+    "a01": "Der Lappen liegt auf dem Eisschrank.",
+    "a02": "Das will sie am Mittwoch abgeben.",
+    "a04": "Heute abend könnte ich es ihm sagen.",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+    "a07": "In sieben Stunden wird es soweit sein.",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+}
+JUDGEMENT = re.compile(r"\d+\s*\t(\w+)\.wav\s*\t(\d+,\d+)\s*\t(\d+,\d+)\s*", re.IGNORECASE)
+
+
+def read(root: Path, *, partial: bool = False) -> list[Utterance]:
+    """Read every utterance under ``root``, in order of file name.
+
+    Args:
+        root: the folder that holds ``wav/``.
+        partial: take what is there, however much is missing.
+
+    Raises:
+        CorpusError: the folder, a file name, a line or the count is not EMO-DB's.
+    """
+    folder = root / "wav"
+    if not folder.is_dir():
+        raise CorpusError(f"{root} has no folder wav/; expected EMO-DB there. {_advice(root)}")
+    files = sorted(file for file in folder.iterdir() if _recording(file))
+    judged = _judgements(root / "erkennung.txt")
+    utterances = [_utterance(file, judged.get(file.stem, {})) for file in files]
+    if not partial:
+        _check(folder, utterances)
+    return utterances
+
+
+def _recording(file: Path) -> bool:
+    return file.suffix.lower() == ".wav" and not file.name.startswith(".")
+
+
+def _advice(root: Path) -> str:
+    """Where the right folder seems to be."""
+    if root.is_dir():
+        if any(_recording(file) for file in root.iterdir()):
+            return f"These are the recordings themselves: give the folder above, {root.parent}"
+        inside = sorted(folder.parent for folder in root.glob("*/wav") if folder.is_dir())
+        if len(inside) == 1:
+            return f"Did you mean {inside[0]}?"
+    return f"Give the folder that holds wav/, or get the corpus from {ABOUT.home}"
+
+
+def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
+    """Read speaker, text and emotion from a file name."""
+    name = file.stem
+    speaker, text, emotion = name[:2], name[2:5], name[5:6]
+    if len(name) != 7:
+        raise CorpusError(f"{file} is not an EMO-DB name such as 03a01Fa.wav; move it elsewhere")
+    for part, value, known in (
+        ("speaker", speaker, GENDERS),
+        ("text", text, TEXTS),
+        ("emotion", emotion, EMOTIONS),
+    ):
+        if value not in known:
+            listing = ", ".join(sorted(known))
+            raise CorpusError(f"{file}: unknown {part} {value!r}; EMO-DB has {listing}")
+    return Utterance(
+        id=name,
+        path=file,
+        speaker=speaker,
+        gender=GENDERS[speaker],
+        language="de",
+        text=TEXTS[text],
+        labels={"emotion": EMOTIONS[emotion], **judged},
+    )
+
+
+def _judgements(file: Path) -> dict[str, dict[str, float]]:
+    """What listeners said of each recording; nothing if the file is absent."""
+    if not file.exists():
+        return {}
+    judged = {}
+    for number, line in enumerate(file.read_text(encoding="latin-1").splitlines(), 1):
+        if not line.strip() or line.startswith("Nr."):
+            continue
+        found = JUDGEMENT.fullmatch(line)
+        shares = [float(share.replace(",", ".")) for share in found.groups()[1:]] if found else []
+        if found is None or max(shares) > 100:
+            raise CorpusError(
+                f"{file}, line {number}: {line!r} is not a number, a file name and two percentages "
+                "such as '3\\t03a01Fa.wav\\t90,00\\t75,00'; restore the file or remove it"
+            )
+        judged[found[1]] = dict(zip(("recognition", "naturalness"), shares, strict=True))
+    return judged
+
+
+def _check(folder: Path, utterances: list[Utterance]) -> None:
+    """Compare the count with EMO-DB's own."""
+    expected = sum(COUNTS.values())
+    if len(utterances) == expected:
+        return
+    found = Counter(utterance.labels["emotion"] for utterance in utterances)
+    parts = [f"{name} {found[name]} of {n}" for name, n in COUNTS.items() if found[name] != n]
+    advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
+    if len(utterances) == 816:
+        advice = "This is the later release of all 816; keep the 535, or read with partial=True"
+    raise CorpusError(
+        f"{folder} holds {len(utterances)} recordings; EMO-DB has {expected} "
+        f"({', '.join(parts)}). {advice}"
+    )

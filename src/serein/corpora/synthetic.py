@@ -1,0 +1,65 @@
+"""Made-up speech by this package, in any amount: for trials, tests and demonstrations.
+
+    root/
+        labels.csv              written last, so that a half-written folder has none
+        wav/s01-anger-01-1.wav  speaker 01 | emotion | sentence 01 | take 1
+
+    path,id,speaker,session,gender,language,emotion,text
+    wav/s01-anger-01-1.wav,s01-anger-01-1,s01,01,female,art,anger,hule josa akido
+
+Scores on it say nothing about human speech.
+"""
+
+import csv
+from pathlib import Path
+
+from serein.errors import CorpusError
+from serein.records import About, Utterance
+from serein.synthetic import COLUMNS, TABLE
+
+ABOUT = About(
+    title="Synthetic speech with seven emotions",
+    language="made up",
+    licence="no rights reserved",
+    home="`serein corpora make synthetic PATH`",
+)
+MAKE = "make it with `serein corpora make synthetic PATH`"
+
+
+def read(root: Path) -> list[Utterance]:
+    """Read every utterance that ``labels.csv`` lists, in order of their ids.
+
+    Raises:
+        CorpusError: there is no such table, it is another one, or a recording is missing.
+    """
+    table = root / TABLE
+    if not table.is_file():
+        raise CorpusError(f"{root} has no {TABLE}, or was not written to its end; {MAKE}")
+    with table.open(encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        if tuple(lines.fieldnames or ()) != COLUMNS:
+            raise CorpusError(
+                f"{table} has the columns {lines.fieldnames}; expected {list(COLUMNS)}. Read a "
+                f"table of your own with `--corpus mine={table}`, or {MAKE}"
+            )
+        utterances = [_utterance(root, row) for row in lines]
+    missing = [one.path for one in utterances if not one.path.is_file()]
+    if missing:
+        raise CorpusError(
+            f"{missing[0]} is missing, as are {len(missing) - 1} more of the {len(utterances)} "
+            f"recordings that {table} lists; {MAKE}"
+        )
+    return sorted(utterances, key=lambda utterance: utterance.id)
+
+
+def _utterance(root: Path, row: dict[str, str]) -> Utterance:
+    return Utterance(
+        id=row["id"],
+        path=root / row["path"],
+        speaker=row["speaker"],
+        session=row["session"],
+        gender=row["gender"],
+        language=row["language"],
+        text=row["text"],
+        labels={"emotion": row["emotion"]},
+    )

@@ -1,0 +1,236 @@
+"""Utterances to padded batches; the feature cache.
+
+A corpus is read and transformed once. Its frames lie end to end in one file under the cache
+folder, named by a hash of the audio's content and the front end's settings, and are read through
+memory maps that processes share. Entries appear whole: two processes that write the same one
+leave the same one.
+
+B = batch, T = frames, F = bins.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serein import audio
+from serein.errors import AudioError, StorageError
+from serein.records import Utterance
+
+VERSION = 1
+"""Counts changes to what cached frames hold."""
+
+
+class FrontEnd(Protocol):
+    """What a front end offers to those who call it."""
+
+    rate: int
+    width: int
+    hop: float
+    longest: float | None
+    config: Any
+
+    def __call__(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) and lengths -> frames (B, T, F) and mask (B, T)."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of many utterances.
+
+    Attributes:
+        x_nf: (N, F), all of them end to end, in the order of the index.
+        index: for each utterance id, its first row and the one after its last.
+    """
+
+    x_nf: np.ndarray
+    index: Mapping[str, tuple[int, int]]
+
+    def __getitem__(self, id_: str) -> np.ndarray:
+        """(T, F) frames of one utterance."""
+        start, end = self.index[id_]
+        return self.x_nf[start:end]
+
+    def length(self, id_: str) -> int:
+        """How many frames an utterance has."""
+        start, end = self.index[id_]
+        return end - start
+
+    def batch(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, F), zeros behind each utterance's end, and their mask (B, T)."""
+        length_b = torch.tensor([self.length(id_) for id_ in ids])
+        x_btf = torch.zeros(len(ids), int(length_b.max()), self.x_nf.shape[1])
+        for x_tf, id_ in zip(x_btf, ids, strict=True):
+            x_tf[: self.length(id_)] = torch.from_numpy(self[id_])
+        return x_btf, torch.arange(x_btf.shape[1]) < length_b[:, None]
+
+
+def cache_folder() -> Path:
+    """Where frames are kept: ``SEREIN_CACHE``, or the user's cache folder."""
+    import platformdirs
+
+    named = os.environ.get("SEREIN_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("serein")
+
+
+def extract(
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    contents: Mapping[str, str],
+    folder: Path | None = None,
+) -> Frames:
+    """Give every utterance's frames, from the cache where they are there.
+
+    Args:
+        utterances: what to read.
+        front_end: what makes frames of a waveform.
+        contents: for each id, a hash of its audio and the stretch that it covers.
+        folder: the cache; the user's own where None.
+
+    Raises:
+        AudioError: some recordings cannot be read; all of them are named.
+        StorageError: the cache cannot be written.
+    """
+    entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
+    if not entry.is_dir():
+        _write(entry, _heard(utterances, front_end), front_end.width, utterances)
+    ends = np.load(entry / "ends.npy")
+    starts = np.concatenate([[0], ends[:-1]])
+    x_nf = np.load(entry / "frames.npy", mmap_mode="c")
+    spans = zip(starts.tolist(), ends.tolist(), strict=True)
+    return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
+
+
+def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping[str, str]) -> str:
+    settings = [VERSION, type(front_end).__module__, asdict(front_end.config), torch.__version__]
+    audio_ = [contents[utterance.id] for utterance in utterances]
+    return hashlib.sha256(json.dumps([settings, audio_]).encode()).hexdigest()[:32]
+
+
+def _heard(utterances: Sequence[Utterance], front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """(T, F) for each utterance; all that cannot be read are told of together."""
+    faults = []
+    for utterance in utterances:
+        try:
+            wave_s = audio.load(
+                utterance.path, front_end.rate, start=utterance.start, end=utterance.end
+            )
+        except AudioError as error:
+            faults.append(str(error))
+            continue
+        yield frames_of(wave_s, front_end)
+    if faults:
+        listing = "; ".join(faults[:5]) + ("; ..." if len(faults) > 5 else "")
+        raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")
+
+
+def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """One waveform (S,) -> its frames (T, F)."""
+    with torch.inference_mode():
+        x_btf, _ = front_end(torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)]))
+    return x_btf[0].numpy()
+
+
+def _write(
+    entry: Path, frames: Iterator[np.ndarray], width: int, utterances: Sequence[Utterance]
+) -> None:
+    temporary = None
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+        ends = _stream(temporary / "frames.npy", frames, width)
+        np.save(temporary / "ends.npy", np.array(ends))
+        if not entry.is_dir():
+            temporary.rename(entry)
+    except OSError as error:
+        if not (entry / "ends.npy").is_file():
+            raise StorageError(
+                f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
+                "free some space or set SEREIN_CACHE to a folder with room"
+            ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _stream(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:
+    """Write frames as they come, as one .npy of (N, width); return each utterance's end."""
+    ends: list[int] = []
+    with path.open("wb") as file:
+        _header(file, 0, width)
+        for x_tf in frames:
+            file.write(np.ascontiguousarray(x_tf, dtype=np.float32))
+            ends.append((ends[-1] if ends else 0) + len(x_tf))
+        file.seek(0)
+        _header(file, ends[-1], width)
+    return ends
+
+
+def _header(file: Any, rows: int, width: int) -> None:
+    """A .npy header; its padding leaves room for the row count to grow."""
+    facts = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    text = repr(facts).ljust(117) + "\n"
+    file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees.
+
+    Attributes:
+        ids: of its utterances.
+        inputs: what the model receives.
+        targets: (B,) class numbers for each task.
+    """
+
+    ids: list[str]
+    inputs: dict[str, tuple[Tensor, Tensor]]
+    targets: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a fold, ready to be cut into batches.
+
+    Attributes:
+        ids: of its utterances.
+        frames: where their frames are.
+        targets: (n,) class numbers for each task, in the order of ``ids``.
+    """
+
+    ids: tuple[str, ...]
+    frames: Frames
+    targets: dict[str, Tensor]
+
+    def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Cut into batches, in the order given."""
+        places = list(range(len(self.ids))) if order is None else list(order)
+        for start in range(0, len(places), size):
+            chosen = places[start : start + size]
+            ids = [self.ids[place] for place in chosen]
+            targets = {name: target[chosen] for name, target in self.targets.items()}
+            yield Batch(ids, {"frames": self.frames.batch(ids)}, targets)
+
+    def shuffled(self, size: int, bucket: int, seed: int) -> list[int]:
+        """A random order; within every ``bucket`` batches, utterances of like length meet."""
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(len(self.ids))
+        if bucket == 1:
+            return order.tolist()
+        length = np.array([self.frames.length(id_) for id_ in self.ids])
+        pools = [order[i : i + size * bucket] for i in range(0, len(order), size * bucket)]
+        batches = []
+        for pool in pools:
+            ranked = pool[np.argsort(length[pool], kind="stable")]
+            batches += [ranked[i : i + size] for i in range(0, len(ranked), size)]
+        generator.shuffle(batches)
+        return np.concatenate(batches).tolist()

@@ -1,0 +1,142 @@
+"""From a recipe and a corpus to results."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from serein import corpora, recipes, store
+from serein.errors import StorageError
+from serein.experiment import folds, scores
+from serein.experiment.facts import command, described, environment, now
+from serein.experiment.plan import Plan, plan
+from serein.records import Corpus, Prediction, Recipe, Results
+from serein.training.course import Course
+
+Started = Callable[[Plan], folds.Progress]
+"""Is told what will be done, and gives what is told of every epoch."""
+
+
+def quiet(plan: Plan) -> folds.Progress:
+    """Show nothing."""
+    return lambda fold, epoch: None
+
+
+def evaluate(
+    recipe: str | Recipe,
+    corpus: str | Corpus,
+    *,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    jobs: int = 1,
+    device: str = "cpu",
+    runs: Path = Path("runs"),
+    fresh: bool = False,
+    started: Started = quiet,
+) -> tuple[Results, Path]:
+    """Train and test a system on every fold of its protocol.
+
+    An evaluation that was interrupted goes on where it was: finished folds are kept, and a
+    running fold goes on after its last finished epoch. One that is finished is read from disk.
+
+    Args:
+        recipe: name, path of a TOML file, or a recipe.
+        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        settings: what to change in the recipe, ``"training.epochs=3"``.
+        seed: of the weights, the order of utterances, and dropout.
+        jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
+        device: "cpu", "cuda", or "auto".
+        runs: the folder that the run's own folder is made in.
+        fresh: forget what an earlier run of the same settings left.
+        started: is told the plan, and gives what is told of every epoch.
+
+    Returns:
+        The results, and the run's folder.
+
+    Raises:
+        SereinError: whatever is wrong with recipe, corpus, split, audio or disk.
+    """
+    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
+    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    todo = plan(chosen, read, seed=seed, device=device, runs=runs)
+    with _locked(todo.folder):
+        if fresh:
+            _forget(todo)
+        if store.results_file(todo.folder).is_file():
+            return store.load(todo.folder), todo.folder
+        todo.frames()
+        courses = folds.run(todo, jobs, started(todo))
+        results = assemble(todo, courses)
+        store.save(results, todo.folder)
+    return results, todo.folder
+
+
+def _locked(folder: Path) -> FileLock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(f"{folder} is in use by another evaluation; wait for it") from None
+    except OSError as error:
+        raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from error
+    return lock
+
+
+def _forget(todo: Plan) -> None:
+    store.results_file(todo.folder).unlink(missing_ok=True)
+    for fold in todo.protocol.folds:
+        todo.state(fold).unlink(missing_ok=True)
+
+
+def assemble(todo: Plan, courses: dict[str, Course]) -> Results:
+    """Lay everything that a report shows together."""
+    outcomes = [scores.fold_result(todo, fold, courses[fold.name]) for fold in todo.protocol.folds]
+    records = [
+        one
+        for fold in todo.protocol.folds
+        for one in scores.predictions(todo, fold, courses[fold.name])
+    ]
+    majority = {
+        fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
+        for fold in todo.protocol.folds
+    }
+    selections = list(outcomes[0].epochs)
+    return Results(
+        format=store.FORMAT,
+        name=todo.folder.name,
+        command=command(),
+        created=now(),
+        recipe=asdict(todo.recipe),
+        corpus=described(todo.corpus),
+        protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash},
+        environment=environment(todo.seed, todo.training.threads, todo.device),
+        seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
+        classes={task: list(names) for task, names in todo.classes.items()},
+        headline=selections[0],
+        selections={name: scores.WORDS[name] for name in selections},
+        scores={
+            name: {
+                task: scores.pooled(records, name, task, names)
+                for task, names in todo.classes.items()
+            }
+            for name in selections
+        },
+        fold_means=scores.fold_means(outcomes),
+        baselines=scores.baselines(records, majority, todo.classes),
+        folds=outcomes,
+        predictions=records,
+        warnings=unlabelled(records),
+    )
+
+
+def unlabelled(records: Sequence[Prediction]) -> list[str]:
+    """Which tasks lack labels, in words; what has none is foretold but not scored."""
+    tasks = records[0].truth if records else {}
+    missing = {task: sum(one.truth[task] is None for one in records) for task in tasks}
+    return [
+        f"{count} of {len(records)} utterances have no {task} label: foretold, not scored"
+        for task, count in missing.items()
+        if count
+    ]

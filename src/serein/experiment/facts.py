@@ -1,0 +1,72 @@
+"""Facts that stand beside scores, so that they can be had again."""
+
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from serein import corpora
+from serein.records import Corpus
+
+
+def command() -> str:
+    """What was typed, as a shell would take it."""
+    name = Path(sys.argv[0]).name or "python"
+    return shlex.join(["python -m serein" if name == "__main__.py" else name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def described(corpus: Corpus) -> dict[str, Any]:
+    """A corpus in a few numbers."""
+    return {
+        "name": corpus.name,
+        "utterances": len(corpus.utterances),
+        "speakers": len({u.speaker for u in corpus.utterances} - {None}),
+        "hash": corpora.fingerprint(corpus),
+    }
+
+
+def environment(seed: int, threads: int, device: str) -> dict[str, Any]:
+    """What a repetition needs to have alike."""
+    return {
+        "seed": seed,
+        "threads": threads,
+        "device": device,
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that numbers depend on."""
+    return {
+        "serein": version("serein"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def machine() -> str:
+    """Processor and system in words."""
+    return f"{platform.machine()} {processor()}, {platform.system()} {platform.release()}"
+
+
+def processor() -> str:
+    """The processor's own name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,117 @@
+"""Folds, one after the other or in parallel processes, with the same numbers either way."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from queue import Empty
+from typing import Any
+
+import torch
+
+from serein.errors import StorageError
+from serein.experiment.plan import Plan
+from serein.records import Epoch, Fold
+from serein.system import System
+from serein.training.course import Course
+from serein.training.loop import fit
+
+Progress = Callable[[str, Epoch], None]
+"""Is told of every epoch of every fold: the fold's name, and the epoch."""
+
+
+def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
+    """Train on one fold and score its other sides after every epoch."""
+    frames = plan.frames()
+    torch.manual_seed(plan.seed)
+    system = System(plan.recipe, plan.classes)
+    watched = {"validation": fold.validation, "test": fold.test}
+    return fit(
+        system,
+        plan.side(fold.train, frames, system),
+        {name: plan.side(ids, frames, system) for name, ids in watched.items() if ids},
+        plan.training,
+        seed=plan.seed,
+        device=plan.device,
+        state=plan.state(fold),
+        progress=lambda epoch: progress(fold.name, epoch),
+    )
+
+
+def run(plan: Plan, jobs: int, progress: Progress) -> dict[str, Course]:
+    """Run every fold.
+
+    Args:
+        plan: what to do.
+        jobs: folds at a time; 1 stays in this process.
+        progress: is told of every epoch as it ends.
+
+    Raises:
+        StorageError: a worker process was killed from outside.
+    """
+    folds = plan.protocol.folds
+    jobs = min(jobs, len(folds))
+    if jobs == 1:
+        return {fold.name: run_fold(plan, fold, progress) for fold in folds}
+    with _workers(jobs) as (pool, news):
+        futures = {fold.name: pool.submit(_work, plan, fold) for fold in folds}
+        try:
+            _follow(list(futures.values()), news, progress)
+            return {name: future.result() for name, future in futures.items()}
+        except BrokenProcessPool as error:
+            raise StorageError(
+                "a worker process was killed, perhaps for memory; finished epochs are kept: "
+                "run the same command again, with fewer --jobs if memory was short"
+            ) from error
+
+
+def _follow(futures: list[Future[Course]], news: "Queue[Any]", progress: Progress) -> None:
+    """Pass news on until all is done; a failed fold ends the wait."""
+    while True:
+        ended = all(future.done() for future in futures)
+        failed = any(future.done() and future.exception() for future in futures)
+        try:
+            while True:
+                progress(*news.get(timeout=0 if ended or failed else 0.2))
+        except Empty:
+            if ended or failed:
+                return
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
+    """Processes that stop after their epoch when this one fails, or is gone."""
+    context = multiprocessing.get_context("spawn")
+    news, stop = context.Queue(), context.Event()
+    arguments = (news, stop, os.getpid())
+    pool = ProcessPoolExecutor(jobs, context, _begin, arguments)
+    try:
+        yield pool, news
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _begin(news: "Queue[Any]", stop: Any, parent: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _WORKER.update(news=news, stop=stop, parent=parent)
+
+
+def _work(plan: Plan, fold: Fold) -> Course:
+    return run_fold(plan, fold, _tell)
+
+
+def _tell(fold: str, epoch: Epoch) -> None:
+    if _WORKER["stop"].is_set() or os.getppid() != _WORKER["parent"]:
+        os._exit(1)
+    _WORKER["news"].put((fold, epoch))

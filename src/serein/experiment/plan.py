@@ -1,0 +1,82 @@
+"""What an evaluation will do, as a value that processes can be handed."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from serein import config, corpora, protocols, system
+from serein.dataset import Frames, Side, extract
+from serein.experiment.facts import versions
+from serein.records import Corpus, Fold, Protocol, Recipe
+from serein.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a fold needs.
+
+    Attributes:
+        recipe: every setting.
+        corpus: what is read.
+        contents: for each utterance id, a hash of its audio.
+        classes: of each task.
+        protocol: the folds.
+        training: settings of the loop.
+        seed: of weights, order and dropout.
+        device: where to compute.
+        folder: where the run keeps its state and results.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    contents: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+    protocol: Protocol
+    training: Settings
+    seed: int
+    device: str
+    folder: Path
+
+    def frames(self) -> Frames:
+        """The frames of the whole corpus, from the cache or else made now."""
+        front_end = system.System(self.recipe, self.classes).front_end
+        return extract(self.corpus.utterances, front_end, self.contents)
+
+    def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
+        """One side of a fold, its targets by the classes of a system."""
+        return Side(ids, frames, judge.targets(self.corpus.of(ids)))
+
+    def state(self, fold: Fold) -> Path:
+        """Where a fold's training keeps its state."""
+        return self.folder / "folds" / f"{fold.name}.pt"
+
+
+def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:
+    """Check every setting, split the corpus, and name the run after all that it depends on.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
+        ProtocolError: the corpus cannot be split that way, or the split leaks.
+    """
+    system.check(recipe)
+    training = config.build(Settings, recipe.training, "training")
+    how = config.build(protocols.Settings, recipe.protocol, "protocol")
+    classes = system.classes_of(corpus.utterances, recipe)
+    protocol = protocols.split(corpus.utterances, how)
+    contents = corpora.contents(corpus.utterances)
+    protocols.check_contents(protocol, contents)
+    facts = [asdict(recipe), protocol.hash, corpora.fingerprint(corpus), seed, device, versions()]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{recipe.name}-{corpus.name}-seed{seed}-{digest}"
+    return Plan(
+        recipe=recipe,
+        corpus=corpus,
+        contents=contents,
+        classes=classes,
+        protocol=protocol,
+        training=training,
+        seed=seed,
+        device=device,
+        folder=runs / name,
+    )

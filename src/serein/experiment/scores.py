@@ -1,0 +1,176 @@
+"""Courses to scores: which epoch each selection takes, and what it is worth.
+
+Scores pool the predictions of all folds; the mean over folds stands beside them.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from serein.experiment.plan import Plan
+from serein.metrics import classification as metrics
+from serein.metrics.significance import (
+    Statistic,
+    bootstrap_interval,
+    grouped_confusions,
+    speaker_or_utterance_groups,
+)
+from serein.records import ClassScores, Fold, FoldResult, Prediction, Recipe, Utterance
+from serein.system import label_of
+from serein.training.course import Course
+
+Pair = dict[str, float | None]
+"""WA and UA."""
+WORDS = {
+    "validation": "the epoch with the best UA on the fold's validation speakers",
+    "last": "the last epoch",
+    "test": "the best epoch on the test side of each fold: optimistic, picked on what it is "
+    "scored on, as several papers report",
+}
+
+
+def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
+    """The epoch that each selection takes, counted from 1."""
+    task = next(iter(plan.recipe.tasks))
+    epochs = {"last": len(course.epochs), "test": course.best("test", task)}
+    if fold.validation:
+        return {"validation": course.best("validation", task), **epochs}
+    return epochs
+
+
+def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
+    """One fold's outcome."""
+    epochs = selected(plan, fold, course)
+    scores = {name: course.epochs[epoch - 1].scores["test"] for name, epoch in epochs.items()}
+    return FoldResult(name=fold.name, epochs=epochs, scores=scores, history=course.epochs)
+
+
+def predictions(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:
+    """What each selection foretold of a fold's tested utterances."""
+    answers = {
+        name: {task: p.tolist() for task, p in course.foretold[epoch - 1]["test"].items()}
+        for name, epoch in selected(plan, fold, course).items()
+    }
+    tested = plan.corpus.of(fold.test)
+    return [
+        record(utterance, fold.name, truths(utterance, plan.recipe, plan.classes), place, answers)
+        for place, utterance in enumerate(tested)
+    ]
+
+
+def truths(
+    utterance: Utterance, recipe: Recipe, classes: Mapping[str, Sequence[str]]
+) -> dict[str, str | None]:
+    """The label of each task; None where there is none, or one that is not among the classes."""
+    labels = {task: label_of(utterance, task, recipe) for task in classes}
+    return {task: label if label in classes[task] else None for task, label in labels.items()}
+
+
+def record(
+    utterance: Utterance,
+    fold: str,
+    truth: dict[str, str | None],
+    place: int,
+    answers: Mapping[str, Mapping[str, Sequence[list[float]]]],
+) -> Prediction:
+    """One utterance's record; it stands at ``place`` of every answer."""
+    return Prediction(
+        id=utterance.id,
+        fold=fold,
+        speaker=utterance.speaker,
+        gender=utterance.gender,
+        truth=truth,
+        selections={
+            name: {task: rows[place] for task, rows in answer.items()}
+            for name, answer in answers.items()
+        },
+    )
+
+
+def pooled(
+    records: Sequence[Prediction], selection: str, task: str, classes: Sequence[str]
+) -> ClassScores:
+    """The scores of one selection and task over all predictions whose label is known."""
+    known = [one for one in records if one.truth[task] is not None]
+    truth = [one.truth[task] for one in known]
+    answers = [classes[int(np.argmax(one.selections[selection][task]))] for one in known]
+    groups, words = speaker_or_utterance_groups([one.speaker for one in known])
+    confusions = grouped_confusions(truth, answers, groups, classes)
+    total = confusions.sum(axis=0)
+    recalls = metrics.recalls_from_confusion(total)
+    return ClassScores(
+        utterances=len(known),
+        wa=_known(metrics.weighted_accuracy_from_confusion(total)),
+        ua=_known(metrics.unweighted_accuracy_from_confusion(total)),
+        wa_interval=_interval(confusions, metrics.weighted_accuracy_from_confusion),
+        ua_interval=_interval(confusions, metrics.unweighted_accuracy_from_confusion),
+        interval=words,
+        recalls={name: _known(recall) for name, recall in zip(classes, recalls, strict=True)},
+        confusion=total.tolist(),
+    )
+
+
+def fold_means(folds: Sequence[FoldResult]) -> dict[str, dict[str, Pair]]:
+    """For each selection and task, WA and UA averaged over the folds where they are defined."""
+    means: dict[str, dict[str, Pair]] = {}
+    for selection, tasks in (folds[0].scores if folds else {}).items():
+        means[selection] = {
+            task: {name: _mean(folds, selection, task, name) for name in pair}
+            for task, pair in tasks.items()
+        }
+    return means
+
+
+def baselines(
+    records: Sequence[Prediction],
+    majority: Mapping[str, Mapping[str, str]],
+    classes: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, Pair]]:
+    """WA and UA of knowing nothing.
+
+    Args:
+        records: what was tested.
+        majority: for each fold and task, the most frequent class of the training side.
+        classes: of each task.
+    """
+    rows: dict[str, dict[str, Pair]] = {"chance": {}, "majority": {}}
+    for task, names in classes.items():
+        chance = metrics.chance_scores(names)
+        rows["chance"][task] = dict(zip(("WA", "UA"), chance, strict=True))
+        known = [one for one in records if one.truth[task] is not None]
+        truth = [one.truth[task] for one in known]
+        answers = [majority[one.fold].get(task) for one in known]
+        rows["majority"][task] = {
+            "WA": _known(metrics.weighted_accuracy_score(truth, answers)),
+            "UA": _known(metrics.unweighted_accuracy_score(truth, answers)),
+        }
+    return rows
+
+
+def majority_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, str]:
+    """The most frequent class of each task."""
+    found = {}
+    for task in recipe.tasks:
+        labels = [label_of(utterance, task, recipe) for utterance in utterances]
+        known = [label for label in labels if label is not None]
+        if known:
+            found[task] = str(metrics.majority_class(known))
+    return found
+
+
+def _mean(folds: Sequence[FoldResult], selection: str, task: str, name: str) -> float | None:
+    values = [fold.scores[selection][task][name] for fold in folds]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _interval(confusions: NDArray[np.int64], statistic: Statistic) -> tuple[float, float] | None:
+    low, high = bootstrap_interval(confusions, statistic)
+    return None if np.isnan(low) else (low, high)
+
+
+def _known(score: ArrayLike) -> float | None:
+    value = float(np.asarray(score))
+    return None if np.isnan(value) else value

@@ -1,0 +1,192 @@
+"""Logarithmic mel spectrogram with deltas and delta-deltas.
+
+Frames are centred: frame i is the Hann window around sample i x hop, zeros beyond both ends.
+Power spectrum, Slaney's mel scale with areas of one, natural logarithm with a floor of 1e-10;
+deltas are Savitzky-Golay derivatives over nine frames, the edge frames repeated. This is what
+``librosa.feature.melspectrogram`` and ``librosa.feature.delta(mode="nearest")`` compute.
+
+Li et al. 2019, section 4.1: 16 kHz, window and FFT of 800 samples, hop 400, cut or padded with
+zeros at 7.5 s; 128 bands x 3 = 384, their Table 1.
+
+B = batch, S = samples, T = frames, F = bins of all orders together, M = mel bands,
+K = frames that a derivative sees, O = orders, P = real and imaginary parts side by side.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Interval, Le
+from torch import Tensor, nn
+
+from serein.errors import ConfigError
+
+FLOOR = 1e-10
+GROUP = 32
+"""Bands that share one matrix product over the bins that any of them sees."""
+REACH = 4
+"""Frames on each side that a derivative sees."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        rate: sampling rate in Hz.
+        window: samples of the Hann window and of the FFT.
+        hop: samples from frame to frame.
+        bands: mel bands from 0 Hz to half the rate.
+        deltas: derivatives laid beside the bands; 2 is deltas and delta-deltas.
+        seconds: where an utterance is cut; None takes it whole.
+        pad: whether shorter ones are filled with zeros up to ``seconds``, as frames like others.
+    """
+
+    rate: Annotated[int, Interval(ge=1000, le=192_000)] = 16_000
+    window: Annotated[int, Ge(16)] = 800
+    hop: Annotated[int, Ge(1)] = 400
+    bands: Annotated[int, Ge(1)] = 128
+    deltas: Annotated[int, Ge(0), Le(2)] = 2
+    seconds: Annotated[float, Gt(0)] | None = 7.5
+    pad: bool = False
+
+
+class FrontEnd(nn.Module):
+    """Waveforms to log-mel frames; nothing in it is learnt."""
+
+    window_s: Tensor
+    slopes_ok: Tensor
+
+    def __init__(self, config: Config) -> None:
+        """Prepare window, filters and derivatives.
+
+        Raises:
+            ConfigError: padding without a length, or more bands than the FFT can tell apart.
+        """
+        super().__init__()
+        if config.pad and config.seconds is None:
+            raise ConfigError("features.pad = true needs features.seconds, the length to pad to")
+        self.config = config
+        self.rate = config.rate
+        self.hop = config.hop / config.rate
+        self.longest = config.seconds
+        self.width = config.bands * (1 + config.deltas)
+        filters_cm = mel_filters(config.rate, config.window, config.bands)
+        filters_pm = filters_cm.repeat(2, axis=0)
+        slopes_ok = derivatives()[: 1 + config.deltas]
+        window_s = torch.hann_window(config.window, dtype=torch.float64)
+        self.register_buffer("window_s", window_s, persistent=False)
+        self._spans = []
+        for group, start in enumerate(range(0, config.bands, GROUP)):
+            part_pm = torch.from_numpy(filters_pm[:, start : start + GROUP]).float()
+            used_p = part_pm.any(dim=1).nonzero()
+            self._spans.append((int(used_p[0]), int(used_p[-1]) + 1))
+            part_pm = part_pm[slice(*self._spans[-1])].contiguous()
+            self.register_buffer(f"mel_{group}_pm", part_pm, persistent=False)
+        self.register_buffer("slopes_ok", torch.from_numpy(slopes_ok).float(), persistent=False)
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
+        wave_bs, length_b = self._sized(wave_bs, length_b)
+        frames_b = 1 + length_b // self.config.hop
+        mask_bt = torch.arange(int(frames_b.max()), device=wave_bs.device) < frames_b[:, None]
+        log_btm = self._logmel(wave_bs)[:, : mask_bt.shape[1]]
+        return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
+
+    def _sized(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut, and pad where the settings say so; zeros from each length on."""
+        if self.longest is not None:
+            most = round(self.longest * self.rate)
+            wave_bs, length_b = wave_bs[:, :most], length_b.clamp(max=most)
+            if self.config.pad:
+                wave_bs = F.pad(wave_bs, (0, most - wave_bs.shape[1]))
+        if int(length_b.min()) < wave_bs.shape[1]:
+            step_s = torch.arange(wave_bs.shape[1], device=wave_bs.device)
+            wave_bs = wave_bs * (step_s < length_b[:, None])
+        return wave_bs, torch.full_like(length_b, most) if self.config.pad else length_b
+
+    def _logmel(self, wave_bs: Tensor) -> Tensor:
+        """(B, S) -> (B, T, M); the FFT in double precision, or quiet bands drown in rounding."""
+        half = self.config.window // 2
+        wave_bs = F.pad(wave_bs, (half, self.config.window - half))
+        frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop) * self.window_s
+        parts_np = torch.view_as_real(torch.fft.rfft(frames_bts)).float().flatten(2).flatten(0, 1)
+        power_np = parts_np * parts_np
+        groups = [
+            power_np[:, low:high] @ self.get_buffer(f"mel_{group}_pm")
+            for group, (low, high) in enumerate(self._spans)
+        ]
+        log_nm = torch.cat(groups, dim=-1).clamp_(min=FLOOR).log_()
+        return log_nm.unflatten(0, frames_bts.shape[:2])
+
+    def _with_deltas(self, log_btm: Tensor, frames_b: Tensor) -> Tensor:
+        """(B, T, M) -> (B, T, F), the derivatives taken within each sequence."""
+        if not self.config.deltas:
+            return log_btm
+        batch, frames, bands = log_btm.shape
+        step_t = torch.arange(-REACH, frames + REACH, device=log_btm.device).clamp(min=0)
+        index_bt = torch.minimum(step_t, frames_b[:, None] - 1)
+        index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]
+        near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * REACH + 1, 1).mT
+        return (self.slopes_ok @ near_btkm).flatten(2)
+
+
+def mel_filters(rate: int, size: int, bands: int) -> np.ndarray:
+    """Triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), each of area one.
+
+    Slaney: Auditory Toolbox, technical report 1998-010, Interval Research 1998.
+
+    Args:
+        rate: sampling rate in Hz.
+        size: samples of the FFT.
+        bands: how many.
+
+    Returns:
+        (size // 2 + 1, bands), float64.
+
+    Raises:
+        ConfigError: some bands would see no bin of the FFT.
+    """
+    corner_m = _hertz(np.linspace(0.0, _mel(rate / 2), bands + 2))
+    bin_c = np.linspace(0.0, rate / 2, size // 2 + 1)
+    rise_cm = (bin_c[:, None] - corner_m[:-2]) / np.diff(corner_m[:-1])
+    fall_cm = (corner_m[2:] - bin_c[:, None]) / np.diff(corner_m[1:])
+    filters_cm = np.maximum(0.0, np.minimum(rise_cm, fall_cm)) * 2 / (corner_m[2:] - corner_m[:-2])
+    empty = int((filters_cm.max(axis=0) == 0).sum())
+    if empty:
+        raise ConfigError(
+            f"{empty} of {bands} mel bands see no bin of an FFT of {size} samples at {rate} Hz; "
+            "set features.bands lower or features.window higher"
+        )
+    return filters_cm
+
+
+LINEAR = 200 / 3
+"""Hz of one mel below 1 kHz."""
+STEP = np.log(6.4) / 27
+"""Natural logarithm of the ratio of one mel above 1 kHz."""
+
+
+def _mel(hertz: float) -> float:
+    return float(hertz / LINEAR if hertz < 1000 else 15 + np.log(hertz / 1000) / STEP)
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel * LINEAR, 1000 * np.exp(STEP * (mel - 15)))
+
+
+def derivatives() -> np.ndarray:
+    """Savitzky-Golay weights of the frame itself, its first and its second derivative.
+
+    The nine frames are fitted by a line for the first and by a parabola for the second (Savitzky
+    and Golay, "Smoothing and differentiation of data", Analytical Chemistry 1964).
+
+    Returns:
+        (3, 9), the weight of each frame from the earliest to the latest.
+    """
+    step_k = np.arange(-REACH, REACH + 1, dtype=float)
+    line = np.linalg.pinv(np.vander(step_k, 2, increasing=True))[1]
+    parabola = 2 * np.linalg.pinv(np.vander(step_k, 3, increasing=True))[2]
+    return np.stack([step_k == 0, line, parabola])

@@ -1,0 +1,63 @@
+"""Standardisation of frames by statistics of the training side of a fold, and of it alone.
+
+T = frames of one utterance, F = bins.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is done to frames.
+
+    Attributes:
+        statistics: "training" gives each bin mean 0 and deviation 1 over the frames that the
+            model sees in training; "none" leaves frames as they are.
+    """
+
+    statistics: Literal["training", "none"] = "training"
+
+
+class Normaliser(nn.Module):
+    """(x - mean) / deviation for each bin; saved with the model."""
+
+    mean_f: Tensor
+    deviation_f: Tensor
+
+    def __init__(self, config: Config, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean_f", torch.zeros(width))
+        self.register_buffer("deviation_f", torch.ones(width))
+
+    def fit(self, frames: Iterable[np.ndarray]) -> None:
+        """Take mean and deviation over all frames; a bin that never varies keeps deviation 1.
+
+        Args:
+            frames: (T, F) for each utterance of the training side.
+        """
+        if self.config.statistics == "none":
+            return
+        count, total_f, square_f = 0, np.float64(0), np.float64(0)
+        for x_tf in frames:
+            wide_tf = x_tf.astype(np.float64)
+            count += len(wide_tf)
+            total_f = total_f + wide_tf.sum(axis=0)
+            square_f = square_f + (wide_tf**2).sum(axis=0)
+        mean_f = total_f / count
+        deviation_f = np.sqrt(np.maximum(square_f / count - mean_f**2, 0))
+        deviation_f = np.where(deviation_f > 1e-6, deviation_f, 1.0)
+        self.mean_f.copy_(torch.from_numpy(mean_f))
+        self.deviation_f.copy_(torch.from_numpy(deviation_f))
+
+    def forward(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
+        """(B, T, F) and its mask -> the same, standardised; padding is zero."""
+        if self.config.statistics == "none":
+            return x_btf
+        return ((x_btf - self.mean_f) / self.deviation_f) * mask_bt[..., None]

@@ -1,0 +1,82 @@
+"""Head, loss and decoding of one class per utterance; tasks are made of it.
+
+B = batch, D = channels, K = classes. A target is a class's number, or -1 where nobody knows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from serein.errors import ConfigError
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class ClassConfig:
+    """What may vary.
+
+    Attributes:
+        weight: of this task's loss in the sum over tasks.
+        label: the corpus's name for it, where that differs from the task's.
+        class_weights: "balanced" weighs each class by the inverse of its share in training.
+    """
+
+    weight: Annotated[float, Ge(0)] = 1.0
+    label: str | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+class ClassTask(nn.Module):
+    """One label of each utterance, one of a list."""
+
+    weights_k: Tensor
+
+    def __init__(self, config: ClassConfig, width: int, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = tuple(classes)
+        self.head = nn.Linear(width, len(self.classes))
+        self.register_buffer("weights_k", torch.ones(len(self.classes)), persistent=False)
+
+    def forward(self, x_bd: Tensor) -> Tensor:
+        """(B, D) -> (B, K) logits."""
+        return self.head(x_bd)
+
+    def targets(self, labels: Sequence[str | float | None]) -> Tensor:
+        """Labels -> (B,) class numbers.
+
+        Raises:
+            ConfigError: a label that is not among the classes.
+        """
+        number = {name: k for k, name in enumerate(self.classes)}
+        unknown = sorted({str(x) for x in labels if x is not None and x not in number})
+        if unknown:
+            raise ConfigError(f"unknown classes {unknown}; this task knows {list(self.classes)}")
+        return torch.tensor([UNLABELLED if x is None else number[str(x)] for x in labels])
+
+    def prepare(self, target_b: Tensor) -> None:
+        """Fit what depends on the training side: the weights of the classes."""
+        if self.config.class_weights == "balanced":
+            count_k = torch.bincount(target_b[target_b >= 0], minlength=len(self.classes))
+            share_k = count_k / count_k.sum().clamp(min=1)
+            seen_k = count_k > 0
+            weight_k = torch.where(seen_k, 1 / (share_k.clamp(min=1e-9) * seen_k.sum()), 0.0)
+            self.weights_k.copy_(weight_k)
+
+    def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
+        """Mean cross-entropy over the labelled utterances; 0 if there are none."""
+        loss = F.cross_entropy(
+            logits_bk, target_b, self.weights_k, ignore_index=UNLABELLED, reduction="sum"
+        )
+        known_b = target_b[target_b != UNLABELLED]
+        return loss / self.weights_k[known_b].sum().clamp(min=1e-9)
+
+    def decode(self, logits_bk: Tensor) -> Tensor:
+        """(B, K) logits -> (B, K) probabilities."""
+        return logits_bk.softmax(dim=-1)

@@ -1,0 +1,47 @@
+"""Convolution over time with repeated edges.
+
+N = rows of all sequences together, F = channels in, D = channels out, K = taps.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from serein.layers.rows import Rows
+
+
+class EdgeConv1d(nn.Module):
+    """Convolution of stride 1 that repeats the first and the last frame as padding.
+
+    Each tap is one matrix product with all rows; what belongs to a neighbour is shifted after
+    the product, where it is narrow.
+    """
+
+    def __init__(self, channels: int, filters: int, taps: int) -> None:
+        """Draw weights as ``torch.nn.Conv1d`` does.
+
+        Args:
+            channels: width of a frame.
+            filters: width of the output.
+            taps: frames that one output sees; odd.
+        """
+        super().__init__()
+        bound = 1 / math.sqrt(channels * taps)
+        self.weight_fkd = nn.Parameter(torch.empty(channels, taps, filters).uniform_(-bound, bound))
+        self.bias_d = nn.Parameter(torch.empty(filters).uniform_(-bound, bound))
+
+    def forward(self, rows: Rows) -> Rows:
+        """(N, F) -> (N, D)."""
+        taps = self.weight_fkd.shape[1]
+        tap_nd = (rows.x_nd @ self.weight_fkd.flatten(1)).chunk(taps, dim=-1)
+        centre = taps // 2
+        shifted_nd = [_shifted(rows.of(x_nd), tap - centre) for tap, x_nd in enumerate(tap_nd)]
+        return rows.of(sum(shifted_nd, self.bias_d))
+
+
+def _shifted(rows: Rows, offset: int) -> Tensor:
+    """What stands ``offset`` rows later (earlier where negative), edges repeated."""
+    for _ in range(abs(offset)):
+        rows = rows.after() if offset > 0 else rows.before()
+    return rows.x_nd

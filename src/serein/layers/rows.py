@@ -1,0 +1,110 @@
+"""Sequences of unlike lengths laid end to end, so that no work is done for padding.
+
+A row is one frame. Frames that repeat to the end of their sequence (digital silence, zeros that a
+paper pads with) are laid once: whatever looks at each frame and its neighbours gives the same
+for each of them.
+
+B = batch, T = frames, N = rows of all sequences together, D = channels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sequences laid end to end.
+
+    Attributes:
+        x_nd: (N, D), the rows.
+        first_n1: (N, 1), True where a sequence begins.
+        last_n1: (N, 1), True where it ends; what follows to a full group is filling.
+        inside_n1: (N, 1), False for filling.
+        extent_b: (B,), rows laid for each sequence, a multiple of ``group``.
+        length_b: (B,), frames of each sequence, those that repeat its last row included.
+        group: rows that are pooled together.
+    """
+
+    x_nd: Tensor
+    first_n1: Tensor
+    last_n1: Tensor
+    inside_n1: Tensor
+    extent_b: Tensor
+    length_b: Tensor
+    group: int
+
+    def of(self, x_nd: Tensor) -> "Rows":
+        """The same sequences with other channels."""
+        return replace(self, x_nd=x_nd)
+
+    def before(self) -> "Rows":
+        """Each row's predecessor; a first row is its own."""
+        return self.of(torch.where(self.first_n1, self.x_nd, self.x_nd.roll(1, 0)))
+
+    def after(self) -> "Rows":
+        """Each row's successor; a last row is its own."""
+        return self.of(torch.where(self.last_n1, self.x_nd, self.x_nd.roll(-1, 0)))
+
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Maximum over every ``group`` rows, as (B, T', D) and its mask (B, T').
+
+        T' counts groups of the longest sequence; a last group that is not full counts.
+        Rows must not be negative.
+        """
+        x_nd = (self.x_nd * self.inside_n1).unflatten(0, (-1, self.group)).amax(dim=1)
+        laid_b = self.extent_b // self.group
+        length_b = _groups(self.length_b, self.group)
+        step_t = torch.arange(int(length_b.max()), device=x_nd.device)
+        start_b = laid_b.cumsum(0) - laid_b
+        index_bt = start_b[:, None] + torch.minimum(step_t, laid_b[:, None] - 1)
+        mask_bt = step_t < length_b[:, None]
+        return torch.nn.functional.embedding(index_bt, x_nd), mask_bt
+
+
+def lay(x_btd: Tensor, mask_bt: Tensor, *, group: int, reach: int) -> Rows:
+    """Lay sequences end to end.
+
+    Args:
+        x_btd: (B, T, D).
+        mask_bt: (B, T), True for the frames of a sequence, which come first; at least one each.
+        group: rows that are pooled together later.
+        reach: how many neighbours on one side a row will have seen before it is pooled.
+    """
+    batch, frames = mask_bt.shape
+    length_b = mask_bt.sum(dim=1)
+    full_b = _groups(length_b, group) * group
+    needed_b = _varied(x_btd, length_b) + reach + group
+    extent_b = torch.minimum(full_b, _groups(needed_b, group) * group)
+    step_t = torch.arange(frames + group - 1, device=x_btd.device)
+    laid_bt = step_t < extent_b[:, None]
+    last_b = torch.minimum(length_b, extent_b) - 1
+    source_bt = torch.minimum(step_t, last_b[:, None])
+    source_bt = source_bt + frames * torch.arange(batch, device=x_btd.device)[:, None]
+    return Rows(
+        x_nd=x_btd.flatten(0, 1)[source_bt[laid_bt]],
+        first_n1=(step_t == 0).expand_as(laid_bt)[laid_bt][:, None],
+        last_n1=(step_t == last_b[:, None])[laid_bt][:, None],
+        inside_n1=(step_t <= last_b[:, None])[laid_bt][:, None],
+        extent_b=extent_b,
+        length_b=length_b,
+        group=group,
+    )
+
+
+def _groups(length_b: Tensor, group: int) -> Tensor:
+    return (length_b + group - 1) // group
+
+
+def _varied(x_btd: Tensor, length_b: Tensor) -> Tensor:
+    """(B,), frames up to and including the first of those that repeat to the end."""
+    if x_btd.device.type != "cpu":
+        return length_b
+    varied = []
+    for x_td, length in zip(x_btd, length_b.tolist(), strict=True):
+        other_t = (x_td[:length, 0] != x_td[length - 1, 0]).nonzero()
+        start = int(other_t[-1]) + 1 if len(other_t) else 0
+        tail_td = x_td[start:length]
+        varied.append(start + 1 if torch.equal(tail_td, tail_td[:1].expand_as(tail_td)) else length)
+    return torch.tensor(varied, device=x_btd.device)

@@ -1,0 +1,48 @@
+"""A system and utterances to probabilities: what experiment and inference share.
+
+n = utterances of a side, K = classes of a task, S = samples.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serein.dataset import Side
+from serein.system import Inputs, Output, System
+
+
+def foretell(system: System, side: Side, size: int) -> dict[str, Tensor]:
+    """The probabilities of every utterance of a side.
+
+    Args:
+        system: in whatever mode; it is left in evaluation mode.
+        side: its frames and targets.
+        size: utterances at a time; those of like length go together.
+
+    Returns:
+        (n, K) for each task, on the CPU, in the order of the side's ids.
+    """
+    order = np.argsort([side.frames.length(id_) for id_ in side.ids], kind="stable")
+    device = system.normaliser.mean_f.device
+    parts = []
+    for batch in side.batches(size, order.tolist()):
+        inputs = {name: (x.to(device), mask.to(device)) for name, (x, mask) in batch.inputs.items()}
+        parts.append(answer(system, inputs)[0])
+    place = torch.from_numpy(np.argsort(order, kind="stable"))
+    return {name: torch.cat([part[name] for part in parts])[place].cpu() for name in parts[0]}
+
+
+def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
+    """What a system says of one batch: (B, K) probabilities for each task, and its output."""
+    system.eval()
+    with torch.inference_mode():
+        output = system(inputs)
+        return system.decode(output), output
+
+
+def hear(system: System, wave_s: np.ndarray) -> Inputs:
+    """One waveform (S,) as a batch of one."""
+    device = system.normaliser.mean_f.device
+    with torch.inference_mode():
+        wave_bs = torch.from_numpy(wave_s)[None].to(device)
+        return system.hear(wave_bs, torch.tensor([len(wave_s)], device=device))

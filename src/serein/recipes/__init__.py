@@ -1,0 +1,77 @@
+"""Recipes: one TOML file a system; paper, command, time and score stand in its head.
+
+A recipe ``extends`` another and overrides what differs; a path to a TOML file of your own works
+wherever a name does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serein import config
+from serein.errors import ConfigError, UnknownName
+from serein.records import Recipe
+
+FOLDER = Path(__file__).parent
+DEFAULTS: config.Table = {
+    "about": {},
+    "features": {},
+    "normalise": {},
+    "model": {},
+    "tasks": {},
+    "training": {},
+    "protocol": {},
+}
+
+
+def names() -> list[str]:
+    """Every recipe of this package, sorted."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and lay settings such as ``"training.epochs=3"`` on it.
+
+    Raises:
+        UnknownName: no recipe or table has that name.
+        ConfigError: the file is not a recipe.
+    """
+    table = config.merged(DEFAULTS, _resolve(name, ()))
+    for setting in settings:
+        table = config.override(table, setting)
+    return from_table(Path(name).stem if name.endswith(".toml") else name, table)
+
+
+def from_table(name: str, table: dict[str, Any]) -> Recipe:
+    """Make a recipe of its tables.
+
+    Raises:
+        UnknownName: a table that recipes do not have.
+        ConfigError: a table is missing or is none.
+    """
+    for key in table:
+        if key not in DEFAULTS:
+            raise UnknownName("table of a recipe", key, DEFAULTS)
+    for key in ("features", "model"):
+        if not isinstance(table[key].get("name"), str):
+            raise ConfigError(f"recipe {name}: [{key}] needs a name, such as name = 'li2019'")
+    if not table["tasks"]:
+        raise ConfigError(f"recipe {name} has no task; add [tasks.emotion]")
+    return config.build(Recipe, {"name": name, **table}, f"recipe {name}")
+
+
+def _resolve(name: str, seen: tuple[str, ...]) -> config.Table:
+    if name in seen:
+        raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, name])}")
+    table = config.read(_file(name))
+    parent = table.pop("extends", None)
+    return config.merged(_resolve(parent, (*seen, name)), table) if parent else table
+
+
+def _file(name: str) -> Path:
+    if name.endswith(".toml"):
+        return Path(name)
+    if name not in names():
+        hint = "The path of a TOML file of your own works too."
+        raise UnknownName("recipe", name, names(), hint)
+    return FOLDER / f"{name}.toml"

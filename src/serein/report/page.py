@@ -1,0 +1,105 @@
+"""One HTML page that says what a run found; it opens offline, on a phone too.
+
+What has no data (no histories, no speakers) is left out. Whatever comes from results is escaped.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from serein.files import write_text
+from serein.records import Results
+from serein.report import plots, summary
+
+NAME = "report.html"
+
+
+def write(results: Results, path: Path) -> None:
+    """Write the page to a run folder, or to a ``.html`` file.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(path if path.suffix == ".html" else path / NAME, html(results))
+
+
+def html(results: Results) -> str:
+    """The page as text; `plotly`'s script stands in it once."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = figures(results)
+    page = environment.get_template("page.html").render(
+        results=results,
+        summary=summary,
+        tasks=[_task(results, task) for task in summary.tasks(results)],
+        figures=drawn,
+        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
+        facts=_facts(results),
+        settings=list(summary.flat(results.recipe)),
+        script=get_plotlyjs() if drawn else "",
+    )
+    return page + "\n"
+
+
+def figures(results: Results) -> dict[str, tuple[Any, str]]:
+    """Every figure that the results hold data for, and what it shows in words, by its name."""
+    drawn: dict[str, tuple[Any, str]] = {}
+    scored = summary.tasks(results)
+    for task in scored:
+        scores = results.scores[results.headline][task]
+        words = f"Confusion matrix of {task}; the table below it holds the same numbers"
+        drawn[f"confusion-{task}"] = (plots.confusion(scores, results.classes[task]), words)
+    for task in scored[:1]:
+        quoted = {results.headline: f"{results.headline} picks"}
+        seen = {
+            name: f"{name} picks"
+            for name in results.selections
+            if name == results.headline or summary.is_optimistic(results, name)
+        }
+        curves = {
+            "loss": plots.loss(results.folds, quoted),
+            "validation": plots.accuracy(results.folds, "validation", task, quoted),
+            "test": plots.accuracy(results.folds, "test", task, seen),
+        }
+        for name, figure in curves.items():
+            if figure is not None:
+                what = "Training loss" if name == "loss" else f"UA of {task} on the {name} side"
+                drawn[name] = (figure, f"{what}, over epochs, for each fold and on average")
+    return drawn
+
+
+def _task(results: Results, task: str) -> dict[str, Any]:
+    scores = results.scores[results.headline][task]
+    return {
+        "name": task,
+        "scores": scores,
+        "rows": summary.comparison(results, task),
+        "classes": results.classes[task],
+        "mistaken": summary.mistaken_for(results, task),
+        "speakers": summary.parts(results, task, "speaker"),
+        "genders": summary.parts(results, task, "gender") if task != "gender" else [],
+        "folds": [fold for fold in results.folds if _scored(fold.scores, task)],
+    }
+
+
+def _scored(scores: dict[str, dict[str, Any]], task: str) -> bool:
+    return any(task in by_task for by_task in scores.values())
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    split = {key: value for key, value in results.protocol.items() if key != "folds"}
+    return [
+        ("run", results.name),
+        ("ended", results.created),
+        ("training time, all processes", summary.duration(results.seconds)),
+        *((f"corpus: {name}", value) for name, value in summary.flat(results.corpus)),
+        *((f"protocol: {name}", value) for name, value in summary.flat(split)),
+        *summary.flat(results.environment),
+    ]

@@ -1,0 +1,198 @@
+"""Figures of a run. Colours tell nothing alone, and are told apart without red and green.
+
+Backgrounds are transparent and text has no colour of its own: the page sets both, light or dark.
+Labels are escaped, as plotly reads them as HTML.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serein.records import ClassScores, Epoch, FoldResult
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure, Scatter
+
+# Okabe & Ito's vermillion, blue and bluish green: 3:1 or more on white and on near-black.
+MEAN, MARKS = "#D55E00", ("#0072B2", "#009E73", "#CC79A7")
+SYMBOLS = ("circle", "triangle-up", "square")
+FOLD = "#8a8f98"
+
+Value = Callable[[Epoch], float | None]
+Course = list[tuple[int, float | None]]
+
+
+def confusion(scores: ClassScores, classes: list[str]) -> "Figure":
+    """Draw a confusion matrix: colour is the share of the true class, text the count and share.
+
+    Args:
+        scores: of one selection and task.
+        classes: K names, in the order of rows and columns.
+    """
+    from plotly.graph_objects import Figure, Heatmap
+
+    counts = np.array(scores.confusion, dtype=float)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    names = [escape(name) for name in classes]
+    heat = Heatmap(
+        z=[[_round(share) for share in row] for row in shares.tolist()],
+        x=names,
+        y=names,
+        text=[
+            [_cell(count, share) for count, share in zip(*rows, strict=True)]
+            for rows in zip(counts.tolist(), shares.tolist(), strict=True)
+        ],
+        texttemplate="%{text}",
+        hovertemplate="truth %{y}, predicted %{x}: %{text}<extra></extra>",
+        colorscale="Cividis",
+        zmin=0,
+        zmax=100,
+        xgap=1,
+        ygap=1,
+        showscale=False,
+    )
+    figure = Figure(heat, layout=_layout("predicted", "truth", 110 + 48 * len(classes)))
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    return figure
+
+
+def _cell(count: float, share: float) -> str:
+    return f"{count:.0f}<br>{share:.0f} %" if math.isfinite(share) else f"{count:.0f}"
+
+
+def loss(folds: list[FoldResult], chosen: dict[str, str]) -> "Figure | None":
+    """Draw the training loss over epochs, like `accuracy`."""
+    return _curves(folds, lambda epoch: epoch.loss, chosen, "training loss")
+
+
+def accuracy(
+    folds: list[FoldResult], side: str, task: str, chosen: dict[str, str]
+) -> "Figure | None":
+    """Draw UA over epochs: each fold thin, their mean bold, the chosen epochs marked.
+
+    Args:
+        folds: with their histories.
+        side: which side was scored, "validation" or "test".
+        task: which task.
+        chosen: selections whose epochs are marked, and what to call them.
+
+    Returns:
+        None where that side and task were never scored.
+    """
+
+    def value(epoch: Epoch) -> float | None:
+        score = epoch.scores.get(side, {}).get(task, {}).get("ua")
+        return None if score is None else 100 * score
+
+    return _curves(folds, value, chosen, f"{side} UA, %")
+
+
+def _curves(
+    folds: list[FoldResult], value: Value, chosen: dict[str, str], title: str
+) -> "Figure | None":
+    from plotly.graph_objects import Figure, Scatter
+
+    courses = {
+        fold.name: [(epoch.epoch, _round(value(epoch))) for epoch in fold.history] for fold in folds
+    }
+    courses = {name: line for name, line in courses.items() if any(y is not None for _, y in line)}
+    if not courses:
+        return None
+    first = next(iter(courses))
+    traces = [_thin(name, course, first=name == first) for name, course in courses.items()]
+    if len(courses) > 1:
+        epochs, means = _mean(courses.values())
+        style = {"color": MEAN, "width": 3}
+        hover = "mean, epoch %{x}: %{y:.3~g}<extra></extra>"
+        traces.append(
+            Scatter(x=epochs, y=means, name="mean", mode="lines", line=style, hovertemplate=hover)
+        )
+    for index, (selection, words) in enumerate(chosen.items()):
+        traces += _marks(folds, value, selection, words, index)
+    return Figure(traces, layout=_layout("epoch", title, 320))
+
+
+def _thin(name: str, course: Course, *, first: bool) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    return Scatter(
+        x=[epoch for epoch, _ in course],
+        y=[y for _, y in course],
+        name="a fold" if first else escape(name),
+        legendgroup="folds",
+        showlegend=first,
+        mode="lines",
+        opacity=0.5,
+        line={"color": FOLD, "width": 1},
+        hovertemplate=f"fold {escape(name)}, epoch %{{x}}: %{{y:.3~g}}<extra></extra>",
+    )
+
+
+def _marks(
+    folds: list[FoldResult], value: Value, selection: str, words: str, index: int
+) -> list["Scatter"]:
+    from plotly.graph_objects import Scatter
+
+    points = [
+        (epoch.epoch, _round(value(epoch)), fold.name)
+        for fold in folds
+        for epoch in fold.history
+        if epoch.epoch == fold.epochs.get(selection)
+    ]
+    if not points:
+        return []
+    x, y, names = zip(*points, strict=True)
+    marker = {
+        "color": MARKS[index % len(MARKS)],
+        "symbol": SYMBOLS[index % len(SYMBOLS)],
+        "size": 9,
+        "line": {"color": "white", "width": 1},
+    }
+    return [
+        Scatter(
+            x=list(x),
+            y=list(y),
+            name=escape(words),
+            mode="markers",
+            marker=marker,
+            text=[escape(name) for name in names],
+            hovertemplate="fold %{text}, epoch %{x}: %{y:.3~g}<extra></extra>",
+        )
+    ]
+
+
+def _mean(courses: Iterable[Course]) -> tuple[list[int], list[float | None]]:
+    # Over the folds that got so far; undefined where any of those is.
+    by_epoch: dict[int, list[float]] = {}
+    for course in courses:
+        for epoch, y in course:
+            by_epoch.setdefault(epoch, []).append(math.nan if y is None else y)
+    epochs = sorted(by_epoch)
+    return epochs, [_round(float(np.mean(by_epoch[epoch]))) for epoch in epochs]
+
+
+def _round(value: float | None) -> float | None:
+    # Four digits are more than a screen shows, and a page of many folds stays small.
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+
+
+def _layout(x: str, y: str, height: int) -> dict[str, object]:
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "ticks": "outside"}
+    clear = "rgba(0,0,0,0)"
+    return {
+        "template": {},
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 32, "b": 8},
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "dragmode": False,
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        "xaxis": {**axis, "title": {"text": x}},
+        "yaxis": {**axis, "title": {"text": y}},
+    }

@@ -1,0 +1,116 @@
+"""``results.json``: everything that a report shows, in one file.
+
+Floats keep six significant digits. What is undefined is null.
+"""
+
+import json
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serein.errors import ConfigError
+from serein.files import write_text
+from serein.records import Results
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+FORMAT = 1
+"""The layout that this version writes and reads."""
+
+NAME = "results.json"
+
+
+def save(results: Results, path: Path) -> None:
+    """Write results to a run folder, or to a ``.json`` file.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    # A line for each field, so that the head of the file can be read without a program.
+    lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(results).items()]
+    write_text(results_file(path), "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def load(path: Path) -> Results:
+    """Read results from a run folder, or from a ``.json`` file.
+
+    Raises:
+        ConfigError: the file is missing, no results, or of another format.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    file = results_file(path)
+    table = _read(file)
+    _restore_nan([table.get("folds"), table.get("predictions")])
+    try:
+        return TypeAdapter(Results).validate_json(json.dumps(table), strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{file} holds no results: {_first_fault(error)}") from None
+
+
+def results_file(path: Path) -> Path:
+    """The file itself, or the one in a run folder.
+
+    >>> results_file(Path("runs/a")).as_posix()
+    'runs/a/results.json'
+    """
+    return path if path.suffix == ".json" else path / NAME
+
+
+def plain(value: Any) -> Any:
+    """Records as dictionaries, floats as six significant digits, what is not finite as None.
+
+    >>> plain({"wa": 2 / 3, "ua": float("nan"), "interval": (0.5, 1.0)})
+    {'wa': 0.666667, 'ua': None, 'interval': [0.5, 1.0]}
+    """
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {file}: {error.strerror}; give a run folder or its {NAME}"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is not JSON: {error}") from error
+    found = table.get("format") if isinstance(table, dict) else None
+    if found != FORMAT:
+        hint = "; upgrade serein" if isinstance(found, int) and found > FORMAT else ""
+        raise ConfigError(f"{file} has format {found!r}; this serein reads {FORMAT}{hint}")
+    return table
+
+
+def _restore_nan(value: Any) -> None:
+    """Turn null back to nan where a record knows no None: losses and probabilities."""
+    if isinstance(value, dict):
+        if "loss" in value and value["loss"] is None:
+            value["loss"] = math.nan
+        for item in value.values():
+            _restore_nan(item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if item is None:
+                value[index] = math.nan
+            _restore_nan(item)
+
+
+def _first_fault(error: "ValidationError") -> str:
+    first, *others = error.errors()
+    more = f" ({len(others)} more)" if others else ""
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}{more}"

@@ -1,0 +1,118 @@
+"""A run's scores in the terminal: legible in 80 columns and without colour."""
+
+import io
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from serein.records import Results
+from serein.report import summary
+
+STYLES = {"headline": "bold", "selection": "", "optimistic": "yellow", "baseline": "dim"}
+
+
+def text(results: Results, width: int = 100) -> str:
+    """The scores as plain text without colour.
+
+    Args:
+        results: of a run.
+        width: how many characters a line may have.
+    """
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None, force_terminal=False)
+    console.print(render(results))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render(results: Results) -> RenderableType:
+    """The scores for a `rich` console: ``console.print(render(results))``."""
+    parts: list[RenderableType] = [*_headline(results)]
+    for task in summary.tasks(results):
+        parts += [Text(), _comparison(results, task), *_notes(results, task)]
+        parts += [Text(), _recalls(results, task)]
+    return Group(*parts)
+
+
+def _headline(results: Results) -> Iterator[RenderableType]:
+    yield _line(summary.title(results), "bold")
+    yield _line(summary.protocol(results))
+    meaning = results.selections.get(results.headline, "")
+    yield _line(f"Quoted: {results.headline} ({meaning})" if meaning else results.headline)
+    for task in summary.tasks(results):
+        scores = results.scores[results.headline][task]
+        wa = f"WA {summary.percent(scores.wa)} % {summary.bounds(scores.wa_interval)}".strip()
+        ua = f"UA {summary.percent(scores.ua)} % {summary.bounds(scores.ua_interval)}".strip()
+        yield _line(f"{task}: {wa}, {ua}", "bold")
+    for warning in results.warnings:
+        yield _line(f"Warning: {warning}", "yellow")
+
+
+def _comparison(results: Results, task: str) -> Table:
+    rows = summary.comparison(results, task)
+    folds = any(row.fold_ua is not None for row in rows)
+    table = _table(f"{task}: scores in %", "selection")
+    for name in ["WA", "UA"] + ["WA folds", "UA folds"] * folds:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_score(row.wa, row.wa_interval), _score(row.ua, row.ua_interval)]
+        if folds and row.kind != "baseline":
+            cells += [summary.percent(row.fold_wa), summary.percent(row.fold_ua)]
+        table.add_row(*map(_line, [_label(row), *cells]), style=STYLES[row.kind])
+    return table
+
+
+def _label(row: summary.Row) -> str:
+    mark = {"headline": ", quoted", "optimistic": ", optimistic"}
+    return row.name + mark.get(row.kind, "")
+
+
+def _score(score: float | None, interval: summary.Interval) -> str:
+    return f"{summary.percent(score)} {summary.bounds(interval)}".strip()
+
+
+def _notes(results: Results, task: str) -> Iterator[Text]:
+    rows = summary.comparison(results, task)
+    for row in rows:
+        if row.kind == "optimistic":
+            yield _line(f"{row.name}: {row.note}.", "yellow")
+    words = results.scores[results.headline][task].interval
+    folds = "; folds: mean over folds" * any(row.fold_ua is not None for row in rows)
+    if words or folds:
+        yield _line(f"Brackets: {words}{folds}." if words else f"{folds[2:]}.", "dim")
+    sentence = summary.gap(results, task)
+    if sentence and task == summary.tasks(results)[0]:
+        yield _line(sentence)
+
+
+def _recalls(results: Results, task: str) -> Table:
+    scores = results.scores[results.headline][task]
+    mistaken = summary.mistaken_for(results, task)
+    table = _table(f"{task}: classes, {results.headline}", "class")
+    table.add_column("utterances", justify="right")
+    table.add_column("recall %", justify="right", no_wrap=True)
+    table.add_column("most often mistaken for")
+    for name, row in zip(results.classes[task], scores.confusion, strict=True):
+        recall = summary.percent(scores.recalls.get(name))
+        table.add_row(*map(_line, [name, str(sum(row)), recall, mistaken.get(name, "")]))
+    return table
+
+
+def _table(caption: str, first: str) -> Table:
+    table = Table(
+        title=_line(caption, "bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column(first, overflow="fold")
+    return table
+
+
+def _line(words: str, style: str = "") -> Text:
+    # Names come from files: neither rich's markup nor a terminal's escape codes may pass.
+    return Text("".join(c if c.isprintable() else "?" for c in words), style=style)

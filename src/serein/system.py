@@ -1,0 +1,140 @@
+"""One system: front end, normalisation, model and heads, put together from a recipe.
+
+B = batch, S = samples, K = classes of a task.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from serein import config, find
+from serein.errors import ConfigError
+from serein.features import normalise
+from serein.layers.attention import Attention
+from serein.records import Recipe, Utterance
+
+Inputs = Mapping[str, tuple[Tensor, Tensor]]
+"""What a model receives, by the names of its parameters: values and mask."""
+
+
+class Output(NamedTuple):
+    """What a system answers.
+
+    Attributes:
+        logits: for each task, (B, K).
+        attention: the model's maps by name.
+    """
+
+    logits: dict[str, Tensor]
+    attention: dict[str, Attention]
+
+
+class System(nn.Module):
+    """Everything between a waveform and the logits of each task."""
+
+    def __init__(
+        self, recipe: Recipe, classes: Mapping[str, Sequence[str]], *, own: bool = True
+    ) -> None:
+        """Build a recipe's system.
+
+        Args:
+            recipe: its settings.
+            classes: of each task, in the order of its logits.
+            own: whether dotted names may import a user's own modules.
+
+        Raises:
+            UnknownName: a front end, model, task or setting that does not exist.
+            ConfigError: a setting out of range, or a task of fewer than two classes.
+        """
+        super().__init__()
+        self.recipe = recipe
+        self.front_end = _made("features", "FrontEnd", recipe.features, own)
+        settings = config.build(normalise.Config, recipe.normalise, "normalise")
+        self.normaliser = normalise.Normaliser(settings, self.front_end.width)
+        names = tuple(recipe.tasks)
+        self.model = _made("models", "Model", recipe.model, own, self.front_end.width, names)
+        self.tasks = nn.ModuleDict()
+        for name, table in recipe.tasks.items():
+            if len(classes[name]) < 2:
+                raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
+            task = {"name": name, **table}
+            self.tasks[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Of each task, in the order of its logits."""
+        return {name: task.classes for name, task in self.tasks.items()}
+
+    def forward(self, inputs: Inputs) -> Output:
+        """What the front end gave -> logits of each task, and attention."""
+        frames_btf, mask_bt = inputs["frames"]
+        standard = {**inputs, "frames": (self.normaliser(frames_btf, mask_bt), mask_bt)}
+        encoded = self.model(**standard)
+        logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
+        return Output(logits, encoded.attention)
+
+    def hear(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
+        """Waveforms (B, S) and lengths in samples -> what the model receives."""
+        return {"frames": self.front_end(wave_bs, length_b)}
+
+    def loss(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the tasks' losses (Li et al. 2019, equation 10)."""
+        losses = [
+            task.config.weight * task.loss(output.logits[name], targets[name])
+            for name, task in self.tasks.items()
+        ]
+        return torch.stack(losses).sum()
+
+    def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
+        """(B,) class numbers for each task."""
+        return {
+            name: task.targets([label_of(u, name, self.recipe) for u in utterances])
+            for name, task in self.tasks.items()
+        }
+
+    def decode(self, output: Output) -> dict[str, Tensor]:
+        """(B, K) probabilities for each task."""
+        return {name: task.decode(output.logits[name]) for name, task in self.tasks.items()}
+
+
+def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    """What the corpus says of an utterance, by the name that the recipe gives the task's label."""
+    value = utterance.label(recipe.tasks[task].get("label") or task.rpartition(".")[2])
+    return None if value is None else str(value)
+
+
+def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The classes that a corpus holds for each task, sorted.
+
+    Raises:
+        ConfigError: a task has fewer than two classes there.
+    """
+    found = {}
+    for task in recipe.tasks:
+        labels = {label_of(utterance, task, recipe) for utterance in utterances} - {None}
+        found[task] = tuple(sorted(str(label) for label in labels))
+        if len(found[task]) < 2:
+            others = sorted({name for u in utterances for name in u.labels})
+            raise ConfigError(
+                f"task {task} needs two classes or more; these {len(utterances)} utterances hold "
+                f"{list(found[task])}. Their labels are {others}: name one with "
+                f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
+            )
+    return found
+
+
+def check(recipe: Recipe) -> None:
+    """Check every name and setting of a recipe's front end, model and tasks."""
+    with torch.device("meta"):
+        System(recipe, dict.fromkeys(recipe.tasks, ("first", "second")))
+
+
+def _made(package: str, kind: str, table: Mapping[str, object], own: bool, *rest: object) -> nn.Module:
+    """Find a file by its name and make what it offers."""
+    found = find.module(package, str(table["name"]), own=own)
+    settings = {key: value for key, value in table.items() if key != "name"}
+    built = config.build(found.Config, settings, f"{package}.{table['name']}")
+    made: nn.Module = getattr(found, kind)(built, *rest)
+    return made

@@ -1,0 +1,11 @@
+"""Task: which emotion, one of the corpus's own classes."""
+
+from serein.layers.classes import ClassConfig, ClassTask
+
+Config = ClassConfig
+
+
+class Task(ClassTask):
+    """Which emotion; cross-entropy (Li et al. 2019, section 4.3)."""
+
+    label = "emotion"

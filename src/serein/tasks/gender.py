@@ -1,0 +1,11 @@
+"""Task: the speaker's gender as the corpus gives it, an aid to other tasks."""
+
+from serein.layers.classes import ClassConfig, ClassTask
+
+Config = ClassConfig
+
+
+class Task(ClassTask):
+    """Female or male; cross-entropy (Li et al. 2019, section 4.3)."""
+
+    label = "gender"

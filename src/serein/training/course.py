@@ -1,0 +1,79 @@
+"""The course of one training: what each epoch cost and foretold, kept on disk.
+
+n = utterances of a side, K = classes of a task.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serein.files import replacing
+from serein.metrics.classification import (
+    confusion_matrix,
+    unweighted_accuracy_from_confusion,
+    weighted_accuracy_from_confusion,
+)
+from serein.records import Epoch
+
+Probabilities = dict[str, dict[str, Tensor]]
+"""For each watched side and task, (n, K)."""
+Progress = Callable[[Epoch], None]
+"""Is told of every epoch as it ends."""
+
+
+@dataclass
+class Course:
+    """What happened in a training.
+
+    Attributes:
+        epochs: what each one cost and how well it did on each watched side.
+        foretold: for each epoch, the probabilities on each watched side.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    foretold: list[Probabilities] = field(default_factory=list)
+
+    def best(self, side: str, task: str) -> int:
+        """The epoch with the highest UA on a side, counted from 1; the earliest of equals."""
+        scores = [epoch.scores[side][task]["UA"] for epoch in self.epochs]
+        known = [-1.0 if score is None else score for score in scores]
+        return int(np.argmax(known)) + 1
+
+
+def scored(probabilities_nk: Tensor, target_n: Tensor) -> dict[str, float | None]:
+    """WA and UA of the likeliest classes; None where no utterance has a label."""
+    known_n = target_n >= 0
+    classes = range(probabilities_nk.shape[1])
+    truth, answer = target_n[known_n].tolist(), probabilities_nk[known_n].argmax(dim=1).tolist()
+    confusion = confusion_matrix(truth, answer, classes)
+    scores = {
+        "WA": float(weighted_accuracy_from_confusion(confusion)),
+        "UA": float(unweighted_accuracy_from_confusion(confusion)),
+    }
+    return {name: None if np.isnan(score) else score for name, score in scores.items()}
+
+
+def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
+    """Write the course and the state of the loop, whole or not at all."""
+    epochs = [
+        {"epoch": e.epoch, "loss": e.loss, "seconds": e.seconds, "scores": e.scores}
+        for e in course.epochs
+    ]
+    with replacing(path) as temporary:
+        torch.save({"epochs": epochs, "foretold": course.foretold, **rest}, temporary)
+
+
+def resume(path: Path) -> tuple[Course, dict[str, Any]]:
+    """Read what `save` wrote; a missing or broken file is a training that has not begun."""
+    with suppress(OSError, RuntimeError, UnpicklingError, EOFError, KeyError, TypeError):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        epochs = [Epoch(**epoch) for epoch in state.pop("epochs")]
+        return Course(epochs, state.pop("foretold")), state
+    return Course(), {}

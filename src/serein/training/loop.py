@@ -1,0 +1,96 @@
+"""The training loop; nothing in it has to do with any one paper."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from serein.dataset import Side
+from serein.predict import foretell
+from serein.records import Epoch
+from serein.system import System
+from serein.training.course import Course, Progress, resume, save, scored
+from serein.training.settings import Settings
+
+
+def fit(
+    system: System,
+    train: Side,
+    watched: Mapping[str, Side],
+    settings: Settings,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    state: Path | None = None,
+    progress: Progress = lambda epoch: None,
+) -> Course:
+    """Train a system, and look at the watched sides after every epoch.
+
+    Nothing here chooses an epoch: watching costs the training side nothing, and who selects,
+    selects from the course afterwards.
+
+    Args:
+        system: is trained in place; its normalisation is fitted on the training side here.
+        train: what it learns from.
+        watched: sides to score after each epoch, by name.
+        settings: of this loop.
+        seed: of the weights, the order of utterances, and dropout.
+        device: where to compute: "cpu", "cuda", or "auto".
+        state: where to keep the state, written after every epoch; a training that was
+            interrupted goes on after its last finished epoch, with the same numbers.
+        progress: is told of every epoch.
+
+    Returns:
+        The course, with the probabilities of every epoch on every watched side.
+    """
+    torch.set_num_threads(settings.threads)
+    fabric = Fabric(accelerator=device, devices=1)
+    system.normaliser.fit(train.frames[id_] for id_ in train.ids)
+    for name, task in system.tasks.items():
+        task.prepare(train.targets[name])
+    optimiser = torch.optim.Adam(
+        system.parameters(), settings.rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
+    course, kept = resume(state) if state else (Course(), {})
+    parts = {"system": system, "optimiser": optimiser, "schedule": schedule}
+    for name, part in parts.items():
+        if name in kept:
+            part.load_state_dict(kept[name])
+    model, stepper = fabric.setup(system, optimiser)
+    for number in range(len(course.epochs) + 1, settings.epochs + 1):
+        started = time.perf_counter()
+        torch.manual_seed(_epoch_seed(seed, number))
+        order = train.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))
+        loss = 0.0
+        model.train()
+        for batch in train.batches(settings.batch, order):
+            inputs, targets = fabric.to_device((batch.inputs, batch.targets))
+            stepper.zero_grad()
+            cost = system.loss(model(inputs), targets)
+            fabric.backward(cost)
+            if settings.clip:
+                fabric.clip_gradients(model, stepper, clip_val=settings.clip)
+            stepper.step()
+            schedule.step()
+            loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
+        foretold = {name: foretell(system, side, settings.batch) for name, side in watched.items()}
+        scores = {
+            name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
+            for name, side in watched.items()
+        }
+        seconds = time.perf_counter() - started
+        course.epochs.append(Epoch(epoch=number, loss=loss, seconds=seconds, scores=scores))
+        course.foretold.append(foretold)
+        if state:
+            save(state, course, {name: part.state_dict() for name, part in parts.items()})
+        progress(course.epochs[-1])
+    return course
+
+
+def _epoch_seed(seed: int, number: int) -> int:
+    """A seed of its own for every epoch, so that none depends on what ran before it."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

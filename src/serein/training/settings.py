@@ -1,0 +1,31 @@
+"""What may vary in training."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the loop.
+
+    Attributes:
+        epochs: passes over the training side.
+        batch: utterances of one step.
+        bucket: in every so many batches, utterances of like length meet; 1 is pure chance.
+        rate: learning rate.
+        decay: the rate is divided by 1 + decay x steps, as Keras's optimisers did.
+        clip: gradients are cut to [-clip, clip]; 0 leaves them.
+        weight_decay: L2 penalty of the weights.
+        threads: processor threads of one training; more are faster and give other roundings.
+    """
+
+    epochs: Annotated[int, Ge(1)] = 100
+    batch: Annotated[int, Ge(1)] = 40
+    bucket: Annotated[int, Ge(1)] = 1
+    rate: Annotated[float, Gt(0)] = 1e-3
+    decay: Annotated[float, Ge(0)] = 0.0
+    clip: Annotated[float, Ge(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    threads: Annotated[int, Ge(1)] = 1
