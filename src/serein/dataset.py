@@ -16,31 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Protocol
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from serein import audio
+from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.records import Utterance
 
 VERSION = 1
 """Counts changes to what cached frames hold."""
-
-
-class FrontEnd(Protocol):
-    """What a front end offers to those who call it."""
-
-    rate: int
-    width: int
-    hop: float
-    longest: float | None
-    config: Any
-
-    def __call__(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms (B, S) and lengths -> frames (B, T, F) and mask (B, T)."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +89,23 @@ def extract(
         StorageError: the cache cannot be written.
     """
     entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
-    if not entry.is_dir():
-        _write(entry, _heard(utterances, front_end), front_end.width, utterances)
-    ends = np.load(entry / "ends.npy")
-    starts = np.concatenate([[0], ends[:-1]])
+    if not _whole(entry, len(utterances)):
+        shutil.rmtree(entry, ignore_errors=True)
+        _write(entry, _heard(utterances, front_end), front_end.width)
+    ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
-    spans = zip(starts.tolist(), ends.tolist(), strict=True)
+    spans = zip([0, *ends[:-1]], ends, strict=True)
     return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
+
+
+def _whole(entry: Path, utterances: int) -> bool:
+    """Whether an entry is there and holds what it says; a damaged one is made anew."""
+    try:
+        ends = np.load(entry / "ends.npy")
+        rows = np.load(entry / "frames.npy", mmap_mode="r").shape[0]
+    except (OSError, ValueError, EOFError):
+        return False
+    return len(ends) == utterances and rows == ends[-1]
 
 
 def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping[str, str]) -> str:
@@ -140,9 +138,7 @@ def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return x_btf[0].numpy()
 
 
-def _write(
-    entry: Path, frames: Iterator[np.ndarray], width: int, utterances: Sequence[Utterance]
-) -> None:
+def _write(entry: Path, frames: Iterator[np.ndarray], width: int) -> None:
     temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -168,18 +164,17 @@ def _stream(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:
     with path.open("wb") as file:
         _header(file, 0, width)
         for x_tf in frames:
-            file.write(np.ascontiguousarray(x_tf, dtype=np.float32))
+            file.write(x_tf.astype("<f4").tobytes())
             ends.append((ends[-1] if ends else 0) + len(x_tf))
         file.seek(0)
         _header(file, ends[-1], width)
     return ends
 
 
-def _header(file: Any, rows: int, width: int) -> None:
-    """A .npy header; its padding leaves room for the row count to grow."""
+def _header(file: BinaryIO, rows: int, width: int) -> None:
+    """A .npy header; numpy leaves room in it for the row count to grow."""
     facts = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
-    text = repr(facts).ljust(117) + "\n"
-    file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+    np.lib.format.write_array_header_1_0(file, facts)
 
 
 @dataclass(frozen=True)

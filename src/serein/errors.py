@@ -44,7 +44,7 @@ class UnknownName(ConfigError):
         """Say which name was asked for, which is nearest, and which exist."""
         self.known = sorted(known)
         near = get_close_matches(name, self.known, n=1, cutoff=0.5)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = f"; did you mean {near[0]!r}?" if near else "."
         listing = ", ".join(self.known) or "none"
         super().__init__(f"unknown {kind} {name!r}{guess} Known: {listing}.{hint and ' ' + hint}")
 

@@ -4,12 +4,13 @@ B = batch, S = samples, K = classes of a task.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from serein import config, find
+from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError
 from serein.features import normalise
 from serein.layers.attention import Attention
@@ -34,6 +35,9 @@ class Output(NamedTuple):
 class System(nn.Module):
     """Everything between a waveform and the logits of each task."""
 
+    front_end: FrontEnd
+    model: Model
+
     def __init__(
         self, recipe: Recipe, classes: Mapping[str, Sequence[str]], *, own: bool = True
     ) -> None:
@@ -55,12 +59,17 @@ class System(nn.Module):
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
         names = tuple(recipe.tasks)
         self.model = _made("models", "Model", recipe.model, own, self.front_end.width, names)
-        self.tasks = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) < 2:
                 raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
             task = {"name": name, **table}
-            self.tasks[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
+            self.heads[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """By name, the first one in the lead."""
+        return cast(dict[str, Task], dict(self.heads.items()))
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -70,7 +79,7 @@ class System(nn.Module):
     def forward(self, inputs: Inputs) -> Output:
         """What the front end gave -> logits of each task, and attention."""
         frames_btf, mask_bt = inputs["frames"]
-        standard = {**inputs, "frames": (self.normaliser(frames_btf, mask_bt), mask_bt)}
+        standard = {**inputs, "frames": (self.normaliser(frames_btf), mask_bt)}
         encoded = self.model(**standard)
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
         return Output(logits, encoded.attention)
@@ -131,10 +140,9 @@ def check(recipe: Recipe) -> None:
         System(recipe, dict.fromkeys(recipe.tasks, ("first", "second")))
 
 
-def _made(package: str, kind: str, table: Mapping[str, object], own: bool, *rest: object) -> nn.Module:
+def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:
     """Find a file by its name and make what it offers."""
     found = find.module(package, str(table["name"]), own=own)
     settings = {key: value for key, value in table.items() if key != "name"}
     built = config.build(found.Config, settings, f"{package}.{table['name']}")
-    made: nn.Module = getattr(found, kind)(built, *rest)
-    return made
+    return getattr(found, kind)(built, *rest)

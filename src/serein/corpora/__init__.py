@@ -75,10 +75,8 @@ def _origin(reader: ModuleType) -> str:
 
 
 def _about(reader: ModuleType, name: str) -> About:
-    about = getattr(reader, "ABOUT", None)
-    return (
-        about if isinstance(about, About) else About(title=name, language="", licence="", home="")
-    )
+    unknown = About(title=name, language="", licence="", home="")
+    return getattr(reader, "ABOUT", unknown)
 
 
 def _checked(name: str, place: Path, utterances: Iterable[Utterance]) -> Corpus:
@@ -112,7 +110,7 @@ def places() -> dict[str, Path]:
     file = config_folder() / "corpora.json"
     try:
         held = json.loads(file.read_bytes()) if file.exists() else {}
-        return {name: Path(held[name]) for name in sorted(held)}
+        return {name: Path(place) for name, place in sorted(held.items())}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{file} is not a table of corpora and their places ({error}); correct it, or delete "

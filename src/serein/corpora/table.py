@@ -129,7 +129,7 @@ def _delimited(text: str, delimiter: str) -> Content:
 
 def _json_lines(text: str) -> Content:
     objects: dict[int, dict[str, object]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 objects[number] = json.loads(line)

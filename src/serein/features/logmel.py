@@ -119,13 +119,13 @@ class FrontEnd(nn.Module):
             for group, (low, high) in enumerate(self._spans)
         ]
         log_nm = torch.cat(groups, dim=-1).clamp_(min=FLOOR).log_()
-        return log_nm.unflatten(0, frames_bts.shape[:2])
+        return log_nm.view(*frames_bts.shape[:2], -1)
 
     def _with_deltas(self, log_btm: Tensor, frames_b: Tensor) -> Tensor:
         """(B, T, M) -> (B, T, F), the derivatives taken within each sequence."""
         if not self.config.deltas:
             return log_btm
-        batch, frames, bands = log_btm.shape
+        batch, frames, _ = log_btm.shape
         step_t = torch.arange(-REACH, frames + REACH, device=log_btm.device).clamp(min=0)
         index_bt = torch.minimum(step_t, frames_b[:, None] - 1)
         index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]

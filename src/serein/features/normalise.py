@@ -56,8 +56,9 @@ class Normaliser(nn.Module):
         self.mean_f.copy_(torch.from_numpy(mean_f))
         self.deviation_f.copy_(torch.from_numpy(deviation_f))
 
-    def forward(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
-        """(B, T, F) and its mask -> the same, standardised; padding is zero."""
+    def forward(self, x_btf: Tensor) -> Tensor:
+        """(B, T, F) -> the same, standardised; padding is as meaningless as before."""
         if self.config.statistics == "none":
             return x_btf
-        return ((x_btf - self.mean_f) / self.deviation_f) * mask_bt[..., None]
+        scale_f = 1 / self.deviation_f
+        return torch.addcmul(-self.mean_f * scale_f, x_btf, scale_f)

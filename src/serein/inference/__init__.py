@@ -1,0 +1,1 @@
+"""Saved models at work: from a recording to an answer."""

@@ -44,7 +44,7 @@ def reversed_(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
     step_t = torch.arange(mask_bt.shape[1], device=x_btd.device)
     mirror_bt = mask_bt.sum(dim=1, keepdim=True) - 1 - step_t
     index_bt = torch.where(mask_bt, mirror_bt, step_t)
-    return _Involution.apply(x_btd, index_bt)
+    return _Involution.apply(x_btd, index_bt)  # type: ignore[no-untyped-call]
 
 
 class _Involution(torch.autograd.Function):
@@ -56,7 +56,7 @@ class _Involution(torch.autograd.Function):
         return _reorder(x_btd, index_bt)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         return _reorder(grad[0], ctx.saved_tensors[0]), None
 

@@ -53,7 +53,7 @@ class Rows:
         T' counts groups of the longest sequence; a last group that is not full counts.
         Rows must not be negative.
         """
-        x_nd = (self.x_nd * self.inside_n1).unflatten(0, (-1, self.group)).amax(dim=1)
+        x_nd = (self.x_nd * self.inside_n1).view(-1, self.group, self.x_nd.shape[1]).amax(dim=1)
         laid_b = self.extent_b // self.group
         length_b = _groups(self.length_b, self.group)
         step_t = torch.arange(int(length_b.max()), device=x_nd.device)

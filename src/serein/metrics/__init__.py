@@ -1,0 +1,1 @@
+"""Scores as pure functions: truth and prediction in, a float out."""

@@ -1,0 +1,1 @@
+"""Models: one file a paper, each with a ``Config`` dataclass and a ``Model``."""

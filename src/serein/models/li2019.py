@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.layers.attention import Attention, Encoded, StructuredAttention
 from serein.layers.convolution import EdgeConv1d
+from serein.layers.dropout import Dropout
 from serein.layers.recurrence import BLSTM, last_states
 from serein.layers.rows import lay
 
@@ -72,6 +72,7 @@ class Model(nn.Module):
         self.conv2 = EdgeConv1d(config.filters, config.filters, config.taps)
         self.blstm1 = BLSTM(config.filters, config.hidden)
         self.blstm2 = BLSTM(2 * config.hidden, config.hidden)
+        self.dropout = Dropout(config.dropout)
         self.width = 2 * config.hidden
         if config.attention:
             sizes = config.attention_hidden, config.heads
@@ -82,7 +83,7 @@ class Model(nn.Module):
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights (B, H, T')."""
         x_btd, mask_bt = self._convolved(*frames)
         for blstm in (self.blstm1, self.blstm2):
-            x_btd = F.dropout(blstm(x_btd, mask_bt), self.config.dropout, self.training)
+            x_btd = self.dropout(blstm(x_btd, mask_bt))
         if not self.config.attention:
             return Encoded(dict.fromkeys(self.tasks, last_states(x_btd, mask_bt)), {})
         z_bd, weight_bht = self.attend(x_btd, mask_bt)

@@ -12,6 +12,8 @@ from serein.report import plots, summary
 
 NAME = "report.html"
 
+Figures = dict[str, tuple[Any, str]]
+
 
 def write(results: Results, path: Path) -> None:
     """Write the page to a run folder, or to a ``.html`` file.
@@ -48,30 +50,41 @@ def html(results: Results) -> str:
     return page + "\n"
 
 
-def figures(results: Results) -> dict[str, tuple[Any, str]]:
+def figures(results: Results) -> Figures:
     """Every figure that the results hold data for, and what it shows in words, by its name."""
-    drawn: dict[str, tuple[Any, str]] = {}
-    scored = summary.tasks(results)
-    for task in scored:
-        scores = results.scores[results.headline][task]
-        words = f"Confusion matrix of {task}; the table below it holds the same numbers"
-        drawn[f"confusion-{task}"] = (plots.confusion(scores, results.classes[task]), words)
-    for task in scored[:1]:
-        quoted = {results.headline: f"{results.headline} picks"}
-        seen = {
-            name: f"{name} picks"
-            for name in results.selections
-            if name == results.headline or summary.is_optimistic(results, name)
-        }
+    return {**_confusions(results), **_curves(results)}
+
+
+def _confusions(results: Results) -> Figures:
+    scores = results.scores.get(results.headline, {})
+    return {
+        f"confusion-{task}": (
+            plots.confusion(scores[task], results.classes[task]),
+            f"Confusion matrix of {task}; the table below it holds the same numbers",
+        )
+        for task in summary.tasks(results)
+    }
+
+
+def _curves(results: Results) -> Figures:
+    drawn: Figures = {}
+    quoted = {results.headline: f"{results.headline} picks"}
+    seen = [name for name in results.selections if summary.is_optimistic(results, name)]
+    picks = {**quoted, **{name: f"{name} picks" for name in seen}}
+    for task in summary.tasks(results)[:1]:
         curves = {
-            "loss": plots.loss(results.folds, quoted),
-            "validation": plots.accuracy(results.folds, "validation", task, quoted),
-            "test": plots.accuracy(results.folds, "test", task, seen),
+            "loss": ("Training loss", plots.loss(results.folds, quoted)),
+            **{
+                side: (
+                    f"UA of {task} on the {side} side",
+                    plots.accuracy(results.folds, side, task, chosen),
+                )
+                for side, chosen in (("validation", quoted), ("test", picks))
+            },
         }
-        for name, figure in curves.items():
+        for name, (words, figure) in curves.items():
             if figure is not None:
-                what = "Training loss" if name == "loss" else f"UA of {task} on the {name} side"
-                drawn[name] = (figure, f"{what}, over epochs, for each fold and on average")
+                drawn[name] = (figure, f"{words} over epochs, for each fold and on average")
     return drawn
 
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serein.records import ClassScores, Epoch, FoldResult
 
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 MEAN, MARKS = "#D55E00", ("#0072B2", "#009E73", "#CC79A7")
 SYMBOLS = ("circle", "triangle-up", "square")
 FOLD = "#8a8f98"
+LEGIBLE = 10
+"""With more classes than these, a cell is too small for its numbers."""
 
 Value = Callable[[Epoch], float | None]
+Matrix = NDArray[np.float64]
 Course = list[tuple[int, float | None]]
 
 
 def confusion(scores: ClassScores, classes: list[str]) -> "Figure":
     """Draw a confusion matrix: colour is the share of the true class, text the count and share.
+
+    With many classes, such as speakers, the text would not fit; hovering shows it.
 
     Args:
         scores: of one selection and task.
@@ -42,12 +48,8 @@ def confusion(scores: ClassScores, classes: list[str]) -> "Figure":
         z=[[_round(share) for share in row] for row in shares.tolist()],
         x=names,
         y=names,
-        text=[
-            [_cell(count, share) for count, share in zip(*rows, strict=True)]
-            for rows in zip(counts.tolist(), shares.tolist(), strict=True)
-        ],
-        texttemplate="%{text}",
-        hovertemplate="truth %{y}, predicted %{x}: %{text}<extra></extra>",
+        customdata=counts.astype(int).tolist(),
+        hovertemplate="truth %{y}, predicted %{x}: %{customdata} (%{z:.1f} %)<extra></extra>",
         colorscale="Cividis",
         zmin=0,
         zmax=100,
@@ -55,14 +57,34 @@ def confusion(scores: ClassScores, classes: list[str]) -> "Figure":
         ygap=1,
         showscale=False,
     )
-    figure = Figure(heat, layout=_layout("predicted", "truth", 110 + 48 * len(classes)))
+    # Where cividis turns from dark to light, both colours still have 4.5:1.
+    words = [
+        _words(counts, shares, shares < 48, names, "white"),
+        _words(counts, shares, shares >= 48, names, "black"),
+    ] * (len(names) <= LEGIBLE)
+    figure = Figure(
+        [heat, *words], layout=_layout("predicted", "truth", 110 + min(48 * len(names), 560))
+    )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
     return figure
 
 
-def _cell(count: float, share: float) -> str:
-    return f"{count:.0f}<br>{share:.0f} %" if math.isfinite(share) else f"{count:.0f}"
+def _words(
+    counts: Matrix, shares: Matrix, where: NDArray[np.bool_], names: list[str], colour: str
+) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    cells = np.argwhere(where).tolist()
+    return Scatter(
+        x=[names[column] for _, column in cells],
+        y=[names[row] for row, _ in cells],
+        text=[f"{counts[row, column]:.0f}<br>{shares[row, column]:.0f} %" for row, column in cells],
+        mode="text",
+        textfont={"color": colour},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def loss(folds: list[FoldResult], chosen: dict[str, str]) -> "Figure | None":
@@ -127,7 +149,7 @@ def _thin(name: str, course: Course, *, first: bool) -> "Scatter":
         legendgroup="folds",
         showlegend=first,
         mode="lines",
-        opacity=0.5,
+        opacity=0.55,
         line={"color": FOLD, "width": 1},
         hovertemplate=f"fold {escape(name)}, epoch %{{x}}: %{{y:.3~g}}<extra></extra>",
     )
@@ -187,12 +209,12 @@ def _layout(x: str, y: str, height: int) -> dict[str, object]:
     return {
         "template": {},
         "height": height,
-        "margin": {"l": 8, "r": 8, "t": 32, "b": 8},
+        "margin": {"l": 8, "r": 20, "t": 32, "b": 8},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
         "dragmode": False,
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
+        "xaxis": {**axis, "title": {"text": x, "standoff": 10}},
+        "yaxis": {**axis, "title": {"text": y, "standoff": 10}},
     }

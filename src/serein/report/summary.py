@@ -75,6 +75,15 @@ def bounds(interval: Interval) -> str:
     return f"[{percent(interval[0])}, {percent(interval[1])}]" if interval else ""
 
 
+def quoted(score: float | None, interval: Interval) -> str:
+    """A score as it is quoted in a sentence.
+
+    >>> quoted(0.816, (0.7801, 0.85)), quoted(None, None)
+    ('81.6 % [78.0, 85.0]', 'n/a')
+    """
+    return "n/a" if score is None else f"{percent(score)} % {bounds(interval)}".strip()
+
+
 def duration(seconds: float) -> str:
     """A time for people.
 
@@ -104,7 +113,9 @@ def protocol(results: Results) -> str:
     """How the corpus was split and how much was tested, in one clause."""
     folds = results.protocol.get("folds") or results.folds
     count = folds if isinstance(folds, int) else len(folds)
-    clauses = [f"{results.protocol.get('name', 'no protocol')}"]
+    name = str(results.protocol.get("name", "no protocol"))
+    # Its scores answer another question, and must not be quoted without saying so.
+    clauses = [f"{name} (speaker-dependent)" if "random" in name else name]
     if count:
         clauses.append(f"{count} fold{'s' * (count != 1)}")
     clauses.append(f"{len(results.predictions)} utterances tested")

@@ -44,9 +44,9 @@ def _headline(results: Results) -> Iterator[RenderableType]:
     yield _line(f"Quoted: {results.headline} ({meaning})" if meaning else results.headline)
     for task in summary.tasks(results):
         scores = results.scores[results.headline][task]
-        wa = f"WA {summary.percent(scores.wa)} % {summary.bounds(scores.wa_interval)}".strip()
-        ua = f"UA {summary.percent(scores.ua)} % {summary.bounds(scores.ua_interval)}".strip()
-        yield _line(f"{task}: {wa}, {ua}", "bold")
+        wa = summary.quoted(scores.wa, scores.wa_interval)
+        ua = summary.quoted(scores.ua, scores.ua_interval)
+        yield _line(f"{task}: WA {wa}, UA {ua}", "bold")
     for warning in results.warnings:
         yield _line(f"Warning: {warning}", "yellow")
 

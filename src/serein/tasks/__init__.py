@@ -1,0 +1,1 @@
+"""Tasks: head, loss and decoding of one label; a ``Config`` dataclass and a ``Task`` each."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def fit(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
     course, kept = resume(state) if state else (Course(), {})
-    parts = {"system": system, "optimiser": optimiser, "schedule": schedule}
+    parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
     for name, part in parts.items():
         if name in kept:
             part.load_state_dict(kept[name])

@@ -1,0 +1,72 @@
+"""What every front end, model and task offers to those who call it.
+
+B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from serein.layers.attention import Encoded
+
+
+class FrontEnd(Protocol):
+    """A plain function of the waveform; the same object in training and inference.
+
+    Attributes:
+        config: its settings, a dataclass.
+        rate: sampling rate in Hz.
+        width: bins of a frame.
+        hop: seconds from frame to frame; frame i is centred at i x hop.
+        longest: seconds that it takes at a time; None is any number.
+    """
+
+    config: Any
+    rate: int
+    width: int
+    hop: float
+    longest: float | None
+
+    def __call__(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) and lengths in samples -> frames (B, T, F) and mask (B, T)."""
+
+
+class Model(Protocol):
+    """Inputs by name, each with its mask; no loss, no head, no input or output.
+
+    Attributes:
+        width: D of the vector that each task gets.
+    """
+
+    width: int
+
+    def __call__(self, **inputs: tuple[Tensor, Tensor]) -> Encoded:
+        """For each task a vector (B, D); and attention."""
+
+
+class Task(Protocol):
+    """Head, loss and decoding of one label.
+
+    Attributes:
+        config: its settings, a dataclass with a ``weight``.
+        classes: in the order of its logits.
+    """
+
+    config: Any
+    classes: tuple[str, ...]
+
+    def __call__(self, x_bd: Tensor) -> Tensor:
+        """(B, D) -> (B, K) logits."""
+
+    def targets(self, labels: Sequence[str | float | None]) -> Tensor:
+        """Labels -> (B,), what the loss takes; a missing label costs nothing."""
+
+    def prepare(self, target_b: Tensor) -> None:
+        """Fit what depends on the training side."""
+
+    def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
+        """A mean over the labelled utterances; 0 if there are none."""
+
+    def decode(self, logits_bk: Tensor) -> Tensor:
+        """(B, K) logits -> (B, K) probabilities."""

@@ -1,0 +1,572 @@
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from serein import corpora, find
+from serein.corpora import emodb, synthetic, table
+from serein.errors import ConfigError, CorpusError, UnknownName
+from serein.records import About, Corpus, Utterance
+from serein.synthetic import Settings, generate, write_emodb
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "emodb"
+COUNTS = {
+    "anger": 127,
+    "boredom": 81,
+    "disgust": 46,
+    "fear": 69,
+    "happiness": 71,
+    "neutral": 79,
+    "sadness": 62,
+}
+MEN, WOMEN = {"03", "10", "11", "12", "15"}, {"08", "09", "13", "14", "16"}
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "config"
+    monkeypatch.setenv("SEREIN_CONFIG", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("berlin")
+    write_emodb(root, words=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made")
+    generate(root, Settings(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
+    return root
+
+
+@pytest.fixture
+def names(berlin: Path, tmp_path: Path) -> Path:
+    """EMO-DB's names, with nothing in the files."""
+    root = tmp_path / "EMO-DB"
+    (root / "wav").mkdir(parents=True)
+    for file in (berlin / "wav").iterdir():
+        (root / "wav" / file.name).touch()
+    shutil.copy(berlin / "erkennung.txt", root)
+    return root
+
+
+# Every corpus
+
+
+@pytest.mark.parametrize("name", find.names("corpora"))
+def test_a_corpus_tells_about_itself_and_reads(name: str) -> None:
+    module = find.module("corpora", name)
+    assert isinstance(module.ABOUT, About)
+    assert module.ABOUT.title
+    assert module.ABOUT.licence
+    assert callable(module.read)
+    assert "    " in (module.__doc__ or ""), "the head shows a folder and a sample"
+
+
+# EMO-DB
+
+
+def check_emodb(utterances: list[Utterance]) -> None:
+    assert len(utterances) == 535
+    assert Counter(one.labels["emotion"] for one in utterances) == COUNTS
+    assert [one.id for one in utterances] == sorted(one.id for one in utterances)
+    assert {one.speaker for one in utterances if one.gender == "male"} == MEN
+    assert {one.speaker for one in utterances if one.gender == "female"} == WOMEN
+    assert {one.language for one in utterances} == {"de"}
+    assert len({one.text for one in utterances}) == 10
+    for one in utterances:
+        assert 80 <= float(one.labels["recognition"]) <= 100
+        assert 0 < float(one.labels["naturalness"]) <= 100
+        assert one.path.is_file()
+
+
+def test_emodb_in_miniature(berlin: Path) -> None:
+    utterances = emodb.read(berlin)
+    check_emodb(utterances)
+    cells = Counter((one.speaker, one.labels["emotion"]) for one in utterances)
+    assert len(cells) == 70, "every speaker has every emotion"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no copy of EMO-DB at {REAL}")
+def test_emodb_itself() -> None:
+    utterances = emodb.read(REAL)
+    check_emodb(utterances)
+    by_id = {one.id: one for one in utterances}
+    assert by_id["03a01Fa"].labels == {
+        "emotion": "happiness",
+        "recognition": 90.0,
+        "naturalness": 75.0,
+    }
+    assert by_id["16b10Wb"].labels["recognition"] == 100
+    assert by_id["16b10Wb"].labels["naturalness"] == 75
+    assert by_id["03a05Nd"].text == (
+        "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück."
+    )
+
+
+def test_emodb_without_judgements_has_no_such_labels(names: Path) -> None:
+    (names / "erkennung.txt").unlink()
+    assert emodb.read(names)[0].labels == {"emotion": "fear"}
+
+
+def test_emodb_judges_what_it_lists(names: Path) -> None:
+    lines = (names / "erkennung.txt").read_bytes().split(b"\r\n")
+    kept = [line for line in lines if b"03a01Aa" not in line]
+    assert len(kept) < len(lines)
+    (names / "erkennung.txt").write_bytes(b"\r\n".join(kept))
+    utterances = emodb.read(names)
+    assert utterances[0].id == "03a01Aa"
+    assert set(utterances[0].labels) == {"emotion"}
+    assert set(utterances[1].labels) == {"emotion", "recognition", "naturalness"}
+
+
+def test_emodb_takes_upper_case_extensions_and_hidden_files(names: Path) -> None:
+    (names / "wav" / "03a01Aa.wav").rename(names / "wav" / "03a01Aa.WAV")
+    (names / "wav" / "._03a01Aa.wav").touch()
+    assert emodb.read(names)[0].path.name == "03a01Aa.WAV"
+
+
+def test_emodb_says_what_is_missing(names: Path) -> None:
+    for file in sorted((names / "wav").glob("*W?.wav"))[:3]:
+        file.unlink()
+    (names / "wav" / "03a01Na.wav").unlink(missing_ok=True)
+    with pytest.raises(CorpusError, match=r"53[12] recordings; EMO-DB has 535 \(anger 124 of 127"):
+        emodb.read(names)
+    assert len(emodb.read(names, partial=True)) in (531, 532)
+
+
+def test_emodb_knows_the_later_release(names: Path) -> None:
+    spare = (f"{s}{t}{e}z" for s in sorted(MEN | WOMEN) for t in emodb.TEXTS for e in "WLEAFTN")
+    for _ in range(816 - 535):
+        (names / "wav" / f"{next(spare)}.wav").touch()
+    with pytest.raises(CorpusError, match=r"816 recordings.*later release"):
+        emodb.read(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("03a01Xa.wav", "unknown emotion 'X'; EMO-DB has A, E, F, L, N, T, W"),
+        ("04a01Wa.wav", "unknown speaker '04'; EMO-DB has 03, 08"),
+        ("03a03Wa.wav", "unknown text 'a03'; EMO-DB has a01, a02"),
+        ("notes.wav", "not an EMO-DB name such as 03a01Fa.wav"),
+    ],
+)
+def test_emodb_names_the_file_it_cannot_place(names: Path, name: str, message: str) -> None:
+    (names / "wav" / name).touch()
+    with pytest.raises(CorpusError, match=f"{name}.*{message}"):
+        emodb.read(names, partial=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2\t03a01Aa.wav\t90,00",
+        "2\t03a01Aa.wav\tninety\t75,00",
+        "2\t03a01Aa.wav\t190,00\t75,00",
+        "rubbish",
+    ],
+)
+def test_emodb_names_the_line_it_cannot_read(names: Path, line: str) -> None:
+    (names / "erkennung.txt").write_bytes(f"Nr.\tSatz\r\n\r\n{line}\r\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match=r"erkennung\.txt, line 3: "):
+        emodb.read(names)
+
+
+def test_emodb_points_to_the_right_folder(names: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=f"give the folder above, {re.escape(str(names))}"):
+        emodb.read(names / "wav")
+    with pytest.raises(CorpusError, match=f"Did you mean {re.escape(str(names))}"):
+        emodb.read(tmp_path)
+    (tmp_path / "void").mkdir()
+    for nowhere in (tmp_path / "void", tmp_path / "none"):
+        with pytest.raises(CorpusError, match=r"has no folder wav/.*Give the folder that holds"):
+            emodb.read(nowhere)
+
+
+# Synthetic
+
+
+def test_synthetic_is_read_as_it_was_written(tmp_path: Path) -> None:
+    settings = Settings(speakers=3, emotions=("anger", "fear"), sentences=2, words=1)
+    assert generate(tmp_path, settings) == synthetic.read(tmp_path)
+
+
+def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="serein corpora make synthetic PATH"):
+        synthetic.read(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,emotion\n")
+    with pytest.raises(CorpusError, match=r"has the columns.*'file', 'emotion'"):
+        synthetic.read(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    (copy / "wav" / "s01-fear-01-1.wav").unlink()
+    with pytest.raises(CorpusError, match=r"s01-fear-01-1\.wav is missing"):
+        synthetic.read(copy)
+
+
+# Tables
+
+
+def recordings(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, np.full(160, 0.1), 16_000)
+
+
+def csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
+    return tmp_path
+
+
+FRAME = pd.DataFrame(
+    {
+        "Path": ["c.wav", "a.wav", "sub/b.wav"],
+        "Speaker": ["03", "03", None],
+        "gender": ["F", "man", ""],
+        "text": ["äh, ja", "so", None],
+        "emotion": [" anger", "joy ", None],
+        "grade": ["1", "2", "3"],
+        "arousal": [3.0, 4.0, None],
+        "effort": [0.25, 1.0, 2.0],
+    }
+)
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "t.csv": lambda path: FRAME.to_csv(path, index=False),
+    "bom.CSV": lambda path: FRAME.to_csv(path, index=False, encoding="utf-8-sig"),
+    "semicolons.csv": lambda path: FRAME.to_csv(path, index=False, sep=";"),
+    "indexed.csv": lambda path: FRAME.to_csv(path),
+    "t.tsv": lambda path: FRAME.to_csv(path, index=False, sep="\t"),
+    "tabs.txt": lambda path: FRAME.to_csv(path, index=False, sep="\t", lineterminator="\r\n"),
+    "t.jsonl": lambda path: FRAME.to_json(path, orient="records", lines=True, force_ascii=False),
+    "lines": lambda path: FRAME.to_json(path, orient="records", lines=True),
+    "t.parquet": lambda path: FRAME.to_parquet(path),
+    "columns": lambda path: FRAME.to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_reads_the_same_in_every_format(folder: Path, name: str) -> None:
+    WRITERS[name](folder / name)
+    assert table.read(folder / name) == [
+        Utterance(
+            id="a.wav",
+            path=folder / "a.wav",
+            speaker="03",
+            gender="male",
+            text="so",
+            labels={"arousal": 4.0, "effort": 1.0, "emotion": "joy", "grade": "2"},
+        ),
+        Utterance(
+            id="c.wav",
+            path=folder / "c.wav",
+            speaker="03",
+            gender="female",
+            text="äh, ja",
+            labels={"arousal": 3.0, "effort": 0.25, "emotion": "anger", "grade": "1"},
+        ),
+        Utterance(id="sub/b.wav", path=folder / "sub/b.wav", labels={"effort": 2.0, "grade": "3"}),
+    ]
+
+
+@pytest.mark.parametrize("column", ["FILE", "filename", "filepath", "audio", "Wav", "clip"])
+def test_a_table_finds_its_recordings_by_name(folder: Path, column: str) -> None:
+    path = csv(folder, f"emotion,{column}\nanger,a.wav\n")
+    assert table.read(path)[0].path == folder / "a.wav"
+
+
+def test_a_table_finds_its_recordings_by_what_is_there(folder: Path) -> None:
+    path = csv(folder, f"emotion,recording,text\nanger,a.wav,{'long ' * 200}\n")
+    assert table.read(path)[0].path == folder / "a.wav"
+    path = csv(folder, "emotion,recording,other\nanger,a.wav,c.wav\n")
+    with pytest.raises(CorpusError, match="emotion, recording, other; several name files: rec"):
+        table.read(path)
+    path = csv(folder, "emotion,recording\nanger,gone.wav\n")
+    with pytest.raises(CorpusError, match="columns emotion, recording; none names a file"):
+        table.read(path)
+
+
+def test_a_table_of_segments_names_them_by_their_times(folder: Path) -> None:
+    path = csv(folder, "file,start,end,emotion\na.wav,0,1.5,joy\na.wav,1.5,,fear\nc.wav,,,joy\n")
+    utterances = table.read(path)
+    assert [one.id for one in utterances] == ["a.wav:0-1.5", "a.wav:1.5-", "c.wav"]
+    assert [(one.start, one.end) for one in utterances] == [(0, 1.5), (1.5, None), (0, None)]
+
+
+def test_class_codes_are_words_and_dimensions_are_numbers(folder: Path) -> None:
+    path = csv(folder, "file,id,class,valence,mixed\na.wav,x,1,3,1.5\nc.wav,y,2,4,2\n")
+    first = table.read(path)[0]
+    assert first.id == "x"
+    assert first.labels == {"class": "1", "valence": 3.0, "mixed": 1.5}
+    path = csv(folder, "file,valence,loose\na.wav,high,1.5\nc.wav,low,n/a\n")
+    assert table.read(path)[0].labels == {"valence": "high", "loose": "1.5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,emotion\na.wav,joy\n\nx.wav,joy\ny.wav,joy\n", r"row 4: .*x\.wav .*\(2 of 3 rows"),
+        ("file,emotion\na.wav,joy\n,joy\n", "row 3: file is empty"),
+        ("file,emotion\na.wav,joy\na.wav,fear\n", r"rows 2 and 3 are both 'a\.wav'"),
+        ("id,file\nx,a.wav\nx,c.wav\n", "rows 2 and 3 are both 'x'"),
+        ("file,start\na.wav,soon\n", "row 2: start is 'soon'; expected seconds"),
+        ("file,start\na.wav,-1\n", "row 2: start is '-1'"),
+        ("file,end\na.wav,nan\n", "row 2: end is 'nan'"),
+        ("file,start,end\na.wav,2,2.0\n", "row 2: end 2.0 is not after start 2.0"),
+        ("file,gender\na.wav,robot\n", "row 2: gender is 'robot'; expected one of f, female"),
+        ("file,Emotion,emotion\na.wav,joy,joy\n", "several columns emotion"),
+        ("file,emotion\na.wav,joy,more\n", "row 2 has 3 cells and the header 2"),
+        ('file,emotion\na.wav,"joy\n', "cannot be read"),
+        ("file,emotion\n", "has no rows"),
+        ("", "has no rows"),
+    ],
+)
+def test_a_table_says_what_is_wrong_and_where(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        table.read(csv(folder, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", b'{"file": "a.wav"}\n{"file": \n', "line 2 is not JSON"),
+        ("t.jsonl", b"[1, 2]\n", "line 1 is not an object"),
+        ("t.jsonl", b'{"file": "a.wav"}\n\n{"file": "x.wav"}\n', r"row 3: .*x\.wav"),
+        ("t.parquet", b"PAR1 and then nothing", "cannot be read"),
+        ("t.csv", "file,text\na.wav,ä\n".encode("utf-16"), "cannot be read.*UTF-8"),
+        ("t.csv", "file,text\na.wav,ä\n".encode("latin-1"), "cannot be read.*UTF-8"),
+    ],
+)
+def test_a_broken_table_is_refused(folder: Path, name: str, content: bytes, message: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        table.read(folder / name)
+
+
+def test_a_line_of_json_may_hold_any_character(folder: Path) -> None:
+    line = json.dumps({"file": "a.wav", "text": "one\u2028two", "sure": True}, ensure_ascii=False)
+    (folder / "t.jsonl").write_text(line, encoding="utf-8")
+    first = table.read(folder / "t.jsonl")[0]
+    assert first.text == "one\u2028two"
+    assert first.labels == {"sure": "true"}
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"none\.csv cannot be read: .*No such file"):
+        table.read(tmp_path / "none.csv")
+
+
+# By name
+
+
+def test_load_reads_a_corpus_at_a_place(berlin: Path, made: Path) -> None:
+    assert len(corpora.load(f"emodb={berlin}").utterances) == 535
+    corpus = corpora.load(f"synthetic={made}")
+    assert corpus == Corpus(name="synthetic", utterances=tuple(synthetic.read(made)))
+
+
+def test_load_reads_a_table_under_any_name(folder: Path) -> None:
+    path = csv(folder, "file,emotion\nc.wav,joy\na.wav,fear\n")
+    corpus = corpora.load(f"my-calls={path}")
+    assert corpus.name == "my-calls"
+    assert [one.id for one in corpus.utterances] == ["a.wav", "c.wav"]
+    assert corpora.load(f"table={path}").utterances == corpus.utterances
+
+
+def test_load_without_a_place_says_how_to_give_one() -> None:
+    with pytest.raises(CorpusError, match=r"serein corpora add emodb PATH.*emodb=PATH.*http"):
+        corpora.load("emodb")
+
+
+def test_load_answers_an_unknown_name_with_the_known_ones(folder: Path) -> None:
+    with pytest.raises(UnknownName, match="'emodbb'; did you mean 'emodb'"):
+        corpora.load(f"emodbb={folder}")
+    for spec in ("mine", "labels.csv", "../labels.csv", "a..b=x", ""):
+        with pytest.raises(UnknownName, match=r"--corpus mine=labels\.csv"):
+            corpora.load(spec)
+    with pytest.raises(UnknownName, match="module of your own: No module named 'no_lab'"):
+        corpora.load(f"no_lab.podcast={folder}")
+
+
+def test_load_refuses_a_place_where_nothing_is(tmp_path: Path) -> None:
+    for spec in ("emodb=none", f"mine={tmp_path}/none.csv"):
+        with pytest.raises(CorpusError, match="does not exist"):
+            corpora.load(spec)
+
+
+READER = """
+from serein.records import Utterance
+
+def read(root):
+    return [Utterance(id=name, path=root / "x.wav") for name in {ids}]
+"""
+
+
+def reader(folder: Path, monkeypatch: pytest.MonkeyPatch, ids: str) -> str:
+    """A module of the user's own with these ids."""
+    name = f"reader{len(ids)}"
+    (folder / "my_lab").mkdir(exist_ok=True)
+    (folder / "my_lab" / f"{name}.py").write_text(READER.format(ids=ids))
+    monkeypatch.syspath_prepend(str(folder))
+    return f"my_lab.{name}"
+
+
+def test_load_reads_with_a_module_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = reader(tmp_path, monkeypatch, '["b", "a"]')
+    assert [one.id for one in corpora.load(f"{name}={tmp_path}").utterances] == ["a", "b"]
+    corpora.remember(name, tmp_path)
+    assert corpora.load(name).name == name
+    assert name in [entry.name for entry in corpora.listing()]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [("[]", "holds no utterances"), ('"aba"', "two utterances 'a'")]
+)
+def test_load_checks_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str, message: str
+) -> None:
+    name = reader(tmp_path, monkeypatch, ids)
+    with pytest.raises(CorpusError, match=message):
+        corpora.load(f"{name}={tmp_path}")
+
+
+def test_load_refuses_a_module_that_reads_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"json\.tool .* no function read"):
+        corpora.load(f"json.tool={tmp_path}")
+
+
+# Places
+
+
+def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None:
+    assert corpora.places() == {}
+    assert len(corpora.remember("emodb", berlin).utterances) == 535
+    corpora.remember("mine", csv(folder, "file\na.wav\n"))
+    assert corpora.places() == {"emodb": berlin, "mine": folder / "labels.csv"}
+    assert list(corpora.places()) == ["emodb", "mine"]
+    assert len(corpora.load("emodb").utterances) == 535
+    assert corpora.load("mine").name == "mine"
+    assert [file.name for file in config.iterdir()] == ["corpora.json"]
+
+
+def test_a_relative_place_is_remembered_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv(folder, "file\na.wav\n")
+    monkeypatch.chdir(folder)
+    corpora.remember("mine", Path("labels.csv"))
+    assert corpora.places()["mine"] == folder / "labels.csv"
+
+
+def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
+    (tmp_path / "wav").mkdir()
+    with pytest.raises(CorpusError, match="0 recordings; EMO-DB has 535"):
+        corpora.remember("emodb", tmp_path)
+    assert corpora.places() == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', "\xff"])
+def test_a_corrupt_list_of_places_is_an_error(config: Path, content: str) -> None:
+    config.mkdir()
+    (config / "corpora.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"corpora\.json is not a table of corpora"):
+        corpora.places()
+
+
+def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEREIN_CONFIG")
+    assert corpora.config_folder().name == "serein"
+    monkeypatch.setenv("SEREIN_CONFIG", "~/elsewhere")
+    assert corpora.config_folder() == Path.home() / "elsewhere"
+
+
+def test_the_listing_shows_every_corpus(folder: Path) -> None:
+    corpora.remember("mine", csv(folder, "file\na.wav\n"))
+    entries = {entry.name: entry for entry in corpora.listing()}
+    assert list(entries) == sorted({*find.names("corpora"), "mine"})
+    assert entries["emodb"].about == emodb.ABOUT
+    assert entries["emodb"].place is None
+    assert entries["mine"].place == folder / "labels.csv"
+    assert entries["mine"].about == table.ABOUT
+
+
+def test_the_listing_survives_a_reader_that_is_gone(config: Path) -> None:
+    config.mkdir()
+    (config / "corpora.json").write_text('{"no_lab.podcast": "/data"}')
+    entry = next(entry for entry in corpora.listing() if entry.name == "no_lab.podcast")
+    assert "No module named 'no_lab'" in entry.about.title
+
+
+# Contents
+
+
+def corpus_of(module: ModuleType, root: Path) -> Corpus:
+    return Corpus(name="it", utterances=tuple(module.read(root)))
+
+
+def test_contents_tell_recordings_apart(folder: Path) -> None:
+    shutil.copy(folder / "a.wav", folder / "copy.wav")
+    soundfile.write(folder / "c.wav", np.full(160, 0.2), 16_000)
+    path = csv(folder, "id,file,end\na,a.wav,\nb,copy.wav,\nc,c.wav,\nd,a.wav,0.005\n")
+    hashes = corpora.contents(table.read(path))
+    assert hashes["a"] == hashes["b"]
+    assert len(set(hashes.values())) == 3
+
+
+def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    hashed = corpora._hashed
+
+    def counted(path: Path) -> str:
+        opened.append(path)
+        return hashed(path)
+
+    monkeypatch.setattr(corpora, "_hashed", counted)
+    path = csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
+    assert len(corpora.contents(table.read(path))) == 3
+    assert opened == [folder / "a.wav", folder / "c.wav"]
+
+
+def test_contents_name_the_file_that_is_gone(folder: Path) -> None:
+    utterances = table.read(csv(folder, "file\na.wav\n"))
+    (folder / "a.wav").unlink()
+    with pytest.raises(CorpusError, match=r"a\.wav cannot be read: No such file"):
+        corpora.contents(utterances)
+
+
+def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    first = corpora.fingerprint(corpus_of(synthetic, made))
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert corpora.fingerprint(corpus_of(synthetic, copy)) == first
+    labels = (copy / "labels.csv").read_text()
+    (copy / "labels.csv").write_text(labels.replace(",fear,", ",dread,", 1))
+    assert corpora.fingerprint(corpus_of(synthetic, copy)) != first
+    (copy / "labels.csv").write_text(labels.replace(",female,", ",male,", 1))
+    assert corpora.fingerprint(corpus_of(synthetic, copy)) != first
+    (copy / "labels.csv").write_text(labels)
+    recording = next((copy / "wav").iterdir())
+    recording.write_bytes(recording.read_bytes()[:-2] + b"\x01\x00")
+    assert corpora.fingerprint(corpus_of(synthetic, copy)) != first

@@ -1,0 +1,228 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from serein.errors import ConfigError, StorageError, UnknownName
+from serein.records import Utterance
+from serein.synthetic import (
+    LEXICON,
+    MANNERS,
+    RATE,
+    SOUNDS,
+    Settings,
+    Voice,
+    generate,
+    speak,
+    write_emodb,
+)
+
+Samples = npt.NDArray[np.floating[Any]]
+PLAIN = Voice(pitch=110, tract=1, loudness=0, rate=1, strength=1)
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+    return generate(tmp_path_factory.mktemp("spoken"), Settings(speakers=6, words=4, sentences=2))
+
+
+def heard(utterances: list[Utterance], **wanted: str) -> list[Samples]:
+    chosen = [one for one in utterances if all(one.label(n) == v for n, v in wanted.items())]
+    assert chosen
+    return [soundfile.read(one.path)[0] for one in chosen]
+
+
+def level(samples: Samples) -> float:
+    """Decibels below full scale."""
+    return float(10 * np.log10(np.mean(samples**2)))
+
+
+def pitch(samples: Samples) -> float:
+    """Median over the loud frames of the autocorrelation's peak between 70 and 400 Hz, in Hz."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 640)[::320]
+    loud = frames[np.mean(frames**2, axis=1) > 0.3 * np.mean(samples**2)]
+    power = np.abs(np.fft.rfft(loud * np.hanning(640), 2048)) ** 2
+    lags = np.fft.irfft(power)[:, RATE // 400 : RATE // 70]
+    return float(np.median(RATE / (lags.argmax(axis=1) + RATE // 400)))
+
+
+def brightness(samples: Samples) -> float:
+    """Decibels of 1 to 5 kHz above those below 1 kHz."""
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+    high = power[(hertz >= 1000) & (hertz < 5000)].sum()
+    return float(10 * np.log10(high / power[hertz < 1000].sum()))
+
+
+def mean(measure: Any, utterances: list[Utterance], **wanted: str) -> float:
+    return float(np.mean([measure(samples) for samples in heard(utterances, **wanted)]))
+
+
+def test_a_corpus_of_a_few_words_takes_no_time(tmp_path: Path) -> None:
+    settings = Settings(speakers=4, emotions=("anger", "sadness", "neutral"), sentences=2)
+    started = time.process_time()
+    utterances = generate(tmp_path, settings)
+    assert time.process_time() - started < 2
+    assert len(utterances) == 24
+    assert {one.speaker: one.gender for one in utterances} == {
+        "s01": "female",
+        "s02": "male",
+        "s03": "female",
+        "s04": "male",
+    }
+    assert {one.session for one in utterances} == {"01", "02"}
+    assert [one.id for one in utterances] == sorted({one.id for one in utterances})
+
+
+def test_every_file_is_sound_mono_16_khz_and_within_bounds(spoken: list[Utterance]) -> None:
+    assert len(spoken) == 6 * 7 * 2
+    for one in spoken:
+        info = soundfile.info(one.path)
+        assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+        samples, _ = soundfile.read(one.path)
+        assert np.isfinite(samples).all()
+        assert 0.05 <= np.abs(samples).max() <= 0.99
+        assert 0.5 < info.duration < 8
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    settings = Settings(speakers=2, emotions=("fear", "boredom"), sentences=1, takes=2, seed=3)
+    first, second = generate(tmp_path / "a", settings), generate(tmp_path / "b", settings)
+    assert len(first) == 8
+    assert [one.path.read_bytes() for one in first] == [one.path.read_bytes() for one in second]
+    assert len({one.path.read_bytes() for one in first}) == 8
+    tables = [(tmp_path / side / "labels.csv").read_bytes() for side in "ab"]
+    assert tables[0] == tables[1]
+
+
+def test_an_utterance_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    few = generate(tmp_path / "few", Settings(speakers=1, emotions=("fear",), sentences=1))
+    many = generate(tmp_path / "many", Settings(speakers=3, emotions=("anger", "fear"), takes=2))
+    same = [one for one in many if one.id == few[0].id]
+    assert len(same) == 1
+    assert same[0].text == few[0].text
+    assert same[0].path.read_bytes() == few[0].path.read_bytes()
+
+
+def test_another_seed_gives_other_voices_and_sentences(tmp_path: Path) -> None:
+    one = generate(tmp_path / "0", Settings(speakers=1, emotions=("fear",)))
+    other = generate(tmp_path / "1", Settings(speakers=1, emotions=("fear",), seed=1))
+    assert [x.id for x in one] == [x.id for x in other]
+    assert [x.text for x in one] != [x.text for x in other]
+    assert Voice.of("s01", "male") != Voice.of("s01", "male", seed=1)
+
+
+def test_emotions_move_pitch_level_tempo_and_timbre(spoken: list[Utterance]) -> None:
+    def length(samples: Samples) -> float:
+        return len(samples)
+
+    assert mean(pitch, spoken, emotion="anger") > 1.15 * mean(pitch, spoken, emotion="sadness")
+    assert mean(pitch, spoken, emotion="fear") > 1.15 * mean(pitch, spoken, emotion="neutral")
+    assert mean(level, spoken, emotion="anger") > mean(level, spoken, emotion="sadness") + 5
+    assert mean(length, spoken, emotion="boredom") > 1.2 * mean(length, spoken, emotion="fear")
+    assert mean(brightness, spoken, emotion="anger") > mean(brightness, spoken, emotion="sadness")
+
+
+def test_women_speak_higher_than_men(spoken: list[Utterance]) -> None:
+    neutral = {gender: mean(pitch, spoken, gender=gender) for gender in ("female", "male")}
+    assert neutral["female"] > 1.4 * neutral["male"]
+
+
+def test_chance_makes_the_emotions_overlap(spoken: list[Utterance]) -> None:
+    speakers = sorted({one.speaker for one in spoken if one.speaker})
+    angry = [level(x) for s in speakers for x in heard(spoken, speaker=s, emotion="anger")]
+    happy = [level(x) for s in speakers for x in heard(spoken, speaker=s, emotion="happiness")]
+    assert min(angry) < max(happy)
+    assert np.mean(angry) > np.mean(happy)
+
+
+@pytest.mark.parametrize("vowel", "aeiou")
+def test_vowels_have_their_formants(vowel: str) -> None:
+    samples = speak([vowel * 4], PLAIN, "neutral", np.random.default_rng(0))
+    frames = np.lib.stride_tricks.sliding_window_view(samples[2500:6000], 320)[::80]
+    power = (np.abs(np.fft.rfft(frames * np.hanning(320), 4096)) ** 2).sum(axis=0)
+    hertz = np.fft.rfftfreq(4096, 1 / RATE)
+    sound = SOUNDS[vowel][0]
+    for formant in (sound.f1, sound.f2, sound.f3):
+        near = power[np.abs(hertz - formant) < 60].max()
+        beside = power[np.abs(np.abs(hertz - formant) - 220) < 30].min()
+        assert near > 2 * beside
+
+
+def test_words_are_parted_by_silence() -> None:
+    samples = speak(["mola", "neru", "lumi"], PLAIN, "neutral", np.random.default_rng(0))
+    frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+    silent = np.abs(frames).max(axis=1) < 0.002
+    edges = np.flatnonzero(np.diff(silent.astype(int)) == 1)
+    assert silent[0]
+    assert silent[-1]
+    assert len(edges) == 3
+
+
+def test_hiss_is_high_and_vowels_are_low() -> None:
+    hiss = speak(["ssss"], PLAIN, "neutral", np.random.default_rng(0))
+    vowel = speak(["uuuu"], PLAIN, "neutral", np.random.default_rng(0))
+    assert brightness(hiss[2000:-2000]) > 0 > brightness(vowel)
+
+
+def test_every_word_of_the_lexicon_can_be_said_in_every_manner() -> None:
+    assert len(LEXICON) == len(set(LEXICON)) == 24
+    for emotion in MANNERS:
+        samples = speak(LEXICON, PLAIN, emotion, np.random.default_rng(1))
+        assert samples.dtype == np.float32
+        assert np.isfinite(samples).all()
+        assert 0.05 <= np.abs(samples).max() <= 0.99
+
+
+def test_what_cannot_be_said_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(UnknownName, match="unknown emotion 'angry'; did you mean 'anger'"):
+        speak(["mola"], PLAIN, "angry", rng)
+    for words in ([], ["Käse"], ["mola", ""]):
+        with pytest.raises(ConfigError, match="cannot say"):
+            speak(words, PLAIN, "anger", rng)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="speakers is 0; expected 1 or more"):
+        Settings(speakers=0)
+    with pytest.raises(ConfigError, match="no emotions"):
+        Settings(emotions=())
+    with pytest.raises(UnknownName, match="joy"):
+        Settings(emotions=("joy",))
+
+
+def test_a_half_written_folder_has_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(speakers=1, emotions=("anger", "fear"), sentences=1)
+    generate(tmp_path, settings)
+    assert (tmp_path / "labels.csv").exists()
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(soundfile, "write", full)
+    with pytest.raises(StorageError, match=r"could not write .*s01-anger-01-1\.wav: no space left"):
+        generate(tmp_path, settings)
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_table_of_someone_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,emotion\n")
+    with pytest.raises(StorageError, match="not from this generator"):
+        generate(tmp_path, Settings(speakers=1))
+    assert (tmp_path / "labels.csv").read_text() == "file,emotion\n"
+
+
+@pytest.mark.parametrize("utterances", [1, 37, 70])
+def test_a_small_emodb_has_the_number_asked_for(tmp_path: Path, utterances: int) -> None:
+    write_emodb(tmp_path, utterances=utterances, words=1)
+    assert len(list((tmp_path / "wav").glob("*.wav"))) == utterances
+    if utterances == 70:
+        speakers = [file.name[:2] for file in (tmp_path / "wav").iterdir()]
+        assert all(speakers.count(speaker) == 7 for speaker in speakers)
