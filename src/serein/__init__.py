@@ -1,1 +1,94 @@
-"""Speech emotion recognition, end to end and multitask."""
+"""Speech emotion recognition, end to end and multitask.
+
+>>> import serein
+>>> serein.load_recipe("li2019").model["name"]
+'li2019'
+
+The public names are loaded on first use: ``import serein`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serein.bundle import Bundle, Card
+    from serein.corpora import load as load_corpus
+    from serein.errors import (
+        AudioError,
+        BundleError,
+        ConfigError,
+        CorpusError,
+        ProtocolError,
+        SereinError,
+        StorageError,
+        UnknownName,
+    )
+    from serein.experiment.evaluate import Run, evaluate
+    from serein.experiment.judge import judge
+    from serein.experiment.train import train
+    from serein.inference.recognition import Recognition
+    from serein.inference.recognizer import Recognizer
+    from serein.recipes import load as load_recipe
+    from serein.records import Corpus, Protocol, Recipe, Results, Utterance
+    from serein.store import load as load_results
+
+__all__ = [
+    "AudioError",
+    "Bundle",
+    "BundleError",
+    "Card",
+    "ConfigError",
+    "Corpus",
+    "CorpusError",
+    "Protocol",
+    "ProtocolError",
+    "Recipe",
+    "Recognition",
+    "Recognizer",
+    "Results",
+    "Run",
+    "SereinError",
+    "StorageError",
+    "UnknownName",
+    "Utterance",
+    "evaluate",
+    "judge",
+    "load_corpus",
+    "load_recipe",
+    "load_results",
+    "train",
+]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Card": "bundle",
+    "Corpus": "records",
+    "Protocol": "records",
+    "Recipe": "records",
+    "Recognition": "inference.recognition",
+    "Recognizer": "inference.recognizer",
+    "Results": "records",
+    "Run": "experiment.evaluate",
+    "Utterance": "records",
+    "evaluate": "experiment.evaluate",
+    "judge": "experiment.judge",
+    "load_corpus": "corpora",
+    "load_recipe": "recipes",
+    "load_results": "store",
+    "train": "experiment.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("serein")
+    if name not in __all__:
+        raise AttributeError(f"module 'serein' has no attribute {name!r}")
+    home = import_module(f"serein.{_HOMES.get(name, 'errors')}")
+    value = getattr(home, "load" if name.startswith("load_") else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

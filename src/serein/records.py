@@ -199,7 +199,7 @@ class Epoch:
         epoch: counted from 1.
         loss: mean training loss, all tasks weighted.
         seconds: how long the pass took, its scoring included.
-        scores: for each watched side ("validation", "test") and task, its WA and UA.
+        scores: for each watched side ("validation", "test") and task, its "wa" and "ua".
     """
 
     epoch: int

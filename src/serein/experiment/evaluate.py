@@ -1,8 +1,10 @@
 """From a recipe and a corpus to results."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -14,13 +16,25 @@ from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Prediction, Recipe, Results
 from serein.training.course import Course
 
-Started = Callable[[Plan], folds.Progress]
+Started = Callable[[Plan], AbstractContextManager[folds.Progress]]
 """Is told what will be done, and gives what is told of every epoch."""
 
 
-def quiet(plan: Plan) -> folds.Progress:
+class Run(NamedTuple):
+    """What an evaluation leaves.
+
+    Attributes:
+        results: everything that a report shows.
+        folder: where ``results.json`` and the state of the folds lie.
+    """
+
+    results: Results
+    folder: Path
+
+
+def quiet(plan: Plan) -> AbstractContextManager[folds.Progress]:
     """Show nothing."""
-    return lambda fold, epoch: None
+    return nullcontext(lambda fold, epoch: None)
 
 
 def evaluate(
@@ -34,7 +48,7 @@ def evaluate(
     runs: Path = Path("runs"),
     fresh: bool = False,
     started: Started = quiet,
-) -> tuple[Results, Path]:
+) -> Run:
     """Train and test a system on every fold of its protocol.
 
     An evaluation that was interrupted goes on where it was: finished folds are kept, and a
@@ -64,12 +78,13 @@ def evaluate(
         if fresh:
             _forget(todo)
         if store.results_file(todo.folder).is_file():
-            return store.load(todo.folder), todo.folder
+            return Run(store.load(todo.folder), todo.folder)
         todo.frames()
-        courses = folds.run(todo, jobs, started(todo))
+        with started(todo) as progress:
+            courses = folds.run(todo, jobs, progress)
         results = assemble(todo, courses)
         store.save(results, todo.folder)
-    return results, todo.folder
+    return Run(results, todo.folder)
 
 
 def _locked(folder: Path) -> FileLock:

@@ -138,13 +138,13 @@ def baselines(
     rows: dict[str, dict[str, Pair]] = {"chance": {}, "majority": {}}
     for task, names in classes.items():
         chance = metrics.chance_scores(names)
-        rows["chance"][task] = dict(zip(("WA", "UA"), chance, strict=True))
+        rows["chance"][task] = dict(zip(("wa", "ua"), chance, strict=True))
         known = [one for one in records if one.truth[task] is not None]
         truth = [one.truth[task] for one in known]
         answers = [majority[one.fold].get(task) for one in known]
         rows["majority"][task] = {
-            "WA": _known(metrics.weighted_accuracy_score(truth, answers)),
-            "UA": _known(metrics.unweighted_accuracy_score(truth, answers)),
+            "wa": _known(metrics.weighted_accuracy_score(truth, answers)),
+            "ua": _known(metrics.unweighted_accuracy_score(truth, answers)),
         }
     return rows
 

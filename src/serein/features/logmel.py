@@ -76,7 +76,7 @@ class FrontEnd(nn.Module):
         filters_cm = mel_filters(config.rate, config.window, config.bands)
         filters_pm = filters_cm.repeat(2, axis=0)
         slopes_ok = derivatives()[: 1 + config.deltas]
-        window_s = torch.hann_window(config.window, dtype=torch.float64)
+        window_s = torch.from_numpy(hann(config.window))
         self.register_buffer("window_s", window_s, persistent=False)
         self._spans = []
         for group, start in enumerate(range(0, config.bands, GROUP)):
@@ -131,6 +131,11 @@ class FrontEnd(nn.Module):
         index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]
         near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * REACH + 1, 1).mT
         return (self.slopes_ok @ near_btkm).flatten(2)
+
+
+def hann(size: int) -> np.ndarray:
+    """Hann's window, periodic: (size,), float64."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
 
 def mel_filters(rate: int, size: int, bands: int) -> np.ndarray:

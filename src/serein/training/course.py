@@ -42,7 +42,7 @@ class Course:
 
     def best(self, side: str, task: str) -> int:
         """The epoch with the highest UA on a side, counted from 1; the earliest of equals."""
-        scores = [epoch.scores[side][task]["UA"] for epoch in self.epochs]
+        scores = [epoch.scores[side][task]["ua"] for epoch in self.epochs]
         known = [-1.0 if score is None else score for score in scores]
         return int(np.argmax(known)) + 1
 
@@ -54,8 +54,8 @@ def scored(probabilities_nk: Tensor, target_n: Tensor) -> dict[str, float | None
     truth, answer = target_n[known_n].tolist(), probabilities_nk[known_n].argmax(dim=1).tolist()
     confusion = confusion_matrix(truth, answer, classes)
     scores = {
-        "WA": float(weighted_accuracy_from_confusion(confusion)),
-        "UA": float(unweighted_accuracy_from_confusion(confusion)),
+        "wa": float(weighted_accuracy_from_confusion(confusion)),
+        "ua": float(unweighted_accuracy_from_confusion(confusion)),
     }
     return {name: None if np.isnan(score) else score for name, score in scores.items()}
 

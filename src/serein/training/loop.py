@@ -42,7 +42,7 @@ def fit(
         device: where to compute: "cpu", "cuda", or "auto".
         state: where to keep the state, written after every epoch; a training that was
             interrupted goes on after its last finished epoch, with the same numbers.
-        progress: is told of every epoch.
+        progress: is told of every epoch, and of the last one that an interruption left.
 
     Returns:
         The course, with the probabilities of every epoch on every watched side.
@@ -61,6 +61,8 @@ def fit(
     for name, part in parts.items():
         if name in kept:
             part.load_state_dict(kept[name])
+    if course.epochs:
+        progress(course.epochs[-1])
     model, stepper = fabric.setup(system, optimiser)
     for number in range(len(course.epochs) + 1, settings.epochs + 1):
         started = time.perf_counter()

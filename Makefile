@@ -1,0 +1,41 @@
+# Every target does all its own set-up in .venv. TORCH=cuda takes torch as the registry offers it.
+PYTHON ?= python3
+TORCH ?= cpu
+BIN := .venv/bin
+CPU_BUILDS := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: install quickstart test test-slow bench clean
+
+install: .venv/core
+quickstart: .venv/core
+	$(BIN)/serein quickstart
+
+test: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+.venv/torch:
+	$(PYTHON) -m venv .venv
+	$(PIP) install -q $(if $(filter cpu,$(TORCH)),$(CPU_BUILDS)) "torch>=2.8,<2.14"
+	touch $@
+
+.venv/core: .venv/torch pyproject.toml
+	$(PIP) install -q -e .
+	touch $@
+
+.venv/dev: .venv/core pyproject.toml
+	$(PIP) install -q -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist

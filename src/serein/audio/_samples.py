@@ -1,0 +1,125 @@
+"""What samples must be, whoever gives them: mono, float32, numbers, enough of them."""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from serein.errors import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+SHORTEST = 0.025
+"""Less audio than this, in seconds, is an error: one frame of most front ends."""
+
+RATES = (1_000, 768_000)
+"""Lowest and highest sampling rate in Hz."""
+
+ABSURD = 1e30
+
+
+class Sound(Protocol):
+    """What a source has once it is open; ``seconds`` is None where only decoding would tell."""
+
+    rate: float
+    seconds: float | None
+
+    def read(self, first: int, last: int) -> Samples:
+        """Mono samples from ``first`` to before ``last``, or to the end if that comes sooner."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Given:
+    """Samples that somebody else has read."""
+
+    def __init__(self, samples: npt.NDArray[Any], rate: float) -> None:
+        self.samples = np.asarray(samples)
+        if self.samples.ndim not in (1, 2) or self.samples.shape[1:] > (32,):
+            raise AudioError(
+                f"the given array has the shape {self.samples.shape}; expected (n,) or "
+                "(n, channels) with at most 32 channels. Transpose an array of (channels, n)."
+            )
+        self.rate = float(rate)
+        check_rate(self.rate, "the given array's rate")
+        self.seconds: float | None = len(self.samples) / self.rate
+
+    def read(self, first: int, last: int) -> Samples:
+        """Copied, so that a change of the result never changes what was given."""
+        return mono(scaled(self.samples[first:last]))
+
+    def close(self) -> None: ...
+
+
+def mono(samples: Samples) -> Samples:
+    """Mean over channels: (n,) or (n, channels) -> (n,)."""
+    if samples.ndim == 1:
+        return samples
+    # Five times as fast as mean(axis=1), and the same in every part of a file.
+    total = np.zeros(len(samples), np.float32)
+    for channel in samples.T:
+        total += channel
+    return total / np.float32(max(1, samples.shape[1]))
+
+
+def scaled(samples: npt.NDArray[Any]) -> Samples:
+    """A float32 copy; whole numbers are brought to [-1, 1)."""
+    kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
+    if kind == "f":
+        return samples.astype(np.float32)
+    if kind not in "iu" or bits > 32:
+        raise AudioError(
+            f"the samples are of type {samples.dtype}; expected floating point, or integers of at "
+            "most 32 bits. Convert them, to float32 say."
+        )
+    zero = 2.0 ** (bits - 1)
+    offset = zero if kind == "u" else 0.0
+    return ((samples - offset) / zero).astype(np.float32)
+
+
+def check_rate(rate: float, what: str) -> None:
+    """Raises AudioError for a rate that no recording has."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(
+            f"{what} is {rate} Hz; expected {RATES[0]} to {RATES[1]} Hz. Check the number."
+        )
+
+
+def check_part(name: str, start: float, end: float | None) -> None:
+    """Raises AudioError for a part that holds nothing."""
+    if not (0 <= start < math.inf and (end is None or end > start)):
+        raise AudioError(
+            f"a part of {name} from {start} to {end} s; expected 0 <= start < end. Check both."
+        )
+
+
+def check_samples(samples: Samples, sound: Sound, name: str, start: float) -> None:
+    """Raises AudioError for too little audio, and for samples that are no numbers."""
+    if len(samples) == 0 and start > 0 and sound.seconds != 0:
+        length = "" if sound.seconds is None else f": it all lasts {sound.seconds:.3f} s"
+        raise AudioError(f"no audio in {name} from {start} s{length}. Choose an earlier start.")
+    if len(samples) < round(SHORTEST * sound.rate):
+        ms = 1000 * len(samples) / sound.rate
+        found = f"{ms:.0f} ms of audio" if len(samples) else "no samples"
+        raise AudioError(
+            f"{name} holds {found}; expected at least {1000 * SHORTEST:.0f} ms. Leave it out."
+        )
+    if np.isfinite(samples.sum()):
+        return
+    bad = ~(np.abs(samples) < ABSURD)
+    if bad.any():
+        first = start + int(bad.argmax()) / sound.rate
+        raise AudioError(
+            f"{name} holds {bad.sum()} samples that are NaN, infinite or absurd, the first at "
+            f"{first:.3f} s; expected numbers around [-1, 1]. Repair or leave it out."
+        )
+
+
+def broken(name: str, good: float, promised: float | None) -> AudioError:
+    """The error of a recording of which only ``good`` seconds can be read."""
+    of = "" if promised is None else f" of {promised:.2f} s"
+    return AudioError(
+        f"{name} breaks off: {good:.2f} s{of} could be read; expected a whole file. Get it again."
+    )

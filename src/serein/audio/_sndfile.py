@@ -1,0 +1,86 @@
+"""Files that libsndfile can read: WAV, FLAC, Ogg, MP3, AIFF."""
+
+import io
+import os
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+
+from serein.audio._containers import data_chunk
+from serein.audio._samples import Samples, broken, mono
+from serein.errors import AudioError
+
+BLOCK = 2**24  # samples decoded at once: bounds what a header that lies can make us allocate
+HEADER = 44  # some writers count the header as audio
+
+
+class Sndfile:
+    """A file that libsndfile can read."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        promised, there = data_chunk(file)
+        file.seek(0)  # from here on the file's position belongs to libsndfile
+        quick = isinstance(file, io.FileIO) and os.name == "posix"
+        handle = file.fileno() if quick else _Virtual(file)
+        self.name, self.sound = name, soundfile.SoundFile(handle, closefd=False)
+        self.rate: float = self.sound.samplerate
+        self.frames: int = self.sound.frames
+        self.seconds: float | None = self.frames / self.rate
+        # A tool that writes to a pipe puts one of these for a length that it cannot know.
+        unknown = 0x7FFFF000 <= promised <= 0x80000000 or promised >= 0xFFFFF000
+        if not unknown and promised > there + HEADER:
+            raise broken(name, self.seconds, self.seconds * promised / max(1, there))
+        # libsndfile reads a piped WAV of length 0 as empty, and a piped FLAC not to its end.
+        self.readable = self.frames < 2**62 and not (promised == 0 < there)
+
+    def read(self, first: int, last: int) -> Samples:
+        """Raises AudioError where the file breaks off before ``last``."""
+        last = min(last, self.frames)
+        if last <= first:
+            return np.zeros(0, np.float32)
+        mp3 = self.sound.format == "MP3"
+        skipped = first if mp3 else 0  # libsndfile's seek in an MP3 misses by hundreds of samples
+        try:
+            self.sound.seek(first - skipped)
+            samples = self._blocks(last - first + skipped)
+        except soundfile.LibsndfileError as error:
+            raise self._broken() from error
+        # An MP3 without a Xing header does not say how much of its last frame is filling.
+        slack = (1152 if self.rate >= 32_000 else 576) if mp3 else 0
+        if len(samples) + first - skipped < last - slack:
+            raise self._broken()
+        return samples[skipped:]
+
+    def close(self) -> None:
+        """The file itself stays open."""
+        self.sound.close()
+
+    def _blocks(self, frames: int) -> Samples:
+        size = max(1, BLOCK // self.sound.channels)
+        blocks = []
+        while frames > 0:
+            block = self.sound.read(min(size, frames), dtype="float32")
+            blocks.append(mono(block))
+            frames = frames - size if len(block) == size else 0
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _broken(self) -> AudioError:
+        good = 0
+        with suppress(soundfile.LibsndfileError):
+            self.sound.seek(0)
+            while size := len(self.sound.read(1024)):
+                good += size
+        return broken(self.name, good / self.rate, self.frames / self.rate)
+
+
+class _Virtual:
+    """A file without a name, as soundfile takes any ``x.raw`` for headerless samples."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> None:
+        with suppress(ValueError, OSError):  # C calls this, and no exception gets through C
+            self.file.seek(offset, whence)

@@ -1,0 +1,144 @@
+"""From a recipe and a whole corpus to a saved model."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from serein import bundle, config, corpora, recipes, store, system
+from serein.bundle import Bundle, Card
+from serein.dataset import Side, extract
+from serein.errors import ConfigError
+from serein.experiment.facts import command, environment, now
+from serein.records import Corpus, Epoch, Recipe, Results
+from serein.training.loop import fit
+from serein.training.settings import Settings
+
+
+def train(
+    recipe: str | Recipe,
+    corpus: str | Corpus,
+    output: Path,
+    *,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    run: Path | None = None,
+    card: Path | None = None,
+    progress: Callable[[Epoch], None] = lambda epoch: None,
+) -> Bundle:
+    """Train on every utterance of a corpus, and save the model.
+
+    A training that was interrupted goes on after its last finished epoch.
+
+    Args:
+        recipe: name, path of a TOML file, or a recipe.
+        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        output: the bundle to write.
+        settings: what to change in the recipe.
+        seed: of the weights, the order of utterances, and dropout.
+        device: "cpu", "cuda", or "auto".
+        run: an evaluation of this recipe; the model trains for the median of the epochs that
+            its validation speakers chose, and its card quotes the run's scores.
+        card: a TOML file with the card's words (name, licence, data, limits, use).
+        progress: is told of every epoch.
+
+    Raises:
+        SereinError: whatever is wrong with recipe, corpus, audio or disk.
+    """
+    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
+    chosen = prepared(chosen, run)
+    words = config.read(card) if card else {}
+    system.check(chosen)
+    how = config.build(Settings, chosen.training, "training")
+    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    contents = corpora.contents(read.utterances)
+    torch.manual_seed(seed)
+    made = system.System(chosen, system.classes_of(read.utterances, chosen))
+    frames = extract(read.utterances, made.front_end, contents)
+    ids = tuple(utterance.id for utterance in read.utterances)
+    side = Side(ids, frames, made.targets(read.utterances))
+    state = _state(output, [asdict(chosen), sorted(contents.items()), seed, device])
+    fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+    facts = {
+        "name": output.stem,
+        "data": _source(read),
+        "scores": scores_in_words(store.load(run)) if run else "not evaluated",
+        "training": _facts(how, seed, device),
+        "heard": tuple(sorted(contents.values())),
+    }
+    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"))
+    bundle.save(saved, output)
+    state.unlink(missing_ok=True)
+    return saved
+
+
+def prepared(recipe: Recipe, run: Path | None) -> Recipe:
+    """The recipe with the epochs that a run's validation speakers chose, if there is a run.
+
+    Raises:
+        ConfigError: the run is of another system, or had no validation speakers.
+    """
+    if run is None:
+        return recipe
+    judged = store.load(run)
+    if judged.recipe["model"] != recipe.model or judged.recipe["features"] != recipe.features:
+        raise ConfigError(
+            f"{run} judged {judged.recipe['name']} with another front end or model than "
+            f"{recipe.name}; evaluate this recipe first"
+        )
+    return replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
+
+
+def median_epoch(results: Results) -> int:
+    """The median of the epochs that validation chose over the folds, rounded up.
+
+    Raises:
+        ConfigError: the run had no validation speakers.
+    """
+    if any("validation" not in fold.epochs for fold in results.folds) or not results.folds:
+        raise ConfigError(
+            f"{results.name} chose no epochs by validation; evaluate with validation speakers"
+        )
+    return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
+
+
+def scores_in_words(results: Results) -> str:
+    """A run's headline, with its protocol and the other selections."""
+    task = next(iter(results.classes))
+    parts = []
+    for selection, meaning in results.selections.items():
+        found = results.scores[selection][task]
+        if found.wa is not None and found.ua is not None:
+            parts.append(f"WA {found.wa:.1%} UA {found.ua:.1%} ({meaning})")
+    protocol = results.protocol["name"]
+    return f"{results.corpus['name']}, {protocol}, {task}: " + "; ".join(parts)
+
+
+def _state(output: Path, facts: list[Any]) -> Path:
+    """Where the training keeps its state; other settings have another place."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    return output.with_name(f".{output.stem}.{digest}.pt")
+
+
+def _source(corpus: Corpus) -> str:
+    try:
+        about = import_module(f"serein.corpora.{corpus.name}").ABOUT
+    except ModuleNotFoundError:
+        return f"{corpus.name}, {len(corpus.utterances)} utterances"
+    return f"{about.title}, {len(corpus.utterances)} utterances, {about.licence}"
+
+
+def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
+    return {
+        "command": command(),
+        "created": now(),
+        "epochs": how.epochs,
+        **environment(seed, how.threads, device),
+    }

@@ -1,0 +1,86 @@
+"""Recognitions as table, JSON or CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from serein.bundle import Bundle
+from serein.inference.recognition import Recognition
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMATS = ("table", "json", "csv")
+
+
+def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
+    """One document: what was recognised, and what could not be read, with its reason."""
+    failed = [{"source": source, "reason": reason} for source, reason in faults.items()]
+    return json.dumps({"recognized": [one.plain() for one in answers], "failed": failed}, indent=1)
+
+
+def as_csv(answers: Sequence[Recognition]) -> str:
+    """A line for each recording: its labels, and the probability of each class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for number, one in enumerate(answers):
+        plain = one.plain()
+        if not number:
+            writer.writerow(["file", "start", "end", *_columns(one)])
+        values = []
+        for task in plain["tasks"].values():
+            values += [task["label"], *task["probabilities"].values()]
+        writer.writerow([one.source, plain["start"], plain["end"], *values])
+    return text.getvalue()
+
+
+def _columns(one: Recognition) -> list[str]:
+    columns = []
+    for task, found in one.tasks.items():
+        columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
+    return columns
+
+
+def as_table(answers: Sequence[Recognition]) -> "Table":
+    """For people: the likeliest class, the two next ones, and the other tasks."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    main, *others = answers[0].tasks
+    table = Table("file", "seconds", main, "next", *others, box=None, header_style="bold")
+    table.columns[0].overflow = "fold"
+    table.columns[1].justify = "right"
+    for one in answers:
+        cells = [escape(one.source), f"{one.end - one.start:.2f}", _share(one, main, 0)]
+        runners = range(1, min(3, len(one.tasks[main].probabilities)))
+        cells.append(", ".join(_share(one, main, rank) for rank in runners))
+        table.add_row(*cells, *(_share(one, task, 0) for task in others))
+    return table
+
+
+def _share(one: Recognition, task: str, rank: int) -> str:
+    """The class of that rank and its probability."""
+    ranked = sorted(one.tasks[task].probabilities.items(), key=lambda pair: -pair[1])
+    name, probability = ranked[rank]
+    return f"{name} {probability:.0%}"
+
+
+def as_card(bundle: Bundle) -> str:
+    """A model's card in Markdown."""
+    card, system = bundle.card, bundle.system
+    weights = sum(weight.numel() for weight in system.parameters())
+    classes = "; ".join(f"{task}: {', '.join(names)}" for task, names in system.classes.items())
+    rows = {
+        "Answers": classes,
+        "Recipe": f"{system.recipe.name}, {weights:,} weights",
+        "Data": card.data,
+        "Licence": card.licence,
+        "Scores": card.scores,
+        "Limits": card.limits,
+        "Use and misuse": card.use,
+        "Training": ", ".join(f"{key} {value}" for key, value in card.training.items()),
+    }
+    text = [f"## {name}\n\n{words or 'not stated'}\n" for name, words in rows.items()]
+    return "\n".join([f"# {card.name}\n", *text])

@@ -1,0 +1,87 @@
+"""How far an evaluation or a training is: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from serein.records import Epoch
+
+LINES = 10
+"""Plain lines that one fold gets."""
+
+
+class Course:
+    """Shows epochs as they end; use it in a ``with`` block."""
+
+    def __init__(self, folds: int, epochs: int, console: Console) -> None:
+        """Prepare.
+
+        Args:
+            folds: trainings in all.
+            epochs: of each.
+            console: where to show it.
+        """
+        self.total = folds * epochs
+        self.epochs = epochs
+        self.console = console
+        self.done: dict[str, int] = {}
+        self.begun = time.monotonic()
+        self.first = 0
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("starting", total=self.total)
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End."""
+        self.bar.stop()
+
+    def tell(self, fold: str, epoch: Epoch) -> None:
+        """One epoch of one fold has ended."""
+        if fold not in self.done:
+            self.first += epoch.epoch - 1
+        self.done[fold] = epoch.epoch
+        words = f"fold {fold} epoch {epoch.epoch}/{self.epochs} loss {epoch.loss:.3f}"
+        words += self._validation(epoch)
+        self.bar.update(self.task, description=words, completed=sum(self.done.values()))
+        step = max(1, self.epochs // LINES)
+        if not self.console.is_terminal and (epoch.epoch % step == 0 or epoch.epoch == self.epochs):
+            self.console.print(f"{words} left {self._left()}", highlight=False, soft_wrap=True)
+
+    def _validation(self, epoch: Epoch) -> str:
+        tasks = epoch.scores.get("validation")
+        score = next(iter(tasks.values()))["ua"] if tasks else None
+        return "" if score is None else f" validation UA {score:.1%}"
+
+    def _left(self) -> str:
+        done = sum(self.done.values())
+        seconds = (time.monotonic() - self.begun) / max(done - self.first, 1) * (self.total - done)
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

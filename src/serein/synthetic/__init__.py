@@ -1,0 +1,135 @@
+"""Speech-like audio in any amount: an embedded corpus for trials, tests and demonstrations.
+
+Made-up words are spoken by source and filter. A pulsed voice and a noise pass through the
+formants of each sound, so that pitch, loudness, tempo and timbre are where real speech has them.
+Emotion moves them as reviews of acted speech report (Scherer, "Vocal communication of emotion",
+2003; Juslin and Laukka, 2003), speakers differ, and chance blurs both, so that classes overlap.
+
+A letter is a sound, hence every transcript is true. One seed gives the same bytes on one machine,
+and no utterance depends on which others are made. Scores on it say nothing about human speech.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from serein.errors import ConfigError, StorageError, UnknownName
+from serein.files import write_text
+from serein.records import Utterance
+from serein.synthetic._emodb import write_emodb
+from serein.synthetic._files import write_wav
+from serein.synthetic._speech import RATE, speak
+from serein.synthetic._voices import LEXICON, MANNERS, SOUNDS, Manner, Sound, Voice, seeded
+
+__all__ = [
+    "COLUMNS",
+    "LEXICON",
+    "MANNERS",
+    "RATE",
+    "SOUNDS",
+    "TABLE",
+    "Manner",
+    "Settings",
+    "Sound",
+    "Voice",
+    "generate",
+    "speak",
+    "write_emodb",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What ``generate`` makes: every speaker says every sentence in every emotion.
+
+    Attributes:
+        speakers: how many; they alternate between female and male, two make a session.
+        emotions: names from ``MANNERS``.
+        sentences: how many different ones.
+        words: of a sentence, give or take one.
+        takes: how often each speaker says the same thing.
+        seed: other seeds give other voices and sentences.
+    """
+
+    speakers: int = 8
+    emotions: tuple[str, ...] = tuple(MANNERS)
+    sentences: int = 3
+    words: int = 3
+    takes: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises:
+            ConfigError: a count is below 1, or an emotion is unknown or missing.
+        """
+        for name in ("speakers", "sentences", "words", "takes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not self.emotions:
+            raise ConfigError(f"no emotions; expected some of {', '.join(MANNERS)}")
+        for emotion in self.emotions:
+            if emotion not in MANNERS:
+                raise UnknownName("emotion", emotion, MANNERS)
+
+
+TABLE = "labels.csv"
+COLUMNS = ("path", "id", "speaker", "session", "gender", "language", "emotion", "text")
+
+
+def generate(root: Path, settings: Settings | None = None) -> list[Utterance]:
+    """Write a corpus: ``wav/*.wav`` and, once they all stand, the table ``labels.csv``.
+
+    Returns:
+        Its utterances, in order of their ids.
+
+    Raises:
+        StorageError: a file could not be written, or a table of someone else's stands there.
+    """
+    settings = settings or Settings()
+    table = root / TABLE
+    if table.exists():
+        if table.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
+            raise StorageError(f"{table} is not from this generator; choose an empty folder")
+        table.unlink()
+    utterances = sorted(_cast(root, settings), key=lambda utterance: utterance.id)
+    for one in utterances:
+        voice = Voice.of(one.speaker or "", one.gender or "", seed=settings.seed)
+        text, emotion = one.text or "", str(one.labels["emotion"])
+        rng = seeded(settings.seed, one.id, text)
+        write_wav(one.path, speak(text.split(), voice, emotion, rng))
+    write_text(table, "\n".join([*_rows(root, utterances), ""]))
+    return utterances
+
+
+def _cast(root: Path, settings: Settings) -> Iterator[Utterance]:
+    """Who says what, and how."""
+    speakers, emotions = range(settings.speakers), sorted(set(settings.emotions))
+    lines, takes = range(settings.sentences), range(settings.takes)
+    for number, emotion, line, take in product(speakers, emotions, lines, takes):
+        name = f"s{number + 1:02}-{emotion}-{line + 1:02}-{take + 1}"
+        yield Utterance(
+            id=name,
+            path=root / "wav" / f"{name}.wav",
+            speaker=f"s{number + 1:02}",
+            session=f"{number // 2 + 1:02}",
+            gender=("female", "male")[number % 2],
+            language="art",  # ISO 639-2: an artificial language; 639-1 has no code
+            text=_sentence(settings, line),
+            labels={"emotion": emotion},
+        )
+
+
+def _sentence(settings: Settings, number: int) -> str:
+    rng = seeded(settings.seed, "sentence", number)
+    words = max(1, settings.words + int(rng.integers(-1, 2)))
+    return " ".join(rng.choice(LEXICON, words, replace=words > len(LEXICON)))
+
+
+def _rows(root: Path, utterances: Sequence[Utterance]) -> Iterator[str]:
+    yield ",".join(COLUMNS)
+    for one in utterances:
+        path = one.path.relative_to(root).as_posix()
+        yield ",".join([path, one.id, *(str(one.label(column)) for column in COLUMNS[2:])])

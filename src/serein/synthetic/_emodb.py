@@ -1,0 +1,65 @@
+"""Made-up speech in the layout of EMO-DB."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from serein.files import write_bytes
+from serein.synthetic._files import write_wav
+from serein.synthetic._speech import speak
+from serein.synthetic._voices import LEXICON, MANNERS, Voice, seeded
+
+EMODB_LETTERS = dict(zip("WLEAFNT", MANNERS, strict=True))
+EMODB_COUNTS = dict(zip("WLEAFNT", (127, 81, 46, 69, 71, 79, 62), strict=True))
+EMODB_MEN = ("03", "10", "11", "12", "15")
+EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+EMODB_TEXTS = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
+
+
+def write_emodb(root: Path, *, utterances: int = 535, words: int = 4, seed: int = 0) -> None:
+    """Write made-up speech in the layout of EMO-DB: ``wav/03a01Fa.wav``, ``erkennung.txt``.
+
+    Speakers, genders, text codes and the shares of the emotions are EMO-DB's. What is said is
+    made up, the same for each text code, and not the German sentence.
+
+    Args:
+        root: the folder to fill.
+        utterances: how many; EMO-DB has 535.
+        words: of each sentence.
+        seed: other seeds give other voices and sentences.
+    """
+    names = _emodb_names(utterances)
+    for name in names:
+        speaker, text, letter = name[:2], name[2:5], name[5]
+        voice = Voice.of(speaker, "male" if speaker in EMODB_MEN else "female", seed=seed)
+        sentence = seeded(seed, "sentence", text).choice(LEXICON, words).tolist()
+        samples = speak(sentence, voice, EMODB_LETTERS[letter], seeded(seed, name))
+        write_wav(root / "wav" / f"{name}.wav", samples)
+    dropped = [f"{name[:6]}x" for name in names[::2]]
+    write_bytes(root / "erkennung.txt", _erkennung(names, dropped, seed).encode("latin-1"))
+
+
+def _emodb_names(utterances: int) -> list[str]:
+    """Names in EMO-DB's manner, which go round the speakers, then the texts."""
+    official = np.cumsum([0, *EMODB_COUNTS.values()])
+    steps = np.rint(official * utterances / official[-1]).astype(int).tolist()
+    names = []
+    for letter, (first, after) in zip(EMODB_COUNTS, pairwise(steps), strict=True):
+        for number in range(after - first):
+            turn, speaker = number // 10, (first + number) % 10
+            version, text = "abcdefgh"[turn // 10], EMODB_TEXTS[(turn + speaker) % 10]
+            names.append(f"{EMODB_SPEAKERS[speaker]}{text}{letter}{version}")
+    return sorted(names)
+
+
+def _erkennung(kept: Sequence[str], dropped: Sequence[str], seed: int) -> str:
+    """Listeners' judgements, padded with no-break spaces as in the original."""
+    rng = seeded(seed, "erkennung")
+    lines, pad = ["Nr.\tSatz\terkannt\tnatuerlich"], "\xa0" * 5
+    for number, name in enumerate(sorted([*kept, *dropped]), 1):
+        lowest = 4 if name.endswith("x") else 16
+        recognised, natural = rng.integers(lowest, 21) * 5, rng.integers(9, 21) * 5
+        lines.append(f"{number}\xa0\xa0\t{name}.wav\t{recognised},00{pad}\t{natural},00{pad}")
+    return "\r\n".join([*lines, ""])

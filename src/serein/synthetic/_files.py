@@ -1,0 +1,19 @@
+"""Recordings on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from serein.errors import StorageError
+from serein.synthetic._speech import RATE
+
+
+def write_wav(path: Path, samples: npt.NDArray[np.float32]) -> None:
+    """16 bits a sample, with the folder that it lies in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, RATE, subtype="PCM_16")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise StorageError(f"could not write {path}: {error}; free some space there") from error
