@@ -1,8 +1,32 @@
 """Ours against a peer's, in turns, so that a busy machine slows both alike."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        what: was measured.
+        ours: our median.
+        unit: of both medians.
+        peer_name: who else; what is missing or why there is none.
+        peer: its median.
+        ratio: median over pairs; above 1 we are better.
+        asked: what was asked of it.
+    """
+
+    what: str
+    ours: float
+    unit: str
+    peer_name: str = ""
+    peer: float | None = None
+    ratio: float | None = None
+    asked: str = ""
 
 
 def paired(

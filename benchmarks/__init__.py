@@ -1,0 +1,1 @@
+"""Ours beside a peer, in one run: medians and ratios. `make bench` writes docs/benchmarks.md."""

@@ -1,0 +1,47 @@
+"""Run every benchmark and write the table: `python -m benchmarks`."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.timing import Row
+from serein.experiment.facts import machine, now, versions
+
+NAMES = ("frontend", "audio", "training", "commands")
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Ours and a peer's in turns in one run, one thread: medians, and the median of the pairwise ratios
+(above 1 we are faster; machines and their neighbours change speed, ratios less).
+`make bench` writes this page.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
+    names = parser.parse_args().names
+    lines = ["| what | ours | peer | peer is | ratio | asked |", "|---|---|---|---|---|---|"]
+    for name in names:
+        for row in import_module(f"benchmarks.{name}").main():
+            lines.append(_line(row))
+            print(lines[-1], flush=True)
+    if tuple(names) == NAMES:
+        used = ", ".join(f"{name} {version}" for name, version in versions().items())
+        facts = f"Measured {now()} on {machine()}; {used}."
+        PAGE.write_text("\n".join([HEAD, facts, "", *lines, ""]), encoding="utf-8")
+
+
+def _line(row: Row) -> str:
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    peer = "" if row.peer is None else f"{_number(row.peer)} {row.unit}"
+    cells = row.what, f"{_number(row.ours)} {row.unit}", peer, row.peer_name, ratio, row.asked
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+
+from serein.errors import ConfigError
+from serein.layers.attention import StructuredAttention
+from serein.layers.classes import UNLABELLED, ClassConfig, ClassTask
+from serein.layers.convolution import EdgeConv1d
+from serein.layers.dropout import Dropout
+from serein.layers.recurrence import BLSTM, last_states, reversed_
+from serein.layers.rows import Rows, lay
+
+LENGTHS = [1, 2, 3, 17]
+
+
+def sequences(lengths: list[int], width: int, *, tails: bool = False) -> tuple[Tensor, Tensor]:
+    """Double precision; rubbish behind each end; with tails, frames that repeat to the end."""
+    torch.manual_seed(3)
+    x_btd = torch.randn(len(lengths), max(lengths) + 2, width, dtype=torch.float64)
+    mask_bt = torch.arange(x_btd.shape[1]) < torch.tensor(lengths)[:, None]
+    if tails:
+        for x_td, length in zip(x_btd, lengths, strict=True):
+            x_td[length // 3 : length] = torch.randn(width, dtype=torch.float64)
+    return x_btd, mask_bt
+
+
+def close(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
+
+
+# Convolution
+
+
+def torch_convolution(layer: EdgeConv1d) -> nn.Conv1d:
+    channels, taps, filters = layer.weight_fkd.shape
+    reference = nn.Conv1d(channels, filters, taps, padding=taps // 2, padding_mode="replicate")
+    reference = reference.double()
+    with torch.no_grad():
+        reference.weight.copy_(layer.weight_fkd.permute(2, 0, 1))
+        assert reference.bias is not None
+        reference.bias.copy_(layer.bias_d)
+    return reference
+
+
+@pytest.mark.parametrize("tails", [False, True])
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_convolution_is_torchs_with_replicated_edges(taps: int, tails: bool) -> None:
+    lengths = [*LENGTHS, 30]
+    x_btf, mask_bt = sequences(lengths, 4, tails=tails)
+    other_btf = x_btf.clone().requires_grad_()
+    x_btf.requires_grad_()
+    layer = EdgeConv1d(4, 6, taps).double()
+    reference = torch_convolution(layer)
+    found_btd, found_mask_bt = layer(lay(x_btf, mask_bt, group=1, reach=taps // 2)).pooled()
+    wanted = [reference(x_tf[:n].T[None])[0].T for x_tf, n in zip(other_btf, lengths, strict=True)]
+    assert found_mask_bt.sum(dim=1).tolist() == lengths
+    for b, wanted_td in enumerate(wanted):
+        close(found_btd[b, : lengths[b]], wanted_td)
+    weight_btd = torch.randn_like(found_btd) * found_mask_bt[..., None]
+    torch.autograd.backward((found_btd * weight_btd).sum())
+    wanted_sum = [(w * weight_btd[b, : len(w)]).sum() for b, w in enumerate(wanted)]
+    torch.autograd.backward(torch.stack(wanted_sum).sum())
+    assert reference.weight.grad is not None
+    assert reference.bias is not None
+    close(gradient(layer.weight_fkd), reference.weight.grad.permute(1, 2, 0))
+    close(gradient(layer.bias_d), gradient(reference.bias))
+    for b, length in enumerate(lengths):
+        start = length // 3 if tails else length
+        ours, theirs = gradient(x_btf)[b, :length], gradient(other_btf)[b, :length]
+        close(ours[:start], theirs[:start])
+        # Frames of a tail are laid once and stand for one another: their gradient is one sum.
+        close(ours[start:].sum(dim=0), theirs[start:].sum(dim=0))
+        assert (gradient(x_btf)[b, length:] == 0).all()
+
+
+def gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
+    lengths = [*LENGTHS, 40, 40, 40, 9]
+    x_btf, mask_bt = sequences(lengths, 3)
+    x_btf[4, 5:40] = 0
+    x_btf[5, 1:40] = 1
+    x_btf[6] = 0
+    first, second = EdgeConv1d(3, 4, 3).double(), EdgeConv1d(4, 5, 5).double()
+    rows = lay(x_btf, mask_bt, group=3, reach=3)
+    rows = first(rows)
+    rows = second(rows.of(rows.x_nd.relu()))
+    found_btd, found_mask_bt = rows.of(rows.x_nd.relu()).pooled()
+    for b, length in enumerate(lengths):
+        x_dt = torch_convolution(first)(x_btf[b, :length].T[None]).relu()
+        x_td = torch_convolution(second)(x_dt)[0].T.relu()
+        wanted = [x_td[i : i + 3].amax(dim=0) for i in range(0, length, 3)]
+        close(found_btd[b, : len(wanted)], torch.stack(wanted))
+        assert found_mask_bt[b].tolist() == [i < len(wanted) for i in range(14)]
+
+
+def test_convolution_draws_its_weights_as_torch_does() -> None:
+    torch.manual_seed(0)
+    layer, reference = EdgeConv1d(40, 64, 3), nn.Conv1d(40, 64, 3)
+    bound = 1 / math.sqrt(40 * 3)
+    assert layer.weight_fkd.abs().max() <= bound
+    assert reference.weight.abs().max() <= bound
+    ours, theirs = (float(w.detach().std()) for w in (layer.weight_fkd, reference.weight))
+    assert ours == pytest.approx(theirs, rel=0.05)
+    assert 0.8 * bound < layer.bias_d.abs().max() <= bound
+
+
+# Rows
+
+
+@pytest.mark.parametrize("tails", [False, True])
+@pytest.mark.parametrize("group", [1, 2, 3, 4])
+def test_pooling_is_a_loop_over_windows_the_last_one_partial(group: int, tails: bool) -> None:
+    lengths = [*LENGTHS, 12, 13, 14]
+    x_btd, mask_bt = sequences(lengths, 5, tails=tails)
+    x_btd = x_btd.abs().requires_grad_()
+    found_btd, found_mask_bt = lay(x_btd, mask_bt, group=group, reach=0).pooled()
+    for b, length in enumerate(lengths):
+        windows = [x_btd[b, i : min(i + group, length)] for i in range(0, length, group)]
+        wanted_td = torch.stack([window.amax(dim=0) for window in windows])
+        assert torch.equal(found_btd[b, : len(windows)], wanted_td)
+        assert int(found_mask_bt[b].sum()) == len(windows)
+        assert found_mask_bt[b, : len(windows)].all()
+
+
+def test_rows_that_repeat_are_laid_once() -> None:
+    x_btd = torch.zeros(2, 300, 2)
+    x_btd[:, :7] = torch.rand(2, 7, 2)
+    mask_bt = torch.ones(2, 300, dtype=torch.bool)
+    rows = lay(x_btd, mask_bt, group=3, reach=2)
+    assert rows.extent_b.tolist() == [15, 15]  # 7 and the first zero, 2 seen, a group, filled up
+    assert len(rows.x_nd) == 30
+    assert rows.length_b.tolist() == [300, 300]
+    x_btd[1, 299, 1] = 1  # in one channel alone
+    assert lay(x_btd, mask_bt, group=3, reach=2).extent_b.tolist() == [15, 300]
+
+
+def test_neighbours_stay_within_their_sequence() -> None:
+    x_btd = torch.tensor([[1.0, 2, 3], [4, 5, 0], [6, 0, 0]])[..., None]
+    mask_bt = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool)
+    rows = lay(x_btd, mask_bt, group=1, reach=0)
+
+    def values(rows: Rows) -> list[float]:
+        return list(rows.x_nd[:, 0].tolist())
+
+    assert values(rows) == [1, 2, 3, 4, 5, 6]
+    assert values(rows.before()) == [1, 1, 2, 4, 4, 6]
+    assert values(rows.after()) == [2, 3, 3, 5, 5, 6]
+
+
+# Recurrence
+
+
+def torch_blstm(layer: BLSTM) -> nn.LSTM:
+    inside, hidden = layer.forwards.input_size, layer.forwards.hidden_size
+    reference = nn.LSTM(inside, hidden, batch_first=True, bidirectional=True).double()
+    states = {name: x.detach() for name, x in layer.forwards.named_parameters()}
+    states |= {f"{name}_reverse": x.detach() for name, x in layer.backwards.named_parameters()}
+    reference.load_state_dict(states)
+    return reference
+
+
+def packed(reference: nn.LSTM, x_btd: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Torch's own answer, (B, T, 2D), and its last states, (B, 2D)."""
+    pack = nn.utils.rnn.pack_padded_sequence(
+        x_btd, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+    )
+    out, (last, _) = reference(pack)
+    total = x_btd.shape[1]
+    y_btd, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=total)
+    return y_btd, torch.cat([last[0], last[1]], dim=-1)
+
+
+@pytest.mark.parametrize("lengths", [[3, 17, 1, 2, 9], [6, 6]], ids=["unlike", "alike"])
+def test_blstm_is_torchs_on_packed_sequences(lengths: list[int]) -> None:
+    x_btd, mask_bt = sequences(lengths, 4)
+    x_btd, mask_bt = x_btd[:, : max(lengths)].clone(), mask_bt[:, : max(lengths)]
+    other_btd = x_btd.clone().requires_grad_()
+    x_btd.requires_grad_()
+    layer = BLSTM(4, 3).double()
+    reference = torch_blstm(layer)
+    wanted_btd, last_bd = packed(reference, other_btd, lengths)
+    found_btd = layer(x_btd, mask_bt) * mask_bt[..., None]
+    close(found_btd, wanted_btd)
+    close(last_states(found_btd, mask_bt), last_bd)
+    weight_btd = torch.randn_like(found_btd)
+    torch.autograd.backward((found_btd * weight_btd).sum())
+    torch.autograd.backward((wanted_btd * weight_btd).sum())
+    close(gradient(x_btd), gradient(other_btd))
+    names = dict(reference.named_parameters())
+    for name, parameter in layer.forwards.named_parameters():
+        close(gradient(parameter), gradient(names[name]))
+    for name, parameter in layer.backwards.named_parameters():
+        close(gradient(parameter), gradient(names[f"{name}_reverse"]))
+
+
+def test_last_states_are_each_sequences_own_and_so_is_their_gradient() -> None:
+    lengths = [2, 5, 1]
+    x_btd, mask_bt = sequences(lengths, 6)
+    x_btd.requires_grad_()
+    found_bd = last_states(x_btd, mask_bt)
+    for b, length in enumerate(lengths):
+        close(found_bd[b, :3], x_btd[b, length - 1, :3])
+        close(found_bd[b, 3:], x_btd[b, 0, 3:])
+    torch.autograd.backward(found_bd.sum())
+    assert int(gradient(x_btd).sum()) == 3 * 6
+
+
+def test_reversal_turns_speech_round_and_leaves_padding() -> None:
+    x_btd = torch.arange(10.0).view(2, 5, 1)
+    mask_bt = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    found = reversed_(x_btd, mask_bt)[..., 0].tolist()
+    assert found == [[2, 1, 0, 3, 4], [9, 8, 7, 6, 5]]
+    assert torch.equal(reversed_(reversed_(x_btd, mask_bt), mask_bt), x_btd)
+
+
+def test_reversal_is_its_own_gradient() -> None:
+    x_btd, mask_bt = sequences([2, 4, 1], 2)
+    x_btd.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: reversed_(x, mask_bt), (x_btd,))
+
+
+# Attention
+
+
+def test_structured_attention_is_its_formula() -> None:
+    lengths = [1, 4, 9]
+    x_btd, mask_bt = sequences(lengths, 6)
+    layer = StructuredAttention(6, 5, 3).double()
+    first, second = (w.weight.detach().numpy() for w in (layer.hidden, layer.heads))
+    found_bz, found_bht = layer(x_btd, mask_bt)
+    assert found_bz.shape == (3, 18)
+    for b, length in enumerate(lengths):
+        x_td = x_btd[b, :length].numpy()
+        for head in range(3):
+            score_t = np.array([second[head] @ np.tanh(first @ frame) for frame in x_td])
+            a_t = np.exp(score_t) / np.exp(score_t).sum()
+            z_d = sum(a * frame for a, frame in zip(a_t, x_td, strict=True))
+            np.testing.assert_allclose(found_bht[b, head, :length].detach(), a_t, atol=1e-12)
+            np.testing.assert_allclose(
+                found_bz[b, 6 * head : 6 * head + 6].detach(), z_d, atol=1e-12
+            )
+        assert (found_bht[b, :, length:] == 0).all()
+
+
+def test_attention_does_not_overflow() -> None:
+    layer = StructuredAttention(2, 4, 1)
+    with torch.no_grad():
+        layer.heads.weight.fill_(1e4)
+    z_bd, weight_bht = layer(torch.randn(1, 5, 2), torch.ones(1, 5, dtype=torch.bool))
+    assert z_bd.isfinite().all()
+    assert float(weight_bht.detach().sum()) == pytest.approx(1)
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.8])
+def test_dropout_zeroes_its_share_and_scales_the_others(probability: float) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(200, 500) + 1
+    out = Dropout(probability).train()(x)
+    zero = out == 0
+    spread = math.sqrt(probability * (1 - probability) / x.numel())
+    assert float(zero.float().mean()) == pytest.approx(probability, abs=4 * spread)
+    torch.testing.assert_close(out[~zero], (x / (1 - probability))[~zero])
+    columns = zero.float().mean(dim=0)  # no channel is favoured
+    assert float(columns.std()) == pytest.approx(spread * math.sqrt(x.numel() / 200), rel=0.15)
+
+
+def test_dropout_is_nothing_in_evaluation_or_without_probability() -> None:
+    x = torch.randn(4, 5)
+    assert Dropout(0.5).eval()(x) is x
+    assert Dropout(0.0).train()(x) is x
+
+
+def test_dropout_stops_the_gradient_where_it_zeroes() -> None:
+    x = torch.ones(1000, requires_grad=True)
+    out = Dropout(0.5).train()(x)
+    torch.autograd.backward(out.sum())
+    assert torch.equal(gradient(x), out.detach())
+
+
+# Classes
+
+
+def made(classes: str = "abc", **settings: Any) -> ClassTask:
+    torch.manual_seed(0)
+    return ClassTask(ClassConfig(**settings), 4, list(classes))
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_labelled() -> None:
+    task = made()
+    logits_bk = torch.randn(5, 3, dtype=torch.float64)
+    target_b = torch.tensor([0, 2, UNLABELLED, 1, UNLABELLED])
+    known = [
+        (row, k) for row, k in zip(logits_bk.numpy(), target_b.tolist(), strict=True) if k >= 0
+    ]
+    wanted = np.mean([np.log(np.exp(row).sum()) - row[k] for row, k in known])
+    assert float(task.double().loss(logits_bk, target_b)) == pytest.approx(float(wanted))
+
+
+def test_missing_labels_cost_and_teach_nothing() -> None:
+    task = made()
+    x_bd = torch.randn(3, 4, requires_grad=True)
+    cost = task.loss(task(x_bd), task.targets([None, None, None]))
+    assert float(cost.detach()) == 0
+    torch.autograd.backward(cost)
+    assert (gradient(x_bd) == 0).all()
+    assert (gradient(task.head.weight) == 0).all()
+    some = task.loss(task(x_bd), task.targets([None, "b", None]))
+    alone = task.loss(task(x_bd[1:2]), task.targets(["b"]))
+    torch.testing.assert_close(some, alone)
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    labels = list("aaaaaabbbc")
+    task = made(class_weights="balanced")
+    target_b = task.targets([*labels, None])
+    task.prepare(target_b)
+    wanted = compute_class_weight("balanced", classes=np.array(list("abc")), y=np.array(labels))
+    np.testing.assert_allclose(task.weights_k.numpy(), wanted, rtol=1e-6)
+    logits_bk = torch.randn(len(target_b), 3)
+    reference = nn.CrossEntropyLoss(torch.tensor(wanted).float(), ignore_index=UNLABELLED)
+    torch.testing.assert_close(task.loss(logits_bk, target_b), reference(logits_bk, target_b))
+
+
+def test_a_class_that_training_never_shows_weighs_nothing() -> None:
+    task = made("abcd", class_weights="balanced")
+    task.prepare(task.targets(["a", "a", "c", None]))
+    wanted = compute_class_weight("balanced", classes=np.array(list("ac")), y=np.array(list("aac")))
+    assert task.weights_k.tolist() == pytest.approx([wanted[0], 0, wanted[1], 0])
+    assert float(task.loss(torch.randn(2, 4), torch.tensor([1, 3]))) == 0
+
+
+def test_weights_are_one_unless_asked_for() -> None:
+    task = made()
+    task.prepare(task.targets(list("aaab")))
+    assert task.weights_k.tolist() == [1, 1, 1]
+
+
+def test_weights_of_classes_are_refitted_and_not_saved() -> None:
+    task = made("ab", class_weights="balanced")
+    task.prepare(task.targets(list("aaab")))
+    task.prepare(task.targets(list("ab")))
+    assert task.weights_k.tolist() == [1, 1]
+    assert set(task.state_dict()) == {"head.weight", "head.bias"}
+
+
+def test_unknown_labels_are_named_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"unknown classes \['joy', 'x'\].*\['a', 'b', 'c'\]"):
+        made().targets(["a", "x", None, "joy"])
+
+
+def test_targets_are_numbers_of_classes() -> None:
+    task = made()
+    assert task.targets(["c", None, "a"]).tolist() == [2, UNLABELLED, 0]
+    assert task.targets([]).tolist() == []
+
+
+def test_decoding_gives_probabilities() -> None:
+    task = made()
+    probabilities_bk = task.decode(torch.tensor([[0.0, math.log(3), 0.0]]))
+    torch.testing.assert_close(probabilities_bk, torch.tensor([[0.2, 0.6, 0.2]]))
