@@ -13,7 +13,7 @@ from serein.layers.classes import UNLABELLED, ClassConfig, ClassTask
 from serein.layers.convolution import EdgeConv1d
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import BLSTM, last_states, reversed_
-from serein.layers.rows import Rows, lay
+from serein.layers.rows import lay
 
 LENGTHS = [1, 2, 3, 17]
 
@@ -143,17 +143,25 @@ def test_rows_that_repeat_are_laid_once() -> None:
     assert lay(x_btd, mask_bt, group=3, reach=2).extent_b.tolist() == [15, 300]
 
 
-def test_neighbours_stay_within_their_sequence() -> None:
+@pytest.mark.parametrize(
+    ("tap", "wanted"),
+    [
+        (0, [1, 1, 1, 4, 4, 6]),
+        (1, [1, 1, 2, 4, 4, 6]),
+        (2, [1, 2, 3, 4, 5, 6]),
+        (3, [2, 3, 3, 5, 5, 6]),
+        (4, [3, 3, 3, 5, 5, 6]),
+    ],
+)
+def test_neighbours_stay_within_their_sequence(tap: int, wanted: list[float]) -> None:
     x_btd = torch.tensor([[1.0, 2, 3], [4, 5, 0], [6, 0, 0]])[..., None]
     mask_bt = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool)
-    rows = lay(x_btd, mask_bt, group=1, reach=0)
-
-    def values(rows: Rows) -> list[float]:
-        return list(rows.x_nd[:, 0].tolist())
-
-    assert values(rows) == [1, 2, 3, 4, 5, 6]
-    assert values(rows.before()) == [1, 1, 2, 4, 4, 6]
-    assert values(rows.after()) == [2, 3, 3, 5, 5, 6]
+    layer = EdgeConv1d(1, 1, 5)
+    with torch.no_grad():
+        layer.weight_fkd.zero_()[0, tap, 0] = 1
+        layer.bias_d.zero_()
+        rows = layer(lay(x_btd, mask_bt, group=1, reach=2))
+    assert rows.x_nd[:, 0].tolist() == wanted
 
 
 # Recurrence

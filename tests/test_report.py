@@ -16,10 +16,10 @@ from plotly.offline import get_plotlyjs
 from reporting import CLASSES, example
 from rich.console import Console
 
+from serein import store
 from serein.errors import ConfigError
 from serein.metrics.classification import weighted_accuracy_score
 from serein.records import Epoch, Results
-from serein import store
 from serein.report import page, plots, summary, terminal
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -24,6 +24,9 @@ from serein.system import System
 FORMAT = 1
 """The layout that this version writes, and the newest that it reads."""
 
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What Python makes of a document that is shaped otherwise."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -73,7 +76,7 @@ def save(bundle: Bundle, path: Path) -> None:
         "classes": system.classes,
         "card": asdict(bundle.card),
     }
-    text = json.dumps(document, sort_keys=True)
+    text = json.dumps(document)  # in this order: the first task is in the lead
     tensors = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
     metadata = {"serein": text, "sha256": _digest(text, tensors)}
     write_bytes(path, packed(tensors, metadata))
@@ -102,7 +105,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         card = build(Card, document["card"], "card")
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
-    except (SereinError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
     return Bundle(system.to(device).eval(), card)
 
@@ -122,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         text = metadata["serein"]
         document = json.loads(text)
         tensors = unpacked(content)
-    except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, struct.error, *FOREIGN) as error:
         raise BundleError(
             f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
             "a model is a .safetensors file that `serein train` wrote"
@@ -149,7 +152,8 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
 
 def _check_names(recipe: Recipe, trust: Sequence[str]) -> None:
     """A bundle names parts of serein; a user's own only where the user says so."""
-    names = [str(recipe.features["name"]), str(recipe.model["name"]), *recipe.tasks]
+    tasks = [str(table.get("name", name)) for name, table in recipe.tasks.items()]
+    names = [str(recipe.features["name"]), str(recipe.model["name"]), *tasks]
     foreign = sorted({name for name in names if "." in name and name not in trust})
     if foreign:
         raise BundleError(

@@ -85,7 +85,7 @@ def extract(
         folder: the cache; the user's own where None.
 
     Raises:
-        AudioError: some recordings cannot be read; all of them are named.
+        AudioError: some recordings cannot be read: how many, and the first five.
         StorageError: the cache cannot be written.
     """
     entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
@@ -227,5 +227,7 @@ class Side:
         for pool in pools:
             ranked = pool[np.argsort(length[pool], kind="stable")]
             batches += [ranked[i : i + size] for i in range(0, len(ranked), size)]
+        # A short batch goes last: elsewhere, all batches after it would be cut at other places.
+        short = [batches.pop()] if len(batches[-1]) < size else []
         generator.shuffle(batches)
-        return np.concatenate(batches).tolist()
+        return np.concatenate([*batches, *short]).tolist()

@@ -19,6 +19,7 @@ Each message says what was found, what was expected, and what to do:
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class SereinError(Exception):
@@ -47,6 +48,11 @@ class UnknownName(ConfigError):
         guess = f"; did you mean {near[0]!r}?" if near else "."
         listing = ", ".join(self.known) or "none"
         super().__init__(f"unknown {kind} {name!r}{guess} Known: {listing}.{hint and ' ' + hint}")
+        self._parts = kind, name, self.known, hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Worker processes hand errors on: copies are made of what this one was made of."""
+        return type(self), self._parts
 
 
 class ProtocolError(SereinError):

@@ -41,7 +41,7 @@ def module(package: str, name: str, *, own: bool = True) -> ModuleType:
     known = names(package)
     if name in known:
         return import_module(f"serein.{package}.{name}")
-    if own and "." in name:
+    if own and "." in name and all(part.isidentifier() for part in name.split(".")):
         try:
             return import_module(name)
         except ModuleNotFoundError as error:

@@ -143,6 +143,9 @@ def check(recipe: Recipe) -> None:
 def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:
     """Find a file by its name and make what it offers."""
     found = find.module(package, str(table["name"]), own=own)
+    lacking = [part for part in ("Config", kind) if not hasattr(found, part)]
+    if lacking:
+        raise ConfigError(f"{table['name']} ({found.__file__}) lacks {' and '.join(lacking)}")
     settings = {key: value for key, value in table.items() if key != "name"}
     built = config.build(found.Config, settings, f"{package}.{table['name']}")
     return getattr(found, kind)(built, *rest)

@@ -1,7 +1,7 @@
 """From a recipe and a corpus to results."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +87,8 @@ def evaluate(
     return Run(results, todo.folder)
 
 
-def _locked(folder: Path) -> FileLock:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -96,7 +97,10 @@ def _locked(folder: Path) -> FileLock:
         raise StorageError(f"{folder} is in use by another evaluation; wait for it") from None
     except OSError as error:
         raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _forget(todo: Plan) -> None:

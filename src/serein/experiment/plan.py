@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from serein import config, corpora, protocols, system
 from serein.dataset import Frames, Side, extract
@@ -49,7 +50,7 @@ class Plan:
 
     def state(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""
-        return self.folder / "folds" / f"{fold.name}.pt"
+        return self.folder / "folds" / f"{quote(fold.name, safe='')}.pt"
 
 
 def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:

@@ -52,6 +52,9 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
     for key in table:
         if key not in DEFAULTS:
             raise UnknownName("table of a recipe", key, DEFAULTS)
+    for key in DEFAULTS:
+        if not isinstance(table.get(key), dict):
+            raise ConfigError(f"recipe {name} has {key} = {table.get(key)!r}; expected [{key}]")
     for key in ("features", "model"):
         if not isinstance(table[key].get("name"), str):
             raise ConfigError(f"recipe {name}: [{key}] needs a name, such as name = 'li2019'")
@@ -65,7 +68,11 @@ def _resolve(name: str, seen: tuple[str, ...]) -> config.Table:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, name])}")
     table = config.read(_file(name))
     parent = table.pop("extends", None)
-    return config.merged(_resolve(parent, (*seen, name)), table) if parent else table
+    if parent is None:
+        return table
+    if not isinstance(parent, str):
+        raise ConfigError(f"recipe {name}: extends = {parent!r}; expected the name of a recipe")
+    return config.merged(_resolve(parent, (*seen, name)), table)
 
 
 def _file(name: str) -> Path:

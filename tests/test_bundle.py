@@ -1,0 +1,398 @@
+import errno
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
+from small import CLASSES, small_recipe, small_system
+
+from serein import bundle
+from serein.bundle import Bundle, Card, load, save
+from serein.errors import BundleError, StorageError
+from serein.predict import answer, hear
+from serein.system import System
+
+CARD = Card(
+    name="small",
+    data="made up",
+    licence="CC0",
+    scores="none",
+    limits="all",
+    use="tests",
+    training={"seed": 3, "versions": {"torch": "2"}},
+    heard=("ab", "cd"),
+)
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    system = small_system()
+    system.normaliser.fit([np.random.default_rng(0).normal(2, 3, (100, 48))])
+    path = tmp_path_factory.mktemp("bundle") / "small.safetensors"
+    save(Bundle(system, CARD), path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(content: bytes, tmp_path: Path) -> Path:
+    file = tmp_path / "small.safetensors"
+    file.write_bytes(content)
+    return file
+
+
+def header(content: bytes) -> tuple[int, Document]:
+    size = struct.unpack("<Q", content[:8])[0]
+    return size, json.loads(content[8 : 8 + size])
+
+
+def forged(
+    path: Path,
+    document: Callable[[Document], object] = lambda document: None,
+    tensors: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None,
+) -> None:
+    """Change a bundle as somebody does who knows how to make its hash right again."""
+    content = path.read_bytes()
+    held, values = json.loads(header(content)[1]["__metadata__"]["serein"]), unpacked(content)
+    document(held)
+    tensors(values)
+    text = json.dumps(held)
+    digest = bundle._digest(text, values)
+    path.write_bytes(packed(values, {"serein": text, "sha256": digest}))
+
+
+def test_what_was_saved_is_loaded(content: bytes, path: Path) -> None:
+    system = small_system()
+    system.normaliser.fit([np.random.default_rng(0).normal(2, 3, (100, 48))])
+    found = load(path)
+    assert found.card == CARD
+    assert found.system.recipe == system.recipe
+    assert found.system.classes == system.classes
+    wanted = system.state_dict()
+    assert list(found.system.state_dict()) == list(wanted)
+    assert all(torch.equal(x, wanted[name]) for name, x in found.system.state_dict().items())
+    assert not found.system.training
+    assert not torch.equal(found.system.normaliser.mean_f, torch.zeros(48))
+    wave_s = np.random.default_rng(1).normal(size=16_000).astype(np.float32)
+    one = answer(system, hear(system, wave_s))[0]
+    other = answer(found.system, hear(found.system, wave_s))[0]
+    assert all(torch.equal(one[task], other[task]) for task in one)
+
+
+def test_saving_what_was_loaded_gives_the_same_bundle(content: bytes, path: Path) -> None:
+    save(load(path), path)
+    again = path.read_bytes()
+    assert header(again)[1] == header(content)[1]  # the hash of document and weights among it
+    assert again[8 + header(again)[0] :] == content[8 + header(content)[0] :]
+
+
+def test_the_first_task_stays_the_first(path: Path) -> None:
+    recipe = small_recipe()
+    tasks = {"gender": recipe.tasks["gender"], "emotion": recipe.tasks["emotion"]}
+    system = System(replace(recipe, tasks=tasks), CLASSES)
+    save(Bundle(system, CARD), path)
+    found = load(path).system
+    assert list(found.tasks) == list(found.classes) == list(found.recipe.tasks) == list(tasks)
+
+
+def test_nothing_but_the_bundle_is_left(path: Path) -> None:
+    save(load(path), path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_bundle_is_hardly_larger_than_its_weights(content: bytes) -> None:
+    weights = sum(4 * x.numel() for x in small_system().state_dict().values())
+    assert weights < len(content) < weights + 16_000
+
+
+def test_other_tools_can_read_a_bundle(content: bytes) -> None:
+    assert set(unpacked(content)) == set(small_system().state_dict())
+    document = json.loads(header(content)[1]["__metadata__"]["serein"])
+    assert document["format"] == 1
+    assert document["classes"]["gender"] == ["female", "male"]
+    assert document["card"]["licence"] == "CC0"
+
+
+# What is not a bundle
+
+
+def test_a_missing_bundle_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot read the model .*none: No such file"):
+        load(tmp_path / "none")
+    with pytest.raises(BundleError, match="cannot read the model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\0",
+        b"RIFF",
+        b"a text file\n" * 50,
+        b"{}" * 50,
+        bytes(1000),
+        b"\xff" * 1000,
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 20_000) + b"[" * 10_000 + b"]" * 10_000,
+        struct.pack("<Q", 2**63) + b"{}",
+    ],
+    ids=lambda content: repr(content[:9]),
+)
+def test_another_file_is_not_a_bundle(path: Path, other: bytes) -> None:
+    path.write_bytes(other)
+    with pytest.raises(BundleError, match="is not a serein model, or is cut short"):
+        load(path)
+
+
+def test_weights_of_something_else_are_not_a_bundle(path: Path) -> None:
+    path.write_bytes(packed({"a": torch.zeros(3)}, {"format": "pt"}))
+    with pytest.raises(BundleError, match="is not a serein model"):
+        load(path)
+    torch.save({"a": torch.zeros(3)}, path)
+    with pytest.raises(BundleError, match="is not a serein model"):
+        load(path)
+
+
+def test_a_bundle_cut_anywhere_is_seen(path: Path, content: bytes) -> None:
+    size, _ = header(content)
+    ends = [1, 7, 8, 9, 8 + size // 2, 8 + size - 1, 8 + size, len(content) // 2, len(content) - 1]
+    for end in ends:
+        path.write_bytes(content[:end])
+        with pytest.raises(BundleError, match="cut short"):
+            load(path)
+    path.write_bytes(content + b"more")
+    with pytest.raises(BundleError):
+        load(path)
+
+
+def test_a_changed_byte_anywhere_is_seen(path: Path, content: bytes) -> None:
+    size, _ = header(content)
+    generator = np.random.default_rng(0)
+    weights = generator.integers(8 + size, len(content), 40).tolist()
+    metadata = generator.integers(8, 8 + size, 120).tolist()
+    for place in [*range(8), *metadata, *weights, 8 + size, len(content) - 1]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(bytes(changed))
+        try:
+            found = load(path)
+        except BundleError:
+            continue
+        # Only a byte without meaning may change: padding, or the order of white space.
+        assert place < 8 + size
+        assert found.card == CARD
+        same = found.system.state_dict()
+        assert all(torch.equal(same[n], x) for n, x in unpacked(content).items())
+
+
+def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
+    path: Path, content: bytes
+) -> None:
+    changed = bytearray(content)
+    changed[-3] ^= 1
+    path.write_bytes(bytes(changed))
+    with pytest.raises(BundleError, match="was changed after it was saved: its SHA-256 differs"):
+        load(path)
+    path.write_bytes(content.replace(b"CC0", b"MIT"))
+    with pytest.raises(BundleError, match="was changed after it was saved: its SHA-256 differs"):
+        load(path)
+
+
+# What does not fit
+
+
+def test_a_newer_format_asks_for_an_upgrade(path: Path) -> None:
+    forged(path, lambda document: document.update(format=2))
+    with pytest.raises(BundleError, match=r"has format 2; .* reads up to 1: upgrade serein"):
+        load(path)
+
+
+@pytest.mark.parametrize("found", [None, "1", [1], 1.5])
+def test_a_format_that_is_no_number_is_refused(path: Path, found: object) -> None:
+    forged(path, lambda document: document.update(format=found))
+    with pytest.raises(BundleError, match="has format"):
+        load(path)
+
+
+def wider(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.conv1.bias_d"] = torch.zeros(9)
+
+
+def missing(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["heads.emotion.head.bias"]
+
+
+def additional(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.more"] = torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (wider, r"weight model\.conv1\.bias_d has shape \(9,\); its recipe asks for \(8,\)"),
+        (missing, r"weight heads\.emotion\.head\.bias has shape None"),
+        (additional, r"weight model\.more has shape \(2,\); its recipe asks for None"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    path: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
+) -> None:
+    forged(path, tensors=change)
+    with pytest.raises(BundleError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("recipe"),
+        lambda d: d.pop("classes"),
+        lambda d: d.pop("card"),
+        lambda d: d["recipe"].pop("model"),
+        lambda d: d["recipe"]["model"].pop("name"),
+        lambda d: d["recipe"]["model"].update(name=3),
+        lambda d: d["recipe"]["model"].update(name="none"),
+        lambda d: d["recipe"]["model"].update(sense=3),
+        lambda d: d["recipe"]["model"].update(filters="many"),
+        lambda d: d["recipe"]["model"].update(filters=10**12),
+        lambda d: d["recipe"]["features"].update(bands=-1),
+        lambda d: d["recipe"]["tasks"].update(mood={}),
+        lambda d: d["recipe"].update(tasks=[]),
+        lambda d: d.update(classes={"emotion": ["a"], "gender": ["b"]}),
+        lambda d: d.update(classes=[]),
+        lambda d: d.update(classes={"emotion": 3, "gender": 4}),
+        lambda d: d.update(recipe=None),
+        lambda d: d["card"].update(colour="red"),
+        lambda d: d["card"].update(heard=3),
+    ],
+)
+def test_a_document_that_does_not_fit_is_refused(
+    path: Path, change: Callable[[Document], object]
+) -> None:
+    forged(path, change)
+    with pytest.raises(BundleError):
+        load(path)
+
+
+# What must not run
+
+NUMBER = count()
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+"""
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module whose import leaves a trace, at the place given back."""
+    package = tmp_path / f"evil_{next(NUMBER)}"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "code.py").write_text(EVIL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return package / "ran"
+
+
+def named_model(document: Document, name: str) -> None:
+    document["recipe"]["model"]["name"] = name
+
+
+def named_features(document: Document, name: str) -> None:
+    document["recipe"]["features"]["name"] = name
+
+
+def named_task(document: Document, name: str) -> None:
+    document["recipe"]["tasks"][name] = {}
+    document["classes"][name] = ["a", "b"]
+
+
+def named_in_task(document: Document, name: str) -> None:
+    document["recipe"]["tasks"]["emotion"]["name"] = name
+
+
+@pytest.mark.parametrize("trust", [[], ["os.path"], ["evil"]])
+@pytest.mark.parametrize("place", [named_model, named_features, named_task, named_in_task])
+def test_a_foreign_module_is_refused_and_not_run(
+    path: Path, evil: Path, place: Callable[[Document, str], None], trust: list[str]
+) -> None:
+    name = f"{evil.parent.name}.code"
+    forged(path, lambda document: place(document, name))
+    with pytest.raises(BundleError, match=rf"{name}|not part of serein"):
+        load(path, trust=trust)
+    assert not evil.exists()
+    assert name not in sys.modules
+
+
+def test_the_trace_would_be_seen(path: Path, evil: Path) -> None:
+    name = f"{evil.parent.name}.code"
+    forged(path, lambda document: named_model(document, name))
+    with pytest.raises(BundleError, match="lacks Config and Model"):
+        load(path, trust=[name])
+    assert evil.exists()
+
+
+OWN = """
+from serein.models.li2019 import Config, Model
+"""
+
+
+def test_a_module_of_ones_own_is_loaded_where_it_is_trusted(path: Path, evil: Path) -> None:
+    name = f"{evil.parent.name}.code"
+    (evil.parent / "code.py").write_text(OWN)
+    forged(path, lambda document: named_model(document, name))
+    found = load(path, trust=[name])
+    assert found.system.recipe.model["name"] == name
+    assert type(found.system.model).__module__ == "serein.models.li2019"
+
+
+def test_loading_imports_nothing_that_unpickles(path: Path) -> None:
+    script = (
+        "import sys, pathlib, pickle, torch\n"
+        "from serein import bundle\n"
+        "def no(*a, **k): raise AssertionError('unpickled')\n"
+        "pickle.load = pickle.loads = pickle.Unpickler = torch.load = no\n"
+        "print(bundle.load(pathlib.Path(sys.argv[1])).card.name)\n"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    ended = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    assert ended.stdout == "small\n"
+
+
+# What must not be lost
+
+
+def test_a_full_disk_leaves_the_old_bundle(
+    path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_bytes
+
+    def full(self: Path, data: Any) -> int:
+        written(self, bytes(data)[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    loaded = load(path)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match=r"No space left on device.*unchanged"):
+        save(Bundle(loaded.system, Card(name="new")), path)
+    monkeypatch.undo()
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_a_file_is_told_of(path: Path) -> None:
+    with pytest.raises(StorageError, match="could not write"):
+        save(load(path), path / "model.safetensors")

@@ -1,0 +1,450 @@
+import errno
+import math
+import os
+import pickle
+import stat
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Ge, Gt
+
+from serein import config, corpora, errors, find, protocols, recipes, system
+from serein.errors import ConfigError, SereinError, StorageError, UnknownName
+from serein.files import replacing, write_bytes, write_text
+from serein.records import Recipe
+from serein.training.settings import Settings
+
+LI2019 = recipes.load("li2019")
+CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m")}
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_loads_and_builds(name: str) -> None:
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    system.check(recipe)
+    made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks})
+    assert list(made.tasks) == list(recipe.tasks)
+    assert next(iter(recipe.tasks)) == "emotion"
+    config.build(Settings, recipe.training, "training")
+    config.build(protocols.Settings, recipe.protocol, "protocol")
+    assert {"paper", "system", "published"} <= set(recipe.about)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_says_in_its_head_what_it_is(name: str) -> None:
+    first = (recipes.FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 20
+
+
+def test_li2019_is_the_papers() -> None:
+    training = config.build(Settings, LI2019.training, "training")
+    assert (training.epochs, training.batch, training.rate) == (100, 40, 1e-4)
+    assert (training.decay, training.clip, training.bucket) == (1e-6, 1.0, 1)
+    assert LI2019.features["pad"] is True
+    assert {name: task["weight"] for name, task in LI2019.tasks.items()} == {
+        "emotion": 1.0,
+        "gender": 1.0,
+    }
+
+
+def test_an_ablation_differs_in_what_it_says_alone() -> None:
+    one = recipes.load("li2019-single-task")
+    assert list(one.tasks) == ["emotion"]
+    assert replace(one, name=LI2019.name, about=LI2019.about, tasks=LI2019.tasks) == LI2019
+    other = recipes.load("li2019-no-attention")
+    assert other.model == {**LI2019.model, "attention": False}
+    assert replace(other, name=LI2019.name, about=LI2019.about, model=LI2019.model) == LI2019
+
+
+def test_checking_a_recipe_takes_no_memory() -> None:
+    system.check(recipes.load("li2019", ["model.attention_hidden=100000000"]))
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match=r"unknown recipe 'li2018'; did you mean 'li2019'\?"):
+        recipes.load("li2018")
+    with pytest.raises(UnknownName) as caught:
+        recipes.load("../li2019")
+    assert caught.value.known == recipes.names()
+    assert "TOML file of your own" in str(caught.value)
+
+
+def own(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = own(tmp_path, "mine.toml", 'extends = "li2019"\n[model]\nfilters = 3\n')
+    recipe = recipes.load(path)
+    assert recipe.name == "mine"
+    assert recipe.model == {"name": "li2019", "filters": 3}
+    assert recipe.training == LI2019.training
+    system.check(recipe)
+
+
+def test_recipes_may_extend_each_other_but_not_in_a_circle(tmp_path: Path) -> None:
+    a, b, c = (str(tmp_path / f"{name}.toml") for name in "abc")
+    own(tmp_path, "a.toml", f"extends = '{b}'\n[model]\nfilters = 1")
+    own(tmp_path, "b.toml", f"extends = '{c}'\n[model]\nfilters = 2\nhidden = 2")
+    own(tmp_path, "c.toml", "extends = 'li2019'\n[model]\nhidden = 3\nheads = 3")
+    model = {"name": "li2019", "filters": 1, "hidden": 2, "heads": 3}
+    assert recipes.load(a).model == model
+    own(tmp_path, "c.toml", f"extends = '{a}'")
+    with pytest.raises(ConfigError, match=r"in a circle: .*a\.toml -> .*c\.toml -> .*a\.toml"):
+        recipes.load(a)
+    own(tmp_path, "d.toml", f"extends = '{tmp_path / 'd.toml'}'")
+    with pytest.raises(ConfigError, match="in a circle"):
+        recipes.load(str(tmp_path / "d.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends = 'li2019'\n[modle]\nfilters = 1", "unknown table of a recipe 'modle'; did you"),
+        ("extends = 'li201'", "unknown recipe 'li201'; did you mean 'li2019'"),
+        ("extends = 3", "extends = 3; expected the name of a recipe"),
+        ("extends = ['li2019']", "expected the name of a recipe"),
+        ("extends = 'li2019'\nmodel = 'li2019'", r"has model = 'li2019'; expected \[model\]"),
+        ("extends = 'li2019'\ntraining = 3", r"has training = 3; expected \[training\]"),
+        ("extends = 'li2019'\nmodel = 'remove'", r"\[model\] needs a name"),
+        ("extends = 'li2019'\ntasks = 'remove'", r"has no task; add \[tasks\.emotion\]"),
+        ("extends = 'li2019'\ntasks.emotion = 3", r"tasks\.emotion = 3"),
+        ("[features]\nname = 'logmel'", r"\[model\] needs a name"),
+        ("[model]\nname = 'li2019'", r"\[features\] needs a name"),
+        ("features.name = 'logmel'\nmodel.name = 'li2019'", r"has no task; add \[tasks\.emotion\]"),
+        ("features.name = 3\nmodel.name = 'li2019'", r"\[features\] needs a name"),
+        ("[model", "is not valid TOML"),
+    ],
+)
+def test_what_is_not_a_recipe_is_told_of(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipes.load(own(tmp_path, "mine.toml", text))
+
+
+def test_a_missing_or_unreadable_file_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml: No such file"):
+        recipes.load(str(tmp_path / "none.toml"))
+    (tmp_path / "latin.toml").write_bytes("# ä".encode("latin-1"))
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        recipes.load(str(tmp_path / "latin.toml"))
+
+
+def test_settings_are_laid_on_in_turn() -> None:
+    recipe = recipes.load(
+        "li2019", ["training.epochs=3", "tasks.gender=remove", "training.epochs=4"]
+    )
+    assert recipe.training == {**LI2019.training, "epochs": 4}
+    assert list(recipe.tasks) == ["emotion"]
+
+
+def test_another_model_starts_with_its_own_settings() -> None:
+    changed = recipes.load("li2019", ["model.filters=3", "model.name=other"])
+    assert changed.model == {"name": "other"}
+    assert changed.training == LI2019.training
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.filter=3", r"unknown setting of models\.li2019 'filter'; did you mean 'filters'"),
+        ("features.band=3", r"unknown setting of features\.logmel 'band'; did you mean 'bands'"),
+        ("tasks.emotion.wait=3", r"unknown setting of tasks\.emotion 'wait'"),
+        ("normalise.statistic=none", r"unknown setting of normalise 'statistic'"),
+        ("model.name=li2020", "unknown model 'li2020'; did you mean 'li2019'"),
+        ("features.name=mel", r"unknown front end 'mel'; did you mean 'logmel'"),
+        ("tasks.emotions.weight=1", "unknown task 'emotions'; did you mean 'emotion'"),
+        ("model.filters=0", r"models\.li2019\.filters = 0: .*greater than or equal to 1"),
+        ("model.filters=many", r"models\.li2019\.filters = 'many': .*integer"),
+        ("model.dropout=1", r"models\.li2019\.dropout = 1: .*less than 1"),
+        ("model.dropout=nan", r"models\.li2019\.dropout = nan"),
+        ("tasks.emotion.class_weights=some", r"tasks\.emotion\.class_weights = 'some'"),
+        ("model.attention=perhaps", r"models\.li2019\.attention = 'perhaps': .*boolean"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_path(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        system.check(recipes.load("li2019", [setting]))
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-4", 1e-4),
+        ("true", True),
+        ("none", "none"),
+        ("'none'", "none"),
+        ("two words", "two words"),
+        ("[1, 2]", [1, 2]),
+        ("", ""),
+        ("a=b", "a=b"),
+        (" 3 ", 3),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_a_setting_is_toml_or_a_word(text: str, value: object) -> None:
+    found = config.override({"training": {"epochs": 100, "rate": 1}}, f"training.epochs={text}")
+    assert found == {"training": {"epochs": value, "rate": 1}}
+
+
+def test_settings_may_be_nested_and_new() -> None:
+    assert config.override({}, "a.b.c=1") == {"a": {"b": {"c": 1}}}
+    table = {"a": {"b": 1}}
+    assert config.override(table, "a.c=2") == {"a": {"b": 1, "c": 2}}
+    assert table == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs=3", "training.epochs", "", "=3", ".a=3", "a.=3", "a..b=3"]
+)
+def test_what_is_not_a_setting_is_told_of(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not a setting; write table\.key=value"):
+        config.override({}, text)
+
+
+def test_tables_are_merged_table_by_table() -> None:
+    base = {"a": {"x": {"p": 1, "q": 2}, "y": 3}, "b": 1}
+    over = {"a": {"x": {"q": 4}}, "c": {"z": 5}}
+    assert config.merged(base, over) == {
+        "a": {"x": {"p": 1, "q": 4}, "y": 3},
+        "b": 1,
+        "c": {"z": 5},
+    }
+    assert base == {"a": {"x": {"p": 1, "q": 2}, "y": 3}, "b": 1}
+
+
+def test_only_a_table_is_removed_and_a_new_name_starts_afresh() -> None:
+    assert config.merged({"a": 1}, {"a": "remove"}) == {"a": "remove"}
+    assert config.merged({"a": {"x": 1}}, {"a": "remove"}) == {}
+    old = {"m": {"name": "one", "x": 1}}
+    assert config.merged(old, {"m": {"name": "two"}}) == {"m": {"name": "two"}}
+    assert config.merged(old, {"m": {"name": "one", "y": 2}})["m"] == {
+        "name": "one",
+        "x": 1,
+        "y": 2,
+    }
+
+
+@dataclass(frozen=True)
+class Sample:
+    count: Annotated[int, Ge(1)] = 3
+    rate: Annotated[float, Gt(0)] = 0.5
+    kind: Literal["a", "b"] = "a"
+    seconds: float | None = None
+
+
+def test_what_a_table_leaves_out_keeps_its_default() -> None:
+    assert config.build(Sample, {}, "sample") == Sample()
+    assert config.build(Sample, {"rate": 2, "seconds": 1}, "sample") == Sample(
+        rate=2.0, seconds=1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"count": 0}, r"^sample\.count = 0: "),
+        ({"count": 2.5}, r"^sample\.count = 2\.5: "),
+        ({"count": "x"}, r"^sample\.count = 'x': "),
+        ({"rate": 0}, r"^sample\.rate = 0: "),
+        ({"kind": "c"}, r"^sample\.kind = 'c': .*'a' or 'b'"),
+        ({"seconds": [1]}, r"^sample\.seconds = \[1\]: "),
+        ({"count": 0, "rate": -1}, r"sample\.count = 0.*; sample\.rate = -1"),
+    ],
+)
+def test_wrong_types_and_ranges_name_the_path(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.build(Sample, table, "sample")
+
+
+def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownName) as caught:
+        config.build(Sample, {"counts": 3}, "sample")
+    assert caught.value.known == ["count", "kind", "rate", "seconds"]
+    assert "unknown setting of sample 'counts'; did you mean 'count'? Known: " in str(caught.value)
+
+
+# Names
+
+
+def test_a_file_name_is_a_name() -> None:
+    for package in find.KINDS:
+        names = find.names(package)
+        assert names == sorted(names)
+        for name in names:
+            assert find.module(package, name).__name__ == f"serein.{package}.{name}"
+    assert "normalise" not in find.names("features")
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "message"),
+    [
+        ("models", "li2091", "unknown model 'li2091'; did you mean 'li2019'"),
+        ("corpora", "emobd", "unknown corpus 'emobd'; did you mean 'emodb'"),
+        ("tasks", "gendre", "unknown task 'gendre'; did you mean 'gender'"),
+        ("features", "zzz", r"unknown front end 'zzz'\. Known: logmel"),
+        ("features", "normalise", "unknown front end 'normalise'"),
+        ("models", "__init__", "unknown model '__init__'"),
+        ("models", "no_such_lab.model", "module of your own: No module named 'no_such_lab'"),
+        ("models", ".li2019", r"unknown model '\.li2019'"),
+        ("models", "..li2019", r"unknown model '\.\.li2019'"),
+        ("models", "a/b.c", r"unknown model 'a/b\.c'"),
+        ("models", "", "unknown model ''"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    package: str, name: str, message: str
+) -> None:
+    with pytest.raises(UnknownName, match=message) as caught:
+        find.module(package, name)
+    assert caught.value.known == find.names(package)
+
+
+def test_a_dotted_name_is_a_module_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_lab").mkdir()
+    (tmp_path / "own_lab" / "__init__.py").touch()
+    (tmp_path / "own_lab" / "model.py").write_text("MINE = 1")
+    (tmp_path / "own_lab" / "broken.py").write_text("import no_such_thing")
+    (tmp_path / "own_lab" / "empty.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UnknownName):
+        find.module("models", "own_lab.model", own=False)
+    assert "own_lab.model" not in sys.modules
+    assert find.module("models", "own_lab.model").MINE == 1
+    with pytest.raises(UnknownName, match="No module named 'no_such_thing'"):
+        find.module("models", "own_lab.broken")
+    with pytest.raises(ConfigError, match=r"own_lab\.empty \(.*empty\.py\) lacks Config and Model"):
+        system.check(recipes.load("li2019", ["model.name=own_lab.empty"]))
+
+
+def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown corpus 'emodp'; did you mean 'emodb'"):
+        corpora.load(f"emodp={tmp_path}")
+
+
+# Errors
+
+
+def test_there_is_one_tree_of_errors() -> None:
+    kinds = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
+    assert len(kinds) == 8
+    assert all(issubclass(kind, SereinError) for kind in kinds)
+    assert all(kind.__doc__ and kind.__name__ in str(errors.__doc__) for kind in kinds)
+
+
+def test_an_unknown_name_lists_what_is_known() -> None:
+    error = UnknownName("thing", "beta", ["gamma", "alpha"], "Or make one.")
+    assert str(error) == "unknown thing 'beta'. Known: alpha, gamma. Or make one."
+    assert str(UnknownName("thing", "alhpa", ["alpha"])) == (
+        "unknown thing 'alhpa'; did you mean 'alpha'? Known: alpha."
+    )
+    assert str(UnknownName("thing", "x", [])) == "unknown thing 'x'. Known: none."
+
+
+def test_errors_travel_between_processes() -> None:
+    for error in (ConfigError("a"), StorageError("b"), UnknownName("thing", "x", ["y"], "z")):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+
+
+# Files
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "folder" / "a.txt", "one ä")
+    assert (tmp_path / "new" / "folder" / "a.txt").read_bytes() == "one ä".encode()
+    write_bytes(tmp_path / "new" / "folder" / "a.txt", b"two")
+    assert (tmp_path / "new" / "folder" / "a.txt").read_bytes() == b"two"
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError()])
+def test_what_stood_there_survives_a_failed_write(tmp_path: Path, error: Exception) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    expected = StorageError if isinstance(error, OSError) else ValueError
+
+    def fail() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("ne")
+            raise error
+
+    with pytest.raises(expected) as caught:
+        fail()
+    if expected is StorageError:
+        assert str(caught.value).startswith(f"could not write {file}: No space left on device; ")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+        assert file.read_text() == "old"
+        assert temporary.parent == file.parent
+    assert file.read_text() == "new"
+    assert not temporary.exists()
+
+
+def test_a_failed_rename_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(StorageError, match="could not write"):
+        write_text(tmp_path / "a", "a folder stands there")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="could not write"):
+        write_text(tmp_path / "file" / "b", "its folder is a file")
+
+
+def test_a_file_has_the_rights_that_the_user_wants(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "x")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_settings_of_training_have_their_bounds() -> None:
+    for name in ("epochs", "batch", "bucket", "threads"):
+        with pytest.raises(ConfigError, match=rf"training\.{name} = 0"):
+            config.build(Settings, {name: 0}, "training")
+    for name in ("rate", "decay", "clip", "weight_decay"):
+        for value in (-1, math.nan):
+            with pytest.raises(ConfigError, match=rf"training\.{name} = "):
+                config.build(Settings, {name: value}, "training")
+
+
+def test_a_recipe_is_a_value() -> None:
+    again = recipes.from_table(
+        "li2019",
+        {
+            "about": LI2019.about,
+            "features": LI2019.features,
+            "normalise": LI2019.normalise,
+            "model": LI2019.model,
+            "tasks": LI2019.tasks,
+            "training": LI2019.training,
+            "protocol": LI2019.protocol,
+        },
+    )
+    assert isinstance(again, Recipe)
+    assert again == LI2019 == recipes.load("li2019")

@@ -1,0 +1,410 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
+from small import SIZES, small_recipe, small_system
+
+from serein import corpora, store
+from serein.bundle import Bundle, Card
+from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
+from serein.experiment.evaluate import Run, Started, evaluate
+from serein.experiment.judge import judge
+from serein.experiment.plan import Plan, plan
+from serein.records import Corpus, Epoch, Results
+from serein.synthetic import Settings, generate
+
+Told = list[tuple[str, int]]
+QUICK = [*SIZES, "features.pad=false"]
+
+
+def telling(told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None) -> Started:
+    def started(todo: Plan) -> AbstractContextManager[Callable[[str, Epoch], None]]:
+        def progress(fold: str, epoch: Epoch) -> None:
+            told.append((fold, epoch.epoch))
+            act(fold, epoch)
+
+        @contextmanager
+        def shown() -> Iterator[Callable[[str, Epoch], None]]:
+            yield progress
+
+        return shown()
+
+    return started
+
+
+def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
+    return evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=runs, **options)
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """What ``results.json`` holds, less what a clock or a keyboard gave."""
+    table: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    for name in ("created", "command", "seconds"):
+        del table[name]
+    for fold in table["folds"]:
+        for epoch in fold["history"]:
+            del epoch["seconds"]
+    return table
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return evaluated(corpus, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def results(run: Run) -> Results:
+    return run.results
+
+
+def test_a_run_has_three_selections_and_the_honest_one_leads(results: Results) -> None:
+    assert list(results.selections) == ["validation", "last", "test"]
+    assert results.headline == "validation"
+    assert "optimistic" in results.selections["test"]
+    assert "optimistic" not in results.selections["validation"] + results.selections["last"]
+    assert set(results.scores) == set(results.fold_means) == set(results.selections)
+
+
+def test_every_utterance_is_tested_once_by_a_system_that_never_heard_its_speaker(
+    results: Results, corpus: Corpus
+) -> None:
+    assert sorted(one.id for one in results.predictions) == [u.id for u in corpus.utterances]
+    speaker = {u.id: u.speaker for u in corpus.utterances}
+    sides = {fold["name"]: fold for fold in results.protocol["folds"]}
+    for one in results.predictions:
+        fold = sides[one.fold]
+        assert one.id in fold["test"]
+        assert one.speaker not in {speaker[id_] for id_ in (*fold["train"], *fold["validation"])}
+        assert one.truth == {"emotion": one.id.split("-")[1], "gender": one.gender}
+
+
+def test_scores_pool_the_predictions(results: Results) -> None:
+    for selection in results.selections:
+        for task, classes in results.classes.items():
+            found = results.scores[selection][task]
+            truth = [one.truth[task] for one in results.predictions]
+            rows = np.array([one.selections[selection][task] for one in results.predictions])
+            np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+            answers = [classes[place] for place in rows.argmax(axis=1)]
+            assert found.utterances == len(truth) == 24
+            wa = accuracy_score(truth, answers)
+            assert found.wa == pytest.approx(wa)
+            assert found.ua == pytest.approx(balanced_accuracy_score(truth, answers))
+            wanted = confusion_matrix(truth, answers, labels=classes)
+            assert found.confusion == wanted.tolist()
+            recalls = recall_score(truth, answers, labels=classes, average=None, zero_division=0)
+            assert list(found.recalls) == classes
+            assert list(found.recalls.values()) == pytest.approx(recalls.tolist())
+            assert found.wa_interval is not None
+            assert found.wa_interval[0] <= wa <= found.wa_interval[1]
+
+
+def test_every_fold_scores_its_own_test_side(results: Results) -> None:
+    for fold in results.folds:
+        tested = [one for one in results.predictions if one.fold == fold.name]
+        for selection, epoch in fold.epochs.items():
+            for task, classes in results.classes.items():
+                rows = np.array([one.selections[selection][task] for one in tested])
+                answers = [classes[place] for place in rows.argmax(axis=1)]
+                truth = [one.truth[task] for one in tested]
+                assert fold.scores[selection][task]["wa"] == accuracy_score(truth, answers)
+                assert fold.scores[selection][task] == fold.history[epoch - 1].scores["test"][task]
+
+
+def test_each_selection_takes_the_epoch_that_it_says(results: Results) -> None:
+    for fold in results.folds:
+        assert fold.epochs["last"] == 2
+        for side in ("validation", "test"):
+            scores = [epoch.scores[side]["emotion"]["ua"] for epoch in fold.history]
+            assert scores[fold.epochs[side] - 1] == max(x for x in scores if x is not None)
+
+
+def test_fold_means_are_means_over_folds(results: Results) -> None:
+    for selection, tasks in results.fold_means.items():
+        for task, pair in tasks.items():
+            for name, mean in pair.items():
+                found = [fold.scores[selection][task][name] for fold in results.folds]
+                assert mean == pytest.approx(fmean(x for x in found if x is not None))
+
+
+def test_baselines_know_nothing(results: Results) -> None:
+    assert results.baselines["chance"]["emotion"] == {
+        "wa": pytest.approx(1 / 3),
+        "ua": pytest.approx(1 / 3),
+    }
+    assert results.baselines["majority"]["emotion"]["wa"] == pytest.approx(1 / 3)
+    # Two speakers train, of both genders or of one: the majority is the other one's gender.
+    assert results.baselines["majority"]["gender"]["wa"] is not None
+
+
+def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Corpus) -> None:
+    assert results.recipe["model"]["filters"] == 8
+    assert results.corpus == {
+        "name": "spoken",
+        "utterances": 24,
+        "speakers": 4,
+        "hash": corpora.fingerprint(corpus),
+    }
+    assert results.environment["seed"] == 0
+    assert results.environment["threads"] == 1
+    assert results.environment["versions"]["torch"] == torch.__version__
+    assert len(results.protocol["hash"]) == 16
+    assert results.warnings == []
+    assert results.name == run.folder.name
+    assert results.name.startswith("li2019-spoken-seed0-")
+
+
+def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> None:
+    assert store.plain(store.load(run.folder)) == store.plain(results)
+
+
+def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
+    told: Told = []
+    again = evaluated(corpus, run.folder.parent, started=telling(told))
+    assert told == []
+    assert again.folder == run.folder
+    assert again.results == store.load(run.folder)
+
+
+def test_a_fresh_run_is_done_again_with_the_same_numbers(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    first = evaluated(corpus, tmp_path, "training.epochs=1")
+    told: Told = []
+    before = numbers(first.folder)
+    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, started=telling(told))
+    assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
+    assert numbers(first.folder) == before
+
+
+def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = small_recipe()
+    folders = {
+        plan(chosen, read, seed=seed, device="cpu", runs=tmp_path).folder
+        for chosen, read, seed in [
+            (recipe, corpus, 0),
+            (recipe, corpus, 1),
+            (small_recipe("training.epochs=3"), corpus, 0),
+            (small_recipe("protocol.validation=2"), corpus, 0),
+            (recipe, replace(corpus, utterances=corpus.utterances[:-1]), 0),
+            (recipe, replace(corpus, name="other"), 0),
+        ]
+    }
+    assert len(folders) == 6
+    assert plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path).folder in folders
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path) -> None:
+    results, _ = evaluated(corpus, tmp_path, "protocol.validation=none", "training.epochs=1")
+    assert list(results.selections) == ["last", "test"]
+    assert results.headline == "last"
+    assert all(len(fold["validation"]) == 0 for fold in results.protocol["folds"])
+    assert all(len(fold["train"]) == 18 for fold in results.protocol["folds"])
+    assert all(set(epoch.scores) == {"test"} for f in results.folds for epoch in f.history)
+    store.load(tmp_path / results.name)
+
+
+def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    told: Told = []
+    other = evaluated(corpus, tmp_path, jobs=2, started=telling(told))
+    assert numbers(other.folder) == numbers(run.folder)
+    assert sorted(told) == [(f"s{n:02}", epoch) for n in range(1, 5) for epoch in (1, 2)]
+
+
+KILLED = """
+import os, signal, sys
+from contextlib import nullcontext
+from pathlib import Path
+from serein.corpora import synthetic
+from serein.experiment.evaluate import evaluate
+from serein.records import Corpus
+
+def progress(fold, epoch):
+    if (fold, epoch.epoch) == ("s02", 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+root, runs, *settings = sys.argv[1:]
+corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(Path(root))))
+started = lambda todo: nullcontext(progress)
+evaluate("li2019", corpus, settings=settings, runs=Path(runs), started=started)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    corpus: Corpus, root: Path, run: Run, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(root), str(tmp_path), *QUICK]
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert ended.returncode == -9, ended.stderr.decode()
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == run.folder.name
+    assert not (folder / "results.json").exists()
+    states = sorted((folder / "folds").glob("*.pt"))
+    assert [state.name for state in states] == ["s01.pt", "s02.pt"]
+    finished = states[0].stat().st_mtime_ns
+    told: Told = []
+    evaluated(corpus, tmp_path, started=telling(told))
+    rest = [("s02", 1), ("s02", 2), *((f"s{n:02}", epoch) for n in (3, 4) for epoch in (1, 2))]
+    assert told == [("s01", 2), *rest]  # what was done is told of by its last epoch
+    assert states[0].stat().st_mtime_ns == finished
+    assert numbers(folder) == numbers(run.folder)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_in_use_is_refused_and_one_that_failed_is_free_again(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def act(fold: str, epoch: Epoch) -> None:
+        with pytest.raises(StorageError, match="in use by another evaluation"):
+            evaluated(corpus, tmp_path, "training.epochs=1")
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        evaluated(corpus, tmp_path, "training.epochs=1", started=telling([], act))
+    told: Told = []
+    assert evaluated(corpus, tmp_path, "training.epochs=1", started=telling(told)).folder.is_dir()
+    assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
+
+
+def test_a_folder_that_cannot_be_written_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="cannot write in"):
+        evaluated(corpus, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ("model.filter=8", UnknownName, "did you mean 'filters'"),
+        ("training.epoch=8", UnknownName, "did you mean 'epochs'"),
+        ("training.epochs=0", ConfigError, r"training\.epochs = 0"),
+        ("protocol.name=leave-one-out", UnknownName, "leave-one-speaker-out"),
+        ("protocol.validation=3", ProtocolError, "5 speakers"),
+        ("tasks.emotion.label=mood", ConfigError, "task emotion needs two classes"),
+        ("normalise.statistics=all", ConfigError, r"normalise\.statistics"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_done(
+    corpus: Corpus, tmp_path: Path, setting: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        evaluated(corpus, tmp_path, setting)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    first, *rest = corpus.utterances
+    copied = replace(rest[-1], path=first.path)
+    with pytest.raises(ProtocolError, match=r"recording .* is on two sides"):
+        evaluated(replace(corpus, utterances=(first, *rest[:-1], copied)), tmp_path)
+
+
+def test_a_missing_recording_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+    first, *rest = corpus.utterances
+    gone = replace(first, path=tmp_path / "gone.wav")
+    with pytest.raises(CorpusError, match=r"gone\.wav cannot be read"):
+        evaluated(replace(corpus, utterances=(gone, *rest)), tmp_path)
+
+
+def test_missing_labels_are_foretold_and_not_scored(corpus: Corpus, tmp_path: Path) -> None:
+    some = [
+        replace(one, gender=None) if one.id.endswith("02-1") else one for one in corpus.utterances
+    ]
+    results, _ = evaluated(
+        replace(corpus, utterances=tuple(some)), tmp_path, "training.epochs=1", seed=3
+    )
+    assert results.scores["last"]["gender"].utterances == 12
+    assert results.scores["last"]["emotion"].utterances == 24
+    assert results.warnings == ["12 of 24 utterances have no gender label: foretold, not scored"]
+    assert all(len(one.selections["last"]["gender"]) == 2 for one in results.predictions)
+
+
+@pytest.mark.parametrize("speaker", ["../../out", "/tmp/serein-out", "a/b", "ä ö:*?"])
+def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, speaker: str) -> None:
+    named = tuple(
+        replace(one, speaker=speaker) if one.speaker == "s01" else one for one in corpus.utterances
+    )
+    todo = plan(
+        small_recipe(), replace(corpus, utterances=named), seed=0, device="cpu", runs=tmp_path
+    )
+    states = [todo.state(fold) for fold in todo.protocol.folds]
+    assert {state.resolve().parent for state in states} == {(todo.folder / "folds").resolve()}
+    assert len(set(states)) == 4
+
+
+# A saved model on labelled audio
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("other")
+    emotions = "anger", "fear", "neutral"
+    generate(folder, Settings(speakers=2, emotions=emotions, sentences=1, words=1, seed=1))
+    return corpora.load(f"synthetic={folder}")
+
+
+def model(heard: Sequence[str] = ()) -> Bundle:
+    return Bundle(small_system("features.pad=false").eval(), Card(heard=tuple(heard)))
+
+
+def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
+    results = judge(model(), other, name="mine")
+    assert [one.truth["emotion"] for one in results.predictions] == ["anger", "neutral"] * 2
+    assert results.warnings == ["2 of 6 utterances left out: emotion is one of ['fear']"]
+    found = results.scores["model"]["emotion"]
+    assert found.utterances == 4
+    assert list(found.recalls) == ["anger", "neutral", "sadness"]
+    assert found.recalls["sadness"] is None
+    assert results.corpus["utterances"] == 6
+    assert results.name == "mine-synthetic"
+    assert results.headline == "model"
+
+
+def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path) -> None:
+    results = judge(model(), corpus)
+    truth = [one.truth["emotion"] for one in results.predictions]
+    classes = results.classes["emotion"]
+    rows = [one.selections["model"]["emotion"] for one in results.predictions]
+    answers = [classes[int(np.argmax(row))] for row in rows]
+    assert results.scores["model"]["emotion"].wa == pytest.approx(accuracy_score(truth, answers))
+    assert results.warnings == []
+    store.save(results, tmp_path)
+    assert store.load(tmp_path).scores["model"]["emotion"].confusion == (
+        results.scores["model"]["emotion"].confusion
+    )
+
+
+def test_utterances_of_the_training_side_are_warned_of(corpus: Corpus, other: Corpus) -> None:
+    heard = list(corpora.contents(corpus.utterances[:5]).values())
+    (warning,) = judge(model(heard), corpus).warnings
+    assert warning.startswith("5 of 24 utterances were in this model's training data")
+    assert len(judge(model(heard), corpus).predictions) == 24
+    assert not any("training data" in text for text in judge(model(heard), other).warnings)
+
+
+def test_a_corpus_without_a_known_class_is_refused(corpus: Corpus) -> None:
+    strange = [replace(one, labels={"emotion": "boredom"}) for one in corpus.utterances]
+    with pytest.raises(ConfigError, match=r"\['boredom'\].*\['anger', 'neutral', 'sadness'\]"):
+        judge(model(), replace(corpus, utterances=tuple(strange)))
+
+
+def test_judging_does_not_train(corpus: Corpus) -> None:
+    bundle = model()
+    before = {name: x.clone() for name, x in bundle.system.state_dict().items()}
+    one, two = judge(bundle, corpus), judge(bundle, corpus)
+    assert store.plain(one.predictions) == store.plain(two.predictions)
+    assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())

@@ -1,0 +1,280 @@
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import librosa
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serein import config
+from serein.dataset import frames_of
+from serein.errors import ConfigError
+from serein.features import normalise
+from serein.features.logmel import FLOOR, Config, FrontEnd, derivatives, mel_filters
+from serein.synthetic import Voice, speak
+
+Wave = npt.NDArray[np.float32]
+RATE = 16_000
+
+
+def speech() -> Wave:
+    return speak(
+        ["fosira", "xuri", "kapeti"],
+        Voice.of("a", "female"),
+        "anger",
+        np.random.default_rng(0),
+    )
+
+
+def noise() -> Wave:
+    return np.random.default_rng(1).normal(0, 0.1, 20_001).astype(np.float32)
+
+
+def chirp() -> Wave:
+    time = np.arange(24_000) / RATE
+    return (0.8 * np.sin(2 * np.pi * (50 + 2500 * time) * time)).astype(np.float32)
+
+
+def silence() -> Wave:
+    return np.zeros(16_000, np.float32)
+
+
+def pause() -> Wave:
+    """Speech between two stretches of digital silence."""
+    return np.concatenate([np.zeros(5000, np.float32), speech()[:9000], np.zeros(4000, np.float32)])
+
+
+WAVES: list[Callable[[], Wave]] = [speech, noise, chirp, silence, pause]
+SIZES: list[dict[str, int]] = [
+    {},
+    {"window": 400, "hop": 160, "bands": 40},
+    {"window": 512, "hop": 128, "bands": 64, "deltas": 1},
+    {"window": 1024, "hop": 1000, "bands": 100, "deltas": 0},
+    {"window": 800, "hop": 400, "bands": 33, "deltas": 0},
+    {"rate": 8000, "window": 200, "hop": 80, "bands": 23},
+]
+
+
+def front_end(**settings: Any) -> FrontEnd:
+    return FrontEnd(config.build(Config, {"seconds": None, **settings}, "features"))
+
+
+def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
+    """What librosa makes of a waveform: (T, F)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal")
+        power = librosa.feature.melspectrogram(
+            y=wave_s.astype(np.float64),
+            sr=settings.rate,
+            n_fft=settings.window,
+            hop_length=settings.hop,
+            n_mels=settings.bands,
+            pad_mode="constant",
+        )
+    log_mt = np.log(np.maximum(power, FLOOR))
+    orders = [librosa.feature.delta(log_mt, order=o, mode="nearest") for o in (1, 2)]
+    return np.concatenate([log_mt, *orders[: settings.deltas]]).T
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("wave", WAVES, ids=lambda wave: wave.__name__)
+def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, int]) -> None:
+    made = front_end(**sizes)
+    found, wanted = frames_of(wave(), made), reference(wave(), made.config)
+    assert found.shape == wanted.shape == (1 + len(wave()) // made.config.hop, made.width)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_speech_is_not_silence() -> None:
+    bands = frames_of(speech(), front_end(deltas=0))
+    assert bands.max() > np.log(1e-2)
+    assert (frames_of(silence(), front_end(deltas=0)) == np.float32(np.log(FLOOR))).all()
+
+
+def test_filters_and_derivatives_are_librosas() -> None:
+    wanted = librosa.filters.mel(sr=RATE, n_fft=800, n_mels=128, dtype=np.float64)
+    np.testing.assert_allclose(mel_filters(RATE, 800, 128), wanted.T, atol=1e-15)
+    impulse = np.zeros((1, 41))
+    impulse[0, 20] = 1
+    for order in (1, 2):
+        response = librosa.feature.delta(impulse, order=order, mode="nearest")[0]
+        np.testing.assert_allclose(derivatives()[order], response[16:25][::-1], atol=1e-15)
+
+
+# Batches
+
+
+def batch(waves: list[Wave], rubbish: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    length_b = torch.tensor([len(wave) for wave in waves])
+    wave_bs = torch.full((len(waves), int(length_b.max()) + 700), rubbish)
+    for row_s, wave in zip(wave_bs, waves, strict=True):
+        row_s[: len(wave)] = torch.from_numpy(wave)
+    return wave_bs, length_b
+
+
+@pytest.mark.parametrize("sizes", [{}, {"deltas": 0}, {"seconds": 0.5}, {"window": 401}], ids=str)
+@pytest.mark.parametrize("rubbish", [0.0, 0.7])
+def test_a_batch_is_its_waveforms_one_by_one(sizes: dict[str, Any], rubbish: float) -> None:
+    made = front_end(**sizes)
+    waves = [speech(), noise()[:401], chirp()[:8000], noise()[:400], silence()[:999]]
+    x_btf, mask_bt = made(*batch(waves, rubbish))
+    assert x_btf.shape[:2] == mask_bt.shape
+    for b, wave in enumerate(waves):
+        alone = frames_of(wave, made)
+        count = int(mask_bt[b].sum())
+        assert mask_bt[b].tolist() == [t < count for t in range(mask_bt.shape[1])]
+        assert count == len(alone)
+        np.testing.assert_allclose(x_btf[b, :count], alone, atol=1e-5)
+        assert (x_btf[b, count:] == 0).all()
+
+
+def test_the_longest_sets_the_width_of_a_batch() -> None:
+    x_btf, mask_bt = front_end()(*batch([chirp(), noise()]))
+    assert mask_bt.shape == (2, 1 + 24_000 // 400)
+    assert x_btf.shape[1] == mask_bt.shape[1]
+    assert mask_bt.all(dim=1).tolist() == [True, False]
+
+
+@settings(max_examples=30)
+@given(st.integers(400, 5000), st.sampled_from([80, 160, 400, 777]))
+def test_there_is_a_frame_at_every_hop_from_zero_on(samples: int, hop: int) -> None:
+    made = front_end(hop=hop, bands=20, deltas=0, window=400)
+    assert len(frames_of(np.zeros(samples, np.float32), made)) == 1 + samples // hop
+    assert made.hop == hop / RATE
+
+
+def test_frame_i_is_centred_at_i_hops() -> None:
+    click = np.zeros(16_000, np.float32)
+    click[4000] = 1
+    bands = frames_of(click, front_end(deltas=0)).sum(axis=1)
+    assert int(bands.argmax()) == 4000 // 400
+
+
+def test_the_shortest_audio_has_frames() -> None:
+    shortest = noise()[: round(0.025 * RATE)]
+    made = front_end()
+    found = frames_of(shortest, made)
+    assert found.shape == (2, 384)
+    np.testing.assert_allclose(found, reference(shortest, made.config), atol=1e-4)
+    assert np.isfinite(frames_of(np.zeros(1, np.float32), made)).all()
+
+
+# Cut and padded
+
+
+@pytest.mark.parametrize("deltas", [0, 2])
+def test_padding_is_zeros_at_the_end_of_the_waveform(deltas: int) -> None:
+    padding = front_end(seconds=2.0, pad=True, deltas=deltas)
+    plain = front_end(deltas=deltas)
+    waves = [speech()[:9999], noise()[:400], chirp()]
+    x_btf, mask_bt = padding(*batch(waves, rubbish=0.3))
+    assert mask_bt.all()
+    assert x_btf.shape == (3, 1 + 32_000 // 400, padding.width)
+    for b, wave in enumerate(waves):
+        filled = np.concatenate([wave, np.zeros(32_000 - len(wave), np.float32)])
+        np.testing.assert_allclose(x_btf[b], frames_of(filled, plain), atol=1e-5)
+        np.testing.assert_allclose(frames_of(wave, padding), frames_of(filled, plain), atol=1e-5)
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_an_utterance_is_cut_at_its_seconds(pad: bool) -> None:
+    made = front_end(seconds=0.6, pad=pad)
+    assert made.longest == 0.6
+    wanted = frames_of(chirp()[:9600], front_end())
+    np.testing.assert_allclose(frames_of(chirp(), made), wanted, atol=1e-5)
+    x_btf, mask_bt = made(*batch([chirp(), noise()[:1000]]))
+    assert mask_bt.sum(dim=1).tolist() == [25, 25 if pad else 3]
+    np.testing.assert_allclose(x_btf[0], wanted, atol=1e-5)
+
+
+def test_padded_silence_repeats_to_the_last_bit() -> None:
+    """What `layers.rows` lays once: frames of digital silence are equal, not nearly so."""
+    found = frames_of(speech()[:8000], front_end(seconds=3.0, pad=True))
+    tail = found[22 + 8 :]  # behind the last window that hears something, and nine frames more
+    assert len(tail) > 80
+    assert (tail == tail[0]).all()
+
+
+def test_the_paper_has_384_bins_over_301_frames() -> None:
+    made = front_end(seconds=7.5, pad=True)
+    assert (made.width, made.rate, made.hop) == (384, 16_000, 0.025)
+    assert frames_of(speech(), made).shape == (301, 384)
+
+
+def test_nothing_in_it_is_learnt_or_saved() -> None:
+    made = front_end()
+    assert list(made.parameters()) == []
+    assert made.state_dict() == {}
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": 200}, r"\d+ of 128 mel bands see no bin of an FFT of 200 samples at 16000 Hz"),
+        ({"pad": True}, "needs features.seconds"),
+        ({"deltas": 3}, r"features\.deltas = 3"),
+        ({"hop": 0}, r"features\.hop = 0"),
+        ({"window": 8}, r"features\.window = 8"),
+        ({"rate": 500}, r"features\.rate = 500"),
+        ({"seconds": 0.0}, r"features\.seconds"),
+        ({"bands": "many"}, r"features\.bands = 'many'"),
+        ({"band": 3}, "did you mean 'bands'"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        front_end(**changes)
+
+
+# Normalisation
+
+
+def fitted(frames: list[npt.NDArray[Any]], statistics: str = "training") -> normalise.Normaliser:
+    made = config.build(normalise.Config, {"statistics": statistics}, "normalise")
+    normaliser = normalise.Normaliser(made, frames[0].shape[1])
+    normaliser.fit(frames)
+    return normaliser
+
+
+def test_statistics_are_numpys_over_all_frames() -> None:
+    generator = np.random.default_rng(0)
+    frames = [generator.normal(-8, 3, (n, 5)).astype(np.float32) for n in (1, 40, 7)]
+    together = np.concatenate(frames).astype(np.float64)
+    normaliser = fitted(frames)
+    np.testing.assert_allclose(normaliser.mean_f, together.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(normaliser.deviation_f, together.std(axis=0), rtol=1e-6)
+    wanted = (together - together.mean(axis=0)) / together.std(axis=0)
+    found = normaliser(torch.from_numpy(np.concatenate(frames))[None])
+    np.testing.assert_allclose(found[0], wanted, atol=1e-5)
+
+
+def test_a_bin_that_never_varies_keeps_deviation_one() -> None:
+    """As empty bands of narrow-band speech do: at the floor, in every frame of a corpus."""
+    frames = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    frames[:, 1] = np.log(FLOOR)
+    normaliser = fitted([frames] * 500)
+    assert float(normaliser.deviation_f[1]) == 1
+    assert float(normaliser.deviation_f[0]) == pytest.approx(frames[:, 0].std(), rel=1e-5)
+    found = normaliser(torch.from_numpy(frames)[None])[0]
+    np.testing.assert_allclose(found[:, 1], 0, atol=1e-5)
+
+
+def test_without_statistics_frames_stay_as_they_are() -> None:
+    frames = np.random.default_rng(0).normal(5, 2, (9, 3)).astype(np.float32)
+    normaliser = fitted([frames], "none")
+    x_btf = torch.from_numpy(frames)[None]
+    assert normaliser(x_btf) is x_btf
+    assert normaliser.mean_f.tolist() == [0, 0, 0]
+
+
+def test_statistics_are_saved_with_the_model() -> None:
+    frames = np.random.default_rng(0).normal(5, 2, (9, 3)).astype(np.float32)
+    assert set(fitted([frames]).state_dict()) == {"mean_f", "deviation_f"}
