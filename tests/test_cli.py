@@ -212,6 +212,17 @@ def test_evaluate_train_and_score_a_model(run: Run, root: Path, tmp_path: Path) 
     assert "24 of 24 utterances were in this model's training data" in " ".join(out.split())
     assert (tmp_path / "runs/mine-spoken/report.html").is_file()
 
+    Path("moods.csv").write_text((root / "labels.csv").read_text().replace("emotion", "mood", 1))
+    shutil.copytree(root / "wav", "wav")
+    other = ["--model", "mine.safetensors", "--corpus", "other=moods.csv"]
+    status, _, err = run("evaluate", *other)
+    assert (status, one_line(err)) == (2, True), err
+    assert "--set tasks.emotion.label" in err
+    status, _, err = run("evaluate", *other, "--set", "tasks.emotion.label=mood")
+    assert status == 0, err
+    status, _, err = run("evaluate", *other, "--set", "training.epochs=3")
+    assert (status, one_line(err)) == (2, True), err
+
     status, out, _ = run("report", folder)
     assert status == 0
     assert "optimistic" in out

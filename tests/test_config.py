@@ -399,6 +399,9 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert file.read_text() == "old"
         assert temporary.parent == file.parent
+        reader = file.open()
+    with reader:
+        assert reader.read() == "old"  # who began to read goes on with a whole file
     assert file.read_text() == "new"
     assert not temporary.exists()
 

@@ -17,11 +17,13 @@ from small import SIZES, small_recipe, small_system
 from serein import corpora, store
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
+from serein.experiment import scores
 from serein.experiment.evaluate import Run, Started, evaluate
 from serein.experiment.judge import judge
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Epoch, Results
 from serein.synthetic import Settings, generate
+from serein.training.course import Course
 
 Told = list[tuple[str, int]]
 QUICK = [*SIZES, "features.pad=false"]
@@ -125,8 +127,32 @@ def test_each_selection_takes_the_epoch_that_it_says(results: Results) -> None:
     for fold in results.folds:
         assert fold.epochs["last"] == 2
         for side in ("validation", "test"):
-            scores = [epoch.scores[side]["emotion"]["ua"] for epoch in fold.history]
-            assert scores[fold.epochs[side] - 1] == max(x for x in scores if x is not None)
+            uas = [epoch.scores[side]["emotion"]["ua"] for epoch in fold.history]
+            assert uas[fold.epochs[side] - 1] == max(x for x in uas if x is not None)
+
+
+def test_each_selection_looks_at_its_own_side(corpus: Corpus, tmp_path: Path) -> None:
+    uas = {"validation": [0.1, 0.2, 0.9, 0.9, 0.3], "test": [0.1, 0.8, 0.2, 0.3, 0.4]}
+    history = [
+        Epoch(
+            epoch=n + 1,
+            loss=1.0,
+            seconds=1.0,
+            scores={
+                side: {"emotion": {"wa": 1 - ua[n], "ua": ua[n]}, "gender": {"ua": n / 9}}
+                for side, ua in uas.items()
+            },
+        )
+        for n in range(5)
+    ]
+    for settings, wanted in [
+        ("protocol.validation=1", {"validation": 3, "last": 5, "test": 2}),
+        ("protocol.validation=none", {"last": 5, "test": 2}),
+    ]:
+        todo = plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
+        found = scores.selected(todo, todo.protocol.folds[0], Course(history, []))
+        assert found == wanted
+        assert next(iter(found)) == next(iter(wanted))
 
 
 def test_fold_means_are_means_over_folds(results: Results) -> None:
@@ -227,6 +253,7 @@ import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
 from serein.corpora import synthetic
+from serein.experiment import scores
 from serein.experiment.evaluate import evaluate
 from serein.records import Corpus
 

@@ -281,6 +281,21 @@ def test_li2019_has_the_sizes_of_table_1() -> None:
     assert model.dropout.probability == 0.5
 
 
+def test_li2019_drops_out_after_each_blstm() -> None:
+    widths = []
+
+    class Nothing(torch.nn.Module):
+        def forward(self, x_btd: Tensor) -> Tensor:
+            widths.append(x_btd.shape[-1])
+            return torch.zeros_like(x_btd)
+
+    model = li2019.Model(config.build(li2019.Config, SMALL, "model"), 7, ["emotion"])
+    model.register_module("dropout", Nothing())
+    vectors = model((torch.randn(2, 9, 7), torch.ones(2, 9, dtype=torch.bool))).vectors
+    assert widths == [8, 8]
+    assert (vectors["emotion"] == 0).all()
+
+
 def test_one_vector_serves_every_task() -> None:
     model = li2019.Model(li2019.Config(), 8, ["emotion", "gender"])
     vectors = model((torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool))).vectors

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from small import small_system
 
+from serein.audio import Source
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, BundleError, UnknownName
 from serein.inference import formats
@@ -35,7 +36,13 @@ def noise(seconds: float) -> np.ndarray:
 def test_path_bytes_file_and_array_give_the_same(recognizer: Recognizer, recording: Path) -> None:
     samples, rate = soundfile.read(recording, dtype="float32")
     content = recording.read_bytes()
-    sources = [recording, str(recording), content, io.BytesIO(content), (samples, rate)]
+    sources: list[Source] = [
+        recording,
+        str(recording),
+        content,
+        io.BytesIO(content),
+        (samples, rate),
+    ]
     answers = [recognizer(source) for source in sources]
     assert [one.tasks for one in answers] == [answers[0].tasks] * 5
     names = [one.source for one in answers]

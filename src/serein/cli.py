@@ -119,7 +119,8 @@ def evaluate(
         from serein.inference.recognizer import located
 
         path = located(model)
-        results = judge(load(path, device=device, trust=trust or ()), corpus, name=path.stem)
+        saved = load(path, device=device, trust=trust or ())
+        results = judge(saved, corpus, name=path.stem, settings=set_ or ())
         folder = runs / results.name
         store.save(results, folder)
     else:

@@ -1,11 +1,12 @@
 """From a saved model and labelled audio to results."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from urllib.parse import quote
 
 import torch
 
-from serein import corpora, store
+from serein import config, corpora, store
 from serein.bundle import Bundle
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
@@ -13,31 +14,40 @@ from serein.experiment import scores
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
 from serein.predict import foretell
-from serein.records import Corpus, Prediction, Results, Utterance
+from serein.records import Corpus, Prediction, Recipe, Results, Utterance
 from serein.system import label_of
 
 BATCH = 40
 
 
-def judge(bundle: Bundle, corpus: str | Corpus, *, name: str = "model") -> Results:
+def judge(
+    bundle: Bundle, corpus: str | Corpus, *, name: str = "model", settings: Sequence[str] = ()
+) -> Results:
     """Score a saved model on labelled audio.
 
     Utterances of classes that the model does not know are left out and counted; so are those
     that it was trained on, which stay in and are warned of.
 
+    Args:
+        bundle: the model.
+        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        name: what to call the model.
+        settings: where the corpus has other names for labels: ``"tasks.emotion.label=mood"``.
+
     Raises:
-        ConfigError: the corpus has no label that the model knows.
+        ConfigError: the corpus has no label that the model knows, or a setting is none of those.
         SereinError: whatever else is wrong with the corpus or its audio.
     """
     read = corpora.load(corpus) if isinstance(corpus, str) else corpus
     system = bundle.system
-    kept, warnings = _judgeable(read, bundle)
+    recipe = _relabelled(system.recipe, settings)
+    kept, warnings = _judgeable(read, recipe, system.classes)
     contents = corpora.contents(kept)
     frames = extract(kept, system.front_end, contents)
     side = Side(tuple(utterance.id for utterance in kept), frames, {})
     answers = {"model": {task: p.tolist() for task, p in foretell(system, side, BATCH).items()}}
     records = [
-        scores.record(one, "model", scores.truths(one, system.recipe, system.classes), n, answers)
+        scores.record(one, "model", scores.truths(one, recipe, system.classes), n, answers)
         for n, one in enumerate(kept)
     ]
     heard = set(bundle.card.heard)
@@ -47,14 +57,31 @@ def judge(bundle: Bundle, corpus: str | Corpus, *, name: str = "model") -> Resul
             f"{known} of {len(kept)} utterances were in this model's training data: "
             "these scores say nothing about new speakers"
         )
-    return _results(bundle, read, kept, records, name, warnings + unlabelled(records))
+    majority = {"model": scores.majority_of(kept, recipe)}
+    rows = scores.baselines(records, majority, system.classes)
+    return _results(bundle, read, records, rows, name, warnings + unlabelled(records))
 
 
-def _judgeable(corpus: Corpus, bundle: Bundle) -> tuple[list[Utterance], list[str]]:
+def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with other names for labels; nothing else of a saved model may change."""
+    for setting in settings:
+        table, _, key = setting.partition("=")[0].strip().partition(".")
+        task, _, key = key.rpartition(".")
+        if table != "tasks" or task not in recipe.tasks or key != "label":
+            raise ConfigError(
+                f"{setting!r} cannot change a saved model; only the names of labels can be set, "
+                + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
+            )
+        recipe = replace(recipe, **config.override({"tasks": recipe.tasks}, setting))
+    return recipe
+
+
+def _judgeable(
+    corpus: Corpus, recipe: Recipe, known: Mapping[str, Sequence[str]]
+) -> tuple[list[Utterance], list[str]]:
     """Utterances with a class that the model knows, and what was left out, in words."""
-    system = bundle.system
-    task, classes = next(iter(system.classes.items()))
-    labels = [label_of(utterance, task, system.recipe) for utterance in corpus.utterances]
+    task, classes = next(iter(known.items()))
+    labels = [label_of(utterance, task, recipe) for utterance in corpus.utterances]
     pairs = list(zip(corpus.utterances, labels, strict=True))
     kept = [utterance for utterance, label in pairs if label in classes]
     others = sorted({str(label) for label in labels if label not in classes})
@@ -73,16 +100,15 @@ def _judgeable(corpus: Corpus, bundle: Bundle) -> tuple[list[Utterance], list[st
 def _results(
     bundle: Bundle,
     corpus: Corpus,
-    kept: Sequence[Utterance],
     records: list[Prediction],
+    baselines: dict[str, dict[str, scores.Pair]],
     name: str,
     warnings: list[str],
 ) -> Results:
     system = bundle.system
-    majority = {"model": scores.majority_of(kept, system.recipe)}
     return Results(
         format=store.FORMAT,
-        name=f"{name}-{corpus.name}",
+        name=quote(f"{name}-{corpus.name}", safe=""),
         command=command(),
         created=now(),
         recipe=asdict(system.recipe),
@@ -100,7 +126,7 @@ def _results(
             }
         },
         fold_means={},
-        baselines=scores.baselines(records, majority, system.classes),
+        baselines=baselines,
         folds=[],
         predictions=records,
         warnings=warnings,

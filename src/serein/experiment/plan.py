@@ -67,9 +67,17 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     protocol = protocols.split(corpus.utterances, how)
     contents = corpora.contents(corpus.utterances)
     protocols.check_contents(protocol, contents)
-    facts = [asdict(recipe), protocol.hash, corpora.fingerprint(corpus), seed, device, versions()]
+    facts = [
+        asdict(recipe),
+        list(recipe.tasks),
+        protocol.hash,
+        corpora.fingerprint(corpus),
+        seed,
+        device,
+        versions(),
+    ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{recipe.name}-{corpus.name}-seed{seed}-{digest}"
+    name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
     return Plan(
         recipe=recipe,
         corpus=corpus,

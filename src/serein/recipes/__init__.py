@@ -72,6 +72,8 @@ def _resolve(name: str, seen: tuple[str, ...]) -> config.Table:
         return table
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r}; expected the name of a recipe")
+    if parent.endswith(".toml"):
+        parent = str(Path(name).parent / parent)
     return config.merged(_resolve(parent, (*seen, name)), table)
 
 

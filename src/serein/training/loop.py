@@ -56,6 +56,7 @@ def fit(
         system.parameters(), settings.rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
+    model, stepper = fabric.setup(system, optimiser)
     course, kept = resume(state) if state else (Course(), {})
     parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
     for name, part in parts.items():
@@ -63,7 +64,6 @@ def fit(
             part.load_state_dict(kept[name])
     if course.epochs:
         progress(course.epochs[-1])
-    model, stepper = fabric.setup(system, optimiser)
     for number in range(len(course.epochs) + 1, settings.epochs + 1):
         started = time.perf_counter()
         torch.manual_seed(_epoch_seed(seed, number))
