@@ -1,4 +1,4 @@
-"""Every example of README and docs is run, with one epoch where it trains."""
+"""Every example of README and docs is run; where it trains, one epoch on a second of each file."""
 
 import re
 import runpy
@@ -55,7 +55,7 @@ def test_examples_run(
 
 def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     if words[0] in ("evaluate", "train") and "--model" not in words:
-        words = [*words, "--set", "training.epochs=1"]
+        words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
     monkeypatch.setattr(cli, "_cores", lambda: 1)
     try:

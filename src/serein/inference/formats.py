@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serein.bundle import Bundle
@@ -49,11 +50,13 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     from rich.table import Table
 
     main, *others = answers[0].tasks
+    short = [Path(one.source).name for one in answers]
+    names = short if len(set(short)) == len(short) else [one.source for one in answers]
     table = Table("file", "seconds", main, "next", *others, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     table.columns[1].justify = "right"
-    for one in answers:
-        cells = [escape(one.source), f"{one.end - one.start:.2f}", _share(one, main, 0)]
+    for name, one in zip(names, answers, strict=True):
+        cells = [escape(name), f"{one.end - one.start:.2f}", _share(one, main, 0)]
         runners = range(1, min(3, len(one.tasks[main].probabilities)))
         cells.append(", ".join(_share(one, main, rank) for rank in runners))
         table.add_row(*cells, *(_share(one, task, 0) for task in others))
