@@ -55,6 +55,7 @@ SIZES: list[dict[str, int]] = [
     {"window": 512, "hop": 128, "bands": 64, "deltas": 1},
     {"window": 1024, "hop": 1000, "bands": 100, "deltas": 0},
     {"window": 800, "hop": 400, "bands": 33, "deltas": 0},
+    {"high": 7000.0},
     {"rate": 8000, "window": 200, "hop": 80, "bands": 23},
 ]
 
@@ -73,6 +74,7 @@ def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
             n_fft=settings.window,
             hop_length=settings.hop,
             n_mels=settings.bands,
+            fmax=settings.high,
             pad_mode="constant",
         )
     log_mt = np.log(np.maximum(power, FLOOR))
@@ -225,6 +227,7 @@ def test_nothing_in_it_is_learnt_or_saved() -> None:
         ({"window": 8}, r"features\.window = 8"),
         ({"rate": 500}, r"features\.rate = 500"),
         ({"seconds": 0.0}, r"features\.seconds"),
+        ({"high": 8001.0}, "beyond half of 16000 Hz"),
         ({"bands": "many"}, r"features\.bands = 'many'"),
         ({"band": 3}, "did you mean 'bands'"),
     ],

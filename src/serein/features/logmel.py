@@ -38,7 +38,9 @@ class Config:
         rate: sampling rate in Hz.
         window: samples of the Hann window and of the FFT.
         hop: samples from frame to frame.
-        bands: mel bands from 0 Hz to half the rate.
+        bands: mel bands from 0 Hz to ``high``.
+        high: upper edge of the highest band in Hz; None is half the rate. Codecs cut the top of
+            the spectrum: MP3 at 16 kHz leaves nothing above some 7.5 kHz.
         deltas: derivatives laid beside the bands; 2 is deltas and delta-deltas.
         seconds: where an utterance is cut; None takes it whole.
         pad: whether shorter ones are filled with zeros up to ``seconds``, as frames like others.
@@ -48,6 +50,7 @@ class Config:
     window: Annotated[int, Ge(16)] = 800
     hop: Annotated[int, Ge(1)] = 400
     bands: Annotated[int, Ge(1)] = 128
+    high: Annotated[float, Gt(0)] | None = None
     deltas: Annotated[int, Ge(0), Le(2)] = 2
     seconds: Annotated[float, Gt(0)] | None = 7.5
     pad: bool = False
@@ -63,7 +66,8 @@ class FrontEnd(nn.Module):
         """Prepare window, filters and derivatives.
 
         Raises:
-            ConfigError: padding without a length, or more bands than the FFT can tell apart.
+            ConfigError: padding without a length, bands beyond half the rate, or more of them
+                than the FFT can tell apart.
         """
         super().__init__()
         if config.pad and config.seconds is None:
@@ -73,7 +77,7 @@ class FrontEnd(nn.Module):
         self.hop = config.hop / config.rate
         self.longest = config.seconds
         self.width = config.bands * (1 + config.deltas)
-        filters_cm = mel_filters(config.rate, config.window, config.bands)
+        filters_cm = mel_filters(config.rate, config.window, config.bands, config.high)
         filters_pm = filters_cm.repeat(2, axis=0)
         slopes_ok = derivatives()[: 1 + config.deltas]
         window_s = torch.from_numpy(hann(config.window))
@@ -138,7 +142,7 @@ def hann(size: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
 
-def mel_filters(rate: int, size: int, bands: int) -> np.ndarray:
+def mel_filters(rate: int, size: int, bands: int, high: float | None = None) -> np.ndarray:
     """Triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), each of area one.
 
     Slaney: Auditory Toolbox, technical report 1998-010, Interval Research 1998.
@@ -147,14 +151,17 @@ def mel_filters(rate: int, size: int, bands: int) -> np.ndarray:
         rate: sampling rate in Hz.
         size: samples of the FFT.
         bands: how many.
+        high: upper edge of the highest in Hz; None is half the rate.
 
     Returns:
         (size // 2 + 1, bands), float64.
 
     Raises:
-        ConfigError: some bands would see no bin of the FFT.
+        ConfigError: ``high`` is beyond half the rate, or some bands would see no bin of the FFT.
     """
-    corner_m = _hertz(np.linspace(0.0, _mel(rate / 2), bands + 2))
+    if high is not None and high > rate / 2:
+        raise ConfigError(f"features.high = {high} Hz is beyond half of {rate} Hz; set it lower")
+    corner_m = _hertz(np.linspace(0.0, _mel(high or rate / 2), bands + 2))
     bin_c = np.linspace(0.0, rate / 2, size // 2 + 1)
     rise_cm = (bin_c[:, None] - corner_m[:-2]) / np.diff(corner_m[:-1])
     fall_cm = (corner_m[2:] - bin_c[:, None]) / np.diff(corner_m[1:])
