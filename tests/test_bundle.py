@@ -20,7 +20,7 @@ from small import CLASSES, small_recipe, small_system
 from serein import bundle
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import BundleError, StorageError
-from serein.predict import answer, hear
+from serein.predict import answer
 from serein.system import System
 
 CARD = Card(
@@ -85,8 +85,9 @@ def test_what_was_saved_is_loaded(content: bytes, path: Path) -> None:
     assert not found.system.training
     assert not torch.equal(found.system.normaliser.mean_f, torch.zeros(48))
     wave_s = np.random.default_rng(1).normal(size=16_000).astype(np.float32)
-    one = answer(system, hear(system, wave_s))[0]
-    other = answer(found.system, hear(found.system, wave_s))[0]
+    heard = torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
+    one = answer(system, system.hear(*heard))[0]
+    other = answer(found.system, found.system.hear(*heard))[0]
     assert all(torch.equal(one[task], other[task]) for task in one)
 
 

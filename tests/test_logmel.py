@@ -49,7 +49,7 @@ def pause() -> Wave:
 
 
 WAVES: list[Callable[[], Wave]] = [speech, noise, chirp, silence, pause]
-SIZES: list[dict[str, int]] = [
+SIZES: list[dict[str, Any]] = [
     {},
     {"window": 400, "hop": 160, "bands": 40},
     {"window": 512, "hop": 128, "bands": 64, "deltas": 1},
@@ -84,7 +84,7 @@ def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("wave", WAVES, ids=lambda wave: wave.__name__)
-def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, int]) -> None:
+def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, Any]) -> None:
     made = front_end(**sizes)
     found, wanted = frames_of(wave(), made), reference(wave(), made.config)
     assert found.shape == wanted.shape == (1 + len(wave()) // made.config.hop, made.width)

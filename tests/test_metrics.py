@@ -23,6 +23,7 @@ from serein.metrics.classification import (
     weighted_accuracy_score,
 )
 from serein.metrics.significance import (
+    bootstrap_difference,
     bootstrap_interval,
     grouped_confusions,
     speaker_or_utterance_groups,
@@ -216,6 +217,36 @@ def test_bootstrap_equals_drawing_groups_by_index_in_distribution() -> None:
     assert interval == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=0.002)
 
 
+def test_difference_equals_a_literal_loop_over_pairs() -> None:
+    first, second = speakers_confusions(10, 4, 0), speakers_confusions(10, 4, 1)
+    pairs = sorted(zip(first.tolist(), second.tolist(), strict=True))
+    rng = np.random.default_rng(7)
+    gaps = []
+    for _ in range(500):
+        times = rng.multinomial(10, np.full(10, 0.1))
+        chosen = [pair for pair, count in zip(pairs, times, strict=True) for _ in range(count)]
+        recalls = []
+        for side in (0, 1):
+            total = np.sum([pair[side] for pair in chosen], axis=0)
+            recalls.append(np.mean([total[i, i] / total[i].sum() for i in range(4)]))
+        gaps.append(recalls[0] - recalls[1])
+    interval = bootstrap_difference(
+        first, second, unweighted_accuracy_from_confusion, resamples=500, seed=7
+    )
+    assert interval == pytest.approx(np.quantile(gaps, [0.025, 0.975]))
+
+
+def test_difference_keeps_pairs_together() -> None:
+    """Both ways are as good as each other on every speaker, however unlike the speakers are."""
+    confusions = speakers_confusions(10, 4)
+    same = bootstrap_difference(confusions, confusions, unweighted_accuracy_from_confusion)
+    assert same == (0, 0)
+    nothing = np.zeros((0, 4, 4))
+    assert np.isnan(bootstrap_difference(nothing, nothing, weighted_accuracy_from_confusion)).all()
+    with pytest.raises(ValueError, match=r"equal shapes; got \(10, 4, 4\) and \(9, 4, 4\)"):
+        bootstrap_difference(confusions, confusions[1:], weighted_accuracy_from_confusion)
+
+
 def test_bootstrap_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     confusions = speakers_confusions(10, 4)
     whole = bootstrap_interval(confusions, weighted_accuracy_from_confusion, resamples=1000)
@@ -286,7 +317,10 @@ def test_interval_holds_its_median(groups: int, seed: int) -> None:
 
 def test_speakers_are_resampled_from_eight_on() -> None:
     eight = [f"s{index % 8}" for index in range(20)]
-    assert speaker_or_utterance_groups(eight) == (eight, "95 % bootstrap over 8 speakers")
+    words = "95 % bootstrap over 8 speakers (few: likely too narrow)"
+    assert speaker_or_utterance_groups(eight) == (eight, words)
+    twenty = [f"s{index}" for index in range(20)]
+    assert speaker_or_utterance_groups(twenty) == (twenty, "95 % bootstrap over 20 speakers")
     groups, words = speaker_or_utterance_groups(eight[:7] * 2)
     assert len(set(groups)) == 14
     assert words.startswith("95 % bootstrap over 14 utterances (7 speakers are too few")

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
-from reporting import CLASSES, example
+from reporting import CLASSES, SPEAKERS, WORDS, example
 from rich.console import Console
 
 from serein import store
 from serein.errors import ConfigError
 from serein.metrics.classification import weighted_accuracy_score
 from serein.records import Epoch, Results
-from serein.report import page, plots, summary, terminal
+from serein.report import audit, page, plots, speakers, summary, terminal
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -108,6 +108,16 @@ def undefined(results: Results) -> Results:
     )
 
 
+def text(results: Results, width: int = 100) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(terminal.render(results))
+    return file.getvalue()
+
+
+def plain(words: str) -> str:
+    return " ".join(words.replace("\u00a0", " ").split())
+
+
 def test_round_trip(results: Results, tmp_path: Path) -> None:
     store.save(results, tmp_path / "run")
     assert store.load(tmp_path / "run") == results
@@ -158,38 +168,105 @@ def test_unreadable_results_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_text_says_the_scores_within_its_width(results: Results, width: int) -> None:
-    text = terminal.text(results, width)
-    lines = text.splitlines()
+    words = text(results, width)
+    lines = words.splitlines()
     assert max(map(len, lines)) <= width
-    assert "\x1b" not in text
+    assert "\x1b" not in words
     assert lines[0] == "li2019-emodb on emodb"
     assert lines[1].startswith("leave-one-speaker-out, 10 folds, 535 utterances tested")
     scores = results.scores["validation"]["emotion"]
     assert scores.wa_interval is not None
     low, high = scores.wa_interval
     quoted = f"emotion: WA {100 * (scores.wa or 0):.1f} % [{100 * low:.1f}, {100 * high:.1f}], UA "
-    assert quoted in text
-    assert "Quoted: validation (the epoch with the best UA" in text
-    assert "optimistic: picked on the test side" in " ".join(text.split())
-    assert "Warning: 3 utterances are shorter than 1 s" in text
+    assert quoted in words
+    assert "Quoted: validation (the epoch with the best UA" in words
+    assert "optimistic: picked on the test side" in " ".join(words.split())
+    assert "Warning: 3 utterances are shorter than 1 s" in words
     for row in ("validation, quoted", "last", "best, optimistic", "majority", "chance"):
         assert any(line.startswith(row) for line in lines), row
 
 
 def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
-    sentence = summary.gap(results, "emotion")
-    rows = {row.name: row for row in summary.comparison(results, "emotion")}
-    best, quoted = (float(summary.percent(rows[name].ua)) for name in ("best", "validation"))
-    assert sentence is not None
-    assert f"{best} % instead of {quoted} %: {best - quoted:.1f} points" in sentence
-    swapped = {**results.scores, "best": results.scores["last"]}
-    assert "gained nothing" in str(summary.gap(replace(results, scores=swapped), "emotion"))
-    assert summary.gap(undefined(results), "emotion") is None
-    assert summary.gap(only_a_model(results), "emotion") is None
+    rows = {row.name: row for row in audit.comparison(results, "emotion")}
+    best, quoted, last = (
+        float(summary.percent(rows[name].ua)) for name in ("best", "validation", "last")
+    )
+    sentence = str(audit.gap(results))
+    assert sentence.startswith(
+        f"Picking epochs on the test side reports a UA of {best} %: "
+        f"{best - quoted:.1f} points above the epochs that validation chose "
+        f"and {best - last:.1f} points above the last epoch. "
+    )
+    interval, words = audit.difference(results, "emotion", "best", "validation")
+    low, high = (summary.percent(bound) for bound in interval or ())
+    assert sentence.endswith(f"differ by {low} to {high} points: paired {words}.")
+    swapped = replace(results, scores={**results.scores, "best": results.scores["last"]})
+    assert f"{quoted - last:.1f} points below the epochs that" in str(audit.gap(swapped))
+    assert "and the same as the last epoch" in str(audit.gap(swapped))
+    assert audit.gap(undefined(results)) is None
+    assert audit.gap(only_a_model(results)) is None
+    quoting = replace(results, headline="last", selections={k: WORDS[k] for k in ("last", "best")})
+    assert f": {best - last:.1f} points above the last epoch." in str(audit.gap(quoting))
+
+
+def test_gap_interval_equals_drawing_speakers_one_by_one(results: Results) -> None:
+    names = results.classes["emotion"]
+    hits: dict[str, Any] = {speaker: np.zeros((3, 7)) for speaker in SPEAKERS}
+    for item in results.predictions:
+        gold = names.index(str(item.truth["emotion"]))
+        hits[str(item.speaker)][2, gold] += 1
+        for side, name in enumerate(("best", "validation")):
+            hits[str(item.speaker)][side, gold] += (
+                int(np.argmax(item.selections[name]["emotion"])) == gold
+            )
+    rng = np.random.default_rng(1)
+    gaps = []
+    for _ in range(10_000):
+        best, quoted, total = sum(hits[name] for name in rng.choice(SPEAKERS, size=10))
+        gaps.append(np.mean(best / total) - np.mean(quoted / total))
+    interval, words = audit.difference(results, "emotion", "best", "validation")
+    assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
+    assert interval == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=0.003)
+
+
+def test_gap_of_few_speakers_resamples_utterances(results: Results) -> None:
+    few = [item for item in results.predictions if item.speaker in SPEAKERS[:7]]
+    assert "over 376 utterances (7 speakers are too few" in str(
+        audit.gap(replace(results, predictions=few))
+    )
+    nobody = str(audit.gap(replace(results, predictions=[])))
+    assert nobody.endswith("the last epoch.")
+
+
+def test_only_the_leading_task_is_optimistic(results: Results) -> None:
+    kinds = {task: {r.name: r for r in audit.comparison(results, task)} for task in CLASSES}
+    assert kinds["emotion"]["best"].kind == "optimistic"
+    assert kinds["gender"]["best"].kind == "selection"
+    assert [row.chosen_by for row in kinds["emotion"].values()] == [None] * 5
+    followers = [name for name, row in kinds["gender"].items() if row.chosen_by == "emotion"]
+    assert followers == ["validation", "best"]
+    words = text(results, 80)
+    assert words.count("best, optimistic") == 1
+    assert "validation, best: epoch chosen by emotion." in words
+    shown = plain(Page(page.html(results)).words)
+    assert shown.count("best optimistic") == 2  # the comparison and the folds of emotion
+    assert "best epoch chosen by emotion" in shown
+    assert "picked by the UA of emotion." in shown
+
+
+@pytest.mark.parametrize("stored", ["95 % bootstrap over 10 speakers", None])
+def test_intervals_say_what_they_leave_out(results: Results, stored: str | None) -> None:
+    """Old runs say less of theirs; a run that says it is not told it twice."""
+    scores = results.scores["validation"]
+    old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
+    again = replace(results, scores={**results.scores, "validation": old})
+    caveat = "over 10 speakers (few: likely too narrow); one training seed, another would"
+    assert caveat in plain(text(again))
+    assert caveat in plain(Page(page.html(again)).words)
 
 
 def test_parts_are_the_speakers_own(results: Results) -> None:
-    parts = summary.parts(results, "emotion", "speaker")
+    parts = speakers.parts(results, "emotion", "speaker")
     assert [part.name for part in parts] == sorted({str(p.speaker) for p in results.predictions})
     own = [item for item in results.predictions if item.speaker == "08"]
     classes = results.classes["emotion"]
@@ -198,12 +275,50 @@ def test_parts_are_the_speakers_own(results: Results) -> None:
     assert parts[1].wa == pytest.approx(expected)
     assert sum(part.utterances for part in parts) == 535
     unlabelled = [replace(p, truth={"emotion": None}) for p in results.predictions]
-    assert summary.parts(replace(results, predictions=unlabelled), "emotion", "speaker") == []
+    assert speakers.parts(replace(results, predictions=unlabelled), "emotion", "speaker") == []
+
+
+def test_best_and_worst_speaker_are_named(results: Results) -> None:
+    parts = speakers.parts(results, "emotion", "speaker")
+    best, worst = max(parts, key=lambda part: part.ua), min(parts, key=lambda part: part.ua)
+    sentence = str(speakers.extremes(results, "emotion"))
+    assert f": {best.name}, UA {100 * best.ua:.1f} % ({best.utterances} utterances)" in sentence
+    assert f"; worst: {worst.name}, UA {100 * worst.ua:.1f} % (" in sentence
+    assert sentence in plain(text(results))
+    assert sentence in plain(Page(page.html(results)).words)
+    assert speakers.extremes(only_a_model(results), "emotion") is None
+
+
+def test_folds_name_who_validated(results: Results) -> None:
+    found = speakers.validators(results)
+    assert list(found) == SPEAKERS
+    assert (found["03"], found["15"], found["16"]) == ("08", "16", "none")
+    ids = [item.id for item in results.predictions[:6]]
+    sides = {"four": ids[:4], "six": ids, "untested": ["x", "y"], "nobody": []}
+    folds = [{"name": name, "validation": side} for name, side in sides.items()]
+    told = speakers.validators(replace(results, protocol={"folds": folds}))
+    assert list(told.values()) == ["03, 08, 09, 10", "6 speakers", "2 utterances", "none"]
+    assert speakers.validators(replace(results, protocol={"folds": SPEAKERS})) == {}
+    assert "validated by" not in page.html(replace(results, protocol={}))
+
+
+def test_speakers_have_a_table_only_where_folds_do_not_show_them(results: Results) -> None:
+    assert speakers.are_folds(results)
+    shown = page.html(results)
+    assert "scores of each gender" in shown
+    assert "scores of each speaker" not in shown
+    assert "one speaker each" in shown
+    own = [replace(item, fold="1") for item in results.predictions]
+    pooled = replace(results, predictions=own, folds=[replace(results.folds[0], name="1")])
+    shown = page.html(pooled)
+    assert "scores of each speaker" in shown
+    assert "one speaker each" not in shown
+    assert not speakers.are_folds(only_a_model(results))
 
 
 def test_speaker_dependent_protocol_is_in_the_headline(results: Results) -> None:
     random = replace(results, protocol={**results.protocol, "name": "random"})
-    assert "random (speaker-dependent), 10 folds" in terminal.text(random)
+    assert "random (speaker-dependent), 10 folds" in text(random)
     assert "random (speaker-dependent), 10 folds" in page.html(random)
 
 
@@ -238,7 +353,8 @@ def test_page_says_the_scores(results: Results, parsed: Page) -> None:
         scores = results.scores["validation"][task]
         for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
             assert f"{summary.percent(value)} % {summary.bounds(interval)}" in words
-    assert str(summary.gap(results, "emotion")) in words
+    assert str(audit.gap(results)) in words
+    assert "Published by the paper, on its own data and protocol: WA 81.6, UA 82.8" in words
     assert "validation (quoted)" in words
     assert "best optimistic" in words
     assert "3 utterances are shorter than 1 s" in words
@@ -290,9 +406,9 @@ def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     assert headings == {"audit", "classes", "reproduce"}
     assert "Selection audit" not in parsed.words
     assert "model (quoted)" in parsed.words
-    text = terminal.text(bare, 80)
-    assert "WA folds" not in text
-    assert "model, quoted" in text
+    words = text(bare, 80)
+    assert "WA folds" not in words
+    assert "model, quoted" in words
     store.save(bare, tmp_path)
     assert store.load(tmp_path) == bare
 
@@ -302,7 +418,7 @@ def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
     parsed = Page(page.html(empty))
     assert "Nothing was scored" in parsed.words
     assert parsed.scripts == []
-    assert terminal.text(empty).startswith("li2019-emodb on emodb")
+    assert text(empty).startswith("li2019-emodb on emodb")
 
 
 def test_undefined_is_said(results: Results) -> None:
@@ -311,7 +427,7 @@ def test_undefined_is_said(results: Results) -> None:
     assert "undefined: nothing was scored" in reasons
     assert "undefined: no utterance of this class was tested" in reasons
     assert "n/a" in parsed.words
-    assert "emotion: WA n/a, UA n/a" in terminal.text(undefined(results))
+    assert "emotion: WA n/a, UA n/a" in text(undefined(results))
 
 
 def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:

@@ -58,7 +58,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path: Pat
 
 @pytest.mark.skipif(not EMODB.is_dir(), reason=f"needs the real EMO-DB in {EMODB}")
 def test_emodb_is_learnt_in_a_few_epochs(tmp_path: Path) -> None:
-    words = ["evaluate", "li2019-emodb", "--corpus", f"emodb={EMODB}", "--runs", tmp_path]
+    words = ["evaluate", "li2019-emodb", "--corpus", f"emodb={EMODB}", "--runs", str(tmp_path)]
     subprocess.run(serein(*words, "--set", "training.epochs=8"), check=True, capture_output=True)
     scores = json.loads((next(tmp_path.iterdir()) / "results.json").read_text())["scores"]
     assert scores["last"]["emotion"]["ua"] > 3 / 7

@@ -19,7 +19,7 @@ from serein.config import build
 from serein.errors import BundleError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
-from serein.system import System
+from serein.system import System, device_of
 
 FORMAT = 1
 """The layout that this version writes, and the newest that it reads."""
@@ -40,6 +40,7 @@ class Card:
         limits: what it cannot do.
         use: what it is for, and what it must not be used for.
         training: command, versions, seed, epochs.
+        counts: how often it heard each class of each task.
         heard: hashes of the recordings that it was trained on.
     """
 
@@ -50,6 +51,7 @@ class Card:
     limits: str = ""
     use: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
     heard: tuple[str, ...] = ()
 
 
@@ -87,7 +89,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
 
     Args:
         path: of the file.
-        device: where the weights go.
+        device: where the weights go: "cpu", "cuda", or "auto".
         trust: dotted names of your own modules that the bundle may import; others it may not.
 
     Raises:
@@ -107,7 +109,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    return Bundle(system.to(device).eval(), card)
+    return Bundle(system.to(device_of(device)).eval(), card)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. What a command does is imported when it runs."""
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,14 +41,20 @@ TrustOption = Annotated[
 ]
 
 
+class Interrupted(BaseException):
+    """Ctrl-C; of a kind that no library takes for its own."""
+
+
 def main() -> None:
     """Run the command line; a fault is one line and status 1, or 2 where it was asked wrongly."""
+    sys.path.append(str(Path.cwd()))  # last: a user's own my_lab/podcast.py, never another torch
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except SereinError as error:
         _complain(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
+    except Interrupted:
         _complain("interrupted; what was finished is kept: run the same command again to go on")
         sys.exit(130)
     except BrokenPipeError:
@@ -114,6 +121,8 @@ def evaluate(
     if (recipe is None) == (model is None):
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
+        import hashlib
+
         from serein.bundle import load
         from serein.experiment.judge import judge
         from serein.inference.recognizer import located
@@ -121,12 +130,13 @@ def evaluate(
         path = located(model)
         saved = load(path, device=device, trust=trust or ())
         results = judge(saved, corpus, name=path.stem, settings=set_ or ())
-        folder = runs / results.name
+        mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        folder = runs / f"{results.name}-{mark}"
         store.save(results, folder)
     else:
         from serein.experiment.evaluate import evaluate as run
 
-        results, folder = run(
+        results, folder, anew = run(
             str(recipe),
             corpus,
             settings=set_ or (),
@@ -137,6 +147,8 @@ def evaluate(
             fresh=fresh,
             started=_shown,
         )
+        if not anew:
+            _complain(f"finished {results.created} and read from disk; --fresh runs it again")
     _show(results, folder)
 
 
@@ -300,6 +312,10 @@ def _console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted
 
 
 def _complain(words: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,15 +21,13 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from serein import audio
+from serein import audio, find
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.records import Utterance
-
-VERSION = 1
-"""Counts changes to what cached frames hold."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,26 @@ def extract(
     """
     entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
     if not _whole(entry, len(utterances)):
-        shutil.rmtree(entry, ignore_errors=True)
-        _write(entry, _heard(utterances, front_end), front_end.width)
+        _fill(entry, utterances, front_end)
     ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
     spans = zip([0, *ends[:-1]], ends, strict=True)
     return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
+
+
+def _fill(entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd) -> None:
+    """Make an entry; of several processes one does, and the others wait for it."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_suffix(".lock")):
+            if not _whole(entry, len(utterances)):
+                shutil.rmtree(entry, ignore_errors=True)
+                _write(entry, _heard(utterances, front_end), front_end.width)
+    except OSError as error:
+        raise StorageError(
+            f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
+            "free some space or set SEREIN_CACHE to a folder with room"
+        ) from error
 
 
 def _whole(entry: Path, utterances: int) -> bool:
@@ -109,7 +122,9 @@ def _whole(entry: Path, utterances: int) -> bool:
 
 
 def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping[str, str]) -> str:
-    settings = [VERSION, type(front_end).__module__, asdict(front_end.config), torch.__version__]
+    module = sys.modules[type(front_end).__module__]
+    sources = [find.HOUSE / "audio", Path(str(module.__file__))]
+    settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
     audio_ = [contents[utterance.id] for utterance in utterances]
     return hashlib.sha256(json.dumps([settings, audio_]).encode()).hexdigest()[:32]
 
@@ -131,6 +146,12 @@ def _heard(utterances: Sequence[Utterance], front_end: FrontEnd) -> Iterator[np.
         raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")
 
 
+def seconds_of(utterance: Utterance) -> float:
+    """How long an utterance is."""
+    end = audio.duration(utterance.path) if utterance.end is None else utterance.end
+    return end - utterance.start
+
+
 def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """One waveform (S,) -> its frames (T, F)."""
     with torch.inference_mode():
@@ -139,23 +160,13 @@ def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
 
 
 def _write(entry: Path, frames: Iterator[np.ndarray], width: int) -> None:
-    temporary = None
+    temporary = Path(mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
         ends = _stream(temporary / "frames.npy", frames, width)
         np.save(temporary / "ends.npy", np.array(ends))
-        if not entry.is_dir():
-            temporary.rename(entry)
-    except OSError as error:
-        if not (entry / "ends.npy").is_file():
-            raise StorageError(
-                f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
-                "free some space or set SEREIN_CACHE to a folder with room"
-            ) from error
+        temporary.rename(entry)
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _stream(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:

@@ -3,11 +3,13 @@
 A dotted name reaches a user's own module: ``my_lab.podcast`` is ``my_lab/podcast.py``.
 """
 
+import hashlib
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from serein.errors import UnknownName
+from serein.errors import ConfigError, UnknownName
 
 HOUSE = Path(__file__).parent
 KINDS = {"corpora": "corpus", "features": "front end", "models": "model", "tasks": "task"}
@@ -47,4 +49,16 @@ def module(package: str, name: str, *, own: bool = True) -> ModuleType:
         except ModuleNotFoundError as error:
             hint = f"A dotted name is a module of your own: {error}."
             raise UnknownName(KINDS[package], name, known, hint) from error
+        except Exception as error:  # whatever a user's own file does
+            fault = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"your module {name} cannot be imported: {fault}") from error
     raise UnknownName(KINDS[package], name, known)
+
+
+def digest(places: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits over the source of files, and of all files in folders."""
+    mark = hashlib.sha256()
+    for place in places:
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            mark.update(file.read_bytes())
+    return mark.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """A system and utterances to probabilities: what experiment and inference share.
 
-n = utterances of a side, K = classes of a task, S = samples.
+n = utterances of a side, K = classes of a task.
 """
 
 import numpy as np
@@ -38,11 +38,3 @@ def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
     with torch.inference_mode():
         output = system(inputs)
         return system.decode(output), output
-
-
-def hear(system: System, wave_s: np.ndarray) -> Inputs:
-    """One waveform (S,) as a batch of one."""
-    device = system.normaliser.mean_f.device
-    with torch.inference_mode():
-        wave_bs = torch.from_numpy(wave_s)[None].to(device)
-        return system.hear(wave_bs, torch.tensor([len(wave_s)], device=device))

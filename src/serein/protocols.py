@@ -93,7 +93,7 @@ def _alternating(utterances: Sequence[Utterance], speakers: list[str]) -> list[s
 
 
 def check(protocol: Protocol, utterances: Sequence[Utterance]) -> None:
-    """Check that no fold has an utterance, a speaker, or a stretch of audio on two sides.
+    """Check that no fold has an utterance or a speaker on two sides.
 
     Raises:
         ProtocolError: a fold leaks, or has an empty side that must not be empty.
@@ -119,9 +119,16 @@ def check_contents(protocol: Protocol, contents: dict[str, str]) -> None:
         ProtocolError: a fold leaks.
     """
     for fold in protocol.folds:
+        seen: dict[str, tuple[str, str]] = {}
         sides = {"train": fold.train, "validation": fold.validation, "test": fold.test}
-        hashes = {side: tuple(contents[id_] for id_ in ids) for side, ids in sides.items()}
-        _disjoint(fold.name, "recording", hashes)
+        for side, ids in sides.items():
+            for id_ in ids:
+                other, where = seen.setdefault(contents[id_], (id_, side))
+                if where != side:
+                    raise ProtocolError(
+                        f"fold {fold.name}: {other} ({where}) and {id_} ({side}) are the same "
+                        "recording under two names; leave one out, or give both one speaker"
+                    )
 
 
 def _disjoint(fold: str, what: str, sides: dict[str, tuple[str, ...]]) -> None:

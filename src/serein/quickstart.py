@@ -39,7 +39,7 @@ def run(
     console.print(f"{len(corpus.utterances)} recordings in {speech}\n")
 
     console.print("[bold]2. Train and test, no speaker on two sides[/]")
-    results, place = evaluate(RECIPE, corpus, jobs=jobs, runs=folder, started=shown)
+    results, place, _ = evaluate(RECIPE, corpus, jobs=jobs, runs=folder, started=shown)
     page.write(results, place)
     console.print(terminal.render(results))
 

@@ -4,6 +4,7 @@ B = batch, S = samples, K = classes of a task.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from serein import config, find
 from serein.contracts import FrontEnd, Model, Task
-from serein.errors import ConfigError
+from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
 from serein.layers.attention import Attention
 from serein.records import Recipe, Utterance
@@ -132,6 +133,38 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
                 f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
             )
     return found
+
+
+NUMERIC = (
+    *("audio", "features", "layers", "models", "tasks", "training"),
+    *("contracts.py", "dataset.py", "predict.py", "protocols.py", "system.py"),
+)
+"""Where a changed line may change a number."""
+
+
+def source_of(recipe: Recipe) -> str:
+    """A mark of all source that a recipe's numbers depend on, a user's own modules included."""
+    names = {"features": recipe.features["name"], "models": recipe.model["name"]}
+    used = [(package, str(name)) for package, name in names.items()]
+    used += [("tasks", str(table.get("name", task))) for task, table in recipe.tasks.items()]
+    files = [find.module(package, name).__file__ for package, name in used]
+    own = [Path(file) for file in files if file]
+    return find.digest([*(find.HOUSE / place for place in NUMERIC), *own])
+
+
+def device_of(name: str) -> str:
+    """Where to compute: "auto" is "cuda" where there is one.
+
+    Raises:
+        UnknownName: neither "cpu", "cuda" nor "auto".
+        ConfigError: there is no CUDA device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UnknownName("device", name, ("auto", "cpu", "cuda"))
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("device cuda: this torch sees no CUDA device; use cpu or auto")
+    return "cuda" if there and name == "auto" else name.replace("auto", "cpu")
 
 
 def check(recipe: Recipe) -> None:

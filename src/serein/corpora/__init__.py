@@ -12,7 +12,7 @@ in ``corpora.json`` in the configuration folder. A specification is what a user 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -188,9 +188,14 @@ def _hashed(path: Path) -> str:
         ) from error
 
 
-def fingerprint(corpus: Corpus) -> str:
-    """Sixteen hexadecimal digits that change with any id, label, word or sample."""
-    heard = contents(corpus.utterances)
+def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
+    """Sixteen hexadecimal digits that change with any id, label, word or sample.
+
+    Args:
+        corpus: what to mark.
+        heard: what ``contents`` gave for it, where that is known already.
+    """
+    heard = heard or contents(corpus.utterances)
     said = [
         [one.id, heard[one.id], sorted(one.labels.items()), [one.label(name) for name in FIXED]]
         for one in corpus.utterances

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from serein import corpora, recipes, store
+from serein.dataset import seconds_of
 from serein.errors import StorageError
 from serein.experiment import folds, scores
-from serein.experiment.facts import command, described, environment, now
+from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Prediction, Recipe, Results
 from serein.training.course import Course
@@ -26,10 +28,12 @@ class Run(NamedTuple):
     Attributes:
         results: everything that a report shows.
         folder: where ``results.json`` and the state of the folds lie.
+        anew: whether anything was trained; False where finished results were read from disk.
     """
 
     results: Results
     folder: Path
+    anew: bool
 
 
 def quiet(plan: Plan) -> AbstractContextManager[folds.Progress]:
@@ -60,6 +64,7 @@ def evaluate(
         settings: what to change in the recipe, ``"training.epochs=3"``.
         seed: of the weights, the order of utterances, and dropout.
         jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
+            With more than one, a script needs ``if __name__ == "__main__":`` around the call.
         device: "cpu", "cuda", or "auto".
         runs: the folder that the run's own folder is made in.
         fresh: forget what an earlier run of the same settings left.
@@ -78,13 +83,16 @@ def evaluate(
         if fresh:
             _forget(todo)
         if store.results_file(todo.folder).is_file():
-            return Run(store.load(todo.folder), todo.folder)
+            return Run(store.load(todo.folder), todo.folder, anew=False)
+        begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
         todo.frames()
         with started(todo) as progress:
             courses = folds.run(todo, jobs, progress)
-        results = assemble(todo, courses)
+        elapsed = None if resumed else round(perf_counter() - begun, 1)
+        facts = {"jobs": jobs, "elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
+        results = assemble(todo, courses, facts)
         store.save(results, todo.folder)
-    return Run(results, todo.folder)
+    return Run(results, todo.folder, anew=True)
 
 
 @contextmanager
@@ -109,8 +117,14 @@ def _forget(todo: Plan) -> None:
         todo.state(fold).unlink(missing_ok=True)
 
 
-def assemble(todo: Plan, courses: dict[str, Course]) -> Results:
-    """Lay everything that a report shows together."""
+def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> Results:
+    """Lay everything that a report shows together.
+
+    Args:
+        todo: the plan.
+        courses: what came of each fold.
+        facts: how this run went, beside the plan.
+    """
     outcomes = [scores.fold_result(todo, fold, courses[fold.name]) for fold in todo.protocol.folds]
     records = [
         one
@@ -121,20 +135,20 @@ def assemble(todo: Plan, courses: dict[str, Course]) -> Results:
         fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
     }
-    selections = list(outcomes[0].epochs)
+    selections, task = list(outcomes[0].epochs), next(iter(todo.classes))
     return Results(
         format=store.FORMAT,
         name=todo.folder.name,
         command=command(),
         created=now(),
         recipe=asdict(todo.recipe),
-        corpus=described(todo.corpus),
+        corpus=described(todo.corpus, todo.contents),
         protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash},
-        environment=environment(todo.seed, todo.training.threads, todo.device),
+        environment=environment(todo.seed, todo.training.threads, todo.device) | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
-        selections={name: scores.WORDS[name] for name in selections},
+        selections={name: scores.WORDS[name].format(task=task) for name in selections},
         scores={
             name: {
                 task: scores.pooled(records, name, task, names)
@@ -146,8 +160,21 @@ def assemble(todo: Plan, courses: dict[str, Course]) -> Results:
         baselines=scores.baselines(records, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=unlabelled(records),
+        warnings=unlabelled(records) + cut(todo),
     )
+
+
+def cut(todo: Plan) -> list[str]:
+    """How many utterances are longer than the front end takes, in words."""
+    longest = todo.front_end().longest
+    if longest is None:
+        return []
+    utterances = todo.corpus.utterances
+    count = sum(seconds_of(utterance) > longest for utterance in utterances)
+    words = (
+        f"{count} of {len(utterances)} utterances are longer than {longest} s and were cut there"
+    )
+    return [words] if count else []
 
 
 def unlabelled(records: Sequence[Prediction]) -> list[str]:

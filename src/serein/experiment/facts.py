@@ -3,6 +3,7 @@
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +27,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def described(corpus: Corpus) -> dict[str, Any]:
+def described(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
     """A corpus in a few numbers."""
     return {
         "name": corpus.name,
         "utterances": len(corpus.utterances),
         "speakers": len({u.speaker for u in corpus.utterances} - {None}),
-        "hash": corpora.fingerprint(corpus),
+        "hash": corpora.fingerprint(corpus, contents),
     }
 
 
@@ -47,6 +48,15 @@ def environment(seed: int, threads: int, device: str) -> dict[str, Any]:
     }
 
 
+def flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables within a table laid beside its other rows: "versions torch"."""
+    rows: dict[str, Any] = {}
+    for key, value in table.items():
+        inner = value.items() if isinstance(value, Mapping) else [("", value)]
+        rows |= {f"{key} {name}".strip(): item for name, item in inner}
+    return rows
+
+
 def versions() -> dict[str, str]:
     """Of everything that numbers depend on."""
     return {
@@ -54,6 +64,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "soxr": version("soxr"),
+        "soundfile": version("soundfile"),
     }
 
 
@@ -70,3 +82,14 @@ def processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def peak_megabytes() -> float | None:
+    """The most memory that one process of this program has held; None where nobody tells."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(one).ru_maxrss for one in who)
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -63,13 +63,14 @@ def run(plan: Plan, jobs: int, progress: Progress) -> dict[str, Course]:
             return {name: future.result() for name, future in futures.items()}
         except BrokenProcessPool as error:
             raise StorageError(
-                "a worker process was killed, perhaps for memory; finished epochs are kept: "
-                "run the same command again, with fewer --jobs if memory was short"
+                "a worker process ended; finished epochs are kept: run the same command again, "
+                "with fewer jobs if memory was short. In a script of your own, call evaluate "
+                "under `if __name__ == '__main__':`, or with jobs=1"
             ) from error
 
 
 def _follow(futures: list[Future[Course]], news: "Queue[Any]", progress: Progress) -> None:
-    """Pass news on until all is done; a failed fold ends the wait."""
+    """Pass news on until all is done; a failed fold ends the wait with its error."""
     while True:
         ended = all(future.done() for future in futures)
         failed = any(future.done() and future.exception() for future in futures)
@@ -78,16 +79,18 @@ def _follow(futures: list[Future[Course]], news: "Queue[Any]", progress: Progres
                 progress(*news.get(timeout=0 if ended or failed else 0.2))
         except Empty:
             if ended or failed:
-                return
+                break
+    for future in futures:
+        if future.done():
+            future.result()
 
 
 @contextmanager
 def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
-    """Processes that stop after their epoch when this one fails, or is gone."""
+    """Processes that stop after their epoch when this one fails, and at once when it is gone."""
     context = multiprocessing.get_context("spawn")
     news, stop = context.Queue(), context.Event()
-    arguments = (news, stop, os.getpid())
-    pool = ProcessPoolExecutor(jobs, context, _begin, arguments)
+    pool = ProcessPoolExecutor(jobs, context, _begin, (news, stop))
     try:
         yield pool, news
     except BaseException:
@@ -100,11 +103,20 @@ def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
 _WORKER: dict[str, Any] = {}
 
 
-def _begin(news: "Queue[Any]", stop: Any, parent: int) -> None:
+def _begin(news: "Queue[Any]", stop: Any) -> None:
     import signal
+    from threading import Thread
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _WORKER.update(news=news, stop=stop, parent=parent)
+    Thread(target=_outlive_nobody, daemon=True).start()
+    _WORKER.update(news=news, stop=stop)
+
+
+def _outlive_nobody() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(plan: Plan, fold: Fold) -> Course:
@@ -112,6 +124,6 @@ def _work(plan: Plan, fold: Fold) -> Course:
 
 
 def _tell(fold: str, epoch: Epoch) -> None:
-    if _WORKER["stop"].is_set() or os.getppid() != _WORKER["parent"]:
+    if _WORKER["stop"].is_set():
         os._exit(1)
     _WORKER["news"].put((fold, epoch))

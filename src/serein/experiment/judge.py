@@ -7,15 +7,17 @@ from urllib.parse import quote
 import torch
 
 from serein import config, corpora, store
+from serein.audio import windows
 from serein.bundle import Bundle
-from serein.dataset import Side, extract
+from serein.contracts import FrontEnd
+from serein.dataset import Side, extract, seconds_of
 from serein.errors import ConfigError
 from serein.experiment import scores
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
 from serein.predict import foretell
 from serein.records import Corpus, Prediction, Recipe, Results, Utterance
-from serein.system import label_of
+from serein.system import System, label_of
 
 BATCH = 40
 
@@ -42,24 +44,56 @@ def judge(
     system = bundle.system
     recipe = _relabelled(system.recipe, settings)
     kept, warnings = _judgeable(read, recipe, system.classes)
-    contents = corpora.contents(kept)
-    frames = extract(kept, system.front_end, contents)
-    side = Side(tuple(utterance.id for utterance in kept), frames, {})
-    answers = {"model": {task: p.tolist() for task, p in foretell(system, side, BATCH).items()}}
+    answers = {"model": _answers(bundle, kept)}
     records = [
         scores.record(one, "model", scores.truths(one, recipe, system.classes), n, answers)
         for n, one in enumerate(kept)
     ]
     heard = set(bundle.card.heard)
-    known = sum(contents[utterance.id] in heard for utterance in kept)
+    known = sum(mark in heard for mark in corpora.contents(kept).values())
     if known:
         warnings.append(
             f"{known} of {len(kept)} utterances were in this model's training data: "
             "these scores say nothing about new speakers"
         )
-    majority = {"model": scores.majority_of(kept, recipe)}
-    rows = scores.baselines(records, majority, system.classes)
+    majority = {
+        task: max(counts, key=lambda name: counts[name])
+        for task, counts in bundle.card.counts.items()
+    }
+    rows = scores.baselines(records, {"model": majority}, system.classes)
     return _results(bundle, read, records, rows, name, warnings + unlabelled(records))
+
+
+def _answers(bundle: Bundle, utterances: Sequence[Utterance]) -> dict[str, list[list[float]]]:
+    """Probabilities for each task; long utterances are cut into windows and averaged."""
+    system = bundle.system
+    front_end = System(system.recipe, system.classes).front_end  # on the CPU, wherever the model is
+    pieces = [_windows(utterance, front_end) for utterance in utterances]
+    flat = [piece for parts in pieces for piece in parts]
+    frames = extract(flat, front_end, corpora.contents(flat))
+    side = Side(tuple(piece.id for piece in flat), frames, {})
+    counts = [len(parts) for parts in pieces]
+    return {
+        task: [part.mean(dim=0).tolist() for part in torch.split(p, counts)]
+        for task, p in foretell(system, side, BATCH).items()
+    }
+
+
+def _windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
+    """The utterance, or the windows that a recogniser would hear of it."""
+    if front_end.longest is None or seconds_of(utterance) <= front_end.longest:
+        return [utterance]
+    rate = front_end.rate
+    cuts = windows(round(seconds_of(utterance) * rate), round(front_end.longest * rate))
+    return [
+        replace(
+            utterance,
+            id=f"{utterance.id}\n{number}",
+            start=utterance.start + first / rate,
+            end=utterance.start + last / rate,
+        )
+        for number, (first, last) in enumerate(cuts)
+    ]
 
 
 def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -112,9 +146,9 @@ def _results(
         command=command(),
         created=now(),
         recipe=asdict(system.recipe),
-        corpus=described(corpus),
+        corpus=described(corpus, corpora.contents(corpus.utterances)),
         protocol={"name": "saved model", "hash": "", "validation": "none", "folds": []},
-        environment=environment(0, torch.get_num_threads(), "cpu"),
+        environment=environment(0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from serein import config, corpora, protocols, system
+from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract
 from serein.experiment.facts import versions
 from serein.records import Corpus, Fold, Protocol, Recipe
@@ -39,10 +40,13 @@ class Plan:
     device: str
     folder: Path
 
+    def front_end(self) -> FrontEnd:
+        """What makes frames of waveforms."""
+        return system.System(self.recipe, self.classes).front_end
+
     def frames(self) -> Frames:
         """The frames of the whole corpus, from the cache or else made now."""
-        front_end = system.System(self.recipe, self.classes).front_end
-        return extract(self.corpus.utterances, front_end, self.contents)
+        return extract(self.corpus.utterances, self.front_end(), self.contents)
 
     def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
         """One side of a fold, its targets by the classes of a system."""
@@ -60,6 +64,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
+    device = system.device_of(device)
     system.check(recipe)
     training = config.build(Settings, recipe.training, "training")
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
@@ -68,10 +73,11 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     contents = corpora.contents(corpus.utterances)
     protocols.check_contents(protocol, contents)
     facts = [
-        asdict(recipe),
+        asdict(replace(recipe, about={})),
         list(recipe.tasks),
         protocol.hash,
-        corpora.fingerprint(corpus),
+        corpora.fingerprint(corpus, contents),
+        system.source_of(recipe),
         seed,
         device,
         versions(),

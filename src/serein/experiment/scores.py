@@ -23,11 +23,11 @@ from serein.training.course import Course
 
 Pair = dict[str, float | None]
 """WA and UA."""
-WORDS = {
-    "validation": "the epoch with the best UA on the fold's validation speakers",
+WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
+    "validation": "the epoch with the best UA of {task} on the fold's validation speakers",
     "last": "the last epoch",
-    "test": "the best epoch on the test side of each fold: optimistic, picked on what it is "
-    "scored on, as several papers report",
+    "test": "the epoch with the best UA of {task} on each fold's test side: optimistic, picked "
+    "on what it is scored on, as several papers report",
 }
 
 
@@ -142,6 +142,8 @@ def baselines(
         known = [one for one in records if one.truth[task] is not None]
         truth = [one.truth[task] for one in known]
         answers = [majority[one.fold].get(task) for one in known]
+        if None in answers:
+            continue
         rows["majority"][task] = {
             "wa": _known(metrics.weighted_accuracy_score(truth, answers)),
             "ua": _known(metrics.unweighted_accuracy_score(truth, answers)),

@@ -2,20 +2,20 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, recipes, store, system
+from serein import bundle, config, corpora, find, recipes, store, system
 from serein.bundle import Bundle, Card
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
-from serein.experiment.facts import command, environment, now
+from serein.experiment.facts import command, environment, flat, now, versions
 from serein.records import Corpus, Epoch, Recipe, Results
 from serein.training.loop import fit
 from serein.training.settings import Settings
@@ -52,25 +52,32 @@ def train(
     Raises:
         SereinError: whatever is wrong with recipe, corpus, audio or disk.
     """
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; expected the file to write, x.safetensors")
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
     chosen = prepared(chosen, run)
+    device = system.device_of(device)
     words = config.read(card) if card else {}
     system.check(chosen)
     how = config.build(Settings, chosen.training, "training")
     read = corpora.load(corpus) if isinstance(corpus, str) else corpus
     contents = corpora.contents(read.utterances)
+    mark = corpora.fingerprint(read, contents)
+    if run and store.load(run).corpus["hash"] != mark:
+        raise ConfigError(f"{run} judged another corpus, or other labels of it; evaluate again")
     torch.manual_seed(seed)
     made = system.System(chosen, system.classes_of(read.utterances, chosen))
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
-    state = _state(output, [asdict(chosen), sorted(contents.items()), seed, device])
+    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, versions()])
     fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
         "name": output.stem,
         "data": _source(read),
         "scores": scores_in_words(store.load(run)) if run else "not evaluated",
         "training": _facts(how, seed, device),
+        "counts": {task: _counted(read, task, chosen) for task in chosen.tasks},
         "heard": tuple(sorted(contents.values())),
     }
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"))
@@ -88,12 +95,17 @@ def prepared(recipe: Recipe, run: Path | None) -> Recipe:
     if run is None:
         return recipe
     judged = store.load(run)
-    if judged.recipe["model"] != recipe.model or judged.recipe["features"] != recipe.features:
+    chosen = replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
+    asked, found = asdict(chosen), dict(judged.recipe)
+    found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
+    tables = ("features", "normalise", "model", "tasks", "training")
+    other = [table for table in tables if asked[table] != found[table]]
+    if other:
         raise ConfigError(
-            f"{run} judged {judged.recipe['name']} with another front end or model than "
+            f"{run} judged {found['name']} with other settings of {', '.join(other)} than "
             f"{recipe.name}; evaluate this recipe first"
         )
-    return replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
+    return chosen
 
 
 def median_epoch(results: Results) -> int:
@@ -127,12 +139,18 @@ def _state(output: Path, facts: list[Any]) -> Path:
     return output.with_name(f".{output.stem}.{digest}.pt")
 
 
+def _counted(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
+    """How often each class of a task occurs."""
+    labels = (system.label_of(utterance, task, recipe) for utterance in corpus.utterances)
+    return dict(sorted(Counter(label for label in labels if label is not None).items()))
+
+
 def _source(corpus: Corpus) -> str:
-    try:
-        about = import_module(f"serein.corpora.{corpus.name}").ABOUT
-    except ModuleNotFoundError:
-        return f"{corpus.name}, {len(corpus.utterances)} utterances"
-    return f"{about.title}, {len(corpus.utterances)} utterances, {about.licence}"
+    count = f"{len(corpus.utterances)} utterances"
+    if corpus.name not in find.names("corpora"):
+        return f"{corpus.name}, {count}"
+    about = find.module("corpora", corpus.name).ABOUT
+    return f"{about.title}, {count}, {about.licence}"
 
 
 def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
@@ -140,5 +158,5 @@ def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
         "command": command(),
         "created": now(),
         "epochs": how.epochs,
-        **environment(seed, how.threads, device),
+        **flat(environment(seed, how.threads, device)),
     }

@@ -161,9 +161,10 @@ class Recognizer:
             middle = (stride - 1) / 2
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
-                step_t = (torch.arange(part_ht.shape[1]) * stride + middle) * self._hop + start
-                inside_t = step_t < end + self._hop
-                times += step_t[inside_t].tolist()
+                frame_t = torch.arange(part_ht.shape[1]) * stride
+                inside_t = frame_t * self._hop <= end - start + 1e-6
+                step_t = start + (frame_t[inside_t] + middle) * self._hop
+                times += step_t.clamp(max=end).tolist()
                 columns.append(part_ht[:, inside_t] / len(windows))
             maps[name] = AttentionMap(times=times, weights=torch.cat(columns, dim=1).tolist())
         return maps

@@ -8,7 +8,7 @@ from typing import Any
 
 from serein.files import write_text
 from serein.records import Results
-from serein.report import plots, summary
+from serein.report import audit, plots, speakers, summary
 
 NAME = "report.html"
 
@@ -16,12 +16,12 @@ Figures = dict[str, tuple[Any, str]]
 
 
 def write(results: Results, path: Path) -> None:
-    """Write the page to a run folder, or to a ``.html`` file.
+    """Write the page to a run folder.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(path if path.suffix == ".html" else path / NAME, html(results))
+    write_text(path / NAME, html(results))
 
 
 def html(results: Results) -> str:
@@ -40,6 +40,10 @@ def html(results: Results) -> str:
     page = environment.get_template("page.html").render(
         results=results,
         summary=summary,
+        audit=audit,
+        extremes=speakers.extremes(results, summary.leading(results)),
+        one_speaker_each=speakers.are_folds(results),
+        validators=speakers.validators(results),
         tasks=[_task(results, task) for task in summary.tasks(results)],
         figures=drawn,
         data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
@@ -69,9 +73,9 @@ def _confusions(results: Results) -> Figures:
 def _curves(results: Results) -> Figures:
     drawn: Figures = {}
     quoted = {results.headline: f"{results.headline} picks"}
-    seen = [name for name in results.selections if summary.is_optimistic(results, name)]
-    picks = {**quoted, **{name: f"{name} picks" for name in seen}}
     for task in summary.tasks(results)[:1]:
+        seen = [name for name in results.selections if audit.is_optimistic(results, name, task)]
+        picks = {**quoted, **{name: f"{name} picks" for name in seen}}
         curves = {
             "loss": ("Training loss", plots.loss(results.folds, quoted)),
             **{
@@ -93,13 +97,21 @@ def _task(results: Results, task: str) -> dict[str, Any]:
     return {
         "name": task,
         "scores": scores,
-        "rows": summary.comparison(results, task),
+        "brackets": summary.brackets(results, task),
+        "rows": audit.comparison(results, task),
         "classes": results.classes[task],
         "mistaken": summary.mistaken_for(results, task),
-        "speakers": summary.parts(results, task, "speaker"),
-        "genders": summary.parts(results, task, "gender") if task != "gender" else [],
+        "parts": _parts(results, task),
+        "tested": {part.name: part.utterances for part in speakers.parts(results, task, "fold")},
         "folds": [fold for fold in results.folds if _scored(fold.scores, task)],
     }
+
+
+def _parts(results: Results, task: str) -> dict[str, list[speakers.Part]]:
+    # Where folds are speakers, the table of the folds holds the speakers' scores.
+    kinds = ["speaker"] * (not speakers.are_folds(results)) + ["gender"] * (task != "gender")
+    found = {kind: speakers.parts(results, task, kind) for kind in kinds}
+    return {kind: parts for kind, parts in found.items() if parts}
 
 
 def _scored(scores: dict[str, dict[str, Any]], task: str) -> bool:

@@ -1,60 +1,12 @@
-"""What a report says, before it is known where it is shown: sentences and rows."""
+"""What a report says, before it is known where it is shown: words and numbers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from serein.metrics.classification import (
-    confusion_matrix,
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
+from serein.metrics.significance import ENOUGH_SPEAKERS
 from serein.records import Prediction, Results
 
-OPTIMISTIC = "optimistic: picked on the test side"
-BASELINES = {
-    "majority": "always answers the most frequent class of the training side",
-    "chance": "draws each answer uniformly from the classes",
-}
-
 Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One line of a comparison; None is undefined.
-
-    Attributes:
-        name: of the selection or baseline.
-        note: what it means.
-        kind: "headline", "selection", "optimistic" or "baseline".
-        wa: weighted accuracy of all predictions together.
-        ua: unweighted accuracy of all predictions together.
-        wa_interval: interval of ``wa``.
-        ua_interval: interval of ``ua``.
-        fold_wa: mean of the folds' weighted accuracies.
-        fold_ua: mean of the folds' unweighted accuracies.
-    """
-
-    name: str
-    note: str
-    kind: str
-    wa: float | None
-    ua: float | None
-    wa_interval: Interval = None
-    ua_interval: Interval = None
-    fold_wa: float | None = None
-    fold_ua: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """The headline's scores on the utterances of one speaker or gender."""
-
-    name: str
-    utterances: int
-    wa: float | None
-    ua: float | None
 
 
 def percent(score: float | None) -> str:
@@ -103,6 +55,11 @@ def tasks(results: Results) -> list[str]:
     return [task for task in results.classes if task in scored]
 
 
+def leading(results: Results) -> str:
+    """The task whose UA decides which epochs are picked, for every task."""
+    return next(iter(results.classes), "")
+
+
 def title(results: Results) -> str:
     """Which recipe was run on which corpus."""
     name = results.recipe.get("name", results.name)
@@ -111,8 +68,7 @@ def title(results: Results) -> str:
 
 def protocol(results: Results) -> str:
     """How the corpus was split and how much was tested, in one clause."""
-    folds = results.protocol.get("folds") or results.folds
-    count = folds if isinstance(folds, int) else len(folds)
+    count = len(results.protocol.get("folds") or results.folds)
     name = str(results.protocol.get("name", "no protocol"))
     # Its scores answer another question, and must not be quoted without saying so.
     clauses = [f"{name} (speaker-dependent)" if "random" in name else name]
@@ -125,84 +81,32 @@ def protocol(results: Results) -> str:
     return ", ".join(clauses)
 
 
-def is_optimistic(results: Results, selection: str) -> bool:
-    """Whether a selection saw the test side."""
-    return selection.startswith("best") or "optimistic" in results.selections.get(selection, "")
+def brackets(results: Results, task: str) -> str:
+    """How the intervals of a task were made, and what they leave out; nothing without any."""
+    words = results.scores[results.headline][task].interval
+    if not words:
+        return ""
+    speakers = {item.speaker for item in results.predictions} - {None}
+    # Runs of older versions say nothing of it.
+    if len(speakers) < ENOUGH_SPEAKERS and "narrow" not in words:
+        words = f"{words} (few: likely too narrow)"
+    return f"{words}; one training seed, another would give other scores"
 
 
-def comparison(results: Results, task: str) -> list[Row]:
-    """Every selection of a task, then what knowing nothing scores."""
-    rows = [_selection(results, name, task) for name in results.selections]
-    chosen = [row for row in rows if row is not None]
-    return chosen + [
-        Row(name=name, note=note, kind="baseline", wa=scores.get("wa"), ua=scores.get("ua"))
-        for name, note in BASELINES.items()
-        if (scores := results.baselines.get(name, {}).get(task))
+def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
+    """The predictions whose truth is known, and which all these selections made."""
+    return [
+        item
+        for item in results.predictions
+        if item.truth.get(task) is not None
+        and all(task in item.selections.get(name, {}) for name in selections)
     ]
 
 
-def _selection(results: Results, name: str, task: str) -> Row | None:
-    scores = results.scores.get(name, {}).get(task)
-    if scores is None:
-        return None
-    optimistic = is_optimistic(results, name)
-    note = results.selections[name]
-    if optimistic and "optimistic" not in note:
-        note = f"{note}; {OPTIMISTIC}"
-    other = "optimistic" if optimistic else "selection"
-    means = results.fold_means.get(name, {}).get(task, {})
-    return Row(
-        name=name,
-        note=note,
-        kind="headline" if name == results.headline else other,
-        wa=scores.wa,
-        ua=scores.ua,
-        wa_interval=scores.wa_interval,
-        ua_interval=scores.ua_interval,
-        fold_wa=means.get("wa"),
-        fold_ua=means.get("ua"),
-    )
-
-
-def gap(results: Results, task: str) -> str | None:
-    """What picking epochs on the test side would have added, in one sentence."""
-    rows = comparison(results, task)
-    quoted = next((row for row in rows if row.name == results.headline), None)
-    best = next((row for row in rows if row.kind == "optimistic"), None)
-    if quoted is None or best is None or quoted.ua is None or best.ua is None:
-        return None
-    pair = f"{percent(best.ua)} % instead of {percent(quoted.ua)} %"
-    points = round(100 * best.ua, 1) - round(100 * quoted.ua, 1)
-    if points <= 0:
-        return f"Picking epochs on the test side would have gained nothing here: UA {pair}."
-    return (
-        f"Picking epochs on the test side would have reported a UA of {pair}: {points:.1f} points "
-        "that come from having seen the answers."
-    )
-
-
-def parts(results: Results, task: str, attribute: str) -> list[Part]:
-    """The headline's scores for each speaker or gender, in sorting order."""
-    groups: dict[str, list[Prediction]] = {}
-    for item in results.predictions:
-        name = getattr(item, attribute)
-        answered = task in item.selections.get(results.headline, {})
-        if name is not None and item.truth.get(task) is not None and answered:
-            groups.setdefault(name, []).append(item)
-    return [_part(results, task, name, items) for name, items in sorted(groups.items())]
-
-
-def _part(results: Results, task: str, name: str, items: list[Prediction]) -> Part:
-    classes = results.classes[task]
-    shares = [item.selections[results.headline][task] for item in items]
-    answers = [classes[row.index(max(row))] for row in shares]
-    confusion = confusion_matrix([item.truth[task] for item in items], answers, classes)
-    return Part(
-        name=name,
-        utterances=len(items),
-        wa=float(weighted_accuracy_from_confusion(confusion)),
-        ua=float(unweighted_accuracy_from_confusion(confusion)),
-    )
+def answers(results: Results, task: str, selection: str, items: list[Prediction]) -> list[str]:
+    """The likeliest class of each prediction."""
+    shares = [item.selections[selection][task] for item in items]
+    return [results.classes[task][row.index(max(row))] for row in shares]
 
 
 def mistaken_for(results: Results, task: str) -> dict[str, str]:

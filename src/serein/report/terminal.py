@@ -1,31 +1,16 @@
 """A run's scores in the terminal: legible in 80 columns and without colour."""
 
-import io
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from serein.records import Results
-from serein.report import summary
+from serein.report import audit, speakers, summary
 
 STYLES = {"headline": "bold", "selection": "", "optimistic": "yellow", "baseline": "dim"}
-
-
-def text(results: Results, width: int = 100) -> str:
-    """The scores as plain text without colour.
-
-    Args:
-        results: of a run.
-        width: how many characters a line may have.
-    """
-    file = io.StringIO()
-    console = Console(file=file, width=width, color_system=None, force_terminal=False)
-    console.print(render(results))
-    lines = [line.rstrip() for line in file.getvalue().splitlines()]
-    return "\n".join(lines).rstrip() + "\n"
 
 
 def render(results: Results) -> RenderableType:
@@ -47,12 +32,15 @@ def _headline(results: Results) -> Iterator[RenderableType]:
         wa = summary.quoted(scores.wa, scores.wa_interval)
         ua = summary.quoted(scores.ua, scores.ua_interval)
         yield _line(f"{task}: WA {wa}, UA {ua}", "bold")
+    extremes = speakers.extremes(results, summary.leading(results))
+    if extremes:
+        yield _line(extremes)
     for warning in results.warnings:
         yield _line(f"Warning: {warning}", "yellow")
 
 
 def _comparison(results: Results, task: str) -> Table:
-    rows = summary.comparison(results, task)
+    rows = audit.comparison(results, task)
     folds = any(row.fold_ua is not None for row in rows)
     table = _table(f"{task}: scores in %", "selection")
     for name in ["WA", "UA"] + ["WA folds", "UA folds"] * folds:
@@ -65,7 +53,7 @@ def _comparison(results: Results, task: str) -> Table:
     return table
 
 
-def _label(row: summary.Row) -> str:
+def _label(row: audit.Row) -> str:
     mark = {"headline": ", quoted", "optimistic": ", optimistic"}
     return row.name + mark.get(row.kind, "")
 
@@ -75,16 +63,21 @@ def _score(score: float | None, interval: summary.Interval) -> str:
 
 
 def _notes(results: Results, task: str) -> Iterator[Text]:
-    rows = summary.comparison(results, task)
+    rows = audit.comparison(results, task)
     for row in rows:
         if row.kind == "optimistic":
             yield _line(f"{row.name}: {row.note}.", "yellow")
-    words = results.scores[results.headline][task].interval
-    folds = "; folds: mean over folds" * any(row.fold_ua is not None for row in rows)
-    if words or folds:
-        yield _line(f"Brackets: {words}{folds}." if words else f"{folds[2:]}.", "dim")
-    sentence = summary.gap(results, task)
-    if sentence and task == summary.tasks(results)[0]:
+    followers = [row for row in rows if row.chosen_by]
+    if followers:
+        names = ", ".join(row.name for row in followers)
+        yield _line(f"{names}: epoch chosen by {followers[0].chosen_by}.", "dim")
+    if any(row.fold_ua is not None for row in rows):
+        yield _line("WA folds, UA folds: means over folds.", "dim")
+    words = summary.brackets(results, task)
+    if words:
+        yield _line(f"Brackets: {words}.", "dim")
+    sentence = audit.gap(results) if task == summary.leading(results) else None
+    if sentence:
         yield _line(sentence)
 
 

@@ -7,5 +7,3 @@ Config = ClassConfig
 
 class Task(ClassTask):
     """Female or male; cross-entropy (Li et al. 2019, section 4.3)."""
-
-    label = "gender"

@@ -6,6 +6,7 @@ n = utterances of a side, K = classes of a task.
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serein.files import replacing
+from serein.files import write_bytes
 from serein.metrics.classification import (
     confusion_matrix,
     unweighted_accuracy_from_confusion,
@@ -65,8 +66,9 @@ def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
         {"epoch": e.epoch, "loss": e.loss, "seconds": e.seconds, "scores": e.scores}
         for e in course.epochs
     ]
-    with replacing(path) as temporary:
-        torch.save({"epochs": epochs, "foretold": course.foretold, **rest}, temporary)
+    content = BytesIO()
+    torch.save({"epochs": epochs, "foretold": course.foretold, **rest}, content)
+    write_bytes(path, content.getvalue())
 
 
 def resume(path: Path) -> tuple[Course, dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""Who was tested: the headline's scores speaker by speaker, and who chose the epochs."""
+
+from dataclasses import dataclass
+
+from serein.metrics.classification import (
+    confusion_matrix,
+    unweighted_accuracy_from_confusion,
+    weighted_accuracy_from_confusion,
+)
+from serein.records import Prediction, Results
+from serein.report import summary
+
+NAMED = 4
+"""More speakers than these are counted, not named."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """The headline's scores on the utterances of one speaker, gender or fold."""
+
+    name: str
+    utterances: int
+    wa: float
+    ua: float
+
+
+def parts(results: Results, task: str, attribute: str) -> list[Part]:
+    """The headline's scores for each "speaker", "gender" or "fold", in sorting order."""
+    groups: dict[str, list[Prediction]] = {}
+    for item in summary.answered(results, task, results.headline):
+        name = getattr(item, attribute)
+        if name is not None:
+            groups.setdefault(name, []).append(item)
+    return [_part(results, task, name, items) for name, items in sorted(groups.items())]
+
+
+def _part(results: Results, task: str, name: str, items: list[Prediction]) -> Part:
+    answers = summary.answers(results, task, results.headline, items)
+    truth = [item.truth[task] for item in items]
+    confusion = confusion_matrix(truth, answers, results.classes[task])
+    return Part(
+        name=name,
+        utterances=len(items),
+        wa=float(weighted_accuracy_from_confusion(confusion)),
+        ua=float(unweighted_accuracy_from_confusion(confusion)),
+    )
+
+
+def extremes(results: Results, task: str) -> str | None:
+    """The best and the worst speaker in one sentence; None where there are not two."""
+    speakers = sorted(parts(results, task, "speaker"), key=lambda part: -part.ua)
+    if len(speakers) < 2:
+        return None
+    best, worst = (
+        f"{part.name}, UA {summary.percent(part.ua)} % ({part.utterances} utterances)"
+        for part in (speakers[0], speakers[-1])
+    )
+    return f"Best speaker of {task}: {best}; worst: {worst}."
+
+
+def are_folds(results: Results) -> bool:
+    """Whether each fold tests one speaker, and is named like that speaker."""
+    pairs = [item.speaker == item.fold for item in results.predictions]
+    return bool(pairs) and all(pairs)
+
+
+def validators(results: Results) -> dict[str, str]:
+    """For each fold, the speakers of its validation side; empty where the split is not told."""
+    speakers = {item.id: item.speaker for item in results.predictions}
+    folds = [fold for fold in results.protocol.get("folds") or [] if isinstance(fold, dict)]
+    found = {}
+    for fold in folds:
+        ids = fold.get("validation") or []
+        found[str(fold.get("name"))] = _named([speakers.get(id_) for id_ in ids])
+    return found
+
+
+def _named(speakers: list[str | None]) -> str:
+    names = sorted({speaker for speaker in speakers if speaker is not None})
+    if None in speakers:  # nobody knows, or they are tested in no fold
+        return f"{len(speakers)} utterances"
+    return f"{len(names)} speakers" if len(names) > NAMED else ", ".join(names) or "none"
