@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import CLASSES, random_frames, random_side, small_recipe
 
-from serein import audio, corpora, dataset
+from serein import audio, corpora
 from serein.dataset import Frames, cache_folder, extract, frames_of
 from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd

@@ -186,7 +186,7 @@ def test_a_recording_under_two_names_is_a_leak() -> None:
     contents = {one.id: one.id for one in UTTERANCES}
     check_contents(protocol, contents)
     check_contents(protocol, contents | {"a-0": "a-1"})  # of one speaker: always on one side
-    with pytest.raises(ProtocolError, match="b-1 .* and a-0 .* are the same recording"):
+    with pytest.raises(ProtocolError, match=r"b-1 .* and a-0 .* are the same recording"):
         check_contents(protocol, contents | {"a-0": "b-1"})
 
 

@@ -1,6 +1,7 @@
 import io
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile
 import torch
 from small import small_system
 
+from serein import recipes
 from serein.audio import Source
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, BundleError, UnknownName
@@ -17,6 +19,7 @@ from serein.inference.recognizer import DEFAULT, Recognizer, located, shipped
 from serein.records import Corpus
 
 RATE = 16_000
+EMODB = Path(__file__).parents[2] / "shared/data/emodb"
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,25 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
     assert "AI Act" in card.use
     assert len(card.heard) == 535
     assert formats.as_card(recognizer.bundle).startswith("# li2019-emodb\n")
+
+
+def test_the_shipped_model_is_of_the_shipped_recipe() -> None:
+    found, wanted = Recognizer().system.recipe, recipes.load(DEFAULT)
+    epochs = {"epochs": found.training["epochs"]}
+    assert found == replace(wanted, training={**wanted.training, **epochs})
+
+
+@pytest.mark.skipif(not EMODB.is_dir(), reason=f"needs the real EMO-DB in {EMODB}")
+def test_mp3_changes_no_answer_on_real_speech() -> None:
+    recognizer = Recognizer()
+    changed = []
+    for file in sorted(EMODB.glob("wav/*.wav"))[::10]:
+        samples, rate = soundfile.read(file)
+        content = io.BytesIO()
+        soundfile.write(content, samples, rate, format="MP3")
+        if recognizer(content.getvalue()).label != recognizer(file).label:
+            changed.append(file.name)
+    assert len(changed) <= 2  # of 54; with bands up to 8 kHz it were a third
 
 
 def test_formats(recognizer: Recognizer, recording: Path) -> None:
