@@ -12,6 +12,7 @@ B = batch, S = samples, T = frames, F = bins of all orders together, M = mel ban
 K = frames that a derivative sees, O = orders, P = real and imaginary parts side by side.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,6 +27,8 @@ from serein.errors import ConfigError
 FLOOR = 1e-10
 GROUP = 32
 """Bands that share one matrix product over the bins that any of them sees."""
+AT_A_TIME = 64
+"""Frames that are transformed together; more would not fit into a core's cache."""
 REACH = 4
 """Frames on each side that a derivative sees."""
 
@@ -114,9 +117,16 @@ class FrontEnd(nn.Module):
     def _logmel(self, wave_bs: Tensor) -> Tensor:
         """(B, S) -> (B, T, M); the FFT in double precision, or quiet bands drown in rounding."""
         half = self.config.window // 2
-        wave_bs = F.pad(wave_bs, (half, self.config.window - half))
-        frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop) * self.window_s
-        parts_np = torch.view_as_real(torch.fft.rfft(frames_bts)).float().flatten(2).flatten(0, 1)
+        wave_bs = F.pad(wave_bs, (half, self.config.window - half)).double()
+        frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
+        rows = len(wave_bs) * frames_bts.shape[1]
+        blocks = frames_bts.chunk(math.ceil(rows / AT_A_TIME), dim=1)
+        return torch.cat([self._bands(block) for block in blocks], dim=1)
+
+    def _bands(self, frames_bts: Tensor) -> Tensor:
+        """(B, T, window) -> (B, T, M)."""
+        spectrum_btc = torch.fft.rfft(frames_bts * self.window_s)
+        parts_np = torch.view_as_real(spectrum_btc).float().flatten(2).flatten(0, 1)
         power_np = parts_np * parts_np
         groups = [
             power_np[:, low:high] @ self.get_buffer(f"mel_{group}_pm")
