@@ -18,7 +18,7 @@ from serein.metrics.significance import (
     grouped_confusions,
     speaker_or_utterance_groups,
 )
-from serein.records import ClassScores, Epoch, FoldResult, Prediction, Results
+from serein.results import ClassScores, Epoch, FoldResult, Prediction, Results
 
 CLASSES = {
     "emotion": ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"],
@@ -42,7 +42,7 @@ def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
     }
     folds = [fold(speaker, predictions, epochs, rng) for speaker in SPEAKERS]
     return Results(
-        format=1,
+        format=2,
         name="li2019-emodb-loso",
         command="serein evaluate li2019-emodb --corpus emodb --workers 2",
         created="2026-11-21T02:46:44+00:00",

@@ -21,7 +21,8 @@ from serein.experiment import scores
 from serein.experiment.evaluate import Run, Started, evaluate
 from serein.experiment.judge import judge
 from serein.experiment.plan import Plan, plan
-from serein.records import Corpus, Epoch, Results
+from serein.records import Corpus
+from serein.results import Epoch, Results
 from serein.synthetic import Settings, generate
 from serein.training.course import Course
 

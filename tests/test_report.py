@@ -19,8 +19,8 @@ from rich.console import Console
 from serein import store
 from serein.errors import ConfigError
 from serein.metrics.classification import weighted_accuracy_score
-from serein.records import Epoch, Results
 from serein.report import audit, page, plots, speakers, summary, terminal
+from serein.results import Epoch, Results
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -140,8 +140,8 @@ def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2; this serein reads 1; upgrade serein"),
-        ({"format": "1"}, "has format '1'; this serein reads 1"),
+        ({"format": 3}, "has format 3; this serein reads 1 to 2; upgrade serein"),
+        ({"format": "1"}, "has format '1'; this serein reads 1 to 2"),
         ({"seconds": "long"}, "holds no results: seconds: Input should be a valid number"),
         ({"scores": None, "folds": "none"}, "holds no results: .*more"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from serein.dataset import Side
 from serein.predict import answer, foretell
-from serein.records import Epoch
+from serein.results import Epoch
 from serein.system import System
 from serein.training.course import Course, resume, scored
 from serein.training.loop import fit

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
     from serein.recipes import load as load_recipe
-    from serein.records import Corpus, Protocol, Recipe, Results, Utterance
+    from serein.records import Corpus, Protocol, Recipe, Utterance
+    from serein.results import Results
     from serein.store import load as load_results
 
 __all__ = [
@@ -67,7 +68,7 @@ _HOMES = {
     "Recipe": "records",
     "Recognition": "inference.recognition",
     "Recognizer": "inference.recognizer",
-    "Results": "records",
+    "Results": "results",
     "Run": "experiment.evaluate",
     "Utterance": "records",
     "evaluate": "experiment.evaluate",

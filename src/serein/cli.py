@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from serein.records import Results
+    from serein.results import Results
 
 app = typer.Typer(
     name="serein",

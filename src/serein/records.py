@@ -24,6 +24,7 @@ class Utterance:
         gender: "female" or "male", where the corpus says so.
         language: ISO 639-1 code, such as "de".
         text: what is said.
+        corpus: where it comes from, when several corpora are read together.
         start: where the utterance begins in the file.
         end: where it ends; None is the end of the file.
     """
@@ -37,6 +38,7 @@ class Utterance:
     gender: str | None = None
     language: str | None = None
     text: str | None = None
+    corpus: str | None = None
     start: float = 0.0
     end: float | None = None
 
@@ -48,7 +50,7 @@ class Utterance:
         return value if isinstance(value, str) else None
 
 
-ATTRIBUTES = ("speaker", "session", "dialogue", "gender", "language", "text")
+ATTRIBUTES = ("speaker", "session", "dialogue", "gender", "language", "text", "corpus")
 """What an utterance says of itself in words."""
 
 
@@ -105,11 +107,14 @@ class Protocol:
         name: such as "leave-one-speaker-out".
         validation: how validation speakers were chosen, in words.
         folds: in the order in which they are run.
+        caution: what a reader must know of the split before anything else, such as that the
+            same speakers are on both sides; empty where there is nothing to say.
     """
 
     name: str
     validation: str
     folds: tuple[Fold, ...]
+    caution: str = ""
 
     @property
     def hash(self) -> str:
@@ -117,6 +122,26 @@ class Protocol:
         folds = [asdict(fold) for fold in self.folds]
         text = json.dumps([self.name, folds], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What the leakage check found.
+
+    Attributes:
+        kind: "speaker", "partner", "duplicate", "sentence", "normalisation" or "validation".
+        verdict: "clean", "warning" (trained nevertheless), "allowed" (would have stopped the run,
+            had its user not allowed it by name) or "error".
+        count: of what was found, summed over folds.
+        words: what was looked for and what was found, in a sentence.
+        examples: a few of them.
+    """
+
+    kind: str
+    verdict: str
+    count: int
+    words: str
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,129 +167,3 @@ class Recipe:
     tasks: dict[str, dict[str, Any]]
     training: dict[str, Any]
     protocol: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """What was foretold of one tested utterance.
-
-    Attributes:
-        id: the utterance.
-        fold: where it was tested.
-        speaker: who talks.
-        gender: of the speaker, where known.
-        truth: the label for each task; None where the corpus has none.
-        selections: for each selection and task, the probability of each class, in the order
-            of ``Results.classes``.
-    """
-
-    id: str
-    fold: str
-    speaker: str | None
-    gender: str | None
-    truth: dict[str, str | None]
-    selections: dict[str, dict[str, list[float]]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassScores:
-    """How well one classification task was done; None is undefined.
-
-    Attributes:
-        utterances: how many were scored.
-        wa: weighted accuracy, the share of all utterances that is right.
-        ua: unweighted accuracy, the mean of the classes' recalls.
-        wa_interval: 95 % interval of ``wa``.
-        ua_interval: 95 % interval of ``ua``.
-        interval: how both intervals were made, in words.
-        recalls: recall of each class.
-        confusion: counts; a row is a true class, a column a predicted one.
-    """
-
-    utterances: int
-    wa: float | None
-    ua: float | None
-    wa_interval: tuple[float, float] | None
-    ua_interval: tuple[float, float] | None
-    interval: str
-    recalls: dict[str, float | None]
-    confusion: list[list[int]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Epoch:
-    """One pass over the training side.
-
-    Attributes:
-        epoch: counted from 1.
-        loss: mean training loss, all tasks weighted.
-        seconds: how long the pass took, its scoring included.
-        scores: for each watched side ("validation", "test") and task, its "wa" and "ua".
-    """
-
-    epoch: int
-    loss: float
-    seconds: float
-    scores: dict[str, dict[str, dict[str, float | None]]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoldResult:
-    """One fold's course and outcome.
-
-    Attributes:
-        name: of the fold.
-        epochs: the epoch that each selection picked, counted from 1.
-        scores: for each selection and task, WA and UA on this fold's test side.
-        history: every epoch.
-    """
-
-    name: str
-    epochs: dict[str, int]
-    scores: dict[str, dict[str, dict[str, float | None]]]
-    history: list[Epoch]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
-    """Everything that a report shows; ``results.json`` holds it.
-
-    Attributes:
-        format: version of this layout.
-        name: of the run.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
-        recipe: every setting.
-        corpus: its name, counts of utterances and speakers, hash of its audio and labels.
-        protocol: name, hash, choice of validation speakers, and the folds.
-        environment: seed, threads, device, machine, versions.
-        seconds: wall-clock time of all epochs together, over all processes.
-        classes: of each task, in the order of its probabilities.
-        headline: the selection to quote.
-        selections: what each selection means, in words; those that saw the test side say so.
-        scores: for each selection and task, over the pooled predictions of all folds.
-        fold_means: for each selection and task, WA and UA averaged over folds.
-        baselines: "majority" and "chance": for each task, the WA and UA of knowing nothing.
-        folds: each fold's course and outcome.
-        predictions: one per tested utterance.
-        warnings: what a reader must know before believing the scores.
-    """
-
-    format: int
-    name: str
-    command: str
-    created: str
-    recipe: dict[str, Any]
-    corpus: dict[str, Any]
-    protocol: dict[str, Any]
-    environment: dict[str, Any]
-    seconds: float
-    classes: dict[str, list[str]]
-    headline: str
-    selections: dict[str, str]
-    scores: dict[str, dict[str, ClassScores]]
-    fold_means: dict[str, dict[str, dict[str, float | None]]]
-    baselines: dict[str, dict[str, dict[str, float | None]]]
-    folds: list[FoldResult]
-    predictions: list[Prediction]
-    warnings: list[str]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from serein.errors import ConfigError
 from serein.files import write_text
-from serein.records import Results
+from serein.results import Results
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-FORMAT = 1
-"""The layout that this version writes and reads."""
+FORMAT = 2
+"""The layout that this version writes; it reads all that came before."""
 
 NAME = "results.json"
 
@@ -90,9 +90,9 @@ def _read(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
     found = table.get("format") if isinstance(table, dict) else None
-    if found != FORMAT:
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
         hint = "; upgrade serein" if isinstance(found, int) and found > FORMAT else ""
-        raise ConfigError(f"{file} has format {found!r}; this serein reads {FORMAT}{hint}")
+        raise ConfigError(f"{file} has format {found!r}; this serein reads 1 to {FORMAT}{hint}")
     return table
 
 

@@ -15,7 +15,8 @@ from serein.errors import StorageError
 from serein.experiment import folds, scores
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.plan import Plan, plan
-from serein.records import Corpus, Prediction, Recipe, Results
+from serein.records import Corpus, Recipe
+from serein.results import Prediction, Results
 from serein.training.course import Course
 
 Started = Callable[[Plan], AbstractContextManager[folds.Progress]]

@@ -14,7 +14,8 @@ import torch
 
 from serein.errors import StorageError
 from serein.experiment.plan import Plan
-from serein.records import Epoch, Fold
+from serein.records import Fold
+from serein.results import Epoch
 from serein.system import System
 from serein.training.course import Course
 from serein.training.loop import fit

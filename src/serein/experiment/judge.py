@@ -16,7 +16,8 @@ from serein.experiment import scores
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
 from serein.predict import foretell
-from serein.records import Corpus, Prediction, Recipe, Results, Utterance
+from serein.records import Corpus, Recipe, Utterance
+from serein.results import Prediction, Results
 from serein.system import System, label_of
 
 BATCH = 40

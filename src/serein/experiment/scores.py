@@ -17,7 +17,8 @@ from serein.metrics.significance import (
     grouped_confusions,
     speaker_or_utterance_groups,
 )
-from serein.records import ClassScores, Fold, FoldResult, Prediction, Recipe, Utterance
+from serein.records import Fold, Recipe, Utterance
+from serein.results import ClassScores, FoldResult, Prediction
 from serein.system import label_of
 from serein.training.course import Course
 

@@ -16,7 +16,8 @@ from serein.bundle import Bundle, Card
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
-from serein.records import Corpus, Epoch, Recipe, Results
+from serein.records import Corpus, Recipe
+from serein.results import Epoch, Results
 from serein.training.loop import fit
 from serein.training.settings import Settings
 

@@ -1,4 +1,4 @@
 """What a run found, for people: a table in the terminal, and one HTML page.
 
-Everything is drawn from `serein.records.Results` alone.
+Everything is drawn from `serein.results.Results` alone.
 """

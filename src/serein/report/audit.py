@@ -10,9 +10,9 @@ from serein.metrics.significance import (
     grouped_confusions,
     speaker_or_utterance_groups,
 )
-from serein.records import Results
 from serein.report import summary
 from serein.report.summary import Interval
+from serein.results import Results
 
 BASELINES = {
     "majority": "always answers the most frequent class of the training side",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from serein.files import write_text
-from serein.records import Results
 from serein.report import audit, plots, speakers, summary
+from serein.results import Results
 
 NAME = "report.html"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serein.records import ClassScores, Epoch, FoldResult
+from serein.results import ClassScores, Epoch, FoldResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter

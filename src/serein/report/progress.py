@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from serein.records import Epoch
+from serein.results import Epoch
 
 LINES = 10
 """Plain lines that one fold gets."""

@@ -7,8 +7,8 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.records import Prediction, Results
 from serein.report import summary
+from serein.results import Prediction, Results
 
 NAMED = 4
 """More speakers than these are counted, not named."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serein.metrics.significance import ENOUGH_SPEAKERS
-from serein.records import Prediction, Results
+from serein.results import Prediction, Results
 
 Interval = tuple[float, float] | None
 

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serein.records import Results
 from serein.report import audit, speakers, summary
+from serein.results import Results
 
 STYLES = {"headline": "bold", "selection": "", "optimistic": "yellow", "baseline": "dim"}
 

@@ -20,7 +20,7 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.records import Epoch
+from serein.results import Epoch
 
 Probabilities = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from serein.dataset import Side
 from serein.predict import foretell
-from serein.records import Epoch
+from serein.results import Epoch
 from serein.system import System
 from serein.training.course import Course, Progress, resume, save, scored
 from serein.training.settings import Settings

@@ -1,0 +1,250 @@
+"""What an evaluation leaves. Times are in seconds."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from serein.records import Finding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What was foretold of one tested utterance.
+
+    Attributes:
+        id: the utterance.
+        fold: where it was tested.
+        speaker: who talks.
+        gender: of the speaker, where known.
+        truth: the label for each task; None where the corpus has none.
+        selections: for each selection and task, the probability of each class, in the order
+            of ``Results.classes``.
+    """
+
+    id: str
+    fold: str
+    speaker: str | None
+    gender: str | None
+    truth: dict[str, str | None]
+    selections: dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """How well one classification task was done; None is undefined.
+
+    Attributes:
+        utterances: how many were scored.
+        wa: weighted accuracy, the share of all utterances that is right.
+        ua: unweighted accuracy, the mean of the classes' recalls.
+        wa_interval: 95 % interval of ``wa``.
+        ua_interval: 95 % interval of ``ua``.
+        interval: how both intervals were made, in words.
+        recalls: recall of each class.
+        confusion: counts; a row is a true class, a column a predicted one.
+    """
+
+    utterances: int
+    wa: float | None
+    ua: float | None
+    wa_interval: tuple[float, float] | None
+    ua_interval: tuple[float, float] | None
+    interval: str
+    recalls: dict[str, float | None]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One pass over the training side.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean training loss, all tasks weighted.
+        seconds: how long the pass took, its scoring included.
+        scores: for each watched side ("validation", "test") and task, its "wa" and "ua".
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    scores: dict[str, dict[str, dict[str, float | None]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldResult:
+    """One fold's course and outcome.
+
+    Attributes:
+        name: of the fold.
+        epochs: the epoch that each selection picked, counted from 1.
+        scores: for each selection and task, WA and UA on this fold's test side.
+        history: every epoch.
+        temperatures: for each task, what the headline's logits are divided by to be calibrated,
+            fitted on this fold's validation side; empty without one.
+    """
+
+    name: str
+    epochs: dict[str, int]
+    scores: dict[str, dict[str, dict[str, float | None]]]
+    history: list[Epoch]
+    temperatures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confidence:
+    """How far confidence, the probability of the answer, can be believed.
+
+    Attributes:
+        ece: expected calibration error, the mean gap between confidence and accuracy.
+        brier: mean squared distance of the probabilities from the truth, 0 to 2.
+        bins: utterances, mean confidence and accuracy of each bin of equal width that is not
+            empty, from the least confident.
+    """
+
+    ece: float | None
+    brier: float | None
+    bins: list[tuple[int, float, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """One task's confidence at the headline's epochs, over the pooled predictions.
+
+    Attributes:
+        raw: as the model says.
+        tempered: with each fold's temperature; None where no validation side fitted one.
+        thresholds: shares of utterances answered (1.0, 0.9, ...), when the least confident are
+            refused: the lowest confidence that is answered, share answered, WA, UA.
+    """
+
+    raw: Confidence
+    tempered: Confidence | None
+    thresholds: list[tuple[float, float, float | None, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeat:
+    """The same evaluation with one seed.
+
+    Attributes:
+        seed: of weights, order and dropout.
+        run: name of its folder, beside this one.
+        scores: for each selection and task, WA and UA over the pooled predictions.
+    """
+
+    seed: int
+    run: str
+    scores: dict[str, dict[str, dict[str, float | None]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """One attention map over one utterance.
+
+    Attributes:
+        times: where each step begins, in seconds.
+        weight: of each step, averaged over heads; sums to 1.
+    """
+
+    times: list[float]
+    weight: list[float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """An utterance that was taken for another class with confidence.
+
+    Attributes:
+        id: the utterance.
+        fold: where it was tested.
+        task: what was foretold.
+        truth: its label.
+        answer: what it was taken for.
+        confidence: probability of the answer.
+        seconds: how long the utterance is.
+        envelope: lowest and highest sample of each of equally long stretches, -1 to 1.
+        attention: maps by name.
+    """
+
+    id: str
+    fold: str
+    task: str
+    truth: str
+    answer: str
+    confidence: float
+    seconds: float
+    envelope: list[tuple[float, float]]
+    attention: dict[str, Look]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mapping:
+    """What became of one task's labels.
+
+    Attributes:
+        scheme: the set of classes that was asked for.
+        mapped: for each class, the corpus's words for it and how often each occurred.
+        dropped: words that are none of the classes, and how often each occurred; where the task
+            leads, these utterances were left out.
+        missing: utterances without this label.
+    """
+
+    scheme: str
+    mapped: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+    missing: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """Everything that a report shows; ``results.json`` holds it.
+
+    Attributes:
+        format: version of this layout.
+        name: of the run.
+        command: what was typed.
+        created: when it ended, ISO 8601, UTC.
+        recipe: every setting.
+        corpus: its name, counts of utterances and speakers, hash of its audio and labels.
+        protocol: name, hash, choice of validation speakers, and the folds.
+        environment: seed, threads, device, machine, versions.
+        seconds: wall-clock time of all epochs together, over all processes.
+        classes: of each task, in the order of its probabilities.
+        headline: the selection to quote.
+        selections: what each selection means, in words; those that saw the test side say so.
+        scores: for each selection and task, over the pooled predictions of all folds.
+        fold_means: for each selection and task, WA and UA averaged over folds.
+        baselines: "majority" and "chance": for each task, the WA and UA of knowing nothing.
+        folds: each fold's course and outcome.
+        predictions: one per tested utterance.
+        warnings: what a reader must know before believing the scores.
+        mapping: for each task, what became of the corpus's labels.
+        leakage: what the leakage check looked for and found.
+        calibration: for each task, how far confidence can be believed.
+        repeats: the same with each of several seeds, this one among them; empty for one seed.
+        mistakes: the most confident errors of the leading task, at the headline's epochs.
+    """
+
+    format: int
+    name: str
+    command: str
+    created: str
+    recipe: dict[str, Any]
+    corpus: dict[str, Any]
+    protocol: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: float
+    classes: dict[str, list[str]]
+    headline: str
+    selections: dict[str, str]
+    scores: dict[str, dict[str, ClassScores]]
+    fold_means: dict[str, dict[str, dict[str, float | None]]]
+    baselines: dict[str, dict[str, dict[str, float | None]]]
+    folds: list[FoldResult]
+    predictions: list[Prediction]
+    warnings: list[str]
+    mapping: dict[str, Mapping] = field(default_factory=dict)
+    leakage: list[Finding] = field(default_factory=list)
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+    repeats: list[Repeat] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
