@@ -12,8 +12,8 @@ in ``corpora.json`` in the configuration folder. A specification is what a user 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +48,48 @@ def load(spec: str) -> Corpus:
             f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
         )
     return _checked(name, place, reader.read(place))
+
+
+def read(corpus: str | Sequence[str] | Corpus) -> Corpus:
+    """Give the corpus that is meant: itself, or what one or several specifications stand for."""
+    if isinstance(corpus, Corpus):
+        return corpus
+    return joined([corpus] if isinstance(corpus, str) else corpus)
+
+
+def joined(specs: Sequence[str]) -> Corpus:
+    """Read several corpora as one: ids, speakers, sessions and dialogues carry their names.
+
+    Raises:
+        CorpusError: none is given, or one is given twice; and as ``load``.
+    """
+    if not specs:
+        raise CorpusError("no corpus is given; name one or more, such as emodb")
+    read = [load(spec) for spec in specs]
+    if len(read) == 1:
+        return read[0]
+    names = [corpus.name for corpus in read]
+    if len(set(names)) < len(names):
+        raise CorpusError(f"the corpora {', '.join(names)} are not all different; give each once")
+    utterances = [_marked(one, corpus.name) for corpus in read for one in corpus.utterances]
+    ordered = tuple(sorted(utterances, key=lambda utterance: utterance.id))
+    return Corpus(name="+".join(names), utterances=ordered)
+
+
+def _marked(utterance: Utterance, corpus: str) -> Utterance:
+    """An utterance whose names are its own among several corpora."""
+
+    def own(name: str | None) -> str | None:
+        return None if name is None else f"{corpus}/{name}"
+
+    return replace(
+        utterance,
+        corpus=corpus,
+        id=f"{corpus}/{utterance.id}",
+        speaker=own(utterance.speaker),
+        session=own(utterance.session),
+        dialogue=own(utterance.dialogue),
+    )
 
 
 def _reader(name: str, place: Path | None) -> ModuleType:

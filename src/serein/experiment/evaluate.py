@@ -16,7 +16,7 @@ from serein.experiment import folds, scores
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
-from serein.results import Prediction, Results
+from serein.results import Mapping, Prediction, Results
 from serein.training.course import Course
 
 Started = Callable[[Plan], AbstractContextManager[folds.Progress]]
@@ -44,7 +44,7 @@ def quiet(plan: Plan) -> AbstractContextManager[folds.Progress]:
 
 def evaluate(
     recipe: str | Recipe,
-    corpus: str | Corpus,
+    corpus: str | Sequence[str] | Corpus,
     *,
     settings: Sequence[str] = (),
     seed: int = 0,
@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
-        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
         settings: what to change in the recipe, ``"training.epochs=3"``.
         seed: of the weights, the order of utterances, and dropout.
         jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
@@ -78,7 +78,7 @@ def evaluate(
         SereinError: whatever is wrong with recipe, corpus, split, audio or disk.
     """
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    read = corpora.read(corpus)
     todo = plan(chosen, read, seed=seed, device=device, runs=runs)
     with _locked(todo.folder):
         if fresh:
@@ -161,8 +161,18 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         baselines=scores.baselines(records, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=unlabelled(records) + cut(todo),
+        warnings=left_out(todo.mapping) + unlabelled(records) + cut(todo),
+        mapping=todo.mapping,
     )
+
+
+def left_out(mapping: dict[str, Mapping]) -> list[str]:
+    """How many utterances the leading task's scheme left out, in words."""
+    task, found = next(iter(mapping.items()))
+    parts = ", ".join(f"{word} ({count})" for word, count in found.dropped.items())
+    count = sum(found.dropped.values())
+    words = f"{count} utterances left out: {parts} is no {task} of scheme {found.scheme}"
+    return [words] if count else []
 
 
 def cut(todo: Plan) -> list[str]:

@@ -37,8 +37,16 @@ def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
     task = next(iter(plan.recipe.tasks))
     epochs = {"last": len(course.epochs), "test": course.best("test", task)}
     if fold.validation:
-        return {"validation": course.best("validation", task), **epochs}
+        return {"validation": quoted(plan, fold, course), **epochs}
     return epochs
+
+
+def quoted(plan: Plan, fold: Fold, course: Course) -> int:
+    """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
+    if not fold.validation:
+        return len(course.epochs)
+    task = next(iter(plan.recipe.tasks))
+    return course.best("validation", task, smooth=plan.training.smooth)
 
 
 def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
