@@ -38,3 +38,14 @@ def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
     with torch.inference_mode():
         output = system(inputs)
         return system.decode(output), output
+
+
+def steps(count: int, stride: int, hop: float) -> Tensor:
+    """(T',) where the middle of each step of an attention map lies, in seconds.
+
+    Args:
+        count: T', steps.
+        stride: frames of a step.
+        hop: seconds from frame to frame.
+    """
+    return (torch.arange(count) * stride + (stride - 1) / 2) * hop

@@ -142,7 +142,7 @@ class Look:
     """One attention map over one utterance.
 
     Attributes:
-        times: where each step begins, in seconds.
+        times: the middle of each step, in seconds.
         weight: of each step, averaged over heads; sums to 1.
     """
 
@@ -196,6 +196,23 @@ class Mapping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Flattery:
+    """A way to fool oneself, and what it was worth here.
+
+    Attributes:
+        name: "random-split" or "test-speaker-normalisation".
+        words: what was done otherwise, in a sentence.
+        run: name of the folder of that evaluation, beside this one.
+        scores: for each task, WA and UA of that evaluation's headline.
+    """
+
+    name: str
+    words: str
+    run: str
+    scores: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
     """Everything that a report shows; ``results.json`` holds it.
 
@@ -223,6 +240,7 @@ class Results:
         calibration: for each task, how far confidence can be believed.
         repeats: the same with each of several seeds, this one among them; empty for one seed.
         mistakes: the most confident errors of the leading task, at the headline's epochs.
+        flatteries: ways to fool oneself that were measured beside this run.
     """
 
     format: int
@@ -248,3 +266,4 @@ class Results:
     calibration: dict[str, Calibration] = field(default_factory=dict)
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    flatteries: list[Flattery] = field(default_factory=list)

@@ -14,6 +14,7 @@ from serein.dataset import seconds_of
 from serein.errors import StorageError
 from serein.experiment import folds, scores
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
+from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
 from serein.results import Mapping, Prediction, Results
@@ -163,6 +164,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         predictions=records,
         warnings=left_out(todo.mapping) + unlabelled(records) + cut(todo),
         mapping=todo.mapping,
+        mistakes=mistakes(todo, courses, records, selections[0]),
     )
 
 

@@ -18,7 +18,7 @@ from serein.audio import Source
 from serein.bundle import Bundle, load
 from serein.errors import UnknownName
 from serein.inference.recognition import Answer, AttentionMap, Recognition
-from serein.predict import answer
+from serein.predict import answer, steps
 from serein.system import Output
 
 DEFAULT = "li2019-emodb"
@@ -158,20 +158,15 @@ class Recognizer:
         maps = {}
         for name, (_, stride) in outputs[0].attention.items():
             weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
-            middle = (stride - 1) / 2
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
-                frame_t = torch.arange(part_ht.shape[1]) * stride
-                inside_t = frame_t * self._hop <= end - start + 1e-6
-                step_t = start + (frame_t[inside_t] + middle) * self._hop
+                hop = self.system.front_end.hop
+                inside_t = torch.arange(part_ht.shape[1]) * stride * hop <= end - start + 1e-6
+                step_t = start + steps(part_ht.shape[1], stride, hop)[inside_t]
                 times += step_t.clamp(max=end).tolist()
                 columns.append(part_ht[:, inside_t] / len(windows))
             maps[name] = AttentionMap(times=times, weights=torch.cat(columns, dim=1).tolist())
         return maps
-
-    @property
-    def _hop(self) -> float:
-        return self.system.front_end.hop
 
 
 @contextmanager
