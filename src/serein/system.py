@@ -55,6 +55,7 @@ class System(nn.Module):
         """
         super().__init__()
         self.recipe = recipe
+        self.temperatures: dict[str, float] = {}
         self.front_end = _made("features", "FrontEnd", recipe.features, own)
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
@@ -105,8 +106,11 @@ class System(nn.Module):
         }
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task."""
-        return {name: task.decode(output.logits[name]) for name, task in self.tasks.items()}
+        """(B, K) probabilities for each task, by its temperature if it has one."""
+        return {
+            name: task.decode(output.logits[name] / self.temperatures.get(name, 1.0))
+            for name, task in self.tasks.items()
+        }
 
 
 def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
