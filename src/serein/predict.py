@@ -40,12 +40,15 @@ def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
         return system.decode(output), output
 
 
-def steps(count: int, stride: int, hop: float) -> Tensor:
-    """(T',) where the middle of each step of an attention map lies, in seconds.
+def steps(count: int, stride: int, hop: float, seconds: float) -> list[float]:
+    """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
 
     Args:
-        count: T', steps.
+        count: of the steps.
         stride: frames of a step.
         hop: seconds from frame to frame.
+        seconds: how long the recording is; steps that begin behind its end are padding.
     """
-    return (torch.arange(count) * stride + (stride - 1) / 2) * hop
+    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
+    middle_t = begin_t + (stride - 1) / 2 * hop
+    return middle_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()

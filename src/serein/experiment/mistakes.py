@@ -85,8 +85,7 @@ def looks(todo: Plan, course: Course, frames: Frames, id_: str, seconds: float) 
     maps = {}
     for name, (weight_bht, stride) in output.attention.items():
         weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)
-        time_t = steps(len(weight_t), stride, system.front_end.hop)
-        inside_t = time_t <= seconds
-        weights = [round(weight, 5) for weight in weight_t[inside_t].tolist()]
-        maps[name] = Look(times=time_t[inside_t].tolist(), weight=weights)
+        times = steps(len(weight_t), stride, system.front_end.hop, seconds)
+        weights = [round(weight, 5) for weight in weight_t[: len(times)].tolist()]
+        maps[name] = Look(times=times, weight=weights)
     return maps
