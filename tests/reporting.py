@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from serein.metrics.classification import (
     chance_scores,
     confusion_matrix,
-    majority_scores,
+    majority_class,
     recalls_from_confusion,
     unweighted_accuracy_from_confusion,
+    unweighted_accuracy_score,
     weighted_accuracy_from_confusion,
+    weighted_accuracy_score,
 )
 from serein.metrics.significance import (
     bootstrap_interval,
@@ -220,5 +222,6 @@ def mean_over(folds: list[FoldResult], selection: str, task: str) -> dict[str, f
 
 def majority(predictions: list[Prediction], task: str) -> dict[str, float | None]:
     truth = truths(predictions, task)
-    wa, ua = majority_scores(truth, truth)
+    answers = [majority_class(truth)] * len(truth)
+    wa, ua = weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
     return {"wa": six(wa), "ua": six(ua)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from serein import corpora, recipes, store
 from serein.dataset import seconds_of
 from serein.errors import StorageError
 from serein.experiment import folds, scores
+from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
@@ -127,12 +128,13 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         courses: what came of each fold.
         facts: how this run went, beside the plan.
     """
-    outcomes = [scores.fold_result(todo, fold, courses[fold.name]) for fold in todo.protocol.folds]
-    records = [
-        one
-        for fold in todo.protocol.folds
-        for one in scores.predictions(todo, fold, courses[fold.name])
+    folds_of = [(fold, courses[fold.name]) for fold in todo.protocol.folds]
+    fitted = {fold.name: temperatures(todo, fold, course) for fold, course in folds_of}
+    outcomes = [
+        replace(scores.fold_result(todo, fold, course), temperatures=fitted[fold.name])
+        for fold, course in folds_of
     ]
+    records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
     majority = {
         fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
@@ -164,6 +166,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         predictions=records,
         warnings=left_out(todo.mapping) + unlabelled(records) + cut(todo),
         mapping=todo.mapping,
+        calibration=calibrations(todo, courses, records, fitted),
         mistakes=mistakes(todo, courses, records, selections[0]),
     )
 
