@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.experiment.plan import Plan
-from serein.experiment.scores import known, quoted, truths
+from serein.experiment.scores import defined, quoted, truths
 from serein.metrics import calibration as metrics
 from serein.metrics.classification import (
     class_indices,
@@ -124,8 +124,8 @@ def _tempered(p_nk: NDArray[np.float64], heat: Sequence[float]) -> NDArray[np.fl
 
 def _confidence(answers: Answers) -> Confidence:
     return Confidence(
-        ece=known(metrics.expected_calibration_error(*answers)),
-        brier=known(metrics.brier_score_loss(*answers)),
+        ece=defined(metrics.expected_calibration_error(*answers)),
+        brier=defined(metrics.brier_score_loss(*answers)),
         bins=metrics.reliability_bins(*answers),
     )
 
@@ -140,6 +140,6 @@ def _answered(
     return (
         threshold,
         float(kept.mean()),
-        known(weighted_accuracy_from_confusion(confusion)),
-        known(unweighted_accuracy_from_confusion(confusion)),
+        defined(weighted_accuracy_from_confusion(confusion)),
+        defined(unweighted_accuracy_from_confusion(confusion)),
     )

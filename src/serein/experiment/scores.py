@@ -111,12 +111,12 @@ def pooled(
     recalls = metrics.recalls_from_confusion(total)
     return ClassScores(
         utterances=len(known),
-        wa=known(metrics.weighted_accuracy_from_confusion(total)),
-        ua=known(metrics.unweighted_accuracy_from_confusion(total)),
+        wa=defined(metrics.weighted_accuracy_from_confusion(total)),
+        ua=defined(metrics.unweighted_accuracy_from_confusion(total)),
         wa_interval=_interval(confusions, metrics.weighted_accuracy_from_confusion),
         ua_interval=_interval(confusions, metrics.unweighted_accuracy_from_confusion),
         interval=words,
-        recalls={name: known(recall) for name, recall in zip(classes, recalls, strict=True)},
+        recalls={name: defined(recall) for name, recall in zip(classes, recalls, strict=True)},
         confusion=total.tolist(),
     )
 
@@ -154,8 +154,8 @@ def baselines(
         if None in answers:
             continue
         rows["majority"][task] = {
-            "wa": known(metrics.weighted_accuracy_score(truth, answers)),
-            "ua": known(metrics.unweighted_accuracy_score(truth, answers)),
+            "wa": defined(metrics.weighted_accuracy_score(truth, answers)),
+            "ua": defined(metrics.unweighted_accuracy_score(truth, answers)),
         }
     return rows
 
@@ -182,7 +182,7 @@ def _interval(confusions: NDArray[np.int64], statistic: Statistic) -> tuple[floa
     return None if np.isnan(low) else (low, high)
 
 
-def known(score: ArrayLike) -> float | None:
+def defined(score: ArrayLike) -> float | None:
     """A score as results hold it: None where it is undefined."""
     value = float(np.asarray(score))
     return None if np.isnan(value) else value
