@@ -37,14 +37,15 @@ Matrices = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def answered(
-    seed: int, n: int = 400, speakers: int = 8, skills: tuple[float, float] = (0.6, 0.5)
+    seed: int, n: int = 400, speakers: int = 8
 ) -> tuple[list[int], list[int], list[int], list[str]]:
     """Truth, answers of two systems, and speakers, who are not equally easy."""
     rng = np.random.default_rng(seed)
     truth, speaker = rng.choice(4, size=n, p=[0.4, 0.3, 0.2, 0.1]), rng.integers(speakers, size=n)
     ease = rng.uniform(-0.2, 0.2, size=speakers)[speaker]
     sides = [
-        np.where(rng.random(n) < skill + ease, truth, rng.integers(4, size=n)) for skill in skills
+        np.where(rng.random(n) < skill + ease, truth, rng.integers(4, size=n))
+        for skill in (0.6, 0.5)
     ]
     names = [f"s{index:02}" for index in speaker]
     return truth.tolist(), sides[0].tolist(), sides[1].tolist(), names
@@ -143,8 +144,8 @@ def test_groups_that_do_not_differ_change_nothing() -> None:
         np.concatenate([first, same]), np.concatenate([second, same]), macro_f1_from_confusion
     )
     assert 0 < more <= 1
-    padded = [np.concatenate([side, np.zeros((20, 4, 4))]) for side in (first, second)]
-    assert permutation_test(*padded, unweighted_accuracy_from_confusion) == p
+    one, other = (np.concatenate([side, np.zeros((20, 4, 4))]) for side in (first, second))
+    assert permutation_test(one, other, unweighted_accuracy_from_confusion) == p
 
 
 def test_permutation_is_symmetric_and_one_where_nothing_differs() -> None:
@@ -261,7 +262,9 @@ def test_all_of_it_is_quick_on_a_corpus_of_iemocaps_size() -> None:
         lower, upper = bootstrap_difference(ours, theirs, statistic)
         assert lower < score - float(statistic(theirs.sum(axis=0))) < upper
         assert permutation_test(ours, theirs, statistic) < 0.05
-    each = [grouped_confusions(truth, side, range(5531), range(4)) for side in (first, second)]
-    assert permutation_test(*each, unweighted_accuracy_from_confusion) < 0.05
+    one, other = (
+        grouped_confusions(truth, side, range(5531), range(4)) for side in (first, second)
+    )
+    assert permutation_test(one, other, unweighted_accuracy_from_confusion) < 0.05
     assert p < 1e-6
     assert time.process_time() - start < 3

@@ -264,13 +264,10 @@ def _checked(
     rows, labels = _rows(probabilities), np.asarray(truth)
     if labels.shape != rows.shape[:1]:
         raise ValueError(f"need one class index a row; got {rows.shape} and {labels.shape}")
-    if labels.size and (labels.dtype.kind not in "iu" or not _between(labels, 0, rows.shape[1])):
+    known = np.isin(labels, np.arange(rows.shape[1])).all() and labels.dtype.kind in "iu"
+    if labels.size and not known:
         raise ValueError(f"need class indices below {rows.shape[1]}; got {np.unique(labels)}")
     return rows, labels.astype(np.int64)
-
-
-def _between(labels: NDArray[np.int64], low: int, high: int) -> bool:
-    return bool(((low <= labels) & (labels < high)).all())
 
 
 def _rows(probabilities: ArrayLike) -> NDArray[np.float64]:

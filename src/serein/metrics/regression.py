@@ -33,8 +33,7 @@ def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     if t.size < 2:
         return float("nan")
     t_off, p_off = _deviations(t), _deviations(p)
-    gap = t[0] - p[0] if not (t_off.any() or p_off.any()) else t.mean() - p.mean()
-    spread = np.mean(t_off**2) + np.mean(p_off**2) + gap**2
+    spread = np.mean(t_off**2) + np.mean(p_off**2) + (t.mean() - p.mean()) ** 2
     return float(2 * np.mean(t_off * p_off) / spread) if spread else float("nan")
 
 
