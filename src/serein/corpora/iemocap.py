@@ -119,9 +119,10 @@ def _turns(file: Path) -> list[Turn]:
     """What an evaluation says of each utterance."""
     turns: list[Turn] = []
     for number, line in enumerate(_lines(file), 1):
-        rated = _rating(line.partition("(")[0].strip()) if turns else None
-        if rated is not None:
-            turns[-1][2].update(rated)
+        rating = turns and line.startswith(("A-", "C-"))
+        said = _rating(line.partition("(")[0].strip()) if rating else None
+        if said is not None:
+            turns[-1][2].update(said)
         elif found := TURN.fullmatch(line):
             turns.append((number, found[1], _majority(found, f"{file}, line {number}")))
         elif line.strip() and not line.startswith("%"):
