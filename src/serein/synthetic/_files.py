@@ -14,6 +14,8 @@ def write_wav(path: Path, samples: npt.NDArray[np.float32]) -> None:
     """16 bits a sample, with the folder that it lies in."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, RATE, subtype="PCM_16")
+        # Given a path, libsndfile waits for the disk at the end of each file.
+        with path.open("wb") as file:
+            soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
     except (OSError, soundfile.SoundFileError) as error:
         raise StorageError(f"could not write {path}: {error}; free some space there") from error
