@@ -147,7 +147,7 @@ def _table(root: Path, header: Mapping[str, Any], name: str) -> Table:
             raise CorpusError(f"{file}, row {number}: {_id(key)} is there twice; keep one of them")
         indexed[key] = {column: row[column] for column in columns if row.get(column)}
     split = about.get("split_id")
-    kind = (_mapping(root, header, "splits").get(split) or {}).get("type", split)
+    kind = (_mapping(root, header, "splits").get(str(split)) or {}).get("type", split)
     named = {column: one.get("scheme_id", "") for column, one in columns.items()}
     return Table(name, str(kind or ""), indexed, named)
 
@@ -237,10 +237,10 @@ def _described(root: Path, header: Mapping[str, Any], name: str) -> dict[str, di
     about, schemes = header["misc_tables"][name], _mapping(root, header, "schemes")
     file, rows = _rows(root, name)
     index = _index(about, file, rows)
-    of = {column: (one or {}).get("scheme_id") for column, one in (about["columns"] or {}).items()}
+    of = {name: (one or {}).get("scheme_id") for name, one in (about["columns"] or {}).items()}
     return {
         row[index]: {
-            column: _value(row[column], schemes.get(scheme) or {})
+            column: _value(row[column], schemes.get(str(scheme)) or {})
             for column, scheme in of.items()
             if row.get(column)
         }

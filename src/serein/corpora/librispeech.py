@@ -56,11 +56,12 @@ def _parts(root: Path) -> list[Path]:
     root = root.absolute()
     if (root / "LibriSpeech").is_dir():
         root = root / "LibriSpeech"
-    if _is_part(root):
-        return [root]
-    below = sorted(one for one in root.iterdir() if one.is_dir()) if root.is_dir() else []
-    if parts := [one for one in below if _is_part(one)]:
-        return parts
+    if root.is_dir():
+        if _is_part(root):
+            return [root]
+        below = sorted(one for one in root.iterdir() if one.is_dir())
+        if parts := [one for one in below if _is_part(one)]:
+            return parts
     raise CorpusError(
         f"{root} has no part such as test-clean/1089/134686/; give the folder of the parts, or "
         f"get the corpus from {ABOUT.home}"
@@ -160,6 +161,8 @@ def _transcript(file: Path) -> dict[str, str]:
     words = {}
     prefix = file.name.removesuffix(".trans.txt")
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         name, _, text = line.partition(" ")
         if not name.startswith(f"{prefix}-") or name in words:
             raise CorpusError(
