@@ -142,21 +142,21 @@ def test_labels_of_a_scheme_may_say_more(tmp_path: Path) -> None:
 
 def test_files_with_stretches_are_not_utterances(tmp_path: Path) -> None:
     header = (
-        "tables:\n  files:\n    type: filewise\n    columns: {speaker: {}}\n"
+        "tables:\n  files:\n    type: filewise\n    columns: {speaker: {}, emotion: {}}\n"
         "  parts:\n    type: segmented\n    columns: {emotion: {}}\n"
     )
     parts = (
         "file,start,end,emotion\na.wav,0 days 00:00:00,0 days 00:00:01.5,joy\n"
         "a.wav,0 days 00:00:01.500000,NaT,fear\nb.wav,0 days,NaT,awe\nc.wav,1 days 01:00:00,,\n"
     )
-    files = "file,speaker\na.wav,s1\nb.wav,s2\n"
+    files = "file,speaker,emotion\na.wav,s1,grief\nb.wav,s2,\n"
     utterances = audformat.read(database(tmp_path, header, files=files, parts=parts))
     assert [(one.id, one.speaker, one.labels.get("emotion")) for one in utterances] == [
         ("a.wav:0-1.5", "s1", "joy"),
         ("a.wav:1.5-", "s1", "fear"),
         ("b.wav", "s2", "awe"),
         ("c.wav:90000-", None, None),
-    ]
+    ], "what is said of a stretch goes before what is said of its file"
 
 
 TWO = (

@@ -101,10 +101,16 @@ def read(root: Path) -> list[Utterance]:
     keys = _stretches(tables)
     _check_files(root, {key[0] for key in keys})
     spoken = [str(one) for one in header.get("languages") or ()]
-    default = {"language": spoken[0]} if len(spoken) == 1 else {}
+    facts: dict[str, Label] = {"language": spoken[0]} if len(spoken) == 1 else {}
     clashing = _clashing(tables)
     return [
-        _utterance(root, key, default | _facts(key, tables, clashing, schemes, said))
+        _utterance(
+            root,
+            key,
+            facts
+            | _facts(_whole(key), tables, clashing, schemes, said)
+            | _facts(key, tables, clashing, schemes, said),
+        )
         for key in keys
     ]
 
@@ -240,7 +246,7 @@ def _described(root: Path, header: Mapping[str, Any], name: str) -> dict[str, di
     of = {name: (one or {}).get("scheme_id") for name, one in (about["columns"] or {}).items()}
     return {
         row[index]: {
-            column: _value(row[column], schemes.get(str(scheme)) or {})
+            column: _value(f"{file}: {column}", row[column], schemes.get(str(scheme)) or {})
             for column, scheme in of.items()
             if row.get(column)
         }
@@ -296,7 +302,7 @@ def _facts(
     schemes: Mapping[str, Mapping[str, Any]],
     said: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Label]:
-    """All that is said of a stretch; what its own rows say goes before what labels imply."""
+    """All that is said of a stretch itself; its rows go before what their labels imply."""
     facts: dict[str, Label] = {}
     implied: dict[str, Label] = {}
     for table, column, text in _cells(tables, key):
@@ -304,7 +310,7 @@ def _facts(
         meant = said.get(scheme, {}).get(text)
         own = next((name for name in (column, scheme) if name in OWN_NAMES), None)
         name = f"{table.name}.{column}" if column in clashing and not own else own or column
-        value = _value(text, schemes.get(scheme, {}))
+        value = _value(f"{_id(key)}: {name}", text, schemes.get(scheme, {}))
         if own:
             value = meant if own in OWN["text"] and isinstance(meant, str) else text
         if facts.setdefault(name, value) != value:
@@ -315,23 +321,27 @@ def _facts(
 
 
 def _cells(tables: Sequence[Table], key: Key) -> Iterator[tuple[Table, str, str]]:
-    """What the tables say of a stretch, and of its whole file; and which split they are of."""
+    """What the tables say of a stretch, and which split they are of."""
     for table in tables:
-        rows = [table.rows[one] for one in dict.fromkeys((key, _whole(key))) if one in table.rows]
-        for row in rows:
-            for column, text in row.items():
+        if key in table.rows:
+            for column, text in table.rows[key].items():
                 yield table, column, text
-        if rows and table.split:
-            yield table, "split", table.split
+            if table.split:
+                yield table, "split", table.split
 
 
-def _value(text: str, scheme: Mapping[str, Any]) -> Label:
+def _value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
     """A word or a number, as its scheme says."""
     kind = scheme.get("dtype")
-    if kind == "time":
-        return _seconds(text)
-    if kind == "float" or (kind == "int" and not scheme.get("labels")):
-        return float(text)
+    try:
+        if kind == "time":
+            return _seconds(text)
+        if kind == "float" or (kind == "int" and not scheme.get("labels")):
+            return float(text)
+    except ValueError as error:
+        raise CorpusError(
+            f"{where} is {text!r}; expected {kind}, as its scheme says. Correct either"
+        ) from error
     return text
 
 
