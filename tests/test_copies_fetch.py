@@ -1,5 +1,6 @@
 import hashlib
 import io
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from serein import corpora
+from serein import cli, corpora
 from serein.copies import check
 from serein.copies import fetch as copies
 from serein.copies.fetch import Archive, archive, archives, fetch
@@ -65,7 +66,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     home.address = f"http://127.0.0.1:{server.server_port}/some/where/"
     monkeypatch.setenv("SEREIN_MIRROR", home.address)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield home
     server.shutdown()
@@ -196,7 +197,7 @@ def test_what_is_not_there_is_said(home: Home, wanted: Archive, to: Path) -> Non
 
 def test_a_place_that_cannot_be_written(wanted: Archive, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="could not write in .*file: .*; free some space"):
+    with pytest.raises(StorageError, match=r"could not write in .*file: .*; free some space"):
         fetch(wanted, tmp_path / "file" / "LibriSpeech")
 
 
@@ -262,6 +263,29 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
     assert (to / "erkennung.txt").is_file()
 
 
+def test_the_command_shows_licence_and_source_first(
+    home: Home,
+    berlin: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["serein", "corpora", "fetch", "emodb"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert capsys.readouterr().out.splitlines() == [
+        "Berlin Database of Emotional Speech (EMO-DB)",
+        "licence: CC0",
+        f"from: {home.address}download.zip",
+        f"535 utterances of 10 speakers in {tmp_path / 'emodb'}",
+    ]
+    assert sorted(file.name for file in berlin.iterdir()) == sorted(
+        file.name for file in (tmp_path / "emodb").iterdir()
+    )
+
+
 # Archives
 
 
@@ -277,7 +301,7 @@ def test_every_archive_has_a_home() -> None:
 
 
 def test_an_unknown_archive_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="'iemocap'.*emodb, librispeech, ravdess.*its owners"):
+    with pytest.raises(UnknownName, match=r"'iemocap'.*emodb, librispeech, ravdess.*its owners"):
         archive("iemocap")
     with pytest.raises(UnknownName, match=r"'dev-clear'; did you mean 'dev-clean'"):
         archive("librispeech", "dev-clear")
@@ -303,25 +327,25 @@ def evil_tar(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        evil_zip("../outside"),
-        evil_zip("/outside"),
-        evil_zip("a/../../outside"),
-        evil_zip("..\\outside"),
-        evil_zip("C:\\outside"),
-        evil_zip("link", 0o120777),
-        evil_tar("../outside"),
-        evil_tar("link", tarfile.SYMTYPE),
-        evil_tar("link", tarfile.LNKTYPE),
-        evil_tar("pipe", tarfile.FIFOTYPE),
-    ],
-)
-def test_no_archive_writes_elsewhere(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "file").write_bytes(content)
+EVIL = {
+    "zip, above": evil_zip("../outside"),
+    "zip, absolute": evil_zip("/outside"),
+    "zip, above again": evil_zip("a/../../outside"),
+    "zip, Windows": evil_zip("..\\outside"),
+    "zip, drive": evil_zip("C:\\outside"),
+    "zip, link": evil_zip("link", 0o120777),
+    "tar, above": evil_tar("../outside"),
+    "tar, symbolic link": evil_tar("link", tarfile.SYMTYPE),
+    "tar, hard link": evil_tar("link", tarfile.LNKTYPE),
+    "tar, pipe": evil_tar("pipe", tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_no_archive_writes_elsewhere(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").write_bytes(EVIL[kind])
     (tmp_path / "in").mkdir()
-    with pytest.raises(CorpusError, match="would write elsewhere .*do not trust it"):
+    with pytest.raises(CorpusError, match=r"would write elsewhere .*do not trust it"):
         unpack(tmp_path / "file", tmp_path / "in")
     assert list((tmp_path / "in").iterdir()) == []
     assert not (tmp_path / "outside").exists()

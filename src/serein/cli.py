@@ -297,10 +297,11 @@ def fetch(
 
     archive = copies.archive(name, part)
     about = next(entry.about for entry in listing() if entry.name == name)
-    print(f"{about.title}\nlicence: {about.licence}\nfrom: {archive.url}")
+    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.address(archive)}")
+    folder = (to or Path(name)).expanduser().absolute()
     with Bar(archive.part, _console(stderr=True)) as bar:
-        found = copies.fetch(archive, to or Path(name), progress=bar.tell)
-    print(f"{found.utterances} utterances of {found.speakers} speakers in {to or Path(name)}")
+        found = copies.fetch(archive, folder, progress=bar.tell)
+    print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
 
 
 @corpora_app.command("make")

@@ -65,6 +65,16 @@ def archive(corpus: str, part: str | None = None) -> Archive:
     return parts[part]
 
 
+def address(wanted: Archive, mirror: str | None = None) -> str:
+    """Where an archive is fetched from: its home, or another base address."""
+    mirror = mirror or os.environ.get(MIRROR)
+    return f"{mirror.rstrip('/')}/{_file(wanted)}" if mirror else wanted.url
+
+
+def _file(wanted: Archive) -> str:
+    return Path(urlsplit(wanted.url).path).name
+
+
 def fetch(
     wanted: Archive, to: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> Check:
@@ -89,7 +99,7 @@ def fetch(
             f"{to} has {wanted.gives}/ already; check it with `serein corpora check "
             f"{wanted.corpus}={to}`, or choose another folder with --to"
         )
-    file = _downloaded(wanted, to.parent, mirror or os.environ.get(MIRROR), progress)
+    file = _downloaded(wanted, to.parent, mirror, progress)
     with _workshop(to) as folder:
         try:
             unpack(file, folder)
@@ -120,9 +130,8 @@ def _downloaded(
     """The archive, once it has the published hash."""
     import pooch  # slow to import
 
-    file = Path(urlsplit(wanted.url).path).name
-    url = f"{mirror.rstrip('/')}/{file}" if mirror else wanted.url
-    name = f"{wanted.corpus}-{file}"
+    url = address(wanted, mirror)
+    name = f"{wanted.corpus}-{_file(wanted)}"
     pooch.get_logger().setLevel("WARNING")
     try:
         folder.mkdir(parents=True, exist_ok=True)

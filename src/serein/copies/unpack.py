@@ -26,9 +26,7 @@ def unpack(file: Path, folder: Path) -> None:
             with tarfile.open(file) as pack:
                 pack.extractall(folder, filter="data")
     except tarfile.FilterError as error:
-        raise CorpusError(
-            f"{file} would write outside its folder ({error}); do not trust it"
-        ) from error
+        raise CorpusError(f"{file} would write elsewhere ({error}); do not trust it") from error
     except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{file} cannot be unpacked: {error}; fetch it again") from error
 
