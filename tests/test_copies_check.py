@@ -1,10 +1,11 @@
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from serein import find
+from serein import corpora, find
 from serein.copies import check
 from serein.copies.check import Check, checked, listed
 from serein.copies.terminal import lines
@@ -47,7 +48,7 @@ def test_a_whole_copy(root: Path) -> None:
     assert found.intact
     assert (found.corpus, found.utterances, found.listed, found.whole) == ("emodb", 7, 7, 7)
     assert found.speakers == 7
-    assert found.changed == found.missing == found.extra == found.incomparable == found.twins == ()
+    assert not any((found.changed, found.missing, found.extra, found.incomparable, found.twins))
     assert said(found) == {"as published, byte by byte": 7}
 
 
@@ -62,9 +63,9 @@ def test_what_is_changed_missing_and_extra(root: Path) -> None:
     found = checked(f"emodb={root}")
     assert not found.intact
     assert found.whole == 4
-    assert found.changed == (str(first),)
+    assert found.changed == (f"wav/{first.name}",)
     assert found.missing == (f"wav/{second.name}", f"wav/{third.name}")
-    assert found.extra == (str(third.with_name(f"{third.stem[:-1]}z.wav")),)
+    assert found.extra == (f"wav/{third.stem[:-1]}z.wav",)
     assert said(found) == {
         "as published, byte by byte": 4,
         "changed": 1,
@@ -77,7 +78,7 @@ def test_what_is_changed_missing_and_extra(root: Path) -> None:
 def test_a_truncated_recording_is_changed(root: Path) -> None:
     file = recordings(root)[3]
     file.write_bytes(file.read_bytes()[:-1])
-    assert checked(f"emodb={root}").changed == (str(file),)
+    assert checked(f"emodb={root}").changed == (f"wav/{file.name}",)
 
 
 @pytest.mark.usefixtures("known")
@@ -87,7 +88,7 @@ def test_twins_are_no_fault(root: Path) -> None:
     for copy in copies:
         shutil.copy(first, copy)
     found = checked(f"emodb={root}")
-    assert found.twins == tuple((str(first), str(copy)) for copy in copies)
+    assert found.twins == tuple((f"wav/{first.name}", f"wav/{copy.name}") for copy in copies)
     assert found.intact
     assert said(found)["repeat another one, byte by byte"] == 2
     assert len(rest) == 6
@@ -113,12 +114,29 @@ def test_a_corpus_without_hashes_is_read_and_searched_for_twins(
 ) -> None:
     write_librispeech(tmp_path, parts=["dev-clean"], words=1)
     opened: list[Path] = []
-    monkeypatch.setattr(check, "_hash", lambda path: opened.append(path) or path.name)
+
+    def counted(path: Path) -> str:
+        opened.append(path)
+        return path.name
+
+    monkeypatch.setattr(check, "_hash", counted)
     found = checked(f"librispeech={tmp_path}")
     assert (found.utterances, found.listed, found.whole, found.intact) == (6, 0, 0, True)
     assert said(found) == {"utterances read; no hashes are known to compare with": 6}
     sizes = [file.stat().st_size for file in tmp_path.rglob("*.flac")]
     assert len(opened) == sum(sizes.count(size) > 1 for size in sizes)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_remembered_copy_is_checked_by_its_name(root: Path, tmp_path: Path) -> None:
+    corpora.config_folder().mkdir()
+    (corpora.config_folder() / "corpora.json").write_text(json.dumps({"emodb": str(root)}))
+    assert checked("emodb") == checked(f"emodb={root}")
+    table = tmp_path / "labels.csv"
+    shutil.copy(recordings(root)[0], tmp_path / "EMO-DB" / "copy.wav")
+    table.write_text(f"file\nEMO-DB/copy.wav\nEMO-DB/wav/{recordings(root)[0].name}\n")
+    twins = checked(f"mine={table}").twins
+    assert twins == (("EMO-DB/copy.wav", f"EMO-DB/wav/{recordings(root)[0].name}"),)
 
 
 def test_examples_are_a_few(root: Path, known: Path) -> None:
@@ -164,7 +182,8 @@ def test_emodb_itself_is_whole() -> None:
     found = checked(f"emodb={SHARED / 'emodb'}")
     assert (found.whole, found.listed, found.speakers) == (535, 535, 10)
     assert found.intact
-    assert found.extra == found.twins == ()
+    assert not found.extra
+    assert not found.twins
 
 
 @pytest.mark.skipif(not (SHARED / "ravdess").is_dir(), reason=f"no copy at {SHARED / 'ravdess'}")
@@ -172,5 +191,9 @@ def test_ravdess_in_flac_cannot_be_compared() -> None:
     found = checked(f"ravdess={SHARED / 'ravdess'}")
     assert (found.whole, len(found.incomparable), found.speakers) == (0, 1440, 24)
     assert found.intact
-    assert len(found.twins) == 1
-    assert "03-01-03-01-02-02-07" in found.twins[0][1]
+    assert found.twins == (
+        (
+            "Actor_07/03-01-03-01-02-01-07.flac",
+            "Actor_07/03-01-03-01-02-02-07.flac",
+        ),
+    )

@@ -15,7 +15,7 @@ HASHES = Path(__file__).parent / "hashes"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What became of a corpus on its way to this disk; files by their paths.
+    """What became of a corpus on its way to this disk; files by their paths inside it.
 
     Attributes:
         corpus: its name.
@@ -57,6 +57,7 @@ def checked(spec: str) -> Check:
         SereinError: as ``corpora.load``; or a file cannot be read.
     """
     corpus = corpora.load(spec, partial=True)
+    root = _place(spec)
     files = sorted({utterance.path for utterance in corpus.utterances})
     known = listed(corpus.name)
     names = {_name(file, known): file for file in files}
@@ -69,14 +70,21 @@ def checked(spec: str) -> Check:
         speakers=len({utterance.speaker for utterance in corpus.utterances} - {None}),
         listed=len(known),
         whole=len(same) - len(changed),
-        changed=_paths(changed),
+        changed=_paths(root, changed),
         missing=tuple(path for name, (_, path) in sorted(known.items()) if name not in names),
-        extra=_paths(file for name, file in names.items() if known and name not in known),
+        extra=_paths(root, (file for name, file in names.items() if known and name not in known)),
         incomparable=_paths(
-            file for name, file in names.items() if name in known and name not in same
+            root, (file for name, file in names.items() if name in known and name not in same)
         ),
-        twins=_twins(hashes),
+        twins=_twins(root, hashes),
     )
+
+
+def _place(spec: str) -> Path:
+    """The folder that a specification stands for; of a table, its own."""
+    name, _, path = spec.partition("=")
+    place = Path(path).expanduser() if path else corpora.places()[name.strip()]
+    return place if place.is_dir() else place.parent
 
 
 def listed(name: str) -> dict[str, tuple[str, str]]:
@@ -109,8 +117,12 @@ def _format(file: Path | tuple[str, str] | None) -> str:
     return path.suffix.lower() if path else "none"
 
 
-def _paths(files: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(sorted(map(str, files)))
+def _paths(root: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(sorted(_inside(root, file) for file in files))
+
+
+def _inside(root: Path, file: Path) -> str:
+    return Path(os.path.relpath(file, root)).as_posix()
 
 
 def _hashes(files: Iterable[Path], wanted: set[Path]) -> dict[Path, str]:
@@ -131,8 +143,8 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _twins(hashes: dict[Path, str]) -> tuple[tuple[str, str], ...]:
+def _twins(root: Path, hashes: dict[Path, str]) -> tuple[tuple[str, str], ...]:
     """Each file that repeats another one, after the first that it repeats."""
     first: dict[str, Path] = {}
     pairs = [(first.setdefault(digest, file), file) for file, digest in sorted(hashes.items())]
-    return tuple((os.fspath(one), os.fspath(other)) for one, other in pairs if one != other)
+    return tuple((_inside(root, one), _inside(root, two)) for one, two in pairs if one != two)

@@ -14,7 +14,8 @@ EXAMPLES = 3
 
 def as_table(check: Check) -> Table:
     """A line for each thing that was found."""
-    table = Table("files", "", "such as", box=None, header_style="bold")
+    table = Table("files", "", box=None, header_style="bold")
+    table.add_column("such as", overflow="fold")
     for count, words, examples in lines(check):
         table.add_row(str(count), words, examples)
     return table
