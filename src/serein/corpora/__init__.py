@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +27,12 @@ from serein.records import ATTRIBUTES, About, Corpus, Utterance
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def load(spec: str) -> Corpus:
+def load(spec: str, *, partial: bool = False) -> Corpus:
     """Read what ``NAME`` or ``NAME=PATH`` stands for.
+
+    Args:
+        spec: as above.
+        partial: take what is there, however much is missing, of corpora whose count is known.
 
     Raises:
         UnknownName: no corpus has that name, and the path is not a table.
@@ -47,7 +52,9 @@ def load(spec: str) -> Corpus:
             f"{place} does not exist; expected {name} there. Give the right place with "
             f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
         )
-    return _checked(name, place, reader.read(place))
+    counted = "partial" in signature(reader.read).parameters
+    read = reader.read(place, partial=True) if partial and counted else reader.read(place)
+    return _checked(name, place, read)
 
 
 def read(corpus: str | Sequence[str] | Corpus) -> Corpus:
