@@ -162,6 +162,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         folds=outcomes,
         predictions=records,
         warnings=unlabelled(records) + cut(todo),
+        leakage=list(todo.leakage),
     )
 
 
