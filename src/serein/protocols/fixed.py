@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from serein.errors import ConfigError, ProtocolError
 from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import gathered, matches, of, set_aside
+from serein.protocols.sides import gathered, matches, said, set_aside
 from serein.records import Fold, Protocol, Utterance
 
 SESSIONS = {
@@ -62,7 +62,7 @@ def parts(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
     Without a part for validation, speakers of the training side validate.
     """
     lists = {side: listed(getattr(settings, side)) or PARTS[side] for side in ("train", "test")}
-    named = {value for one in utterances if (value := of(one, "part"))}
+    named = {value for one in utterances if (value := said(one, "part"))}
     own = tuple(value for value in sorted(named) if matches(value, PARTS["validation"]))
     if settings.validation == "none" and not listed(settings.train):
         lists["train"] += own
@@ -102,7 +102,7 @@ def _by_values(
     elif count:
         words = f"{count} speakers of the training side, of each corpus in it"
         train, validation = set_aside(sides["train"], count)
-    title = ", ".join(sorted({str(of(one, name)) for one in sides["test"]}))
+    title = ", ".join(sorted({str(said(one, name)) for one in sides["test"]}))
     fold = Fold(name=title, train=train, validation=validation, test=_ids(sides["test"]))
     return Protocol(
         name=settings.name, validation=words, folds=(fold,), caution=_left(left, utterances, name)
@@ -116,7 +116,7 @@ def _sides(
     sides: dict[str, list[Utterance]] = {side: [] for side in lists}
     left = []
     for one in sorted(utterances, key=lambda u: u.id):
-        value = of(one, name)
+        value = said(one, name)
         on = [side for side, wanted in lists.items() if matches(value, wanted)]
         if len(on) > 1:
             raise ConfigError(f"{name} {value} is on two sides, {on[0]} and {on[1]}; name it once")
@@ -132,7 +132,7 @@ def _sides(
 
 def _check(utterances: Sequence[Utterance], name: str, lists: Lists) -> None:
     """Every value that is named must be there, and of every pattern one."""
-    found = sorted({value for one in utterances if (value := of(one, name))})
+    found = sorted({value for one in utterances if (value := said(one, name))})
     for side, wanted in lists.items():
         missing = [one for one in wanted if "*" not in one and one not in found]
         if missing or (wanted and not any(matches(value, wanted) for value in found)):

@@ -142,11 +142,10 @@ def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | Non
     for one in talking:
         people.setdefault(of(one, "session"), set()).add(of(one, "speaker"))
     pairs = {name for name, who in people.items() if name and None not in who and len(who) == 2}
+    parted = [one for one in talking if of(one, "session") in pairs]
     units = {
-        "dialogue": {one.id: str(of(one, "dialogue")) for one in talking},
-        "session": {
-            one.id: str(of(one, "session")) for one in talking if of(one, "session") in pairs
-        },
+        unit: {one.id: str(of(one, unit)) for one in those}
+        for unit, those in (("session", parted), ("dialogue", talking))
     }
     found = {unit: _across(protocol, values) for unit, values in units.items()}
     many = {unit: len({value for value, _ in across}) for unit, across in found.items()}
@@ -162,9 +161,7 @@ def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | Non
         verdict="error" if count else "clean",
         count=count,
         words=words,
-        examples=_first(
-            f"{unit} {text}" for unit in ("session", "dialogue") for _, text in found[unit]
-        ),
+        examples=_first(f"{unit} {text}" for unit in found for _, text in found[unit]),
     )
 
 

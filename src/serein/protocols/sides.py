@@ -10,22 +10,24 @@ from serein.protocols.settings import Settings, word
 from serein.records import Fold, Protocol, Utterance
 
 Groups = dict[str, list[Utterance]]
+Ids = tuple[str, ...]
 T = TypeVar("T")
 
 PEOPLE = ("speaker", "session", "dialogue")
 """What bears the same name in two corpora is not the same."""
 
 
-def of(utterance: Utterance, name: str) -> str | None:
-    """An attribute or a label, as a word; None where the corpus does not say.
-
-    Speakers, sessions and dialogues carry the corpus before them, where it has a name.
-    """
-    if name in PEOPLE and getattr(utterance, name) is not None:
-        own = str(getattr(utterance, name))
-        return f"{utterance.corpus}/{own}" if utterance.corpus else own
-    value = utterance.label(name)
+def said(utterance: Utterance, name: str) -> str | None:
+    """An attribute or a label, as a word; None where the corpus does not say."""
+    value = (getattr(utterance, name) if name in PEOPLE else None) or utterance.label(name)
     return None if value is None else word(value)
+
+
+def of(utterance: Utterance, name: str) -> str | None:
+    """The same, but speakers, sessions and dialogues are told apart by their corpora."""
+    value = said(utterance, name)
+    apart = value is not None and utterance.corpus and name in PEOPLE
+    return f"{utterance.corpus}/{value}" if apart else value
 
 
 def gathered(utterances: Sequence[Utterance], name: str) -> Groups:
@@ -62,7 +64,7 @@ def alternating(groups: Groups, names: Iterable[str], first: int = 0) -> list[st
     return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
 
 
-def ids(groups: Groups, names: Iterable[str]) -> tuple[str, ...]:
+def ids(groups: Groups, names: Iterable[str]) -> Ids:
     """The ids of these groups, group by group."""
     return tuple(one.id for name in names for one in groups[name])
 
@@ -102,9 +104,7 @@ def ring(groups: Groups, order: Sequence[str], settings: Settings, what: str) ->
     return Protocol(name=settings.name, validation=words, folds=tuple(folds))
 
 
-def set_aside(
-    utterances: Sequence[Utterance], count: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def set_aside(utterances: Sequence[Utterance], count: int) -> tuple[Ids, Ids]:
     """Take validation speakers from a training side: the first ones, genders alternating.
 
     Args:
@@ -153,6 +153,6 @@ def numbered(count: int) -> list[str]:
     return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)]
 
 
-def placed(fold: Fold) -> Mapping[str, tuple[str, ...]]:
+def placed(fold: Fold) -> Mapping[str, Ids]:
     """The sides of a fold by name."""
     return {"train": fold.train, "validation": fold.validation, "test": fold.test}

@@ -21,6 +21,12 @@ from serein.protocols.sides import (
 )
 from serein.records import Fold, Protocol, Utterance
 
+Integers = npt.NDArray[np.int64]
+
+PASSES = 20
+WHOLE = 2**20
+"""All utterances, or all of a class; in whole numbers, so that every machine deals alike."""
+
 
 def leave_one_speaker_out(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
     """One fold a speaker; validation speakers are the next ones, gender alternating.
@@ -96,35 +102,57 @@ def speaker_k_fold(utterances: Sequence[Utterance], settings: Settings) -> Proto
 
 
 def _dealt(groups: Groups, settings: Settings) -> list[list[str]]:
-    """Deal speakers out, women and men apart, each to the group that lacks its classes most."""
-    weights = _weights(groups, settings.stratify)
-    dealt: list[list[str]] = [[] for _ in range(settings.folds)]
-    load = np.zeros((settings.folds, len(next(iter(weights.values())))))
-    gender = {name: members[0].gender or "" for name, members in groups.items()}
-    for kind in sorted(set(gender.values())):
-        taken = dict.fromkeys(range(settings.folds), 0)
-        speakers = [name for name in groups if gender[name] == kind]
-        for name in shuffled(speakers, settings.seed, str):
-            crowded = load @ weights[name]
-            rank = [(taken[p], len(dealt[p]), float(crowded[p]), p) for p in taken]
-            *_, place = min(rank)
-            dealt[place].append(name)
-            load[place] += weights[name]
-            taken[place] += 1
-    return dealt
+    """Deal speakers out in turn, women and men apart; then swap until classes are spread evenly."""
+    speakers, kinds = list(groups), [members[0].gender or "" for members in groups.values()]
+    place = np.zeros(len(speakers), dtype=np.int64)
+    dealt = 0
+    for kind in sorted(set(kinds)):
+        alike = [number for number, own in enumerate(kinds) if own == kind]
+        for number in shuffled(alike, settings.seed, lambda number: speakers[number]):
+            place[number] = dealt % settings.folds
+            dealt += 1
+    _swap(place, np.array(kinds), _weights(groups, settings.stratify), settings.folds)
+    return [
+        [speakers[number] for number in np.flatnonzero(place == fold)]
+        for fold in range(settings.folds)
+    ]
 
 
-def _weights(groups: Groups, label: str) -> dict[str, npt.NDArray[np.float64]]:
-    """For each speaker the share of all utterances, and of each class of a label."""
-    counts = {name: Counter(of(one, label) or "" for one in groups[name]) for name in groups}
-    total = sum(counts.values(), Counter[str]())
+def _swap(place: Integers, kinds: npt.NDArray[np.str_], weight: Integers, folds: int) -> None:
+    """Swap speakers of one gender as long as that makes the loads of the folds more alike.
+
+    Args:
+        place: fold of each speaker, changed here, (S,).
+        kinds: gender of each, (S,).
+        weight: what each brings along, (S, K).
+        folds: how many.
+    """
+    load = np.stack([weight[place == fold].sum(axis=0) for fold in range(folds)])
+    for _ in range(PASSES):
+        gained = False
+        for one in range(len(place)):
+            gain = weight - weight[one]
+            # What the sum of squared loads changes by, halved.
+            change = ((load[place[one]] - load[place]) * gain).sum(axis=1) + (gain**2).sum(axis=1)
+            change[(kinds != kinds[one]) | (place == place[one])] = 0
+            other = int(change.argmin())
+            if change[other] < 0:
+                load[place[one]] += gain[other]
+                load[place[other]] -= gain[other]
+                place[[one, other]] = place[[other, one]]
+                gained = True
+        if not gained:
+            return
+
+
+def _weights(groups: Groups, label: str) -> Integers:
+    """For each speaker the share of all utterances, and of each class of a label, (S, K)."""
+    counts = [Counter(of(one, label) or "" for one in members) for members in groups.values()]
+    total = sum(counts, Counter[str]())
     if set(total) == {""} and label != Settings.stratify:
         raise ProtocolError(
             f"no utterance has the label {label} that protocol.stratify names; name one that "
             "the corpus has"
         )
-    every = sum(total.values())
-    return {
-        name: np.array([len(groups[name]) / every, *(found[k] / total[k] for k in sorted(total))])
-        for name, found in counts.items()
-    }
+    rows = [[sum(found.values()), *(found[kind] for kind in sorted(total))] for found in counts]
+    return np.array(rows, dtype=np.int64) * WHOLE // np.array(rows).sum(axis=0)
