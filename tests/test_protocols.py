@@ -1,43 +1,33 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from splitting import (
+    GENDERS,
+    SHARED,
+    SMALL,
+    UTTERANCES,
+    by_hand,
+    corpora,
+    made,
+    speakers_of,
+    utterance,
+)
 
 from serein import protocols
-from serein.errors import ProtocolError, UnknownName
-from serein.protocols import Settings, check, check_contents, split
+from serein.corpora import load
+from serein.errors import ConfigError, ProtocolError, UnknownName
+from serein.protocols import Settings, check, split
 from serein.records import Fold, Protocol, Utterance
 
-GENDERS = "female", "male", None
 Validation = int | Literal["none"]
 
 
-def utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
-    return Utterance(id=f"{speaker}-{number}", path=Path("a.wav"), speaker=speaker, gender=gender)
-
-
-@st.composite
-def corpora(draw: st.DrawFn, least: int = 2) -> list[Utterance]:
-    """Speakers of any names and genders, with any number of utterances each, in any order."""
-    names = st.text("abc/ ä0", min_size=1, max_size=3)
-    speakers = draw(st.lists(names, min_size=least, max_size=9, unique=True))
-    utterances = []
-    for speaker in speakers:
-        gender = draw(st.sampled_from(GENDERS))
-        count = draw(st.integers(1, 4))
-        utterances += [utterance(speaker, number, gender) for number in range(count)]
-    return list(draw(st.permutations(utterances)))
-
-
-def speakers_of(ids: tuple[str, ...]) -> set[str]:
-    return {id_.rpartition("-")[0] for id_ in ids}
-
-
-def lists(utterances: list[Utterance], validation: Validation = 1) -> Protocol:
+def lists(utterances: Sequence[Utterance], validation: Validation = 1) -> Protocol:
     return split(utterances, Settings(validation=validation))
 
 
@@ -133,84 +123,185 @@ def test_utterances_without_a_speaker_are_counted() -> None:
         lists(utterances)
 
 
+NEEDS: dict[str, dict[str, Any]] = {
+    "zhang-text": {},
+    "by-label": {"by": "session", "test": ["5"], "validation": ["4"]},
+    "random": {"folds": 4},
+    "speaker-k-fold": {"folds": 4, "seed": 3},
+}
+PARTED = [
+    replace(one, corpus="ab"[one.session in ("4", "5")], labels=one.labels | {"part": part})
+    for one in SMALL
+    for part in [f"{'dev' if one.session == '4' else 'test' if one.session == '5' else 'train'}-x"]
+]
+ONCE = sorted({*protocols.PROTOCOLS} - {"zhang-text", "zhang-sizes", "parts", "by-label"})
+
+
+# Every protocol
+
+
+@pytest.mark.parametrize("name", sorted(protocols.PROTOCOLS))
+def test_sides_are_apart_and_the_order_of_the_corpus_does_not_matter(name: str) -> None:
+    settings = NEEDS.get(name, {})
+    utterances = PARTED if name in ("parts", "leave-one-corpus-out") else SMALL
+    protocol = made(utterances, name, **settings)
+    assert protocol == made(utterances[::-1], name, **settings)
+    assert protocol.name == name
+    assert protocol.validation
+    for fold in protocol.folds:
+        sides = [fold.train, fold.validation, fold.test]
+        every = [id_ for side in sides for id_ in side]
+        assert all(sides)
+        assert len(set(every)) == len(every) == len(SMALL)
+
+
+@pytest.mark.parametrize("name", ONCE)
+@pytest.mark.parametrize("validation", [1, 2, "none"])
+def test_every_utterance_is_tested_once(name: str, validation: Validation) -> None:
+    folds = made(PARTED, name, **NEEDS.get(name, {}), validation=validation).folds
+    tested = Counter(id_ for fold in folds for id_ in fold.test)
+    assert tested == Counter(one.id for one in PARTED)
+    assert all(bool(fold.validation) == (validation != "none") for fold in folds)
+
+
+@pytest.mark.parametrize("name", sorted({*protocols.PROTOCOLS} - {"random", "speaker-dependent"}))
+def test_speakers_are_apart_and_nothing_is_to_be_cautioned(name: str) -> None:
+    protocol = made(PARTED, name, **NEEDS.get(name, {}))
+    speaker = {one.id: one.speaker for one in PARTED}
+    assert protocol.caution == ""
+    for fold in protocol.folds:
+        sides = [{speaker[id_] for id_ in s} for s in (fold.train, fold.validation, fold.test)]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 10
+
+
+def test_protocols_are_described_in_a_line_each() -> None:
+    told = protocols.describe()
+    assert list(told) == list(protocols.PROTOCOLS)
+    assert all(words and "\n" not in words and len(words) < 70 for words in told.values())
+
+
 def test_an_unknown_protocol_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'leave-one-speaker-out'\? Known: "):
-        split([], Settings(name="leave-one-out"))
-    with pytest.raises(UnknownName) as caught:
-        split([], Settings(name="random"))
+        split([], Settings(name="leave-one-speaker"))
+    with pytest.raises(UnknownName, match=r"ends in \.json or \.csv") as caught:
+        split([], Settings(name="chance"))
     assert caught.value.known == sorted(protocols.PROTOCOLS)
 
 
-# Leaks
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"folds": 3}, r"folds = 3; leave-one-speaker-out has no such setting. It has allow, "),
+        ({"name": "random", "by": "session"}, "by = 'session'; random has no such setting"),
+        ({"validation": "two"}, "validation = 'two'; leave-one-speaker-out expects how many"),
+        ({"validation": ["4"]}, "expects how many, at least 1"),
+        ({"validation": 0}, r"protocol\.validation"),
+        ({"validation": 1.5}, r"protocol\.validation"),
+        ({"name": "random", "folds": 1}, r"protocol\.folds.* = 1"),
+        ({"name": "zhang-text", "validation": 2}, "has a validation side of its own"),
+        ({"name": "by-label"}, "by-label needs protocol.by .* and protocol.test"),
+        ({"name": "by-label", "by": "session", "test": "1,2", "train": ["2"]}, "2 is on two sides"),
+        ({"fold": 3}, "did you mean 'folds'"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(SMALL, **{"name": "leave-one-speaker-out", **settings})
 
-UTTERANCES = [utterance(name, number) for name in "abc" for number in range(2)]
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "leave-one-session-out", "validation": 4}, r"needs 6 sessions; found 5: 1, 2, "),
+        ({"name": "leave-one-corpus-out"}, "450 of 450 utterances have no corpus"),
+        ({"name": "speaker-k-fold", "folds": 11}, "11 folds need as many speakers; found 10"),
+        ({"name": "speaker-k-fold", "folds": 2, "validation": 5}, "leave none to train"),
+        ({"name": "speaker-k-fold", "stratify": "mood"}, "no utterance has the label mood"),
+        ({"name": "random", "folds": 451}, "451 folds need as many utterances; found 450"),
+        ({"name": "random", "validation": 4}, "needs 6 folds; found 5"),
+        ({"name": "parts"}, "no utterance has part train.*found no part at all"),
+        ({"name": "by-label", "by": "session", "test": [6]}, "session 6, .*test names; found 1, 2"),
+        ({"name": "by-label", "by": "gender", "test": "male", "validation": 5}, "which has 5: 1F"),
+        ({"only": {"style": "sung"}}, "only.style = sung leaves no utterance; found improvised, s"),
+        ({"only": {"speaker": "1F"}, "validation": "none"}, "needs 2 speakers; found 1: 1F"),
+        ({"disjoint": ["accent"]}, "disjoint names accent, and no utterance has one"),
+        ({"disjoint": "emotion"}, "fold 1F tests every emotion that its training side has"),
+    ],
+)
+def test_utterances_that_cannot_be_split_so(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        made(SMALL, **{"name": "leave-one-speaker-out", **settings})
 
 
-def folded(train: str, validation: str, test: str) -> Protocol:
-    """One fold of utterances such as "a0 a1"."""
-    sides = [tuple(f"{x[0]}-{x[1]}" for x in side.split()) for side in (train, validation, test)]
-    fold = Fold(name="one", train=sides[0], validation=sides[1], test=sides[2])
-    return Protocol(name="by hand", validation="by hand", folds=(fold,))
+# Real corpora
+
+
+def test_the_folds_of_emodb_never_change() -> None:
+    if not (SHARED / "emodb").exists():
+        pytest.skip("EMO-DB is not in ../shared/data")
+    utterances = load(f"emodb={SHARED / 'emodb'}").utterances
+    hashes = [lists(utterances, count).hash for count in (1, 2, 3)]
+    assert hashes == ["c563eb4dd38d8952", "ba5aaf2aff0ed75f", "1e66b56dbe2d91c2"]
+    assert lists(utterances, "none").hash == "4ee5587e76d0f8bc"
+    five = made(utterances, "speaker-k-fold")
+    gender = {one.id: one.gender for one in utterances}
+    assert all(len({gender[id_] for id_ in fold.test}) == 2 for fold in five.folds)
+    assert all(len({id_[:2] for id_ in fold.test}) == 2 for fold in five.folds)
+    with pytest.raises(ProtocolError, match="tests every sentence that its training side has"):
+        made(utterances, "leave-one-speaker-out", disjoint="sentence")
+
+
+# Folds by hand
 
 
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
         (("a0 a1", "", "a1"), "utterance a-1 is on two sides, train and test"),
-        (("a0", "", "a1"), "speaker a is on two sides, train and test"),
-        (("a0 a1", "b0", "b1"), "speaker b is on two sides, validation and test"),
-        (("a0 c0", "c1", "b0"), "speaker c is on two sides, train and validation"),
+        (("a0", "b0", "b0"), "utterance b-0 is on two sides, validation and test"),
+        (("a0 a0", "", "b0"), "names a-0 twice on its train side"),
         (("", "a0", "b0"), "empty training or test side"),
         (("a0", "b0", ""), "empty training or test side"),
     ],
 )
-def test_a_leak_is_told_of(sides: tuple[str, str, str], message: str) -> None:
+def test_what_is_no_fold_is_told_of(sides: tuple[str, str, str], message: str) -> None:
     with pytest.raises(ProtocolError, match=f"fold one.*{message}"):
-        check(folded(*sides), UTTERANCES)
-
-
-def test_a_fold_that_does_not_leak_passes() -> None:
-    check(folded("a0 a1", "c0", "b0 b1"), UTTERANCES)
-    check(folded("a0 a1", "", "b0"), UTTERANCES)
+        check(by_hand(*sides))
 
 
 def test_every_fold_is_checked() -> None:
-    good, bad = folded("a0", "", "b0").folds[0], folded("a0", "", "a1").folds[0]
+    good, bad = by_hand("a0", "", "b0").folds[0], by_hand("a0", "", "a0").folds[0]
     protocol = Protocol(name="by hand", validation="", folds=(good, replace(bad, name="second")))
     with pytest.raises(ProtocolError, match="fold second"):
-        check(protocol, UTTERANCES)
-
-
-def test_a_recording_under_two_names_is_a_leak() -> None:
-    protocol = lists(UTTERANCES)
-    contents = {one.id: one.id for one in UTTERANCES}
-    check_contents(protocol, contents)
-    check_contents(protocol, contents | {"a-0": "a-1"})  # of one speaker: always on one side
-    with pytest.raises(ProtocolError, match=r"b-1 .* and a-0 .* are the same recording"):
-        check_contents(protocol, contents | {"a-0": "b-1"})
+        check(protocol)
+    with pytest.raises(ProtocolError, match="two folds one"):
+        check(replace(protocol, folds=(good, good)))
+    with pytest.raises(ProtocolError, match="by hand has no folds"):
+        check(replace(protocol, folds=()))
+    check(replace(protocol, folds=(good,)))
 
 
 # The hash
 
 
 def test_the_hash_changes_with_any_utterance_on_any_side() -> None:
-    protocols_ = [
-        folded("a0 a1", "b0", "c0"),
-        folded("a0", "b0", "c0"),
-        folded("a0 a1", "b1", "c0"),
-        folded("a0 a1", "b0", "c1"),
-        folded("a0 a1", "", "c0"),
-        folded("a0 a1 b0", "", "c0"),
-        folded("a0 b0", "a1", "c0"),
+    several_ones = [
+        by_hand("a0 a1", "b0", "c0"),
+        by_hand("a0", "b0", "c0"),
+        by_hand("a0 a1", "b1", "c0"),
+        by_hand("a0 a1", "b0", "c1"),
+        by_hand("a0 a1", "", "c0"),
+        by_hand("a0 a1 b0", "", "c0"),
+        by_hand("a0 b0", "a1", "c0"),
     ]
-    named = replace(protocols_[0], name="other")
-    fold = replace(protocols_[0].folds[0], name="two")
-    twice = replace(protocols_[0], folds=(*protocols_[0].folds, fold))
-    hashes = [protocol.hash for protocol in [*protocols_, named, twice]]
+    named = replace(several_ones[0], name="other")
+    fold = replace(several_ones[0].folds[0], name="two")
+    twice = replace(several_ones[0], folds=(*several_ones[0].folds, fold))
+    hashes = [protocol.hash for protocol in [*several_ones, named, twice]]
     assert len(set(hashes)) == len(hashes)
     assert all(len(found) == 16 and int(found, 16) >= 0 for found in hashes)
 
 
 def test_the_hash_is_the_same_tomorrow() -> None:
     assert lists(UTTERANCES).hash == "a01a471e0a6ff91b"
-    assert folded("a0 a1", "b0", "c0").hash == folded("a0 a1", "b0", "c0").hash
+    assert by_hand("a0 a1", "b0", "c0").hash == by_hand("a0 a1", "b0", "c0").hash

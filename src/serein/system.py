@@ -153,7 +153,7 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
 
 NUMERIC = (
     *("audio", "features", "labels", "layers", "models", "tasks", "training"),
-    *("labels/words.toml", "contracts.py", "dataset.py", "predict.py", "protocols.py", "system.py"),
+    *("labels/words.toml", "contracts.py", "dataset.py", "predict.py", "system.py"),
 )
 """Where a changed line may change a number."""
 

@@ -168,6 +168,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, records, fitted),
         mistakes=mistakes(todo, courses, records, selections[0]),
+        leakage=list(todo.leakage),
     )
 
 

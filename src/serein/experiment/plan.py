@@ -12,7 +12,7 @@ from serein.dataset import Frames, Side, extract, standardised
 from serein.experiment.facts import versions
 from serein.experiment.labelling import labelled
 from serein.features import normalise
-from serein.records import Corpus, Fold, Protocol, Recipe
+from serein.records import Corpus, Finding, Fold, Protocol, Recipe
 from serein.results import Mapping
 from serein.training.settings import Settings
 
@@ -32,6 +32,7 @@ class Plan:
         seed: of weights, order and dropout.
         device: where to compute.
         folder: where the run keeps its state and results.
+        leakage: what the leakage check found.
     """
 
     recipe: Recipe
@@ -44,6 +45,7 @@ class Plan:
     seed: int
     device: str
     folder: Path
+    leakage: tuple[Finding, ...] = ()
 
     def front_end(self) -> FrontEnd:
         """What makes frames of waveforms."""
@@ -86,7 +88,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     classes = system.classes_of(corpus.utterances, recipe)
     protocol = protocols.split(corpus.utterances, how)
     contents = corpora.contents(corpus.utterances)
-    protocols.check_contents(protocol, contents)
+    leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
     facts = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
@@ -110,4 +112,30 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         seed=seed,
         device=device,
         folder=runs / name,
+        leakage=leakage,
     )
+
+
+def _leakage(
+    recipe: Recipe,
+    corpus: Corpus,
+    tasks: tuple[str, ...],
+    protocol: Protocol,
+    contents: dict[str, str],
+    how: protocols.Settings,
+) -> tuple[Finding, ...]:
+    """What the check found; nothing that the user has not allowed by name."""
+    found = protocols.findings(
+        protocol,
+        corpus.utterances,
+        contents,
+        samples=protocols.heard(corpus.utterances),
+        statistics=str(recipe.normalise.get("statistics", "training")),
+        targets={
+            task: {one.id: system.label_of(one, task, recipe) for one in corpus.utterances}
+            for task in tasks
+        },
+        allow=how.allow,
+    )
+    protocols.refuse(found)
+    return found

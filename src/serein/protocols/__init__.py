@@ -1,0 +1,161 @@
+"""How a corpus is split, as a value; and the check that no split leaks.
+
+A protocol yields folds of utterance ids. The speaker is the unit that no split may cut, but where
+its name says so. ``split`` makes one, ``leakage`` checks it, ``save`` and ``load`` keep it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from serein.errors import ConfigError, ProtocolError, UnknownName
+from serein.protocols import fixed, mixed, speakers
+from serein.protocols.filters import disjoint, joined, only
+from serein.protocols.heard import heard
+from serein.protocols.leakage import findings, refuse
+from serein.protocols.saved import SUFFIXES, load, save
+from serein.protocols.settings import Settings, listed
+from serein.protocols.sides import placed
+from serein.records import Protocol, Utterance
+
+__all__ = [
+    "PROTOCOLS",
+    "Kind",
+    "Settings",
+    "check",
+    "describe",
+    "findings",
+    "heard",
+    "load",
+    "refuse",
+    "save",
+    "split",
+]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to split.
+
+    Attributes:
+        words: what it does, in a line.
+        split: what does it.
+        takes: settings that it has beyond those of all.
+    """
+
+    words: str
+    split: Callable[[Sequence[Utterance], Settings], Protocol]
+    takes: tuple[str, ...] = ()
+
+
+ALL = ("name", "validation", "only", "disjoint", "allow")
+DEALT = ("folds", "seed", "stratify")
+PROTOCOLS = {
+    "leave-one-speaker-out": Kind("one fold a speaker", speakers.leave_one_speaker_out),
+    "leave-one-session-out": Kind("one fold a session", speakers.leave_one_session_out),
+    "leave-one-corpus-out": Kind("one fold a corpus", speakers.leave_one_corpus_out),
+    "speaker-k-fold": Kind(
+        "groups of speakers, balanced in gender and classes", speakers.speaker_k_fold, DEALT
+    ),
+    "zhang-text": Kind("IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", fixed.sessions),
+    "zhang-sizes": Kind("IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", fixed.sessions),
+    "parts": Kind("the corpus's own train, dev and test parts", fixed.parts, ("train", "test")),
+    "by-label": Kind(
+        "sides by the values of an attribute or label", fixed.by_label, ("by", "train", "test")
+    ),
+    "random": Kind("random folds; speaker-dependent", mixed.random_folds, DEALT),
+    "speaker-dependent": Kind(
+        "random folds, as in Table 5 of Feng 2020", mixed.random_folds, DEALT
+    ),
+}
+
+
+def describe() -> dict[str, str]:
+    """Every protocol and what it does, in a line."""
+    return {name: kind.words for name, kind in PROTOCOLS.items()}
+
+
+def split(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """Split a corpus.
+
+    Raises:
+        UnknownName: no protocol has that name.
+        ConfigError: a setting is not one of this protocol.
+        ProtocolError: these utterances cannot be split that way.
+    """
+    kept, words = only(utterances, settings.only)
+    if settings.name.lower().endswith(SUFFIXES):
+        kind = Kind("a saved protocol", _saved)
+    elif settings.name in PROTOCOLS:
+        kind = PROTOCOLS[settings.name]
+    else:
+        hint = f"The file of a saved one ends in {' or '.join(SUFFIXES)}."
+        raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
+    _check_settings(settings, kind)
+    protocol = kind.split(kept, settings)
+    protocol = replace(protocol, caution=joined(protocol.caution, words))
+    protocol = disjoint(protocol, kept, listed(settings.disjoint))
+    check(protocol)
+    return protocol
+
+
+def _check_settings(settings: Settings, kind: Kind) -> None:
+    """A setting that would change nothing is a mistake of whoever set it."""
+    empty = Settings()
+    for name in (field.name for field in fields(Settings)):
+        known = *ALL, *kind.takes
+        if name not in known and getattr(settings, name) != getattr(empty, name):
+            raise ConfigError(
+                f"protocol.{name} = {getattr(settings, name)!r}; {settings.name} has no such "
+                f"setting. It has {', '.join(sorted(known))}"
+            )
+
+
+def _saved(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """A protocol from a file, for the corpus that it was made of."""
+    if settings.validation != 1:
+        raise ConfigError(
+            f"protocol.validation = {settings.validation!r}; {settings.name} says itself what "
+            "validates: leave protocol.validation out"
+        )
+    protocol = load(Path(settings.name).expanduser())
+    there = {one.id for one in utterances}
+    named = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
+    strange, left = sorted(named - there), sorted(there - named)
+    if strange:
+        raise ProtocolError(
+            f"{settings.name} names {len(named)} utterances, and {len(strange)} of them are not "
+            f"among the {len(there)} of this corpus, such as {', '.join(strange[:3])}. Give the "
+            "corpus that it was made of, with the same protocol.only"
+        )
+    words = f"{len(left)} of {len(there)} utterances are on no side" if left else ""
+    return replace(protocol, caution=joined(protocol.caution, words))
+
+
+def check(protocol: Protocol) -> None:
+    """Check that folds are folds: named apart, no side empty, no utterance on two sides.
+
+    Raises:
+        ProtocolError: one is not.
+    """
+    if not protocol.folds:
+        raise ProtocolError(f"{protocol.name} has no folds; expected one or more")
+    names = Counter(fold.name for fold in protocol.folds)
+    if len(names) < len(protocol.folds):
+        raise ProtocolError(f"{protocol.name} has two folds {max(names, key=names.__getitem__)}")
+    for fold in protocol.folds:
+        if not fold.train or not fold.test:
+            raise ProtocolError(f"fold {fold.name} has an empty training or test side")
+        seen: dict[str, str] = {}
+        for side, ids in placed(fold).items():
+            if len(set(ids)) < len(ids):
+                twice = max(ids, key=Counter(ids).__getitem__)
+                raise ProtocolError(f"fold {fold.name} names {twice} twice on its {side} side")
+            for id_ in ids:
+                other = seen.setdefault(id_, side)
+                if other != side:
+                    raise ProtocolError(
+                        f"fold {fold.name}: utterance {id_} is on two sides, {other} and {side}; "
+                        "each may be on one only"
+                    )

@@ -1,0 +1,99 @@
+"""What is left out: before a split by ``only``, after it by ``disjoint``."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from serein.errors import ProtocolError
+from serein.protocols.settings import Values, listed
+from serein.protocols.sides import matches, of, said
+from serein.records import Fold, Protocol, Utterance
+
+
+def only(
+    utterances: Sequence[Utterance], table: Mapping[str, Values]
+) -> tuple[list[Utterance], str]:
+    """Keep the utterances that have the wanted values.
+
+    Returns:
+        Those that stay, and how many they are, in words; no words where nothing is wanted.
+
+    Raises:
+        ProtocolError: none stays.
+    """
+    kept = list(utterances)
+    for name, wanted in table.items():
+        found = {value for one in kept if (value := said(one, name))}
+        kept = [one for one in kept if matches(said(one, name), listed(wanted))]
+        if not kept:
+            raise ProtocolError(
+                f"protocol.only.{name} = {', '.join(listed(wanted))} leaves no utterance; "
+                f"found {', '.join(sorted(found)[:20]) or f'no {name} at all'}"
+            )
+    terms = ", ".join(f"{name} {' or '.join(listed(table[name]))}" for name in table)
+    return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
+
+
+def disjoint(protocol: Protocol, utterances: Iterable[Utterance], names: Sequence[str]) -> Protocol:
+    """Take from the other sides what shares a value with the test side of its fold.
+
+    Args:
+        protocol: a split.
+        utterances: what it splits.
+        names: attributes or labels; "sentence" falls back on the words that are said.
+
+    Raises:
+        ProtocolError: no utterance has such a value, or nothing is left of a side.
+    """
+    members = list(utterances)
+    for name in names:
+        values = {one.id: value for one in members if (value := _value(one, name))}
+        if not values:
+            raise ProtocolError(
+                f"protocol.disjoint names {name}, and no utterance has one; name an attribute or "
+                "a label of this corpus"
+            )
+        folds = tuple(_without(fold, values, name) for fold in protocol.folds)
+        before, after = _lengths(protocol.folds), _lengths(folds)
+        words = (
+            f"{name}-disjoint: {before[0] - after[0]} of {before[0]} training and "
+            f"{before[1] - after[1]} of {before[1]} validation utterances left out, summed over "
+            f"folds, as their {name} is tested"
+        )
+        protocol = replace(protocol, folds=folds, caution=joined(protocol.caution, words))
+    return protocol
+
+
+def _without(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
+    tested = {values[id_] for id_ in fold.test if id_ in values}
+    kept = {}
+    for side, ids in (("training", fold.train), ("validation", fold.validation)):
+        kept[side] = tuple(id_ for id_ in ids if values.get(id_) not in tested)
+        if ids and not kept[side]:
+            raise ProtocolError(
+                f"fold {fold.name} tests every {name} that its {side} side has, so that a "
+                f"{name}-disjoint split leaves nothing of its {len(ids)} utterances. Take {name} "
+                "from protocol.disjoint, or choose what is tested with protocol.only"
+            )
+    return replace(fold, train=kept["training"], validation=kept["validation"])
+
+
+def _lengths(folds: Iterable[Fold]) -> tuple[int, int]:
+    return sum(len(f.train) for f in folds), sum(len(f.validation) for f in folds)
+
+
+def _value(utterance: Utterance, name: str) -> str | None:
+    return sentence(utterance) if name == "sentence" else of(utterance, name)
+
+
+def sentence(utterance: Utterance) -> str | None:
+    """Which sentence is spoken: its label, or else its words without case and punctuation."""
+    label = of(utterance, "sentence")
+    if label is not None:
+        return f"{utterance.corpus}/{label}" if utterance.corpus else label
+    return re.sub(r"[\W_]+", " ", (utterance.text or "").casefold()).strip() or None
+
+
+def joined(*clauses: str) -> str:
+    """Several cautions as one."""
+    return "; ".join(clause for clause in clauses if clause)

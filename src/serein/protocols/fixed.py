@@ -1,0 +1,159 @@
+"""Lists that stand fast: a paper's, a corpus's own, or the user's."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from serein.errors import ConfigError, ProtocolError
+from serein.protocols.settings import Settings, listed
+from serein.protocols.sides import gathered, matches, said, set_aside
+from serein.records import Fold, Protocol, Utterance
+
+SESSIONS = {
+    "zhang-text": (("1", "2", "3"), ("4",), ("5",)),
+    "zhang-sizes": (("3", "4", "5"), ("2",), ("1",)),
+}
+"""Sessions that train, validate and are tested.
+
+Zhang et al. 2019, section 4.1, names sessions 1-3, 4 and 5, and prints the sizes 6,319, 1,811 and
+1,819. Of IEMOCAP's sessions (1,819, 1,811, 2,136, 2,103, 2,170) session 2 has the second size and
+session 1 the third; sessions 3-5 hold 6,409, 90 more than printed.
+"""
+
+PARTS = {
+    "train": ("train*", "*-train"),
+    "validation": ("dev*", "*-dev"),
+    "test": ("test*", "*-test"),
+}
+"""How parts are called: LibriSpeech's train-clean-100, AN4's an4-train."""
+
+
+def sessions(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """IEMOCAP's five sessions on the sides that a paper gives them."""
+    if settings.validation not in (1, "none"):
+        raise ConfigError(
+            f"protocol.validation = {settings.validation!r}; {settings.name} has a validation "
+            'side of its own: leave protocol.validation out, or set it to "none"'
+        )
+    lists = SESSIONS[settings.name]
+    groups = gathered(utterances, "session")
+    numbers = {name: _number(name) for name in groups}
+    if sorted(numbers.values()) != sorted(sum(lists, ())):
+        raise ProtocolError(
+            f"{settings.name} needs IEMOCAP's five sessions; found {len(groups)}: "
+            f"{', '.join(groups) or 'none'}. Give the whole corpus, or take leave-one-session-out."
+        )
+    train, validation, test = (
+        [one for name, number in numbers.items() if number in side for one in groups[name]]
+        for side in lists
+    )
+    words, held = f"session {', '.join(lists[1])}, as in the paper", _ids(validation)
+    if settings.validation == "none":
+        words, held, train = "none", (), train + validation
+    fold = Fold(
+        name=f"session {', '.join(lists[2])}", train=_ids(train), validation=held, test=_ids(test)
+    )
+    return Protocol(name=settings.name, validation=words, folds=(fold,))
+
+
+def parts(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """A corpus's own parts, by the label ``part``: train-*, dev-* and test-*.
+
+    Without a part for validation, speakers of the training side validate.
+    """
+    lists = {side: listed(getattr(settings, side)) or PARTS[side] for side in ("train", "test")}
+    named = {value for one in utterances if (value := said(one, "part"))}
+    own = tuple(value for value in sorted(named) if matches(value, PARTS["validation"]))
+    if settings.validation == "none" and not listed(settings.train):
+        lists["train"] += own
+    return _by_values(utterances, settings, "part", lists, own)
+
+
+def by_label(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """Sides by the values of any attribute or label: train on one corpus, test on another."""
+    if not settings.by or not listed(settings.test):
+        raise ConfigError(
+            f"{settings.name} needs protocol.by (an attribute or label, such as corpus) and "
+            f"protocol.test (its values that are tested); found {settings.by!r} and "
+            f"{settings.test!r}"
+        )
+    lists = {side: listed(getattr(settings, side)) for side in ("train", "test")}
+    return _by_values(utterances, settings, settings.by, lists, ())
+
+
+Lists = dict[str, tuple[str, ...]]
+
+
+def _by_values(
+    utterances: Sequence[Utterance],
+    settings: Settings,
+    name: str,
+    lists: Lists,
+    own: tuple[str, ...],
+) -> Protocol:
+    """One fold by lists of values; ``own`` validates where the settings name no values."""
+    count = settings.validation if isinstance(settings.validation, int) else 0
+    held = () if settings.validation == "none" else listed(settings.validation)
+    lists = {**lists, "validation": own if count else held}
+    sides, left = _sides(utterances, name, lists)
+    train, validation, words = _ids(sides["train"]), _ids(sides["validation"]), "none"
+    if validation:
+        words = f"{name} {', '.join(lists['validation'])}"
+    elif count:
+        words = f"{count} speakers of the training side, of each corpus in it"
+        train, validation = set_aside(sides["train"], count)
+    title = ", ".join(sorted({str(said(one, name)) for one in sides["test"]}))
+    fold = Fold(name=title, train=train, validation=validation, test=_ids(sides["test"]))
+    return Protocol(
+        name=settings.name, validation=words, folds=(fold,), caution=_left(left, utterances, name)
+    )
+
+
+def _sides(
+    utterances: Sequence[Utterance], name: str, lists: Lists
+) -> tuple[dict[str, list[Utterance]], list[str]]:
+    """Utterances by side, and the values of those on none; no training list takes the rest."""
+    sides: dict[str, list[Utterance]] = {side: [] for side in lists}
+    left = []
+    for one in sorted(utterances, key=lambda u: u.id):
+        value = said(one, name)
+        on = [side for side, wanted in lists.items() if matches(value, wanted)]
+        if len(on) > 1:
+            raise ConfigError(f"{name} {value} is on two sides, {on[0]} and {on[1]}; name it once")
+        if not on and not lists["train"]:
+            on = ["train"]
+        if on:
+            sides[on[0]].append(one)
+        else:
+            left.append(str(value))
+    _check(utterances, name, lists)
+    return sides, left
+
+
+def _check(utterances: Sequence[Utterance], name: str, lists: Lists) -> None:
+    """Every value that is named must be there, and of every pattern one."""
+    found = sorted({value for one in utterances if (value := said(one, name))})
+    for side, wanted in lists.items():
+        missing = [one for one in wanted if "*" not in one and one not in found]
+        if missing or (wanted and not any(matches(value, wanted) for value in found)):
+            raise ProtocolError(
+                f"no utterance has {name} {', '.join(missing or wanted)}, which protocol.{side} "
+                f"names; found {', '.join(found) or f'no {name} at all'}"
+            )
+
+
+def _left(left: list[str], utterances: Sequence[Utterance], name: str) -> str:
+    if not left:
+        return ""
+    values = ", ".join(value for value, _ in Counter(left).most_common(5))
+    return f"{len(left)} of {len(utterances)} utterances are on no side: their {name} is {values}"
+
+
+def _ids(side: Sequence[Utterance]) -> tuple[str, ...]:
+    return tuple(one.id for one in side)
+
+
+def _number(session: str) -> str:
+    """The number in which a session's name ends: 5 of "Session5" and of "05"."""
+    found = re.search(r"(\d+)\D*$", session)
+    return found[1].lstrip("0") if found else session

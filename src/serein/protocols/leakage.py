@@ -1,0 +1,249 @@
+"""The check that no split leaks, made before anything is trained."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from serein.errors import ProtocolError, UnknownName
+from serein.protocols import duplicates
+from serein.protocols.filters import sentence
+from serein.protocols.settings import Values, listed
+from serein.protocols.sides import of, placed
+from serein.records import Finding, Protocol, Utterance
+
+ALLOWABLE = ("duplicate", "partner", "speaker")
+"""Errors that a user may allow by name."""
+
+MIXED = ("random", "speaker-dependent")
+"""Protocols that are speaker-dependent by definition."""
+
+STATISTICS = {
+    "training": ("clean", "frames are standardised by the training side of each fold alone"),
+    "none": ("clean", "frames are not standardised"),
+    "utterance": ("clean", "every utterance is standardised by itself alone"),
+    "speaker": (
+        "warning",
+        "frames are standardised by speaker: this uses the test speakers' own recordings, all of "
+        "them at once, which nobody has of a new speaker",
+    ),
+}
+
+Targets = Mapping[str, Mapping[str, str | None]]
+"""For each task, the class of each id."""
+
+
+def findings(
+    protocol: Protocol,
+    utterances: Sequence[Utterance],
+    contents: Mapping[str, str],
+    *,
+    samples: Mapping[str, str] | None = None,
+    statistics: str = "training",
+    targets: Targets | None = None,
+    allow: Values = (),
+) -> tuple[Finding, ...]:
+    """Look for every leak that is known of; what cannot be looked for yields no finding.
+
+    Args:
+        protocol: what to check.
+        utterances: what it splits.
+        contents: for each id, a hash of its bytes, from ``corpora.contents``.
+        samples: for each id, a hash of its samples, from ``heard``; None compares bytes alone.
+        statistics: whose frames standardise: "training", "none", "utterance" or "speaker".
+        targets: classes; None takes the label "emotion".
+        allow: kinds that shall not stop the run.
+
+    Raises:
+        UnknownName: ``allow`` or ``statistics`` names what is not known.
+    """
+    allowed = _allowed(protocol, listed(allow))
+    tested = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
+    members = [one for one in utterances if one.id in tested]
+    targets = targets or {"emotion": {one.id: of(one, "emotion") for one in members}}
+    found = (
+        _speakers(protocol, members),
+        _partners(protocol, members),
+        duplicates.find(protocol, members, {**contents, **(samples or {})}),
+        _sentences(protocol, members),
+        _normalisation(statistics),
+        _validation(protocol),
+        _classes(protocol, targets),
+    )
+    return tuple(
+        replace(one, verdict="allowed") if one.verdict == "error" and one.kind in allowed else one
+        for one in found
+        if one is not None
+    )
+
+
+def refuse(found: Iterable[Finding]) -> None:
+    """Stop where something was found that was not allowed.
+
+    Raises:
+        ProtocolError: with every error, and how to allow it.
+    """
+    errors = [one for one in found if one.verdict == "error"]
+    if not errors:
+        return
+    kinds = [one.kind for one in errors if one.kind in ALLOWABLE]
+    told = [f"{one.kind}: {one.words}, such as {'; '.join(one.examples[:2])}" for one in errors]
+    hint = f" To train nevertheless, set protocol.allow={','.join(kinds)}; the report will say so."
+    raise ProtocolError(f"the split leaks. {'. '.join(told)}.{hint if kinds else ''}")
+
+
+def _allowed(protocol: Protocol, names: Sequence[str]) -> set[str]:
+    for name in names:
+        if name not in ALLOWABLE:
+            raise UnknownName("leak of protocol.allow", name, ALLOWABLE)
+    mixed = {"speaker", "partner"} if protocol.name in MIXED else set()
+    return {*names, *mixed}
+
+
+def _across(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Values that a fold has on two sides: each with the fold and the sides, in words."""
+    found = []
+    for fold in protocol.folds:
+        held = {
+            side: {values[id_] for id_ in ids if id_ in values}
+            for side, ids in placed(fold).items()
+        }
+        train, validation, test = held.values()
+        for value in sorted((train & validation) | (train & test) | (validation & test)):
+            sides = ", ".join(side for side in held if value in held[side])
+            found.append((value, f"{value} ({sides} in fold {fold.name})"))
+    return found
+
+
+def _speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
+    speaker = {one.id: name for one in members if (name := of(one, "speaker"))}
+    found = _across(protocol, speaker)
+    words = "no speaker is on two sides of a fold"
+    if found:
+        many = len({name for name, _ in found})
+        words = f"{many} speakers are on two sides of a fold, {len(found)} times over all folds"
+    verdict, nameless = "error" if found else "clean", len(members) - len(speaker)
+    if nameless:
+        words += f"; {nameless} of {len(members)} utterances name no speaker and were not checked"
+        verdict = "error" if found else "warning"
+    return Finding(
+        kind="speaker",
+        verdict=verdict,
+        count=len(found) or nameless,
+        words=words,
+        examples=_first(text for _, text in found),
+    )
+
+
+def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
+    """Who talks to whom: they share a dialogue, or a session of two."""
+    talking = [one for one in members if one.dialogue is not None]
+    if not talking:
+        return None
+    people: dict[str | None, set[str | None]] = {}
+    for one in talking:
+        people.setdefault(of(one, "session"), set()).add(of(one, "speaker"))
+    pairs = {name for name, who in people.items() if name and None not in who and len(who) == 2}
+    parted = [one for one in talking if of(one, "session") in pairs]
+    units = {
+        unit: {one.id: str(of(one, unit)) for one in those}
+        for unit, those in (("session", parted), ("dialogue", talking))
+    }
+    found = {unit: _across(protocol, values) for unit, values in units.items()}
+    many = {unit: len({value for value, _ in across}) for unit, across in found.items()}
+    count = sum(map(len, found.values()))
+    words = "nobody's partner in a dialogue or session is on another side"
+    if count:
+        words = (
+            f"partners are on two sides: {many['dialogue']} dialogues and {many['session']} "
+            "sessions of two are parted"
+        )
+    return Finding(
+        kind="partner",
+        verdict="error" if count else "clean",
+        count=count,
+        words=words,
+        examples=_first(f"{unit} {text}" for unit in found for _, text in found[unit]),
+    )
+
+
+def _sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
+    said = {one.id: words for one in members if (words := sentence(one))}
+    if not said:
+        return None
+    count, tested, again = 0, 0, dict[str, None]()
+    for fold in protocol.folds:
+        trained = {said[id_] for id_ in (*fold.train, *fold.validation) if id_ in said}
+        heard = [said[id_] for id_ in fold.test if id_ in said and said[id_] in trained]
+        count, tested = count + len(heard), tested + len(fold.test)
+        again.update(dict.fromkeys(heard))
+    return Finding(
+        kind="sentence",
+        verdict="warning" if count else "clean",
+        count=count,
+        words=f"{count} of {tested} tested utterances say a sentence that their fold's training "
+        f"or validation side says too ({len(again)} sentences)"
+        if count
+        else "no tested sentence is said on another side of its fold",
+        examples=_first(again),
+    )
+
+
+def _normalisation(statistics: str) -> Finding:
+    if statistics not in STATISTICS:
+        raise UnknownName("scope of normalisation", statistics, STATISTICS)
+    verdict, words = STATISTICS[statistics]
+    return Finding(
+        kind="normalisation", verdict=verdict, count=int(verdict != "clean"), words=words
+    )
+
+
+def _validation(protocol: Protocol) -> Finding:
+    ids = {id_: id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
+    found = _across(protocol, ids)
+    without = [fold.name for fold in protocol.folds if not fold.validation]
+    words = "no utterance is on two sides of a fold; validation is apart from training and test"
+    if found:
+        words = f"{len(found)} utterances are on two sides of a fold"
+    elif without:
+        words = f"no utterance is on two sides; {len(without)} folds have no validation side"
+    return Finding(
+        kind="validation",
+        verdict="error" if found else "clean",
+        count=len(found),
+        words=words,
+        examples=_first(text for _, text in found),
+    )
+
+
+def _classes(protocol: Protocol, targets: Targets) -> Finding:
+    """Classes that a fold tests and never trained, and classes that no fold tests."""
+    untrained, untested = [], []
+    for task, target in targets.items():
+        kinds: dict[str, set[str]] = {"train": set(), "test": set()}
+        for fold in protocol.folds:
+            train, test = (
+                {kind for id_ in ids if (kind := target.get(id_)) is not None}
+                for ids in (fold.train, fold.test)
+            )
+            kinds["train"] |= train
+            kinds["test"] |= test
+            untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
+        untested += [f"{task} {kind}" for kind in sorted(kinds["train"] - kinds["test"])]
+    clauses = [
+        f"{len(names)} times {words}: {', '.join(names[:5])}"
+        for names, words in (
+            (untrained, "a class is tested that its training side lacks"),
+            (untested, "a class is trained that no fold tests"),
+        )
+        if names
+    ]
+    return Finding(
+        kind="classes",
+        verdict="warning" if clauses else "clean",
+        count=len(untrained) + len(untested),
+        words="; ".join(clauses) or "every training side has every class that its fold tests",
+        examples=tuple([*untrained, *untested][:5]),
+    )
+
+
+def _first(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(list(texts)[:5])

@@ -1,0 +1,35 @@
+"""Random folds. The same speakers train and are tested: such scores flatter every system."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from serein.errors import ProtocolError
+from serein.protocols.settings import Settings
+from serein.protocols.sides import Groups, numbered, of, ring, shuffled
+from serein.records import Protocol, Utterance
+
+CAUTION = (
+    "speaker-dependent: the same speakers are on both sides; such scores say nothing about new "
+    "speakers"
+)
+
+
+def random_folds(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+    """Random folds with the corpus's share of every class; the folds that follow validate.
+
+    So are the folds of Feng et al. 2020, section 5.4 and Table 5: "chosen randomly from the whole
+    of the database in accordance with the mean proportion of each emotion category".
+    """
+    if len(utterances) < settings.folds:
+        raise ProtocolError(
+            f"{settings.folds} folds need as many utterances; found {len(utterances)}. "
+            "Set protocol.folds lower."
+        )
+    mixed = shuffled(utterances, settings.seed, lambda one: one.id)
+    dealt = sorted(mixed, key=lambda one: of(one, settings.stratify) or "")
+    names = numbered(settings.folds)
+    groups: Groups = {name: [] for name in names}
+    for place, one in enumerate(dealt):
+        groups[names[place % len(names)]].append(one)
+    ordered = {name: sorted(group, key=lambda one: one.id) for name, group in groups.items()}
+    return replace(ring(ordered, names, settings, "fold"), caution=CAUTION)

@@ -1,0 +1,83 @@
+"""How to split: every setting of every protocol.
+
+Which protocol takes which of them stands in ``protocols.PROTOCOLS``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
+
+from serein.errors import ConfigError
+
+Value = str | bool | int | float
+Values = Value | tuple[Value, ...]
+"""One value, several with commas between them, or a list."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to split.
+
+    Attributes:
+        name: which protocol, or the file of a saved one (.json, .csv).
+        validation: how many speakers a fold sets aside to choose the epoch (sessions or folds,
+            where the protocol deals in those), or which values of a fixed list; "none" trains on
+            them too.
+        folds: how many.
+        seed: other seeds give other folds; not the seed of the training.
+        stratify: label whose classes every fold gets its share of.
+        by: attribute or label whose values make the sides.
+        train: values of the training side; without any, all that are on no other side.
+        test: values of the test side.
+        only: leave out whatever has other values: ``only.style = "improvised"``.
+        disjoint: attributes or labels whose tested values must not be trained on either; such
+            utterances leave the training and validation sides.
+        allow: what the leakage check may find without stopping the run.
+    """
+
+    name: str = "leave-one-speaker-out"
+    validation: Annotated[int, Ge(1)] | str | tuple[Value, ...] = 1
+    folds: Annotated[int, Ge(2)] = 5
+    seed: int = 0
+    stratify: str = "emotion"
+    by: str = ""
+    train: Values = ()
+    test: Values = ()
+    only: dict[str, Values] = field(default_factory=dict)
+    disjoint: Values = ()
+    allow: Values = ()
+
+    @property
+    def count(self) -> int:
+        """How many speakers, sessions or folds validate.
+
+        Raises:
+            ConfigError: values are named instead, and this protocol takes none.
+        """
+        if isinstance(self.validation, int):
+            return self.validation
+        if self.validation != "none":
+            raise ConfigError(
+                f"protocol.validation = {self.validation!r}; {self.name} expects how many, "
+                'at least 1, or "none"'
+            )
+        return 0
+
+
+def listed(values: Values) -> tuple[str, ...]:
+    """The words of a setting.
+
+    >>> listed("dev-clean, dev-other"), listed((1, 2.5))
+    (('dev-clean', 'dev-other'), ('1', '2.5'))
+    """
+    if isinstance(values, str):
+        return tuple(part.strip() for part in values.split(",") if part.strip())
+    return tuple(map(word, values)) if isinstance(values, tuple) else (word(values),)
+
+
+def word(value: Value) -> str:
+    """A value as a person would write it: the label 1.0 is the setting 1."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"
