@@ -248,3 +248,63 @@ class Results:
     calibration: dict[str, Calibration] = field(default_factory=dict)
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contest:
+    """Two runs on the utterances that both tested, for one task and selection.
+
+    Attributes:
+        task: what was foretold.
+        selection: which epochs.
+        first: name of one run.
+        second: name of the other.
+        utterances: how many both tested.
+        wa: weighted accuracy of first and second on them, the mean over seeds.
+        ua: unweighted accuracy of first and second on them, the mean over seeds.
+        ua_difference: the UA of the first less that of the second.
+        ua_interval: 95 % interval of ``ua_difference``.
+        interval: how it was made, in words.
+        mcnemar: p of McNemar's test.
+        permutation: p of the permutation test of ``ua_difference``.
+        z: one-tailed p of the test of two proportions that Zhang et al. use.
+        adjusted: for each test, p after Holm's correction over all contests.
+        effect: Cohen's h of the two WA.
+    """
+
+    task: str
+    selection: str
+    first: str
+    second: str
+    utterances: int
+    wa: tuple[float, float]
+    ua: tuple[float, float]
+    ua_difference: float
+    ua_interval: tuple[float, float] | None
+    interval: str
+    mcnemar: float | None
+    permutation: float | None
+    z: float | None
+    adjusted: dict[str, float]
+    effect: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Several runs, each against each.
+
+    Attributes:
+        format: version of this layout.
+        command: what was typed.
+        created: when it ended, ISO 8601, UTC.
+        runs: name, recipe, corpus, name and hash of the protocol, and seeds of each run.
+        contests: each pair of runs, for each task and selection.
+        warnings: what a reader must know before believing a difference.
+    """
+
+    format: int
+    command: str
+    created: str
+    runs: list[dict[str, Any]]
+    contests: list[Contest]
+    warnings: list[str]
