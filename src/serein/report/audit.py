@@ -65,6 +65,11 @@ def marked(results: Results, selection: str, task: str) -> str:
     return f"{selection}{MARKS['optimistic'] * is_optimistic(results, selection, task)}"
 
 
+def heading(results: Results) -> str:
+    """What the section of the scores is called: with one selection, nothing is audited."""
+    return "Selection audit" if len(results.selections) > 1 else "Scores"
+
+
 def comparison(results: Results, task: str) -> list[Row]:
     """Every selection of a task, then what knowing nothing scores."""
     rows = [_selection(results, name, task) for name in results.selections]

@@ -16,7 +16,7 @@ def leakage(results: Results) -> Table | None:
     if not results.leakage:
         return None
     return Table(
-        title="Leakage check",
+        title="Leakage: what was looked for",
         note="Done before anything was trained. Clean: looked for and not found; warning: found, "
         "and trained nevertheless; allowed: would have stopped the run, had its user not allowed "
         "it; error: stops a run.",
@@ -65,8 +65,8 @@ def _labels(task: str, mapping: Mapping) -> Table:
         rows.append(row("(no label)", "", str(mapping.missing), kind="baseline"))
     return Table(
         title=f"{task}: labels",
-        note=f"Classes of {mapping.scheme}, and the corpus's own words for each, with how often "
-        "each occurred.",
+        note=f"Scheme: {mapping.scheme}. For each class the corpus's own words, and how often each "
+        "occurred.",
         columns=(*words("class", "in the corpus"), *numbers("utterances")),
         rows=tuple(rows),
     )

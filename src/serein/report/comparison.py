@@ -55,7 +55,7 @@ def _scores(task: str, selection: str, contests: list[Contest]) -> Table:
             *numbers("utterances"),
             *(Column(name=side, group=score) for score in ("WA", "UA") for side in "12"),
             *numbers("difference"),
-            Column(name="95 % interval", undefined=NO_INTERVAL),
+            Column(name="interval", undefined=NO_INTERVAL),
         ),
         rows=tuple(_pair(one) for one in contests),
     )

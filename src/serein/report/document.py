@@ -38,7 +38,7 @@ def sections(results: Results, published: Sequence[Published] = ()) -> list[Sect
 
 
 def _headline(results: Results) -> Section:
-    return Section(title="Scores", words=tuple(headline(results)))
+    return Section(title="Headline", words=tuple(headline(results)))
 
 
 def headline(results: Results) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _scores(results: Results, published: Sequence[Published]) -> Iterator[Sectio
     meanings = [f"{name}: {words}." for name, words in results.selections.items()]
     gap = audit.gap(results)
     yield Section(
-        title="Selection audit",
+        title=audit.heading(results),
         words=(*meanings, *([gap] if gap else [])) if every else (),
         tables=(
             *(tables.selections(results, task) for task in every),

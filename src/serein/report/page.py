@@ -23,8 +23,8 @@ from serein.report.paper import Published
 from serein.results import Results
 
 NAME = "report.html"
-SECTIONS = {  # for each section its heading, and the values of which it shows any
-    "audit": ("Selection audit", ("tasks",)),
+SECTIONS = {  # for each section its heading (the first depends), and the values that it shows
+    "audit": ("", ("tasks",)),
     "paper": ("The paper's figures", ("printed", "paper")),
     "classes": ("Classes", ("tasks",)),
     "speakers": ("Speakers", ("parts",)),
@@ -70,7 +70,7 @@ def html(results: Results, published: Sequence[Published] = ()) -> str:
         summary=summary,
         title=f"{summary.title(results)}: report",
         source="results.json",
-        contents=_contents(values),
+        contents=_contents(values, audit.heading(results)),
         figures=drawn,
         data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
         script=get_plotlyjs() if drawn else "",
@@ -92,9 +92,9 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values) + "\n"
 
 
-def _contents(values: Values) -> list[tuple[str, str]]:
+def _contents(values: Values, first: str) -> list[tuple[str, str]]:
     return [
-        (id_, heading)
+        (id_, heading or first)
         for id_, (heading, needed) in SECTIONS.items()
         if any(values[name] for name in needed)
     ]

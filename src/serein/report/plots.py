@@ -105,7 +105,10 @@ def reliability(calibration: Calibration) -> "Figure":
         for index, (name, confidence) in enumerate(kinds.items())
         if confidence is not None
     ]
-    return Figure([ideal, *drawn], layout=_layout("confidence, %", "right, %", 320))
+    figure = Figure([ideal, *drawn], layout=_layout("confidence, %", "right, %", 320))
+    figure.update_xaxes(range=[0, 102])
+    figure.update_yaxes(range=[0, 102])
+    return figure
 
 
 def _reliability(name: str, confidence: Confidence, index: int) -> "Scatter":

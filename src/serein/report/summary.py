@@ -71,7 +71,8 @@ def protocol(results: Results) -> str:
     count = len(results.protocol.get("folds") or results.folds)
     name = str(results.protocol.get("name", "no protocol"))
     # Its scores answer another question, and must not be quoted without saying so.
-    clauses = [f"{name} (speaker-dependent)" if "random" in name else name]
+    unsaid = "random" in name and not caution(results)
+    clauses = [f"{name} (speaker-dependent)" if unsaid else name]
     if count:
         clauses.append(f"{count} fold{'s' * (count != 1)}")
     clauses.append(f"{len(results.predictions)} utterances tested")

@@ -89,7 +89,7 @@ def numbers(*names: str, undefined: str = NO_SCORE) -> tuple[Column, ...]:
 
 def interval_column() -> Column:
     """The column beside a score."""
-    return Column(name="95 % interval", undefined=NO_INTERVAL)
+    return Column(name="interval", undefined=NO_INTERVAL)
 
 
 def row(*cells: str, kind: str = "") -> Row:

@@ -129,7 +129,7 @@ def classes(results: Results, task: str) -> Table:
     mistaken = summary.mistaken_for(results, task)
     recall = Column(name="recall", bar=True, undefined=NO_CLASS)
     interval = Column(
-        name="95 % interval", undefined="no interval: some draw holds no utterance of this class"
+        name="interval", undefined="no interval: some draw holds no utterance of this class"
     )
     return Table(
         title=f"{task}: classes, {results.headline}, %",
