@@ -131,6 +131,11 @@ def test_best_and_worst_speaker_are_named(results: Results) -> None:
     assert sentence in plain(text(results))
     assert sentence in plain(Page(page.html(results)).words)
     assert speakers.extremes(only_a_model(results), "emotion") is None
+    genders = str(speakers.extremes(results, "emotion", "gender"))
+    assert re.fullmatch(
+        r"Best gender of emotion: \w+, UA .* \(26\d utterances\); worst: .*", genders
+    )
+    assert genders in plain(text(results))
 
 
 def test_folds_name_who_validated(results: Results) -> None:

@@ -14,7 +14,7 @@ from serein.results import Comparison, Contest
 
 TITLE = "Comparison"
 NO_TEST = "this test was not made"
-TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "two proportions"}
+TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
 SMALLEST = 0.001
 """A smaller p is not told apart from this one."""
 
@@ -73,39 +73,32 @@ def _pair(one: Contest) -> Row:
 
 
 def _tests(task: str, selection: str, contests: list[Contest]) -> Table:
-    made = [
-        test
-        for test in TESTS
-        if any(getattr(one, test) is not None or test in one.adjusted for one in contests)
-    ]
+    made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
     return Table(
         title=f"{task}, {selection}: tests",
-        note="p of each test, and after Holm's correction over all contests; the test of two "
-        "proportions is one-tailed and takes utterances as independent. Effect: Cohen's h of the "
-        "two WA; 0.2 is small, 0.5 medium, 0.8 large.",
+        note="p of each test, and in brackets after Holm's correction over all contests; the "
+        "z-test of two proportions is one-tailed and takes utterances as independent. Effect: "
+        "Cohen's h of the two WA; 0.2 is small, 0.5 medium, 0.8 large.",
         columns=(
             *words("first", "second"),
-            *(
-                Column(name=head, group=TESTS[test], undefined=NO_TEST)
-                for test in made
-                for head in ("p", "Holm")
-            ),
-            Column(name="effect", undefined="undefined: a score is"),
+            *numbers(*(TESTS[test] for test in made), undefined=NO_TEST),
+            *numbers("effect", undefined="undefined: a score is"),
         ),
         rows=tuple(
             row(
                 one.first,
                 one.second,
-                *(
-                    chance(value)
-                    for test in made
-                    for value in (getattr(one, test), one.adjusted.get(test))
-                ),
+                *(_test(one, test) for test in made),
                 UNDEFINED if one.effect is None else f"{one.effect:+.2f}",
             )
             for one in contests
         ),
     )
+
+
+def _test(one: Contest, test: str) -> str:
+    p, adjusted = getattr(one, test), one.adjusted.get(test)
+    return chance(p) if p is None or adjusted is None else f"{chance(p)} ({chance(adjusted)})"
 
 
 def chance(p: float | None) -> str:

@@ -48,17 +48,22 @@ def headline(results: Results) -> Iterator[str]:
         yield f"CAUTION: {caution}"
     meaning = results.selections.get(results.headline, "")
     yield f"Quoted: {results.headline} ({meaning})" if meaning else f"Quoted: {results.headline}"
-    lead = summary.leading(results)
     for task in summary.tasks(results):
         yield summary.scored(results, task)
-    told = (
+    yield from told(results)
+    yield from (f"Warning: {warning}" for warning in summary.warnings(results))
+
+
+def told(results: Results) -> list[str]:
+    """What stands below the scores: seeds, best and worst, confidence, leaks; a sentence each."""
+    lead = summary.leading(results)
+    found = (
         seeds.spread(results, lead),
-        speakers.extremes(results, lead),
+        *(speakers.extremes(results, lead, kind) for kind in tables.kinds(lead)),
         checks.confidence(results),
         checks.leaks(results),
     )
-    yield from (sentence for sentence in told if sentence)
-    yield from (f"Warning: {warning}" for warning in summary.warnings(results))
+    return [sentence for sentence in found if sentence]
 
 
 def _scores(results: Results, published: Sequence[Published]) -> Iterator[Section]:

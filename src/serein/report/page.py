@@ -11,11 +11,11 @@ from serein.files import write_text
 from serein.report import (
     audit,
     checks,
+    document,
     mistakes,
     paper,
     plots,
     seeds,
-    speakers,
     summary,
     tables,
 )
@@ -151,11 +151,9 @@ def _curves(results: Results) -> Figures:
 
 
 def _headline(results: Results) -> Values:
-    lead = summary.leading(results)
-    told = (seeds.spread(results, lead), speakers.extremes(results, lead), checks.leaks(results))
     return {
         "caution": summary.caution(results),
-        "sentences": [sentence for sentence in told if sentence],
+        "sentences": document.told(results),
         "gap": audit.gap(results),
     }
 

@@ -76,16 +76,16 @@ def bounds(
     return found, f"95 % bootstrap over the utterances of each {attribute}; likely too narrow"
 
 
-def extremes(results: Results, task: str) -> str | None:
-    """The best and the worst speaker in one sentence; None where there are not two."""
-    speakers = sorted(parts(results, task, "speaker"), key=lambda part: -part.ua)
-    if len(speakers) < 2:
+def extremes(results: Results, task: str, attribute: str = "speaker") -> str | None:
+    """The best and the worst speaker or gender in one sentence; None where there are not two."""
+    found = sorted(parts(results, task, attribute), key=lambda part: -part.ua)
+    if len(found) < 2:
         return None
     best, worst = (
         f"{part.name}, UA {summary.percent(part.ua)} % ({part.utterances} utterances)"
-        for part in (speakers[0], speakers[-1])
+        for part in (found[0], found[-1])
     )
-    return f"Best speaker of {task}: {best}; worst: {worst}."
+    return f"Best {attribute} of {task}: {best}; worst: {worst}."
 
 
 def are_folds(results: Results) -> bool:

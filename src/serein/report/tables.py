@@ -46,11 +46,9 @@ def _selection(line: audit.Row, *, means: bool) -> Row:
 
 
 def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> Iterator[str]:
-    yield f"All {results.scores[results.headline][task].utterances} predictions together"
-    if any(line.fold_ua is not None for line in rows):
-        yield "(WA folds, UA folds: means over folds)."
-    else:
-        yield "."
+    means = any(line.fold_ua is not None for line in rows)
+    count = results.scores[results.headline][task].utterances
+    yield f"All {count} predictions together{' (WA folds, UA folds: means over folds)' * means}."
     followers = [line for line in rows if line.chosen_by]
     if followers:
         names = ", ".join(line.name for line in followers)

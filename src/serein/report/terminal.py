@@ -58,6 +58,7 @@ def draw(shown: Table) -> RenderableType:
             line(column.heading),
             justify="left" if column.words else "right",
             no_wrap=not column.words,
+            overflow="fold",
         )
     for row in shown.rows:
         drawn.add_row(*map(line, row.cells), style=STYLES.get(row.kind, ""))
