@@ -91,7 +91,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         corpus=corpus,
         contents=contents,
         classes=classes,
-        protocol=protocol,
+        protocol=protocols.cautioned(protocol, leakage),
         training=training,
         seed=seed,
         device=device,
