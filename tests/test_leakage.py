@@ -12,13 +12,17 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from small import small_recipe
 from splitting import SHARED, SMALL, UTTERANCES, by_hand, corpora, iemocap, made, several, utterance
 
 from serein import corpora as corpus_readers
+from serein import store
 from serein.corpora import contents
 from serein.errors import ProtocolError, UnknownName
+from serein.experiment.evaluate import evaluate
+from serein.experiment.plan import plan
 from serein.protocols import cautioned, findings, heard, refuse
-from serein.records import Finding, Fold, Protocol, Utterance
+from serein.records import Corpus, Finding, Fold, Protocol, Utterance
 
 
 def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
@@ -320,6 +324,30 @@ def test_folds_without_validation_are_told_of() -> None:
     found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
     assert found["validation"].verdict == "clean"
     assert "3 folds without validation side" in found["validation"].words
+
+
+# In an evaluation
+
+
+def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = small_recipe("training.epochs=1", "protocol.name=random", "protocol.folds=2")
+    recipe = replace(recipe, protocol={**recipe.protocol, "validation": "none"})
+    run = evaluate(recipe, corpus, runs=tmp_path)
+    kinds = {one.kind: one.verdict for one in run.results.leakage}
+    assert (kinds["speaker"], kinds["validation"]) == ("allowed", "clean")
+    assert run.results.protocol["caution"].startswith("speaker-dependent")
+    assert store.load(run.folder).leakage == run.results.leakage
+
+
+def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: Path) -> None:
+    talking = [replace(one, dialogue=one.session) for one in corpus.utterances]
+    two = replace(corpus, utterances=tuple(talking))
+    with pytest.raises(ProtocolError, match=r"the split leaks\. partner: .*allow=partner"):
+        plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
+    allowed = small_recipe("protocol.allow=partner")
+    todo = plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind for one in todo.leakage if one.verdict == "allowed"} == {"partner"}
+    assert todo.protocol.caution.startswith("partner leak allowed: partners are on two sides")
 
 
 # Size, and real corpora
