@@ -120,7 +120,7 @@ def test_a_bundle_is_hardly_larger_than_its_weights(content: bytes) -> None:
 def test_other_tools_can_read_a_bundle(content: bytes) -> None:
     assert set(unpacked(content)) == set(small_system().state_dict())
     document = json.loads(header(content)[1]["__metadata__"]["serein"])
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["classes"]["gender"] == ["female", "male"]
     assert document["card"]["licence"] == "CC0"
 
@@ -216,8 +216,8 @@ def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
 
 
 def test_a_newer_format_asks_for_an_upgrade(path: Path) -> None:
-    forged(path, lambda document: document.update(format=2))
-    with pytest.raises(BundleError, match=r"has format 2; .* reads up to 1: upgrade serein"):
+    forged(path, lambda document: document.update(format=3))
+    with pytest.raises(BundleError, match=r"has format 3; .* reads up to 2: upgrade serein"):
         load(path)
 
 

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import signal
 import sys
@@ -118,6 +119,9 @@ def test_recognize_takes_a_part_and_standard_input(
         (["evaluate", "--corpus", "emodb=x"], 2, "--model"),
         (["evaluate", "li2019", "--corpus", "x.csv"], 2, "unknown corpus"),
         (["corpora", "add", "emodb", "nowhere"], 1, "does not exist"),
+        (["corpora", "check", "emodb=nowhere"], 1, "does not exist"),
+        (["corpora", "fetch", "iemocap"], 2, "Known: emodb, librispeech, ravdess."),
+        (["corpora", "fetch", "librispeech"], 2, "serein corpora fetch librispeech dev-clean"),
         (["report", "nowhere"], 2, "nowhere"),
         (["recognize", "a.wav", "--device", "gpu"], 2, "Known: auto, cpu, cuda"),
     ],
@@ -173,6 +177,19 @@ def test_bad_tables_name_the_row(run: Run, root: Path) -> None:
     status, _, err = run("evaluate", "li2019", "--corpus", "mine=gone.csv")
     assert (status, one_line(err)) == (1, True), err
     assert "row 3" in err
+
+
+def test_a_copy_is_checked(run: Run, tmp_path: Path, root: Path) -> None:
+    status, out, _ = run("corpora", "check", f"synthetic={root}")
+    assert status == 0
+    assert out.startswith("synthetic: 24 utterances of 4 speakers\n")
+    assert "no hashes are known to compare with" in out
+    write_emodb(tmp_path / "emodb", utterances=7, words=1)
+    status, out, _ = run("corpora", "check", f"emodb={tmp_path / 'emodb'}")
+    assert status == 1
+    assert out.startswith("emodb: 7 utterances of 7 speakers\n")
+    counts = {words: int(count) for count, words in re.findall(r"(\d+) +(changed|missing)", out)}
+    assert counts["missing"] + counts["changed"] == 535
 
 
 def test_corpora_are_added_and_listed(run: Run, tmp_path: Path, root: Path) -> None:

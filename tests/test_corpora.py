@@ -106,6 +106,7 @@ def test_emodb_itself() -> None:
     by_id = {one.id: one for one in utterances}
     assert by_id["03a01Fa"].labels == {
         "emotion": "happiness",
+        "sentence": "a01",
         "recognition": 90.0,
         "naturalness": 75.0,
     }
@@ -118,7 +119,7 @@ def test_emodb_itself() -> None:
 
 def test_emodb_without_judgements_has_no_such_labels(names: Path) -> None:
     (names / "erkennung.txt").unlink()
-    assert emodb.read(names)[0].labels == {"emotion": "fear"}
+    assert emodb.read(names)[0].labels == {"emotion": "fear", "sentence": "a01"}
 
 
 def test_emodb_judges_what_it_lists(names: Path) -> None:
@@ -128,8 +129,8 @@ def test_emodb_judges_what_it_lists(names: Path) -> None:
     (names / "erkennung.txt").write_bytes(b"\r\n".join(kept))
     utterances = emodb.read(names)
     assert utterances[0].id == "03a01Aa"
-    assert set(utterances[0].labels) == {"emotion"}
-    assert set(utterances[1].labels) == {"emotion", "recognition", "naturalness"}
+    assert set(utterances[0].labels) == {"emotion", "sentence"}
+    assert set(utterances[1].labels) == {"emotion", "sentence", "recognition", "naturalness"}
 
 
 def test_emodb_takes_upper_case_extensions_and_hidden_files(names: Path) -> None:

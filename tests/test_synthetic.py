@@ -1,4 +1,6 @@
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from serein.synthetic import (
     Voice,
     generate,
     speak,
+    write_audformat,
     write_emodb,
+    write_librispeech,
+    write_ravdess,
 )
 
 Samples = npt.NDArray[np.floating[Any]]
@@ -217,6 +222,29 @@ def test_a_table_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="not from this generator"):
         generate(tmp_path, Settings(speakers=1))
     assert (tmp_path / "labels.csv").read_text() == "file,emotion\n"
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+LAYOUTS: dict[str, Callable[..., None]] = {
+    "emodb": partial(write_emodb, utterances=5, words=1),
+    "ravdess": partial(write_ravdess, actors=1),
+    "librispeech": partial(write_librispeech, words=1),
+    "audformat": partial(write_audformat, speakers=2, words=1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_the_same_bytes_for_the_same_seed(tmp_path: Path, layout: str) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        LAYOUTS[layout](tmp_path / name, seed=seed)
+    first, same, other = (bytes_of(tmp_path / name) for name in "abc")
+    assert first == same
+    assert first.keys() == other.keys()
+    assert first != other
 
 
 @pytest.mark.parametrize("utterances", [1, 37, 70])

@@ -10,9 +10,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
@@ -21,8 +22,8 @@ from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System, device_of
 
-FORMAT = 1
-"""The layout that this version writes, and the newest that it reads."""
+FORMAT = 2
+"""The layout that this version writes, and the newest that it reads; 1 had no confidence."""
 
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What Python makes of a document that is shaped otherwise."""
@@ -56,11 +57,27 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """What makes a probability mean what it says; fitted on speakers that were not trained on.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        threshold: answers of less confidence may be refused; 0 refuses none.
+        words: how both were found.
+    """
+
+    temperature: Annotated[float, Gt(0)] = 1.0
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.0
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A system that can be applied, and its card."""
+    """A system that can be applied, its card, and the confidence of each task."""
 
     system: System
     card: Card
+    confidence: dict[str, Confidence] = field(default_factory=dict)
 
 
 def save(bundle: Bundle, path: Path) -> None:
@@ -76,6 +93,7 @@ def save(bundle: Bundle, path: Path) -> None:
         "format": FORMAT,
         "recipe": asdict(system.recipe),
         "classes": system.classes,
+        "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
     text = json.dumps(document)  # in this order: the first task is in the lead
@@ -105,11 +123,14 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         system = System(recipe, document["classes"], own=bool(trust))
         system.load_state_dict(tensors)
         card = build(Card, document["card"], "card")
+        tables = document.get("confidence", {})
+        confidence = {task: build(Confidence, tables[task], task) for task in tables}
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    return Bundle(system.to(device_of(device)).eval(), card)
+    system.temperatures = {task: one.temperature for task, one in confidence.items()}
+    return Bundle(system.to(device_of(device)).eval(), card, confidence)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -269,6 +269,41 @@ def add(
     print(f"{name}: {len(corpus.utterances)} utterances of {speakers} speakers at {path}")
 
 
+@corpora_app.command("check")
+def check(
+    corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
+) -> None:
+    """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
+    from serein.copies.check import checked
+    from serein.copies.terminal import as_table
+
+    found = checked(corpus)
+    print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
+    _console().print(as_table(found))
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+@corpora_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="emodb, ravdess or librispeech.")],
+    part: Annotated[str | None, typer.Argument(help="Such as dev-clean of librispeech.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Its folder; default: ./NAME.")] = None,
+) -> None:
+    """Download a corpus that may be had freely, check it, and remember where it is."""
+    from serein.copies import fetch as copies
+    from serein.copies.terminal import Bar
+    from serein.corpora import listing
+
+    archive = copies.archive(name, part)
+    about = next(entry.about for entry in listing() if entry.name == name)
+    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.address(archive)}")
+    folder = (to or Path(name)).expanduser().absolute()
+    with Bar(archive.part, _console(stderr=True)) as bar:
+        found = copies.fetch(archive, folder, progress=bar.tell)
+    print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
+
+
 @corpora_app.command("make")
 def make(
     path: Annotated[Path, typer.Argument(help="A new folder.")],

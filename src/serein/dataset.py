@@ -27,6 +27,7 @@ from torch import Tensor
 from serein import audio, find
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
+from serein.features.normalise import moments
 from serein.records import Utterance
 
 
@@ -59,6 +60,23 @@ class Frames:
         for x_tf, id_ in zip(x_btf, ids, strict=True):
             x_tf[: self.length(id_)] = torch.from_numpy(self[id_])
         return x_btf, torch.arange(x_btf.shape[1]) < length_b[:, None]
+
+
+def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
+    """The same frames, each group's by the mean and deviation of its own; a copy in memory.
+
+    Args:
+        frames: of many utterances.
+        groups: for each utterance id, the group that it belongs to, such as its speaker.
+    """
+    x_nf = np.array(frames.x_nf)
+    copy = Frames(x_nf, frames.index)
+    for group in sorted(set(groups.values())):
+        members = [id_ for id_ in frames.index if groups[id_] == group]
+        mean_f, deviation_f = moments(copy[id_] for id_ in members)
+        for id_ in members:
+            copy[id_][:] = (copy[id_] - mean_f) / deviation_f
+    return copy
 
 
 def cache_folder() -> Path:

@@ -38,3 +38,17 @@ def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
     with torch.inference_mode():
         output = system(inputs)
         return system.decode(output), output
+
+
+def steps(count: int, stride: int, hop: float, seconds: float) -> list[float]:
+    """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
+
+    Args:
+        count: of the steps.
+        stride: frames of a step.
+        hop: seconds from frame to frame.
+        seconds: how long the recording is; steps that begin behind its end are padding.
+    """
+    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
+    middle_t = begin_t + (stride - 1) / 2 * hop
+    return middle_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()

@@ -142,7 +142,7 @@ class Look:
     """One attention map over one utterance.
 
     Attributes:
-        times: where each step begins, in seconds.
+        times: the middle of each step, in seconds.
         weight: of each step, averaged over heads; sums to 1.
     """
 
@@ -196,6 +196,23 @@ class Mapping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Flattery:
+    """A way to fool oneself, and what it was worth here.
+
+    Attributes:
+        name: "random-split" or "test-speaker-normalisation".
+        words: what was done otherwise, in a sentence.
+        run: name of the folder of that evaluation, beside this one.
+        scores: for each task, WA and UA of that evaluation's headline.
+    """
+
+    name: str
+    words: str
+    run: str
+    scores: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
     """Everything that a report shows; ``results.json`` holds it.
 
@@ -223,6 +240,7 @@ class Results:
         calibration: for each task, how far confidence can be believed.
         repeats: the same with each of several seeds, this one among them; empty for one seed.
         mistakes: the most confident errors of the leading task, at the headline's epochs.
+        flatteries: ways to fool oneself that were measured beside this run.
     """
 
     format: int
@@ -248,3 +266,64 @@ class Results:
     calibration: dict[str, Calibration] = field(default_factory=dict)
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    flatteries: list[Flattery] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contest:
+    """Two runs on the utterances that both tested, for one task and selection.
+
+    Attributes:
+        task: what was foretold.
+        selection: which epochs.
+        first: name of one run.
+        second: name of the other.
+        utterances: how many both tested.
+        wa: weighted accuracy of first and second on them, the mean over seeds.
+        ua: unweighted accuracy of first and second on them, the mean over seeds.
+        ua_difference: the UA of the first less that of the second.
+        ua_interval: 95 % interval of ``ua_difference``.
+        interval: how it was made, in words.
+        mcnemar: p of McNemar's test.
+        permutation: p of the permutation test of ``ua_difference``.
+        z: one-tailed p of the test of two proportions that Zhang et al. use.
+        adjusted: for each test, p after Holm's correction over all contests.
+        effect: Cohen's h of the two WA.
+    """
+
+    task: str
+    selection: str
+    first: str
+    second: str
+    utterances: int
+    wa: tuple[float, float]
+    ua: tuple[float, float]
+    ua_difference: float
+    ua_interval: tuple[float, float] | None
+    interval: str
+    mcnemar: float | None
+    permutation: float | None
+    z: float | None
+    adjusted: dict[str, float]
+    effect: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Several runs, each against each.
+
+    Attributes:
+        format: version of this layout.
+        command: what was typed.
+        created: when it ended, ISO 8601, UTC.
+        runs: name, recipe, corpus, name and hash of the protocol, and seeds of each run.
+        contests: each pair of runs, for each task and selection.
+        warnings: what a reader must know before believing a difference.
+    """
+
+    format: int
+    command: str
+    created: str
+    runs: list[dict[str, Any]]
+    contests: list[Contest]
+    warnings: list[str]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from serein import config, find
+from serein import config, find, labels
 from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
@@ -55,6 +55,7 @@ class System(nn.Module):
         """
         super().__init__()
         self.recipe = recipe
+        self.temperatures: dict[str, float] = {}
         self.front_end = _made("features", "FrontEnd", recipe.features, own)
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
@@ -105,14 +106,29 @@ class System(nn.Module):
         }
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task."""
-        return {name: task.decode(output.logits[name]) for name, task in self.tasks.items()}
+        """(B, K) probabilities for each task, by its temperature if it has one."""
+        return {
+            name: task.decode(output.logits[name] / self.temperatures.get(name, 1.0))
+            for name, task in self.tasks.items()
+        }
 
 
-def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     """What the corpus says of an utterance, by the name that the recipe gives the task's label."""
     value = utterance.label(recipe.tasks[task].get("label") or task.rpartition(".")[2])
     return None if value is None else str(value)
+
+
+def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    """The class of an utterance by the recipe's scheme; None where there is none.
+
+    Raises:
+        UnknownName: there is no such scheme.
+    """
+    word, table = word_of(utterance, task, recipe), recipe.tasks[task]
+    if word is None:
+        return None
+    return labels.class_of(word, table.get("scheme", "own"), table.get("map")) or None
 
 
 def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:
@@ -136,8 +152,8 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
 
 
 NUMERIC = (
-    *("audio", "features", "layers", "models", "protocols", "tasks", "training"),
-    *("contracts.py", "dataset.py", "predict.py", "system.py"),
+    *("audio", "features", "labels", "layers", "models", "tasks", "training"),
+    *("labels/words.toml", "contracts.py", "dataset.py", "predict.py", "system.py"),
 )
 """Where a changed line may change a number."""
 

@@ -12,8 +12,9 @@ in ``corpora.json`` in the configuration folder. A specification is what a user 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +27,12 @@ from serein.records import ATTRIBUTES, About, Corpus, Utterance
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def load(spec: str) -> Corpus:
+def load(spec: str, *, partial: bool = False) -> Corpus:
     """Read what ``NAME`` or ``NAME=PATH`` stands for.
+
+    Args:
+        spec: as above.
+        partial: take what is there, however much is missing, of corpora whose count is known.
 
     Raises:
         UnknownName: no corpus has that name, and the path is not a table.
@@ -47,7 +52,51 @@ def load(spec: str) -> Corpus:
             f"{place} does not exist; expected {name} there. Give the right place with "
             f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
         )
-    return _checked(name, place, reader.read(place))
+    counted = "partial" in signature(reader.read).parameters
+    read = reader.read(place, partial=True) if partial and counted else reader.read(place)
+    return _checked(name, place, read)
+
+
+def read(corpus: str | Sequence[str] | Corpus) -> Corpus:
+    """Give the corpus that is meant: itself, or what one or several specifications stand for."""
+    if isinstance(corpus, Corpus):
+        return corpus
+    return joined([corpus] if isinstance(corpus, str) else corpus)
+
+
+def joined(specs: Sequence[str]) -> Corpus:
+    """Read several corpora as one: ids, speakers, sessions and dialogues carry their names.
+
+    Raises:
+        CorpusError: none is given, or one is given twice; and as ``load``.
+    """
+    if not specs:
+        raise CorpusError("no corpus is given; name one or more, such as emodb")
+    read = [load(spec) for spec in specs]
+    if len(read) == 1:
+        return read[0]
+    names = [corpus.name for corpus in read]
+    if len(set(names)) < len(names):
+        raise CorpusError(f"the corpora {', '.join(names)} are not all different; give each once")
+    utterances = [_marked(one, corpus.name) for corpus in read for one in corpus.utterances]
+    ordered = tuple(sorted(utterances, key=lambda utterance: utterance.id))
+    return Corpus(name="+".join(names), utterances=ordered)
+
+
+def _marked(utterance: Utterance, corpus: str) -> Utterance:
+    """An utterance whose names are its own among several corpora."""
+
+    def own(name: str | None) -> str | None:
+        return None if name is None else f"{corpus}/{name}"
+
+    return replace(
+        utterance,
+        corpus=corpus,
+        id=f"{corpus}/{utterance.id}",
+        speaker=own(utterance.speaker),
+        session=own(utterance.session),
+        dialogue=own(utterance.dialogue),
+    )
 
 
 def _reader(name: str, place: Path | None) -> ModuleType:

@@ -7,17 +7,18 @@
             Nr.	Satz	erkannt	natuerlich
             3	03a01Fa.wav	90,00	75,00
 
-The ten sentences are those of the corpus's ``README.txt``. ``recognition`` and ``naturalness``
-are shares of the listeners in percent, 0 to 100. A later release holds all 816 recordings.
+The ten sentences are those of the corpus's ``README.txt``; the label ``sentence`` is their code.
+``recognition`` and ``naturalness`` are shares of the listeners in percent, 0 to 100. A later
+release holds all 816 recordings.
 
 Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.
 """
 
 import re
-from collections import Counter
 from pathlib import Path
 
 from serein.errors import CorpusError
+from serein.recordings import check_counts, decoded, inner, recordings
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -73,30 +74,12 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name, a line or the count is not EMO-DB's.
     """
-    folder = root / "wav"
-    if not folder.is_dir():
-        raise CorpusError(f"{root} has no folder wav/; expected EMO-DB there. {_advice(root)}")
-    files = sorted(file for file in folder.iterdir() if _recording(file))
+    folder = inner(root, "wav", "EMO-DB", ABOUT.home)
     judged = _judgements(root / "erkennung.txt")
-    utterances = [_utterance(file, judged.get(file.stem, {})) for file in files]
+    utterances = [_utterance(file, judged.get(file.stem, {})) for file in recordings(folder)]
     if not partial:
         _check(folder, utterances)
     return utterances
-
-
-def _recording(file: Path) -> bool:
-    return file.suffix.lower() == ".wav" and not file.name.startswith(".")
-
-
-def _advice(root: Path) -> str:
-    """Where the right folder seems to be."""
-    if root.is_dir():
-        if any(_recording(file) for file in root.iterdir()):
-            return f"These are the recordings themselves: give the folder above, {root.parent}"
-        inside = sorted(folder.parent for folder in root.glob("*/wav") if folder.is_dir())
-        if len(inside) == 1:
-            return f"Did you mean {inside[0]}?"
-    return f"Give the folder that holds wav/, or get the corpus from {ABOUT.home}"
 
 
 def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
@@ -105,22 +88,18 @@ def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
     speaker, text, emotion = name[:2], name[2:5], name[5:6]
     if len(name) != 7:
         raise CorpusError(f"{file} is not an EMO-DB name such as 03a01Fa.wav; move it elsewhere")
-    for part, value, known in (
-        ("speaker", speaker, GENDERS),
-        ("text", text, TEXTS),
-        ("emotion", emotion, EMOTIONS),
-    ):
-        if value not in known:
-            listing = ", ".join(sorted(known))
-            raise CorpusError(f"{file}: unknown {part} {value!r}; EMO-DB has {listing}")
     return Utterance(
         id=name,
         path=file,
         speaker=speaker,
-        gender=GENDERS[speaker],
+        gender=decoded(file, "speaker", speaker, GENDERS, "EMO-DB"),
         language="de",
-        text=TEXTS[text],
-        labels={"emotion": EMOTIONS[emotion], **judged},
+        text=decoded(file, "text", text, TEXTS, "EMO-DB"),
+        labels={
+            "emotion": decoded(file, "emotion", emotion, EMOTIONS, "EMO-DB"),
+            "sentence": text,
+            **judged,
+        },
     )
 
 
@@ -145,15 +124,8 @@ def _judgements(file: Path) -> dict[str, dict[str, float]]:
 
 def _check(folder: Path, utterances: list[Utterance]) -> None:
     """Compare the count with EMO-DB's own."""
-    expected = sum(COUNTS.values())
-    if len(utterances) == expected:
-        return
-    found = Counter(utterance.labels["emotion"] for utterance in utterances)
-    parts = [f"{name} {found[name]} of {n}" for name, n in COUNTS.items() if found[name] != n]
     advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
     if len(utterances) == 816:
         advice = "This is the later release of all 816; keep the 535, or read with partial=True"
-    raise CorpusError(
-        f"{folder} holds {len(utterances)} recordings; EMO-DB has {expected} "
-        f"({', '.join(parts)}). {advice}"
-    )
+    found = [str(utterance.labels["emotion"]) for utterance in utterances]
+    check_counts(folder, "EMO-DB", found, COUNTS, advice)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -13,10 +13,12 @@ from serein import corpora, recipes, store
 from serein.dataset import seconds_of
 from serein.errors import StorageError
 from serein.experiment import folds, scores
+from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
+from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
-from serein.results import Prediction, Results
+from serein.results import Mapping, Prediction, Results
 from serein.training.course import Course
 
 Started = Callable[[Plan], AbstractContextManager[folds.Progress]]
@@ -44,7 +46,7 @@ def quiet(plan: Plan) -> AbstractContextManager[folds.Progress]:
 
 def evaluate(
     recipe: str | Recipe,
-    corpus: str | Corpus,
+    corpus: str | Sequence[str] | Corpus,
     *,
     settings: Sequence[str] = (),
     seed: int = 0,
@@ -61,7 +63,7 @@ def evaluate(
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
-        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
         settings: what to change in the recipe, ``"training.epochs=3"``.
         seed: of the weights, the order of utterances, and dropout.
         jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
@@ -78,7 +80,7 @@ def evaluate(
         SereinError: whatever is wrong with recipe, corpus, split, audio or disk.
     """
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    read = corpora.read(corpus)
     todo = plan(chosen, read, seed=seed, device=device, runs=runs)
     with _locked(todo.folder):
         if fresh:
@@ -126,12 +128,13 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         courses: what came of each fold.
         facts: how this run went, beside the plan.
     """
-    outcomes = [scores.fold_result(todo, fold, courses[fold.name]) for fold in todo.protocol.folds]
-    records = [
-        one
-        for fold in todo.protocol.folds
-        for one in scores.predictions(todo, fold, courses[fold.name])
+    folds_of = [(fold, courses[fold.name]) for fold in todo.protocol.folds]
+    fitted = {fold.name: temperatures(todo, fold, course) for fold, course in folds_of}
+    outcomes = [
+        replace(scores.fold_result(todo, fold, course), temperatures=fitted[fold.name])
+        for fold, course in folds_of
     ]
+    records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
     majority = {
         fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
@@ -161,9 +164,21 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         baselines=scores.baselines(records, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=unlabelled(records) + cut(todo),
+        warnings=left_out(todo.mapping) + unlabelled(records) + cut(todo),
+        mapping=todo.mapping,
+        calibration=calibrations(todo, courses, records, fitted),
+        mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )
+
+
+def left_out(mapping: dict[str, Mapping]) -> list[str]:
+    """How many utterances the leading task's scheme left out, in words."""
+    task, found = next(iter(mapping.items()))
+    parts = ", ".join(f"{word} ({count})" for word, count in found.dropped.items())
+    count = sum(found.dropped.values())
+    words = f"{count} utterances left out: {parts} is no {task} of scheme {found.scheme}"
+    return [words] if count else []
 
 
 def cut(todo: Plan) -> list[str]:

@@ -18,13 +18,17 @@ from serein.experiment.facts import command, described, environment, now
 from serein.predict import foretell
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Prediction, Results
-from serein.system import System, label_of
+from serein.system import System, label_of, word_of
 
 BATCH = 40
 
 
 def judge(
-    bundle: Bundle, corpus: str | Corpus, *, name: str = "model", settings: Sequence[str] = ()
+    bundle: Bundle,
+    corpus: str | Sequence[str] | Corpus,
+    *,
+    name: str = "model",
+    settings: Sequence[str] = (),
 ) -> Results:
     """Score a saved model on labelled audio.
 
@@ -33,15 +37,16 @@ def judge(
 
     Args:
         bundle: the model.
-        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
         name: what to call the model.
-        settings: where the corpus has other names for labels: ``"tasks.emotion.label=mood"``.
+        settings: where the corpus has other names for labels or classes:
+            ``"tasks.emotion.label=mood"``, ``"tasks.emotion.map.joy=happiness"``.
 
     Raises:
         ConfigError: the corpus has no label that the model knows, or a setting is none of those.
         SereinError: whatever else is wrong with the corpus or its audio.
     """
-    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    read = corpora.read(corpus)
     system = bundle.system
     recipe = _relabelled(system.recipe, settings)
     kept, warnings = _judgeable(read, recipe, system.classes)
@@ -98,14 +103,16 @@ def _windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
 
 
 def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with other names for labels; nothing else of a saved model may change."""
+    """The recipe with other names for labels and classes; nothing else may change."""
     for setting in settings:
-        table, _, key = setting.partition("=")[0].strip().partition(".")
-        task, _, key = key.rpartition(".")
-        if table != "tasks" or task not in recipe.tasks or key != "label":
+        path = setting.partition("=")[0].strip().split(".")
+        table, task, key = [*path, "", "", ""][:3]
+        if table != "tasks" or task not in recipe.tasks or key not in ("label", "scheme", "map"):
             raise ConfigError(
-                f"{setting!r} cannot change a saved model; only the names of labels can be set, "
+                f"{setting!r} cannot change a saved model; only names of labels and classes "
+                "can be set, "
                 + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
+                + ", and likewise .scheme=NAME and .map.WORD=CLASS"
             )
         recipe = replace(recipe, **config.override({"tasks": recipe.tasks}, setting))
     return recipe
@@ -119,17 +126,18 @@ def _judgeable(
     labels = [label_of(utterance, task, recipe) for utterance in corpus.utterances]
     pairs = list(zip(corpus.utterances, labels, strict=True))
     kept = [utterance for utterance, label in pairs if label in classes]
-    others = sorted({str(label) for label in labels if label not in classes})
+    rest = [utterance for utterance, label in pairs if label not in classes]
+    others = sorted({word_of(one, task, recipe) or "missing" for one in rest})
     if not kept:
         raise ConfigError(
             f"no utterance of {corpus.name} has a {task} that the model knows: the corpus says "
             f"{others}, the model {list(classes)}. If the label has another name there, set "
-            f"--set tasks.{task}.label=NAME"
+            f"--set tasks.{task}.label=NAME; if its words differ, "
+            f"--set tasks.{task}.map.WORD=CLASS or --set tasks.{task}.scheme=harmonised"
         )
-    if not others:
+    if not rest:
         return kept, []
-    count = len(pairs) - len(kept)
-    return kept, [f"{count} of {len(pairs)} utterances left out: {task} is one of {others}"]
+    return kept, [f"{len(rest)} of {len(pairs)} utterances left out: {task} is one of {others}"]
 
 
 def _results(

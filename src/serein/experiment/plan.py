@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 from serein import config, corpora, protocols, system
 from serein.contracts import FrontEnd
-from serein.dataset import Frames, Side, extract
+from serein.dataset import Frames, Side, extract, standardised
 from serein.experiment.facts import versions
+from serein.experiment.labelling import labelled
+from serein.features import normalise
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe
+from serein.results import Mapping
 from serein.training.settings import Settings
 
 
@@ -23,6 +26,7 @@ class Plan:
         corpus: what is read.
         contents: for each utterance id, a hash of its audio.
         classes: of each task.
+        mapping: of each task, what became of the corpus's words.
         protocol: the folds.
         training: settings of the loop.
         seed: of weights, order and dropout.
@@ -35,6 +39,7 @@ class Plan:
     corpus: Corpus
     contents: dict[str, str]
     classes: dict[str, tuple[str, ...]]
+    mapping: dict[str, Mapping]
     protocol: Protocol
     training: Settings
     seed: int
@@ -48,7 +53,16 @@ class Plan:
 
     def frames(self) -> Frames:
         """The frames of the whole corpus, from the cache or else made now."""
-        return extract(self.corpus.utterances, self.front_end(), self.contents)
+        frames = extract(self.corpus.utterances, self.front_end(), self.contents)
+        if self.statistics != "speaker":
+            return frames
+        speakers = {one.id: one.speaker or one.id for one in self.corpus.utterances}
+        return standardised(frames, speakers)
+
+    @property
+    def statistics(self) -> str:
+        """What frames are standardised by."""
+        return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
 
     def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
         """One side of a fold, its targets by the classes of a system."""
@@ -70,6 +84,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     system.check(recipe)
     training = config.build(Settings, recipe.training, "training")
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
+    corpus, mapping = labelled(corpus, recipe)
     classes = system.classes_of(corpus.utterances, recipe)
     protocol = protocols.split(corpus.utterances, how)
     contents = corpora.contents(corpus.utterances)
@@ -91,6 +106,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         corpus=corpus,
         contents=contents,
         classes=classes,
+        mapping=mapping,
         protocol=protocols.cautioned(protocol, leakage),
         training=training,
         seed=seed,

@@ -37,8 +37,16 @@ def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
     task = next(iter(plan.recipe.tasks))
     epochs = {"last": len(course.epochs), "test": course.best("test", task)}
     if fold.validation:
-        return {"validation": course.best("validation", task), **epochs}
+        return {"validation": quoted(plan, fold, course), **epochs}
     return epochs
+
+
+def quoted(plan: Plan, fold: Fold, course: Course) -> int:
+    """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
+    if not fold.validation:
+        return len(course.epochs)
+    task = next(iter(plan.recipe.tasks))
+    return course.best("validation", task, smooth=plan.training.smooth)
 
 
 def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
@@ -103,12 +111,12 @@ def pooled(
     recalls = metrics.recalls_from_confusion(total)
     return ClassScores(
         utterances=len(known),
-        wa=_known(metrics.weighted_accuracy_from_confusion(total)),
-        ua=_known(metrics.unweighted_accuracy_from_confusion(total)),
+        wa=defined(metrics.weighted_accuracy_from_confusion(total)),
+        ua=defined(metrics.unweighted_accuracy_from_confusion(total)),
         wa_interval=_interval(confusions, metrics.weighted_accuracy_from_confusion),
         ua_interval=_interval(confusions, metrics.unweighted_accuracy_from_confusion),
         interval=words,
-        recalls={name: _known(recall) for name, recall in zip(classes, recalls, strict=True)},
+        recalls={name: defined(recall) for name, recall in zip(classes, recalls, strict=True)},
         confusion=total.tolist(),
     )
 
@@ -146,8 +154,8 @@ def baselines(
         if None in answers:
             continue
         rows["majority"][task] = {
-            "wa": _known(metrics.weighted_accuracy_score(truth, answers)),
-            "ua": _known(metrics.unweighted_accuracy_score(truth, answers)),
+            "wa": defined(metrics.weighted_accuracy_score(truth, answers)),
+            "ua": defined(metrics.unweighted_accuracy_score(truth, answers)),
         }
     return rows
 
@@ -174,6 +182,7 @@ def _interval(confusions: NDArray[np.int64], statistic: Statistic) -> tuple[floa
     return None if np.isnan(low) else (low, high)
 
 
-def _known(score: ArrayLike) -> float | None:
+def defined(score: ArrayLike) -> float | None:
+    """A score as results hold it: None where it is undefined."""
     value = float(np.asarray(score))
     return None if np.isnan(value) else value

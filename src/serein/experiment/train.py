@@ -16,6 +16,7 @@ from serein.bundle import Bundle, Card
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
+from serein.experiment.labelling import labelled
 from serein.records import Corpus, Recipe
 from serein.results import Epoch, Results
 from serein.training.loop import fit
@@ -24,7 +25,7 @@ from serein.training.settings import Settings
 
 def train(
     recipe: str | Recipe,
-    corpus: str | Corpus,
+    corpus: str | Sequence[str] | Corpus,
     output: Path,
     *,
     settings: Sequence[str] = (),
@@ -40,7 +41,7 @@ def train(
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
-        corpus: ``NAME``, ``NAME=PATH``, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
         output: the bundle to write.
         settings: what to change in the recipe.
         seed: of the weights, the order of utterances, and dropout.
@@ -60,8 +61,13 @@ def train(
     device = system.device_of(device)
     words = config.read(card) if card else {}
     system.check(chosen)
+    if chosen.normalise.get("statistics") == "speaker":
+        raise ConfigError(
+            "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
+            "can be recognised; it serves to judge only: set normalise.statistics=training"
+        )
     how = config.build(Settings, chosen.training, "training")
-    read = corpora.load(corpus) if isinstance(corpus, str) else corpus
+    read, _ = labelled(corpora.read(corpus), chosen)
     contents = corpora.contents(read.utterances)
     mark = corpora.fingerprint(read, contents)
     if run and store.load(run).corpus["hash"] != mark:

@@ -56,11 +56,16 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     table.columns[0].overflow = "fold"
     table.columns[1].justify = "right"
     for name, one in zip(names, answers, strict=True):
-        cells = [escape(name), f"{one.end - one.start:.2f}", _share(one, main, 0)]
-        runners = range(1, min(3, len(one.tasks[main].probabilities)))
+        cells = [escape(name), f"{one.end - one.start:.2f}", _first(one, main)]
+        runners = range(one.label is not None, min(3, len(one.tasks[main].probabilities)))
         cells.append(", ".join(_share(one, main, rank) for rank in runners))
-        table.add_row(*cells, *(_share(one, task, 0) for task in others))
+        table.add_row(*cells, *(_first(one, task) for task in others))
     return table
+
+
+def _first(one: Recognition, task: str) -> str:
+    """The answer and its probability, or that it was withheld."""
+    return "unsure" if one.tasks[task].label is None else _share(one, task, 0)
 
 
 def _share(one: Recognition, task: str, rank: int) -> str:
@@ -80,6 +85,11 @@ def as_card(bundle: Bundle) -> str:
         "Recipe": f"{system.recipe.name}, {weights:,} weights",
         "Data": card.data,
         "Licence": card.licence,
+        "Confidence": "; ".join(
+            f"{task}: temperature {found.temperature:.2f}, threshold {found.threshold:.2f} "
+            f"({found.words or 'not fitted'})"
+            for task, found in bundle.confidence.items()
+        ),
         "Scores": card.scores,
         "Limits": card.limits,
         "Use and misuse": card.use,

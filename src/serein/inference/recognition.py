@@ -9,11 +9,13 @@ class Answer:
     """What was recognised for one task.
 
     Attributes:
-        label: the likeliest class.
+        label: the likeliest class; None where its probability is below the threshold.
+        confidence: the probability of the likeliest class.
         probabilities: of each class.
     """
 
-    label: str
+    label: str | None
+    confidence: float
     probabilities: dict[str, float]
 
 
@@ -54,8 +56,8 @@ class Recognition:
     attention: dict[str, AttentionMap]
 
     @property
-    def label(self) -> str:
-        """The main task's likeliest class."""
+    def label(self) -> str | None:
+        """The main task's likeliest class; None where the recogniser abstained."""
         return next(iter(self.tasks.values())).label
 
     def plain(self) -> dict[str, Any]:

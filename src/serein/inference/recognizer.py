@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 from serein import audio
 from serein.audio import Source
 from serein.bundle import Bundle, load
-from serein.errors import UnknownName
+from serein.errors import ConfigError, UnknownName
 from serein.inference.recognition import Answer, AttentionMap, Recognition
-from serein.predict import answer
+from serein.predict import answer, steps
 from serein.system import Output
 
 DEFAULT = "li2019-emodb"
@@ -64,6 +65,7 @@ class Recognizer:
         device: str = "cpu",
         threads: int | None = 1,
         trust: Sequence[str] = (),
+        confidence: float | Literal["auto"] = 0.0,
     ) -> None:
         """Load a model.
 
@@ -73,10 +75,13 @@ class Recognizer:
             threads: processor threads that one call uses; None is torch's own number. For
                 seconds of audio one is the fastest, and far faster on a busy machine.
             trust: dotted names of your own modules that the bundle may import.
+            confidence: an answer of a lower probability is withheld; "auto" takes each task's
+                threshold from the bundle.
 
         Raises:
             UnknownName: no shipped model has that name.
             BundleError: the file is missing, corrupt, tampered with, or too new.
+            ConfigError: the confidence is out of range, or the bundle has no threshold.
         """
         if isinstance(model, Bundle):
             self.bundle, self.name = model, model.card.name or "model"
@@ -86,6 +91,7 @@ class Recognizer:
             self.name = path.stem
         self.system = self.bundle.system
         self.threads = threads
+        self.thresholds = _thresholds(self.bundle, self.name, confidence)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -148,8 +154,13 @@ class Recognizer:
 
     def _answer(self, task: str, probabilities: list[float]) -> Answer:
         classes = self.classes[task]
-        best = classes[int(np.argmax(probabilities))]
-        return Answer(label=best, probabilities=dict(zip(classes, probabilities, strict=True)))
+        best = int(np.argmax(probabilities))
+        sure = probabilities[best] >= self.thresholds[task]
+        return Answer(
+            label=classes[best] if sure else None,
+            confidence=probabilities[best],
+            probabilities=dict(zip(classes, probabilities, strict=True)),
+        )
 
     def _attention(
         self, outputs: list[Output], windows: list[tuple[float, float]]
@@ -158,20 +169,33 @@ class Recognizer:
         maps = {}
         for name, (_, stride) in outputs[0].attention.items():
             weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
-            middle = (stride - 1) / 2
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
-                frame_t = torch.arange(part_ht.shape[1]) * stride
-                inside_t = frame_t * self._hop <= end - start + 1e-6
-                step_t = start + (frame_t[inside_t] + middle) * self._hop
-                times += step_t.clamp(max=end).tolist()
-                columns.append(part_ht[:, inside_t] / len(windows))
+                middles = steps(part_ht.shape[1], stride, self._hop, end - start)
+                times += [start + middle for middle in middles]
+                columns.append(part_ht[:, : len(middles)] / len(windows))
             maps[name] = AttentionMap(times=times, weights=torch.cat(columns, dim=1).tolist())
         return maps
 
     @property
     def _hop(self) -> float:
         return self.system.front_end.hop
+
+
+def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:
+    """Of each task, the lowest probability that is answered."""
+    if confidence == "auto":
+        fitted = {task: one.threshold for task, one in bundle.confidence.items()}
+        found = {task: fitted.get(task, 0.0) for task in bundle.system.classes}
+        if not any(found.values()):
+            raise ConfigError(
+                f"{name} holds no threshold; give one, such as 0.5, or train with `--run` of an "
+                "evaluation that had validation speakers"
+            )
+        return found
+    if not 0 <= confidence <= 1:
+        raise ConfigError(f"confidence is {confidence}; expected 0 to 1, or auto")
+    return dict.fromkeys(bundle.system.classes, confidence)
 
 
 @contextmanager

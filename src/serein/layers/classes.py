@@ -4,7 +4,7 @@ B = batch, D = channels, K = classes. A target is a class's number, or -1 where 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -24,11 +24,15 @@ class ClassConfig:
     Attributes:
         weight: of this task's loss in the sum over tasks.
         label: the corpus's name for it, where that differs from the task's.
+        scheme: the set of classes: "own" words of the corpus, "harmonised", "four", "seven".
+        map: a word's class, or "" to leave it out, before the scheme is applied.
         class_weights: "balanced" weighs each class by the inverse of its share in training.
     """
 
     weight: Annotated[float, Ge(0)] = 1.0
     label: str | None = None
+    scheme: str = "own"
+    map: dict[str, str] = field(default_factory=dict)
     class_weights: Literal["none", "balanced"] = "none"
 
 

@@ -124,8 +124,56 @@ def unweighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float
     >>> float(unweighted_accuracy_from_confusion([[3, 1], [1, 1]]))
     0.625
     """
-    recalls = recalls_from_confusion(confusion)
-    return _ratio(np.nansum(recalls, axis=-1), np.isfinite(recalls).sum(axis=-1))
+    return _mean_of_defined(recalls_from_confusion(confusion))
+
+
+def precisions_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
+    r"""Precision of each class: the share of the answers naming it that is right.
+
+    .. math:: P_j = C_{jj} / \sum_i C_{ij}
+
+    Args:
+        confusion: (..., K, K) counts, a row for each true class.
+
+    Returns:
+        (..., K) precisions; nan for a class that is never answered.
+
+    Raises:
+        ValueError: the matrices are not square, or hold a negative or undefined count.
+
+    >>> precisions_from_confusion([[3, 0], [1, 0]])
+    array([0.75,  nan])
+    """
+    counts = _counts(confusion)
+    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2))
+
+
+def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
+    r"""Macro-averaged F1: the mean of the classes' F1 scores.
+
+    .. math:: F_i = \frac{2 C_{ii}}{\sum_j C_{ij} + \sum_j C_{ji}}, \quad
+        \mathrm{F1} = \frac{1}{|S|} \sum_{i \in S} F_i
+
+    S holds the classes that occur in the truth or among the answers, so a class that is answered
+    but never true counts 0. The mean of F1 scores is not the F1 of the mean precision and the mean
+    recall, which also goes by this name and is never lower (Opitz & Burst 2019: Macro F1 and
+    Macro F1, arXiv 1911.03347).
+
+    Args:
+        confusion: (..., K, K) counts, a row for each true class.
+
+    Returns:
+        (...) scores, without axes for one matrix; nan where nothing was counted.
+
+    Raises:
+        ValueError: the matrices are not square, or hold a negative or undefined count.
+
+    >>> round(float(macro_f1_from_confusion([[3, 1], [1, 1]])), 4)
+    0.625
+    """
+    counts = _counts(confusion)
+    both = counts.sum(axis=-1) + counts.sum(axis=-2)
+    return _mean_of_defined(_ratio(2 * np.diagonal(counts, axis1=-2, axis2=-1), both))
 
 
 def weighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
@@ -150,18 +198,15 @@ def unweighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Ha
     return float(unweighted_accuracy_from_confusion(_confusion_of_occurring(truth, prediction)))
 
 
-def recall_scores(
-    truth: Iterable[Hashable], prediction: Iterable[Hashable], classes: Sequence[Hashable]
-) -> NDArray[np.float64]:
-    """Recall of each of ``classes``: (K,), nan for a class that does not occur in ``truth``.
+def macro_f1_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
+    """Macro-averaged F1 of labels: the mean over the classes that occur on either side.
 
-    See `recalls_from_confusion`.
+    See `macro_f1_from_confusion`.
 
-    >>> truth, prediction = ["joy", "joy", "anger"], ["joy", "anger", "anger"]
-    >>> recall_scores(truth, prediction, classes=["anger", "joy", "fear"])
-    array([1. , 0.5, nan])
+    >>> round(macro_f1_score(["joy", "joy", "anger"], ["joy", "fear", "anger"]), 4)
+    0.5556
     """
-    return recalls_from_confusion(confusion_matrix(truth, prediction, classes))
+    return float(macro_f1_from_confusion(_confusion_of_occurring(truth, prediction)))
 
 
 def majority_class(truth: Iterable[Any]) -> Any:
@@ -178,19 +223,6 @@ def majority_class(truth: Iterable[Any]) -> Any:
         raise ValueError("need at least one label to name the most frequent one")
     most = max(counts.values())
     return min(label for label, count in counts.items() if count == most)
-
-
-def majority_scores(train_truth: Iterable[Any], truth: Iterable[Any]) -> tuple[float, float]:
-    """WA and UA of always answering the most frequent class of the training side.
-
-    Its UA is one over the number of classes in ``truth`` (or 0, if the answer is none of them).
-
-    >>> majority_scores(["joy", "joy", "anger"], ["joy", "joy", "joy", "anger"])
-    (0.75, 0.5)
-    """
-    truth = list(truth)
-    answers = [majority_class(train_truth)] * len(truth)
-    return weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
 
 
 def chance_scores(classes: Sequence[Hashable]) -> tuple[float, float]:
@@ -224,6 +256,10 @@ def _counts(confusion: ArrayLike) -> NDArray[np.float64]:
     if not np.all(counts >= 0):
         raise ValueError("a confusion matrix holds counts; got a negative or undefined one")
     return counts
+
+
+def _mean_of_defined(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _ratio(np.nansum(scores, axis=-1), np.isfinite(scores).sum(axis=-1))
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:

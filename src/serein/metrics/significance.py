@@ -115,6 +115,67 @@ def bootstrap_difference(
     return _interval(np.stack(pair, axis=1), difference, resamples, level, seed)
 
 
+def bootstrap_counts(
+    counts: ArrayLike,
+    statistic: Statistic,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a score of plain counts, otherwise as `bootstrap_interval`.
+
+    Args:
+        counts: (G, C) counts of each group, such as a speaker's word errors.
+        statistic: takes (n, C) summed counts, gives (n,) scores, such as
+            `serein.metrics.transcription.word_error_rate_from_counts`.
+        resamples: how many draws.
+        level: share of the draws inside the interval.
+        seed: of the draws; the same seed gives the same interval.
+
+    Returns:
+        Lower and upper bound, nan as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: the counts are not (G, C), or an option is out of range.
+
+    >>> from serein.metrics.transcription import word_error_rate_from_counts
+    >>> good, bad = [1, 0, 0, 10], [3, 1, 1, 10]
+    >>> bootstrap_counts([good, bad] * 5, word_error_rate_from_counts)
+    (0.18, 0.42)
+    """
+    rows = np.asarray(counts, dtype=float)
+    if rows.ndim != 2:
+        raise ValueError(f"need one row of counts a group, (G, C); got {rows.shape}")
+    return _interval(rows, statistic, resamples, level, seed)
+
+
+def grouped_sums(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64]:
+    """The sum of each group's rows.
+
+    Args:
+        counts: (n, C) counts of each utterance.
+        groups: n names, such as each utterance's speaker.
+
+    Returns:
+        (G, C) sums, the groups in sorting order.
+
+    Raises:
+        ValueError: lengths differ, or the counts are not (n, C).
+
+    >>> grouped_sums([[1, 5], [0, 4], [2, 3]], ["ann", "bob", "ann"])
+    array([[3., 8.],
+           [0., 4.]])
+    """
+    rows = np.asarray(counts, dtype=float)
+    if rows.ndim != 2 or len(rows) != len(groups):
+        raise ValueError(f"need one group a row of (n, C); got {len(groups)} and {rows.shape}")
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), rows.shape[1]))
+    np.add.at(sums, group, rows)
+    return sums
+
+
 def _groups(confusions: ArrayLike) -> NDArray[np.float64]:
     groups = np.asarray(confusions, dtype=float)
     if groups.ndim != 3 or groups.shape[1] != groups.shape[2]:

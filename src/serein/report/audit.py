@@ -20,6 +20,8 @@ BASELINES = {
 }
 LAST = "last"
 """The one selection of a training that no score picks."""
+MARKS = {"headline": " (quoted)", "optimistic": " (optimistic)"}
+"""What stands beside a row of such a kind."""
 EPOCHS = {"validation": "the epochs that validation chose", LAST: "the last epoch"}
 
 
@@ -56,6 +58,16 @@ def is_optimistic(results: Results, selection: str, task: str) -> bool:
     """Whether a selection picked epochs by this very task's scores on the test side."""
     seen = "optimistic" in results.selections.get(selection, "")
     return seen and task == summary.leading(results)
+
+
+def marked(results: Results, selection: str, task: str) -> str:
+    """The name of a selection, with its mark where it saw the test side."""
+    return f"{selection}{MARKS['optimistic'] * is_optimistic(results, selection, task)}"
+
+
+def heading(results: Results) -> str:
+    """What the section of the scores is called: with one selection, nothing is audited."""
+    return "Selection audit" if len(results.selections) > 1 else "Scores"
 
 
 def comparison(results: Results, task: str) -> list[Row]:

@@ -3,60 +3,106 @@
 What has no data (no histories, no speakers) is left out. Whatever comes from results is escaped.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from serein.files import write_text
-from serein.report import audit, plots, speakers, summary
+from serein.report import (
+    audit,
+    checks,
+    document,
+    mistakes,
+    paper,
+    plots,
+    seeds,
+    summary,
+    tables,
+)
+from serein.report.paper import Published
 from serein.results import Results
 
 NAME = "report.html"
+SECTIONS = {  # for each section its heading (the first depends), and the values that it shows
+    "audit": ("", ("tasks",)),
+    "paper": ("The paper's figures", ("printed", "paper")),
+    "classes": ("Classes", ("tasks",)),
+    "speakers": ("Speakers", ("parts",)),
+    "confidence": ("Confidence", ("calibration", "temperatures")),
+    "curves": ("Learning curves", ("curves",)),
+    "mistakes": ("Confident errors", ("drawings",)),
+    "leakage": ("Leakage check", ("leakage",)),
+    "labels": ("Labels", ("labels",)),
+    "seeds": ("Seeds", ("seeds",)),
+    "reproduce": ("Reproduce", ("facts",)),
+}
 
 Figures = dict[str, tuple[Any, str]]
+Values = dict[str, Any]
 
 
-def write(results: Results, path: Path) -> None:
+def write(results: Results, path: Path, published: Sequence[Published] = ()) -> None:
     """Write the page to a run folder.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(path / NAME, html(results))
+    write_text(path / NAME, html(results, published))
 
 
-def html(results: Results) -> str:
+def html(results: Results, published: Sequence[Published] = ()) -> str:
     """The page as text; `plotly`'s script stands in it once."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
+    drawn = figures(results)
+    values: Values = {
+        **_headline(results),
+        **_scores(results, drawn),
+        **_checks(results),
+        "printed": paper.sentence(results),
+        "paper": paper.table(results, published),
+        "curves": [name for name in ("loss", "validation", "test") if name in drawn],
+    }
+    return fill(
+        "report.html",
+        **values,
+        results=results,
+        summary=summary,
+        title=f"{summary.title(results)}: report",
+        source="results.json",
+        contents=_contents(values, audit.heading(results)),
+        figures=drawn,
+        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
+        script=get_plotlyjs() if drawn else "",
+    )
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this package with values in it, escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = figures(results)
-    page = environment.get_template("page.html").render(
-        results=results,
-        summary=summary,
-        audit=audit,
-        extremes=speakers.extremes(results, summary.leading(results)),
-        one_speaker_each=speakers.are_folds(results),
-        validators=speakers.validators(results),
-        tasks=[_task(results, task) for task in summary.tasks(results)],
-        figures=drawn,
-        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
-        facts=_facts(results),
-        settings=list(summary.flat(results.recipe)),
-        script=get_plotlyjs() if drawn else "",
-    )
-    return page + "\n"
+    environment.filters["tight"] = lambda words: words.replace(" %", "\u00a0%")
+    return environment.get_template(template).render(values) + "\n"
+
+
+def _contents(values: Values, first: str) -> list[tuple[str, str]]:
+    return [
+        (id_, heading or first)
+        for id_, (heading, needed) in SECTIONS.items()
+        if any(values[name] for name in needed)
+    ]
 
 
 def figures(results: Results) -> Figures:
     """Every figure that the results hold data for, and what it shows in words, by its name."""
-    return {**_confusions(results), **_curves(results)}
+    return {**_confusions(results), **_reliabilities(results), **_curves(results)}
 
 
 def _confusions(results: Results) -> Figures:
@@ -64,9 +110,21 @@ def _confusions(results: Results) -> Figures:
     return {
         f"confusion-{task}": (
             plots.confusion(scores[task], results.classes[task]),
-            f"Confusion matrix of {task}; the table below it holds the same numbers",
+            f"Confusion matrix of {task}: counts, and the share of each true class; "
+            "the table below it holds the same numbers",
         )
         for task in summary.tasks(results)
+    }
+
+
+def _reliabilities(results: Results) -> Figures:
+    return {
+        f"reliability-{task}": (
+            plots.reliability(own),
+            f"Reliability of {task}: share of right answers against confidence",
+        )
+        for task in summary.tasks(results)
+        if (own := results.calibration.get(task)) and own.raw.bins
     }
 
 
@@ -92,39 +150,50 @@ def _curves(results: Results) -> Figures:
     return drawn
 
 
-def _task(results: Results, task: str) -> dict[str, Any]:
-    scores = results.scores[results.headline][task]
+def _headline(results: Results) -> Values:
     return {
-        "name": task,
-        "scores": scores,
-        "brackets": summary.brackets(results, task),
-        "rows": audit.comparison(results, task),
-        "classes": results.classes[task],
-        "mistaken": summary.mistaken_for(results, task),
-        "parts": _parts(results, task),
-        "tested": {part.name: part.utterances for part in speakers.parts(results, task, "fold")},
-        "folds": [fold for fold in results.folds if _scored(fold.scores, task)],
+        "caution": summary.caution(results),
+        "sentences": document.told(results),
+        "gap": audit.gap(results),
     }
 
 
-def _parts(results: Results, task: str) -> dict[str, list[speakers.Part]]:
-    # Where folds are speakers, the table of the folds holds the speakers' scores.
-    kinds = ["speaker"] * (not speakers.are_folds(results)) + ["gender"] * (task != "gender")
-    found = {kind: speakers.parts(results, task, kind) for kind in kinds}
-    return {kind: parts for kind, parts in found.items() if parts}
+def _scores(results: Results, drawn: Figures) -> Values:
+    every = summary.tasks(results)
+    tasks = [_task(results, task, drawn) for task in every]
+    by_seed = (seeds.table(results, task) for task in every)
+    return {
+        "tasks": tasks,
+        "parts": [task for task in tasks if task["parts"]],
+        "seeds": [table for table in by_seed if table],
+    }
 
 
-def _scored(scores: dict[str, dict[str, Any]], task: str) -> bool:
-    return any(task in by_task for by_task in scores.values())
+def _task(results: Results, task: str, drawn: Figures) -> Values:
+    parts = {kind: tables.parts(results, task, kind) for kind in tables.kinds(task)}
+    reliability = f"reliability-{task}"
+    return {
+        "name": task,
+        "scores": results.scores[results.headline][task],
+        "brackets": summary.brackets(results, task),
+        "rows": audit.comparison(results, task),
+        "selections": tables.selections(results, task),
+        "folds": tables.folds(results, task),
+        "classes": tables.classes(results, task),
+        "confusion": tables.confusion(results, task),
+        "parts": {kind: table for kind, table in parts.items() if table},
+        "reliability": reliability if reliability in drawn else "",
+        "thresholds": checks.thresholds(results, task),
+    }
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
-    split = {key: value for key, value in results.protocol.items() if key != "folds"}
-    return [
-        ("run", results.name),
-        ("ended", results.created),
-        ("training time, all processes", summary.duration(results.seconds)),
-        *((f"corpus: {name}", value) for name, value in summary.flat(results.corpus)),
-        *((f"protocol: {name}", value) for name, value in summary.flat(split)),
-        *summary.flat(results.environment),
-    ]
+def _checks(results: Results) -> Values:
+    return {
+        "calibration": checks.calibration(results),
+        "temperatures": checks.temperatures(results),
+        "leakage": checks.leakage(results),
+        "labels": checks.labels(results),
+        "drawings": mistakes.drawings(results),
+        "facts": checks.facts(results),
+        "settings": checks.settings(results),
+    }

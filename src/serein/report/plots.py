@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serein.results import ClassScores, Epoch, FoldResult
+from serein.results import Calibration, ClassScores, Confidence, Epoch, FoldResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -84,6 +84,45 @@ def _words(
         textfont={"color": colour},
         hoverinfo="skip",
         showlegend=False,
+    )
+
+
+def reliability(calibration: Calibration) -> "Figure":
+    """Draw how often answers are right against how sure they are, raw and tempered."""
+    from plotly.graph_objects import Figure, Scatter
+
+    ideal = Scatter(
+        x=[0, 100],
+        y=[0, 100],
+        name="as sure as right",
+        mode="lines",
+        line={"color": FOLD, "width": 1, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    kinds = {"as the model says": calibration.raw, "tempered": calibration.tempered}
+    drawn = [
+        _reliability(name, confidence, index)
+        for index, (name, confidence) in enumerate(kinds.items())
+        if confidence is not None
+    ]
+    figure = Figure([ideal, *drawn], layout=_layout("confidence, %", "right, %", 320))
+    figure.update_xaxes(range=[0, 102])
+    figure.update_yaxes(range=[0, 102])
+    return figure
+
+
+def _reliability(name: str, confidence: Confidence, index: int) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    return Scatter(
+        x=[_round(100 * sure) for _, sure, _ in confidence.bins],
+        y=[_round(100 * right) for _, _, right in confidence.bins],
+        customdata=[count for count, _, _ in confidence.bins],
+        name=name,
+        mode="lines+markers",
+        line={"color": (MARKS[0], MEAN)[index], "width": 2, "dash": ("solid", "dot")[index]},
+        marker={"symbol": SYMBOLS[index], "size": 9},
+        hovertemplate="%{customdata} utterances, sure %{x:.1f} %, right %{y:.1f} %<extra></extra>",
     )
 
 

@@ -7,7 +7,9 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.report import summary
+from serein.metrics.significance import FEWEST_SPEAKERS
+from serein.report import intervals, summary
+from serein.report.summary import Interval
 from serein.results import Prediction, Results
 
 NAMED = 4
@@ -26,12 +28,17 @@ class Part:
 
 def parts(results: Results, task: str, attribute: str) -> list[Part]:
     """The headline's scores for each "speaker", "gender" or "fold", in sorting order."""
+    groups = _groups(results, task, attribute)
+    return [_part(results, task, name, items) for name, items in groups.items()]
+
+
+def _groups(results: Results, task: str, attribute: str) -> dict[str, list[Prediction]]:
     groups: dict[str, list[Prediction]] = {}
     for item in summary.answered(results, task, results.headline):
         name = getattr(item, attribute)
         if name is not None:
             groups.setdefault(name, []).append(item)
-    return [_part(results, task, name, items) for name, items in sorted(groups.items())]
+    return dict(sorted(groups.items()))
 
 
 def _part(results: Results, task: str, name: str, items: list[Prediction]) -> Part:
@@ -46,16 +53,39 @@ def _part(results: Results, task: str, name: str, items: list[Prediction]) -> Pa
     )
 
 
-def extremes(results: Results, task: str) -> str | None:
-    """The best and the worst speaker in one sentence; None where there are not two."""
-    speakers = sorted(parts(results, task, "speaker"), key=lambda part: -part.ua)
-    if len(speakers) < 2:
+def bounds(
+    results: Results, task: str, attribute: str
+) -> tuple[dict[str, tuple[Interval, Interval]], str]:
+    """Intervals of WA and UA for each part, and how they were made in words.
+
+    Speakers are resampled where every part has enough of them; else its utterances, as though
+    they were independent.
+    """
+    groups = _groups(results, task, attribute)
+    whole = bool(groups) and all(
+        len({item.speaker for item in items} - {None}) >= FEWEST_SPEAKERS
+        and all(item.speaker is not None for item in items)
+        for items in groups.values()
+    )
+    found = {
+        name: intervals.scores(results, task, items, speakers=whole)
+        for name, items in groups.items()
+    }
+    if whole:
+        return found, f"95 % bootstrap over the speakers of each {attribute}"
+    return found, f"95 % bootstrap over the utterances of each {attribute}; likely too narrow"
+
+
+def extremes(results: Results, task: str, attribute: str = "speaker") -> str | None:
+    """The best and the worst speaker or gender in one sentence; None where there are not two."""
+    found = sorted(parts(results, task, attribute), key=lambda part: -part.ua)
+    if len(found) < 2:
         return None
     best, worst = (
         f"{part.name}, UA {summary.percent(part.ua)} % ({part.utterances} utterances)"
-        for part in (speakers[0], speakers[-1])
+        for part in (found[0], found[-1])
     )
-    return f"Best speaker of {task}: {best}; worst: {worst}."
+    return f"Best {attribute} of {task}: {best}; worst: {worst}."
 
 
 def are_folds(results: Results) -> bool:

@@ -1,6 +1,6 @@
 """What a report says, before it is known where it is shown: words and numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from serein.metrics.significance import ENOUGH_SPEAKERS
@@ -71,7 +71,8 @@ def protocol(results: Results) -> str:
     count = len(results.protocol.get("folds") or results.folds)
     name = str(results.protocol.get("name", "no protocol"))
     # Its scores answer another question, and must not be quoted without saying so.
-    clauses = [f"{name} (speaker-dependent)" if "random" in name else name]
+    unsaid = "random" in name and not caution(results)
+    clauses = [f"{name} (speaker-dependent)" if unsaid else name]
     if count:
         clauses.append(f"{count} fold{'s' * (count != 1)}")
     clauses.append(f"{len(results.predictions)} utterances tested")
@@ -79,6 +80,24 @@ def protocol(results: Results) -> str:
     if speakers:
         clauses.append(f"{len(speakers)} speaker{'s' * (len(speakers) != 1)}")
     return ", ".join(clauses)
+
+
+def scored(results: Results, task: str) -> str:
+    """The headline's scores of a task in one clause."""
+    scores = results.scores[results.headline][task]
+    wa, ua = quoted(scores.wa, scores.wa_interval), quoted(scores.ua, scores.ua_interval)
+    return f"{task}: WA {wa}, UA {ua}"
+
+
+def caution(results: Results) -> str:
+    """What must be known of the split before any score is believed; empty where nothing."""
+    return str(results.protocol.get("caution") or "")
+
+
+def warnings(results: Results) -> list[str]:
+    """What must be known besides: of the run, and of what the leakage check found."""
+    found = [finding.words for finding in results.leakage if finding.verdict != "clean"]
+    return [*results.warnings, *(words for words in found if words not in results.warnings)]
 
 
 def brackets(results: Results, task: str) -> str:
@@ -90,7 +109,8 @@ def brackets(results: Results, task: str) -> str:
     # Runs of older versions say nothing of it.
     if len(speakers) < ENOUGH_SPEAKERS and "narrow" not in words:
         words = f"{words} (few: likely too narrow)"
-    return f"{words}; one training seed, another would give other scores"
+    seed = "the quoted seed alone" if len(results.repeats) > 1 else "one training seed"
+    return f"{words}; {seed}, another would give other scores"
 
 
 def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
@@ -103,7 +123,7 @@ def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
     ]
 
 
-def answers(results: Results, task: str, selection: str, items: list[Prediction]) -> list[str]:
+def answers(results: Results, task: str, selection: str, items: Sequence[Prediction]) -> list[str]:
     """The likeliest class of each prediction."""
     shares = [item.selections[selection][task] for item in items]
     return [results.classes[task][row.index(max(row))] for row in shares]

@@ -17,8 +17,14 @@ from pathlib import Path
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.files import write_text
 from serein.records import Utterance
+from serein.synthetic._audformat import write_audformat
+from serein.synthetic._cremad import write_cremad
 from serein.synthetic._emodb import write_emodb
 from serein.synthetic._files import write_wav
+from serein.synthetic._iemocap import write_iemocap
+from serein.synthetic._librispeech import write_librispeech
+from serein.synthetic._ravdess import write_ravdess
+from serein.synthetic._savee import write_savee
 from serein.synthetic._speech import RATE, speak
 from serein.synthetic._voices import LEXICON, MANNERS, SOUNDS, Manner, Sound, Voice, seeded
 
@@ -35,7 +41,13 @@ __all__ = [
     "Voice",
     "generate",
     "speak",
+    "write_audformat",
+    "write_cremad",
     "write_emodb",
+    "write_iemocap",
+    "write_librispeech",
+    "write_ravdess",
+    "write_savee",
 ]
 
 

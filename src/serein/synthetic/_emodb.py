@@ -1,15 +1,11 @@
 """Made-up speech in the layout of EMO-DB."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from serein.files import write_bytes
-from serein.synthetic._files import write_wav
-from serein.synthetic._speech import speak
-from serein.synthetic._voices import LEXICON, MANNERS, Voice, seeded
+from serein.synthetic._studio import Studio, shares
+from serein.synthetic._voices import MANNERS, seeded
 
 EMODB_LETTERS = dict(zip("WLEAFNT", MANNERS, strict=True))
 EMODB_COUNTS = dict(zip("WLEAFNT", (127, 81, 46, 69, 71, 79, 62), strict=True))
@@ -27,30 +23,34 @@ def write_emodb(root: Path, *, utterances: int = 535, words: int = 4, seed: int 
     Args:
         root: the folder to fill.
         utterances: how many; EMO-DB has 535.
-        words: of each sentence.
+        words: of each sentence; 0 for silence.
         seed: other seeds give other voices and sentences.
     """
     names = _emodb_names(utterances)
+    studio = Studio(words=words, seed=seed)
     for name in names:
         speaker, text, letter = name[:2], name[2:5], name[5]
-        voice = Voice.of(speaker, "male" if speaker in EMODB_MEN else "female", seed=seed)
-        sentence = seeded(seed, "sentence", text).choice(LEXICON, words).tolist()
-        samples = speak(sentence, voice, EMODB_LETTERS[letter], seeded(seed, name))
-        write_wav(root / "wav" / f"{name}.wav", samples)
+        studio.record(
+            root / "wav" / f"{name}.wav",
+            name=name,
+            speaker=speaker,
+            gender="male" if speaker in EMODB_MEN else "female",
+            emotion=EMODB_LETTERS[letter],
+            sentence=studio.sentence(text),
+        )
     dropped = [f"{name[:6]}x" for name in names[::2]]
     write_bytes(root / "erkennung.txt", _erkennung(names, dropped, seed).encode("latin-1"))
 
 
 def _emodb_names(utterances: int) -> list[str]:
     """Names in EMO-DB's manner, which go round the speakers, then the texts."""
-    official = np.cumsum([0, *EMODB_COUNTS.values()])
-    steps = np.rint(official * utterances / official[-1]).astype(int).tolist()
-    names = []
-    for letter, (first, after) in zip(EMODB_COUNTS, pairwise(steps), strict=True):
-        for number in range(after - first):
+    names, first = [], 0
+    for letter, share in zip(EMODB_COUNTS, shares(EMODB_COUNTS.values(), utterances), strict=True):
+        for number in range(share):
             turn, speaker = number // 10, (first + number) % 10
             version, text = "abcdefgh"[turn // 10], EMODB_TEXTS[(turn + speaker) % 10]
             names.append(f"{EMODB_SPEAKERS[speaker]}{text}{letter}{version}")
+        first += share
     return sorted(names)
 
 

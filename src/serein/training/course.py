@@ -26,6 +26,8 @@ Probabilities = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""
 Progress = Callable[[Epoch], None]
 """Is told of every epoch as it ends."""
+Keep = Callable[["Course"], bool]
+"""Whether the weights of the epoch that has just ended are those to keep."""
 
 
 @dataclass
@@ -35,16 +37,25 @@ class Course:
     Attributes:
         epochs: what each one cost and how well it did on each watched side.
         foretold: for each epoch, the probabilities on each watched side.
+        weights: the system's, at the last epoch that was to be kept.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     foretold: list[Probabilities] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def best(self, side: str, task: str) -> int:
-        """The epoch with the highest UA on a side, counted from 1; the earliest of equals."""
+    def best(self, side: str, task: str, *, smooth: int = 1) -> int:
+        """The epoch with the highest UA on a side, counted from 1; the earliest of equals.
+
+        Args:
+            side: which watched side.
+            task: whose UA.
+            smooth: epochs, the one itself and those before it, whose UA is averaged.
+        """
         scores = [epoch.scores[side][task]["ua"] for epoch in self.epochs]
-        known = [-1.0 if score is None else score for score in scores]
-        return int(np.argmax(known)) + 1
+        known = np.array([-1.0 if score is None else score for score in scores])
+        means = [known[max(0, last - smooth) : last].mean() for last in range(1, len(known) + 1)]
+        return int(np.argmax(means)) + 1
 
 
 def scored(probabilities_nk: Tensor, target_n: Tensor) -> dict[str, float | None]:
@@ -67,7 +78,8 @@ def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
         for e in course.epochs
     ]
     content = BytesIO()
-    torch.save({"epochs": epochs, "foretold": course.foretold, **rest}, content)
+    kept = {"foretold": course.foretold, "weights": course.weights}
+    torch.save({"epochs": epochs, **kept, **rest}, content)
     write_bytes(path, content.getvalue())
 
 
@@ -76,5 +88,5 @@ def resume(path: Path) -> tuple[Course, dict[str, Any]]:
     with suppress(Exception):  # torch raises errors of any kind over damaged bytes
         state = torch.load(path, map_location="cpu", weights_only=True)
         epochs = [Epoch(**epoch) for epoch in state.pop("epochs")]
-        return Course(epochs, state.pop("foretold")), state
+        return Course(epochs, state.pop("foretold"), state.pop("weights")), state
     return Course(), {}

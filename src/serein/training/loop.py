@@ -13,7 +13,7 @@ from serein.dataset import Side
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
-from serein.training.course import Course, Progress, resume, save, scored
+from serein.training.course import Course, Keep, Progress, resume, save, scored
 from serein.training.settings import Settings
 
 
@@ -27,11 +27,12 @@ def fit(
     device: str = "cpu",
     state: Path | None = None,
     progress: Progress = lambda epoch: None,
+    keep: Keep = lambda course: False,
 ) -> Course:
     """Train a system, and look at the watched sides after every epoch.
 
     Nothing here chooses an epoch: watching costs the training side nothing, and who selects,
-    selects from the course afterwards.
+    selects from the course.
 
     Args:
         system: is trained in place; its normalisation is fitted on the training side here.
@@ -43,6 +44,7 @@ def fit(
         state: where to keep the state, written after every epoch; a training that was
             interrupted goes on after its last finished epoch, with the same numbers.
         progress: is told of every epoch, and of the last one that an interruption left.
+        keep: says after each epoch whether the course is to hold its weights.
 
     Returns:
         The course, with the probabilities of every epoch on every watched side.
@@ -88,6 +90,10 @@ def fit(
         seconds = time.perf_counter() - started
         course.epochs.append(Epoch(epoch=number, loss=loss, seconds=seconds, scores=scores))
         course.foretold.append(foretold)
+        if keep(course):
+            course.weights = {
+                name: x.detach().cpu().clone() for name, x in system.state_dict().items()
+            }
         if state:
             save(state, course, {name: part.state_dict() for name, part in parts.items()})
         progress(course.epochs[-1])

@@ -18,6 +18,8 @@ class Settings:
         decay: the rate is divided by 1 + decay x steps, as Keras's optimisers did.
         clip: gradients are cut to [-clip, clip]; 0 leaves them.
         weight_decay: L2 penalty of the weights.
+        smooth: the epoch is chosen by the mean of its validation score and those of the epochs
+            before it, so many in all; 1 takes single scores, which swing with few speakers.
         threads: processor threads of one training; more are faster and give other roundings.
     """
 
@@ -28,4 +30,5 @@ class Settings:
     decay: Annotated[float, Ge(0)] = 0.0
     clip: Annotated[float, Ge(0)] = 0.0
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    smooth: Annotated[int, Ge(1)] = 1
     threads: Annotated[int, Ge(1)] = 1

@@ -1,0 +1,177 @@
+"""Fetch a corpus that may be had freely: download, compare, unpack, check, remember.
+
+An interrupted download is continued. Nothing stands in the corpus's folder before all of it has
+been compared with what its owners publish.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from urllib.parse import urlsplit
+
+from serein import corpora
+from serein.copies.check import Check, checked
+from serein.copies.download import Downloader, Progress
+from serein.copies.unpack import unpack
+from serein.errors import CorpusError, StorageError, UnknownName
+
+HOMES = Path(__file__).parent / "homes.toml"
+MIRROR = "SEREIN_MIRROR"
+"""The environment variable that names another place to fetch archives from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """An archive of a corpus; ``homes.toml`` says what each field is."""
+
+    corpus: str
+    part: str
+    url: str
+    gives: str
+    hash: str | None = None
+    inside: str = ""
+
+
+def archives() -> list[Archive]:
+    """All archives that can be fetched."""
+    homes = tomllib.loads(HOMES.read_text(encoding="utf-8"))
+    return [
+        Archive(corpus=corpus, part=part, **home)
+        for corpus, parts in homes.items()
+        for part, home in parts.items()
+    ]
+
+
+def archive(corpus: str, part: str | None = None) -> Archive:
+    """The archive of a part; a corpus of one part needs no name of it.
+
+    Raises:
+        UnknownName: the corpus cannot be fetched, or has no such part.
+    """
+    parts = {one.part: one for one in archives() if one.corpus == corpus}
+    if not parts:
+        hint = "Any other corpus must be got from its owners: `serein corpora` says where."
+        raise UnknownName("corpus to fetch", corpus, {one.corpus for one in archives()}, hint)
+    if part is None and len(parts) == 1:
+        return next(iter(parts.values()))
+    if part not in parts:
+        hint = f"Name one: `serein corpora fetch {corpus} {min(parts)}`."
+        raise UnknownName(f"part of {corpus}", part or "", parts, hint)
+    return parts[part]
+
+
+def address(wanted: Archive, mirror: str | None = None) -> str:
+    """Where an archive is fetched from: its home, or another base address."""
+    mirror = mirror or os.environ.get(MIRROR)
+    return f"{mirror.rstrip('/')}/{_file(wanted)}" if mirror else wanted.url
+
+
+def _file(wanted: Archive) -> str:
+    return Path(urlsplit(wanted.url).path).name
+
+
+def fetch(
+    wanted: Archive, to: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> Check:
+    """Fetch a part of a corpus into its folder, and remember the folder.
+
+    Args:
+        wanted: from ``archive``.
+        to: the corpus's folder; it may hold other parts.
+        mirror: a base address to fetch the file from instead; default: that of SEREIN_MIRROR.
+        progress: is told, as the download goes on, the bytes that are here and all of them.
+
+    Returns:
+        What the check of the new part found.
+
+    Raises:
+        CorpusError: the archive cannot be had, is not the published one, or is already unpacked.
+        StorageError: a file cannot be written.
+    """
+    to = to.expanduser().absolute()
+    if (to / wanted.gives).exists():
+        raise CorpusError(
+            f"{to} has {wanted.gives}/ already; check it with `serein corpora check "
+            f"{wanted.corpus}={to}`, or choose another folder with --to"
+        )
+    file = _downloaded(wanted, to.parent, mirror, progress)
+    with _workshop(to) as folder:
+        try:
+            unpack(file, folder)
+            check = _verified(wanted, folder)
+        except CorpusError:
+            file.unlink()  # the next attempt must not take it again
+            raise
+        _place(folder / wanted.inside, to)
+    file.unlink()
+    corpora.remember(wanted.corpus, to)
+    return check
+
+
+def _verified(wanted: Archive, folder: Path) -> Check:
+    check = checked(f"{wanted.corpus}={folder / wanted.inside}")
+    if not check.intact:
+        raise CorpusError(
+            f"{wanted.url} gave {len(check.changed)} changed recordings, and {len(check.missing)} "
+            f"of {check.listed} are missing; nothing was kept. Fetch it again, or get "
+            f"{wanted.corpus} by hand and add it"
+        )
+    return check
+
+
+def _downloaded(
+    wanted: Archive, folder: Path, mirror: str | None, progress: Progress | None
+) -> Path:
+    """The archive, once it has the published hash."""
+    import pooch  # slow to import
+
+    url = address(wanted, mirror)
+    name = f"{wanted.corpus}-{_file(wanted)}"
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        downloader = Downloader(folder / f"{name}.part", progress)
+        return Path(pooch.retrieve(url, wanted.hash, name, folder, downloader=downloader))
+    except ValueError as error:
+        raise CorpusError(
+            f"{url} is not the published archive, and was removed: {error}. Fetch it again; if "
+            "this stays so, its home has changed: get it by hand and add it"
+        ) from error
+    except OSError as error:
+        raise _full(folder, error) from error
+
+
+def _full(place: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"could not write in {place}: {error.strerror or error}; free some space, or choose a "
+        "folder that you may write to with --to"
+    )
+
+
+@contextmanager
+def _workshop(to: Path) -> Iterator[Path]:
+    """A folder beside ``to``, on the same disk; it is removed in the end."""
+    try:
+        folder = Path(mkdtemp(dir=to.parent, prefix=f".{to.name}."))
+    except OSError as error:
+        raise _full(to.parent, error) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise _full(to.parent, error) from error
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def _place(folder: Path, to: Path) -> None:
+    """Move what was unpacked into the corpus's folder; what stands there is left alone."""
+    to.mkdir(exist_ok=True)
+    # Folders come last: what they hold is what makes the part be there.
+    for one in sorted(folder.iterdir(), key=lambda one: (one.is_dir(), one.name)):
+        if not (to / one.name).exists():
+            one.rename(to / one.name)

@@ -1,0 +1,377 @@
+"""Any database in audformat: a header, tables, and the media files that they name.
+
+    root/
+        db.yaml             the header: schemes, splits, tables
+        db.files.csv        a table of files: file,speaker,transcription
+        db.emotion.parquet  a table of stretches: file,start,end,emotion
+        db.speaker.csv      a miscellaneous table: speaker,gender,age
+        wav/03a01Fa.wav
+
+    wav/03a01Fa.wav,0 days 00:00:00.5,0 days 00:00:01.898250,happiness
+
+The rows of all tables are joined by file, start and end. What a table says of a whole file holds
+for its stretches too, and a file that has stretches is no utterance of its own.
+
+- Columns, or schemes, called speaker, gender (or sex), language, session, dialogue, text or
+  transcription are what an utterance says of itself. Any other column is a label: a number where
+  its scheme is float or time (in seconds), or int without a list of labels; else a word.
+- Where two tables disagree in a column, its labels are called ``table.column``.
+- What a scheme says of each of its labels (of a speaker: gender, age) is said of the utterance;
+  whether it is in the header or in a miscellaneous table.
+- ``split`` is the type of the split that the table belongs to: train, dev or test.
+- Languages are written as ISO 639-1 where they are among the common ones.
+
+Specification: https://audeering.github.io/audformat/
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import isfile
+from pathlib import Path
+from typing import Any
+
+from serein.errors import CorpusError
+from serein.records import About, Label, Utterance
+
+ABOUT = About(
+    title="A database in audformat: a folder with db.yaml",
+    language="any",
+    licence="as its header says",
+    home="https://audeering.github.io/audformat/",
+)
+HEADER = "db.yaml"
+OWN = {
+    "speaker": ("speaker",),
+    "gender": ("gender", "sex"),
+    "language": ("language",),
+    "session": ("session",),
+    "dialogue": ("dialogue",),
+    "text": ("transcription", "text"),
+}
+"""What an utterance says of itself, and which columns or schemes hold that; the first one wins."""
+OWN_NAMES = {name for names in OWN.values() for name in names}
+GENDERS = {
+    **dict.fromkeys(("f", "female", "woman"), "female"),
+    **dict.fromkeys(("m", "male", "man"), "male"),
+}
+LANGUAGES = {
+    **{"ara": "ar", "ben": "bn", "cat": "ca", "ces": "cs", "cmn": "zh", "dan": "da", "deu": "de"},
+    **{"ell": "el", "eng": "en", "est": "et", "eus": "eu", "fas": "fa", "fin": "fi", "fra": "fr"},
+    **{"heb": "he", "hin": "hi", "hun": "hu", "ind": "id", "ita": "it", "jpn": "ja", "kor": "ko"},
+    **{"nld": "nl", "nor": "no", "pol": "pl", "por": "pt", "ron": "ro", "rus": "ru", "spa": "es"},
+    **{"swe": "sv", "tam": "ta", "tha": "th", "tur": "tr", "ukr": "uk", "urd": "ur", "vie": "vi"},
+    "zho": "zh",
+}
+TIME = re.compile(r"(\d+) days?(?: (\d+):(\d\d):(\d\d(?:\.\d+)?))?")
+
+Key = tuple[str, float, float | None]
+"""A stretch: file, start and end in seconds."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of files or stretches.
+
+    Attributes:
+        name: its name in the header.
+        split: the type of its split, or nothing.
+        rows: the cells that are not empty, by stretch and column.
+        schemes: the scheme of each column that has one.
+    """
+
+    name: str
+    split: str
+    rows: dict[Key, dict[str, str]]
+    schemes: dict[str, str]
+
+
+def read(root: Path) -> list[Utterance]:
+    """Read every utterance that the tables name, in order of their ids.
+
+    Raises:
+        CorpusError: the header or a table cannot be read, tables contradict each other, or a
+            media file is missing.
+    """
+    header = _header(root / HEADER)
+    schemes = {name: one or {} for name, one in _mapping(root, header, "schemes").items()}
+    said = {name: _said(root, header, scheme) for name, scheme in schemes.items()}
+    tables = [_table(root, header, name) for name in _mapping(root, header, "tables")]
+    keys = _stretches(tables)
+    _check_files(root, {key[0] for key in keys})
+    spoken = [str(one) for one in header.get("languages") or ()]
+    facts: dict[str, Label] = {"language": spoken[0]} if len(spoken) == 1 else {}
+    clashing = _clashing(tables)
+    return [
+        _utterance(
+            root,
+            key,
+            facts
+            | _facts(_whole(key), tables, clashing, schemes, said)
+            | _facts(key, tables, clashing, schemes, said),
+        )
+        for key in keys
+    ]
+
+
+# Header and tables
+
+
+def _header(file: Path) -> dict[str, Any]:
+    import yaml  # slow to import
+
+    try:
+        header = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CorpusError(
+            f"{file.parent} has no {HEADER}; expected a database in audformat there, with its "
+            "header and tables in one folder"
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CorpusError(f"{file} cannot be read: {error}; expected YAML in UTF-8") from error
+    if not isinstance(header, dict) or not header.get("tables"):
+        raise CorpusError(f"{file} names no tables; expected the header of a database in audformat")
+    return header
+
+
+def _mapping(root: Path, header: Mapping[str, Any], part: str) -> dict[str, Any]:
+    found = header.get(part) or {}
+    if not isinstance(found, dict):
+        raise CorpusError(f"{root / HEADER}: {part} is {found!r:.60}; expected names and values")
+    return found
+
+
+def _table(root: Path, header: Mapping[str, Any], name: str) -> Table:
+    about = _mapping(root, header["tables"], name)
+    columns = {str(column): one or {} for column, one in _mapping(root, about, "columns").items()}
+    file, rows = _rows(root, name)
+    indexed: dict[Key, dict[str, str]] = {}
+    for number, row in enumerate(rows, 2):
+        key = _key(file, number, row)
+        if key in indexed:
+            raise CorpusError(f"{file}, row {number}: {_id(key)} is there twice; keep one of them")
+        indexed[key] = {column: row[column] for column in columns if row.get(column)}
+    split = about.get("split_id")
+    kind = (_mapping(root, header, "splits").get(str(split)) or {}).get("type", split)
+    named = {column: one.get("scheme_id", "") for column, one in columns.items()}
+    return Table(name, str(kind or ""), indexed, named)
+
+
+def _rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
+    """A table's file, and its rows as text."""
+    for suffix, reader in ((".parquet", _parquet), (".csv", _csv)):
+        file = root / f"db.{name}{suffix}"
+        if file.exists():
+            try:
+                return file, reader(file)
+            except (OSError, ValueError, csv.Error) as error:
+                raise CorpusError(f"{file} cannot be read: {error}; restore it") from error
+    pickled = (root / f"db.{name}.pkl").exists()
+    advice = "it is pickled: save it again as CSV or Parquet" if pickled else "restore the table"
+    raise CorpusError(f"{root / HEADER} names the table {name}, and {file} is missing; {advice}")
+
+
+def _csv(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = csv.DictReader(lines, strict=True)
+        return [{k: "" if v == "NaT" else v or "" for k, v in row.items() if k} for row in rows]
+
+
+def _parquet(file: Path) -> list[dict[str, str]]:
+    import pyarrow as arrow  # slow to import
+    from pyarrow import parquet
+
+    table = parquet.read_table(file)
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if arrow.types.is_duration(column.type):  # whole nanoseconds have no type in Python
+            counts = column.cast(arrow.duration("ns")).cast(arrow.int64()).to_pylist()
+            columns[name] = [None if count is None else count / 1e9 for count in counts]
+        else:
+            columns[name] = column.to_pylist()
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, map(_written, row), strict=True)) for row in rows]
+
+
+def _written(value: object) -> str:
+    """A cell as CSV has it; what is not there is empty."""
+    return "" if value is None or value != value else str(value)
+
+
+def _key(file: Path, number: int, row: Mapping[str, str]) -> Key:
+    try:
+        times = [_seconds(row[name]) if row.get(name) else None for name in ("start", "end")]
+    except ValueError as error:
+        raise CorpusError(f"{file}, row {number}: {error}") from error
+    if not row.get("file"):
+        raise CorpusError(f"{file}, row {number}: no file; expected the path of a recording")
+    start, end = times[0] or 0.0, times[1]
+    if end is not None and end <= start:
+        raise CorpusError(f"{file}, row {number}: end {end} is not after start {start}; correct it")
+    return row["file"], start, end
+
+
+def _seconds(text: str) -> float:
+    """The seconds of "0 days 00:00:01.5" or of "1.5"."""
+    if found := TIME.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+        return round(((days * 24 + hours) * 60 + minutes) * 60 + seconds, 9)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time such as '0 days 00:00:01.5'") from error
+
+
+# Schemes
+
+
+def _said(root: Path, header: Mapping[str, Any], scheme: Mapping[str, Any]) -> dict[str, Any]:
+    """What the labels of a scheme are said to be: of each label words, or names and values."""
+    labels = scheme.get("labels")
+    if isinstance(labels, str):
+        if labels not in _mapping(root, header, "misc_tables"):
+            raise CorpusError(f"{root / HEADER}: labels are in the table {labels}, not among its")
+        return _described(root, header, labels)
+    if isinstance(labels, dict):
+        return {str(name): one for name, one in labels.items()}
+    return {}
+
+
+def _described(root: Path, header: Mapping[str, Any], name: str) -> dict[str, dict[str, Label]]:
+    """What a miscellaneous table says of each name in its first column."""
+    about, schemes = header["misc_tables"][name], _mapping(root, header, "schemes")
+    file, rows = _rows(root, name)
+    index = _index(about, file, rows)
+    of = {name: (one or {}).get("scheme_id") for name, one in (about["columns"] or {}).items()}
+    return {
+        row[index]: {
+            column: _value(f"{file}: {column}", row[column], schemes.get(str(scheme)) or {})
+            for column, scheme in of.items()
+            if row.get(column)
+        }
+        for row in rows
+    }
+
+
+def _index(about: Mapping[str, Any], file: Path, rows: Sequence[Mapping[str, str]]) -> str:
+    """The column of a miscellaneous table that its rows are known by."""
+    levels = [str(level) for level in about.get("levels") or ()]
+    if len(levels) != 1 or (rows and levels[0] not in rows[0]):
+        raise CorpusError(f"{file}: its levels are {levels}; expected one of its columns")
+    return levels[0]
+
+
+# Joining
+
+
+def _stretches(tables: Sequence[Table]) -> list[Key]:
+    """What is an utterance: every stretch, and every file that has none; in order of their ids."""
+    keys = {key for table in tables for key in table.rows}
+    cut = {key[0] for key in keys if key != _whole(key)}
+    return sorted((key for key in keys if key != _whole(key) or key[0] not in cut), key=_id)
+
+
+def _whole(key: Key) -> Key:
+    return key[0], 0.0, None
+
+
+def _id(key: Key) -> str:
+    file, start, end = key
+    if key == _whole(key):
+        return file
+    return f"{file}:{start:.12g}-{'' if end is None else f'{end:.12g}'}"
+
+
+def _clashing(tables: Sequence[Table]) -> set[str]:
+    """Columns of which two tables say different things."""
+    seen: dict[tuple[Key, str], str] = {}
+    return {
+        column
+        for table in tables
+        for key, row in table.rows.items()
+        for column, text in row.items()
+        if seen.setdefault((key, column), text) != text
+    }
+
+
+def _facts(
+    key: Key,
+    tables: Sequence[Table],
+    clashing: set[str],
+    schemes: Mapping[str, Mapping[str, Any]],
+    said: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Label]:
+    """All that is said of a stretch itself; its rows go before what their labels imply."""
+    facts: dict[str, Label] = {}
+    implied: dict[str, Label] = {}
+    for table, column, text in _cells(tables, key):
+        scheme = table.schemes.get(column, "")
+        meant = said.get(scheme, {}).get(text)
+        own = next((name for name in (column, scheme) if name in OWN_NAMES), None)
+        name = f"{table.name}.{column}" if column in clashing and not own else own or column
+        value = _value(f"{_id(key)}: {name}", text, schemes.get(scheme, {}))
+        if own:
+            value = meant if own in OWN["text"] and isinstance(meant, str) else text
+        if facts.setdefault(name, value) != value:
+            raise CorpusError(f"{_id(key)}: {name} is {facts[name]!r} and {value!r}; correct one")
+        if isinstance(meant, Mapping):
+            implied |= {str(k): _plain(v) for k, v in meant.items() if v is not None}
+    return implied | facts
+
+
+def _cells(tables: Sequence[Table], key: Key) -> Iterator[tuple[Table, str, str]]:
+    """What the tables say of a stretch, and which split they are of."""
+    for table in tables:
+        if key in table.rows:
+            for column, text in table.rows[key].items():
+                yield table, column, text
+            if table.split:
+                yield table, "split", table.split
+
+
+def _value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
+    """A word or a number, as its scheme says."""
+    kind = scheme.get("dtype")
+    try:
+        if kind == "time":
+            return _seconds(text)
+        if kind == "float" or (kind == "int" and not scheme.get("labels")):
+            return float(text)
+    except ValueError as error:
+        raise CorpusError(
+            f"{where} is {text!r}; expected {kind}, as its scheme says. Correct either"
+        ) from error
+    return text
+
+
+def _plain(value: object) -> Label:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(str(value)) if number else str(value)
+
+
+def _utterance(root: Path, key: Key, facts: Mapping[str, Label]) -> Utterance:
+    own = {
+        attribute: next((str(facts[name]) for name in names if name in facts), None)
+        for attribute, names in OWN.items()
+    }
+    own["gender"] = GENDERS.get((own["gender"] or "").lower())
+    own["language"] = LANGUAGES.get(own["language"] or "", own["language"])
+    file, start, end = key
+    return Utterance(
+        id=_id(key),
+        path=root / file,
+        start=start,
+        end=end,
+        labels={name: value for name, value in facts.items() if name not in OWN_NAMES},
+        **own,
+    )
+
+
+def _check_files(root: Path, files: set[str]) -> None:
+    missing = sorted(file for file in files if not isfile(root / file))
+    if missing:
+        raise CorpusError(
+            f"{root / missing[0]} is missing, as are {len(missing) - 1} more of the {len(files)} "
+            "files that the tables name; get the media of this database, or correct the tables"
+        )

@@ -1,0 +1,126 @@
+"""CREMA-D, acted speech that a crowd judged: 7,442 utterances, 91 actors, 6 emotions, English.
+
+    root/
+        AudioWAV/1001_DFA_ANG_XX.wav    1001 speaker | DFA sentence | ANG emotion | XX level
+        VideoDemographics.csv           may be absent; then nobody's gender is known:
+
+            ActorID,Age,Sex,Race,Ethnicity
+            1001,51,Male,Caucasian,Not Hispanic
+
+``emotion`` and ``level`` are what the actor was asked for, not what listeners heard. The level is
+low, medium or high for one sentence of the twelve, and unspecified (``XX``) for the others; the
+original's ``1040_ITH_SAD_X.wav`` lacks a letter. The label ``sentence`` is the sentence's code.
+
+Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on
+Affective Computing, 2014.
+"""
+
+import csv
+from pathlib import Path
+
+from serein.errors import CorpusError
+from serein.recordings import check_counts, decoded, inner, recordings
+from serein.records import About, Utterance
+
+ABOUT = About(
+    title="Crowd-sourced Emotional Multimodal Actors Dataset (CREMA-D)",
+    language="English",
+    licence="ODbL",
+    home="https://github.com/CheyneyComputerScience/CREMA-D",
+)
+COUNTS = {
+    "anger": 1271,
+    "disgust": 1271,
+    "fear": 1271,
+    "happiness": 1271,
+    "neutral": 1087,
+    "sadness": 1271,
+}
+EMOTIONS = {
+    "ANG": "anger",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happiness",
+    "NEU": "neutral",
+    "SAD": "sadness",
+}
+LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
+TEXTS = {
+    "DFA": "Don't forget a jacket",
+    "IEO": "It's eleven o'clock",
+    "IOM": "I'm on my way to the meeting",
+    "ITH": "I think I have a doctor's appointment",
+    "ITS": "I think I've seen this before",
+    "IWL": "I would like a new alarm clock",
+    "IWW": "I wonder what this is about",
+    "MTI": "Maybe tomorrow it will be cold",
+    "TAI": "The airplane is almost full",
+    "TIE": "That is exactly what happened",
+    "TSI": "The surface is slick",
+    "WSI": "We'll stop in a couple of minutes",
+}
+SPEAKERS = {str(number) for number in range(1001, 1092)}
+
+
+def read(root: Path, *, partial: bool = False) -> list[Utterance]:
+    """Read every utterance under ``root``, in order of file name.
+
+    Args:
+        root: the folder that holds ``AudioWAV/``.
+        partial: take what is there, however much is missing.
+
+    Raises:
+        CorpusError: the folder, a file name, a line or the count is not CREMA-D's.
+    """
+    folder = inner(root, "AudioWAV", "CREMA-D", ABOUT.home)
+    genders = _genders(root / "VideoDemographics.csv")
+    utterances = [_utterance(file, genders) for file in recordings(folder)]
+    if not partial:
+        found = [str(utterance.labels["emotion"]) for utterance in utterances]
+        advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
+        check_counts(folder, "CREMA-D", found, COUNTS, advice)
+    return utterances
+
+
+def _utterance(file: Path, genders: dict[str, str]) -> Utterance:
+    """Read speaker, sentence, emotion and level from a file name."""
+    parts = file.stem.split("_")
+    if len(parts) != 4:
+        raise CorpusError(
+            f"{file} is not a CREMA-D name such as 1001_DFA_ANG_XX.wav; move it elsewhere"
+        )
+    speaker, text, emotion, level = parts
+    if speaker not in SPEAKERS:
+        raise CorpusError(f"{file}: unknown speaker {speaker!r}; CREMA-D has 1001 to 1091")
+    return Utterance(
+        id=file.stem,
+        path=file,
+        speaker=speaker,
+        gender=genders.get(speaker),
+        language="en",
+        text=decoded(file, "sentence", text, TEXTS, "CREMA-D"),
+        labels={
+            "emotion": decoded(file, "emotion", emotion, EMOTIONS, "CREMA-D"),
+            "level": decoded(file, "level", level, LEVELS, "CREMA-D"),
+            "sentence": text,
+        },
+    )
+
+
+def _genders(file: Path) -> dict[str, str]:
+    """Of each speaker, as the table says; nothing if the table is absent."""
+    if not file.exists():
+        return {}
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        rows = csv.DictReader(lines)
+        genders = {}
+        for row in rows:
+            speaker, sex = row.get("ActorID"), (row.get("Sex") or "").strip().lower()
+            if speaker not in SPEAKERS or sex not in ("female", "male"):
+                raise CorpusError(
+                    f"{file}, line {rows.line_num}: expected an ActorID from 1001 to 1091 and a "
+                    f"Sex, Female or Male, not {speaker!r} and {sex!r}; restore the file or "
+                    "remove it"
+                )
+            genders[speaker] = sex
+    return genders

@@ -1,0 +1,131 @@
+"""Surrey Audio-Visual Expressed Emotion (SAVEE): 480 utterances, 4 men, 7 emotions, English.
+
+    root/
+        AudioData/DC/a01.wav    DC speaker | a emotion | 01 number of the sentence
+
+or the folder AudioData itself, or all the files in one folder:
+
+    root/
+        DC_a01.wav
+
+Folders and files may be in upper or lower case. The letters are a, d, f, h, n, sa, su; each
+emotion has the numbers 01 to 15, neutral 01 to 30. The emotion and the number are the label
+``sentence``: "d03" is the third sentence of disgust, whoever says it. Some sentences have
+several such names: three are common to all emotions, and neutral repeats the common ones and the
+two specific ones of each emotion. Which numbers these are, the corpus's ``Info.txt`` does not
+say, and neither does this reader; nor are the words known from the name, hence no ``text``.
+
+Haq and Jackson, "Multimodal Emotion Recognition", in: Machine Audition, IGI Global, 2010.
+"""
+
+import re
+from pathlib import Path
+
+from serein.errors import CorpusError
+from serein.recordings import check_counts, recordings
+from serein.records import About, Utterance
+
+ABOUT = About(
+    title="Surrey Audio-Visual Expressed Emotion (SAVEE)",
+    language="English",
+    licence="for research, after registration",
+    home="http://kahlan.eps.surrey.ac.uk/savee/",
+)
+COUNTS = {
+    "anger": 60,
+    "disgust": 60,
+    "fear": 60,
+    "happiness": 60,
+    "neutral": 120,
+    "sadness": 60,
+    "surprise": 60,
+}
+EMOTIONS = {
+    "a": "anger",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happiness",
+    "n": "neutral",
+    "sa": "sadness",
+    "su": "surprise",
+}
+SPEAKERS = ("DC", "JE", "JK", "KL")
+NAME = re.compile(r"(DC|JE|JK|KL)_(a|d|f|h|n|sa|su)(\d\d)", re.IGNORECASE)
+
+
+def read(root: Path, *, partial: bool = False) -> list[Utterance]:
+    """Read every utterance under ``root``, in order of ids such as "DC_a01".
+
+    Args:
+        root: the folder that holds ``AudioData/``, or that folder, or the one of all files.
+        partial: take what is there, however much is missing.
+
+    Raises:
+        CorpusError: the folder, a file name or the count is not SAVEE's.
+    """
+    utterances = [_utterance(name, file) for name, file in _recordings(root)]
+    if not partial:
+        found = [str(utterance.labels["emotion"]) for utterance in utterances]
+        advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
+        check_counts(root, "SAVEE", found, COUNTS, advice)
+    return sorted(utterances, key=lambda utterance: utterance.id)
+
+
+def _recordings(root: Path) -> list[tuple[str, Path]]:
+    """Every recording under the name that it has, or would have, in one folder."""
+    folders = _folders(root)
+    if "DC" not in folders and "AUDIODATA" in folders:
+        return _recordings(folders["AUDIODATA"])
+    if root.name.upper() in SPEAKERS:
+        raise CorpusError(f"{root} is one speaker of SAVEE's four: give the folder above")
+    found = _in(root)
+    if not found:
+        near = [folder for folder in folders.values() if _in(folder)]
+        advice = f"Give the folder AudioData, or get the corpus from {ABOUT.home}"
+        if len(near) == 1:
+            advice = f"Did you mean {near[0]}?"
+        raise CorpusError(
+            f"{root} holds neither DC/a01.wav nor DC_a01.wav, as SAVEE does. {advice}"
+        )
+    return found
+
+
+def _in(folder: Path) -> list[tuple[str, Path]]:
+    """As ``_recordings``, in this folder; where speakers have folders, these alone count."""
+    folders = _folders(folder)
+    by_speaker = [(name, folders[name]) for name in SPEAKERS if name in folders]
+    if by_speaker:
+        return [(f"{name}_{file.stem}", file) for name, of in by_speaker for file in recordings(of)]
+    return [(file.stem, file) for file in recordings(folder)]
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """The folders in a folder, by their names in upper case."""
+    if not root.is_dir():
+        return {}
+    return {entry.name.upper(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+
+
+def _utterance(name: str, file: Path) -> Utterance:
+    """Read speaker, emotion and number from a name such as "DC_a01"."""
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise CorpusError(
+            f"{file} is not a SAVEE name such as DC/a01.wav or DC_a01.wav, of the speakers "
+            f"{', '.join(SPEAKERS)} and the letters {', '.join(EMOTIONS)}; move it elsewhere"
+        )
+    speaker, letters, number = found[1].upper(), found[2].lower(), found[3]
+    last = 30 if letters == "n" else 15
+    if not 1 <= int(number) <= last:
+        raise CorpusError(
+            f"{file}: {EMOTIONS[letters]} has the sentences 01 to {last} in SAVEE, not {number}; "
+            "move it elsewhere"
+        )
+    return Utterance(
+        id=f"{speaker}_{letters}{number}",
+        path=file,
+        speaker=speaker,
+        gender="male",
+        language="en",
+        labels={"emotion": EMOTIONS[letters], "sentence": f"{letters}{number}"},
+    )

@@ -1,0 +1,273 @@
+"""Whether one run is better than another: paired, on the utterances that both tested.
+
+G = speakers (or utterances), K = classes of a task.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import isnan, lcm
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serein import store
+from serein.errors import ConfigError
+from serein.experiment.facts import command, now
+from serein.metrics.classification import (
+    unweighted_accuracy_from_confusion,
+    weighted_accuracy_from_confusion,
+)
+from serein.metrics.paired import (
+    cohens_h,
+    discordant_counts,
+    holm_adjusted,
+    mcnemar_test,
+    permutation_test,
+    two_proportion_test,
+)
+from serein.metrics.significance import (
+    bootstrap_difference,
+    grouped_confusions,
+    speaker_or_utterance_groups,
+)
+from serein.results import Comparison, Contest, Prediction, Results
+
+TESTS = ("mcnemar", "permutation", "z")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A run with all its seeds.
+
+    Attributes:
+        name: what to call it.
+        runs: one for each seed.
+    """
+
+    name: str
+    runs: tuple[Results, ...]
+
+    @property
+    def first(self) -> Results:
+        """The run that is quoted."""
+        return self.runs[0]
+
+    def answers(self, task: str) -> list[dict[str, str]]:
+        """For each seed, what was answered to each utterance whose label is known."""
+        return [_answers(one, task) for one in self.runs]
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """Compare runs, each with each.
+
+    Several seeds of a run are judged together: scores are means over seeds, and the bootstrap and
+    the permutation test take all answers to a speaker's utterances as one. McNemar's test is that
+    of the first seeds, and the one test here that looks at utterances one by one.
+
+    Args:
+        paths: run folders or ``results.json`` files, two or more; what was evaluated with several
+            seeds needs the runs of its seeds beside it.
+
+    Raises:
+        ConfigError: fewer than two runs, a run that cannot be read, or two runs that have no
+            task or no utterance in common.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
+    entrants = _named([entrant(path) for path in paths])
+    contests = [
+        contest
+        for first, second in combinations(entrants, 2)
+        for contest in _contests(first, second)
+    ]
+    return Comparison(
+        format=store.FORMAT,
+        command=command(),
+        created=now(),
+        runs=[_described(one) for one in entrants],
+        contests=_adjusted(contests),
+        warnings=list(_warnings(entrants)),
+    )
+
+
+def entrant(path: Path) -> Entrant:
+    """Read a run, and the runs of its other seeds.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    results = store.load(path)
+    if not results.repeats:
+        return Entrant(results.name, (results,))
+    beside = store.results_file(path).parent
+    places = [beside.parent, beside]
+    runs = tuple(store.load(_found(one.run, places)) for one in results.repeats)
+    return Entrant(results.name, runs)
+
+
+def _found(run: str, places: Sequence[Path]) -> Path:
+    """The results of a seed: a run folder, or a file of that name."""
+    tried = [place / name for place in places for name in (f"{run}/{store.NAME}", f"{run}.json")]
+    for file in tried:
+        if file.is_file():
+            return file
+    raise ConfigError(
+        f"the run {run} of one seed is not beside the others: there is no {tried[0]}; "
+        "keep the runs of all seeds together"
+    )
+
+
+def _named(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """Entrants by the shortest names that tell them apart."""
+    for short in (lambda one: str(one.first.recipe["name"]), lambda one: one.name):
+        names = [short(one) for one in entrants]
+        if len(set(names)) == len(names):
+            return [replace(one, name=name) for one, name in zip(entrants, names, strict=True)]
+    raise ConfigError(
+        f"{sorted({one.name for one in entrants})}: a run is named twice; name others"
+    )
+
+
+def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
+    """One contest for each task that both foretell with the same classes."""
+    ours, theirs = first.first.classes, second.first.classes
+    tasks = [task for task in ours if set(ours[task]) == set(theirs.get(task, ()))]
+    if not tasks:
+        raise ConfigError(
+            f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
+        )
+    for task in tasks:
+        yield _contest(first, second, task)
+
+
+def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
+    classes = first.first.classes[task]
+    answers = [one.answers(task) for one in (first, second)]
+    records = {one.id: one for one in first.first.predictions}
+    truth = _shared(first, second, task, answers)
+    ids = list(truth)
+    groups, words = speaker_or_utterance_groups([records[id_].speaker for id_ in ids])
+    # Both are scaled to as many answers an utterance, so that whole numbers remain.
+    rounds = lcm(*map(len, answers))
+    sums = [
+        sum(
+            grouped_confusions(list(truth.values()), [seed[i] for i in ids], groups, classes)
+            for seed in seeds
+        )
+        * (rounds // len(seeds))
+        for seeds in answers
+    ]
+    ours, theirs = (np.asarray(one, dtype=float) for one in sums)
+    wa, ua = (
+        tuple(float(score(one.sum(axis=0))) for one in (ours, theirs))
+        for score in (weighted_accuracy_from_confusion, unweighted_accuracy_from_confusion)
+    )
+    low, high = bootstrap_difference(ours, theirs, unweighted_accuracy_from_confusion)
+    pairs = discordant_counts(truth.values(), *([seeds[0][i] for i in ids] for seeds in answers))
+    return Contest(
+        task=task,
+        selection=_selection(first, second),
+        first=first.name,
+        second=second.name,
+        utterances=len(ids),
+        wa=(wa[0], wa[1]),
+        ua=(ua[0], ua[1]),
+        ua_difference=ua[0] - ua[1],
+        ua_interval=None if isnan(low) else (low, high),
+        interval=words,
+        mcnemar=mcnemar_test(*pairs),
+        permutation=_defined(permutation_test(ours, theirs, unweighted_accuracy_from_confusion)),
+        z=_defined(two_proportion_test(max(ua), min(ua), len(ids))[1]),
+        adjusted={},
+        effect=cohens_h(*wa),
+    )
+
+
+def _shared(
+    first: Entrant, second: Entrant, task: str, answers: Sequence[Sequence[Mapping[str, str]]]
+) -> dict[str, str]:
+    """The label of each utterance that all runs tested, in order of ids.
+
+    Raises:
+        ConfigError: there is none, or the runs disagree on a label.
+    """
+    truths = [_truths(one, task) for pair in (first, second) for one in pair.runs]
+    common = set.intersection(*(set(truth) for truth in truths))
+    if not common:
+        raise ConfigError(
+            f"{first.name} and {second.name} tested no utterance in common; compare runs on one "
+            "corpus"
+        )
+    other = sorted(id_ for id_ in common if len({truth[id_] for truth in truths}) > 1)
+    if other:
+        raise ConfigError(
+            f"{first.name} and {second.name} disagree on the {task} of {len(other)} utterances, "
+            f"such as {other[0]}; compare runs with the same labels"
+        )
+    return {id_: truths[0][id_] for id_ in sorted(common)}
+
+
+def _truths(results: Results, task: str) -> dict[str, str]:
+    found = {one.id: one.truth[task] for one in results.predictions}
+    return {id_: label for id_, label in found.items() if label is not None}
+
+
+def _answers(results: Results, task: str) -> dict[str, str]:
+    def answer(one: Prediction) -> str:
+        p_k = one.selections[results.headline][task]
+        return results.classes[task][int(np.argmax(p_k))]
+
+    return {one.id: answer(one) for one in results.predictions}
+
+
+def _selection(first: Entrant, second: Entrant) -> str:
+    return " / ".join(dict.fromkeys(one.first.headline for one in (first, second)))
+
+
+def _adjusted(contests: Sequence[Contest]) -> list[Contest]:
+    """Holm's correction, of each test over all contests."""
+    found: list[dict[str, float]] = [{} for _ in contests]
+    for test in TESTS:
+        raw = [getattr(one, test) for one in contests]
+        p = holm_adjusted([np.nan if value is None else value for value in raw])
+        for table, value in zip(found, p.tolist(), strict=True):
+            if not isnan(value):
+                table[test] = value
+    return [replace(one, adjusted=table) for one, table in zip(contests, found, strict=True)]
+
+
+def _described(one: Entrant) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "recipe": one.first.recipe["name"],
+        "corpus": one.first.corpus["name"],
+        "protocol": one.first.protocol["name"],
+        "protocol hash": one.first.protocol["hash"],
+        "seeds": [run.environment["seed"] for run in one.runs],
+        "run": one.first.name,
+    }
+
+
+def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
+    """What a reader must know before believing a difference."""
+    splits = {one.first.protocol["hash"] for one in entrants}
+    if len(splits) > 1:
+        yield (
+            "the runs do not have the same split: their systems learnt from other utterances, and "
+            "the difference is not of the systems alone"
+        )
+    if len({one.first.corpus["hash"] for one in entrants}) > 1:
+        yield "the runs do not have the same corpus, or other labels of it"
+    if len({one.first.headline for one in entrants}) > 1:
+        yield "the runs do not choose their epochs alike"
+    if all(len(one.runs) == 1 for one in entrants):
+        yield "one training seed each: another seed may turn a small difference round"
+    for one in entrants:
+        if caution := one.first.protocol.get("caution"):
+            yield f"{one.name}: {caution}"
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value

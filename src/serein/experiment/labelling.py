@@ -1,0 +1,58 @@
+"""From what a corpus says to what is trained on, with a count of all that was changed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from serein.errors import ConfigError
+from serein.records import Corpus, Recipe, Utterance
+from serein.results import Mapping
+from serein.system import label_of, word_of
+
+
+def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
+    """Leave out what the leading task's scheme drops; tell what became of every word.
+
+    An utterance without any word for a task stays: a missing label costs nothing.
+
+    Raises:
+        ConfigError: nothing is left.
+        UnknownName: there is no such scheme.
+    """
+    mapping = {task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks}
+    task = next(iter(recipe.tasks))
+    kept = tuple(one for one in corpus.utterances if not dropped(one, task, recipe))
+    if not kept:
+        raise ConfigError(
+            f"scheme {mapping[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
+            f"utterances: the corpus says {sorted(mapping[task].dropped)}. Choose another scheme, "
+            f"or map words with --set tasks.{task}.map.WORD=CLASS"
+        )
+    return replace(corpus, utterances=kept), mapping
+
+
+def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:
+    """What became of one task's words."""
+    classes: dict[str, Counter[str]] = defaultdict(Counter)
+    lost: Counter[str] = Counter()
+    missing = 0
+    for one in utterances:
+        word, label = word_of(one, task, recipe), label_of(one, task, recipe)
+        if word is None:
+            missing += 1
+        elif label is None:
+            lost[word] += 1
+        else:
+            classes[label][word] += 1
+    return Mapping(
+        scheme=recipe.tasks[task].get("scheme", "own"),
+        mapped={label: dict(sorted(words.items())) for label, words in sorted(classes.items())},
+        dropped=dict(sorted(lost.items())),
+        missing=missing,
+    )
+
+
+def dropped(utterance: Utterance, task: str, recipe: Recipe) -> bool:
+    """Whether an utterance has a word for a task, and the scheme has no class for it."""
+    spoken = word_of(utterance, task, recipe) is not None
+    return spoken and label_of(utterance, task, recipe) is None

@@ -1,0 +1,91 @@
+"""The most confident errors, with what the model looked at.
+
+T = steps of an attention map, S = samples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from serein import audio
+from serein.dataset import Frames, seconds_of
+from serein.experiment.plan import Plan
+from serein.predict import answer, steps
+from serein.results import Look, Mistake, Prediction
+from serein.system import System
+from serein.training.course import Course
+
+MOST = 12
+"""How many errors a report shows."""
+STRETCHES = 400
+"""Points of a drawn waveform."""
+
+
+def mistakes(
+    todo: Plan, courses: dict[str, Course], records: Sequence[Prediction], selection: str
+) -> list[Mistake]:
+    """The errors of the leading task that were made with most confidence, the worst first.
+
+    Attention is that of the weights that each fold kept, those of the quoted epoch.
+
+    Args:
+        todo: the plan.
+        courses: what came of each fold.
+        records: every prediction.
+        selection: whose answers are looked at.
+    """
+    task = next(iter(todo.classes))
+    wrong = [one for one in records if _answer(todo, one, selection, task) != one.truth[task]]
+    known = [one for one in wrong if one.truth[task] is not None]
+    worst = sorted(known, key=lambda one: (-max(one.selections[selection][task]), one.id))[:MOST]
+    if not worst:
+        return []
+    frames = todo.frames()
+    return [_mistake(todo, courses[one.fold], frames, one, selection, task) for one in worst]
+
+
+def _answer(todo: Plan, one: Prediction, selection: str, task: str) -> str:
+    return todo.classes[task][int(np.argmax(one.selections[selection][task]))]
+
+
+def _mistake(
+    todo: Plan, course: Course, frames: Frames, one: Prediction, selection: str, task: str
+) -> Mistake:
+    utterance = todo.corpus.of([one.id])[0]
+    seconds = seconds_of(utterance)
+    wave_s = audio.load(utterance.path, 16_000, start=utterance.start, end=utterance.end)
+    return Mistake(
+        id=one.id,
+        fold=one.fold,
+        task=task,
+        truth=str(one.truth[task]),
+        answer=_answer(todo, one, selection, task),
+        confidence=max(one.selections[selection][task]),
+        seconds=seconds,
+        envelope=envelope(wave_s),
+        attention=looks(todo, course, frames, one.id, seconds),
+    )
+
+
+def envelope(wave_s: np.ndarray) -> list[tuple[float, float]]:
+    """Lowest and highest sample of each of at most 400 equally long stretches."""
+    edges = np.linspace(0, len(wave_s), min(STRETCHES, len(wave_s)) + 1).astype(int)[:-1]
+    lowest, highest = np.minimum.reduceat(wave_s, edges), np.maximum.reduceat(wave_s, edges)
+    pairs = zip(lowest.tolist(), highest.tolist(), strict=True)
+    return [(round(low, 3), round(high, 3)) for low, high in pairs]
+
+
+def looks(todo: Plan, course: Course, frames: Frames, id_: str, seconds: float) -> dict[str, Look]:
+    """The attention maps of one utterance, averaged over heads; none without kept weights."""
+    if not course.weights:
+        return {}
+    system = System(todo.recipe, todo.classes)
+    system.load_state_dict(course.weights)
+    _, output = answer(system, {"frames": frames.batch([id_])})
+    maps = {}
+    for name, (weight_bht, stride) in output.attention.items():
+        weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)
+        times = steps(len(weight_t), stride, system.front_end.hop, seconds)
+        weights = [round(weight, 5) for weight in weight_t[: len(times)].tolist()]
+        maps[name] = Look(times=times, weight=weights)
+    return maps

@@ -1,0 +1,115 @@
+"""The same evaluation several times: with other seeds, or as it should not be done."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from serein import corpora, recipes, store
+from serein.errors import ConfigError
+from serein.experiment.evaluate import Run, evaluate
+from serein.records import Corpus, Recipe
+from serein.results import Flattery, Repeat, Results
+
+FLATTERIES = {
+    "random-split": "a random split into as many folds, the same speakers on both sides",
+    "test-speaker-normalisation": "frames standardised by each speaker's own statistics, the "
+    "tested speakers' among them",
+}
+
+
+def repeat(
+    recipe: str | Recipe,
+    corpus: str | Sequence[str] | Corpus,
+    *,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    seeds: int = 1,
+    audit: bool = False,
+    runs: Path = Path("runs"),
+    **options: Any,
+) -> Run:
+    """Evaluate with several seeds, and measure what fooling oneself would have been worth.
+
+    Args:
+        recipe: name, path of a TOML file, or a recipe.
+        corpus: as for ``evaluate``.
+        settings: what to change in the recipe.
+        seed: the first one.
+        seeds: how many, one after the other; each leaves a run folder of its own.
+        audit: evaluate also with a random split, and with frames standardised by each
+            speaker's own statistics; both with the first seed.
+        runs: the folder that the run folders are made in.
+        **options: as for ``evaluate``.
+
+    Returns:
+        The results of the first seed with what came of the others; its folder is a new one
+        beside those of the seeds.
+
+    Raises:
+        SereinError: as ``evaluate``.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; expected 1 or more")
+    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
+    read = corpora.read(corpus)
+
+    def once(changed: Recipe, number: int = 0) -> Run:
+        return evaluate(changed, read, seed=seed + number, runs=runs, **options)
+
+    done = [once(chosen, number) for number in range(seeds)]
+    flattered = flatteries(chosen, done[0].results, once) if audit else []
+    if seeds == 1 and not audit:
+        return done[0]
+    joined = together([one.results for one in done], flattered)
+    folder = runs / joined.name
+    store.save(joined, folder)
+    return Run(joined, folder, anew=any(one.anew for one in done))
+
+
+def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> Results:
+    """The first of several results, with what the others scored."""
+    first, last = results[0], results[-1]
+    parts = [*(one.name for one in results), *(one.run for one in flattered)]
+    mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+    seeds = [one.environment["seed"] for one in (first, last)]
+    span = f"seed{seeds[0]}" if len(results) == 1 else f"seeds{seeds[0]}-{seeds[1]}"
+    recipe, corpus = first.recipe["name"], first.corpus["name"]
+    return replace(
+        first,
+        name=f"{recipe}-{corpus}-{span}-{mark}",
+        seconds=sum(one.seconds for one in results),
+        repeats=[_repeat(one) for one in results] if len(results) > 1 else [],
+        flatteries=list(flattered),
+    )
+
+
+def _repeat(results: Results) -> Repeat:
+    scores = {
+        selection: {task: {"wa": one.wa, "ua": one.ua} for task, one in tasks.items()}
+        for selection, tasks in results.scores.items()
+    }
+    return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
+
+
+def flatteries(recipe: Recipe, honest: Results, once: Callable[[Recipe], Run]) -> list[Flattery]:
+    """Evaluate a recipe in the ways that flatter it, but for those that it takes anyway."""
+    split = {**recipe.protocol, "name": "random", "folds": len(honest.protocol["folds"])}
+    ways = {
+        "random-split": replace(recipe, protocol=split),
+        "test-speaker-normalisation": replace(
+            recipe, normalise={**recipe.normalise, "statistics": "speaker"}
+        ),
+    }
+    found = []
+    for name, changed in ways.items():
+        if changed == recipe:
+            continue
+        results = once(changed).results
+        scores = {
+            task: {"wa": one.wa, "ua": one.ua}
+            for task, one in results.scores[results.headline].items()
+        }
+        found.append(Flattery(name=name, words=FLATTERIES[name], run=results.name, scores=scores))
+    return found

@@ -1,0 +1,78 @@
+"""From a corpus's own words to classes: a setting of the recipe, never of the corpus.
+
+A scheme names a set of classes:
+
+    own            the corpus's words as they are
+    harmonised     one name for each emotion across corpora: "angry" is "anger"
+    four, seven    the field's usual sets, happiness with excitement; other words are dropped
+
+Names and schemes are in ``words.toml``.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from serein import config
+from serein.errors import UnknownName
+
+DROPPED = ""
+"""What a word becomes that is none of the classes."""
+
+
+def schemes() -> list[str]:
+    """Every scheme, sorted.
+
+    >>> schemes()
+    ['four', 'harmonised', 'own', 'seven']
+    """
+    return sorted(["own", "harmonised", *_table()["schemes"]])
+
+
+def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
+    """The class that a corpus's word stands for; empty if it is dropped.
+
+    Args:
+        word: as the corpus says it.
+        scheme: one of `schemes`.
+        changes: a word's class, or "" to drop it; looked up before the scheme.
+
+    Raises:
+        UnknownName: there is no such scheme.
+
+    >>> class_of("Angry", "four"), class_of("excitement", "four"), class_of("calm", "four")
+    ('anger', 'happiness', '')
+    >>> class_of("calm", "four", {"calm": "neutral"})
+    'neutral'
+    """
+    if scheme not in schemes():
+        raise UnknownName("scheme of classes", scheme, schemes())
+    chosen = (changes or {}).get(word, word)
+    if scheme == "own" or chosen == DROPPED:
+        return chosen
+    name = harmonised(chosen)
+    if scheme == "harmonised":
+        return name
+    return _places(scheme).get(name, DROPPED)
+
+
+def harmonised(word: str) -> str:
+    """The name of an emotion across corpora; an unknown word is its own.
+
+    >>> harmonised("Fearful"), harmonised("nostalgia")
+    ('fear', 'nostalgia')
+    """
+    return _places("").get(word.strip().lower(), word)
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return config.read(Path(__file__).parent / "words.toml")
+
+
+@cache
+def _places(scheme: str) -> dict[str, str]:
+    """From word to class, of a scheme or of the names that all of them share."""
+    table = _table()["schemes"][scheme] if scheme else _table()["words"]
+    return {word: name for name, words in table.items() for word in words}

@@ -1,0 +1,104 @@
+"""Scores and errors for continuous labels such as arousal and valence.
+
+Conventions: ``truth`` and ``prediction`` are (n,) values on one scale. What is undefined is nan.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
+    r"""Concordance correlation coefficient (CCC): how near the pairs lie to the line of equality.
+
+    .. math:: \rho_c = \frac{2 s_{tp}}{s_t^2 + s_p^2 + (\bar t - \bar p)^2}
+
+    Lin (1989): A Concordance Correlation Coefficient to Evaluate Reproducibility. Variances and
+    covariance divide by n, as there. Dividing by n - 1 is common too and gives other values, since
+    the squared difference of the means is not scaled along: 0.6923 in the example.
+
+    Args:
+        truth: (n,) gold values.
+        prediction: (n,) predicted values.
+
+    Returns:
+        A value in [-1, 1]; nan where both are constant and equal, and for n < 2.
+
+    Raises:
+        ValueError: the two are not vectors of one length, or hold an undefined value.
+
+    >>> round(concordance_score([0, 1, 2], [0, 1, 1]), 4)
+    0.6667
+    """
+    t, p = _pair(truth, prediction)
+    if t.size < 2:
+        return float("nan")
+    t_off, p_off = _deviations(t), _deviations(p)
+    spread = np.mean(t_off**2) + np.mean(p_off**2) + (t.mean() - p.mean()) ** 2
+    return float(2 * np.mean(t_off * p_off) / spread) if spread else float("nan")
+
+
+def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
+    r"""Pearson's correlation: how near the pairs lie to any rising line.
+
+    .. math:: r = \frac{s_{tp}}{s_t s_p}
+
+    Whether variances divide by n or n - 1 changes nothing. It sees no shift and no scale: a
+    prediction that is off by a constant still scores 1; see `concordance_score`.
+
+    Args:
+        truth: (n,) gold values.
+        prediction: (n,) predicted values.
+
+    Returns:
+        A value in [-1, 1]; nan where either is constant, and for n < 2.
+
+    Raises:
+        ValueError: the two are not vectors of one length, or hold an undefined value.
+
+    >>> round(pearson_score([0, 1, 2], [0, 1, 1]), 4)
+    0.866
+    """
+    t, p = _pair(truth, prediction)
+    if t.size < 2:
+        return float("nan")
+    t_off, p_off = _deviations(t), _deviations(p)
+    scale = np.linalg.norm(t_off) * np.linalg.norm(p_off)
+    return float(np.clip(t_off @ p_off / scale, -1, 1)) if scale else float("nan")
+
+
+def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
+    r"""Root of the mean squared error (RMSE), in the unit of the labels; lower is better.
+
+    .. math:: \mathrm{RMSE} = \sqrt{\frac{1}{n} \sum_i (t_i - p_i)^2}
+
+    Args:
+        truth: (n,) gold values.
+        prediction: (n,) predicted values.
+
+    Returns:
+        The error, nan for n = 0.
+
+    Raises:
+        ValueError: the two are not vectors of one length, or hold an undefined value.
+
+    >>> round(root_mean_squared_error([0, 1, 2], [0, 1, 1]), 4)
+    0.5774
+    """
+    t, p = _pair(truth, prediction)
+    return float(np.sqrt(np.mean((t - p) ** 2))) if t.size else float("nan")
+
+
+def _pair(
+    truth: ArrayLike, prediction: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    t, p = np.asarray(truth, dtype=float), np.asarray(prediction, dtype=float)
+    if t.ndim != 1 or t.shape != p.shape:
+        raise ValueError(f"need two vectors of one length; got {t.shape} and {p.shape}")
+    if not (np.isfinite(t).all() and np.isfinite(p).all()):
+        raise ValueError("need finite values; leave out utterances without a label")
+    return t, p
+
+
+def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # The mean of equal values may differ from them by rounding; a constant must not vary.
+    return values - values.mean() if np.ptp(values) else np.zeros_like(values)

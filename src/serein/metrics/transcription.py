@@ -1,0 +1,107 @@
+"""Errors of transcripts, counted in words; lower is better.
+
+Conventions: transcripts are strings, split at white space and compared as they stand. Lower case
+and punctuation are the caller's to settle, and worth a word beside any published rate.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_EDIT = 1 << 32
+"""Cost of an edit. Deletions cost one more, so the cheapest path says how many there are."""
+
+
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    r"""Word error rate (WER), pooled over utterances.
+
+    .. math:: \mathrm{WER} = \frac{\sum_u S_u + D_u + I_u}{\sum_u N_u}
+
+    with the substitutions, deletions and insertions that turn a reference into its hypothesis, and
+    N the words of the reference. Long utterances weigh more than in a mean of rates; insertions
+    can push it over 1.
+
+    Args:
+        references: n transcripts by people.
+        hypotheses: n transcripts by a recogniser.
+
+    Returns:
+        The rate, nan where the references hold no word.
+
+    Raises:
+        ValueError: the two differ in length.
+
+    >>> word_error_rate(["so it goes", "yes"], ["so he goes on", "yes"])
+    0.5
+    """
+    return float(word_error_rate_from_counts(word_errors(references, hypotheses).sum(axis=0)))
+
+
+def word_error_rate_from_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    """Word error rate of counts, such as the sum of `word_errors` over utterances.
+
+    Args:
+        counts: (..., 4) substitutions, deletions, insertions and words of the reference.
+
+    Returns:
+        (...) rates, without axes for one row; nan where the reference holds no word.
+
+    Raises:
+        ValueError: the last axis is not of four counts.
+
+    >>> float(word_error_rate_from_counts([1, 0, 1, 4]))
+    0.5
+    """
+    numbers = np.asarray(counts, dtype=float)
+    if numbers.ndim < 1 or numbers.shape[-1] != 4:
+        raise ValueError(f"need four counts a row, (..., 4); got {numbers.shape}")
+    words, edits = numbers[..., 3], numbers[..., :3].sum(axis=-1)
+    return np.divide(edits, words, out=np.full(words.shape, np.nan), where=words > 0)
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
+    """Count each utterance's errors along a shortest path from reference to hypothesis.
+
+    Levenshtein (1966), over words. Several paths may be shortest; the counts are those of one with
+    the fewest deletions and insertions, so ``a b`` for ``b a`` is two substitutions.
+
+    Args:
+        references: n transcripts by people.
+        hypotheses: n transcripts by a recogniser.
+
+    Returns:
+        (n, 4) substitutions, deletions, insertions and words of the reference.
+
+    Raises:
+        ValueError: the two differ in length.
+
+    >>> word_errors(["so it goes", "yes"], ["so he goes on", "yes"])
+    array([[1, 0, 1, 3],
+           [0, 0, 0, 1]])
+    """
+    if len(references) != len(hypotheses):
+        lengths = f"{len(references)} != {len(hypotheses)}"
+        raise ValueError(f"references and hypotheses differ in length: {lengths}")
+    pairs = zip(references, hypotheses, strict=True)
+    rows = [_edits(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
+    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def _edits(reference: list[str], hypothesis: list[str]) -> tuple[int, int, int, int]:
+    distance, deletions = divmod(_cost(reference, hypothesis), _EDIT)
+    insertions = deletions + len(hypothesis) - len(reference)
+    return distance - deletions - insertions, deletions, insertions, len(reference)
+
+
+def _cost(reference: list[str], hypothesis: list[str]) -> int:
+    place = {word: index for index, word in enumerate(dict.fromkeys([*reference, *hypothesis]))}
+    heard = np.array([place[word] for word in hypothesis], dtype=np.int64)
+    insert = np.arange(len(hypothesis) + 1, dtype=np.int64) * _EDIT
+    row = insert
+    for word in reference:
+        best = row + _EDIT + 1
+        best[1:] = np.minimum(best[1:], row[:-1] + _EDIT * (heard != place[word]))
+        # An insertion steps along the row: the best of all starts further left.
+        row = np.minimum.accumulate(best - insert) + insert
+    return int(row[-1])

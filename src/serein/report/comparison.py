@@ -1,0 +1,156 @@
+"""Several runs against each other: in the terminal, as Markdown, and as an HTML page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from serein.files import write_text
+from serein.report import markdown, page, summary, terminal
+from serein.report.document import Section
+from serein.report.table import NO_INTERVAL, UNDEFINED, Column, Row, Table, numbers, row, words
+from serein.results import Comparison, Contest
+
+TITLE = "Comparison"
+NO_TEST = "this test was not made"
+TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
+SMALLEST = 0.001
+"""A smaller p is not told apart from this one."""
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """The runs; then for each task and selection the scores, and the tests of their differences."""
+    found = [_runs(comparison)] if comparison.runs else []
+    places = dict.fromkeys((one.task, one.selection) for one in comparison.contests)
+    for task, selection in places:
+        own = [c for c in comparison.contests if (c.task, c.selection) == (task, selection)]
+        found += [_scores(task, selection, own), _tests(task, selection, own)]
+    return found
+
+
+def _runs(comparison: Comparison) -> Table:
+    heads = list(dict.fromkeys(key for run in comparison.runs for key in run))
+    return Table(
+        title="Runs",
+        columns=words(*heads),
+        rows=tuple(row(*(_told(run.get(head)) for head in heads)) for run in comparison.runs),
+    )
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _scores(task: str, selection: str, contests: list[Contest]) -> Table:
+    ways = "; ".join(dict.fromkeys(one.interval for one in contests if one.interval))
+    return Table(
+        title=f"{task}, {selection}: scores, %",
+        note="Over the utterances that both tested, the mean over seeds; the difference is the UA "
+        f"of the first less that of the second, in points. Intervals: {ways or 'none was made'}.",
+        columns=(
+            *words("first", "second"),
+            *numbers("utterances"),
+            *(Column(name=side, group=score) for score in ("WA", "UA") for side in "12"),
+            *numbers("difference"),
+            Column(name="interval", undefined=NO_INTERVAL),
+        ),
+        rows=tuple(_pair(one) for one in contests),
+    )
+
+
+def _pair(one: Contest) -> Row:
+    return row(
+        one.first,
+        one.second,
+        str(one.utterances),
+        *map(summary.percent, (*one.wa, *one.ua)),
+        f"{100 * one.ua_difference:+.1f}",
+        summary.bounds(one.ua_interval) or UNDEFINED,
+    )
+
+
+def _tests(task: str, selection: str, contests: list[Contest]) -> Table:
+    made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
+    return Table(
+        title=f"{task}, {selection}: tests",
+        note="p of each test, and in brackets after Holm's correction over all contests; the "
+        "z-test of two proportions is one-tailed and takes utterances as independent. Effect: "
+        "Cohen's h of the two WA; 0.2 is small, 0.5 medium, 0.8 large.",
+        columns=(
+            *words("first", "second"),
+            *numbers(*(TESTS[test] for test in made), undefined=NO_TEST),
+            *numbers("effect", undefined="undefined: a score is"),
+        ),
+        rows=tuple(
+            row(
+                one.first,
+                one.second,
+                *(_test(one, test) for test in made),
+                UNDEFINED if one.effect is None else f"{one.effect:+.2f}",
+            )
+            for one in contests
+        ),
+    )
+
+
+def _test(one: Contest, test: str) -> str:
+    p, adjusted = getattr(one, test), one.adjusted.get(test)
+    return chance(p) if p is None or adjusted is None else f"{chance(p)} ({chance(adjusted)})"
+
+
+def chance(p: float | None) -> str:
+    """A probability as papers print it.
+
+    >>> chance(0.0421), chance(0.00004), chance(None)
+    ('0.042', '< 0.001', 'n/a')
+    """
+    if p is None:
+        return UNDEFINED
+    return f"< {SMALLEST}" if p < SMALLEST else f"{p:.3f}"
+
+
+def render(comparison: Comparison) -> RenderableType:
+    """The comparison for a `rich` console."""
+    return Group(*_parts(comparison))
+
+
+def _parts(comparison: Comparison) -> Iterator[RenderableType]:
+    for warning in comparison.warnings:
+        yield terminal.line(f"Warning: {warning}", "yellow")
+    for table in tables(comparison):
+        yield terminal.draw(table)
+        yield Text()
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The comparison as Markdown; ends with a newline."""
+    warnings = tuple(f"Warning: {warning}" for warning in comparison.warnings)
+    code = comparison.command
+    shown = Section(title="", words=warnings, tables=tuple(tables(comparison)))
+    return markdown.write(TITLE, [shown, Section(title="Reproduce", code=code)])
+
+
+def html(comparison: Comparison) -> str:
+    """The comparison as a page that opens offline."""
+    return page.fill(
+        "comparison.html",
+        comparison=comparison,
+        tables=tables(comparison),
+        title=TITLE,
+        source="comparison.json",
+    )
+
+
+def write(comparison: Comparison, path: Path) -> tuple[Path, ...]:
+    """Write ``comparison.html`` and ``comparison.md`` to a folder; give their paths.
+
+    Raises:
+        StorageError: a file could not be written; what stood there before still stands.
+    """
+    texts = {"comparison.html": html(comparison), "comparison.md": as_markdown(comparison)}
+    for name, text in texts.items():
+        write_text(path / name, text)
+    return tuple(path / name for name in texts)

@@ -1,0 +1,172 @@
+"""What stands behind the scores of a run that never was: labels, leaks, confidence, errors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serein.metrics.classification import (
+    unweighted_accuracy_score,
+    weighted_accuracy_score,
+)
+from serein.records import Finding
+from serein.results import Calibration, Confidence, Look, Mapping, Mistake, Prediction, Repeat
+
+GERMAN = {
+    "anger": "Wut",
+    "boredom": "Langeweile",
+    "disgust": "Ekel",
+    "fear": "Angst",
+    "happiness": "Freude",
+    "neutral": "neutral",
+    "sadness": "Trauer",
+}
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+BINS = 10
+SECONDS, HOP = 2.4, 0.048
+
+
+def leakage() -> list[Finding]:
+    return [
+        Finding(kind="speaker", verdict="clean", count=0, words="no speaker on two sides"),
+        Finding(kind="duplicate", verdict="clean", count=0, words="no recording on two sides"),
+        Finding(
+            kind="sentence",
+            verdict="warning",
+            count=5350,
+            words="every tested sentence is also spoken on the training side",
+            examples=("a01", "a02", "a04", "a05", "a07"),
+        ),
+        Finding(
+            kind="validation",
+            verdict="allowed",
+            count=1,
+            words="1 fold has no validation side and trains on everybody else",
+            examples=("16",),
+        ),
+    ]
+
+
+def mapping(predictions: Sequence[Prediction]) -> dict[str, Mapping]:
+    def counts(task: str, name: str) -> int:
+        return sum(item.truth[task] == name for item in predictions)
+
+    return {
+        "emotion": Mapping(
+            scheme="emodb-7",
+            mapped={name: {word: counts("emotion", name)} for name, word in GERMAN.items()},
+            dropped={"unbestimmt": 4},
+            missing=2,
+        ),
+        "gender": Mapping(
+            scheme="as they are",
+            mapped={name: {name: counts("gender", name)} for name in ("female", "male")},
+            dropped={},
+            missing=0,
+        ),
+    }
+
+
+def calibration(
+    predictions: Sequence[Prediction], classes: dict[str, list[str]]
+) -> dict[str, Calibration]:
+    found = {}
+    for task, names in classes.items():
+        rows = np.array([item.selections["validation"][task] for item in predictions])
+        gold = np.array([names.index(str(item.truth[task])) for item in predictions])
+        sharper = rows**1.6 / (rows**1.6).sum(axis=1, keepdims=True)
+        found[task] = Calibration(
+            raw=confidence(rows, gold),
+            tempered=confidence(sharper, gold),
+            thresholds=[threshold(rows, gold, share) for share in SHARES],
+        )
+    return found
+
+
+def six(value: float) -> float:
+    """As results are stored."""
+    return float(f"{value:.6g}")
+
+
+def confidence(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> Confidence:
+    sure, right = rows.max(axis=1), rows.argmax(axis=1) == gold
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    bins = [
+        (int(own.sum()), six(sure[own].mean()), six(right[own].mean()))
+        for bin_ in range(BINS)
+        if (own := place == bin_).any()
+    ]
+    ece = sum(count * abs(mean - hits) for count, mean, hits in bins) / len(gold)
+    brier = float(((rows - np.eye(rows.shape[1])[gold]) ** 2).sum(axis=1).mean())
+    return Confidence(ece=six(ece), brier=six(brier), bins=bins)
+
+
+def threshold(
+    rows: NDArray[np.float64], gold: NDArray[np.int64], share: float
+) -> tuple[float, float, float | None, float | None]:
+    order = np.argsort(-rows.max(axis=1))[: round(share * len(rows))]
+    truth, answers = gold[order].tolist(), rows[order].argmax(axis=1).tolist()
+    lowest = six(rows[order].max(axis=1).min())
+    wa, ua = weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
+    return lowest, six(len(order) / len(rows)), six(wa), six(ua)
+
+
+def repeats(
+    first: dict[str, dict[str, dict[str, float | None]]], seeds: Sequence[int]
+) -> list[Repeat]:
+    """The same scores, two points apart from seed to seed."""
+    return [
+        Repeat(
+            seed=seed,
+            run=f"li2019-emodb-seed{seed}",
+            scores={
+                selection: {
+                    task: {
+                        key: None if value is None else six(value - 0.02 * place)
+                        for key, value in pair.items()
+                    }
+                    for task, pair in by_task.items()
+                }
+                for selection, by_task in first.items()
+            },
+        )
+        for place, seed in enumerate(seeds)
+    ]
+
+
+def mistakes(
+    predictions: Sequence[Prediction],
+    classes: list[str],
+    rng: np.random.Generator,
+    most: int = 6,
+) -> list[Mistake]:
+    wrong = [
+        (max(shares), item, answer)
+        for item in predictions
+        if (shares := item.selections["validation"]["emotion"])
+        and (answer := classes[int(np.argmax(shares))]) != item.truth["emotion"]
+    ]
+    surest = sorted(wrong, key=lambda found: (-found[0], found[1].id))[:most]
+    return [mistake(item, answer, sure, rng) for sure, item, answer in surest]
+
+
+def mistake(item: Prediction, answer: str, sure: float, rng: np.random.Generator) -> Mistake:
+    time = np.linspace(0, SECONDS, 240)
+    loud = 0.05 + 0.8 * np.abs(np.sin(2.6 * time)) * np.exp(-((time - 1.2) ** 2))
+    high, low = (loud * rng.uniform(0.4, 1, size=240) for _ in range(2))
+    times = np.arange(0, SECONDS, HOP)
+    weight = np.exp(3 * np.exp(-((times - rng.uniform(0.5, 2)) ** 2) / 0.05))
+    look = Look(times=times.round(3).tolist(), weight=(weight / weight.sum()).round(6).tolist())
+    return Mistake(
+        id=item.id,
+        fold=item.fold,
+        task="emotion",
+        truth=str(item.truth["emotion"]),
+        answer=answer,
+        confidence=sure,
+        seconds=SECONDS,
+        envelope=[
+            (round(-float(a), 3), round(float(b), 3)) for a, b in zip(low, high, strict=True)
+        ],
+        attention={"pooling": look, "mean of heads": look},
+    )

@@ -1,0 +1,224 @@
+"""The page: whole, escaped, legible without eyes, small, and drawn from results alone."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from plotly.offline import get_plotlyjs
+from reading import Page, only_a_model, plain, text, undefined
+from reporting import CLASSES, example
+
+from serein import store
+from serein.records import Finding
+from serein.report import audit, page, plots, summary
+from serein.results import Look, Mapping, Results
+
+LOOK = Look(times=[0.0, 1.2], weight=[0.25, 0.75])
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return example()
+
+
+@pytest.fixture(scope="module")
+def parsed(results: Results) -> Page:
+    return Page(page.html(results))
+
+
+def test_page_is_well_formed_and_needs_no_network(parsed: Page) -> None:
+    assert parsed.open == []
+    for tag, attributes in parsed.tags:
+        for name in ("src", "href", "data", "action", "poster", "srcset"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith("#"), (tag, value)
+    assert not parsed.all("link")
+    policy = [tag["content"] for tag in parsed.all("meta") if "http-equiv" in tag]
+    assert "default-src 'none'" in str(policy)
+    library = get_plotlyjs()
+    assert sum(library in script for script in parsed.scripts) == 1
+    targets = {attributes["id"] for _, attributes in parsed.tags if "id" in attributes}
+    assert {str(a["href"])[1:] for a in parsed.all("a")} <= targets
+
+
+def test_page_says_the_scores(results: Results, parsed: Page) -> None:
+    words = " ".join(parsed.words.replace("\u00a0", " ").split())
+    for task in results.classes:
+        scores = results.scores["validation"][task]
+        for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
+            assert f"{summary.percent(value)} % {summary.bounds(interval)}" in words
+    assert str(audit.gap(results)) in words
+    assert "Published by the paper, on its own data and protocol: WA 81.6, UA 82.8" in words
+    assert "validation (quoted)" in words
+    assert "best (optimistic)" in words
+    assert "3 utterances are shorter than 1 s" in words
+    assert results.command in words
+    for fact in ("0123456789abcdef", "9f3b52c0e1d4", "model.heads", "1 h 23 min 45 s", "2.13.0"):
+        assert fact in words
+
+
+def test_tables_can_be_read_aloud(parsed: Page) -> None:
+    tables, captions = parsed.all("table"), parsed.all("caption")
+    assert len(tables) == len(captions) >= 10
+    assert {header.get("scope") for header in parsed.all("th")} == {"col", "row", "colgroup"}
+    regions = [tag for tag in parsed.all("div") if tag.get("class") == "scroll"]
+    assert all(tag["tabindex"] == "0" and tag["aria-label"] for tag in regions)
+    plotted = [tag for tag in parsed.all("div") if "data-figure" in tag]
+    assert len(plotted) == 7
+    assert all(tag["role"] == "img" and tag["aria-label"] for tag in plotted)
+
+
+def test_page_escapes_whatever_results_say(results: Results) -> None:
+    rude = "</script><script>alert(1)</script>"
+    names = [rude, *results.classes["emotion"][1:]]
+    hostile = replace(
+        results,
+        protocol={**results.protocol, "caution": rude},
+        name=rude,
+        command=rude,
+        corpus={"name": "<script>", "hash": rude},
+        recipe={"name": rude, "about": {"published": rude}, rude: {rude: rude}},
+        selections={**results.selections, "validation": rude},
+        classes={**results.classes, "emotion": names},
+        predictions=[replace(item, truth={"emotion": rude}) for item in results.predictions],
+        folds=[replace(fold, name=f"{rude}{fold.name}") for fold in results.folds],
+        warnings=[rude],
+        mapping={
+            rude: Mapping(scheme=rude, mapped={rude: {rude: 1}}, dropped={rude: 1}, missing=1)
+        },
+        leakage=[
+            Finding(kind=rude, verdict=rude, count=1, words=rude, examples=(rude,)),
+        ],
+        mistakes=[replace(results.mistakes[0], id=rude, truth=rude, attention={rude: LOOK})],
+        repeats=[replace(repeat, run=rude) for repeat in results.repeats],
+    )
+    text = page.html(hostile)
+    parsed = Page(text)
+    assert parsed.open == []
+    assert len(parsed.scripts) == 3
+    assert "<script>alert" not in text
+    assert f"{rude} on <script>" in parsed.words
+    figures = json.loads(parsed.scripts[0])
+    assert "&lt;/script&gt;" in figures["confusion-emotion"]["data"][0]["x"][0]
+
+
+def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
+    bare = only_a_model(results)
+    parsed = Page(page.html(bare))
+    headings = {tag.get("id") for tag in parsed.all("h2")}
+    assert headings == {"audit", "classes", "reproduce"}
+    assert "Selection audit" not in parsed.words
+    assert "model (quoted)" in parsed.words
+    words = text(bare, 80)
+    assert "WA folds" not in words
+    assert "model (quoted)" in words
+    store.save(bare, tmp_path)
+    assert store.load(tmp_path) == bare
+
+
+def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
+    empty = replace(results, scores={}, folds=[], predictions=[], fold_means={}, baselines={})
+    parsed = Page(page.html(empty))
+    assert "Nothing was scored" in parsed.words
+    assert parsed.scripts == []
+    assert text(empty).startswith("li2019-emodb on emodb")
+
+
+def test_undefined_is_said(results: Results) -> None:
+    parsed = Page(page.html(undefined(results)))
+    reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
+    assert "undefined: nothing was scored" in reasons
+    assert "undefined: no utterance of this class was tested" in reasons
+    assert "n/a" in parsed.words
+    assert "emotion: WA n/a, UA n/a" in text(undefined(results))
+
+
+def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:
+    scores = undefined(results).scores["validation"]["emotion"]
+    heat, *words = plots.confusion(scores, CLASSES["emotion"]).data
+    assert list(heat.z[2]) == [None] * 7
+    assert sum(heat.z[0]) == pytest.approx(100, abs=0.1)
+    assert sum(len(trace.text) for trace in words) == 42
+    many = replace(scores, confusion=np.eye(24, dtype=int).tolist())
+    assert len(plots.confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
+
+
+def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
+    chosen = {"validation": "validation picks", "best": "best picks"}
+    figure = plots.accuracy(results.folds, "test", "emotion", chosen)
+    assert figure is not None
+    *folds, mean, picked, best = figure.data
+    assert len(folds) == 10
+    expected = np.mean([fold.history[4].scores["test"]["emotion"]["ua"] for fold in results.folds])
+    assert mean.y[4] == pytest.approx(100 * expected, abs=0.1)
+    assert list(picked.x) == [fold.epochs["validation"] for fold in results.folds]
+    assert picked.marker.symbol != best.marker.symbol
+    assert plots.accuracy(results.folds, "test", "valence", chosen) is None
+    assert plots.loss([], {}) is None
+
+
+def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) -> None:
+    drawn = parsed.all("svg")
+    assert len(drawn) == len(results.mistakes) == 6
+    first = results.mistakes[0]
+    assert drawn[0]["role"] == "img"
+    told = str(drawn[0]["aria-label"])
+    assert told.startswith(
+        f"Waveform of {first.id}, 2.40 s, {first.truth} taken for {first.answer} with "
+        f"{100 * first.confidence:.1f} % confidence; attention is highest from "
+    )
+    assert f"{first.truth} taken for {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
+    assert f"{first.id}, fold {first.fold}, pooling" in parsed.words
+    assert [tag["class"] for tag in parsed.all("path")][:3] == ["wave", "attention", "axis"]
+
+
+def test_verdicts_are_words_too(results: Results, parsed: Page) -> None:
+    kinds = [tag.get("class") for tag in parsed.all("tr")]
+    assert [kind for kind in kinds if kind in ("clean", "warning", "allowed", "error")] == [
+        finding.verdict for finding in results.leakage
+    ]
+    words = plain(parsed.words)
+    assert "sentence warning 5350 every tested sentence" in words
+    assert "a01, a02, a04 and 2 more" in words
+
+
+def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results) -> None:
+    own = results.calibration["emotion"]
+    ideal, raw, tempered = plots.reliability(own).data
+    assert list(ideal.x) == list(ideal.y) == [0, 100]
+    assert list(raw.customdata) == [count for count, _, _ in own.raw.bins]
+    assert raw.y[2] == pytest.approx(100 * own.raw.bins[2][2], abs=0.01)
+    assert raw.marker.symbol != tempered.marker.symbol
+    assert raw.line.dash != tempered.line.dash
+    assert len(plots.reliability(replace(own, tempered=None)).data) == 2
+
+
+def test_published_figures_stand_beside_ours(results: Results) -> None:
+    row = SimpleNamespace(
+        system="Li <2019>",
+        corpus="IEMOCAP",
+        protocol="leave-one-session-out",
+        metrics={"wa": 81.6, "macro F1": 80.0},
+        selection="best epoch on the test side",
+        doubts=("one seed", "no interval"),
+    )
+    words = plain(Page(page.html(results, [row])).words)
+    ua = summary.percent(results.scores["validation"]["emotion"].ua)
+    assert f"{ua} n/a Li <2019> IEMOCAP leave-one-session-out best epoch on the test" in words
+    assert "test side 81.6 n/a 80.0 one seed; no interval" in words
+    assert "Published by the paper, on its own data" in words
+    silent = replace(results, recipe={})
+    assert "The paper's figures" not in page.html(silent)
+    assert "Li &lt;2019&gt;" in page.html(silent, [row])
+
+
+def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:
+    results = example(5531)
+    start = time.process_time()
+    page.write(results, tmp_path)
+    assert time.process_time() - start < 3
+    assert (tmp_path / "report.html").stat().st_size - len(get_plotlyjs().encode()) < 5e5
