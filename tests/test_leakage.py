@@ -12,13 +12,17 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from small import small_recipe
 from splitting import SHARED, SMALL, UTTERANCES, by_hand, corpora, iemocap, made, several, utterance
 
 from serein import corpora as corpus_readers
+from serein import store
 from serein.corpora import contents
 from serein.errors import ProtocolError, UnknownName
-from serein.protocols import findings, heard, refuse
-from serein.records import Finding, Fold, Protocol, Utterance
+from serein.experiment.evaluate import evaluate
+from serein.experiment.plan import plan
+from serein.protocols import cautioned, findings, heard, refuse
+from serein.records import Corpus, Finding, Fold, Protocol, Utterance
 
 
 def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
@@ -51,25 +55,37 @@ def test_errors_are_told_together_and_how_to_allow_them() -> None:
     with pytest.raises(ProtocolError) as caught:
         refuse(found.values())
     words = str(caught.value)
-    assert "speaker: 1 speakers are on two sides of a fold, 1 times over all folds" in words
+    assert "speaker: on two sides of a fold: 1 speaker, 1 time over all folds" in words
     assert "such as a (train, test in fold one)" in words
-    assert "partner: partners are on two sides: 1 dialogues" in words
+    assert "partner: partners are on two sides of a fold; parted are 1 dialogue," in words
     assert "protocol.allow=speaker,partner" in words
     allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
     assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
     assert allowed["speaker"].words == found["speaker"].words
     refuse(allowed.values())
+    protocol = by_hand("a0", "", "a1 b0")
+    told = cautioned(protocol, allowed.values())
+    assert told.caution.startswith("speaker leak allowed: on two sides of a fold: 1 speaker")
+    assert "; partner leak allowed: " in told.caution
+    assert told.hash == protocol.hash
+    assert cautioned(protocol, found.values()) == protocol
 
 
 def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
     found = checked(by_hand("a0 b0", "b0", "a1"), UTTERANCES, allow=("speaker",))
     assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
     with pytest.raises(
-        ProtocolError, match=r"^the split leaks\. validation: 1 ut[^.]*fold one\)\.$"
+        ProtocolError,
+        match=r"^the split leaks\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
     ):
         refuse(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, allow="speakers")
+
+
+def test_utterances_that_nobody_gave_cannot_be_checked() -> None:
+    with pytest.raises(ProtocolError, match="names 2 utterances, of which 1 were given"):
+        checked(by_hand("a0", "", "b0"), UTTERANCES[:1])
 
 
 # Speakers
@@ -93,7 +109,7 @@ def test_nobody_knows_who_speaks() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0 c0"), utterances)
     assert verdicts(found) == {"speaker": "warning"}
-    assert "1 of 3 utterances name no speaker" in found["speaker"].words
+    assert "no speaker is known of 1 of 3 utterances" in found["speaker"].words
 
 
 @pytest.mark.parametrize("name", ["random", "speaker-dependent"])
@@ -102,6 +118,7 @@ def test_random_folds_are_speaker_dependent_by_definition(name: str) -> None:
     assert verdicts(found) == {"speaker": "allowed", "partner": "allowed", "sentence": "warning"}
     assert found["speaker"].count == 50
     refuse(found.values())
+    assert cautioned(made(SMALL, name), found.values()) == made(SMALL, name)
 
 
 def test_the_same_name_in_two_corpora_is_no_leak() -> None:
@@ -116,7 +133,7 @@ def test_the_same_name_in_two_corpora_is_no_leak() -> None:
 def test_leave_one_speaker_out_parts_the_sessions_of_two() -> None:
     one = checked(made(SMALL, "leave-one-speaker-out"), SMALL)
     assert one["partner"].verdict == "error"
-    assert "5 sessions of two are parted" in one["partner"].words
+    assert "parted are 5 sessions and 150 dialogues" in one["partner"].words
     assert one["partner"].examples[0] == "session 1 (validation, test in fold 1F)"
     two = checked(made(SMALL, "leave-one-session-out"), SMALL)
     assert two["partner"].verdict == "clean"
@@ -137,11 +154,11 @@ def test_sessions_of_more_or_without_dialogue_may_be_parted() -> None:
 @pytest.mark.parametrize(
     ("sides", "same", "verdict", "words"),
     [
-        (("a0", "", "b0"), ("a-0", "b-0"), "error", "1 utterances share audio"),
-        (("a0", "b0", "c0"), ("a-0", "b-0"), "error", "1 utterances share audio"),
-        (("a0 b0", "", "c0"), ("a-0", "b-0"), "warning", "1 utterances repeat audio"),
-        (("a0 a1", "", "c0"), ("a-0", "a-1"), "warning", "1 utterances repeat audio"),
-        (("a0", "", "a1"), ("a-0", "a-1"), "warning", "by the same speaker"),
+        (("a0", "", "b0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
+        (("a0", "b0", "c0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
+        (("a0 b0", "", "c0"), ("a-0", "b-0"), "warning", "but on one side: 1 utterance"),
+        (("a0 a1", "", "c0"), ("a-0", "a-1"), "warning", "but on one side: 1 utterance"),
+        (("a0", "", "a1"), ("a-0", "a-1"), "warning", "of the same speaker"),
         (("a0", "", "c0"), ("a-0", "b-0"), "clean", "no recording"),
     ],
 )
@@ -253,7 +270,9 @@ def test_a_copy_in_another_coding_is_a_leak(recordings: dict[str, Utterance]) ->
     by_bytes = {one.kind: one for one in findings(protocol, utterances, contents(utterances))}
     assert by_bytes["duplicate"].verdict == "clean"
     by_ear = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
-    with pytest.raises(ProtocolError, match=r"duplicate: 2 .*flac-0 \(test\) and one-0 \(train\)"):
+    with pytest.raises(
+        ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
+    ):
         refuse(by_ear)
 
 
@@ -265,7 +284,7 @@ def test_sentences_that_are_tested_and_trained_are_counted() -> None:
     utterances = [replace(one, text=said.get(one.id)) for one in UTTERANCES]
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
     assert (found.verdict, found.count) == ("warning", 2)
-    assert found.words.startswith("2 of 2 tested utterances")
+    assert found.words.startswith("said on another side of its fold too: what 2 of 2 tested")
     assert sorted(found.examples) == ["bye", "hello"]
     assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
 
@@ -304,7 +323,31 @@ def test_classes_that_are_on_one_side_only() -> None:
 def test_folds_without_validation_are_told_of() -> None:
     found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
     assert found["validation"].verdict == "clean"
-    assert "3 folds have no validation side" in found["validation"].words
+    assert "3 folds without validation side" in found["validation"].words
+
+
+# In an evaluation
+
+
+def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = small_recipe("training.epochs=1", "protocol.name=random", "protocol.folds=2")
+    recipe = replace(recipe, protocol={**recipe.protocol, "validation": "none"})
+    run = evaluate(recipe, corpus, runs=tmp_path)
+    kinds = {one.kind: one.verdict for one in run.results.leakage}
+    assert (kinds["speaker"], kinds["validation"]) == ("allowed", "clean")
+    assert run.results.protocol["caution"].startswith("speaker-dependent")
+    assert store.load(run.folder).leakage == run.results.leakage
+
+
+def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: Path) -> None:
+    talking = [replace(one, dialogue=one.session) for one in corpus.utterances]
+    two = replace(corpus, utterances=tuple(talking))
+    with pytest.raises(ProtocolError, match=r"the split leaks\. partner: .*allow=partner"):
+        plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
+    allowed = small_recipe("protocol.allow=partner")
+    todo = plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind for one in todo.leakage if one.verdict == "allowed"} == {"partner"}
+    assert todo.protocol.caution.startswith("partner leak allowed: partners are on two sides")
 
 
 # Size, and real corpora
@@ -350,4 +393,4 @@ def test_emodb_is_clean_but_for_its_sentences() -> None:
     by_kind = {one.kind: one for one in found}
     assert verdicts(by_kind) == {"sentence": "warning"}
     assert by_kind["sentence"].count == 535
-    assert "(10 sentences)" in by_kind["sentence"].words
+    assert "10 sentences in all" in by_kind["sentence"].words

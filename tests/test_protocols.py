@@ -222,6 +222,10 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
         ({"name": "parts"}, "no utterance has part train.*found no part at all"),
         ({"name": "by-label", "by": "session", "test": [6]}, "session 6, .*test names; found 1, 2"),
         ({"name": "by-label", "by": "gender", "test": "male", "validation": 5}, "which has 5: 1F"),
+        (
+            {"name": "by-label", "by": "session", "test": 5, "validation": "9"},
+            "protocol.validation",
+        ),
         ({"only": {"style": "sung"}}, "only.style = sung leaves no utterance; found improvised, s"),
         ({"only": {"speaker": "1F"}, "validation": "none"}, "needs 2 speakers; found 1: 1F"),
         ({"disjoint": ["accent"]}, "disjoint names accent, and no utterance has one"),

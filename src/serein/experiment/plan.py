@@ -109,7 +109,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         contents=contents,
         classes=classes,
         mapping=mapping,
-        protocol=protocol,
+        protocol=protocols.cautioned(protocol, leakage),
         training=training,
         seed=seed,
         device=device,

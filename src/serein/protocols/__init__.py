@@ -13,7 +13,7 @@ from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
 from serein.protocols.filters import disjoint, joined, only
 from serein.protocols.heard import heard
-from serein.protocols.leakage import findings, refuse
+from serein.protocols.leakage import cautioned, findings, refuse
 from serein.protocols.saved import SUFFIXES, load, save
 from serein.protocols.settings import Settings, listed
 from serein.protocols.sides import placed
@@ -23,6 +23,7 @@ __all__ = [
     "PROTOCOLS",
     "Kind",
     "Settings",
+    "cautioned",
     "check",
     "describe",
     "findings",

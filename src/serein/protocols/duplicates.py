@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from serein.protocols.sides import of, placed
+from serein.protocols.sides import many, of, placed
 from serein.records import Finding, Fold, Protocol, Utterance
 
 ROUNDING = 1e-3
@@ -103,16 +103,16 @@ def _finding(strange: Pairs, own: Pairs, repeated: int) -> Finding:
     clauses = []
     if strange:
         clauses.append(
-            f"{len(strange)} utterances share audio with another side of their fold, as copies or "
-            "as overlapping stretches of a file"
+            "audio is on two sides of a fold, as copies or as overlapping stretches of a file: "
+            + many(len(strange), "utterance")
         )
     if own:
         clauses.append(
-            f"{len(own)} utterances are copies of one on another side of their fold, by the same "
-            "speaker"
+            "copies of a recording of the same speaker are on two sides of a fold: "
+            + many(len(own), "utterance")
         )
     if repeated and not clauses:
-        clauses.append(f"{repeated} utterances repeat audio of another, never on another side")
+        clauses.append(f"audio is there twice, but on one side: {many(repeated, 'utterance')}")
     return Finding(
         kind="duplicate",
         verdict="error" if strange else "warning" if clauses else "clean",

@@ -102,7 +102,8 @@ def _by_values(
     elif count:
         words = f"{count} speakers of the training side, of each corpus in it"
         train, validation = set_aside(sides["train"], count)
-    title = ", ".join(sorted({str(said(one, name)) for one in sides["test"]}))
+    tested = sorted({str(said(one, name)) for one in sides["test"]})
+    title = ", ".join(tested) if len(tested) < 6 else f"{len(tested)} of {name}"
     fold = Fold(name=title, train=train, validation=validation, test=_ids(sides["test"]))
     return Protocol(
         name=settings.name, validation=words, folds=(fold,), caution=_left(left, utterances, name)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from serein.errors import ProtocolError, UnknownName
 from serein.protocols import duplicates
-from serein.protocols.filters import sentence
+from serein.protocols.filters import joined, sentence
 from serein.protocols.settings import Values, listed
-from serein.protocols.sides import of, placed
+from serein.protocols.sides import many, of, placed
 from serein.records import Finding, Protocol, Utterance
 
 ALLOWABLE = ("duplicate", "partner", "speaker")
@@ -15,6 +15,9 @@ ALLOWABLE = ("duplicate", "partner", "speaker")
 
 MIXED = ("random", "speaker-dependent")
 """Protocols that are speaker-dependent by definition."""
+
+MIXED_KINDS = ("speaker", "partner")
+"""What they leak by definition."""
 
 STATISTICS = {
     "training": ("clean", "frames are standardised by the training side of each fold alone"),
@@ -54,10 +57,16 @@ def findings(
 
     Raises:
         UnknownName: ``allow`` or ``statistics`` names what is not known.
+        ProtocolError: ``utterances`` lacks some that the protocol names.
     """
     allowed = _allowed(protocol, listed(allow))
-    tested = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
-    members = [one for one in utterances if one.id in tested]
+    named = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
+    members = [one for one in utterances if one.id in named]
+    if len(members) < len(named):
+        raise ProtocolError(
+            f"{protocol.name} names {many(len(named), 'utterance')}, of which {len(members)} were "
+            "given to be checked; expected all"
+        )
     targets = targets or {"emotion": {one.id: of(one, "emotion") for one in members}}
     found = (
         _speakers(protocol, members),
@@ -90,12 +99,19 @@ def refuse(found: Iterable[Finding]) -> None:
     raise ProtocolError(f"the split leaks. {'. '.join(told)}.{hint if kinds else ''}")
 
 
+def cautioned(protocol: Protocol, found: Iterable[Finding]) -> Protocol:
+    """The protocol, its caution naming what was found and allowed; its hash stays."""
+    known = MIXED_KINDS if protocol.name in MIXED else ()
+    told = [one for one in found if one.verdict == "allowed" and one.kind not in known]
+    clauses = [f"{one.kind} leak allowed: {one.words}" for one in told]
+    return replace(protocol, caution=joined(protocol.caution, *clauses))
+
+
 def _allowed(protocol: Protocol, names: Sequence[str]) -> set[str]:
     for name in names:
         if name not in ALLOWABLE:
             raise UnknownName("leak of protocol.allow", name, ALLOWABLE)
-    mixed = {"speaker", "partner"} if protocol.name in MIXED else set()
-    return {*names, *mixed}
+    return {*names, *(MIXED_KINDS if protocol.name in MIXED else ())}
 
 
 def _across(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -118,11 +134,11 @@ def _speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
     found = _across(protocol, speaker)
     words = "no speaker is on two sides of a fold"
     if found:
-        many = len({name for name, _ in found})
-        words = f"{many} speakers are on two sides of a fold, {len(found)} times over all folds"
+        people = many(len({name for name, _ in found}), "speaker")
+        words = f"on two sides of a fold: {people}, {many(len(found), 'time')} over all folds"
     verdict, nameless = "error" if found else "clean", len(members) - len(speaker)
     if nameless:
-        words += f"; {nameless} of {len(members)} utterances name no speaker and were not checked"
+        words += f"; no speaker is known of {nameless} of {many(len(members), 'utterance')}"
         verdict = "error" if found else "warning"
     return Finding(
         kind="speaker",
@@ -148,14 +164,11 @@ def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | Non
         for unit, those in (("session", parted), ("dialogue", talking))
     }
     found = {unit: _across(protocol, values) for unit, values in units.items()}
-    many = {unit: len({value for value, _ in across}) for unit, across in found.items()}
+    parts = [many(len({v for v, _ in across}), unit) for unit, across in found.items() if across]
     count = sum(map(len, found.values()))
     words = "nobody's partner in a dialogue or session is on another side"
     if count:
-        words = (
-            f"partners are on two sides: {many['dialogue']} dialogues and {many['session']} "
-            "sessions of two are parted"
-        )
+        words = f"partners are on two sides of a fold; parted are {' and '.join(parts)}"
     return Finding(
         kind="partner",
         verdict="error" if count else "clean",
@@ -179,8 +192,8 @@ def _sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | No
         kind="sentence",
         verdict="warning" if count else "clean",
         count=count,
-        words=f"{count} of {tested} tested utterances say a sentence that their fold's training "
-        f"or validation side says too ({len(again)} sentences)"
+        words=f"said on another side of its fold too: what {count} of {tested} tested utterances "
+        f"say, {many(len(again), 'sentence')} in all"
         if count
         else "no tested sentence is said on another side of its fold",
         examples=_first(again),
@@ -202,9 +215,11 @@ def _validation(protocol: Protocol) -> Finding:
     without = [fold.name for fold in protocol.folds if not fold.validation]
     words = "no utterance is on two sides of a fold; validation is apart from training and test"
     if found:
-        words = f"{len(found)} utterances are on two sides of a fold"
+        words = f"on two sides of a fold: {many(len(found), 'utterance')}"
     elif without:
-        words = f"no utterance is on two sides; {len(without)} folds have no validation side"
+        words = (
+            f"no utterance is on two sides; {many(len(without), 'fold')} without validation side"
+        )
     return Finding(
         kind="validation",
         verdict="error" if found else "clean",
@@ -229,7 +244,7 @@ def _classes(protocol: Protocol, targets: Targets) -> Finding:
             untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
         untested += [f"{task} {kind}" for kind in sorted(kinds["train"] - kinds["test"])]
     clauses = [
-        f"{len(names)} times {words}: {', '.join(names[:5])}"
+        f"{many(len(names), 'time')} {words}: {', '.join(names[:5])}"
         for names, words in (
             (untrained, "a class is tested that its training side lacks"),
             (untested, "a class is trained that no fold tests"),

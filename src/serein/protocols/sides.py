@@ -153,6 +153,15 @@ def numbered(count: int) -> list[str]:
     return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)]
 
 
+def many(count: int, noun: str) -> str:
+    """So many of them.
+
+    >>> many(1, "fold"), many(2, "fold")
+    ('1 fold', '2 folds')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def placed(fold: Fold) -> Mapping[str, Ids]:
     """The sides of a fold by name."""
     return {"train": fold.train, "validation": fold.validation, "test": fold.test}
