@@ -114,7 +114,7 @@ def recipe() -> dict[str, Any]:
         "name": "li2019-emodb",
         "about": {
             "paper": "Li, Zhao, Kawahara: Improved end-to-end SER (Interspeech 2019)",
-            "published": "WA 81.6, UA 82.8 (IEMOCAP, leave-one-session-out, best epoch kept)",
+            "follows": "li2019",
         },
         "features": {"name": "logmel", "rate": 16000, "bands": 128},
         "normalise": {"name": "mean-variance", "per": "training fold"},

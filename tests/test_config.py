@@ -34,7 +34,7 @@ def test_every_recipe_loads_and_builds(name: str) -> None:
     assert next(iter(recipe.tasks)) == "emotion"
     config.build(Settings, recipe.training, "training")
     config.build(protocols.Settings, recipe.protocol, "protocol")
-    assert {"paper", "system", "published"} <= set(recipe.about)
+    assert {"paper", "system"} <= set(recipe.about)
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -57,7 +57,8 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     if words[0] in ("evaluate", "train") and "--model" not in words:
         words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
-    monkeypatch.setattr(cli, "_cores", lambda: 1)
+    monkeypatch.setattr(cli.judge, "cores", lambda: 1)
+    monkeypatch.setattr(cli.make, "cores", lambda: 1)
     try:
         cli.main()
     except SystemExit as ended:

@@ -100,6 +100,7 @@ def test_markdown_holds_the_main_tables(results: Results) -> None:
     assert shown.startswith("# li2019-emodb on emodb\n\nleave-one-speaker-out, 10 folds, 535 ")
     assert re.findall("^## (.*)$", shown, re.MULTILINE) == [
         "Headline",
+        "How you could have been fooled",
         "Selection audit",
         "The paper's figures",
         "Classes",

@@ -4,7 +4,6 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from reporting import CLASSES, example
 from serein import store
 from serein.records import Finding
 from serein.report import audit, page, plots, summary
-from serein.results import Look, Mapping, Results
+from serein.results import Flattery, Look, Mapping, Results
 
 LOOK = Look(times=[0.0, 1.2], weight=[0.25, 0.75])
 
@@ -52,7 +51,7 @@ def test_page_says_the_scores(results: Results, parsed: Page) -> None:
         for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
             assert f"{summary.percent(value)} % {summary.bounds(interval)}" in words
     assert str(audit.gap(results)) in words
-    assert "Published by the paper, on its own data and protocol: WA 81.6, UA 82.8" in words
+    assert "Full model (Table 2) IEMOCAP: anger, happiness with excitement" in words
     assert "validation (quoted)" in words
     assert "best (optimistic)" in words
     assert "3 utterances are shorter than 1 s" in words
@@ -81,7 +80,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
         name=rude,
         command=rude,
         corpus={"name": "<script>", "hash": rude},
-        recipe={"name": rude, "about": {"published": rude}, rude: {rude: rude}},
+        recipe={"name": rude, "about": {"system": rude}, rude: {rude: rude}},
         selections={**results.selections, "validation": rude},
         classes={**results.classes, "emotion": names},
         predictions=[replace(item, truth={"emotion": rude}) for item in results.predictions],
@@ -198,22 +197,33 @@ def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results)
 
 
 def test_published_figures_stand_beside_ours(results: Results) -> None:
-    row = SimpleNamespace(
-        system="Li <2019>",
-        corpus="IEMOCAP",
-        protocol="leave-one-session-out",
-        metrics={"wa": 81.6, "macro F1": 80.0},
-        selection="best epoch on the test side",
-        doubts=("one seed", "no interval"),
-    )
-    words = plain(Page(page.html(results, [row])).words)
-    ua = summary.percent(results.scores["validation"]["emotion"].ua)
-    assert f"{ua} n/a Li <2019> IEMOCAP leave-one-session-out best epoch on the test" in words
-    assert "test side 81.6 n/a 80.0 one seed; no interval" in words
-    assert "Published by the paper, on its own data" in words
-    silent = replace(results, recipe={})
-    assert "The paper's figures" not in page.html(silent)
-    assert "Li &lt;2019&gt;" in page.html(silent, [row])
+    words = plain(Page(page.html(results)).words)
+    score = results.scores["validation"]["emotion"]
+    ours = f"{summary.percent(score.wa)} {summary.percent(score.ua)}"
+    assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
+    assert "leave-one-session-out the best of 100 epochs, probably on the test side 81.6" in words
+    assert "Doubts about the paper's figures" in words
+    assert "The paper's figures" not in page.html(replace(results, recipe={}))
+    none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
+    assert "The paper's figures" not in page.html(none)
+
+
+def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
+    asked = plain(Page(page.html(results)).words)
+    assert "How you could have been fooled" in asked
+    assert "with --audit to measure a random split" in asked
+    scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
+    flattery = Flattery(name="random-split", words="mixed speakers", run="r", scores=scores)
+    words = plain(Page(page.html(replace(results, flatteries=[flattery]))).words)
+    quoted = results.scores["validation"]["emotion"]
+    assert quoted.wa is not None
+    assert quoted.ua is not None
+    gains = [90.0 - round(100 * quoted.wa, 1), 95.0 - round(100 * quoted.ua, 1)]
+    assert f"random split mixed speakers 90.0 95.0 {gains[0]:+.1f} {gains[1]:+.1f}" in words
+    assert "--audit" not in words
+    assert "test-picked epochs the best epoch on each fold" in words
+    honest = replace(results, selections={"last": "the last epoch"}, headline="last")
+    assert "How you could have been fooled" not in page.html(honest)
 
 
 def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:

@@ -63,12 +63,14 @@ def recipes() -> None:
     """List the systems of the papers, with their published scores."""
     from rich.table import Table
 
+    from serein import published
     from serein import recipes as shelf
 
     table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
     for name in shelf.names():
         about = shelf.load(name).about
-        table.add_row(name, *(str(about.get(key, "")) for key in ("paper", "system", "published")))
+        printed = "; ".join(published.in_words(row) for row in published.rows(name))
+        table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), printed)
     console().print(table)
 
 

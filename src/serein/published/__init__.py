@@ -123,6 +123,21 @@ def rows(recipe: str) -> list[Row]:
     return [row for paper in papers() for row in paper.rows if row.recipe == recipe]
 
 
+def in_words(row: Row) -> str:
+    """A row in one line.
+
+    >>> in_words(rows("li2019")[0])
+    'WA 81.6, UA 82.8 (IEMOCAP, leave-one-session-out)'
+    """
+    shared = len(row.scores) == 1
+    parts = [
+        f"{'' if shared else f'{task} '}{metric.upper()} {value}"
+        for task, metrics in row.scores.items()
+        for metric, value in metrics.items()
+    ]
+    return f"{', '.join(parts)} ({row.corpus.partition(':')[0]}, {row.protocol})"
+
+
 def from_table(name: str, table: Mapping[str, Any]) -> Paper:
     """Make a paper of its TOML file, where rows share what stands above them.
 

@@ -3,24 +3,19 @@
 Everything is drawn from `serein.results.Results` alone.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serein.report.paper import Published
     from serein.results import Results
 
 
-def write_all(
-    results: "Results", path: Path, published: "Sequence[Published]" = ()
-) -> tuple[Path, ...]:
+def write_all(results: "Results", path: Path) -> tuple[Path, ...]:
     """Write the page, and the same as Markdown and as LaTeX, to a run folder; give their paths.
 
     Args:
         results: of the run.
         path: the folder.
-        published: scores of the literature to be set beside.
 
     Raises:
         StorageError: a file could not be written; what stood there before still stands.
@@ -31,5 +26,5 @@ def write_all(
     makers = {".html": page.html, ".md": markdown.render, ".tex": latex.render}
     paths = [(path / page.NAME).with_suffix(suffix) for suffix in makers]
     for file, make in zip(paths, makers.values(), strict=True):
-        write_text(file, make(results, published))
+        write_text(file, make(results))
     return tuple(paths)

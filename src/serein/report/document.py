@@ -1,10 +1,9 @@
 """A report as sections of words and tables, for every form that has no figures."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serein.report import audit, checks, paper, plots, seeds, speakers, summary, tables
-from serein.report.paper import Published
+from serein.report import audit, checks, flattery, paper, plots, seeds, speakers, summary, tables
 from serein.report.table import Table
 from serein.results import Results
 
@@ -26,11 +25,11 @@ class Section:
     tables: tuple[Table, ...] = ()
 
 
-def sections(results: Results, published: Sequence[Published] = ()) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """The whole report, without what has no data."""
     every = [
         _headline(results),
-        *_scores(results, published),
+        *_scores(results),
         *_checks(results),
         Section(title="Reproduce", code=results.command, tables=(checks.facts(results),)),
     ]
@@ -66,8 +65,10 @@ def told(results: Results) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _scores(results: Results, published: Sequence[Published]) -> Iterator[Section]:
+def _scores(results: Results) -> Iterator[Section]:
     every = summary.tasks(results)
+    fooled = flattery.table(results)
+    yield Section(title="How you could have been fooled", tables=_there([fooled]))
     meanings = [f"{name}: {words}." for name, words in results.selections.items()]
     gap = audit.gap(results)
     yield Section(
@@ -78,12 +79,7 @@ def _scores(results: Results, published: Sequence[Published]) -> Iterator[Sectio
             *_there(tables.folds(results, task) for task in every),
         ),
     )
-    printed = paper.sentence(results)
-    yield Section(
-        title="The paper's figures",
-        words=(printed,) if printed else (),
-        tables=_there([paper.table(results, published)]),
-    )
+    yield Section(title="The paper's figures", tables=_there([paper.table(results)]))
     yield Section(title="Classes", tables=tuple(_classes(results, every)))
     yield Section(
         title="Speakers",

@@ -1,9 +1,8 @@
 r"""A report's tables as LaTeX, to be ``\input`` into a paper; needs the package booktabs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from serein.report import document, summary
-from serein.report.paper import Published
 from serein.report.table import Column, Table
 from serein.results import Results
 
@@ -24,9 +23,9 @@ HALF = 60
 """Characters that fill about half a line."""
 
 
-def render(results: Results, published: Sequence[Published] = ()) -> str:
+def render(results: Results) -> str:
     """Every table of the report, each a float with a caption; ends with a newline."""
-    found = [one for part in document.sections(results, published) for one in part.tables]
+    found = [one for part in document.sections(results) for one in part.tables]
     caution = summary.caution(results)
     return write(f"{summary.title(results)}: {summary.protocol(results)}", found, caution)
 

@@ -1,19 +1,18 @@
 """A report as Markdown, for a README, an issue or a pull request."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from serein.report import document, summary
 from serein.report.document import Section
-from serein.report.paper import Published
 from serein.report.table import Table
 from serein.results import Results
 
 
-def render(results: Results, published: Sequence[Published] = ()) -> str:
+def render(results: Results) -> str:
     """The report: headings, sentences and tables; ends with a newline."""
     protocol = Section(title="", words=(summary.protocol(results),))
-    sections = [protocol, *document.sections(results, published)]
+    sections = [protocol, *document.sections(results)]
     return write(summary.title(results), sections)
 
 

@@ -3,7 +3,6 @@
 What has no data (no histories, no speakers) is left out. Whatever comes from results is escaped.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from serein.report import (
     audit,
     checks,
     document,
+    flattery,
     mistakes,
     paper,
     plots,
@@ -19,13 +19,13 @@ from serein.report import (
     summary,
     tables,
 )
-from serein.report.paper import Published
 from serein.results import Results
 
 NAME = "report.html"
 SECTIONS = {  # for each section its heading (the first depends), and the values that it shows
+    "fooled": ("How you could have been fooled", ("fooled",)),
     "audit": ("", ("tasks",)),
-    "paper": ("The paper's figures", ("printed", "paper")),
+    "paper": ("The paper's figures", ("paper",)),
     "classes": ("Classes", ("tasks",)),
     "speakers": ("Speakers", ("parts",)),
     "confidence": ("Confidence", ("calibration", "temperatures")),
@@ -41,16 +41,16 @@ Figures = dict[str, tuple[Any, str]]
 Values = dict[str, Any]
 
 
-def write(results: Results, path: Path, published: Sequence[Published] = ()) -> None:
+def write(results: Results, path: Path) -> None:
     """Write the page to a run folder.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(path / NAME, html(results, published))
+    write_text(path / NAME, html(results))
 
 
-def html(results: Results, published: Sequence[Published] = ()) -> str:
+def html(results: Results) -> str:
     """The page as text; `plotly`'s script stands in it once."""
     from plotly.offline import get_plotlyjs
 
@@ -59,8 +59,9 @@ def html(results: Results, published: Sequence[Published] = ()) -> str:
         **_headline(results),
         **_scores(results, drawn),
         **_checks(results),
-        "printed": paper.sentence(results),
-        "paper": paper.table(results, published),
+        "fooled": flattery.table(results),
+        "paper": paper.table(results),
+        "doubts": paper.doubts(results),
         "curves": [name for name in ("loss", "validation", "test") if name in drawn],
     }
     return fill(
