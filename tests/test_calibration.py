@@ -195,11 +195,12 @@ def test_coverage_of_a_calibrated_model_buys_accuracy() -> None:
 
 
 def test_share_of_a_round_number_is_not_one_more() -> None:
-    """0.7 of 10 is 7, though 0.7 * 10 may be more in floating point; so with 0.1 of 30."""
-    confidence = np.linspace(0.6, 0.9, 30)
+    """0.55 of 100 are 55, though the product is a little more in floating point."""
+    confidence = np.linspace(0.6, 0.9, 100)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    shares = [row[1] for row in coverage_curve(probabilities, np.zeros(30, int))]
-    assert shares == pytest.approx(SHARES, abs=1e-12)
+    ((_, share, _, _),) = coverage_curve(probabilities, np.zeros(100, int), shares=[0.55])
+    assert np.ceil(0.55 * 100) == 56
+    assert share == 0.55
 
 
 def test_nothing_to_score_is_undefined() -> None:

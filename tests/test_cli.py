@@ -143,7 +143,7 @@ def test_what_is_asked_wrongly_is_one_line(
         ("model.name=lee2019", "did you mean 'li2019'"),
         ("epochs=3", "table.key=value"),
         ("trainin.epochs=3", "did you mean 'training'"),
-        ("protocol.name=random-split", "Known: by-label, leave-one-corpus-out"),
+        ("protocol.name=random-split", "did you mean 'random'? Known: by-label, leave-one"),
         ("tasks.mood.weight=1", "unknown task 'mood'"),
     ],
 )

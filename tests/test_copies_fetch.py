@@ -201,6 +201,15 @@ def test_a_place_that_cannot_be_written(wanted: Archive, tmp_path: Path) -> None
         fetch(wanted, tmp_path / "file" / "LibriSpeech")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_disk_that_fills_up_while_downloading(wanted: Archive, to: Path) -> None:
+    to.parent.mkdir()
+    (to.parent / "librispeech-dev-clean.tar.gz.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"could not write in .*data: No space left on device"):
+        fetch(wanted, to)
+    assert not to.exists()
+
+
 def test_a_full_disk_leaves_no_corpus(
     wanted: Archive, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

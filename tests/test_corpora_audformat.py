@@ -116,7 +116,7 @@ def test_columns_become_what_an_utterance_says_of_itself(tmp_path: Path) -> None
         language="en",
         session="s1",
         text="exactly",
-        labels={"sure": "True", "rank": 3.0, "grade": "2", "duration": 62.25, "note": "x"},
+        labels={"sure": "true", "rank": 3.0, "grade": "2", "duration": 62.25, "note": "x"},
     )
     assert (second.gender, second.language, second.text) == (None, "xho", "roughly")
     assert second.labels == {}

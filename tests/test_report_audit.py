@@ -263,7 +263,9 @@ def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
     assert sentence.startswith(f"Mean of emotion over 3 seeds (0, 1, 2): {mean}, UA ")
     assert sentence.endswith("; quoted is seed 0.")
     assert sentence in plain(text(results))
-    assert sentence in plain(Page(page.html(results)).words)
+    shown = plain(Page(page.html(results)).words)
+    assert sentence in shown
+    assert f"] 3 seeds: {100 * (first - 0.02):.1f} ± 2.0 emotion UA" in shown
 
 
 def test_one_seed_has_no_spread_and_undefined_scores_no_mean(results: Results) -> None:

@@ -75,7 +75,7 @@ def test_terminal_table_fits_and_keeps_brackets() -> None:
     [
         ("\\input{x}", r"\textbackslash{}input\{x\}"),
         ("50 % ~ #1 $x$ ^2", r"50 \% \textasciitilde{} \#1 \$x\$ \textasciicircum{}2"),
-        ('<a> "b"\nc', r"\textless{}a\textgreater{} \textquotedbl{}b\textquotedbl{} c"),
+        ('<a> "b"\n*c', r'\textless{}a\textgreater{} "b" {*}c'),
     ],
 )
 def test_latex_escapes(raw: str, expected: str) -> None:

@@ -21,9 +21,12 @@ from serein.synthetic import (
     generate,
     speak,
     write_audformat,
+    write_cremad,
     write_emodb,
+    write_iemocap,
     write_librispeech,
     write_ravdess,
+    write_savee,
 )
 
 Samples = npt.NDArray[np.floating[Any]]
@@ -254,3 +257,50 @@ def test_a_small_emodb_has_the_number_asked_for(tmp_path: Path, utterances: int)
     if utterances == 70:
         speakers = [file.name[:2] for file in (tmp_path / "wav").iterdir()]
         assert all(speakers.count(speaker) == 7 for speaker in speakers)
+
+
+LAYOUTS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
+    "emodb": (write_emodb, {"utterances": 7}),
+    "iemocap": (write_iemocap, {"utterances": 20, "dialogues": 2}),
+    "savee": (write_savee, {"utterances": 8}),
+    "savee, flat": (write_savee, {"utterances": 8, "flat": True}),
+    "cremad": (write_cremad, {"speakers": 2, "takes": 1}),
+}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_the_same_for_the_same_seed(tmp_path: Path, name: str) -> None:
+    write, settings = LAYOUTS[name]
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        write(tmp_path / folder, words=1, seed=seed, **settings)
+    first, second, other = (contents(tmp_path / folder) for folder in "abc")
+    assert first == second
+    assert list(first) == list(other)
+    heard = [file for file in first if file.endswith(".wav") and "._" not in file]
+    assert all(first[file] != other[file] for file in heard)
+    assert len({first[file] for file in heard}) == len(heard)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_without_words_is_silent_and_fast(tmp_path: Path, name: str) -> None:
+    write, settings = LAYOUTS[name]
+    write(tmp_path, words=0, **settings)
+    heard = [file for file in tmp_path.rglob("*.wav") if not file.name.startswith(".")]
+    assert heard
+    for file in heard:
+        samples, rate = soundfile.read(file)
+        assert (len(samples), rate) == (160, RATE)
+        assert not samples.any()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_that_cannot_be_written_is_an_error(tmp_path: Path, name: str) -> None:
+    write, settings = LAYOUTS[name]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="could not write"):
+        write(tmp_path / "file", words=0, **settings)

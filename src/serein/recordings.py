@@ -8,7 +8,7 @@ from pathlib import Path
 from serein.errors import CorpusError
 
 
-def inner(root: Path, name: str, title: str, home: str) -> Path:
+def subfolder(root: Path, name: str, title: str, home: str) -> Path:
     """The folder ``name`` in ``root``.
 
     Args:

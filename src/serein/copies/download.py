@@ -68,7 +68,8 @@ class Spent(Exception):
 
 
 def _answer(url: str, here: int) -> HTTPResponse:
-    request = Request(url, headers={"Range": f"bytes={here}-"} if here else {})
+    headers = {"User-Agent": "serein"} | ({"Range": f"bytes={here}-"} if here else {})
+    request = Request(url, headers=headers)
     try:
         answer: HTTPResponse = urlopen(request, timeout=PATIENCE)
     except HTTPError as error:

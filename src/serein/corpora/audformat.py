@@ -342,7 +342,7 @@ def _value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
         raise CorpusError(
             f"{where} is {text!r}; expected {kind}, as its scheme says. Correct either"
         ) from error
-    return text
+    return text.lower() if kind == "bool" else text
 
 
 def _plain(value: object) -> Label:

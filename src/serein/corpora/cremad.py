@@ -19,7 +19,7 @@ import csv
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, decoded, inner, recordings
+from serein.recordings import check_counts, decoded, recordings, subfolder
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -72,7 +72,7 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name, a line or the count is not CREMA-D's.
     """
-    folder = inner(root, "AudioWAV", "CREMA-D", ABOUT.home)
+    folder = subfolder(root, "AudioWAV", "CREMA-D", ABOUT.home)
     genders = _genders(root / "VideoDemographics.csv")
     utterances = [_utterance(file, genders) for file in recordings(folder)]
     if not partial:

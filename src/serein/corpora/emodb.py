@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, decoded, inner, recordings
+from serein.recordings import check_counts, decoded, recordings, subfolder
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -74,7 +74,7 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name, a line or the count is not EMO-DB's.
     """
-    folder = inner(root, "wav", "EMO-DB", ABOUT.home)
+    folder = subfolder(root, "wav", "EMO-DB", ABOUT.home)
     judged = _judgements(root / "erkennung.txt")
     utterances = [_utterance(file, judged.get(file.stem, {})) for file in recordings(folder)]
     if not partial:

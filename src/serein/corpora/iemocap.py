@@ -4,23 +4,23 @@
         sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav
         dialog/EmoEvaluation/Ses01F_impro01.txt     emotion | [valence, activation, dominance]:
 
-            [7.5712 - 10.4750]	Ses01F_impro01_M000	neu	[2.5000, 2.5000, 2.5000]
+            [8.5000 - 9.7500]	Ses01F_impro01_M000	neu	[2.5000, 2.5000, 2.5000]
             C-E2:	Neutral; Other;	(amused)
             A-E3:	val 3; act 2; dom  2;	()
 
-        dialog/transcriptions/Ses01F_impro01.txt    all absent: nobody's words are known
+        dialog/transcriptions/Ses01F_impro01.txt    without this folder there are no texts
 
-            Ses01F_impro01_M000 [007.5712-010.4750]: Do you have your forms?
+            Ses01F_impro01_M000 [008.5000-009.7500]: Of course.
 
 The speaker is the session and the letter after the *last* underscore, here "1M". The letter in
 ``Ses01F`` says who wore the markers; in half of the utterances it is the other actor's.
 
 ``emotion`` is the evaluators' majority; where there was none (``xxx``) the utterance has no such
-label. ``valence``, ``arousal`` (IEMOCAP's activation) and ``dominance`` are means of the
-evaluators, from 1 to 5. What one person said is ``emotion:E2`` or ``valence:E3``: E stands for
-evaluators, F and M for the actors themselves. Several answers are parted by commas; what was left
-open is absent. ``style`` is improvised or scripted. ``script`` is what was played, such as impro05
-or script01_1: its parts a and b count as one. Scripts, words and all, recur in every session.
+label. ``valence``, ``arousal`` (IEMOCAP's activation) and ``dominance`` are the evaluators' means.
+What one person said is ``emotion:E2`` or ``valence:E3``: E stands for evaluators, F and M for the
+actors themselves. Several answers are parted by commas; what was left open is absent. ``style``
+is improvised or scripted. ``script`` is what was played, such as impro05 or script01_1; its parts
+a and b count as one. Scripts recur in every session, words and all.
 
 Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources
 and Evaluation, 2008.
@@ -32,7 +32,7 @@ from functools import cache
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, inner, recordings
+from serein.recordings import check_counts, recordings, subfolder
 from serein.records import About, Label, Utterance
 
 ABOUT = About(
@@ -83,7 +83,7 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     """
     sessions = [root / name for name in COUNTS if (root / name).is_dir()]
     if not sessions:
-        inner(root, "Session1", "IEMOCAP", ABOUT.home)
+        subfolder(root, "Session1", "IEMOCAP", ABOUT.home)
     if len(sessions) < len(COUNTS) and not partial:
         missing = [name for name in COUNTS if root / name not in sessions]
         raise CorpusError(f"{root} lacks {', '.join(missing)} of IEMOCAP's sessions. {RESTORE}")

@@ -78,9 +78,9 @@ def _recordings(root: Path) -> list[tuple[str, Path]]:
         return _recordings(folders["AUDIODATA"])
     if root.name.upper() in SPEAKERS:
         raise CorpusError(f"{root} is one speaker of SAVEE's four: give the folder above")
-    found = _in(root)
+    found = _listed(root)
     if not found:
-        near = [folder for folder in folders.values() if _in(folder)]
+        near = [folder for folder in folders.values() if _listed(folder)]
         advice = f"Give the folder AudioData, or get the corpus from {ABOUT.home}"
         if len(near) == 1:
             advice = f"Did you mean {near[0]}?"
@@ -90,7 +90,7 @@ def _recordings(root: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _in(folder: Path) -> list[tuple[str, Path]]:
+def _listed(folder: Path) -> list[tuple[str, Path]]:
     """As ``_recordings``, in this folder; where speakers have folders, these alone count."""
     folders = _folders(folder)
     by_speaker = [(name, folders[name]) for name in SPEAKERS if name in folders]

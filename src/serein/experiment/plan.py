@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 from serein import config, corpora, protocols, system
 from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
+from serein.errors import UnknownName
 from serein.experiment.facts import versions
 from serein.experiment.labelling import labelled
 from serein.features import normalise
@@ -114,6 +116,38 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         folder=runs / name,
         leakage=leakage,
     )
+
+
+def split(
+    corpus: str | Sequence[str] | Corpus, settings: Sequence[str] = ()
+) -> tuple[Corpus, Protocol, tuple[Finding, ...]]:
+    """Split a corpus and look for leaks, as an evaluation does before it trains.
+
+    Args:
+        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
+        settings: of the protocol, such as ``"protocol.name=speaker-k-fold"``.
+
+    Returns:
+        The corpus, its folds, and what was found; leaks are told of and not refused.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+        CorpusError: the corpus cannot be read.
+        ProtocolError: it cannot be split that way.
+    """
+    table: config.Table = {"protocol": {}}
+    for setting in settings:
+        table = config.override(table, setting)
+    for name in table:
+        if name != "protocol":
+            raise UnknownName("table of a split", name, ("protocol",))
+    how = config.build(protocols.Settings, table["protocol"], "protocol")
+    read = corpora.read(corpus)
+    made = protocols.split(read.utterances, how)
+    contents = corpora.contents(read.utterances)
+    samples = protocols.heard(read.utterances)
+    found = protocols.findings(made, read.utterances, contents, samples=samples, allow=how.allow)
+    return read, made, found
 
 
 def _leakage(

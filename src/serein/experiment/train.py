@@ -4,15 +4,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 import torch
 
 from serein import bundle, config, corpora, find, recipes, store, system
-from serein.bundle import Bundle, Card
+from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
@@ -21,6 +22,17 @@ from serein.records import Corpus, Recipe
 from serein.results import Epoch, Results
 from serein.training.loop import fit
 from serein.training.settings import Settings
+
+ANSWERED = 2
+"""Which row of the thresholds a model takes: that which answers four utterances of five."""
+
+Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
+"""Is told how many epochs there will be, and gives what is told of every one."""
+
+
+def quiet(epochs: int) -> AbstractContextManager[Callable[[Epoch], None]]:
+    """Show nothing."""
+    return nullcontext(lambda epoch: None)
 
 
 def train(
@@ -33,7 +45,7 @@ def train(
     device: str = "cpu",
     run: Path | None = None,
     card: Path | None = None,
-    progress: Callable[[Epoch], None] = lambda epoch: None,
+    started: Started = quiet,
 ) -> Bundle:
     """Train on every utterance of a corpus, and save the model.
 
@@ -47,9 +59,10 @@ def train(
         seed: of the weights, the order of utterances, and dropout.
         device: "cpu", "cuda", or "auto".
         run: an evaluation of this recipe; the model trains for the median of the epochs that
-            its validation speakers chose, and its card quotes the run's scores.
+            its validation speakers chose, takes its temperature and threshold from them, and its
+            card quotes the run's scores.
         card: a TOML file with the card's words (name, licence, data, limits, use).
-        progress: is told of every epoch.
+        started: is told how many epochs there will be, and gives what is told of every one.
 
     Raises:
         SereinError: whatever is wrong with recipe, corpus, audio or disk.
@@ -57,7 +70,9 @@ def train(
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; expected the file to write, x.safetensors")
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    chosen = prepared(chosen, run)
+    judged = store.load(run) if run else None
+    if judged is not None:
+        chosen = prepared(chosen, judged)
     device = system.device_of(device)
     words = config.read(card) if card else {}
     system.check(chosen)
@@ -70,38 +85,39 @@ def train(
     read, _ = labelled(corpora.read(corpus), chosen)
     contents = corpora.contents(read.utterances)
     mark = corpora.fingerprint(read, contents)
-    if run and store.load(run).corpus["hash"] != mark:
-        raise ConfigError(f"{run} judged another corpus, or other labels of it; evaluate again")
+    if judged is not None and judged.corpus["hash"] != mark:
+        raise ConfigError(
+            f"{judged.name} judged another corpus, or other labels of it; evaluate again"
+        )
     torch.manual_seed(seed)
     made = system.System(chosen, system.classes_of(read.utterances, chosen))
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
     state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, versions()])
-    fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+    with started(how.epochs) as progress:
+        fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
         "name": output.stem,
         "data": _source(read),
-        "scores": scores_in_words(store.load(run)) if run else "not evaluated",
+        "scores": scores_in_words(judged) if judged else "not evaluated",
         "training": _facts(how, seed, device),
         "counts": {task: _counted(read, task, chosen) for task in chosen.tasks},
         "heard": tuple(sorted(contents.values())),
     }
-    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"))
+    sure = confidence(judged) if judged else {}
+    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"), sure)
     bundle.save(saved, output)
     state.unlink(missing_ok=True)
     return saved
 
 
-def prepared(recipe: Recipe, run: Path | None) -> Recipe:
-    """The recipe with the epochs that a run's validation speakers chose, if there is a run.
+def prepared(recipe: Recipe, judged: Results) -> Recipe:
+    """The recipe with the epochs that an evaluation's validation speakers chose.
 
     Raises:
         ConfigError: the run is of another system, or had no validation speakers.
     """
-    if run is None:
-        return recipe
-    judged = store.load(run)
     chosen = replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
     asked, found = asdict(chosen), dict(judged.recipe)
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
@@ -109,7 +125,7 @@ def prepared(recipe: Recipe, run: Path | None) -> Recipe:
     other = [table for table in tables if asked[table] != found[table]]
     if other:
         raise ConfigError(
-            f"{run} judged {found['name']} with other settings of {', '.join(other)} than "
+            f"{judged.name} judged {found['name']} with other settings of {', '.join(other)} than "
             f"{recipe.name}; evaluate this recipe first"
         )
     return chosen
@@ -126,6 +142,25 @@ def median_epoch(results: Results) -> int:
             f"{results.name} chose no epochs by validation; evaluate with validation speakers"
         )
     return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
+
+
+def confidence(results: Results) -> dict[str, Confidence]:
+    """Each task's temperature, and the threshold that four answers in five of new speakers reach.
+
+    The temperature is the geometric mean of those of the folds. Both come from speakers that
+    were neither trained on nor tested, whose votes also chose the epochs.
+    """
+    found = {}
+    for task, judged in results.calibration.items():
+        heat = [fold.temperatures[task] for fold in results.folds if task in fold.temperatures]
+        if heat and judged.thresholds:
+            words = (
+                f"by the validation speakers of {len(heat)} folds of {results.corpus['name']}; "
+                "the threshold is reached by four of five of their utterances"
+            )
+            temperature, threshold = geometric_mean(heat), judged.thresholds[ANSWERED][0]
+            found[task] = Confidence(temperature, threshold, words)
+    return found
 
 
 def scores_in_words(results: Results) -> str:

@@ -248,7 +248,7 @@ def _answered(
     if not n:
         return (float("nan"),) * 4
     confidence = rows.max(axis=1)
-    # A share such as 0.1 of 30 is 3, whatever rounding makes of the product.
+    # 0.55 of 100 are 55, though the product is a little more.
     asked = int(np.ceil(share * n * (1 - 1e-12)))
     threshold = np.sort(confidence)[n - asked]
     kept = confidence >= threshold

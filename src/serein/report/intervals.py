@@ -20,7 +20,7 @@ from serein.report import summary
 from serein.report.summary import Interval
 from serein.results import Prediction, Results
 
-RESAMPLES = 4000
+RESAMPLES = 2000
 """A bound of such an interval moves by some tenths of a point from seed to seed."""
 
 Counts = NDArray[np.int64]

@@ -14,9 +14,8 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",  # at the start of a row it would be an argument of the \\ before it
-    "]": "{]}",
+    # At the start of a row, these would be arguments of the \\ before it.
+    **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 LONG = 40

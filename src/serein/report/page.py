@@ -175,6 +175,7 @@ def _task(results: Results, task: str, drawn: Figures) -> Values:
     return {
         "name": task,
         "scores": results.scores[results.headline][task],
+        "moments": {score: seeds.moments(results, task, score) for score in ("wa", "ua")},
         "brackets": summary.brackets(results, task),
         "rows": audit.comparison(results, task),
         "selections": tables.selections(results, task),

@@ -48,22 +48,30 @@ def _mark(results: Results, seed: int) -> str:
 
 def spread(results: Results, task: str) -> str | None:
     """Mean and deviation of the headline's scores over seeds, in a sentence; None for one seed."""
-    repeats = results.repeats
-    if len(repeats) < 2:
-        return None
-    clauses = []
-    for score in ("wa", "ua"):
-        by_task = [repeat.scores.get(results.headline, {}).get(task, {}) for repeat in repeats]
-        own = [scores.get(score) for scores in by_task]
-        if _mean(own) is not None:
-            mean, deviation = percent(_mean(own)), percent(_deviation(own))
-            clauses.append(f"{score.upper()} {mean} % (standard deviation {deviation})")
-    names = ", ".join(str(repeat.seed) for repeat in repeats)
+    found = {score: moments(results, task, score) for score in ("wa", "ua")}
+    clauses = [
+        f"{score.upper()} {pair[0]} % (standard deviation {pair[1]})"
+        for score, pair in found.items()
+        if pair
+    ]
     if not clauses:
         return None
+    names = ", ".join(str(repeat.seed) for repeat in results.repeats)
     seed = results.environment.get("seed")
     here = f"; quoted is seed {seed}" if seed is not None else ""
-    return f"Mean of {task} over {len(repeats)} seeds ({names}): {', '.join(clauses)}{here}."
+    count = len(results.repeats)
+    return f"Mean of {task} over {count} seeds ({names}): {', '.join(clauses)}{here}."
+
+
+def moments(results: Results, task: str, score: str) -> tuple[str, str] | None:
+    """Mean and deviation of the headline's "wa" or "ua" over seeds, in percent and points.
+
+    None for one seed, and where a seed's score is undefined.
+    """
+    by_task = [repeat.scores.get(results.headline, {}).get(task, {}) for repeat in results.repeats]
+    scores = [own.get(score) for own in by_task]
+    deviation = _deviation(scores)
+    return None if deviation is None else (percent(_mean(scores)), percent(deviation))
 
 
 def _mean(scores: Iterable[float | None]) -> float | None:

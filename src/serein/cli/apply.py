@@ -1,0 +1,74 @@
+"""Commands that apply a saved model."""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from serein.cli.shared import DeviceOption, TrustOption, complain, console
+from serein.errors import ConfigError, SereinError
+
+
+def recognize(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
+    ],
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
+    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    start: Annotated[float, typer.Option(help="Where to begin, in seconds.", min=0)] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Where to end, in seconds.")] = None,
+    confidence: Annotated[
+        str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
+    ] = "0",
+    device: DeviceOption = "cpu",
+    trust: TrustOption = None,
+) -> None:
+    """Recognise emotion in recordings; what cannot be read is listed and passed over."""
+    from serein.errors import UnknownName
+    from serein.inference import formats
+    from serein.inference.recognizer import DEFAULT, Recognizer
+
+    if format not in formats.FORMATS:
+        raise UnknownName("format", format, formats.FORMATS)
+    recognizer = Recognizer(
+        model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
+    )
+    answers, faults = [], {}
+    for file in files:
+        try:
+            source = sys.stdin.buffer.read() if file == "-" else file
+            answers.append(recognizer(source, start=start, end=end))
+        except SereinError as error:
+            faults[file] = str(error)
+            complain(str(error))
+    if format == "json":
+        print(formats.as_json(answers, faults))
+    elif answers and format == "csv":
+        print(formats.as_csv(answers), end="")
+    elif answers:
+        console().print(formats.as_table(answers))
+    if faults:
+        raise typer.Exit(1)
+
+
+def _confidence(text: str) -> float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--confidence is {text!r}; expected 0 to 1, or auto") from None
+
+
+def card(
+    model: Annotated[
+        str | None, typer.Argument(help="A shipped model's name, or a bundle.")
+    ] = None,
+) -> None:
+    """Print a model's card: its data, licence, scores, limits and use."""
+    from serein.bundle import load
+    from serein.inference.formats import as_card
+    from serein.inference.recognizer import DEFAULT, located
+
+    path = located(model or DEFAULT)
+    print(as_card(load(path)), end="")

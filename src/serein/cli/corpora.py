@@ -1,0 +1,89 @@
+"""Commands about corpora."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serein.cli.shared import SeedOption, console
+
+app = typer.Typer(help="What can be read, and where your copies are.")
+
+
+@app.callback(invoke_without_command=True)
+def corpora(context: typer.Context) -> None:
+    """What can be read, and where your copies are."""
+    if context.invoked_subcommand:
+        return
+    from rich.table import Table
+
+    from serein.corpora import listing
+
+    table = Table("corpus", "what", "licence", "your copy", box=None, header_style="bold")
+    for entry in listing():
+        place = str(entry.place) if entry.place else f"not added; get it: {entry.about.home}"
+        table.add_row(entry.name, entry.about.title, entry.about.licence, place)
+    console().print(table)
+    print("Add yours with `serein corpora add NAME PATH`.")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="A corpus that serein reads, or a table's name.")],
+    path: Annotated[Path, typer.Argument(help="Its folder, or the table.")],
+) -> None:
+    """Check a copy of a corpus, count and content, and remember where it is."""
+    from serein.corpora import remember
+
+    corpus = remember(name, path)
+    speakers = len({utterance.speaker for utterance in corpus.utterances} - {None})
+    print(f"{name}: {len(corpus.utterances)} utterances of {speakers} speakers at {path}")
+
+
+@app.command("check")
+def check(
+    corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
+) -> None:
+    """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
+    from serein.copies.check import checked
+    from serein.copies.terminal import as_table
+
+    found = checked(corpus)
+    print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
+    console().print(as_table(found))
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+@app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="emodb, ravdess or librispeech.")],
+    part: Annotated[str | None, typer.Argument(help="Such as dev-clean of librispeech.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Its folder; default: ./NAME.")] = None,
+) -> None:
+    """Download a corpus that may be had freely, check it, and remember where it is."""
+    from serein.copies import fetch as copies
+    from serein.copies.terminal import Bar
+    from serein.corpora import listing
+
+    archive = copies.archive(name, part)
+    about = next(entry.about for entry in listing() if entry.name == name)
+    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.address(archive)}")
+    folder = (to or Path(name)).expanduser().absolute()
+    with Bar(archive.part, console(stderr=True)) as bar:
+        found = copies.fetch(archive, folder, progress=bar.tell)
+    print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
+
+
+@app.command("make")
+def make(
+    path: Annotated[Path, typer.Argument(help="A new folder.")],
+    speakers: Annotated[int, typer.Option(min=1)] = 8,
+    sentences: Annotated[int, typer.Option(min=1)] = 3,
+    seed: SeedOption = 0,
+) -> None:
+    """Generate the synthetic corpus."""
+    from serein.synthetic import Settings, generate
+
+    made = generate(path, Settings(speakers=speakers, sentences=sentences, seed=seed))
+    print(f"{path}: {len(made)} utterances; use it with --corpus synthetic={path}")

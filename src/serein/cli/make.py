@@ -1,0 +1,83 @@
+"""Commands that make a model."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serein.cli.shared import (
+    CorporaOption,
+    DeviceOption,
+    SeedOption,
+    SetOption,
+    console,
+    cores,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    corpus: CorporaOption,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model to write.")],
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    run: Annotated[
+        Path | None, typer.Option(help="An evaluation whose median epoch and scores to take.")
+    ] = None,
+    card: Annotated[Path | None, typer.Option(help="A TOML file with the card's words.")] = None,
+) -> None:
+    """Train on a whole corpus and save the model."""
+    from serein.experiment.train import train as fit
+
+    made = fit(
+        recipe,
+        corpus,
+        output,
+        settings=set_ or (),
+        seed=seed,
+        device=device,
+        run=run,
+        card=card,
+        started=_followed,
+    )
+    size, epochs = output.stat().st_size / 1e6, made.system.recipe.training["epochs"]
+    print(f"{output}: {size:.2f} MB, {epochs} epochs")
+
+
+@contextmanager
+def _followed(epochs: int) -> "Iterator[Callable[..., None]]":
+    """Show how far a training is."""
+    from serein.report.progress import Course
+
+    with Course(1, epochs, console(stderr=True)) as course:
+        yield lambda epoch: course.tell("all", epoch)
+
+
+def recipes() -> None:
+    """List the systems of the papers, with their published scores."""
+    from rich.table import Table
+
+    from serein import recipes as shelf
+
+    table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
+    for name in shelf.names():
+        about = shelf.load(name).about
+        table.add_row(name, *(str(about.get(key, "")) for key in ("paper", "system", "published")))
+    console().print(table)
+
+
+def quickstart(
+    folder: Annotated[Path, typer.Option(help="Where everything is put.")] = Path(
+        "runs/quickstart"
+    ),
+) -> None:
+    """Evaluate, train and recognise on generated speech: no network, no data of yours, a minute."""
+    from serein.quickstart import run
+
+    run(folder, console(), cores(), shown)

@@ -1,0 +1,65 @@
+"""What the commands share: options, the console, and how a run is shown."""
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+CorporaOption = Annotated[
+    list[str],
+    typer.Option(
+        "--corpus",
+        help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+TrustOption = Annotated[
+    list[str] | None, typer.Option(help="A module of your own that the model may import.")
+]
+
+
+@contextmanager
+def shown(plan: Any) -> "Iterator[Callable[..., None]]":
+    """Say what will be done, and show how far it is."""
+    from serein.report.progress import Course
+
+    screen = console(stderr=True)
+    folds, epochs = len(plan.protocol.folds), plan.training.epochs
+    screen.print(
+        f"{plan.recipe.name} on {plan.corpus.name}: {len(plan.corpus.utterances)} utterances, "
+        f"{plan.protocol.name}, {folds} folds x {epochs} epochs, in {plan.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with Course(folds, epochs, screen) as course:
+        yield course.tell
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Where words go."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def complain(words: str) -> None:
+    """One line to the standard error."""
+    print(f"serein: {' '.join(words.split())}", file=sys.stderr)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    import os
+
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
