@@ -339,7 +339,9 @@ def test_what_cannot_be_done_is_told_before_anything_is_done(
 def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     first, *rest = corpus.utterances
     copied = replace(rest[-1], path=first.path)
-    with pytest.raises(ProtocolError, match=r"are the same recording under two names"):
+    with pytest.raises(
+        ProtocolError, match=r"the split leaks\. duplicate: .*protocol\.allow=duplicate"
+    ):
         evaluated(replace(corpus, utterances=(first, *rest[:-1], copied)), tmp_path)
 
 

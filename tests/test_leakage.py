@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from small import small_recipe
@@ -36,7 +34,8 @@ def verdicts(found: dict[str, Finding]) -> dict[str, str]:
 
 
 def test_what_is_clean_is_found_too() -> None:
-    found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
+    utterances = [replace(one, labels={"emotion": "joy"}) for one in UTTERANCES]
+    found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)
     assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
     assert verdicts(found) == {}
     assert all(one.count == 0 and one.words and one.examples == () for one in found.values())
@@ -232,50 +231,6 @@ def test_overlaps_are_those_of_every_pair(
     assert (found.verdict in ("error",)) == leaks
 
 
-# Samples
-
-
-@pytest.fixture
-def recordings(tmp_path: Path) -> dict[str, Utterance]:
-    """One recording in several files, and others that nearly are it."""
-    noise = np.random.default_rng(0).integers(-9000, 9000, 40_000).astype(np.int16)
-    late, longer = noise.copy(), np.append(noise, np.int16(5))
-    late[-1] += 1
-    soundfile.write(tmp_path / "one.wav", noise, 16_000)
-    soundfile.write(tmp_path / "flac.flac", noise, 16_000)
-    soundfile.write(tmp_path / "float.wav", noise / 32768, 16_000, subtype="FLOAT")
-    soundfile.write(tmp_path / "late.wav", late, 16_000)
-    soundfile.write(tmp_path / "longer.wav", longer, 16_000)
-    soundfile.write(tmp_path / "slow.wav", noise, 8_000)
-    soundfile.write(tmp_path / "stereo.wav", np.stack([noise, noise], 1), 16_000)
-    (tmp_path / "text.wav").write_text("no audio")
-    made_ = {file.stem: replace(utterance(file.stem, 0), path=file) for file in tmp_path.iterdir()}
-    made_["part"] = replace(utterance("part", 0), path=tmp_path / "longer.wav", end=2.5)
-    made_["gone"] = replace(utterance("gone", 0), path=tmp_path / "gone.wav")
-    return made_
-
-
-def test_the_same_samples_are_heard_in_any_coding(recordings: dict[str, Utterance]) -> None:
-    marks = heard(recordings.values())
-    same = {id_ for id_, mark in marks.items() if mark == marks["one-0"]}
-    assert same == {"one-0", "flac-0", "float-0", "part-0"}
-    assert len({mark for id_, mark in marks.items() if id_ not in same}) == len(marks) - len(same)
-    assert set(recordings) - {id_[:-2] for id_ in marks} == {"text", "gone"}
-    assert marks == heard([*recordings.values()][::-1])
-
-
-def test_a_copy_in_another_coding_is_a_leak(recordings: dict[str, Utterance]) -> None:
-    utterances = [recordings[name] for name in ("one", "flac", "late", "text")]
-    protocol = made(utterances, "leave-one-speaker-out", validation="none")
-    by_bytes = {one.kind: one for one in findings(protocol, utterances, contents(utterances))}
-    assert by_bytes["duplicate"].verdict == "clean"
-    by_ear = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
-    with pytest.raises(
-        ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
-    ):
-        refuse(by_ear)
-
-
 # Sentences, frames, classes
 
 
@@ -318,6 +273,11 @@ def test_classes_that_are_on_one_side_only() -> None:
     assert "that its training side lacks: mood rage in fold one" in found["classes"].words
     labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
     assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
+
+
+def test_what_a_corpus_says_nothing_of_is_not_found() -> None:
+    found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
+    assert sorted(found) == ["duplicate", "normalisation", "speaker", "validation"]
 
 
 def test_folds_without_validation_are_told_of() -> None:

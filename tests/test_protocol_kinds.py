@@ -266,3 +266,37 @@ def test_sentences_are_told_apart_by_their_words(text: str | None, left: int) ->
     said += [utterance(name, number) for name in "abc" for number in (2, 3)]
     (fold, *_) = made(said, "leave-one-speaker-out", disjoint=["sentence"]).folds
     assert fold.validation == ("b-0", "b-1", "b-2", "b-3")[0 if left else 1 :]
+
+
+@pytest.mark.parametrize("name", ["leave-one-session-out", "speaker-k-fold", "random"])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_what_everybody_plays_is_tested_in_groups(name: str, groups: int) -> None:
+    played = [replace(one, labels={"script": f"{n % 30 % 7}"}) for n, one in enumerate(SMALL)]
+    script = {one.id: one.label("script") for one in played}
+    with pytest.raises(ProtocolError, match=r"tests every script .* Set protocol\.groups"):
+        made(played, name, disjoint="script")
+    protocol = made(played, name, disjoint="script", groups=groups)
+    assert protocol == made(played[::-1], name, disjoint="script", groups=groups)
+    assert len(protocol.folds) == 5 * groups
+    assert [fold.name for fold in protocol.folds][:2] == ["1, script 1", "1, script 2"]
+    tested = Counter(id_ for fold in protocol.folds for id_ in fold.test)
+    assert tested == Counter(list(script))
+    for fold in protocol.folds:
+        sides = [{script[id_] for id_ in side} for side in (fold.train, fold.validation, fold.test)]
+        assert not (sides[0] | sides[1]) & sides[2]
+        assert len(sides[0] | sides[2]) == 7
+
+
+def test_what_has_no_value_is_tested_once_and_never_left_out() -> None:
+    utterances = iemocap(dict.fromkeys(SESSIONS, 60))
+    protocol = made(utterances, "leave-one-session-out", disjoint="script", groups=2)
+    free = {one.id for one in utterances if one.label("script") is None}
+    assert Counter(id_ for fold in protocol.folds for id_ in fold.test) == Counter(
+        one.id for one in utterances
+    )
+    whole = made(utterances, "leave-one-session-out")
+    for fold in protocol.folds:
+        same = next(one for one in whole.folds if one.name == fold.name[0])
+        assert free & set(fold.train) == free & set(same.train)
+    first = sum(len(fold.test) for fold in protocol.folds if fold.name.endswith("1"))
+    assert first == len(utterances) / 2

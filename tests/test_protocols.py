@@ -201,6 +201,7 @@ def test_an_unknown_protocol_is_answered_with_the_known_ones() -> None:
         ({"name": "zhang-text", "validation": 2}, "has a validation side of its own"),
         ({"name": "by-label"}, "by-label needs protocol.by .* and protocol.test"),
         ({"name": "by-label", "by": "session", "test": "1,2", "train": ["2"]}, "2 is on two sides"),
+        ({"groups": 2}, "groups = 2 is of the values of protocol.disjoint, which names none"),
         ({"fold": 3}, "did you mean 'folds'"),
     ],
 )
@@ -253,6 +254,9 @@ def test_the_folds_of_emodb_never_change() -> None:
     assert all(len({id_[:2] for id_ in fold.test}) == 2 for fold in five.folds)
     with pytest.raises(ProtocolError, match="tests every sentence that its training side has"):
         made(utterances, "leave-one-speaker-out", disjoint="sentence")
+    crossed = made(utterances, "leave-one-speaker-out", disjoint="sentence", groups=5).folds
+    assert len(crossed) == 50
+    assert all(not {i[2:5] for i in f.train} & {i[2:5] for i in f.test} for f in crossed)
 
 
 # Folds by hand

@@ -50,7 +50,7 @@ class Kind:
     takes: tuple[str, ...] = ()
 
 
-ALL = ("name", "validation", "only", "disjoint", "allow")
+ALL = ("name", "validation", "only", "disjoint", "groups", "allow")
 DEALT = ("folds", "seed", "stratify")
 PROTOCOLS = {
     "leave-one-speaker-out": Kind("one fold a speaker", speakers.leave_one_speaker_out),
@@ -96,13 +96,18 @@ def split(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
     _check_settings(settings, kind)
     protocol = kind.split(kept, settings)
     protocol = replace(protocol, caution=joined(protocol.caution, words))
-    protocol = disjoint(protocol, kept, listed(settings.disjoint))
+    protocol = disjoint(protocol, kept, listed(settings.disjoint), settings.groups)
     check(protocol)
     return protocol
 
 
 def _check_settings(settings: Settings, kind: Kind) -> None:
     """A setting that would change nothing is a mistake of whoever set it."""
+    if settings.groups > 1 and not settings.disjoint:
+        raise ConfigError(
+            f"protocol.groups = {settings.groups} is of the values of protocol.disjoint, which "
+            "names none; name an attribute or label there, such as sentence"
+        )
     empty = Settings()
     for name in (field.name for field in fields(Settings)):
         known = *ALL, *kind.takes

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from serein.errors import ProtocolError
 from serein.protocols.settings import Values, listed
-from serein.protocols.sides import matches, of, said
+from serein.protocols.sides import matches, numbered, of, said
 from serein.records import Fold, Protocol, Utterance
 
 
@@ -34,13 +34,16 @@ def only(
     return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
 
 
-def disjoint(protocol: Protocol, utterances: Iterable[Utterance], names: Sequence[str]) -> Protocol:
+def disjoint(
+    protocol: Protocol, utterances: Iterable[Utterance], names: Sequence[str], groups: int = 1
+) -> Protocol:
     """Take from the other sides what shares a value with the test side of its fold.
 
     Args:
         protocol: a split.
         utterances: what it splits.
         names: attributes or labels; "sentence" falls back on the words that are said.
+        groups: every fold becomes as many, each of which tests a group of the values.
 
     Raises:
         ProtocolError: no utterance has such a value, or nothing is left of a side.
@@ -53,8 +56,10 @@ def disjoint(protocol: Protocol, utterances: Iterable[Utterance], names: Sequenc
                 f"protocol.disjoint names {name}, and no utterance has one; name an attribute or "
                 "a label of this corpus"
             )
-        folds = tuple(_without(fold, values, name) for fold in protocol.folds)
-        before, after = _lengths(protocol.folds), _lengths(folds)
+        group = _grouped(values, members, groups)
+        parted = [part for fold in protocol.folds for part in _parted(fold, group, groups, name)]
+        folds = tuple(_without(fold, values, name) for fold in parted)
+        before, after = _lengths(parted), _lengths(folds)
         words = (
             f"{name}-disjoint: {before[0] - after[0]} of {before[0]} training and "
             f"{before[1] - after[1]} of {before[1]} validation utterances left out, summed over "
@@ -62,6 +67,33 @@ def disjoint(protocol: Protocol, utterances: Iterable[Utterance], names: Sequenc
         )
         protocol = replace(protocol, folds=folds, caution=joined(protocol.caution, words))
     return protocol
+
+
+def _grouped(
+    values: Mapping[str, str], utterances: Iterable[Utterance], groups: int
+) -> dict[str, int]:
+    """A group for each id, the same for all of a value; groups alike in size."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in sorted(utterances, key=lambda u: u.id):
+        own = values.get(one.id)
+        alike.setdefault(("", one.id) if own is None else ("value", own), []).append(one.id)
+    load, group = [0] * groups, {}
+    for _, ids in sorted(alike.items(), key=lambda item: (-len(item[1]), item[0])):
+        place = load.index(min(load))
+        load[place] += len(ids)
+        group.update(dict.fromkeys(ids, place))
+    return group
+
+
+def _parted(fold: Fold, group: Mapping[str, int], groups: int, name: str) -> list[Fold]:
+    if groups == 1:
+        return [fold]
+    tests = [tuple(id_ for id_ in fold.test if group[id_] == place) for place in range(groups)]
+    return [
+        replace(fold, name=f"{fold.name}, {name} {number}", test=test)
+        for number, test in zip(numbered(groups), tests, strict=True)
+        if test
+    ]
 
 
 def _without(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
@@ -72,8 +104,9 @@ def _without(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
         if ids and not kept[side]:
             raise ProtocolError(
                 f"fold {fold.name} tests every {name} that its {side} side has, so that a "
-                f"{name}-disjoint split leaves nothing of its {len(ids)} utterances. Take {name} "
-                "from protocol.disjoint, or choose what is tested with protocol.only"
+                f"{name}-disjoint split leaves nothing of its {len(ids)} utterances. Set "
+                f"protocol.groups to test a share of them at a time, or leave {name} out of "
+                "protocol.disjoint"
             )
     return replace(fold, train=kept["training"], validation=kept["validation"])
 

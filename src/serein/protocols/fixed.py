@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from serein.errors import ConfigError, ProtocolError
 from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import gathered, matches, said, set_aside
+from serein.protocols.sides import gathered, many, matches, said, set_aside
 from serein.records import Fold, Protocol, Utterance
 
 SESSIONS = {
@@ -100,7 +100,7 @@ def _by_values(
     if validation:
         words = f"{name} {', '.join(lists['validation'])}"
     elif count:
-        words = f"{count} speakers of the training side, of each corpus in it"
+        words = f"{many(count, 'speaker')} of the training side, of each corpus in it"
         train, validation = set_aside(sides["train"], count)
     tested = sorted({str(said(one, name)) for one in sides["test"]})
     title = ", ".join(tested) if len(tested) < 6 else f"{len(tested)} of {name}"

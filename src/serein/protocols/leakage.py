@@ -229,8 +229,10 @@ def _validation(protocol: Protocol) -> Finding:
     )
 
 
-def _classes(protocol: Protocol, targets: Targets) -> Finding:
+def _classes(protocol: Protocol, targets: Targets) -> Finding | None:
     """Classes that a fold tests and never trained, and classes that no fold tests."""
+    if not any(kind for target in targets.values() for kind in target.values()):
+        return None
     untrained, untested = [], []
     for task, target in targets.items():
         kinds: dict[str, set[str]] = {"train": set(), "test": set()}

@@ -33,6 +33,8 @@ class Settings:
         only: leave out whatever has other values: ``only.style = "improvised"``.
         disjoint: attributes or labels whose tested values must not be trained on either; such
             utterances leave the training and validation sides.
+        groups: how many groups of such values are tested apart, each in folds of its own, so that
+            a value that everybody says leaves something to train on.
         allow: what the leakage check may find without stopping the run.
     """
 
@@ -46,6 +48,7 @@ class Settings:
     test: Values = ()
     only: dict[str, Values] = field(default_factory=dict)
     disjoint: Values = ()
+    groups: Annotated[int, Ge(1)] = 1
     allow: Values = ()
 
     @property

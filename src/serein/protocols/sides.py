@@ -84,7 +84,7 @@ def ring(groups: Groups, order: Sequence[str], settings: Settings, what: str) ->
     count = settings.count
     if len(groups) < count + 2:
         raise ProtocolError(
-            f"{settings.name} with {count} validation {what}s needs {count + 2} {what}s; "
+            f"{settings.name} with {many(count, f'validation {what}')} needs {count + 2} {what}s; "
             f"found {len(groups)}: {', '.join(groups)}. Set protocol.validation lower."
         )
     folds = []
@@ -100,7 +100,7 @@ def ring(groups: Groups, order: Sequence[str], settings: Settings, what: str) ->
                 test=ids(groups, [name]),
             )
         )
-    words = f"{count} {what}s after the tested one" if count else "none"
+    words = f"{many(count, what)} after the tested one" if count else "none"
     return Protocol(name=settings.name, validation=words, folds=tuple(folds))
 
 

@@ -13,6 +13,7 @@ from serein.protocols.sides import (
     alternating,
     gathered,
     ids,
+    many,
     numbered,
     of,
     ring,
@@ -64,7 +65,7 @@ def leave_one_corpus_out(utterances: Sequence[Utterance], settings: Settings) ->
                 test=ids(groups, [name]),
             )
         )
-    words = f"{count} speakers of each other corpus" if count else "none"
+    words = f"{many(count, 'speaker')} of each other corpus" if count else "none"
     return Protocol(name=settings.name, validation=words, folds=tuple(folds))
 
 
@@ -97,7 +98,7 @@ def speaker_k_fold(utterances: Sequence[Utterance], settings: Settings) -> Proto
                 test=ids(groups, sorted(tested)),
             )
         )
-    words = f"{count} speakers of the groups after the tested one" if count else "none"
+    words = f"{many(count, 'speaker')} of the groups after the tested one" if count else "none"
     return Protocol(name=settings.name, validation=words, folds=tuple(folds))
 
 
