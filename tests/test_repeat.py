@@ -1,0 +1,113 @@
+"""Several seeds as one evaluation, and what fooling oneself is worth."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from small import SIZES
+
+from serein import store
+from serein.errors import ConfigError
+from serein.experiment.compare import compare
+from serein.experiment.evaluate import Run
+from serein.experiment.repeat import repeat
+from serein.records import Corpus
+from serein.report import flattery, seeds
+
+QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
+
+
+def repeated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
+    return repeat("li2019", corpus, settings=[*QUICK, *settings], runs=runs, **options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, runs: Path) -> Run:
+    return repeated(corpus, runs, seed=3, seeds=2, audit=True)
+
+
+def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
+    assert [one.seed for one in run.results.repeats] == [3, 4]
+    for one in run.results.repeats:
+        alone = store.load(runs / one.run)
+        assert alone.environment["seed"] == one.seed
+        assert alone.repeats == []
+        for selection, tasks in alone.scores.items():
+            for task, scores in tasks.items():
+                wanted = {"wa": scores.wa, "ua": scores.ua}
+                assert one.scores[selection][task] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: Path) -> None:
+    first = store.load(runs / run.results.repeats[0].run)
+    assert store.plain(run.results.scores) == store.plain(first.scores)
+    assert store.plain(run.results.predictions) == store.plain(first.predictions)
+    assert "-seeds3-4-" in run.results.name
+    kept = store.load(run.folder)
+    assert store.plain(kept.repeats) == store.plain(run.results.repeats)
+    scores = [one.scores["validation"]["emotion"]["wa"] or 0 for one in run.results.repeats]
+    assert f"WA {100 * fmean(scores):.1f} %" in str(seeds.spread(run.results, "emotion"))
+
+
+def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
+    found = {one.name: store.load(runs / one.run) for one in run.results.flatteries}
+    assert list(found) == ["random-split", "test-speaker-normalisation"]
+    mixed, standardised = found.values()
+    assert mixed.protocol["name"] == "random"
+    assert len(mixed.protocol["folds"]) == len(run.results.protocol["folds"])
+    assert "speaker-dependent" in mixed.protocol["caution"]
+    assert standardised.recipe["normalise"]["statistics"] == "speaker"
+    assert standardised.protocol["hash"] == run.results.protocol["hash"]
+    assert {one.environment["seed"] for one in found.values()} == {3}
+    for one in run.results.flatteries:
+        quoted = found[one.name].scores[found[one.name].headline]["emotion"]
+        wanted = {"wa": quoted.wa, "ua": quoted.ua}
+        assert one.scores["emotion"] == pytest.approx(wanted, abs=1e-6)
+    table = flattery.table(run.results)
+    assert table is not None
+    assert [row.cells[0] for row in table.rows] == [
+        "as quoted",
+        "test-picked epochs",
+        "random split",
+        "test speaker normalisation",
+    ]
+
+
+def test_what_is_finished_is_not_done_again(run: Run, corpus: Corpus, runs: Path) -> None:
+    again = repeated(corpus, runs, seed=3, seeds=2, audit=True)
+    assert not again.anew
+    assert again.folder == run.folder
+    assert store.plain(again.results.scores) == store.plain(run.results.scores)
+
+
+def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
+    alone = repeated(corpus, runs, seed=3)
+    assert alone.results.name == run.results.repeats[0].run
+    assert alone.results.repeats == []
+    assert alone.results.flatteries == []
+
+
+def test_runs_of_several_seeds_are_compared(run: Run, corpus: Corpus, runs: Path) -> None:
+    other = repeated(corpus, runs, "model.attention=false", seed=3, seeds=2)
+    found = compare([run.folder, other.folder])
+    assert [one["seeds"] for one in found.runs] == [[3, 4], [3, 4]]
+    assert found.contests[0].utterances == len(corpus.utterances)
+
+
+def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -> None:
+    settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
+    done = repeated(corpus, tmp_path, *settings, audit=True)
+    mixed = next(one for one in done.results.flatteries if one.name == "random-split")
+    tested = store.load(tmp_path / mixed.run).predictions
+    assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
+
+
+def test_there_is_no_evaluation_of_no_seeds(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seeds is 0; expected 1 or more"):
+        repeated(corpus, tmp_path, seeds=0)
