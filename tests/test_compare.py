@@ -44,7 +44,7 @@ def other(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results
 
 @pytest.fixture(scope="module")
 def base() -> Results:
-    return example(utterances=200, epochs=2)
+    return replace(example(utterances=200, epochs=2), repeats=[])
 
 
 def saved(results: Results, folder: Path) -> Path:

@@ -71,7 +71,8 @@ def targets(system: System, count: int) -> dict[str, Tensor]:
 def test_every_model_is_covered_and_so_is_every_ablation() -> None:
     assert {case.recipe.model["name"] for case in cases()} == set(find.names("models"))
     names = {case.name for case in cases()}
-    assert {"li2019-no-attention", "li2019-single-task"} < names
+    for ablation in ("no-attention", "single-task"):
+        assert {f"li2019-{ablation}", f"li2019-emodb-{ablation}"} & names
 
 
 def test_padding_changes_nothing(system: System) -> None:

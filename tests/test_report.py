@@ -62,6 +62,21 @@ def test_foreign_results_are_refused(
     assert "\n" not in str(refusal.value)
 
 
+def test_packed_results_are_the_same(results: Results, tmp_path: Path) -> None:
+    store.save(results, tmp_path / "a.json")
+    store.save(results, tmp_path / "a.json.gz")
+    plain, packed = (tmp_path / name for name in ("a.json", "a.json.gz"))
+    assert packed.stat().st_size < plain.stat().st_size / 2
+    assert store.plain(store.load(packed)) == store.plain(store.load(plain))
+    first = packed.read_bytes()
+    store.save(results, packed)
+    assert packed.read_bytes() == first
+    for broken in (first[:-20], b"{}", first[:30] + b"x" + first[31:]):
+        packed.write_bytes(broken)
+        with pytest.raises(ConfigError, match="is not JSON"):
+            store.load(packed)
+
+
 def test_unreadable_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*give a run folder"):
         store.load(tmp_path)

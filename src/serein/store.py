@@ -3,14 +3,16 @@
 Floats keep six significant digits. What is undefined is null.
 """
 
+import gzip
 import json
 import math
+import zlib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serein.errors import ConfigError
-from serein.files import write_text
+from serein.files import write_bytes, write_text
 from serein.results import Results
 
 if TYPE_CHECKING:
@@ -20,21 +22,27 @@ FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
 
 NAME = "results.json"
+PACKED = ".gz"
 
 
 def save(results: Results, path: Path) -> None:
-    """Write results to a run folder, or to a ``.json`` file.
+    """Write results to a run folder, or to a ``.json`` or ``.json.gz`` file.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(results).items()]
-    write_text(results_file(path), "{\n" + ",\n".join(lines) + "\n}\n")
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    file = results_file(path)
+    if file.suffix == PACKED:
+        write_bytes(file, gzip.compress(text.encode(), mtime=0))
+    else:
+        write_text(file, text)
 
 
 def load(path: Path) -> Results:
-    """Read results from a run folder, or from a ``.json`` file.
+    """Read results from a run folder, or from a ``.json`` or ``.json.gz`` file.
 
     Raises:
         ConfigError: the file is missing, no results, or of another format.
@@ -56,7 +64,7 @@ def results_file(path: Path) -> Path:
     >>> results_file(Path("runs/a")).as_posix()
     'runs/a/results.json'
     """
-    return path if path.suffix == ".json" else path / NAME
+    return path if path.suffix in (".json", PACKED) else path / NAME
 
 
 def plain(value: Any) -> Any:
@@ -82,12 +90,14 @@ def _text(value: Any) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
+        content = file.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}; give a run folder or its {NAME}"
         ) from error
-    except ValueError as error:
+    try:
+        table = json.loads(gzip.decompress(content) if file.suffix == PACKED else content)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
     found = table.get("format") if isinstance(table, dict) else None
     if not isinstance(found, int) or not 1 <= found <= FORMAT:

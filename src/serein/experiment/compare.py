@@ -109,7 +109,8 @@ def entrant(path: Path) -> Entrant:
 
 def _found(run: str, places: Sequence[Path]) -> Path:
     """The results of a seed: a run folder, or a file of that name."""
-    tried = [place / name for place in places for name in (f"{run}/{store.NAME}", f"{run}.json")]
+    names = f"{run}/{store.NAME}", f"{run}.json", f"{run}.json{store.PACKED}"
+    tried = [place / name for place in places for name in names]
     for file in tried:
         if file.is_file():
             return file
