@@ -239,7 +239,7 @@ def test_sentences_that_are_tested_and_trained_are_counted() -> None:
     utterances = [replace(one, text=said.get(one.id)) for one in UTTERANCES]
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
     assert (found.verdict, found.count) == ("warning", 2)
-    assert found.words.startswith("said on another side of its fold too: what 2 of 2 tested")
+    assert found.words.startswith("2 of 2 tested utterances say what another side of their fold")
     assert sorted(found.examples) == ["bye", "hello"]
     assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
 

@@ -139,7 +139,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
     }
-    selections, task = list(outcomes[0].epochs), next(iter(todo.classes))
+    selections = list(outcomes[0].epochs)
     return Results(
         format=store.FORMAT,
         name=todo.folder.name,
@@ -152,7 +152,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
-        selections={name: scores.WORDS[name].format(task=task) for name in selections},
+        selections={name: scores.meaning(todo, name) for name in selections},
         scores={
             name: {
                 task: scores.pooled(records, name, task, names)

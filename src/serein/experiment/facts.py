@@ -19,7 +19,8 @@ from serein.records import Corpus
 def command() -> str:
     """What was typed, as a shell would take it."""
     name = Path(sys.argv[0]).name or "python"
-    return shlex.join(["python -m serein" if name == "__main__.py" else name, *sys.argv[1:]])
+    program = "python -m serein" if name == "__main__.py" else shlex.quote(name)
+    return f"{program} {shlex.join(sys.argv[1:])}".strip()
 
 
 def now() -> str:

@@ -32,6 +32,15 @@ WORDS = {  # what each selection means; "optimistic" marks the one that saw the 
 }
 
 
+def meaning(plan: Plan, selection: str) -> str:
+    """What a selection means in this run, in words."""
+    words = WORDS[selection].format(task=next(iter(plan.recipe.tasks)))
+    count = plan.training.smooth
+    if selection == "validation" and count > 1:
+        return f"{words}, averaged over {count} epochs, the last of which it is"
+    return words
+
+
 def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
     """The epoch that each selection takes, counted from 1."""
     task = next(iter(plan.recipe.tasks))

@@ -192,8 +192,8 @@ def _sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | No
         kind="sentence",
         verdict="warning" if count else "clean",
         count=count,
-        words=f"said on another side of its fold too: what {count} of {tested} tested utterances "
-        f"say, {many(len(again), 'sentence')} in all"
+        words=f"{count} of {tested} tested utterances say what another side of their fold says "
+        f"too, {many(len(again), 'sentence')} in all"
         if count
         else "no tested sentence is said on another side of its fold",
         examples=_first(again),

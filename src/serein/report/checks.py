@@ -185,7 +185,7 @@ def facts(results: Results) -> Table:
         title="Circumstances of the run",
         note="Seed, threads and versions are part of what makes it repeatable.",
         columns=words("what", "value"),
-        rows=tuple(row(*pair) for pair in rows),
+        rows=tuple(row(*pair) for pair in rows if pair[1]),
     )
 
 
