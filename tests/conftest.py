@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import recordings
 
 from serein.records import Corpus
 from serein.synthetic import Settings, generate
@@ -42,3 +43,10 @@ def corpus(root: Path) -> Corpus:
     from serein.corpora import synthetic
 
     return Corpus(name="spoken", utterances=tuple(synthetic.read(root)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three recordings, for tables to name."""
+    recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
+    return tmp_path

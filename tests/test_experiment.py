@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +12,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
-from small import SIZES, small_recipe, small_system
+from small import SIZES, small_recipe
 
 from serein import corpora, store
-from serein.bundle import Bundle, Card
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
 from serein.experiment import scores
 from serein.experiment.evaluate import Run, Started, evaluate
-from serein.experiment.judge import judge
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus
 from serein.results import Epoch, Results
-from serein.synthetic import Settings, generate
 from serein.training.course import Course
 
 Told = list[tuple[str, int]]
@@ -379,64 +376,3 @@ def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, sp
 
 
 # A saved model on labelled audio
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("other")
-    emotions = "anger", "fear", "neutral"
-    generate(folder, Settings(speakers=2, emotions=emotions, sentences=1, words=1, seed=1))
-    return corpora.load(f"synthetic={folder}")
-
-
-def model(heard: Sequence[str] = ()) -> Bundle:
-    return Bundle(small_system("features.pad=false").eval(), Card(heard=tuple(heard)))
-
-
-def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
-    results = judge(model(), other, name="mine")
-    assert [one.truth["emotion"] for one in results.predictions] == ["anger", "neutral"] * 2
-    assert results.warnings == ["2 of 6 utterances left out: emotion is one of ['fear']"]
-    found = results.scores["model"]["emotion"]
-    assert found.utterances == 4
-    assert list(found.recalls) == ["anger", "neutral", "sadness"]
-    assert found.recalls["sadness"] is None
-    assert results.corpus["utterances"] == 6
-    assert results.name == "mine-synthetic"
-    assert results.headline == "model"
-
-
-def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path) -> None:
-    results = judge(model(), corpus)
-    truth = [one.truth["emotion"] for one in results.predictions]
-    classes = results.classes["emotion"]
-    rows = [one.selections["model"]["emotion"] for one in results.predictions]
-    answers = [classes[int(np.argmax(row))] for row in rows]
-    assert results.scores["model"]["emotion"].wa == pytest.approx(accuracy_score(truth, answers))
-    assert results.warnings == []
-    store.save(results, tmp_path)
-    assert store.load(tmp_path).scores["model"]["emotion"].confusion == (
-        results.scores["model"]["emotion"].confusion
-    )
-
-
-def test_utterances_of_the_training_side_are_warned_of(corpus: Corpus, other: Corpus) -> None:
-    heard = list(corpora.contents(corpus.utterances[:5]).values())
-    (warning,) = judge(model(heard), corpus).warnings
-    assert warning.startswith("5 of 24 utterances were in this model's training data")
-    assert len(judge(model(heard), corpus).predictions) == 24
-    assert not any("training data" in text for text in judge(model(heard), other).warnings)
-
-
-def test_a_corpus_without_a_known_class_is_refused(corpus: Corpus) -> None:
-    strange = [replace(one, labels={"emotion": "boredom"}) for one in corpus.utterances]
-    with pytest.raises(ConfigError, match=r"\['boredom'\].*\['anger', 'neutral', 'sadness'\]"):
-        judge(model(), replace(corpus, utterances=tuple(strange)))
-
-
-def test_judging_does_not_train(corpus: Corpus) -> None:
-    bundle = model()
-    before = {name: x.clone() for name, x in bundle.system.state_dict().items()}
-    one, two = judge(bundle, corpus), judge(bundle, corpus)
-    assert store.plain(one.predictions) == store.plain(two.predictions)
-    assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())
