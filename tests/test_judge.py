@@ -71,6 +71,21 @@ def test_a_corpus_without_a_known_class_is_refused(corpus: Corpus) -> None:
         judge(model(), replace(corpus, utterances=tuple(strange)))
 
 
+def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
+    corpus: Corpus,
+) -> None:
+    results = judge(model(), corpus)
+    for task, found in results.calibration.items():
+        assert found.tempered is None
+        assert (
+            sum(count for count, _, _ in found.raw.bins) == results.scores["model"][task].utterances
+        )
+    words = {"anger": {"anger": 8}, "neutral": {"neutral": 8}, "sadness": {"sadness": 8}}
+    assert results.mapping["emotion"].mapped == words
+    turned = judge(model(), corpus, settings=["tasks.emotion.map.sadness=neutral"])
+    assert turned.mapping["emotion"].mapped["neutral"] == {"neutral": 8, "sadness": 8}
+
+
 def test_judging_does_not_train(corpus: Corpus) -> None:
     bundle = model()
     before = {name: x.clone() for name, x in bundle.system.state_dict().items()}

@@ -60,6 +60,18 @@ def calibrations(
     return {task: _calibration(todo, courses, records, fitted, task) for task in todo.classes}
 
 
+def unfitted(
+    classes: Mapping[str, Sequence[str]], records: Sequence[Prediction], selection: str
+) -> dict[str, Calibration]:
+    """Each task's confidence as it is, where nothing is left to fit."""
+    return {
+        task: Calibration(
+            raw=_confidence(_tested(names, records, selection, task)), tempered=None, thresholds=[]
+        )
+        for task, names in classes.items()
+    }
+
+
 def _calibration(
     todo: Plan,
     courses: Mapping[str, Course],
@@ -68,7 +80,7 @@ def _calibration(
     task: str,
 ) -> Calibration:
     selection = "validation" if any(fold.validation for fold in todo.protocol.folds) else "last"
-    raw = _tested(todo, records, selection, task)
+    raw = _tested(todo.classes[task], records, selection, task)
     if not all(task in fitted[fold.name] for fold in todo.protocol.folds):
         return Calibration(raw=_confidence(raw), tempered=None, thresholds=[])
     heat = [fitted[one.fold][task] for one in records if one.truth[task] is not None]
@@ -87,11 +99,13 @@ def _calibration(
     )
 
 
-def _tested(todo: Plan, records: Sequence[Prediction], selection: str, task: str) -> Answers:
+def _tested(
+    classes: Sequence[str], records: Sequence[Prediction], selection: str, task: str
+) -> Answers:
     labelled = [one for one in records if one.truth[task] is not None]
     rows = [one.selections[selection][task] for one in labelled]
-    truth_n = class_indices([one.truth[task] for one in labelled], todo.classes[task])
-    return Answers(_shares(np.array(rows).reshape(-1, len(todo.classes[task]))), truth_n)
+    truth_n = class_indices([one.truth[task] for one in labelled], classes)
+    return Answers(_shares(np.array(rows).reshape(-1, len(classes))), truth_n)
 
 
 def _validated(todo: Plan, fold: Fold, course: Course, task: str) -> Answers:

@@ -13,8 +13,10 @@ from serein.contracts import FrontEnd
 from serein.dataset import Side, extract, seconds_of
 from serein.errors import ConfigError
 from serein.experiment import scores
+from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
+from serein.experiment.labelling import mapped
 from serein.predict import foretell
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Prediction, Results
@@ -67,7 +69,7 @@ def judge(
         for task, counts in bundle.card.counts.items()
     }
     rows = scores.baselines(records, {"model": majority}, system.classes)
-    return _results(bundle, read, records, rows, name, warnings + unlabelled(records))
+    return _results(bundle, recipe, read, records, rows, name, warnings + unlabelled(records))
 
 
 def _answers(bundle: Bundle, utterances: Sequence[Utterance]) -> dict[str, list[list[float]]]:
@@ -142,6 +144,7 @@ def _judgeable(
 
 def _results(
     bundle: Bundle,
+    recipe: Recipe,
     corpus: Corpus,
     records: list[Prediction],
     baselines: dict[str, dict[str, scores.Pair]],
@@ -154,7 +157,7 @@ def _results(
         name=quote(f"{name}-{corpus.name}", safe=""),
         command=command(),
         created=now(),
-        recipe=asdict(system.recipe),
+        recipe=asdict(recipe),
         corpus=described(corpus, corpora.contents(corpus.utterances)),
         protocol={"name": "saved model", "hash": "", "validation": "none", "folds": []},
         environment=environment(0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
@@ -173,4 +176,6 @@ def _results(
         folds=[],
         predictions=records,
         warnings=warnings,
+        mapping={task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks},
+        calibration=unfitted(system.classes, records, "model"),
     )
