@@ -3,8 +3,9 @@
 A setting that no dataclass declares is an error that lists the known ones.
 """
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,14 +94,37 @@ def override(table: Mapping[str, Any], setting: str) -> Table:
     *parents, key = path.strip().split(".")
     if not equals or not parents or not all([*parents, key]):
         raise ConfigError(f"{setting!r} is not a setting; write table.key=value")
-    layer: Table = {key: _value(text.strip())}
+    layer: Table = {key: value(text.strip())}
     for parent in reversed(parents):
         layer = {parent: layer}
     return merged(table, layer)
 
 
-def _value(text: str) -> Any:
+def overridden(table: Table, settings: Iterable[str]) -> Table:
+    """Lay several settings on a table, the last one on top."""
+    for setting in settings:
+        table = override(table, setting)
+    return table
+
+
+def value(text: str) -> Any:
+    """What stands right of a setting's ``=``.
+
+    >>> value("3"), value("[1, 2]"), value("li2019")
+    (3, [1, 2], 'li2019')
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def worded(path: str, found: Any) -> str:
+    """The setting that lays a value there, as short as it can be written.
+
+    >>> worded("model.heads", 3), worded("model.name", "li2019"), worded("model.name", "3")
+    ('model.heads=3', 'model.name=li2019', 'model.name="3"')
+    """
+    if isinstance(found, str) and value(found) == found and found == found.strip():
+        return f"{path}={found}"
+    return f"{path}={json.dumps(found, ensure_ascii=False)}"

@@ -1,4 +1,4 @@
-"""``results.json``: everything that a report shows, in one file.
+"""``results.json`` and ``search.json``: everything that a report shows, in one file.
 
 Floats keep six significant digits. What is undefined is null.
 """
@@ -9,19 +9,23 @@ import math
 import zlib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serein.errors import ConfigError
 from serein.files import write_bytes, write_text
 from serein.results import Results
+from serein.searches import Search
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+R = TypeVar("R", Results, Search)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
 
 NAME = "results.json"
+SEARCH = "search.json"
 PACKED = ".gz"
 
 
@@ -31,9 +35,7 @@ def save(results: Results, path: Path) -> None:
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    # A line for each field, so that the head of the file can be read without a program.
-    lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(results).items()]
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    text = _lines(results)
     file = results_file(path)
     if file.suffix == PACKED:
         write_bytes(file, gzip.compress(text.encode(), mtime=0))
@@ -47,15 +49,29 @@ def load(path: Path) -> Results:
     Raises:
         ConfigError: the file is missing, no results, or of another format.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     file = results_file(path)
     table = _read(file)
     _restore_nan([table.get("folds"), table.get("predictions")])
-    try:
-        return TypeAdapter(Results).validate_json(json.dumps(table), strict=True)
-    except ValidationError as error:
-        raise ConfigError(f"{file} holds no results: {_first_fault(error)}") from None
+    return _checked(Results, table, file)
+
+
+def save_search(search: Search, folder: Path) -> None:
+    """Write a search to its folder.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(folder / SEARCH, _lines(search))
+
+
+def load_search(folder: Path) -> Search:
+    """Read a search from its folder.
+
+    Raises:
+        ConfigError: the file is missing, no search, or of another format.
+    """
+    file = folder / SEARCH
+    return _checked(Search, _read(file), file)
 
 
 def results_file(path: Path) -> Path:
@@ -84,8 +100,24 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _lines(record: Results | Search) -> str:
+    # A line for each field, so that the head of the file can be read without a program.
+    lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _checked(kind: type[R], table: dict[str, Any], file: Path) -> R:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(table), strict=True)
+    except ValidationError as error:
+        name = kind.__name__.lower()
+        raise ConfigError(f"{file} holds no {name}: {_first_fault(error)}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:

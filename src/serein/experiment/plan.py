@@ -135,9 +135,7 @@ def split(
         CorpusError: the corpus cannot be read.
         ProtocolError: it cannot be split that way.
     """
-    table: config.Table = {"protocol": {}}
-    for setting in settings:
-        table = config.override(table, setting)
+    table = config.overridden({"protocol": {}}, settings)
     for name in table:
         if name != "protocol":
             raise UnknownName("table of a split", name, ("protocol",))

@@ -37,9 +37,19 @@ def load(name: str, settings: Sequence[str] = ()) -> Recipe:
         ConfigError: the file is not a recipe.
     """
     table = config.merged(DEFAULTS, _resolve(name, ()))
-    for setting in settings:
-        table = config.override(table, setting)
-    return from_table(Path(name).stem if name.endswith(".toml") else name, table)
+    called = Path(name).stem if name.endswith(".toml") else name
+    return from_table(called, config.overridden(table, settings))
+
+
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with settings laid on it.
+
+    Raises:
+        UnknownName: a table that recipes do not have.
+        ConfigError: a setting that is none.
+    """
+    table = {key: getattr(recipe, key) for key in DEFAULTS}
+    return from_table(recipe.name, config.overridden(table, settings))
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:

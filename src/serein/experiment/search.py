@@ -1,0 +1,310 @@
+"""Random search over the settings of a recipe (Bergstra & Bengio 2012), task weights first.
+
+Zhang et al. 2019, section 3.3, find the weights of their tasks so. Trials are scored on validation
+speakers; their test sides are evaluated, as every evaluation's, and never looked at here.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from serein import config, corpora, recipes, store, system
+from serein.errors import ConfigError, ProtocolError
+from serein.experiment import space as spaces
+from serein.experiment.evaluate import Run, Started, evaluate, quiet
+from serein.experiment.facts import command, described, now
+from serein.experiment.plan import Plan, plan
+from serein.records import Corpus, Protocol, Recipe
+from serein.results import FoldResult, Results
+from serein.searches import Search, Trial
+from serein.training.settings import Settings
+
+if TYPE_CHECKING:
+    from serein.experiment.trials import Ledger
+
+Told = Callable[[Trial, Search], None]
+"""Is told of every trial that has ended, and of the search so far."""
+
+
+def silent(trial: Trial, search: Search) -> None:
+    """Tell nobody."""
+
+
+def search(
+    recipe: str | Recipe,
+    corpus: str | Sequence[str] | Corpus,
+    space: Sequence[str] = (),
+    *,
+    trials: int = 20,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    jobs: int = 1,
+    device: str = "cpu",
+    runs: Path = Path("runs"),
+    storage: str | None = None,
+    started: Started = quiet,
+    told: Told = silent,
+) -> Search:
+    """Evaluate a recipe with settings drawn at random, and rank them on validation speakers.
+
+    A search that was interrupted goes on where it was, as do several that are started at once,
+    here or on other machines that share the storage: each trial is run once. More trials
+    continue a search.
+
+    Args:
+        recipe: name, path of a TOML file, or a recipe.
+        corpus: as for ``evaluate``.
+        space: what to draw from, ``"training.rate=1e-4..1e-2:log"``; without any, the weight of
+            every task but the first, 0 to 1.
+        trials: how many in all.
+        seed: of the draws, and of every training.
+        settings: what to change in the recipe for all trials.
+        jobs: folds at a time, as for ``evaluate``.
+        device: "cpu", "cuda", or "auto".
+        runs: the folder that the search's own and those of its trials are made in.
+        storage: where trials are kept: a URL that Optuna understands, or a file on a disk that
+            all processes see; None is a file in the search's folder.
+        started: is told the plan of each evaluation, as for ``evaluate``.
+        told: is told of every trial that has ended.
+
+    Returns:
+        The search, which stands in ``search.json`` of its folder, ``runs / search.name``.
+
+    Raises:
+        ConfigError: a space that the recipe does not take, a recipe without validation speakers,
+            no trial that could be evaluated, or Optuna is not installed.
+        SereinError: as ``evaluate``.
+    """
+    if trials < 1:
+        raise ConfigError(f"trials is {trials}; expected 1 or more")
+    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    chosen = recipes.changed(chosen, settings)
+    read = corpora.read(corpus)
+    ranges = spaces.read(chosen, space)
+    todo = plan(chosen, read, seed=seed, device=device, runs=runs)
+    _refuse(todo)
+    points = spaces.points(ranges, seed, trials)
+    name = named(todo, ranges)
+    ledger = _ledger(runs / name, name, ranges, points, storage)
+
+    def state() -> Search:
+        again = _again(recipe, corpus, settings, seed, device, runs)
+        return record(todo, name, ranges, ledger.trials(), trials, again)
+
+    def once(point: spaces.Point) -> Run:
+        changed = spaces.check(chosen, point)
+        return evaluate(
+            changed, read, seed=seed, jobs=jobs, device=device, runs=runs, started=started
+        )
+
+    with ledger.at_work():
+        for number in _work(ledger, once, todo):
+            now_known = _saved(state, ledger, runs / name)
+            told(now_known.trials[number], now_known)
+    return _checked(_saved(state, ledger, runs / name))
+
+
+def _refuse(todo: Plan) -> None:
+    if not all(fold.validation for fold in todo.protocol.folds):
+        raise ConfigError(
+            f"{todo.recipe.name} has no validation speakers to score trials on "
+            "(protocol.validation); a search by test speakers would have seen the answers. "
+            "Set one: --set protocol.validation=1"
+        )
+
+
+def _ledger(
+    folder: Path,
+    name: str,
+    ranges: spaces.Space,
+    points: list[spaces.Point],
+    storage: str | None,
+) -> "Ledger":
+    try:
+        from serein.experiment.trials import Ledger
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a search needs Optuna ({error}); install it: pip install 'serein[search]'"
+        ) from error
+    return Ledger(folder, name, ranges, points, storage)
+
+
+def named(todo: Plan, ranges: spaces.Space) -> str:
+    """What a search is called, on every machine; its trials all belong to the same question."""
+    facts = [
+        asdict(todo.recipe) | {"about": {}},
+        list(todo.recipe.tasks),
+        todo.protocol.hash,
+        corpora.fingerprint(todo.corpus, todo.contents),
+        system.source_of(todo.recipe),
+        {one.name: one.words for one in ranges},
+    ]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    # The folder of an evaluation is quoted so, too.
+    first = todo.folder.name.rpartition("-")[0]
+    return f"{first}-search-{digest}"
+
+
+def _work(
+    ledger: "Ledger", once: Callable[[spaces.Point], Run], todo: Plan
+) -> Iterator[int]:
+    """Run trials until none is left; give the number of each that has ended."""
+    while (trial := ledger.claim()) is not None:
+        try:
+            results = once(ledger.points[trial.number]).results
+            folds = validated(results)
+            ledger.finish(trial, _mean(folds, results, todo), _facts(folds, results))
+        except (ConfigError, ProtocolError) as error:
+            ledger.fail(trial, str(error))
+        except BaseException:
+            ledger.release(trial)
+            raise
+        yield trial.number
+
+
+def validated(results: Results) -> dict[str, float | None]:
+    """For each fold, the leading task's UA on validation speakers at the epoch that it chose.
+
+    It is the score that chose the epoch: averaged over as many epochs as the recipe says.
+    """
+    task = next(iter(results.recipe["tasks"]))
+    smooth = config.build(Settings, results.recipe["training"], "training").smooth
+    return {fold.name: _validated(fold, task, smooth) for fold in results.folds}
+
+
+def _validated(fold: FoldResult, task: str, smooth: int) -> float | None:
+    last = fold.epochs["validation"]
+    epochs = fold.history[max(0, last - smooth) : last]
+    known = [ua for one in epochs if (ua := one.scores["validation"][task]["ua"]) is not None]
+    return fmean(known) if len(known) == len(epochs) else None
+
+
+def _mean(folds: dict[str, float | None], results: Results, todo: Plan) -> float:
+    """The mean over folds.
+
+    Raises:
+        ConfigError: there is none, or it is of other speakers or classes than the other trials'.
+    """
+    task = next(iter(todo.classes))
+    same = results.protocol["hash"] == todo.protocol.hash
+    if not same or tuple(results.classes[task]) != todo.classes[task]:
+        raise ConfigError(
+            f"with these settings other utterances or classes of {task} are scored than in the "
+            "other trials, and scores do not compare"
+        )
+    known = [score for score in folds.values() if score is not None]
+    if not known:
+        raise ConfigError(f"no validation speaker has a label of {task}")
+    return fmean(known)
+
+
+def _facts(folds: dict[str, float | None], results: Results) -> dict[str, Any]:
+    return {"folds": folds, "run": results.name, "seconds": results.seconds}
+
+
+def _again(
+    recipe: str | Recipe,
+    corpus: str | Sequence[str] | Corpus,
+    settings: Sequence[str],
+    seed: int,
+    device: str,
+    runs: Path,
+) -> list[str]:
+    """The command that evaluates the recipe, less what a trial changes in it."""
+    name = recipe if isinstance(recipe, str) else recipe.name
+    read = [corpus.name] if isinstance(corpus, Corpus) else corpus
+    read = [read] if isinstance(read, str) else read
+    words = ["serein", "evaluate", name]
+    words += [word for one in read for word in ("--corpus", one)]
+    words += [word for one in settings for word in ("--set", one)]
+    words += ["--seed", str(seed)] if seed else []
+    words += ["--device", device] if device != "cpu" else []
+    return words + (["--runs", str(runs)] if runs != Path("runs") else [])
+
+
+def record(
+    todo: Plan,
+    name: str,
+    ranges: spaces.Space,
+    trials: list[Trial],
+    wanted: int,
+    again: list[str],
+) -> Search:
+    """Lay together what a report shows.
+
+    Args:
+        todo: the plan of the recipe before a trial changed it.
+        name: of the search.
+        ranges: its space.
+        trials: every one so far.
+        wanted: how many there are to be.
+        again: the command that evaluates the recipe.
+    """
+    scored = [one for one in trials if one.score is not None]
+    best = max(scored, key=lambda one: (one.score or 0, -one.number), default=None)
+    chosen = [w for s in spaces.worded(best.settings) for w in ("--set", s)] if best else []
+    protocol = todo.protocol
+    return Search(
+        format=store.FORMAT,
+        name=name,
+        command=command(),
+        created=now(),
+        recipe=asdict(todo.recipe),
+        corpus=described(todo.corpus, todo.contents),
+        protocol={
+            "name": protocol.name,
+            "hash": protocol.hash,
+            "validation": protocol.validation,
+            "folds": len(protocol.folds),
+        },
+        task=next(iter(todo.recipe.tasks)),
+        space={one.name: one.words for one in ranges},
+        seed=todo.seed,
+        trials=trials,
+        best=best.number if best else None,
+        evaluation=shlex.join([*again, *chosen]) if best else "",
+        warnings=list(_warnings(protocol, trials, wanted)),
+    )
+
+
+def _warnings(protocol: Protocol, trials: list[Trial], wanted: int) -> Iterator[str]:
+    """What a reader must know before believing the scores."""
+    if protocol.caution:
+        yield protocol.caution
+    tested = {id_ for fold in protocol.folds for id_ in fold.test}
+    if any(tested.intersection(fold.validation) for fold in protocol.folds):
+        yield (
+            "the validation speakers of one fold are tested in another: settings chosen over all "
+            "folds have seen everybody, and make the test score of the best trial optimistic, "
+            "too. Speakers that are in no search (a fixed split) would not"
+        )
+    states = [one.state for one in trials]
+    if failed := states.count("failed"):
+        yield f"{failed} of {len(trials)} trials could not be evaluated"
+    if unfinished := len(states) - states.count("finished") - failed:
+        yield (
+            f"{unfinished} trials are running elsewhere or were interrupted; the same command "
+            "goes on with the search"
+        )
+    if len(states) < wanted and not unfinished:
+        yield f"{len(states)} of {wanted} trials: the space holds no more, or the search goes on"
+
+
+def _saved(state: Callable[[], Search], ledger: "Ledger", folder: Path) -> Search:
+    """Write the search as it is now; the later of two processes writes last."""
+    with ledger.lock:
+        found = state()
+        store.save_search(found, folder)
+    return found
+
+
+def _checked(found: Search) -> Search:
+    faults = [one.fault for one in found.trials if one.state == "failed"]
+    if faults and len(faults) == len(found.trials):
+        raise ConfigError(f"none of {len(faults)} trials could be evaluated; the first: {faults[0]}")
+    return found

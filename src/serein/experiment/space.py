@@ -1,0 +1,206 @@
+"""What a search draws settings from.
+
+    tasks.gender.weight=0..1          a range; of whole numbers where the setting takes no others
+    training.rate=1e-4..1e-2:log      a range, even on the logarithmic scale
+    training.batch=16,32,64           a choice
+
+Draw n of a seed is always the same, whoever draws it and whatever was drawn before.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any
+
+from serein import config, recipes, system
+from serein.errors import ConfigError
+from serein.records import Recipe
+from serein.training.settings import Settings
+
+Point = dict[str, Any]
+"""A value for each searched setting."""
+EXAMPLES = "write tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log or training.batch=16,32,64"
+JUDGES = ("protocol.", "training.smooth")
+"""Settings that say how trials are scored."""
+PATIENCE = 10_000
+"""So many draws in a row that have all been drawn before are taken for the end of a space."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from one to another, both included.
+
+    Attributes:
+        name: of the setting.
+        low: the smallest.
+        high: the largest.
+        log: whether equal ratios, not differences, are equally likely.
+        whole: whether there are whole numbers alone.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    @property
+    def words(self) -> str:
+        """As it would be typed."""
+        return f"{self.low:.6g}..{self.high:.6g}{':log' * self.log}"
+
+    @property
+    def edges(self) -> tuple[Any, ...]:
+        """Values that a recipe must take for it to take all."""
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+    def at(self, share: float) -> float | int:
+        """The value that a share, from 0 to below 1, of all values lies below."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        value = low * (high / low) ** share if self.log else low + (high - low) * share
+        # Six digits are what reports and result files keep, so that a typed setting is the same.
+        value = min(max(float(f"{value:.6g}"), self.low), self.high)
+        return round(value) if self.whole else value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some values, equally likely.
+
+    Attributes:
+        name: of the setting.
+        values: two or more.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+    @property
+    def words(self) -> str:
+        """As it would be typed."""
+        return ",".join(config.worded("", value).removeprefix("=") for value in self.values)
+
+    @property
+    def edges(self) -> tuple[Any, ...]:
+        """Values that a recipe must take for it to take all."""
+        return self.values
+
+    def at(self, share: float) -> Any:
+        """The value that a share, from 0 to below 1, of all values lies below."""
+        return self.values[int(share * len(self.values))]
+
+
+Space = tuple[Range | Choice, ...]
+
+
+def read(recipe: Recipe, settings: Sequence[str]) -> Space:
+    """Read a space, and try its edges on a recipe.
+
+    Args:
+        recipe: what is searched.
+        settings: as above; without any, the weight of every task but the first, 0 to 1.
+
+    Raises:
+        ConfigError: what is no range or choice, or what the recipe does not take.
+    """
+    found = tuple(_read(recipe, one) for one in settings or _weights(recipe))
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is searched twice; give it one range or choice")
+    for one in found:
+        for value in one.edges:
+            check(recipe, {one.name: value})
+    return found
+
+
+def _weights(recipe: Recipe) -> list[str]:
+    weights = [f"tasks.{task}.weight=0..1" for task in list(recipe.tasks)[1:]]
+    if not weights:
+        raise ConfigError(
+            f"{recipe.name} has one task, and so no weights to search; say what to search: "
+            f"{EXAMPLES}"
+        )
+    return weights
+
+
+def _read(recipe: Recipe, setting: str) -> Range | Choice:
+    name, _, text = map(str.strip, setting.partition("="))
+    config.override({}, setting)  # for the errors of a setting that is none
+    if name.startswith(JUDGES):
+        raise ConfigError(
+            f"{name} says how trials are scored, and their scores would not compare; "
+            f"fix it: --set {name}=..."
+        )
+    return _range(recipe, name, text) if ".." in text else _choice(name, text)
+
+
+def _range(recipe: Recipe, name: str, text: str) -> Range:
+    ends, _, scale = text.partition(":")
+    low, high = map(config.value, map(str.strip, ends.split("..", maxsplit=1)))
+    for end in (low, high):
+        if type(end) not in (int, float) or not math.isfinite(end):
+            raise ConfigError(f"{name}={text}: {end!r} is no number; {EXAMPLES}")
+    if low >= high:
+        raise ConfigError(f"{name}={text}: the range ends before it begins; write LOW..HIGH")
+    if scale not in ("", "log"):
+        raise ConfigError(f"{name}={text}: unknown scale {scale!r}; write LOW..HIGH:log, or none")
+    if scale and low <= 0:
+        raise ConfigError(f"{name}={text}: a logarithmic range begins above 0")
+    whole = type(low) is type(high) is int and not _takes(recipe, name, low + 0.5)
+    return Range(name, low, high, log=bool(scale), whole=whole)
+
+
+def _choice(name: str, text: str) -> Choice:
+    values = config.value(f"[{text}]")
+    if not isinstance(values, list):
+        values = [config.value(part.strip()) for part in text.split(",")]
+    distinct = tuple(value for place, value in enumerate(values) if value not in values[:place])
+    if len(distinct) < 2 or "" in distinct:
+        raise ConfigError(f"{name}={text} is neither a range nor a choice; {EXAMPLES}")
+    return Choice(name, distinct)
+
+
+def _takes(recipe: Recipe, name: str, value: Any) -> bool:
+    try:
+        check(recipe, {name: value})
+    except ConfigError:
+        return False
+    return True
+
+
+def check(recipe: Recipe, point: Point) -> Recipe:
+    """The recipe of a point.
+
+    Raises:
+        ConfigError: it takes no such setting.
+    """
+    changed = recipes.changed(recipe, worded(point))
+    system.check(changed)
+    config.build(Settings, changed.training, "training")
+    return changed
+
+
+def worded(point: Point) -> list[str]:
+    """A point as settings."""
+    return [config.worded(name, value) for name, value in point.items()]
+
+
+def points(space: Space, seed: int, trials: int) -> list[Point]:
+    """The first distinct points of a seed; fewer than asked for where a space holds no more."""
+    found: dict[str, Point] = {}
+    repeated = 0
+    for point in _draws(space, seed):
+        if len(found) == trials or repeated == PATIENCE:
+            break
+        key = repr(point)
+        repeated = repeated + 1 if key in found else 0
+        found.setdefault(key, point)
+    return list(found.values())
+
+
+def _draws(space: Space, seed: int) -> Iterator[Point]:
+    for number in count():
+        yield {one.name: one.at(Random(f"{seed} {number} {one.name}").random()) for one in space}
