@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from serein.experiment.evaluate import Run, evaluate
     from serein.experiment.judge import judge
+    from serein.experiment.search import search
     from serein.experiment.train import train
     from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
@@ -57,6 +58,7 @@ __all__ = [
     "load_corpus",
     "load_recipe",
     "load_results",
+    "search",
     "train",
 ]
 
@@ -76,6 +78,7 @@ _HOMES = {
     "load_corpus": "corpora",
     "load_recipe": "recipes",
     "load_results": "store",
+    "search": "experiment.search",
     "train": "experiment.train",
 }
 

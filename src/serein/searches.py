@@ -1,5 +1,6 @@
 """What a search leaves. Times are in seconds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,5 +70,10 @@ class Search:
     @property
     def finished(self) -> list[Trial]:
         """Trials that have a score, the best first."""
-        scored = [one for one in self.trials if one.score is not None]
-        return sorted(scored, key=lambda one: (-(one.score or 0), one.number))
+        return ranked(self.trials)
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that have a score, the best first, the earlier of equals before the later."""
+    scored = [one for one in trials if one.score is not None]
+    return sorted(scored, key=lambda one: (-(one.score or 0), one.number))

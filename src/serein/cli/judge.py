@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serein.cli.search import show as show_search
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    RunsOption,
     SeedOption,
     SetOption,
     TrustOption,
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from serein.experiment.evaluate import Run
     from serein.results import Results
 
-RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
 OF_TRAINING = ("seed", "seeds", "audit", "jobs", "fresh")
 """Options of an evaluation that trains."""
 
@@ -126,14 +127,19 @@ def compare(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its results.json.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, its results.json, or a search's folder.")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Another folder for the report.")
     ] = None,
 ) -> None:
-    """Show a finished run again, and write its report anew: HTML, Markdown and LaTeX."""
+    """Show a finished run or search again, and write its report anew."""
     from serein import store
 
+    if (run / store.SEARCH).is_file():
+        show_search(store.load_search(run), output or run)
+        return
     _show(store.load(run), output or store.results_file(run).parent)
 
 

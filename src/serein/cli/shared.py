@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
+RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A module of your own that the model may import.")

@@ -21,7 +21,7 @@ from serein.experiment.facts import command, described, now
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Protocol, Recipe
 from serein.results import FoldResult, Results
-from serein.searches import Search, Trial
+from serein.searches import Search, Trial, ranked
 from serein.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -150,9 +150,7 @@ def named(todo: Plan, ranges: spaces.Space) -> str:
     return f"{first}-search-{digest}"
 
 
-def _work(
-    ledger: "Ledger", once: Callable[[spaces.Point], Run], todo: Plan
-) -> Iterator[int]:
+def _work(ledger: "Ledger", once: Callable[[spaces.Point], Run], todo: Plan) -> Iterator[int]:
     """Run trials until none is left; give the number of each that has ended."""
     while (trial := ledger.claim()) is not None:
         try:
@@ -245,8 +243,7 @@ def record(
         wanted: how many there are to be.
         again: the command that evaluates the recipe.
     """
-    scored = [one for one in trials if one.score is not None]
-    best = max(scored, key=lambda one: (one.score or 0, -one.number), default=None)
+    best = next(iter(ranked(trials)), None)
     chosen = [w for s in spaces.worded(best.settings) for w in ("--set", s)] if best else []
     protocol = todo.protocol
     return Search(
@@ -306,5 +303,7 @@ def _saved(state: Callable[[], Search], ledger: "Ledger", folder: Path) -> Searc
 def _checked(found: Search) -> Search:
     faults = [one.fault for one in found.trials if one.state == "failed"]
     if faults and len(faults) == len(found.trials):
-        raise ConfigError(f"none of {len(faults)} trials could be evaluated; the first: {faults[0]}")
+        raise ConfigError(
+            f"none of {len(faults)} trials could be evaluated; the first: {faults[0]}"
+        )
     return found

@@ -14,12 +14,7 @@ from uuid import uuid4
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -98,7 +93,7 @@ class Ledger:
                 return None
             trial.set_user_attr("worker", self.worker)
             for one in self.space:
-                trial._suggest(one.name, distribution(one))
+                suggest(trial, one)
             return trial
 
     def release(self, trial: optuna.Trial | FrozenTrial) -> None:
@@ -185,7 +180,7 @@ class Listed(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The value of the trial's own point."""
-        return self.points[trial.number][param_name]
+        return simple(self.points[trial.number][param_name])
 
 
 class FreedLock(JournalFileOpenLock):
@@ -208,15 +203,21 @@ class FreedLock(JournalFileOpenLock):
 
 def _opened(place: str) -> optuna.storages.BaseStorage:
     if "://" in place:
-        return optuna.storages.get_storage(place)
+        return optuna.storages.RDBStorage(place)
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(place, FreedLock(place)))
 
 
-def distribution(one: Range | Choice) -> BaseDistribution:
-    """What Optuna calls a range or choice."""
+def suggest(trial: optuna.Trial, one: Range | Choice) -> None:
+    """Write a trial's value into the storage, for Optuna's own tools."""
     if isinstance(one, Choice):
-        return CategoricalDistribution(one.values)
-    if one.whole:
-        return IntDistribution(int(one.low), int(one.high), log=one.log)
-    return FloatDistribution(one.low, one.high, log=one.log)
+        trial.suggest_categorical(one.name, [simple(value) for value in one.values])
+    elif one.whole:
+        trial.suggest_int(one.name, int(one.low), int(one.high), log=one.log)
+    else:
+        trial.suggest_float(one.name, one.low, one.high, log=one.log)
+
+
+def simple(value: Any) -> Any:
+    """Itself, or words where it is a list or table, which Optuna does not keep."""
+    return value if isinstance(value, str | bool | int | float) else str(value)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.results import Calibration, ClassScores, Confidence, Epoch, FoldResult
+from serein.searches import Search, Trial
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -123,6 +124,40 @@ def _reliability(name: str, confidence: Confidence, index: int) -> "Scatter":
         line={"color": (MARKS[0], MEAN)[index], "width": 2, "dash": ("solid", "dot")[index]},
         marker={"symbol": SYMBOLS[index], "size": 9},
         hovertemplate="%{customdata} utterances, sure %{x:.1f} %, right %{y:.1f} %<extra></extra>",
+    )
+
+
+def trials(search: Search, name: str) -> "Figure":
+    """Draw the validation UA of every scored trial against one searched setting."""
+    from plotly.graph_objects import Figure
+
+    choice = ".." not in search.space[name]
+    best = [one for one in search.finished if one.number == search.best]
+    others = [one for one in reversed(search.finished) if one.number != search.best]
+    traces = [
+        _points("a trial", others, name, choice, MARKS[0], "circle"),
+        _points("the best", best, name, choice, MEAN, "star"),
+    ]
+    figure = Figure(traces, layout=_layout(escape(name), "validation UA, %", 320))
+    log = search.space[name].endswith(":log")
+    figure.update_xaxes(type="category" if choice else "log" if log else "linear")
+    return figure
+
+
+def _points(
+    words: str, found: list[Trial], name: str, choice: bool, colour: str, symbol: str
+) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    values = [one.settings[name] for one in found]
+    return Scatter(
+        x=[escape(str(value)) for value in values] if choice else values,
+        y=[_round(100 * (one.score or 0)) for one in found],
+        customdata=[one.number for one in found],
+        name=words,
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 9 if symbol == "circle" else 13},
+        hovertemplate="trial %{customdata}, %{x}: %{y:.1f} %<extra></extra>",
     )
 
 

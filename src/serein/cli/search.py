@@ -1,0 +1,82 @@
+"""The command that searches settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serein.cli.shared import (
+    CorporaOption,
+    DeviceOption,
+    RunsOption,
+    SetOption,
+    console,
+    cores,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from serein.searches import Search, Trial
+
+
+def search(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    corpus: CorporaOption,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to draw from: tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log, "
+            "training.batch=16,32,64; default: the weights of all tasks but the first."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="How many in all.", min=1)] = 20,
+    set_: SetOption = None,
+    seed: Annotated[int, typer.Option(help="Of the draws and of every training.", min=0)] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Folds at a time; default: one a core.", min=1)
+    ] = None,
+    device: DeviceOption = "cpu",
+    runs: RunsOption = Path("runs"),
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where trials are shared: a URL that Optuna understands, or a file; default: a "
+            "file in the search's folder."
+        ),
+    ] = None,
+) -> None:
+    """Draw settings at random and rank them on validation speakers; resumable and shareable."""
+    from serein.experiment.search import search as found
+
+    done = found(
+        recipe,
+        corpus,
+        over or (),
+        trials=trials,
+        seed=seed,
+        settings=set_ or (),
+        jobs=jobs or cores(),
+        device=device,
+        runs=runs,
+        storage=storage,
+        started=shown,
+        told=_tell,
+    )
+    show(done, runs / done.name)
+
+
+def _tell(trial: "Trial", search: "Search") -> None:
+    from serein.report import trials
+
+    console(stderr=True).print(trials.line(trial, search), highlight=False, soft_wrap=True)
+
+
+def show(search: "Search", folder: Path) -> None:
+    """Print a search, and write its report."""
+    from serein.report import trials
+
+    paths = trials.write(search, folder)
+    console().print(trials.render(search))
+    if search.evaluation:
+        print(f"\nThe best trial's settings, on test speakers:\n{search.evaluation}")
+    print("\n" + "\n".join(map(str, [folder / "search.json", *paths])))
