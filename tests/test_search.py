@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from small import SIZES
 
 from serein import store
 from serein.errors import ConfigError, StorageError
-from serein.experiment import search as module
 from serein.experiment import space as spaces
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.search import search, validated
@@ -29,6 +27,7 @@ from serein.synthetic import Settings, generate
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
+EVALUATE = "serein.experiment.search.evaluate"
 Evaluate = Callable[..., Run]
 
 
@@ -47,18 +46,28 @@ def done(corpus: Corpus, runs: Path) -> Search:
     return searched(corpus, runs)
 
 
+class Scorer:
+    """Evaluates in no time: the weight of gender is the score."""
+
+    def __init__(self, real: Results) -> None:
+        self.real = real
+        self.asked: list[float] = []
+
+    def __call__(self, recipe: Recipe, corpus: Corpus, **options: Any) -> Run:
+        weight = recipe.tasks["gender"]["weight"]
+        self.asked.append(weight)
+        return Run(with_validation(self.real, weight), Path(), anew=True)
+
+
 @pytest.fixture
-def scoring(done: Search, runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Evaluations that take no time and score the weight of gender; their recipes' tasks."""
-    real = store.load(runs / done.trials[0].run)
-    asked: list[dict[str, Any]] = []
+def scorer(done: Search, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
+    scorer = Scorer(store.load(runs / done.trials[0].run))
+    monkeypatch.setattr(EVALUATE, scorer)
+    return scorer
 
-    def scored(recipe: Recipe, corpus: Corpus, **options: Any) -> Run:
-        asked.append(recipe.tasks)
-        return Run(with_validation(real, recipe.tasks["gender"]["weight"]), Path(), anew=True)
 
-    monkeypatch.setattr(module, "evaluate", scored)
-    return asked
+def weights(search: Search) -> list[float]:
+    return [one.settings["tasks.gender.weight"] for one in search.trials]
 
 
 def with_validation(results: Results, ua: float) -> Results:
@@ -132,7 +141,7 @@ def test_the_test_side_decides_nothing(
         ]
         return run._replace(results=replace(run.results, scores=scores, folds=folds))
 
-    monkeypatch.setattr(module, "evaluate", garbled)
+    monkeypatch.setattr(EVALUATE, garbled)
     again = searched(corpus, tmp_path)
     assert again.best == done.best
     assert [(one.score, one.folds) for one in again.trials] == [
@@ -145,35 +154,31 @@ def _untested(epoch: Epoch) -> Epoch:
 
 
 def test_an_interrupted_search_goes_on(
-    scoring: list[dict[str, Any]], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scorer: Scorer, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = searched(corpus, tmp_path / "calm", trials=5)
-    del scoring[:]
-    inner = module.evaluate
+    del scorer.asked[:]
     for error in (KeyboardInterrupt(), StorageError("the disk is full")):
-        monkeypatch.setattr(module, "evaluate", interrupting(inner, 1, error))
+        monkeypatch.setattr(EVALUATE, interrupting(scorer, 1, error))
         with pytest.raises(type(error)):
             searched(corpus, tmp_path / "hurt", trials=5)
-    monkeypatch.setattr(module, "evaluate", inner)
+    monkeypatch.setattr(EVALUATE, scorer)
     hurt = searched(corpus, tmp_path / "hurt", trials=5)
     assert store.plain(hurt.trials) == store.plain(calm.trials)
-    weights = [tasks["gender"]["weight"] for tasks in scoring]
-    assert weights == [one.settings["tasks.gender.weight"] for one in calm.trials]
+    assert scorer.asked == weights(calm)
 
 
-def test_more_trials_continue_a_search(
-    scoring: list[dict[str, Any]], corpus: Corpus, tmp_path: Path
-) -> None:
+def test_more_trials_continue_a_search(scorer: Scorer, corpus: Corpus, tmp_path: Path) -> None:
     few = searched(corpus, tmp_path, trials=2)
     many = searched(corpus, tmp_path, trials=4)
     assert store.plain(many.trials[:2]) == store.plain(few.trials)
-    assert len(scoring) == len(many.trials) == 4
+    assert len(scorer.asked) == len(many.trials) == 4
     assert store.plain(searched(corpus, tmp_path, trials=2).trials) == store.plain(few.trials)
 
 
 @pytest.mark.parametrize("storage", [None, "file", "sqlite"])
 def test_two_searches_share_trials(
-    scoring: list[dict[str, Any]],
+    scorer: Scorer,
     corpus: Corpus,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -186,21 +191,20 @@ def test_two_searches_share_trials(
     }
     first, second = tmp_path / "here", tmp_path / ("there" if storage else "here")
     shared = {"trials": 5, "storage": place[storage]}
-    inner, others = module.evaluate, []
+    others = []
 
     def amid(*arguments: Any, **options: Any) -> Run:
-        if len(scoring) == 1:
-            monkeypatch.setattr(module, "evaluate", inner)
+        if len(scorer.asked) == 1:
+            monkeypatch.setattr(EVALUATE, scorer)
             others.append(searched(corpus, second, **shared))
-        return inner(*arguments, **options)
+        return scorer(*arguments, **options)
 
-    monkeypatch.setattr(module, "evaluate", amid)
+    monkeypatch.setattr(EVALUATE, amid)
     found = searched(corpus, first, **shared)
     assert [one.state for one in others[0].trials] == ["finished", "running", *["finished"] * 3]
     assert any("running elsewhere" in words for words in others[0].warnings)
     assert [one.state for one in found.trials] == ["finished"] * 5
-    weights = sorted(tasks["gender"]["weight"] for tasks in scoring)
-    assert weights == sorted(one.settings["tasks.gender.weight"] for one in found.trials)
+    assert sorted(scorer.asked) == sorted(weights(found))
 
 
 def ledger(folder: Path) -> Ledger:
@@ -240,10 +244,10 @@ def test_a_trial_of_nobody_is_taken_over_in_a_minute(
 
 
 def test_a_trial_that_cannot_be_evaluated_is_told_of(
-    scoring: list[dict[str, Any]], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scorer: Scorer, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing = interrupting(module.evaluate, 1, ConfigError("no such thing"))
-    monkeypatch.setattr(module, "evaluate", failing)
+    failing = interrupting(scorer, 1, ConfigError("no such thing"))
+    monkeypatch.setattr(EVALUATE, failing)
     found = searched(corpus, tmp_path)
     assert [one.state for one in found.trials] == ["finished", "failed", "finished"]
     assert found.trials[1].fault == "no such thing"
@@ -252,15 +256,14 @@ def test_a_trial_that_cannot_be_evaluated_is_told_of(
 
 
 def test_scores_of_other_speakers_do_not_compare(
-    scoring: list[dict[str, Any]], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scorer: Scorer, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = module.evaluate
 
     def elsewhere(*arguments: Any, **options: Any) -> Run:
-        run = inner(*arguments, **options)
+        run = scorer(*arguments, **options)
         return run._replace(results=replace(run.results, protocol={"hash": "other"}))
 
-    monkeypatch.setattr(module, "evaluate", elsewhere)
+    monkeypatch.setattr(EVALUATE, elsewhere)
     with pytest.raises(ConfigError, match=r"none of 3 trials .* scores do not compare"):
         searched(corpus, tmp_path)
 
@@ -284,16 +287,13 @@ def test_what_cannot_be_searched_is_refused(
 def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
     made = Settings(speakers=4, emotions=("anger", "sadness"), sentences=2, words=2)
     generate(tmp_path / "speech", made)
-    command = [sys.executable, "-m", "serein", "search", "li2019", "--jobs", "1", "--trials", "4"]
+    command = [sys.executable, "-m", "serein", "search", "li2019", "--jobs", "1", "--trials", "3"]
     command += ["--corpus", f"synthetic={tmp_path / 'speech'}"]
     command += [word for one in QUICK for word in ("--set", one)]
-    command += ["--set", "training.epochs=60", "--runs"]
+    command += ["--set", "training.epochs=4", "--runs"]
     subprocess.run([*command, tmp_path / "calm"], check=True, capture_output=True)
-    for seconds in (5, 7, 9):
-        process = subprocess.Popen([*command, tmp_path / "hurt"], stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for line in (3, 19, 7):  # a trial has a head, 4 x 4 epochs, and a last line
+        killed(line, [*command, tmp_path / "hurt"])
     subprocess.run([*command, tmp_path / "hurt"], check=True, capture_output=True)
     calm, hurt = (
         store.load_search(next((tmp_path / n).glob("*search*"))) for n in ("calm", "hurt")
@@ -301,3 +301,13 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
     assert calm.name == hurt.name
     for ours, theirs in zip(calm.trials, hurt.trials, strict=True):
         assert replace(ours, seconds=None) == replace(theirs, seconds=None)
+
+
+def killed(line: int, command: list[str | Path]) -> None:
+    """Run a command until it has written so many lines."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = [process.stderr.readline() for _ in range(line)]
+        process.send_signal(signal.SIGKILL)
+    assert all(seen)
+    assert process.returncode == -signal.SIGKILL

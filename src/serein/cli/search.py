@@ -63,6 +63,8 @@ def search(
         told=_tell,
     )
     show(done, runs / done.name)
+    if any(one.state == "failed" for one in done.trials):
+        raise typer.Exit(1)
 
 
 def _tell(trial: "Trial", search: "Search") -> None:
