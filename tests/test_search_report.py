@@ -195,7 +195,7 @@ def test_a_failed_trial_is_listed_and_the_status_says_so(
     status, out, err = command([*words, "--over", "model.heads=1,2"], monkeypatch, capsys)
     assert status == 1
     assert "failed: one head is no head" in err
-    assert "Trials that could not be evaluated" in out
+    assert "Failed trials" in out
     assert "2 of 20 trials: the space holds no more" in " ".join(out.split())
 
 

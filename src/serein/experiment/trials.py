@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from serein.errors import ConfigError
 from serein.experiment.space import Choice, Point, Range, Space
@@ -203,7 +205,11 @@ class FreedLock(JournalFileOpenLock):
 
 def _opened(place: str) -> optuna.storages.BaseStorage:
     if "://" in place:
-        return optuna.storages.RDBStorage(place)
+        try:
+            return optuna.storages.RDBStorage(place)
+        except DBAPIError:  # another process was making the same tables
+            sleep(1)
+            return optuna.storages.RDBStorage(place)
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(place, FreedLock(place)))
 

@@ -129,7 +129,7 @@ def _space(search: Search) -> Table:
 
 def _faults(failed: list[Trial]) -> Table:
     return Table(
-        title="Trials that could not be evaluated",
+        title="Failed trials",
         columns=words("trial", "why"),
         rows=tuple(row(str(one.number), one.fault) for one in failed),
     )
