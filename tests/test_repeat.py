@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from small import SIZES
+from small import QUICK
 
 from serein import store
 from serein.errors import ConfigError
@@ -15,11 +15,11 @@ from serein.experiment.repeat import repeat
 from serein.records import Corpus
 from serein.report import flattery, seeds
 
-QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
+ONCE = (*QUICK, "training.epochs=1")
 
 
 def repeated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
-    return repeat("li2019", corpus, settings=[*QUICK, *settings], runs=runs, **options)
+    return repeat("li2019", corpus, settings=[*ONCE, *settings], runs=runs, **options)
 
 
 @pytest.fixture(scope="module")

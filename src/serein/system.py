@@ -153,7 +153,14 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
 
 NUMERIC = (
     *("audio", "features", "labels", "layers", "models", "tasks", "training"),
-    *("labels/words.toml", "contracts.py", "dataset.py", "predict.py", "system.py"),
+    *(
+        "labels/words.toml",
+        "labels/norms.toml",
+        "contracts.py",
+        "dataset.py",
+        "predict.py",
+        "system.py",
+    ),
 )
 """Where a changed line may change a number."""
 

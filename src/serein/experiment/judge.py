@@ -16,7 +16,7 @@ from serein.experiment import scores
 from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
-from serein.experiment.labelling import mapped
+from serein.experiment.labelling import mapped, proxies
 from serein.predict import foretell
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Prediction, Results
@@ -152,6 +152,7 @@ def _results(
     warnings: list[str],
 ) -> Results:
     system = bundle.system
+    words = {task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks}
     return Results(
         format=store.FORMAT,
         name=quote(f"{name}-{corpus.name}", safe=""),
@@ -159,7 +160,13 @@ def _results(
         created=now(),
         recipe=asdict(recipe),
         corpus=described(corpus, corpora.contents(corpus.utterances)),
-        protocol={"name": "saved model", "hash": "", "validation": "none", "folds": []},
+        protocol={
+            "name": "saved model",
+            "hash": "",
+            "validation": "none",
+            "caution": proxies(words),
+            "folds": [],
+        },
         environment=environment(0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
@@ -176,6 +183,6 @@ def _results(
         folds=[],
         predictions=records,
         warnings=warnings,
-        mapping={task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks},
+        mapping=words,
         calibration=unfitted(system.classes, records, "model"),
     )

@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serein.errors import ConfigError
+from serein.errors import ConfigError, UnknownName
+from serein.labels import PROXY
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
 from serein.system import label_of, word_of
@@ -37,7 +38,7 @@ def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mappin
     lost: Counter[str] = Counter()
     missing = 0
     for one in utterances:
-        word, label = word_of(one, task, recipe), label_of(one, task, recipe)
+        word, label = word_of(one, task, recipe), _label(one, task, recipe)
         if word is None:
             missing += 1
         elif label is None:
@@ -50,6 +51,26 @@ def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mappin
         dropped=dict(sorted(lost.items())),
         missing=missing,
     )
+
+
+def proxies(mapping: dict[str, Mapping]) -> str:
+    """What stands in for ratings, in words; empty where nothing does."""
+    tasks = [task for task, found in mapping.items() if found.scheme.startswith(PROXY)]
+    if not tasks:
+        return ""
+    return (
+        f"proxy labels: {', '.join(tasks)} are norms of the emotion's name (Russell & Mehrabian "
+        "1977), no ratings of the recordings"
+    )
+
+
+def _label(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    try:
+        return label_of(utterance, task, recipe)
+    except UnknownName:
+        raise
+    except ConfigError as error:
+        raise ConfigError(f"utterance {utterance.id}, task {task}: {error}") from None
 
 
 def dropped(utterance: Utterance, task: str, recipe: Recipe) -> bool:
