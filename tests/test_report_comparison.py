@@ -85,8 +85,8 @@ def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
 
 
 def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> None:
-    plain, html, text = comparison.write(compared, tmp_path)
-    assert json.loads(plain.read_text())["contests"][0]["utterances"] == 535
+    data, html, text = comparison.write(compared, tmp_path)
+    assert json.loads(data.read_text())["contests"][0]["utterances"] == 535
     assert (html.name, text.name) == ("comparison.html", "comparison.md")
     shown = text.read_text()
     assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\n**Runs**")
