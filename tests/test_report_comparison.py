@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reading import Page
+from reading import Page, plain
 from rich.console import Console
 
 from serein.report import comparison
