@@ -20,6 +20,7 @@ SIZES = (
     "training.epochs=2",
     "protocol.validation=1",
 )
+QUICK = (*SIZES, "features.pad=false")
 CLASSES = {"emotion": ("anger", "neutral", "sadness"), "gender": ("female", "male")}
 
 

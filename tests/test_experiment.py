@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
-from small import SIZES, small_recipe
+from small import QUICK, small_recipe
 
 from serein import corpora, store
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
@@ -24,7 +24,6 @@ from serein.results import Epoch, Results
 from serein.training.course import Course
 
 Told = list[tuple[str, int]]
-QUICK = [*SIZES, "features.pad=false"]
 
 
 def telling(told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None) -> Started:

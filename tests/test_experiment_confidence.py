@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SIZES
+from small import QUICK
 
 from serein import recipes
 from serein.experiment.confidence import temperatures
@@ -14,8 +14,6 @@ from serein.experiment.plan import Plan, plan
 from serein.records import Corpus
 from serein.results import Epoch
 from serein.training.course import Course
-
-QUICK = (*SIZES, "features.pad=false")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SIZES, random_frames, random_side, small_system
+from small import QUICK, random_frames, random_side, small_system
 
 from serein import dataset
 from serein.errors import ConfigError
@@ -21,8 +21,6 @@ from serein.system import System
 from serein.training.course import Course
 from serein.training.loop import fit
 from serein.training.settings import Settings
-
-QUICK = (*SIZES, "features.pad=false")
 
 
 def course(*scores: float | None) -> Course:

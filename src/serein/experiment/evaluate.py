@@ -15,6 +15,7 @@ from serein.errors import StorageError
 from serein.experiment import folds, scores
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
+from serein.experiment.labelling import proxies
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
@@ -147,7 +148,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         created=now(),
         recipe=asdict(todo.recipe),
         corpus=described(todo.corpus, todo.contents),
-        protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash},
+        protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
         environment=environment(todo.seed, todo.training.threads, todo.device) | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
@@ -170,6 +171,11 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )
+
+
+def caution(todo: Plan) -> str:
+    """What a reader must know of split and labels before anything else."""
+    return "; ".join(filter(None, (todo.protocol.caution, proxies(todo.mapping))))
 
 
 def left_out(mapping: dict[str, Mapping]) -> list[str]:

@@ -5,8 +5,11 @@ A scheme names a set of classes:
     own            the corpus's words as they are
     harmonised     one name for each emotion across corpora: "angry" is "anger"
     four, seven    the field's usual sets, happiness with excitement; other words are dropped
+    levels         ratings from 1 to 5 as low, middle, high
+    proxy-arousal  the level of arousal that people give an emotion's name, where nobody rated the
+                   recording; likewise proxy-valence, proxy-dominance
 
-Names and schemes are in ``words.toml``.
+Names and sets are in ``words.toml``, levels and proxies in ``dimensions.py``.
 """
 
 from collections.abc import Mapping
@@ -16,7 +19,10 @@ from typing import Any
 
 from serein import config
 from serein.errors import UnknownName
+from serein.labels import dimensions
 
+PROXY = "proxy-"
+"""How the schemes begin that stand in for ratings."""
 DROPPED = ""
 """What a word becomes that is none of the classes."""
 
@@ -24,10 +30,11 @@ DROPPED = ""
 def schemes() -> list[str]:
     """Every scheme, sorted.
 
-    >>> schemes()
-    ['four', 'harmonised', 'own', 'seven']
+    >>> schemes()[:4]
+    ['four', 'harmonised', 'levels', 'own']
     """
-    return sorted(["own", "harmonised", *_table()["schemes"]])
+    proxies = [f"{PROXY}{dimension}" for dimension in dimensions.DIMENSIONS]
+    return sorted(["own", "harmonised", "levels", *proxies, *_table()["schemes"]])
 
 
 def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
@@ -40,20 +47,25 @@ def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None =
 
     Raises:
         UnknownName: there is no such scheme.
+        ConfigError: the scheme is of ratings, and the word is none.
 
     >>> class_of("Angry", "four"), class_of("excitement", "four"), class_of("calm", "four")
     ('anger', 'happiness', '')
-    >>> class_of("calm", "four", {"calm": "neutral"})
-    'neutral'
+    >>> class_of("calm", "four", {"calm": "neutral"}), class_of("angry", "proxy-arousal")
+    ('neutral', 'high')
     """
     if scheme not in schemes():
         raise UnknownName("scheme of classes", scheme, schemes())
     chosen = (changes or {}).get(word, word)
     if scheme == "own" or chosen == DROPPED:
         return chosen
+    if scheme == "levels":
+        return dimensions.level(chosen)
     name = harmonised(chosen)
     if scheme == "harmonised":
         return name
+    if scheme.startswith(PROXY):
+        return dimensions.proxy(name, scheme.removeprefix(PROXY))
     return _places(scheme).get(name, DROPPED)
 
 

@@ -38,7 +38,7 @@ def load(name: str, settings: Sequence[str] = ()) -> Recipe:
     """
     table = config.merged(DEFAULTS, _resolve(name, ()))
     called = Path(name).stem if name.endswith(".toml") else name
-    return from_table(called, config.overridden(table, settings))
+    return from_table(called, _changed(table, settings))
 
 
 def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -49,7 +49,16 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         ConfigError: a setting that is none.
     """
     table = {key: getattr(recipe, key) for key in DEFAULTS}
-    return from_table(recipe.name, config.overridden(table, settings))
+    return from_table(recipe.name, _changed(table, settings))
+
+
+def _changed(table: config.Table, settings: Sequence[str]) -> config.Table:
+    if not settings:
+        return table
+    table = config.overridden(table, settings)
+    about = table["about"]
+    before = [about["changed"]] if "changed" in about else []
+    return {**table, "about": {**about, "changed": ", ".join([*before, *settings])}}
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:
