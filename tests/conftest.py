@@ -1,10 +1,12 @@
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tables import recordings
 
+from serein import cli
 from serein.records import Corpus
 from serein.synthetic import Settings, generate
 
@@ -50,3 +52,23 @@ def folder(tmp_path: Path) -> Path:
     """Three recordings, for tables to name."""
     recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
     return tmp_path
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command as a user does, in an empty folder: status, output, complaints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["serein", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 0
+        return status, *capsys.readouterr()
+
+    return command

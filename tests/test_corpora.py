@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from collections import Counter
@@ -143,6 +144,15 @@ def test_emodb_says_what_is_missing(names: Path) -> None:
     assert len(emodb.read(names, partial=True)) in (531, 532)
 
 
+def test_a_second_copy_of_emodb_is_told_of(names: Path) -> None:
+    assert corpora.load(f"emodb={names}").notes == ()
+    shutil.copytree(names / "wav", names / "wav" / "wav")
+    (names / "wav" / "wav" / "._03a01Fa.wav").touch()
+    corpus = corpora.load(f"emodb={names}")
+    assert len(corpus.utterances) == 535
+    assert corpus.notes == ("535 recordings were not read, such as wav/wav/03a01Aa.wav",)
+
+
 def test_emodb_knows_the_later_release(names: Path) -> None:
     spare = (f"{s}{t}{e}z" for s in sorted(MEN | WOMEN) for t in emodb.TEXTS for e in "WLEAFTN")
     for _ in range(816 - 535):
@@ -209,7 +219,10 @@ def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     (copy / "wav" / "s01-fear-01-1.wav").unlink()
-    with pytest.raises(CorpusError, match=r"s01-fear-01-1\.wav is missing"):
+    with pytest.raises(CorpusError, match=r"s01-fear-01-1\.wav is missing, one of the 4 record"):
+        synthetic.read(copy)
+    (copy / "wav" / "s02-fear-01-1.wav").unlink()
+    with pytest.raises(CorpusError, match=r"is missing, as are 1 more of the 4 recordings that"):
         synthetic.read(copy)
 
 
@@ -289,6 +302,18 @@ def test_load_checks_what_was_read(
         corpora.load(f"{name}={tmp_path}")
 
 
+def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = reader(tmp_path, monkeypatch, '["a", "b", "c"]')
+    assert corpora.load(f"{name}={tmp_path}").notes == ()
+    module = find.module("corpora", name)
+    monkeypatch.setattr(
+        module, "notes", lambda root, read: [f"{root.name}: {len(read)}"], raising=False
+    )
+    assert corpora.load(f"{name}={tmp_path}").notes == (f"{tmp_path.name}: 3",)
+
+
 def test_load_refuses_a_module_that_reads_nothing(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"json\.tool .* no function read"):
         corpora.load(f"json.tool={tmp_path}")
@@ -308,6 +333,33 @@ def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None
     assert [file.name for file in config.iterdir()] == ["corpora.json"]
 
 
+def test_a_partial_copy_is_remembered_as_one(names: Path, folder: Path, config: Path) -> None:
+    next((names / "wav").iterdir()).unlink()
+    with pytest.raises(CorpusError, match="read what is there with --partial"):
+        corpora.remember("emodb", names)
+    corpora.remember("mine", csv(folder, "file\na.wav\n"))
+    corpus = corpora.remember("emodb", names, partial=True)
+    assert corpus.notes == ("a partial copy: 534 of 535 utterances",)
+    held = json.loads((config / "corpora.json").read_text())
+    assert held["emodb"] == {"path": str(names), "partial": True}
+    assert held["mine"] == str(folder / "labels.csv")
+    assert corpora.places() == {"emodb": names, "mine": folder / "labels.csv"}
+    assert corpora.load("emodb") == corpus
+    for spec, partial in (("emodb", False), (f"emodb={names}", None)):
+        with pytest.raises(CorpusError, match="534 recordings; EMO-DB has 535"):
+            corpora.load(spec, partial=partial)
+
+
+def test_joined_corpora_join_their_notes(names: Path, made: Path) -> None:
+    next((names / "wav").iterdir()).unlink()
+    specs = [f"emodb={names}", f"synthetic={made}"]
+    assert corpora.read(specs, partial=True).notes == (
+        "emodb: a partial copy: 534 of 535 utterances",
+    )
+    with pytest.raises(CorpusError, match="534 recordings"):
+        corpora.read(specs)
+
+
 def test_a_relative_place_is_remembered_whole(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,7 +376,7 @@ def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
     assert corpora.places() == {}
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', "\xff"])
+@pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', '{"emodb": {}}', "\xff"])
 def test_a_corrupt_list_of_places_is_an_error(config: Path, content: str) -> None:
     config.mkdir()
     (config / "corpora.json").write_bytes(content.encode("latin-1"))

@@ -78,10 +78,13 @@ class Corpus:
     Attributes:
         name: what the user calls it.
         utterances: all of them, in order of their ids.
+        notes: what a reader of scores must know of the copy, in words: what is missing, what was
+            passed over.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
+    notes: tuple[str, ...] = ()
 
     def of(self, ids: Sequence[str]) -> list[Utterance]:
         """The utterances with these ids, in this order."""

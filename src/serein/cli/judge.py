@@ -8,6 +8,7 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    PartialOption,
     SeedOption,
     SetOption,
     TrustOption,
@@ -20,6 +21,7 @@ from serein.errors import ConfigError
 
 if TYPE_CHECKING:
     from serein.experiment.evaluate import Run
+    from serein.records import Corpus
     from serein.results import Results
 
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
@@ -45,20 +47,24 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,
     trust: TrustOption = None,
+    partial: PartialOption = None,
 ) -> None:
     """Train and test a recipe on every fold, or score a saved model; write a report."""
+    from serein import corpora
+
     if (recipe is None) == (model is None):
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
         _refuse(context)
-        results, folder, _ = _judged(model, corpus, set_ or [], device, runs, trust or [])
+        read = corpora.read(corpus, partial=partial)
+        results, folder, _ = _judged(model, read, set_ or [], device, runs, trust or [])
         _show(results, folder)
         return
     from serein.experiment.repeat import repeat
 
     results, folder, anew = repeat(
         str(recipe),
-        corpus,
+        corpora.read(corpus, partial=partial),
         settings=set_ or (),
         seed=seed,
         seeds=seeds,
@@ -88,7 +94,7 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 
 def _judged(
-    model: str, corpus: list[str], settings: list[str], device: str, runs: Path, trust: list[str]
+    model: str, corpus: "Corpus", settings: list[str], device: str, runs: Path, trust: list[str]
 ) -> "Run":
     import hashlib
 
@@ -145,10 +151,12 @@ def protocols(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the folds: .json or .csv.")
     ] = None,
+    partial: PartialOption = None,
 ) -> None:
     """List the ways to split; or split a corpus, check it for leaks, and write the folds."""
     from rich.table import Table
 
+    from serein import corpora
     from serein import protocols as shelf
 
     if corpus is None:
@@ -157,10 +165,10 @@ def protocols(
             table.add_row(name, words)
         console().print(table)
         return
-    _split(corpus, set_ or [], output)
+    _split(corpora.read(corpus, partial=partial), set_ or [], output)
 
 
-def _split(corpus: list[str], settings: list[str], output: Path | None) -> None:
+def _split(corpus: "Corpus", settings: list[str], output: Path | None) -> None:
     from rich.table import Table
 
     from serein.experiment.plan import split

@@ -18,6 +18,10 @@ CorporaOption = Annotated[
         help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
     ),
 ]
+PartialOption = Annotated[
+    bool | None,
+    typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
 ]

@@ -182,7 +182,7 @@ def _results(
         baselines=baselines,
         folds=[],
         predictions=records,
-        warnings=warnings,
+        warnings=[*corpus.notes, *warnings],
         mapping=words,
         calibration=unfitted(system.classes, records, "model"),
     )
