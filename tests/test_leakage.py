@@ -75,7 +75,7 @@ def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
     assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
     with pytest.raises(
         ProtocolError,
-        match=r"^the split leaks\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
+        match=r"^the split will not do\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
     ):
         refuse(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
@@ -351,6 +351,7 @@ def test_emodb_is_clean_but_for_its_sentences() -> None:
     protocol = made(utterances, "leave-one-speaker-out")
     found = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
     by_kind = {one.kind: one for one in found}
-    assert verdicts(by_kind) == {"sentence": "warning"}
+    assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
+    assert by_kind["classes"].examples == ("disgust not validated in fold 15",)
     assert by_kind["sentence"].count == 535
     assert "10 sentences in all" in by_kind["sentence"].words
