@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from tables import recordings
 
 from serein import cli
 from serein.records import Corpus
-from serein.synthetic import Settings, generate
+from serein.synthetic import Settings, generate, write_emodb
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,3 +73,22 @@ def run(
         return status, *capsys.readouterr()
 
     return command
+
+
+@pytest.fixture(scope="session")
+def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EMO-DB in miniature."""
+    root = tmp_path_factory.mktemp("berlin")
+    write_emodb(root, words=1)
+    return root
+
+
+@pytest.fixture
+def names(berlin: Path, tmp_path: Path) -> Path:
+    """EMO-DB's names, with nothing in the files."""
+    root = tmp_path / "EMO-DB"
+    (root / "wav").mkdir(parents=True)
+    for file in (berlin / "wav").iterdir():
+        (root / "wav" / file.name).touch()
+    shutil.copy(berlin / "erkennung.txt", root)
+    return root

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small import small_recipe
-from splitting import SHARED, SMALL, UTTERANCES, by_hand, corpora, iemocap, made, several, utterance
+from splitting import (
+    SHARED,
+    SMALL,
+    UTTERANCES,
+    by_hand,
+    checked,
+    corpora,
+    iemocap,
+    made,
+    several,
+    utterance,
+    verdicts,
+)
 
 from serein import corpora as corpus_readers
 from serein import store
@@ -20,17 +31,7 @@ from serein.errors import ProtocolError, UnknownName
 from serein.experiment.evaluate import evaluate
 from serein.experiment.plan import plan
 from serein.protocols import cautioned, findings, heard, refuse
-from serein.records import Corpus, Finding, Fold, Protocol, Utterance
-
-
-def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
-    """Findings by kind; every recording another one, unless said otherwise."""
-    marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
-    return {one.kind: one for one in findings(protocol, utterances, marks, **more)}
-
-
-def verdicts(found: dict[str, Finding]) -> dict[str, str]:
-    return {kind: one.verdict for kind, one in found.items() if one.verdict != "clean"}
+from serein.records import Corpus, Fold, Utterance
 
 
 def test_what_is_clean_is_found_too() -> None:
@@ -108,7 +109,18 @@ def test_nobody_knows_who_speaks() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0 c0"), utterances)
     assert verdicts(found) == {"speaker": "warning"}
-    assert "no speaker is known of 1 of 3 utterances" in found["speaker"].words
+    assert found["speaker"].words == (
+        "no speaker is known of 1 of 3 utterances; no known speaker is on two sides of a fold"
+    )
+    nobody = [replace(one, speaker=None) for one in UTTERANCES]
+    found = checked(by_hand("a0", "", "b0"), nobody)
+    assert found["speaker"].words == "no speaker is known of 2 of 2 utterances"
+    assert verdicts(found) == {"speaker": "warning"}
+    mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
+    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].words == (
+        "on two sides of a fold: 1 speaker, 1 time over all folds; "
+        "no speaker is known of 1 of 3 utterances"
+    )
 
 
 @pytest.mark.parametrize("name", ["random", "speaker-dependent"])
@@ -263,16 +275,6 @@ def test_whose_frames_standardise(statistics: str, verdict: str) -> None:
     assert ("test speakers' own recordings" in found.words) == (verdict == "warning")
     with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
-
-
-def test_classes_that_are_on_one_side_only() -> None:
-    target = {"a-0": "joy", "a-1": "fear", "b-0": "rage", "b-1": "joy", "c-0": None}
-    found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
-    assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
-    assert found["classes"].examples == ("mood rage in fold one", "mood fear")
-    assert "that its training side lacks: mood rage in fold one" in found["classes"].words
-    labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
-    assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
 
 
 def test_what_a_corpus_says_nothing_of_is_not_found() -> None:

@@ -15,6 +15,7 @@ from serein.cli.shared import (
     complain,
     console,
     cores,
+    meant,
     shown,
 )
 from serein.errors import ConfigError
@@ -50,13 +51,11 @@ def evaluate(
     partial: PartialOption = None,
 ) -> None:
     """Train and test a recipe on every fold, or score a saved model; write a report."""
-    from serein import corpora
-
     if (recipe is None) == (model is None):
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
         _refuse(context)
-        read = corpora.read(corpus, partial=partial)
+        read = meant(corpus, partial)
         results, folder, _ = _judged(model, read, set_ or [], device, runs, trust or [])
         _show(results, folder)
         return
@@ -64,7 +63,7 @@ def evaluate(
 
     results, folder, anew = repeat(
         str(recipe),
-        corpora.read(corpus, partial=partial),
+        meant(corpus, partial),
         settings=set_ or (),
         seed=seed,
         seeds=seeds,
@@ -94,7 +93,12 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 
 def _judged(
-    model: str, corpus: "Corpus", settings: list[str], device: str, runs: Path, trust: list[str]
+    model: str,
+    corpus: "list[str] | Corpus",
+    settings: list[str],
+    device: str,
+    runs: Path,
+    trust: list[str],
 ) -> "Run":
     import hashlib
 
@@ -156,7 +160,6 @@ def protocols(
     """List the ways to split; or split a corpus, check it for leaks, and write the folds."""
     from rich.table import Table
 
-    from serein import corpora
     from serein import protocols as shelf
 
     if corpus is None:
@@ -165,10 +168,10 @@ def protocols(
             table.add_row(name, words)
         console().print(table)
         return
-    _split(corpora.read(corpus, partial=partial), set_ or [], output)
+    _split(meant(corpus, partial), set_ or [], output)
 
 
-def _split(corpus: "Corpus", settings: list[str], output: Path | None) -> None:
+def _split(corpus: "list[str] | Corpus", settings: list[str], output: Path | None) -> None:
     from rich.table import Table
 
     from serein.experiment.plan import split
@@ -183,6 +186,8 @@ def _split(corpus: "Corpus", settings: list[str], output: Path | None) -> None:
     if protocol.caution:
         console().print(protocol.caution, style="bold")
     console().print(table)
+    for note in read.notes:
+        console().print(f"note: {note}", highlight=False)
     for finding in findings:
         console().print(f"{finding.verdict}: {finding.words}", highlight=False)
     if output is not None:

@@ -14,6 +14,7 @@ from serein.cli.shared import (
     SetOption,
     console,
     cores,
+    meant,
     shown,
 )
 
@@ -35,12 +36,11 @@ def train(
     partial: PartialOption = None,
 ) -> None:
     """Train on a whole corpus and save the model."""
-    from serein import corpora
     from serein.experiment.train import train as fit
 
     made = fit(
         recipe,
-        corpora.read(corpus, partial=partial),
+        meant(corpus, partial),
         output,
         settings=set_ or (),
         seed=seed,

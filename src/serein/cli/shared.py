@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from serein.records import Corpus
+
 CorporaOption = Annotated[
     list[str],
     typer.Option(
@@ -30,6 +32,13 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A module of your own that the model may import.")
 ]
+
+
+def meant(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
+    """What to read; where a part of it will do, it is read already."""
+    from serein import corpora
+
+    return corpora.read(corpus, partial=True) if partial else corpus
 
 
 @contextmanager
