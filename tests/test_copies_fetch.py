@@ -280,6 +280,20 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
     assert (to / "erkennung.txt").is_file()
 
 
+def test_more_than_the_published_corpus_is_refused(
+    home: Home, berlin: Path, tmp_path: Path
+) -> None:
+    file = sorted((berlin / "wav").iterdir())[0]
+    (berlin / "wav" / f"{file.stem[:-1]}z.wav").write_bytes(file.read_bytes())
+    home.files["download.zip"] = zipped(berlin)
+    to = tmp_path / "data" / "EMO-DB"
+    message = r"is not the published corpus: .*536 recordings; EMO-DB has 535 .*; nothing was kept"
+    with pytest.raises(CorpusError, match=message):
+        fetch(archive("emodb"), to)
+    assert left(to) == []
+    assert corpora.places() == {}
+
+
 def test_the_command_shows_licence_and_source_first(
     home: Home,
     berlin: Path,

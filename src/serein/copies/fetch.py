@@ -116,10 +116,14 @@ def fetch(
 def _verified(wanted: Archive, folder: Path, url: str) -> Check:
     check = checked(f"{wanted.corpus}={folder / wanted.inside}")
     if not check.intact:
-        raise CorpusError(
+        fault = (
             f"{url} gave {len(check.changed)} changed recordings, and {len(check.missing)} of "
-            f"{check.listed} are missing; nothing was kept. Fetch it again, or get "
-            f"{wanted.corpus} by hand and add it"
+            f"{check.listed} are missing"
+        )
+        if not (check.changed or check.missing):
+            fault = f"{url} is not the published corpus: {check.short.partition('. ')[0]}"
+        raise CorpusError(
+            f"{fault}; nothing was kept. Fetch it again, or get {wanted.corpus} by hand and add it"
         )
     return check
 
