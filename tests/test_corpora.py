@@ -124,7 +124,7 @@ def test_a_second_copy_of_emodb_is_told_of(names: Path) -> None:
     (names / "wav" / "wav" / "._03a01Fa.wav").touch()
     corpus = corpora.load(f"emodb={names}")
     assert len(corpus.utterances) == 535
-    assert corpus.notes == ("535 recordings were not read, such as wav/wav/03a01Aa.wav",)
+    assert corpus.notes == ("recordings not read: 535, such as wav/wav/03a01Aa.wav",)
 
 
 def test_emodb_knows_the_later_release(names: Path) -> None:

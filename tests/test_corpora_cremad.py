@@ -115,7 +115,7 @@ def test_hidden_files_second_copies_and_upper_case(few: Path) -> None:
     assert utterances[0].path.name == "1001_DFA_ANG_XX.WAV"
     assert corpora.load(f"cremad={few}", partial=True).notes == (
         "a partial copy: 4 of 7,442 utterances",
-        "1 recordings were not read, such as AudioWAV/copy/1001_DFA_ANG_XX.wav",
+        "recordings not read: 1, such as AudioWAV/copy/1001_DFA_ANG_XX.wav",
     )
 
 

@@ -158,7 +158,7 @@ def test_a_mean_that_nobody_gave_is_absent_and_counted(
     one = only(lone)
     assert {name: one.labels[name] for name in names if name in one.labels} == left
     assert one.labels["emotion"] == "neutral"
-    gaps = [f"1 utterances have no mean {name}" for name in names if name not in left]
+    gaps = [f"utterances without a mean of {name}: 1" for name in names if name not in left]
     assert iemocap.notes(lone, [one]) == gaps
 
 
@@ -343,8 +343,8 @@ def test_what_a_partial_copy_lacks_is_told(copy: Path) -> None:
     words = sum(one.text is None for one in corpus.utterances)
     assert corpus.notes == (
         "a partial copy: 155 of 10,039 utterances",
-        "2 evaluated turns without a recording were passed over",
-        f"{words} utterances have no words",
+        "evaluated turns without a recording, passed over: 2",
+        f"utterances without words: {words}",
     )
     assert words == sum(one.dialogue == TRANSCRIPT.stem for one in corpus.utterances) > 0
 

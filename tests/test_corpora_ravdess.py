@@ -97,7 +97,7 @@ def test_a_second_copy_below_does_not_count(root: Path) -> None:
     assert not any(below in one.path.parents for one in utterances)
     (note,) = corpora.load(f"ravdess={root}").notes
     assert note == (
-        "1440 more recordings of speech were not read, such as "
+        "more recordings of speech not read: 1440, such as "
         "audio_speech_actors_01-24/Actor_01/03-01-01-01-01-01-01.wav"
     )
 
@@ -125,8 +125,7 @@ def test_songs_and_videos_are_passed_over(root: Path) -> None:
         (root / "Actor_01" / name).touch()
     check(ravdess.read(root))
     assert corpora.load(f"ravdess={root}").notes == (
-        "2 songs or videos (not 03-01-...) were not read, such as "
-        "Actor_01/01-01-01-01-01-01-01.wav",
+        "songs or videos (not 03-01-...) not read: 2, such as Actor_01/01-01-01-01-01-01-01.wav",
     )
     (root / "Actor_01" / names(1)[0]).with_suffix(".wav").unlink()
     with pytest.raises(CorpusError, match=r"1439 .* 2 songs or videos .* were passed over"):

@@ -121,7 +121,7 @@ def test_other_files_and_second_copies_are_left_alone(folders: Path) -> None:
     check(savee.read(folders))
     (note,) = corpora.load(f"savee={folders}").notes
     count = len([one for one in folders.rglob("*.wav") if one.name[0] != "."]) - 480
-    assert note == f"{count} recordings were not read, such as AudioData/Annotation/DC/a01.wav"
+    assert note == f"recordings not read: {count}, such as AudioData/Annotation/DC/a01.wav"
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,11 @@ def passed_over(root: Path, files: list[Path], what: str) -> list[str]:
     Args:
         root: the folder that their names are told from.
         files: those that were not read.
-        what: they are, in words that follow their number.
+        what: they are.
     """
     if not files:
         return []
-    return [f"{len(files)} {what} were not read, such as {files[0].relative_to(root).as_posix()}"]
+    return [f"{what} not read: {len(files)}, such as {files[0].relative_to(root).as_posix()}"]
 
 
 def absent(files: list[Path], total: int, of: str) -> str:

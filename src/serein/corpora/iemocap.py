@@ -101,12 +101,12 @@ def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     if len(utterances) != sum(COUNTS.values()):
         files = [file for name in COUNTS for file in _evaluations(root / name)]
         silent = sum(len(_turns(file)) for file in files) - len(utterances)
-        told += [f"{silent} evaluated turns without a recording were passed over"] * (silent > 0)
+        told += [f"evaluated turns without a recording, passed over: {silent}"] * (silent > 0)
     for name in DIMENSIONS.values():
         without = sum(name not in one.labels for one in utterances)
-        told += [f"{without} utterances have no mean {name}"] * (without > 0)
+        told += [f"utterances without a mean of {name}: {without}"] * (without > 0)
     wordless = sum(one.text is None for one in utterances)
-    return [*told, *[f"{wordless} utterances have no words"] * (wordless > 0)]
+    return [*told, *[f"utterances without words: {wordless}"] * (wordless > 0)]
 
 
 def _evaluations(session: Path) -> list[Path]:
