@@ -132,7 +132,8 @@ class Finding:
     """What the leakage check found.
 
     Attributes:
-        kind: "speaker", "partner", "duplicate", "sentence", "normalisation" or "validation".
+        kind: "speaker", "partner", "duplicate", "sentence", "normalisation", "validation" or
+            "classes".
         verdict: "clean", "warning" (trained nevertheless), "allowed" (would have stopped the run,
             had its user not allowed it by name) or "error".
         count: of what was found, summed over folds.
