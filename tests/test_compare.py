@@ -16,6 +16,7 @@ from serein import store
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.repeat import together
+from serein.records import Finding
 from serein.results import Contest, Prediction, Results
 
 
@@ -81,7 +82,7 @@ def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path
     only_a = int(((gold == a) & (gold != b)).sum())
     only_b = int(((gold != a) & (gold == b)).sum())
     assert one.mcnemar == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
-    counts = np.array([max(ua), min(ua)]) * 200
+    counts = np.array(ua) * 200
     _, z = proportions_ztest(counts, [200, 200], alternative="larger")
     assert one.z == pytest.approx(z)
     assert one.ua_interval is not None
@@ -102,6 +103,48 @@ def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> N
         apart = balanced_accuracy_score(gold, first) - balanced_accuracy_score(gold, second)
         reached += abs(apart) >= abs(observed) - 1e-12
     assert one.permutation == pytest.approx(reached / 2 ** len(names))
+
+
+def test_few_speakers_are_swapped_whole_too(base: Results, tmp_path: Path) -> None:
+    few = [replace(one, speaker=f"s{n % 4}") for n, one in enumerate(base.predictions)]
+    small = replace(base, predictions=few)
+    one = emotion(compare([saved(small, tmp_path), saved(other(small, 1, "b"), tmp_path)]).contests)
+    assert one.swapped == "whole speakers (4, which give no p under 0.12)"
+    assert one.permutation is not None
+    assert (one.permutation * 16).is_integer()
+    assert "utterances" in one.interval
+    nobody = replace(small, predictions=[replace(item, speaker=None) for item in few])
+    place = tmp_path / "nobody"
+    one = emotion(compare([saved(nobody, place), saved(other(nobody, 1, "b"), place)]).contests)
+    assert one.swapped == "utterances, as not every speaker is known"
+
+
+def test_the_claim_is_that_the_first_is_better(base: Results, tmp_path: Path) -> None:
+    worse = saved(other(base, 1, "worse", 0.6), tmp_path)
+    claims = [[saved(base, tmp_path), worse], [worse, saved(base, tmp_path)]]
+    right, wrong = (emotion(compare(places).contests).z for places in claims)
+    assert right is not None
+    assert wrong == pytest.approx(1 - right)
+    assert right < 0.05
+
+
+def test_leaks_and_saved_models_are_told_of(base: Results, tmp_path: Path) -> None:
+    leak = Finding(kind="normalisation", verdict="warning", count=1, words="by speaker")
+    clean = replace(leak, kind="speaker", verdict="clean", words="no speaker is")
+    protocol = {**base.protocol, "hash": ""}
+    judged = replace(other(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
+    words = "\n".join(compare([saved(base, tmp_path), saved(judged, tmp_path)]).warnings)
+    assert "judged: by speaker" in words
+    assert "a saved model is among them" in words
+    assert "no speaker is" not in words
+
+
+def test_changed_recipes_are_named_by_what_was_changed(base: Results, tmp_path: Path) -> None:
+    about = {"changed": "model.heads=2"}
+    twin = replace(base, name="twin", recipe={**base.recipe, "about": about})
+    found = compare([saved(base, tmp_path), saved(twin, tmp_path)])
+    assert [run["name"] for run in found.runs] == ["li2019-emodb", "li2019-emodb (model.heads=2)"]
+    assert [run["changed"] for run in found.runs] == ["", "model.heads=2"]
 
 
 def test_p_is_adjusted_over_all_contests(base: Results, tmp_path: Path) -> None:

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from sklearn.metrics import accuracy_score
-from small import small_system
+from small import QUICK, small_system
 
 from serein import corpora, store
-from serein.bundle import Bundle, Card
+from serein.bundle import Bundle, Card, load
 from serein.errors import ConfigError
+from serein.experiment.evaluate import evaluate
 from serein.experiment.judge import judge
+from serein.experiment.train import train
 from serein.records import Corpus
 from serein.synthetic import Settings, generate
+
+ONE = ("training.epochs=1",)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,41 @@ def test_judging_does_not_train(corpus: Corpus) -> None:
     one, two = judge(bundle, corpus), judge(bundle, corpus)
     assert store.plain(one.predictions) == store.plain(two.predictions)
     assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())
+
+
+def test_what_was_trained_on_is_known_in_any_file(corpus: Corpus, tmp_path: Path) -> None:
+    trained = train("li2019", corpus, tmp_path / "a.safetensors", settings=[*QUICK, *ONE])
+    known = {one.kind: one for one in judge(trained, corpus).leakage}
+    assert (known["duplicate"].count, known["speaker"].count) == (24, 4)
+    flac = []
+    for one in corpus.utterances:
+        samples, rate = soundfile.read(one.path, dtype="int16")
+        file = tmp_path / f"{one.id}.flac"
+        soundfile.write(file, samples, rate)
+        flac.append(replace(one, path=file))
+    other_name = Corpus(name="other", utterances=tuple(flac))
+    results = judge(trained, other_name)
+    assert "24 of 24 utterances were in this model's training data" in "".join(results.warnings)
+    assert [one.verdict for one in results.leakage] == ["warning", "clean"]
+
+
+def test_a_trained_model_answers_as_the_saved_one(corpus: Corpus, tmp_path: Path) -> None:
+    run = evaluate("li2019", corpus, settings=QUICK, runs=tmp_path)
+    file = tmp_path / "a.safetensors"
+    made = train("li2019", corpus, file, settings=QUICK, run=run.folder)
+    saved = load(file)
+    assert made.confidence == saved.confidence
+    assert made.confidence["emotion"].temperature != 1
+    assert made.system.temperatures == saved.system.temperatures
+    ours, theirs = (judge(one, corpus).predictions for one in (made, saved))
+    assert ours == theirs
+    found = run.results.calibration["emotion"]
+    assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, abs=1e-5)
+    assert made.confidence["emotion"].threshold == pytest.approx(found.threshold, abs=1e-5)
+
+
+def test_a_leaking_run_gives_no_model_its_confidence(corpus: Corpus, tmp_path: Path) -> None:
+    mixed = [*QUICK, "protocol.name=random", "protocol.folds=3", *ONE]
+    run = evaluate("li2019", corpus, settings=mixed, runs=tmp_path)
+    with pytest.raises(ConfigError, match="has leaks, its epochs and its confidence would flatter"):
+        train("li2019", corpus, tmp_path / "a.safetensors", settings=mixed, run=run.folder)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_classes_are_those_of_the_scheme() -> None:
 def test_a_scheme_that_leaves_nothing_says_what_the_corpus_says() -> None:
     with pytest.raises(ConfigError, match=r"leaves none of 2 utterances: the corpus says \['calm'"):
         labelled(corpus(["calm", "wistful"]), recipe(scheme="four"))
+
+
+def test_a_word_that_nobody_says_cannot_be_mapped() -> None:
+    with pytest.raises(ConfigError, match=r"map names Angry, which said never says; its words for"):
+        labelled(corpus(), recipe(map={"Angry": "fury", "calm": ""}))
+
+
+def test_joined_corpora_have_one_word_for_one_class() -> None:
+    both = corpus(["angry", "anger", "neutral", "sad"])
+    joined = replace(both, utterances=tuple(replace(u, corpus="a") for u in both.utterances))
+    with pytest.raises(ConfigError, match=r"anger and angry are two classes of emotion in said"):
+        labelled(joined, recipe())
+    _, mapping = labelled(joined, recipe(scheme="harmonised"))
+    assert mapping["emotion"].mapped["anger"] == {"anger": 1, "angry": 1}
+    labelled(both, recipe())
 
 
 def test_several_corpora_are_read_as_one(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """Several seeds as one evaluation, and what fooling oneself is worth."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
-from small import QUICK
+from small import QUICK, small_recipe
 
-from serein import store
-from serein.errors import ConfigError
+from serein import config, protocols, store
+from serein.errors import ConfigError, ProtocolError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run
-from serein.experiment.repeat import repeat
+from serein.experiment.repeat import repeat, together, ways
 from serein.records import Corpus
 from serein.report import flattery, seeds
 
@@ -60,7 +61,7 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
     assert list(found) == ["random-split", "test-speaker-normalisation"]
     mixed, standardised = found.values()
     assert mixed.protocol["name"] == "random"
-    assert len(mixed.protocol["folds"]) == len(run.results.protocol["folds"])
+    assert (len(run.results.protocol["folds"]), len(mixed.protocol["folds"])) == (4, 5)
     assert "speaker-dependent" in mixed.protocol["caution"]
     assert standardised.recipe["normalise"]["statistics"] == "speaker"
     assert standardised.protocol["hash"] == run.results.protocol["hash"]
@@ -111,3 +112,30 @@ def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -
 def test_there_is_no_evaluation_of_no_seeds(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seeds is 0; expected 1 or more"):
         repeated(corpus, tmp_path, seeds=0)
+
+
+def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus) -> None:
+    table = {"name": "by-label", "by": "speaker", "test": ["s01"], "validation": ["s02"]}
+    recipe = replace(small_recipe(*ONCE), protocol={**table, "only": {"gender": "female"}})
+    split = ways(recipe, 1)["random-split"].protocol
+    assert (split["name"], split["folds"], split["validation"]) == ("random", 5, 1)
+    assert split["only"] == {"gender": "female"}
+    assert not {"by", "test", "train"} & set(split)
+    protocols.split(corpus.utterances, config.build(protocols.Settings, split, "protocol"))
+
+
+def test_an_audit_that_cannot_be_stops_before_anything_trains(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    said = zip(("s01", "s02", "s03", "s04"), ("anger", "neutral", "sadness", "anger"), strict=True)
+    pairs = set(said)
+    every = {(one.speaker, one.labels["emotion"]): one for one in corpus.utterances}
+    few = replace(corpus, utterances=tuple(one for key, one in every.items() if key in pairs))
+    with pytest.raises(ProtocolError, match="need as many utterances"):
+        repeat("li2019", few, settings=ONCE, runs=tmp_path, audit=True)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_names_of_joined_runs_are_names_of_files(run: Run) -> None:
+    strange = replace(run.results, corpus={**run.results.corpus, "name": "a/b"})
+    assert "/" not in together([strange, strange]).name

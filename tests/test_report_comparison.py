@@ -1,6 +1,7 @@
 """Several runs against each other, in three forms."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ FIRST = Contest(
     interval="paired 95 % bootstrap over 10 speakers",
     mcnemar=0.00002,
     permutation=0.031,
+    swapped="whole speakers (10, which give no p under 0.002)",
     z=0.024,
     adjusted={"mcnemar": 0.00004, "permutation": 0.062},
     effect=0.122,
@@ -83,7 +85,8 @@ def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
 
 
 def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> None:
-    html, text = comparison.write(compared, tmp_path)
+    data, html, text = comparison.write(compared, tmp_path)
+    assert json.loads(data.read_text())["contests"][0]["utterances"] == 535
     assert (html.name, text.name) == ("comparison.html", "comparison.md")
     shown = text.read_text()
     assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\n**Runs**")

@@ -212,7 +212,7 @@ def test_confidence_is_told_with_and_without_temperatures(results: Results) -> N
     warm = checks.temperatures(results)
     assert warm is not None
     assert warm.rows[-1].cells == ("16", "n/a", "n/a")
-    assert "no temperature: the fold has no validation side" in page.html(results)
+    assert "no temperature: the fold has no labelled validation side" in page.html(results)
 
 
 def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> None:

@@ -43,6 +43,8 @@ class Card:
         training: command, versions, seed, epochs.
         counts: how often it heard each class of each task.
         heard: hashes of the recordings that it was trained on.
+        samples: hashes of what these hold, whatever the files are coded as.
+        speakers: who spoke them, as ``CORPUS/NAME``.
     """
 
     name: str = ""
@@ -54,6 +56,8 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     heard: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Bundle:
     system: System
     card: Card
     confidence: dict[str, Confidence] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Let the system answer by its temperatures."""
+        self.system.temperatures = {task: c.temperature for task, c in self.confidence.items()}
 
 
 def save(bundle: Bundle, path: Path) -> None:
@@ -129,7 +137,6 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    system.temperatures = {task: one.temperature for task, one in confidence.items()}
     return Bundle(system.to(device_of(device)).eval(), card, confidence)
 
 

@@ -115,11 +115,16 @@ class Calibration:
         tempered: with each fold's temperature; None where no validation side fitted one.
         thresholds: shares of utterances answered (1.0, 0.9, ...), when the least confident are
             refused: the lowest confidence that is answered, share answered, WA, UA.
+        temperature: the one that fits the validation sides of all folds together, for a model
+            of the whole corpus.
+        threshold: what four in five of these utterances reach at that temperature.
     """
 
     raw: Confidence
     tempered: Confidence | None
     thresholds: list[tuple[float, float, float | None, float | None]]
+    temperature: float | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,7 +291,9 @@ class Contest:
         interval: how it was made, in words.
         mcnemar: p of McNemar's test.
         permutation: p of the permutation test of ``ua_difference``.
-        z: one-tailed p of the test of two proportions that Zhang et al. use.
+        swapped: what that test swaps, in words.
+        z: p of the test of two proportions that Zhang et al. use, one-tailed: that the first is
+            the better one, as its user claims by naming it first.
         adjusted: for each test, p after Holm's correction over all contests.
         effect: Cohen's h of the two WA.
     """
@@ -303,6 +310,7 @@ class Contest:
     interval: str
     mcnemar: float | None
     permutation: float | None
+    swapped: str
     z: float | None
     adjusted: dict[str, float]
     effect: float | None

@@ -4,6 +4,7 @@ B = batch, S = samples, K = classes of a task.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -128,7 +129,18 @@ def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     word, table = word_of(utterance, task, recipe), recipe.tasks[task]
     if word is None:
         return None
-    return labels.class_of(word, table.get("scheme", "own"), table.get("map")) or None
+    return labels.class_of(word, scheme_of(task, recipe), table.get("map")) or None
+
+
+def scheme_of(task: str, recipe: Recipe) -> str:
+    """The set of classes of a task: as the recipe says, or else as the task does."""
+    table = recipe.tasks[task]
+    return str(table.get("scheme") or _scheme(str(table.get("name", task))))
+
+
+@cache
+def _scheme(task: str) -> str:
+    return str(getattr(find.module("tasks", task).Config(), "scheme", "own"))
 
 
 def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:

@@ -111,8 +111,8 @@ def _judged(
     path = located(model)
     saved = load(path, device=device, trust=trust)
     results = judge(saved, corpus, name=path.stem, settings=settings)
-    mark = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    folder = runs / f"{results.name}-{mark}"
+    content = path.read_bytes() + repr([results.corpus["hash"], settings]).encode()
+    folder = runs / f"{results.name}-{hashlib.sha256(content).hexdigest()[:8]}"
     store.save(results, folder)
     return Run(results, folder, anew=True)
 
@@ -144,7 +144,9 @@ def report(
     """Show a finished run again, and write its report anew: HTML, Markdown and LaTeX."""
     from serein import store
 
-    _show(store.load(run), output or store.results_file(run).parent)
+    file = store.results_file(run)
+    beside = file.parent if file.name == store.NAME else file.with_name(file.name.split(".json")[0])
+    _show(store.load(run), output or beside, file)
 
 
 def protocols(
@@ -157,12 +159,14 @@ def protocols(
     ] = None,
     partial: PartialOption = None,
 ) -> None:
-    """List the ways to split; or split a corpus, check it for leaks, and write the folds."""
+    """List the ways to split; or split a corpus, look for leaks (status 1), write the folds."""
     from rich.table import Table
 
     from serein import protocols as shelf
 
     if corpus is None:
+        if set_ or output:
+            raise ConfigError("--set and --output split a corpus: name it with --corpus")
         table = Table("protocol", "what", box=None, header_style="bold")
         for name, words in shelf.describe().items():
             table.add_row(name, words)
@@ -193,11 +197,13 @@ def _split(corpus: "list[str] | Corpus", settings: list[str], output: Path | Non
     if output is not None:
         save(protocol, output, read.utterances)
         print(output)
+    if any(finding.verdict == "error" for finding in findings):
+        raise typer.Exit(1)
 
 
-def _show(results: "Results", folder: Path) -> None:
+def _show(results: "Results", folder: Path, file: Path | None = None) -> None:
     from serein.report import terminal, write_all
 
     paths = write_all(results, folder)
     console().print(terminal.render(results))
-    print("\n" + "\n".join(map(str, [folder / "results.json", *paths])))
+    print("\n" + "\n".join(map(str, [file or folder / "results.json", *paths])))

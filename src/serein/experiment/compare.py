@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serein import store
 from serein.errors import ConfigError
@@ -35,6 +36,10 @@ from serein.metrics.significance import (
 from serein.results import Comparison, Contest, Prediction, Results
 
 TESTS = ("mcnemar", "permutation", "z")
+FEW = 10
+"""Speakers; with so few the smallest p of a permutation is worth saying."""
+LEAKS = ("speaker", "partner", "duplicate", "normalisation")
+"""What makes a run look better than it is."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,22 @@ def _found(run: str, places: Sequence[Path]) -> Path:
 
 def _named(entrants: Sequence[Entrant]) -> list[Entrant]:
     """Entrants by the shortest names that tell them apart."""
-    for short in (lambda one: str(one.first.recipe["name"]), lambda one: one.name):
+    for short in (_recipe, _changed, lambda one: one.name):
         names = [short(one) for one in entrants]
         if len(set(names)) == len(names):
             return [replace(one, name=name) for one, name in zip(entrants, names, strict=True)]
     raise ConfigError(
         f"{sorted({one.name for one in entrants})}: a run is named twice; name others"
     )
+
+
+def _recipe(one: Entrant) -> str:
+    return str(one.first.recipe["name"])
+
+
+def _changed(one: Entrant) -> str:
+    changed = one.first.recipe.get("about", {}).get("changed", "")
+    return f"{_recipe(one)} ({changed})" if changed else _recipe(one)
 
 
 def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
@@ -149,18 +163,26 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     records = {one.id: one for one in first.first.predictions}
     truth = _shared(first, second, task, answers)
     ids = list(truth)
-    groups, words = speaker_or_utterance_groups([records[id_].speaker for id_ in ids])
-    # Both are scaled to as many answers an utterance, so that whole numbers remain.
-    rounds = lcm(*map(len, answers))
-    sums = [
-        sum(
-            grouped_confusions(list(truth.values()), [seed[i] for i in ids], groups, classes)
-            for seed in seeds
-        )
-        * (rounds // len(seeds))
-        for seeds in answers
-    ]
-    ours, theirs = (np.asarray(one, dtype=float) for one in sums)
+    speakers = [records[id_].speaker for id_ in ids]
+    groups, words = speaker_or_utterance_groups(speakers)
+
+    def counted(members: Sequence[Any]) -> list[NDArray[np.float64]]:
+        """For each of the two, (G, K, K), scaled to as many answers an utterance."""
+        rounds = lcm(*map(len, answers))
+        gold = list(truth.values())
+        return [
+            np.sum(
+                [grouped_confusions(gold, [s[i] for i in ids], members, classes) for s in seeds],
+                axis=0,
+            )
+            * float(rounds // len(seeds))
+            for seeds in answers
+        ]
+
+    ours, theirs = counted(groups)
+    members, swapped = _swapped(speakers)
+    mine, others = counted(members)
+    turned = permutation_test(mine, others, unweighted_accuracy_from_confusion)
     wa, ua = (
         tuple(float(score(one.sum(axis=0))) for one in (ours, theirs))
         for score in (weighted_accuracy_from_confusion, unweighted_accuracy_from_confusion)
@@ -179,11 +201,21 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
         ua_interval=None if isnan(low) else (low, high),
         interval=words,
         mcnemar=mcnemar_test(*pairs),
-        permutation=_defined(permutation_test(ours, theirs, unweighted_accuracy_from_confusion)),
-        z=_defined(two_proportion_test(max(ua), min(ua), len(ids))[1]),
+        permutation=_defined(turned),
+        swapped=swapped,
+        z=_defined(two_proportion_test(ua[0], ua[1], len(ids))[1]),
         adjusted={},
         effect=cohens_h(*wa),
     )
+
+
+def _swapped(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
+    """What a permutation test swaps, and in words."""
+    if None in speakers:
+        return list(range(len(speakers))), "utterances, as not every speaker is known"
+    count = len(set(speakers))
+    least = f", which give no p under {2 ** (1 - count):.2g}" if count <= FEW else ""
+    return list(speakers), f"whole speakers ({count}{least})"
 
 
 def _shared(
@@ -243,6 +275,7 @@ def _described(one: Entrant) -> dict[str, Any]:
     return {
         "name": one.name,
         "recipe": one.first.recipe["name"],
+        "changed": one.first.recipe.get("about", {}).get("changed", ""),
         "corpus": one.first.corpus["name"],
         "protocol": one.first.protocol["name"],
         "protocol hash": one.first.protocol["hash"],
@@ -254,6 +287,8 @@ def _described(one: Entrant) -> dict[str, Any]:
 def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
     """What a reader must know before believing a difference."""
     splits = {one.first.protocol["hash"] for one in entrants}
+    if "" in splits:
+        yield "a saved model is among them: what it was trained on, its card says"
     if len(splits) > 1:
         yield (
             "the runs do not have the same split: their systems learnt from other utterances, and "
@@ -268,6 +303,9 @@ def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
     for one in entrants:
         if caution := one.first.protocol.get("caution"):
             yield f"{one.name}: {caution}"
+        for leak in one.first.leakage:
+            if leak.kind in LEAKS and leak.verdict in ("allowed", "warning"):
+                yield f"{one.name}: {leak.words}"
 
 
 def _defined(value: float) -> float | None:

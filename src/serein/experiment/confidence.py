@@ -6,7 +6,7 @@ worth is counted on test sides.
 n = utterances, K = classes of a task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ from serein.metrics.classification import (
 from serein.records import Fold
 from serein.results import Calibration, Confidence, Prediction
 from serein.training.course import Course
+
+ANSWERED = 0.8
+"""The share of utterances that a saved model answers, where it may withhold the rest."""
 
 Temperatures = Mapping[str, Mapping[str, float]]
 """For each fold and task."""
@@ -81,22 +84,37 @@ def _calibration(
 ) -> Calibration:
     selection = "validation" if any(fold.validation for fold in todo.protocol.folds) else "last"
     raw = _tested(todo.classes[task], records, selection, task)
-    if not all(task in fitted[fold.name] for fold in todo.protocol.folds):
+    if not any(task in fitted[fold.name] for fold in todo.protocol.folds):
         return Calibration(raw=_confidence(raw), tempered=None, thresholds=[])
-    heat = [fitted[one.fold][task] for one in records if one.truth[task] is not None]
+    heat = [fitted[one.fold].get(task, 1.0) for one in records if one.truth[task] is not None]
     warm = Answers(_tempered(raw.p_nk, heat), raw.truth_n)
-    chosen = [
-        Answers(metrics.tempered(p_nk, fitted[fold.name][task]), truth_n)
-        for fold in todo.protocol.folds
-        for p_nk, truth_n in [_validated(todo, fold, courses[fold.name], task)]
+    sides = {
+        fold.name: _validated(todo, fold, courses[fold.name], task) for fold in todo.protocol.folds
+    }
+    own = [
+        Answers(metrics.tempered(p_nk, fitted[name].get(task, 1.0)), truth_n)
+        for name, (p_nk, truth_n) in sides.items()
     ]
-    together = Answers(*map(np.concatenate, zip(*chosen, strict=True)))
-    limits = [row[0] for row in metrics.coverage_curve(*together)]
+    limits = [row[0] for row in metrics.coverage_curve(*_joined(own))]
+    together = _joined(sides.values())
+    temperature = defined(metrics.temperature(*together))
     return Calibration(
         raw=_confidence(raw),
         tempered=_confidence(warm),
         thresholds=[_answered(warm, limit) for limit in limits],
+        temperature=temperature,
+        threshold=None if temperature is None else _reached(together, temperature),
     )
+
+
+def _joined(sides: Iterable[Answers]) -> Answers:
+    return Answers(*map(np.concatenate, zip(*sides, strict=True)))
+
+
+def _reached(answers: Answers, temperature: float) -> float:
+    """The confidence that four in five answers reach at one temperature."""
+    warm = metrics.tempered(answers.p_nk, temperature)
+    return metrics.coverage_curve(warm, answers.truth_n, shares=(ANSWERED,))[0][0]
 
 
 def _tested(

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import torch
 
-from serein import config, corpora, store
+from serein import config, corpora, protocols, store
 from serein.audio import windows
 from serein.bundle import Bundle
 from serein.contracts import FrontEnd
@@ -17,8 +17,10 @@ from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
 from serein.experiment.labelling import mapped, proxies
+from serein.experiment.train import spoken
 from serein.predict import foretell
-from serein.records import Corpus, Recipe, Utterance
+from serein.records import Corpus, Finding, Recipe, Utterance
+from serein.results import Mapping as Words
 from serein.results import Prediction, Results
 from serein.system import System, label_of, word_of
 
@@ -57,19 +59,40 @@ def judge(
         scores.record(one, "model", scores.truths(one, recipe, system.classes), n, answers)
         for n, one in enumerate(kept)
     ]
-    heard = set(bundle.card.heard)
-    known = sum(mark in heard for mark in corpora.contents(kept).values())
-    if known:
-        warnings.append(
-            f"{known} of {len(kept)} utterances were in this model's training data: "
-            "these scores say nothing about new speakers"
-        )
+    known = _trained_on(bundle, replace(read, utterances=tuple(kept)))
+    warnings += [one.words for one in known if one.verdict != "clean"]
     majority = {
         task: max(counts, key=lambda name: counts[name])
         for task, counts in bundle.card.counts.items()
     }
     rows = scores.baselines(records, {"model": majority}, system.classes)
-    return _results(bundle, recipe, read, records, rows, name, warnings + unlabelled(records))
+    told = warnings + unlabelled(records)
+    return replace(_results(bundle, recipe, read, records, rows, name, told), leakage=known)
+
+
+def _trained_on(bundle: Bundle, corpus: Corpus) -> list[Finding]:
+    """Which of these utterances and speakers the model was trained on."""
+    bytes_, samples = corpora.contents(corpus.utterances), protocols.probes(corpus.utterances)
+    marks = {*bundle.card.heard, *bundle.card.samples}
+    same = [id_ for id_ in bytes_ if bytes_[id_] in marks or samples.get(id_) in marks]
+    speakers = sorted(spoken(corpus) & set(bundle.card.speakers))
+    new = "these scores say nothing about new speakers"
+    total = len(corpus.utterances)
+    were = "were in this model's training data"
+    found = {
+        "duplicate": (same, f"{len(same)} of {total} utterances {were}"),
+        "speaker": (speakers, f"{len(speakers)} speakers {were}"),
+    }
+    return [
+        Finding(
+            kind=kind,
+            verdict="warning" if known else "clean",
+            count=len(known),
+            words=f"{words}: {new}" if known else f"no {kind} of this model's training data",
+            examples=tuple(known[:3]),
+        )
+        for kind, (known, words) in found.items()
+    ]
 
 
 def _answers(bundle: Bundle, utterances: Sequence[Utterance]) -> dict[str, list[list[float]]]:
@@ -142,6 +165,18 @@ def _judgeable(
     return kept, [f"{len(rest)} of {len(pairs)} utterances left out: {task} is one of {others}"]
 
 
+def _known(found: Words, classes: Sequence[str]) -> Words:
+    """What became of a task's words where only the model's classes count."""
+    lost = {
+        word: n
+        for label, own in found.mapped.items()
+        if label not in classes
+        for word, n in own.items()
+    }
+    kept = {label: own for label, own in found.mapped.items() if label in classes}
+    return replace(found, mapped=kept, dropped={**found.dropped, **lost})
+
+
 def _results(
     bundle: Bundle,
     recipe: Recipe,
@@ -152,7 +187,10 @@ def _results(
     warnings: list[str],
 ) -> Results:
     system = bundle.system
-    words = {task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks}
+    words = {
+        task: _known(mapped(corpus.utterances, task, recipe), system.classes[task])
+        for task in recipe.tasks
+    }
     return Results(
         format=store.FORMAT,
         name=quote(f"{name}-{corpus.name}", safe=""),

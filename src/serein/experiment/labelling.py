@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serein.errors import ConfigError, UnknownName
-from serein.labels import PROXY
+from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
-from serein.system import label_of, word_of
+from serein.system import label_of, scheme_of, word_of
 
 
 def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
@@ -17,10 +17,14 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
     An utterance without any word for a task stays: a missing label costs nothing.
 
     Raises:
-        ConfigError: nothing is left.
+        ConfigError: nothing is left, a word is mapped that nobody says, or several corpora say
+            the same in different words.
         UnknownName: there is no such scheme.
     """
     mapping = {task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks}
+    for task, found in mapping.items():
+        _check_map(corpus, task, recipe, found)
+        _check_words(corpus, task, found)
     task = next(iter(recipe.tasks))
     kept = tuple(one for one in corpus.utterances if not dropped(one, task, recipe))
     if not kept:
@@ -46,7 +50,7 @@ def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mappin
         else:
             classes[label][word] += 1
     return Mapping(
-        scheme=recipe.tasks[task].get("scheme", "own"),
+        scheme=scheme_of(task, recipe),
         mapped={label: dict(sorted(words.items())) for label, words in sorted(classes.items())},
         dropped=dict(sorted(lost.items())),
         missing=missing,
@@ -77,3 +81,28 @@ def dropped(utterance: Utterance, task: str, recipe: Recipe) -> bool:
     """Whether an utterance has a word for a task, and the scheme has no class for it."""
     spoken = word_of(utterance, task, recipe) is not None
     return spoken and label_of(utterance, task, recipe) is None
+
+
+def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: Mapping) -> None:
+    said = {*found.dropped, *(word for words in found.mapped.values() for word in words)}
+    strange = sorted({*recipe.tasks[task].get("map", {})} - said)
+    if strange:
+        raise ConfigError(
+            f"tasks.{task}.map names {', '.join(strange)}, which {corpus.name} never says; its "
+            f"words for {task} are {', '.join(sorted(said))}"
+        )
+
+
+def _check_words(corpus: Corpus, task: str, found: Mapping) -> None:
+    """Several corpora that are read as one must not have two words for one class."""
+    if found.scheme != "own" or not any(one.corpus for one in corpus.utterances):
+        return
+    names: dict[str, list[str]] = defaultdict(list)
+    for label in found.mapped:
+        names[harmonised(label)].append(label)
+    twins = next((words for words in names.values() if len(words) > 1), None)
+    if twins:
+        raise ConfigError(
+            f"{' and '.join(twins)} are two classes of {task} in {corpus.name}; give them one name "
+            f"with --set tasks.{task}.scheme=harmonised"
+        )

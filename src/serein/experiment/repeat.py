@@ -1,19 +1,23 @@
 """The same evaluation several times: with other seeds, or as it should not be done."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from serein import corpora, recipes, store
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
+from serein.experiment.plan import plan
 from serein.records import Corpus, Recipe
 from serein.results import Flattery, Repeat, Results
 
+FEWEST_FOLDS = 5
 FLATTERIES = {
-    "random-split": "a random split into as many folds, the same speakers on both sides",
+    "random-split": "a random split into as many folds (five at least), the same speakers on both "
+    "sides",
     "test-speaker-normalisation": "frames standardised by each speaker's own statistics, the "
     "tested speakers' among them",
 }
@@ -58,8 +62,13 @@ def repeat(
     def once(changed: Recipe, number: int = 0) -> Run:
         return evaluate(changed, read, seed=seed + number, runs=runs, **options)
 
+    # All splits are made before the first training: a split that cannot be costs nothing then.
+    first = plan(chosen, read, seed=seed, device=options.get("device", "cpu"), runs=runs)
+    unfair = ways(chosen, len(first.protocol.folds)) if audit else {}
+    for changed in unfair.values():
+        plan(changed, read, seed=seed, device=first.device, runs=runs)
     done = [once(chosen, number) for number in range(seeds)]
-    flattered = flatteries(chosen, done[0].results, once) if audit else []
+    flattered = flatteries(unfair, once)
     if seeds == 1 and not audit:
         return done[0]
     joined = together([one.results for one in done], flattered)
@@ -78,7 +87,7 @@ def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> 
     recipe, corpus = first.recipe["name"], first.corpus["name"]
     return replace(
         first,
-        name=f"{recipe}-{corpus}-{span}-{mark}",
+        name=quote(f"{recipe}-{corpus}-{span}-{mark}", safe=""),
         seconds=sum(one.seconds for one in results),
         repeats=[_repeat(one) for one in results] if len(results) > 1 else [],
         flatteries=list(flattered),
@@ -93,19 +102,35 @@ def _repeat(results: Results) -> Repeat:
     return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
 
 
-def flatteries(recipe: Recipe, honest: Results, once: Callable[[Recipe], Run]) -> list[Flattery]:
-    """Evaluate a recipe in the ways that flatter it, but for those that it takes anyway."""
-    split = {**recipe.protocol, "name": "random", "folds": len(honest.protocol["folds"])}
-    ways = {
+def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:
+    """The recipe in the ways that flatter it, but for those that it takes anyway.
+
+    Args:
+        recipe: of the honest evaluation.
+        folds: of its split; a split of fewer than five is set beside five random folds.
+    """
+    kept = {key: value for key, value in recipe.protocol.items() if key in ("only", "seed")}
+    alone = recipe.protocol.get("validation") == "none"
+    split: dict[str, Any] = {
+        "name": "random",
+        "folds": max(folds, FEWEST_FOLDS),
+        "validation": "none" if alone else 1,
+        "allow": ["duplicate"],
+        **kept,
+    }
+    every = {
         "random-split": replace(recipe, protocol=split),
         "test-speaker-normalisation": replace(
             recipe, normalise={**recipe.normalise, "statistics": "speaker"}
         ),
     }
+    return {name: changed for name, changed in every.items() if changed != recipe}
+
+
+def flatteries(every: Mapping[str, Recipe], once: Callable[[Recipe], Run]) -> list[Flattery]:
+    """Evaluate a recipe in ways that flatter it."""
     found = []
-    for name, changed in ways.items():
-        if changed == recipe:
-            continue
+    for name, changed in every.items():
         results = once(changed).results
         scores = {
             task: {"wa": one.wa, "ua": one.ua}

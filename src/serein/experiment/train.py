@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import median
 from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, find, recipes, store, system
+from serein import bundle, config, corpora, find, protocols, recipes, store, system
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
@@ -22,9 +22,6 @@ from serein.records import Corpus, Recipe
 from serein.results import Epoch, Results
 from serein.training.loop import fit
 from serein.training.settings import Settings
-
-ANSWERED = 2
-"""Which row of the thresholds a model takes: that which answers four utterances of five."""
 
 Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Is told how many epochs there will be, and gives what is told of every one."""
@@ -104,6 +101,8 @@ def train(
         "training": _facts(how, seed, device),
         "counts": {task: _counted(read, task, chosen) for task in chosen.tasks},
         "heard": tuple(sorted(contents.values())),
+        "samples": tuple(sorted(protocols.probes(read.utterances).values())),
+        "speakers": tuple(sorted(spoken(read))),
     }
     sure = confidence(judged) if judged else {}
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"), sure)
@@ -112,12 +111,27 @@ def train(
     return saved
 
 
+def spoken(corpus: Corpus) -> set[str]:
+    """Who speaks in a corpus, as ``CORPUS/NAME``."""
+    return {
+        one.speaker if one.corpus else f"{corpus.name}/{one.speaker}"
+        for one in corpus.utterances
+        if one.speaker
+    }
+
+
 def prepared(recipe: Recipe, judged: Results) -> Recipe:
     """The recipe with the epochs that an evaluation's validation speakers chose.
 
     Raises:
         ConfigError: the run is of another system, or had no validation speakers.
     """
+    leaks = [one for one in judged.leakage if one.verdict in ("allowed", "error")]
+    if leaks:
+        raise ConfigError(
+            f"{judged.name} has leaks, its epochs and its confidence would flatter the model: "
+            f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
+        )
     chosen = replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
     asked, found = asdict(chosen), dict(judged.recipe)
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
@@ -147,20 +161,18 @@ def median_epoch(results: Results) -> int:
 def confidence(results: Results) -> dict[str, Confidence]:
     """Each task's temperature, and the threshold that four answers in five of new speakers reach.
 
-    The temperature is the geometric mean of those of the folds. Both come from speakers that
-    were neither trained on nor tested, whose votes also chose the epochs.
+    Both come from speakers that were neither trained on nor tested, whose votes also chose the
+    epochs.
     """
-    found = {}
-    for task, judged in results.calibration.items():
-        heat = [fold.temperatures[task] for fold in results.folds if task in fold.temperatures]
-        if heat and judged.thresholds:
-            words = (
-                f"by the validation speakers of {len(heat)} folds of {results.corpus['name']}; "
-                "the threshold is reached by four of five of their utterances"
-            )
-            temperature, threshold = geometric_mean(heat), judged.thresholds[ANSWERED][0]
-            found[task] = Confidence(temperature, threshold, words)
-    return found
+    words = (
+        f"by the validation speakers of {len(results.folds)} folds of {results.corpus['name']}; "
+        "four of five of their utterances reach the threshold"
+    )
+    return {
+        task: Confidence(found.temperature, found.threshold or 0.0, words)
+        for task, found in results.calibration.items()
+        if found.temperature is not None
+    }
 
 
 def scores_in_words(results: Results) -> str:
@@ -171,7 +183,8 @@ def scores_in_words(results: Results) -> str:
         found = results.scores[selection][task]
         if found.wa is not None and found.ua is not None:
             parts.append(f"WA {found.wa:.1%} UA {found.ua:.1%} ({meaning})")
-    protocol = results.protocol["name"]
+    split = [results.protocol["name"], results.protocol.get("caution")]
+    protocol = ", ".join(str(part) for part in split if part)
     return f"{results.corpus['name']}, {protocol}, {task}: " + "; ".join(parts)
 
 

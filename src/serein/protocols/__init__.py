@@ -13,7 +13,7 @@ from pathlib import Path
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
 from serein.protocols.filters import disjoint, joined, only
-from serein.protocols.heard import heard
+from serein.protocols.heard import heard, probes
 from serein.protocols.leakage import cautioned, findings, refuse
 from serein.protocols.saved import SUFFIXES, load, save
 from serein.protocols.settings import Settings, listed
@@ -30,6 +30,7 @@ __all__ = [
     "findings",
     "heard",
     "load",
+    "probes",
     "refuse",
     "save",
     "split",

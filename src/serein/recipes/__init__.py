@@ -39,6 +39,8 @@ def load(name: str, settings: Sequence[str] = ()) -> Recipe:
     table = config.merged(DEFAULTS, _resolve(name, ()))
     for setting in settings:
         table = config.override(table, setting)
+    if settings:
+        table["about"] = {**table["about"], "changed": ", ".join(settings)}
     return from_table(Path(name).stem if name.endswith(".toml") else name, table)
 
 

@@ -151,7 +151,7 @@ def temperatures(results: Results) -> Table | None:
     tasks = [task for task in results.classes if any(task in fold.temperatures for fold in folds)]
     if not tasks:
         return None
-    reason = "no temperature: the fold has no validation side"
+    reason = "no temperature: the fold has no labelled validation side, or nothing fits it"
     return Table(
         title="Temperatures",
         note="What logits are divided by, fitted on each fold's validation side; above 1 the model "

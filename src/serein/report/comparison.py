@@ -1,11 +1,13 @@
 """Several runs against each other: in the terminal, as Markdown, and as an HTML page."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from serein import store
 from serein.files import write_text
 from serein.report import markdown, page, summary, terminal
 from serein.report.document import Section
@@ -76,9 +78,11 @@ def _tests(task: str, selection: str, contests: list[Contest]) -> Table:
     made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
     return Table(
         title=f"{task}, {selection}: tests",
-        note="p of each test, and in brackets after Holm's correction over all contests; the "
-        "z-test of two proportions is one-tailed and takes utterances as independent. Effect: "
-        "Cohen's h of the two WA; 0.2 is small, 0.5 medium, 0.8 large.",
+        note="p of each test, and in brackets after Holm's correction over all contests. The "
+        f"permutation swaps {'; '.join(dict.fromkeys(one.swapped for one in contests))}. The test "
+        "of two proportions is one-tailed (the first is better) and takes utterances as "
+        "independent, as McNemar's does. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
+        "medium, 0.8 large.",
         columns=(
             *words("first", "second"),
             *numbers(*(TESTS[test] for test in made), undefined=NO_TEST),
@@ -145,12 +149,16 @@ def html(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, path: Path) -> tuple[Path, ...]:
-    """Write ``comparison.html`` and ``comparison.md`` to a folder; give their paths.
+    """Write ``comparison.json``, ``.html`` and ``.md`` to a folder; give their paths.
 
     Raises:
         StorageError: a file could not be written; what stood there before still stands.
     """
-    texts = {"comparison.html": html(comparison), "comparison.md": as_markdown(comparison)}
+    texts = {
+        "comparison.json": json.dumps(store.plain(comparison), indent=1) + "\n",
+        "comparison.html": html(comparison),
+        "comparison.md": as_markdown(comparison),
+    }
     for name, text in texts.items():
         write_text(path / name, text)
     return tuple(path / name for name in texts)

@@ -13,6 +13,8 @@ from serein.report.summary import Interval
 from serein.results import Prediction, Results
 
 NAMED = 4
+FEWEST = 10
+"""Utterances that somebody must have to be called the best or the worst."""
 """More speakers than these are counted, not named."""
 
 
@@ -78,7 +80,8 @@ def bounds(
 
 def extremes(results: Results, task: str, attribute: str = "speaker") -> str | None:
     """The best and the worst speaker or gender in one sentence; None where there are not two."""
-    found = sorted(parts(results, task, attribute), key=lambda part: -part.ua)
+    every = [part for part in parts(results, task, attribute) if part.utterances >= FEWEST]
+    found = sorted(every, key=lambda part: -part.ua)
     if len(found) < 2:
         return None
     best, worst = (

@@ -61,8 +61,10 @@ def leading(results: Results) -> str:
 
 
 def title(results: Results) -> str:
-    """Which recipe was run on which corpus."""
+    """Which recipe was run on which corpus, and what was changed in it."""
     name = results.recipe.get("name", results.name)
+    changed = results.recipe.get("about", {}).get("changed")
+    name = f"{name} ({changed})" if changed else name
     return f"{name} on {results.corpus['name']}" if "name" in results.corpus else f"{name}"
 
 

@@ -4,15 +4,21 @@ One file for the three, which a recipe names apart:
 
     [tasks.arousal]
     name = "dimensions"
-    scheme = "levels"
 
 Where a corpus has no ratings, ``label = "emotion"`` with ``scheme = "proxy-arousal"`` takes those
 of the emotion's name.
 """
 
+from dataclasses import dataclass
+
 from serein.layers.classes import ClassConfig, ClassTask
 
-Config = ClassConfig
+
+@dataclass(frozen=True)
+class Config(ClassConfig):
+    """Of a class, but by levels unless another scheme is named."""
+
+    scheme: str = "levels"
 
 
 class Task(ClassTask):
