@@ -1,12 +1,15 @@
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tables import recordings
 
+from serein import cli
 from serein.records import Corpus
-from serein.synthetic import Settings, generate
+from serein.synthetic import Settings, generate, write_emodb
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,3 +53,42 @@ def folder(tmp_path: Path) -> Path:
     """Three recordings, for tables to name."""
     recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
     return tmp_path
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command as a user does, in an empty folder: status, output, complaints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["serein", *map(str, words)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 0
+        return status, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EMO-DB in miniature."""
+    root = tmp_path_factory.mktemp("berlin")
+    write_emodb(root, words=1)
+    return root
+
+
+@pytest.fixture
+def names(berlin: Path, tmp_path: Path) -> Path:
+    """EMO-DB's names, with nothing in the files."""
+    root = tmp_path / "EMO-DB"
+    (root / "wav").mkdir(parents=True)
+    for file in (berlin / "wav").iterdir():
+        (root / "wav" / file.name).touch()
+    shutil.copy(berlin / "erkennung.txt", root)
+    return root

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from serein import config
-from serein.protocols import Settings, split
-from serein.records import Fold, Protocol, Utterance
+from serein.protocols import Settings, findings, split
+from serein.records import Finding, Fold, Protocol, Utterance
 
 GENDERS = "female", "male", None
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -98,3 +98,13 @@ def by_hand(train: str, validation: str, test: str, *, name: str = "by hand") ->
     sides = [tuple(f"{x[0]}-{x[1]}" for x in side.split()) for side in (train, validation, test)]
     fold = Fold(name="one", train=sides[0], validation=sides[1], test=sides[2])
     return Protocol(name=name, validation="by hand", folds=(fold,))
+
+
+def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
+    """Findings by kind; every recording another one, unless said otherwise."""
+    marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
+    return {one.kind: one for one in findings(protocol, utterances, marks, **more)}
+
+
+def verdicts(found: dict[str, Finding]) -> dict[str, str]:
+    return {kind: one.verdict for kind, one in found.items() if one.verdict != "clean"}

@@ -12,30 +12,12 @@ import pytest
 import soundfile
 from small import SIZES, small_system
 
-from serein import bundle, cli
+from serein import bundle
 from serein.bundle import Bundle, Card
 from serein.synthetic import write_emodb
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = [word for setting in SIZES for word in ("--set", setting)]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command as a user does, in an empty folder: status, output, complaints."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def command(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["serein", *map(str, words)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 0
-        return status, *capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

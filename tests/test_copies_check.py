@@ -1,6 +1,8 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from serein import corpora, find
 from serein.copies import check
 from serein.copies.check import Check, checked, listed
 from serein.copies.terminal import lines
+from serein.corpora import emodb
 from serein.errors import CorpusError
-from serein.synthetic import write_emodb, write_librispeech
+from serein.synthetic import write_emodb, write_iemocap, write_librispeech
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -31,7 +34,14 @@ def known(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  wav/{file.name}" for file in files]
     (folder / "emodb.sha256").write_text("\n".join([*text, ""]))
     monkeypatch.setattr(check, "HASHES", folder)
+    counted(root, monkeypatch)
     return folder / "emodb.sha256"
+
+
+def counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let EMO-DB be as large as this copy."""
+    found = Counter(str(one.labels["emotion"]) for one in emodb.read(root, partial=True))
+    monkeypatch.setattr(emodb, "COUNTS", found)
 
 
 def recordings(root: Path) -> list[Path]:
@@ -74,6 +84,28 @@ def test_what_is_changed_missing_and_extra(root: Path) -> None:
     }
 
 
+def test_a_copy_without_hashes_is_counted(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    write_iemocap(tmp_path / "IEMOCAP", utterances=120, words=0)
+    found = checked(f"iemocap={tmp_path / 'IEMOCAP'}")
+    assert (found.utterances, found.listed, found.intact) == (120, 0, False)
+    assert "holds 120 recordings; IEMOCAP has 10039" in found.short
+    assert found.notes == ("a partial copy: 120 of 10,039 utterances",)
+    status, out, _ = run("corpora", "check", f"iemocap={tmp_path / 'IEMOCAP'}")
+    assert status == 1
+    assert "note: a partial copy: 120 of 10,039 utterances" in out
+    assert "not whole: " in out
+    assert "recordings; IEMOCAP has 10039" in out
+
+
+def test_a_copy_remembered_as_partial_is_checked_as_a_whole_one(root: Path) -> None:
+    corpora.remember("emodb", root, partial=True)
+    found = checked("emodb")
+    assert (found.utterances, found.intact) == (7, False)
+    assert "7 recordings; EMO-DB has 535" in found.short
+
+
 @pytest.mark.usefixtures("known")
 def test_a_truncated_recording_is_changed(root: Path) -> None:
     file = recordings(root)[3]
@@ -82,11 +114,12 @@ def test_a_truncated_recording_is_changed(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_twins_are_no_fault(root: Path) -> None:
+def test_twins_are_no_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *rest = recordings(root)
     copies = [first.with_name(f"{first.stem[:-1]}{letter}.wav") for letter in "yz"]
     for copy in copies:
         shutil.copy(first, copy)
+    counted(root, monkeypatch)
     found = checked(f"emodb={root}")
     assert found.twins == tuple((f"wav/{first.name}", f"wav/{copy.name}") for copy in copies)
     assert found.intact

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import re
 import sys
 import tarfile
 import zipfile
@@ -178,8 +179,13 @@ def test_what_is_not_the_published_archive_is_removed(
         "truncated": whole[:-1],
         "page": b"<html>we have moved</html>",
     }[damage]
-    with pytest.raises(CorpusError, match="is not the published archive, and was removed: MD5"):
+    message = "is not the published archive, and was removed: MD5"
+    with pytest.raises(CorpusError, match=message) as caught:
         fetch(wanted, to)
+    words = str(caught.value)
+    assert words.count("Fetch it again") == 1
+    assert ".." not in words
+    assert "Deleted" not in words
     assert left(to) == []
     assert corpora.places() == {}
     home.files["dev-clean.tar.gz"] = whole
@@ -257,7 +263,9 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
         file.write_bytes(file.read_bytes()[:-1] + b"?")
     sorted((berlin / "wav").iterdir())[2].unlink()
     home.files["download.zip"] = zipped(berlin)
-    message = "2 changed recordings, and 1 of 535 are missing; nothing was kept"
+    message = (
+        f"^{re.escape(home.address)}.*2 changed .*, and 1 of 535 are missing; nothing was kept"
+    )
     with pytest.raises(CorpusError, match=message):
         fetch(archive("emodb"), to)
     assert left(to) == []
@@ -270,6 +278,20 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
     assert (found.whole, found.speakers) == (535, 10)
     assert corpora.places() == {"emodb": to}
     assert (to / "erkennung.txt").is_file()
+
+
+def test_more_than_the_published_corpus_is_refused(
+    home: Home, berlin: Path, tmp_path: Path
+) -> None:
+    file = sorted((berlin / "wav").iterdir())[0]
+    (berlin / "wav" / f"{file.stem[:-1]}z.wav").write_bytes(file.read_bytes())
+    home.files["download.zip"] = zipped(berlin)
+    to = tmp_path / "data" / "EMO-DB"
+    message = r"is not the published corpus: .*536 recordings; EMO-DB has 535 .*; nothing was kept"
+    with pytest.raises(CorpusError, match=message):
+        fetch(archive("emodb"), to)
+    assert left(to) == []
+    assert corpora.places() == {}
 
 
 def test_the_command_shows_licence_and_source_first(

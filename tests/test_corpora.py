@@ -7,10 +7,10 @@ import pytest
 from tables import csv
 
 from serein import corpora, find
-from serein.corpora import emodb, synthetic, table
-from serein.errors import ConfigError, CorpusError, UnknownName
+from serein.corpora import emodb, synthetic
+from serein.errors import CorpusError, UnknownName
 from serein.records import About, Corpus, Utterance
-from serein.synthetic import Settings, generate, write_emodb
+from serein.synthetic import Settings, generate
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "emodb"
 COUNTS = {
@@ -25,35 +25,10 @@ COUNTS = {
 MEN, WOMEN = {"03", "10", "11", "12", "15"}, {"08", "09", "13", "14", "16"}
 
 
-@pytest.fixture(autouse=True)
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "config"
-    monkeypatch.setenv("SEREIN_CONFIG", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("berlin")
-    write_emodb(root, words=1)
-    return root
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     generate(root, Settings(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
-    return root
-
-
-@pytest.fixture
-def names(berlin: Path, tmp_path: Path) -> Path:
-    """EMO-DB's names, with nothing in the files."""
-    root = tmp_path / "EMO-DB"
-    (root / "wav").mkdir(parents=True)
-    for file in (berlin / "wav").iterdir():
-        (root / "wav" / file.name).touch()
-    shutil.copy(berlin / "erkennung.txt", root)
     return root
 
 
@@ -143,6 +118,15 @@ def test_emodb_says_what_is_missing(names: Path) -> None:
     assert len(emodb.read(names, partial=True)) in (531, 532)
 
 
+def test_a_second_copy_of_emodb_is_told_of(names: Path) -> None:
+    assert corpora.load(f"emodb={names}").notes == ()
+    shutil.copytree(names / "wav", names / "wav" / "wav")
+    (names / "wav" / "wav" / "._03a01Fa.wav").touch()
+    corpus = corpora.load(f"emodb={names}")
+    assert len(corpus.utterances) == 535
+    assert corpus.notes == ("recordings not read: 535, such as wav/wav/03a01Aa.wav",)
+
+
 def test_emodb_knows_the_later_release(names: Path) -> None:
     spare = (f"{s}{t}{e}z" for s in sorted(MEN | WOMEN) for t in emodb.TEXTS for e in "WLEAFTN")
     for _ in range(816 - 535):
@@ -209,7 +193,10 @@ def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     (copy / "wav" / "s01-fear-01-1.wav").unlink()
-    with pytest.raises(CorpusError, match=r"s01-fear-01-1\.wav is missing"):
+    with pytest.raises(CorpusError, match=r"s01-fear-01-1\.wav is missing, one of the 4 record"):
+        synthetic.read(copy)
+    (copy / "wav" / "s02-fear-01-1.wav").unlink()
+    with pytest.raises(CorpusError, match=r"is missing, as are 1 more of the 4 recordings that"):
         synthetic.read(copy)
 
 
@@ -289,71 +276,18 @@ def test_load_checks_what_was_read(
         corpora.load(f"{name}={tmp_path}")
 
 
+def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = reader(tmp_path, monkeypatch, '["a", "b", "c"]')
+    assert corpora.load(f"{name}={tmp_path}").notes == ()
+    module = find.module("corpora", name)
+    monkeypatch.setattr(
+        module, "notes", lambda root, read: [f"{root.name}: {len(read)}"], raising=False
+    )
+    assert corpora.load(f"{name}={tmp_path}").notes == (f"{tmp_path.name}: 3",)
+
+
 def test_load_refuses_a_module_that_reads_nothing(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"json\.tool .* no function read"):
         corpora.load(f"json.tool={tmp_path}")
-
-
-# Places
-
-
-def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None:
-    assert corpora.places() == {}
-    assert len(corpora.remember("emodb", berlin).utterances) == 535
-    corpora.remember("mine", csv(folder, "file\na.wav\n"))
-    assert corpora.places() == {"emodb": berlin, "mine": folder / "labels.csv"}
-    assert list(corpora.places()) == ["emodb", "mine"]
-    assert len(corpora.load("emodb").utterances) == 535
-    assert corpora.load("mine").name == "mine"
-    assert [file.name for file in config.iterdir()] == ["corpora.json"]
-
-
-def test_a_relative_place_is_remembered_whole(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    csv(folder, "file\na.wav\n")
-    monkeypatch.chdir(folder)
-    corpora.remember("mine", Path("labels.csv"))
-    assert corpora.places()["mine"] == folder / "labels.csv"
-
-
-def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
-    (tmp_path / "wav").mkdir()
-    with pytest.raises(CorpusError, match="0 recordings; EMO-DB has 535"):
-        corpora.remember("emodb", tmp_path)
-    assert corpora.places() == {}
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', "\xff"])
-def test_a_corrupt_list_of_places_is_an_error(config: Path, content: str) -> None:
-    config.mkdir()
-    (config / "corpora.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"corpora\.json is not a table of corpora"):
-        corpora.places()
-
-
-def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SEREIN_CONFIG")
-    assert corpora.config_folder().name == "serein"
-    monkeypatch.setenv("SEREIN_CONFIG", "~/elsewhere")
-    assert corpora.config_folder() == Path.home() / "elsewhere"
-
-
-def test_the_listing_shows_every_corpus(folder: Path) -> None:
-    corpora.remember("mine", csv(folder, "file\na.wav\n"))
-    entries = {entry.name: entry for entry in corpora.listing()}
-    assert list(entries) == sorted({*find.names("corpora"), "mine"})
-    assert entries["emodb"].about == emodb.ABOUT
-    assert entries["emodb"].place is None
-    assert entries["mine"].place == folder / "labels.csv"
-    assert entries["mine"].about == table.ABOUT
-
-
-def test_the_listing_survives_a_reader_that_is_gone(config: Path) -> None:
-    config.mkdir()
-    (config / "corpora.json").write_text('{"no_lab.podcast": "/data"}')
-    entry = next(entry for entry in corpora.listing() if entry.name == "no_lab.podcast")
-    assert "No module named 'no_lab'" in entry.about.title
-
-
-# Contents

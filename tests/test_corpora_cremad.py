@@ -113,6 +113,10 @@ def test_hidden_files_second_copies_and_upper_case(few: Path) -> None:
     utterances = cremad.read(few, partial=True)
     assert len(utterances) == 4
     assert utterances[0].path.name == "1001_DFA_ANG_XX.WAV"
+    assert corpora.load(f"cremad={few}", partial=True).notes == (
+        "a partial copy: 4 of 7,442 utterances",
+        "recordings not read: 1, such as AudioWAV/copy/1001_DFA_ANG_XX.wav",
+    )
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,27 @@ def test_every_code_has_its_word_and_xxx_none(lone: Path, code: str, emotion: st
     assert only(lone).labels["valence"] == 2.5
 
 
+@pytest.mark.parametrize(
+    ("means", "left"),
+    [
+        ("[4.0, 3.0]", {"valence": 4.0, "arousal": 3.0}),
+        ("[4.0, 3.0, ]", {"valence": 4.0, "arousal": 3.0}),
+        ("[4.0, nan, 2.5]", {"valence": 4.0, "dominance": 2.5}),
+        ("[NaN, NaN, NaN]", {}),
+    ],
+)
+def test_a_mean_that_nobody_gave_is_absent_and_counted(
+    lone: Path, means: str, left: dict[str, float]
+) -> None:
+    judged(lone, TURN.replace("[2.5000, 3.0000, 3.5000]", means))
+    names = ("valence", "arousal", "dominance")
+    one = only(lone)
+    assert {name: one.labels[name] for name in names if name in one.labels} == left
+    assert one.labels["emotion"] == "neutral"
+    gaps = [f"utterances without a mean of {name}: 1" for name in names if name not in left]
+    assert iemocap.notes(lone, [one]) == gaps
+
+
 def test_undecided_utterances_are_kept_with_what_each_evaluator_said(spoken: Path) -> None:
     utterances = iemocap.read(spoken, partial=True)
     undecided = [one for one in utterances if "emotion" not in one.labels]
@@ -249,7 +270,8 @@ def test_without_transcriptions_nobody_knows_the_words(lone: Path) -> None:
         ([TURN, "", "A-E3:\tval 3; act two; dom  2;\t()"], r"line 5: 'A-E3:.*restore the file"),
         ([TURN, "C-X9:\tNeutral;\t()"], r"line 4: 'C-X9:.*nor a rating such as"),
         (["C-E2:\tNeutral;\t()", TURN], r"line 3: 'C-E2:"),
-        ([TURN.replace(", 3.5000", "")], r"line 3: '\[6\.2901"),
+        ([TURN.replace(", 3.0000, 3.5000", "")], r"line 3: '\[6\.2901"),
+        ([TURN.replace("3.0000", "")], r"line 3: '\[6\.2901"),
         ([TURN.replace("F000", "M000")], r"line 3: .*Ses01F_impro01 holds no recording .*_M000"),
     ],
 )
@@ -302,9 +324,29 @@ def test_what_is_missing_is_said_unless_a_part_will_do(
         shutil.rmtree(path)
     else:
         path.unlink()
-    with pytest.raises(CorpusError, match=f"{message}.*Restore it from https://sail.*partial=True"):
+    with pytest.raises(
+        CorpusError, match=f"{message}.*Restore the rest from https://sail.*--partial"
+    ):
         iemocap.read(copy)
     assert len(iemocap.read(copy, partial=True)) == left
+
+
+def test_what_a_partial_copy_lacks_is_told(copy: Path) -> None:
+    assert corpora.load(f"iemocap={copy}", partial=True).notes == (
+        "a partial copy: 200 of 10,039 utterances",
+    )
+    for number in (1, 2):
+        (copy / RECORDINGS / f"Ses01F_impro01_M00{number}.wav").unlink()
+    (copy / TRANSCRIPT).unlink()
+    shutil.rmtree(copy / "Session3")
+    corpus = corpora.load(f"iemocap={copy}", partial=True)
+    words = sum(one.text is None for one in corpus.utterances)
+    assert corpus.notes == (
+        "a partial copy: 155 of 10,039 utterances",
+        "evaluated turns without a recording, passed over: 2",
+        f"utterances without words: {words}",
+    )
+    assert words == sum(one.dialogue == TRANSCRIPT.stem for one in corpus.utterances) > 0
 
 
 def test_the_counts_are_checked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +363,7 @@ def test_the_counts_are_checked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(iemocap, "COUNTS", dict(sorted(found.items())))
     assert len(iemocap.read(copy)) == 200
     judged(copy, "")
-    with pytest.raises(CorpusError, match=r"has 200 \(Session1 \d+ of 36\)\. Restore it from"):
+    with pytest.raises(CorpusError, match=r"has 200 \(Session1 \d+ of 36\)\. Restore the"):
         iemocap.read(copy)
 
 

@@ -95,6 +95,11 @@ def test_a_second_copy_below_does_not_count(root: Path) -> None:
     utterances = ravdess.read(root)
     check(utterances)
     assert not any(below in one.path.parents for one in utterances)
+    (note,) = corpora.load(f"ravdess={root}").notes
+    assert note == (
+        "more recordings of speech not read: 1440, such as "
+        "audio_speech_actors_01-24/Actor_01/03-01-01-01-01-01-01.wav"
+    )
 
 
 def test_the_folder_above_will_do(root: Path, tmp_path: Path) -> None:
@@ -119,6 +124,9 @@ def test_songs_and_videos_are_passed_over(root: Path) -> None:
     for name in ("03-02-01-01-01-01-01.wav", "01-01-01-01-01-01-01.wav"):
         (root / "Actor_01" / name).touch()
     check(ravdess.read(root))
+    assert corpora.load(f"ravdess={root}").notes == (
+        "songs or videos (not 03-01-...) not read: 2, such as Actor_01/01-01-01-01-01-01-01.wav",
+    )
     (root / "Actor_01" / names(1)[0]).with_suffix(".wav").unlink()
     with pytest.raises(CorpusError, match=r"1439 .* 2 songs or videos .* were passed over"):
         ravdess.read(root)

@@ -119,6 +119,9 @@ def test_other_files_and_second_copies_are_left_alone(folders: Path) -> None:
     shutil.copytree(data / "DC", data / "Annotation")
     shutil.copytree(data, data / "AudioData")
     check(savee.read(folders))
+    (note,) = corpora.load(f"savee={folders}").notes
+    count = len([one for one in folders.rglob("*.wav") if one.name[0] != "."]) - 480
+    assert note == f"recordings not read: {count}, such as AudioData/Annotation/DC/a01.wav"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
     assert results.headline == "model"
 
 
+def test_what_is_known_of_the_copy_comes_first(other: Corpus) -> None:
+    noted = replace(other, notes=("a partial copy: 6 of 48 utterances",))
+    assert judge(model(), noted).warnings == [
+        "a partial copy: 6 of 48 utterances",
+        "2 of 6 utterances left out: emotion is one of ['fear']",
+    ]
+
+
 def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path) -> None:
     results = judge(model(), corpus)
     truth = [one.truth["emotion"] for one in results.predictions]

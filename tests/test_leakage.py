@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small import small_recipe
-from splitting import SHARED, SMALL, UTTERANCES, by_hand, corpora, iemocap, made, several, utterance
+from splitting import (
+    SHARED,
+    SMALL,
+    UTTERANCES,
+    by_hand,
+    checked,
+    corpora,
+    iemocap,
+    made,
+    several,
+    utterance,
+    verdicts,
+)
 
 from serein import corpora as corpus_readers
 from serein import store
@@ -20,17 +31,7 @@ from serein.errors import ProtocolError, UnknownName
 from serein.experiment.evaluate import evaluate
 from serein.experiment.plan import plan
 from serein.protocols import cautioned, findings, heard, refuse
-from serein.records import Corpus, Finding, Fold, Protocol, Utterance
-
-
-def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
-    """Findings by kind; every recording another one, unless said otherwise."""
-    marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
-    return {one.kind: one for one in findings(protocol, utterances, marks, **more)}
-
-
-def verdicts(found: dict[str, Finding]) -> dict[str, str]:
-    return {kind: one.verdict for kind, one in found.items() if one.verdict != "clean"}
+from serein.records import Corpus, Fold, Utterance
 
 
 def test_what_is_clean_is_found_too() -> None:
@@ -75,7 +76,7 @@ def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
     assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
     with pytest.raises(
         ProtocolError,
-        match=r"^the split leaks\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
+        match=r"^the split will not do\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
     ):
         refuse(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
@@ -108,7 +109,18 @@ def test_nobody_knows_who_speaks() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0 c0"), utterances)
     assert verdicts(found) == {"speaker": "warning"}
-    assert "no speaker is known of 1 of 3 utterances" in found["speaker"].words
+    assert found["speaker"].words == (
+        "no speaker is known of 1 of 3 utterances; no known speaker is on two sides of a fold"
+    )
+    nobody = [replace(one, speaker=None) for one in UTTERANCES]
+    found = checked(by_hand("a0", "", "b0"), nobody)
+    assert found["speaker"].words == "no speaker is known of 2 of 2 utterances"
+    assert verdicts(found) == {"speaker": "warning"}
+    mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
+    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].words == (
+        "on two sides of a fold: 1 speaker, 1 time over all folds; "
+        "no speaker is known of 1 of 3 utterances"
+    )
 
 
 @pytest.mark.parametrize("name", ["random", "speaker-dependent"])
@@ -265,16 +277,6 @@ def test_whose_frames_standardise(statistics: str, verdict: str) -> None:
         checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
 
 
-def test_classes_that_are_on_one_side_only() -> None:
-    target = {"a-0": "joy", "a-1": "fear", "b-0": "rage", "b-1": "joy", "c-0": None}
-    found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
-    assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
-    assert found["classes"].examples == ("mood rage in fold one", "mood fear")
-    assert "that its training side lacks: mood rage in fold one" in found["classes"].words
-    labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
-    assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
-
-
 def test_what_a_corpus_says_nothing_of_is_not_found() -> None:
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
     assert sorted(found) == ["duplicate", "normalisation", "speaker", "validation"]
@@ -351,6 +353,7 @@ def test_emodb_is_clean_but_for_its_sentences() -> None:
     protocol = made(utterances, "leave-one-speaker-out")
     found = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
     by_kind = {one.kind: one for one in found}
-    assert verdicts(by_kind) == {"sentence": "warning"}
+    assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
+    assert by_kind["classes"].examples == ("disgust not validated in fold 15",)
     assert by_kind["sentence"].count == 535
     assert "10 sentences in all" in by_kind["sentence"].words

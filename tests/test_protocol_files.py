@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small import small_recipe
 from splitting import SMALL, UTTERANCES, by_hand, made
 
 from serein.errors import ConfigError, ProtocolError
-from serein.protocols import findings, load, save
-from serein.records import Fold, Protocol
+from serein.experiment.plan import plan
+from serein.protocols import Settings, findings, load, save, split
+from serein.records import Corpus, Fold, Protocol
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=5)
 SIDE = st.lists(WORDS, max_size=3).map(tuple)
@@ -84,6 +86,31 @@ def test_strange_utterances_are_counted(tmp_path: Path) -> None:
         made(SMALL, str(file), validation=2)
     with pytest.raises(ConfigError, match=r"folds = 3; .* has no such setting"):
         made(SMALL, str(file), folds=3)
+
+
+def test_a_saved_protocol_leaves_out_what_its_user_does(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    protocol = made(SMALL, "leave-one-session-out")
+    save(protocol, file)
+    kept, gone = SMALL[2:], {SMALL[0].id, SMALL[1].id}
+    found = split(kept, Settings(name=str(file)), gone)
+    assert found.caution == f"2 of the 450 that {file} names are left out"
+    assert [fold.name for fold in found.folds] == [fold.name for fold in protocol.folds]
+    assert found == replace(
+        made(kept, "leave-one-session-out"), caution=found.caution, validation=found.validation
+    )
+    with pytest.raises(ProtocolError, match="1 of them are not among"):
+        split(kept[1:], Settings(name=str(file)), gone)
+
+
+def test_a_saved_protocol_takes_a_scheme_that_drops_words(corpus: Corpus, tmp_path: Path) -> None:
+    bored = replace(corpus.utterances[0], labels={"emotion": "boredom"})
+    odd = replace(corpus, utterances=(bored, *corpus.utterances[1:]))
+    save(split(odd.utterances, Settings()), tmp_path / "mine.json")
+    recipe = small_recipe("tasks.emotion.scheme=four", f"protocol.name={tmp_path / 'mine.json'}")
+    todo = plan(recipe, odd, seed=0, device="cpu", runs=tmp_path)
+    assert f"1 of the {len(odd.utterances)} that" in todo.protocol.caution
+    assert bored.id not in {id_ for fold in todo.protocol.folds for id_ in fold.train + fold.test}
 
 
 # Files that are not right

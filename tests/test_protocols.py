@@ -289,6 +289,74 @@ def test_every_fold_is_checked() -> None:
     check(replace(protocol, folds=(good,)))
 
 
+def test_all_folds_have_a_validation_side_or_none_has() -> None:
+    some = by_hand("a0", "c0", "b0").folds[0]
+    none = replace(some, name="two", validation=(), test=("b-1",))
+    for folds in ((some, none), (none, some)):
+        with pytest.raises(
+            ProtocolError,
+            match=r"^fold one has a validation side and fold two has none; give each one, or none$",
+        ):
+            check(Protocol(name="by hand", validation="", folds=folds))
+
+
+def test_no_utterance_is_tested_in_two_folds() -> None:
+    one = by_hand("a0", "", "b0 b1").folds[0]
+    two = replace(one, name="two", train=("c-0",), test=("b-1",))
+    with pytest.raises(ProtocolError, match="b-1 is tested in two folds, one and two, and would"):
+        check(Protocol(name="by hand", validation="", folds=(one, two)))
+    crossed = made(SMALL, "leave-one-session-out", disjoint="script", groups=3)
+    tested = Counter(id_ for fold in crossed.folds for id_ in fold.test)
+    assert len(crossed.folds) == 15
+    assert tested == Counter(one.id for one in SMALL)
+
+
+# Corpora that are read together
+
+
+def marked() -> list[Utterance]:
+    """What ``corpora.joined`` makes of two corpora whose speakers have the same names."""
+    people = [("mine", "s01"), ("mine", "s02"), ("yours", "s01"), ("yours", "t02")]
+    return [
+        replace(
+            utterance(f"{corpus}/{name}", number),
+            corpus=corpus,
+            session=f"{corpus}/1",
+            labels={"mood": "x"},
+        )
+        for corpus, name in people
+        for number in range(2)
+    ]
+
+
+def test_speakers_of_joined_corpora_are_named_once() -> None:
+    folds = made(marked(), "leave-one-speaker-out").folds
+    assert [fold.name for fold in folds] == ["mine/s01", "mine/s02", "yours/s01", "yours/t02"]
+    assert {fold.name for fold in folds} == {one.speaker for one in marked()}
+    assert [f.name for f in made(marked(), "leave-one-session-out", validation="none").folds] == [
+        "mine/1",
+        "yours/1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        ("s0*", {"mine/s01", "mine/s02", "yours/s01"}),
+        ("s01, t02", {"mine/s01", "yours/s01", "yours/t02"}),
+        ("mine/s01, mine/s02", {"mine/s01", "mine/s02"}),
+        ("yours/*", {"yours/s01", "yours/t02"}),
+    ],
+)
+def test_plain_words_choose_among_joined_corpora(wanted: str, left: set[str]) -> None:
+    protocol = made(marked(), "leave-one-speaker-out", validation="none", only={"speaker": wanted})
+    assert {fold.name for fold in protocol.folds} == left
+    (fold,) = made(marked(), "by-label", by="speaker", test=wanted, validation="none").folds
+    assert speakers_of(fold.test) == left
+    with pytest.raises(ProtocolError, match=r"no utterance has speaker theirs/s01, .*found s01, s"):
+        made(marked(), "by-label", by="speaker", test="theirs/s01")
+
+
 # The hash
 
 

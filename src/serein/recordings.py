@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from serein.errors import CorpusError
+from serein.records import Utterance
+
+AUDIO = (".flac", ".wav")
 
 
 def subfolder(root: Path, name: str, title: str, home: str) -> Path:
@@ -40,6 +43,51 @@ def recordings(folder: Path) -> list[Path]:
     names = os.listdir(folder) if folder.is_dir() else []
     heard = sorted(name for name in names if name[-4:].lower() == ".wav" and name[0] != ".")
     return [folder / name for name in heard]
+
+
+def unread(root: Path, utterances: Iterable[Utterance]) -> list[Path]:
+    """Recordings in a folder and all below it that no utterance is read from, sorted."""
+    read = {utterance.path for utterance in utterances}
+    found = (
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.lower().endswith(AUDIO) and name[0] != "."
+    )
+    return sorted(file for file in found if file not in read)
+
+
+def passed_over(root: Path, files: list[Path], what: str) -> list[str]:
+    """A note of recordings that were not read; none where there are no such ones.
+
+    Args:
+        root: the folder that their names are told from.
+        files: those that were not read.
+        what: they are.
+    """
+    if not files:
+        return []
+    return [f"{what} not read: {len(files)}, such as {files[0].relative_to(root).as_posix()}"]
+
+
+def absent(files: list[Path], total: int, of: str) -> str:
+    """Which files are missing, in words that a comma or a semicolon may follow.
+
+    Args:
+        files: those that are; at least one.
+        total: how many there should be.
+        of: what they are, in words that follow their number.
+    """
+    more = f"as are {len(files) - 1} more" if len(files) > 1 else "one"
+    return f"{files[0]} is missing, {more} of the {total} {of}"
+
+
+def restore(home: str) -> str:
+    """What to do where a part of a corpus is missing."""
+    return (
+        f"Restore the rest from {home}, or read what is there with --partial (in Python with "
+        "partial=True)"
+    )
 
 
 def decoded(file: Path, part: str, code: str, known: Mapping[str, str], title: str) -> str:

@@ -78,10 +78,13 @@ class Corpus:
     Attributes:
         name: what the user calls it.
         utterances: all of them, in order of their ids.
+        notes: what a reader of scores must know of the copy, in words: what is missing, what was
+            passed over.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
+    notes: tuple[str, ...] = ()
 
     def of(self, ids: Sequence[str]) -> list[Utterance]:
         """The utterances with these ids, in this order."""
@@ -129,7 +132,8 @@ class Finding:
     """What the leakage check found.
 
     Attributes:
-        kind: "speaker", "partner", "duplicate", "sentence", "normalisation" or "validation".
+        kind: "speaker", "partner", "duplicate", "sentence", "normalisation", "validation" or
+            "classes".
         verdict: "clean", "warning" (trained nevertheless), "allowed" (would have stopped the run,
             had its user not allowed it by name) or "error".
         count: of what was found, summed over folds.

@@ -1,11 +1,14 @@
 """Commands about corpora."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import SeedOption, console
+from serein.cli.shared import PartialOption, SeedOption, console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 app = typer.Typer(help="What can be read, and where your copies are.")
 
@@ -31,13 +34,20 @@ def corpora(context: typer.Context) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="A corpus that serein reads, or a table's name.")],
     path: Annotated[Path, typer.Argument(help="Its folder, or the table.")],
+    partial: PartialOption = None,
 ) -> None:
     """Check a copy of a corpus, count and content, and remember where it is."""
     from serein.corpora import remember
 
-    corpus = remember(name, path)
+    corpus = remember(name, path, partial=bool(partial))
     speakers = len({utterance.speaker for utterance in corpus.utterances} - {None})
     print(f"{name}: {len(corpus.utterances)} utterances of {speakers} speakers at {path}")
+    _print(corpus.notes)
+
+
+def _print(notes: "Iterable[str]") -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 @app.command("check")
@@ -50,7 +60,10 @@ def check(
 
     found = checked(corpus)
     print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
+    _print(found.notes)
     console().print(as_table(found))
+    if found.short:
+        print(f"not whole: {found.short}")
     if not found.intact:
         raise typer.Exit(1)
 
@@ -63,15 +76,15 @@ def fetch(
 ) -> None:
     """Download a corpus that may be had freely, check it, and remember where it is."""
     from serein.copies import fetch as copies
-    from serein.copies.terminal import Bar
+    from serein.copies.terminal import bar
     from serein.corpora import listing
 
     archive = copies.archive(name, part)
     about = next(entry.about for entry in listing() if entry.name == name)
     print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.address(archive)}")
     folder = (to or Path(name)).expanduser().absolute()
-    with Bar(archive.part, console(stderr=True)) as bar:
-        found = copies.fetch(archive, folder, progress=bar.tell)
+    with bar(archive.part, console(stderr=True)) as tell:
+        found = copies.fetch(archive, folder, progress=tell)
     print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
 
 

@@ -9,6 +9,7 @@ from serein.cli.search import show as show_search
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    PartialOption,
     RunsOption,
     SeedOption,
     SetOption,
@@ -16,12 +17,14 @@ from serein.cli.shared import (
     complain,
     console,
     cores,
+    meant,
     shown,
 )
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
     from serein.experiment.evaluate import Run
+    from serein.records import Corpus
     from serein.results import Results
 
 OF_TRAINING = ("seed", "seeds", "audit", "jobs", "fresh")
@@ -46,20 +49,22 @@ def evaluate(
     runs: RunsOption = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,
     trust: TrustOption = None,
+    partial: PartialOption = None,
 ) -> None:
     """Train and test a recipe on every fold, or score a saved model; write a report."""
     if (recipe is None) == (model is None):
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
         _refuse(context)
-        results, folder, _ = _judged(model, corpus, set_ or [], device, runs, trust or [])
+        read = meant(corpus, partial)
+        results, folder, _ = _judged(model, read, set_ or [], device, runs, trust or [])
         _show(results, folder)
         return
     from serein.experiment.repeat import repeat
 
     results, folder, anew = repeat(
         str(recipe),
-        corpus,
+        meant(corpus, partial),
         settings=set_ or (),
         seed=seed,
         seeds=seeds,
@@ -89,7 +94,12 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 
 def _judged(
-    model: str, corpus: list[str], settings: list[str], device: str, runs: Path, trust: list[str]
+    model: str,
+    corpus: "list[str] | Corpus",
+    settings: list[str],
+    device: str,
+    runs: Path,
+    trust: list[str],
 ) -> "Run":
     import hashlib
 
@@ -153,6 +163,7 @@ def protocols(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the folds: .json or .csv.")
     ] = None,
+    partial: PartialOption = None,
 ) -> None:
     """List the ways to split; or split a corpus, look for leaks (status 1), write the folds."""
     from rich.table import Table
@@ -167,10 +178,10 @@ def protocols(
             table.add_row(name, words)
         console().print(table)
         return
-    _split(corpus, set_ or [], output)
+    _split(meant(corpus, partial), set_ or [], output)
 
 
-def _split(corpus: list[str], settings: list[str], output: Path | None) -> None:
+def _split(corpus: "list[str] | Corpus", settings: list[str], output: Path | None) -> None:
     from rich.table import Table
 
     from serein.experiment.plan import split
@@ -185,6 +196,8 @@ def _split(corpus: list[str], settings: list[str], output: Path | None) -> None:
     if protocol.caution:
         console().print(protocol.caution, style="bold")
     console().print(table)
+    for note in read.notes:
+        console().print(f"note: {note}", highlight=False)
     for finding in findings:
         console().print(f"{finding.verdict}: {finding.words}", highlight=False)
     if output is not None:

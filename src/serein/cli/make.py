@@ -9,10 +9,12 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    PartialOption,
     SeedOption,
     SetOption,
     console,
     cores,
+    meant,
     shown,
 )
 
@@ -31,13 +33,14 @@ def train(
         Path | None, typer.Option(help="An evaluation whose median epoch and scores to take.")
     ] = None,
     card: Annotated[Path | None, typer.Option(help="A TOML file with the card's words.")] = None,
+    partial: PartialOption = None,
 ) -> None:
     """Train on a whole corpus and save the model."""
     from serein.experiment.train import train as fit
 
     made = fit(
         recipe,
-        corpus,
+        meant(corpus, partial),
         output,
         settings=set_ or (),
         seed=seed,

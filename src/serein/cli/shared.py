@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from serein.records import Corpus
+
 CorporaOption = Annotated[
     list[str],
     typer.Option(
         "--corpus",
         help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
     ),
+]
+PartialOption = Annotated[
+    bool | None,
+    typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
@@ -28,6 +34,13 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A module of your own that the model may import.")
 ]
+
+
+def meant(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
+    """What to read; where a part of it will do, it is read already."""
+    from serein import corpora
+
+    return corpora.read(corpus, partial=True) if partial else corpus
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serein import corpora
 from serein.errors import CorpusError
+from serein.records import Corpus
 
 HASHES = Path(__file__).parent / "hashes"
 
@@ -29,6 +30,8 @@ class Check:
         incomparable: here in another format than listed, such as FLAC instead of WAV; only
             their names were compared.
         twins: pairs of files with the same bytes. Some corpora were published with such pairs.
+        short: why the corpus cannot be read as a whole one, in words; empty where it can.
+        notes: what reading it told of: what was missing or passed over.
     """
 
     corpus: str
@@ -41,11 +44,13 @@ class Check:
     extra: tuple[str, ...]
     incomparable: tuple[str, ...]
     twins: tuple[tuple[str, str], ...]
+    short: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
         """Whether nothing is missing or changed, as far as is known."""
-        return not self.missing and not self.changed
+        return not (self.missing or self.changed or self.short)
 
 
 def checked(spec: str) -> Check:
@@ -56,7 +61,7 @@ def checked(spec: str) -> Check:
     Raises:
         SereinError: as ``corpora.load``; or a file cannot be read.
     """
-    corpus = corpora.load(spec, partial=True)
+    corpus, short = _read(spec)
     root = _place(spec)
     files = sorted({utterance.path for utterance in corpus.utterances})
     known = listed(corpus.name)
@@ -77,7 +82,17 @@ def checked(spec: str) -> Check:
             root, (file for name, file in names.items() if name in known and name not in same)
         ),
         twins=_twins(root, hashes),
+        short=short,
+        notes=corpus.notes,
     )
+
+
+def _read(spec: str) -> tuple[Corpus, str]:
+    """A corpus, or what there is of it; and why that is not all, in words."""
+    try:
+        return corpora.load(spec, partial=False), ""
+    except CorpusError as error:
+        return corpora.load(spec, partial=True), str(error)
 
 
 def _place(spec: str) -> Path:

@@ -103,7 +103,7 @@ def fetch(
     with _workshop(to) as folder:
         try:
             unpack(file, folder)
-            check = _verified(wanted, folder)
+            check = _verified(wanted, folder, address(wanted, mirror))
         except CorpusError:
             file.unlink()  # the next attempt must not take it again
             raise
@@ -113,13 +113,17 @@ def fetch(
     return check
 
 
-def _verified(wanted: Archive, folder: Path) -> Check:
+def _verified(wanted: Archive, folder: Path, url: str) -> Check:
     check = checked(f"{wanted.corpus}={folder / wanted.inside}")
     if not check.intact:
+        fault = (
+            f"{url} gave {len(check.changed)} changed recordings, and {len(check.missing)} of "
+            f"{check.listed} are missing"
+        )
+        if not (check.changed or check.missing):
+            fault = f"{url} is not the published corpus: {check.short.partition('. ')[0]}"
         raise CorpusError(
-            f"{wanted.url} gave {len(check.changed)} changed recordings, and {len(check.missing)} "
-            f"of {check.listed} are missing; nothing was kept. Fetch it again, or get "
-            f"{wanted.corpus} by hand and add it"
+            f"{fault}; nothing was kept. Fetch it again, or get {wanted.corpus} by hand and add it"
         )
     return check
 
@@ -138,8 +142,10 @@ def _downloaded(
         downloader = Downloader(folder / f"{name}.part", progress)
         return Path(pooch.retrieve(url, wanted.hash, name, folder, downloader=downloader))
     except ValueError as error:
+        # What pooch says after its first sentence is said here.
+        fault = str(error).partition(". ")[0]
         raise CorpusError(
-            f"{url} is not the published archive, and was removed: {error}. Fetch it again; if "
+            f"{url} is not the published archive, and was removed: {fault}. Fetch it again; if "
             "this stays so, its home has changed: get it by hand and add it"
         ) from error
     except OSError as error:

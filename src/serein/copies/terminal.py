@@ -1,13 +1,14 @@
 """Checks and downloads on a terminal."""
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from serein.copies.check import Check
+from serein.copies.download import Progress as Told
 
 EXAMPLES = 3
 
@@ -45,35 +46,24 @@ def lines(check: Check) -> list[tuple[int, str, str]]:
     ]
 
 
-class Bar:
-    """Shows how far a download is; use it in a ``with`` block."""
+@contextmanager
+def bar(name: str, console: Console) -> Iterator[Told]:
+    """Show how far a download is, and nothing where no person watches.
 
-    def __init__(self, name: str, console: Console) -> None:
-        """Prepare; nothing is shown where no person watches."""
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-        self.bar = Progress(
-            *columns,
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self.task = self.bar.add_task(name, total=None)
+    Args:
+        name: what is downloaded.
+        console: where to show it.
 
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Clear the line."""
-        self.bar.stop()
-
-    def tell(self, here: int, total: int | None) -> None:
-        """Say how many bytes are here, and how many there are."""
-        self.bar.update(self.task, completed=here, total=total)
+    Yields:
+        What is told the bytes that are here, and how many there are.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as shown:
+        task = shown.add_task(name, total=None)
+        yield lambda here, total: shown.update(task, completed=here, total=total)

@@ -1,7 +1,9 @@
 """Corpora by name: ``emodb.py`` in this folder reads the corpus ``emodb``.
 
-A corpus is one file that offers ``ABOUT`` and ``read(root)``. Where a user's copies lie is kept
-in ``corpora.json`` in the configuration folder. A specification is what a user types:
+A corpus is one file that offers ``ABOUT`` and ``read(root)``. Where the count of its utterances is
+known, it offers ``COUNTS`` too, and ``read(root, partial=True)`` takes what is there. It may offer
+``notes(root, utterances)``: what was missing or passed over, in words. Where a user's copies lie is
+kept in ``corpora.json`` in the configuration folder. A specification is what a user types:
 
     emodb                   the copy at the remembered place
     emodb=~/data/EMO-DB     the copy that is there
@@ -18,6 +20,7 @@ from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from serein import find
 from serein.errors import ConfigError, CorpusError, UnknownName
@@ -27,12 +30,13 @@ from serein.records import ATTRIBUTES, About, Corpus, Utterance
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def load(spec: str, *, partial: bool = False) -> Corpus:
+def load(spec: str, *, partial: bool | None = None) -> Corpus:
     """Read what ``NAME`` or ``NAME=PATH`` stands for.
 
     Args:
         spec: as above.
-        partial: take what is there, however much is missing, of corpora whose count is known.
+        partial: take what is there, however much is missing, of corpora whose count is known;
+            None does so where that was remembered of the copy.
 
     Raises:
         UnknownName: no corpus has that name, and the path is not a table.
@@ -40,7 +44,8 @@ def load(spec: str, *, partial: bool = False) -> Corpus:
     """
     name, _, path = spec.partition("=")
     name = name.strip()
-    place = Path(path).expanduser() if path else places().get(name)
+    held = Copy(place=Path(path).expanduser()) if path else copies().get(name)
+    place = held.place if held else None
     reader = _reader(name, place)
     if place is None:
         raise CorpusError(
@@ -52,27 +57,37 @@ def load(spec: str, *, partial: bool = False) -> Corpus:
             f"{place} does not exist; expected {name} there. Give the right place with "
             f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
         )
-    counted = "partial" in signature(reader.read).parameters
-    read = reader.read(place, partial=True) if partial and counted else reader.read(place)
-    return _checked(name, place, read)
+    partly = partial if partial is not None else held is not None and held.partial
+    takes = "partial" in signature(reader.read).parameters
+    read = reader.read(place, partial=True) if partly and takes else reader.read(place)
+    return _checked(name, place, read, reader)
 
 
-def read(corpus: str | Sequence[str] | Corpus) -> Corpus:
-    """Give the corpus that is meant: itself, or what one or several specifications stand for."""
+def read(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:
+    """Give the corpus that is meant: itself, or what one or several specifications stand for.
+
+    Args:
+        corpus: as above.
+        partial: as for ``load``, of each that is read.
+    """
     if isinstance(corpus, Corpus):
         return corpus
-    return joined([corpus] if isinstance(corpus, str) else corpus)
+    return joined([corpus] if isinstance(corpus, str) else corpus, partial=partial)
 
 
-def joined(specs: Sequence[str]) -> Corpus:
+def joined(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
     """Read several corpora as one: ids, speakers, sessions and dialogues carry their names.
+
+    Args:
+        specs: what to read.
+        partial: as for ``load``, of each.
 
     Raises:
         CorpusError: none is given, or one is given twice; and as ``load``.
     """
     if not specs:
         raise CorpusError("no corpus is given; name one or more, such as emodb")
-    read = [load(spec) for spec in specs]
+    read = [load(spec, partial=partial) for spec in specs]
     if len(read) == 1:
         return read[0]
     names = [corpus.name for corpus in read]
@@ -80,7 +95,8 @@ def joined(specs: Sequence[str]) -> Corpus:
         raise CorpusError(f"the corpora {', '.join(names)} are not all different; give each once")
     utterances = [_marked(one, corpus.name) for corpus in read for one in corpus.utterances]
     ordered = tuple(sorted(utterances, key=lambda utterance: utterance.id))
-    return Corpus(name="+".join(names), utterances=ordered)
+    notes = tuple(f"{corpus.name}: {note}" for corpus in read for note in corpus.notes)
+    return Corpus(name="+".join(names), utterances=ordered, notes=notes)
 
 
 def _marked(utterance: Utterance, corpus: str) -> Utterance:
@@ -128,7 +144,7 @@ def _about(reader: ModuleType, name: str) -> About:
     return getattr(reader, "ABOUT", unknown)
 
 
-def _checked(name: str, place: Path, utterances: Iterable[Utterance]) -> Corpus:
+def _checked(name: str, place: Path, utterances: Iterable[Utterance], reader: ModuleType) -> Corpus:
     ordered = sorted(utterances, key=lambda utterance: utterance.id)
     if not ordered:
         raise CorpusError(f"{place} holds no utterances; expected {name} there")
@@ -138,7 +154,23 @@ def _checked(name: str, place: Path, utterances: Iterable[Utterance]) -> Corpus:
                 f"{name} has two utterances {one.id!r}: {one.path} and {next_.path}; "
                 "each needs an id of its own. Remove the second copy"
             )
-    return Corpus(name=name, utterances=tuple(ordered))
+    notes = _notes(reader, place, ordered)
+    return Corpus(name=name, utterances=tuple(ordered), notes=tuple(notes))
+
+
+def _notes(reader: ModuleType, place: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Whether these are all, and what the reader itself tells of them."""
+    count, told = len(utterances), []
+    total = sum(reader.COUNTS.values()) if _is_counted(reader) else count
+    if count != total:
+        what = "a partial copy" if count < total else "more than is published"
+        told = [f"{what}: {count:,} of {total:,} utterances"]
+    return [*told, *(reader.notes(place, utterances) if hasattr(reader, "notes") else [])]
+
+
+def _is_counted(reader: ModuleType) -> bool:
+    """Whether it knows how many utterances there should be, and can do with fewer."""
+    return "partial" in signature(reader.read).parameters and hasattr(reader, "COUNTS")
 
 
 def config_folder() -> Path:
@@ -150,8 +182,30 @@ def config_folder() -> Path:
     return user_config_path("serein")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copy:
+    """A remembered copy of a corpus.
+
+    Attributes:
+        place: its folder, or the table.
+        partial: whether to take what is there, however much is missing.
+    """
+
+    place: Path
+    partial: bool = False
+
+
 def places() -> dict[str, Path]:
     """The remembered place of each corpus, sorted by name.
+
+    Raises:
+        ConfigError: as ``copies``.
+    """
+    return {name: copy.place for name, copy in copies().items()}
+
+
+def copies() -> dict[str, Copy]:
+    """The remembered copy of each corpus, sorted by name.
 
     Raises:
         ConfigError: ``corpora.json`` is corrupt.
@@ -159,24 +213,39 @@ def places() -> dict[str, Path]:
     file = config_folder() / "corpora.json"
     try:
         held = json.loads(file.read_bytes()) if file.exists() else {}
-        return {name: Path(place) for name, place in sorted(held.items())}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {name: _copy(told) for name, told in sorted(held.items())}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ConfigError(
             f"{file} is not a table of corpora and their places ({error}); correct it, or delete "
             "it and add each corpus again with `serein corpora add NAME PATH`"
         ) from error
 
 
-def remember(name: str, path: Path) -> Corpus:
+def _copy(told: str | dict[str, Any]) -> Copy:
+    if isinstance(told, dict):
+        return Copy(place=Path(told["path"]), partial=bool(told["partial"]))
+    return Copy(place=Path(told))
+
+
+def remember(name: str, path: Path, *, partial: bool = False) -> Corpus:
     """Read a corpus as a check of its count and content, and keep its place for ``load``.
+
+    Args:
+        name: of the corpus.
+        path: its folder, or the table.
+        partial: take what is there, however much is missing; ``load`` will do so too.
 
     Raises:
         SereinError: as ``load``; then nothing is remembered.
     """
     place = path.expanduser().absolute()
-    corpus = load(f"{name}={place}")
-    held = {known: str(where) for known, where in places().items()} | {corpus.name: str(place)}
-    write_text(config_folder() / "corpora.json", json.dumps(held, indent=2, sort_keys=True) + "\n")
+    corpus = load(f"{name}={place}", partial=partial)
+    held = {**copies(), corpus.name: Copy(place=place, partial=partial)}
+    told = {
+        known: {"path": str(one.place), "partial": True} if one.partial else str(one.place)
+        for known, one in held.items()
+    }
+    write_text(config_folder() / "corpora.json", json.dumps(told, indent=2, sort_keys=True) + "\n")
     return corpus
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from serein.errors import CorpusError
+from serein.recordings import absent
 from serein.records import About, Label, Utterance
 
 ABOUT = About(
@@ -371,7 +372,5 @@ def _utterance(root: Path, key: Key, facts: Mapping[str, Label]) -> Utterance:
 def _check_files(root: Path, files: set[str]) -> None:
     missing = sorted(file for file in files if not isfile(root / file))
     if missing:
-        raise CorpusError(
-            f"{root / missing[0]} is missing, as are {len(missing) - 1} more of the {len(files)} "
-            "files that the tables name; get the media of this database, or correct the tables"
-        )
+        words = absent([root / file for file in missing], len(files), "files that the tables name")
+        raise CorpusError(f"{words}; get the media of this database, or correct the tables")

@@ -16,10 +16,19 @@ Affective Computing, 2014.
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, decoded, recordings, subfolder
+from serein.recordings import (
+    check_counts,
+    decoded,
+    passed_over,
+    recordings,
+    restore,
+    subfolder,
+    unread,
+)
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -77,9 +86,13 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     utterances = [_utterance(file, genders) for file in recordings(folder)]
     if not partial:
         found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
-        check_counts(folder, "CREMA-D", found, COUNTS, advice)
+        check_counts(folder, "CREMA-D", found, COUNTS, restore(ABOUT.home))
     return utterances
+
+
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Recordings that lie elsewhere under ``root``, such as a second copy."""
+    return passed_over(root, unread(root, utterances), "recordings")
 
 
 def _utterance(file: Path, genders: dict[str, str]) -> Utterance:

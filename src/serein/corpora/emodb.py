@@ -15,10 +15,19 @@ Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, decoded, recordings, subfolder
+from serein.recordings import (
+    check_counts,
+    decoded,
+    passed_over,
+    recordings,
+    restore,
+    subfolder,
+    unread,
+)
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -82,6 +91,11 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     return utterances
 
 
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Recordings that lie elsewhere under ``root``, such as a second copy in ``wav/wav/``."""
+    return passed_over(root, unread(root, utterances), "recordings")
+
+
 def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
     """Read speaker, text and emotion from a file name."""
     name = file.stem
@@ -124,8 +138,8 @@ def _judgements(file: Path) -> dict[str, dict[str, float]]:
 
 def _check(folder: Path, utterances: list[Utterance]) -> None:
     """Compare the count with EMO-DB's own."""
-    advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
+    advice = restore(ABOUT.home)
     if len(utterances) == 816:
-        advice = "This is the later release of all 816; keep the 535, or read with partial=True"
+        advice = "This is the later release of all 816; keep the 535, or read with --partial"
     found = [str(utterance.labels["emotion"]) for utterance in utterances]
     check_counts(folder, "EMO-DB", found, COUNTS, advice)

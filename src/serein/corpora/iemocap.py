@@ -18,21 +18,21 @@ The speaker is the session and the letter after the *last* underscore, here "1M"
 ``emotion`` is the evaluators' majority; where there was none (``xxx``) the utterance has no such
 label. ``valence``, ``arousal`` (IEMOCAP's activation) and ``dominance`` are the evaluators' means.
 What one person said is ``emotion:E2`` or ``valence:E3``: E stands for evaluators, F and M for the
-actors themselves. Several answers are parted by commas; what was left open is absent. ``style``
-is improvised or scripted. ``script`` is what was played, such as impro05 or script01_1; its parts
-a and b count as one. Scripts recur in every session, words and all.
+actors themselves. Several answers are parted by commas; what was left open is absent, means too.
+``style`` is improvised or scripted. ``script`` is what was played, such as impro05 or script01_1;
+its parts a and b count as one. Scripts recur in every session, words and all.
 
 Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources
 and Evaluation, 2008.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, recordings, subfolder
+from serein.recordings import check_counts, recordings, restore, subfolder
 from serein.records import About, Label, Utterance
 
 ABOUT = About(
@@ -62,13 +62,14 @@ GENDERS = {"F": "female", "M": "male"}
 STYLES = {"impro": "improvised", "script": "scripted"}
 
 NUMBER = r"(\d+(?:\.\d+)?)"
-TURN = re.compile(rf"\[.+?\]\s+(\S+)\s+(\S+)\s+\[{NUMBER},\s*{NUMBER},\s*{NUMBER}\]\s*")
+MEAN = r"(\d+(?:\.\d+)?|[Nn]a[Nn])"
+TURN = re.compile(rf"\[.+?\]\s+(\S+)\s+(\S+)\s+\[{MEAN},\s*{MEAN}(?:,\s*{MEAN}?)?\]\s*")
 NAME = re.compile(r"Ses0([1-5])[FM]_((impro|script)0\d(?:[ab]?_\d)?)[ab]?_([FM])[X\d]\d\d")
 RATING = re.compile(r"([AC])-([EFM]\d+):\s*(.*)")
 VALUES = re.compile(r"(?:(?:val|act|dom)\s*[\d.]*\s*;?\s*)*")
 VALUE = re.compile(rf"(val|act|dom)\s*{NUMBER}")
 SAID = re.compile(r"(\w+)\s*\[.*?\]:?\s*(.*?)\s*")
-RESTORE = f"Restore it from {ABOUT.home}, or read what is there with partial=True"
+RESTORE = restore(ABOUT.home)
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
@@ -94,12 +95,30 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Evaluated turns without a recording; utterances without a mean, or without words."""
+    told = []
+    if len(utterances) != sum(COUNTS.values()):
+        files = [file for name in COUNTS for file in _evaluations(root / name)]
+        silent = sum(len(_turns(file)) for file in files) - len(utterances)
+        told += [f"evaluated turns without a recording, passed over: {silent}"] * (silent > 0)
+    for name in DIMENSIONS.values():
+        without = sum(name not in one.labels for one in utterances)
+        told += [f"utterances without a mean of {name}: {without}"] * (without > 0)
+    wordless = sum(one.text is None for one in utterances)
+    return [*told, *[f"utterances without words: {wordless}"] * (wordless > 0)]
+
+
+def _evaluations(session: Path) -> list[Path]:
+    return sorted((session / "dialog/EmoEvaluation").glob("Ses*.txt"))
+
+
 def _session(session: Path, partial: bool) -> Iterator[Utterance]:
     """Every utterance that a session's evaluations list."""
     for part in ("sentences/wav", "dialog/EmoEvaluation"):
         if not ((session / part).is_dir() or partial):
             raise CorpusError(f"{session} has no folder {part}/. {RESTORE}")
-    for file in sorted((session / "dialog/EmoEvaluation").glob("Ses*.txt")):
+    for file in _evaluations(session):
         folder = session / "sentences/wav" / file.stem
         heard = {one.stem: one for one in recordings(folder)}
         texts = _texts(session / "dialog/transcriptions" / file.name, partial)
@@ -145,6 +164,7 @@ def _majority(found: re.Match[str], place: str) -> dict[str, Label]:
     labels: dict[str, Label] = {
         name: float(mean)
         for name, mean in zip(DIMENSIONS.values(), found.groups()[2:], strict=True)
+        if mean and mean.lower() != "nan"
     }
     if code != UNDECIDED:
         if code not in EMOTIONS:

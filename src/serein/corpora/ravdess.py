@@ -17,9 +17,11 @@ Livingstone and Russo, "The Ryerson Audio-Visual Database of Emotional Speech an
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
+from serein.recordings import passed_over, restore, unread
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -71,6 +73,16 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     if not partial:
         _check(place, utterances, len(files) - len(spoken))
     return utterances
+
+
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Songs and videos, and recordings that lie elsewhere, such as a second copy of all."""
+    rest = unread(root, utterances)
+    sung = [file for file in rest if not file.name.startswith("03-01-")]
+    return [
+        *passed_over(root, sung, "songs or videos (not 03-01-...)"),
+        *passed_over(root, sorted({*rest} - {*sung}), "more recordings of speech"),
+    ]
 
 
 def _actors(root: Path) -> tuple[Path, list[Path]]:
@@ -146,6 +158,5 @@ def _check(place: Path, utterances: list[Utterance], passed: int) -> None:
         songs = f" {passed} songs or videos (not 03-01-...) were passed over." if passed else ""
         raise CorpusError(
             f"{place} holds {len(utterances)} recordings of speech; RAVDESS has "
-            f"{sum(COUNTS.values())} ({', '.join(parts)}).{songs} Restore the rest from "
-            f"{ABOUT.home}, or read what is there with partial=True"
+            f"{sum(COUNTS.values())} ({', '.join(parts)}).{songs} {restore(ABOUT.home)}"
         )

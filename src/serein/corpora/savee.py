@@ -19,10 +19,11 @@ Haq and Jackson, "Multimodal Emotion Recognition", in: Machine Audition, IGI Glo
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, recordings
+from serein.recordings import check_counts, passed_over, recordings, restore, unread
 from serein.records import About, Utterance
 
 ABOUT = About(
@@ -66,9 +67,13 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     utterances = [_utterance(name, file) for name, file in _recordings(root)]
     if not partial:
         found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        advice = f"Restore the rest from {ABOUT.home}, or read what is there with partial=True"
-        check_counts(root, "SAVEE", found, COUNTS, advice)
+        check_counts(root, "SAVEE", found, COUNTS, restore(ABOUT.home))
     return sorted(utterances, key=lambda utterance: utterance.id)
+
+
+def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
+    """Recordings that lie elsewhere under ``root``, such as a second copy."""
+    return passed_over(root, unread(root, utterances), "recordings")
 
 
 def _recordings(root: Path) -> list[tuple[str, Path]]:

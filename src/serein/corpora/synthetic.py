@@ -14,6 +14,7 @@ import csv
 from pathlib import Path
 
 from serein.errors import CorpusError
+from serein.recordings import absent
 from serein.records import About, Utterance
 from serein.synthetic import COLUMNS, TABLE
 
@@ -45,10 +46,8 @@ def read(root: Path) -> list[Utterance]:
         utterances = [_utterance(root, row) for row in lines]
     missing = [one.path for one in utterances if not one.path.is_file()]
     if missing:
-        raise CorpusError(
-            f"{missing[0]} is missing, as are {len(missing) - 1} more of the {len(utterances)} "
-            f"recordings that {table} lists; {MAKE}"
-        )
+        words = absent(missing, len(utterances), f"recordings that {table} lists")
+        raise CorpusError(f"{words}; {MAKE}")
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 

@@ -165,7 +165,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         baselines=scores.baselines(records, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=left_out(todo.mapping) + unlabelled(records) + cut(todo),
+        warnings=[*todo.corpus.notes, *left_out(todo.mapping), *unlabelled(records), *cut(todo)],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, records, fitted),
         mistakes=mistakes(todo, courses, records, selections[0]),

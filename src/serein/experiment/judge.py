@@ -220,7 +220,7 @@ def _results(
         baselines=baselines,
         folds=[],
         predictions=records,
-        warnings=warnings,
+        warnings=[*corpus.notes, *warnings],
         mapping=words,
         calibration=unfitted(system.classes, records, "model"),
     )

@@ -86,9 +86,11 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     system.check(recipe)
     training = config.build(Settings, recipe.training, "training")
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
+    everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
     classes = system.classes_of(corpus.utterances, recipe)
-    protocol = protocols.split(corpus.utterances, how)
+    left_out = everybody - {one.id for one in corpus.utterances}
+    protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
     leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
     facts = [

@@ -5,8 +5,9 @@ its name says so. ``split`` makes one, ``leakage`` checks it, ``save`` and ``loa
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
@@ -16,8 +17,8 @@ from serein.protocols.heard import heard, probes
 from serein.protocols.leakage import cautioned, findings, refuse
 from serein.protocols.saved import SUFFIXES, load, save
 from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import placed
-from serein.records import Protocol, Utterance
+from serein.protocols.sides import placed, without
+from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
     "PROTOCOLS",
@@ -78,8 +79,16 @@ def describe() -> dict[str, str]:
     return {name: kind.words for name, kind in PROTOCOLS.items()}
 
 
-def split(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+def split(
+    utterances: Sequence[Utterance], settings: Settings, left_out: Container[str] = ()
+) -> Protocol:
     """Split a corpus.
+
+    Args:
+        utterances: all that is to be split.
+        settings: how.
+        left_out: ids of this corpus that its user left out, such as those without a class; a
+            saved protocol may name them.
 
     Raises:
         UnknownName: no protocol has that name.
@@ -88,7 +97,7 @@ def split(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
     """
     kept, words = only(utterances, settings.only)
     if settings.name.lower().endswith(SUFFIXES):
-        kind = Kind("a saved protocol", _saved)
+        kind = Kind("a saved protocol", partial(_saved, left_out=left_out))
     elif settings.name in PROTOCOLS:
         kind = PROTOCOLS[settings.name]
     else:
@@ -119,7 +128,9 @@ def _check_settings(settings: Settings, kind: Kind) -> None:
             )
 
 
-def _saved(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+def _saved(
+    utterances: Sequence[Utterance], settings: Settings, left_out: Container[str]
+) -> Protocol:
     """A protocol from a file, for the corpus that it was made of."""
     if settings.validation != 1:
         raise ConfigError(
@@ -129,19 +140,25 @@ def _saved(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
     protocol = load(Path(settings.name).expanduser())
     there = {one.id for one in utterances}
     named = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
-    strange, left = sorted(named - there), sorted(there - named)
+    gone = {id_ for id_ in named - there if id_ in left_out}
+    strange, left = sorted(named - there - gone), there - named
     if strange:
         raise ProtocolError(
             f"{settings.name} names {len(named)} utterances, and {len(strange)} of them are not "
             f"among the {len(there)} of this corpus, such as {', '.join(strange[:3])}. Give the "
             "corpus that it was made of, with the same protocol.only"
         )
-    words = f"{len(left)} of {len(there)} utterances are on no side" if left else ""
-    return replace(protocol, caution=joined(protocol.caution, words))
+    clauses = [f"{len(left)} of {len(there)} utterances are on no side"] * bool(left)
+    if gone:
+        clauses.append(f"{len(gone)} of the {len(named)} that {settings.name} names are left out")
+    folds = tuple(without(fold, gone) for fold in protocol.folds)
+    return replace(protocol, folds=folds, caution=joined(protocol.caution, *clauses))
 
 
 def check(protocol: Protocol) -> None:
     """Check that folds are folds: named apart, no side empty, no utterance on two sides.
+
+    Nor is any tested in two folds; and all have a validation side, or none has.
 
     Raises:
         ProtocolError: one is not.
@@ -152,17 +169,42 @@ def check(protocol: Protocol) -> None:
     if len(names) < len(protocol.folds):
         raise ProtocolError(f"{protocol.name} has two folds {max(names, key=names.__getitem__)}")
     for fold in protocol.folds:
-        if not fold.train or not fold.test:
-            raise ProtocolError(f"fold {fold.name} has an empty training or test side")
-        seen: dict[str, str] = {}
-        for side, ids in placed(fold).items():
-            if len(set(ids)) < len(ids):
-                twice = max(ids, key=Counter(ids).__getitem__)
-                raise ProtocolError(f"fold {fold.name} names {twice} twice on its {side} side")
-            for id_ in ids:
-                other = seen.setdefault(id_, side)
-                if other != side:
-                    raise ProtocolError(
-                        f"fold {fold.name}: utterance {id_} is on two sides, {other} and {side}; "
-                        "each may be on one only"
-                    )
+        _check_sides(fold)
+    _check_across(protocol)
+
+
+def _check_sides(fold: Fold) -> None:
+    if not fold.train or not fold.test:
+        raise ProtocolError(f"fold {fold.name} has an empty training or test side")
+    seen: dict[str, str] = {}
+    for side, ids in placed(fold).items():
+        if len(set(ids)) < len(ids):
+            twice = max(ids, key=Counter(ids).__getitem__)
+            raise ProtocolError(f"fold {fold.name} names {twice} twice on its {side} side")
+        for id_ in ids:
+            other = seen.setdefault(id_, side)
+            if other != side:
+                raise ProtocolError(
+                    f"fold {fold.name}: utterance {id_} is on two sides, {other} and {side}; "
+                    "each may be on one only"
+                )
+
+
+def _check_across(protocol: Protocol) -> None:
+    """What no fold shows alone."""
+    first = {bool(fold.validation): fold.name for fold in reversed(protocol.folds)}
+    if len(first) == 2:
+        raise ProtocolError(
+            f"fold {first[True]} has a validation side and fold {first[False]} has none; give each "
+            "one, or none"
+        )
+    tested: dict[str, str] = {}
+    for fold in protocol.folds:
+        for id_ in fold.test:
+            other = tested.setdefault(id_, fold.name)
+            if other != fold.name:
+                raise ProtocolError(
+                    f"utterance {id_} is tested in two folds, {other} and {fold.name}, and would "
+                    "count twice in the scores; test each once, or save each repetition as a "
+                    "protocol of its own"
+                )

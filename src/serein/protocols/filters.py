@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from serein.errors import ProtocolError
 from serein.protocols.settings import Values, listed
-from serein.protocols.sides import matches, numbered, of, said
+from serein.protocols.sides import has, numbered, of, said
 from serein.records import Fold, Protocol, Utterance
 
 
@@ -24,7 +24,7 @@ def only(
     kept = list(utterances)
     for name, wanted in table.items():
         found = {value for one in kept if (value := said(one, name))}
-        kept = [one for one in kept if matches(said(one, name), listed(wanted))]
+        kept = [one for one in kept if has(one, name, listed(wanted))]
         if not kept:
             raise ProtocolError(
                 f"protocol.only.{name} = {', '.join(listed(wanted))} leaves no utterance; "

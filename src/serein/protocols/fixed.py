@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from serein.errors import ConfigError, ProtocolError
 from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import gathered, many, matches, said, set_aside
+from serein.protocols.sides import gathered, has, many, matches, of, said, set_aside
 from serein.records import Fold, Protocol, Utterance
 
 SESSIONS = {
@@ -118,7 +118,7 @@ def _sides(
     left = []
     for one in sorted(utterances, key=lambda u: u.id):
         value = said(one, name)
-        on = [side for side, wanted in lists.items() if matches(value, wanted)]
+        on = [side for side, wanted in lists.items() if has(one, name, wanted)]
         if len(on) > 1:
             raise ConfigError(f"{name} {value} is on two sides, {on[0]} and {on[1]}; name it once")
         if not on and not lists["train"]:
@@ -134,9 +134,10 @@ def _sides(
 def _check(utterances: Sequence[Utterance], name: str, lists: Lists) -> None:
     """Every value that is named must be there, and of every pattern one."""
     found = sorted({value for one in utterances if (value := said(one, name))})
+    known = {*found, *(of(one, name) for one in utterances)}
     for side, wanted in lists.items():
-        missing = [one for one in wanted if "*" not in one and one not in found]
-        if missing or (wanted and not any(matches(value, wanted) for value in found)):
+        missing = [one for one in wanted if "*" not in one and one not in known]
+        if missing or (wanted and not any(matches(value, wanted) for value in known)):
             raise ProtocolError(
                 f"no utterance has {name} {', '.join(missing or wanted)}, which protocol.{side} "
                 f"names; found {', '.join(found) or f'no {name} at all'}"

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from serein.errors import ProtocolError, UnknownName
-from serein.protocols import duplicates
+from serein.protocols import classes, duplicates
+from serein.protocols.classes import Targets
 from serein.protocols.filters import joined, sentence
 from serein.protocols.settings import Values, listed
 from serein.protocols.sides import many, of, placed
@@ -29,9 +30,6 @@ STATISTICS = {
         "them at once, which nobody has of a new speaker",
     ),
 }
-
-Targets = Mapping[str, Mapping[str, str | None]]
-"""For each task, the class of each id."""
 
 
 def findings(
@@ -74,8 +72,8 @@ def findings(
         duplicates.find(protocol, members, {**contents, **(samples or {})}),
         _sentences(protocol, members),
         _normalisation(statistics),
-        _validation(protocol),
-        _classes(protocol, targets),
+        _validation(protocol, targets),
+        classes.find(protocol, targets),
     )
     return tuple(
         replace(one, verdict="allowed") if one.verdict == "error" and one.kind in allowed else one
@@ -96,7 +94,8 @@ def refuse(found: Iterable[Finding]) -> None:
     kinds = [one.kind for one in errors if one.kind in ALLOWABLE]
     told = [f"{one.kind}: {one.words}, such as {'; '.join(one.examples[:2])}" for one in errors]
     hint = f" To train nevertheless, set protocol.allow={','.join(kinds)}; the report will say so."
-    raise ProtocolError(f"the split leaks. {'. '.join(told)}.{hint if kinds else ''}")
+    fault = "the split leaks" if kinds else "the split will not do"
+    raise ProtocolError(f"{fault}. {'. '.join(told)}.{hint if kinds else ''}")
 
 
 def cautioned(protocol: Protocol, found: Iterable[Finding]) -> Protocol:
@@ -132,19 +131,23 @@ def _across(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, st
 def _speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
     speaker = {one.id: name for one in members if (name := of(one, "speaker"))}
     found = _across(protocol, speaker)
-    words = "no speaker is on two sides of a fold"
+    nameless = len(members) - len(speaker)
+    clauses = []
+    if nameless:
+        clauses = [f"no speaker is known of {nameless} of {many(len(members), 'utterance')}"]
     if found:
         people = many(len({name for name, _ in found}), "speaker")
-        words = f"on two sides of a fold: {people}, {many(len(found), 'time')} over all folds"
-    verdict, nameless = "error" if found else "clean", len(members) - len(speaker)
-    if nameless:
-        words += f"; no speaker is known of {nameless} of {many(len(members), 'utterance')}"
-        verdict = "error" if found else "warning"
+        clauses = [
+            f"on two sides of a fold: {people}, {many(len(found), 'time')} over all folds",
+            *clauses,
+        ]
+    elif speaker or not nameless:
+        clauses.append(f"no {'known ' * bool(nameless)}speaker is on two sides of a fold")
     return Finding(
         kind="speaker",
-        verdict=verdict,
+        verdict="error" if found else "warning" if nameless else "clean",
         count=len(found) or nameless,
-        words=words,
+        words="; ".join(clauses),
         examples=_first(text for _, text in found),
     )
 
@@ -209,56 +212,30 @@ def _normalisation(statistics: str) -> Finding:
     )
 
 
-def _validation(protocol: Protocol) -> Finding:
+def _validation(protocol: Protocol, targets: Targets) -> Finding:
     ids = {id_: id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
     found = _across(protocol, ids)
+    blind = classes.blind(protocol, targets)
     without = [fold.name for fold in protocol.folds if not fold.validation]
-    words = "no utterance is on two sides of a fold; validation is apart from training and test"
+    clauses = []
     if found:
-        words = f"on two sides of a fold: {many(len(found), 'utterance')}"
-    elif without:
+        clauses.append(f"on two sides of a fold: {many(len(found), 'utterance')}")
+    if blind:
+        clauses.append(
+            f"nothing chooses the epoch of {many(len(blind), 'fold')}, whose validation side has "
+            f'no {next(iter(targets))} at all: set protocol.validation higher, or to "none"'
+        )
+    words = "no utterance is on two sides of a fold; validation is apart from training and test"
+    if without:
         words = (
             f"no utterance is on two sides; {many(len(without), 'fold')} without validation side"
         )
     return Finding(
         kind="validation",
-        verdict="error" if found else "clean",
-        count=len(found),
-        words=words,
-        examples=_first(text for _, text in found),
-    )
-
-
-def _classes(protocol: Protocol, targets: Targets) -> Finding | None:
-    """Classes that a fold tests and never trained, and classes that no fold tests."""
-    if not any(kind for target in targets.values() for kind in target.values()):
-        return None
-    untrained, untested = [], []
-    for task, target in targets.items():
-        kinds: dict[str, set[str]] = {"train": set(), "test": set()}
-        for fold in protocol.folds:
-            train, test = (
-                {kind for id_ in ids if (kind := target.get(id_)) is not None}
-                for ids in (fold.train, fold.test)
-            )
-            kinds["train"] |= train
-            kinds["test"] |= test
-            untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
-        untested += [f"{task} {kind}" for kind in sorted(kinds["train"] - kinds["test"])]
-    clauses = [
-        f"{many(len(names), 'time')} {words}: {', '.join(names[:5])}"
-        for names, words in (
-            (untrained, "a class is tested that its training side lacks"),
-            (untested, "a class is trained that no fold tests"),
-        )
-        if names
-    ]
-    return Finding(
-        kind="classes",
-        verdict="warning" if clauses else "clean",
-        count=len(untrained) + len(untested),
-        words="; ".join(clauses) or "every training side has every class that its fold tests",
-        examples=tuple([*untrained, *untested][:5]),
+        verdict="error" if clauses else "clean",
+        count=len(found) + len(blind),
+        words="; ".join(clauses) or words,
+        examples=_first([*(text for _, text in found), *(f"fold {name}" for name in blind)]),
     )
 
 

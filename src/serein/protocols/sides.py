@@ -1,7 +1,8 @@
 """What every protocol is made of: utterances in groups, and groups on sides."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ PEOPLE = ("speaker", "session", "dialogue")
 def said(utterance: Utterance, name: str) -> str | None:
     """An attribute or a label, as a word; None where the corpus does not say."""
     value = (getattr(utterance, name) if name in PEOPLE else None) or utterance.label(name)
-    return None if value is None else word(value)
+    if value is None:
+        return None
+    return word(value).removeprefix(f"{utterance.corpus}/") if name in PEOPLE else word(value)
 
 
 def of(utterance: Utterance, name: str) -> str | None:
@@ -28,6 +31,12 @@ def of(utterance: Utterance, name: str) -> str | None:
     value = said(utterance, name)
     apart = value is not None and utterance.corpus and name in PEOPLE
     return f"{utterance.corpus}/{value}" if apart else value
+
+
+def has(utterance: Utterance, name: str, wanted: Sequence[str]) -> bool:
+    """Whether its value is one of those wanted, which may name its corpus: ``mine/s01``."""
+    whole = [one for one in wanted if "/" in one]
+    return matches(said(utterance, name), wanted) or matches(of(utterance, name), whole)
 
 
 def gathered(utterances: Sequence[Utterance], name: str) -> Groups:
@@ -165,3 +174,11 @@ def many(count: int, noun: str) -> str:
 def placed(fold: Fold) -> Mapping[str, Ids]:
     """The sides of a fold by name."""
     return {"train": fold.train, "validation": fold.validation, "test": fold.test}
+
+
+def without(fold: Fold, gone: Container[str]) -> Fold:
+    """A fold, none of whose sides has these ids."""
+    train, validation, test = (
+        tuple(id_ for id_ in ids if id_ not in gone) for ids in placed(fold).values()
+    )
+    return replace(fold, train=train, validation=validation, test=test)

@@ -1,0 +1,129 @@
+"""Classes that a fold's sides have or lack: what cannot be learnt, chosen by or tested."""
+
+from collections.abc import Iterable, Mapping
+
+from serein.protocols.sides import many
+from serein.records import Finding, Fold, Protocol
+
+Target = Mapping[str, str | None]
+"""The class of each id."""
+
+Targets = Mapping[str, Target]
+"""The same for each task; the first one leads."""
+
+SHOWN = 5
+
+
+def find(protocol: Protocol, targets: Targets) -> Finding | None:
+    """Look for classes that one side has and another one lacks.
+
+    Where a fold trains none of the classes of the leading task that it tests, no score of it
+    means anything: that is an error. Whatever else is lacking is warned of.
+
+    Args:
+        protocol: what to check.
+        targets: classes of every task.
+
+    Returns:
+        Nothing where no utterance has a class.
+    """
+    if not any(kind for target in targets.values() for kind in target.values()):
+        return None
+    untrained, untested = _one_sided(protocol, targets)
+    hopeless, unchosen = _hopeless(protocol, targets), _unchosen(protocol, targets)
+    clauses = [
+        f"{many(len(names), thing)} {words}: {', '.join(names[:SHOWN])}"
+        for names, thing, words in (
+            (hopeless, "fold", "whose training side has no class that is tested"),
+            (untrained, "time", "a class is tested that its training side lacks"),
+            (untested, "time", "a class is trained that no fold tests"),
+        )
+        if names
+    ]
+    if unchosen:
+        clauses.append(_lacking(unchosen))
+    return Finding(
+        kind="classes",
+        verdict="error" if hopeless else "warning" if clauses else "clean",
+        count=len(untrained) + len(untested) + sum(map(len, unchosen.values())),
+        words="; ".join(clauses) or "every training side has every class that its fold tests",
+        examples=tuple([*hopeless, *untrained, *untested, *_each(unchosen)][:SHOWN]),
+    )
+
+
+def blind(protocol: Protocol, targets: Targets) -> list[str]:
+    """Folds whose validation side has no class of the leading task, where the corpus has any."""
+    target = _leading(targets)
+    if not any(target.values()):
+        return []
+    return [
+        fold.name
+        for fold in protocol.folds
+        if fold.validation and not _kinds(fold.validation, target)
+    ]
+
+
+def _leading(targets: Targets) -> Target:
+    return next(iter(targets.values()))
+
+
+def _kinds(ids: Iterable[str], target: Target) -> set[str]:
+    return {kind for id_ in ids if (kind := target.get(id_)) is not None}
+
+
+def _one_sided(protocol: Protocol, targets: Targets) -> tuple[list[str], list[str]]:
+    """Classes that a fold tests and never trained, and classes that no fold tests."""
+    untrained, untested = [], []
+    for task, target in targets.items():
+        trained, tested = set[str](), set[str]()
+        for fold in protocol.folds:
+            train, test = _kinds(fold.train, target), _kinds(fold.test, target)
+            trained |= train
+            tested |= test
+            untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
+        untested += [f"{task} {kind}" for kind in sorted(trained - tested)]
+    return untrained, untested
+
+
+def _hopeless(protocol: Protocol, targets: Targets) -> list[str]:
+    """Folds that train none of the leading task's classes, or none of those that they test."""
+    target = _leading(targets)
+
+    def is_hopeless(fold: Fold) -> bool:
+        train, test = _kinds(fold.train, target), _kinds(fold.test, target)
+        return not train or (bool(test) and not train & test)
+
+    if not any(target.values()):
+        return []
+    return [f"fold {fold.name}" for fold in protocol.folds if is_hopeless(fold)]
+
+
+def _unchosen(protocol: Protocol, targets: Targets) -> dict[str, set[str]]:
+    """For each fold, classes of the leading task that train and do not help to choose the epoch."""
+    target = _leading(targets)
+    found = {}
+    for fold in protocol.folds:
+        validated = _kinds(fold.validation, target)
+        lacking = _kinds(fold.train, target) - validated
+        if validated and lacking:
+            found[fold.name] = lacking
+    return found
+
+
+def _lacking(unchosen: Mapping[str, set[str]]) -> str:
+    counts = [f"{_classes(len(kinds))} in fold {name}" for name, kinds in unchosen.items()]
+    more = f" and in {many(len(counts) - SHOWN, 'more fold')}" if len(counts) > SHOWN else ""
+    listed = ", ".join(counts[:SHOWN])
+    return f"validation lacks {listed}{more}: the epoch is chosen by the others"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
+
+
+def _each(unchosen: Mapping[str, set[str]]) -> list[str]:
+    return [
+        f"{kind} not validated in fold {name}"
+        for name, kinds in unchosen.items()
+        for kind in sorted(kinds)
+    ]
