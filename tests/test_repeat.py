@@ -127,12 +127,13 @@ def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus)
 def test_an_audit_that_cannot_be_stops_before_anything_trains(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    said = zip(("s01", "s02", "s03", "s04"), ("anger", "neutral", "sadness", "anger"), strict=True)
+    said = zip(("s01", "s02", "s03", "s04"), ("anger", "neutral", "anger", "neutral"), strict=True)
     pairs = set(said)
     every = {(one.speaker, one.labels["emotion"]): one for one in corpus.utterances}
     few = replace(corpus, utterances=tuple(one for key, one in every.items() if key in pairs))
+    settings = [*ONCE, "protocol.validation=none"]
     with pytest.raises(ProtocolError, match="need as many utterances"):
-        repeat("li2019", few, settings=ONCE, runs=tmp_path, audit=True)
+        repeat("li2019", few, settings=settings, runs=tmp_path, audit=True)
     assert not list(tmp_path.rglob("*.pt"))
 
 
