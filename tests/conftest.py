@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tables import recordings
 
 from serein import cli
 from serein.records import Corpus
 from serein.synthetic import Settings, generate, write_emodb
+
+# A machine that does other things, too, must not fail a test for being slow.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session", autouse=True)
