@@ -11,10 +11,15 @@ G = real and imaginary parts of N / 2 frequencies, in turns.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ROWS = 256
+"""Rows that are worked on together; more would not fit into a core's cache."""
 
 
 def correlate(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) -> Tensor:
@@ -29,17 +34,61 @@ def correlate(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) 
     Returns:
         (R, I, D).
     """
-    rows, inputs, _ = x_rjc.shape
-    sizes = inputs, outputs, weight_kcd.shape[0], offset
+    sizes = x_rjc.shape[1], outputs, weight_kcd.shape[0], offset
     there_gj, tap_gk, back_ig = (torch.from_numpy(m).to(x_rjc) for m in _bases(*sizes))
     weight_gn = tap_gk @ weight_kcd.flatten(1)
     real_fcd, imaginary_fcd = weight_gn.view(-1, 2, *weight_kcd.shape[1:]).unbind(1)
     upper, lower = [real_fcd, imaginary_fcd], [-imaginary_fcd, real_fcd]
     mix_fcd = torch.cat([torch.cat(upper, dim=-1), torch.cat(lower, dim=-1)], dim=-2)
-    x_rfc = torch.bmm(there_gj.expand(rows, -1, -1), x_rjc).view(rows, len(mix_fcd), -1)
-    y_frd = torch.bmm(x_rfc.transpose(0, 1), mix_fcd)
-    y_rgd = y_frd.transpose(0, 1).reshape(rows, len(there_gj), -1)
-    return torch.bmm(back_ig.expand(rows, -1, -1), y_rgd)
+    return _Filtered.apply(x_rjc, mix_fcd, there_gj, back_ig)  # type: ignore[no-untyped-call]
+
+
+class _Filtered(torch.autograd.Function):
+    """To frequencies, through a filter (F, 2C, 2D) there, and back; some rows at a time.
+
+    What rows are at the frequencies is worked out again for the gradient: that costs less than
+    to keep it, which is several times their size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_rjc: Tensor, mix_fcd: Tensor, there_gj: Tensor, back_ig: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x_rjc, mix_fcd, there_gj, back_ig)
+        y_ric = x_rjc.new_empty(len(x_rjc), len(back_ig), mix_fcd.shape[2] // 2)
+        for part_rjc, y_part_ric in zip(_parts(x_rjc), _parts(y_ric), strict=True):
+            y_frd = torch.bmm(_turned_rows(there_gj, part_rjc), mix_fcd)
+            y_part_ric.copy_(_turned_back(back_ig, y_frd))
+        return y_ric
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x_rjc, mix_fcd, there_gj, back_ig = ctx.saved_tensors
+        grad_x_rjc = x_rjc.new_empty(x_rjc.shape)
+        grad_mix_fcd = torch.zeros_like(mix_fcd)
+        parts = zip(_parts(x_rjc), _parts(grad[0]), _parts(grad_x_rjc), strict=True)
+        for part_rjc, y_ric, grad_part_rjc in parts:
+            y_frd = _turned_rows(back_ig.T, y_ric)
+            grad_mix_fcd.baddbmm_(_turned_rows(there_gj, part_rjc).mT, y_frd)
+            grad_part_rjc.copy_(_turned_back(there_gj.T, torch.bmm(y_frd, mix_fcd.mT)))
+        return grad_x_rjc, grad_mix_fcd, None, None
+
+
+def _parts(x_rjc: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x_rjc, ROWS)
+
+
+def _turned_rows(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
+    """Rows (R, J, C) -> real and imaginary parts side by side at each frequency, (F, R, 2C)."""
+    x_rgc = torch.bmm(turn_gj.expand(len(x_rjc), -1, -1), x_rjc)
+    return x_rgc.view(len(x_rjc), len(turn_gj) // 2, -1).transpose(0, 1)
+
+
+def _turned_back(turn_jg: Tensor, x_frc: Tensor) -> Tensor:
+    """The way back: (F, R, 2C) -> (R, J, C)."""
+    x_rgc = x_frc.transpose(0, 1).reshape(x_frc.shape[1], turn_jg.shape[1], -1)
+    return torch.bmm(turn_jg.expand(len(x_rgc), -1, -1), x_rgc)
 
 
 @cache
@@ -52,15 +101,15 @@ def _bases(
     lowest, highest = offset - tap_k[used_k].max(), inputs - 1 + offset - tap_k[used_k].min()
     size = max(outputs - lowest, highest + 1)
     angle_f = np.pi * (2 * np.arange((size + 1) // 2) + 1) / (size + size % 2)
-    back_gi = _turned(angle_f, np.arange(outputs)) / len(angle_f)
+    back_gi = _waves(angle_f, np.arange(outputs)) / len(angle_f)
     return (
-        _turned(angle_f, np.arange(inputs)),
-        _turned(angle_f, offset - tap_k) * used_k,
+        _waves(angle_f, np.arange(inputs)),
+        _waves(angle_f, offset - tap_k) * used_k,
         np.ascontiguousarray(back_gi.T),
     )
 
 
-def _turned(angle_f: np.ndarray, step_n: np.ndarray) -> np.ndarray:
+def _waves(angle_f: np.ndarray, step_n: np.ndarray) -> np.ndarray:
     """Real and imaginary part of exp(-i angle step), in turns: (G, N)."""
     angle_fn = np.outer(angle_f, step_n)
     return np.stack([np.cos(angle_fn), -np.sin(angle_fn)], axis=1).reshape(-1, len(step_n))
