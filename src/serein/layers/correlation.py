@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ROWS = 256
+ROWS = 128
 """Rows that are worked on together; more would not fit into a core's cache."""
 
 

@@ -10,15 +10,14 @@ N = hops, J = pooled positions of a hop, C = filters, W = samples that some outp
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from serein.errors import ConfigError
 from serein.layers.correlation import correlate
+from serein.layers.filters import maxima
 
 
 class SegmentConvolutions(nn.Module):
@@ -104,22 +103,20 @@ class SegmentConvolutions(nn.Module):
         tile = math.gcd(self.positions, self.last) * self.pool
         wave_s = F.pad(wave_nf.flatten(), (self.before, self.behind))
         window_rw = wave_s.unfold(0, tile + self.before + self.behind, tile)
-        return self._first_of(window_rw, tile).view(len(wave_nf), self.positions, -1)
+        return self._first_of(window_rw).view(len(wave_nf), self.positions, -1)
 
     def _second_everywhere(self, x_njc: Tensor) -> Tensor:
         """(N + 2, J, C) -> (N, J, C), for all but the first and the last hop."""
-        taps = len(self.weight2_kcd)
-        block = math.gcd(self.positions, taps)
         inside = slice(self.positions - self.before, self.behind - self.positions)
-        near_rjc = x_njc.flatten(0, 1)[inside].unfold(0, block + taps - 1, block).mT
-        y_rjc = correlate(near_rjc, self.weight2_kcd, block) + self.bias2_c
-        return y_rjc.view(-1, self.positions, y_rjc.shape[-1])
+        seen = self.positions + self.before + self.behind
+        near_njc = x_njc.flatten(0, 1)[inside].unfold(0, seen, self.positions).mT
+        return correlate(near_njc, self.weight2_kcd, self.positions) + self.bias2_c
 
     def _beginning(self, wave_nf: Tensor, head_njc: Tensor, tail_njc: Tensor) -> Tensor:
         """By what the second convolution of a segment differs in its first positions."""
         count = self.first * self.pool
         silent_nf = F.pad(wave_nf[:, : count + self.behind], (self.before, 0))
-        change_njc = self._first_of(silent_nf, count) - head_njc[1:-1, : self.first]
+        change_njc = self._first_of(silent_nf) - head_njc[1:-1, : self.first]
         missing_njc = tail_njc[:-2, self.behind - self.before :]
         change_njc = torch.cat([-missing_njc, change_njc], dim=1)
         return correlate(change_njc, self.weight2_kcd, self._parts()[0])
@@ -128,21 +125,13 @@ class SegmentConvolutions(nn.Module):
         """By what the second convolution of a segment differs in its last positions."""
         count = self.last * self.pool
         silent_nf = F.pad(wave_nf[:, -count - self.before :], (0, self.behind))
-        change_njc = self._first_of(silent_nf, count) - tail_njc[1:-1, -self.last :]
+        change_njc = self._first_of(silent_nf) - tail_njc[1:-1, -self.last :]
         change_njc = torch.cat([change_njc, -head_njc[2:]], dim=1)
         offset = self.before + self.behind
         return correlate(change_njc, self.weight2_kcd, self._parts()[2], offset)
 
-    def _first_of(self, window_rw: Tensor, outputs: int) -> Tensor:
-        """The first convolution of so many samples, pooled: windows (R, W) -> (R, J, C)."""
-        taps = len(self.weight1_kc)
-        tap_wo = torch.arange(window_rw.shape[1])[:, None] - torch.arange(outputs)
-        tap_wo = torch.where((tap_wo >= 0) & (tap_wo < taps), tap_wo, taps)
-        weight_kc = F.pad(self.weight1_kc, (0, 0, 0, 1))
-        toeplitz_wn = weight_kc[tap_wo.to(weight_kc.device)].flatten(1)
-        y_rn = torch.addmm(self.bias1_c.repeat(outputs), window_rw, toeplitz_wn)
-        y_rjpc = y_rn.view(len(y_rn), -1, self.pool, len(self.bias1_c))
-        return _Strongest.apply(y_rjpc)  # type: ignore[no-untyped-call]
+    def _first_of(self, window_rw: Tensor) -> Tensor:
+        return maxima(window_rw, self.weight1_kc, self.bias1_c, self.pool)
 
     def _strongest(self, y_njc: Tensor) -> Tensor:
         """Maximum over channels and ReLU: (N, J, C) -> (N, J x groups)."""
@@ -153,24 +142,3 @@ class SegmentConvolutions(nn.Module):
         count = len(whole_nf) - self.hops + 1
         inner = [whole_nf[hop : hop + count] for hop in range(1, self.hops - 1)]
         return torch.cat([begun_nf[:count], *inner, ended_nf[-count:]], dim=1)
-
-
-class _Strongest(torch.autograd.Function):
-    """Maximum over the third axis of four, and ReLU; a quarter of the memory of torch's own.
-
-    Of equal values the first gets the gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_rjpc: Tensor) -> Tensor:
-        top_rjc = x_rjpc.amax(dim=2).clamp_(min=0)
-        chosen_rjpc = x_rjpc >= top_rjc.clamp(min=torch.finfo(x_rjpc.dtype).tiny)[:, :, None]
-        for place in range(1, x_rjpc.shape[2]):
-            chosen_rjpc[:, :, place] &= ~chosen_rjpc[:, :, :place].any(dim=2)
-        ctx.save_for_backward(chosen_rjpc)
-        return top_rjc
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
-        return grad[0][:, :, None] * ctx.saved_tensors[0]
