@@ -6,7 +6,7 @@ segment's ends, behind which a convolution of the segment alone sees zeros and t
 sees neighbours. The first convolution is done again there. The second one is linear: it gets as a
 correction what the differences among its inputs come to.
 
-N = hops, J = pooled positions of a hop, C = filters, W = samples that some outputs see.
+N = hops, J = pooled positions of a hop, C = filters, R = windows of W samples.
 """
 
 import math
@@ -61,10 +61,10 @@ class SegmentConvolutions(nn.Module):
         self.before, self.behind = (taps - 1) // 2, taps // 2
         self.first, self.last = math.ceil(self.before / pool), math.ceil(self.behind / pool)
         self.positions = hop // pool
-        if min(self._parts()) < 0:
+        if min(self._parts()) < 1:
             raise ConfigError(
                 f"model.taps = {taps} reach too far for a hop of {hop} samples, {self.positions} "
-                f"after pooling; set model.taps to {2 * self.positions // 3} or lower"
+                f"after pooling; set model.taps lower: {self.positions // 2} fit"
             )
         self.width = hops * self.positions * filters // group
         bounds = 1 / math.sqrt(taps), 1 / math.sqrt(filters * taps)
