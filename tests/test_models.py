@@ -30,7 +30,6 @@ SMALLER = {
     "zhang2019": [
         "features.name=rawframes",
         "features.hop=16",
-        "model.name=zhang2019",
         "model.filters=8",
         "model.taps=5",
         "model.group=2",
@@ -49,19 +48,16 @@ class Case:
 def cases() -> list[Case]:
     """Every model as every recipe of it wants it: the full one, and its ablations."""
     found = []
-    known = [recipes.load(name) for name in recipes.names()]
     for name in find.names("models"):
-        own = [recipe for recipe in known if recipe.model["name"] == name]
-        if name in SMALLER:
-            variants = [[], ["model.attention=false"]]
-            wanted = [(r.name, []) for r in own] or [("li2019", settings) for settings in variants]
-            own = [recipes.load(r, [*SMALLER[name], *settings]) for r, settings in wanted]
+        smaller = SMALLER.get(name, [])
+        own = [(r, smaller) for r in recipes.names() if recipes.load(r).model["name"] == name]
         seen: list[tuple[dict[str, Any], list[str]]] = []
-        for recipe in own or [recipes.load("li2019", [f"model.name={name}"])]:
+        for base, settings in own or [("li2019", [f"model.name={name}", *smaller])]:
+            recipe = recipes.load(base, settings)
             kind = recipe.model, list(recipe.tasks)
             if kind not in seen:
                 seen.append(kind)
-                found.append(Case(recipe.name, recipe))
+                found.append(Case(base if own else name, recipe))
     return found
 
 
