@@ -1,6 +1,6 @@
 """Zhang et al. 2019 against the paper's equations, number by number, and against the obvious way.
 
-Sections 3.1, 3.2 and 4.2, equations 1 to 4; at the end, the parts that make it fast.
+Sections 3.1, 3.2 and 4.2, equations 1 to 4.
 """
 
 from typing import Any
@@ -11,13 +11,14 @@ import torch
 from persegment import PerSegment
 from torch import Tensor
 
-from serein import config
+from serein import config, recipes
+from serein.bundle import Bundle, Card
+from serein.dataset import frames_of
 from serein.errors import ConfigError
-from serein.layers.correlation import correlate
-from serein.layers.filters import maxima
-from serein.layers.segments import SegmentConvolutions
+from serein.inference.recognizer import Recognizer
 from serein.models.zhang2019 import Config, Model
-from serein.predict import steps
+from serein.predict import answer, steps
+from serein.system import System
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 HOP = 24
@@ -192,8 +193,8 @@ def test_outputs_and_gradients_are_those_of_every_segment_by_itself(
     wanted = obvious(wave_bs).expand_as(found)
     assert difference(found, wanted) < most
     weight_bhd = torch.randn_like(found)
-    for answer in (found, wanted):
-        torch.autograd.backward((answer * weight_bhd).sum())
+    for r_bhd in (found, wanted):
+        torch.autograd.backward((r_bhd * weight_bhd).sum())
     gradients = obvious.gradients()
     assert set(gradients) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
@@ -281,56 +282,62 @@ def test_sizes_that_cannot_be_are_told_of(settings: dict[str, Any], message: str
         made(**settings)
 
 
-# The parts
+# From a recipe to an answer
+
+RECIPE = """
+tasks.emotion.weight = 1.0
+tasks.gender.weight = 0.5
+features = {name = "rawframes"}
+normalise = {scope = "all"}
+model = {name = "zhang2019", filters = 6, taps = 8, group = 3, hidden = 5}
+training = {rate = 1e-4}
+protocol = {name = "leave-one-speaker-out"}
+"""
+CLASSES = {"emotion": ("anger", "sadness"), "gender": ("female", "male")}
+WAVES = {
+    "speech": np.random.default_rng(0).normal(0, 0.1, 16_000),
+    "no multiple of a hop": np.random.default_rng(1).normal(0, 0.1, 4_001),
+    "one segment": np.random.default_rng(2).normal(0, 0.1, 640),
+    "less than a segment": np.random.default_rng(3).normal(0, 0.1, 480),
+    "silence": np.zeros(8_000),
+    "clipped": np.sign(np.random.default_rng(4).normal(size=8_000)),
+}
 
 
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "taps", "offset"),
-    [(47, 8, 40, 0), (29, 29, 40, 0), (30, 30, 40, 39), (9, 20, 5, 2), (5, 1, 5, 0), (1, 1, 3, 1)],
-)
-def test_correlation_is_a_sum_over_taps(inputs: int, outputs: int, taps: int, offset: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x_rjc = torch.randn(300, inputs, 3, generator=generator, dtype=torch.float64)
-    weight_kcd = torch.randn(taps, 3, 2, generator=generator, dtype=torch.float64)
-    wanted = torch.zeros(300, outputs, 2, dtype=torch.float64)
-    for i in range(outputs):
-        for j in range(inputs):
-            if 0 <= j - i + offset < taps:
-                wanted[:, i] += x_rjc[:, j] @ weight_kcd[j - i + offset]
-    torch.testing.assert_close(correlate(x_rjc, weight_kcd, outputs, offset), wanted)
-    x_rjc, weight_kcd = x_rjc[:2].requires_grad_(), weight_kcd.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x, w: correlate(x, w, outputs, offset), (x_rjc, weight_kcd)
-    )
-
-
-@pytest.mark.parametrize("pool", [1, 2, 3])
-def test_maxima_are_torchs_and_so_is_their_gradient(pool: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    window_rw = torch.randn(600, 4 * pool + 6, generator=generator, dtype=torch.float64)
-    window_rw[1] = 0  # all outputs alike: one of them gets the gradient
-    weight_kc, bias_c = torch.randn(7, 5, dtype=torch.float64), torch.rand(5, dtype=torch.float64)
-    leaves = [x.requires_grad_() for x in (window_rw, weight_kc, bias_c)]
-    found_rjc = maxima(window_rw, weight_kc, bias_c, pool)
-    y_rcs = torch.conv1d(window_rw[:, None], weight_kc.T[:, None], bias_c).relu()
-    wanted_rjc = torch.max_pool1d(y_rcs, pool).mT
-    torch.testing.assert_close(found_rjc, wanted_rjc)
-    weight_rjc = torch.randn_like(found_rjc)
-    pairs = zip(
-        torch.autograd.grad((found_rjc * weight_rjc).sum(), leaves),
-        torch.autograd.grad((wanted_rjc * weight_rjc).sum(), leaves),
-        strict=True,
-    )
-    for ours, theirs in pairs:
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_weights_are_drawn_as_torch_draws_them() -> None:
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    file = tmp_path_factory.mktemp("recipes") / "small.toml"
+    file.write_text(RECIPE)
     torch.manual_seed(0)
-    layer = SegmentConvolutions(160, 4, filters=40, taps=40, pool=2, group=10)
-    for weight, bias, inputs in (
-        (layer.weight1_kc, layer.bias1_c, 40),
-        (layer.weight2_kcd, layer.bias2_c, 1600),
-    ):
-        for drawn_ in (weight, bias):
-            assert 0.8 / inputs**0.5 < float(drawn_.detach().abs().max()) <= 1 / inputs**0.5
+    system = System(recipes.load(str(file)), CLASSES)
+    system.normaliser.fit([frames_of(WAVES["speech"].astype(np.float32), system.front_end)])
+    return Recognizer(Bundle(system, Card(name="small")))
+
+
+@pytest.mark.parametrize("kind", WAVES)
+def test_whatever_is_heard_is_answered_with_its_times(recognizer: Recognizer, kind: str) -> None:
+    wave = WAVES[kind].astype(np.float32)
+    heard = recognizer((wave, 16_000))
+    frames = -(-len(wave) // 160)
+    assert list(heard.attention) == list(CLASSES)
+    for task, classes in CLASSES.items():
+        assert set(heard.tasks[task].probabilities) == set(classes)
+        assert sum(heard.tasks[task].probabilities.values()) == pytest.approx(1)
+        assert heard.attention[task].times == pytest.approx([0.01 * t for t in range(frames)])
+        (weights,) = heard.attention[task].weights
+        assert sum(weights) == pytest.approx(1)
+        assert np.count_nonzero(weights) == max(1, frames - 3)
+
+
+def test_a_batch_is_answered_as_its_waveforms_one_by_one(recognizer: Recognizer) -> None:
+    system, waves = recognizer.system, [wave.astype(np.float32) for wave in WAVES.values()]
+    wave_bs = torch.zeros(len(waves), max(len(wave) for wave in waves))
+    for row_s, wave in zip(wave_bs, waves, strict=True):
+        row_s[: len(wave)] = torch.from_numpy(wave)
+    inputs = system.hear(wave_bs, torch.tensor([len(wave) for wave in waves]))
+    together, _ = answer(system, inputs)
+    for b, wave in enumerate(waves):
+        alone = recognizer((wave, 16_000))
+        for task in CLASSES:
+            found = list(alone.tasks[task].probabilities.values())
+            assert together[task][b].tolist() == pytest.approx(found, abs=1e-5)
