@@ -51,8 +51,8 @@ class PerSegment(nn.Module):
         found = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
         first, second = found.pop("conv1.weight"), found.pop("conv2.weight")
         return {
-            "convolutions.weight1_kc": first[:, 0].T,
-            "convolutions.weight2_kcd": second.permute(2, 1, 0),
+            "convolutions.weight1_kc": first[:, 0].T.contiguous(),
+            "convolutions.weight2_kcd": second.permute(2, 1, 0).contiguous(),
             "convolutions.bias1_c": found.pop("conv1.bias"),
             "convolutions.bias2_c": found.pop("conv2.bias"),
             **found,
