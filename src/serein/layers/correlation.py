@@ -3,11 +3,11 @@
 A row of J values and a kernel of K taps are taken to N / 2 frequencies at which sums that reach
 beyond N come back negated; N is just large enough that none of those lands on an output. The way
 there and the way back are matrix products too: for a hundred values they are as fast as an FFT
-and need no other order of the values in memory. For K = J / 2 = 40 taps that is a quarter of the
-products that a convolution takes tap by tap, and all of them are large.
+and need no other order of the values in memory. For 40 taps and 80 outputs that is a
+quarter of the products that a convolution takes tap by tap, and all matrices are large.
 
 R = rows, J = inputs of a row, I = outputs of a row, K = taps, C = channels in, D = channels out,
-G = real and imaginary parts of N / 2 frequencies, in turns.
+F = N / 2 frequencies, G = their real and imaginary parts in turns.
 """
 
 from functools import cache
@@ -57,8 +57,8 @@ class _Filtered(torch.autograd.Function):
         ctx.save_for_backward(x_rjc, mix_fcd, there_gj, back_ig)
         y_ric = x_rjc.new_empty(len(x_rjc), len(back_ig), mix_fcd.shape[2] // 2)
         for part_rjc, y_part_ric in zip(_parts(x_rjc), _parts(y_ric), strict=True):
-            y_frd = torch.bmm(_turned_rows(there_gj, part_rjc), mix_fcd)
-            y_part_ric.copy_(_turned_back(back_ig, y_frd))
+            y_frd = torch.bmm(_turned(there_gj, part_rjc), mix_fcd)
+            _turn_back(back_ig, y_frd, y_part_ric)
         return y_ric
 
     @staticmethod
@@ -69,9 +69,9 @@ class _Filtered(torch.autograd.Function):
         grad_mix_fcd = torch.zeros_like(mix_fcd)
         parts = zip(_parts(x_rjc), _parts(grad[0]), _parts(grad_x_rjc), strict=True)
         for part_rjc, y_ric, grad_part_rjc in parts:
-            y_frd = _turned_rows(back_ig.T, y_ric)
-            grad_mix_fcd.baddbmm_(_turned_rows(there_gj, part_rjc).mT, y_frd)
-            grad_part_rjc.copy_(_turned_back(there_gj.T, torch.bmm(y_frd, mix_fcd.mT)))
+            y_frd = _turned(back_ig.T, y_ric)
+            grad_mix_fcd.baddbmm_(_turned(there_gj, part_rjc).mT, y_frd)
+            _turn_back(there_gj.T, torch.bmm(y_frd, mix_fcd.mT), grad_part_rjc)
         return grad_x_rjc, grad_mix_fcd, None, None
 
 
@@ -79,16 +79,16 @@ def _parts(x_rjc: Tensor) -> tuple[Tensor, ...]:
     return torch.split(x_rjc, ROWS)
 
 
-def _turned_rows(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
+def _turned(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
     """Rows (R, J, C) -> real and imaginary parts side by side at each frequency, (F, R, 2C)."""
     x_rgc = torch.bmm(turn_gj.expand(len(x_rjc), -1, -1), x_rjc)
     return x_rgc.view(len(x_rjc), len(turn_gj) // 2, -1).transpose(0, 1)
 
 
-def _turned_back(turn_jg: Tensor, x_frc: Tensor) -> Tensor:
-    """The way back: (F, R, 2C) -> (R, J, C)."""
-    x_rgc = x_frc.transpose(0, 1).reshape(x_frc.shape[1], turn_jg.shape[1], -1)
-    return torch.bmm(turn_jg.expand(len(x_rgc), -1, -1), x_rgc)
+def _turn_back(turn_jg: Tensor, x_frc: Tensor, out_rjc: Tensor) -> None:
+    """The way back: (F, R, 2C) into (R, J, C)."""
+    x_rgc = x_frc.transpose(0, 1).reshape(len(out_rjc), turn_jg.shape[1], -1)
+    torch.bmm(turn_jg.expand(len(out_rjc), -1, -1), x_rgc, out=out_rjc)
 
 
 @cache
