@@ -7,12 +7,12 @@ from pathlib import Path
 from benchmarks.timing import Row
 from serein.experiment.facts import machine, now, versions
 
-NAMES = ("frontend", "audio", "training", "judging", "commands")
+NAMES = ("frontend", "audio", "training", "raw", "judging", "commands")
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Ours and a peer's in turns in one run, one thread: medians, and the median of the pairwise ratios
-(above 1 we are faster; machines and their neighbours change speed, ratios less).
+Ours and a peer's in turns in one run, one thread unless said: medians, and the median of the
+pairwise ratios (above 1 we are better; machines and their neighbours change speed, ratios less).
 `make bench` writes this page.
 """
 

@@ -240,8 +240,11 @@ def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: s
 # Normalisation
 
 
-def fitted(frames: list[npt.NDArray[Any]], statistics: str = "training") -> normalise.Normaliser:
-    made = config.build(normalise.Config, {"statistics": statistics}, "normalise")
+def fitted(
+    frames: list[npt.NDArray[Any]], statistics: str = "training", scope: str = "bin"
+) -> normalise.Normaliser:
+    table = {"statistics": statistics, "scope": scope}
+    made = config.build(normalise.Config, table, "normalise")
     normaliser = normalise.Normaliser(made, frames[0].shape[1])
     normaliser.fit(frames)
     return normaliser
@@ -257,6 +260,27 @@ def test_statistics_are_numpys_over_all_frames() -> None:
     wanted = (together - together.mean(axis=0)) / together.std(axis=0)
     found = normaliser(torch.from_numpy(np.concatenate(frames))[None])
     np.testing.assert_allclose(found[0], wanted, atol=1e-5)
+
+
+def test_one_mean_and_deviation_of_all_bins_is_numpys() -> None:
+    generator = np.random.default_rng(0)
+    frames = [generator.normal([0, 5], [1, 3], (n, 2)).astype(np.float32) for n in (1, 40, 7)]
+    together = np.concatenate(frames).astype(np.float64)
+    normaliser = fitted(frames, scope="all")
+    np.testing.assert_allclose(normaliser.mean_f, [together.mean()] * 2, rtol=1e-6)
+    np.testing.assert_allclose(normaliser.deviation_f, [together.std()] * 2, rtol=1e-6)
+    found = normaliser(torch.from_numpy(np.concatenate(frames))[None])
+    np.testing.assert_allclose(found[0], (together - together.mean()) / together.std(), atol=1e-5)
+
+
+def test_silence_alone_keeps_deviation_one() -> None:
+    normaliser = fitted([np.zeros((5, 3), np.float32)], scope="all")
+    assert normaliser.deviation_f.tolist() == [1, 1, 1]
+
+
+def test_a_scope_that_cannot_be_is_told_of() -> None:
+    with pytest.raises(ConfigError, match=r"normalise\.scope = 'file'"):
+        fitted([np.zeros((5, 3), np.float32)], scope="file")
 
 
 def test_a_bin_that_never_varies_keeps_deviation_one() -> None:

@@ -23,13 +23,16 @@ class Config:
         statistics: "training" gives each bin mean 0 and deviation 1 over the frames that the
             model sees in training; "none" leaves frames as they are; "speaker" does it for each
             speaker over all that he or she says, before anything is split.
+        scope: "bin" takes mean and deviation for each bin; "all" one of each over all values, as
+            samples of a waveform need it. A speaker's own are always those of each bin.
     """
 
     statistics: Literal["training", "speaker", "none"] = "training"
+    scope: Literal["bin", "all"] = "bin"
 
 
 class Normaliser(nn.Module):
-    """(x - mean) / deviation for each bin; saved with the model."""
+    """(x - mean) / deviation for each bin, or of all; saved with the model."""
 
     mean_f: Tensor
     deviation_f: Tensor
@@ -41,13 +44,15 @@ class Normaliser(nn.Module):
         self.register_buffer("deviation_f", torch.ones(width))
 
     def fit(self, frames: Iterable[np.ndarray]) -> None:
-        """Take mean and deviation over all frames; a bin that never varies keeps deviation 1.
+        """Take mean and deviation over all frames; what never varies keeps deviation 1.
 
         Args:
             frames: (T, F) for each utterance of the training side.
         """
         if self.config.statistics != "training":
             return
+        if self.config.scope == "all":
+            frames = (x_tf.reshape(-1, 1) for x_tf in frames)
         mean_f, deviation_f = moments(frames)
         self.mean_f.copy_(torch.from_numpy(mean_f))
         self.deviation_f.copy_(torch.from_numpy(deviation_f))

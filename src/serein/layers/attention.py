@@ -23,9 +23,24 @@ class StructuredAttention(nn.Module):
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) and its mask -> the sums (B, H x D) and the weights (B, H, T)."""
         score_bth = self.heads(torch.tanh(self.hidden(x_btd)))
-        score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-        weight_bht = score_bth.softmax(dim=1).mT
-        return (weight_bht @ x_btd).flatten(1), weight_bht
+        z_bhd, weight_bht = summed(x_btd, score_bth, mask_bt)
+        return z_bhd.flatten(1), weight_bht
+
+
+def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums weighed by the softmax of scores over time, padding left out.
+
+    Args:
+        x_btd: (B, T, D).
+        score_bth: (B, T, H), one for each sum.
+        mask_bt: (B, T), with a frame or more for each sequence.
+
+    Returns:
+        The sums (B, H, D) and the weights (B, H, T).
+    """
+    score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
+    weight_bht = score_bth.softmax(dim=1).mT
+    return weight_bht @ x_btd, weight_bht
 
 
 class Attention(NamedTuple):

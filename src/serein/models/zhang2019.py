@@ -1,0 +1,136 @@
+"""End-to-end convolutions and GRUs on the waveform, with an attention for each task.
+
+Zhang, Wu, Schuller: "Attention-Augmented End-to-End Multi-Task Learning for Emotion Prediction
+from Speech", ICASSP 2019, sections 3.1, 3.2 and 4.2, equations 1-4; equation 5 is the system's.
+
+Where the paper is silent, ours:
+- both convolutions keep their length by zeros, 19 before and 20 behind for 40 taps, as its "zero
+  padding" does in TensorFlow; zeros stand beyond each segment's ends, not its neighbours;
+- segments begin at every hop while whole ones are left; an utterance shorter than one segment is
+  filled up with zeros to one;
+- the vector of a segment is laid position by position, dropout is on that vector alone;
+- a GRU's reset gate acts behind the recurrent product, as in torch and cuDNN.
+
+B = batch, T = frames (hops of samples), F = samples of a frame, N = hops of all utterances end to
+end, L = segments of the longest utterance, D = hidden units, H = tasks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from serein.layers.attention import Attention, Encoded, summed
+from serein.layers.dropout import Dropout
+from serein.layers.segments import SegmentConvolutions
+
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What section 4.2 sets.
+
+    Attributes:
+        hops: frames of a segment: 4 of 160 samples are 40 ms at 16 kHz.
+        filters: of each convolution.
+        taps: samples, and then pooled samples, that a convolution sees.
+        pool: samples under the first maximum.
+        group: neighbouring channels under the second one.
+        dropout: of a segment's vector; 1 less what the paper keeps.
+        hidden: units of each GRU layer.
+        layers: of GRUs.
+        attention: whether each task has one; without, the last output sums the speech up.
+        exact: whether a segment sees zeros beyond its ends, as in the paper; false shows it its
+            neighbours there, which is other arithmetic and a little faster.
+    """
+
+    hops: Annotated[int, Ge(2)] = 4
+    filters: Count = 40
+    taps: Annotated[int, Ge(3)] = 40
+    pool: Count = 2
+    group: Count = 10
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    hidden: Count = 128
+    layers: Count = 2
+    attention: bool = True
+    exact: bool = True
+
+
+class Model(nn.Module):
+    """Hops of samples in, one vector per utterance and task out."""
+
+    def __init__(self, config: Config, width: int, tasks: Sequence[str]) -> None:
+        """Build the network.
+
+        Args:
+            config: sizes.
+            width: samples of a hop.
+            tasks: names of those who get a vector each.
+
+        Raises:
+            ConfigError: sizes that do not divide each other, or hops too short for the taps.
+        """
+        super().__init__()
+        self.config = config
+        self.tasks = tuple(tasks)
+        self.convolutions = SegmentConvolutions(
+            width,
+            config.hops,
+            filters=config.filters,
+            taps=config.taps,
+            pool=config.pool,
+            group=config.group,
+            exact=config.exact,
+        )
+        self.dropout = Dropout(config.dropout)
+        inside = self.convolutions.width
+        self.gru = nn.GRU(inside, config.hidden, config.layers, batch_first=True)
+        self.width = config.hidden
+        if config.attention:
+            self.attend = nn.Linear(config.hidden, len(self.tasks), bias=False)
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+        """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
+        wave_nf, place_bl, mask_bl = self._laid(*frames)
+        v_bld = F.embedding(place_bl, self.convolutions(wave_nf))  # equation 1
+        h_bld, _ = self.gru(self.dropout(v_bld))  # equation 2
+        if not self.config.attention:
+            last_b = mask_bl.sum(dim=1) - 1
+            last_bd = h_bld[torch.arange(len(last_b), device=h_bld.device), last_b]
+            return Encoded(dict.fromkeys(self.tasks, last_bd), {})
+        r_bhd, weight_bhl = summed(h_bld, self.attend(h_bld), mask_bl)  # equations 3 and 4
+        weight_bht = self._centred(weight_bhl, frames[1])
+        vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
+        maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
+        return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})
+
+    def _laid(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All utterances end to end (N, F), and where their segments begin: (B, L), mask (B, L)."""
+        hops = self.config.hops
+        missing = max(0, hops - x_btf.shape[1])
+        x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
+        extent_b = mask_bt.sum(dim=1).clamp(min=hops)
+        laid_bt = torch.arange(x_btf.shape[1], device=x_btf.device) < extent_b[:, None]
+        count_b = extent_b - hops + 1
+        step_l = torch.arange(int(count_b.max()), device=x_btf.device)
+        start_b = extent_b.cumsum(0) - extent_b
+        place_bl = start_b[:, None] + torch.minimum(step_l, count_b[:, None] - 1)
+        return x_btf[laid_bt], place_bl, step_l < count_b[:, None]
+
+    def _centred(self, weight_bhl: Tensor, mask_bt: Tensor) -> Tensor:
+        """Weights of segments (B, H, L) -> of frames (B, H, T), each where its segment's middle is.
+
+        The middle of a segment of four hops is where its third one begins: the first two frames
+        and the last one of an utterance are no segment's middle, and weigh nothing.
+        """
+        last_b = mask_bt.sum(dim=1) - 1
+        middle_l = torch.arange(weight_bhl.shape[-1], device=last_b.device) + self.config.hops // 2
+        middle_bl = torch.minimum(middle_l, last_b[:, None])
+        middle_bhl = middle_bl[:, None].expand_as(weight_bhl)
+        empty_bht = weight_bhl.new_zeros(*weight_bhl.shape[:2], mask_bt.shape[1])
+        return empty_bht.scatter_add(2, middle_bhl, weight_bhl)
