@@ -18,7 +18,8 @@ class FrontEnd(Protocol):
         config: its settings, a dataclass.
         rate: sampling rate in Hz.
         width: bins of a frame.
-        hop: seconds from frame to frame; frame i is centred at i x hop.
+        hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples
+            begins there).
         longest: seconds that it takes at a time; None is any number.
     """
 
