@@ -23,6 +23,7 @@ def corpora(context: typer.Context) -> None:
     from serein.corpora import listing
 
     table = Table("corpus", "what", "licence", "your copy", box=None, header_style="bold")
+    table.columns[-1].overflow = "fold"
     for entry in listing():
         place = str(entry.place) if entry.place else f"not added; get it: {entry.about.home}"
         table.add_row(entry.name, entry.about.title, entry.about.licence, place)

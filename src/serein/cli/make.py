@@ -72,7 +72,8 @@ def recipes() -> None:
     table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
     for name in shelf.names():
         about = shelf.load(name).about
-        printed = "; ".join(published.in_words(row) for row in published.rows(name))
+        rows = [row for row in published.rows(name) if row.side == "test"]
+        printed = "; ".join(map(published.in_words, rows))
         table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), printed)
     console().print(table)
 

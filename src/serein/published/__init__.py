@@ -135,7 +135,8 @@ def in_words(row: Row) -> str:
         for task, metrics in row.scores.items()
         for metric, value in metrics.items()
     ]
-    return f"{', '.join(parts)} ({row.corpus.partition(':')[0]}, {row.protocol})"
+    where = (text.partition(":")[0] for text in (row.corpus, row.protocol))
+    return f"{', '.join(parts)} ({', '.join(where)})"
 
 
 def from_table(name: str, table: Mapping[str, Any]) -> Paper:
