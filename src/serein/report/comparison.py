@@ -32,7 +32,8 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def _runs(comparison: Comparison) -> Table:
-    heads = list(dict.fromkeys(key for run in comparison.runs for key in run))
+    every = dict.fromkeys(key for run in comparison.runs for key in run)
+    heads = [head for head in every if any(_told(run.get(head)) for run in comparison.runs)]
     return Table(
         title="Runs",
         columns=words(*heads),
@@ -93,7 +94,7 @@ def _tests(task: str, selection: str, contests: list[Contest]) -> Table:
                 one.first,
                 one.second,
                 *(_test(one, test) for test in made),
-                UNDEFINED if one.effect is None else f"{one.effect:+.2f}",
+                UNDEFINED if one.effect is None else f"{round(one.effect, 2) + 0.0:+.2f}",
             )
             for one in contests
         ),
