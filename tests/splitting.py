@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hypothesis import strategies as st
 
@@ -20,7 +21,8 @@ EMOTIONS = ("anger", "happiness", "neutral", "neutral", "sadness")
 
 def utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
     name = f"{speaker}-{number}"
-    return Utterance(id=name, path=Path(f"{name}.wav"), speaker=speaker, gender=gender)
+    path = Path(f"{quote(name, safe='')}.wav")
+    return Utterance(id=name, path=path, speaker=speaker, gender=gender)
 
 
 @st.composite

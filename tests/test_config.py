@@ -1,5 +1,6 @@
 import math
 import pickle
+import resource
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +63,10 @@ def test_an_ablation_differs_in_what_it_says_alone() -> None:
 
 
 def test_checking_a_recipe_takes_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     system.check(recipes.load("li2019", ["model.attention_hidden=100000000"]))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1e6  # kilobytes; the weights would take 48 million
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:

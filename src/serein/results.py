@@ -1,5 +1,6 @@
 """What an evaluation leaves. Times are in seconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,11 @@ class Prediction:
     gender: str | None
     truth: dict[str, str | None]
     selections: dict[str, dict[str, list[float]]]
+
+    def answer(self, selection: str, task: str, classes: Sequence[str]) -> str:
+        """The likeliest class, the first of equals."""
+        row = self.selections[selection][task]
+        return classes[row.index(max(row))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from serein.errors import ConfigError
 from serein.files import write_bytes, write_text
-from serein.results import Results
+from serein.results import Comparison, Results
 from serein.searches import Search
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def save(results: Results, path: Path) -> None:
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    text = _lines(results)
+    text = text_of(results)
     file = results_file(path)
     if file.suffix == PACKED:
         write_bytes(file, gzip.compress(text.encode(), mtime=0))
@@ -61,7 +61,7 @@ def save_search(search: Search, folder: Path) -> None:
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(folder / SEARCH, _lines(search))
+    write_text(folder / SEARCH, text_of(search))
 
 
 def load_search(folder: Path) -> Search:
@@ -100,7 +100,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _lines(record: Results | Search) -> str:
+def text_of(record: Results | Search | Comparison) -> str:
+    """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -62,7 +62,7 @@ def checked(spec: str) -> Check:
         SereinError: as ``corpora.load``; or a file cannot be read.
     """
     corpus, short = _read(spec)
-    root = _place(spec)
+    root = _root(spec)
     files = sorted({utterance.path for utterance in corpus.utterances})
     known = listed(corpus.name)
     names = {_name(file, known): file for file in files}
@@ -95,10 +95,10 @@ def _read(spec: str) -> tuple[Corpus, str]:
         return corpora.load(spec, partial=True), str(error)
 
 
-def _place(spec: str) -> Path:
-    """The folder that a specification stands for; of a table, its own."""
-    name, _, path = spec.partition("=")
-    place = Path(path).expanduser() if path else corpora.places()[name.strip()]
+def _root(spec: str) -> Path:
+    """The folder that a specification stands for, once it was read; of a table, its own."""
+    _, copy = corpora.meant(spec)
+    place = copy.place if copy else Path()
     return place if place.is_dir() else place.parent
 
 

@@ -42,9 +42,7 @@ def load(spec: str, *, partial: bool | None = None) -> Corpus:
         UnknownName: no corpus has that name, and the path is not a table.
         CorpusError: no place is known, nothing is there, or it is not as expected.
     """
-    name, _, path = spec.partition("=")
-    name = name.strip()
-    held = Copy(place=Path(path).expanduser()) if path else copies().get(name)
+    name, held = meant(spec)
     place = held.place if held else None
     reader = _reader(name, place)
     if place is None:
@@ -61,6 +59,13 @@ def load(spec: str, *, partial: bool | None = None) -> Corpus:
     takes = "partial" in signature(reader.read).parameters
     read = reader.read(place, partial=True) if partly and takes else reader.read(place)
     return _checked(name, place, read, reader)
+
+
+def meant(spec: str) -> "tuple[str, Copy | None]":
+    """The corpus's name, and the copy that is named or remembered, if there is one."""
+    name, _, path = spec.partition("=")
+    name = name.strip()
+    return name, Copy(place=Path(path).expanduser()) if path else copies().get(name)
 
 
 def read(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:

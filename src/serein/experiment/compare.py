@@ -3,7 +3,7 @@
 G = speakers (or utterances), K = classes of a task.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan, lcm
@@ -33,7 +33,7 @@ from serein.metrics.significance import (
     grouped_confusions,
     speaker_or_utterance_groups,
 )
-from serein.results import Comparison, Contest, Prediction, Results
+from serein.results import Comparison, Contest, Results
 
 TESTS = ("mcnemar", "permutation", "z")
 FEW = 10
@@ -161,7 +161,7 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     classes = first.first.classes[task]
     answers = [one.answers(task) for one in (first, second)]
     records = {one.id: one for one in first.first.predictions}
-    truth = _shared(first, second, task, answers)
+    truth = _shared(first, second, task)
     ids = list(truth)
     speakers = [records[id_].speaker for id_ in ids]
     groups, words = speaker_or_utterance_groups(speakers)
@@ -181,7 +181,7 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
 
     ours, theirs = counted(groups)
     members, swapped = _swapped(speakers)
-    mine, others = counted(members)
+    mine, others = (ours, theirs) if members == list(groups) else counted(members)
     turned = permutation_test(mine, others, unweighted_accuracy_from_confusion)
     wa, ua = (
         tuple(float(score(one.sum(axis=0))) for one in (ours, theirs))
@@ -218,9 +218,7 @@ def _swapped(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
     return list(speakers), f"whole speakers ({count}{least})"
 
 
-def _shared(
-    first: Entrant, second: Entrant, task: str, answers: Sequence[Sequence[Mapping[str, str]]]
-) -> dict[str, str]:
+def _shared(first: Entrant, second: Entrant, task: str) -> dict[str, str]:
     """The label of each utterance that all runs tested, in order of ids.
 
     Raises:
@@ -248,11 +246,8 @@ def _truths(results: Results, task: str) -> dict[str, str]:
 
 
 def _answers(results: Results, task: str) -> dict[str, str]:
-    def answer(one: Prediction) -> str:
-        p_k = one.selections[results.headline][task]
-        return results.classes[task][int(np.argmax(p_k))]
-
-    return {one.id: answer(one) for one in results.predictions}
+    selection, classes = results.headline, results.classes[task]
+    return {one.id: one.answer(selection, task, classes) for one in results.predictions}
 
 
 def _selection(first: Entrant, second: Entrant) -> str:

@@ -83,6 +83,15 @@ def evaluate(
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
     read = corpora.read(corpus)
     todo = plan(chosen, read, seed=seed, device=device, runs=runs)
+    return carry_out(todo, jobs=jobs, fresh=fresh, started=started)
+
+
+def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Started = quiet) -> Run:
+    """Do what was planned, as ``evaluate`` does.
+
+    Raises:
+        SereinError: whatever is wrong with audio or disk.
+    """
     with _locked(todo.folder):
         if fresh:
             _forget(todo)

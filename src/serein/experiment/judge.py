@@ -54,12 +54,15 @@ def judge(
     system = bundle.system
     recipe = _relabelled(system.recipe, settings)
     kept, warnings = _judgeable(read, recipe, system.classes)
-    answers = {"model": _answers(bundle, kept)}
+    pieces = _pieces(system, kept)
+    flat = [piece for parts in pieces for piece in parts]
+    contents = corpora.contents([*read.utterances, *flat])
+    answers = {"model": _answers(system, pieces, contents)}
     records = [
         scores.record(one, "model", scores.truths(one, recipe, system.classes), n, answers)
         for n, one in enumerate(kept)
     ]
-    known = _trained_on(bundle, replace(read, utterances=tuple(kept)))
+    known = _trained_on(bundle, replace(read, utterances=tuple(kept)), contents)
     warnings += [one.words for one in known if one.verdict != "clean"]
     majority = {
         task: max(counts, key=lambda name: counts[name])
@@ -67,14 +70,16 @@ def judge(
     }
     rows = scores.baselines(records, {"model": majority}, system.classes)
     told = warnings + unlabelled(records)
-    return replace(_results(bundle, recipe, read, records, rows, name, told), leakage=known)
+    made = _results(bundle, recipe, read, contents, records, rows, name, told)
+    return replace(made, leakage=known)
 
 
-def _trained_on(bundle: Bundle, corpus: Corpus) -> list[Finding]:
+def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
     """Which of these utterances and speakers the model was trained on."""
-    bytes_, samples = corpora.contents(corpus.utterances), protocols.probes(corpus.utterances)
+    samples = protocols.probes(corpus.utterances)
     marks = {*bundle.card.heard, *bundle.card.samples}
-    same = [id_ for id_ in bytes_ if bytes_[id_] in marks or samples.get(id_) in marks]
+    ids = [one.id for one in corpus.utterances]
+    same = [id_ for id_ in ids if contents[id_] in marks or samples.get(id_) in marks]
     speakers = sorted(spoken(corpus) & set(bundle.card.speakers))
     new = "these scores say nothing about new speakers"
     total = len(corpus.utterances)
@@ -95,13 +100,22 @@ def _trained_on(bundle: Bundle, corpus: Corpus) -> list[Finding]:
     ]
 
 
-def _answers(bundle: Bundle, utterances: Sequence[Utterance]) -> dict[str, list[list[float]]]:
-    """Probabilities for each task; long utterances are cut into windows and averaged."""
-    system = bundle.system
-    front_end = System(system.recipe, system.classes).front_end  # on the CPU, wherever the model is
-    pieces = [_windows(utterance, front_end) for utterance in utterances]
+def _front_end(system: System) -> FrontEnd:
+    return System(system.recipe, system.classes).front_end  # on the CPU, wherever the model is
+
+
+def _pieces(system: System, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+    """What the model hears of each utterance at a time; long ones are cut into windows."""
+    front_end = _front_end(system)
+    return [_windows(utterance, front_end) for utterance in utterances]
+
+
+def _answers(
+    system: System, pieces: Sequence[Sequence[Utterance]], contents: Mapping[str, str]
+) -> dict[str, list[list[float]]]:
+    """Probabilities for each task, averaged over an utterance's pieces."""
     flat = [piece for parts in pieces for piece in parts]
-    frames = extract(flat, front_end, corpora.contents(flat))
+    frames = extract(flat, _front_end(system), contents)
     side = Side(tuple(piece.id for piece in flat), frames, {})
     counts = [len(parts) for parts in pieces]
     return {
@@ -181,6 +195,7 @@ def _results(
     bundle: Bundle,
     recipe: Recipe,
     corpus: Corpus,
+    contents: dict[str, str],
     records: list[Prediction],
     baselines: dict[str, dict[str, scores.Pair]],
     name: str,
@@ -197,7 +212,7 @@ def _results(
         command=command(),
         created=now(),
         recipe=asdict(recipe),
-        corpus=described(corpus, corpora.contents(corpus.utterances)),
+        corpus=described(corpus, contents),
         protocol={
             "name": "saved model",
             "hash": "",

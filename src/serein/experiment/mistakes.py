@@ -35,17 +35,15 @@ def mistakes(
         selection: whose answers are looked at.
     """
     task = next(iter(todo.classes))
-    wrong = [one for one in records if _answer(todo, one, selection, task) != one.truth[task]]
-    known = [one for one in wrong if one.truth[task] is not None]
-    worst = sorted(known, key=lambda one: (-max(one.selections[selection][task]), one.id))[:MOST]
+    known = [one for one in records if one.truth[task] is not None]
+    wrong = [
+        one for one in known if one.answer(selection, task, todo.classes[task]) != one.truth[task]
+    ]
+    worst = sorted(wrong, key=lambda one: (-max(one.selections[selection][task]), one.id))[:MOST]
     if not worst:
         return []
     frames = todo.frames()
     return [_mistake(todo, courses[one.fold], frames, one, selection, task) for one in worst]
-
-
-def _answer(todo: Plan, one: Prediction, selection: str, task: str) -> str:
-    return todo.classes[task][int(np.argmax(one.selections[selection][task]))]
 
 
 def _mistake(
@@ -59,7 +57,7 @@ def _mistake(
         fold=one.fold,
         task=task,
         truth=str(one.truth[task]),
-        answer=_answer(todo, one, selection, task),
+        answer=one.answer(selection, task, todo.classes[task]),
         confidence=max(one.selections[selection][task]),
         seconds=seconds,
         envelope=envelope(wave_s),

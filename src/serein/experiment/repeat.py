@@ -1,7 +1,7 @@
 """The same evaluation several times: with other seeds, or as it should not be done."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from serein import corpora, recipes, store
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import plan
+from serein.experiment.evaluate import Run, carry_out
+from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
-from serein.results import Flattery, Repeat, Results
+from serein.results import ClassScores, Flattery, Repeat, Results
 
 FEWEST_FOLDS = 5
 FLATTERIES = {
@@ -31,6 +31,7 @@ def repeat(
     seed: int = 0,
     seeds: int = 1,
     audit: bool = False,
+    device: str = "cpu",
     runs: Path = Path("runs"),
     **options: Any,
 ) -> Run:
@@ -44,8 +45,9 @@ def repeat(
         seeds: how many, one after the other; each leaves a run folder of its own.
         audit: evaluate also with a random split, and with frames standardised by each
             speaker's own statistics; both with the first seed.
+        device: as for ``evaluate``.
         runs: the folder that the run folders are made in.
-        **options: as for ``evaluate``.
+        **options: as for ``carry_out``.
 
     Returns:
         The results of the first seed with what came of the others; its folder is a new one
@@ -59,16 +61,17 @@ def repeat(
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
     read = corpora.read(corpus)
 
-    def once(changed: Recipe, number: int = 0) -> Run:
-        return evaluate(changed, read, seed=seed + number, runs=runs, **options)
+    def planned(changed: Recipe, number: int = 0) -> Plan:
+        return plan(changed, read, seed=seed + number, device=device, runs=runs)
 
-    # All splits are made before the first training: a split that cannot be costs nothing then.
-    first = plan(chosen, read, seed=seed, device=options.get("device", "cpu"), runs=runs)
-    unfair = ways(chosen, len(first.protocol.folds)) if audit else {}
-    for changed in unfair.values():
-        plan(changed, read, seed=seed, device=first.device, runs=runs)
-    done = [once(chosen, number) for number in range(seeds)]
-    flattered = flatteries(unfair, once)
+    # All plans are made before the first training: a split that cannot be costs nothing then.
+    honest = [planned(chosen, number) for number in range(seeds)]
+    unfair = ways(chosen, len(honest[0].protocol.folds)) if audit else {}
+    plans = {name: planned(changed) for name, changed in unfair.items()}
+    done = [carry_out(todo, **options) for todo in honest]
+    flattered = [
+        _flattery(name, carry_out(todo, **options).results) for name, todo in plans.items()
+    ]
     if seeds == 1 and not audit:
         return done[0]
     joined = together([one.results for one in done], flattered)
@@ -95,11 +98,17 @@ def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> 
 
 
 def _repeat(results: Results) -> Repeat:
-    scores = {
-        selection: {task: {"wa": one.wa, "ua": one.ua} for task, one in tasks.items()}
-        for selection, tasks in results.scores.items()
-    }
+    scores = {selection: _pairs(tasks) for selection, tasks in results.scores.items()}
     return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
+
+
+def _flattery(name: str, results: Results) -> Flattery:
+    scores = _pairs(results.scores[results.headline])
+    return Flattery(name=name, words=FLATTERIES[name], run=results.name, scores=scores)
+
+
+def _pairs(tasks: Mapping[str, ClassScores]) -> dict[str, dict[str, float | None]]:
+    return {task: {"wa": one.wa, "ua": one.ua} for task, one in tasks.items()}
 
 
 def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:
@@ -125,16 +134,3 @@ def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:
         ),
     }
     return {name: changed for name, changed in every.items() if changed != recipe}
-
-
-def flatteries(every: Mapping[str, Recipe], once: Callable[[Recipe], Run]) -> list[Flattery]:
-    """Evaluate a recipe in ways that flatter it."""
-    found = []
-    for name, changed in every.items():
-        results = once(changed).results
-        scores = {
-            task: {"wa": one.wa, "ua": one.ua}
-            for task, one in results.scores[results.headline].items()
-        }
-        found.append(Flattery(name=name, words=FLATTERIES[name], run=results.name, scores=scores))
-    return found

@@ -113,7 +113,7 @@ def pooled(
     """The scores of one selection and task over all predictions whose label is known."""
     known = [one for one in records if one.truth[task] is not None]
     truth = [one.truth[task] for one in known]
-    answers = [classes[int(np.argmax(one.selections[selection][task]))] for one in known]
+    answers = [one.answer(selection, task, classes) for one in known]
     groups, words = speaker_or_utterance_groups([one.speaker for one in known])
     confusions = grouped_confusions(truth, answers, groups, classes)
     total = confusions.sum(axis=0)

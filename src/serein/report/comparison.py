@@ -1,6 +1,5 @@
 """Several runs against each other: in the terminal, as Markdown, and as an HTML page."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,7 +155,7 @@ def write(comparison: Comparison, path: Path) -> tuple[Path, ...]:
         StorageError: a file could not be written; what stood there before still stands.
     """
     texts = {
-        "comparison.json": json.dumps(store.plain(comparison), indent=1) + "\n",
+        "comparison.json": store.text_of(comparison),
         "comparison.html": html(comparison),
         "comparison.md": as_markdown(comparison),
     }

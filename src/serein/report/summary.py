@@ -127,8 +127,7 @@ def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
 
 def answers(results: Results, task: str, selection: str, items: Sequence[Prediction]) -> list[str]:
     """The likeliest class of each prediction."""
-    shares = [item.selections[selection][task] for item in items]
-    return [results.classes[task][row.index(max(row))] for row in shares]
+    return [item.answer(selection, task, results.classes[task]) for item in items]
 
 
 def mistaken_for(results: Results, task: str) -> dict[str, str]:
