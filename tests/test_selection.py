@@ -40,14 +40,14 @@ def test_smoothing_takes_the_mean_of_an_epoch_and_those_before_it(smooth: int, w
     #                 1    2    3    4    5    6
     scores = course(0.1, 0.9, 0.2, 0.7, 0.8, 0.7)
     means = [np.mean([0.1, 0.9, 0.2, 0.7, 0.8, 0.7][max(0, n - smooth) : n]) for n in range(1, 7)]
-    assert scores.best("validation", "emotion", smooth=smooth) == wanted
+    assert scores.best("validation", ["emotion"], smooth=smooth) == wanted
     assert int(np.argmax(means)) + 1 == wanted
 
 
 def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
     scores = [0.3, 0.5, 0.2, 0.6, 0.6, 0.1, None]
     chosen = [
-        course(*scores[:n]).best("validation", "emotion", smooth=3) for n in range(1, len(scores))
+        course(*scores[:n]).best("validation", ["emotion"], smooth=3) for n in range(1, len(scores))
     ]
     # Whoever keeps weights whenever the newest epoch is the best so far ends with the right ones.
     last_kept = max(n for n, best in enumerate(chosen, 1) if best == n)

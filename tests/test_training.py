@@ -353,8 +353,8 @@ def epoch(number: int, ua: float | None) -> Epoch:
 def test_the_best_epoch_is_the_earliest_of_equals() -> None:
     uas = [None, 0.2, 0.7, 0.7, 0.1]
     course = Course([epoch(number, ua) for number, ua in enumerate(uas, 1)], [])
-    assert course.best("test", "emotion") == 3
-    assert Course([epoch(1, None), epoch(2, None)], []).best("test", "emotion") == 1
+    assert course.best("test", ["emotion"]) == 3
+    assert Course([epoch(1, None), epoch(2, None)], []).best("test", ["emotion"]) == 1
 
 
 def test_scores_leave_out_what_nobody_knows() -> None:

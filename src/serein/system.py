@@ -15,6 +15,7 @@ from serein import config, find, labels
 from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
+from serein.layers.apart import Apart
 from serein.layers.attention import Attention
 from serein.records import Recipe, Utterance
 
@@ -61,7 +62,7 @@ class System(nn.Module):
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
         names = tuple(recipe.tasks)
-        self.model = _made("models", "Model", recipe.model, own, self.front_end.width, names)
+        self.model = _model(recipe.model, own, self.front_end.width, names)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) < 2:
@@ -206,6 +207,19 @@ def check(recipe: Recipe) -> None:
     """Check every name and setting of a recipe's front end, model and tasks."""
     with torch.device("meta"):
         System(recipe, dict.fromkeys(recipe.tasks, ("first", "second")))
+
+
+def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]) -> Model:
+    """One network for all tasks; or, where the recipe says ``apart``, one for each."""
+    rest = {key: value for key, value in table.items() if key != "apart"}
+    apart = table.get("apart", False)
+    if not isinstance(apart, bool):
+        raise ConfigError(f"model.apart = {apart!r}; expected true or false")
+
+    def make(names: Sequence[str]) -> Any:
+        return _made("models", "Model", rest, own, width, tuple(names))
+
+    return Apart(make, tasks) if apart else make(tasks)
 
 
 def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 
 from serein.errors import StorageError
 from serein.experiment.plan import Plan
-from serein.experiment.scores import quoted
+from serein.experiment.scores import enough, quoted
 from serein.records import Fold
 from serein.results import Epoch
 from serein.system import System
@@ -41,6 +41,7 @@ def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
         state=plan.state(fold),
         progress=lambda epoch: progress(fold.name, epoch),
         keep=lambda course: quoted(plan, fold, course) == len(course.epochs),
+        enough=lambda course: enough(plan, fold, course),
     )
 
 

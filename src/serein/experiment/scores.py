@@ -25,16 +25,20 @@ from serein.training.course import Course
 Pair = dict[str, float | None]
 """WA and UA."""
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
-    "validation": "the epoch with the best UA of {task} on the fold's validation speakers",
+    "validation": "the epoch with the best {ua} on the fold's validation speakers",
     "last": "the last epoch",
-    "test": "the epoch with the best UA of {task} on each fold's test side: optimistic, picked "
+    "test": "the epoch with the best {ua} on each fold's test side: optimistic, picked "
     "on what it is scored on, as several papers report",
 }
 
 
 def meaning(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
-    words = WORDS[selection].format(task=next(iter(plan.recipe.tasks)))
+    tasks = choosing(plan)
+    kind = "UA" if len(tasks) == 1 else "mean UA"
+    words = WORDS[selection].format(ua=f"{kind} of {', '.join(tasks)}")
+    if selection == "last" and plan.training.patience:
+        return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
     count = plan.training.smooth
     if selection == "validation" and count > 1:
         return f"{words}, averaged over {count} epochs, the last of which it is"
@@ -43,8 +47,7 @@ def meaning(plan: Plan, selection: str) -> str:
 
 def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
     """The epoch that each selection takes, counted from 1."""
-    task = next(iter(plan.recipe.tasks))
-    epochs = {"last": len(course.epochs), "test": course.best("test", task)}
+    epochs = {"last": len(course.epochs), "test": course.best("test", choosing(plan))}
     if fold.validation:
         return {"validation": quoted(plan, fold, course), **epochs}
     return epochs
@@ -54,8 +57,19 @@ def quoted(plan: Plan, fold: Fold, course: Course) -> int:
     """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
     if not fold.validation:
         return len(course.epochs)
-    task = next(iter(plan.recipe.tasks))
-    return course.best("validation", task, smooth=plan.training.smooth)
+    return course.best("validation", choosing(plan), smooth=plan.training.smooth)
+
+
+def choosing(plan: Plan) -> tuple[str, ...]:
+    """The tasks whose UA chooses an epoch."""
+    tasks = tuple(plan.recipe.tasks)
+    return tasks if plan.training.choose == "mean" else tasks[:1]
+
+
+def enough(plan: Plan, fold: Fold, course: Course) -> bool:
+    """Whether validation has seen no better epoch for as long as the recipe waits."""
+    waited = len(course.epochs) - quoted(plan, fold, course)
+    return bool(plan.training.patience and fold.validation) and waited >= plan.training.patience
 
 
 def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:

@@ -3,11 +3,12 @@
 n = utterances of a side, K = classes of a task.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ Probabilities = dict[str, dict[str, Tensor]]
 Progress = Callable[[Epoch], None]
 """Is told of every epoch as it ends."""
 Keep = Callable[["Course"], bool]
-"""Whether the weights of the epoch that has just ended are those to keep."""
+"""Says yes or no of the epoch that has just ended."""
 
 
 @dataclass
@@ -44,18 +45,22 @@ class Course:
     foretold: list[Probabilities] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def best(self, side: str, task: str, *, smooth: int = 1) -> int:
+    def best(self, side: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
         """The epoch with the highest UA on a side, counted from 1; the earliest of equals.
 
         Args:
             side: which watched side.
-            task: whose UA.
+            tasks: whose UA; of several, the mean of those that are defined.
             smooth: epochs, the one itself and those before it, whose UA is averaged.
         """
-        scores = [epoch.scores[side][task]["ua"] for epoch in self.epochs]
-        known = np.array([-1.0 if score is None else score for score in scores])
+        known = np.array([_ua(epoch.scores[side], tasks) for epoch in self.epochs])
         means = [known[max(0, last - smooth) : last].mean() for last in range(1, len(known) + 1)]
         return int(np.argmax(means)) + 1
+
+
+def _ua(scores: Mapping[str, Mapping[str, float | None]], tasks: Sequence[str]) -> float:
+    known = [score for task in tasks if (score := scores[task]["ua"]) is not None]
+    return fmean(known) if known else -1.0
 
 
 def scored(probabilities_nk: Tensor, target_n: Tensor) -> dict[str, float | None]:

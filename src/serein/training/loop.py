@@ -28,6 +28,7 @@ def fit(
     state: Path | None = None,
     progress: Progress = lambda epoch: None,
     keep: Keep = lambda course: False,
+    enough: Keep = lambda course: False,
 ) -> Course:
     """Train a system, and look at the watched sides after every epoch.
 
@@ -45,6 +46,7 @@ def fit(
             interrupted goes on after its last finished epoch, with the same numbers.
         progress: is told of every epoch, and of the last one that an interruption left.
         keep: says after each epoch whether the course is to hold its weights.
+        enough: says after each epoch whether the training is to end before its last one.
 
     Returns:
         The course, with the probabilities of every epoch on every watched side.
@@ -66,7 +68,8 @@ def fit(
             part.load_state_dict(kept[name])
     if course.epochs:
         progress(course.epochs[-1])
-    for number in range(len(course.epochs) + 1, settings.epochs + 1):
+    while len(course.epochs) < settings.epochs and not (course.epochs and enough(course)):
+        number = len(course.epochs) + 1
         started = time.perf_counter()
         torch.manual_seed(_epoch_seed(seed, number))
         order = train.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))

@@ -1,7 +1,7 @@
 """What may vary in training."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -20,6 +20,9 @@ class Settings:
         weight_decay: L2 penalty of the weights.
         smooth: the epoch is chosen by the mean of its validation score and those of the epochs
             before it, so many in all; 1 takes single scores, which swing with few speakers.
+        choose: whose UA chooses it: the "first" task's, or the "mean" over all tasks.
+        patience: a training ends when so many epochs have brought no better one; 0 never ends it
+            early.
         threads: processor threads of one training; more are faster and give other roundings.
     """
 
@@ -31,4 +34,6 @@ class Settings:
     clip: Annotated[float, Ge(0)] = 0.0
     weight_decay: Annotated[float, Ge(0)] = 0.0
     smooth: Annotated[int, Ge(1)] = 1
+    choose: Literal["first", "mean"] = "first"
+    patience: Annotated[int, Ge(0)] = 0
     threads: Annotated[int, Ge(1)] = 1
