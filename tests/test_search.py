@@ -14,16 +14,17 @@ from filelock import FileLock
 from small import SIZES
 
 from serein import store
-from serein.errors import ConfigError, StorageError
+from serein.errors import ConfigError, CorpusError, StorageError
 from serein.experiment import space as spaces
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.search import search, validated
+from serein.experiment.searched import again as searched_by
 from serein.experiment.space import Range
 from serein.experiment.trials import NAMELESS, Ledger
 from serein.records import Corpus, Recipe
 from serein.results import Epoch, FoldResult, Results
 from serein.searches import Search
-from serein.synthetic import Settings, generate
+from serein.synthetic import Settings, generate, write_emodb
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
@@ -311,3 +312,23 @@ def killed(line: int, command: list[str | Path]) -> None:
         process.send_signal(signal.SIGKILL)
     assert all(seen)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_part_of_a_corpus_is_searched_when_asked_and_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_emodb(tmp_path / "emodb", utterances=20, words=0)
+    given, asked = f"emodb={tmp_path / 'emodb'}", list[Corpus]()
+
+    def seen(recipe: Recipe, corpus: Corpus, **options: Any) -> Any:
+        asked.append(corpus)
+        raise ConfigError("seen enough")
+
+    monkeypatch.setattr("serein.experiment.search.plan", seen)
+    with pytest.raises(CorpusError, match="535"):
+        search("li2019", given, OVER, runs=tmp_path)
+    with pytest.raises(ConfigError, match="seen enough"):
+        search("li2019", given, OVER, runs=tmp_path, partial=True)
+    assert [len(one.utterances) for one in asked] == [20]
+    words = searched_by("li2019", given, (), 0, "cpu", Path("runs"), True)
+    assert words == ["serein", "evaluate", "li2019", "--corpus", given, "--partial"]

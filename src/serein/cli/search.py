@@ -8,6 +8,7 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    PartialOption,
     RunsOption,
     SetOption,
     console,
@@ -44,6 +45,7 @@ def search(
             "file in the search's folder."
         ),
     ] = None,
+    partial: PartialOption = None,
 ) -> None:
     """Draw settings at random and rank them on validation speakers; resumable and shareable."""
     from serein.experiment.search import search as found
@@ -59,6 +61,7 @@ def search(
         device=device,
         runs=runs,
         storage=storage,
+        partial=partial,
         started=shown,
         told=_tell,
     )

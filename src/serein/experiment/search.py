@@ -43,6 +43,7 @@ def search(
     device: str = "cpu",
     runs: Path = Path("runs"),
     storage: str | None = None,
+    partial: bool | None = None,
     started: Started = quiet,
     told: Told = silent,
 ) -> Search:
@@ -65,6 +66,7 @@ def search(
         runs: the folder that the search's own and those of its trials are made in.
         storage: where trials are kept: a URL that Optuna understands, or a file on a disk that
             all processes see; None is a file in the search's folder.
+        partial: take what is there of a corpus, however much is missing.
         started: is told the plan of each evaluation, as for ``evaluate``.
         told: is told of every trial that has ended.
 
@@ -80,13 +82,13 @@ def search(
         raise ConfigError(f"trials is {trials}; expected 1 or more")
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     chosen = recipes.changed(chosen, settings)
-    read = corpora.read(corpus)
+    read = corpora.read(corpus, partial=partial)
     ranges = spaces.read(chosen, space)
     todo = plan(chosen, read, seed=seed, device=device, runs=runs)
     _refuse(todo)
     points = spaces.points(ranges, seed, trials)
     name = searched.named(todo, ranges)
-    evaluation = searched.again(recipe, corpus, settings, seed, device, runs)
+    evaluation = searched.again(recipe, corpus, settings, seed, device, runs, partial)
     ledger = _ledger(runs / name, name, ranges, points, storage)
 
     def state() -> Search:

@@ -38,6 +38,7 @@ def again(
     seed: int,
     device: str,
     runs: Path,
+    partial: bool | None = None,
 ) -> list[str]:
     """The command that evaluates the recipe, less what a trial changes in it."""
     name = recipe if isinstance(recipe, str) else recipe.name
@@ -46,6 +47,7 @@ def again(
     words = ["serein", "evaluate", name]
     words += [word for one in read for word in ("--corpus", one)]
     words += [word for one in settings for word in ("--set", one)]
+    words += ["--partial"] if partial else []
     words += ["--seed", str(seed)] if seed else []
     words += ["--device", device] if device != "cpu" else []
     return words + (["--runs", str(runs)] if runs != Path("runs") else [])
