@@ -10,7 +10,6 @@ from small import QUICK, random_frames, random_side, small_system
 from serein import dataset
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.mistakes import envelope
 from serein.experiment.plan import plan
 from serein.experiment.train import train
 from serein.predict import foretell
@@ -21,6 +20,7 @@ from serein.system import System
 from serein.training.course import Course
 from serein.training.loop import fit
 from serein.training.settings import Settings
+from serein.waveform import envelope
 
 
 def course(*scores: float | None) -> Course:
