@@ -58,7 +58,7 @@ def _note(maps: Mapping[str, Track], found: list[Correlation]) -> str:
         f"{1000 * track.width:.0f} ms around it."
     )
     left = len(track.times) - track.correlation.count
-    unheard = f" {left} steps that nothing could weigh are left out." * (left > 0)
+    unheard = f" Steps that nothing could weigh are left out: {left}." * (left > 0)
     queries = " Each head is the mean over its queries." * any(t.queries for t in maps.values())
     return f"{heard}{unheard}{queries}{_ways(found)}"
 
@@ -66,19 +66,19 @@ def _note(maps: Mapping[str, Track], found: list[Correlation]) -> str:
 def _ways(found: list[Correlation]) -> str:
     ways = dict.fromkeys(one.words for one in found)
     if len(ways) == 1:
-        return f" {_sentence(next(iter(ways)))}"
+        return f" {_upper(next(iter(ways)))}."
     return "".join(
-        f" {_sentence(way)} (row {', '.join(_rows(found, way))})".replace(". (", " (") + "."
-        for way in ways
+        f" {_upper(way)} ({_rows([one.words == way for one in found])})." for way in ways
     )
 
 
-def _rows(found: list[Correlation], way: str) -> list[str]:
-    return [str(number) for number, one in enumerate(found, 1) if one.words == way]
+def _rows(those: list[bool]) -> str:
+    numbers = [str(number) for number, there in enumerate(those, 1) if there]
+    return f"row{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def _upper(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def overall(found: Explanations) -> Table | None:
