@@ -35,7 +35,17 @@ def one_line(complaint: str) -> bool:
 def test_help_names_every_command(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    for name in ("recognize", "evaluate", "train", "recipes", "corpora", "card", "quickstart"):
+    names = (
+        "recognize",
+        "explain",
+        "evaluate",
+        "train",
+        "recipes",
+        "corpora",
+        "card",
+        "quickstart",
+    )
+    for name in names:
         assert name in out
 
 

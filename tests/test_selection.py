@@ -10,7 +10,6 @@ from small import QUICK, random_frames, random_side, small_system
 from serein import dataset
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.mistakes import envelope
 from serein.experiment.plan import plan
 from serein.experiment.train import train
 from serein.predict import foretell
@@ -121,17 +120,6 @@ def test_attention_is_that_of_the_quoted_epoch(run: Run, corpus: Corpus) -> None
     place = fold.test.index(one.id)
     wanted = record.selections["validation"]["emotion"]
     assert answers[place].tolist() == pytest.approx(wanted, abs=1e-5)
-
-
-def test_an_envelope_holds_every_peak() -> None:
-    wave = np.zeros(10_000, dtype=np.float32)
-    wave[[0, 5_003, 9_999]] = (0.5, -0.75, 1.0)
-    found = envelope(wave)
-    assert len(found) == 400
-    assert found[0] == (0.0, 0.5)
-    assert found[-1] == (0.0, 1.0)
-    assert min(low for low, _ in found) == -0.75
-    assert envelope(np.array([0.1, -0.2], dtype=np.float32)) == [(0.1, 0.1), (-0.2, -0.2)]
 
 
 def test_speakers_own_statistics_leave_each_with_mean_zero_and_deviation_one() -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from serein.experiment.judge import judge
     from serein.experiment.search import search
     from serein.experiment.train import train
+    from serein.explanations import Explanation
+    from serein.inference.explain import explain
     from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
     from serein.recipes import load as load_recipe
@@ -42,6 +44,7 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "CorpusError",
+    "Explanation",
     "Protocol",
     "ProtocolError",
     "Recipe",
@@ -54,6 +57,7 @@ __all__ = [
     "UnknownName",
     "Utterance",
     "evaluate",
+    "explain",
     "judge",
     "load_corpus",
     "load_recipe",
@@ -66,6 +70,7 @@ _HOMES = {
     "Bundle": "bundle",
     "Card": "bundle",
     "Corpus": "records",
+    "Explanation": "explanations",
     "Protocol": "records",
     "Recipe": "records",
     "Recognition": "inference.recognition",
@@ -74,6 +79,7 @@ _HOMES = {
     "Run": "experiment.evaluate",
     "Utterance": "records",
     "evaluate": "experiment.evaluate",
+    "explain": "inference.explain",
     "judge": "experiment.judge",
     "load_corpus": "corpora",
     "load_recipe": "recipes",

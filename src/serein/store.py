@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serein.errors import ConfigError
+from serein.explanations import Explanations
 from serein.files import write_bytes, write_text
 from serein.results import Comparison, Results
 from serein.searches import Search
@@ -100,7 +101,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def text_of(record: Results | Search | Comparison) -> str:
+def text_of(record: Results | Search | Comparison | Explanations) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]

@@ -1,11 +1,9 @@
 """The most confident errors, with what the model looked at.
 
-T = steps of an attention map, S = samples.
+T = steps of an attention map.
 """
 
 from collections.abc import Sequence
-
-import numpy as np
 
 from serein import audio
 from serein.dataset import Frames, seconds_of
@@ -14,11 +12,10 @@ from serein.predict import answer, steps
 from serein.results import Look, Mistake, Prediction
 from serein.system import System
 from serein.training.course import Course
+from serein.waveform import envelope
 
 MOST = 12
 """How many errors a report shows."""
-STRETCHES = 400
-"""Points of a drawn waveform."""
 
 
 def mistakes(
@@ -63,14 +60,6 @@ def _mistake(
         envelope=envelope(wave_s),
         attention=looks(todo, course, frames, one.id, seconds),
     )
-
-
-def envelope(wave_s: np.ndarray) -> list[tuple[float, float]]:
-    """Lowest and highest sample of each of at most 400 equally long stretches."""
-    edges = np.linspace(0, len(wave_s), min(STRETCHES, len(wave_s)) + 1).astype(int)[:-1]
-    lowest, highest = np.minimum.reduceat(wave_s, edges), np.maximum.reduceat(wave_s, edges)
-    pairs = zip(lowest.tolist(), highest.tolist(), strict=True)
-    return [(round(low, 3), round(high, 3)) for low, high in pairs]
 
 
 def looks(todo: Plan, course: Course, frames: Frames, id_: str, seconds: float) -> dict[str, Look]:

@@ -27,10 +27,13 @@ class AttentionMap:
         times: (T,) the middle of each step.
         weights: (heads, T); each head's sum to 1 over all windows of the recording, but for
             what it spends on zeros that a recipe pads with.
+        queries: whether each head has a row of weights for each step, of which these are the
+            mean.
     """
 
     times: list[float]
     weights: list[list[float]]
+    queries: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

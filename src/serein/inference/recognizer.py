@@ -171,15 +171,24 @@ class Recognizer:
             weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
-                middles = steps(part_ht.shape[1], stride, self._hop, end - start)
+                middles = steps(part_ht.shape[-1], stride, self._hop, end - start)
                 times += [start + middle for middle in middles]
-                columns.append(part_ht[:, : len(middles)] / len(windows))
-            maps[name] = AttentionMap(times=times, weights=torch.cat(columns, dim=1).tolist())
+                columns.append(_of_keys(part_ht, len(middles)) / len(windows))
+            weights = torch.cat(columns, dim=1).tolist()
+            queries = weight_ht[0].ndim > 2
+            maps[name] = AttentionMap(times=times, weights=weights, queries=queries)
         return maps
 
     @property
     def _hop(self) -> float:
         return self.system.front_end.hop
+
+
+def _of_keys(weight: Tensor, count: int) -> Tensor:
+    """The first steps' weights, (H, T) or the mean over the queries of (H, T, T) -> (H, count)."""
+    if weight.ndim > 2:
+        weight = weight[:, :count].mean(dim=1)
+    return weight[:, :count]
 
 
 def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:

@@ -66,6 +66,31 @@ def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     return float(np.clip(t_off @ p_off / scale, -1, 1)) if scale else float("nan")
 
 
+def spearman_score(truth: ArrayLike, prediction: ArrayLike) -> float:
+    r"""Spearman's rank correlation: how near the pairs come to one rising order.
+
+    .. math:: \rho = \frac{s_{rq}}{s_r s_q}, \quad r, q \text{ the ranks of } t \text{ and } p
+
+    Equal values share the mean of their ranks. Unlike `pearson_score` it sees no shape of the
+    relation, and a few extreme values do not decide it.
+
+    Args:
+        truth: (n,) gold values.
+        prediction: (n,) predicted values.
+
+    Returns:
+        A value in [-1, 1]; nan where either is constant, and for n < 2.
+
+    Raises:
+        ValueError: the two are not vectors of one length, or hold an undefined value.
+
+    >>> round(spearman_score([0, 1, 2, 3], [0, 1, 1, 100]), 4)
+    0.9487
+    """
+    t, p = _pair(truth, prediction)
+    return pearson_score(_ranks(t), _ranks(p))
+
+
 def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
     r"""Root of the mean squared error (RMSE), in the unit of the labels; lower is better.
 
@@ -102,3 +127,8 @@ def _pair(
 def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
     # The mean of equal values may differ from them by rounding; a constant must not vary.
     return values - values.mean() if np.ptp(values) else np.zeros_like(values)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
