@@ -51,7 +51,7 @@ def load(path: Path) -> Results:
     """
     file = results_file(path)
     table = _read(file)
-    _restore_nan([table.get("folds"), table.get("predictions")])
+    _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
     return _checked(Results, table, file)
 
 

@@ -146,9 +146,10 @@ def _changed(one: Entrant) -> str:
 
 
 def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
-    """One contest for each task that both foretell with the same classes."""
+    """One contest for each task that both foretell with the same classes of tested speakers."""
     ours, theirs = first.first.classes, second.first.classes
-    tasks = [task for task in ours if set(ours[task]) == set(theirs.get(task, ()))]
+    own = first.first.held_out_tasks | second.first.held_out_tasks
+    tasks = [t for t in ours if set(ours[t]) == set(theirs.get(t, ())) and t not in own]
     if not tasks:
         raise ConfigError(
             f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
