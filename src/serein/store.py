@@ -1,4 +1,4 @@
-"""``results.json`` and ``search.json``: everything that a report shows, in one file.
+"""``results.json``, ``search.json``, ``sweep.json``: everything that a report shows, in one file.
 
 Floats keep six significant digits. What is undefined is null.
 """
@@ -15,17 +15,19 @@ from serein.errors import ConfigError
 from serein.files import write_bytes, write_text
 from serein.results import Comparison, Results
 from serein.searches import Search
+from serein.sweeps import Sweep
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-R = TypeVar("R", Results, Search)
+R = TypeVar("R", Results, Search, Sweep)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
 
 NAME = "results.json"
 SEARCH = "search.json"
+SWEEP = "sweep.json"
 PACKED = ".gz"
 
 
@@ -74,6 +76,25 @@ def load_search(folder: Path) -> Search:
     return _checked(Search, _read(file), file)
 
 
+def save_sweep(sweep: Sweep, folder: Path) -> None:
+    """Write a sweep to its folder.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(folder / SWEEP, text_of(sweep))
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep from its folder.
+
+    Raises:
+        ConfigError: the file is missing, no sweep, or of another format.
+    """
+    file = folder / SWEEP
+    return _checked(Sweep, _read(file), file)
+
+
 def results_file(path: Path) -> Path:
     """The file itself, or the one in a run folder.
 
@@ -100,7 +121,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def text_of(record: Results | Search | Comparison) -> str:
+def text_of(record: Results | Search | Sweep | Comparison) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]

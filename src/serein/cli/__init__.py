@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, judge, make, search
+from serein.cli import apply, corpora, judge, make, search, sweep
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -18,8 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    *(apply.recognize, judge.evaluate, judge.compare, search.search, judge.report, make.train),
-    *(make.recipes, judge.protocols, apply.card, make.quickstart),
+    *(apply.recognize, judge.evaluate, judge.compare, search.search, sweep.sweep, judge.report),
+    *(make.train, make.recipes, judge.protocols, apply.card, make.quickstart),
 )
 for command in COMMANDS:
     app.command()(command)

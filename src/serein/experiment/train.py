@@ -87,6 +87,7 @@ def train(
             f"{judged.name} judged another corpus, or other labels of it; evaluate again"
         )
     read = replace(read, utterances=trained(read, chosen))
+    contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
     made = system.System(chosen, system.classes_of(read.utterances, chosen))
     frames = extract(read.utterances, made.front_end, contents)
