@@ -83,7 +83,7 @@ def test_each_point_is_tested_against_the_first(done: Sweep, runs: Path) -> None
         assert contest.ua == pytest.approx(own)
         pair = compare([runs / seeds[first][0].name, runs / seeds[0][0].name]).contests[0]
         assert contest.mcnemar == pytest.approx(pair.mcnemar)
-        assert contest.adjusted["mcnemar"] >= contest.mcnemar - 1e-9
+        assert contest.adjusted["mcnemar"] >= (contest.mcnemar or 0) - 1e-9
 
 
 def test_the_trend_is_that_of_the_seeds(done: Sweep) -> None:

@@ -48,9 +48,7 @@ def find(protocol: Protocol, targets: Targets) -> Finding | None:
         verdict="error" if hopeless else "warning" if clauses else "clean",
         count=len(untrained) + len(untested) + sum(map(len, unchosen.values())),
         words="; ".join(clauses) or "every training side has every class that its fold tests",
-        examples=tuple(
-            [*map(" ".join, hopeless.items()), *untrained, *untested, *_each(unchosen)][:SHOWN]
-        ),
+        examples=tuple([*told, *untrained, *untested, *_each(unchosen)][:SHOWN]),
     )
 
 
