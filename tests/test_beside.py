@@ -62,7 +62,7 @@ def test_the_main_corpus_is_split_and_the_others_train() -> None:
         assert fold.train[: len(own.train)] == own.train
         assert set(fold.train) == {*own.train, *berlin}
     assert joint.caution == (
-        "beside surrey, which alone is validated and tested, train berlin (40 of 40 utterances)"
+        "beside surrey, which alone is split, train berlin (40 of 40 utterances)"
     )
 
 

@@ -1,5 +1,6 @@
 """Two languages: one trains beside the other, or one is trained and the other tested."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,23 @@ def test_what_cannot_be_is_told(
     with pytest.raises(kind, match=words):
         planned(joint, tmp_path, *CROSSED, setting)
     assert list(tmp_path.iterdir()) == []
+
+
+def documented() -> list[list[str]]:
+    """The settings that docs/protocols.md has for several corpora, each with what it stands on."""
+    page = (Path(__file__).parent.parent / "docs/protocols.md").read_text(encoding="utf-8")
+    section = page.split("## Several corpora")[1].split("\n## ")[0]
+    typed = [" ".join(re.findall(r"--set (\S+)", line)) for line in section.splitlines()]
+    shown = re.findall(r"`((?:protocol|tasks)\.[^`]*=[^`]*)`", section)
+    found = [words.split() for words in [*typed, *shown] if words]
+    return [one if "name=" in str(one) else ["protocol.main=savee", *one] for one in found]
+
+
+@pytest.mark.parametrize("settings", documented(), ids=" ".join)
+def test_documented_settings_split(joint: Corpus, tmp_path: Path, settings: list[str]) -> None:
+    todo = planned(joint, tmp_path, *ONCE, *settings)
+    folds = {"leave-one-speaker-out": 4, "by-label": 1, "leave-one-corpus-out": 2}
+    assert len(todo.protocol.folds) == folds[todo.protocol.name]
 
 
 def test_flatteries_keep_the_main_corpus() -> None:

@@ -15,8 +15,10 @@ from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.heldout import hidden, side_of, sides
+from serein.experiment.judge import NEVER_HEARD, judge
 from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan, plan
+from serein.experiment.train import train
 from serein.records import Corpus, Fold
 from serein.report import markdown, page, summary, tables
 from serein.system import System
@@ -171,9 +173,21 @@ def test_runs_are_compared_by_what_they_tested(run: Run, corpus: Corpus, tmp_pat
     assert [one.task for one in contests] == ["emotion"]
 
 
+def test_a_saved_model_is_not_scored_on_speakers(corpus: Corpus, tmp_path: Path) -> None:
+    saved = train("li2019", corpus, tmp_path / "a.safetensors", settings=HALF)
+    assert saved.system.classes["speaker"] == ("s01", "s02", "s03", "s04")
+    assert saved.card.counts["speaker"] == dict.fromkeys(saved.system.classes["speaker"], 6)
+    results = judge(saved, corpus)
+    assert results.scores["model"]["speaker"].utterances == 0
+    assert results.scores["model"]["emotion"].utterances == 24
+    told = [words for words in results.warnings if words.startswith("speaker")]
+    assert told == [f"speaker: {NEVER_HEARD}"]
+    assert "speaker: WA n/a, UA n/a" in markdown.render(results)
+
+
 def test_every_class_weighs_as_it_trains(corpus: Corpus, tmp_path: Path) -> None:
     balanced = "tasks.speaker.class_weights=balanced"
-    results = ran(corpus, tmp_path, balanced).results
+    results = ran(corpus, tmp_path, balanced, "training.choose=mean").results
     assert results.scores[results.headline]["speaker"].utterances == 24
 
 

@@ -144,4 +144,4 @@ def _told(pools: Pools, counts: Sequence[Sequence[int]], settings: Settings) -> 
         low, high = min(found), max(found)
         number = f"{low}" if low == high else f"{low} to {high}"
         parts.append(f"{name} ({number} of {len(ids)} utterances)")
-    return f"beside {settings.main}, which alone is validated and tested, train {', '.join(parts)}"
+    return f"beside {settings.main}, which alone is split, train {', '.join(parts)}"

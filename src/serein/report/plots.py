@@ -197,7 +197,7 @@ def _band(
             "array": [_round(100 * above) for _, above in gaps],
             "arrayminus": [_round(100 * below) for below, _ in gaps],
             "color": colour,
-            "thickness": 1,
+            "thickness": (3, 1)[index],
         },
         name=name,
         mode="lines+markers",
