@@ -54,12 +54,13 @@ def test_examples_run(
 
 
 def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    if words[0] in ("evaluate", "train", "search") and "--model" not in words:
+    if words[0] in ("evaluate", "train", "search", "sweep") and "--model" not in words:
         words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
     monkeypatch.setattr(cli.judge, "cores", lambda: 1)
     monkeypatch.setattr(cli.make, "cores", lambda: 1)
     monkeypatch.setattr(cli.search, "cores", lambda: 1)
+    monkeypatch.setattr(cli.sweep, "cores", lambda: 1)
     try:
         cli.main()
     except SystemExit as ended:

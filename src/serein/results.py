@@ -19,6 +19,8 @@ class Prediction:
         truth: the label for each task; None where the corpus has none.
         selections: for each selection and task, the probability of each class, in the order
             of ``Results.classes``.
+        corpus: where it comes from, when several corpora were read together.
+        language: that is spoken, where known.
     """
 
     id: str
@@ -27,6 +29,13 @@ class Prediction:
     gender: str | None
     truth: dict[str, str | None]
     selections: dict[str, dict[str, list[float]]]
+    corpus: str | None = None
+    language: str | None = None
+
+    @property
+    def scored(self) -> list[str]:
+        """The tasks whose label is known."""
+        return [task for task, label in self.truth.items() if label is not None]
 
     def answer(self, selection: str, task: str, classes: Sequence[str]) -> str:
         """The likeliest class, the first of equals."""
@@ -198,12 +207,15 @@ class Mapping:
         dropped: words that are none of the classes, and how often each occurred; where the task
             leads, these utterances were left out.
         missing: utterances without this label.
+        foreign: for each corpus beside the main one, its words for classes that the main corpus
+            lacks, and how often each occurred; these utterances were left out.
     """
 
     scheme: str
     mapped: dict[str, dict[str, int]]
     dropped: dict[str, int]
     missing: int
+    foreign: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +264,10 @@ class Results:
         repeats: the same with each of several seeds, this one among them; empty for one seed.
         mistakes: the most confident errors of the leading task, at the headline's epochs.
         flatteries: ways to fool oneself that were measured beside this run.
+        held_out: for tasks whose classes no tested speaker can have, such as who talks, what was
+            foretold of held-out utterances of training speakers.
+        groups: for "corpus" and "language", where several were tested, the headline's scores of
+            each by task.
     """
 
     format: int
@@ -278,6 +294,18 @@ class Results:
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     flatteries: list[Flattery] = field(default_factory=list)
+    held_out: list[Prediction] = field(default_factory=list)
+    groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> list[Prediction]:
+        """Everything that a score is made of: what was tested, and what was held out."""
+        return [*self.predictions, *self.held_out]
+
+    @property
+    def held_out_tasks(self) -> set[str]:
+        """The tasks that are scored on held-out utterances of training speakers."""
+        return {task for one in self.held_out for task in one.scored}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

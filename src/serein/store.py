@@ -1,4 +1,4 @@
-"""``results.json`` and ``search.json``: everything that a report shows, in one file.
+"""``results.json``, ``search.json``, ``sweep.json``: everything that a report shows, in one file.
 
 Floats keep six significant digits. What is undefined is null.
 """
@@ -16,17 +16,19 @@ from serein.explanations import Explanations
 from serein.files import write_bytes, write_text
 from serein.results import Comparison, Results
 from serein.searches import Search
+from serein.sweeps import Sweep
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-R = TypeVar("R", Results, Search)
+R = TypeVar("R", Results, Search, Sweep)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
 
 NAME = "results.json"
 SEARCH = "search.json"
+SWEEP = "sweep.json"
 PACKED = ".gz"
 
 
@@ -52,7 +54,7 @@ def load(path: Path) -> Results:
     """
     file = results_file(path)
     table = _read(file)
-    _restore_nan([table.get("folds"), table.get("predictions")])
+    _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
     return _checked(Results, table, file)
 
 
@@ -73,6 +75,25 @@ def load_search(folder: Path) -> Search:
     """
     file = folder / SEARCH
     return _checked(Search, _read(file), file)
+
+
+def save_sweep(sweep: Sweep, folder: Path) -> None:
+    """Write a sweep to its folder.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(folder / SWEEP, text_of(sweep))
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep from its folder.
+
+    Raises:
+        ConfigError: the file is missing, no sweep, or of another format.
+    """
+    file = folder / SWEEP
+    return _checked(Sweep, _read(file), file)
 
 
 def results_file(path: Path) -> Path:
@@ -101,7 +122,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def text_of(record: Results | Search | Comparison | Explanations) -> str:
+def text_of(record: Results | Search | Sweep | Comparison | Explanations) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, explain, judge, make, search
+from serein.cli import apply, corpora, explain, judge, make, search, sweep
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -18,16 +18,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    *(
-        apply.recognize,
-        explain.explain,
-        judge.evaluate,
-        judge.compare,
-        search.search,
-        judge.report,
-        make.train,
-    ),
-    *(make.recipes, judge.protocols, apply.card, make.quickstart),
+    apply.recognize,
+    explain.explain,
+    judge.evaluate,
+    judge.compare,
+    search.search,
+    sweep.sweep,
+    judge.report,
+    make.train,
+    make.recipes,
+    judge.protocols,
+    apply.card,
+    make.quickstart,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.search import show as show_search
+from serein.cli import search, sweep
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
@@ -138,17 +138,21 @@ def compare(
 
 def report(
     run: Annotated[
-        Path, typer.Argument(help="A run's folder, its results.json, or a search's folder.")
+        Path,
+        typer.Argument(help="A run's, search's or sweep's folder, or a results.json."),
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Another folder for the report.")
     ] = None,
 ) -> None:
-    """Show a finished run or search again, and write its report anew."""
+    """Show a finished run, search or sweep again, and write its report anew."""
     from serein import store
 
     if (run / store.SEARCH).is_file():
-        show_search(store.load_search(run), output or run)
+        search.show(store.load_search(run), output or run)
+        return
+    if (run / store.SWEEP).is_file():
+        sweep.show(store.load_sweep(run), output or run)
         return
     file = store.results_file(run)
     beside = file.parent if file.name == store.NAME else file.with_name(file.name.split(".json")[0])

@@ -97,6 +97,15 @@ def compare(paths: Sequence[Path]) -> Comparison:
     )
 
 
+def against(first: Entrant, others: Sequence[Entrant], task: str) -> list[Contest]:
+    """Runs against one, each of them, on one task; adjusted over all of them.
+
+    Raises:
+        ConfigError: two have no utterance in common.
+    """
+    return _adjusted([_contest(other, first, task) for other in others])
+
+
 def entrant(path: Path) -> Entrant:
     """Read a run, and the runs of its other seeds.
 
@@ -146,9 +155,10 @@ def _changed(one: Entrant) -> str:
 
 
 def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
-    """One contest for each task that both foretell with the same classes."""
+    """One contest for each task that both foretell with the same classes of tested speakers."""
     ours, theirs = first.first.classes, second.first.classes
-    tasks = [task for task in ours if set(ours[task]) == set(theirs.get(task, ()))]
+    own = first.first.held_out_tasks | second.first.held_out_tasks
+    tasks = [t for t in ours if set(ours[t]) == set(theirs.get(t, ())) and t not in own]
     if not tasks:
         raise ConfigError(
             f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
@@ -161,7 +171,7 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     classes = first.first.classes[task]
     answers = [one.answers(task) for one in (first, second)]
     records = {one.id: one for one in first.first.predictions}
-    truth = _shared(first, second, task)
+    truth = shared((first, second), task)
     ids = list(truth)
     speakers = [records[id_].speaker for id_ in ids]
     groups, words = speaker_or_utterance_groups(speakers)
@@ -218,23 +228,21 @@ def _swapped(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
     return list(speakers), f"whole speakers ({count}{least})"
 
 
-def _shared(first: Entrant, second: Entrant, task: str) -> dict[str, str]:
+def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str]:
     """The label of each utterance that all runs tested, in order of ids.
 
     Raises:
         ConfigError: there is none, or the runs disagree on a label.
     """
-    truths = [_truths(one, task) for pair in (first, second) for one in pair.runs]
+    names = " and ".join(one.name for one in entrants)
+    truths = [_truths(one, task) for entrant in entrants for one in entrant.runs]
     common = set.intersection(*(set(truth) for truth in truths))
     if not common:
-        raise ConfigError(
-            f"{first.name} and {second.name} tested no utterance in common; compare runs on one "
-            "corpus"
-        )
+        raise ConfigError(f"{names} tested no utterance in common; compare runs on one corpus")
     other = sorted(id_ for id_ in common if len({truth[id_] for truth in truths}) > 1)
     if other:
         raise ConfigError(
-            f"{first.name} and {second.name} disagree on the {task} of {len(other)} utterances, "
+            f"{names} disagree on the {task} of {len(other)} utterances, "
             f"such as {other[0]}; compare runs with the same labels"
         )
     return {id_: truths[0][id_] for id_ in sorted(common)}

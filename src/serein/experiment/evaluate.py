@@ -1,6 +1,6 @@
 """From a recipe and a corpus to results."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from filelock import FileLock, Timeout
 from serein import corpora, recipes, store
 from serein.dataset import seconds_of
 from serein.errors import StorageError
-from serein.experiment import folds, scores
+from serein.experiment import folds, heldout, scores
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
-from serein.experiment.labelling import proxies
+from serein.experiment.labelling import held_out_shares, proxies
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
@@ -145,6 +145,8 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         for fold, course in folds_of
     ]
     records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
+    held = [one for fold, course in folds_of for one in scores.held_out(todo, fold, course)]
+    judged = [*records, *held]
     majority = {
         fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
@@ -165,18 +167,26 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         selections={name: scores.meaning(todo, name) for name in selections},
         scores={
             name: {
-                task: scores.pooled(records, name, task, names)
+                task: scores.pooled(judged, name, task, names)
                 for task, names in todo.classes.items()
             }
             for name in selections
         },
         fold_means=scores.fold_means(outcomes),
-        baselines=scores.baselines(records, majority, todo.classes),
+        baselines=scores.baselines(judged, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=[*todo.corpus.notes, *left_out(todo.mapping), *unlabelled(records), *cut(todo)],
+        held_out=held,
+        groups=scores.grouped(judged, selections[0], todo.classes),
+        warnings=[
+            *todo.corpus.notes,
+            *left_out(todo.mapping),
+            *unlabelled(records, held_out_shares(todo.recipe)),
+            *heldout.told(todo, [task for one in held for task in one.scored]),
+            *cut(todo),
+        ],
         mapping=todo.mapping,
-        calibration=calibrations(todo, courses, records, fitted),
+        calibration=calibrations(todo, courses, judged, fitted),
         mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )
@@ -193,7 +203,12 @@ def left_out(mapping: dict[str, Mapping]) -> list[str]:
     parts = ", ".join(f"{word} ({count})" for word, count in found.dropped.items())
     count = sum(found.dropped.values())
     words = f"{count} utterances left out: {parts} is no {task} of scheme {found.scheme}"
-    return [words] if count else []
+    return [words] * bool(count) + [
+        f"{sum(words.values())} utterances of {corpus} left out: "
+        f"{', '.join(f'{word} ({number})' for word, number in words.items())} is no {task} that "
+        "the main corpus has"
+        for corpus, words in found.foreign.items()
+    ]
 
 
 def cut(todo: Plan) -> list[str]:
@@ -209,12 +224,17 @@ def cut(todo: Plan) -> list[str]:
     return [words] if count else []
 
 
-def unlabelled(records: Sequence[Prediction]) -> list[str]:
-    """Which tasks lack labels, in words; what has none is foretold but not scored."""
+def unlabelled(records: Sequence[Prediction], own: Container[str] = ()) -> list[str]:
+    """Which tasks lack labels, in words; what has none is foretold but not scored.
+
+    Args:
+        records: what was tested.
+        own: tasks that are scored on held-out utterances.
+    """
     tasks = records[0].truth if records else {}
     missing = {task: sum(one.truth[task] is None for one in records) for task in tasks}
     return [
         f"{count} of {len(records)} utterances have no {task} label: foretold, not scored"
         for task, count in missing.items()
-        if count
+        if count and task not in own
     ]

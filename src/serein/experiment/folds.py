@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from serein.errors import StorageError
+from serein.experiment import heldout
 from serein.experiment.plan import Plan
 from serein.experiment.scores import enough, quoted
 from serein.records import Fold
@@ -30,11 +31,11 @@ def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
     frames = plan.frames()
     torch.manual_seed(plan.seed)
     system = System(plan.recipe, plan.classes)
-    watched = {"validation": fold.validation, "test": fold.test}
+    train, watched = heldout.sides(plan, fold, frames, system)
     return fit(
         system,
-        plan.side(fold.train, frames, system),
-        {name: plan.side(ids, frames, system) for name, ids in watched.items() if ids},
+        train,
+        watched,
         plan.training,
         seed=plan.seed,
         device=plan.device,

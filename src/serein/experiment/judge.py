@@ -16,7 +16,7 @@ from serein.experiment import scores
 from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
-from serein.experiment.labelling import mapped, proxies
+from serein.experiment.labelling import held_out_shares, mapped, proxies
 from serein.experiment.train import spoken
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
@@ -24,6 +24,7 @@ from serein.results import Mapping as Words
 from serein.results import Prediction, Results
 from serein.system import System, label_of, word_of
 
+NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40
 
 
@@ -69,7 +70,8 @@ def judge(
         for task, counts in bundle.card.counts.items()
     }
     rows = scores.baselines(records, {"model": majority}, system.classes)
-    told = warnings + unlabelled(records)
+    own = held_out_shares(recipe)
+    told = warnings + unlabelled(records, own) + [f"{task}: {NEVER_HEARD}" for task in own]
     made = _results(bundle, recipe, read, contents, records, rows, name, told)
     return replace(made, leakage=known)
 
@@ -237,5 +239,6 @@ def _results(
         predictions=records,
         warnings=[*corpus.notes, *warnings],
         mapping=words,
+        groups=scores.grouped(records, "model", system.classes),
         calibration=unfitted(system.classes, records, "model"),
     )

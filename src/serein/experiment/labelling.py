@@ -1,9 +1,11 @@
 """From what a corpus says to what is trained on, with a count of all that was changed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
+from serein import find
 from serein.errors import ConfigError, UnknownName
 from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
@@ -33,7 +35,77 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
             f"utterances: the corpus says {sorted(mapping[task].dropped)}. Choose another scheme, "
             f"or map words with --set tasks.{task}.map.WORD=CLASS"
         )
+    kept, foreign = beside(kept, task, recipe)
+    mapping[task] = _without(mapping[task], foreign, {label_of(one, task, recipe) for one in kept})
     return replace(corpus, utterances=kept), mapping
+
+
+def beside(
+    utterances: Sequence[Utterance], task: str, recipe: Recipe
+) -> tuple[tuple[Utterance, ...], dict[str, dict[str, int]]]:
+    """Leave out of other corpora what the main one, where there is one, has no class for.
+
+    Returns:
+        What stays; and for each other corpus, how often each word occurred that was left out.
+
+    Raises:
+        ConfigError: a corpus has no class of the main one.
+    """
+    main = recipe.protocol.get("main")
+    label = {one.id: label_of(one, task, recipe) for one in utterances}
+    own = {label[one.id] for one in utterances if one.corpus == main} - {None}
+    if not main or not own:
+        return tuple(utterances), {}
+    foreign: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in utterances:
+        if label[one.id] not in own | {None}:
+            foreign[str(one.corpus)][str(word_of(one, task, recipe))] += 1
+    for corpus in foreign:
+        theirs = {label[one.id] for one in utterances if one.corpus == corpus} - {None}
+        if not own & theirs:
+            raise ConfigError(
+                f"{corpus} has no {task} that {main}, the main corpus, has: {_listed(theirs)} and "
+                f"{_listed(own)}. Give them common names with --set tasks.{task}.scheme=harmonised "
+                f"or --set tasks.{task}.map.WORD=CLASS, or leave {corpus} out"
+            )
+    kept = tuple(one for one in utterances if label[one.id] in own | {None})
+    return kept, {corpus: dict(sorted(words.items())) for corpus, words in sorted(foreign.items())}
+
+
+def _listed(labels: Iterable[str | None]) -> str:
+    return ", ".join(sorted(map(str, labels)))
+
+
+def _without(
+    found: Mapping, foreign: dict[str, dict[str, int]], classes: Container[str | None]
+) -> Mapping:
+    mapped = {label: words for label, words in found.mapped.items() if label in classes}
+    return replace(found, mapped=mapped, foreign=foreign)
+
+
+def held_out_shares(recipe: Recipe) -> dict[str, float]:
+    """For each task that is scored so, the share of its utterances that is held out.
+
+    Raises:
+        ConfigError: it is the first task, whose validation score chooses epochs.
+    """
+    found = {}
+    for task, table in recipe.tasks.items():
+        share = table.get("held_out", _usual(str(table.get("name", task))))
+        if share is not None:
+            found[task] = float(share)
+    first = next(iter(recipe.tasks))
+    if first in found:
+        raise ConfigError(
+            f"task {first} cannot come first: validation speakers have no class of it, and nothing "
+            "would choose the epoch. Put another task, such as emotion, before it"
+        )
+    return found
+
+
+@cache
+def _usual(name: str) -> float | None:
+    return getattr(find.module("tasks", name).Config(), "held_out", None)
 
 
 def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:

@@ -12,7 +12,7 @@ from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
 from serein.errors import UnknownName
 from serein.experiment.facts import versions
-from serein.experiment.labelling import labelled
+from serein.experiment.labelling import held_out_shares, labelled
 from serein.features import normalise
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe
 from serein.results import Mapping
@@ -158,7 +158,12 @@ def _leakage(
     contents: dict[str, str],
     how: protocols.Settings,
 ) -> tuple[Finding, ...]:
-    """What the check found; nothing that the user has not allowed by name."""
+    """What the check found; nothing that the user has not allowed by name.
+
+    Classes that only training speakers have, such as their names, are not looked for on other
+    sides.
+    """
+    own = held_out_shares(recipe)
     found = protocols.findings(
         protocol,
         corpus.utterances,
@@ -168,6 +173,7 @@ def _leakage(
         targets={
             task: {one.id: system.label_of(one, task, recipe) for one in corpus.utterances}
             for task in tasks
+            if task not in own
         },
         allow=how.allow,
     )

@@ -15,6 +15,8 @@ from serein.records import Corpus, Recipe
 from serein.results import ClassScores, Flattery, Repeat, Results
 
 FEWEST_FOLDS = 5
+KEPT = ("only", "seed", "stratify", "main", "share", "ratio")
+"""Settings of a split that its flattery keeps."""
 FLATTERIES = {
     "random-split": "a random split into as many folds (five at least), the same speakers on both "
     "sides",
@@ -118,7 +120,7 @@ def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:
         recipe: of the honest evaluation.
         folds: of its split; a split of fewer than five is set beside five random folds.
     """
-    kept = {key: value for key, value in recipe.protocol.items() if key in ("only", "seed")}
+    kept = {key: value for key, value in recipe.protocol.items() if key in KEPT}
     alone = recipe.protocol.get("validation") == "none"
     split: dict[str, Any] = {
         "name": "random",

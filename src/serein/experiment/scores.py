@@ -9,6 +9,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from serein.experiment import heldout
+from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan
 from serein.metrics import classification as metrics
 from serein.metrics.significance import (
@@ -75,7 +77,12 @@ def enough(plan: Plan, fold: Fold, course: Course) -> bool:
 def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
     """One fold's outcome."""
     epochs = selected(plan, fold, course)
-    scores = {name: course.epochs[epoch - 1].scores["test"] for name, epoch in epochs.items()}
+    found = {name: course.epochs[epoch - 1].scores for name, epoch in epochs.items()}
+    own = held_out_shares(plan.recipe)
+    scores = {
+        name: {**sides["test"], **{task: sides[heldout.side_of(task)][task] for task in own}}
+        for name, sides in found.items()
+    }
     return FoldResult(name=fold.name, epochs=epochs, scores=scores, history=course.epochs)
 
 
@@ -92,11 +99,30 @@ def predictions(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:
     ]
 
 
+def held_out(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:
+    """What each selection foretold of the utterances that a task is scored on instead."""
+    epochs, records = selected(plan, fold, course), []
+    for task, ids in heldout.hidden(plan, fold).items():
+        side = heldout.side_of(task)
+        answers = {
+            name: {task: course.foretold[epoch - 1][side][task].tolist()}
+            for name, epoch in epochs.items()
+        }
+        for place, one in enumerate(plan.corpus.of(ids)):
+            truth = {**dict.fromkeys(plan.classes), task: label_of(one, task, plan.recipe)}
+            records.append(record(one, fold.name, truth, place, answers))
+    return records
+
+
 def truths(
     utterance: Utterance, recipe: Recipe, classes: Mapping[str, Sequence[str]]
 ) -> dict[str, str | None]:
-    """The label of each task; None where there is none, or one that is not among the classes."""
-    labels = {task: label_of(utterance, task, recipe) for task in classes}
+    """The label of each task; None where there is none, or one that is not among the classes.
+
+    A task that is scored on held-out utterances has none elsewhere.
+    """
+    own = held_out_shares(recipe)
+    labels = {task: None if task in own else label_of(utterance, task, recipe) for task in classes}
     return {task: label if label in classes[task] else None for task, label in labels.items()}
 
 
@@ -113,6 +139,8 @@ def record(
         fold=fold,
         speaker=utterance.speaker,
         gender=utterance.gender,
+        corpus=utterance.corpus,
+        language=utterance.language,
         truth=truth,
         selections={
             name: {task: rows[place] for task, rows in answer.items()}
@@ -142,6 +170,25 @@ def pooled(
         recalls={name: defined(recall) for name, recall in zip(classes, recalls, strict=True)},
         confusion=total.tolist(),
     )
+
+
+def grouped(
+    records: Sequence[Prediction], selection: str, classes: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, dict[str, ClassScores]]]:
+    """Scores of each corpus and each language by task, where several were tested."""
+    found: dict[str, dict[str, dict[str, ClassScores]]] = {}
+    for kind in ("corpus", "language"):
+        groups: dict[str, list[Prediction]] = {}
+        for one in records:
+            groups.setdefault(getattr(one, kind) or "unknown", []).append(one)
+        if len(groups) > 1:
+            found[kind] = {
+                name: {
+                    task: pooled(groups[name], selection, task, classes[task]) for task in classes
+                }
+                for name in sorted(groups)
+            }
+    return found
 
 
 def fold_means(folds: Sequence[FoldResult]) -> dict[str, dict[str, Pair]]:

@@ -154,13 +154,23 @@ def _range(recipe: Recipe, name: str, text: str) -> Range:
 
 
 def _choice(name: str, text: str) -> Choice:
-    values = config.value(f"[{text}]")
-    if not isinstance(values, list):
-        values = [config.value(part.strip()) for part in text.split(",")]
-    distinct = tuple(value for place, value in enumerate(values) if value not in values[:place])
-    if len(distinct) < 2 or "" in distinct:
+    distinct = values(text)
+    if len(distinct) < 2:
         raise ConfigError(f"{name}={text} is neither a range nor a choice; {EXAMPLES}")
     return Choice(name, distinct)
+
+
+def values(text: str) -> tuple[Any, ...]:
+    """The different values that stand between commas; none where one of them is empty.
+
+    >>> values("0, 0.5, 1.0, 0"), values("adam,rmsprop"), values("1,")
+    ((0, 0.5, 1.0), ('adam', 'rmsprop'), (1,))
+    """
+    found = config.value(f"[{text}]")
+    if not isinstance(found, list):
+        found = [config.value(part.strip()) for part in text.split(",")]
+    distinct = tuple(value for place, value in enumerate(found) if value not in found[:place])
+    return () if "" in distinct else distinct
 
 
 def _takes(recipe: Recipe, name: str, value: Any) -> bool:

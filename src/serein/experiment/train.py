@@ -18,7 +18,7 @@ from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
-from serein.records import Corpus, Recipe
+from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
 from serein.training.loop import fit
 from serein.training.settings import Settings
@@ -86,6 +86,8 @@ def train(
         raise ConfigError(
             f"{judged.name} judged another corpus, or other labels of it; evaluate again"
         )
+    read = replace(read, utterances=trained(read, chosen))
+    contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
     made = system.System(chosen, system.classes_of(read.utterances, chosen))
     frames = extract(read.utterances, made.front_end, contents)
@@ -109,6 +111,12 @@ def train(
     bundle.save(saved, output)
     state.unlink(missing_ok=True)
     return saved
+
+
+def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
+    """Everything; where a recipe names a main corpus, all of it and its share of the others."""
+    how = config.build(protocols.Settings, recipe.protocol, "protocol")
+    return tuple(protocols.together(corpus.utterances, how)) if how.main else corpus.utterances
 
 
 def spoken(corpus: Corpus) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
+from serein.protocols.beside import beside, parted, together
 from serein.protocols.filters import disjoint, joined, only
 from serein.protocols.heard import heard, probes
 from serein.protocols.leakage import cautioned, findings, refuse
@@ -34,6 +35,7 @@ __all__ = [
     "refuse",
     "save",
     "split",
+    "together",
 ]
 
 
@@ -53,7 +55,10 @@ class Kind:
 
 
 ALL = ("name", "validation", "only", "disjoint", "groups", "allow")
+BESIDE = ("main", "share", "ratio")
 DEALT = ("folds", "seed", "stratify")
+ALONE = ("leave-one-corpus-out",)
+"""Protocols that say themselves which corpora train."""
 PROTOCOLS = {
     "leave-one-speaker-out": Kind("one fold a speaker", speakers.leave_one_speaker_out),
     "leave-one-session-out": Kind("one fold a session", speakers.leave_one_session_out),
@@ -104,7 +109,8 @@ def split(
         hint = f"The file of a saved one ends in {' or '.join(SUFFIXES)}."
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
-    protocol = kind.split(kept, settings)
+    main, others = parted(kept, settings)
+    protocol = beside(kind.split(main, settings), others, settings)
     protocol = replace(protocol, caution=joined(protocol.caution, words))
     protocol = disjoint(protocol, kept, listed(settings.disjoint), settings.groups)
     check(protocol)
@@ -118,14 +124,32 @@ def _check_settings(settings: Settings, kind: Kind) -> None:
             f"protocol.groups = {settings.groups} is of the values of protocol.disjoint, which "
             "names none; name an attribute or label there, such as sentence"
         )
+    _check_beside(settings)
     empty = Settings()
+    alone = settings.name in ALONE or settings.name.lower().endswith(SUFFIXES)
+    known = *ALL, *kind.takes, *(() if alone else BESIDE), *(DEALT[1:] if settings.main else ())
     for name in (field.name for field in fields(Settings)):
-        known = *ALL, *kind.takes
         if name not in known and getattr(settings, name) != getattr(empty, name):
             raise ConfigError(
                 f"protocol.{name} = {getattr(settings, name)!r}; {settings.name} has no such "
-                f"setting. It has {', '.join(sorted(known))}"
+                f"setting. It has {', '.join(sorted({*known}))}"
             )
+
+
+def _check_beside(settings: Settings) -> None:
+    """Amounts are of the corpora beside a main one, and given in one way."""
+    empty = Settings()
+    given = [name for name in BESIDE[1:] if getattr(settings, name) != getattr(empty, name)]
+    if given and not settings.main:
+        raise ConfigError(
+            f"protocol.{given[0]} is of the corpora beside protocol.main, which names none; name "
+            "the corpus that is split"
+        )
+    if len(given) == 2:
+        raise ConfigError(
+            "protocol.share and protocol.ratio both say how much of the other corpora trains; set "
+            "one"
+        )
 
 
 def _saved(

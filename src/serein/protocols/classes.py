@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from serein.protocols.sides import many
-from serein.records import Finding, Fold, Protocol
+from serein.records import Finding, Protocol
 
 Target = Mapping[str, str | None]
 """The class of each id."""
@@ -31,8 +31,9 @@ def find(protocol: Protocol, targets: Targets) -> Finding | None:
         return None
     untrained, untested = _one_sided(protocol, targets)
     hopeless, unchosen = _hopeless(protocol, targets), _unchosen(protocol, targets)
+    told = [f"{fold} {sides}" for fold, sides in hopeless.items()]
     clauses = [
-        f"{many(len(names), thing)} {words}: {', '.join(names[:SHOWN])}"
+        f"{many(len(names), thing)} {words}: {', '.join(list(names)[:SHOWN])}"
         for names, thing, words in (
             (hopeless, "fold", "whose training side has no class that is tested"),
             (untrained, "time", "a class is tested that its training side lacks"),
@@ -47,7 +48,7 @@ def find(protocol: Protocol, targets: Targets) -> Finding | None:
         verdict="error" if hopeless else "warning" if clauses else "clean",
         count=len(untrained) + len(untested) + sum(map(len, unchosen.values())),
         words="; ".join(clauses) or "every training side has every class that its fold tests",
-        examples=tuple([*hopeless, *untrained, *untested, *_each(unchosen)][:SHOWN]),
+        examples=tuple([*told, *untrained, *untested, *_each(unchosen)][:SHOWN]),
     )
 
 
@@ -85,17 +86,19 @@ def _one_sided(protocol: Protocol, targets: Targets) -> tuple[list[str], list[st
     return untrained, untested
 
 
-def _hopeless(protocol: Protocol, targets: Targets) -> list[str]:
-    """Folds that train none of the leading task's classes, or none of those that they test."""
-    target = _leading(targets)
+def _hopeless(protocol: Protocol, targets: Targets) -> dict[str, str]:
+    """Folds that train none of the leading task's classes, or none of those that they test.
 
-    def is_hopeless(fold: Fold) -> bool:
+    Returns:
+        For each its classes, in words.
+    """
+    target, found = _leading(targets), {}
+    for fold in protocol.folds if any(target.values()) else ():
         train, test = _kinds(fold.train, target), _kinds(fold.test, target)
-        return not train or (bool(test) and not train & test)
-
-    if not any(target.values()):
-        return []
-    return [f"fold {fold.name}" for fold in protocol.folds if is_hopeless(fold)]
+        if not train or (test and not train & test):
+            sides = [", ".join(sorted(kinds)) or "none" for kinds in (train, test)]
+            found[f"fold {fold.name}"] = f"trains {sides[0]} and tests {sides[1]}"
+    return found
 
 
 def _unchosen(protocol: Protocol, targets: Targets) -> dict[str, set[str]]:

@@ -13,6 +13,8 @@ from serein.errors import ConfigError
 Value = str | bool | int | float
 Values = Value | tuple[Value, ...]
 """One value, several with commas between them, or a list."""
+Amount = Annotated[float, Ge(0)] | dict[str, Annotated[float, Ge(0)]]
+"""One number for all corpora, or one for each corpus or language."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Settings:
             utterances leave the training and validation sides.
         groups: how many groups of such values are tested apart, each in folds of its own, so that
             a value that everybody says leaves something to train on.
+        main: of several corpora the one that is split; the others train in every fold.
+        share: how much of each other corpus trains, 0 to 1.
+        ratio: how many of its utterances train for each one of the main corpus; replaces
+            ``share``.
         allow: what the leakage check may find without stopping the run.
     """
 
@@ -49,6 +55,9 @@ class Settings:
     only: dict[str, Values] = field(default_factory=dict)
     disjoint: Values = ()
     groups: Annotated[int, Ge(1)] = 1
+    main: str = ""
+    share: Amount = 1.0
+    ratio: Amount | None = None
     allow: Values = ()
 
     @property

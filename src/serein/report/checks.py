@@ -61,6 +61,10 @@ def _labels(task: str, mapping: Mapping) -> Table:
     rows = [_mapped(name, counts) for name, counts in mapping.mapped.items()]
     if mapping.dropped:
         rows.append(_mapped("(dropped)", mapping.dropped, kind="baseline"))
+    rows += [
+        _mapped(f"(not in the main corpus: {corpus})", counts, kind="baseline")
+        for corpus, counts in mapping.foreign.items()
+    ]
     if mapping.missing:
         rows.append(row("(no label)", "", str(mapping.missing), kind="baseline"))
     return Table(

@@ -22,10 +22,15 @@ SMALLEST = 0.001
 
 def tables(comparison: Comparison) -> list[Table]:
     """The runs; then for each task and selection the scores, and the tests of their differences."""
-    found = [_runs(comparison)] if comparison.runs else []
-    places = dict.fromkeys((one.task, one.selection) for one in comparison.contests)
-    for task, selection in places:
-        own = [c for c in comparison.contests if (c.task, c.selection) == (task, selection)]
+    runs = [_runs(comparison)] if comparison.runs else []
+    return [*runs, *contests(comparison.contests)]
+
+
+def contests(every: list[Contest]) -> list[Table]:
+    """For each task and selection the scores, and the tests of their differences."""
+    found = []
+    for task, selection in dict.fromkeys((one.task, one.selection) for one in every):
+        own = [c for c in every if (c.task, c.selection) == (task, selection)]
         found += [_scores(task, selection, own), _tests(task, selection, own)]
     return found
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serein.results import Calibration, ClassScores, Confidence, Epoch, FoldResult
 from serein.searches import Search, Trial
+from serein.sweeps import Interval, Seeded, Sweep
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -158,6 +159,65 @@ def _points(
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 9 if symbol == "circle" else 13},
         hovertemplate="trial %{customdata}, %{x}: %{y:.1f} %<extra></extra>",
+    )
+
+
+def sweep(sweep: Sweep) -> "Figure":
+    """Draw WA and UA against the swept setting with their intervals, and the UA of each seed."""
+    from plotly.graph_objects import Figure
+
+    numbers = all(type(one.value) in (int, float) for one in sweep.points)
+    values = [one.value if numbers else escape(str(one.value)) for one in sweep.points]
+    ends = {
+        "UA": [(one.ua, one.ua_interval) for one in sweep.points],
+        "WA": [(one.wa, one.wa_interval) for one in sweep.points],
+    }
+    traces = [_band(name, values, found, index) for index, (name, found) in enumerate(ends.items())]
+    seeds = [(x, seed) for x, one in zip(values, sweep.points, strict=True) for seed in one.seeds]
+    figure = Figure([_seeds(seeds), *traces], layout=_layout(escape(sweep.setting), "%", 360))
+    figure.update_xaxes(type="linear" if numbers else "category")
+    return figure
+
+
+def _band(
+    name: str, values: list[object], found: list[tuple[float | None, Interval]], index: int
+) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    bounds = [own or (score, score) for score, own in found]
+    gaps = [
+        (0.0, 0.0) if score is None or low is None or high is None else (score - low, high - score)
+        for (score, _), (low, high) in zip(found, bounds, strict=True)
+    ]
+    colour = (MEAN, MARKS[0])[index]
+    return Scatter(
+        x=values,
+        y=[_round(None if score is None else 100 * score) for score, _ in found],
+        error_y={
+            "array": [_round(100 * above) for _, above in gaps],
+            "arrayminus": [_round(100 * below) for below, _ in gaps],
+            "color": colour,
+            "thickness": (3, 1)[index],
+        },
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "dash": ("solid", "dot")[index]},
+        marker={"symbol": SYMBOLS[index], "size": 9},
+        hovertemplate=f"{name} at %{{x}}: %{{y:.1f}} %<extra></extra>",
+    )
+
+
+def _seeds(seeds: list[tuple[object, Seeded]]) -> "Scatter":
+    from plotly.graph_objects import Scatter
+
+    return Scatter(
+        x=[x for x, _ in seeds],
+        y=[_round(None if one.ua is None else 100 * one.ua) for _, one in seeds],
+        customdata=[one.seed for _, one in seeds],
+        name="UA of a seed",
+        mode="markers",
+        marker={"color": FOLD, "symbol": "circle-open", "size": 7},
+        hovertemplate="seed %{customdata}, %{x}: UA %{y:.1f} %<extra></extra>",
     )
 
 

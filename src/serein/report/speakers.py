@@ -20,7 +20,7 @@ FEWEST = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The headline's scores on the utterances of one speaker, gender or fold."""
+    """The headline's scores on the utterances of one speaker, gender, corpus, language or fold."""
 
     name: str
     utterances: int
@@ -29,7 +29,7 @@ class Part:
 
 
 def parts(results: Results, task: str, attribute: str) -> list[Part]:
-    """The headline's scores for each "speaker", "gender" or "fold", in sorting order."""
+    """The headline's scores for each "speaker", "gender", "fold" and the like, in sorting order."""
     groups = _groups(results, task, attribute)
     return [_part(results, task, name, items) for name, items in groups.items()]
 

@@ -7,6 +7,8 @@ from serein.metrics.significance import ENOUGH_SPEAKERS
 from serein.results import Prediction, Results
 
 Interval = tuple[float, float] | None
+HELD_OUT = "held-out utterances of training speakers"
+"""What a task is scored on whose classes no tested speaker has."""
 
 
 def percent(score: float | None) -> str:
@@ -88,7 +90,7 @@ def scored(results: Results, task: str) -> str:
     """The headline's scores of a task in one clause."""
     scores = results.scores[results.headline][task]
     wa, ua = quoted(scores.wa, scores.wa_interval), quoted(scores.ua, scores.ua_interval)
-    return f"{task}: WA {wa}, UA {ua}"
+    return f"{task}: WA {wa}, UA {ua}{f', on {HELD_OUT}' * (task in results.held_out_tasks)}"
 
 
 def caution(results: Results) -> str:
@@ -119,7 +121,7 @@ def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
     """The predictions whose truth is known, and which all these selections made."""
     return [
         item
-        for item in results.predictions
+        for item in results.judged
         if item.truth.get(task) is not None
         and all(task in item.selections.get(name, {}) for name in selections)
     ]

@@ -16,6 +16,8 @@ from serein.report.table import (
 )
 from serein.results import Results
 
+SEVERAL = ("corpus", "language")
+"""What scores are split by only where several were tested."""
 NO_CLASS = "undefined: no utterance of this class was tested"
 NO_EPOCH = "this selection picked no epoch"
 
@@ -49,6 +51,8 @@ def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> 
     means = any(line.fold_ua is not None for line in rows)
     count = results.scores[results.headline][task].utterances
     yield f"All {count} predictions together{' (WA folds, UA folds: means over folds)' * means}."
+    if task in results.held_out_tasks:
+        yield f"Scored on {summary.HELD_OUT}, not on the test side."
     followers = [line for line in rows if line.chosen_by]
     if followers:
         names = ", ".join(line.name for line in followers)
@@ -68,7 +72,7 @@ def folds(results: Results, task: str) -> Table | None:
         return None
     validators = speakers.validators(results)
     tested = {part.name: part.utterances for part in speakers.parts(results, task, "fold")}
-    alone = speakers.are_folds(results)
+    alone = speakers.are_folds(results) and task not in results.held_out_tasks
     groups = [_fold_columns(results, name, task) for name in results.selections]
     first = Column(name="speaker" if alone else "fold", words=True)
     return Table(
@@ -117,6 +121,8 @@ def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
     lead = summary.leading(results)
     by = f" by the UA of {lead}" if task != lead else ""
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
+    if task in results.held_out_tasks:
+        sides = f"In each fold, {summary.HELD_OUT}"
     return f"{sides}, and the epoch that each selection picked{by}."
 
 
@@ -174,12 +180,12 @@ def _count(count: int, total: int) -> str:
 
 
 def parts(results: Results, task: str, kind: str) -> Table | None:
-    """Scores of each speaker or gender with intervals; None where there are none."""
+    """Scores of each speaker, gender, corpus or language with intervals; None where none are."""
     found = speakers.parts(results, task, kind)
-    if not found:
+    if len(found) < (2 if kind in SEVERAL else 1):
         return None
     bounds, how = speakers.bounds(results, task, kind)
-    own = " UA over the classes that the speaker has." * (kind == "speaker")
+    own = f" UA over the classes that the {kind} has." * (kind != "gender")
     wa, ua = Column(name="WA"), Column(name="UA", bar=True)
     return Table(
         title=f"{task}: each {kind}, {results.headline}, %",
@@ -208,4 +214,4 @@ def parts(results: Results, task: str, kind: str) -> Table | None:
 
 def kinds(task: str) -> list[str]:
     """What the scores of a task are split by."""
-    return ["speaker"] + ["gender"] * (task != "gender")
+    return ["speaker"] + ["gender"] * (task != "gender") + list(SEVERAL)

@@ -1,0 +1,147 @@
+"""Corpora beside the main one: they train in every fold, and never validate or test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from serein.errors import ConfigError, ProtocolError
+from serein.protocols.filters import joined
+from serein.protocols.settings import Amount, Settings
+from serein.protocols.sides import of, shuffled
+from serein.records import Protocol, Utterance
+
+Pools = dict[str, list[str]]
+"""Ids by the corpus or language that a setting speaks of, in the order in which they are taken."""
+
+
+def parted(
+    utterances: Sequence[Utterance], settings: Settings
+) -> tuple[list[Utterance], list[Utterance]]:
+    """The main corpus, which is split, and the others.
+
+    Raises:
+        ProtocolError: the main corpus is not there, or stands alone.
+    """
+    if not settings.main:
+        return list(utterances), []
+    main = [one for one in utterances if one.corpus == settings.main]
+    others = [one for one in utterances if one.corpus != settings.main]
+    if not main or not others:
+        names = sorted({one.corpus for one in utterances if one.corpus})
+        raise ProtocolError(
+            f"protocol.main = {settings.main!r} is to be one of several corpora that are read "
+            f"together; found {', '.join(names) or 'one corpus alone'}. Give each its own --corpus"
+        )
+    return main, others
+
+
+def beside(protocol: Protocol, others: Sequence[Utterance], settings: Settings) -> Protocol:
+    """Add to every training side what it takes of the other corpora.
+
+    What is taken grows with the share: a half holds all of a quarter, with the same classes.
+
+    Raises:
+        ConfigError: a setting names a corpus or language that is not there, or asks for more
+            than there is.
+    """
+    if not others:
+        return protocol
+    pools = _pools(others, settings)
+    folds, counts = [], set[tuple[int, ...]]()
+    for fold in protocol.folds:
+        taken = {name: _taken(name, pools, settings, len(fold.train)) for name in pools}
+        counts.add(tuple(map(len, taken.values())))
+        ids = tuple(sorted(id_ for some in taken.values() for id_ in some))
+        folds.append(replace(fold, train=fold.train + ids))
+    words = _told(pools, list(zip(*sorted(counts), strict=True)), settings)
+    return replace(protocol, folds=tuple(folds), caution=joined(protocol.caution, words))
+
+
+def together(utterances: Sequence[Utterance], settings: Settings) -> list[Utterance]:
+    """What a model of whole corpora trains on: all of the main one, its share of the others.
+
+    Raises:
+        ProtocolError: as ``parted``.
+        ConfigError: as ``beside``.
+    """
+    main, others = parted(utterances, settings)
+    pools = _pools(others, settings)
+    taken = {id_ for name in pools for id_ in _taken(name, pools, settings, len(main))}
+    chosen = taken | {one.id for one in main}
+    return [one for one in utterances if one.id in chosen]
+
+
+def _pools(others: Sequence[Utterance], settings: Settings) -> Pools:
+    """Utterances by corpus; by language where a setting names that and not their corpus."""
+    table = _table(settings)
+    members: dict[str, list[Utterance]] = {}
+    for one in others:
+        corpus, language = str(one.corpus), one.language or ""
+        by_language = corpus not in table and language in table
+        members.setdefault(language if by_language else corpus, []).append(one)
+    strange = sorted(set(table) - set(members))
+    if strange:
+        known = sorted({str(one.corpus) for one in others} | {one.language or "" for one in others})
+        raise ConfigError(
+            f"protocol.{_name(settings)}.{strange[0]}: beside {settings.main} there is no such "
+            f"corpus or language; found {', '.join(filter(None, known))}"
+        )
+    return {name: _ordered(members[name], settings) for name in sorted(members)}
+
+
+def _ordered(members: Sequence[Utterance], settings: Settings) -> list[str]:
+    """Shuffled, but so that whatever comes first holds its share of every class."""
+    classes: dict[str, list[str]] = {}
+    for one in shuffled(members, settings.seed, lambda one: one.id):
+        classes.setdefault(of(one, settings.stratify) or "", []).append(one.id)
+    # Fractions, so that every machine breaks ties alike.
+    placed = [
+        (Fraction(2 * place + 1, 2 * len(ids)), kind, id_)
+        for kind, ids in classes.items()
+        for place, id_ in enumerate(ids)
+    ]
+    return [id_ for *_, id_ in sorted(placed)]
+
+
+def _taken(name: str, pools: Pools, settings: Settings, trained: int) -> list[str]:
+    """What a fold takes of a pool, where it trains on so many utterances of the main corpus."""
+    ids, amount = pools[name], _amount(name, settings)
+    if amount is None:
+        return ids
+    by_ratio = settings.ratio is not None
+    wanted = amount * (trained if by_ratio else len(ids))
+    if wanted > len(ids):
+        most = f"{len(ids) / trained:.3g}" if by_ratio else "1"
+        raise ConfigError(
+            f"protocol.{_name(settings)} = {amount:g} asks for {wanted:.0f} utterances of {name}, "
+            f"which has {len(ids)}; expected {most} or less"
+        )
+    return ids[: round(wanted)]
+
+
+def _name(settings: Settings) -> str:
+    return "share" if settings.ratio is None else "ratio"
+
+
+def _setting(settings: Settings) -> Amount:
+    return settings.share if settings.ratio is None else settings.ratio
+
+
+def _table(settings: Settings) -> Mapping[str, float]:
+    found = _setting(settings)
+    return found if isinstance(found, dict) else {}
+
+
+def _amount(name: str, settings: Settings) -> float | None:
+    """The number of a pool; None takes all of it."""
+    found = _setting(settings)
+    return found.get(name) if isinstance(found, dict) else found
+
+
+def _told(pools: Pools, counts: Sequence[Sequence[int]], settings: Settings) -> str:
+    parts = []
+    for (name, ids), found in zip(pools.items(), counts, strict=True):
+        low, high = min(found), max(found)
+        number = f"{low}" if low == high else f"{low} to {high}"
+        parts.append(f"{name} ({number} of {len(ids)} utterances)")
+    return f"beside {settings.main}, which alone is split, train {', '.join(parts)}"
