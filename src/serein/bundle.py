@@ -96,18 +96,30 @@ def save(bundle: Bundle, path: Path) -> None:
     """
     from safetensors.torch import save as packed
 
-    system = bundle.system
+    text, tensors = described(bundle), _tensors(bundle.system)
+    metadata = {"serein": text, "sha256": _digest(text, tensors)}
+    write_bytes(path, packed(tensors, metadata))
+
+
+def described(bundle: Bundle) -> str:
+    """All of a bundle but its weights, as JSON."""
     document = {
         "format": FORMAT,
-        "recipe": asdict(system.recipe),
-        "classes": system.classes,
+        "recipe": asdict(bundle.system.recipe),
+        "classes": bundle.system.classes,
         "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
-    text = json.dumps(document)  # in this order: the first task is in the lead
-    tensors = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
-    metadata = {"serein": text, "sha256": _digest(text, tensors)}
-    write_bytes(path, packed(tensors, metadata))
+    return json.dumps(document)  # in this order: the first task is in the lead
+
+
+def digest(bundle: Bundle) -> str:
+    """The SHA-256 that stands in a bundle's file: of its weights and of all else in it."""
+    return _digest(described(bundle), _tensors(bundle.system))
+
+
+def _tensors(system: System) -> dict[str, Tensor]:
+    return {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
 
 
 def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:

@@ -4,11 +4,11 @@ B = windows at a time, S = samples, H = heads, T = steps.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from serein.errors import ConfigError, UnknownName
 from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.predict import answer, steps
 from serein.system import Output
+
+if TYPE_CHECKING:
+    from serein.inference.folder import Summary
+    from serein.results import Progress
 
 DEFAULT = "li2019-emodb"
 """The shipped model that is used where none is named."""
@@ -135,6 +139,43 @@ class Recognizer:
             windows=windows,
             tasks={task: self._answer(task, p) for task, p in probabilities.items()},
             attention=self._attention([part[1] for part in parts], windows),
+        )
+
+    def folder(
+        self,
+        folder: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        *,
+        jobs: int = 1,
+        engine: str = "processes",
+        retry: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "Summary":
+        """Recognise all recordings in a folder and below it; what was begun is gone on with.
+
+        Args:
+            folder: where they are; links to other folders are followed, once.
+            output: the table to write: .parquet, .csv or .jsonl.
+            jobs: processes; 1 stays in this one.
+            engine: who works: "processes", or "ray" (extra ``ray``).
+            retry: whether files that failed before are tried again.
+            progress: is told how far it is.
+
+        Raises:
+            AudioError: there is no such folder, or no recording in it.
+            ConfigError: the output is of other settings, or of no run.
+            StorageError: another process writes it, or it could not be written.
+        """
+        from serein.inference.folder import recognise
+
+        return recognise(
+            self,
+            Path(folder),
+            Path(output),
+            jobs=jobs,
+            engine=engine,
+            retry=retry,
+            progress=progress,
         )
 
     def _heard(
