@@ -17,7 +17,8 @@ OutputOption = Annotated[
     typer.Option("-o", "--output", help="A folder's table: .parquet, .csv or .jsonl."),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option(help="Processes for a folder; default: one a core.", min=1)
+    int | None,
+    typer.Option(help="Processes for a folder; default: one a core.", min=1),
 ]
 EngineOption = Annotated[str, typer.Option(help="Who works on a folder: processes, or ray.")]
 RetryOption = Annotated[
@@ -51,7 +52,7 @@ def recognize(
         done = recognizer.folder(
             files[0],
             output,
-            jobs=jobs or cores(),
+            jobs=jobs or (cores() if engine == "processes" else None),
             engine=engine,
             retry=retry,
             progress=tally.tell,

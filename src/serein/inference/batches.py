@@ -39,6 +39,24 @@ class Failure:
     reason: str
 
 
+Chunk = tuple[str, ...]
+Heard = list[Recognition | Failure]
+Result = tuple[Chunk, Heard | None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every chunk of a run has in common.
+
+    Attributes:
+        recognizer: what hears the files.
+        root: the folder from which they are named.
+    """
+
+    recognizer: Recognizer
+    root: Path
+
+
 class _Wave(NamedTuple):
     """A recording as it was read: (S,), or why it could not be."""
 

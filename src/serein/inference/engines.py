@@ -11,52 +11,31 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from serein import workers
 from serein.errors import StorageError
-from serein.inference.batches import Failure, recognise
-from serein.inference.recognition import Recognition
-from serein.inference.recognizer import Recognizer
+from serein.inference.batches import Chunk, Heard, Result, Work, recognise
+from serein.inference.cluster import cluster
 
-Chunk = tuple[str, ...]
-Heard = list[Recognition | Failure]
-Result = tuple[Chunk, Heard | None]
+Engine = Callable[[Work, Iterator[Chunk], int | None], Iterator[Result]]
+"""Work, chunks, and how many of these are heard at a time; None is for the engine to say."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every chunk of a run has in common.
-
-    Attributes:
-        recognizer: what hears the files.
-        root: the folder from which they are named.
-    """
-
-    recognizer: Recognizer
-    root: Path
-
-
-Engine = Callable[[Work, Iterator[Chunk], int], Iterator[Result]]
-"""Work, chunks, and how many of these are heard at a time."""
-
-
-def here(work: Work, chunks: Iterator[Chunk], jobs: int = 1) -> Iterator[Result]:
+def here(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
     """Do all in this process."""
     for chunk in chunks:
         yield chunk, recognise(work.recognizer, work.root, chunk)
 
 
-def processes(work: Work, chunks: Iterator[Chunk], jobs: int) -> Iterator[Result]:
-    """Work in processes on this machine; if one of them dies, others take over.
+def processes(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
+    """Work in processes on this machine, one if no number is given; others take over for the dead.
 
     Raises:
         StorageError: no process can be started.
     """
-    broken = True
+    jobs, broken = jobs or 1, True
     while broken:
         with _pool(work, jobs) as pool:
             broken = yield from _fed(pool, chunks, jobs if jobs == 1 else 2 * jobs)
@@ -134,5 +113,5 @@ def _obey() -> None:
         os._exit(1)
 
 
-ENGINES: dict[str, Engine] = {"processes": processes}
+ENGINES: dict[str, Engine] = {"processes": processes, "ray": cluster}
 """By the names that a user gives them."""

@@ -20,8 +20,8 @@ from serein.bundle import digest
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.files import write_text
 from serein.inference import rows
-from serein.inference.batches import Failure
-from serein.inference.engines import ENGINES, Chunk, Engine, Work, here
+from serein.inference.batches import Chunk, Failure, Work
+from serein.inference.engines import ENGINES, Engine, here
 from serein.inference.listing import Found, Listing, spelled
 from serein.inference.parts import Store, agree, locked
 from serein.inference.recognition import Recognition
@@ -78,7 +78,7 @@ def recognise(
     folder: Path,
     output: Path,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     engine: str = "processes",
     retry: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -133,12 +133,12 @@ def _plan(work: Work, model: str) -> dict[str, object]:
     }
 
 
-def _engine(name: str, jobs: int) -> Engine:
+def _engine(name: str, jobs: int | None) -> Engine:
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected 1 or more")
-    return here if name == "processes" and jobs == 1 else ENGINES[name]
+    return here if name == "processes" and jobs in (None, 1) else ENGINES[name]
 
 
 class _Course:
@@ -160,7 +160,7 @@ class _Course:
         self.rows: list[Row] = []
         self.kept = time.monotonic()
 
-    def follow(self, work: Work, engine: Engine, jobs: int) -> None:
+    def follow(self, work: Work, engine: Engine, jobs: int | None) -> None:
         """Hear all that is new; whatever ends this, what was heard is kept."""
         new = (one for one in self.listing if spelled(one.name) not in self.known)
         first = next(new, None)
@@ -220,7 +220,7 @@ class _Course:
 
 
 def _heard(
-    work: Work, engine: Engine, chunks: Iterator[Chunk], jobs: int
+    work: Work, engine: Engine, chunks: Iterator[Chunk], jobs: int | None
 ) -> Iterator[Recognition | Failure]:
     """Of every file; those that were with a process that died are tried again one by one."""
     lost: list[str] = []

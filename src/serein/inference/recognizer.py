@@ -146,7 +146,7 @@ class Recognizer:
         folder: str | os.PathLike[str],
         output: str | os.PathLike[str],
         *,
-        jobs: int = 1,
+        jobs: int | None = None,
         engine: str = "processes",
         retry: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
@@ -156,8 +156,8 @@ class Recognizer:
         Args:
             folder: where they are; links to other folders are followed, once.
             output: the table to write: .parquet, .csv or .jsonl.
-            jobs: processes; 1 stays in this one.
-            engine: who works: "processes", or "ray" (extra ``ray``).
+            jobs: processes; 1 stays in this one. None is 1, or all that a cluster has.
+            engine: who works: "processes", or "ray" for a cluster (extra ``ray``).
             retry: whether files that failed before are tried again.
             progress: is told how far it is.
 
