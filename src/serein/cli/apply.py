@@ -79,9 +79,9 @@ def card(
     ] = None,
 ) -> None:
     """Print a model's card: its data, licence, scores, limits and use."""
-    from serein.bundle import load
+    from serein.inference.exported import opened
     from serein.inference.formats import as_card
     from serein.inference.recognizer import DEFAULT, located
 
     path = located(model or DEFAULT)
-    print(as_card(load(path)), end="")
+    print(as_card(opened(path)), end="")

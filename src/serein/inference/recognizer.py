@@ -16,8 +16,9 @@ from torch import Tensor
 
 from serein import audio
 from serein.audio import Source
-from serein.bundle import Bundle, load
+from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
+from serein.inference.exported import opened
 from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.predict import answer, steps
 from serein.system import Output
@@ -47,7 +48,7 @@ def located(model: str | os.PathLike[str]) -> Path:
     if str(model) in shipped():
         return shipped()[str(model)]
     path = Path(model).expanduser()
-    if not path.exists() and path.suffix != ".safetensors":
+    if not path.exists() and path.suffix not in (".onnx", ".safetensors"):
         hint = "The path of a .safetensors file of your own works too."
         raise UnknownName("model", str(model), shipped(), hint)
     return path
@@ -74,7 +75,8 @@ class Recognizer:
         """Load a model.
 
         Args:
-            model: a shipped model's name, the path of a bundle, or a bundle.
+            model: a shipped model's name, the path of a bundle or of an exported model, or a
+                bundle.
             device: where to compute: "cpu" or "cuda".
             threads: processor threads that one call uses; None is torch's own number. For
                 seconds of audio one is the fastest, and far faster on a busy machine.
@@ -91,7 +93,7 @@ class Recognizer:
             self.bundle, self.name = model, model.card.name or "model"
         else:
             path = located(model)
-            self.bundle = load(path, device=device, trust=trust)
+            self.bundle = opened(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
         self.threads = threads
