@@ -100,6 +100,7 @@ def test_bad_files_are_listed_with_their_reasons(
     assert done.errors == tmp_path / "out.parquet.errors.csv"
     reasons = pd.read_csv(done.errors).set_index("file")["reason"]
     assert sorted(reasons.index) == bad
+    assert done.reasons == reasons.to_dict()
     expected = {"cut": "breaks off", "empty": "0 bytes", "gone": "does not exist"}
     expected |= {"pipe": "device or pipe", "short": "at least 25 ms", "text": "text.flac"}
     for name in bad:
@@ -228,6 +229,7 @@ def test_what_is_asked_wrongly(recognizer: Recognizer, voices: Path, tmp_path: P
     for place, output, settings, kind, words in wrong:
         with pytest.raises(kind, match=words):
             recognizer.folder(place, tmp_path / output, **settings)  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("*.run"))
 
 
 def test_nothing_but_bad_files_is_a_table_without_rows(
@@ -235,8 +237,11 @@ def test_nothing_but_bad_files_is_a_table_without_rows(
 ) -> None:
     (tmp_path / "bad").mkdir()
     bad_files(tmp_path / "bad")
+    for i in range(9):
+        (tmp_path / f"bad/{i}.wav").touch()
     done = recognizer.folder(tmp_path / "bad", tmp_path / "out.parquet")
-    assert (done.recognized, done.failed) == (0, 6)
+    assert (done.recognized, done.failed) == (0, 15)
+    assert list(done.reasons) == [*(f"{i}.wav" for i in range(9)), "cut.wav"]
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert len(table) == 0
     assert "emotion_anger" in table.columns

@@ -131,6 +131,8 @@ def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
     status, out, err = run(*words)
     assert status == 1
     assert "9 recognised, 6 failed" in out
+    assert err.count("\n") == 7
+    assert "voices/empty.wav is empty (0 bytes)" in err
     assert "out.parquet.errors.csv says which and why" in err
     status, out, err = run(*words, "--confidence", "0.5")
     assert (status, err.count("\n")) == (2, 1)

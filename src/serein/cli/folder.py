@@ -58,6 +58,8 @@ def recognize(
             progress=tally.tell,
         )
     print(f"{output}: {done.recognized:,} recognised, {done.failed:,} failed, {_course(done)}")
+    for reason in done.reasons.values():
+        complain(reason)
     if done.errors:
         complain(f"{done.failed:,} files could not be read; {done.errors} says which and why")
         raise typer.Exit(1)

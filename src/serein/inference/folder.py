@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +37,8 @@ AT_ONCE = 64
 EVERY = 5.0
 """Seconds of work that are lost at most when the process is killed."""
 SUMMARY = "summary.json"
+TOLD = 10
+"""Failures that a summary names."""
 ENDED = (
     "the process that read it ended, even when it read nothing else; the file is hostile, or too "
     "long for this memory"
@@ -50,7 +52,8 @@ class Summary:
     Attributes:
         output: the table of answers.
         recognized: files in it.
-        failed: files that could not be read; ``errors`` lists them.
+        failed: files that could not be read.
+        reasons: of the first ten of these, by file.
         errors: a table of file and reason; None where nothing failed.
         ignored: files of other kinds, and hidden ones.
         before: files that earlier runs had done.
@@ -61,6 +64,7 @@ class Summary:
     output: Path
     recognized: int
     failed: int
+    reasons: dict[str, str]
     errors: Path | None
     ignored: int
     before: int
@@ -94,26 +98,38 @@ def recognise(
     if not folder.is_dir():
         raise AudioError(f"{folder} is no folder; expected one with recordings. Check the path.")
     rows.writer_of(output)
+    chosen = _engine(engine, jobs)
+    _check_any(Listing(folder))
     work, model = Work(recognizer, folder), digest(recognizer.bundle)[:16]
     with locked(_run_of(output), output):
         agree(_run_of(output), output, _plan(work, model))
         store = Store(_run_of(output), rows.schema(recognizer.classes))
         store.tidy()
         if retry:
+            _unfinished(store)
             store.replace(store.table().filter(pc.is_null(pc.field(REASON))))
         course = _Course(store, model, folder, progress)
-        course.follow(work, _engine(engine, jobs), jobs)
-        recognized, failed = _written(store, output, fresh=course.done > 0 or retry)
+        course.follow(work, chosen, jobs)
+        counts = _written(store, output)
     return Summary(
         output=output,
-        recognized=recognized,
-        failed=failed,
-        errors=_errors_of(output) if failed else None,
+        recognized=counts["recognized"],
+        failed=counts["failed"],
+        reasons=counts["reasons"],
+        errors=_errors_of(output) if counts["failed"] else None,
         ignored=course.listing.ignored,
         before=len(course.known),
         seconds=course.seconds,
         elapsed=time.monotonic() - begun,
     )
+
+
+def _check_any(listing: Listing) -> None:
+    if next(iter(listing), None) is None:
+        raise AudioError(
+            f"{listing.root} holds no recordings; {listing.ignored} files are of other kinds or "
+            "hidden. Check the path."
+        )
 
 
 def _run_of(output: Path) -> Path:
@@ -165,13 +181,8 @@ class _Course:
         new = (one for one in self.listing if spelled(one.name) not in self.known)
         first = next(new, None)
         if first is None:
-            if not self.known:
-                raise AudioError(
-                    f"{work.root} holds no recordings; {self.listing.ignored} files are of other "
-                    "kinds or hidden. Check the path."
-                )
             return
-        (self.store.folder / SUMMARY).unlink(missing_ok=True)
+        _unfinished(self.store)
         Thread(target=self._count, args=(work.root,), daemon=True).start()
         try:
             for one in _heard(work, engine, self._chunks(chain([first], new)), jobs):
@@ -232,30 +243,43 @@ def _heard(
             yield from heard or [Failure(source=name, reason=ENDED)]
 
 
-def _written(store: Store, output: Path, *, fresh: bool) -> tuple[int, int]:
+def _unfinished(store: Store) -> None:
+    """From here on the output does not hold all of it."""
+    (store.folder / SUMMARY).unlink(missing_ok=True)
+
+
+def _written(store: Store, output: Path) -> dict[str, Any]:
     """Write the answers and the failures, where that is not done yet; count both."""
     summary = store.folder / SUMMARY
-    if fresh or not (summary.exists() and output.exists()):
+    if not (summary.exists() and output.exists()):
         table = store.table().sort_by([("file", "ascending"), ("start", "ascending")])
         store.replace(table)
         _write(table, output)
         write_text(summary, json.dumps(_counted(table)))
-    counts = json.loads(summary.read_text(encoding="utf-8"))
-    return counts["recognized"], counts["failed"]
+    return json.loads(summary.read_text(encoding="utf-8"))
 
 
-def _counted(table: pa.Table) -> dict[str, int]:
-    failed = len(table) - table[REASON].null_count
-    return {"recognized": len(pc.unique(table["file"])) - failed, "failed": failed}
+def _counted(table: pa.Table) -> dict[str, Any]:
+    failures = _failures(table)
+    some = failures.slice(0, TOLD).to_pylist()
+    return {
+        "recognized": len(pc.unique(table["file"])) - len(failures),
+        "failed": len(failures),
+        "reasons": {row["file"]: row[REASON] for row in some},
+    }
 
 
 def _write(table: pa.Table, output: Path) -> None:
-    failures = table.filter(pc.is_valid(pc.field(REASON))).select(["file", REASON])
+    failures = _failures(table)
     if len(failures):
         rows.write(failures, _errors_of(output))
     else:
         _errors_of(output).unlink(missing_ok=True)
     rows.write(_answers(table), output)
+
+
+def _failures(table: pa.Table) -> pa.Table:
+    return table.filter(pc.is_valid(pc.field(REASON))).select(["file", REASON])
 
 
 def _answers(table: pa.Table) -> pa.Table:
