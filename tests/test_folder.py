@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import soundfile
 from folders import DEADLY, RATE, DeadlyFrontEnd, bad_files, small_recognizer, speech, spoken
+from safetensors import safe_open
 
 from serein.errors import AudioError, ConfigError, SereinError, StorageError, UnknownName
 from serein.inference import batches, engines, folder, rows
-from serein.inference.recognizer import Recognizer
+from serein.inference.recognizer import DEFAULT, Recognizer, located
 from serein.results import Progress
 
 
@@ -51,6 +52,14 @@ def test_every_file_has_the_answer_that_it_has_alone(
             for name, p in answer.probabilities.items():
                 assert row[f"{task}_{name}"] == pytest.approx(p, abs=1e-5)
     pd.testing.assert_frame_equal(done.table(), table)
+
+
+def test_a_row_names_its_model_by_the_hash_in_its_file(voices: Path, tmp_path: Path) -> None:
+    shipped = Recognizer()
+    with safe_open(located(DEFAULT), "pt") as file:
+        mark = file.metadata()["sha256"]
+    table = shipped.folder(voices, tmp_path / "out.csv").table()
+    assert set(table["model"]) == {mark[:16]}
 
 
 def test_the_index_is_audformats(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:

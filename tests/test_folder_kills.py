@@ -1,5 +1,6 @@
 """Runs over folders as processes: killed, doubled, interrupted, and as commands."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,3 +161,23 @@ def test_what_is_asked_wrongly_is_one_line(
     found, _, err = run(*words)
     assert (found, err.count("\n")) == (status, 1), err
     assert expected in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")
+def test_ctrl_c_ends_every_process_and_keeps_what_was_heard(model: Path, tmp_path: Path) -> None:
+    names, output = spoken(tmp_path / "voices", 60), tmp_path / "out.parquet"
+    process = begun(tmp_path / "voices", model, output, jobs=2)
+    wait_for_parts(output, 5, process)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
+    ).stdout.split()
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
+    assert len(workers) == 2
+    assert not [pid for pid in workers if Path("/proc", pid).exists()]
+    out, err = begun(tmp_path / "voices", model, output, pause=0).communicate()
+    recognized, before = map(int, out.split())
+    assert (recognized, before >= 5) == (60, True), err
+    assert files(output) == names
