@@ -57,6 +57,7 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     if words[0] in ("evaluate", "train", "search", "sweep") and "--model" not in words:
         words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
+    monkeypatch.setattr("serein.cli.folder.cores", lambda: 1)
     monkeypatch.setattr(cli.judge, "cores", lambda: 1)
     monkeypatch.setattr(cli.make, "cores", lambda: 1)
     monkeypatch.setattr(cli.search, "cores", lambda: 1)

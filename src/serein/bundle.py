@@ -96,18 +96,30 @@ def save(bundle: Bundle, path: Path) -> None:
     """
     from safetensors.torch import save as packed
 
-    system = bundle.system
+    text, tensors = described(bundle), _tensors(bundle.system)
+    metadata = {"serein": text, "sha256": _digest(text, tensors)}
+    write_bytes(path, packed(tensors, metadata))
+
+
+def described(bundle: Bundle) -> str:
+    """All of a bundle but its weights, as JSON."""
     document = {
         "format": FORMAT,
-        "recipe": asdict(system.recipe),
-        "classes": system.classes,
+        "recipe": asdict(bundle.system.recipe),
+        "classes": bundle.system.classes,
         "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
-    text = json.dumps(document)  # in this order: the first task is in the lead
-    tensors = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
-    metadata = {"serein": text, "sha256": _digest(text, tensors)}
-    write_bytes(path, packed(tensors, metadata))
+    return json.dumps(document)  # in this order: the first task is in the lead
+
+
+def digest(bundle: Bundle) -> str:
+    """The SHA-256 that stands in a bundle's file: of its weights and of all else in it."""
+    return _digest(described(bundle), _tensors(bundle.system))
+
+
+def _tensors(system: System) -> dict[str, Tensor]:
+    return {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
 
 
 def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
@@ -130,14 +142,37 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         _check_shapes(system, tensors)
         system = System(recipe, document["classes"], own=bool(trust))
         system.load_state_dict(tensors)
-        card = build(Card, document["card"], "card")
-        tables = document.get("confidence", {})
-        confidence = {task: build(Confidence, tables[task], task) for task in tables}
+        card, confidence = told(document)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
     return Bundle(system.to(device_of(device)).eval(), card, confidence)
+
+
+def told(document: dict[str, Any]) -> tuple[Card, dict[str, Confidence]]:
+    """The card of a bundle's document, and the confidence of each task."""
+    tables = document.get("confidence", {})
+    confidence = {task: build(Confidence, tables[task], task) for task in tables}
+    return build(Card, document["card"], "card"), confidence
+
+
+def check_format(document: Any, name: str) -> None:
+    """See that this version reads a document.
+
+    Args:
+        document: of a bundle.
+        name: of its file.
+
+    Raises:
+        BundleError: it does not.
+    """
+    found = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(found, int) or found > FORMAT:
+        raise BundleError(
+            f"{name} has format {found}; this version of serein reads up to {FORMAT}: "
+            "upgrade serein, or save the model again with this version"
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -160,12 +195,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
             "a model is a .safetensors file that `serein train` wrote"
         ) from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or found > FORMAT:
-        raise BundleError(
-            f"{path} has format {found}; this version of serein reads up to {FORMAT}: "
-            "upgrade serein, or save the model again with this version"
-        )
+    check_format(document, str(path))
     if metadata.get("sha256") != _digest(text, tensors):
         raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
     return document, tensors

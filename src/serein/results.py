@@ -369,3 +369,22 @@ class Comparison:
     runs: list[dict[str, Any]]
     contests: list[Contest]
     warnings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run over a folder is.
+
+    Attributes:
+        total: files in all; None while they are being counted.
+        before: files that earlier runs have done.
+        done: files that this run has done, those that failed among them.
+        failed: of these.
+        seconds: of audio that this run has heard.
+    """
+
+    total: int | None
+    before: int
+    done: int
+    failed: int
+    seconds: float

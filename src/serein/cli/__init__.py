@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, explain, judge, make, search, sweep
+from serein.cli import apply, corpora, explain, export, judge, make, search, sweep
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -29,6 +29,7 @@ COMMANDS = (
     make.recipes,
     judge.protocols,
     apply.card,
+    export.export,
     make.quickstart,
 )
 for command in COMMANDS:

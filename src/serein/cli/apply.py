@@ -1,17 +1,21 @@
 """Commands that apply a saved model."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from serein.cli import folder
+from serein.cli.folder import EngineOption, JobsOption, OutputOption, RetryOption
 from serein.cli.shared import DeviceOption, TrustOption, complain, console
 from serein.errors import ConfigError, SereinError
 
 
 def recognize(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
+        list[str],
+        typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
     ],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
     format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
@@ -20,6 +24,10 @@ def recognize(
     confidence: Annotated[
         str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
     ] = "0",
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+    engine: EngineOption = "processes",
+    retry: RetryOption = False,
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
@@ -33,6 +41,11 @@ def recognize(
     recognizer = Recognizer(
         model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
     )
+    if output is not None or any(Path(file).is_dir() for file in files):
+        if format != "table" or start or end is not None:
+            raise ConfigError("--format, --start and --end are for recordings, not for a folder")
+        folder.recognize(recognizer, files, output, jobs, engine, retry)
+        return
     answers, faults = [], {}
     for file in files:
         try:
@@ -66,9 +79,9 @@ def card(
     ] = None,
 ) -> None:
     """Print a model's card: its data, licence, scores, limits and use."""
-    from serein.bundle import load
+    from serein.inference.exported import opened
     from serein.inference.formats import as_card
     from serein.inference.recognizer import DEFAULT, located
 
     path = located(model or DEFAULT)
-    print(as_card(load(path)), end="")
+    print(as_card(opened(path)), end="")

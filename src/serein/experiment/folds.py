@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from serein import workers
 from serein.errors import StorageError
 from serein.experiment import heldout
 from serein.experiment.plan import Plan
@@ -109,19 +110,8 @@ _WORKER: dict[str, Any] = {}
 
 
 def _begin(news: "Queue[Any]", stop: Any) -> None:
-    import signal
-    from threading import Thread
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_outlive_nobody, daemon=True).start()
+    workers.begin()
     _WORKER.update(news=news, stop=stop)
-
-
-def _outlive_nobody() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(plan: Plan, fold: Fold) -> Course:

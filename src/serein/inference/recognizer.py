@@ -4,11 +4,11 @@ B = windows at a time, S = samples, H = heads, T = steps.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,11 +16,16 @@ from torch import Tensor
 
 from serein import audio
 from serein.audio import Source
-from serein.bundle import Bundle, load
+from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
+from serein.inference.exported import opened
 from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.predict import answer, steps
 from serein.system import Output
+
+if TYPE_CHECKING:
+    from serein.inference.folder import Summary
+    from serein.results import Progress
 
 DEFAULT = "li2019-emodb"
 """The shipped model that is used where none is named."""
@@ -43,7 +48,7 @@ def located(model: str | os.PathLike[str]) -> Path:
     if str(model) in shipped():
         return shipped()[str(model)]
     path = Path(model).expanduser()
-    if not path.exists() and path.suffix != ".safetensors":
+    if not path.exists() and path.suffix not in (".onnx", ".safetensors"):
         hint = "The path of a .safetensors file of your own works too."
         raise UnknownName("model", str(model), shipped(), hint)
     return path
@@ -70,7 +75,8 @@ class Recognizer:
         """Load a model.
 
         Args:
-            model: a shipped model's name, the path of a bundle, or a bundle.
+            model: a shipped model's name, the path of a bundle or of an exported model, or a
+                bundle.
             device: where to compute: "cpu" or "cuda".
             threads: processor threads that one call uses; None is torch's own number. For
                 seconds of audio one is the fastest, and far faster on a busy machine.
@@ -87,7 +93,7 @@ class Recognizer:
             self.bundle, self.name = model, model.card.name or "model"
         else:
             path = located(model)
-            self.bundle = load(path, device=device, trust=trust)
+            self.bundle = opened(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
         self.threads = threads
@@ -135,6 +141,43 @@ class Recognizer:
             windows=windows,
             tasks={task: self._answer(task, p) for task, p in probabilities.items()},
             attention=self._attention([part[1] for part in parts], windows),
+        )
+
+    def folder(
+        self,
+        folder: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        *,
+        jobs: int | None = None,
+        engine: str = "processes",
+        retry: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "Summary":
+        """Recognise all recordings in a folder and below it; what was begun is gone on with.
+
+        Args:
+            folder: where they are; links to other folders are followed, once.
+            output: the table to write: .parquet, .csv or .jsonl.
+            jobs: processes; 1 stays in this one. None is 1, or all that a cluster has.
+            engine: who works: "processes", or "ray" for a cluster (extra ``ray``).
+            retry: whether files that failed before are tried again.
+            progress: is told how far it is.
+
+        Raises:
+            AudioError: there is no such folder, or no recording in it.
+            ConfigError: the output is of other settings, or of no run.
+            StorageError: another process writes it, or it could not be written.
+        """
+        from serein.inference.folder import recognise
+
+        return recognise(
+            self,
+            Path(folder),
+            Path(output),
+            jobs=jobs,
+            engine=engine,
+            retry=retry,
+            progress=progress,
         )
 
     def _heard(

@@ -37,17 +37,7 @@ class Course:
         self.done: dict[str, int] = {}
         self.begun = time.monotonic()
         self.first = 0
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.bar = bar(console)
         self.task = self.bar.add_task("starting", total=self.total)
 
     def __enter__(self) -> Self:
@@ -84,4 +74,30 @@ class Course:
     def _left(self) -> str:
         done = sum(self.done.values())
         seconds = (time.monotonic() - self.begun) / max(done - self.first, 1) * (self.total - done)
-        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+        return clock(seconds)
+
+
+def bar(console: Console) -> Progress:
+    """One that shows itself on a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds.
+
+    >>> clock(95), clock(7265)
+    ('1:35', '2:01:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,19 @@
+"""The command that writes a model for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a bundle.")],
+    onnx: Annotated[Path, typer.Option(help="The ONNX file to write: waveform in, answers out.")],
+) -> None:
+    """Write a model as ONNX, front end inside, once it answers there as it does here."""
+    from serein.inference.export import to_onnx
+    from serein.inference.exported import opened
+    from serein.inference.recognizer import located
+
+    to_onnx(opened(located(model)), onnx)
+    print(f"{onnx}: {onnx.stat().st_size / 1e6:.2f} MB")

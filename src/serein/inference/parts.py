@@ -1,0 +1,179 @@
+"""A run over a folder, as it lies on the disk while it goes on.
+
+Beside ``out.parquet`` there is the folder ``out.parquet.run``:
+
+- ``lock``: held by the process that writes;
+- ``plan.json``: what is run, so that nothing else is mixed with it;
+- ``part-000007.parquet``: rows as they came, answers and failures; whole or not there at all;
+- ``base-000007.parquet``: all rows up to part 7, which it makes superfluous;
+- ``summary.json``: there when ``out.parquet`` holds all of it.
+
+So a file is done when its row is in a part, and at no other time: whatever kills the process, no
+row is lost and none is there twice.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from serein.errors import ConfigError, StorageError
+from serein.files import replacing, write_text
+from serein.inference.rows import REASON, Row
+
+PLAN = "plan.json"
+NAMED = re.compile(r"(part|base)-(\d{6,})\.parquet")
+
+
+class Store:
+    """Rows in parts. Only who holds the lock may make one."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        """Look at what is there.
+
+        Args:
+            folder: of the run.
+            schema: of the rows.
+        """
+        self.folder, self.schema = folder, schema
+        found = sorted(_numbered(folder))
+        bases = [number for number, kind, _ in found if kind == "base"]
+        self.base = bases[-1] if bases else -1
+        self.next = found[-1][0] + 1 if found else 0
+
+    def tidy(self) -> None:
+        """Remove what a process was writing when it was killed."""
+        begun = [*self.folder.glob(".part-*"), *self.folder.glob(".base-*")]
+        for place in [*begun, *self._superfluous()]:
+            place.unlink()
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows.
+
+        Raises:
+            StorageError: a part is damaged.
+        """
+        paths = sorted(_numbered(self.folder))
+        parts = [_read(path, columns) for *key, path in paths if key >= [self.base, "base"]]
+        if not parts:
+            empty = self.schema.empty_table()
+            return empty.select(columns) if columns else empty
+        return pa.concat_tables(parts)
+
+    def done(self) -> dict[str, bool]:
+        """The files that have a row, and whether that is an answer."""
+        table = self.table(["file", REASON])
+        return dict(
+            zip(table["file"].to_pylist(), table[REASON].is_null().to_pylist(), strict=True)
+        )
+
+    def add(self, rows: list[Row]) -> None:
+        """Keep some rows, all of them or none.
+
+        Raises:
+            StorageError: the part could not be written.
+        """
+        self._write(f"part-{self.next:06d}.parquet", pa.Table.from_pylist(rows, self.schema))
+        self.next += 1
+
+    def replace(self, table: pa.Table) -> None:
+        """Put one table in the place of all parts.
+
+        Raises:
+            StorageError: it could not be written; the parts are still there.
+        """
+        self.base = self.next
+        self._write(f"base-{self.base:06d}.parquet", table)
+        self.next += 1
+        for path in self._superfluous():
+            path.unlink()
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        with replacing(self.folder / name) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def _superfluous(self) -> list[Path]:
+        current = self.base, "base"
+        return [p for number, kind, p in _numbered(self.folder) if (number, kind) < current]
+
+
+def _numbered(folder: Path) -> Iterator[tuple[int, str, Path]]:
+    for path in folder.iterdir():
+        if match := NAMED.fullmatch(path.name):
+            yield int(match[2]), match[1], path
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(
+            f"{path} is damaged ({type(error).__name__}): delete it and run the same command "
+            "again; what it held will be recognised again"
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path, output: Path) -> Iterator[None]:
+    """Let this process alone write to a run.
+
+    Raises:
+        ConfigError: the output is there, and is not of a run.
+        StorageError: another process writes, or the folder cannot be made.
+    """
+    if output.exists() and not (folder / PLAN).exists():
+        raise ConfigError(
+            f"{output} is there already, and there is no {folder.name} beside it, by which a run "
+            "could go on. Remove it, or choose another output"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StorageError(
+            f"another process is writing {output}: wait until it has ended, or give this one "
+            "another output"
+        ) from None
+    except OSError as error:
+        raise StorageError(
+            f"could not make {folder}: {error.strerror}; choose an output that you may write to"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def agree(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
+    """Begin a plan, or see that it is the one that was begun.
+
+    Args:
+        folder: of the run.
+        output: where its answers go.
+        plan: what decides the answers, as JSON has it; keys are words for people.
+
+    Raises:
+        ConfigError: another plan was begun there.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        write_text(path, json.dumps(plan, indent=1))
+        return
+    begun: Any = None
+    with suppress(ValueError):
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(begun, dict):
+        raise ConfigError(f"{path} is damaged; remove {folder} and {output}, and begin anew")
+    for key in [*plan, *(begun.keys() - plan.keys())]:
+        if begun.get(key) != plan.get(key):
+            raise ConfigError(
+                f"{output} was begun with the {key} {begun.get(key)}; now it is {plan.get(key)}. "
+                f"Choose another output, or remove {folder.name} and {output.name} to begin anew"
+            )

@@ -1,0 +1,140 @@
+"""Answers as rows of a table, and such a table as Parquet, CSV or JSON lines.
+
+A row is a recording, or a part of one: ``file``, ``start``, ``end``; for each task its class, that
+one's confidence, whether the answer was withheld, and the probability of every class; and
+the model that said so. The columns are those of audformat's tables: pandas reads file, start
+and end as the index.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serein.errors import UnknownName
+from serein.files import replacing
+from serein.inference.recognition import Recognition
+
+INDEX = ("file", "start", "end")
+REASON = "reason"
+"""Why there is no answer; this column stands in the parts of a run and in no result."""
+NANO = 1_000_000_000
+
+Row = dict[str, Any]
+
+
+def schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
+    """Columns of a part.
+
+    Args:
+        classes: of each task.
+    """
+    span = pa.duration("ns")
+    fields = [("file", pa.string()), ("start", span), ("end", span)]
+    for task, names in classes.items():
+        fields += [(task, pa.string()), (f"{task}_confidence", pa.float32())]
+        fields += [(f"{task}_abstained", pa.bool_())]
+        fields += [(f"{task}_{name}", pa.float32()) for name in names]
+    fields += [("model", pa.string()), (REASON, pa.string())]
+    return pa.schema(fields, {b"pandas": json.dumps(_for_pandas(fields)).encode()})
+
+
+def _for_pandas(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What pandas reads in a Parquet file: which columns are the index."""
+    kinds = {"string": ("unicode", "object"), "bool": ("bool", "bool")}
+    kinds |= {"float": ("float32", "float32"), "duration[ns]": ("timedelta", "timedelta64[ns]")}
+    columns = []
+    for name, kind in fields:
+        said, stored = kinds[str(kind)]
+        facts = {"pandas_type": said, "numpy_type": stored, "metadata": None}
+        columns.append({"name": name, "field_name": name, **facts})
+    return {"index_columns": list(INDEX), "column_indexes": [], "columns": columns}
+
+
+def answered(name: str, one: Recognition, model: str) -> Row:
+    """The row of an answer.
+
+    Args:
+        name: of the file.
+        one: what was recognised in it.
+        model: what answered.
+    """
+    row: Row = {"file": name, "start": round(one.start * NANO), "end": round(one.end * NANO)}
+    for task, found in one.tasks.items():
+        row[task] = found.label
+        row[f"{task}_confidence"] = found.confidence
+        row[f"{task}_abstained"] = found.label is None
+        row |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
+    return row | {"model": model}
+
+
+def failed(name: str, reason: str, model: str) -> Row:
+    """The row of a file that could not be read."""
+    return {"file": name, "model": model, REASON: reason}
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write a table, whole or not at all, as the ending of the path says.
+
+    Raises:
+        UnknownName: there is no such format.
+        StorageError: the file could not be written.
+    """
+    writer = writer_of(path)
+    with replacing(path) as temporary:
+        writer(table, temporary)
+
+
+def writer_of(path: Path) -> Callable[[pa.Table, Path], None]:
+    """What writes a file that is named so.
+
+    Raises:
+        UnknownName: nothing does.
+    """
+    if path.suffix not in WRITERS:
+        raise UnknownName("output format", path.suffix or path.name, WRITERS)
+    return WRITERS[path.suffix]
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def _csv(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.column_names)
+        for row in _plain(table):
+            writer.writerow(row.values())
+
+
+def _jsonl(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in _plain(table):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _plain(table: pa.Table) -> Iterator[Row]:
+    """Rows with times in seconds; probabilities keep six digits."""
+    for name in {"start", "end"} & set(table.column_names):
+        place = table.column_names.index(name)
+        seconds = [None if t is None else t / NANO for t in _numbers(table[name])]
+        table = table.set_column(place, name, pa.array(seconds, pa.float64()))
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield {key: _short(value) for key, value in row.items()}
+
+
+def _numbers(column: Any) -> list[int | None]:
+    return column.cast(pa.int64()).to_pylist()
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
