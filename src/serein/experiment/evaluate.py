@@ -145,8 +145,8 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         for fold, course in folds_of
     ]
     records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
-    majority = {
-        fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
+    usual = {
+        fold.name: scores.usual_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
     }
     selections = list(outcomes[0].epochs)
@@ -171,7 +171,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
             for name in selections
         },
         fold_means=scores.fold_means(outcomes),
-        baselines=scores.baselines(records, majority, todo.classes),
+        baselines=scores.baselines(records, usual, todo.classes),
         folds=outcomes,
         predictions=records,
         warnings=[*todo.corpus.notes, *left_out(todo.mapping), *unlabelled(records), *cut(todo)],

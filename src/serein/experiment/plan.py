@@ -14,7 +14,7 @@ from serein.errors import UnknownName
 from serein.experiment.facts import versions
 from serein.experiment.labelling import labelled
 from serein.features import normalise
-from serein.records import Corpus, Finding, Fold, Protocol, Recipe
+from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
 from serein.results import Mapping
 from serein.training.settings import Settings
 
@@ -27,7 +27,7 @@ class Plan:
         recipe: every setting.
         corpus: what is read.
         contents: for each utterance id, a hash of its audio.
-        classes: of each task.
+        classes: of each task; none of a task of numbers.
         mapping: of each task, what became of the corpus's words.
         protocol: the folds.
         training: settings of the loop.
@@ -92,7 +92,8 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
-    leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
+    of_classes = tuple(task for task, names in classes.items() if names)
+    leakage = _leakage(recipe, corpus, of_classes, protocol, contents, how)
     facts = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
@@ -166,10 +167,14 @@ def _leakage(
         samples=protocols.heard(corpus.utterances),
         statistics=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {one.id: system.label_of(one, task, recipe) for one in corpus.utterances}
-            for task in tasks
+            task: {one.id: _class(one, task, recipe) for one in corpus.utterances} for task in tasks
         },
         allow=how.allow,
     )
     protocols.refuse(found)
     return found
+
+
+def _class(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    label = system.label_of(utterance, task, recipe)
+    return None if label is None else str(label)

@@ -20,6 +20,17 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """What was recognised for one task that answers with a number.
+
+    Attributes:
+        value: in the unit of the labels that it learnt from; nothing keeps it on their scale.
+    """
+
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionMap:
     """Where the model looked.
 
@@ -42,7 +53,7 @@ class Recognition:
         model: the name of the model.
         start: where the recognised part begins.
         end: where it ends.
-        windows: the parts that the model heard one by one; their probabilities were averaged.
+        windows: the parts that the model heard one by one; their answers were averaged.
         tasks: the answer for each task, the main one first.
         attention: maps by name; none for a model without attention.
     """
@@ -52,13 +63,14 @@ class Recognition:
     start: float
     end: float
     windows: list[tuple[float, float]]
-    tasks: dict[str, Answer]
+    tasks: dict[str, Answer | Value]
     attention: dict[str, AttentionMap]
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where the recogniser abstained."""
-        return next(iter(self.tasks.values())).label
+        """The main task's likeliest class; None where the recogniser abstained, or it has none."""
+        main = next(iter(self.tasks.values()))
+        return main.label if isinstance(main, Answer) else None
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""

@@ -1,4 +1,4 @@
-"""A saved model as one object: a recording in, probabilities and attention out.
+"""A saved model as one object: a recording in, probabilities or values, and attention out.
 
 B = windows at a time, S = samples, H = heads, T = steps.
 """
@@ -18,7 +18,7 @@ from serein import audio
 from serein.audio import Source
 from serein.bundle import Bundle, load
 from serein.errors import ConfigError, UnknownName
-from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.inference.recognition import Answer, AttentionMap, Recognition, Value
 from serein.predict import answer, steps
 from serein.system import Output
 
@@ -95,7 +95,7 @@ class Recognizer:
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Of each task, in the order of its probabilities."""
+        """Of each task, in the order of its probabilities; none where it answers with a number."""
         return self.system.classes
 
     @property
@@ -152,8 +152,10 @@ class Recognizer:
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
             yield answer(self.system, inputs)
 
-    def _answer(self, task: str, probabilities: list[float]) -> Answer:
+    def _answer(self, task: str, probabilities: list[float]) -> Answer | Value:
         classes = self.classes[task]
+        if not classes:
+            return Value(value=probabilities[0])
         best = int(np.argmax(probabilities))
         sure = probabilities[best] >= self.thresholds[task]
         return Answer(

@@ -1,7 +1,9 @@
 """The tables of scores, as plain data; every form of the report shows these."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
+from serein.metrics.measures import WA, Measure, Score
 from serein.report import audit, intervals, speakers, summary
 from serein.report.summary import Interval, percent
 from serein.report.table import (
@@ -14,7 +16,7 @@ from serein.report.table import (
     row,
     words,
 )
-from serein.results import Results
+from serein.results import FoldResult, Results
 
 NO_CLASS = "undefined: no utterance of this class was tested"
 NO_EPOCH = "this selection picked no epoch"
@@ -23,32 +25,49 @@ NO_EPOCH = "this selection picked no epoch"
 def selections(results: Results, task: str) -> Table:
     """Every selection and baseline: pooled, with intervals, and the mean over folds."""
     rows = audit.comparison(results, task)
-    means = any(line.fold_ua is not None for line in rows)
-    wa, ua = numbers("WA", "UA")
-    columns = [*words("selection"), wa, interval_column(), ua, interval_column()]
+    measure = summary.measure(results, task)
+    by_fold = numbers(*(f"{one.title} folds" for one in measure.scores))
     return Table(
-        title=f"{task}: scores, %",
+        title=f"{task}: scores{summary.head(results, task)}",
         note=" ".join(_notes_of_selections(results, task, rows)),
-        columns=(*columns, *(numbers("WA folds", "UA folds") if means else ())),
-        rows=tuple(_selection(line, means=means) for line in rows),
+        columns=(
+            *words("selection"),
+            *_with_intervals(measure),
+            *(by_fold if _has_means(measure, rows) else ()),
+        ),
+        rows=tuple(_selection(measure, line, means=_has_means(measure, rows)) for line in rows),
     )
 
 
-def _selection(line: audit.Row, *, means: bool) -> Row:
+def _has_means(measure: Measure, rows: list[audit.Row]) -> bool:
+    return any(line.folds.get(measure.main.name) is not None for line in rows)
+
+
+def _with_intervals(measure: Measure) -> Iterator[Column]:
+    """A column for each score, and one for its interval."""
+    for one in measure.scores:
+        yield Column(name=one.title)
+        yield interval_column()
+
+
+def _selection(measure: Measure, line: audit.Row, *, means: bool) -> Row:
     baseline = line.kind == "baseline"
-    cells = [percent(line.wa), "", percent(line.ua), ""]
-    if not baseline:
-        cells[1::2] = bracket(line.wa_interval), bracket(line.ua_interval)
-    folds = ["", ""] if baseline else [percent(line.fold_wa), percent(line.fold_ua)]
+    cells, folds = [], []
+    for one in measure.scores:
+        own = "" if baseline else bracket(line.intervals.get(one.name), one)
+        cells += [summary.cell(one, line.scores.get(one.name)), own]
+        folds.append("" if baseline else summary.cell(one, line.folds.get(one.name)))
     return row(
         f"{line.name}{audit.MARKS.get(line.kind, '')}", *cells, *folds * means, kind=line.kind
     )
 
 
 def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> Iterator[str]:
-    means = any(line.fold_ua is not None for line in rows)
+    measure = summary.measure(results, task)
+    heads = ", ".join(f"{one.title} folds" for one in measure.scores)
+    means = f" ({heads}: means over folds)" * _has_means(measure, rows)
     count = results.scores[results.headline][task].utterances
-    yield f"All {count} predictions together{' (WA folds, UA folds: means over folds)' * means}."
+    yield f"All {count} predictions together{means}."
     followers = [line for line in rows if line.chosen_by]
     if followers:
         names = ", ".join(line.name for line in followers)
@@ -56,9 +75,9 @@ def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> 
     yield f"Intervals: {summary.brackets(results, task) or 'none was made'}."
 
 
-def bracket(interval: Interval) -> str:
+def bracket(interval: Interval, kind: Score = WA) -> str:
     """An interval as a cell holds it."""
-    return summary.bounds(interval) or UNDEFINED
+    return summary.bounds(interval, kind) or UNDEFINED
 
 
 def folds(results: Results, task: str) -> Table | None:
@@ -72,7 +91,7 @@ def folds(results: Results, task: str) -> Table | None:
     groups = [_fold_columns(results, name, task) for name in results.selections]
     first = Column(name="speaker" if alone else "fold", words=True)
     return Table(
-        title=f"{task}: fold by fold, %",
+        title=f"{task}: fold by fold{summary.head(results, task)}",
         note=_note_of_folds(results, task, alone=alone),
         columns=(
             first,
@@ -85,7 +104,7 @@ def folds(results: Results, task: str) -> Table | None:
                 fold.name,
                 str(tested.get(fold.name, 0)),
                 *([validators.get(fold.name, "")] if validators else []),
-                *_fold_cells(fold.epochs, fold.scores, results.selections, task),
+                *_fold_cells(results, fold, task),
             )
             for fold in scored
         ),
@@ -96,33 +115,28 @@ def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
     group = audit.marked(results, name, task)
     return [
         Column(name="epoch", group=group, undefined=NO_EPOCH),
-        *(Column(name=score, group=group) for score in ("WA", "UA")),
+        *(Column(name=one.title, group=group) for one in summary.measure(results, task).scores),
     ]
 
 
-def _fold_cells(
-    epochs: dict[str, int],
-    scores: dict[str, dict[str, dict[str, float | None]]],
-    names: Iterable[str],
-    task: str,
-) -> Iterator[str]:
-    for name in names:
-        own = scores.get(name, {}).get(task, {})
-        yield str(epochs.get(name, UNDEFINED))
-        yield percent(own.get("wa"))
-        yield percent(own.get("ua"))
+def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
+    for name in results.selections:
+        own = fold.scores.get(name, {}).get(task, {})
+        yield str(fold.epochs.get(name, UNDEFINED))
+        for one in summary.measure(results, task).scores:
+            yield summary.cell(one, own.get(one.name))
 
 
 def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
     lead = summary.leading(results)
-    by = f" by the UA of {lead}" if task != lead else ""
+    by = f" by the {summary.measure(results, lead).main.title} of {lead}" if task != lead else ""
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
     return f"{sides}, and the epoch that each selection picked{by}."
 
 
 def classes(results: Results, task: str) -> Table:
     """Recall of each class with its interval, and what it is most often taken for."""
-    scores = results.scores[results.headline][task]
+    scores = summary.by_class(results, task)
     found, how = intervals.recalls(results, task)
     mistaken = summary.mistaken_for(results, task)
     recall = Column(name="recall", bar=True, undefined=NO_CLASS)
@@ -162,9 +176,7 @@ def confusion(results: Results, task: str) -> Table:
         columns=(*words("truth"), *numbers(*names)),
         rows=tuple(
             row(name, *(_count(count, sum(counts)) for count in counts))
-            for name, counts in zip(
-                names, results.scores[results.headline][task].confusion, strict=True
-            )
+            for name, counts in zip(names, summary.by_class(results, task).confusion, strict=True)
         ),
     )
 
@@ -179,31 +191,27 @@ def parts(results: Results, task: str, kind: str) -> Table | None:
     if not found:
         return None
     bounds, how = speakers.bounds(results, task, kind)
-    own = " UA over the classes that the speaker has." * (kind == "speaker")
-    wa, ua = Column(name="WA"), Column(name="UA", bar=True)
+    classes, measure = results.classes[task], summary.measure(results, task)
+    own = " UA over the classes that the speaker has." * bool(kind == "speaker" and classes)
+    columns = [
+        replace(one, bar=measure.main.percent and one.name == measure.main.title)
+        for one in _with_intervals(measure)
+    ]
     return Table(
-        title=f"{task}: each {kind}, {results.headline}, %",
+        title=f"{task}: each {kind}, {results.headline}{summary.head(results, task)}",
         note=f"Intervals: {how}.{own}",
-        columns=(
-            *words(kind),
-            *numbers("utterances"),
-            wa,
-            interval_column(),
-            ua,
-            interval_column(),
-        ),
+        columns=(*words(kind), *numbers("utterances"), *columns),
         rows=tuple(
-            row(
-                part.name,
-                str(part.utterances),
-                percent(part.wa),
-                bracket(bounds[part.name][0]),
-                percent(part.ua),
-                bracket(bounds[part.name][1]),
-            )
+            row(part.name, str(part.utterances), *_part(measure, part, bounds[part.name]))
             for part in found
         ),
     )
+
+
+def _part(measure: Measure, part: speakers.Part, bounds: dict[str, Interval]) -> Iterator[str]:
+    for one in measure.scores:
+        yield summary.cell(one, part.scores[one.name])
+        yield bracket(bounds[one.name], one)
 
 
 def kinds(task: str) -> list[str]:
