@@ -284,7 +284,7 @@ class Results:
         classes: of each task, in the order of its probabilities; none of a task of numbers.
         headline: the selection to quote.
         selections: what each selection means, in words; those that saw the test side say so.
-        scores: for each selection and task, over the pooled predictions of all folds.
+        scores: for each selection and task of classes, over the pooled predictions of all folds.
         fold_means: for each selection and task, its scores averaged over folds.
         baselines: "majority" and "chance" of classes, "mean" of numbers: for each task, the
             scores of knowing nothing.
@@ -297,6 +297,7 @@ class Results:
         repeats: the same with each of several seeds, this one among them; empty for one seed.
         mistakes: the most confident errors of the leading task, at the headline's epochs.
         flatteries: ways to fool oneself that were measured beside this run.
+        value_scores: for each selection and task of numbers, as ``scores``.
     """
 
     format: int
@@ -311,7 +312,7 @@ class Results:
     classes: dict[str, list[str]]
     headline: str
     selections: dict[str, str]
-    scores: dict[str, dict[str, ClassScores | ValueScores]]
+    scores: dict[str, dict[str, ClassScores]]
     fold_means: dict[str, dict[str, dict[str, float | None]]]
     baselines: dict[str, dict[str, dict[str, float | None]]]
     folds: list[FoldResult]
@@ -323,6 +324,15 @@ class Results:
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     flatteries: list[Flattery] = field(default_factory=list)
+    value_scores: dict[str, dict[str, ValueScores]] = field(default_factory=dict)
+
+    def scored(self, selection: str) -> dict[str, ClassScores | ValueScores]:
+        """The scores of every task at one selection, the deciding task first."""
+        found: dict[str, ClassScores | ValueScores] = {
+            **self.scores.get(selection, {}),
+            **self.value_scores.get(selection, {}),
+        }
+        return {task: found[task] for task in self.classes if task in found}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -163,13 +163,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
         selections={name: scores.meaning(todo, name) for name in selections},
-        scores={
-            name: {
-                task: scores.pooled(records, name, task, names)
-                for task, names in todo.classes.items()
-            }
-            for name in selections
-        },
+        **scores.pooled(records, selections, todo.classes),
         fold_means=scores.fold_means(outcomes),
         baselines=scores.baselines(records, usual, todo.classes),
         folds=outcomes,

@@ -240,12 +240,7 @@ def _results(
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
         selections={"model": f"the saved model {name}, as it is"},
-        scores={
-            "model": {
-                task: scores.pooled(records, "model", task, names)
-                for task, names in system.classes.items()
-            }
-        },
+        **scores.pooled(records, ["model"], system.classes),
         fold_means={},
         baselines=baselines,
         folds=[],

@@ -99,7 +99,7 @@ def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> 
 
 
 def _repeat(results: Results) -> Repeat:
-    scores = {name: _plain(results, name) for name in results.scores}
+    scores = {name: _plain(results, name) for name in results.selections}
     return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
 
 
@@ -112,7 +112,7 @@ def _plain(results: Results, selection: str) -> dict[str, Scores]:
     """The scores of each task without their intervals."""
     return {
         task: {one.name: own.score(one.name) for one in measure_of(results.classes[task]).scores}
-        for task, own in results.scores[selection].items()
+        for task, own in results.scored(selection).items()
     }
 
 

@@ -124,6 +124,22 @@ def record(
 
 
 def pooled(
+    records: Sequence[Prediction], selections: Sequence[str], classes: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """The scores of every selection and task, as the fields of ``Results`` that hold them."""
+
+    def of(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {
+            name: {task: _pooled(records, name, task, classes[task]) for task in tasks}
+            for name in selections
+        }
+
+    values = [task for task in classes if not classes[task]]
+    scores = of([task for task in classes if classes[task]])
+    return {"scores": scores, "value_scores": of(values) if values else {}}
+
+
+def _pooled(
     records: Sequence[Prediction], selection: str, task: str, classes: Sequence[str]
 ) -> ClassScores | ValueScores:
     """The scores of one selection and task over all predictions whose label is known."""

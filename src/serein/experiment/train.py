@@ -181,7 +181,7 @@ def scores_in_words(results: Results) -> str:
     task = next(iter(results.classes))
     parts = []
     for selection, meaning in results.selections.items():
-        found = results.scores[selection][task]
+        found = results.scored(selection)[task]
         pairs = [(one, found.score(one.name)) for one in measure_of(results.classes[task]).scores]
         told = [one.worded(score) for one, score in pairs if score is not None]
         if len(told) == len(pairs):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serein.bundle import Bundle
-from serein.inference.recognition import Answer, Recognition, Value
+from serein.inference.recognition import Recognition
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +23,7 @@ def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
 
 
 def as_csv(answers: Sequence[Recognition]) -> str:
-    """A line for each recording: its labels with the probability of each class, or its values."""
+    """A line for each recording: its labels, the probability of each class, and its values."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, one in enumerate(answers):
@@ -32,8 +32,8 @@ def as_csv(answers: Sequence[Recognition]) -> str:
             writer.writerow(["file", "start", "end", *_columns(one)])
         values = []
         for task in plain["tasks"].values():
-            own = [task["value"]] if "value" in task else [task["label"]]
-            values += [*own, *task.get("probabilities", {}).values()]
+            values += [task["label"], *task["probabilities"].values()]
+        values += plain["values"].values()
         writer.writerow([one.source, plain["start"], plain["end"], *values])
     return text.getvalue()
 
@@ -41,46 +41,45 @@ def as_csv(answers: Sequence[Recognition]) -> str:
 def _columns(one: Recognition) -> list[str]:
     columns = []
     for task, found in one.tasks.items():
-        columns += [task, *(f"{task}_{name}" for name in _probabilities(found))]
-    return columns
-
-
-def _probabilities(found: Answer | Value) -> dict[str, float]:
-    return found.probabilities if isinstance(found, Answer) else {}
+        columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
+    return [*columns, *one.values]
 
 
 def as_table(answers: Sequence[Recognition]) -> "Table":
-    """For people: the likeliest class and the two next ones, or the value; and the other tasks."""
+    """For people: the likeliest class, the two next ones, and the other tasks; or values."""
     from rich.markup import escape
     from rich.table import Table
 
-    main, *others = answers[0].tasks
+    tasks, values = answers[0].tasks, answers[0].values
+    heads = [name for place, task in enumerate(tasks) for name in (task, *["next"] * (not place))]
     short = [Path(one.source).name for one in answers]
     names = short if len(set(short)) == len(short) else [one.source for one in answers]
-    runners_up = ["next"] * isinstance(answers[0].tasks[main], Answer)
-    heads = ["file", "seconds", main, *runners_up, *others]
-    table = Table(*heads, box=None, header_style="bold")
+    table = Table("file", "seconds", *heads, *values, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     table.columns[1].justify = "right"
     for name, one in zip(names, answers, strict=True):
-        cells = [escape(name), f"{one.end - one.start:.2f}", _first(one, main)]
-        runners = range(one.label is not None, min(3, len(_probabilities(one.tasks[main]))))
-        cells += [", ".join(_share(one, main, rank) for rank in runners)] * len(runners_up)
-        table.add_row(*cells, *(_first(one, task) for task in others))
+        cells = [_first(one, task) for task in tasks]
+        cells[1:1] = [_next(one, task) for task in list(tasks)[:1]]
+        numbers = (f"{value:.2f}" for value in one.values.values())
+        table.add_row(escape(name), f"{one.end - one.start:.2f}", *cells, *numbers)
     return table
 
 
-def _first(one: Recognition, task: str) -> str:
-    """The answer and its probability, or that it was withheld; or the value."""
+def _next(one: Recognition, task: str) -> str:
+    """The two classes behind the answer, or the three likeliest where it was withheld."""
     found = one.tasks[task]
-    if isinstance(found, Value):
-        return f"{found.value:.2f}"
-    return "unsure" if found.label is None else _share(one, task, 0)
+    ranks = range(found.label is not None, min(3, len(found.probabilities)))
+    return ", ".join(_share(one, task, rank) for rank in ranks)
+
+
+def _first(one: Recognition, task: str) -> str:
+    """The answer and its probability, or that it was withheld."""
+    return "unsure" if one.tasks[task].label is None else _share(one, task, 0)
 
 
 def _share(one: Recognition, task: str, rank: int) -> str:
     """The class of that rank and its probability."""
-    ranked = sorted(_probabilities(one.tasks[task]).items(), key=lambda pair: -pair[1])
+    ranked = sorted(one.tasks[task].probabilities.items(), key=lambda pair: -pair[1])
     name, probability = ranked[rank]
     return f"{name} {probability:.0%}"
 

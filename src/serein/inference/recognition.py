@@ -1,6 +1,6 @@
 """What a recogniser answers. Times are in seconds from the start of the recording."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -17,17 +17,6 @@ class Answer:
     label: str | None
     confidence: float
     probabilities: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Value:
-    """What was recognised for one task that answers with a number.
-
-    Attributes:
-        value: in the unit of the labels that it learnt from; nothing keeps it on their scale.
-    """
-
-    value: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +43,10 @@ class Recognition:
         start: where the recognised part begins.
         end: where it ends.
         windows: the parts that the model heard one by one; their answers were averaged.
-        tasks: the answer for each task, the main one first.
+        tasks: the answer for each task of classes, the main one first.
         attention: maps by name; none for a model without attention.
+        values: the answer for each task of numbers, such as arousal, in the unit of the labels
+            that the model learnt from; nothing keeps it on their scale.
     """
 
     source: str
@@ -63,14 +54,14 @@ class Recognition:
     start: float
     end: float
     windows: list[tuple[float, float]]
-    tasks: dict[str, Answer | Value]
+    tasks: dict[str, Answer]
     attention: dict[str, AttentionMap]
+    values: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where the recogniser abstained, or it has none."""
-        main = next(iter(self.tasks.values()))
-        return main.label if isinstance(main, Answer) else None
+        """The main task's likeliest class; None where withheld, or there are no classes."""
+        return next((one.label for one in self.tasks.values()), None)
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""

@@ -18,7 +18,7 @@ from serein import audio
 from serein.audio import Source
 from serein.bundle import Bundle, load
 from serein.errors import ConfigError, UnknownName
-from serein.inference.recognition import Answer, AttentionMap, Recognition, Value
+from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.predict import answer, steps
 from serein.system import Output
 
@@ -122,7 +122,7 @@ class Recognizer:
         cuts = audio.windows(len(wave_s), longest)
         with _threads(self.threads):
             parts = list(self._heard(wave_s, cuts))
-        probabilities = {
+        answers = {
             task: torch.cat([part[0][task] for part in parts]).mean(dim=0).tolist()
             for task in self.classes
         }
@@ -133,14 +133,17 @@ class Recognizer:
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks={task: self._answer(task, p) for task, p in probabilities.items()},
+            tasks={
+                task: self._answer(task, p) for task, p in answers.items() if self.classes[task]
+            },
             attention=self._attention([part[1] for part in parts], windows),
+            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
         )
 
     def _heard(
         self, wave_s: np.ndarray, cuts: list[tuple[int, int]]
     ) -> Iterator[tuple[dict[str, Tensor], Output]]:
-        """Probabilities and output of the windows, a few of them at a time."""
+        """Probabilities, or values, and output of the windows, a few of them at a time."""
         device = self.system.normaliser.mean_f.device
         for first in range(0, len(cuts), AT_A_TIME):
             some = cuts[first : first + AT_A_TIME]
@@ -152,10 +155,8 @@ class Recognizer:
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
             yield answer(self.system, inputs)
 
-    def _answer(self, task: str, probabilities: list[float]) -> Answer | Value:
+    def _answer(self, task: str, probabilities: list[float]) -> Answer:
         classes = self.classes[task]
-        if not classes:
-            return Value(value=probabilities[0])
         best = int(np.argmax(probabilities))
         sure = probabilities[best] >= self.thresholds[task]
         return Answer(

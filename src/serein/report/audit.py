@@ -73,7 +73,7 @@ def comparison(results: Results, task: str) -> list[Row]:
 
 
 def _selection(results: Results, name: str, task: str) -> Row | None:
-    scores = results.scores.get(name, {}).get(task)
+    scores = results.scored(name).get(task)
     if scores is None:
         return None
     other = "optimistic" if is_optimistic(results, name, task) else "selection"

@@ -13,7 +13,7 @@ ASK = "Run the evaluation with --audit to measure a random split and test-speake
 def table(results: Results) -> Table | None:
     """The quoted scores, and what less careful evaluations of the same system report."""
     task = summary.leading(results)
-    scores = results.scores.get(results.headline, {}).get(task)
+    scores = results.scored(results.headline).get(task)
     ways = list(_ways(results, task)) if scores else []
     if scores is None or not ways:
         return None
@@ -46,7 +46,7 @@ def table(results: Results) -> Table | None:
 def _ways(results: Results, task: str) -> Iterator[tuple[str, str, Scores]]:
     for name in results.selections:
         if audit.is_optimistic(results, name, task):
-            own = results.scores[name][task]
+            own = results.scored(name)[task]
             found = {one.name: own.score(one.name) for one in summary.measure(results, task).scores}
             yield "test-picked epochs", results.selections[name], found
     for one in results.flatteries:

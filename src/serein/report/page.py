@@ -117,7 +117,7 @@ def figures(results: Results) -> Figures:
 def _confusions(results: Results) -> Figures:
     return {
         f"confusion-{task}": (
-            plots.confusion(summary.by_class(results, task), results.classes[task]),
+            plots.confusion(results.scores[results.headline][task], results.classes[task]),
             f"Confusion matrix of {task}: counts, and the share of each true class; "
             "the table below it holds the same numbers",
         )
@@ -210,7 +210,7 @@ def _task(results: Results, task: str, drawn: Figures) -> Values:
 
 
 def _card(results: Results, task: str, kind: Score) -> Values:
-    scores = results.scores[results.headline][task]
+    scores = results.scored(results.headline)[task]
     score = scores.score(kind.name)
     return {
         "title": kind.title,

@@ -1,11 +1,11 @@
 """What a report says, before it is known where it is shown: words and numbers."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from serein.metrics.measures import WA, Measure, Score, measure_of
 from serein.metrics.significance import ENOUGH_SPEAKERS
-from serein.results import ClassScores, Prediction, Results
+from serein.results import Prediction, Results
 
 Interval = tuple[float, float] | None
 
@@ -88,8 +88,7 @@ def duration(seconds: float) -> str:
 
 def tasks(results: Results) -> list[str]:
     """The tasks that were scored, the deciding one first."""
-    scored = results.scores.get(results.headline, {})
-    return [task for task in results.classes if task in scored]
+    return list(results.scored(results.headline))
 
 
 def of_classes(results: Results) -> list[str]:
@@ -138,7 +137,7 @@ def protocol(results: Results) -> str:
 
 def scored(results: Results, task: str) -> str:
     """The headline's scores of a task in one clause."""
-    scores = results.scores[results.headline][task]
+    scores = results.scored(results.headline)[task]
     told = (
         f"{one.title} {quoted(scores.score(one.name), scores.bounds(one.name), one)}"
         for one in measure(results, task).scores
@@ -159,7 +158,7 @@ def warnings(results: Results) -> list[str]:
 
 def brackets(results: Results, task: str) -> str:
     """How the intervals of a task were made, and what they leave out; nothing without any."""
-    words = results.scores[results.headline][task].interval
+    words = results.scored(results.headline)[task].interval
     if not words:
         return ""
     speakers = {item.speaker for item in results.predictions} - {None}
@@ -194,11 +193,6 @@ def pairs(results: Results, task: str) -> tuple[list[float], list[float]]:
     return [float(item.truth[task] or 0) for item in items], [float(value) for value in found]
 
 
-def by_class(results: Results, task: str) -> ClassScores:
-    """The headline's scores of a task of classes."""
-    return cast(ClassScores, results.scores[results.headline][task])
-
-
 def mistaken_for(results: Results, task: str) -> dict[str, str]:
     """For each class of the headline, the class that it is most often taken for.
 
@@ -206,7 +200,7 @@ def mistaken_for(results: Results, task: str) -> dict[str, str]:
     """
     classes = results.classes[task]
     found = {}
-    for index, row in enumerate(by_class(results, task).confusion):
+    for index, row in enumerate(results.scores[results.headline][task].confusion):
         missed = [count if other != index else 0 for other, count in enumerate(row)]
         if any(missed):
             most = max(missed)

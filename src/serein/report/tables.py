@@ -66,7 +66,7 @@ def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> 
     measure = summary.measure(results, task)
     heads = ", ".join(f"{one.title} folds" for one in measure.scores)
     means = f" ({heads}: means over folds)" * _has_means(measure, rows)
-    count = results.scores[results.headline][task].utterances
+    count = results.scored(results.headline)[task].utterances
     yield f"All {count} predictions together{means}."
     followers = [line for line in rows if line.chosen_by]
     if followers:
@@ -136,7 +136,7 @@ def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
 
 def classes(results: Results, task: str) -> Table:
     """Recall of each class with its interval, and what it is most often taken for."""
-    scores = summary.by_class(results, task)
+    scores = results.scores[results.headline][task]
     found, how = intervals.recalls(results, task)
     mistaken = summary.mistaken_for(results, task)
     recall = Column(name="recall", bar=True, undefined=NO_CLASS)
@@ -176,7 +176,9 @@ def confusion(results: Results, task: str) -> Table:
         columns=(*words("truth"), *numbers(*names)),
         rows=tuple(
             row(name, *(_count(count, sum(counts)) for count in counts))
-            for name, counts in zip(names, summary.by_class(results, task).confusion, strict=True)
+            for name, counts in zip(
+                names, results.scores[results.headline][task].confusion, strict=True
+            )
         ),
     )
 

@@ -44,8 +44,8 @@ def headline(search: Search) -> Iterator[str]:
     best, count = search.finished[0], len(search.finished)
     yield (
         f"Best: trial {best.number}, {_kind(search).title} of {search.task} "
-        f"{_score(search, best.score)} on "
-        f"validation speakers, with {'; '.join(_settings(best))}."
+        f"{_score(search, best.score)} on validation speakers, "
+        f"with {'; '.join(_settings(best))}."
     )
     yield (
         "All scores are means over folds on validation speakers, at the epochs that they chose. "
@@ -96,8 +96,8 @@ def _trials(search: Search) -> Table:
     return Table(
         title="Trials",
         note=f"{kind.title} of {search.task} on validation speakers{percent}: mean, "
-        f"standard deviation and lowest over folds. The folder {_beside(search)}RUN of a trial holds its test scores, "
-        "which nothing here has seen.",
+        f"standard deviation and lowest over folds. The folder {_beside(search)}RUN of a trial "
+        "holds its test scores, which nothing here has seen.",
         columns=(
             Column(name="trial"),
             *(Column(name=name, words=_is_worded(search, name)) for name in search.space),
