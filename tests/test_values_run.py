@@ -152,6 +152,8 @@ def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
     settings = [*SETTINGS, "training.choose=mean", "training.epochs=1"]
     chosen = evaluate("li2019", rated, settings=settings, runs=tmp_path).results
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
+    assert "epoch chosen by" not in markdown.render(chosen)
+    assert audit.is_optimistic(chosen, "test", "sex")
 
 
 # Reports
@@ -168,11 +170,24 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
     for form in (text(results), plain(markdown.render(results)), plain(latex.render(results))):
         assert "arousal: scores" in form
         assert "arousal: scores, " not in form
-        assert "CCC folds, RMSE folds, Pearson folds: means over folds" in form
+        assert "59 predictions together (folds: means over folds)." in form
         assert "sex: classes, validation" in form
         assert "arousal: classes" not in form
     assert "always answers the mean of the training side" in plain(Page(shown).words)
     assert "epoch chosen by arousal" in plain(Page(shown).words)
+
+
+def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
+    console = Console(width=80)
+    with console.capture() as caught:
+        console.print(terminal.render(results))
+    own = results.value_scores["validation"]["arousal"]
+    lines = [line for line in caught.get().splitlines() if line.startswith("validation (quoted)")]
+    assert [line.split()[2:4] for line in lines[:3]] == [
+        ["CCC", f"{own.ccc:.3f}"],
+        ["RMSE", f"{own.rmse:.3f}"],
+        ["Pearson", f"{own.pearson:.3f}"],
+    ]
 
 
 def test_the_page_draws_truth_against_answer(results: Results) -> None:

@@ -48,7 +48,7 @@ class Row:
 def is_optimistic(results: Results, selection: str, task: str) -> bool:
     """Whether a selection picked epochs by this very task's scores on the test side."""
     seen = "optimistic" in results.selections.get(selection, "")
-    return seen and task == summary.leading(results)
+    return seen and chosen_by(results, task) is None
 
 
 def marked(results: Results, selection: str, task: str) -> str:
@@ -85,14 +85,19 @@ def _selection(results: Results, name: str, task: str) -> Row | None:
         scores={score: scores.score(score) for score in names},
         intervals={score: scores.bounds(score) for score in names},
         folds=results.fold_means.get(name, {}).get(task, {}),
-        chosen_by=_chosen_by(results, name, task),
+        chosen_by=chosen_by(results, task) if _picked(results, name) else None,
     )
 
 
-def _chosen_by(results: Results, selection: str, task: str) -> str | None:
-    task_that_picks = summary.leading(results)
-    picked = selection != LAST and any(selection in fold.epochs for fold in results.folds)
-    return task_that_picks if picked and task != task_that_picks else None
+def _picked(results: Results, selection: str) -> bool:
+    return selection != LAST and any(selection in fold.epochs for fold in results.folds)
+
+
+def chosen_by(results: Results, task: str) -> str | None:
+    """The other task whose scores pick the epochs; None where this one has a say in it."""
+    lead = summary.leading(results)
+    every = results.recipe.get("training", {}).get("choose") == "mean"
+    return None if every or task == lead else lead
 
 
 def gap(results: Results) -> str | None:

@@ -23,9 +23,15 @@ NO_EPOCH = "this selection picked no epoch"
 
 
 def selections(results: Results, task: str) -> Table:
-    """Every selection and baseline: pooled, with intervals, and the mean over folds."""
+    """Every selection and baseline: pooled, with intervals, and the mean over folds.
+
+    The scores of classes stand side by side; those of numbers, which are more and longer, one
+    below the other.
+    """
     rows = audit.comparison(results, task)
     measure = summary.measure(results, task)
+    if not results.classes[task]:
+        return _tall(results, task, measure, rows)
     by_fold = numbers(*(f"{one.title} folds" for one in measure.scores))
     return Table(
         title=f"{task}: scores{summary.head(results, task)}",
@@ -36,6 +42,24 @@ def selections(results: Results, task: str) -> Table:
             *(by_fold if _has_means(measure, rows) else ()),
         ),
         rows=tuple(_selection(measure, line, means=_has_means(measure, rows)) for line in rows),
+    )
+
+
+def _tall(results: Results, task: str, measure: Measure, rows: list[audit.Row]) -> Table:
+    means = _has_means(measure, rows)
+    every = (*numbers("value"), interval_column(), *numbers("folds") * means)
+    cells = [
+        (line, one, _selection(replace(measure, scores=(one,)), line, means=means))
+        for line in rows
+        for one in measure.scores
+    ]
+    return Table(
+        title=f"{task}: scores",
+        note=" ".join(_notes_of_selections(results, task, rows)),
+        columns=(*words("selection", "score"), *every),
+        rows=tuple(
+            row(own.cells[0], one.title, *own.cells[1:], kind=line.kind) for line, one, own in cells
+        ),
     )
 
 
@@ -64,8 +88,8 @@ def _selection(measure: Measure, line: audit.Row, *, means: bool) -> Row:
 
 def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> Iterator[str]:
     measure = summary.measure(results, task)
-    heads = ", ".join(f"{one.title} folds" for one in measure.scores)
-    means = f" ({heads}: means over folds)" * _has_means(measure, rows)
+    heads = ", ".join(f"{one.title} folds" for one in measure.scores if results.classes[task])
+    means = f" ({heads or 'folds'}: means over folds)" * _has_means(measure, rows)
     count = results.scored(results.headline)[task].utterances
     yield f"All {count} predictions together{means}."
     followers = [line for line in rows if line.chosen_by]
@@ -128,8 +152,8 @@ def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
 
 
 def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
-    lead = summary.leading(results)
-    by = f" by the {summary.measure(results, lead).main.title} of {lead}" if task != lead else ""
+    lead = audit.chosen_by(results, task)
+    by = f" by the {summary.measure(results, lead).main.title} of {lead}" if lead else ""
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
     return f"{sides}, and the epoch that each selection picked{by}."
 
