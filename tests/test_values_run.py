@@ -10,13 +10,14 @@ from reading import Page, plain
 from rich.console import Console
 from small import QUICK
 
-from serein import store
+from serein import recipes, store
 from serein.bundle import load
 from serein.corpora import iemocap
-from serein.errors import ConfigError
+from serein.errors import ConfigError, ProtocolError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.judge import judge
+from serein.experiment.plan import plan
 from serein.experiment.repeat import together
 from serein.experiment.search import search
 from serein.experiment.train import train
@@ -154,6 +155,28 @@ def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
     assert "epoch chosen by" not in markdown.render(chosen)
     assert audit.is_optimistic(chosen, "test", "sex")
+
+
+@pytest.mark.parametrize(
+    ("session", "complaint"),
+    [("2", "whose validation side has no arousal at all"), ("x", "")],
+)
+def test_a_side_without_a_rating_stops_the_run(
+    rated: Corpus, tmp_path: Path, session: str, complaint: str
+) -> None:
+    """Who validates must have ratings; that one of many is missing is no matter."""
+    unrated = tuple(
+        replace(one, labels={"emotion": "anger"}) if one.session == session else one
+        for one in rated.utterances
+    )
+    read = replace(rated, utterances=unrated)
+    recipe = recipes.load("li2019", SETTINGS)
+    if complaint:
+        with pytest.raises(ProtocolError, match=complaint):
+            plan(recipe, read, seed=0, device="cpu", runs=tmp_path)
+    else:
+        found = plan(recipe, read, seed=0, device="cpu", runs=tmp_path).leakage
+        assert {one.kind: one.verdict for one in found}["classes"] == "clean"
 
 
 # Reports

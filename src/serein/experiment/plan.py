@@ -92,8 +92,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
-    of_classes = tuple(task for task, names in classes.items() if names)
-    leakage = _leakage(recipe, corpus, of_classes, protocol, contents, how)
+    leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
     facts = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
@@ -167,7 +166,7 @@ def _leakage(
         samples=protocols.heard(corpus.utterances),
         statistics=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {one.id: _class(one, task, recipe) for one in corpus.utterances} for task in tasks
+            task: {one.id: _kind(one, task, recipe) for one in corpus.utterances} for task in tasks
         },
         allow=how.allow,
     )
@@ -175,6 +174,7 @@ def _leakage(
     return found
 
 
-def _class(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+def _kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    """The class of an utterance; all values are of one kind, which no side may lack."""
     label = system.label_of(utterance, task, recipe)
-    return None if label is None else str(label)
+    return "a value" if isinstance(label, float) else label
