@@ -70,7 +70,7 @@ def concordance_loss(value_b: Tensor, truth_b: Tensor) -> Tensor:
 
     Lin (1989): A Concordance Correlation Coefficient to Evaluate Reproducibility; as a loss,
     Weninger, Ringeval, Marchi & Schuller (2016): Discriminatively Trained Recurrent Neural Networks
-    for Continuous Dimensional Emotion Recognition from Audio, section 3.
+    for Continuous Dimensional Emotion Recognition from Audio.
 
     Args:
         value_b: (B,) answers.
