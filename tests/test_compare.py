@@ -13,11 +13,12 @@ from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportions_ztest
 
 from serein import store
+from serein.comparisons import Contest
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.repeat import together
 from serein.records import Finding
-from serein.results import Contest, Prediction, Results
+from serein.results import Prediction, Results
 
 
 def other(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results:
@@ -75,18 +76,18 @@ def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path
     gold, a, b = truth(base), answers(base), answers(worse)
     assert (one.first, one.second) == (base.recipe["name"], "worse")
     assert one.utterances == 200
-    assert one.wa == pytest.approx([(gold == a).mean(), (gold == b).mean()])
+    assert one.scores["wa"] == pytest.approx([(gold == a).mean(), (gold == b).mean()])
     ua = [balanced_accuracy_score(gold, a), balanced_accuracy_score(gold, b)]
-    assert one.ua == pytest.approx(ua)
-    assert one.ua_difference == pytest.approx(ua[0] - ua[1])
+    assert one.scores["ua"] == pytest.approx(ua)
+    assert one.difference == pytest.approx(ua[0] - ua[1])
     only_a = int(((gold == a) & (gold != b)).sum())
     only_b = int(((gold != a) & (gold == b)).sum())
     assert one.mcnemar == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
     counts = np.array(ua) * 200
     _, z = proportions_ztest(counts, [200, 200], alternative="larger")
     assert one.z == pytest.approx(z)
-    assert one.ua_interval is not None
-    assert one.ua_interval[0] < one.ua_difference < one.ua_interval[1]
+    assert one.difference_interval is not None
+    assert one.difference_interval[0] < one.difference < one.difference_interval[1]
 
 
 def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
         np.mean([balanced_accuracy_score(gold, answers(other(base, s, n, w))) for s in range(c)])
         for n, w, c in (("a", 0.1, 3), ("b", 0.3, 2))
     ]
-    assert one.ua == pytest.approx(uas)
+    assert one.scores["ua"] == pytest.approx(uas)
     assert [run["seeds"] for run in found.runs] == [[0, 1, 2], [0, 1]]
     assert not any("one training seed" in words for words in found.warnings)
 
@@ -197,8 +198,8 @@ def test_a_missing_seed_is_told_of(base: Results, tmp_path: Path) -> None:
 def test_a_run_equals_itself(base: Results, tmp_path: Path) -> None:
     twin = replace(base, name="twin", recipe={**base.recipe, "name": "twin"})
     one = emotion(compare([saved(base, tmp_path), saved(twin, tmp_path)]).contests)
-    assert one.ua_difference == 0
-    assert one.ua_interval == (0, 0)
+    assert one.difference == 0
+    assert one.difference_interval == (0, 0)
     assert (one.mcnemar, one.permutation, one.z, one.effect) == (1, 1, 0.5, 0)
 
 

@@ -9,8 +9,8 @@ import pytest
 from reading import Page, plain
 from rich.console import Console
 
+from serein.comparisons import Comparison, Contest
 from serein.report import comparison
-from serein.results import Comparison, Contest
 
 RUDE = "<b>|a_b"
 FIRST = Contest(
@@ -19,10 +19,10 @@ FIRST = Contest(
     first="li2019",
     second=RUDE,
     utterances=535,
-    wa=(0.61, 0.55),
-    ua=(0.583, 0.541),
-    ua_difference=0.042,
-    ua_interval=(-0.004, 0.09),
+    scores={"wa": (0.61, 0.55), "ua": (0.583, 0.541)},
+    main="ua",
+    difference=0.042,
+    difference_interval=(-0.004, 0.09),
     interval="paired 95 % bootstrap over 10 speakers",
     mcnemar=0.00002,
     permutation=0.031,
@@ -34,8 +34,8 @@ FIRST = Contest(
 SECOND = replace(
     FIRST,
     selection="last",
-    ua_difference=-0.01,
-    ua_interval=None,
+    difference=-0.01,
+    difference_interval=None,
     mcnemar=None,
     permutation=None,
     z=None,

@@ -80,7 +80,7 @@ def test_each_point_is_tested_against_the_first(done: Sweep, runs: Path) -> None
     seeds = results_of(done, runs)
     for contest, first in zip(done.contests, (1, 2), strict=True):
         own = [done.points[first].ua or 0, done.points[0].ua or 0]
-        assert contest.ua == pytest.approx(own)
+        assert contest.scores["ua"] == pytest.approx(own)
         pair = compare([runs / seeds[first][0].name, runs / seeds[0][0].name]).contests[0]
         assert contest.mcnemar == pytest.approx(pair.mcnemar)
         assert contest.adjusted["mcnemar"] >= (contest.mcnemar or 0) - 1e-9
@@ -241,3 +241,13 @@ def test_the_command(
     assert (folder / "sweep.md").is_file()
     status, _, err = run(*words, "--setting", "protocol.share=0,2")
     assert (status, "share = 2 asks for 66 utterances of emodb" in err) == (2, True)
+
+
+def test_a_leading_number_is_refused(joint: Corpus, runs: Path) -> None:
+    rated = [
+        replace(one, labels={**one.labels, "rating": float(1 + place % 5)})
+        for place, one in enumerate(joint.utterances)
+    ]
+    number = "tasks.emotion={name='dimensions', label='rating', scheme='values'}"
+    with pytest.raises(ConfigError, match="emotion, the first task, is foretold as a number"):
+        swept(replace(joint, utterances=tuple(rated)), runs, SHARE, number)

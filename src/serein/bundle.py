@@ -41,7 +41,7 @@ class Card:
         limits: what it cannot do.
         use: what it is for, and what it must not be used for.
         training: command, versions, seed, epochs.
-        counts: how often it heard each class of each task.
+        counts: how often it heard each class, or value, of each task.
         heard: hashes of the recordings that it was trained on.
         samples: hashes of what these hold, whatever the files are coded as.
         speakers: who spoke them, as ``CORPUS/NAME``.

@@ -1,6 +1,7 @@
 """What every front end, model and task offers to those who call it.
 
-B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task.
+B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task, or 1 for a
+number.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Task(Protocol):
 
     Attributes:
         config: its settings, a dataclass with a ``weight``.
-        classes: in the order of its logits.
+        classes: in the order of its logits; none where the answer is a number.
     """
 
     config: Any
@@ -61,7 +62,10 @@ class Task(Protocol):
         """(B, D) -> (B, K) logits."""
 
     def targets(self, labels: Sequence[str | float | None]) -> Tensor:
-        """Labels -> (B,), what the loss takes; a missing label costs nothing."""
+        """Labels -> (B,), what the loss takes; a missing label costs nothing.
+
+        Classes are whole numbers, -1 where a label is missing; numbers are floats, nan there.
+        """
 
     def prepare(self, target_b: Tensor) -> None:
         """Fit what depends on the training side."""
@@ -70,4 +74,4 @@ class Task(Protocol):
         """A mean over the labelled utterances; 0 if there are none."""
 
     def decode(self, logits_bk: Tensor) -> Tensor:
-        """(B, K) logits -> (B, K) probabilities."""
+        """(B, K) logits -> (B, K) probabilities; or (B, 1) values."""

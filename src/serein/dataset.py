@@ -213,7 +213,7 @@ class Batch:
     Attributes:
         ids: of its utterances.
         inputs: what the model receives.
-        targets: (B,) class numbers for each task.
+        targets: (B,) class numbers, or values, for each task.
     """
 
     ids: list[str]
@@ -228,7 +228,7 @@ class Side:
     Attributes:
         ids: of its utterances.
         frames: where their frames are.
-        targets: (n,) class numbers for each task, in the order of ``ids``.
+        targets: (n,) class numbers, or values, for each task, in the order of ``ids``.
     """
 
     ids: tuple[str, ...]

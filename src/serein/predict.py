@@ -1,6 +1,6 @@
-"""A system and utterances to probabilities: what experiment and inference share.
+"""A system and utterances to probabilities, or values: what experiment and inference share.
 
-n = utterances of a side, K = classes of a task.
+n = utterances of a side, K = classes of a task, or 1 for a number.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from serein.system import Inputs, Output, System
 
 
 def foretell(system: System, side: Side, size: int) -> dict[str, Tensor]:
-    """The probabilities of every utterance of a side.
+    """The probabilities, or values, of every utterance of a side.
 
     Args:
         system: in whatever mode; it is left in evaluation mode.
@@ -33,7 +33,7 @@ def foretell(system: System, side: Side, size: int) -> dict[str, Tensor]:
 
 
 def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
-    """What a system says of one batch: (B, K) probabilities for each task, and its output."""
+    """What a system says of one batch: (B, K) for each task, and its output."""
     system.eval()
     with torch.inference_mode():
         output = system(inputs)

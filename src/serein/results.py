@@ -16,9 +16,9 @@ class Prediction:
         fold: where it was tested.
         speaker: who talks.
         gender: of the speaker, where known.
-        truth: the label for each task; None where the corpus has none.
+        truth: the label for each task, a class or a number; None where the corpus has none.
         selections: for each selection and task, the probability of each class, in the order
-            of ``Results.classes``.
+            of ``Results.classes``; or the one value.
         corpus: where it comes from, when several corpora were read together.
         language: that is spoken, where known.
     """
@@ -27,7 +27,7 @@ class Prediction:
     fold: str
     speaker: str | None
     gender: str | None
-    truth: dict[str, str | None]
+    truth: dict[str, str | float | None]
     selections: dict[str, dict[str, list[float]]]
     corpus: str | None = None
     language: str | None = None
@@ -37,14 +37,30 @@ class Prediction:
         """The tasks whose label is known."""
         return [task for task, label in self.truth.items() if label is not None]
 
-    def answer(self, selection: str, task: str, classes: Sequence[str]) -> str:
-        """The likeliest class, the first of equals."""
+    def answer(self, selection: str, task: str, classes: Sequence[str]) -> str | float:
+        """The likeliest class, the first of equals; the value, where the task has no classes."""
         row = self.selections[selection][task]
-        return classes[row.index(max(row))]
+        return classes[row.index(max(row))] if classes else row[0]
+
+
+class Scored:
+    """Scores by their names, each with an interval."""
+
+    __slots__ = ()
+
+    def score(self, name: str) -> float | None:
+        """The score of that name."""
+        found: float | None = getattr(self, name)
+        return found
+
+    def bounds(self, name: str) -> tuple[float, float] | None:
+        """Its interval."""
+        found: tuple[float, float] | None = getattr(self, f"{name}_interval")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassScores:
+class ClassScores(Scored):
     """How well one classification task was done; None is undefined.
 
     Attributes:
@@ -69,6 +85,31 @@ class ClassScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ValueScores(Scored):
+    """How well one task of numbers was done; None is undefined.
+
+    Attributes:
+        utterances: how many were scored.
+        ccc: concordance correlation coefficient.
+        rmse: root mean squared error, in the unit of the labels.
+        pearson: Pearson's correlation.
+        ccc_interval: 95 % interval of ``ccc``.
+        rmse_interval: 95 % interval of ``rmse``.
+        pearson_interval: 95 % interval of ``pearson``.
+        interval: how the intervals were made, in words.
+    """
+
+    utterances: int
+    ccc: float | None
+    rmse: float | None
+    pearson: float | None
+    ccc_interval: tuple[float, float] | None
+    rmse_interval: tuple[float, float] | None
+    pearson_interval: tuple[float, float] | None
+    interval: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
     """One pass over the training side.
 
@@ -76,7 +117,8 @@ class Epoch:
         epoch: counted from 1.
         loss: mean training loss, all tasks weighted.
         seconds: how long the pass took, its scoring included.
-        scores: for each watched side ("validation", "test") and task, its "wa" and "ua".
+        scores: for each watched side ("validation", "test") and task, its "wa" and "ua"; of a
+            task of numbers, its "ccc", "rmse" and "pearson".
     """
 
     epoch: int
@@ -92,7 +134,7 @@ class FoldResult:
     Attributes:
         name: of the fold.
         epochs: the epoch that each selection picked, counted from 1.
-        scores: for each selection and task, WA and UA on this fold's test side.
+        scores: for each selection and task, its scores on this fold's test side, as in `Epoch`.
         history: every epoch.
         temperatures: for each task, what the headline's logits are divided by to be calibrated,
             fitted on this fold's validation side; empty without one.
@@ -149,7 +191,7 @@ class Repeat:
     Attributes:
         seed: of weights, order and dropout.
         run: name of its folder, beside this one.
-        scores: for each selection and task, WA and UA over the pooled predictions.
+        scores: for each selection and task, its scores over the pooled predictions.
     """
 
     seed: int
@@ -201,6 +243,8 @@ class Mistake:
 class Mapping:
     """What became of one task's labels.
 
+    Numbers are no classes: of them ``mapped`` holds their range and mean, under "values".
+
     Attributes:
         scheme: the set of classes that was asked for.
         mapped: for each class, the corpus's words for it and how often each occurred.
@@ -226,7 +270,7 @@ class Flattery:
         name: "random-split" or "test-speaker-normalisation".
         words: what was done otherwise, in a sentence.
         run: name of the folder of that evaluation, beside this one.
-        scores: for each task, WA and UA of that evaluation's headline.
+        scores: for each task, the scores of that evaluation's headline.
     """
 
     name: str
@@ -249,12 +293,13 @@ class Results:
         protocol: name, hash, choice of validation speakers, and the folds.
         environment: seed, threads, device, machine, versions.
         seconds: wall-clock time of all epochs together, over all processes.
-        classes: of each task, in the order of its probabilities.
+        classes: of each task, in the order of its probabilities; none of a task of numbers.
         headline: the selection to quote.
         selections: what each selection means, in words; those that saw the test side say so.
-        scores: for each selection and task, over the pooled predictions of all folds.
-        fold_means: for each selection and task, WA and UA averaged over folds.
-        baselines: "majority" and "chance": for each task, the WA and UA of knowing nothing.
+        scores: for each selection and task of classes, over the pooled predictions of all folds.
+        fold_means: for each selection and task, its scores averaged over folds.
+        baselines: "majority" and "chance" of classes, "mean" of numbers: for each task, the
+            scores of knowing nothing.
         folds: each fold's course and outcome.
         predictions: one per tested utterance.
         warnings: what a reader must know before believing the scores.
@@ -268,6 +313,7 @@ class Results:
             foretold of held-out utterances of training speakers.
         groups: for "corpus" and "language", where several were tested, the headline's scores of
             each by task.
+        value_scores: for each selection and task of numbers, as ``scores``.
     """
 
     format: int
@@ -294,6 +340,7 @@ class Results:
     repeats: list[Repeat] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     flatteries: list[Flattery] = field(default_factory=list)
+    value_scores: dict[str, dict[str, ValueScores]] = field(default_factory=dict)
     held_out: list[Prediction] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
 
@@ -307,68 +354,13 @@ class Results:
         """The tasks that are scored on held-out utterances of training speakers."""
         return {task for one in self.held_out for task in one.scored}
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contest:
-    """Two runs on the utterances that both tested, for one task and selection.
-
-    Attributes:
-        task: what was foretold.
-        selection: which epochs.
-        first: name of one run.
-        second: name of the other.
-        utterances: how many both tested.
-        wa: weighted accuracy of first and second on them, the mean over seeds.
-        ua: unweighted accuracy of first and second on them, the mean over seeds.
-        ua_difference: the UA of the first less that of the second.
-        ua_interval: 95 % interval of ``ua_difference``.
-        interval: how it was made, in words.
-        mcnemar: p of McNemar's test.
-        permutation: p of the permutation test of ``ua_difference``.
-        swapped: what that test swaps, in words.
-        z: p of the test of two proportions that Zhang et al. use, one-tailed: that the first is
-            the better one, as its user claims by naming it first.
-        adjusted: for each test, p after Holm's correction over all contests.
-        effect: Cohen's h of the two WA.
-    """
-
-    task: str
-    selection: str
-    first: str
-    second: str
-    utterances: int
-    wa: tuple[float, float]
-    ua: tuple[float, float]
-    ua_difference: float
-    ua_interval: tuple[float, float] | None
-    interval: str
-    mcnemar: float | None
-    permutation: float | None
-    swapped: str
-    z: float | None
-    adjusted: dict[str, float]
-    effect: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """Several runs, each against each.
-
-    Attributes:
-        format: version of this layout.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
-        runs: name, recipe, corpus, name and hash of the protocol, and seeds of each run.
-        contests: each pair of runs, for each task and selection.
-        warnings: what a reader must know before believing a difference.
-    """
-
-    format: int
-    command: str
-    created: str
-    runs: list[dict[str, Any]]
-    contests: list[Contest]
-    warnings: list[str]
+    def scored(self, selection: str) -> dict[str, ClassScores | ValueScores]:
+        """The scores of every task at one selection, the deciding task first."""
+        found: dict[str, ClassScores | ValueScores] = {
+            **self.scores.get(selection, {}),
+            **self.value_scores.get(selection, {}),
+        }
+        return {task: found[task] for task in self.classes if task in found}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

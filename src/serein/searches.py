@@ -14,8 +14,8 @@ class Trial:
         settings: value of each searched setting.
         state: "finished", "failed", "running" (somewhere), or "waiting" (it was interrupted).
         score: mean of ``folds`` where they are defined.
-        folds: for each fold the leading task's UA on its validation side, at the epoch that was
-            chosen there.
+        folds: for each fold the leading task's main score on its validation side, at the epoch
+            that was chosen there.
         run: name of the evaluation's folder, beside the search's.
         seconds: wall-clock time of its epochs together.
         fault: why it failed.
@@ -43,13 +43,14 @@ class Search:
         recipe: every setting, before a trial changed any.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
         protocol: name, hash, choice of validation speakers, and number of folds.
-        task: whose UA counts.
+        task: whose main score counts.
         space: for each searched setting, what it was drawn from.
         seed: of the draws and of every training.
         trials: in order of their numbers.
         best: number of the trial with the highest score, the earliest of equals.
         evaluation: the command that evaluates it.
         warnings: what a reader must know before believing the scores.
+        score: its name, "ua" of classes and "ccc" of numbers.
     """
 
     format: int
@@ -66,6 +67,7 @@ class Search:
     best: int | None
     evaluation: str
     warnings: list[str]
+    score: str = "ua"
 
     @property
     def finished(self) -> list[Trial]:

@@ -11,10 +11,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from serein.comparisons import Comparison
 from serein.errors import ConfigError
 from serein.explanations import Explanations
 from serein.files import write_bytes, write_text
-from serein.results import Comparison, Results
+from serein.results import Results
 from serein.searches import Search
 from serein.sweeps import Sweep
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serein.results import Contest
+from serein.comparisons import Contest
 
 Interval = tuple[float, float] | None
 

@@ -1,6 +1,6 @@
 """One system: front end, normalisation, model and heads, put together from a recipe.
 
-B = batch, S = samples, K = classes of a task.
+B = batch, S = samples, K = classes of a task, or 1 for a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,12 +48,12 @@ class System(nn.Module):
 
         Args:
             recipe: its settings.
-            classes: of each task, in the order of its logits.
+            classes: of each task, in the order of its logits; none of a task of numbers.
             own: whether dotted names may import a user's own modules.
 
         Raises:
             UnknownName: a front end, model, task or setting that does not exist.
-            ConfigError: a setting out of range, or a task of fewer than two classes.
+            ConfigError: a setting out of range, or a task of one class, or none that needs some.
         """
         super().__init__()
         self.recipe = recipe
@@ -65,7 +65,7 @@ class System(nn.Module):
         self.model = _model(recipe.model, own, self.front_end.width, names)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
-            if len(classes[name]) < 2:
+            if len(classes[name]) == 1:
                 raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
             task = {"name": name, **table}
             self.heads[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
@@ -101,14 +101,14 @@ class System(nn.Module):
         return torch.stack(losses).sum()
 
     def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
-        """(B,) class numbers for each task."""
+        """(B,) class numbers, or values, for each task."""
         return {
             name: task.targets([label_of(u, name, self.recipe) for u in utterances])
             for name, task in self.tasks.items()
         }
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task, by its temperature if it has one."""
+        """For each task (B, K) probabilities, by its temperature if it has one, or (B, 1)."""
         return {
             name: task.decode(output.logits[name] / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
@@ -121,16 +121,28 @@ def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     return None if value is None else str(value)
 
 
-def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
-    """The class of an utterance by the recipe's scheme; None where there is none.
+def label_of(utterance: Utterance, task: str, recipe: Recipe) -> str | float | None:
+    """The class of an utterance by the recipe's scheme, or its value; None where there is none.
 
     Raises:
         UnknownName: there is no such scheme.
+        ConfigError: the scheme is of ratings, and the corpus's word is none.
     """
     word, table = word_of(utterance, task, recipe), recipe.tasks[task]
     if word is None:
         return None
-    return labels.class_of(word, scheme_of(task, recipe), table.get("map")) or None
+    label = labels.class_of(word, scheme_of(task, recipe), table.get("map")) or None
+    return float(label) if label and is_value(task, recipe) else label
+
+
+def is_value(task: str, recipe: Recipe) -> bool:
+    """Whether a task's answer is a number, and no class."""
+    return scheme_of(task, recipe) == labels.VALUES
+
+
+def knows(classes: Sequence[str], label: str | float | None) -> bool:
+    """Whether a label is one that a task of these classes can be scored by."""
+    return label in classes if classes else label is not None
 
 
 def scheme_of(task: str, recipe: Recipe) -> str:
@@ -141,26 +153,29 @@ def scheme_of(task: str, recipe: Recipe) -> str:
 
 @cache
 def _scheme(task: str) -> str:
-    return str(getattr(find.module("tasks", task).Config(), "scheme", "own"))
+    return str(getattr(getattr(find.module("tasks", task), "Config", None), "scheme", "own"))
 
 
 def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The classes that a corpus holds for each task, sorted.
+    """The classes that a corpus holds for each task, sorted; none for a task of numbers.
 
     Raises:
-        ConfigError: a task has fewer than two classes there.
+        ConfigError: a task has fewer than two classes or numbers there.
     """
     found = {}
     for task in recipe.tasks:
         labels = {label_of(utterance, task, recipe) for utterance in utterances} - {None}
         found[task] = tuple(sorted(str(label) for label in labels))
+        kind = "values" if is_value(task, recipe) else "classes"
         if len(found[task]) < 2:
             others = sorted({name for u in utterances for name in u.labels})
             raise ConfigError(
-                f"task {task} needs two classes or more; these {len(utterances)} utterances hold "
+                f"task {task} needs two {kind} or more; these {len(utterances)} utterances hold "
                 f"{list(found[task])}. Their labels are {others}: name one with "
                 f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
             )
+        if kind == "values":
+            found[task] = ()
     return found
 
 
@@ -205,8 +220,9 @@ def device_of(name: str) -> str:
 
 def check(recipe: Recipe) -> None:
     """Check every name and setting of a recipe's front end, model and tasks."""
+    some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
     with torch.device("meta"):
-        System(recipe, dict.fromkeys(recipe.tasks, ("first", "second")))
+        System(recipe, some)
 
 
 def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]) -> Model:

@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein import store
+from serein.comparisons import Comparison, Contest
 from serein.errors import ConfigError
 from serein.experiment.facts import command, now
-from serein.metrics.classification import (
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
+from serein.metrics.measures import UA, WA, defined, measure_of
 from serein.metrics.paired import (
     cohens_h,
     discordant_counts,
@@ -29,11 +27,11 @@ from serein.metrics.paired import (
     two_proportion_test,
 )
 from serein.metrics.significance import (
+    Statistic,
     bootstrap_difference,
-    grouped_confusions,
     speaker_or_utterance_groups,
 )
-from serein.results import Comparison, Contest, Results
+from serein.results import Results
 
 TESTS = ("mcnemar", "permutation", "z")
 FEW = 10
@@ -59,7 +57,7 @@ class Entrant:
         """The run that is quoted."""
         return self.runs[0]
 
-    def answers(self, task: str) -> list[dict[str, str]]:
+    def answers(self, task: str) -> list[dict[str, str | float]]:
         """For each seed, what was answered to each utterance whose label is known."""
         return [_answers(one, task) for one in self.runs]
 
@@ -67,9 +65,10 @@ class Entrant:
 def compare(paths: Sequence[Path]) -> Comparison:
     """Compare runs, each with each.
 
-    Several seeds of a run are judged together: scores are means over seeds, and the bootstrap and
-    the permutation test take all answers to a speaker's utterances as one. McNemar's test is that
-    of the first seeds, and the one test here that looks at utterances one by one.
+    Several seeds of a run are judged together: the bootstrap and the permutation test take all
+    answers to a speaker's utterances as one, so that scores of classes are means over seeds.
+    McNemar's test is that of the first seeds, and the one test here that looks at utterances one
+    by one. Tasks of numbers have the bootstrap and the permutation test, of their CCC.
 
     Args:
         paths: run folders or ``results.json`` files, two or more; what was evaluated with several
@@ -155,10 +154,10 @@ def _changed(one: Entrant) -> str:
 
 
 def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
-    """One contest for each task that both foretell with the same classes of tested speakers."""
+    """One contest for each task of tested speakers with the same classes, or a number for both."""
     ours, theirs = first.first.classes, second.first.classes
     own = first.first.held_out_tasks | second.first.held_out_tasks
-    tasks = [t for t in ours if set(ours[t]) == set(theirs.get(t, ())) and t not in own]
+    tasks = [t for t in ours if t in theirs and set(ours[t]) == set(theirs[t]) and t not in own]
     if not tasks:
         raise ConfigError(
             f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
@@ -169,6 +168,7 @@ def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
 
 def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     classes = first.first.classes[task]
+    measure = measure_of(classes)
     answers = [one.answers(task) for one in (first, second)]
     records = {one.id: one for one in first.first.predictions}
     truth = shared((first, second), task)
@@ -177,12 +177,12 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     groups, words = speaker_or_utterance_groups(speakers)
 
     def counted(members: Sequence[Any]) -> list[NDArray[np.float64]]:
-        """For each of the two, (G, K, K), scaled to as many answers an utterance."""
+        """For each of the two, one tally a group, scaled to as many answers an utterance."""
         rounds = lcm(*map(len, answers))
         gold = list(truth.values())
         return [
             np.sum(
-                [grouped_confusions(gold, [s[i] for i in ids], members, classes) for s in seeds],
+                [measure.tally(gold, [s[i] for i in ids], members, classes) for s in seeds],
                 axis=0,
             )
             * float(rounds // len(seeds))
@@ -192,30 +192,48 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
     ours, theirs = counted(groups)
     members, swapped = _swapped(speakers)
     mine, others = (ours, theirs) if members == list(groups) else counted(members)
-    turned = permutation_test(mine, others, unweighted_accuracy_from_confusion)
-    wa, ua = (
-        tuple(float(score(one.sum(axis=0))) for one in (ours, theirs))
-        for score in (weighted_accuracy_from_confusion, unweighted_accuracy_from_confusion)
-    )
-    low, high = bootstrap_difference(ours, theirs, unweighted_accuracy_from_confusion)
-    pairs = discordant_counts(truth.values(), *([seeds[0][i] for i in ids] for seeds in answers))
-    return Contest(
+    turned = permutation_test(mine, others, measure.main.statistic)
+    scores = {
+        one.name: (_score(ours, one.statistic), _score(theirs, one.statistic))
+        for one in measure.scores
+    }
+    low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
+    pair = scores[measure.main.name]
+    contest = Contest(
         task=task,
         selection=_selection(first, second),
         first=first.name,
         second=second.name,
         utterances=len(ids),
-        wa=(wa[0], wa[1]),
-        ua=(ua[0], ua[1]),
-        ua_difference=ua[0] - ua[1],
-        ua_interval=None if isnan(low) else (low, high),
+        scores=scores,
+        main=measure.main.name,
+        difference=pair[0] - pair[1],
+        difference_interval=None if isnan(low) else (low, high),
         interval=words,
-        mcnemar=mcnemar_test(*pairs),
-        permutation=_defined(turned),
+        mcnemar=None,
+        permutation=defined(turned),
         swapped=swapped,
-        z=_defined(two_proportion_test(ua[0], ua[1], len(ids))[1]),
+        z=None,
         adjusted={},
-        effect=cohens_h(*wa),
+        effect=None,
+    )
+    one_seed = [[seeds[0][id_] for id_ in ids] for seeds in answers]
+    return _of_classes(contest, list(truth.values()), *one_seed) if classes else contest
+
+
+def _score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
+    return float(np.asarray(statistic(tallies.sum(axis=0))))
+
+
+def _of_classes(
+    contest: Contest, truth: Sequence[Any], ours: Sequence[Any], theirs: Sequence[Any]
+) -> Contest:
+    """The contest with the tests that only classes have, whose answers are right or wrong."""
+    return replace(
+        contest,
+        mcnemar=mcnemar_test(*discordant_counts(truth, ours, theirs)),
+        z=defined(two_proportion_test(*contest.scores[UA.name], contest.utterances)[1]),
+        effect=cohens_h(*contest.scores[WA.name]),
     )
 
 
@@ -228,7 +246,7 @@ def _swapped(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
     return list(speakers), f"whole speakers ({count}{least})"
 
 
-def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str]:
+def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str | float]:
     """The label of each utterance that all runs tested, in order of ids.
 
     Raises:
@@ -248,12 +266,12 @@ def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str]:
     return {id_: truths[0][id_] for id_ in sorted(common)}
 
 
-def _truths(results: Results, task: str) -> dict[str, str]:
+def _truths(results: Results, task: str) -> dict[str, str | float]:
     found = {one.id: one.truth[task] for one in results.predictions}
     return {id_: label for id_, label in found.items() if label is not None}
 
 
-def _answers(results: Results, task: str) -> dict[str, str]:
+def _answers(results: Results, task: str) -> dict[str, str | float]:
     selection, classes = results.headline, results.classes[task]
     return {one.id: one.answer(selection, task, classes) for one in results.predictions}
 
@@ -309,7 +327,3 @@ def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
         for leak in one.first.leakage:
             if leak.kind in LEAKS and leak.verdict in ("allowed", "warning"):
                 yield f"{one.name}: {leak.words}"
-
-
-def _defined(value: float) -> float | None:
-    return None if isnan(value) else value

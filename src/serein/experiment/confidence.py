@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.experiment.plan import Plan
-from serein.experiment.scores import defined, quoted, truths
+from serein.experiment.scores import quoted, truths
 from serein.metrics import calibration as metrics
 from serein.metrics.classification import (
     class_indices,
@@ -21,6 +21,7 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
+from serein.metrics.measures import defined
 from serein.records import Fold
 from serein.results import Calibration, Confidence, Prediction
 from serein.training.course import Course
@@ -42,9 +43,9 @@ class Answers(NamedTuple):
 def temperatures(todo: Plan, fold: Fold, course: Course) -> dict[str, float]:
     """What fits each task's probabilities to the fold's validation side, at the headline's epoch.
 
-    A task has none where that side has no labels, or nothing fits it.
+    A task has none where that side has no labels, nothing fits it, or it answers with numbers.
     """
-    sides = {task: _validated(todo, fold, course, task) for task in todo.classes}
+    sides = {task: _validated(todo, fold, course, task) for task in _unsure(todo.classes)}
     fitted = {task: metrics.temperature(*side) for task, side in sides.items()}
     return {task: value for task, value in fitted.items() if not np.isnan(value)}
 
@@ -52,7 +53,7 @@ def temperatures(todo: Plan, fold: Fold, course: Course) -> dict[str, float]:
 def calibrations(
     todo: Plan, courses: Mapping[str, Course], records: Sequence[Prediction], fitted: Temperatures
 ) -> dict[str, Calibration]:
-    """Each task's confidence over the pooled predictions of all folds.
+    """The confidence of each task of classes over the pooled predictions of all folds.
 
     Args:
         todo: the plan.
@@ -60,19 +61,28 @@ def calibrations(
         records: every prediction.
         fitted: the temperatures.
     """
-    return {task: _calibration(todo, courses, records, fitted, task) for task in todo.classes}
+    return {
+        task: _calibration(todo, courses, records, fitted, task) for task in _unsure(todo.classes)
+    }
 
 
 def unfitted(
     classes: Mapping[str, Sequence[str]], records: Sequence[Prediction], selection: str
 ) -> dict[str, Calibration]:
-    """Each task's confidence as it is, where nothing is left to fit."""
+    """The confidence of each task of classes as it is, where nothing is left to fit."""
     return {
         task: Calibration(
-            raw=_confidence(_tested(names, records, selection, task)), tempered=None, thresholds=[]
+            raw=_confidence(_tested(classes[task], records, selection, task)),
+            tempered=None,
+            thresholds=[],
         )
-        for task, names in classes.items()
+        for task in _unsure(classes)
     }
+
+
+def _unsure(classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Tasks that answer with probabilities; a number has none."""
+    return [task for task, names in classes.items() if names]
 
 
 def _calibration(

@@ -147,8 +147,8 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
     records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
     held = [one for fold, course in folds_of for one in scores.held_out(todo, fold, course)]
     judged = [*records, *held]
-    majority = {
-        fold.name: scores.majority_of(todo.corpus.of(fold.train), todo.recipe)
+    usual = {
+        fold.name: scores.usual_of(todo.corpus.of(fold.train), todo.recipe)
         for fold in todo.protocol.folds
     }
     selections = list(outcomes[0].epochs)
@@ -165,15 +165,9 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
         selections={name: scores.meaning(todo, name) for name in selections},
-        scores={
-            name: {
-                task: scores.pooled(judged, name, task, names)
-                for task, names in todo.classes.items()
-            }
-            for name in selections
-        },
+        **scores.pooled(judged, selections, todo.classes),
         fold_means=scores.fold_means(outcomes),
-        baselines=scores.baselines(judged, majority, todo.classes),
+        baselines=scores.baselines(judged, usual, todo.classes),
         folds=outcomes,
         predictions=records,
         held_out=held,

@@ -39,7 +39,7 @@ def _held_out(train: Sequence[Utterance], task: str, share: float, plan: Plan) -
     for one in train:
         label = label_of(one, task, plan.recipe)
         if label is not None:
-            classes.setdefault(label, []).append(one.id)
+            classes.setdefault(str(label), []).append(one.id)
     held = [id_ for ids in classes.values() for id_ in _first(ids, share, plan.seed)]
     if not held:
         raise ConfigError(

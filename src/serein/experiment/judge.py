@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from statistics import fmean
 from urllib.parse import quote
 
 import torch
@@ -16,13 +17,14 @@ from serein.experiment import scores
 from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
-from serein.experiment.labelling import held_out_shares, mapped, proxies
+from serein.experiment.labelling import held_out_shares, label, mapped, proxies
 from serein.experiment.train import spoken
+from serein.metrics.measures import Scores
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import System, label_of, word_of
+from serein.system import System, is_value, knows, word_of
 
 NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40
@@ -37,8 +39,9 @@ def judge(
 ) -> Results:
     """Score a saved model on labelled audio.
 
-    Utterances of classes that the model does not know are left out and counted; so are those
-    that it was trained on, which stay in and are warned of.
+    Utterances of classes that the model does not know are left out and counted, and so are those
+    without a value where it answers with one; those that it was trained on stay in and are
+    warned of.
 
     Args:
         bundle: the model.
@@ -65,15 +68,21 @@ def judge(
     ]
     known = _trained_on(bundle, replace(read, utterances=tuple(kept)), contents)
     warnings += [one.words for one in known if one.verdict != "clean"]
-    majority = {
-        task: max(counts, key=lambda name: counts[name])
-        for task, counts in bundle.card.counts.items()
+    usual = {
+        task: _usual(counts, system.classes[task]) for task, counts in bundle.card.counts.items()
     }
-    rows = scores.baselines(records, {"model": majority}, system.classes)
+    rows = scores.baselines(records, {"model": usual}, system.classes)
     own = held_out_shares(recipe)
     told = warnings + unlabelled(records, own) + [f"{task}: {NEVER_HEARD}" for task in own]
     made = _results(bundle, recipe, read, contents, records, rows, name, told)
     return replace(made, leakage=known)
+
+
+def _usual(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:
+    """The class that the model heard most, or the mean of the values."""
+    if classes:
+        return max(counts, key=lambda name: counts[name])
+    return fmean(map(float, counts), counts.values())
 
 
 def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
@@ -115,7 +124,7 @@ def _pieces(system: System, utterances: Sequence[Utterance]) -> list[list[Uttera
 def _answers(
     system: System, pieces: Sequence[Sequence[Utterance]], contents: Mapping[str, str]
 ) -> dict[str, list[list[float]]]:
-    """Probabilities for each task, averaged over an utterance's pieces."""
+    """Probabilities, or values, for each task, averaged over an utterance's pieces."""
     flat = [piece for parts in pieces for piece in parts]
     frames = extract(flat, _front_end(system), contents)
     side = Side(tuple(piece.id for piece in flat), frames, {})
@@ -155,25 +164,29 @@ def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
                 + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
                 + ", and likewise .scheme=NAME and .map.WORD=CLASS"
             )
-        recipe = replace(recipe, **config.override({"tasks": recipe.tasks}, setting))
+        changed = replace(recipe, **config.override({"tasks": recipe.tasks}, setting))
+        if is_value(task, changed) != is_value(task, recipe):
+            kind = "values" if is_value(task, recipe) else "classes"
+            raise ConfigError(f"{setting!r}: the model answers {task} with {kind}")
+        recipe = changed
     return recipe
 
 
 def _judgeable(
     corpus: Corpus, recipe: Recipe, known: Mapping[str, Sequence[str]]
 ) -> tuple[list[Utterance], list[str]]:
-    """Utterances with a class that the model knows, and what was left out, in words."""
+    """Utterances with a label that the model knows, and what was left out, in words."""
     task, classes = next(iter(known.items()))
-    labels = [label_of(utterance, task, recipe) for utterance in corpus.utterances]
+    labels = [label(utterance, task, recipe) for utterance in corpus.utterances]
     pairs = list(zip(corpus.utterances, labels, strict=True))
-    kept = [utterance for utterance, label in pairs if label in classes]
-    rest = [utterance for utterance, label in pairs if label not in classes]
+    kept = [utterance for utterance, found in pairs if knows(classes, found)]
+    rest = [utterance for utterance, found in pairs if not knows(classes, found)]
     others = sorted({word_of(one, task, recipe) or "missing" for one in rest})
     if not kept:
         raise ConfigError(
             f"no utterance of {corpus.name} has a {task} that the model knows: the corpus says "
-            f"{others}, the model {list(classes)}. If the label has another name there, set "
-            f"--set tasks.{task}.label=NAME; if its words differ, "
+            f"{others}, the model {list(classes) or 'a number'}. If the label has another name "
+            f"there, set --set tasks.{task}.label=NAME; if its words differ, "
             f"--set tasks.{task}.map.WORD=CLASS or --set tasks.{task}.scheme=harmonised"
         )
     if not rest:
@@ -183,6 +196,8 @@ def _judgeable(
 
 def _known(found: Words, classes: Sequence[str]) -> Words:
     """What became of a task's words where only the model's classes count."""
+    if not classes:
+        return found
     lost = {
         word: n
         for label, own in found.mapped.items()
@@ -199,7 +214,7 @@ def _results(
     corpus: Corpus,
     contents: dict[str, str],
     records: list[Prediction],
-    baselines: dict[str, dict[str, scores.Pair]],
+    baselines: dict[str, dict[str, Scores]],
     name: str,
     warnings: list[str],
 ) -> Results:
@@ -227,12 +242,7 @@ def _results(
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
         selections={"model": f"the saved model {name}, as it is"},
-        scores={
-            "model": {
-                task: scores.pooled(records, "model", task, names)
-                for task, names in system.classes.items()
-            }
-        },
+        **scores.pooled(records, ["model"], system.classes),
         fold_means={},
         baselines=baselines,
         folds=[],

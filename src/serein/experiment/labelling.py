@@ -4,13 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from statistics import fmean
 
 from serein import find
 from serein.errors import ConfigError, UnknownName
 from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
-from serein.system import label_of, scheme_of, word_of
+from serein.system import is_value, label_of, scheme_of, word_of
 
 
 def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
@@ -23,20 +24,23 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
             the same in different words.
         UnknownName: there is no such scheme.
     """
-    mapping = {task: mapped(corpus.utterances, task, recipe) for task in recipe.tasks}
-    for task, found in mapping.items():
+    heard = {task: _heard(corpus.utterances, task, recipe) for task in recipe.tasks}
+    for task, found in heard.items():
         _check_map(corpus, task, recipe, found)
         _check_words(corpus, task, found)
     task = next(iter(recipe.tasks))
     kept = tuple(one for one in corpus.utterances if not dropped(one, task, recipe))
     if not kept:
         raise ConfigError(
-            f"scheme {mapping[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
-            f"utterances: the corpus says {sorted(mapping[task].dropped)}. Choose another scheme, "
+            f"scheme {heard[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
+            f"utterances: the corpus says {sorted(heard[task].dropped)}. Choose another scheme, "
             f"or map words with --set tasks.{task}.map.WORD=CLASS"
         )
     kept, foreign = beside(kept, task, recipe)
-    mapping[task] = _without(mapping[task], foreign, {label_of(one, task, recipe) for one in kept})
+    if foreign:
+        classes = {str(label_of(one, task, recipe)) for one in kept}
+        heard[task] = _without(heard[task], foreign, classes)
+    mapping = {task: _told(found, task, recipe) for task, found in heard.items()}
     return replace(corpus, utterances=kept), mapping
 
 
@@ -52,9 +56,11 @@ def beside(
         ConfigError: a corpus has no class of the main one.
     """
     main = recipe.protocol.get("main")
+    if not main or is_value(task, recipe):
+        return tuple(utterances), {}
     label = {one.id: label_of(one, task, recipe) for one in utterances}
     own = {label[one.id] for one in utterances if one.corpus == main} - {None}
-    if not main or not own:
+    if not own:
         return tuple(utterances), {}
     foreign: dict[str, Counter[str]] = defaultdict(Counter)
     for one in utterances:
@@ -72,12 +78,12 @@ def beside(
     return kept, {corpus: dict(sorted(words.items())) for corpus, words in sorted(foreign.items())}
 
 
-def _listed(labels: Iterable[str | None]) -> str:
+def _listed(labels: Iterable[object]) -> str:
     return ", ".join(sorted(map(str, labels)))
 
 
 def _without(
-    found: Mapping, foreign: dict[str, dict[str, int]], classes: Container[str | None]
+    found: Mapping, foreign: dict[str, dict[str, int]], classes: Container[str]
 ) -> Mapping:
     mapped = {label: words for label, words in found.mapped.items() if label in classes}
     return replace(found, mapped=mapped, foreign=foreign)
@@ -109,21 +115,41 @@ def _usual(name: str) -> float | None:
 
 
 def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:
-    """What became of one task's words."""
+    """What became of one task's words.
+
+    Raises:
+        ConfigError: an utterance's word is none that the scheme takes.
+    """
+    return _told(_heard(utterances, task, recipe), task, recipe)
+
+
+def _told(heard: Mapping, task: str, recipe: Recipe) -> Mapping:
+    """Of classes every word; of numbers, which are too many, their range and mean."""
+    if not is_value(task, recipe) or not heard.mapped:
+        return heard
+    numbers = [
+        float(label) for label, words in heard.mapped.items() for _ in range(sum(words.values()))
+    ]
+    words = f"{min(numbers):g} to {max(numbers):g}, mean {fmean(numbers):.2f}"
+    return replace(heard, mapped={"values": {words: len(numbers)}})
+
+
+def _heard(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:
+    """What became of every word."""
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     lost: Counter[str] = Counter()
     missing = 0
     for one in utterances:
-        word, label = word_of(one, task, recipe), _label(one, task, recipe)
+        word, found = word_of(one, task, recipe), label(one, task, recipe)
         if word is None:
             missing += 1
-        elif label is None:
+        elif found is None:
             lost[word] += 1
         else:
-            classes[label][word] += 1
+            classes[str(found)][word] += 1
     return Mapping(
         scheme=scheme_of(task, recipe),
-        mapped={label: dict(sorted(words.items())) for label, words in sorted(classes.items())},
+        mapped={name: dict(sorted(words.items())) for name, words in sorted(classes.items())},
         dropped=dict(sorted(lost.items())),
         missing=missing,
     )
@@ -140,7 +166,12 @@ def proxies(mapping: dict[str, Mapping]) -> str:
     )
 
 
-def _label(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+def label(utterance: Utterance, task: str, recipe: Recipe) -> str | float | None:
+    """The class or the value of an utterance.
+
+    Raises:
+        ConfigError: the scheme is of ratings, and the corpus's word is none.
+    """
     try:
         return label_of(utterance, task, recipe)
     except UnknownName:

@@ -23,6 +23,8 @@ def mistakes(
 ) -> list[Mistake]:
     """The errors of the leading task that were made with most confidence, the worst first.
 
+    None where that task answers with numbers, which are neither right nor wrong.
+
     Attention is that of the weights that each fold kept, those of the quoted epoch.
 
     Args:
@@ -32,6 +34,8 @@ def mistakes(
         selection: whose answers are looked at.
     """
     task = next(iter(todo.classes))
+    if not todo.classes[task]:
+        return []
     known = [one for one in records if one.truth[task] is not None]
     wrong = [
         one for one in known if one.answer(selection, task, todo.classes[task]) != one.truth[task]
@@ -54,7 +58,7 @@ def _mistake(
         fold=one.fold,
         task=task,
         truth=str(one.truth[task]),
-        answer=one.answer(selection, task, todo.classes[task]),
+        answer=str(one.answer(selection, task, todo.classes[task])),
         confidence=max(one.selections[selection][task]),
         seconds=seconds,
         envelope=envelope(wave_s),

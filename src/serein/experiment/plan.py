@@ -14,7 +14,7 @@ from serein.errors import UnknownName
 from serein.experiment.facts import versions
 from serein.experiment.labelling import held_out_shares, labelled
 from serein.features import normalise
-from serein.records import Corpus, Finding, Fold, Protocol, Recipe
+from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
 from serein.results import Mapping
 from serein.training.settings import Settings
 
@@ -27,7 +27,7 @@ class Plan:
         recipe: every setting.
         corpus: what is read.
         contents: for each utterance id, a hash of its audio.
-        classes: of each task.
+        classes: of each task; none of a task of numbers.
         mapping: of each task, what became of the corpus's words.
         protocol: the folds.
         training: settings of the loop.
@@ -171,7 +171,7 @@ def _leakage(
         samples=protocols.heard(corpus.utterances),
         statistics=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {one.id: system.label_of(one, task, recipe) for one in corpus.utterances}
+            task: {one.id: _kind(one, task, recipe) for one in corpus.utterances}
             for task in tasks
             if task not in own
         },
@@ -179,3 +179,9 @@ def _leakage(
     )
     protocols.refuse(found)
     return found
+
+
+def _kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+    """The class of an utterance; all values are of one kind, which no side may lack."""
+    label = system.label_of(utterance, task, recipe)
+    return "a value" if isinstance(label, float) else label

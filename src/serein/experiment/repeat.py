@@ -1,7 +1,7 @@
 """The same evaluation several times: with other seeds, or as it should not be done."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from serein import corpora, recipes, store
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, carry_out
 from serein.experiment.plan import Plan, plan
+from serein.metrics.measures import Scores, measure_of
 from serein.records import Corpus, Recipe
-from serein.results import ClassScores, Flattery, Repeat, Results
+from serein.results import Flattery, Repeat, Results
 
 FEWEST_FOLDS = 5
 KEPT = ("only", "seed", "stratify", "main", "share", "ratio")
@@ -100,17 +101,21 @@ def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> 
 
 
 def _repeat(results: Results) -> Repeat:
-    scores = {selection: _pairs(tasks) for selection, tasks in results.scores.items()}
+    scores = {name: _plain(results, name) for name in results.selections}
     return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
 
 
 def _flattery(name: str, results: Results) -> Flattery:
-    scores = _pairs(results.scores[results.headline])
+    scores = _plain(results, results.headline)
     return Flattery(name=name, words=FLATTERIES[name], run=results.name, scores=scores)
 
 
-def _pairs(tasks: Mapping[str, ClassScores]) -> dict[str, dict[str, float | None]]:
-    return {task: {"wa": one.wa, "ua": one.ua} for task, one in tasks.items()}
+def _plain(results: Results, selection: str) -> dict[str, Scores]:
+    """The scores of each task without their intervals."""
+    return {
+        task: {one.name: own.score(one.name) for one in measure_of(results.classes[task]).scores}
+        for task, own in results.scored(selection).items()
+    }
 
 
 def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:

@@ -5,46 +5,48 @@ Scores pool the predictions of all folds; the mean over folds stands beside them
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from serein.experiment import heldout
 from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan
 from serein.metrics import classification as metrics
-from serein.metrics.significance import (
-    Statistic,
-    bootstrap_interval,
-    grouped_confusions,
-    speaker_or_utterance_groups,
-)
+from serein.metrics.measures import Scores, defined, interval, measure_of
+from serein.metrics.significance import speaker_or_utterance_groups
 from serein.records import Fold, Recipe, Utterance
-from serein.results import ClassScores, FoldResult, Prediction
-from serein.system import label_of
+from serein.results import ClassScores, FoldResult, Prediction, ValueScores
+from serein.system import is_value, knows, label_of
 from serein.training.course import Course
 
-Pair = dict[str, float | None]
-"""WA and UA."""
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
-    "validation": "the epoch with the best {ua} on the fold's validation speakers",
+    "validation": "the epoch with the best {score} on the fold's validation speakers",
     "last": "the last epoch",
-    "test": "the epoch with the best {ua} on each fold's test side: optimistic, picked "
+    "test": "the epoch with the best {score} on each fold's test side: optimistic, picked "
     "on what it is scored on, as several papers report",
 }
 
 
 def meaning(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
-    tasks = choosing(plan)
-    kind = "UA" if len(tasks) == 1 else "mean UA"
-    words = WORDS[selection].format(ua=f"{kind} of {', '.join(tasks)}")
+    words = WORDS[selection].format(score=_chooser(plan))
     if selection == "last" and plan.training.patience:
         return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
     count = plan.training.smooth
     if selection == "validation" and count > 1:
         return f"{words}, averaged over {count} epochs, the last of which it is"
     return words
+
+
+def _chooser(plan: Plan) -> str:
+    """The score that chooses an epoch, in words."""
+    tasks = choosing(plan)
+    titles = [measure_of(plan.classes[task]).main.title for task in tasks]
+    mean = "mean " * (len(tasks) > 1)
+    if len(set(titles)) == 1:
+        return f"{mean}{titles[0]} of {', '.join(tasks)}"
+    return f"{mean}of {', '.join(map(' of '.join, zip(titles, tasks, strict=True)))}"
 
 
 def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
@@ -63,7 +65,7 @@ def quoted(plan: Plan, fold: Fold, course: Course) -> int:
 
 
 def choosing(plan: Plan) -> tuple[str, ...]:
-    """The tasks whose UA chooses an epoch."""
+    """The tasks whose scores choose an epoch."""
     tasks = tuple(plan.recipe.tasks)
     return tasks if plan.training.choose == "mean" else tasks[:1]
 
@@ -116,20 +118,20 @@ def held_out(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:
 
 def truths(
     utterance: Utterance, recipe: Recipe, classes: Mapping[str, Sequence[str]]
-) -> dict[str, str | None]:
+) -> dict[str, str | float | None]:
     """The label of each task; None where there is none, or one that is not among the classes.
 
     A task that is scored on held-out utterances has none elsewhere.
     """
     own = held_out_shares(recipe)
     labels = {task: None if task in own else label_of(utterance, task, recipe) for task in classes}
-    return {task: label if label in classes[task] else None for task, label in labels.items()}
+    return {task: label if knows(classes[task], label) else None for task, label in labels.items()}
 
 
 def record(
     utterance: Utterance,
     fold: str,
-    truth: dict[str, str | None],
+    truth: dict[str, str | float | None],
     place: int,
     answers: Mapping[str, Mapping[str, Sequence[list[float]]]],
 ) -> Prediction:
@@ -150,50 +152,68 @@ def record(
 
 
 def pooled(
+    records: Sequence[Prediction], selections: Sequence[str], classes: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """The scores of every selection and task, as the fields of ``Results`` that hold them."""
+
+    def of(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {
+            name: {task: _pooled(records, name, task, classes[task]) for task in tasks}
+            for name in selections
+        }
+
+    values = [task for task in classes if not classes[task]]
+    scores = of([task for task in classes if classes[task]])
+    return {"scores": scores, "value_scores": of(values) if values else {}}
+
+
+def _pooled(
     records: Sequence[Prediction], selection: str, task: str, classes: Sequence[str]
-) -> ClassScores:
+) -> ClassScores | ValueScores:
     """The scores of one selection and task over all predictions whose label is known."""
     known = [one for one in records if one.truth[task] is not None]
     truth = [one.truth[task] for one in known]
     answers = [one.answer(selection, task, classes) for one in known]
     groups, words = speaker_or_utterance_groups([one.speaker for one in known])
-    confusions = grouped_confusions(truth, answers, groups, classes)
-    total = confusions.sum(axis=0)
-    recalls = metrics.recalls_from_confusion(total)
-    return ClassScores(
-        utterances=len(known),
-        wa=defined(metrics.weighted_accuracy_from_confusion(total)),
-        ua=defined(metrics.unweighted_accuracy_from_confusion(total)),
-        wa_interval=_interval(confusions, metrics.weighted_accuracy_from_confusion),
-        ua_interval=_interval(confusions, metrics.unweighted_accuracy_from_confusion),
-        interval=words,
-        recalls={name: defined(recall) for name, recall in zip(classes, recalls, strict=True)},
-        confusion=total.tolist(),
-    )
+    measure = measure_of(classes)
+    tallies = measure.tally(truth, answers, groups, classes)
+    found: dict[str, Any] = {"utterances": len(known), "interval": words}
+    found |= measure.scored(tallies.sum(axis=0))
+    found |= {f"{one.name}_interval": interval(tallies, one) for one in measure.scores}
+    if not classes:
+        return ValueScores(**found)
+    return ClassScores(**found, **_by_class(tallies.sum(axis=0), classes))
+
+
+def _by_class(confusion: NDArray[Any], classes: Sequence[str]) -> dict[str, Any]:
+    recalls = map(defined, metrics.recalls_from_confusion(confusion))
+    return {
+        "recalls": dict(zip(classes, recalls, strict=True)),
+        "confusion": confusion.tolist(),
+    }
 
 
 def grouped(
     records: Sequence[Prediction], selection: str, classes: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, dict[str, ClassScores]]]:
-    """Scores of each corpus and each language by task, where several were tested."""
+    """Scores of each corpus and each language by task of classes, where several were tested."""
     found: dict[str, dict[str, dict[str, ClassScores]]] = {}
+    named = {task: names for task, names in classes.items() if names}
     for kind in ("corpus", "language"):
         groups: dict[str, list[Prediction]] = {}
         for one in records:
             groups.setdefault(getattr(one, kind) or "unknown", []).append(one)
         if len(groups) > 1:
             found[kind] = {
-                name: {
-                    task: pooled(groups[name], selection, task, classes[task]) for task in classes
-                }
+                name: pooled(groups[name], [selection], named)["scores"][selection]
                 for name in sorted(groups)
             }
     return found
 
 
-def fold_means(folds: Sequence[FoldResult]) -> dict[str, dict[str, Pair]]:
-    """For each selection and task, WA and UA averaged over the folds where they are defined."""
-    means: dict[str, dict[str, Pair]] = {}
+def fold_means(folds: Sequence[FoldResult]) -> dict[str, dict[str, Scores]]:
+    """For each selection and task, scores averaged over the folds where they are defined."""
+    means: dict[str, dict[str, Scores]] = {}
     for selection, tasks in (folds[0].scores if folds else {}).items():
         means[selection] = {
             task: {name: _mean(folds, selection, task, name) for name in pair}
@@ -204,40 +224,39 @@ def fold_means(folds: Sequence[FoldResult]) -> dict[str, dict[str, Pair]]:
 
 def baselines(
     records: Sequence[Prediction],
-    majority: Mapping[str, Mapping[str, str]],
+    usual: Mapping[str, Mapping[str, str | float]],
     classes: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, Pair]]:
-    """WA and UA of knowing nothing.
+) -> dict[str, dict[str, Scores]]:
+    """The scores of knowing nothing.
 
     Args:
         records: what was tested.
-        majority: for each fold and task, the most frequent class of the training side.
+        usual: for each fold and task, the most frequent class or the mean of the training side.
         classes: of each task.
     """
-    rows: dict[str, dict[str, Pair]] = {"chance": {}, "majority": {}}
+    rows: dict[str, dict[str, Scores]] = {"chance": {}, "majority": {}, "mean": {}}
     for task, names in classes.items():
-        chance = metrics.chance_scores(names)
-        rows["chance"][task] = dict(zip(("wa", "ua"), chance, strict=True))
+        if names:
+            chance = metrics.chance_scores(names)
+            rows["chance"][task] = dict(zip(("wa", "ua"), chance, strict=True))
         known = [one for one in records if one.truth[task] is not None]
-        truth = [one.truth[task] for one in known]
-        answers = [majority[one.fold].get(task) for one in known]
-        if None in answers:
-            continue
-        rows["majority"][task] = {
-            "wa": defined(metrics.weighted_accuracy_score(truth, answers)),
-            "ua": defined(metrics.unweighted_accuracy_score(truth, answers)),
-        }
-    return rows
+        answers = [usual[one.fold].get(task) for one in known]
+        if None not in answers:
+            truth, measure = [one.truth[task] for one in known], measure_of(names)
+            total = measure.tally(truth, answers, [0] * len(known), names).sum(axis=0)
+            rows["majority" if names else "mean"][task] = measure.scored(total)
+    return {name: row for name, row in rows.items() if row}
 
 
-def majority_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, str]:
-    """The most frequent class of each task."""
-    found = {}
+def usual_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, str | float]:
+    """The most frequent class of each task, or the mean of its values."""
+    found: dict[str, str | float] = {}
     for task in recipe.tasks:
         labels = [label_of(utterance, task, recipe) for utterance in utterances]
         known = [label for label in labels if label is not None]
         if known:
-            found[task] = str(metrics.majority_class(known))
+            mean = is_value(task, recipe)
+            found[task] = fmean(map(float, known)) if mean else str(metrics.majority_class(known))
     return found
 
 
@@ -245,14 +264,3 @@ def _mean(folds: Sequence[FoldResult], selection: str, task: str, name: str) -> 
     values = [fold.scores[selection][task][name] for fold in folds]
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _interval(confusions: NDArray[np.int64], statistic: Statistic) -> tuple[float, float] | None:
-    low, high = bootstrap_interval(confusions, statistic)
-    return None if np.isnan(low) else (low, high)
-
-
-def defined(score: ArrayLike) -> float | None:
-    """A score as results hold it: None where it is undefined."""
-    value = float(np.asarray(score))
-    return None if np.isnan(value) else value

@@ -15,6 +15,7 @@ from serein.experiment import searched
 from serein.experiment import space as spaces
 from serein.experiment.evaluate import Run, Started, evaluate, quiet
 from serein.experiment.plan import Plan, plan
+from serein.metrics.measures import main_score
 from serein.records import Corpus, Recipe
 from serein.results import FoldResult, Results
 from serein.searches import Search, Trial
@@ -148,7 +149,7 @@ def _work(ledger: "Ledger", once: Callable[[spaces.Point], Run], todo: Plan) -> 
 
 
 def validated(results: Results) -> dict[str, float | None]:
-    """For each fold, the leading task's UA on validation speakers at the epoch that it chose.
+    """For each fold, the leading task's score on validation speakers at the epoch that it chose.
 
     It is the score that chose the epoch: averaged over as many epochs as the recipe says.
     """
@@ -160,7 +161,8 @@ def validated(results: Results) -> dict[str, float | None]:
 def _validated(fold: FoldResult, task: str, smooth: int) -> float | None:
     last = fold.epochs["validation"]
     epochs = fold.history[max(0, last - smooth) : last]
-    known = [ua for one in epochs if (ua := one.scores["validation"][task]["ua"]) is not None]
+    found = [main_score(one.scores["validation"][task]) for one in epochs]
+    known = [score for score in found if score is not None]
     return fmean(known) if len(known) == len(epochs) else None
 
 

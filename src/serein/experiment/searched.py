@@ -11,6 +11,7 @@ from serein import corpora, store, system
 from serein.experiment import space as spaces
 from serein.experiment.facts import command, described, now
 from serein.experiment.plan import Plan
+from serein.metrics.measures import measure_of
 from serein.records import Corpus, Protocol, Recipe
 from serein.searches import Search, Trial, ranked
 
@@ -94,6 +95,7 @@ def record(
         best=best.number if best else None,
         evaluation=shlex.join([*evaluation, *chosen]) if best else "",
         warnings=list(_warnings(protocol, trials, wanted)),
+        score=measure_of(todo.classes[next(iter(todo.recipe.tasks))]).main.name,
     )
 
 

@@ -6,7 +6,7 @@ P = values, S = seeds, G = speakers (or utterances), K = classes.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,11 +22,11 @@ from serein.experiment.compare import Entrant, against, shared
 from serein.experiment.evaluate import carry_out
 from serein.experiment.facts import command, now
 from serein.experiment.plan import Plan, plan
-from serein.experiment.scores import defined
 from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
+from serein.metrics.measures import defined
 from serein.metrics.significance import grouped_confusions, speaker_or_utterance_groups
 from serein.metrics.trend import arrangements, bootstrap_repeated, slope, slope_test
 from serein.records import Corpus, Recipe
@@ -126,6 +126,11 @@ def _with(recipe: Recipe, name: str, value: Any) -> Recipe:
 def _check(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
     """Points compare only where they test the same utterances, by the same classes."""
     first, task = plans[0], next(iter(plans[0].classes))
+    if not first.classes[task]:
+        raise ConfigError(
+            f"{task}, the first task, is foretold as a number, and a sweep compares WA and UA; "
+            f"sweep its levels with --set tasks.{task}.scheme=levels, or put a task of classes first"
+        )
     for value, todo in zip(values, plans, strict=True):
         if _tested(todo) != _tested(first) or todo.classes.get(task) != first.classes[task]:
             raise ConfigError(
@@ -195,7 +200,7 @@ def _named(name: str, entrants: Sequence[Entrant]) -> str:
 
 
 def _counted(
-    one: Entrant, task: str, truth: dict[str, str], groups: Sequence[str]
+    one: Entrant, task: str, truth: Mapping[str, str | float], groups: Sequence[str]
 ) -> NDArray[np.int64]:
     """(S, G, K, K) counts of each seed's answers."""
     classes = one.first.classes[task]

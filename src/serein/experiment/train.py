@@ -18,6 +18,7 @@ from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
+from serein.metrics.measures import measure_of
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
 from serein.training.loop import fit
@@ -188,9 +189,11 @@ def scores_in_words(results: Results) -> str:
     task = next(iter(results.classes))
     parts = []
     for selection, meaning in results.selections.items():
-        found = results.scores[selection][task]
-        if found.wa is not None and found.ua is not None:
-            parts.append(f"WA {found.wa:.1%} UA {found.ua:.1%} ({meaning})")
+        found = results.scored(selection)[task]
+        pairs = [(one, found.score(one.name)) for one in measure_of(results.classes[task]).scores]
+        told = [one.worded(score) for one, score in pairs if score is not None]
+        if len(told) == len(pairs):
+            parts.append(f"{' '.join(told)} ({meaning})")
     split = [results.protocol["name"], results.protocol.get("caution")]
     protocol = ", ".join(str(part) for part in split if part)
     return f"{results.corpus['name']}, {protocol}, {task}: " + "; ".join(parts)
@@ -203,9 +206,9 @@ def _state(output: Path, facts: list[Any]) -> Path:
 
 
 def _counted(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
-    """How often each class of a task occurs."""
+    """How often each class, or value, of a task occurs."""
     labels = (system.label_of(utterance, task, recipe) for utterance in corpus.utterances)
-    return dict(sorted(Counter(label for label in labels if label is not None).items()))
+    return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 
 def _source(corpus: Corpus) -> str:

@@ -23,7 +23,7 @@ def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
 
 
 def as_csv(answers: Sequence[Recognition]) -> str:
-    """A line for each recording: its labels, and the probability of each class."""
+    """A line for each recording: its labels, the probability of each class, and its values."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, one in enumerate(answers):
@@ -33,6 +33,7 @@ def as_csv(answers: Sequence[Recognition]) -> str:
         values = []
         for task in plain["tasks"].values():
             values += [task["label"], *task["probabilities"].values()]
+        values += plain["values"].values()
         writer.writerow([one.source, plain["start"], plain["end"], *values])
     return text.getvalue()
 
@@ -41,26 +42,34 @@ def _columns(one: Recognition) -> list[str]:
     columns = []
     for task, found in one.tasks.items():
         columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
-    return columns
+    return [*columns, *one.values]
 
 
 def as_table(answers: Sequence[Recognition]) -> "Table":
-    """For people: the likeliest class, the two next ones, and the other tasks."""
+    """For people: the likeliest class, the two next ones, and the other tasks; or values."""
     from rich.markup import escape
     from rich.table import Table
 
-    main, *others = answers[0].tasks
+    tasks, values = answers[0].tasks, answers[0].values
+    heads = [name for place, task in enumerate(tasks) for name in (task, *["next"] * (not place))]
     short = [Path(one.source).name for one in answers]
     names = short if len(set(short)) == len(short) else [one.source for one in answers]
-    table = Table("file", "seconds", main, "next", *others, box=None, header_style="bold")
+    table = Table("file", "seconds", *heads, *values, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     table.columns[1].justify = "right"
     for name, one in zip(names, answers, strict=True):
-        cells = [escape(name), f"{one.end - one.start:.2f}", _first(one, main)]
-        runners = range(one.label is not None, min(3, len(one.tasks[main].probabilities)))
-        cells.append(", ".join(_share(one, main, rank) for rank in runners))
-        table.add_row(*cells, *(_first(one, task) for task in others))
+        cells = [_first(one, task) for task in tasks]
+        cells[1:1] = [_next(one, task) for task in list(tasks)[:1]]
+        numbers = (f"{value:.2f}" for value in one.values.values())
+        table.add_row(escape(name), f"{one.end - one.start:.2f}", *cells, *numbers)
     return table
+
+
+def _next(one: Recognition, task: str) -> str:
+    """The two classes behind the answer, or the three likeliest where it was withheld."""
+    found = one.tasks[task]
+    ranks = range(found.label is not None, min(3, len(found.probabilities)))
+    return ", ".join(_share(one, task, rank) for rank in ranks)
 
 
 def _first(one: Recognition, task: str) -> str:
@@ -79,7 +88,9 @@ def as_card(bundle: Bundle) -> str:
     """A model's card in Markdown."""
     card, system = bundle.card, bundle.system
     weights = sum(weight.numel() for weight in system.parameters())
-    classes = "; ".join(f"{task}: {', '.join(names)}" for task, names in system.classes.items())
+    classes = "; ".join(
+        f"{task}: {', '.join(names) or 'a number'}" for task, names in system.classes.items()
+    )
     rows = {
         "Answers": classes,
         "Recipe": f"{system.recipe.name}, {weights:,} weights",

@@ -1,6 +1,6 @@
 """What a recogniser answers. Times are in seconds from the start of the recording."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -45,9 +45,11 @@ class Recognition:
         model: the name of the model.
         start: where the recognised part begins.
         end: where it ends.
-        windows: the parts that the model heard one by one; their probabilities were averaged.
-        tasks: the answer for each task, the main one first.
+        windows: the parts that the model heard one by one; their answers were averaged.
+        tasks: the answer for each task of classes, the main one first.
         attention: maps by name; none for a model without attention.
+        values: the answer for each task of numbers, such as arousal, in the unit of the labels
+            that the model learnt from; nothing keeps it on their scale.
     """
 
     source: str
@@ -57,11 +59,12 @@ class Recognition:
     windows: list[tuple[float, float]]
     tasks: dict[str, Answer]
     attention: dict[str, AttentionMap]
+    values: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where the recogniser abstained."""
-        return next(iter(self.tasks.values())).label
+        """The main task's likeliest class; None where withheld, or there are no classes."""
+        return next((one.label for one in self.tasks.values()), None)
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""

@@ -1,4 +1,4 @@
-"""A saved model as one object: a recording in, probabilities and attention out.
+"""A saved model as one object: a recording in, probabilities or values, and attention out.
 
 B = windows at a time, S = samples, H = heads, T = steps.
 """
@@ -101,7 +101,7 @@ class Recognizer:
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Of each task, in the order of its probabilities."""
+        """Of each task, in the order of its probabilities; none where it answers with a number."""
         return self.system.classes
 
     @property
@@ -128,7 +128,7 @@ class Recognizer:
         cuts = audio.windows(len(wave_s), longest)
         with _threads(self.threads):
             parts = list(self._heard(wave_s, cuts))
-        probabilities = {
+        answers = {
             task: torch.cat([part[0][task] for part in parts]).mean(dim=0).tolist()
             for task in self.classes
         }
@@ -139,8 +139,11 @@ class Recognizer:
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks={task: self._answer(task, p) for task, p in probabilities.items()},
+            tasks={
+                task: self._answer(task, p) for task, p in answers.items() if self.classes[task]
+            },
             attention=self._attention([part[1] for part in parts], windows),
+            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
         )
 
     def folder(
@@ -183,7 +186,7 @@ class Recognizer:
     def _heard(
         self, wave_s: np.ndarray, cuts: list[tuple[int, int]]
     ) -> Iterator[tuple[dict[str, Tensor], Output]]:
-        """Probabilities and output of the windows, a few of them at a time."""
+        """Probabilities, or values, and output of the windows, a few of them at a time."""
         device = self.system.normaliser.mean_f.device
         for first in range(0, len(cuts), AT_A_TIME):
             some = cuts[first : first + AT_A_TIME]

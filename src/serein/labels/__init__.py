@@ -6,6 +6,7 @@ A scheme names a set of classes:
     harmonised     one name for each emotion across corpora: "angry" is "anger"
     four, seven    the field's usual sets, happiness with excitement; other words are dropped
     levels         ratings from 1 to 5 as low, middle, high
+    values         ratings from 1 to 5 as they are: no classes but numbers
     proxy-arousal  the level of arousal that people give an emotion's name, where nobody rated the
                    recording; likewise proxy-valence, proxy-dominance
 
@@ -23,6 +24,8 @@ from serein.labels import dimensions
 
 PROXY = "proxy-"
 """How the schemes begin that stand in for ratings."""
+VALUES = "values"
+"""The scheme of numbers."""
 DROPPED = ""
 """What a word becomes that is none of the classes."""
 
@@ -34,11 +37,11 @@ def schemes() -> list[str]:
     ['four', 'harmonised', 'levels', 'own']
     """
     proxies = [f"{PROXY}{dimension}" for dimension in dimensions.DIMENSIONS]
-    return sorted(["own", "harmonised", "levels", *proxies, *_table()["schemes"]])
+    return sorted(["own", "harmonised", "levels", VALUES, *proxies, *_table()["schemes"]])
 
 
 def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
-    """The class that a corpus's word stands for; empty if it is dropped.
+    """The class that a corpus's word stands for, or the number; empty if it is dropped.
 
     Args:
         word: as the corpus says it.
@@ -61,6 +64,8 @@ def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None =
         return chosen
     if scheme == "levels":
         return dimensions.level(chosen)
+    if scheme == VALUES:
+        return str(dimensions.number(chosen))
     name = harmonised(chosen)
     if scheme == "harmonised":
         return name

@@ -1,4 +1,4 @@
-"""Ratings of arousal, valence and dominance to three levels; and stand-ins where nobody rated.
+"""Ratings of arousal, valence and dominance, and their three levels; stand-ins where nobody rated.
 
 Zhang et al. 2019, section 4.1, after Metallinou et al.: of ratings from 1 to 5, [1, 2] is low,
 (2, 4) middle and [4, 5] high.
@@ -35,6 +35,22 @@ def level(rating: str) -> str:
     >>> level("2.0"), level("2.01"), level("3.99"), level("4")
     ('low', 'middle', 'middle', 'high')
     """
+    value = number(rating)
+    return LEVELS[(value > LOW) + (value >= HIGH)]
+
+
+def number(rating: str) -> float:
+    """A rating as a number.
+
+    Args:
+        rating: a number from 1 to 5, as text.
+
+    Raises:
+        ConfigError: it is no such number.
+
+    >>> number("2.5000")
+    2.5
+    """
     try:
         value = float(rating)
     except ValueError:
@@ -44,7 +60,7 @@ def level(rating: str) -> str:
             f"a rating is {rating!r}; expected a number from 1 to 5. If the scale is another one, "
             "bring the ratings to 1 to 5 in the table"
         )
-    return LEVELS[(value > LOW) + (value >= HIGH)]
+    return value
 
 
 def proxy(emotion: str, dimension: str) -> str:

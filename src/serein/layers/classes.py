@@ -43,6 +43,11 @@ class ClassTask(nn.Module):
 
     def __init__(self, config: ClassConfig, width: int, classes: Sequence[str]) -> None:
         super().__init__()
+        if not classes:
+            raise ConfigError(
+                f"scheme {config.scheme!r} has no classes, and this task answers with one; the "
+                "task dimensions answers with values"
+            )
         self.config = config
         self.classes = tuple(classes)
         self.head = nn.Linear(width, len(self.classes))

@@ -104,9 +104,10 @@ def permutation_test(
 
     Args:
         first: (G, K, K) counts of each group, as answered by one system; see
-            `serein.metrics.significance.grouped_confusions`.
-        second: (G, K, K) counts of the same groups in the same order, by another.
-        statistic: takes (n, K, K) summed matrices, gives (n,) scores, such as
+            `serein.metrics.significance.grouped_confusions`. Or (G, C) sums, such as
+            `serein.metrics.regression.moments`.
+        second: of the same groups in the same order, by another.
+        statistic: takes (n, K, K) or (n, C) sums over groups, gives (n,) scores, such as
             `serein.metrics.classification.unweighted_accuracy_from_confusion`.
         draws: how many swaps, where there are too many to try them all.
         seed: of the draws; the same seed gives the same p-value.
@@ -130,7 +131,7 @@ def permutation_test(
     total, gaps = (ours + theirs).sum(axis=0), ours - theirs
     observed = gaps.sum(axis=0)
     # A group that both answer alike makes no difference to swap; one sign each for the others.
-    gaps = gaps[gaps.any(axis=(1, 2))]
+    gaps = gaps[gaps.any(axis=tuple(range(1, gaps.ndim)))]
     exact = len(gaps) <= MOST_ENUMERATED
     signed = _all_swaps(gaps) if exact else _drawn_swaps(gaps, draws, np.random.default_rng(seed))
     found = np.concatenate([_difference(total, sums, statistic) for sums in signed])
@@ -237,6 +238,8 @@ def cohens_h(first: float, second: float) -> float:
 
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ours, theirs = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if ours.ndim == 2 and ours.shape == theirs.shape:
+        return ours, theirs
     if ours.ndim != 3 or ours.shape[1] != ours.shape[2] or ours.shape != theirs.shape:
         shapes = f"{ours.shape} and {theirs.shape}"
         raise ValueError(f"need one confusion matrix a group from both, (G, K, K); got {shapes}")

@@ -1,10 +1,16 @@
 """Scores and errors for continuous labels such as arousal and valence.
 
 Conventions: ``truth`` and ``prediction`` are (n,) values on one scale. What is undefined is nan.
+
+``*_from_moments`` takes (..., 6): one row of sums, or a stack of them in one go. Moments of groups
+add up, as confusion matrices do, so that whole speakers can be resampled or swapped.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+ROUNDING = 1e-12
+"""A variance that is this small beside the mean square is that of a constant."""
 
 
 def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
@@ -111,6 +117,99 @@ def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
     """
     t, p = _pair(truth, prediction)
     return float(np.sqrt(np.mean((t - p) ** 2))) if t.size else float("nan")
+
+
+def moments(truth: ArrayLike, prediction: ArrayLike) -> NDArray[np.float64]:
+    """What the scores of values need of each utterance, to be summed.
+
+    Args:
+        truth: (n,) gold values.
+        prediction: (n,) predicted values; may hold nan, which makes every score undefined.
+
+    Returns:
+        (n, 6): 1, truth, prediction, their squares, and the square of their difference.
+
+    Raises:
+        ValueError: the two are not vectors of one length.
+
+    >>> moments([0, 1, 2], [0, 1, 1]).sum(axis=0)
+    array([3., 3., 2., 5., 2., 1.])
+    """
+    t, p = np.asarray(truth, dtype=float), np.asarray(prediction, dtype=float)
+    if t.ndim != 1 or t.shape != p.shape:
+        raise ValueError(f"need two vectors of one length; got {t.shape} and {p.shape}")
+    return np.stack([np.ones_like(t), t, p, t**2, p**2, (t - p) ** 2], axis=1)
+
+
+def concordance_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
+    r"""`concordance_score` of summed `moments`, as Lin's ratio of squared errors.
+
+    .. math:: \rho_c = 1 - \frac{\overline{(t - p)^2}}{s_t^2 + s_p^2 + (\bar t - \bar p)^2}
+
+    Args:
+        sums: (..., 6).
+
+    Returns:
+        (...) scores, without axes for one row; nan as there.
+
+    >>> round(float(concordance_from_moments([3, 3, 2, 5, 2, 1])), 4)
+    0.6667
+    """
+    n, error, variance_t, variance_p, shift = _spreads(sums)
+    spread = variance_t + variance_p + shift
+    return 1 - _ratio(error, np.where(n > 1, spread, 0.0))
+
+
+def pearson_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
+    """`pearson_score` of summed `moments`.
+
+    Args:
+        sums: (..., 6).
+
+    Returns:
+        (...) scores, without axes for one row; nan as there.
+
+    >>> round(float(pearson_from_moments([3, 3, 2, 5, 2, 1])), 4)
+    0.866
+    """
+    _, error, variance_t, variance_p, shift = _spreads(sums)
+    covariance = (variance_t + variance_p + shift - error) / 2
+    return np.clip(_ratio(covariance, np.sqrt(variance_t * variance_p)), -1, 1)
+
+
+def root_mean_squared_error_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
+    """`root_mean_squared_error` of summed `moments`.
+
+    Args:
+        sums: (..., 6).
+
+    Returns:
+        (...) errors, without axes for one row; nan as there.
+
+    >>> round(float(root_mean_squared_error_from_moments([3, 3, 2, 5, 2, 1])), 4)
+    0.5774
+    """
+    return np.sqrt(_spreads(sums)[1])
+
+
+def _spreads(sums: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+    """Utterances, mean squared error, both variances, and the squared difference of the means."""
+    rows = np.asarray(sums, dtype=float)
+    if rows.shape[-1:] != (6,):
+        raise ValueError(f"need six sums, (..., 6); got {rows.shape}")
+    n, *_ = parts = np.moveaxis(rows, -1, 0)
+    mean_t, mean_p, square_t, square_p, error = (_ratio(part, n) for part in parts[1:])
+    variances = (_variance(square_t, mean_t), _variance(square_p, mean_p))
+    return n, error, *variances, (mean_t - mean_p) ** 2
+
+
+def _variance(square: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = square - mean**2
+    return np.where(found <= ROUNDING * square, 0.0, found)
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def _pair(

@@ -84,9 +84,10 @@ def bootstrap_difference(
     hard for both cancels out, and where both always answer alike the interval is (0, 0).
 
     Args:
-        first: (G, K, K) counts of each group, as answered one way.
-        second: (G, K, K) counts of the same groups in the same order, as answered another way.
-        statistic: takes (n, K, K) summed matrices, gives (n,) scores.
+        first: (G, K, K) counts of each group, as answered one way; or (G, C) sums, such as
+            `serein.metrics.regression.moments`.
+        second: of the same groups in the same order, as answered another way.
+        statistic: takes (n, K, K) or (n, C) sums over groups, gives (n,) scores.
         resamples: how many draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same interval.
@@ -95,7 +96,8 @@ def bootstrap_difference(
         Lower and upper bound, nan as in `bootstrap_interval`.
 
     Raises:
-        ValueError: the matrices are not (G, K, K), or not as many, or an option is out of range.
+        ValueError: the two are neither (G, K, K) nor (G, C), or not as many, or an option is out
+            of range.
 
     >>> from serein.metrics.classification import weighted_accuracy_from_confusion
     >>> hard, easy, better = [[5, 5], [5, 5]], [[9, 1], [1, 9]], [[7, 3], [3, 7]]
@@ -105,7 +107,7 @@ def bootstrap_difference(
     >>> round(low, 2), round(high, 2)
     (0.04, 0.16)
     """
-    pair = _groups(first), _groups(second)
+    pair = _tallies(first), _tallies(second)
     if pair[0].shape != pair[1].shape:
         raise ValueError(f"pairs need equal shapes; got {pair[0].shape} and {pair[1].shape}")
 
@@ -174,6 +176,11 @@ def grouped_sums(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64
     sums = np.zeros((len(names), rows.shape[1]))
     np.add.at(sums, group, rows)
     return sums
+
+
+def _tallies(sums: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(sums, dtype=float)
+    return rows if rows.ndim == 2 else _groups(rows)
 
 
 def _groups(confusions: ArrayLike) -> NDArray[np.float64]:

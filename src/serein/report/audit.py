@@ -1,15 +1,11 @@
 """What the choice of epochs does to the scores: every selection side by side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from serein.metrics.classification import unweighted_accuracy_from_confusion
-from serein.metrics.significance import (
-    bootstrap_difference,
-    grouped_confusions,
-    speaker_or_utterance_groups,
-)
+from serein.metrics.measures import Score, Scores
+from serein.metrics.significance import bootstrap_difference, speaker_or_utterance_groups
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.results import Results
@@ -17,6 +13,7 @@ from serein.results import Results
 BASELINES = {
     "majority": "always answers the most frequent class of the training side",
     "chance": "draws each answer uniformly from the classes",
+    "mean": "always answers the mean of the training side",
 }
 LAST = "last"
 """The one selection of a training that no score picks."""
@@ -33,31 +30,25 @@ class Row:
         name: of the selection or baseline.
         note: what it means.
         kind: "headline", "selection", "optimistic" or "baseline".
-        wa: weighted accuracy of all predictions together.
-        ua: unweighted accuracy of all predictions together.
-        wa_interval: interval of ``wa``.
-        ua_interval: interval of ``ua``.
-        fold_wa: mean of the folds' weighted accuracies.
-        fold_ua: mean of the folds' unweighted accuracies.
+        scores: of all predictions together.
+        intervals: of these scores.
+        folds: means of the folds' scores.
         chosen_by: the task whose scores picked the epochs, where it is another one.
     """
 
     name: str
     note: str
     kind: str
-    wa: float | None
-    ua: float | None
-    wa_interval: Interval = None
-    ua_interval: Interval = None
-    fold_wa: float | None = None
-    fold_ua: float | None = None
+    scores: Scores
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    folds: Scores = field(default_factory=dict)
     chosen_by: str | None = None
 
 
 def is_optimistic(results: Results, selection: str, task: str) -> bool:
     """Whether a selection picked epochs by this very task's scores on the test side."""
     seen = "optimistic" in results.selections.get(selection, "")
-    return seen and task == summary.leading(results)
+    return seen and chosen_by(results, task) is None
 
 
 def marked(results: Results, selection: str, task: str) -> str:
@@ -75,36 +66,38 @@ def comparison(results: Results, task: str) -> list[Row]:
     rows = [_selection(results, name, task) for name in results.selections]
     chosen = [row for row in rows if row is not None]
     return chosen + [
-        Row(name=name, note=note, kind="baseline", wa=scores.get("wa"), ua=scores.get("ua"))
+        Row(name=name, note=note, kind="baseline", scores=scores)
         for name, note in BASELINES.items()
         if (scores := results.baselines.get(name, {}).get(task))
     ]
 
 
 def _selection(results: Results, name: str, task: str) -> Row | None:
-    scores = results.scores.get(name, {}).get(task)
+    scores = results.scored(name).get(task)
     if scores is None:
         return None
     other = "optimistic" if is_optimistic(results, name, task) else "selection"
-    means = results.fold_means.get(name, {}).get(task, {})
+    names = [one.name for one in summary.measure(results, task).scores]
     return Row(
         name=name,
         note=results.selections[name],
         kind="headline" if name == results.headline else other,
-        wa=scores.wa,
-        ua=scores.ua,
-        wa_interval=scores.wa_interval,
-        ua_interval=scores.ua_interval,
-        fold_wa=means.get("wa"),
-        fold_ua=means.get("ua"),
-        chosen_by=_chosen_by(results, name, task),
+        scores={score: scores.score(score) for score in names},
+        intervals={score: scores.bounds(score) for score in names},
+        folds=results.fold_means.get(name, {}).get(task, {}),
+        chosen_by=chosen_by(results, task) if _picked(results, name) else None,
     )
 
 
-def _chosen_by(results: Results, selection: str, task: str) -> str | None:
-    task_that_picks = summary.leading(results)
-    picked = selection != LAST and any(selection in fold.epochs for fold in results.folds)
-    return task_that_picks if picked and task != task_that_picks else None
+def _picked(results: Results, selection: str) -> bool:
+    return selection != LAST and any(selection in fold.epochs for fold in results.folds)
+
+
+def chosen_by(results: Results, task: str) -> str | None:
+    """The other task whose scores pick the epochs; None where this one has a say in it."""
+    lead = summary.leading(results)
+    every = results.recipe.get("training", {}).get("choose") == "mean"
+    return None if every or task == lead else lead
 
 
 def gap(results: Results) -> str | None:
@@ -116,36 +109,44 @@ def gap(results: Results) -> str | None:
     rows = {row.name: row for row in comparison(results, task) if row.kind != "baseline"}
     best = next((row for row in rows.values() if row.kind == "optimistic"), None)
     quoted = rows.pop(results.headline, None)
-    if best is None or quoted is None or best.ua is None or quoted.ua is None:
+    if best is None or quoted is None:
+        return None
+    main = summary.measure(results, task).main
+    top = best.scores[main.name]
+    if top is None or quoted.scores[main.name] is None:
         return None
     others = [quoted, *(row for row in rows.values() if row.kind == "selection")]
     apart = [
-        f"{_points(best.ua, row.ua)} {EPOCHS.get(row.name, f'the epochs of {row.name}')}"
+        f"{_points(main, top, score)} {EPOCHS.get(row.name, f'the epochs of {row.name}')}"
         for row in others
-        if row.ua is not None
+        if (score := row.scores[main.name]) is not None
     ]
-    reports = f"Picking epochs on the test side reports a UA of {summary.percent(best.ua)} %"
+    told = f"{summary.cell(main, top)}{summary.unit(main)}"
+    reports = f"Picking epochs on the test side reports a {main.title} of {told}"
     return f"{reports}: {' and '.join(apart)}.{_paired(results, task, best.name)}"
 
 
-def _points(score: float, other: float) -> str:
-    # Of the printed scores, so that a reader who subtracts finds the same.
-    points = round(100 * score, 1) - round(100 * other, 1)
-    if abs(points) < 0.05:
+def _points(main: Score, score: float, other: float) -> str:
+    points = summary.gain(main, score, other) or 0.0
+    size = summary.signed(main, abs(points)).removeprefix("+")
+    if not float(size):
         return "the same as"
-    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+    words = " points" if main.percent else ""
+    return f"{size}{words} {'above' if points > 0 else 'below'}"
 
 
 def _paired(results: Results, task: str, name: str) -> str:
     interval, words = difference(results, task, name, results.headline)
     if interval is None:
         return ""
-    low, high = (summary.percent(bound) for bound in interval)
-    return f" It and the quoted selection differ by {low} to {high} points: paired {words}."
+    main = summary.measure(results, task).main
+    low, high = (summary.cell(main, bound) for bound in interval)
+    points = " points" if main.percent else ""
+    return f" It and the quoted selection differ by {low} to {high}{points}: paired {words}."
 
 
 def difference(results: Results, task: str, first: str, second: str) -> tuple[Interval, str]:
-    """By how much the UA of two selections differs, first less second.
+    """By how much the UA, or CCC, of two selections differs, first less second.
 
     Both answered the same utterances, so both are resampled with the same draws.
 
@@ -153,13 +154,12 @@ def difference(results: Results, task: str, first: str, second: str) -> tuple[In
         The interval, None where it is undefined, and how it was made in words.
     """
     items = summary.answered(results, task, first, second)
+    measure, classes = summary.measure(results, task), results.classes[task]
     truth = [item.truth[task] for item in items]
     groups, words = speaker_or_utterance_groups([item.speaker for item in items])
     ours, theirs = (
-        grouped_confusions(
-            truth, summary.answers(results, task, name, items), groups, results.classes[task]
-        )
+        measure.tally(truth, summary.answers(results, task, name, items), groups, classes)
         for name in (first, second)
     )
-    low, high = bootstrap_difference(ours, theirs, unweighted_accuracy_from_confusion)
+    low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
     return (None if np.isnan(low) else (low, high)), words

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from serein.report import summary
-from serein.report.summary import percent
+from serein.report.summary import decimal, percent
 from serein.report.table import UNDEFINED, Column, Row, Table, numbers, row, words
 from serein.results import Confidence, Mapping, Results
 
@@ -109,15 +109,6 @@ def _confidences(results: Results, task: str) -> Iterator[Row]:
 
 def _confidence(task: str, name: str, confidence: Confidence) -> Row:
     return row(task, name, *(decimal(value) for value in (confidence.ece, confidence.brier)))
-
-
-def decimal(value: float | None) -> str:
-    """A number with three decimals.
-
-    >>> decimal(0.0426), decimal(None)
-    ('0.043', 'n/a')
-    """
-    return UNDEFINED if value is None else f"{value:.3f}"
 
 
 def confidence(results: Results) -> str | None:

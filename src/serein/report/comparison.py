@@ -7,15 +7,21 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serein import store
+from serein.comparisons import Comparison, Contest
 from serein.files import write_text
+from serein.metrics.measures import UA, score_named
 from serein.report import markdown, page, summary, terminal
 from serein.report.document import Section
 from serein.report.table import NO_INTERVAL, UNDEFINED, Column, Row, Table, numbers, row, words
-from serein.results import Comparison, Contest
 
 TITLE = "Comparison"
 NO_TEST = "this test was not made"
 TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
+OF_CLASSES = (
+    " The test of two proportions is one-tailed (the first is better) and takes utterances as "
+    "independent, as McNemar's does. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 medium, "
+    "0.8 large."
+)
 SMALLEST = 0.001
 """A smaller p is not told apart from this one."""
 
@@ -53,14 +59,17 @@ def _told(value: object) -> str:
 
 def _scores(task: str, selection: str, contests: list[Contest]) -> Table:
     ways = "; ".join(dict.fromkeys(one.interval for one in contests if one.interval))
+    kinds, main = list(map(score_named, contests[0].scores)), score_named(contests[0].main)
+    over = "the mean over seeds" if main.percent else "over the answers of all seeds"
     return Table(
-        title=f"{task}, {selection}: scores, %",
-        note="Over the utterances that both tested, the mean over seeds; the difference is the UA "
-        f"of the first less that of the second, in points. Intervals: {ways or 'none was made'}.",
+        title=f"{task}, {selection}: scores{', %' * main.percent}",
+        note=f"Over the utterances that both tested, {over}; the difference is the {main.title} "
+        f"of the first less that of the second{', in points' * main.percent}. Intervals: "
+        f"{ways or 'none was made'}.",
         columns=(
             *words("first", "second"),
             *numbers("utterances"),
-            *(Column(name=side, group=score) for score in ("WA", "UA") for side in "12"),
+            *(Column(name=side, group=one.title) for one in kinds for side in "12"),
             *numbers("difference"),
             Column(name="interval", undefined=NO_INTERVAL),
         ),
@@ -69,40 +78,50 @@ def _scores(task: str, selection: str, contests: list[Contest]) -> Table:
 
 
 def _pair(one: Contest) -> Row:
+    main = score_named(one.main)
+    difference = (100 if main.percent else 1) * one.difference
     return row(
         one.first,
         one.second,
         str(one.utterances),
-        *map(summary.percent, (*one.wa, *one.ua)),
-        f"{100 * one.ua_difference:+.1f}",
-        summary.bounds(one.ua_interval) or UNDEFINED,
+        *(
+            summary.cell(score_named(name), score)
+            for name, pair in one.scores.items()
+            for score in pair
+        ),
+        summary.signed(main, difference),
+        summary.bounds(one.difference_interval, main) or UNDEFINED,
     )
 
 
 def _tests(task: str, selection: str, contests: list[Contest]) -> Table:
     made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
+    swapped = "; ".join(dict.fromkeys(one.swapped for one in contests))
+    of_classes = contests[0].main == UA.name
+    effects = numbers("effect", undefined="undefined: a score is") if of_classes else ()
     return Table(
         title=f"{task}, {selection}: tests",
         note="p of each test, and in brackets after Holm's correction over all contests. The "
-        f"permutation swaps {'; '.join(dict.fromkeys(one.swapped for one in contests))}. The test "
-        "of two proportions is one-tailed (the first is better) and takes utterances as "
-        "independent, as McNemar's does. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
-        "medium, 0.8 large.",
+        f"permutation swaps {swapped}.{OF_CLASSES * of_classes}",
         columns=(
             *words("first", "second"),
             *numbers(*(TESTS[test] for test in made), undefined=NO_TEST),
-            *numbers("effect", undefined="undefined: a score is"),
+            *effects,
         ),
         rows=tuple(
             row(
                 one.first,
                 one.second,
                 *(_test(one, test) for test in made),
-                UNDEFINED if one.effect is None else f"{round(one.effect, 2) + 0.0:+.2f}",
+                *(_effect(one) for _ in effects),
             )
             for one in contests
         ),
     )
+
+
+def _effect(one: Contest) -> str:
+    return UNDEFINED if one.effect is None else f"{round(one.effect, 2) + 0.0:+.2f}"
 
 
 def _test(one: Contest, test: str) -> str:

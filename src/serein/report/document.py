@@ -80,7 +80,7 @@ def _scores(results: Results) -> Iterator[Section]:
         ),
     )
     yield Section(title="The paper's figures", tables=_there([paper.table(results)]))
-    yield Section(title="Classes", tables=tuple(_classes(results, every)))
+    yield Section(title="Classes", tables=tuple(_classes(results)))
     yield Section(
         title="Speakers",
         tables=_there(
@@ -90,8 +90,8 @@ def _scores(results: Results) -> Iterator[Section]:
     yield Section(title="Seeds", tables=_there(seeds.table(results, task) for task in every))
 
 
-def _classes(results: Results, every: list[str]) -> Iterator[Table]:
-    for task in every:
+def _classes(results: Results) -> Iterator[Table]:
+    for task in summary.of_classes(results):
         yield tables.classes(results, task)
         if len(results.classes[task]) <= plots.LEGIBLE:
             yield tables.confusion(results, task)

@@ -1,21 +1,14 @@
 """How far the scores of a class, a speaker or a gender would move, had others been recorded."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serein.metrics.classification import (
-    recalls_from_confusion,
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
-from serein.metrics.significance import (
-    Statistic,
-    bootstrap_interval,
-    grouped_confusions,
-    speaker_or_utterance_groups,
-)
+from serein.metrics.classification import recalls_from_confusion
+from serein.metrics.measures import Score, interval
+from serein.metrics.significance import speaker_or_utterance_groups
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.results import Prediction, Results
@@ -37,17 +30,17 @@ def recalls(results: Results, task: str) -> tuple[dict[str, Interval], str]:
     """
     items = summary.answered(results, task, results.headline)
     groups, words = speaker_or_utterance_groups([item.speaker for item in items])
-    confusions = _confusions(results, task, items, groups)
+    confusions = _tallies(results, task, items, groups)
     return {
-        name: _interval(_one_class(confusions, index), _first_recall)
+        name: interval(_one_class(confusions, index), RECALL, resamples=RESAMPLES)
         for index, name in enumerate(results.classes[task])
     }, words
 
 
 def scores(
     results: Results, task: str, items: Sequence[Prediction], *, speakers: bool
-) -> tuple[Interval, Interval]:
-    """Intervals of the headline's WA and UA on a part of the utterances.
+) -> dict[str, Interval]:
+    """Intervals of the headline's scores on a part of the utterances.
 
     Args:
         results: of the run.
@@ -57,9 +50,10 @@ def scores(
     """
     own = [str(item.speaker) for item in items]
     groups = own if speakers else [str(index) for index in range(len(items))]
-    counts = right_and_wrong(_confusions(results, task, items, groups))
-    wa = _interval(counts, weighted_accuracy_from_confusion)
-    return wa, _interval(counts, unweighted_accuracy_from_confusion)
+    tallies = _tallies(results, task, items, groups)
+    counts = right_and_wrong(tallies) if results.classes[task] else tallies
+    every = summary.measure(results, task).scores
+    return {one.name: interval(counts, one, resamples=RESAMPLES) for one in every}
 
 
 def right_and_wrong(confusions: Counts) -> Counts:
@@ -92,18 +86,16 @@ def _one_class(confusions: Counts, index: int) -> Counts:
     return pairs
 
 
-def _confusions(
+def _tallies(
     results: Results, task: str, items: Sequence[Prediction], groups: Sequence[str]
-) -> Counts:
+) -> NDArray[Any]:
     truth = [item.truth[task] for item in items]
     answers = summary.answers(results, task, results.headline, items)
-    return grouped_confusions(truth, answers, groups, results.classes[task])
+    return summary.measure(results, task).tally(truth, answers, groups, results.classes[task])
 
 
 def _first_recall(confusions: NDArray[np.float64]) -> NDArray[np.float64]:
     return recalls_from_confusion(confusions)[..., 0]
 
 
-def _interval(counts: Counts, statistic: Statistic) -> Interval:
-    low, high = bootstrap_interval(counts, statistic, resamples=RESAMPLES)
-    return None if np.isnan(low) else (low, high)
+RECALL = Score("recall", "recall", "the share of a class that is found", _first_recall)

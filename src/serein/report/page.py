@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serein.files import write_text
+from serein.metrics.measures import Score
 from serein.report import (
     audit,
     checks,
@@ -26,7 +27,8 @@ SECTIONS = {  # for each section its heading (the first depends), and the values
     "fooled": ("How you could have been fooled", ("fooled",)),
     "audit": ("", ("tasks",)),
     "paper": ("The paper's figures", ("paper",)),
-    "classes": ("Classes", ("tasks",)),
+    "classes": ("Classes", ("classified",)),
+    "values": ("Values", ("scatters",)),
     "speakers": ("Speakers", ("parts",)),
     "confidence": ("Confidence", ("calibration", "temperatures")),
     "curves": ("Learning curves", ("curves",)),
@@ -62,6 +64,7 @@ def html(results: Results) -> str:
         "fooled": flattery.table(results),
         "paper": paper.table(results),
         "doubts": paper.doubts(results),
+        "scatters": [name for name in drawn if name.startswith("scatter-")],
         "curves": [name for name in ("loss", "validation", "test") if name in drawn],
     }
     return fill(
@@ -103,18 +106,33 @@ def _contents(values: Values, first: str) -> list[tuple[str, str]]:
 
 def figures(results: Results) -> Figures:
     """Every figure that the results hold data for, and what it shows in words, by its name."""
-    return {**_confusions(results), **_reliabilities(results), **_curves(results)}
+    return {
+        **_confusions(results),
+        **_scatters(results),
+        **_reliabilities(results),
+        **_curves(results),
+    }
 
 
 def _confusions(results: Results) -> Figures:
-    scores = results.scores.get(results.headline, {})
     return {
         f"confusion-{task}": (
-            plots.confusion(scores[task], results.classes[task]),
+            plots.confusion(results.scores[results.headline][task], results.classes[task]),
             f"Confusion matrix of {task}: counts, and the share of each true class; "
             "the table below it holds the same numbers",
         )
+        for task in summary.of_classes(results)
+    }
+
+
+def _scatters(results: Results) -> Figures:
+    return {
+        f"scatter-{task}": (
+            plots.scatter(*summary.pairs(results, task)),
+            f"Answers of {task} against the truth; on the dashed line they are the same",
+        )
         for task in summary.tasks(results)
+        if not results.classes[task]
     }
 
 
@@ -134,13 +152,14 @@ def _curves(results: Results) -> Figures:
     quoted = {results.headline: f"{results.headline} picks"}
     for task in summary.tasks(results)[:1]:
         seen = [name for name in results.selections if audit.is_optimistic(results, name, task)]
+        main = summary.measure(results, task).main
         picks = {**quoted, **{name: f"{name} picks" for name in seen}}
         curves = {
             "loss": ("Training loss", plots.loss(results.folds, quoted)),
             **{
                 side: (
-                    f"UA of {task} on the {side} side",
-                    plots.accuracy(results.folds, side, task, chosen),
+                    f"{main.title} of {task} on the {side} side",
+                    plots.accuracy(results.folds, side, task, chosen, main),
                 )
                 for side, chosen in (("validation", quoted), ("test", picks))
             },
@@ -165,6 +184,7 @@ def _scores(results: Results, drawn: Figures) -> Values:
     by_seed = (seeds.table(results, task) for task in every)
     return {
         "tasks": tasks,
+        "classified": [task for task in tasks if task["classes"]],
         "parts": [task for task in tasks if task["parts"]],
         "seeds": [table for table in by_seed if table],
     }
@@ -173,19 +193,31 @@ def _scores(results: Results, drawn: Figures) -> Values:
 def _task(results: Results, task: str, drawn: Figures) -> Values:
     parts = {kind: tables.parts(results, task, kind) for kind in tables.kinds(task)}
     reliability = f"reliability-{task}"
+    of_classes = bool(results.classes[task])
     return {
         "name": task,
-        "scores": results.scores[results.headline][task],
-        "moments": {score: seeds.moments(results, task, score) for score in ("wa", "ua")},
+        "cards": [_card(results, task, kind) for kind in summary.measure(results, task).scores],
         "brackets": summary.brackets(results, task),
         "rows": audit.comparison(results, task),
         "selections": tables.selections(results, task),
         "folds": tables.folds(results, task),
-        "classes": tables.classes(results, task),
-        "confusion": tables.confusion(results, task),
+        "classes": tables.classes(results, task) if of_classes else None,
+        "confusion": tables.confusion(results, task) if of_classes else None,
         "parts": {kind: table for kind, table in parts.items() if table},
         "reliability": reliability if reliability in drawn else "",
         "thresholds": checks.thresholds(results, task),
+    }
+
+
+def _card(results: Results, task: str, kind: Score) -> Values:
+    scores = results.scored(results.headline)[task]
+    score = scores.score(kind.name)
+    return {
+        "title": kind.title,
+        "words": kind.words,
+        "score": "" if score is None else f"{summary.cell(kind, score)}{summary.unit(kind)}",
+        "interval": summary.bounds(scores.bounds(kind.name), kind),
+        "moments": seeds.moments(results, task, kind),
     }
 
 

@@ -22,13 +22,13 @@ def table(results: Results) -> Table | None:
     Of a paper's tasks the one that leads here is shown.
     """
     task = next(iter(summary.tasks(results)), None)
-    if task is None:
+    if task is None or not results.classes[task]:  # no paper on the shelf prints scores of values
         return None
     printed = [one for one in published.rows(followed(results)) if task in one.scores]
     if not printed:
         return None
     scores = results.scores[results.headline][task]
-    ours = {"wa": scores.wa, "ua": scores.ua}
+    ours = {one.name: scores.score(one.name) for one in summary.measure(results, task).scores}
     names = list(dict.fromkeys([*ours, *(name for one in printed for name in one.scores[task])]))
     return Table(
         title=f"{task}: ours and what was published, %",

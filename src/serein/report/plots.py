@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from serein.metrics.measures import UA, Score, score_named
 from serein.results import Calibration, ClassScores, Confidence, Epoch, FoldResult
 from serein.searches import Search, Trial
 from serein.sweeps import Interval, Seeded, Sweep
@@ -89,6 +90,36 @@ def _words(
     )
 
 
+def scatter(truth: list[float], answers: list[float]) -> "Figure":
+    """Draw the answers of a task of numbers against the truth, and where both are the same.
+
+    Args:
+        truth: n labels.
+        answers: n values.
+    """
+    from plotly.graph_objects import Figure, Scatter
+
+    ends = [min([*truth, *answers], default=0.0), max([*truth, *answers], default=1.0)]
+    same = Scatter(
+        x=ends,
+        y=ends,
+        name="answer is truth",
+        mode="lines",
+        line={"color": FOLD, "width": 1, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    points = Scatter(
+        x=[_round(value) for value in truth],
+        y=[_round(value) for value in answers],
+        name="an utterance",
+        mode="markers",
+        opacity=0.5,
+        marker={"color": MARKS[0], "size": 6},
+        hovertemplate="truth %{x}, answer %{y}<extra></extra>",
+    )
+    return Figure([same, points], layout=_layout("truth", "answer", 420))
+
+
 def reliability(calibration: Calibration) -> "Figure":
     """Draw how often answers are right against how sure they are, raw and tempered."""
     from plotly.graph_objects import Figure, Scatter
@@ -129,36 +160,37 @@ def _reliability(name: str, confidence: Confidence, index: int) -> "Scatter":
 
 
 def trials(search: Search, name: str) -> "Figure":
-    """Draw the validation UA of every scored trial against one searched setting."""
+    """Draw the validation score of every scored trial against one searched setting."""
     from plotly.graph_objects import Figure
 
     choice = ".." not in search.space[name]
     best = [one for one in search.finished if one.number == search.best]
     others = [one for one in reversed(search.finished) if one.number != search.best]
+    kind = score_named(search.score)
     traces = [
-        _points("a trial", others, name, choice, MARKS[0], "circle"),
-        _points("the best", best, name, choice, MEAN, "star"),
+        _points("a trial", others, name, choice, kind, MARKS[0], "circle"),
+        _points("the best", best, name, choice, kind, MEAN, "star"),
     ]
-    figure = Figure(traces, layout=_layout(escape(name), "validation UA, %", 320))
+    figure = Figure(traces, layout=_layout(escape(name), f"validation {_titled(kind)}", 320))
     log = search.space[name].endswith(":log")
     figure.update_xaxes(type="category" if choice else "log" if log else "linear")
     return figure
 
 
 def _points(
-    words: str, found: list[Trial], name: str, choice: bool, colour: str, symbol: str
+    words: str, found: list[Trial], name: str, choice: bool, kind: Score, colour: str, symbol: str
 ) -> "Scatter":
     from plotly.graph_objects import Scatter
 
     values = [one.settings[name] for one in found]
     return Scatter(
         x=[escape(str(value)) for value in values] if choice else values,
-        y=[_round(100 * (one.score or 0)) for one in found],
+        y=[_round(_scale(kind) * (one.score or 0)) for one in found],
         customdata=[one.number for one in found],
         name=words,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 9 if symbol == "circle" else 13},
-        hovertemplate="trial %{customdata}, %{x}: %{y:.1f} %<extra></extra>",
+        hovertemplate=f"trial %{{customdata}}, %{{x}}: %{{y{_digits(kind)}<extra></extra>",
     )
 
 
@@ -221,31 +253,45 @@ def _seeds(seeds: list[tuple[object, Seeded]]) -> "Scatter":
     )
 
 
+def _scale(kind: Score) -> int:
+    """What a score is multiplied by to be drawn."""
+    return 100 if kind.percent else 1
+
+
+def _digits(kind: Score) -> str:
+    return ":.1f} %" if kind.percent else ":.3f}"
+
+
+def _titled(kind: Score) -> str:
+    return f"{kind.title}, %" if kind.percent else kind.title
+
+
 def loss(folds: list[FoldResult], chosen: dict[str, str]) -> "Figure | None":
     """Draw the training loss over epochs, like `accuracy`."""
     return _curves(folds, lambda epoch: epoch.loss, chosen, "training loss")
 
 
 def accuracy(
-    folds: list[FoldResult], side: str, task: str, chosen: dict[str, str]
+    folds: list[FoldResult], side: str, task: str, chosen: dict[str, str], kind: Score = UA
 ) -> "Figure | None":
-    """Draw UA over epochs: each fold thin, their mean bold, the chosen epochs marked.
+    """Draw a score over epochs: each fold thin, their mean bold, the chosen epochs marked.
 
     Args:
         folds: with their histories.
         side: which side was scored, "validation" or "test".
         task: which task.
         chosen: selections whose epochs are marked, and what to call them.
+        kind: which score.
 
     Returns:
         None where that side and task were never scored.
     """
 
     def value(epoch: Epoch) -> float | None:
-        score = epoch.scores.get(side, {}).get(task, {}).get("ua")
-        return None if score is None else 100 * score
+        score = epoch.scores.get(side, {}).get(task, {}).get(kind.name)
+        return None if score is None else _scale(kind) * score
 
-    return _curves(folds, value, chosen, f"{side} UA, %")
+    return _curves(folds, value, chosen, f"{side} {_titled(kind)}")
 
 
 def _curves(

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from serein.metrics.measures import main_of, main_score
 from serein.results import Epoch
 
 LINES = 10
@@ -68,8 +69,11 @@ class Course:
 
     def _validation(self, epoch: Epoch) -> str:
         tasks = epoch.scores.get("validation")
-        score = next(iter(tasks.values()))["ua"] if tasks else None
-        return "" if score is None else f" validation UA {score:.1%}"
+        if not tasks:
+            return ""
+        scores = next(iter(tasks.values()))
+        score = main_score(scores)
+        return "" if score is None else f" validation {main_of(scores).worded(score)}"
 
     def _left(self) -> str:
         done = sum(self.done.values())

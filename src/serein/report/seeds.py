@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
-from serein.report import audit
-from serein.report.summary import percent
+from serein.metrics.measures import Score
+from serein.report import audit, summary
 from serein.report.table import Column, Table, row, words
 from serein.results import Results
 
@@ -13,31 +13,33 @@ def table(results: Results, task: str) -> Table | None:
     """Each seed's scores under every selection, their mean and deviation; None for one seed."""
     if len(results.repeats) < 2:
         return None
+    scores_of = summary.measure(results, task).scores
+    kinds = [(name, kind) for name in results.selections for kind in scores_of]
     columns = [
-        Column(name=head, group=audit.marked(results, name, task))
-        for name in results.selections
-        for head in ("WA", "UA")
+        Column(name=kind.title, group=audit.marked(results, name, task)) for name, kind in kinds
     ]
-    pairs = [(name, score) for name in results.selections for score in ("wa", "ua")]
     by_seed = [
-        [repeat.scores.get(name, {}).get(task, {}).get(score) for name, score in pairs]
+        [repeat.scores.get(name, {}).get(task, {}).get(kind.name) for name, kind in kinds]
         for repeat in results.repeats
     ]
+
+    def cells(scores: Iterable[float | None]) -> list[str]:
+        pairs = zip(kinds, scores, strict=True)
+        return [summary.cell(kind, score) for (_, kind), score in pairs]
+
+    points = ", in points" if results.classes[task] else ""
     return Table(
-        title=f"{task}: seeds, %",
+        title=f"{task}: seeds{summary.head(results, task)}",
         note="The same evaluation with other weights, order and dropout; the deviation is that of "
-        "a sample (n - 1), in points.",
+        f"a sample (n - 1){points}.",
         columns=(*words("seed"), *columns),
         rows=(
             *(
-                row(f"{repeat.seed}{_mark(results, repeat.seed)}", *map(percent, scores))
+                row(f"{repeat.seed}{_mark(results, repeat.seed)}", *cells(scores))
                 for repeat, scores in zip(results.repeats, by_seed, strict=True)
             ),
-            row("mean", *(percent(_mean(scores)) for scores in zip(*by_seed, strict=True))),
-            row(
-                "standard deviation",
-                *(percent(_deviation(scores)) for scores in zip(*by_seed, strict=True)),
-            ),
+            row("mean", *cells(map(_mean, zip(*by_seed, strict=True)))),
+            row("standard deviation", *cells(map(_deviation, zip(*by_seed, strict=True)))),
         ),
     )
 
@@ -48,11 +50,10 @@ def _mark(results: Results, seed: int) -> str:
 
 def spread(results: Results, task: str) -> str | None:
     """Mean and deviation of the headline's scores over seeds, in a sentence; None for one seed."""
-    found = {score: moments(results, task, score) for score in ("wa", "ua")}
     clauses = [
-        f"{score.upper()} {pair[0]} % (standard deviation {pair[1]})"
-        for score, pair in found.items()
-        if pair
+        f"{kind.title} {pair[0]}{summary.unit(kind)} (standard deviation {pair[1]})"
+        for kind in summary.measure(results, task).scores
+        if (pair := moments(results, task, kind))
     ]
     if not clauses:
         return None
@@ -63,15 +64,17 @@ def spread(results: Results, task: str) -> str | None:
     return f"Mean of {task} over {count} seeds ({names}): {', '.join(clauses)}{here}."
 
 
-def moments(results: Results, task: str, score: str) -> tuple[str, str] | None:
-    """Mean and deviation of the headline's "wa" or "ua" over seeds, in percent and points.
+def moments(results: Results, task: str, kind: Score) -> tuple[str, str] | None:
+    """Mean and deviation of one of the headline's scores over seeds, as a table holds them.
 
     None for one seed, and where a seed's score is undefined.
     """
     by_task = [repeat.scores.get(results.headline, {}).get(task, {}) for repeat in results.repeats]
-    scores = [own.get(score) for own in by_task]
+    scores = [own.get(kind.name) for own in by_task]
     deviation = _deviation(scores)
-    return None if deviation is None else (percent(_mean(scores)), percent(deviation))
+    if deviation is None:
+        return None
+    return summary.cell(kind, _mean(scores)), summary.cell(kind, deviation)
 
 
 def _mean(scores: Iterable[float | None]) -> float | None:

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-from serein.metrics.classification import (
-    confusion_matrix,
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
+from serein.metrics.measures import Scores
 from serein.metrics.significance import FEWEST_SPEAKERS
 from serein.report import intervals, summary
 from serein.report.summary import Interval
@@ -24,8 +20,7 @@ class Part:
 
     name: str
     utterances: int
-    wa: float
-    ua: float
+    scores: Scores
 
 
 def parts(results: Results, task: str, attribute: str) -> list[Part]:
@@ -46,19 +41,15 @@ def _groups(results: Results, task: str, attribute: str) -> dict[str, list[Predi
 def _part(results: Results, task: str, name: str, items: list[Prediction]) -> Part:
     answers = summary.answers(results, task, results.headline, items)
     truth = [item.truth[task] for item in items]
-    confusion = confusion_matrix(truth, answers, results.classes[task])
-    return Part(
-        name=name,
-        utterances=len(items),
-        wa=float(weighted_accuracy_from_confusion(confusion)),
-        ua=float(unweighted_accuracy_from_confusion(confusion)),
-    )
+    measure = summary.measure(results, task)
+    total = measure.tally(truth, answers, [0] * len(items), results.classes[task]).sum(axis=0)
+    return Part(name=name, utterances=len(items), scores=measure.scored(total))
 
 
 def bounds(
     results: Results, task: str, attribute: str
-) -> tuple[dict[str, tuple[Interval, Interval]], str]:
-    """Intervals of WA and UA for each part, and how they were made in words.
+) -> tuple[dict[str, dict[str, Interval]], str]:
+    """Intervals of every score for each part, and how they were made in words.
 
     Speakers are resampled where every part has enough of them; else its utterances, as though
     they were independent.
@@ -80,13 +71,19 @@ def bounds(
 
 def extremes(results: Results, task: str, attribute: str = "speaker") -> str | None:
     """The best and the worst speaker or gender in one sentence; None where there are not two."""
-    every = [part for part in parts(results, task, attribute) if part.utterances >= FEWEST]
-    found = sorted(every, key=lambda part: -part.ua)
+    main = summary.measure(results, task).main
+    every = [
+        (score, part)
+        for part in parts(results, task, attribute)
+        if part.utterances >= FEWEST and (score := part.scores[main.name]) is not None
+    ]
+    found = sorted(every, key=lambda pair: -pair[0])
     if len(found) < 2:
         return None
     best, worst = (
-        f"{part.name}, UA {summary.percent(part.ua)} % ({part.utterances} utterances)"
-        for part in (found[0], found[-1])
+        f"{part.name}, {main.title} {summary.quoted(score, None, main)} "
+        f"({part.utterances} utterances)"
+        for score, part in (found[0], found[-1])
     )
     return f"Best {attribute} of {task}: {best}; worst: {worst}."
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from serein.metrics.measures import WA, Measure, Score, measure_of
 from serein.metrics.significance import ENOUGH_SPEAKERS
 from serein.results import Prediction, Results
 
@@ -20,22 +21,58 @@ def percent(score: float | None) -> str:
     return "n/a" if score is None else f"{100 * score:.1f}"
 
 
-def bounds(interval: Interval) -> str:
-    """An interval in percent; nothing where there is none.
+def decimal(value: float | None) -> str:
+    """A number with three decimals.
+
+    >>> decimal(0.0426), decimal(None)
+    ('0.043', 'n/a')
+    """
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def cell(kind: Score, score: float | None) -> str:
+    """A score as a table holds it: shares in percent, others with three decimals."""
+    return percent(score) if kind.percent else decimal(score)
+
+
+def bounds(interval: Interval, kind: Score = WA) -> str:
+    """An interval as a table holds it; nothing where there is none.
 
     >>> bounds((0.7801, 0.85)), bounds(None)
     ('[78.0, 85.0]', '')
     """
-    return f"[{percent(interval[0])}, {percent(interval[1])}]" if interval else ""
+    return f"[{cell(kind, interval[0])}, {cell(kind, interval[1])}]" if interval else ""
 
 
-def quoted(score: float | None, interval: Interval) -> str:
+def unit(kind: Score) -> str:
+    """What stands behind a number of this kind."""
+    return " %" if kind.percent else ""
+
+
+def quoted(score: float | None, interval: Interval, kind: Score = WA) -> str:
     """A score as it is quoted in a sentence.
 
     >>> quoted(0.816, (0.7801, 0.85)), quoted(None, None)
     ('81.6 % [78.0, 85.0]', 'n/a')
     """
-    return "n/a" if score is None else f"{percent(score)} % {bounds(interval)}".strip()
+    if score is None:
+        return "n/a"
+    return f"{cell(kind, score)}{unit(kind)} {bounds(interval, kind)}".strip()
+
+
+def gain(kind: Score, score: float | None, other: float | None) -> float | None:
+    """How far a score is above another one, in points where it is in percent.
+
+    Of the printed scores, so that a reader who subtracts finds the same.
+    """
+    if score is None or other is None:
+        return None
+    return float(cell(kind, score)) - float(cell(kind, other))
+
+
+def signed(kind: Score, difference: float | None) -> str:
+    """What `gain` gives, as a table holds it."""
+    return "n/a" if difference is None else f"{difference:+.{1 if kind.percent else 3}f}"
 
 
 def duration(seconds: float) -> str:
@@ -53,12 +90,26 @@ def duration(seconds: float) -> str:
 
 def tasks(results: Results) -> list[str]:
     """The tasks that were scored, the deciding one first."""
-    scored = results.scores.get(results.headline, {})
-    return [task for task in results.classes if task in scored]
+    return list(results.scored(results.headline))
+
+
+def of_classes(results: Results) -> list[str]:
+    """The tasks that were scored and answer with a class."""
+    return [task for task in tasks(results) if results.classes[task]]
+
+
+def measure(results: Results, task: str) -> Measure:
+    """What a task is scored by."""
+    return measure_of(results.classes[task])
+
+
+def head(results: Results, task: str) -> str:
+    """What follows the title of a table of a task's scores: the unit that all of them have."""
+    return f",{unit(measure(results, task).main)}" if results.classes[task] else ""
 
 
 def leading(results: Results) -> str:
-    """The task whose UA decides which epochs are picked, for every task."""
+    """The task whose scores decide which epochs are picked, for every task."""
     return next(iter(results.classes), "")
 
 
@@ -88,9 +139,12 @@ def protocol(results: Results) -> str:
 
 def scored(results: Results, task: str) -> str:
     """The headline's scores of a task in one clause."""
-    scores = results.scores[results.headline][task]
-    wa, ua = quoted(scores.wa, scores.wa_interval), quoted(scores.ua, scores.ua_interval)
-    return f"{task}: WA {wa}, UA {ua}{f', on {HELD_OUT}' * (task in results.held_out_tasks)}"
+    scores = results.scored(results.headline)[task]
+    told = (
+        f"{one.title} {quoted(scores.score(one.name), scores.bounds(one.name), one)}"
+        for one in measure(results, task).scores
+    )
+    return f"{task}: {', '.join(told)}{f', on {HELD_OUT}' * (task in results.held_out_tasks)}"
 
 
 def caution(results: Results) -> str:
@@ -106,7 +160,7 @@ def warnings(results: Results) -> list[str]:
 
 def brackets(results: Results, task: str) -> str:
     """How the intervals of a task were made, and what they leave out; nothing without any."""
-    words = results.scores[results.headline][task].interval
+    words = results.scored(results.headline)[task].interval
     if not words:
         return ""
     speakers = {item.speaker for item in results.predictions} - {None}
@@ -127,9 +181,18 @@ def answered(results: Results, task: str, *selections: str) -> list[Prediction]:
     ]
 
 
-def answers(results: Results, task: str, selection: str, items: Sequence[Prediction]) -> list[str]:
-    """The likeliest class of each prediction."""
+def answers(
+    results: Results, task: str, selection: str, items: Sequence[Prediction]
+) -> list[str | float]:
+    """The likeliest class of each prediction, or its value."""
     return [item.answer(selection, task, results.classes[task]) for item in items]
+
+
+def pairs(results: Results, task: str) -> tuple[list[float], list[float]]:
+    """The truth and the headline's answers of a task of numbers, utterance by utterance."""
+    items = answered(results, task, results.headline)
+    found = answers(results, task, results.headline, items)
+    return [float(item.truth[task] or 0) for item in items], [float(value) for value in found]
 
 
 def mistaken_for(results: Results, task: str) -> dict[str, str]:

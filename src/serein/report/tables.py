@@ -1,7 +1,9 @@
 """The tables of scores, as plain data; every form of the report shows these."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
+from serein.metrics.measures import WA, Measure, Score
 from serein.report import audit, intervals, speakers, summary
 from serein.report.summary import Interval, percent
 from serein.report.table import (
@@ -14,7 +16,7 @@ from serein.report.table import (
     row,
     words,
 )
-from serein.results import Results
+from serein.results import FoldResult, Results
 
 SEVERAL = ("corpus", "language")
 """What scores are split by only where several were tested."""
@@ -23,34 +25,75 @@ NO_EPOCH = "this selection picked no epoch"
 
 
 def selections(results: Results, task: str) -> Table:
-    """Every selection and baseline: pooled, with intervals, and the mean over folds."""
+    """Every selection and baseline: pooled, with intervals, and the mean over folds.
+
+    The scores of classes stand side by side; those of numbers, which are more and longer, one
+    below the other.
+    """
     rows = audit.comparison(results, task)
-    means = any(line.fold_ua is not None for line in rows)
-    wa, ua = numbers("WA", "UA")
-    columns = [*words("selection"), wa, interval_column(), ua, interval_column()]
+    measure = summary.measure(results, task)
+    if not results.classes[task]:
+        return _tall(results, task, measure, rows)
+    by_fold = numbers(*(f"{one.title} folds" for one in measure.scores))
     return Table(
-        title=f"{task}: scores, %",
+        title=f"{task}: scores{summary.head(results, task)}",
         note=" ".join(_notes_of_selections(results, task, rows)),
-        columns=(*columns, *(numbers("WA folds", "UA folds") if means else ())),
-        rows=tuple(_selection(line, means=means) for line in rows),
+        columns=(
+            *words("selection"),
+            *_with_intervals(measure),
+            *(by_fold if _has_means(measure, rows) else ()),
+        ),
+        rows=tuple(_selection(measure, line, means=_has_means(measure, rows)) for line in rows),
     )
 
 
-def _selection(line: audit.Row, *, means: bool) -> Row:
+def _tall(results: Results, task: str, measure: Measure, rows: list[audit.Row]) -> Table:
+    means = _has_means(measure, rows)
+    every = (*numbers("value"), interval_column(), *numbers("folds") * means)
+    cells = [
+        (line, one, _selection(replace(measure, scores=(one,)), line, means=means))
+        for line in rows
+        for one in measure.scores
+    ]
+    return Table(
+        title=f"{task}: scores",
+        note=" ".join(_notes_of_selections(results, task, rows)),
+        columns=(*words("selection", "score"), *every),
+        rows=tuple(
+            row(own.cells[0], one.title, *own.cells[1:], kind=line.kind) for line, one, own in cells
+        ),
+    )
+
+
+def _has_means(measure: Measure, rows: list[audit.Row]) -> bool:
+    return any(line.folds.get(measure.main.name) is not None for line in rows)
+
+
+def _with_intervals(measure: Measure) -> Iterator[Column]:
+    """A column for each score, and one for its interval."""
+    for one in measure.scores:
+        yield Column(name=one.title)
+        yield interval_column()
+
+
+def _selection(measure: Measure, line: audit.Row, *, means: bool) -> Row:
     baseline = line.kind == "baseline"
-    cells = [percent(line.wa), "", percent(line.ua), ""]
-    if not baseline:
-        cells[1::2] = bracket(line.wa_interval), bracket(line.ua_interval)
-    folds = ["", ""] if baseline else [percent(line.fold_wa), percent(line.fold_ua)]
+    cells, folds = [], []
+    for one in measure.scores:
+        own = "" if baseline else bracket(line.intervals.get(one.name), one)
+        cells += [summary.cell(one, line.scores.get(one.name)), own]
+        folds.append("" if baseline else summary.cell(one, line.folds.get(one.name)))
     return row(
         f"{line.name}{audit.MARKS.get(line.kind, '')}", *cells, *folds * means, kind=line.kind
     )
 
 
 def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> Iterator[str]:
-    means = any(line.fold_ua is not None for line in rows)
-    count = results.scores[results.headline][task].utterances
-    yield f"All {count} predictions together{' (WA folds, UA folds: means over folds)' * means}."
+    measure = summary.measure(results, task)
+    heads = ", ".join(f"{one.title} folds" for one in measure.scores if results.classes[task])
+    means = f" ({heads or 'folds'}: means over folds)" * _has_means(measure, rows)
+    count = results.scored(results.headline)[task].utterances
+    yield f"All {count} predictions together{means}."
     if task in results.held_out_tasks:
         yield f"Scored on {summary.HELD_OUT}, not on the test side."
     followers = [line for line in rows if line.chosen_by]
@@ -60,9 +103,9 @@ def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> 
     yield f"Intervals: {summary.brackets(results, task) or 'none was made'}."
 
 
-def bracket(interval: Interval) -> str:
+def bracket(interval: Interval, kind: Score = WA) -> str:
     """An interval as a cell holds it."""
-    return summary.bounds(interval) or UNDEFINED
+    return summary.bounds(interval, kind) or UNDEFINED
 
 
 def folds(results: Results, task: str) -> Table | None:
@@ -76,7 +119,7 @@ def folds(results: Results, task: str) -> Table | None:
     groups = [_fold_columns(results, name, task) for name in results.selections]
     first = Column(name="speaker" if alone else "fold", words=True)
     return Table(
-        title=f"{task}: fold by fold, %",
+        title=f"{task}: fold by fold{summary.head(results, task)}",
         note=_note_of_folds(results, task, alone=alone),
         columns=(
             first,
@@ -89,7 +132,7 @@ def folds(results: Results, task: str) -> Table | None:
                 fold.name,
                 str(tested.get(fold.name, 0)),
                 *([validators.get(fold.name, "")] if validators else []),
-                *_fold_cells(fold.epochs, fold.scores, results.selections, task),
+                *_fold_cells(results, fold, task),
             )
             for fold in scored
         ),
@@ -100,26 +143,21 @@ def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
     group = audit.marked(results, name, task)
     return [
         Column(name="epoch", group=group, undefined=NO_EPOCH),
-        *(Column(name=score, group=group) for score in ("WA", "UA")),
+        *(Column(name=one.title, group=group) for one in summary.measure(results, task).scores),
     ]
 
 
-def _fold_cells(
-    epochs: dict[str, int],
-    scores: dict[str, dict[str, dict[str, float | None]]],
-    names: Iterable[str],
-    task: str,
-) -> Iterator[str]:
-    for name in names:
-        own = scores.get(name, {}).get(task, {})
-        yield str(epochs.get(name, UNDEFINED))
-        yield percent(own.get("wa"))
-        yield percent(own.get("ua"))
+def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
+    for name in results.selections:
+        own = fold.scores.get(name, {}).get(task, {})
+        yield str(fold.epochs.get(name, UNDEFINED))
+        for one in summary.measure(results, task).scores:
+            yield summary.cell(one, own.get(one.name))
 
 
 def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
-    lead = summary.leading(results)
-    by = f" by the UA of {lead}" if task != lead else ""
+    lead = audit.chosen_by(results, task)
+    by = f" by the {summary.measure(results, lead).main.title} of {lead}" if lead else ""
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
     if task in results.held_out_tasks:
         sides = f"In each fold, {summary.HELD_OUT}"
@@ -185,31 +223,27 @@ def parts(results: Results, task: str, kind: str) -> Table | None:
     if len(found) < (2 if kind in SEVERAL else 1):
         return None
     bounds, how = speakers.bounds(results, task, kind)
-    own = f" UA over the classes that the {kind} has." * (kind != "gender")
-    wa, ua = Column(name="WA"), Column(name="UA", bar=True)
+    classes, measure = results.classes[task], summary.measure(results, task)
+    own = f" UA over the classes that the {kind} has." * bool(kind != "gender" and classes)
+    columns = [
+        replace(one, bar=measure.main.percent and one.name == measure.main.title)
+        for one in _with_intervals(measure)
+    ]
     return Table(
-        title=f"{task}: each {kind}, {results.headline}, %",
+        title=f"{task}: each {kind}, {results.headline}{summary.head(results, task)}",
         note=f"Intervals: {how}.{own}",
-        columns=(
-            *words(kind),
-            *numbers("utterances"),
-            wa,
-            interval_column(),
-            ua,
-            interval_column(),
-        ),
+        columns=(*words(kind), *numbers("utterances"), *columns),
         rows=tuple(
-            row(
-                part.name,
-                str(part.utterances),
-                percent(part.wa),
-                bracket(bounds[part.name][0]),
-                percent(part.ua),
-                bracket(bounds[part.name][1]),
-            )
+            row(part.name, str(part.utterances), *_part(measure, part, bounds[part.name]))
             for part in found
         ),
     )
+
+
+def _part(measure: Measure, part: speakers.Part, bounds: dict[str, Interval]) -> Iterator[str]:
+    for one in measure.scores:
+        yield summary.cell(one, part.scores[one.name])
+        yield bracket(bounds[one.name], one)
 
 
 def kinds(task: str) -> list[str]:

@@ -25,7 +25,8 @@ def render(results: Results) -> RenderableType:
     ]
     for task in summary.tasks(results):
         parts += [Text(), draw(tables.selections(results, task)), *_notes(results, task)]
-        parts += [Text(), draw(tables.classes(results, task))]
+        if results.classes[task]:
+            parts += [Text(), draw(tables.classes(results, task))]
     return Group(*parts)
 
 

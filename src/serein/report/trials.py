@@ -12,6 +12,7 @@ from rich.text import Text
 
 from serein import config
 from serein.files import write_text
+from serein.metrics.measures import Score, score_named
 from serein.report import markdown, page, plots, summary, terminal
 from serein.report.document import Section
 from serein.report.page import Figures
@@ -42,8 +43,9 @@ def headline(search: Search) -> Iterator[str]:
         return
     best, count = search.finished[0], len(search.finished)
     yield (
-        f"Best: trial {best.number}, UA of {search.task} {summary.percent(best.score)} % on "
-        f"validation speakers, with {'; '.join(_settings(best))}."
+        f"Best: trial {best.number}, {_kind(search).title} of {search.task} "
+        f"{_score(search, best.score)} on validation speakers, "
+        f"with {'; '.join(_settings(best))}."
     )
     yield (
         "All scores are means over folds on validation speakers, at the epochs that they chose. "
@@ -66,9 +68,18 @@ def line(trial: Trial, search: Search) -> str:
         return f"{what}: {trial.state}: {trial.fault}"
     best = search.finished[0]
     return (
-        f"{what}: validation UA {summary.percent(trial.score)} %, "
-        f"best so far {summary.percent(best.score)} % (trial {best.number})"
+        f"{what}: validation {_kind(search).title} {_score(search, trial.score)}, "
+        f"best so far {_score(search, best.score)} (trial {best.number})"
     )
+
+
+def _kind(search: Search) -> Score:
+    """What trials are ranked by."""
+    return score_named(search.score)
+
+
+def _score(search: Search, score: float | None) -> str:
+    return summary.quoted(score, None, _kind(search))
 
 
 def tables(search: Search) -> list[Table]:
@@ -80,15 +91,17 @@ def tables(search: Search) -> list[Table]:
 
 def _trials(search: Search) -> Table:
     rest = [one for one in search.trials if one.score is None]
+    kind = _kind(search)
+    percent = ", in percent" * kind.percent
     return Table(
         title="Trials",
-        note=f"UA of {search.task} on validation speakers, in percent: mean, standard deviation "
-        f"and lowest over folds. The folder {_beside(search)}RUN of a trial holds its test scores, "
-        "which nothing here has seen.",
+        note=f"{kind.title} of {search.task} on validation speakers{percent}: mean, "
+        f"standard deviation and lowest over folds. The folder {_beside(search)}RUN of a trial "
+        "holds its test scores, which nothing here has seen.",
         columns=(
             Column(name="trial"),
             *(Column(name=name, words=_is_worded(search, name)) for name in search.space),
-            *numbers("UA", undefined="not scored"),
+            *numbers(kind.title, undefined="not scored"),
             *numbers("deviation", "lowest", undefined=NO_SPREAD),
             *numbers("run"),
         ),
@@ -97,14 +110,15 @@ def _trials(search: Search) -> Table:
 
 
 def _row(one: Trial, search: Search) -> Row:
+    kind = _kind(search)
     known = [score for score in one.folds.values() if score is not None]
-    spread = summary.percent(stdev(known)) if len(known) > 1 else UNDEFINED
+    spread = summary.cell(kind, stdev(known)) if len(known) > 1 else UNDEFINED
     return row(
         str(one.number),
         *(str(one.settings[name]) for name in search.space),
-        summary.percent(one.score),
+        summary.cell(kind, one.score),
         spread,
-        summary.percent(min(known, default=None)),
+        summary.cell(kind, min(known, default=None)),
         one.run.removeprefix(_beside(search)) or one.state,
         kind="headline" if one.number == search.best else "",
     )
@@ -142,7 +156,8 @@ def figures(search: Search) -> Figures:
     return {
         f"over-{place}": (
             plots.trials(search, name),
-            f"Validation UA of every trial against {name}; the table below holds the same numbers",
+            f"Validation {_kind(search).title} of every trial against {name}; the table below "
+            "holds the same numbers",
         )
         for place, name in enumerate(search.space)
     }

@@ -1,25 +1,51 @@
-"""Task: arousal, valence or dominance as three levels (Zhang et al. 2019, sections 3.3 and 4.1).
+"""Task: arousal, valence or dominance, as one of three levels or as the number that people rated.
 
-One file for the three, which a recipe names apart:
+Levels are those of Zhang et al. 2019, sections 3.3 and 4.1; values are what later corpora and
+papers take. One file for the three, which a recipe names apart:
 
     [tasks.arousal]
     name = "dimensions"
+    scheme = "values"    # without it, levels
 
 Where a corpus has no ratings, ``label = "emotion"`` with ``scheme = "proxy-arousal"`` takes those
 of the emotion's name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from serein.errors import ConfigError
 from serein.layers.classes import ClassConfig, ClassTask
+from serein.layers.values import ValueTask
 
 
 @dataclass(frozen=True)
 class Config(ClassConfig):
-    """Of a class, but by levels unless another scheme is named."""
+    """Of a class, but by levels unless another scheme is named.
+
+    Attributes:
+        loss: of values, 1 less their concordance, or the mean squared error.
+    """
 
     scheme: str = "levels"
+    loss: Literal["ccc", "mse"] = "ccc"
 
 
-class Task(ClassTask):
-    """Which level; cross-entropy (Zhang et al. 2019, equation 5)."""
+def made(config: Config, width: int, classes: Sequence[str]) -> ClassTask | ValueTask:
+    """Which level, by cross-entropy (Zhang et al. 2019, equation 5); without classes, which value.
+
+    Raises:
+        ConfigError: a setting that values have no use for.
+    """
+    if classes:
+        return ClassTask(config, width, classes)
+    if config.class_weights != "none":
+        raise ConfigError(
+            f"class_weights = {config.class_weights!r} weighs classes, and scheme 'values' has "
+            "none; leave it out"
+        )
+    return ValueTask(config, width, config.loss)
+
+
+Task = made

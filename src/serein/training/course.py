@@ -1,6 +1,6 @@
 """The course of one training: what each epoch cost and foretold, kept on disk.
 
-n = utterances of a side, K = classes of a task.
+n = utterances of a side, K = classes of a task, or 1 for a number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,7 @@ import torch
 from torch import Tensor
 
 from serein.files import write_bytes
-from serein.metrics.classification import (
-    confusion_matrix,
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
+from serein.metrics.measures import Scores, main_score, measure_of
 from serein.results import Epoch
 
 Probabilities = dict[str, dict[str, Tensor]]
@@ -46,34 +42,35 @@ class Course:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def best(self, side: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
-        """The epoch with the highest UA on a side, counted from 1; the earliest of equals.
+        """The epoch with the highest score on a side, counted from 1; the earliest of equals.
 
         Args:
             side: which watched side.
-            tasks: whose UA; of several, the mean of those that are defined.
-            smooth: epochs, the one itself and those before it, whose UA is averaged.
+            tasks: whose UA, or CCC; of several, the mean of those that are defined.
+            smooth: epochs, the one itself and those before it, whose score is averaged.
         """
-        known = np.array([_ua(epoch.scores[side], tasks) for epoch in self.epochs])
+        known = np.array([_mean(epoch.scores[side], tasks) for epoch in self.epochs])
         means = [known[max(0, last - smooth) : last].mean() for last in range(1, len(known) + 1)]
         return int(np.argmax(means)) + 1
 
 
-def _ua(scores: Mapping[str, Mapping[str, float | None]], tasks: Sequence[str]) -> float:
-    known = [score for task in tasks if (score := scores[task]["ua"]) is not None]
+def _mean(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
+    known = [score for task in tasks if (score := main_score(scores[task])) is not None]
     return fmean(known) if known else -1.0
 
 
-def scored(probabilities_nk: Tensor, target_n: Tensor) -> dict[str, float | None]:
-    """WA and UA of the likeliest classes; None where no utterance has a label."""
-    known_n = target_n >= 0
-    classes = range(probabilities_nk.shape[1])
-    truth, answer = target_n[known_n].tolist(), probabilities_nk[known_n].argmax(dim=1).tolist()
-    confusion = confusion_matrix(truth, answer, classes)
-    scores = {
-        "wa": float(weighted_accuracy_from_confusion(confusion)),
-        "ua": float(unweighted_accuracy_from_confusion(confusion)),
-    }
-    return {name: None if np.isnan(score) else score for name, score in scores.items()}
+def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
+    """WA and UA of the likeliest classes, or CCC, RMSE and correlation of values.
+
+    None where no utterance has a label.
+    """
+    value = target_n.is_floating_point()
+    known_n = ~target_n.isnan() if value else target_n >= 0
+    answer_n = answer_nk[:, 0] if value else answer_nk.argmax(dim=1)
+    classes = () if value else range(answer_nk.shape[1])
+    truth, answers = target_n[known_n].tolist(), answer_n[known_n].tolist()
+    measure = measure_of(classes)
+    return measure.scored(measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0))
 
 
 def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ class Settings:
         weight_decay: L2 penalty of the weights.
         smooth: the epoch is chosen by the mean of its validation score and those of the epochs
             before it, so many in all; 1 takes single scores, which swing with few speakers.
-        choose: whose UA chooses it: the "first" task's, or the "mean" over all tasks.
+        choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks.
         patience: a training ends when so many epochs have brought no better one; 0 never ends it
             early.
         threads: processor threads of one training; more are faster and give other roundings.
