@@ -128,8 +128,8 @@ def _check(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
     first, task = plans[0], next(iter(plans[0].classes))
     if not first.classes[task]:
         raise ConfigError(
-            f"{task}, the first task, is foretold as a number, and a sweep compares WA and UA; "
-            f"sweep its levels with --set tasks.{task}.scheme=levels, or put a task of classes first"
+            f"{task}, the first task, is foretold as a number, and a sweep compares WA and UA: "
+            f"sweep its levels (tasks.{task}.scheme=levels), or put a task of classes first"
         )
     for value, todo in zip(values, plans, strict=True):
         if _tested(todo) != _tested(first) or todo.classes.get(task) != first.classes[task]:
