@@ -3,16 +3,20 @@
 B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from serein.layers.attention import Encoded
+from serein.layers.examples import Examples
 
 
 class FrontEnd(Protocol):
     """A plain function of the waveform; the same object in training and inference.
+
+    Its file may name in ``PACKAGES`` what its numbers depend on beside torch and serein, and say
+    in ``NOTE`` what results and models must carry, such as another's licence.
 
     Attributes:
         config: its settings, a dataclass.
@@ -44,6 +48,24 @@ class Model(Protocol):
 
     def __call__(self, **inputs: tuple[Tensor, Tensor]) -> Encoded:
         """For each task a vector (B, D); and attention."""
+
+
+class Estimator(Model, Protocol):
+    """A model that is no network: fitted at once, where others are trained in epochs."""
+
+    def fit(
+        self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
+    ) -> dict[str, float]:
+        """Write its own state and the heads of the tasks.
+
+        Args:
+            train: vectors as it makes them before it is fitted.
+            validation: what a setting may be picked on; it trains nothing.
+            tasks: by name, each with its head.
+
+        Returns:
+            For each task the setting, ``model.c``, that was picked or given.
+        """
 
 
 class Task(Protocol):

@@ -220,7 +220,7 @@ def _results(
             "caution": proxies(words),
             "folds": [],
         },
-        environment=environment(0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
+        environment=environment(recipe, 0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
@@ -235,7 +235,7 @@ def _results(
         baselines=baselines,
         folds=[],
         predictions=records,
-        warnings=[*corpus.notes, *warnings],
+        warnings=[*corpus.notes, *notes_of(recipe), *warnings],
         mapping=words,
         calibration=unfitted(system.classes, records, "model"),
     )

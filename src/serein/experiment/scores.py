@@ -19,7 +19,7 @@ from serein.metrics.significance import (
 )
 from serein.records import Fold, Recipe, Utterance
 from serein.results import ClassScores, FoldResult, Prediction
-from serein.system import label_of
+from serein.system import is_fitted, label_of
 from serein.training.course import Course
 
 Pair = dict[str, float | None]
@@ -32,8 +32,17 @@ WORDS = {  # what each selection means; "optimistic" marks the one that saw the 
 }
 
 
+FITTED = {  # the same of an estimator, which has no epochs to choose from
+    "validation": "fitted once, C of each task by its own UA on the fold's validation speakers, "
+    "unless the recipe gives it",
+    "last": "fitted once, C as the recipe gives it: no validation speakers picked it",
+}
+
+
 def meaning(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
+    if is_fitted(plan.recipe):
+        return FITTED[selection]
     tasks = choosing(plan)
     kind = "UA" if len(tasks) == 1 else "mean UA"
     words = WORDS[selection].format(ua=f"{kind} of {', '.join(tasks)}")
@@ -46,7 +55,9 @@ def meaning(plan: Plan, selection: str) -> str:
 
 
 def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
-    """The epoch that each selection takes, counted from 1."""
+    """The epoch that each selection takes, counted from 1; an estimator has but one to quote."""
+    if is_fitted(plan.recipe):
+        return {"validation" if fold.validation else "last": 1}
     epochs = {"last": len(course.epochs), "test": course.best("test", choosing(plan))}
     if fold.validation:
         return {"validation": quoted(plan, fold, course), **epochs}
@@ -76,7 +87,13 @@ def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
     """One fold's outcome."""
     epochs = selected(plan, fold, course)
     scores = {name: course.epochs[epoch - 1].scores["test"] for name, epoch in epochs.items()}
-    return FoldResult(name=fold.name, epochs=epochs, scores=scores, history=course.epochs)
+    return FoldResult(
+        name=fold.name,
+        epochs=epochs,
+        scores=scores,
+        history=course.epochs,
+        chosen=course.chosen,
+    )
 
 
 def predictions(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:

@@ -103,6 +103,8 @@ def _selection(results: Results, name: str, task: str) -> Row | None:
 
 def _chosen_by(results: Results, selection: str, task: str) -> str | None:
     task_that_picks = summary.leading(results)
+    if summary.is_fitted(results):
+        return None
     picked = selection != LAST and any(selection in fold.epochs for fold in results.folds)
     return task_that_picks if picked and task != task_that_picks else None
 

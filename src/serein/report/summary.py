@@ -60,6 +60,11 @@ def leading(results: Results) -> str:
     return next(iter(results.classes), "")
 
 
+def is_fitted(results: Results) -> bool:
+    """Whether an estimator was fitted once, where networks are trained in epochs."""
+    return any(fold.chosen for fold in results.folds)
+
+
 def title(results: Results) -> str:
     """Which recipe was run on which corpus, and what was changed in it."""
     name = results.recipe.get("name", results.name)

@@ -14,7 +14,7 @@ from serein.report.table import (
     row,
     words,
 )
-from serein.results import Results
+from serein.results import FoldResult, Results
 
 NO_CLASS = "undefined: no utterance of this class was tested"
 NO_EPOCH = "this selection picked no epoch"
@@ -85,7 +85,7 @@ def folds(results: Results, task: str) -> Table | None:
                 fold.name,
                 str(tested.get(fold.name, 0)),
                 *([validators.get(fold.name, "")] if validators else []),
-                *_fold_cells(fold.epochs, fold.scores, results.selections, task),
+                *_fold_cells(fold, results.selections, task),
             )
             for fold in scored
         ),
@@ -94,21 +94,18 @@ def folds(results: Results, task: str) -> Table | None:
 
 def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
     group = audit.marked(results, name, task)
+    picked = "C" if summary.is_fitted(results) else "epoch"
     return [
-        Column(name="epoch", group=group, undefined=NO_EPOCH),
+        Column(name=picked, group=group, undefined=NO_EPOCH),
         *(Column(name=score, group=group) for score in ("WA", "UA")),
     ]
 
 
-def _fold_cells(
-    epochs: dict[str, int],
-    scores: dict[str, dict[str, dict[str, float | None]]],
-    names: Iterable[str],
-    task: str,
-) -> Iterator[str]:
+def _fold_cells(fold: FoldResult, names: Iterable[str], task: str) -> Iterator[str]:
     for name in names:
-        own = scores.get(name, {}).get(task, {})
-        yield str(epochs.get(name, UNDEFINED))
+        own = fold.scores.get(name, {}).get(task, {})
+        cost = fold.chosen.get(task)
+        yield str(fold.epochs.get(name, UNDEFINED)) if cost is None else f"{cost:.3g}"
         yield percent(own.get("wa"))
         yield percent(own.get("ua"))
 
@@ -117,6 +114,8 @@ def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
     lead = summary.leading(results)
     by = f" by the UA of {lead}" if task != lead else ""
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
+    if summary.is_fitted(results):
+        return f"{sides}, and the C that its machines had."
     return f"{sides}, and the epoch that each selection picked{by}."
 
 
