@@ -159,8 +159,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         recipe=asdict(todo.recipe),
         corpus=described(todo.corpus, todo.contents),
         protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
-        environment=environment(todo.recipe, todo.seed, todo.training.threads, todo.device)
-        | facts,
+        environment=environment(todo.recipe, todo.seed, todo.training.threads, todo.device) | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],

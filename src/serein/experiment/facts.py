@@ -46,7 +46,7 @@ def environment(recipe: Recipe, seed: int, threads: int, device: str) -> dict[st
         "threads": threads,
         "device": device,
         "machine": machine(),
-        "versions": versions(recipe),
+        "versions": versions() | packages_of(recipe),
     }
 
 
@@ -59,8 +59,8 @@ def flat(table: Mapping[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def versions(recipe: Recipe) -> dict[str, str]:
-    """Of everything that a recipe's numbers depend on."""
+def versions() -> dict[str, str]:
+    """Of everything that numbers depend on."""
     return {
         "serein": version("serein"),
         "python": platform.python_version(),
@@ -68,7 +68,6 @@ def versions(recipe: Recipe) -> dict[str, str]:
         "numpy": np.__version__,
         "soxr": version("soxr"),
         "soundfile": version("soundfile"),
-        **packages_of(recipe),
     }
 
 

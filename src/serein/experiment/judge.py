@@ -22,7 +22,7 @@ from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import System, label_of, word_of
+from serein.system import System, label_of, notes_of, word_of
 
 BATCH = 40
 
@@ -220,7 +220,9 @@ def _results(
             "caution": proxies(words),
             "folds": [],
         },
-        environment=environment(recipe, 0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
+        environment=environment(
+            recipe, 0, torch.get_num_threads(), str(system.normaliser.mean_f.device)
+        ),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",

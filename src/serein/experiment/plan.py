@@ -101,7 +101,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         system.source_of(recipe),
         seed,
         device,
-        versions(recipe),
+        versions() | system.packages_of(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")

@@ -93,7 +93,8 @@ def train(
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
-    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, versions(chosen)])
+    needed = versions() | system.packages_of(chosen)
+    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, needed])
     learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
         learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)

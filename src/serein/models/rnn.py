@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
@@ -69,5 +70,5 @@ class Model(nn.Module):
             return Encoded(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
         r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), mask_bt)
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
-        maps = zip(self.tasks, weight_bht.split(1, dim=1), strict=True)
+        maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
         return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})

@@ -116,6 +116,8 @@ def brackets(results: Results, task: str) -> str:
     # Runs of older versions say nothing of it.
     if len(speakers) < ENOUGH_SPEAKERS and "narrow" not in words:
         words = f"{words} (few: likely too narrow)"
+    if is_fitted(results):
+        return words
     seed = "the quoted seed alone" if len(results.repeats) > 1 else "one training seed"
     return f"{words}; {seed}, another would give other scores"
 
