@@ -30,7 +30,7 @@ CLASSES = {
     "gender": ("female", "male"),
     **dict.fromkeys(("arousal", "dominance", "valence"), LEVELS),
 }
-MORE = {"rnn": ["model.attention=true", "model.apart=false"]}
+MORE = {"rnn": ["model.attention=true", "model.apart=false", "model.stack=3"]}
 """Settings that no recipe of a model asks for."""
 SMALLER = {
     "zhang2019": [

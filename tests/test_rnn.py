@@ -62,6 +62,26 @@ def test_every_number_is_that_of_the_equations(attention: bool, layers: int) -> 
     assert set(found.attention) == (set(TASKS) if attention else set())
 
 
+@pytest.mark.parametrize("length", [1, 4, 5, 7])
+def test_stacked_frames_are_laid_side_by_side(length: int) -> None:
+    stacked = made(stack=4, attention=True)
+    plain = Model(config.build(Config, {"hidden": 5, "attention": True}, "model"), 12, TASKS)
+    plain.double().eval().load_state_dict(stacked.state_dict())
+    x_btf, rubbish = torch.randn(1, 9, 3, dtype=torch.float64), torch.arange(9) >= length
+    x_btf[:, rubbish] = 100.0
+    steps = -(-length // 4)
+    laid = torch.zeros(1, steps, 12, dtype=torch.float64)
+    laid.view(-1)[: 3 * length] = x_btf[0, :length].flatten()
+    with torch.no_grad():
+        found = stacked((x_btf, ~rubbish[None]))
+        wanted = plain((laid, torch.ones(1, steps, dtype=torch.bool)))
+    for task in TASKS:
+        torch.testing.assert_close(found.vectors[task], wanted.vectors[task])
+        weight, stride = found.attention[task]
+        assert (weight.shape[-1], stride) == (3, 4)
+        assert (weight[..., steps:] == 0).all()
+
+
 def test_rubbish_behind_the_end_stays_there() -> None:
     model = made()
     x_btf = torch.randn(1, 6, 3, dtype=torch.float64)
@@ -72,7 +92,7 @@ def test_rubbish_behind_the_end_stays_there() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("setting", [{"hidden": 0}, {"layers": 0}, {"dropout": 1.0}])
+@pytest.mark.parametrize("setting", [{"hidden": 0}, {"layers": 0}, {"stack": 0}, {"dropout": 1.0}])
 def test_settings_are_checked(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(setting))} = "):
         made(**setting)

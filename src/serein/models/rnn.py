@@ -6,7 +6,7 @@ model frame-level features". The paper prints no sizes for it; ours are those of
 system (section 4.2): two layers of 128 GRUs, the last output (section 3.1), or attention in its
 place (equations 3 and 4), dropout that keeps 0.9, here of each output.
 
-B = batch, T = frames, F = bins, D = hidden units, H = tasks.
+B = batch, T = frames (or stacks of them), F = bins, D = hidden units, H = tasks.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
@@ -29,12 +30,15 @@ class Config:
     """What may vary.
 
     Attributes:
+        stack: neighbouring frames laid side by side as one; 1 leaves them. Four make a training
+            four times faster, as recurrence is one step after the other.
         hidden: units of each layer.
         layers: of GRUs.
         attention: whether each task has one; without, the last output sums the speech up.
         dropout: of the last layer's outputs.
     """
 
+    stack: Count = 1
     hidden: Count = 128
     layers: Count = 2
     attention: bool = False
@@ -54,7 +58,8 @@ class Model(nn.Module):
         """
         super().__init__()
         self.tasks = tuple(tasks)
-        self.gru = nn.GRU(width, config.hidden, config.layers, batch_first=True)
+        self.stack = config.stack
+        self.gru = nn.GRU(width * config.stack, config.hidden, config.layers, batch_first=True)
         self.dropout = Dropout(config.dropout)
         self.width = config.hidden
         self.attend = (
@@ -63,12 +68,18 @@ class Model(nn.Module):
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
-        x_btf, mask_bt = frames
-        h_btd, _ = self.gru(x_btf.masked_fill(~mask_bt[..., None], 0))
+        x_btf, mask_bt = self._stacked(*frames)
+        h_btd, _ = self.gru(x_btf)
         h_btd = self.dropout(h_btd)
         if self.attend is None:
             return Encoded(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
         r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), mask_bt)
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
-        return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})
+        return Encoded(vectors, {task: Attention(weight, self.stack) for task, weight in maps})
+
+    def _stacked(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F) and mask -> (B, T / stack, stack x F) and mask; zeros fill a last stack up."""
+        missing = -x_btf.shape[1] % self.stack
+        x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
+        return x_btf.unflatten(1, (-1, self.stack)).flatten(2), mask_bt[:, :: self.stack]
