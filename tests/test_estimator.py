@@ -17,10 +17,11 @@ from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.judge import judge
+from serein.experiment.repeat import repeat
 from serein.experiment.train import prepared, train
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
-from serein.report import latex, markdown, page, tables, terminal
+from serein.report import flattery, latex, markdown, page, tables, terminal
 from serein.results import Epoch
 from serein.system import System
 from serein.training.course import Course
@@ -171,6 +172,20 @@ def test_it_is_compared_with_a_network_on_the_same_folds(
     assert contest.selection == "validation"
     assert contest.utterances == len(corpus.utterances)
     assert not [words for words in found.warnings if "epochs alike" in words]
+
+
+def test_fooling_oneself_is_measured_but_for_what_there_is_not(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    results, _, _ = repeat(RECIPE, corpus, seeds=2, audit=True, runs=tmp_path)
+    assert [one.name for one in results.flatteries] == [
+        "random-split",
+        "test-speaker-normalisation",
+    ]
+    shown = flattery.table(results)
+    assert shown is not None
+    assert not [line for line in shown.rows if "test-picked" in line.cells[0]]
+    assert results.repeats[0].scores == results.repeats[1].scores  # nothing in it is chance
 
 
 def test_folds_in_parallel_processes_give_the_same_numbers(

@@ -23,7 +23,7 @@ class FrontEnd(Protocol):
         rate: sampling rate in Hz.
         width: bins of a frame.
         hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples
-            begins there).
+            or of openSMILE begins there).
         longest: seconds that it takes at a time; None is any number.
     """
 

@@ -82,4 +82,5 @@ class Model(nn.Module):
         """(B, T, F) and mask -> (B, T / stack, stack x F) and mask; zeros fill a last stack up."""
         missing = -x_btf.shape[1] % self.stack
         x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
-        return x_btf.unflatten(1, (-1, self.stack)).flatten(2), mask_bt[:, :: self.stack]
+        width = self.stack * x_btf.shape[2]
+        return x_btf.reshape(len(x_btf), -1, width), mask_bt[:, :: self.stack]
