@@ -295,7 +295,7 @@ def test_a_file_name_is_a_name() -> None:
         ("models", "li2091", "unknown model 'li2091'; did you mean 'li2019'"),
         ("corpora", "emobd", "unknown corpus 'emobd'; did you mean 'emodb'"),
         ("tasks", "gendre", "unknown task 'gendre'; did you mean 'gender'"),
-        ("features", "zzz", r"unknown front end 'zzz'\. Known: logmel"),
+        ("features", "zzz", r"unknown front end 'zzz'\. Known: egemaps, logmel"),
         ("features", "normalise", "unknown front end 'normalise'"),
         ("models", "__init__", "unknown model '__init__'"),
         ("models", "no_such_lab.model", "module of your own: No module named 'no_such_lab'"),

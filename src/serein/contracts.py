@@ -4,23 +4,27 @@ B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a tas
 number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from serein.layers.attention import Encoded
+from serein.layers.examples import Examples
 
 
 class FrontEnd(Protocol):
     """A plain function of the waveform; the same object in training and inference.
+
+    Its file may name in ``PACKAGES`` what its numbers depend on beside torch and serein, and say
+    in ``NOTE`` what results and models must carry, such as another's licence.
 
     Attributes:
         config: its settings, a dataclass.
         rate: sampling rate in Hz.
         width: bins of a frame.
         hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples
-            begins there).
+            or of openSMILE begins there).
         longest: seconds that it takes at a time; None is any number.
     """
 
@@ -45,6 +49,24 @@ class Model(Protocol):
 
     def __call__(self, **inputs: tuple[Tensor, Tensor]) -> Encoded:
         """For each task a vector (B, D); and attention."""
+
+
+class Estimator(Model, Protocol):
+    """A model that is no network: fitted at once, where others are trained in epochs."""
+
+    def fit(
+        self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
+    ) -> dict[str, float]:
+        """Write its own state and the heads of the tasks.
+
+        Args:
+            train: vectors as it makes them before it is fitted.
+            validation: what a setting may be picked on; it trains nothing.
+            tasks: by name, each with its head.
+
+        Returns:
+            For each task the setting, ``model.c``, that was picked or given.
+        """
 
 
 class Task(Protocol):

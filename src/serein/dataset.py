@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import BinaryIO
@@ -143,6 +144,7 @@ def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping
     module = sys.modules[type(front_end).__module__]
     sources = [find.HOUSE / "audio", Path(str(module.__file__))]
     settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
+    settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
     audio_ = [contents[utterance.id] for utterance in utterances]
     return hashlib.sha256(json.dumps([settings, audio_]).encode()).hexdigest()[:32]
 
@@ -158,7 +160,12 @@ def _heard(utterances: Sequence[Utterance], front_end: FrontEnd) -> Iterator[np.
         except AudioError as error:
             faults.append(str(error))
             continue
-        yield frames_of(wave_s, front_end)
+        try:
+            x_tf = frames_of(wave_s, front_end)
+        except AudioError as error:
+            faults.append(f"{utterance.path}: {error}")
+            continue
+        yield x_tf
     if faults:
         listing = "; ".join(faults[:5]) + ("; ..." if len(faults) > 5 else "")
         raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")

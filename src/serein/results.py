@@ -138,6 +138,8 @@ class FoldResult:
         history: every epoch.
         temperatures: for each task, what the headline's logits are divided by to be calibrated,
             fitted on this fold's validation side; empty without one.
+        chosen: for each task, the C that this side picked for an estimator, or that the recipe
+            gave; empty for a network.
     """
 
     name: str
@@ -145,6 +147,7 @@ class FoldResult:
     scores: dict[str, dict[str, dict[str, float | None]]]
     history: list[Epoch]
     temperatures: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

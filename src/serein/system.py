@@ -5,6 +5,7 @@ B = batch, S = samples, K = classes of a task, or 1 for a number.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +17,7 @@ from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
 from serein.layers.apart import Apart
-from serein.layers.attention import Attention
+from serein.layers.attention import Attention, Encoded
 from serein.records import Recipe, Utterance
 
 Inputs = Mapping[str, tuple[Tensor, Tensor]]
@@ -80,11 +81,15 @@ class System(nn.Module):
         """Of each task, in the order of its logits."""
         return {name: task.classes for name, task in self.tasks.items()}
 
-    def forward(self, inputs: Inputs) -> Output:
-        """What the front end gave -> logits of each task, and attention."""
+    def encode(self, inputs: Inputs) -> Encoded:
+        """What the front end gave -> a vector for each task, and attention."""
         frames_btf, mask_bt = inputs["frames"]
         standard = {**inputs, "frames": (self.normaliser(frames_btf), mask_bt)}
-        encoded = self.model(**standard)
+        return self.model(**standard)
+
+    def forward(self, inputs: Inputs) -> Output:
+        """What the front end gave -> logits of each task, and attention."""
+        encoded = self.encode(inputs)
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
         return Output(logits, encoded.attention)
 
@@ -203,6 +208,25 @@ def source_of(recipe: Recipe) -> str:
     return find.digest([*(find.HOUSE / place for place in NUMERIC), *own])
 
 
+def is_fitted(recipe: Recipe) -> bool:
+    """Whether a recipe's model is an estimator: fitted at once, not trained in epochs."""
+    return hasattr(find.module("models", str(recipe.model["name"])).Model, "fit")
+
+
+def packages_of(recipe: Recipe) -> dict[str, str]:
+    """The versions of what a recipe's front end and model need beside serein and torch."""
+    tables = {"features": recipe.features, "models": recipe.model}
+    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
+    needed = {name for module in modules for name in getattr(module, "PACKAGES", ())}
+    return {name: version(name) for name in sorted(needed)}
+
+
+def notes_of(recipe: Recipe) -> list[str]:
+    """What must be said wherever a recipe's front end is used, such as another's licence."""
+    note = getattr(find.module("features", str(recipe.features["name"])), "NOTE", "")
+    return [str(note)] if note else []
+
+
 def device_of(name: str) -> str:
     """Where to compute: "auto" is "cuda" where there is one.
 
@@ -231,6 +255,10 @@ def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]
     apart = table.get("apart", False)
     if not isinstance(apart, bool):
         raise ConfigError(f"model.apart = {apart!r}; expected true or false")
+    if apart and hasattr(find.module("models", str(table["name"]), own=own).Model, "fit"):
+        raise ConfigError(
+            f"model.apart = true: {table['name']} fits each task by itself as it is; remove apart"
+        )
 
     def make(names: Sequence[str]) -> Any:
         return _made("models", "Model", rest, own, width, tuple(names))

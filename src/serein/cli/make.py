@@ -12,6 +12,7 @@ from serein.cli.shared import (
     PartialOption,
     SeedOption,
     SetOption,
+    complain,
     console,
     cores,
     meant,
@@ -37,6 +38,7 @@ def train(
 ) -> None:
     """Train on a whole corpus and save the model."""
     from serein.experiment.train import train as fit
+    from serein.system import notes_of
 
     made = fit(
         recipe,
@@ -51,6 +53,8 @@ def train(
     )
     size, epochs = output.stat().st_size / 1e6, made.system.recipe.training["epochs"]
     print(f"{output}: {size:.2f} MB, {epochs} epochs")
+    for note in notes_of(made.system.recipe):
+        complain(note)
 
 
 @contextmanager

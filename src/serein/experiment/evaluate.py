@@ -20,6 +20,7 @@ from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
 from serein.records import Corpus, Recipe
 from serein.results import Mapping, Prediction, Results
+from serein.system import notes_of
 from serein.training.course import Course
 
 Started = Callable[[Plan], AbstractContextManager[folds.Progress]]
@@ -160,7 +161,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         recipe=asdict(todo.recipe),
         corpus=described(todo.corpus, todo.contents),
         protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
-        environment=environment(todo.seed, todo.training.threads, todo.device) | facts,
+        environment=environment(todo.recipe, todo.seed, todo.training.threads, todo.device) | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
@@ -174,6 +175,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         groups=scores.grouped(judged, selections[0], todo.classes),
         warnings=[
             *todo.corpus.notes,
+            *notes_of(todo.recipe),
             *left_out(todo.mapping),
             *unlabelled(records, held_out_shares(todo.recipe)),
             *heldout.told(todo, [task for one in held for task in one.scored]),

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from serein import corpora
-from serein.records import Corpus
+from serein.records import Corpus, Recipe
+from serein.system import packages_of
 
 
 def command() -> str:
@@ -38,14 +39,14 @@ def described(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def environment(seed: int, threads: int, device: str) -> dict[str, Any]:
+def environment(recipe: Recipe, seed: int, threads: int, device: str) -> dict[str, Any]:
     """What a repetition needs to have alike."""
     return {
         "seed": seed,
         "threads": threads,
         "device": device,
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | packages_of(recipe),
     }
 
 

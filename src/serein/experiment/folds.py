@@ -19,8 +19,9 @@ from serein.experiment.plan import Plan
 from serein.experiment.scores import enough, quoted
 from serein.records import Fold
 from serein.results import Epoch
-from serein.system import System
+from serein.system import System, is_fitted
 from serein.training.course import Course
+from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
 
 Progress = Callable[[str, Epoch], None]
@@ -33,7 +34,8 @@ def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
     torch.manual_seed(plan.seed)
     system = System(plan.recipe, plan.classes)
     train, watched = heldout.sides(plan, fold, frames, system)
-    return fit(
+    learn = fit_estimator if is_fitted(plan.recipe) else fit
+    return learn(
         system,
         train,
         watched,

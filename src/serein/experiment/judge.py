@@ -24,7 +24,7 @@ from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import System, is_value, knows, word_of
+from serein.system import System, is_value, knows, notes_of, word_of
 
 NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40
@@ -237,7 +237,9 @@ def _results(
             "caution": proxies(words),
             "folds": [],
         },
-        environment=environment(0, torch.get_num_threads(), str(system.normaliser.mean_f.device)),
+        environment=environment(
+            recipe, 0, torch.get_num_threads(), str(system.normaliser.mean_f.device)
+        ),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
@@ -247,7 +249,7 @@ def _results(
         baselines=baselines,
         folds=[],
         predictions=records,
-        warnings=[*corpus.notes, *warnings],
+        warnings=[*corpus.notes, *notes_of(recipe), *warnings],
         mapping=words,
         groups=scores.grouped(records, "model", system.classes),
         calibration=unfitted(system.classes, records, "model"),

@@ -84,7 +84,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     """
     device = system.device_of(device)
     system.check(recipe)
-    training = config.build(Settings, recipe.training, "training")
+    training = training_of(recipe)
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
@@ -101,7 +101,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         system.source_of(recipe),
         seed,
         device,
-        versions(),
+        versions() | system.packages_of(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -118,6 +118,16 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         folder=runs / name,
         leakage=leakage,
     )
+
+
+def training_of(recipe: Recipe) -> Settings:
+    """The settings of the loop; an estimator is fitted once.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    how = config.build(Settings, recipe.training, "training")
+    return replace(how, epochs=1, patience=0) if system.is_fitted(recipe) else how
 
 
 def split(

@@ -17,7 +17,7 @@ from serein.metrics.measures import Scores, defined, interval, measure_of
 from serein.metrics.significance import speaker_or_utterance_groups
 from serein.records import Fold, Recipe, Utterance
 from serein.results import ClassScores, FoldResult, Prediction, ValueScores
-from serein.system import is_value, knows, label_of
+from serein.system import is_fitted, is_value, knows, label_of
 from serein.training.course import Course
 
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
@@ -28,8 +28,17 @@ WORDS = {  # what each selection means; "optimistic" marks the one that saw the 
 }
 
 
+FITTED = {  # the same of an estimator, which has no epochs to choose from
+    "validation": "fitted once, C of each task by its own UA on the fold's validation speakers, "
+    "unless the recipe gives it",
+    "last": "fitted once, C as the recipe gives it: no validation speakers picked it",
+}
+
+
 def meaning(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
+    if is_fitted(plan.recipe):
+        return FITTED[selection]
     words = WORDS[selection].format(score=_chooser(plan))
     if selection == "last" and plan.training.patience:
         return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
@@ -50,7 +59,9 @@ def _chooser(plan: Plan) -> str:
 
 
 def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
-    """The epoch that each selection takes, counted from 1."""
+    """The epoch that each selection takes, counted from 1; an estimator has but one to quote."""
+    if is_fitted(plan.recipe):
+        return {"validation" if fold.validation else "last": 1}
     epochs = {"last": len(course.epochs), "test": course.best("test", choosing(plan))}
     if fold.validation:
         return {"validation": quoted(plan, fold, course), **epochs}
@@ -85,7 +96,13 @@ def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
         name: {**sides["test"], **{task: sides[heldout.side_of(task)][task] for task in own}}
         for name, sides in found.items()
     }
-    return FoldResult(name=fold.name, epochs=epochs, scores=scores, history=course.epochs)
+    return FoldResult(
+        name=fold.name,
+        epochs=epochs,
+        scores=scores,
+        history=course.epochs,
+        chosen=course.chosen,
+    )
 
 
 def predictions(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:

@@ -18,9 +18,11 @@ from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
+from serein.experiment.plan import training_of
 from serein.metrics.measures import measure_of
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
+from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
 from serein.training.settings import Settings
 
@@ -79,7 +81,7 @@ def train(
             "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
             "can be recognised; it serves to judge only: set normalise.statistics=training"
         )
-    how = config.build(Settings, chosen.training, "training")
+    how = training_of(chosen)
     read, _ = labelled(corpora.read(corpus), chosen)
     contents = corpora.contents(read.utterances)
     mark = corpora.fingerprint(read, contents)
@@ -94,14 +96,17 @@ def train(
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
-    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, versions()])
+    needed = versions() | system.packages_of(chosen)
+    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, needed])
+    learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
-        fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+        learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
         "name": output.stem,
         "data": _source(read),
+        "licence": "; ".join(system.notes_of(chosen)),
         "scores": scores_in_words(judged) if judged else "not evaluated",
-        "training": _facts(how, seed, device),
+        "training": _facts(chosen, how, seed, device),
         "counts": {task: _counted(read, task, chosen) for task in chosen.tasks},
         "heard": tuple(sorted(contents.values())),
         "samples": tuple(sorted(protocols.probes(read.utterances).values())),
@@ -144,6 +149,8 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     chosen = replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
     asked, found = asdict(chosen), dict(judged.recipe)
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
+    if cost := median_cost(judged):
+        chosen = replace(recipe, model={**recipe.model, "c": cost}, training=chosen.training)
     tables = ("features", "normalise", "model", "tasks", "training")
     other = [table for table in tables if asked[table] != found[table]]
     if other:
@@ -165,6 +172,12 @@ def median_epoch(results: Results) -> int:
             f"{results.name} chose no epochs by validation; evaluate with validation speakers"
         )
     return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
+
+
+def median_cost(results: Results) -> dict[str, float]:
+    """The median of the C that each task of an estimator had over the folds; else empty."""
+    tasks = sorted({task for fold in results.folds for task in fold.chosen})
+    return {task: median(fold.chosen[task] for fold in results.folds) for task in tasks}
 
 
 def confidence(results: Results) -> dict[str, Confidence]:
@@ -219,10 +232,10 @@ def _source(corpus: Corpus) -> str:
     return f"{about.title}, {count}, {about.licence}"
 
 
-def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
+def _facts(recipe: Recipe, how: Settings, seed: int, device: str) -> dict[str, Any]:
     return {
         "command": command(),
         "created": now(),
         "epochs": how.epochs,
-        **flat(environment(seed, how.threads, device)),
+        **flat(environment(recipe, seed, how.threads, device)),
     }

@@ -32,9 +32,13 @@ class BLSTM(nn.Module):
 def last_states(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
     """The last state of each direction of a BLSTM's output: (B, T, 2D) and mask -> (B, 2D)."""
     ahead_btd, back_btd = x_btd.chunk(2, dim=-1)
+    return torch.cat([last_outputs(ahead_btd, mask_bt), back_btd[:, 0]], dim=-1)
+
+
+def last_outputs(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
+    """What stands at each sequence's own end: (B, T, D) and mask -> (B, D)."""
     last_b = mask_bt.sum(dim=1) - 1
-    batch_b = torch.arange(len(last_b), device=x_btd.device)
-    return torch.cat([ahead_btd[batch_b, last_b], back_btd[:, 0]], dim=-1)
+    return x_btd[torch.arange(len(last_b), device=x_btd.device), last_b]
 
 
 def reversed_(x_btd: Tensor, mask_bt: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from serein.layers.attention import Attention, Encoded, summed
 from serein.layers.dropout import Dropout
+from serein.layers.recurrence import last_outputs
 from serein.layers.segments import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]
@@ -100,9 +101,7 @@ class Model(nn.Module):
         v_bld = F.embedding(place_bl, self.convolutions(wave_nf))  # equation 1
         h_bld, _ = self.gru(self.dropout(v_bld))  # equation 2
         if not self.config.attention:
-            last_b = mask_bl.sum(dim=1) - 1
-            last_bd = h_bld[torch.arange(len(last_b), device=h_bld.device), last_b]
-            return Encoded(dict.fromkeys(self.tasks, last_bd), {})
+            return Encoded(dict.fromkeys(self.tasks, last_outputs(h_bld, mask_bl)), {})
         r_bhd, weight_bhl = summed(h_bld, self.attend(h_bld), mask_bl)  # equations 3 and 4
         weight_bht = self._centred(weight_bhl, frames[1])
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))

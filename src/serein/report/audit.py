@@ -97,7 +97,8 @@ def chosen_by(results: Results, task: str) -> str | None:
     """The other task whose scores pick the epochs; None where this one has a say in it."""
     lead = summary.leading(results)
     every = results.recipe.get("training", {}).get("choose") == "mean"
-    return None if every or task == lead else lead
+    own = every or task == lead or summary.is_fitted(results)
+    return None if own else lead
 
 
 def gap(results: Results) -> str | None:

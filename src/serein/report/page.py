@@ -149,6 +149,8 @@ def _reliabilities(results: Results) -> Figures:
 
 def _curves(results: Results) -> Figures:
     drawn: Figures = {}
+    if summary.is_fitted(results):
+        return drawn
     quoted = {results.headline: f"{results.headline} picks"}
     for task in summary.tasks(results)[:1]:
         seen = [name for name in results.selections if audit.is_optimistic(results, name, task)]

@@ -113,6 +113,11 @@ def leading(results: Results) -> str:
     return next(iter(results.classes), "")
 
 
+def is_fitted(results: Results) -> bool:
+    """Whether an estimator was fitted once, where networks are trained in epochs."""
+    return any(fold.chosen for fold in results.folds)
+
+
 def title(results: Results) -> str:
     """Which recipe was run on which corpus, and what was changed in it."""
     name = results.recipe.get("name", results.name)
@@ -167,6 +172,8 @@ def brackets(results: Results, task: str) -> str:
     # Runs of older versions say nothing of it.
     if len(speakers) < ENOUGH_SPEAKERS and "narrow" not in words:
         words = f"{words} (few: likely too narrow)"
+    if is_fitted(results):
+        return words
     seed = "the quoted seed alone" if len(results.repeats) > 1 else "one training seed"
     return f"{words}; {seed}, another would give other scores"
 

@@ -141,8 +141,9 @@ def folds(results: Results, task: str) -> Table | None:
 
 def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
     group = audit.marked(results, name, task)
+    picked = "C" if summary.is_fitted(results) else "epoch"
     return [
-        Column(name="epoch", group=group, undefined=NO_EPOCH),
+        Column(name=picked, group=group, undefined=NO_EPOCH),
         *(Column(name=one.title, group=group) for one in summary.measure(results, task).scores),
     ]
 
@@ -150,7 +151,8 @@ def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
 def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
     for name in results.selections:
         own = fold.scores.get(name, {}).get(task, {})
-        yield str(fold.epochs.get(name, UNDEFINED))
+        cost = fold.chosen.get(task)
+        yield str(fold.epochs.get(name, UNDEFINED)) if cost is None else f"{cost:.3g}"
         for one in summary.measure(results, task).scores:
             yield summary.cell(one, own.get(one.name))
 
@@ -161,6 +163,8 @@ def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
     sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
     if task in results.held_out_tasks:
         sides = f"In each fold, {summary.HELD_OUT}"
+    if summary.is_fitted(results):
+        return f"{sides}, and the C that its machines had."
     return f"{sides}, and the epoch that each selection picked{by}."
 
 

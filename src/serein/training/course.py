@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from serein.dataset import Side
 from serein.files import write_bytes
 from serein.metrics.measures import Scores, main_score, measure_of
+from serein.predict import foretell
 from serein.results import Epoch
+from serein.system import System
 
 Probabilities = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""
@@ -35,11 +38,13 @@ class Course:
         epochs: what each one cost and how well it did on each watched side.
         foretold: for each epoch, the probabilities on each watched side.
         weights: the system's, at the last epoch that was to be kept.
+        chosen: for each task, the setting that an estimator picked on validation.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     foretold: list[Probabilities] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    chosen: dict[str, float] = field(default_factory=dict)
 
     def best(self, side: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
         """The epoch with the highest score on a side, counted from 1; the earliest of equals.
@@ -73,6 +78,18 @@ def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
     return measure.scored(measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0))
 
 
+def looked(
+    system: System, watched: Mapping[str, Side], size: int
+) -> tuple[Probabilities, dict[str, dict[str, dict[str, float | None]]]]:
+    """What a system foretells of every watched side, ``size`` at a time, and how well it does."""
+    foretold = {name: foretell(system, side, size) for name, side in watched.items()}
+    scores = {
+        name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
+        for name, side in watched.items()
+    }
+    return foretold, scores
+
+
 def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
     """Write the course and the state of the loop, whole or not at all."""
     epochs = [
@@ -80,7 +97,7 @@ def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
         for e in course.epochs
     ]
     content = BytesIO()
-    kept = {"foretold": course.foretold, "weights": course.weights}
+    kept = {"foretold": course.foretold, "weights": course.weights, "chosen": course.chosen}
     torch.save({"epochs": epochs, **kept, **rest}, content)
     write_bytes(path, content.getvalue())
 
@@ -90,5 +107,6 @@ def resume(path: Path) -> tuple[Course, dict[str, Any]]:
     with suppress(Exception):  # torch raises errors of any kind over damaged bytes
         state = torch.load(path, map_location="cpu", weights_only=True)
         epochs = [Epoch(**epoch) for epoch in state.pop("epochs")]
-        return Course(epochs, state.pop("foretold"), state.pop("weights")), state
+        kept = [state.pop(name) for name in ("foretold", "weights", "chosen")]
+        return Course(epochs, *kept), state
     return Course(), {}

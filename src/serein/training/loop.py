@@ -10,10 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from serein.dataset import Side
-from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
-from serein.training.course import Course, Keep, Progress, resume, save, scored
+from serein.training.course import Course, Keep, Progress, looked, resume, save
 from serein.training.settings import Settings
 
 
@@ -85,11 +84,7 @@ def fit(
             stepper.step()
             schedule.step()
             loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
-        foretold = {name: foretell(system, side, settings.batch) for name, side in watched.items()}
-        scores = {
-            name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
-            for name, side in watched.items()
-        }
+        foretold, scores = looked(system, watched, settings.batch)
         seconds = time.perf_counter() - started
         course.epochs.append(Epoch(epoch=number, loss=loss, seconds=seconds, scores=scores))
         course.foretold.append(foretold)

@@ -1,0 +1,86 @@
+"""GRUs over frames: the recurrent baseline on hand-crafted descriptors.
+
+Zhang, Wu, Schuller: "Attention-Augmented End-to-End Multi-Task Learning for Emotion Prediction
+from Speech", ICASSP 2019, section 4.3, "OS+RNNs" of Table 1: "the sequence classifier of RNNs to
+model frame-level features". The paper prints no sizes for it; ours are those of its end-to-end
+system (section 4.2): two layers of 128 GRUs, the last output (section 3.1), or attention in its
+place (equations 3 and 4), dropout that keeps 0.9, here of each output.
+
+B = batch, T = frames (or stacks of them), F = bins, D = hidden units, H = tasks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from serein.layers.attention import Attention, Encoded, summed
+from serein.layers.dropout import Dropout
+from serein.layers.recurrence import last_outputs
+
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        stack: neighbouring frames laid side by side as one; 1 leaves them. Four make a training
+            four times faster, as recurrence is one step after the other.
+        hidden: units of each layer.
+        layers: of GRUs.
+        attention: whether each task has one; without, the last output sums the speech up.
+        dropout: of the last layer's outputs.
+    """
+
+    stack: Count = 1
+    hidden: Count = 128
+    layers: Count = 2
+    attention: bool = False
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+
+class Model(nn.Module):
+    """Frames in, one vector per utterance and task out."""
+
+    def __init__(self, config: Config, width: int, tasks: Sequence[str]) -> None:
+        """Build the network.
+
+        Args:
+            config: sizes.
+            width: bins of a frame.
+            tasks: names of those who get a vector each.
+        """
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.stack = config.stack
+        self.gru = nn.GRU(width * config.stack, config.hidden, config.layers, batch_first=True)
+        self.dropout = Dropout(config.dropout)
+        self.width = config.hidden
+        self.attend = (
+            nn.Linear(config.hidden, len(self.tasks), bias=False) if config.attention else None
+        )
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+        """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
+        x_btf, mask_bt = self._stacked(*frames)
+        h_btd, _ = self.gru(x_btf)
+        h_btd = self.dropout(h_btd)
+        if self.attend is None:
+            return Encoded(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
+        r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), mask_bt)
+        vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
+        maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
+        return Encoded(vectors, {task: Attention(weight, self.stack) for task, weight in maps})
+
+    def _stacked(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F) and mask -> (B, T / stack, stack x F) and mask; zeros fill a last stack up."""
+        missing = -x_btf.shape[1] % self.stack
+        x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
+        width = self.stack * x_btf.shape[2]
+        return x_btf.reshape(len(x_btf), -1, width), mask_bt[:, :: self.stack]

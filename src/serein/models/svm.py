@@ -1,0 +1,191 @@
+"""Linear support vector machines on the mean of an utterance's frames; fitted, not trained.
+
+Zhang et al. 2019, section 4.3, "OS+SVMs" of Table 1: "the static classifier of Support Vector
+Machines to model the utterance-level features", which as frames are one row an utterance.
+
+Where the paper is silent, ours: each class against the rest, squared hinge loss (scikit-learn's
+LinearSVC, Fan et al. 2008), vectors of mean 0 and deviation 1 over the training side, and the
+cost C of a violated margin from powers of 2, the one with the best UA on the validation side, for
+each task by itself. The weights go to the tasks' own heads: the logits are distances.
+
+B = batch, n = utterances, T = frames, D = bins, K = classes of a task.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from serein.errors import ConfigError, UnknownName
+from serein.layers.attention import Encoded
+from serein.layers.classes import ClassTask
+from serein.layers.examples import Examples
+from serein.metrics.classification import unweighted_accuracy_score
+
+Array = NDArray[np.float64]
+Exponent = Annotated[int, Ge(-30), Le(20)]
+
+PACKAGES = ("scikit-learn",)
+"""What the numbers depend on beside this file."""
+NEVER = -10.0
+"""The logit of a class that nobody in training had."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        c: cost of a violated margin by task; validation picks that of a task not named here.
+        lowest: exponent of the lowest power of 2 that validation tries.
+        highest: exponent of the highest.
+        otherwise: the cost where there is neither a name nor a validation side.
+    """
+
+    c: dict[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
+    lowest: Exponent = -16
+    highest: Exponent = 0
+    otherwise: Annotated[float, Gt(0)] = 2.0**-8
+
+
+class Model(nn.Module):
+    """The standardised mean of the frames, the same vector for every task."""
+
+    mean_d: Tensor
+    deviation_d: Tensor
+
+    def __init__(self, config: Config, width: int, tasks: Sequence[str]) -> None:
+        """Make room for the statistics.
+
+        Args:
+            config: what C may be.
+            width: bins of a frame.
+            tasks: names of those who get a vector each.
+
+        Raises:
+            ConfigError: a C for a task that there is not, or an empty range of exponents.
+        """
+        super().__init__()
+        for name in config.c:
+            if name not in tasks:
+                raise UnknownName("task of model.c", name, tasks)
+        if config.lowest > config.highest:
+            raise ConfigError(
+                f"model.lowest = {config.lowest} is above model.highest = {config.highest}"
+            )
+        self.config = config
+        self.tasks = tuple(tasks)
+        self.width = width
+        self.register_buffer("mean_d", torch.zeros(width))
+        self.register_buffer("deviation_d", torch.ones(width))
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+        """Frames (B, T, D) with their mask (B, T) -> a vector (B, D) for each task."""
+        x_btd, mask_bt = frames
+        total_bd = x_btd.masked_fill(~mask_bt[..., None], 0).sum(dim=1)
+        mean_bd = total_bd / mask_bt.sum(dim=1, keepdim=True)
+        return Encoded(dict.fromkeys(self.tasks, self._standard(mean_bd)), {})
+
+    def _standard(self, x_bd: Tensor) -> Tensor:
+        return (x_bd - self.mean_d) / self.deviation_d
+
+    def fit(
+        self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
+    ) -> dict[str, float]:
+        """Take the statistics, and write the weights of every task's head.
+
+        Args:
+            train: vectors as this model made them before it was fitted.
+            validation: those that C is picked on; they train nothing.
+            tasks: by name, each of classes; their class weights weigh the utterances.
+
+        Returns:
+            The C of each task.
+
+        Raises:
+            ConfigError: scikit-learn is not installed, or a task is not of classes.
+        """
+        x_nd = train.vectors[self.tasks[0]]
+        self.mean_d.copy_(x_nd.mean(dim=0))
+        deviation_d = x_nd.std(dim=0, correction=0)
+        self.deviation_d.copy_(torch.where(deviation_d > 1e-6, deviation_d, 1.0))
+        return {name: self._learnt(name, task, train, validation) for name, task in tasks.items()}
+
+    def _learnt(
+        self, name: str, task: nn.Module, train: Examples, validation: Examples | None
+    ) -> float:
+        """Write one task's head; its C."""
+        if not isinstance(task, ClassTask):
+            raise ConfigError(f"the model svm tells classes apart; task {name} has none")
+        x_nd, target_n = self._labelled(name, train)
+        weight_n = task.weights_k.cpu().double().numpy()[target_n]
+
+        def machines(c: float) -> tuple[Array, Array]:
+            return one_against_rest(x_nd, target_n, weight_n, len(task.classes), c)
+
+        c = self.config.c.get(name) or self._picked(name, machines, validation)
+        weight_kd, bias_k = machines(c)
+        with torch.no_grad():
+            task.head.weight.copy_(torch.from_numpy(weight_kd))
+            task.head.bias.copy_(torch.from_numpy(bias_k))
+        return c
+
+    def _picked(
+        self, name: str, machines: Callable[[float], tuple[Array, Array]], side: Examples | None
+    ) -> float:
+        """The C with the best UA on a side, the lowest of equals."""
+        x_nd, target_n = self._labelled(name, side) if side else (np.empty(0), np.empty(0))
+        if not len(target_n):
+            return self.config.otherwise
+        costs = [2.0**n for n in range(self.config.lowest, self.config.highest + 1)]
+        answers = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(machines, costs)]
+        scores = [unweighted_accuracy_score(target_n, answer_n) for answer_n in answers]
+        return costs[int(np.argmax(scores))]
+
+    def _labelled(self, name: str, side: Examples) -> tuple[Array, NDArray[np.int64]]:
+        """Standardised vectors (n, D) and classes (n,) of those whose class is known."""
+        target_n = side.targets[name]
+        x_nd = self._standard(side.vectors[name])[target_n >= 0]
+        return x_nd.cpu().double().numpy(), target_n[target_n >= 0].cpu().numpy()
+
+
+def one_against_rest(
+    x_nd: Array, target_n: NDArray[np.int64], weight_n: Array, classes: int, c: float
+) -> tuple[Array, Array]:
+    """A linear machine for each class; one that nobody has is never answered.
+
+    Args:
+        x_nd: (n, D) vectors.
+        target_n: (n,) classes.
+        weight_n: (n,) of each utterance.
+        classes: how many there are.
+        c: cost of a violated margin.
+
+    Returns:
+        Weights (K, D) and biases (K,).
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.svm import LinearSVC
+    except ImportError:
+        raise ConfigError(
+            "the model svm is fitted by scikit-learn, which is not installed; "
+            "pip install 'serein[svm]'"
+        ) from None
+    weight_kd, bias_k = np.zeros((classes, x_nd.shape[1])), np.full(classes, NEVER)
+    for k in np.unique(target_n):
+        own_n = target_n == k
+        if own_n.all():
+            bias_k[k] = 1.0
+            continue
+        # The primal problem: exact, and without chance.
+        machine = LinearSVC(C=c, dual=False, max_iter=10_000).fit(x_nd, own_n, weight_n)
+        weight_kd[k], bias_k[k] = machine.coef_[0], machine.intercept_[0]
+    return weight_kd, bias_k
