@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, judge, make, search
+from serein.cli import apply, corpora, judge, make, search, serve
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(apply.recognize, judge.evaluate, judge.compare, search.search, judge.report, make.train),
-    *(make.recipes, judge.protocols, apply.card, make.quickstart),
+    *(make.recipes, judge.protocols, apply.card, serve.serve, make.quickstart),
 )
 for command in COMMANDS:
     app.command()(command)

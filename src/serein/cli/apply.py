@@ -31,7 +31,7 @@ def recognize(
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     recognizer = Recognizer(
-        model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
+        model or DEFAULT, device=device, trust=trust or (), confidence=confidence_of(confidence)
     )
     answers, faults = [], {}
     for file in files:
@@ -51,7 +51,8 @@ def recognize(
         raise typer.Exit(1)
 
 
-def _confidence(text: str) -> float | Literal["auto"]:
+def confidence_of(text: str) -> float | Literal["auto"]:
+    """What ``--confidence`` says."""
     if text == "auto":
         return "auto"
     try:
