@@ -5,20 +5,13 @@ from collections.abc import AsyncGenerator
 from pathlib import PurePosixPath
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
+from serein.service.form import Form
 from serein.service.problems import Problem
 from serein.service.settings import MEGA, Settings
 
 UNNAMED = "upload"
 LONGEST_NAME = 200
-
-
-class InMemory(MultiPartParser):
-    """A parser whose files are never spooled to a disk."""
-
-    spool_max_size = 2**62
 
 
 async def received(request: Request, settings: Settings) -> tuple[str, bytes]:
@@ -51,10 +44,11 @@ async def received(request: Request, settings: Settings) -> tuple[str, bytes]:
     return name, body
 
 
-def safe(name: str | None) -> str:
+def safe(name: str) -> str:
     """The last part of a file's name, of printable characters; it is never used as a path."""
-    last = PurePosixPath((name or "").replace("\\", "/")).name
-    return "".join(c for c in last if c.isprintable())[:LONGEST_NAME] or UNNAMED
+    last = PurePosixPath(name.replace("\\", "/")).name
+    kept = "".join(c for c in last if c.isprintable())[:LONGEST_NAME]
+    return kept if kept.strip(". ") else UNNAMED
 
 
 async def _limited(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
@@ -68,18 +62,14 @@ async def _limited(request: Request, settings: Settings) -> AsyncGenerator[bytes
 
 
 async def _form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[str, bytes]:
-    parser = InMemory(request.headers, chunks, max_files=1, max_fields=8)
     try:
-        form = await parser.parse()
-    except (MultiPartException, ValueError) as error:
-        reason = error.message if isinstance(error, MultiPartException) else str(error)
-        raise _no_form(reason) from error
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    if not files:
-        raise _no_form("It holds no file.")
-    body = await files[0].read()
-    await form.close()
-    return safe(files[0].filename), body
+        form = Form(request.headers["content-type"])
+        async for chunk in chunks:
+            form.write(chunk)
+        name, body = form.file()
+    except ValueError as error:
+        raise _no_form(str(error)) from error
+    return safe(name), body
 
 
 def _no_form(reason: str) -> Problem:
