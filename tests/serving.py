@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -92,7 +93,8 @@ class Live:
         self.command = [sys.executable, "-m", "serein", "serve", "--port", "0"]
         self.command += ["--model", str(model), *options]
         self.log = folder / "log"
-        self.process = subprocess.Popen(self.command, stderr=self.log.open("wb"), cwd=folder)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(self.command, stderr=log, cwd=folder)
         self.port = self._port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -101,6 +103,7 @@ class Live:
 
     def _port(self) -> int:
         while self.process.poll() is None:
+            time.sleep(0.05)
             text = self.log.read_text()
             if '"listening"' in text and text.endswith("\n"):
                 return next(int(one["port"]) for one in self.lines() if "port" in one)

@@ -1,7 +1,6 @@
 """The service as a good client meets it."""
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -157,17 +156,11 @@ def test_keys_open_what_is_closed(tmp_path: Path) -> None:
 
 
 def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
-    stream = StringIO()
-    handler = logs.setup(stream)
-    key = keys.add(tmp_path / "keys", "ann")
-    try:
-        with client(keys.read(tmp_path / "keys")) as (call, _):
-            right = {"Authorization": f"Bearer {key}"}
-            call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
-            call("GET", "/secret", headers={"Authorization": "Bearer secret"})
-    finally:
-        for name in logs.OURS:
-            logging.getLogger(name).removeHandler(handler)
+    stream, key = StringIO(), keys.add(tmp_path / "keys", "ann")
+    with logs.written(stream), client(keys.read(tmp_path / "keys")) as (call, _):
+        right = {"Authorization": f"Bearer {key}"}
+        call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
+        call("GET", "/secret", headers={"Authorization": "Bearer secret"})
     good, lost = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert (good["route"], good["status"], good["key"]) == (RECOGNIZE, 200, "ann")
     assert (good["bytes"], good["seconds"]) == (len(SPEECH), 1.0)

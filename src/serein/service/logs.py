@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -25,13 +27,19 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def setup(stream: TextIO) -> logging.Handler:
-    """Write the service's log to a stream; returns the handler, for it to be taken away again."""
+@contextmanager
+def written(stream: TextIO) -> Iterator[None]:
+    """Write the service's log to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    for name in OURS:
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in OURS]
+    for logger in loggers:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         logger.propagate = False
-    return handler
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True

@@ -15,6 +15,7 @@ from serein.service import logs
 from serein.service.app import create
 from serein.service.engine import Engine
 from serein.service.keys import Keys
+from serein.service.observe import Observed
 from serein.service.settings import Settings
 
 IDLE = 15
@@ -44,22 +45,24 @@ def serve(
         ConfigError: the port is taken, or the address is not this machine's.
     """
     sys.setswitchinterval(SWITCH)
-    logs.setup(sys.stderr)
-    with _listening(host, port) as listener, closing(Engine(recognizer, settings)) as engine:
-        config = uvicorn.Config(
-            create(engine, keys),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_keep_alive=IDLE,
-            timeout_graceful_shutdown=round(settings.body_seconds + settings.answer_seconds),
-        )
-        address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
-        logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
-        with _quiet_end():
-            uvicorn.Server(config).run([listener])
-    logs.LOGGER.info("ended")
+    with logs.written(sys.stderr), _listening(host, port) as listener:
+        with closing(Engine(recognizer, settings)) as engine, _quiet_end():
+            address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
+            logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
+            uvicorn.Server(_config(create(engine, keys), settings)).run([listener])
+        logs.LOGGER.info("ended")
+
+
+def _config(app: Observed, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=round(settings.body_seconds + settings.answer_seconds),
+    )
 
 
 def _listening(host: str, port: int) -> socket.socket:
