@@ -240,15 +240,10 @@ def test_who_leaves_frees_a_place_and_what_waits_is_dropped(
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": RECOGNIZE,
-            "raw_path": b"",
-            "headers": [],
-        }
-        scope.update(query_string=b"", server=("serein", 80), client=None, scheme="http")
-        await call.app({**scope, "http_version": "1.1", "root_path": ""}, receive, send)
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": RECOGNIZE}
+        scope |= {"raw_path": b"", "root_path": "", "query_string": b"", "headers": []}
+        scope |= {"server": ("serein", 80), "client": None, "scheme": "http", "http_version": "1.1"}
+        await call.app(scope, receive, send)
 
     with stopped(engine):
         begin = time.monotonic()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from serein.errors import ConfigError, StorageError
 from serein.inference.recognition import Recognition
 from serein.service import keys, worker
 from serein.service.batching import Batcher
+from serein.service.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
@@ -184,13 +186,14 @@ def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
 
 
 def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[object] = []
-    monkeypatch.setattr("serein.service.server.serve", lambda *a, **b: called.append((a, b)))
-    status, _, err = run(
-        "serve", "--host", "0.0.0.0", "--wait", "7", "--origin", "https://a.example"
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        "serein.service.server.serve",
+        lambda recognizer, *rest, **where: called.append((*rest, where)),
     )
+    options = ("--wait", "7", "--origin", "https://a.example")
+    status, _, err = run("serve", "--host", "0.0.0.0", *options)
     assert status == 0
     assert "everybody who reaches 0.0.0.0" in err
-    ((_, settings, known), rest) = called[0]  # type: ignore[misc]
-    assert (settings.wait, settings.origins, known) == (0.007, ("https://a.example",), None)
-    assert rest == {"host": "0.0.0.0", "port": 8000}
+    made = Settings(wait=0.007, origins=("https://a.example",))
+    assert called == [(made, None, {"host": "0.0.0.0", "port": 8000})]

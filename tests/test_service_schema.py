@@ -1,6 +1,7 @@
 """The OpenAPI document keeps its word, whatever schemathesis sends."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -10,12 +11,12 @@ from schemathesis.checks import CHECKS, load_all_checks
 from serving import RECOGNIZE, client
 
 from serein.service import keys
-from serein.service.problems import ProblemDocument
+from serein.service.schemas import ProblemDocument
 
 PATHS = (RECOGNIZE, "/v1/model", "/healthz", "/readyz", "/metrics")
 load_all_checks()
 # No schema can say which bytes are audio: what it allows may be refused.
-CHECKED = [check for check in CHECKS.get_all() if check.__name__ != "positive_data_acceptance"]
+CHECKED: Any = [check for check in CHECKS.get_all() if check.__name__ != "positive_data_acceptance"]
 
 
 @pytest.fixture(scope="module", params=["open", "closed"])
@@ -48,7 +49,7 @@ def test_the_document_keeps_its_word(
 
     @settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
-    def check(case: schemathesis.Case) -> None:
+    def check(case: Any) -> None:
         answer = case.call_and_validate(checks=CHECKED, headers=dict(headers))
         statuses.add(answer.status_code)
 
