@@ -179,6 +179,8 @@ def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
         (("--key-file", tmp_path / "none"), "cannot be read"),
         (("--model", "nothing"), "unknown model"),
         (("--confidence", "high"), "expected 0 to 1"),
+        (("--queue", "0"), "serve.queue = 0: Input should be greater than or equal to 1"),
+        (("--max-seconds", "-1"), "serve.max_seconds = -1.0"),
     ):
         status, _, err = run("serve", *words)
         assert status == 2
@@ -191,7 +193,7 @@ def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         "serein.service.server.serve",
         lambda recognizer, *rest, **where: called.append((*rest, where)),
     )
-    options = ("--wait", "7", "--origin", "https://a.example")
+    options = ("--wait", "0.007", "--origin", "https://a.example")
     status, _, err = run("serve", "--host", "0.0.0.0", *options)
     assert status == 0
     assert "everybody who reaches 0.0.0.0" in err

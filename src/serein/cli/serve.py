@@ -21,16 +21,16 @@ def serve(
     new_key: Annotated[
         str | None, typer.Option(help="Make a key of this name, add it to --key-file, and end.")
     ] = None,
-    max_seconds: Annotated[float, typer.Option(help="Of audio in a request.", min=0.1)] = 300.0,
-    max_megabytes: Annotated[float, typer.Option(help="Of a request's body.", min=0.001)] = 32.0,
-    queue: Annotated[int, typer.Option(help="Requests at a time; others get 429.", min=1)] = 64,
-    batch: Annotated[int, typer.Option(help="Windows in a forward pass.", min=1)] = 16,
-    wait: Annotated[float, typer.Option(help="Milliseconds to wait for a batch.", min=0)] = 4.0,
-    decoders: Annotated[int, typer.Option(help="Processes that decode.", min=1)] = 1,
-    decode_seconds: Annotated[float, typer.Option(help="To decode a file.", min=0.1)] = 20.0,
-    decode_megabytes: Annotated[int, typer.Option(help="To decode a file.", min=1)] = 1024,
-    body_seconds: Annotated[float, typer.Option(help="To send a request.", min=0.1)] = 30.0,
-    answer_seconds: Annotated[float, typer.Option(help="To answer it.", min=0.1)] = 60.0,
+    max_seconds: Annotated[float, typer.Option(help="Of audio in a request.")] = 300.0,
+    max_megabytes: Annotated[float, typer.Option(help="Of a request's body.")] = 32.0,
+    queue: Annotated[int, typer.Option(help="Requests at a time; more are told to wait.")] = 64,
+    batch: Annotated[int, typer.Option(help="Windows in a forward pass; 1: no batches.")] = 16,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for a batch's others.")] = 0.004,
+    decoders: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    decode_seconds: Annotated[float, typer.Option(help="That decoding a file may take.")] = 20.0,
+    decode_megabytes: Annotated[int, typer.Option(help="That decoding a file may take.")] = 1024,
+    body_seconds: Annotated[float, typer.Option(help="In which a request must come.")] = 30.0,
+    answer_seconds: Annotated[float, typer.Option(help="In which it is answered.")] = 60.0,
     origin: Annotated[
         list[str] | None, typer.Option(help="Let pages of this origin call (CORS).")
     ] = None,
@@ -42,6 +42,7 @@ def serve(
     trust: TrustOption = None,
 ) -> None:
     """Serve a model over HTTP until it is told to end (extra: serve)."""
+    from serein import config
     from serein.inference.recognizer import DEFAULT, Recognizer
     from serein.service import keys as key_files
     from serein.service.settings import Settings
@@ -50,19 +51,20 @@ def serve(
         print(key_files.add(_named(key_file), new_key))
         return
     server = _server()
-    settings = Settings(
-        max_seconds=max_seconds,
-        max_megabytes=max_megabytes,
-        queue=queue,
-        batch=batch,
-        wait=wait / 1000,
-        decoders=decoders,
-        decode_seconds=decode_seconds,
-        decode_megabytes=decode_megabytes,
-        body_seconds=body_seconds,
-        answer_seconds=answer_seconds,
-        origins=tuple(origin or ()),
-    )
+    chosen = {
+        "max_seconds": max_seconds,
+        "max_megabytes": max_megabytes,
+        "queue": queue,
+        "batch": batch,
+        "wait": wait,
+        "decoders": decoders,
+        "decode_seconds": decode_seconds,
+        "decode_megabytes": decode_megabytes,
+        "body_seconds": body_seconds,
+        "answer_seconds": answer_seconds,
+        "origins": tuple(origin or ()),
+    }
+    settings = config.build(Settings, chosen, "serve")
     keys = None if key_file is None else key_files.read(key_file)
     if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
         complain(f"everybody who reaches {host} may use this service; --key-file says who may")
