@@ -178,6 +178,17 @@ def test_a_decoder_that_is_killed_takes_one_request_with_it(
     assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
 
 
+def test_a_decoder_that_the_system_ended_while_idle_is_missed_by_nobody() -> None:
+    with client() as (call, engine):
+        (decoder,) = engine.decoders.all
+        os.kill(decoder.pid, signal.SIGKILL)
+        while decoder.alive():
+            time.sleep(0.01)
+        assert call("GET", "/readyz").status_code == 200
+        assert call.post(SPEECH).status_code == 200
+        assert "serein_decoder_deaths_total 0.0" in call("GET", "/metrics").text
+
+
 def test_a_decoder_that_takes_too_long_is_killed() -> None:
     with client(decode_seconds=0.5) as (call, engine):
         with stopped(engine):

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,8 +117,10 @@ def test_closing_ends_the_workers() -> None:
             os.kill(pid, 0)
 
 
-def batcher(took: Callable[[int], None], *, most: int = 4, wait: float = 5.0) -> Batcher:
-    return Batcher(small_recognizer(), most, wait, took)
+def batcher(
+    took: Callable[[int], None], *, most: int = 4, wait: float = 5.0, coming: int = 99
+) -> Batcher:
+    return Batcher(small_recognizer(), most, wait, lambda: coming, took)
 
 
 def test_a_batch_is_full_by_its_windows() -> None:
@@ -154,13 +154,14 @@ def test_what_is_cancelled_is_not_answered() -> None:
     assert took == [1]
 
 
-def test_one_at_a_time_waits_for_nobody() -> None:
-    made = batcher(lambda _: None, most=1, wait=1000.0)
-    begin = time.monotonic()
-    made.submit("alone", sweep(0.5)).result(60)
-    assert time.monotonic() - begin < 500
+@pytest.mark.parametrize("limit", [{"most": 1}, {"coming": 1}])
+def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None:
+    took: list[int] = []
+    made = batcher(took.append, wait=1000.0, **limit)
+    for name in ("one", "two"):
+        assert made.submit(name, sweep(0.5)).result(60).source == name
     made.close()
-    assert threading.active_count() < 50
+    assert took == [1, 1]
 
 
 def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def health(engine: Engine) -> APIRouter:
     @routes.get("/readyz", summary="Would a request be answered?", responses=documented(503))
     async def _readyz() -> Health:
         if not engine.ready():
-            raise Problem(503, "not ready: a decoder or the model is not there, or it is ending")
+            raise Problem(503, "not ready: it is ending, or the model is gone")
         return Health(status="ready")
 
     return routes

@@ -25,7 +25,12 @@ class Batcher:
     """One thread that has the model to itself and takes what is there together."""
 
     def __init__(
-        self, recognizer: Recognizer, most: int, wait: float, took: Callable[[int], None]
+        self,
+        recognizer: Recognizer,
+        most: int,
+        wait: float,
+        coming: Callable[[], int],
+        took: Callable[[int], None],
     ) -> None:
         """Start the thread.
 
@@ -33,9 +38,11 @@ class Batcher:
             recognizer: answers.
             most: windows in a batch, after which no more recordings are taken into it.
             wait: seconds that the first recording waits for others.
+            coming: says how many could be there; once they are, nobody waits.
             took: is told how many recordings were answered together.
         """
-        self.recognizer, self.most, self.wait, self.took = recognizer, most, wait, took
+        self.recognizer, self.most, self.wait = recognizer, most, wait
+        self.coming, self.took = coming, took
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
@@ -72,7 +79,7 @@ class Batcher:
         """The first that comes, and whoever comes soon after it."""
         jobs: list[Job] = []
         windows, end = 0, math.inf
-        while windows < self.most:
+        while not jobs or (windows < self.most and len(jobs) < self.coming()):
             try:
                 left = None if not jobs else max(0.0, end - monotonic())
                 job = self._queue.get(timeout=left)

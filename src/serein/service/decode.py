@@ -51,6 +51,8 @@ class Decoder:
         Raises:
             Problem: they are not audio, or decoding them goes beyond a limit.
         """
+        if not self.alive():  # the system may have ended it while it was idle
+            self._renew()
         try:
             if not self._started:
                 self._exchange(None, STARTING)
@@ -59,8 +61,7 @@ class Decoder:
         except (OSError, EOFError) as error:
             late = isinstance(error, TimeoutError)
             self.died()
-            self.close()
-            self._process, self._started = self._spawned(), False
+            self._renew()
             raise self._killed(late) from None
         return self._samples(kind, content)
 
@@ -72,6 +73,10 @@ class Decoder:
             with suppress(OSError):
                 assert pipe is not None
                 pipe.close()
+
+    def _renew(self) -> None:
+        self.close()
+        self._process, self._started = self._spawned(), False
 
     def _spawned(self) -> subprocess.Popen[bytes]:
         # Nothing that a decoder writes about somebody's file belongs into our log.
@@ -150,10 +155,6 @@ class Decoders:
     def submit(self, body: bytes) -> Future[Samples]:
         """Have an upload decoded; one that is cancelled while it waits is dropped."""
         return self._threads.submit(self._decode, body)
-
-    def alive(self) -> bool:
-        """Whether every process is there."""
-        return all(decoder.alive() for decoder in self.all)
 
     def close(self) -> None:
         """Decode what waits, then end the processes."""

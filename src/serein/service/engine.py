@@ -26,9 +26,8 @@ class Engine:
         self.recognizer, self.settings, self.metrics = recognizer, settings, Metrics()
         self.closing, self._in_progress = False, 0
         self.decoders = Decoders(recognizer.rate, settings, self.metrics.deaths.inc)
-        self.batcher = Batcher(
-            recognizer, settings.batch, settings.wait, self.metrics.together.observe
-        )
+        took, coming = self.metrics.together.observe, lambda: self._in_progress
+        self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
 
     def close(self) -> None:
         """Finish what was accepted, and end."""
@@ -38,7 +37,7 @@ class Engine:
 
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.closing and self.decoders.alive() and self.batcher.alive()
+        return not self.closing and self.batcher.alive()
 
     @contextmanager
     def place(self) -> Iterator[None]:
