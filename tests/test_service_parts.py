@@ -17,6 +17,7 @@ from serein.errors import ConfigError, StorageError
 from serein.inference.recognition import Recognition
 from serein.service import keys, worker
 from serein.service.batching import Batcher
+from serein.service.problems import Problem
 from serein.service.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -105,6 +106,20 @@ def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
         limits = Path(f"/proc/{decoder.pid}/limits").read_text()
         line = next(one for one in limits.splitlines() if "cpu time" in one)
         assert 1000 < int(line.split()[3]) < 1100
+
+
+def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
+    with engine() as made:
+        (decoder,) = made.decoders.all
+        command, decoder._command = decoder._command, [sys.executable, "-c", "pass"]
+        decoder.close()
+        for _ in range(2):
+            with pytest.raises(Problem, match="could be started") as caught:
+                decoder.decode(SPEECH)
+            assert caught.value.status == 503
+        decoder._command = command
+        decoder.close()
+        assert len(decoder.decode(SPEECH)) == RATE
 
 
 def test_closing_ends_the_workers() -> None:

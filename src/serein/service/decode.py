@@ -49,14 +49,10 @@ class Decoder:
         """Bytes of a file to samples of shape (n,).
 
         Raises:
-            Problem: they are not audio, or decoding them goes beyond a limit.
+            Problem: they are not audio, decoding them goes beyond a limit, or there is no process.
         """
-        if not self.alive():  # the system may have ended it while it was idle
-            self._renew()
+        self._begun()
         try:
-            if not self._started:
-                self._exchange(None, STARTING)
-                self._started = True
             kind, content = self._exchange(body, self.settings.decode_seconds)
         except (OSError, EOFError) as error:
             late = isinstance(error, TimeoutError)
@@ -73,6 +69,20 @@ class Decoder:
             with suppress(OSError):
                 assert pipe is not None
                 pipe.close()
+
+    def _begun(self) -> None:
+        """See to it that the process is there and waits for an upload."""
+        if not self.alive():  # the system may have ended it while it was idle
+            self._renew()
+        if self._started:
+            return
+        try:
+            self._exchange(None, STARTING)
+        except (OSError, EOFError):
+            self._renew()
+            words = "no process that decodes could be started; ask again later"
+            raise Problem(503, words, Retry_After="5") from None
+        self._started = True
 
     def _renew(self) -> None:
         self.close()
