@@ -62,6 +62,7 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(cli.make, "cores", lambda: 1)
     monkeypatch.setattr(cli.search, "cores", lambda: 1)
     monkeypatch.setattr(cli.sweep, "cores", lambda: 1)
+    monkeypatch.setattr("serein.service.server.serve", lambda *_, **__: None)
     try:
         cli.main()
     except SystemExit as ended:

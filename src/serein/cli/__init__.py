@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, explain, export, judge, make, search, sweep
+from serein.cli import apply, corpora, explain, export, judge, make, search, serve, sweep
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -30,6 +30,7 @@ COMMANDS = (
     judge.protocols,
     apply.card,
     export.export,
+    serve.serve,
     make.quickstart,
 )
 for command in COMMANDS:

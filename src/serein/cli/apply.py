@@ -39,7 +39,7 @@ def recognize(
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     recognizer = Recognizer(
-        model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
+        model or DEFAULT, device=device, trust=trust or (), confidence=confidence_of(confidence)
     )
     if output is not None or any(Path(file).is_dir() for file in files):
         if format != "table" or start or end is not None:
@@ -64,7 +64,8 @@ def recognize(
         raise typer.Exit(1)
 
 
-def _confidence(text: str) -> float | Literal["auto"]:
+def confidence_of(text: str) -> float | Literal["auto"]:
+    """What ``--confidence`` says."""
     if text == "auto":
         return "auto"
     try:

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from serein import audio
 from serein.errors import AudioError
 from serein.inference.recognition import Recognition
-from serein.inference.recognizer import AT_A_TIME, Recognizer, _threads
-from serein.predict import answer
-from serein.system import System
+from serein.inference.recognizer import Recognizer
 
 T = TypeVar("T")
 
@@ -81,12 +77,11 @@ def recognise(
     """
     heard: list[Recognition | Failure] = []
     groups = _groups(_read(root, names, recognizer.system.front_end.rate))
-    with torch.inference_mode(), _threads(recognizer.threads):
-        for group in _ahead(groups):
-            between()
-            good = [wave for wave in group if not wave.reason]
-            answers = dict(zip((w.name for w in good), _answers(recognizer, good), strict=True))
-            heard += [answers.get(w.name) or Failure(source=w.name, reason=w.reason) for w in group]
+    for group in _ahead(groups):
+        between()
+        good = [(wave.name, wave.wave_s) for wave in group if not wave.reason]
+        answers = {one.source: one for one in recognizer.together(good, attention=False)}
+        heard += [answers.get(w.name) or Failure(source=w.name, reason=w.reason) for w in group]
     return heard
 
 
@@ -119,49 +114,3 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)
             yield item
-
-
-def _answers(recognizer: Recognizer, waves: Sequence[_Wave]) -> Iterator[Recognition]:
-    """Of each recording: its windows are heard together with those of the others."""
-    rate = recognizer.system.front_end.rate
-    longest = None if recognizer.window is None else round(recognizer.window * rate)
-    cuts = [audio.windows(len(w.wave_s), longest or len(w.wave_s)) for w in waves]
-    parts = [w.wave_s[a:b] for w, some in zip(waves, cuts, strict=True) for a, b in some]
-    heard = iter(_heard(recognizer.system, parts))
-    for wave, some in zip(waves, cuts, strict=True):
-        own = [next(heard) for _ in some]
-        tasks = {}
-        for task in recognizer.classes:
-            mean_k = torch.stack([part[task] for part in own]).mean(dim=0)
-            tasks[task] = recognizer._answer(task, mean_k.tolist())
-        yield Recognition(
-            source=wave.name,
-            model=recognizer.name,
-            start=0.0,
-            end=some[-1][1] / rate,
-            windows=[(a / rate, b / rate) for a, b in some],
-            tasks=tasks,
-            attention={},
-        )
-
-
-def _heard(system: System, waves: Sequence[np.ndarray]) -> list[dict[str, Tensor]]:
-    """(K,) probabilities of each task for each waveform (S,), in their order."""
-    order = sorted(range(len(waves)), key=lambda place: len(waves[place]))
-    heard: list[dict[str, Tensor]] = [{} for _ in waves]
-    for first in range(0, len(order), AT_A_TIME):
-        some = order[first : first + AT_A_TIME]
-        probabilities, _ = answer(system, system.hear(*_padded(system, [waves[i] for i in some])))
-        for row, place in enumerate(some):
-            heard[place] = {task: p_bk[row].cpu() for task, p_bk in probabilities.items()}
-    return heard
-
-
-def _padded(system: System, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Waveforms (B, S), zeros behind each one's end, and their lengths (B,)."""
-    device = system.normaliser.mean_f.device
-    length_b = torch.tensor([len(wave_s) for wave_s in waves])
-    wave_bs = torch.zeros(len(waves), int(length_b.max()))
-    for row_s, wave_s in zip(wave_bs, waves, strict=True):
-        row_s[: len(wave_s)] = torch.from_numpy(wave_s)
-    return wave_bs.to(device), length_b.to(device)

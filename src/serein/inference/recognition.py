@@ -1,6 +1,6 @@
 """What a recogniser answers. Times are in seconds from the start of the recording."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -68,7 +68,7 @@ class Recognition:
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return _rounded(asdict(self))
+        return {field.name: _rounded(getattr(self, field.name)) for field in fields(self)}
 
 
 def _rounded(value: Any) -> Any:
@@ -78,4 +78,6 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
+    if isinstance(value, Answer | AttentionMap):
+        return {field.name: _rounded(getattr(value, field.name)) for field in fields(value)}
     return value

@@ -1,6 +1,6 @@
 """A saved model as one object: a recording in, probabilities or values, and attention out.
 
-B = windows at a time, S = samples, H = heads, T = steps.
+B = windows at a time, S = samples, H = heads, T = steps, K = classes of a task.
 """
 
 import os
@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from serein import audio
-from serein.audio import Source
+from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
 from serein.inference.exported import opened
 from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.layers.attention import Attention
 from serein.predict import answer, steps
-from serein.system import Output
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
@@ -105,6 +105,11 @@ class Recognizer:
         return self.system.classes
 
     @property
+    def rate(self) -> int:
+        """Samples a second that the model hears."""
+        return self.system.front_end.rate
+
+    @property
     def window(self) -> float | None:
         """Seconds that the model hears at a time; longer recordings are cut into windows."""
         return self.system.front_end.longest
@@ -122,29 +127,38 @@ class Recognizer:
         Raises:
             AudioError: it cannot be read, or is too short.
         """
-        rate = self.system.front_end.rate
-        wave_s = audio.load(source, rate, start=start, end=end)
-        longest = len(wave_s) if self.window is None else round(self.window * rate)
-        cuts = audio.windows(len(wave_s), longest)
+        wave_s = audio.load(source, self.rate, start=start, end=end)
+        return self.together([(_name(source), wave_s)], start=start)[0]
+
+    def together(
+        self,
+        recordings: Sequence[tuple[str, Samples]],
+        *,
+        start: float = 0.0,
+        attention: bool = True,
+    ) -> list[Recognition]:
+        """Recognise several recordings that were read already, in common forward passes.
+
+        Args:
+            recordings: of each its name and its samples, of shape (n,), at ``rate``.
+            start: where the samples begin in their recordings, in seconds.
+            attention: whether to tell of it; whoever keeps only answers saves some time without.
+
+        Returns:
+            What each would be given alone, but for rounding.
+        """
+        cuts = [audio.windows(len(wave_s), self._most(wave_s)) for _, wave_s in recordings]
+        parts = [
+            wave_s[first:last]
+            for (_, wave_s), some in zip(recordings, cuts, strict=True)
+            for first, last in some
+        ]
         with _threads(self.threads):
-            parts = list(self._heard(wave_s, cuts))
-        answers = {
-            task: torch.cat([part[0][task] for part in parts]).mean(dim=0).tolist()
-            for task in self.classes
-        }
-        windows = [(start + first / rate, start + last / rate) for first, last in cuts]
-        return Recognition(
-            source=_name(source),
-            model=self.name,
-            start=start,
-            end=windows[-1][1],
-            windows=windows,
-            tasks={
-                task: self._answer(task, p) for task, p in answers.items() if self.classes[task]
-            },
-            attention=self._attention([part[1] for part in parts], windows),
-            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
-        )
+            heard = iter(self._heard(parts, attention=attention))
+        return [
+            self._recognition(name, start, some, [next(heard) for _ in some])
+            for (name, _), some in zip(recordings, cuts, strict=True)
+        ]
 
     def folder(
         self,
@@ -183,20 +197,49 @@ class Recognizer:
             progress=progress,
         )
 
-    def _heard(
-        self, wave_s: np.ndarray, cuts: list[tuple[int, int]]
-    ) -> Iterator[tuple[dict[str, Tensor], Output]]:
-        """Probabilities, or values, and output of the windows, a few of them at a time."""
+    def _most(self, wave_s: Samples) -> int:
+        """Samples that the model hears at a time."""
+        return len(wave_s) if self.window is None else round(self.window * self.rate)
+
+    def _heard(self, parts: Sequence[Samples], *, attention: bool) -> list["_Window"]:
+        """What the model says of each part, those of like length together, some at a time."""
         device = self.system.normaliser.mean_f.device
-        for first in range(0, len(cuts), AT_A_TIME):
-            some = cuts[first : first + AT_A_TIME]
-            wave_bs = torch.zeros(len(some), max(end - start for start, end in some))
-            for row_s, (start, end) in zip(wave_bs, some, strict=True):
-                row_s[: end - start] = torch.from_numpy(wave_s[start:end])
-            length_b = torch.tensor([end - start for start, end in some])
+        order = sorted(range(len(parts)), key=lambda number: len(parts[number]))
+        heard: dict[int, _Window] = {}
+        for first in range(0, len(order), AT_A_TIME):
+            some = order[first : first + AT_A_TIME]
+            wave_bs = torch.zeros(len(some), len(parts[some[-1]]))
+            for row_s, number in zip(wave_bs, some, strict=True):
+                row_s[: len(parts[number])] = torch.from_numpy(parts[number])
+            length_b = torch.tensor([len(parts[number]) for number in some])
             with torch.inference_mode():
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
-            yield answer(self.system, inputs)
+            answers, output = answer(self.system, inputs)
+            maps = output.attention if attention else {}
+            for row, number in enumerate(some):
+                heard[number] = _Window.of(row, answers, maps)
+        return [heard[number] for number in range(len(parts))]
+
+    def _recognition(
+        self, name: str, start: float, cuts: list[tuple[int, int]], heard: list["_Window"]
+    ) -> Recognition:
+        windows = [(start + first / self.rate, start + last / self.rate) for first, last in cuts]
+        answers = {
+            task: torch.stack([one.answers[task] for one in heard]).mean(dim=0).tolist()
+            for task in self.classes
+        }
+        return Recognition(
+            source=name,
+            model=self.name,
+            start=start,
+            end=windows[-1][1],
+            windows=windows,
+            tasks={
+                task: self._answer(task, p) for task, p in answers.items() if self.classes[task]
+            },
+            attention=self._attention([one.attention for one in heard], windows),
+            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
+        )
 
     def _answer(self, task: str, probabilities: list[float]) -> Answer:
         classes = self.classes[task]
@@ -209,19 +252,19 @@ class Recognizer:
         )
 
     def _attention(
-        self, outputs: list[Output], windows: list[tuple[float, float]]
+        self, heard: list[dict[str, Attention]], windows: list[tuple[float, float]]
     ) -> dict[str, AttentionMap]:
         """Each map over the whole recording; a step lies in the window that it belongs to."""
         maps = {}
-        for name, (_, stride) in outputs[0].attention.items():
-            weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
+        for name in heard[0]:
             times, columns = [], []
-            for (start, end), part_ht in zip(windows, weight_ht, strict=True):
+            for (start, end), found in zip(windows, heard, strict=True):
+                part_ht, stride = found[name]
                 middles = steps(part_ht.shape[-1], stride, self._hop, end - start)
                 times += [start + middle for middle in middles]
                 columns.append(_of_keys(part_ht, len(middles)) / len(windows))
             weights = torch.cat(columns, dim=1).tolist()
-            queries = weight_ht[0].ndim > 2
+            queries = heard[0][name].weight.ndim > 2
             maps[name] = AttentionMap(times=times, weights=weights, queries=queries)
         return maps
 
@@ -235,6 +278,27 @@ def _of_keys(weight: Tensor, count: int) -> Tensor:
     if weight.ndim > 2:
         weight = weight[:, :count].mean(dim=1)
     return weight[:, :count]
+
+
+class _Window(NamedTuple):
+    """What the model says of one window.
+
+    Attributes:
+        answers: for each task, (K,) probabilities, or the value (1,).
+        attention: maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
+    """
+
+    answers: dict[str, Tensor]
+    attention: dict[str, Attention]
+
+    @classmethod
+    def of(cls, row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> "_Window":
+        """Take one row out of a batch."""
+        maps = {
+            name: Attention(weight_bht[row].cpu(), stride)
+            for name, (weight_bht, stride) in attention.items()
+        }
+        return cls({task: p_bk[row].cpu() for task, p_bk in answers.items()}, maps)
 
 
 def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:

@@ -1,0 +1,97 @@
+"""The command that serves a saved model over HTTP."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from serein.cli.apply import confidence_of
+from serein.cli.shared import DeviceOption, TrustOption, complain
+from serein.errors import ConfigError
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Who may call: lines of NAME HASH; default: everybody.")
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option(help="Make a key of this name, add it to --key-file, and end.")
+    ] = None,
+    max_seconds: Annotated[float, typer.Option(help="Of audio in a request.")] = 300.0,
+    max_megabytes: Annotated[float, typer.Option(help="Of a request's body.")] = 32.0,
+    queue: Annotated[int, typer.Option(help="Requests at a time; more are told to wait.")] = 64,
+    batch: Annotated[int, typer.Option(help="Windows in a forward pass; 1: no batches.")] = 16,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for a batch's others.")] = 0.004,
+    decoders: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
+    decode_seconds: Annotated[float, typer.Option(help="That decoding a file may take.")] = 20.0,
+    decode_megabytes: Annotated[int, typer.Option(help="That decoding a file may take.")] = 1024,
+    body_seconds: Annotated[float, typer.Option(help="In which a request must come.")] = 30.0,
+    answer_seconds: Annotated[float, typer.Option(help="In which it is answered.")] = 60.0,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Let pages of this origin call (CORS).")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Processor threads of the model.", min=1)] = 1,
+    confidence: Annotated[
+        str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
+    ] = "0",
+    device: DeviceOption = "cpu",
+    trust: TrustOption = None,
+) -> None:
+    """Serve a model over HTTP until it is told to end (extra: serve)."""
+    from serein import config
+    from serein.inference.recognizer import DEFAULT, Recognizer
+    from serein.service import keys as key_files
+    from serein.service.settings import Settings
+
+    if new_key is not None:
+        print(key_files.add(_named(key_file), new_key))
+        return
+    server = _server()
+    chosen = {
+        "max_seconds": max_seconds,
+        "max_megabytes": max_megabytes,
+        "queue": queue,
+        "batch": batch,
+        "wait": wait,
+        "decoders": decoders,
+        "decode_seconds": decode_seconds,
+        "decode_megabytes": decode_megabytes,
+        "body_seconds": body_seconds,
+        "answer_seconds": answer_seconds,
+        "origins": tuple(origin or ()),
+    }
+    settings = config.build(Settings, chosen, "serve")
+    keys = None if key_file is None else key_files.read(key_file)
+    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
+        complain(f"everybody who reaches {host} may use this service; --key-file says who may")
+    recognizer = Recognizer(
+        model or DEFAULT,
+        device=device,
+        trust=trust or (),
+        threads=threads,
+        confidence=confidence_of(confidence),
+    )
+    server.serve(recognizer, settings, keys, host=host, port=port)
+
+
+def _named(key_file: Path | None) -> Path:
+    if key_file is None:
+        raise ConfigError("--new-key needs --key-file, where the key's hash is kept")
+    return key_file
+
+
+def _server() -> ModuleType:
+    """What serves, if all that it needs is installed."""
+    try:
+        from serein.service import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("serein"):
+            raise
+        raise ConfigError(
+            f"serein serve needs {error.name}, which is not installed: pip install 'serein[serve]'"
+        ) from error
+    return server

@@ -1,0 +1,1 @@
+"""A saved model over HTTP: `serein serve`. FastAPI and its kin are imported here alone."""

@@ -1,0 +1,68 @@
+"""The service as one ASGI app; a new endpoint is a file with a router, and a line here."""
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, params
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from serein.service import about, problems, recognize
+from serein.service.engine import Engine
+from serein.service.keys import Keys
+from serein.service.observe import Observed
+from serein.service.problems import Problem, documented
+
+ABOUT = """Speech emotion recognition. Nothing that is sent is stored.
+
+An answer is what listeners would likely call the sound of a voice, not what a person feels. Do not
+use it to decide about people. The European Union's AI Act forbids inferring emotions at work and in
+education, and holds other uses to strict rules."""
+
+
+def create(engine: Engine, keys: Keys | None = None) -> Observed:
+    """Make the app.
+
+    Args:
+        engine: answers; not closed as long as the app is used.
+        keys: who may call; without any, everybody who reaches it.
+    """
+    app = FastAPI(title="serein", version=version("serein"), description=ABOUT, redoc_url=None)
+    problems.install(app)
+    closed: dict[str, Any] = {}
+    if keys is not None:
+        closed = {"dependencies": [_guard(keys)], "responses": documented(401)}
+    app.include_router(recognize.router(engine), **closed)
+    app.include_router(about.model(engine), **closed)
+    app.include_router(about.numbers(engine), **closed)
+    app.include_router(about.health(engine))
+    if engine.settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(engine.settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return Observed(app, engine.metrics)
+
+
+def _guard(keys: Keys) -> params.Depends:
+    bearer = HTTPBearer(auto_error=False, description="A key that `serein serve --new-key` made.")
+
+    async def holder(
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    ) -> None:
+        name = keys.holder(given.credentials) if given else None
+        if name is None:
+            found = "an unknown key" if given else "no key"
+            raise Problem(
+                401,
+                f"{found}; expected the header `Authorization: Bearer KEY`. Ask who runs this "
+                "service for a key.",
+                WWW_Authenticate="Bearer",
+                Connection="close",
+            )
+        request.state.key = name
+
+    needed: params.Depends = Depends(holder)
+    return needed

@@ -1,0 +1,78 @@
+"""Around every request: an id, headers that keep browsers careful, a line of log, and metrics."""
+
+import logging
+import secrets
+from time import perf_counter
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serein.service.logs import LOGGER
+from serein.service.metrics import Metrics
+
+CAREFUL = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
+SWAGGER = (
+    "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; "
+    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com"
+)
+"""FastAPI's own page at /docs loads Swagger UI from there."""
+
+TOLD = ("request", "key", "bytes", "seconds")
+"""What the log takes of a request's state."""
+
+
+class Observed:
+    """An app, and what is seen of its requests."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        """Stand around an app."""
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and its answer back."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begin, number = perf_counter(), secrets.token_hex(8)
+        seen: dict[str, Any] = scope.setdefault("state", {})
+        status = 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update({**CAREFUL, "X-Request-Id": number})
+                page = SWAGGER if scope["path"] == "/docs" else NOTHING
+                headers["Content-Security-Policy"] = page
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except Exception:  # FastAPI has answered 500 by now
+            LOGGER.exception("failed", extra={"fields": {"request": number}})
+        finally:
+            self._told(scope, status, perf_counter() - begin, {"request": number, **seen})
+
+    def _told(self, scope: Scope, status: int, seconds: float, seen: dict[str, Any]) -> None:
+        route = getattr(scope.get("route"), "path", "none")  # never the path that was asked for
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        fields: dict[str, Any] = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+            **{key: seen[key] for key in TOLD if key in seen},
+        }
+        level = logging.INFO if status < 500 else logging.ERROR
+        LOGGER.log(level, "request", extra={"fields": fields})

@@ -1,0 +1,85 @@
+"""What is wrong with a request, as problem+json (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serein.service.schemas import ProblemDocument
+
+LEFT = 499
+"""Of a client that did not wait for its answer; seen in logs and metrics alone."""
+
+
+class Problem(Exception):
+    """A request that cannot be answered as it was asked."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        """Say what was found, what was expected, and what to do.
+
+        Args:
+            status: of HTTP.
+            detail: one sentence or two.
+            headers: of the response; ``_`` stands for ``-``.
+        """
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Media(JSONResponse):
+    """JSON under its own name."""
+
+    media_type = "application/problem+json"
+
+
+def response(problem: Problem) -> Media:
+    """What the client gets."""
+    left = problem.status == LEFT
+    document = ProblemDocument(
+        title="Client Closed Request" if left else HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+    )
+    return Media(document.model_dump(), problem.status, headers=problem.headers)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These problems, as the OpenAPI document describes them."""
+    content = {Media.media_type: {"schema": ProblemDocument.model_json_schema()}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an app as a problem."""
+
+    async def known(request: Request, error: Exception) -> Media:
+        assert isinstance(error, Problem)
+        return response(error)
+
+    async def http(request: Request, error: Exception) -> Media:
+        assert isinstance(error, HTTPException)
+        words = {
+            404: "there is nothing at this path; /docs lists what there is",
+            405: "this path does not take that method; /docs says which it takes",
+        }
+        problem = Problem(error.status_code, words.get(error.status_code, error.detail))
+        problem.headers = dict(error.headers or {})
+        return response(problem)
+
+    async def invalid(request: Request, error: Exception) -> Media:
+        return response(Problem(400, "the request is not as /docs describes it"))
+
+    async def unexpected(request: Request, error: Exception) -> Media:
+        return response(Problem(500, "serein failed; the log says how, by this X-Request-Id"))
+
+    app.add_exception_handler(Problem, known)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,85 @@
+"""The endpoint that recognises one recording."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from serein.inference.recognition import Recognition
+from serein.service.body import received
+from serein.service.engine import Engine
+from serein.service.problems import LEFT, Problem, documented
+
+T = TypeVar("T")
+
+BINARY = {"type": "string", "format": "binary"}
+BODY = {
+    "required": True,
+    "description": "An audio file. What it holds decides, not how it or its type is named.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}}
+        },
+        "application/octet-stream": {"schema": BINARY},
+    },
+}
+
+
+def router(engine: Engine) -> APIRouter:
+    """The endpoint of one engine."""
+    routes = APIRouter(tags=["recognition"])
+
+    @routes.post(
+        "/v1/recognize",
+        summary="Recognise one recording",
+        responses={
+            200: {"model": Recognition, "description": "As `serein recognize --format json`"},
+            **documented(400, 408, 413, 422, 429, 503),
+        },
+        openapi_extra={"requestBody": BODY},
+    )
+    async def recognize(request: Request) -> JSONResponse:
+        """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm, mp4, of any rate, all channels as one."""
+        with engine.place():
+            try:
+                name, body = await received(request, engine.settings)
+                request.state.bytes = len(body)
+                answer = await _unless_left(request, engine.answer(name, body))
+            except ClientDisconnect:
+                raise _left() from None
+            request.state.seconds = round(answer.end - answer.start, 3)
+            return JSONResponse(answer.plain())
+
+    return routes
+
+
+async def _unless_left(request: Request, work: Awaitable[T]) -> T:
+    """Wait for the answer as long as the client does.
+
+    Raises:
+        Problem: the client is gone; its work was dropped.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise _left()
+        return doing.result()
+    finally:
+        for task in (doing, leaving):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await leaving
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _left() -> Problem:
+    return Problem(LEFT, "the client left before its answer was there", Connection="close")

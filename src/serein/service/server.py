@@ -1,0 +1,92 @@
+"""The app on a port, until it is told to end."""
+
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+
+import uvicorn
+
+from serein.errors import ConfigError
+from serein.inference.recognizer import Recognizer
+from serein.service import logs
+from serein.service.app import create
+from serein.service.engine import Engine
+from serein.service.keys import Keys
+from serein.service.observe import Observed
+from serein.service.settings import Settings
+
+IDLE = 15
+"""Seconds after which a connection that asks nothing is closed."""
+SWITCH = 0.0005
+"""Seconds that the model's thread may keep the interpreter while requests wait for it."""
+
+
+def serve(
+    recognizer: Recognizer,
+    settings: Settings,
+    keys: Keys | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted by then is finished.
+
+    Args:
+        recognizer: answers.
+        settings: limits.
+        keys: who may call; without any, everybody who reaches the port.
+        host: address to listen at.
+        port: of it; 0 takes one that is free, which the log names.
+
+    Raises:
+        ConfigError: the port is taken, or the address is not this machine's.
+    """
+    sys.setswitchinterval(SWITCH)
+    with logs.written(sys.stderr), _listening(host, port) as listener:
+        with closing(Engine(recognizer, settings)) as engine, _quiet_end():
+            address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
+            logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
+            uvicorn.Server(_config(create(engine, keys), settings)).run([listener])
+        logs.LOGGER.info("ended")
+
+
+def _config(app: Observed, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=round(settings.body_seconds + settings.answer_seconds),
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen at {host}, port {port}: {error}; choose others with --host and --port"
+        ) from error
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Uvicorn ends gracefully and then raises the signal anew, which is to end nothing more."""
+
+    def nothing(number: int, frame: FrameType | None) -> None:
+        return
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before: list[Callable[[int, FrameType | None], object] | int | None]
+    before = [signal.signal(number, nothing) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
