@@ -108,9 +108,9 @@ class System(nn.Module):
         }
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task, by its temperature if it has one."""
+        """(B, K) probabilities for each task, by its temperature if it has one; in fp32."""
         return {
-            name: task.decode(output.logits[name] / self.temperatures.get(name, 1.0))
+            name: task.decode(output.logits[name].float() / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
         }
 
@@ -171,6 +171,7 @@ NUMERIC = (
         "labels/norms.toml",
         "contracts.py",
         "dataset.py",
+        "precision.py",
         "predict.py",
         "system.py",
     ),

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from serein.dataset import Side
+from serein.precision import settled
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
@@ -52,13 +53,13 @@ def fit(
         The course, with the probabilities of every epoch on every watched side.
     """
     torch.set_num_threads(settings.threads)
-    fabric = Fabric(accelerator=device, devices=1)
+    numbers = settled(settings.precision, device)
+    lightning = {"fp32": "32-true", "bf16": "bf16-mixed"}
+    fabric = Fabric(accelerator=device, devices=1, precision=lightning[numbers])
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
-    optimiser = torch.optim.Adam(
-        system.parameters(), settings.rate, weight_decay=settings.weight_decay
-    )
+    optimiser = _optimiser(system, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
     model, stepper = fabric.setup(system, optimiser)
     course, kept = resume(state) if state else (Course(), {})
@@ -85,7 +86,9 @@ def fit(
             stepper.step()
             schedule.step()
             loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
-        foretold = {name: foretell(system, side, settings.batch) for name, side in watched.items()}
+        foretold = {
+            name: foretell(system, side, settings.batch, numbers) for name, side in watched.items()
+        }
         scores = {
             name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
             for name, side in watched.items()
@@ -101,6 +104,13 @@ def fit(
             save(state, course, {name: part.state_dict() for name, part in parts.items()})
         progress(course.epochs[-1])
     return course
+
+
+def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
+    common = {"lr": settings.rate, "weight_decay": settings.weight_decay}
+    if settings.optimiser == "rmsprop":
+        return torch.optim.RMSprop(system.parameters(), alpha=0.9, eps=1e-7, **common)
+    return torch.optim.Adam(system.parameters(), **common)
 
 
 def _epoch_seed(seed: int, number: int) -> int:
