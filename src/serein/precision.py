@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from serein.errors import ConfigError
+from serein.records import Recipe
 
 Precision = Literal["auto", "fp32", "bf16"]
 Numbers = Literal["fp32", "bf16"]
@@ -24,6 +25,11 @@ def has_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def asked(recipe: Recipe) -> Precision:
+    """What a recipe asks for, in training and in recognition."""
+    return recipe.training.get("precision", "fp32")
 
 
 def settled(precision: Precision, device: str) -> Numbers:

@@ -27,10 +27,12 @@ def foretell(
         (n, K) for each task, on the CPU, in the order of the side's ids.
     """
     order = np.argsort([side.frames.length(id_) for id_ in side.ids], kind="stable")
-    device = system.normaliser.mean_f.device
     parts = []
     for batch in side.batches(size, order.tolist()):
-        inputs = {name: (x.to(device), mask.to(device)) for name, (x, mask) in batch.inputs.items()}
+        inputs = {
+            name: (x.to(system.device), mask.to(system.device))
+            for name, (x, mask) in batch.inputs.items()
+        }
         parts.append(answer(system, inputs, numbers)[0])
     place = torch.from_numpy(np.argsort(order, kind="stable"))
     return {name: torch.cat([part[name] for part in parts])[place].cpu() for name in parts[0]}
@@ -42,7 +44,7 @@ def answer(
     """What a system says of one batch: (B, K) probabilities for each task, and its output."""
     system.eval()
     with torch.inference_mode():
-        with computing(numbers, system.normaliser.mean_f.device.type):
+        with computing(numbers, system.device):
             output = system(inputs)
         return system.decode(output), output
 

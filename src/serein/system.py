@@ -71,6 +71,11 @@ class System(nn.Module):
             self.heads[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
 
     @property
+    def device(self) -> str:
+        """Where its weights are: "cpu" or "cuda"."""
+        return self.normaliser.mean_f.device.type
+
+    @property
     def tasks(self) -> dict[str, Task]:
         """By name, the first one in the lead."""
         return cast(dict[str, Task], dict(self.heads.items()))

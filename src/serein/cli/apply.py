@@ -1,7 +1,7 @@
 """Commands that apply a saved model."""
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -21,18 +21,28 @@ def recognize(
         str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
     ] = "0",
     device: DeviceOption = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or auto; else what the model's recipe says.")
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Recognise emotion in recordings; what cannot be read is listed and passed over."""
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
+    from serein.precision import Precision
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     recognizer = Recognizer(
-        model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
+        model or DEFAULT,
+        device=device,
+        trust=trust or (),
+        confidence=_confidence(confidence),
+        precision=cast(Precision | None, precision),
     )
+    for words in recognizer.warnings:
+        complain(words)
     answers, faults = [], {}
     for file in files:
         try:

@@ -18,6 +18,7 @@ from serein.experiment.facts import command, described, environment, now, peak_m
 from serein.experiment.labelling import proxies
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
+from serein.precision import fallen_back
 from serein.records import Corpus, Recipe
 from serein.results import Mapping, Prediction, Results
 from serein.training.course import Course
@@ -158,7 +159,8 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         recipe=asdict(todo.recipe),
         corpus=described(todo.corpus, todo.contents),
         protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
-        environment=environment(todo.seed, todo.training.threads, todo.device) | facts,
+        environment=environment(todo.seed, todo.training.threads, todo.device, todo.numbers)
+        | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
@@ -174,7 +176,13 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         baselines=scores.baselines(records, majority, todo.classes),
         folds=outcomes,
         predictions=records,
-        warnings=[*todo.corpus.notes, *left_out(todo.mapping), *unlabelled(records), *cut(todo)],
+        warnings=[
+            *todo.corpus.notes,
+            *left_out(todo.mapping),
+            *unlabelled(records),
+            *cut(todo),
+            *fallen_back(todo.training.precision, todo.device),
+        ],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, records, fitted),
         mistakes=mistakes(todo, courses, records, selections[0]),

@@ -18,6 +18,7 @@ from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
+from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe
 from serein.results import Epoch, Results
 from serein.training.loop import fit
@@ -91,7 +92,9 @@ def train(
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
-    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, versions()])
+    numbers = settled(how.precision, device)
+    facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, versions()]
+    state = _state(output, facts_of_state)
     with started(how.epochs) as progress:
         fit(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
@@ -213,5 +216,6 @@ def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
         "command": command(),
         "created": now(),
         "epochs": how.epochs,
-        **flat(environment(seed, how.threads, device)),
+        **flat(environment(seed, how.threads, device, settled(how.precision, device))),
+        **{"warning": words for words in fallen_back(how.precision, device)},
     }

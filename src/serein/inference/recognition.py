@@ -26,7 +26,8 @@ class AttentionMap:
     Attributes:
         times: (T,) the middle of each step.
         weights: (heads, T); each head's sum to 1 over all windows of the recording, but for
-            what it spends on zeros that a recipe pads with.
+            what it spends on zeros that a recipe pads with. Of a map that says for each step
+            where it looks, the mean over the steps.
     """
 
     times: list[float]

@@ -19,6 +19,7 @@ from serein.audio import Source
 from serein.bundle import Bundle, load
 from serein.errors import ConfigError, UnknownName
 from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.precision import Precision, asked, fallen_back, rounded, settled
 from serein.predict import answer, steps
 from serein.system import Output
 
@@ -66,6 +67,7 @@ class Recognizer:
         threads: int | None = 1,
         trust: Sequence[str] = (),
         confidence: float | Literal["auto"] = 0.0,
+        precision: Precision | None = None,
     ) -> None:
         """Load a model.
 
@@ -77,11 +79,15 @@ class Recognizer:
             trust: dotted names of your own modules that the bundle may import.
             confidence: an answer of a lower probability is withheld; "auto" takes each task's
                 threshold from the bundle.
+            precision: numbers to compute in: "fp32"; "bf16" or "auto", which are fp32 where the
+                device has no bf16; None is what the model's recipe says. What it came to stands
+                in ``numbers``, and in ``warnings`` that a bf16 asked for by name is not there.
 
         Raises:
             UnknownName: no shipped model has that name.
             BundleError: the file is missing, corrupt, tampered with, or too new.
-            ConfigError: the confidence is out of range, or the bundle has no threshold.
+            ConfigError: the confidence is out of range, or the bundle has no threshold; or there
+                is no such precision.
         """
         if isinstance(model, Bundle):
             self.bundle, self.name = model, model.card.name or "model"
@@ -90,6 +96,11 @@ class Recognizer:
             self.bundle = load(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
+        wanted = asked(self.system.recipe) if precision is None else precision
+        self.numbers = settled(wanted, self.system.device)
+        self.warnings = fallen_back(wanted, self.system.device)
+        if self.numbers == "bf16":
+            self.system = rounded(self.system)
         self.threads = threads
         self.thresholds = _thresholds(self.bundle, self.name, confidence)
 
@@ -141,7 +152,7 @@ class Recognizer:
         self, wave_s: np.ndarray, cuts: list[tuple[int, int]]
     ) -> Iterator[tuple[dict[str, Tensor], Output]]:
         """Probabilities and output of the windows, a few of them at a time."""
-        device = self.system.normaliser.mean_f.device
+        device = self.system.device
         for first in range(0, len(cuts), AT_A_TIME):
             some = cuts[first : first + AT_A_TIME]
             wave_bs = torch.zeros(len(some), max(end - start for start, end in some))
@@ -150,7 +161,7 @@ class Recognizer:
             length_b = torch.tensor([end - start for start, end in some])
             with torch.inference_mode():
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
-            yield answer(self.system, inputs)
+            yield answer(self.system, inputs, self.numbers)
 
     def _answer(self, task: str, probabilities: list[float]) -> Answer:
         classes = self.classes[task]
@@ -168,7 +179,11 @@ class Recognizer:
         """Each map over the whole recording; a step lies in the window that it belongs to."""
         maps = {}
         for name, (_, stride) in outputs[0].attention.items():
-            weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
+            weight_ht = [
+                w.mean(dim=1) if w.ndim == 3 else w  # of steps for steps: over those that look
+                for output in outputs
+                for w in output.attention[name].weight.cpu()
+            ]
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
                 middles = steps(part_ht.shape[1], stride, self._hop, end - start)

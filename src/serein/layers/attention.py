@@ -1,6 +1,6 @@
 """Attention within a sequence, attention that sums one up, and what either looked at.
 
-B = batch, H = heads, T = frames, L = windows of frames, D = channels, S = channels of a head.
+B = batch, H = heads, T = frames, D = channels, S = channels of a head.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, T
         The sums (B, H, D) and the weights (B, H, T).
     """
     score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-    weight_bht = _softmax(score_bth, dim=1).mT
+    weight_bht = _wide(score_bth).softmax(dim=1).mT
     return weight_bht.to(x_btd.dtype) @ x_btd, weight_bht
 
 
@@ -69,56 +69,28 @@ class MultiHeadAttention(nn.Module):
         In training there are no weights: nobody looks at them, and they would be the largest
         tensor of the step.
         """
-        split_btjhs = self.project(x_btd).unflatten(-1, (3, self.heads, -1))
-        q_bhts, k_bhts, v_bhts = split_btjhs.permute(2, 0, 3, 1, 4)
+        batch, frames, _ = x_btd.shape
+        split_btjhs = _wide(self.project(x_btd)).view(batch, frames, 3, self.heads, -1)
         seen_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]
-        if self.training:
-            h_bhts = F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, seen_b11t)
-            return self.join(h_bhts.transpose(1, 2).flatten(2)), None
-        score_bhtt = (q_bhts * q_bhts.shape[-1] ** -0.5) @ k_bhts.mT
-        if seen_b11t is not None:
-            score_bhtt = score_bhtt.masked_fill(~seen_b11t, -torch.inf)
-        weight_bhtt = _softmax(score_bhtt, dim=-1)
-        h_bhts = weight_bhtt.to(v_bhts.dtype) @ v_bhts
+        with torch.autocast(x_btd.device.type, enabled=False):  # slower in bf16 on a CPU
+            h_bhts, weight_bhtt = self._heads(split_btjhs.permute(2, 0, 3, 1, 4), seen_b11t)
         return self.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
 
+    def _heads(self, split_jbhts: Tensor, seen_b11t: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values of every head -> h (B, H, T, S) and weights (B, H, T, T)."""
+        q_bhts, k_bhts, v_bhts = split_jbhts
+        if self.training:
+            return F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, seen_b11t), None
+        score_bhtt = (q_bhts * q_bhts.shape[-1] ** -0.5) @ k_bhts.mT
+        if seen_b11t is not None:
+            score_bhtt = score_bhtt.masked_fill_(~seen_b11t, -torch.inf)
+        weight_bhtt = score_bhtt.softmax(dim=-1)
+        return weight_bhtt @ v_bhts, weight_bhtt
 
-def _softmax(score: Tensor, dim: int) -> Tensor:
+
+def _wide(x: Tensor) -> Tensor:
     """In fp32 at least: weights that are rounded to bf16 do not sum to 1."""
-    return score.softmax(dim, dtype=torch.promote_types(score.dtype, torch.float32))
-
-
-def centred(weight_bhl: Tensor, mask_bt: Tensor, size: int) -> Tensor:
-    """Weights of windows (B, H, L) -> of frames (B, H, T), each where its window's middle is.
-
-    Windows begin at every frame. The middle of one of four frames is where its third one begins:
-    the first two frames and the last one of an utterance are no window's middle, and weigh nothing.
-
-    Args:
-        weight_bhl: (B, H, L), 0 where an utterance has no window.
-        mask_bt: (B, T), the mask of the frames.
-        size: frames of a window.
-    """
-    last_b = mask_bt.sum(dim=1) - 1
-    middle_l = torch.arange(weight_bhl.shape[-1], device=last_b.device) + size // 2
-    middle_bl = torch.minimum(middle_l, last_b[:, None])
-    middle_bhl = middle_bl[:, None].expand_as(weight_bhl)
-    empty_bht = weight_bhl.new_zeros(*weight_bhl.shape[:2], mask_bt.shape[1])
-    return empty_bht.scatter_add(2, middle_bhl, weight_bhl)
-
-
-def centred_pairs(weight_bhll: Tensor, mask_bt: Tensor, size: int) -> Tensor:
-    """Weights of windows for windows (B, H, L, L) -> of frames for frames (B, H, T, T).
-
-    A frame that is no window's middle looks where the nearest window does; nothing looks at it.
-    """
-    steps, frames = weight_bhll.shape[-1], mask_bt.shape[1]
-    last_b = (mask_bt.sum(dim=1) - size).clamp(min=0, max=steps - 1)
-    step_t = torch.arange(frames, device=mask_bt.device) - size // 2
-    place_bt = torch.minimum(step_t.clamp(min=0), last_b[:, None])
-    batch_b1 = torch.arange(len(place_bt), device=place_bt.device)[:, None]
-    weight_bhtl = weight_bhll.transpose(1, 2)[batch_b1, place_bt].transpose(1, 2)
-    return centred(weight_bhtl.flatten(1, 2), mask_bt, size).unflatten(1, (-1, frames))
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Attention(NamedTuple):

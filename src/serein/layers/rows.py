@@ -127,6 +127,29 @@ def windows(
     return x_btd[laid_bt], place_bl, step_l < count_b[:, None]
 
 
+def at_middles(x_bld: Tensor, mask_bt: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What was made of windows (B, L, D) -> as frames (B, T, D), each where its middle is.
+
+    The middle of a window of four frames is where its third one begins: the first two frames and
+    the last one of an utterance are no window's middle. They repeat the nearest one and are masked.
+
+    Args:
+        x_bld: (B, L, D), of windows that begin at every frame.
+        mask_bt: (B, T), of the frames.
+        size: frames of a window.
+
+    Returns:
+        (B, T, D), and which frames are a window's middle, (B, T).
+    """
+    length_b1 = mask_bt.sum(dim=1, keepdim=True)
+    first_b1 = (length_b1 - 1).clamp(max=size // 2)
+    last_b1 = (length_b1 - size).clamp(min=0)
+    window_bt = torch.arange(mask_bt.shape[1], device=mask_bt.device) - first_b1
+    nearest_bt = torch.minimum(window_bt.clamp(min=0), last_b1)
+    place_bt = nearest_bt + x_bld.shape[1] * torch.arange(len(x_bld), device=x_bld.device)[:, None]
+    return F.embedding(place_bt, x_bld.flatten(0, 1)), window_bt == nearest_bt
+
+
 def varied(x_btd: Tensor, length_b: Tensor) -> Tensor:
     """(B,), frames up to and including the first of those that repeat to the end."""
     if x_btd.device.type != "cpu":

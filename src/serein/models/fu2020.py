@@ -30,18 +30,11 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import (
-    Attention,
-    Encoded,
-    MultiHeadAttention,
-    centred,
-    centred_pairs,
-    summed,
-)
+from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
 from serein.layers.convolution import ValidConv1d
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import BLSTM
-from serein.layers.rows import windows
+from serein.layers.rows import at_middles, windows
 
 Count = Annotated[int, Ge(1)]
 PAD = -1.0
@@ -106,11 +99,10 @@ class Model(nn.Module):
         x_bld = self.dropout(F.embedding(place_bl, self.bottleneck(x_nd)))
         for blstm in self.blstms:
             x_bld = self.dropout(blstm(x_bld, mask_bl))
-        h_bld, self_bhll = self.attend(x_bld, mask_bl)  # equations 1 and 2
-        o_b1d, local_b1l = summed(h_bld, self.local(h_bld), mask_bl)  # equations 3 and 4
-        local_b1t = centred(local_b1l, frames[1], self.seen)
+        x_btd, middle_bt = at_middles(x_bld, frames[1], self.seen)
+        h_btd, self_bhtt = self.attend(x_btd, middle_bt)  # equations 1 and 2
+        o_b1d, local_b1t = summed(h_btd, self.local(h_btd), middle_bt)  # equations 3 and 4
         maps = {"local": Attention(local_b1t, stride=1)}
-        if self_bhll is not None:
-            self_bhtt = centred_pairs(self_bhll, frames[1], self.seen)
+        if self_bhtt is not None:
             maps["self"] = Attention(self_bhtt, stride=1)
         return Encoded(dict.fromkeys(self.tasks, o_b1d[:, 0]), maps)

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, centred, summed
+from serein.layers.attention import Attention, Encoded, summed
 from serein.layers.dropout import Dropout
-from serein.layers.rows import windows
+from serein.layers.rows import at_middles, windows
 from serein.layers.segments import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]
@@ -104,8 +104,8 @@ class Model(nn.Module):
             last_b = mask_bl.sum(dim=1) - 1
             last_bd = h_bld[torch.arange(len(last_b), device=h_bld.device), last_b]
             return Encoded(dict.fromkeys(self.tasks, last_bd), {})
-        r_bhd, weight_bhl = summed(h_bld, self.attend(h_bld), mask_bl)  # equations 3 and 4
-        weight_bht = centred(weight_bhl, frames[1], self.config.hops)
+        h_btd, middle_bt = at_middles(h_bld, frames[1], self.config.hops)
+        r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), middle_bt)  # equations 3 and 4
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
         return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})

@@ -54,8 +54,8 @@ def fit(
     """
     torch.set_num_threads(settings.threads)
     numbers = settled(settings.precision, device)
-    lightning = {"fp32": "32-true", "bf16": "bf16-mixed"}
-    fabric = Fabric(accelerator=device, devices=1, precision=lightning[numbers])
+    mixed = numbers == "bf16"
+    fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if mixed else "32-true")
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
@@ -107,10 +107,10 @@ def fit(
 
 
 def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
-    common = {"lr": settings.rate, "weight_decay": settings.weight_decay}
-    if settings.optimiser == "rmsprop":
-        return torch.optim.RMSprop(system.parameters(), alpha=0.9, eps=1e-7, **common)
-    return torch.optim.Adam(system.parameters(), **common)
+    rate, decay = settings.rate, settings.weight_decay
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(system.parameters(), rate, weight_decay=decay)
+    return torch.optim.RMSprop(system.parameters(), rate, 0.9, 1e-7, weight_decay=decay)
 
 
 def _epoch_seed(seed: int, number: int) -> int:
