@@ -11,6 +11,7 @@ from serein import config, recipes, system
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
+from serein.layers.convolution import ValidConv1d
 from serein.layers.recurrence import BLSTM
 from serein.models import fu2020
 
@@ -36,6 +37,14 @@ def made(width: int = 7, **settings: Any) -> fu2020.Model:
 
 def array(x: Tensor) -> Array:
     return x.detach().numpy()
+
+
+def convolutions(model: fu2020.Model) -> list[ValidConv1d]:
+    return [layer for layer in model.convolutions if isinstance(layer, ValidConv1d)]
+
+
+def blstms(model: fu2020.Model) -> list[BLSTM]:
+    return [layer for layer in model.blstms if isinstance(layer, BLSTM)]
 
 
 # The paper's equations
@@ -75,10 +84,10 @@ def softmax(score: Array) -> Array:
 
 def encoded(x: Array, model: fu2020.Model) -> tuple[Array, Array, Array]:
     """O_loc of one utterance, the weights of every head (H, L, L), and the local ones (L,)."""
-    for convolution, taps in zip(model.convolutions, model.config.taps, strict=True):
+    for convolution, taps in zip(convolutions(model), model.config.taps, strict=True):
         x = convolved(x, convolution.product, taps)
     x = x @ array(model.bottleneck.weight).T + array(model.bottleneck.bias)
-    for layer in model.blstms:
+    for layer in blstms(model):
         x = blstm(x, layer)
     heads, size = model.config.heads, model.config.head_size
     joint = array(model.attend.project.weight).reshape(3, heads, size, -1)
@@ -148,10 +157,10 @@ def test_the_sizes_are_those_of_table_1() -> None:
     model = whole.model
     assert isinstance(model, fu2020.Model)
     assert whole.front_end.width == 128
-    shapes = [tuple(layer.product.weight.shape) for layer in model.convolutions]
+    shapes = [tuple(layer.product.weight.shape) for layer in convolutions(model)]
     assert shapes == [(512, 3 * 128), (1024, 512), (2048, 3 * 1024)]
     assert tuple(model.bottleneck.weight.shape) == (512, 2048)
-    cells = [cell for layer in model.blstms for cell in (layer.forwards, layer.backwards)]
+    cells = [cell for layer in blstms(model) for cell in (layer.forwards, layer.backwards)]
     assert [cell.input_size for cell in cells] == [512, 512, 256, 256]
     assert {cell.hidden_size for cell in cells} == {128}
     assert tuple(model.attend.project.weight.shape) == (3 * 16 * 16, 256)

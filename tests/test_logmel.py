@@ -311,7 +311,9 @@ def test_statistics_are_saved_with_the_model() -> None:
 
 
 def unit(wave_s: Wave, **settings: Any) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = frames_of(wave_s, front_end(scale="unit", deltas=0, **settings))
+    found: npt.NDArray[np.float32] = frames_of(
+        wave_s, front_end(scale="unit", deltas=0, **settings)
+    )
     return found
 
 

@@ -272,7 +272,7 @@ def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict
             for parameter, mean in zip(parameters, square, strict=True):
                 assert parameter.grad is not None
                 mean.mul_(0.9).add_(0.1 * parameter.grad**2)
-                parameter -= settings.rate * parameter.grad / (mean.sqrt() + 1e-7)
+                parameter.sub_(settings.rate * parameter.grad / (mean.sqrt() + 1e-7))
     return system.state_dict()
 
 

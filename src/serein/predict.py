@@ -12,9 +12,7 @@ from serein.precision import Numbers, computing
 from serein.system import Inputs, Output, System
 
 
-def foretell(
-    system: System, side: Side, size: int, numbers: Numbers = "fp32"
-) -> dict[str, Tensor]:
+def foretell(system: System, side: Side, size: int, numbers: Numbers = "fp32") -> dict[str, Tensor]:
     """The probabilities of every utterance of a side.
 
     Args:

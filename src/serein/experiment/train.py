@@ -212,10 +212,11 @@ def _source(corpus: Corpus) -> str:
 
 
 def _facts(how: Settings, seed: int, device: str) -> dict[str, Any]:
+    warnings = fallen_back(how.precision, device)
     return {
         "command": command(),
         "created": now(),
         "epochs": how.epochs,
         **flat(environment(seed, how.threads, device, settled(how.precision, device))),
-        **{"warning": words for words in fallen_back(how.precision, device)},
+        **({"warning": warnings[0]} if warnings else {}),
     }
