@@ -17,7 +17,15 @@ from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.judge import judge
 from serein.experiment.train import train
 from serein.inference.recognizer import Recognizer
-from serein.precision import Numbers, Precision, computing, fallen_back, rounded, settled
+from serein.precision import (
+    Numbers,
+    Precision,
+    computing,
+    fallen_back,
+    flushed,
+    rounded,
+    settled,
+)
 from serein.predict import foretell
 from serein.records import Corpus
 from serein.system import System
@@ -168,6 +176,34 @@ def test_without_bf16_a_training_is_that_in_fp32() -> None:
         assert torch.equal(
             found.foretold[-1]["test"]["emotion"], plain.foretold[-1]["test"]["emotion"]
         )
+
+
+def denormal() -> float:
+    return float(torch.tensor(1e-39) * 1)
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush")
+def test_denormal_numbers_are_flushed_within_and_not_behind() -> None:
+    assert denormal() > 0
+    with flushed():
+        assert denormal() == 0
+        with flushed():
+            assert denormal() == 0
+        assert denormal() == 0
+    assert denormal() > 0
+    with pytest.raises(ConfigError), flushed():
+        raise ConfigError("stop")
+    assert denormal() > 0
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush")
+def test_a_training_flushes_in_its_steps_alone() -> None:
+    seen = []
+    system = small_system()
+    system.register_forward_hook(lambda *_: seen.append((system.training, denormal() == 0)))
+    fit(system, SIDE, {"test": SIDE}, replace(SETTINGS, epochs=1))
+    assert seen == [(True, True)] * 2 + [(False, False)] * 2
+    assert denormal() > 0
 
 
 # What is recorded

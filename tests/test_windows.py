@@ -8,6 +8,7 @@ from torch import Tensor
 
 from serein.layers.attention import MultiHeadAttention
 from serein.layers.convolution import ValidConv1d
+from serein.layers.product import Product
 from serein.layers.rows import at_middles, windows
 
 
@@ -72,6 +73,28 @@ def test_valid_convolution_is_torchs(taps: int, channels: int) -> None:
     torch.testing.assert_close(layer(x_nf), wanted)
     bound = (taps * channels) ** -0.5
     assert 0.5 * bound < float(layer.product.weight.detach().abs().max()) <= bound
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_product_is_a_linear_layer_with_or_without_autocast(needed: bool) -> None:
+    torch.manual_seed(0)
+    ours, peer = Product(12, 7), torch.nn.Linear(12, 7)
+    peer.load_state_dict(ours.state_dict())
+    x_nf = torch.randn(40, 12)
+    for autocast in (False, True):
+        found = []
+        for layer in (ours, peer):
+            layer.zero_grad()
+            given_nf = x_nf.clone().requires_grad_(needed)
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                y_nd = layer(given_nf)
+            y_nd.square().sum().backward()
+            found.append([y_nd, given_nf.grad, layer.weight.grad, layer.bias.grad])
+        for one, other in zip(*found, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                assert one.dtype == other.dtype
+                torch.testing.assert_close(one, other, rtol=0.02, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -83,7 +83,8 @@ class MultiHeadAttention(nn.Module):
             return F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, seen_b11t), None
         score_bhtt = (q_bhts * q_bhts.shape[-1] ** -0.5) @ k_bhts.mT
         if seen_b11t is not None:
-            score_bhtt = score_bhtt.masked_fill_(~seen_b11t, -torch.inf)
+            hidden_b11t = torch.zeros_like(seen_b11t, dtype=score_bhtt.dtype)
+            score_bhtt += hidden_b11t.masked_fill_(~seen_b11t, -torch.inf)
         weight_bhtt = score_bhtt.softmax(dim=-1)
         return weight_bhtt @ v_bhts, weight_bhtt
 

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from serein.layers.product import Product
 from serein.layers.rows import Rows
 
 
@@ -56,7 +57,7 @@ class ValidConv1d(nn.Module):
         """
         super().__init__()
         self.taps = taps
-        self.product = nn.Linear(taps * channels, filters)
+        self.product = Product(taps * channels, filters)
 
     def forward(self, x_nf: Tensor) -> Tensor:
         """(N, F) -> (N - taps + 1, D)."""

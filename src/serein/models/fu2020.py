@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
 from serein.layers.convolution import ValidConv1d
 from serein.layers.dropout import Dropout
+from serein.layers.product import Product
 from serein.layers.recurrence import BLSTM
 from serein.layers.rows import at_middles, windows
 
@@ -84,7 +85,7 @@ class Model(nn.Module):
         ins = (width, *config.filters)
         sizes = zip(ins, config.filters, config.taps, strict=False)
         self.convolutions = nn.ModuleList(ValidConv1d(*size) for size in sizes)
-        self.bottleneck = nn.Linear(config.filters[-1], config.bottleneck)
+        self.bottleneck = Product(config.filters[-1], config.bottleneck)
         widths = [config.bottleneck] + [self.width] * (config.layers - 1)
         self.blstms = nn.ModuleList(BLSTM(channels, config.hidden) for channels in widths)
         self.dropout = Dropout(config.dropout)

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from serein.dataset import Side
-from serein.precision import settled
+from serein.precision import flushed, settled
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
@@ -76,16 +76,17 @@ def fit(
         order = train.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))
         loss = 0.0
         model.train()
-        for batch in train.batches(settings.batch, order):
-            inputs, targets = fabric.to_device((batch.inputs, batch.targets))
-            stepper.zero_grad()
-            cost = system.loss(model(inputs), targets)
-            fabric.backward(cost)
-            if settings.clip:
-                fabric.clip_gradients(model, stepper, clip_val=settings.clip)
-            stepper.step()
-            schedule.step()
-            loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
+        with flushed():
+            for batch in train.batches(settings.batch, order):
+                inputs, targets = fabric.to_device((batch.inputs, batch.targets))
+                stepper.zero_grad()
+                cost = system.loss(model(inputs), targets)
+                fabric.backward(cost)
+                if settings.clip:
+                    fabric.clip_gradients(model, stepper, clip_val=settings.clip)
+                stepper.step()
+                schedule.step()
+                loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
         foretold = {
             name: foretell(system, side, settings.batch, numbers) for name, side in watched.items()
         }
