@@ -63,7 +63,8 @@ def flushed() -> Iterator[None]:
     """Within it, what is too small for a normal number is zero, on processors that can.
 
     Gradients that fade over hundreds of steps of an LSTM end as denormal numbers, with which a
-    processor is tens of times slower: a backward pass over 252 steps can take five times as long.
+    processor is tens of times slower: a backward pass over 252 steps can take several times as
+    long.
     """
     before = not _kept(1e-39)
     torch.set_flush_denormal(True)

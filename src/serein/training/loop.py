@@ -13,7 +13,7 @@ from serein.dataset import Side
 from serein.precision import flushed, settled
 from serein.predict import foretell
 from serein.results import Epoch
-from serein.system import System
+from serein.system import System, device_of
 from serein.training.course import Course, Keep, Progress, resume, save, scored
 from serein.training.settings import Settings
 
@@ -53,7 +53,7 @@ def fit(
         The course, with the probabilities of every epoch on every watched side.
     """
     torch.set_num_threads(settings.threads)
-    numbers = settled(settings.precision, device)
+    numbers = settled(settings.precision, device_of(device))
     mixed = numbers == "bf16"
     fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if mixed else "32-true")
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
