@@ -167,6 +167,12 @@ def test_training_in_bf16_takes_nearly_the_same_course() -> None:
     assert [epoch.loss for epoch in other.epochs] != losses
 
 
+@with_bf16
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    fit(small_system(), SIDE, {}, replace(SETTINGS, epochs=1, precision="bf16"))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.usefixtures("without")
 def test_without_bf16_a_training_is_that_in_fp32() -> None:
     plain = fit(small_system(), SIDE, {"test": SIDE}, SETTINGS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from serein.dataset import Side
 from serein.precision import flushed, settled
@@ -54,8 +55,8 @@ def fit(
     """
     torch.set_num_threads(settings.threads)
     numbers = settled(settings.precision, device_of(device))
-    mixed = numbers == "bf16"
-    fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    mixed = MixedPrecision("bf16-mixed", device_of(device)) if numbers == "bf16" else None
+    fabric = Fabric(accelerator=device, devices=1, plugins=mixed)
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
