@@ -305,3 +305,61 @@ def test_without_statistics_frames_stay_as_they_are() -> None:
 def test_statistics_are_saved_with_the_model() -> None:
     frames = np.random.default_rng(0).normal(5, 2, (9, 3)).astype(np.float32)
     assert set(fitted([frames]).state_dict()) == {"mean_f", "deviation_f"}
+
+
+# The unit scale (Fu et al. 2020, section 3.2)
+
+
+def unit(wave_s: Wave, **settings: Any) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = frames_of(
+        wave_s, front_end(scale="unit", deltas=0, **settings)
+    )
+    return found
+
+
+@pytest.mark.parametrize("make", [speech, noise, chirp, pause])
+def test_the_unit_scale_is_librosas_decibels_below_the_loudest(make: Callable[[], Wave]) -> None:
+    settings = config.build(Config, {"seconds": None, "deltas": 0}, "features")
+    power = np.exp(reference(make(), settings))
+    decibels = librosa.power_to_db(power, ref=np.max, amin=1.01 * FLOOR, top_db=80)
+    wanted = np.where(power > 1.01 * FLOOR, 1 + decibels / 40, -1)
+    np.testing.assert_allclose(unit(make()), wanted, atol=2e-4)
+    assert unit(make()).max() == 1
+    assert unit(make()).min() >= -1
+
+
+def test_silence_is_minus_one_however_it_comes_about() -> None:
+    assert (unit(silence()) == -1).all()
+    assert (unit(pause())[:5] == -1).all()
+    assert (unit(np.zeros(1, np.float32)) == -1).all()
+
+
+def test_loudness_changes_nothing_on_the_unit_scale() -> None:
+    np.testing.assert_allclose(unit(speech()), unit(0.1 * speech()), atol=1e-3)
+
+
+def test_padding_is_with_minus_one_behind_the_last_frame_of_speech() -> None:
+    wave = noise()
+    padded, alone = unit(wave, seconds=6.375, pad=True), unit(wave)
+    assert padded.shape == (256, 128)
+    np.testing.assert_array_equal(padded[: len(alone)], alone)
+    assert (padded[len(alone) :] == -1).all()
+
+
+def test_256_frames_are_the_most() -> None:
+    wave = np.tile(noise(), 48)  # 60 s
+    assert unit(wave, seconds=6.375, pad=True).shape == (256, 128)
+    assert unit(wave, seconds=6.375).shape == (256, 128)
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_on_the_unit_scale_too_the_batch_changes_nothing(pad: bool) -> None:
+    waves = [noise(), 0.01 * noise()[:3200], silence()[:8000]]
+    wave_bs = torch.zeros(3, max(map(len, waves)))
+    for row_s, wave in zip(wave_bs, waves, strict=True):
+        row_s[: len(wave)] = torch.from_numpy(wave)
+    make = front_end(scale="unit", deltas=1, seconds=6.375, pad=pad)
+    x_btf, mask_bt = make(wave_bs, torch.tensor(list(map(len, waves))))
+    for x_tf, mask_t, wave in zip(x_btf, mask_bt, waves, strict=True):
+        alone = frames_of(wave, make)
+        np.testing.assert_allclose(x_tf[mask_t].numpy(), alone, atol=1e-6)

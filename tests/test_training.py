@@ -251,6 +251,7 @@ def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict
     count = torch.bincount(emotion[emotion >= 0])
     weight = (emotion >= 0).sum() / (3 * count) if balanced else torch.ones(3)
     parameters = list(system.parameters())
+    square = [torch.zeros_like(parameter) for parameter in parameters]
     optimiser = torch.optim.Adam(parameters, weight_decay=settings.weight_decay)
     system.train()
     for step in range(steps):
@@ -264,7 +265,14 @@ def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict
             assert parameter.grad is not None
             if settings.clip:
                 parameter.grad.clamp_(-settings.clip, settings.clip)
-        optimiser.step()
+        if settings.optimiser == "adam":
+            optimiser.step()
+            continue
+        with torch.no_grad():  # Keras's RMSprop, by its documentation
+            for parameter, mean in zip(parameters, square, strict=True):
+                assert parameter.grad is not None
+                mean.mul_(0.9).add_(0.1 * parameter.grad**2)
+                parameter.sub_(settings.rate * parameter.grad / (mean.sqrt() + 1e-7))
     return system.state_dict()
 
 
@@ -277,8 +285,8 @@ def largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -
 
 @pytest.mark.parametrize(
     "changes",
-    [{"decay": 0.5}, {"clip": 1e-3}, {"weight_decay": 0.3}],
-    ids=["decay", "clip", "weight decay"],
+    [{"decay": 0.5}, {"clip": 1e-3}, {"weight_decay": 0.3}, {"optimiser": "rmsprop"}],
+    ids=["decay", "clip", "weight decay", "rmsprop"],
 )
 def test_a_setting_does_what_it_says(changes: dict[str, Any]) -> None:
     settings = replace(PLAIN, **changes)

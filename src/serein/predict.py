@@ -8,35 +8,42 @@ import torch
 from torch import Tensor
 
 from serein.dataset import Side
+from serein.precision import Numbers, computing
 from serein.system import Inputs, Output, System
 
 
-def foretell(system: System, side: Side, size: int) -> dict[str, Tensor]:
+def foretell(system: System, side: Side, size: int, numbers: Numbers = "fp32") -> dict[str, Tensor]:
     """The probabilities, or values, of every utterance of a side.
 
     Args:
         system: in whatever mode; it is left in evaluation mode.
         side: its frames and targets.
         size: utterances at a time; those of like length go together.
+        numbers: that the system computes in.
 
     Returns:
         (n, K) for each task, on the CPU, in the order of the side's ids.
     """
     order = np.argsort([side.frames.length(id_) for id_ in side.ids], kind="stable")
-    device = system.normaliser.mean_f.device
     parts = []
     for batch in side.batches(size, order.tolist()):
-        inputs = {name: (x.to(device), mask.to(device)) for name, (x, mask) in batch.inputs.items()}
-        parts.append(answer(system, inputs)[0])
+        inputs = {
+            name: (x.to(system.device), mask.to(system.device))
+            for name, (x, mask) in batch.inputs.items()
+        }
+        parts.append(answer(system, inputs, numbers)[0])
     place = torch.from_numpy(np.argsort(order, kind="stable"))
     return {name: torch.cat([part[name] for part in parts])[place].cpu() for name in parts[0]}
 
 
-def answer(system: System, inputs: Inputs) -> tuple[dict[str, Tensor], Output]:
+def answer(
+    system: System, inputs: Inputs, numbers: Numbers = "fp32"
+) -> tuple[dict[str, Tensor], Output]:
     """What a system says of one batch: (B, K) for each task, and its output."""
     system.eval()
     with torch.inference_mode():
-        output = system(inputs)
+        with computing(numbers, system.device):
+            output = system(inputs)
         return system.decode(output), output
 
 

@@ -72,6 +72,11 @@ class System(nn.Module):
             self.heads[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
 
     @property
+    def device(self) -> str:
+        """Where its weights are: "cpu" or "cuda"."""
+        return self.normaliser.mean_f.device.type
+
+    @property
     def tasks(self) -> dict[str, Task]:
         """By name, the first one in the lead."""
         return cast(dict[str, Task], dict(self.heads.items()))
@@ -113,9 +118,9 @@ class System(nn.Module):
         }
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """For each task (B, K) probabilities, by its temperature if it has one, or (B, 1)."""
+        """For each task (B, K) probabilities, by its temperature, or (B, 1) values; in fp32."""
         return {
-            name: task.decode(output.logits[name] / self.temperatures.get(name, 1.0))
+            name: task.decode(output.logits[name].float() / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
         }
 
@@ -191,6 +196,7 @@ NUMERIC = (
         "labels/norms.toml",
         "contracts.py",
         "dataset.py",
+        "precision.py",
         "predict.py",
         "system.py",
     ),

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -29,18 +29,28 @@ def recognize(
     engine: EngineOption = "processes",
     retry: RetryOption = False,
     device: DeviceOption = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or auto; else what the model's recipe says.")
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Recognise emotion in recordings; what cannot be read is listed and passed over."""
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
+    from serein.precision import Precision
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     recognizer = Recognizer(
-        model or DEFAULT, device=device, trust=trust or (), confidence=confidence_of(confidence)
+        model or DEFAULT,
+        device=device,
+        trust=trust or (),
+        confidence=confidence_of(confidence),
+        precision=cast(Precision | None, precision),
     )
+    for words in recognizer.warnings:
+        complain(words)
     if output is not None or any(Path(file).is_dir() for file in files):
         if format != "table" or start or end is not None:
             raise ConfigError("--format, --start and --end are for recordings, not for a folder")

@@ -18,6 +18,7 @@ from serein.experiment.facts import command, described, environment, now, peak_m
 from serein.experiment.labelling import held_out_shares, proxies
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
+from serein.precision import fallen_back
 from serein.records import Corpus, Recipe
 from serein.results import Mapping, Prediction, Results
 from serein.system import notes_of
@@ -161,7 +162,10 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         recipe=asdict(todo.recipe),
         corpus=described(todo.corpus, todo.contents),
         protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
-        environment=environment(todo.recipe, todo.seed, todo.training.threads, todo.device) | facts,
+        environment=environment(
+            todo.recipe, todo.seed, todo.training.threads, todo.device, todo.numbers
+        )
+        | facts,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
         classes={task: list(names) for task, names in todo.classes.items()},
         headline=selections[0],
@@ -180,6 +184,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
             *unlabelled(records, held_out_shares(todo.recipe)),
             *heldout.told(todo, [task for one in held for task in one.scored]),
             *cut(todo),
+            *fallen_back(todo.training.precision, todo.device),
         ],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, judged, fitted),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from serein import corpora
+from serein.precision import Numbers
 from serein.records import Corpus, Recipe
 from serein.system import packages_of
 
@@ -39,12 +40,15 @@ def described(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def environment(recipe: Recipe, seed: int, threads: int, device: str) -> dict[str, Any]:
+def environment(
+    recipe: Recipe, seed: int, threads: int, device: str, numbers: Numbers
+) -> dict[str, Any]:
     """What a repetition needs to have alike."""
     return {
         "seed": seed,
         "threads": threads,
         "device": device,
+        "precision": numbers,
         "machine": machine(),
         "versions": versions() | packages_of(recipe),
     }

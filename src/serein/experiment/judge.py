@@ -20,6 +20,7 @@ from serein.experiment.facts import command, described, environment, now
 from serein.experiment.labelling import held_out_shares, label, mapped, proxies
 from serein.experiment.train import spoken
 from serein.metrics.measures import Scores
+from serein.precision import Numbers, asked, fallen_back, settled
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
@@ -131,8 +132,13 @@ def _answers(
     counts = [len(parts) for parts in pieces]
     return {
         task: [part.mean(dim=0).tolist() for part in torch.split(p, counts)]
-        for task, p in foretell(system, side, BATCH).items()
+        for task, p in foretell(system, side, BATCH, _numbers(system)).items()
     }
+
+
+def _numbers(system: System) -> Numbers:
+    """What a saved model computes in here: what its recipe asks for, if the machine can."""
+    return settled(asked(system.recipe), system.device)
 
 
 def _windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
@@ -238,7 +244,7 @@ def _results(
             "folds": [],
         },
         environment=environment(
-            recipe, 0, torch.get_num_threads(), str(system.normaliser.mean_f.device)
+            recipe, 0, torch.get_num_threads(), system.device, _numbers(system)
         ),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
@@ -249,7 +255,12 @@ def _results(
         baselines=baselines,
         folds=[],
         predictions=records,
-        warnings=[*corpus.notes, *notes_of(recipe), *warnings],
+        warnings=[
+            *corpus.notes,
+            *notes_of(recipe),
+            *warnings,
+            *fallen_back(asked(system.recipe), system.device),
+        ],
         mapping=words,
         groups=scores.grouped(records, "model", system.classes),
         calibration=unfitted(system.classes, records, "model"),

@@ -72,7 +72,7 @@ def looks(todo: Plan, course: Course, frames: Frames, id_: str, seconds: float) 
         return {}
     system = System(todo.recipe, todo.classes)
     system.load_state_dict(course.weights)
-    _, output = answer(system, {"frames": frames.batch([id_])})
+    _, output = answer(system, {"frames": frames.batch([id_])}, todo.numbers)
     maps = {}
     for name, (weight_bht, stride) in output.attention.items():
         weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)

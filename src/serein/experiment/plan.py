@@ -14,6 +14,7 @@ from serein.errors import UnknownName
 from serein.experiment.facts import versions
 from serein.experiment.labelling import held_out_shares, labelled
 from serein.features import normalise
+from serein.precision import Numbers, settled
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
 from serein.results import Mapping
 from serein.training.settings import Settings
@@ -62,6 +63,11 @@ class Plan:
         return standardised(frames, speakers)
 
     @property
+    def numbers(self) -> Numbers:
+        """What networks compute in here."""
+        return settled(self.training.precision, self.device)
+
+    @property
     def statistics(self) -> str:
         """What frames are standardised by."""
         return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
@@ -101,6 +107,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         system.source_of(recipe),
         seed,
         device,
+        settled(training.precision, device),
         versions() | system.packages_of(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

@@ -20,6 +20,7 @@ from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
 from serein.experiment.plan import training_of
 from serein.metrics.measures import measure_of
+from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
 from serein.training.estimator import fit_estimator
@@ -97,7 +98,9 @@ def train(
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
     needed = versions() | system.packages_of(chosen)
-    state = _state(output, [asdict(chosen), list(chosen.tasks), mark, seed, device, needed])
+    numbers = settled(how.precision, device)
+    facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
+    state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
         learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
@@ -233,9 +236,11 @@ def _source(corpus: Corpus) -> str:
 
 
 def _facts(recipe: Recipe, how: Settings, seed: int, device: str) -> dict[str, Any]:
+    warnings = fallen_back(how.precision, device)
     return {
         "command": command(),
         "created": now(),
         "epochs": how.epochs,
-        **flat(environment(recipe, seed, how.threads, device)),
+        **flat(environment(recipe, seed, how.threads, device, settled(how.precision, device))),
+        **({"warning": warnings[0]} if warnings else {}),
     }

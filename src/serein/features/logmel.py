@@ -8,13 +8,18 @@ deltas are Savitzky-Golay derivatives over nine frames, the edge frames repeated
 Li et al. 2019, section 4.1: 16 kHz, window and FFT of 800 samples, hop 400, cut or padded with
 zeros at 7.5 s; 128 bands x 3 = 384, their Table 1.
 
+Fu et al. 2020, section 3.2: the same rate, window and hop, 128 bands alone; cut or padded with -1
+at 256 frames. They do not say of what scale. With ``scale = "unit"`` a frame's bands are decibels
+below the loudest band of the utterance, 80 of them laid on [-1, 1]: -1 is silence, 80 dB and more
+below.
+
 B = batch, S = samples, T = frames, F = bins of all orders together, M = mel bands,
 K = frames that a derivative sees, O = orders, P = real and imaginary parts side by side.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -29,6 +34,8 @@ GROUP = 32
 """Bands that share one matrix product over the bins that any of them sees."""
 AT_A_TIME = 64
 """Frames that are transformed together; more would not fit into a core's cache."""
+DECIBELS = 80
+"""Below the loudest band of an utterance, from which on all is silence on the unit scale."""
 REACH = 4
 """Frames on each side that a derivative sees."""
 
@@ -44,9 +51,12 @@ class Config:
         bands: mel bands from 0 Hz to ``high``.
         high: upper edge of the highest band in Hz; None is half the rate. Codecs cut the top of
             the spectrum: MP3 at 16 kHz leaves nothing above some 7.5 kHz.
+        scale: "log" is the natural logarithm of the power; "unit" lays the 80 dB below the
+            utterance's loudest band on [-1, 1].
         deltas: derivatives laid beside the bands; 2 is deltas and delta-deltas.
         seconds: where an utterance is cut; None takes it whole.
-        pad: whether shorter ones are filled with zeros up to ``seconds``, as frames like others.
+        pad: whether shorter ones are filled up to ``seconds``, as frames like others: the
+            waveform with zeros, or on the unit scale the spectrogram with -1.
     """
 
     rate: Annotated[int, Interval(ge=1000, le=192_000)] = 16_000
@@ -54,6 +64,7 @@ class Config:
     hop: Annotated[int, Ge(1)] = 400
     bands: Annotated[int, Ge(1)] = 128
     high: Annotated[float, Gt(0)] | None = None
+    scale: Literal["log", "unit"] = "log"
     deltas: Annotated[int, Ge(0), Le(2)] = 2
     seconds: Annotated[float, Gt(0)] | None = 7.5
     pad: bool = False
@@ -96,14 +107,26 @@ class FrontEnd(nn.Module):
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        wave_bs, length_b = self._sized(wave_bs, length_b)
-        frames_b = 1 + length_b // self.config.hop
-        mask_bt = torch.arange(int(frames_b.max()), device=wave_bs.device) < frames_b[:, None]
+        wave_bs, heard_b, length_b = self._sized(wave_bs, length_b)
+        frames_b, mask_bt = self._frames(length_b)
         log_btm = self._logmel(wave_bs)[:, : mask_bt.shape[1]]
+        if self.config.scale == "unit":
+            heard_bt = self._frames(heard_b)[1]
+            log_btm = _unit(log_btm, F.pad(heard_bt, (0, log_btm.shape[1] - heard_bt.shape[1])))
         return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
-    def _sized(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut, and pad where the settings say so; zeros from each length on."""
+    def _frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths in samples -> in frames (B,), and the mask (B, T) of these."""
+        frames_b = 1 + length_b // self.config.hop
+        step_t = torch.arange(int(frames_b.max()), device=length_b.device)
+        return frames_b, step_t < frames_b[:, None]
+
+    def _sized(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut, and pad where the settings say so; zeros from each length on.
+
+        Returns:
+            (B, S), and the lengths in samples of what is heard, and of that with its padding.
+        """
         if self.longest is not None:
             most = round(self.longest * self.rate)
             wave_bs, length_b = wave_bs[:, :most], length_b.clamp(max=most)
@@ -112,7 +135,8 @@ class FrontEnd(nn.Module):
         if int(length_b.min()) < wave_bs.shape[1]:
             step_s = torch.arange(wave_bs.shape[1], device=wave_bs.device)
             wave_bs = wave_bs * (step_s < length_b[:, None])
-        return wave_bs, torch.full_like(length_b, most) if self.config.pad else length_b
+        padded_b = torch.full_like(length_b, most) if self.config.pad else length_b
+        return wave_bs, length_b, padded_b
 
     def _logmel(self, wave_bs: Tensor) -> Tensor:
         """(B, S) -> (B, T, M); the FFT in double precision, or quiet bands drown in rounding."""
@@ -145,6 +169,15 @@ class FrontEnd(nn.Module):
         index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]
         near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * REACH + 1, 1).mT
         return (self.slopes_ok @ near_btkm).flatten(2)
+
+
+def _unit(log_btm: Tensor, heard_bt: Tensor) -> Tensor:
+    """Logarithms of power -> [-1, 1] below each utterance's loudest; -1 where nothing is heard."""
+    heard_btm = heard_bt[..., None] & (log_btm > math.log(1.01 * FLOOR))
+    loudest_b11 = log_btm.masked_fill(~heard_btm, -math.inf).amax(dim=(1, 2), keepdim=True)
+    decibels_btm = (log_btm - loudest_b11) * (10 / math.log(10))
+    unit_btm = (1 + decibels_btm * (2 / DECIBELS)).clamp(min=-1)
+    return unit_btm.masked_fill(~heard_btm, -1)
 
 
 def hann(size: int) -> np.ndarray:

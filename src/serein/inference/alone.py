@@ -23,6 +23,7 @@ from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded, summed
 from serein.layers.convolution import EdgeConv1d
 from serein.layers.recurrence import BLSTM, last_states
+from serein.layers.rows import at_middles
 from serein.models import li2019, zhang2019
 from serein.system import System
 
@@ -215,17 +216,16 @@ class Zhang2019(nn.Module):
         self.grus = nn.ModuleList(Recurrence([model.gru], n) for n in range(model.config.layers))
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
-        """As the model does it; segments behind the last whole one are masked."""
+        """As the model does it; segments behind the last whole one are nobody's."""
         model, (x_btf, mask_bt) = self.inner, frames
-        step_l = torch.arange(x_btf.shape[1])
-        last = (mask_bt.sum() - model.config.hops).clamp(min=0)
         h_bld = self._convolved(x_btf)
         for gru in self.grus:
             h_bld = gru(h_bld)
         if not model.config.attention:
+            last = (mask_bt.sum() - model.config.hops).clamp(min=0)
             return Encoded(dict.fromkeys(model.tasks, h_bld[:, last]), {})
-        r_bhd, weight_bhl = summed(h_bld, model.attend(h_bld), (step_l <= last)[None])
-        weight_bht = model._centred(weight_bhl, mask_bt)
+        h_btd, middle_bt = at_middles(h_bld, mask_bt, model.config.hops)
+        r_bhd, weight_bht = summed(h_btd, model.attend(h_btd), middle_bt)
         vectors = dict(zip(model.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(model.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
         return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})

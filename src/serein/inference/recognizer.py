@@ -21,6 +21,7 @@ from serein.errors import ConfigError, UnknownName
 from serein.inference.exported import opened
 from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.layers.attention import Attention
+from serein.precision import Precision, asked, fallen_back, rounded, settled
 from serein.predict import answer, steps
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Recognizer:
         threads: int | None = 1,
         trust: Sequence[str] = (),
         confidence: float | Literal["auto"] = 0.0,
+        precision: Precision | None = None,
     ) -> None:
         """Load a model.
 
@@ -83,11 +85,15 @@ class Recognizer:
             trust: dotted names of your own modules that the bundle may import.
             confidence: an answer of a lower probability is withheld; "auto" takes each task's
                 threshold from the bundle.
+            precision: numbers to compute in: "fp32"; "bf16" or "auto", which are fp32 where the
+                device has no bf16; None is what the model's recipe says. What it came to stands
+                in ``numbers``, and in ``warnings`` that a bf16 asked for by name is not there.
 
         Raises:
             UnknownName: no shipped model has that name.
             BundleError: the file is missing, corrupt, tampered with, or too new.
-            ConfigError: the confidence is out of range, or the bundle has no threshold.
+            ConfigError: the confidence is out of range, or the bundle has no threshold; or there
+                is no such precision.
         """
         if isinstance(model, Bundle):
             self.bundle, self.name = model, model.card.name or "model"
@@ -96,6 +102,11 @@ class Recognizer:
             self.bundle = opened(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
+        wanted = asked(self.system.recipe) if precision is None else precision
+        self.numbers = settled(wanted, self.system.device)
+        self.warnings = fallen_back(wanted, self.system.device)
+        if self.numbers == "bf16":
+            self.system = rounded(self.system)
         self.threads = threads
         self.thresholds = _thresholds(self.bundle, self.name, confidence)
 
@@ -203,7 +214,7 @@ class Recognizer:
 
     def _heard(self, parts: Sequence[Samples], *, attention: bool) -> list["_Window"]:
         """What the model says of each part, those of like length together, some at a time."""
-        device = self.system.normaliser.mean_f.device
+        device = self.system.device
         order = sorted(range(len(parts)), key=lambda number: len(parts[number]))
         heard: dict[int, _Window] = {}
         for first in range(0, len(order), AT_A_TIME):
@@ -214,7 +225,7 @@ class Recognizer:
             length_b = torch.tensor([len(parts[number]) for number in some])
             with torch.inference_mode():
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
-            answers, output = answer(self.system, inputs)
+            answers, output = answer(self.system, inputs, self.numbers)
             maps = output.attention if attention else {}
             for row, number in enumerate(some):
                 heard[number] = _Window.of(row, answers, maps)

@@ -1,11 +1,12 @@
-"""Attention that sums a sequence up, and what it looked at.
+"""Attention within a sequence, attention that sums one up, and what either looked at.
 
-B = batch, H = heads, T = frames, D = channels.
+B = batch, H = heads, T = frames, D = channels, S = channels of a head.
 """
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -39,8 +40,58 @@ def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, T
         The sums (B, H, D) and the weights (B, H, T).
     """
     score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-    weight_bht = score_bth.softmax(dim=1).mT
-    return weight_bht @ x_btd, weight_bht
+    weight_bht = _wide(score_bth).softmax(dim=1).mT
+    return weight_bht.to(x_btd.dtype) @ x_btd, weight_bht
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product self-attention in parallel heads (Vaswani et al. 2017, section 3.2).
+
+    h_i = softmax(Q_i K_i' / sqrt(S)) V_i, y = (h_1, h_2, ...) W; Q_i, K_i and V_i are linear in x.
+    """
+
+    def __init__(self, channels: int, heads: int, size: int) -> None:
+        """Draw weights as ``torch.nn.Linear`` does.
+
+        Args:
+            channels: D, of input and output.
+            heads: H.
+            size: S.
+        """
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(channels, 3 * heads * size, bias=False)
+        self.join = nn.Linear(heads * size, channels, bias=False)
+
+    def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) and its mask -> (B, T, D), and the weights (B, H, T, T).
+
+        In training there are no weights: nobody looks at them, and they would be the largest
+        tensor of the step.
+        """
+        batch, frames, _ = x_btd.shape
+        split_btjhs = _wide(self.project(x_btd)).view(batch, frames, 3, self.heads, -1)
+        seen_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]
+        with torch.autocast(x_btd.device.type, enabled=False):  # slower in bf16 on a CPU
+            h_bhts, weight_bhtt = self._heads(split_btjhs.permute(2, 0, 3, 1, 4), seen_b11t)
+        return self.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
+
+    def _heads(self, split_jbhts: Tensor, seen_b11t: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values of every head -> h (B, H, T, S) and weights (B, H, T, T)."""
+        q_bhts, k_bhts, v_bhts = split_jbhts
+        if self.training:
+            return F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, seen_b11t), None
+        score_bhtt = (q_bhts * q_bhts.shape[-1] ** -0.5) @ k_bhts.mT
+        if seen_b11t is not None:
+            hidden_b11t = torch.zeros_like(seen_b11t, dtype=score_bhtt.dtype)
+            score_bhtt += hidden_b11t.masked_fill_(~seen_b11t, -torch.inf)
+        weight_bhtt = score_bhtt.softmax(dim=-1)
+        return weight_bhtt @ v_bhts, weight_bhtt
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In fp32 at least: weights that are rounded to bf16 do not sum to 1."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Attention(NamedTuple):

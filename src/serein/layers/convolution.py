@@ -1,4 +1,4 @@
-"""Convolution over time with repeated edges.
+"""Convolution over time: with repeated edges, and without padding.
 
 N = rows of all sequences together, F = channels in, D = channels out, K = taps.
 """
@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from serein.layers.product import Product
 from serein.layers.rows import Rows
 
 
@@ -38,6 +39,31 @@ class EdgeConv1d(nn.Module):
         centre = taps // 2
         shifted_nd = [_shifted(rows.of(x_nd), tap - centre) for tap, x_nd in enumerate(tap_nd)]
         return rows.of(sum(shifted_nd, self.bias_d))
+
+
+class ValidConv1d(nn.Module):
+    """Convolution of stride 1 without padding, over rows laid end to end; as one matrix product.
+
+    What it makes of rows of two sequences is nobody's: ``rows.windows`` says whose is whose.
+    """
+
+    def __init__(self, channels: int, filters: int, taps: int) -> None:
+        """Draw weights as ``torch.nn.Conv1d`` does.
+
+        Args:
+            channels: width of a frame.
+            filters: width of the output.
+            taps: frames that one output sees.
+        """
+        super().__init__()
+        self.taps = taps
+        self.product = Product(taps * channels, filters)
+
+    def forward(self, x_nf: Tensor) -> Tensor:
+        """(N, F) -> (N - taps + 1, D)."""
+        count = len(x_nf) - self.taps + 1
+        near = [x_nf[tap : tap + count] for tap in range(self.taps)]
+        return self.product(torch.cat(near, dim=-1) if self.taps > 1 else x_nf)
 
 
 def _shifted(rows: Rows, offset: int) -> Tensor:

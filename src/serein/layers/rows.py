@@ -10,6 +10,7 @@ B = batch, T = frames, N = rows of all sequences together, D = channels.
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -60,7 +61,7 @@ class Rows:
         start_b = laid_b.cumsum(0) - laid_b
         index_bt = start_b[:, None] + torch.minimum(step_t, laid_b[:, None] - 1)
         mask_bt = step_t < length_b[:, None]
-        return torch.nn.functional.embedding(index_bt, x_nd), mask_bt
+        return F.embedding(index_bt, x_nd), mask_bt
 
 
 def lay(x_btd: Tensor, mask_bt: Tensor, *, group: int, reach: int) -> Rows:
@@ -75,7 +76,7 @@ def lay(x_btd: Tensor, mask_bt: Tensor, *, group: int, reach: int) -> Rows:
     batch, frames = mask_bt.shape
     length_b = mask_bt.sum(dim=1)
     full_b = _groups(length_b, group) * group
-    needed_b = _varied(x_btd, length_b) + reach + group
+    needed_b = varied(x_btd, length_b) + reach + group
     extent_b = torch.minimum(full_b, _groups(needed_b, group) * group)
     step_t = torch.arange(frames + group - 1, device=x_btd.device)
     laid_bt = step_t < extent_b[:, None]
@@ -97,14 +98,66 @@ def _groups(length_b: Tensor, group: int) -> Tensor:
     return (length_b + group - 1) // group
 
 
-def _varied(x_btd: Tensor, length_b: Tensor) -> Tensor:
+def windows(
+    x_btd: Tensor, mask_bt: Tensor, *, size: int, fill: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay sequences end to end for what looks at every window of some frames.
+
+    A window begins at every frame while whole ones are left. Those that begin in the rows of one
+    sequence and end in those of the next one are nobody's.
+
+    Args:
+        x_btd: (B, T, D).
+        mask_bt: (B, T), True for the frames of a sequence, which come first; at least one each.
+        size: frames of a window.
+        fill: what a sequence that is shorter than a window is filled up with to one.
+
+    Returns:
+        The rows (N, D); where each window begins among them (B, L); and the mask (B, L).
+    """
+    missing = max(0, size - x_btd.shape[1])
+    x_btd = F.pad(x_btd.masked_fill(~mask_bt[..., None], fill), (0, 0, 0, missing), value=fill)
+    length_b = mask_bt.sum(dim=1).clamp(min=size)
+    extent_b = torch.minimum(length_b, varied(x_btd, length_b) + size - 1)
+    laid_bt = torch.arange(x_btd.shape[1], device=x_btd.device) < extent_b[:, None]
+    count_b = length_b - size + 1
+    step_l = torch.arange(int(count_b.max()), device=x_btd.device)
+    start_b = extent_b.cumsum(0) - extent_b
+    place_bl = start_b[:, None] + torch.minimum(step_l, (extent_b - size)[:, None])
+    return x_btd[laid_bt], place_bl, step_l < count_b[:, None]
+
+
+def at_middles(x_bld: Tensor, mask_bt: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What was made of windows (B, L, D) -> as frames (B, T, D), each where its middle is.
+
+    The middle of a window of four frames is where its third one begins: the first two frames and
+    the last one of an utterance are no window's middle. They repeat the nearest one and are masked.
+
+    Args:
+        x_bld: (B, L, D), of windows that begin at every frame.
+        mask_bt: (B, T), of the frames.
+        size: frames of a window.
+
+    Returns:
+        (B, T, D), and which frames are a window's middle, (B, T).
+    """
+    length_b1 = mask_bt.sum(dim=1, keepdim=True)
+    first_b1 = (length_b1 - 1).clamp(max=size // 2)
+    last_b1 = (length_b1 - size).clamp(min=0)
+    window_bt = torch.arange(mask_bt.shape[1], device=mask_bt.device) - first_b1
+    nearest_bt = torch.minimum(window_bt.clamp(min=0), last_b1)
+    place_bt = nearest_bt + x_bld.shape[1] * torch.arange(len(x_bld), device=x_bld.device)[:, None]
+    return F.embedding(place_bt, x_bld.flatten(0, 1)), window_bt == nearest_bt
+
+
+def varied(x_btd: Tensor, length_b: Tensor) -> Tensor:
     """(B,), frames up to and including the first of those that repeat to the end."""
     if x_btd.device.type != "cpu":
         return length_b
-    varied = []
+    counts = []
     for x_td, length in zip(x_btd, length_b.tolist(), strict=True):
         other_t = (x_td[:length, 0] != x_td[length - 1, 0]).nonzero()
         start = int(other_t[-1]) + 1 if len(other_t) else 0
         tail_td = x_td[start:length]
-        varied.append(start + 1 if torch.equal(tail_td, tail_td[:1].expand_as(tail_td)) else length)
-    return torch.tensor(varied, device=x_btd.device)
+        counts.append(start + 1 if torch.equal(tail_td, tail_td[:1].expand_as(tail_td)) else length)
+    return torch.tensor(counts, device=x_btd.device)

@@ -75,7 +75,15 @@ class SegmentConvolutions(nn.Module):
         self.bias2_c = nn.Parameter(torch.empty(filters).uniform_(-bounds[1], bounds[1]))
 
     def forward(self, wave_nf: Tensor) -> Tensor:
-        """Hops (N, samples) of one signal -> (N - hops + 1, width), each hop's segment."""
+        """Hops (N, samples) of one signal -> (N - hops + 1, width), each hop's segment.
+
+        In the precision of the weights, autocast or not: the corrections at the ends are
+        differences of like numbers, of which bf16 would leave little.
+        """
+        with torch.autocast(wave_nf.device.type, enabled=False):
+            return self._convolved(wave_nf)
+
+    def _convolved(self, wave_nf: Tensor) -> Tensor:
         x_njc = self._first_everywhere(F.pad(wave_nf, (0, 0, 1, 1)))
         y_njc = self._second_everywhere(x_njc)
         if not self.exact:

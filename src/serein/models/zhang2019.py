@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from serein.layers.attention import Attention, Encoded, summed
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import last_outputs
+from serein.layers.rows import at_middles, windows
 from serein.layers.segments import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]
@@ -97,39 +98,13 @@ class Model(nn.Module):
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
-        wave_nf, place_bl, mask_bl = self._laid(*frames)
+        wave_nf, place_bl, mask_bl = windows(*frames, size=self.config.hops, fill=0)
         v_bld = F.embedding(place_bl, self.convolutions(wave_nf))  # equation 1
         h_bld, _ = self.gru(self.dropout(v_bld))  # equation 2
         if not self.config.attention:
             return Encoded(dict.fromkeys(self.tasks, last_outputs(h_bld, mask_bl)), {})
-        r_bhd, weight_bhl = summed(h_bld, self.attend(h_bld), mask_bl)  # equations 3 and 4
-        weight_bht = self._centred(weight_bhl, frames[1])
+        h_btd, middle_bt = at_middles(h_bld, frames[1], self.config.hops)
+        r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), middle_bt)  # equations 3 and 4
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
         return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})
-
-    def _laid(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All utterances end to end (N, F), and where their segments begin: (B, L), mask (B, L)."""
-        hops = self.config.hops
-        missing = max(0, hops - x_btf.shape[1])
-        x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
-        extent_b = mask_bt.sum(dim=1).clamp(min=hops)
-        laid_bt = torch.arange(x_btf.shape[1], device=x_btf.device) < extent_b[:, None]
-        count_b = extent_b - hops + 1
-        step_l = torch.arange(int(count_b.max()), device=x_btf.device)
-        start_b = extent_b.cumsum(0) - extent_b
-        place_bl = start_b[:, None] + torch.minimum(step_l, count_b[:, None] - 1)
-        return x_btf[laid_bt], place_bl, step_l < count_b[:, None]
-
-    def _centred(self, weight_bhl: Tensor, mask_bt: Tensor) -> Tensor:
-        """Weights of segments (B, H, L) -> of frames (B, H, T), each where its segment's middle is.
-
-        The middle of a segment of four hops is where its third one begins: the first two frames
-        and the last one of an utterance are no segment's middle, and weigh nothing.
-        """
-        last_b = mask_bt.sum(dim=1) - 1
-        middle_l = torch.arange(weight_bhl.shape[-1], device=last_b.device) + self.config.hops // 2
-        middle_bl = torch.minimum(middle_l, last_b[:, None])
-        middle_bhl = middle_bl[:, None].expand_as(weight_bhl)
-        empty_bht = weight_bhl.new_zeros(*weight_bhl.shape[:2], mask_bt.shape[1])
-        return empty_bht.scatter_add(2, middle_bhl, weight_bhl)

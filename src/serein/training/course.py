@@ -18,6 +18,7 @@ from torch import Tensor
 from serein.dataset import Side
 from serein.files import write_bytes
 from serein.metrics.measures import Scores, main_score, measure_of
+from serein.precision import Numbers
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
@@ -79,10 +80,10 @@ def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
 
 
 def looked(
-    system: System, watched: Mapping[str, Side], size: int
+    system: System, watched: Mapping[str, Side], size: int, numbers: Numbers = "fp32"
 ) -> tuple[Probabilities, dict[str, dict[str, dict[str, float | None]]]]:
     """What a system foretells of every watched side, ``size`` at a time, and how well it does."""
-    foretold = {name: foretell(system, side, size) for name, side in watched.items()}
+    foretold = {name: foretell(system, side, size, numbers) for name, side in watched.items()}
     scores = {
         name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
         for name, side in watched.items()

@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from serein.dataset import Side
+from serein.precision import flushed, settled
 from serein.results import Epoch
-from serein.system import System
+from serein.system import System, device_of
 from serein.training.course import Course, Keep, Progress, looked, resume, save
 from serein.training.settings import Settings
 
@@ -51,13 +54,13 @@ def fit(
         The course, with the probabilities of every epoch on every watched side.
     """
     torch.set_num_threads(settings.threads)
-    fabric = Fabric(accelerator=device, devices=1)
+    numbers = settled(settings.precision, device_of(device))
+    mixed = MixedPrecision("bf16-mixed", device_of(device)) if numbers == "bf16" else None
+    fabric = Fabric(accelerator=device, devices=1, plugins=mixed)
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
-    optimiser = torch.optim.Adam(
-        system.parameters(), settings.rate, weight_decay=settings.weight_decay
-    )
+    optimiser = _optimiser(system, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
     model, stepper = fabric.setup(system, optimiser)
     course, kept = resume(state) if state else (Course(), {})
@@ -74,17 +77,18 @@ def fit(
         order = train.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))
         loss = 0.0
         model.train()
-        for batch in train.batches(settings.batch, order):
-            inputs, targets = fabric.to_device((batch.inputs, batch.targets))
-            stepper.zero_grad()
-            cost = system.loss(model(inputs), targets)
-            fabric.backward(cost)
-            if settings.clip:
-                fabric.clip_gradients(model, stepper, clip_val=settings.clip)
-            stepper.step()
-            schedule.step()
-            loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
-        foretold, scores = looked(system, watched, settings.batch)
+        with flushed() if settings.flush else nullcontext():
+            for batch in train.batches(settings.batch, order):
+                inputs, targets = fabric.to_device((batch.inputs, batch.targets))
+                stepper.zero_grad()
+                cost = system.loss(model(inputs), targets)
+                fabric.backward(cost)
+                if settings.clip:
+                    fabric.clip_gradients(model, stepper, clip_val=settings.clip)
+                stepper.step()
+                schedule.step()
+                loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
+        foretold, scores = looked(system, watched, settings.batch, numbers)
         seconds = time.perf_counter() - started
         course.epochs.append(Epoch(epoch=number, loss=loss, seconds=seconds, scores=scores))
         course.foretold.append(foretold)
@@ -96,6 +100,13 @@ def fit(
             save(state, course, {name: part.state_dict() for name, part in parts.items()})
         progress(course.epochs[-1])
     return course
+
+
+def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
+    rate, decay = settings.rate, settings.weight_decay
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(system.parameters(), rate, weight_decay=decay)
+    return torch.optim.RMSprop(system.parameters(), rate, 0.9, 1e-7, weight_decay=decay)
 
 
 def _epoch_seed(seed: int, number: int) -> int:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
+from serein.precision import Precision
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -14,6 +16,7 @@ class Settings:
         epochs: passes over the training side.
         batch: utterances of one step.
         bucket: in every so many batches, utterances of like length meet; 1 is pure chance.
+        optimiser: "adam", or "rmsprop" with Keras's constants (rho 0.9, epsilon 1e-7).
         rate: learning rate.
         decay: the rate is divided by 1 + decay x steps, as Keras's optimisers did.
         clip: gradients are cut to [-clip, clip]; 0 leaves them.
@@ -23,12 +26,17 @@ class Settings:
         choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks.
         patience: a training ends when so many epochs have brought no better one; 0 never ends it
             early.
+        precision: numbers that networks compute in: "fp32"; "bf16", or fp32 where the machine
+            has none; "auto" likewise, without a warning. Recognition follows it too.
+        flush: whether numbers too small to be normal are zero while training: where gradients fade
+            over long LSTMs, steps are several times faster, and other last digits come out.
         threads: processor threads of one training; more are faster and give other roundings.
     """
 
     epochs: Annotated[int, Ge(1)] = 100
     batch: Annotated[int, Ge(1)] = 40
     bucket: Annotated[int, Ge(1)] = 1
+    optimiser: Literal["adam", "rmsprop"] = "adam"
     rate: Annotated[float, Gt(0)] = 1e-3
     decay: Annotated[float, Ge(0)] = 0.0
     clip: Annotated[float, Ge(0)] = 0.0
@@ -36,4 +44,6 @@ class Settings:
     smooth: Annotated[int, Ge(1)] = 1
     choose: Literal["first", "mean"] = "first"
     patience: Annotated[int, Ge(0)] = 0
+    precision: Precision = "fp32"
+    flush: bool = False
     threads: Annotated[int, Ge(1)] = 1
