@@ -4,23 +4,26 @@ B = windows at a time, S = samples, H = heads, T = steps.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from serein import audio
+from serein import audio, config
 from serein.audio import Source
 from serein.bundle import Bundle, load
 from serein.errors import ConfigError, UnknownName
-from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.inference.hearing import threads
+from serein.inference.recognition import Answer, AttentionMap, Recognition, named
 from serein.predict import answer, steps
 from serein.system import Output
+
+if TYPE_CHECKING:
+    from serein.inference.stream import Stream
 
 DEFAULT = "li2019-emodb"
 """The shipped model that is used where none is named."""
@@ -120,7 +123,7 @@ class Recognizer:
         wave_s = audio.load(source, rate, start=start, end=end)
         longest = len(wave_s) if self.window is None else round(self.window * rate)
         cuts = audio.windows(len(wave_s), longest)
-        with _threads(self.threads):
+        with threads(self.threads):
             parts = list(self._heard(wave_s, cuts))
         probabilities = {
             task: torch.cat([part[0][task] for part in parts]).mean(dim=0).tolist()
@@ -128,13 +131,79 @@ class Recognizer:
         }
         windows = [(start + first / rate, start + last / rate) for first, last in cuts]
         return Recognition(
-            source=_name(source),
+            source=named(source),
             model=self.name,
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks={task: self._answer(task, p) for task, p in probabilities.items()},
+            tasks=self.answers(probabilities),
             attention=self._attention([part[1] for part in parts], windows),
+        )
+
+    def stream(self, rate: float = 16_000, **settings: Any) -> "Stream":
+        """Hear samples as they come.
+
+        Args:
+            rate: of the samples, in Hz.
+            settings: fields of ``inference.stream.Settings``, such as ``window=4.0``.
+
+        Returns:
+            A stream: ``feed`` takes blocks of any size and gives the segments that are certain.
+
+        Raises:
+            ConfigError: settings that do not fit each other or the model.
+            AudioError: a rate that no recording has.
+        """
+        from serein.inference.stream import Settings, Stream
+
+        return Stream(self, rate, config.build(Settings, settings, "stream"))
+
+    def timeline(
+        self,
+        source: Source,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        channel: int | None = None,
+        shard: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> Recognition:
+        """Recognise a recording of any length, segment by segment; read in blocks.
+
+        Args:
+            source: path, bytes, binary file, or (samples, rate in Hz).
+            start: where to begin, in seconds.
+            end: where to end, in seconds; None is the end of the recording.
+            channel: one of them, counted from 1; None is the mean of all.
+            shard: ``(2, 10)`` is the third of ten parts, for ten machines to share a recording;
+                ``inference.timeline.joined`` puts their answers together.
+            settings: as for ``stream``.
+
+        Returns:
+            Its ``segments``; ``tasks`` is their mean by length.
+
+        Raises:
+            AudioError: it cannot be read, or is too short.
+            ConfigError: settings that do not fit each other or the model.
+        """
+        from serein.inference.stream import Settings
+        from serein.inference.timeline import timeline
+
+        how = config.build(Settings, settings, "timeline")
+        return timeline(self, source, (start, end), channel, shard, how)
+
+    def answers(self, probabilities: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
+        """Of each task, its probabilities in the order of its classes -> what is answered."""
+        return {task: self._answer(task, p) for task, p in probabilities.items()}
+
+    def _answer(self, task: str, probabilities: Sequence[float]) -> Answer:
+        classes = self.classes[task]
+        best = int(np.argmax(probabilities))
+        sure = probabilities[best] >= self.thresholds[task]
+        return Answer(
+            label=classes[best] if sure else None,
+            confidence=probabilities[best],
+            probabilities=dict(zip(classes, probabilities, strict=True)),
         )
 
     def _heard(
@@ -151,16 +220,6 @@ class Recognizer:
             with torch.inference_mode():
                 inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
             yield answer(self.system, inputs)
-
-    def _answer(self, task: str, probabilities: list[float]) -> Answer:
-        classes = self.classes[task]
-        best = int(np.argmax(probabilities))
-        sure = probabilities[best] >= self.thresholds[task]
-        return Answer(
-            label=classes[best] if sure else None,
-            confidence=probabilities[best],
-            probabilities=dict(zip(classes, probabilities, strict=True)),
-        )
 
     def _attention(
         self, outputs: list[Output], windows: list[tuple[float, float]]
@@ -196,22 +255,3 @@ def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) 
     if not 0 <= confidence <= 1:
         raise ConfigError(f"confidence is {confidence}; expected 0 to 1, or auto")
     return dict.fromkeys(bundle.system.classes, confidence)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads, and then as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return (
-        "bytes" if isinstance(source, bytes) else "array" if isinstance(source, tuple) else "file"
-    )
