@@ -14,22 +14,47 @@ def recognize(
         list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
     ],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
-    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    format: Annotated[
+        str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
+    ] = "table",
     start: Annotated[float, typer.Option(help="Where to begin, in seconds.", min=0)] = 0.0,
     end: Annotated[float | None, typer.Option(help="Where to end, in seconds.")] = None,
     confidence: Annotated[
         str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
     ] = "0",
+    window: Annotated[
+        float | None, typer.Option(help="Segment by segment, heard by windows of so many seconds.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next; 1 if not given.")
+    ] = None,
+    smooth: Annotated[
+        int | None, typer.Option(help="Average so many hops, an odd number; 1 if not given.")
+    ] = None,
+    speech: Annotated[
+        bool, typer.Option(help="Whether windows lie in speech alone, as silero-vad finds it.")
+    ] = True,
+    channels: Annotated[str, typer.Option(help="mix, or each by itself.")] = "mix",
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
-    """Recognise emotion in recordings; what cannot be read is listed and passed over."""
+    """Recognise emotion in recordings; what cannot be read is listed and passed over.
+
+    A recording gets one answer. --window, --hop, --smooth, --no-speech, --channels each, and the
+    formats rttm, audformat and vtt give one for each segment of speech instead.
+    """
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
+    if channels not in ("mix", "each"):
+        raise UnknownName("way to hear channels", channels, ("mix", "each"))
+    given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
+    settings = {name: value for name, value in given.items() if value is not None}
+    each = channels == "each"
+    timed = bool(settings) or each or format in formats.TIMED
     recognizer = Recognizer(
         model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
     )
@@ -37,14 +62,17 @@ def recognize(
     for file in files:
         try:
             source = sys.stdin.buffer.read() if file == "-" else file
-            answers.append(recognizer(source, start=start, end=end))
+            if timed:
+                answers += recognizer.timelines(source, each=each, start=start, end=end, **settings)
+            else:
+                answers.append(recognizer(source, start=start, end=end))
         except SereinError as error:
             faults[file] = str(error)
             complain(str(error))
     if format == "json":
         print(formats.as_json(answers, faults))
-    elif answers and format == "csv":
-        print(formats.as_csv(answers), end="")
+    elif answers and format != "table":
+        print(getattr(formats, f"as_{format}")(answers), end="")
     elif answers:
         console().print(formats.as_table(answers))
     if faults:

@@ -78,10 +78,13 @@ class Stream:
         sizes = settings.window, settings.hop, settings.smooth
         self._plan = Plan.of(*sizes, front_end.rate, front_end.hop, front_end.longest)
         self._resample = Resampler(rate, self._rate)
-        self._for_speech = None if self._rate == SPEECH_RATE else Resampler(rate, SPEECH_RATE)
+        same = self._rate == SPEECH_RATE or not settings.speech
+        self._for_speech = None if same else Resampler(rate, SPEECH_RATE)
         first = max(0, lanes[0] - 1) * LANE * BLOCK_MS // 1000 if lanes else 0
         self._tape = Tape(first * self._rate)
-        self._finder: Finder = Speech(lanes) if settings.speech else Everything(self._rate)
+        self._finder: Finder = Everything(self._rate)
+        if settings.speech:
+            self._finder = Speech(self._plan.length * 1000 // self._rate, lanes)
         self._merger = Merger(self._label, merge=settings.merge)
         self._cut: Cut | None = None
         self._hops = Hops(self._plan, 0)
@@ -129,9 +132,9 @@ class Stream:
         with threads(self._recognizer.threads):
             wave_s = self._resample(samples, last=last)
             self._tape.append(wave_s)
-            if self._for_speech:
+            if self._for_speech is not None:
                 wave_s = self._for_speech(samples, last=last)
-            found = self._finder(wave_s, last=last)
+            found = self._finder(wave_s, last=last, end=self._next)
             steps = [step for stretch in found for step in self._steps(stretch)]
             windows = [step.window for step in steps if step.window]
             system = self._recognizer.system
@@ -139,6 +142,13 @@ class Stream:
         segments = [piece for step in steps for piece in self._pieces(step, heard_k)]
         self._tape.forget(self._cut.needed if self._cut else self._place(self._finder.needed))
         return [self._segment(piece) for piece in segments]
+
+    @property
+    def _next(self) -> int | None:
+        """Where the next window ends, in ms."""
+        if self._cut is None:
+            return None
+        return (self._cut.next + self._plan.length) * 1000 // self._rate
 
     def _steps(self, stretch: Stretch) -> Iterator["_Step"]:
         """What there is to do for a stretch: windows to hear, and then to end it."""
