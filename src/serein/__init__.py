@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from serein.experiment.judge import judge
     from serein.experiment.search import search
     from serein.experiment.train import train
-    from serein.inference.recognition import Recognition
+    from serein.inference.recognition import Recognition, Segment
     from serein.inference.recognizer import Recognizer
+    from serein.inference.stream import Stream
     from serein.recipes import load as load_recipe
     from serein.records import Corpus, Protocol, Recipe, Utterance
     from serein.results import Results
@@ -49,8 +50,10 @@ __all__ = [
     "Recognizer",
     "Results",
     "Run",
+    "Segment",
     "SereinError",
     "StorageError",
+    "Stream",
     "UnknownName",
     "Utterance",
     "evaluate",
@@ -72,6 +75,8 @@ _HOMES = {
     "Recognizer": "inference.recognizer",
     "Results": "results",
     "Run": "experiment.evaluate",
+    "Segment": "inference.recognition",
+    "Stream": "inference.stream",
     "Utterance": "records",
     "evaluate": "experiment.evaluate",
     "judge": "experiment.judge",

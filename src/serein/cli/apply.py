@@ -43,6 +43,7 @@ def recognize(
     A recording gets one answer. --window, --hop, --smooth, --no-speech, --channels each, and the
     formats rttm, audformat and vtt give one for each segment of speech instead.
     """
+    from serein import audio
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
@@ -62,10 +63,12 @@ def recognize(
     for file in files:
         try:
             source = sys.stdin.buffer.read() if file == "-" else file
-            if timed:
-                answers += recognizer.timelines(source, each=each, start=start, end=end, **settings)
-            else:
+            if not timed:
                 answers.append(recognizer(source, start=start, end=end))
+                continue
+            for channel in range(1, audio.channels(source) + 1) if each else (None,):
+                part = {"start": start, "end": end, "channel": channel}
+                answers.append(recognizer.timeline(source, **part, **settings))
         except SereinError as error:
             faults[file] = str(error)
             complain(str(error))

@@ -37,20 +37,18 @@ def hear(system: System, tape: Tape, windows: list[Window]) -> Probabilities:
 def _inputs(system: System, tape: Tape, windows: list[Window]) -> Inputs:
     """What the model receives of some windows, padded to the longest of them."""
     device = system.normaliser.mean_f.device
-    overlapping = getattr(system.front_end, "overlapping", None)
+    front_end = system.front_end
+    overlapping = getattr(front_end, "overlapping", None)
+    if len(windows) == 1 or getattr(front_end.config, "pad", False):
+        overlapping = None
     length_b = torch.tensor([end - start for start, end in windows])
     with torch.inference_mode():
-        if (
-            len(windows) == 1
-            or overlapping is None
-            or getattr(system.front_end.config, "pad", False)
-        ):
+        if overlapping is None:
             wave_bs = torch.zeros(len(windows), int(length_b.max()))
             for row_s, (start, end) in zip(wave_bs, windows, strict=True):
                 row_s[: end - start] = torch.from_numpy(tape[start:end])
             return system.hear(wave_bs.to(device), length_b.to(device))
-        step = round(system.front_end.hop * system.front_end.rate)
-        wave_s, start_b = _laid(tape, windows, step)
+        wave_s, start_b = _laid(tape, windows, round(front_end.hop * front_end.rate))
         frames = overlapping(wave_s.to(device), start_b.to(device), length_b.to(device))
         return {"frames": frames}
 

@@ -141,14 +141,11 @@ class Recognizer:
         )
 
     def stream(self, rate: float = 16_000, **settings: Any) -> "Stream":
-        """Hear samples as they come.
+        """Hear samples as they come: ``feed`` blocks of any size, and ``close`` in the end.
 
         Args:
             rate: of the samples, in Hz.
             settings: fields of ``inference.stream.Settings``, such as ``window=4.0``.
-
-        Returns:
-            A stream: ``feed`` takes blocks of any size and gives the segments that are certain.
 
         Raises:
             ConfigError: settings that do not fit each other or the model.
@@ -171,12 +168,11 @@ class Recognizer:
         """Recognise a recording of any length, segment by segment; read in blocks.
 
         Args:
-            source: path, bytes, binary file, or (samples, rate in Hz).
+            source: as for a call of the recogniser.
             start: where to begin, in seconds.
-            end: where to end, in seconds; None is the end of the recording.
+            end: where to end, in seconds.
             channel: one of them, counted from 1; None is the mean of all.
-            shard: ``(2, 10)`` is the third of ten parts, for ten machines to share a recording;
-                ``inference.timeline.joined`` puts their answers together.
+            shard: (2, 10) is the third of ten parts; ``inference.timeline.joined`` joins them.
             settings: as for ``stream``.
 
         Returns:

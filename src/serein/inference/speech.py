@@ -134,9 +134,8 @@ class Lanes:
             return np.zeros(0, np.float32)
         wave_ns = known_s.unfold(0, CONTEXT + BLOCK, BLOCK)
         with torch.inference_mode():
-            x_nd = torch.cat(
-                [self._model.encode(some_ns) for some_ns in torch.split(wave_ns, AT_A_TIME)]
-            )
+            groups = torch.split(wave_ns, AT_A_TIME)
+            x_nd = torch.cat([self._model.encode(group_ns) for group_ns in groups])
             return self._recurred(x_nd).numpy()
 
     def _recurred(self, x_nd: Tensor) -> Tensor:

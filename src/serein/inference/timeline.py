@@ -37,13 +37,14 @@ def timeline(
     last = start + lanes[1] * LANE_SECONDS if lanes else math.inf
     windows: list[tuple[float, float]] = []
     segments: list[Segment] = []
-    stream, seconds = None, 0.0
+    stream, seconds, count = None, 0.0, 0
     size = AT_A_TIME * LANE_SECONDS
     for samples, rate in audio.blocks(source, seconds=size, start=begin, end=end, channel=channel):
         if stream is None:
             stream = Stream(recognizer, rate, settings, start, lanes, windows)
         segments += stream.feed(samples)
-        seconds += len(samples) / rate
+        count += len(samples)
+        seconds = count / rate
         if stream.over:
             break
     segments += stream.close() if stream else []
