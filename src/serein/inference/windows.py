@@ -84,7 +84,7 @@ class Plan:
             )
         if smooth < 1 or smooth % 2 == 0:
             raise ConfigError(
-                f"smoothing over {smooth} hops; expected 1, 3, 5 or another odd number"
+                f"smoothing over {smooth} hops; expected an odd number. Choose 1, 3 or 5"
             )
         return cls(count * step, hops * step, step, smooth, round(SHORTEST * rate))
 
@@ -177,8 +177,11 @@ class Merger:
 
     def add(self, hop: Piece) -> Iterator[Piece]:
         """Take one more hop -> the segment that it ends, if it does."""
+        if not self._merge:
+            yield hop
+            return
         label, weighed_k = self._label(hop.p_k), hop.p_k * (hop.end - hop.start)
-        if self._sum_k is not None and self._merge and label == self._of:
+        if self._sum_k is not None and label == self._of:
             self._sum_k, self._end = self._sum_k + weighed_k, hop.end
             return
         yield from self.close()
