@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.timing import Row
 from serein.experiment.facts import machine, now, versions
 
-NAMES = ("frontend", "audio", "training", "raw", "judging", "commands")
+NAMES = ("frontend", "audio", "training", "raw", "apply", "judging", "commands")
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 

@@ -24,7 +24,8 @@ def wave(corpus: Corpus) -> Wave:
 
 
 def in_blocks(lanes: Lanes, wave: Wave, sizes: Sequence[int]) -> Wave:
-    found, at = [], 0
+    found: list[Wave] = []
+    at = 0
     while at < len(wave):
         size = sizes[len(found) % len(sizes)]
         found.append(lanes(wave[at : at + size], last=at + size >= len(wave)))

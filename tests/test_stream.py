@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from talking import RATE, Wave, listener, same, talk
 
+from serein.audio import Block
 from serein.errors import AudioError, ConfigError
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.timeline import joined
 from serein.records import Corpus
 
-QUICK = {"window": 1.0, "hop": 0.25}
+QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_what_grows_can_be_seen(recognizer: Recognizer, wave: Wave) -> None:
 def test_pcm_of_any_kind_is_the_same(recognizer: Recognizer, wave: Wave) -> None:
     pcm = (wave[: 10 * RATE] * 32767).astype("<i2")
     wanted = recognizer.timeline((pcm, RATE), **QUICK).segments or []
-    blocks = [pcm[: 5 * RATE].tobytes(), np.stack([pcm[5 * RATE :]] * 2, axis=1)]
+    blocks: list[Block] = [pcm[: 5 * RATE].tobytes(), np.stack([pcm[5 * RATE :]] * 2, axis=1)]
     stream = recognizer.stream(RATE, **QUICK)
     same([one for block in blocks for one in stream.feed(block)] + stream.close(), wanted)
 

@@ -81,7 +81,7 @@ def test_listening_late_finds_the_same(values: list[float], counts: list[int], s
 def test_a_stretch_that_goes_on_is_told_of_without_delay() -> None:
     speech = Speech(WINDOW)
     samples = wave((0.9, 400))
-    known = []
+    known: list[Stretch] = []
     for block in range(400):
         end = None if not known else 4000
         known = speech(samples[block * BLOCK :][:BLOCK], last=False, end=end)

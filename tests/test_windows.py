@@ -108,7 +108,7 @@ def label(p_k: Probabilities) -> str | None:
 
 def merged(values: list[float], *, merge: bool = True) -> list[tuple[int, int, float]]:
     merger = Merger(label, merge=merge)
-    found = []
+    found: list[Piece] = []
     for place, value in enumerate(values):
         found += merger.add(Piece(10 * place, 10 * place + 10, np.array([value, 1 - value])))
     found += merger.close()

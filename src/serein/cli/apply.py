@@ -1,7 +1,7 @@
 """Commands that apply a saved model."""
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -53,7 +53,7 @@ def recognize(
     if channels not in ("mix", "each"):
         raise UnknownName("way to hear channels", channels, ("mix", "each"))
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
     each = channels == "each"
     timed = bool(settings) or each or format in formats.TIMED
     recognizer = Recognizer(
@@ -67,7 +67,7 @@ def recognize(
                 answers.append(recognizer(source, start=start, end=end))
                 continue
             for channel in range(1, audio.channels(source) + 1) if each else (None,):
-                part = {"start": start, "end": end, "channel": channel}
+                part: dict[str, Any] = {"start": start, "end": end, "channel": channel}
                 answers.append(recognizer.timeline(source, **part, **settings))
         except SereinError as error:
             faults[file] = str(error)
