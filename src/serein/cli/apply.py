@@ -43,7 +43,6 @@ def recognize(
     A recording gets one answer. --window, --hop, --smooth, --no-speech, --channels each, and the
     formats rttm, audformat and vtt give one for each segment of speech instead.
     """
-    from serein import audio
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
@@ -54,11 +53,12 @@ def recognize(
         raise UnknownName("way to hear channels", channels, ("mix", "each"))
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
     settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-    each = channels == "each"
-    timed = bool(settings) or each or format in formats.TIMED
+    timed = bool(settings) or channels == "each" or format in formats.TIMED
     recognizer = Recognizer(
         model or DEFAULT, device=device, trust=trust or (), confidence=_confidence(confidence)
     )
+    if timed:
+        recognizer.stream(**settings)  # settings that do not fit are told of once
     answers, faults = [], {}
     for file in files:
         try:
@@ -66,9 +66,8 @@ def recognize(
             if not timed:
                 answers.append(recognizer(source, start=start, end=end))
                 continue
-            for channel in range(1, audio.channels(source) + 1) if each else (None,):
-                part: dict[str, Any] = {"start": start, "end": end, "channel": channel}
-                answers.append(recognizer.timeline(source, **part, **settings))
+            part: dict[str, Any] = {"start": start, "end": end, **settings}
+            answers += [recognizer.timeline(source, **part, **one) for one in _of(source, channels)]
         except SereinError as error:
             faults[file] = str(error)
             complain(str(error))
@@ -80,6 +79,15 @@ def recognize(
         console().print(formats.as_table(answers))
     if faults:
         raise typer.Exit(1)
+
+
+def _of(source: str | bytes, channels: str) -> list[dict[str, Any]]:
+    """What is heard of a recording: each of its channels, or their mean."""
+    from serein import audio
+
+    if channels == "mix":
+        return [{}]
+    return [{"channel": number} for number in range(1, audio.channels(source) + 1)]
 
 
 def _confidence(text: str) -> float | Literal["auto"]:

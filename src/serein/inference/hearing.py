@@ -1,4 +1,4 @@
-"""Many windows through a system: what they share is computed once, and like lengths go together.
+"""Many windows through a system: what they share is computed once.
 
 B = windows at a time, S = samples, T = frames, K = classes of all tasks, one after the other.
 """
