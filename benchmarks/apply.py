@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
+from time import process_time
 
 import numpy as np
 import soundfile
@@ -29,6 +29,8 @@ from serein.synthetic import Settings, generate
 HOUSE = Path(__file__).parent.parent
 RATE = 16_000
 HOUR = 3600
+SECONDS = 30
+"""Of each live stream."""
 LIVE = 0.02
 """Seconds of a live stream's block."""
 
@@ -42,7 +44,7 @@ def main() -> list[Row]:
             rows += _hour(file, f"an hour of speech {what}", ["speech", "everything"])
         ten = Path(folder) / "ten.flac"
         _joined([talk] * 10, ten)
-        return [*rows, *_memory(ten), *_streams(talk), *_streams(dense)]
+        return [*rows, *_memory(ten), *_streams(talk, 50), *_streams(dense, 50)]
 
 
 def _hour(file: Path, what: str, kinds: list[str]) -> Iterator[Row]:
@@ -62,21 +64,31 @@ def _memory(ten: Path) -> Iterator[Row]:
     yield Row(what="ten hours: peak memory", ours=found["peak"], unit="MiB", asked="under 600")
 
 
-def _streams(file: Path) -> Iterator[Row]:
-    """Five minutes as 20 ms blocks: how late answers are, and what a second of it costs."""
-    stream, late = Recognizer().stream(RATE), []
-    wave = audio.load(file, RATE, end=300)
-    size, begin = round(LIVE * RATE), process_time()
-    for at in range(0, len(wave), size):
-        fed = perf_counter()
-        if stream.feed(wave[at : at + size]):
-            late.append(1000 * (LIVE + perf_counter() - fed))
-    spent = (process_time() - begin) / 300
-    name = f"a stream of 20 ms blocks, {file.stem}"
+def _streams(file: Path, count: int) -> Iterator[Row]:
+    """Live streams on one core: what they cost, and how late answers are behind their samples.
+
+    A block arrives when its last sample does, and waits until those before it are done; the
+    sample that makes an answer certain may be its first. Processor time is the clock.
+    """
+    recognizer = Recognizer()
+    size, ticks = round(LIVE * RATE), round(SECONDS / LIVE)
+    waves = [audio.load(file, RATE, start=7.3 * i, end=7.3 * i + SECONDS) for i in range(count)]
+    streams = [recognizer.stream(RATE) for _ in waves]
+    done, busy, late = 0.0, 0.0, []
+    for tick in range(ticks):
+        for number, (stream, wave) in enumerate(zip(streams, waves, strict=True)):
+            begin = process_time()
+            found = stream.feed(wave[tick * size :][:size])
+            spent = process_time() - begin
+            arrived = (tick + 1 + number / count) * LIVE
+            done, busy = max(done, arrived) + spent, busy + spent
+            late += [1000 * (done - arrived + LIVE)] * len(found)
+    name = f"{count} live streams on one core, {file.stem}, 20 ms blocks"
+    load = 100 * busy / SECONDS
+    yield Row(what=f"{name}: the core is busy", ours=load, unit="%", asked="under 100")
     worst = float(np.quantile(late, 0.99))
-    waits = f"{name}: p99 of {len(late)} answers behind the sample that makes them certain, at most"
+    waits = f"{name}: p99 of {len(late)} segments behind the sample that makes them certain"
     yield Row(what=waits, ours=worst, unit="ms", asked="at most 50")
-    yield Row(what=f"{name}: live streams a core", ours=1 / spent, unit="", asked="50 or more")
 
 
 def _detection(file: Path) -> Row:
