@@ -226,15 +226,12 @@ class Recognizer:
             weight_ht = [w for output in outputs for w in output.attention[name].weight.cpu()]
             times, columns = [], []
             for (start, end), part_ht in zip(windows, weight_ht, strict=True):
-                middles = steps(part_ht.shape[1], stride, self._hop, end - start)
+                hop = self.system.front_end.hop
+                middles = steps(part_ht.shape[1], stride, hop, end - start)
                 times += [start + middle for middle in middles]
                 columns.append(part_ht[:, : len(middles)] / len(windows))
             maps[name] = AttentionMap(times=times, weights=torch.cat(columns, dim=1).tolist())
         return maps
-
-    @property
-    def _hop(self) -> float:
-        return self.system.front_end.hop
 
 
 def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:
