@@ -101,7 +101,7 @@ def _peak_of(whose: str) -> float:
     return float(done.stdout)
 
 
-def _peak() -> float:
+def peak() -> float:
     """MiB that this process has held at most."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
@@ -109,6 +109,6 @@ def _peak() -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    step, before = _steps(sys.argv[1]), _peak()
+    step, before = _steps(sys.argv[1]), peak()
     step()
-    print(_peak() - before)
+    print(peak() - before)

@@ -1,124 +1,174 @@
-"""Layers of Fu et al. 2020 and of segments: windows laid end to end, heads, valid convolution."""
+"""Windows inside speech, the answer for each hop, and segments."""
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serein.layers.attention import MultiHeadAttention
-from serein.layers.convolution import ValidConv1d
-from serein.layers.product import Product
-from serein.layers.rows import at_middles, windows
+from serein.errors import ConfigError
+from serein.inference.tape import Tape
+from serein.inference.windows import Cut, Hops, Merger, Piece, Plan, Probabilities
 
-
-def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Values with rubbish behind each end, and their mask."""
-    torch.manual_seed(0)
-    mask_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return torch.randn(len(lengths), max(lengths), channels), mask_bt
+PLAN = Plan(length=40, hop=10, frame=1, smooth=1, shortest=3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 5])
-@pytest.mark.parametrize("lengths", [[9, 4, 1], [3], [5, 5], [2, 12]])
-def test_every_window_of_every_sequence_is_found(size: int, lengths: list[int]) -> None:
-    x_btd, mask_bt = drawn(lengths)
-    x_nd, place_bl, mask_bl = windows(x_btd, mask_bt, size=size, fill=-7)
-    assert mask_bl.sum(dim=1).tolist() == [max(1, length - size + 1) for length in lengths]
-    for b, length in enumerate(lengths):
-        filled_td = F.pad(x_btd[b, :length], (0, 0, 0, max(0, size - length)), value=-7)
-        for step in range(int(mask_bl[b].sum())):
-            place = int(place_bl[b, step])
-            assert torch.equal(x_nd[place : place + size], filled_td[step : step + size])
+def cut(plan: Plan, start: int, *until: int) -> list[tuple[int, int]]:
+    """Windows of a stretch that becomes known bit by bit, and ends with the last of it."""
+    one = Cut(plan, start)
+    found = [window for so_far in until for window in one.windows(so_far, closed=False)]
+    return [*found, *one.windows(until[-1], closed=True)]
 
 
-def test_frames_that_repeat_to_the_end_are_laid_once() -> None:
-    x_btd, mask_bt = drawn([200, 200, 200])
-    x_btd[0, 20:] = -1
-    x_btd[1] = 3
-    x_nd, place_bl, mask_bl = windows(x_btd, mask_bt, size=5, fill=-1)
-    assert len(x_nd) == (20 + 1 + 4) + (1 + 4) + 200
-    for b in range(3):
-        for step in range(196):
-            place = int(place_bl[b, step])
-            assert torch.equal(x_nd[place : place + 5], x_btd[b, step : step + 5])
-    assert mask_bl.all()
+@pytest.mark.parametrize(
+    ("until", "wanted"),
+    [
+        (2, []),  # too short for the model
+        (3, [(0, 3)]),
+        (40, [(0, 40)]),
+        (41, [(0, 40), (1, 41)]),
+        (50, [(0, 40), (10, 50)]),
+        (69, [(0, 40), (10, 50), (20, 60), (29, 69)]),
+    ],
+)
+def test_windows_lie_inside_and_the_last_ends_with_the_stretch(
+    until: int, wanted: list[tuple[int, int]]
+) -> None:
+    assert cut(PLAN, 0, until) == wanted
+    later = [(start + 100, end + 100) for start, end in wanted]
+    assert cut(PLAN, 100, *range(100, 101 + until)) == later
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 5])
-def test_windows_stand_at_their_middles(size: int) -> None:
-    lengths = [9, size, 1, 3]
-    _, mask_bt = drawn(lengths)
-    count = max(lengths) - size + 1
-    number_bld = torch.arange(4 * count).view(4, count, 1).float()
-    x_btd, middle_bt = at_middles(number_bld, mask_bt, size)
-    for b, length in enumerate(lengths):
-        found = {int(t): int(x_btd[b, t]) - b * count for t in middle_bt[b].nonzero()}
-        if length >= size:
-            assert found == {w + size // 2: w for w in range(length - size + 1)}
-        else:
-            assert found == {min(size // 2, length - 1): 0}
-        assert not middle_bt[b, length:].any()
-    edge = x_btd[0, : size // 2, 0]
-    assert torch.equal(edge, number_bld[0, 0].expand(len(edge)))
-    assert float(x_btd[0, -1]) == 9 - size
+def test_the_last_window_begins_with_a_frame() -> None:
+    plan = Plan(length=40, hop=20, frame=10, smooth=1, shortest=3)
+    assert cut(plan, 20, 75) == [(20, 60), (40, 75)]
 
 
-@pytest.mark.parametrize(("taps", "channels"), [(3, 4), (1, 5), (2, 1)])
-def test_valid_convolution_is_torchs(taps: int, channels: int) -> None:
-    layer = ValidConv1d(channels, 6, taps)
-    x_nf = torch.randn(11, channels)
-    weight = layer.product.weight.view(6, taps, channels).mT
-    wanted = F.conv1d(x_nf.T[None], weight, layer.product.bias)[0].T
-    torch.testing.assert_close(layer(x_nf), wanted)
-    bound = (taps * channels) ** -0.5
-    assert 0.5 * bound < float(layer.product.weight.detach().abs().max()) <= bound
+def test_a_cut_keeps_what_its_last_window_may_need() -> None:
+    one = Cut(PLAN, 100)
+    assert one.needed == 100
+    assert len(list(one.windows(165, closed=False))) == 3
+    assert (one.next, one.needed) == (130, 120)
+    assert list(one.windows(165, closed=True)) == [(125, 165)]
 
 
-@pytest.mark.parametrize("needed", [True, False])
-def test_a_product_is_a_linear_layer_with_or_without_autocast(needed: bool) -> None:
-    torch.manual_seed(0)
-    ours, peer = Product(12, 7), torch.nn.Linear(12, 7)
-    peer.load_state_dict(ours.state_dict())
-    x_nf = torch.randn(40, 12)
-    for autocast in (False, True):
-        found = []
-        for layer in (ours, peer):
-            layer.zero_grad()
-            given_nf = x_nf.clone().requires_grad_(needed)
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                y_nd = layer(given_nf)
-            y_nd.square().sum().backward()
-            found.append([y_nd, given_nf.grad, layer.weight.grad, layer.bias.grad])
-        for one, other in zip(*found, strict=True):
-            assert (one is None) == (other is None)
-            if one is not None:
-                assert one.dtype == other.dtype
-                torch.testing.assert_close(one, other, rtol=0.02, atol=1e-5)
+def hops_of(plan: Plan, start: int, end: int, seed: int = 0) -> tuple[list[Piece], list[Piece]]:
+    """Random windows of a stretch, and the hops that come of them one by one."""
+    generator = np.random.default_rng(seed)
+    windows = [Piece(a, b, generator.random(3)) for a, b in cut(plan, start, end)]
+    hops = Hops(plan, start)
+    found = [hop for window in windows for hop in hops.add(window)]
+    return windows, [*found, *hops.close(end)]
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_heads_are_torchs_own(training: bool) -> None:
-    torch.manual_seed(0)
-    ours = MultiHeadAttention(12, heads=3, size=4).train(training)
-    peer = torch.nn.MultiheadAttention(12, 3, bias=False, batch_first=True)
-    with torch.no_grad():
-        peer.in_proj_weight.copy_(ours.project.weight)
-        peer.out_proj.weight.copy_(ours.join.weight)
-    x_btd, mask_bt = drawn([9, 4], 12)
-    y_btd, weight_bhtt = ours(x_btd, mask_bt)
-    wanted, weights = peer(x_btd, x_btd, x_btd, ~mask_bt, average_attn_weights=False)
-    torch.testing.assert_close(y_btd, wanted)
-    if training:
-        assert weight_bhtt is None
-    else:
-        torch.testing.assert_close(weight_bhtt, weights)
+def plainly(plan: Plan, start: int, end: int, windows: list[Piece]) -> list[Probabilities]:
+    """The same, all at once."""
+    raw = []
+    for first in range(start, end, plan.hop):
+        middle = (first + min(first + plan.hop, end)) // 2
+        heard = [window.p_k for window in windows if window.start <= middle < window.end]
+        raw.append(np.mean(heard, axis=0))
+    reach = plan.smooth // 2
+    return [np.mean(raw[max(0, i - reach) : i + reach + 1], axis=0) for i in range(len(raw))]
 
 
-def test_heads_may_have_any_size() -> None:
-    layer = MultiHeadAttention(6, heads=2, size=5).eval()
-    y_btd, weight_bhtt = layer(*drawn([4, 3], 6))
-    assert y_btd.shape == (2, 4, 6)
-    assert weight_bhtt is not None
-    np.testing.assert_allclose(weight_bhtt.detach().sum(dim=-1).numpy(), 1, atol=1e-6)
-    assert (weight_bhtt[1, ..., 3] == 0).all()
+@given(
+    length=st.integers(1, 12),
+    hop=st.integers(1, 12),
+    frame=st.integers(1, 4),
+    smooth=st.sampled_from([1, 3, 5]),
+    start=st.integers(0, 5),
+    seconds=st.integers(1, 200),
+)
+def test_a_hop_is_the_mean_of_the_windows_that_hear_its_middle(
+    length: int, hop: int, frame: int, smooth: int, start: int, seconds: int
+) -> None:
+    plan = Plan(max(length, hop) * frame, hop * frame, frame, smooth, 1)
+    begin = start * frame
+    end = begin + seconds
+    windows, hops = hops_of(plan, begin, end)
+    assert [hop.start for hop in hops] == list(range(begin, end, plan.hop))
+    assert [hop.end for hop in hops] == [min(hop.start + plan.hop, end) for hop in hops]
+    assert all(window.start >= begin and window.end <= end for window in windows)
+    wanted = plainly(plan, begin, end, windows)
+    np.testing.assert_allclose([hop.p_k for hop in hops], wanted, atol=1e-12)
+
+
+def test_hops_come_as_soon_as_no_window_can_change_them() -> None:
+    hops = Hops(PLAN, 0)
+    p_k = np.ones(1)
+    counts = [len(hops.add(Piece(start, start + 40, p_k))) for start in range(0, 60, 10)]
+    assert counts == [0, 1, 1, 1, 1, 1]
+    assert len(hops.close(90)) == 4
+    assert Hops(PLAN, 0).close(90) == []
+
+
+def label(p_k: Probabilities) -> str | None:
+    return "ab"[int(p_k.argmax())] if p_k.max() > 0.5 else None
+
+
+def merged(values: list[float], *, merge: bool = True) -> list[tuple[int, int, float]]:
+    merger = Merger(label, merge=merge)
+    found: list[Piece] = []
+    for place, value in enumerate(values):
+        found += merger.add(Piece(10 * place, 10 * place + 10, np.array([value, 1 - value])))
+    found += merger.close()
+    assert merger.growing is None
+    return [(one.start, one.end, round(float(one.p_k[0]), 6)) for one in found]
+
+
+def test_neighbours_of_one_label_are_one_segment() -> None:
+    assert merged([0.9, 0.7, 0.2, 0.5, 0.5, 0.6]) == [
+        (0, 20, 0.8),
+        (20, 30, 0.2),
+        (30, 50, 0.5),  # withheld twice
+        (50, 60, 0.6),
+    ]
+    assert merged([0.9, 0.7], merge=False) == [(0, 10, 0.9), (10, 20, 0.7)]
+    assert merged([]) == []
+
+
+def test_what_grows_can_be_seen() -> None:
+    merger = Merger(label)
+    assert merger.growing is None
+    assert list(merger.add(Piece(0, 10, np.array([0.9, 0.1])))) == []
+    assert list(merger.add(Piece(10, 30, np.array([0.6, 0.4])))) == []
+    growing = merger.growing
+    assert growing is not None
+    assert (growing.start, growing.end) == (0, 30)
+    np.testing.assert_allclose(growing.p_k, [0.7, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("window", "hop", "smooth", "words"),
+    [
+        (0.01, 0.01, 1, "the model needs at least 0.025 s"),
+        (0.03, 0.01, 1, "frame of 0.1 s"),
+        (4.0, 0.0, 1, "Choose longer ones"),
+        (4.0, -1.0, 1, "Choose longer ones"),
+        (8.0, 1.0, 1, "hears at most 7.5 s. Choose shorter ones"),
+        (4.0, 5.0, 1, "a hop of 5.0 s with windows of 4.0 s leaves gaps"),
+        (4.0, 1.0, 2, "over 2 hops; expected an odd number"),
+        (4.0, 1.0, -1, "over -1 hops"),
+    ],
+)
+def test_plans_that_cannot_be(window: float, hop: float, smooth: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Plan.of(window, hop, smooth, 16_000, 0.1, 7.5)
+
+
+def test_a_plan_is_of_whole_frames() -> None:
+    assert Plan.of(4.01, 0.99, 3, 16_000, 0.025, None) == Plan(64_000, 16_000, 400, 3, 400)
+
+
+def test_a_tape_holds_what_was_not_forgotten() -> None:
+    tape, everything = Tape(100), np.arange(100_000, dtype=np.float32)
+    for at in range(0, 100_000, 777):
+        tape.append(everything[at : at + 777])
+        tape.forget(tape.end - 5_000)
+    assert (tape.first, tape.end) == (95_100, 100_100)
+    np.testing.assert_array_equal(tape[96_000:97_000], everything[95_900:96_900])
+    assert len(tape._held) < 60_000
+    tape.forget(10**9)
+    assert tape.first == tape.end
+    with pytest.raises(IndexError, match="holds 100100 to 100100"):
+        tape[96_000:97_000]

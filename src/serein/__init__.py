@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from serein.experiment.train import train
     from serein.explanations import Explanation
     from serein.inference.explain import explain
-    from serein.inference.recognition import Recognition
+    from serein.inference.recognition import Recognition, Segment
     from serein.inference.recognizer import Recognizer
+    from serein.inference.stream import Stream
     from serein.recipes import load as load_recipe
     from serein.records import Corpus, Protocol, Recipe, Utterance
     from serein.results import Results
@@ -52,8 +53,10 @@ __all__ = [
     "Recognizer",
     "Results",
     "Run",
+    "Segment",
     "SereinError",
     "StorageError",
+    "Stream",
     "UnknownName",
     "Utterance",
     "evaluate",
@@ -77,6 +80,8 @@ _HOMES = {
     "Recognizer": "inference.recognizer",
     "Results": "results",
     "Run": "experiment.evaluate",
+    "Segment": "inference.recognition",
+    "Stream": "inference.stream",
     "Utterance": "records",
     "evaluate": "experiment.evaluate",
     "explain": "inference.explain",

@@ -92,6 +92,11 @@ class System(nn.Module):
         standard = {**inputs, "frames": (self.normaliser(frames_btf), mask_bt)}
         return self.model(**standard)
 
+    @property
+    def shares(self) -> bool:
+        """Whether the front end's frames may be made once for windows that overlap."""
+        return bool(getattr(self.front_end, "shares", False))
+
     def forward(self, inputs: Inputs) -> Output:
         """What the front end gave -> logits of each task, and attention."""
         encoded = self.encode(inputs)

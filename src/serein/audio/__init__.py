@@ -6,33 +6,40 @@ holds less than its header promises is an error (RF64, W64, AU and CAF alone are
 size). Times are in seconds, rates in Hz.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from itertools import pairwise
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
-import soundfile
 
-from serein.audio._containers import check_ogg
-from serein.audio._ffmpeg import Ffmpeg
+from serein.audio._blocks import Block, Resampler, blocks, prepared
+from serein.audio._opened import FOREVER, WHOLE, decoding, opened, part_of, span
 from serein.audio._samples import (
     RATES,
     SHORTEST,
-    Given,
     Samples,
     Sound,
+    check_length,
+    check_numbers,
     check_part,
     check_rate,
-    check_samples,
+    mono,
 )
-from serein.audio._sndfile import Sndfile
-from serein.audio._sources import Source, file_of, name_of
-from serein.errors import AudioError
+from serein.audio._sources import Source, name_of
 
-__all__ = ["RATES", "SHORTEST", "Samples", "Source", "duration", "load", "windows"]
-
-FOREVER = 1e9
+__all__ = [
+    "RATES",
+    "SHORTEST",
+    "Block",
+    "Resampler",
+    "Samples",
+    "Source",
+    "blocks",
+    "channels",
+    "duration",
+    "load",
+    "prepared",
+    "windows",
+]
 
 
 def load(
@@ -56,12 +63,11 @@ def load(
     name = name_of(source)
     check_rate(rate, "the wanted rate")
     check_part(name, start, end)
-    with _decoding(name), _opened(source, name) as sound:
-        first = round(min(start, FOREVER) * sound.rate)
-        last = round(min(FOREVER if end is None else end, FOREVER) * sound.rate)
-        samples = sound.read(first, last)
-        part = name if start == 0 and end is None else f"that part of {name}"
-        check_samples(samples, sound, part, start)
+    with decoding(name), opened(source, name) as sound:
+        samples = _joined(sound, *span(sound, start, end))
+        part = part_of(name, start, end)
+        check_length(len(samples), sound, part, start)
+        check_numbers(samples, sound.rate, part, start)
         if sound.rate == rate:
             return samples
         import soxr
@@ -76,10 +82,22 @@ def duration(source: Source) -> float:
         AudioError: there is no such file, it is not audio, or it is damaged.
     """
     name = name_of(source)
-    with _decoding(name), _opened(source, name) as sound:
+    with decoding(name), opened(source, name) as sound:
         if sound.seconds is not None:
             return sound.seconds
-        return len(sound.read(0, round(FOREVER * sound.rate))) / sound.rate
+        whole = sound.blocks(0, round(FOREVER * sound.rate), WHOLE)
+        return sum(len(block) for block in whole) / sound.rate
+
+
+def channels(source: Source) -> int:
+    """How many channels a recording has.
+
+    Raises:
+        AudioError: there is no such file, or it is not audio.
+    """
+    name = name_of(source)
+    with decoding(name), opened(source, name) as sound:
+        return sound.channels
 
 
 def windows(samples: int, longest: int) -> list[tuple[int, int]]:
@@ -103,41 +121,6 @@ def windows(samples: int, longest: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-@contextmanager
-def _opened(source: Source, name: str) -> Iterator[Sound]:
-    if isinstance(source, tuple):
-        yield Given(*source)
-        return
-    with file_of(source) as file:
-        if not file.read(1):
-            raise AudioError(f"{name} is empty (0 bytes); expected audio. Get it again.")
-        with closing(_sound(file, name)) as sound:
-            check_rate(sound.rate, f"the rate of {name}")
-            yield sound
-
-
-def _sound(file: BinaryIO, name: str) -> Sound:
-    check_ogg(file, name)
-    try:
-        sound = Sndfile(file, name)
-    except soundfile.LibsndfileError:
-        return Ffmpeg(file, name)
-    if sound.readable:
-        return sound
-    sound.close()
-    return Ffmpeg(file, name)
-
-
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Whatever a decoder makes of damaged bytes, the user meets one error."""
-    try:
-        with np.errstate(all="ignore"):
-            yield
-    except AudioError:
-        raise
-    except Exception as error:
-        raise AudioError(
-            f"{name} could not be read ({type(error).__name__}: {' '.join(str(error).split())}); "
-            "expected audio. Check the file or convert it to WAV."
-        ) from error
+def _joined(sound: Sound, first: int, last: int) -> Samples:
+    pieces = [mono(block) for block in sound.blocks(first, last, WHOLE)]
+    return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import numpy as np
-
-from serein.audio._samples import Samples, broken, mono, scaled
+from serein.audio._samples import Samples, broken, scaled
 from serein.errors import AudioError
 
 
@@ -36,23 +34,24 @@ class Ffmpeg:
             )
         self.stream = self.container.streams.audio[0]
         self.rate: float = self.stream.rate
+        self.channels: int = self.stream.channels
         self.seconds = self._seconds()
 
-    def read(self, first: int, last: int) -> Samples:
+    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Raises AudioError where the file breaks off before ``last``."""
-        pieces, at = [np.zeros(0, np.float32)], self._seek(first)
+        begun, at = False, self._seek(first)
         for samples, known in self._decoded():
             at = known if at is None else at
-            if at > first and len(pieces) == 1:
+            if at > first and not begun:
                 raise AudioError(f"{self.name} cannot be read from its middle. Convert it to FLAC.")
-            pieces.append(samples[max(0, first - at) : max(0, last - at)])
+            begun = True
+            yield samples[max(0, first - at) : max(0, last - at)]
             at += len(samples)
             if at >= last:
                 break
         good = (at or 0) / self.rate
         if self.seconds is not None and good < min(last / self.rate, self.seconds - 0.1):
             raise broken(self.name, good, self.seconds)
-        return np.concatenate(pieces)
 
     def close(self) -> None:
         """The file itself stays open."""
@@ -78,7 +77,7 @@ class Ffmpeg:
         return None
 
     def _decoded(self) -> Iterator[tuple[Samples, int]]:
-        """Each frame as mono, and at which sample it says that it begins."""
+        """Each frame, and at which sample it says that it begins."""
         import av
 
         good = 0
@@ -92,6 +91,6 @@ class Ffmpeg:
                 data = frame.to_ndarray()
                 planar = data.T if frame.format.is_planar else data.reshape(frame.samples, -1)
                 good += len(planar)
-                yield mono(scaled(planar)), (frame.pts or 0) - (self.stream.start_time or 0)
+                yield scaled(planar), (frame.pts or 0) - (self.stream.start_time or 0)
         except av.FFmpegError as error:
             raise broken(self.name, good / self.rate, self.seconds) from error

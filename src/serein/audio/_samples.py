@@ -1,6 +1,7 @@
 """What samples must be, whoever gives them: mono, float32, numbers, enough of them."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,10 +24,14 @@ class Sound(Protocol):
     """What a source has once it is open; ``seconds`` is None where only decoding would tell."""
 
     rate: float
+    channels: int
     seconds: float | None
 
-    def read(self, first: int, last: int) -> Samples:
-        """Mono samples from ``first`` to before ``last``, or to the end if that comes sooner."""
+    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
+        """Samples from ``first`` to before ``last``, or to the end if that comes sooner.
+
+        Blocks of (n, channels); n is ``size``, or what a decoder gives at a time.
+        """
         ...
 
     def close(self) -> None: ...
@@ -44,24 +49,30 @@ class Given:
             )
         self.rate = float(rate)
         check_rate(self.rate, "the given array's rate")
+        self.channels = self.samples.shape[1] if self.samples.ndim == 2 else 1
         self.seconds: float | None = len(self.samples) / self.rate
 
-    def read(self, first: int, last: int) -> Samples:
+    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Copied, so that a change of the result never changes what was given."""
-        return mono(scaled(self.samples[first:last]))
+        last = min(last, len(self.samples))
+        for start in range(first, last, size):
+            block = scaled(self.samples[start : min(last, start + size)])
+            yield block.reshape(len(block), -1)
 
     def close(self) -> None: ...
 
 
-def mono(samples: Samples) -> Samples:
-    """Mean over channels: (n,) or (n, channels) -> (n,)."""
-    if samples.ndim == 1:
-        return samples
+def mono(samples: Samples, channel: int | None = None) -> Samples:
+    """(n, channels) -> (n,): one channel, counted from 1, or the mean of all."""
+    if channel is not None:
+        return np.ascontiguousarray(samples[:, channel - 1])
+    if samples.shape[1] == 1:
+        return samples[:, 0]
     # Five times as fast as mean(axis=1), and the same in every part of a file.
     total = np.zeros(len(samples), np.float32)
-    for channel in samples.T:
-        total += channel
-    return total / np.float32(max(1, samples.shape[1]))
+    for column in samples.T:
+        total += column
+    return total / np.float32(samples.shape[1])
 
 
 def scaled(samples: npt.NDArray[Any]) -> Samples:
@@ -95,25 +106,37 @@ def check_part(name: str, start: float, end: float | None) -> None:
         )
 
 
-def check_samples(samples: Samples, sound: Sound, name: str, start: float) -> None:
-    """Raises AudioError for too little audio, and for samples that are no numbers."""
-    if len(samples) == 0 and start > 0 and sound.seconds != 0:
+def check_length(count: int, sound: Sound, name: str, start: float) -> None:
+    """Raises AudioError for too little audio."""
+    if count == 0 and start > 0 and sound.seconds != 0:
         length = "" if sound.seconds is None else f": it all lasts {sound.seconds:.3f} s"
         raise AudioError(f"no audio in {name} from {start} s{length}. Choose an earlier start.")
-    if len(samples) < round(SHORTEST * sound.rate):
-        ms = 1000 * len(samples) / sound.rate
-        found = f"{ms:.0f} ms of audio" if len(samples) else "no samples"
+    if count < round(SHORTEST * sound.rate):
+        found = f"{1000 * count / sound.rate:.0f} ms of audio" if count else "no samples"
         raise AudioError(
             f"{name} holds {found}; expected at least {1000 * SHORTEST:.0f} ms. Leave it out."
         )
+
+
+def check_numbers(samples: Samples, rate: float, name: str, start: float) -> None:
+    """Raises AudioError for samples that are no numbers; ``start`` is where they begin."""
     if np.isfinite(samples.sum()):
         return
     bad = ~(np.abs(samples) < ABSURD)
     if bad.any():
-        first = start + int(bad.argmax()) / sound.rate
+        first = start + int(bad.argmax()) / rate
         raise AudioError(
             f"{name} holds {bad.sum()} samples that are NaN, infinite or absurd, the first at "
             f"{first:.3f} s; expected numbers around [-1, 1]. Repair or leave it out."
+        )
+
+
+def check_channel(sound: Sound, name: str, channel: int | None) -> None:
+    """Raises AudioError for a channel that is not there."""
+    if channel is not None and not 1 <= channel <= sound.channels:
+        raise AudioError(
+            f"channel {channel} of {name} was asked for; it has {sound.channels}, the first of "
+            "which is 1. Choose one of them."
         )
 
 

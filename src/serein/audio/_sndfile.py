@@ -2,14 +2,14 @@
 
 import io
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-import numpy as np
 import soundfile
 
 from serein.audio._containers import data_chunk
-from serein.audio._samples import Samples, broken, mono
+from serein.audio._samples import Samples, broken
 from serein.errors import AudioError
 
 BLOCK = 2**24  # samples decoded at once: bounds what a header that lies can make us allocate
@@ -27,6 +27,7 @@ class Sndfile:
         self.name, self.sound = name, soundfile.SoundFile(handle, closefd=False)
         self.rate: float = self.sound.samplerate
         self.frames: int = self.sound.frames
+        self.channels: int = self.sound.channels
         self.seconds: float | None = self.frames / self.rate
         # A tool that writes to a pipe puts one of these for a length that it cannot know.
         unknown = 0x7FFFF000 <= promised <= 0x80000000 or promised >= 0xFFFFF000
@@ -35,36 +36,35 @@ class Sndfile:
         # libsndfile reads a piped WAV of length 0 as empty, and a piped FLAC not to its end.
         self.readable = self.frames < 2**62 and not (promised == 0 < there)
 
-    def read(self, first: int, last: int) -> Samples:
+    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Raises AudioError where the file breaks off before ``last``."""
         last = min(last, self.frames)
         if last <= first:
-            return np.zeros(0, np.float32)
+            return
         mp3 = self.sound.format == "MP3"
-        skipped = first if mp3 else 0  # libsndfile's seek in an MP3 misses by hundreds of samples
+        at = 0 if mp3 else first  # libsndfile's seek in an MP3 misses by hundreds of samples
         try:
-            self.sound.seek(first - skipped)
-            samples = self._blocks(last - first + skipped)
+            self.sound.seek(at)
+            for block in self._decoded(last - at, size):
+                yield block[max(0, first - at) :]
+                at += len(block)
         except soundfile.LibsndfileError as error:
             raise self._broken() from error
         # An MP3 without a Xing header does not say how much of its last frame is filling.
         slack = (1152 if self.rate >= 32_000 else 576) if mp3 else 0
-        if len(samples) + first - skipped < last - slack:
+        if at < last - slack:
             raise self._broken()
-        return samples[skipped:]
 
     def close(self) -> None:
         """The file itself stays open."""
         self.sound.close()
 
-    def _blocks(self, frames: int) -> Samples:
-        size = max(1, BLOCK // self.sound.channels)
-        blocks = []
+    def _decoded(self, frames: int, size: int) -> Iterator[Samples]:
+        size = min(size, max(1, BLOCK // self.channels))
         while frames > 0:
-            block = self.sound.read(min(size, frames), dtype="float32")
-            blocks.append(mono(block))
+            block = self.sound.read(min(size, frames), dtype="float32", always_2d=True)
+            yield block
             frames = frames - size if len(block) == size else 0
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _broken(self) -> AudioError:
         good = 0

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -18,7 +18,9 @@ def recognize(
         typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
     ],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
-    format: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    format: Annotated[
+        str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
+    ] = "table",
     start: Annotated[float, typer.Option(help="Where to begin, in seconds.", min=0)] = 0.0,
     end: Annotated[float | None, typer.Option(help="Where to end, in seconds.")] = None,
     confidence: Annotated[
@@ -28,13 +30,30 @@ def recognize(
     jobs: JobsOption = None,
     engine: EngineOption = "processes",
     retry: RetryOption = False,
+    window: Annotated[
+        float | None, typer.Option(help="Segment by segment, heard by windows of so many seconds.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next; 1 if not given.")
+    ] = None,
+    smooth: Annotated[
+        int | None, typer.Option(help="Average so many hops, an odd number; 1 if not given.")
+    ] = None,
+    speech: Annotated[
+        bool, typer.Option(help="Whether windows lie in speech alone, as silero-vad finds it.")
+    ] = True,
+    channels: Annotated[str, typer.Option(help="mix, or each by itself.")] = "mix",
     device: DeviceOption = "cpu",
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or auto; else what the model's recipe says.")
     ] = None,
     trust: TrustOption = None,
 ) -> None:
-    """Recognise emotion in recordings; what cannot be read is listed and passed over."""
+    """Recognise emotion in recordings; what cannot be read is listed and passed over.
+
+    A recording gets one answer. --window, --hop, --smooth, --no-speech, --channels each, and the
+    formats rttm, audformat and vtt give one for each segment of speech instead.
+    """
     from serein.errors import UnknownName
     from serein.inference import formats
     from serein.inference.recognizer import DEFAULT, Recognizer
@@ -42,6 +61,11 @@ def recognize(
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
+    if channels not in ("mix", "each"):
+        raise UnknownName("way to hear channels", channels, ("mix", "each"))
+    given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
+    settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
+    timed = bool(settings) or channels == "each" or format in formats.TIMED
     recognizer = Recognizer(
         model or DEFAULT,
         device=device,
@@ -52,26 +76,44 @@ def recognize(
     for words in recognizer.warnings:
         complain(words)
     if output is not None or any(Path(file).is_dir() for file in files):
-        if format != "table" or start or end is not None:
-            raise ConfigError("--format, --start and --end are for recordings, not for a folder")
+        if format != "table" or start or end is not None or timed:
+            raise ConfigError(
+                "--format, --start, --end and the settings of segments are for recordings, not for "
+                "a folder"
+            )
         folder.recognize(recognizer, files, output, jobs, engine, retry)
         return
+    if timed:
+        recognizer.stream(**settings)  # settings that do not fit are told of once
     answers, faults = [], {}
     for file in files:
         try:
             source = sys.stdin.buffer.read() if file == "-" else file
-            answers.append(recognizer(source, start=start, end=end))
+            if not timed:
+                answers.append(recognizer(source, start=start, end=end))
+                continue
+            part: dict[str, Any] = {"start": start, "end": end, **settings}
+            answers += [recognizer.timeline(source, **part, **one) for one in _of(source, channels)]
         except SereinError as error:
             faults[file] = str(error)
             complain(str(error))
     if format == "json":
         print(formats.as_json(answers, faults))
-    elif answers and format == "csv":
-        print(formats.as_csv(answers), end="")
+    elif answers and format != "table":
+        print(getattr(formats, f"as_{format}")(answers), end="")
     elif answers:
         console().print(formats.as_table(answers))
     if faults:
         raise typer.Exit(1)
+
+
+def _of(source: str | bytes, channels: str) -> list[dict[str, Any]]:
+    """What is heard of a recording: each of its channels, or their mean."""
+    from serein import audio
+
+    if channels == "mix":
+        return [{}]
+    return [{"channel": number} for number in range(1, audio.channels(source) + 1)]
 
 
 def confidence_of(text: str) -> float | Literal["auto"]:

@@ -115,6 +115,42 @@ class FrontEnd(nn.Module):
             log_btm = _unit(log_btm, F.pad(heard_bt, (0, log_btm.shape[1] - heard_bt.shape[1])))
         return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
+    @property
+    def shares(self) -> bool:
+        """Whether windows that overlap have frames in common; `overlapping` is for those alone."""
+        return not self.config.pad and self.config.scale == "log"
+
+    def overlapping(
+        self, wave_s: Tensor, start_b: Tensor, length_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Windows of one waveform: what they have in common is transformed once.
+
+        Args:
+            wave_s: (S,) samples.
+            start_b: (B,) where each window begins: a multiple of the hop.
+            length_b: (B,) samples of each, no more than the front end takes.
+
+        Returns:
+            Frames (B, T, F) and mask (B, T), as for each window by itself.
+        """
+        hop, size = self.config.hop, self.config.window
+        log_tm = self._logmel(wave_s[None])[0]
+        frames_b, mask_bt = self._frames(length_b)
+        step_t = torch.arange(mask_bt.shape[1], device=wave_s.device)
+        row_bt = (start_b[:, None] // hop + step_t).clamp(max=len(log_tm) - 1)
+        log_btm = log_tm[row_bt]
+        # Frames that reach beyond their window's ends see zeros there, not their neighbours.
+        edge_e = torch.arange(-(-(size - size // 2) // hop), device=wave_s.device)
+        last_b1 = frames_b[:, None] - 1
+        edges = [torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)]
+        frame_be = torch.cat(edges, dim=1)
+        place_bes = frame_be[..., None] * hop + torch.arange(size, device=wave_s.device) - size // 2
+        inside_bes = (place_bes >= 0) & (place_bes < length_b[:, None, None])
+        place_bes = (place_bes + start_b[:, None, None]).clamp(0, len(wave_s) - 1)
+        log_bem = self._bands((wave_s[place_bes] * inside_bes).double())
+        log_btm[torch.arange(len(start_b), device=wave_s.device)[:, None], frame_be] = log_bem
+        return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
+
     def _frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Lengths in samples -> in frames (B,), and the mask (B, T) of these."""
         frames_b = 1 + length_b // self.config.hop

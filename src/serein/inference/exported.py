@@ -52,6 +52,11 @@ class Exported(System):
         """Worker processes open the file anew."""
         return _again, (self.content,)
 
+    @property
+    def shares(self) -> bool:
+        """Never: the front end is in the file."""
+        return False
+
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
         """The file; by it this model is told from others."""
         return {"onnx": torch.frombuffer(bytearray(self.content), dtype=torch.uint8)}

@@ -1,19 +1,25 @@
-"""Recognitions as table, JSON or CSV."""
+"""Recognitions as table, JSON, CSV, RTTM, audformat or WebVTT."""
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serein.bundle import Bundle
-from serein.inference.recognition import Recognition
+from serein.errors import ConfigError
+from serein.inference.recognition import Answer, Recognition, Segment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FORMATS = ("table", "json", "csv")
+TIMED = ("rttm", "audformat", "vtt")
+"""Those that are made of segments."""
+FORMATS = ("table", "json", "csv", *TIMED)
+UNSURE = "unsure"
+"""A withheld answer, where nothing cannot be written."""
 
 
 def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
@@ -23,26 +29,94 @@ def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
 
 
 def as_csv(answers: Sequence[Recognition]) -> str:
-    """A line for each recording: its labels, the probability of each class, and its values."""
+    """A line for each recording or segment: labels, the probability of each class, and values."""
+    return _lines(answers, str)
+
+
+def as_audformat(answers: Sequence[Recognition]) -> str:
+    """A segmented table, as ``audformat.utils.read_csv`` takes it: times as days and hours."""
+    return _lines(answers, _timedelta)
+
+
+def _lines(answers: Sequence[Recognition], time: Callable[[float], str]) -> str:
+    rows = list(_rows(answers))
+    if not answers:
+        return ""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for number, one in enumerate(answers):
-        plain = one.plain()
-        if not number:
-            writer.writerow(["file", "start", "end", *_columns(one)])
-        values = []
+    channels = any(one.channel for one in answers)
+    writer.writerow(["file", "start", "end", *["channel"] * channels, *_columns(rows)])
+    for one, segment in rows:
+        plain = segment.plain()
+        values = [one.channel or ""] * channels
         for task in plain["tasks"].values():
             values += [task["label"], *task["probabilities"].values()]
         values += plain["values"].values()
-        writer.writerow([one.source, plain["start"], plain["end"], *values])
+        writer.writerow([one.source, time(plain["start"]), time(plain["end"]), *values])
     return text.getvalue()
 
 
-def _columns(one: Recognition) -> list[str]:
-    columns = []
-    for task, found in one.tasks.items():
+def _rows(answers: Sequence[Recognition]) -> Iterator[tuple[Recognition, Segment]]:
+    return ((one, segment) for one in answers for segment in one.rows)
+
+
+def _columns(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
+    if not rows:
+        return []
+    columns, first = [], rows[0][1]
+    for task, found in first.tasks.items():
         columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
-    return [*columns, *one.values]
+    return [*columns, *first.values]
+
+
+def as_rttm(answers: Sequence[Recognition]) -> str:
+    """A line for each segment, the main task's label where a speaker's name stands.
+
+    Rich Transcription Time Marked, NIST: The 2009 (RT-09) Rich Transcription Meeting Recognition
+    Evaluation Plan, appendix A. The ninth field is the confidence; a recording is named by its
+    file without folder and ending, where that tells them apart.
+    """
+    stems = {one.source: Path(one.source).stem for one in answers}
+    apart = len(set(stems.values())) == len(stems)
+    lines = []
+    for one, segment in _rows(answers):
+        name = "_".join((stems[one.source] if apart else one.source).split())
+        place = f"{one.channel or 1} {segment.start:.3f} {segment.end - segment.start:.3f}"
+        main = next(iter(segment.tasks.values()))
+        label = "_".join((main.label or UNSURE).split())
+        lines.append(f"SPEAKER {name} {place} <NA> <NA> {label} {main.confidence:.3f} <NA>\n")
+    return "".join(lines)
+
+
+def as_vtt(answers: Sequence[Recognition]) -> str:
+    """Subtitles of one recording: the main task's label and its probability.
+
+    WebVTT, W3C Candidate Recommendation 2019; a channel that was heard by itself is a voice.
+
+    Raises:
+        ConfigError: there are several recordings.
+    """
+    sources = {one.source for one in answers}
+    if len(sources) > 1:
+        raise ConfigError(f"subtitles are of one recording; found {len(sources)}. Name one file")
+    cues = []
+    for one, segment in sorted(_rows(answers), key=lambda row: row[1].start):
+        voice = f"<v channel {one.channel}>" if one.channel else ""
+        times = f"{_clock(round(1000 * segment.start))} --> {_clock(round(1000 * segment.end))}"
+        main, *_ = _cells(segment)
+        cues.append(f"\n{times}\n{voice}{escape(main, quote=False)}\n")
+    return "".join(["WEBVTT\n", *cues])
+
+
+def _clock(milliseconds: int) -> str:
+    """Hours, minutes and seconds."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+
+
+def _timedelta(seconds: float) -> str:
+    days, rest = divmod(round(seconds * 1000), 86_400_000)
+    return f"{days} days {_clock(rest)}"
 
 
 def as_table(answers: Sequence[Recognition]) -> "Table":
@@ -50,36 +124,50 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    tasks, values = answers[0].tasks, answers[0].values
-    heads = [name for place, task in enumerate(tasks) for name in (task, *["next"] * (not place))]
-    short = [Path(one.source).name for one in answers]
-    names = short if len(set(short)) == len(short) else [one.source for one in answers]
-    table = Table("file", "seconds", *heads, *values, box=None, header_style="bold")
+    timed = answers[0].segments is not None
+    rows = list(_rows(answers))
+    first = rows[0][1] if rows else Segment(start=0, end=0, tasks={})
+    heads = list(first.tasks)
+    heads[1:1] = ["next"] * bool(heads)
+    places = ["start", "end"] if timed else ["seconds"]
+    table = Table("file", *places, *heads or [""], *first.values, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
-    table.columns[1].justify = "right"
-    for name, one in zip(names, answers, strict=True):
-        cells = [_first(one, task) for task in tasks]
-        cells[1:1] = [_next(one, task) for task in list(tasks)[:1]]
-        numbers = (f"{value:.2f}" for value in one.values.values())
-        table.add_row(escape(name), f"{one.end - one.start:.2f}", *cells, *numbers)
+    for column in table.columns[1 : 1 + len(places)]:
+        column.justify = "right"
+    names = _names(answers)
+    for one in answers:
+        for segment in one.rows:
+            times = [segment.start, segment.end] if timed else [segment.end - segment.start]
+            cells = [f"{seconds:.2f}" for seconds in times]
+            table.add_row(escape(names[id(one)]), *cells, *_cells(segment))
+        if not one.rows:
+            table.add_row(escape(names[id(one)]), *[""] * len(places), "no speech")
     return table
 
 
-def _next(one: Recognition, task: str) -> str:
-    """The two classes behind the answer, or the three likeliest where it was withheld."""
-    found = one.tasks[task]
-    ranks = range(found.label is not None, min(3, len(found.probabilities)))
-    return ", ".join(_share(one, task, rank) for rank in ranks)
+def _names(answers: Sequence[Recognition]) -> dict[int, str]:
+    """What tells recordings apart, and their channels."""
+    short = {one.source: Path(one.source).name for one in answers}
+    apart = len(set(short.values())) == len(short)
+    return {
+        id(one): (short[one.source] if apart else one.source)
+        + (f" [{one.channel}]" if one.channel else "")
+        for one in answers
+    }
 
 
-def _first(one: Recognition, task: str) -> str:
-    """The answer and its probability, or that it was withheld."""
-    return "unsure" if one.tasks[task].label is None else _share(one, task, 0)
+def _cells(segment: Segment) -> list[str]:
+    """The answer and the next classes of the main task, the others' answers, and values."""
+    cells = [_share(one, 0) if one.label else UNSURE for one in segment.tasks.values()]
+    for main in list(segment.tasks.values())[:1]:
+        runners = range(main.label is not None, min(3, len(main.probabilities)))
+        cells.insert(1, ", ".join(_share(main, rank) for rank in runners))
+    return [*cells, *(f"{value:.2f}" for value in segment.values.values())]
 
 
-def _share(one: Recognition, task: str, rank: int) -> str:
+def _share(answer: Answer, rank: int) -> str:
     """The class of that rank and its probability."""
-    ranked = sorted(one.tasks[task].probabilities.items(), key=lambda pair: -pair[1])
+    ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     name, probability = ranked[rank]
     return f"{name} {probability:.0%}"
 

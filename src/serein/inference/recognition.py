@@ -1,7 +1,13 @@
 """What a recogniser answers. Times are in seconds from the start of the recording."""
 
+import os
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from serein.audio import Source
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +43,32 @@ class AttentionMap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A stretch of speech with one answer.
+
+    Attributes:
+        start: where it begins.
+        end: where it ends.
+        tasks: the answer for each task of classes, the main one first.
+        values: the answer for each task of numbers.
+    """
+
+    start: float
+    end: float
+    tasks: dict[str, Answer]
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str | None:
+        """The main task's likeliest class; None where the recogniser abstained."""
+        return _label(self.tasks)
+
+    def plain(self) -> dict[str, Any]:
+        """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
+        return {one.name: _rounded(getattr(self, one.name)) for one in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recognition:
     """One recording's answer.
 
@@ -46,10 +78,12 @@ class Recognition:
         start: where the recognised part begins.
         end: where it ends.
         windows: the parts that the model heard one by one; their answers were averaged.
-        tasks: the answer for each task of classes, the main one first.
-        attention: maps by name; none for a model without attention.
+        tasks: the answer for each task of classes, the main one first; none where nobody speaks.
+        attention: maps by name; none for a model without attention, and none in a timeline.
         values: the answer for each task of numbers, such as arousal, in the unit of the labels
             that the model learnt from; nothing keeps it on their scale.
+        channel: the one that was heard, counted from 1; None is the mean of all.
+        segments: of a timeline, in order; None where none was asked for.
     """
 
     source: str
@@ -60,15 +94,51 @@ class Recognition:
     tasks: dict[str, Answer]
     attention: dict[str, AttentionMap]
     values: dict[str, float] = field(default_factory=dict)
+    channel: int | None = None
+    segments: list[Segment] | None = None
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where withheld, or there are no classes."""
-        return next((one.label for one in self.tasks.values()), None)
+        """The main task's likeliest class; None where withheld, unheard, or without classes."""
+        return _label(self.tasks)
+
+    @property
+    def rows(self) -> list[Segment]:
+        """Its segments; where none were asked for, all of it as one."""
+        if self.segments is not None:
+            return self.segments
+        return [Segment(start=self.start, end=self.end, tasks=self.tasks, values=self.values)]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A table as audformat has it: a row for each segment, or one for the whole recording.
+
+        Returns:
+            Indexed by file, start and end (times as ``Timedelta``); for each task its label, and
+            the probability of each class as ``task_class``; and the channel, if one was chosen.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        from serein.inference.frame import frame_of
+
+        return frame_of([self])
 
     def plain(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return {field.name: _rounded(getattr(self, field.name)) for field in fields(self)}
+        return {one.name: _rounded(getattr(self, one.name)) for one in fields(self)}
+
+
+def named(source: Source) -> str:
+    """What an answer calls its source."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return (
+        "bytes" if isinstance(source, bytes) else "array" if isinstance(source, tuple) else "file"
+    )
+
+
+def _label(tasks: dict[str, Answer]) -> str | None:
+    return next((answer.label for answer in tasks.values()), None)
 
 
 def _rounded(value: Any) -> Any:

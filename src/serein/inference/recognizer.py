@@ -4,34 +4,31 @@ B = windows at a time, S = samples, H = heads, T = steps, K = classes of a task.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from serein import audio
+from serein import audio, config
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
 from serein.inference.exported import opened
-from serein.inference.recognition import Answer, AttentionMap, Recognition
-from serein.layers.attention import Attention
+from serein.inference.hearing import threads
+from serein.inference.recognition import Answer, Recognition, named
+from serein.inference.together import Heard, hear_each, over_windows
 from serein.precision import Precision, asked, fallen_back, rounded, settled
-from serein.predict import answer, steps
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
+    from serein.inference.stream import Stream
     from serein.results import Progress
 
 DEFAULT = "li2019-emodb"
 """The shipped model that is used where none is named."""
-AT_A_TIME = 16
-"""Windows of a long recording that the model hears at once."""
 
 
 def shipped() -> dict[str, Path]:
@@ -139,7 +136,7 @@ class Recognizer:
             AudioError: it cannot be read, or is too short.
         """
         wave_s = audio.load(source, self.rate, start=start, end=end)
-        return self.together([(_name(source), wave_s)], start=start)[0]
+        return self.together([(named(source), wave_s)], start=start)[0]
 
     def together(
         self,
@@ -164,8 +161,8 @@ class Recognizer:
             for (_, wave_s), some in zip(recordings, cuts, strict=True)
             for first, last in some
         ]
-        with _threads(self.threads):
-            heard = iter(self._heard(parts, attention=attention))
+        with threads(self.threads):
+            heard = iter(hear_each(self.system, parts, self.numbers, attention=attention))
         return [
             self._recognition(name, start, some, [next(heard) for _ in some])
             for (name, _), some in zip(recordings, cuts, strict=True)
@@ -212,27 +209,8 @@ class Recognizer:
         """Samples that the model hears at a time."""
         return len(wave_s) if self.window is None else round(self.window * self.rate)
 
-    def _heard(self, parts: Sequence[Samples], *, attention: bool) -> list["_Window"]:
-        """What the model says of each part, those of like length together, some at a time."""
-        device = self.system.device
-        order = sorted(range(len(parts)), key=lambda number: len(parts[number]))
-        heard: dict[int, _Window] = {}
-        for first in range(0, len(order), AT_A_TIME):
-            some = order[first : first + AT_A_TIME]
-            wave_bs = torch.zeros(len(some), len(parts[some[-1]]))
-            for row_s, number in zip(wave_bs, some, strict=True):
-                row_s[: len(parts[number])] = torch.from_numpy(parts[number])
-            length_b = torch.tensor([len(parts[number]) for number in some])
-            with torch.inference_mode():
-                inputs = self.system.hear(wave_bs.to(device), length_b.to(device))
-            answers, output = answer(self.system, inputs, self.numbers)
-            maps = output.attention if attention else {}
-            for row, number in enumerate(some):
-                heard[number] = _Window.of(row, answers, maps)
-        return [heard[number] for number in range(len(parts))]
-
     def _recognition(
-        self, name: str, start: float, cuts: list[tuple[int, int]], heard: list["_Window"]
+        self, name: str, start: float, cuts: list[tuple[int, int]], heard: list[Heard]
     ) -> Recognition:
         windows = [(start + first / self.rate, start + last / self.rate) for first, last in cuts]
         answers = {
@@ -245,14 +223,66 @@ class Recognizer:
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks={
-                task: self._answer(task, p) for task, p in answers.items() if self.classes[task]
-            },
-            attention=self._attention([one.attention for one in heard], windows),
+            tasks=self.answers({task: p for task, p in answers.items() if self.classes[task]}),
+            attention=over_windows(
+                [one.attention for one in heard], windows, self.system.front_end.hop
+            ),
             values={task: v[0] for task, v in answers.items() if not self.classes[task]},
         )
 
-    def _answer(self, task: str, probabilities: list[float]) -> Answer:
+    def stream(self, rate: float = 16_000, **settings: Any) -> "Stream":
+        """Hear samples as they come: ``feed`` blocks of any size, and ``close`` in the end.
+
+        Args:
+            rate: of the samples, in Hz.
+            settings: fields of ``inference.stream.Settings``, such as ``window=4.0``.
+
+        Raises:
+            ConfigError: settings that do not fit each other or the model.
+            AudioError: a rate that no recording has.
+        """
+        from serein.inference.stream import Settings, Stream
+
+        return Stream(self, rate, config.build(Settings, settings, "stream"))
+
+    def timeline(
+        self,
+        source: Source,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        channel: int | None = None,
+        shard: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> Recognition:
+        """Recognise a recording of any length, segment by segment; read in blocks.
+
+        Args:
+            source: as for a call of the recogniser.
+            start: where to begin, in seconds.
+            end: where to end, in seconds.
+            channel: one of them, counted from 1; None is the mean of all.
+            shard: (2, 10) is the third of ten parts; ``inference.timeline.joined`` joins them.
+            settings: as for ``stream``.
+
+        Returns:
+            Its ``segments``; ``tasks`` is their mean by length.
+
+        Raises:
+            AudioError: it cannot be read, or is too short.
+            ConfigError: settings that do not fit each other or the model.
+        """
+        from serein.inference.stream import Settings
+        from serein.inference.timeline import timeline
+
+        how = config.build(Settings, settings, "timeline")
+        return timeline(self, source, (start, end), channel, shard, how)
+
+    def answers(self, probabilities: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
+        """Of each task, its probabilities in the order of its classes -> what is answered."""
+        return {task: self._answer(task, p) for task, p in probabilities.items()}
+
+    def _answer(self, task: str, probabilities: Sequence[float]) -> Answer:
         classes = self.classes[task]
         best = int(np.argmax(probabilities))
         sure = probabilities[best] >= self.thresholds[task]
@@ -261,55 +291,6 @@ class Recognizer:
             confidence=probabilities[best],
             probabilities=dict(zip(classes, probabilities, strict=True)),
         )
-
-    def _attention(
-        self, heard: list[dict[str, Attention]], windows: list[tuple[float, float]]
-    ) -> dict[str, AttentionMap]:
-        """Each map over the whole recording; a step lies in the window that it belongs to."""
-        maps = {}
-        for name in heard[0]:
-            times, columns = [], []
-            for (start, end), found in zip(windows, heard, strict=True):
-                part_ht, stride = found[name]
-                middles = steps(part_ht.shape[-1], stride, self._hop, end - start)
-                times += [start + middle for middle in middles]
-                columns.append(_of_keys(part_ht, len(middles)) / len(windows))
-            weights = torch.cat(columns, dim=1).tolist()
-            queries = heard[0][name].weight.ndim > 2
-            maps[name] = AttentionMap(times=times, weights=weights, queries=queries)
-        return maps
-
-    @property
-    def _hop(self) -> float:
-        return self.system.front_end.hop
-
-
-def _of_keys(weight: Tensor, count: int) -> Tensor:
-    """The first steps' weights, (H, T) or the mean over the queries of (H, T, T) -> (H, count)."""
-    if weight.ndim > 2:
-        weight = weight[:, :count].mean(dim=1)
-    return weight[:, :count]
-
-
-class _Window(NamedTuple):
-    """What the model says of one window.
-
-    Attributes:
-        answers: for each task, (K,) probabilities, or the value (1,).
-        attention: maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
-    """
-
-    answers: dict[str, Tensor]
-    attention: dict[str, Attention]
-
-    @classmethod
-    def of(cls, row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> "_Window":
-        """Take one row out of a batch."""
-        maps = {
-            name: Attention(weight_bht[row].cpu(), stride)
-            for name, (weight_bht, stride) in attention.items()
-        }
-        return cls({task: p_bk[row].cpu() for task, p_bk in answers.items()}, maps)
 
 
 def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:
@@ -326,22 +307,3 @@ def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) 
     if not 0 <= confidence <= 1:
         raise ConfigError(f"confidence is {confidence}; expected 0 to 1, or auto")
     return dict.fromkeys(bundle.system.classes, confidence)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads, and then as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return (
-        "bytes" if isinstance(source, bytes) else "array" if isinstance(source, tuple) else "file"
-    )

@@ -1,0 +1,104 @@
+"""Parts of recordings through a system, those of like length together; and their attention.
+
+B = parts at a time, H = heads, T = steps, K = classes of a task.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from serein.audio import Samples
+from serein.inference.recognition import AttentionMap
+from serein.layers.attention import Attention
+from serein.precision import Numbers
+from serein.predict import answer, steps
+from serein.system import System
+
+AT_A_TIME = 16
+"""Parts that the model hears at once."""
+
+
+class Heard(NamedTuple):
+    """What the model says of one part.
+
+    Attributes:
+        answers: for each task, (K,) probabilities, or the value (1,).
+        attention: maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
+    """
+
+    answers: dict[str, Tensor]
+    attention: dict[str, Attention]
+
+
+def hear_each(
+    system: System, parts: Sequence[Samples], numbers: Numbers, *, attention: bool
+) -> list[Heard]:
+    """What a system says of each part, in their order.
+
+    Args:
+        system: what hears them.
+        parts: samples of shape (n,), at the rate of its front end.
+        numbers: what it computes in.
+        attention: whether to keep its maps.
+    """
+    order = sorted(range(len(parts)), key=lambda number: len(parts[number]))
+    heard: dict[int, Heard] = {}
+    for first in range(0, len(order), AT_A_TIME):
+        some = order[first : first + AT_A_TIME]
+        wave_bs, length_b = _padded([parts[number] for number in some])
+        with torch.inference_mode():
+            inputs = system.hear(wave_bs.to(system.device), length_b.to(system.device))
+        answers, output = answer(system, inputs, numbers)
+        maps = output.attention if attention else {}
+        for row, number in enumerate(some):
+            heard[number] = _row(row, answers, maps)
+    return [heard[number] for number in range(len(parts))]
+
+
+def _padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+    length_b = torch.tensor([len(part_s) for part_s in parts])
+    wave_bs = torch.zeros(len(parts), int(length_b.max()))
+    for row_s, part_s in zip(wave_bs, parts, strict=True):
+        row_s[: len(part_s)] = torch.from_numpy(part_s)
+    return wave_bs, length_b
+
+
+def _row(row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> Heard:
+    maps = {
+        name: Attention(weight_bht[row].cpu(), stride)
+        for name, (weight_bht, stride) in attention.items()
+    }
+    return Heard({task: p_bk[row].cpu() for task, p_bk in answers.items()}, maps)
+
+
+def over_windows(
+    heard: Sequence[dict[str, Attention]], windows: Sequence[tuple[float, float]], hop: float
+) -> dict[str, AttentionMap]:
+    """Each map over the whole recording; a step lies in the window that it belongs to.
+
+    Args:
+        heard: the maps of each window.
+        windows: where each begins and ends, in seconds.
+        hop: seconds from frame to frame.
+    """
+    maps = {}
+    for name in heard[0]:
+        times, columns = [], []
+        for (start, end), found in zip(windows, heard, strict=True):
+            part_ht, stride = found[name]
+            middles = steps(part_ht.shape[-1], stride, hop, end - start)
+            times += [start + middle for middle in middles]
+            columns.append(_of_keys(part_ht, len(middles)) / len(windows))
+        weights = torch.cat(columns, dim=1).tolist()
+        queries = heard[0][name].weight.ndim > 2
+        maps[name] = AttentionMap(times=times, weights=weights, queries=queries)
+    return maps
+
+
+def _of_keys(weight: Tensor, count: int) -> Tensor:
+    """The first steps' weights, (H, T) or the mean over the queries of (H, T, T) -> (H, count)."""
+    if weight.ndim > 2:
+        weight = weight[:, :count].mean(dim=1)
+    return weight[:, :count]

@@ -1,0 +1,194 @@
+"""Windows inside speech, and what they say together: an answer for each hop, and for each segment.
+
+A stretch of speech is cut into windows that begin every hop from its start on; the last one ends
+with it. Each hop's probabilities are the mean over the windows that hear its middle, and then, if
+asked for, over the hops beside it. Neighbouring hops of one label are a segment; none goes beyond
+its stretch. Everything here happens as soon as what it needs is known, and comes out the same
+however that is.
+
+All places are samples from the recording's start. K = classes of all tasks, one after the other.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from serein.audio import SHORTEST
+from serein.errors import ConfigError
+
+Probabilities = npt.NDArray[np.float64]
+
+
+class Piece(NamedTuple):
+    """Some samples and their probabilities (K,)."""
+
+    start: int
+    end: int
+    p_k: Probabilities
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How speech is cut.
+
+    Attributes:
+        length: of a window, in samples; whole frames.
+        hop: from one window's start to the next one's; whole frames.
+        frame: samples from frame to frame.
+        smooth: hops that are averaged; odd.
+        shortest: samples below which nothing is heard.
+    """
+
+    length: int
+    hop: int
+    frame: int
+    smooth: int
+    shortest: int
+
+    @classmethod
+    def of(
+        cls, window: float, hop: float, smooth: int, rate: int, frame: float, longest: float | None
+    ) -> "Plan":
+        """Turn seconds into samples, to the nearest frame.
+
+        Args:
+            window: seconds of a window.
+            hop: seconds from one window to the next.
+            smooth: hops that are averaged.
+            rate: in Hz.
+            frame: seconds from frame to frame.
+            longest: seconds that the model hears at most; None is any number.
+
+        Raises:
+            ConfigError: the model cannot hear such windows, or they leave gaps.
+        """
+        step = max(1, round(frame * rate))
+        count, hops = round(window * rate / step), round(hop * rate / step)
+        if window < SHORTEST or count < 1 or hops < 1:
+            raise ConfigError(
+                f"windows of {window} s every {hop} s; the model needs at least {SHORTEST} s and a "
+                f"frame of {frame:g} s. Choose longer ones, such as 4 s every 1 s"
+            )
+        if longest is not None and window > longest:
+            raise ConfigError(
+                f"windows of {window} s; this model hears at most {longest:g} s. "
+                "Choose shorter ones"
+            )
+        if hop > window:
+            raise ConfigError(
+                f"a hop of {hop} s with windows of {window} s leaves gaps that nobody hears; "
+                "choose a hop that is no longer than the window"
+            )
+        if smooth < 1 or smooth % 2 == 0:
+            raise ConfigError(
+                f"smoothing over {smooth} hops; expected an odd number. Choose 1, 3 or 5"
+            )
+        return cls(count * step, hops * step, step, smooth, round(SHORTEST * rate))
+
+
+class Cut:
+    """One stretch of speech, as it becomes known."""
+
+    def __init__(self, plan: Plan, start: int) -> None:
+        self.start = start
+        self.next = start
+        """Where the next window begins, and from where on samples are still needed."""
+        self._plan = plan
+
+    def windows(self, until: int, *, closed: bool) -> Iterator[tuple[int, int]]:
+        """Each window that is certain and was not before: its first sample and its end."""
+        plan = self._plan
+        while self.next + plan.length <= until:
+            yield self.next, self.next + plan.length
+            self.next += plan.hop
+        heard = self.next - plan.hop + plan.length if self.next > self.start else self.start
+        if closed and until > heard and until - self.start >= plan.shortest:
+            late = max(0, until - plan.length - self.start)
+            yield self.start + -(-late // plan.frame) * plan.frame, until
+
+    @property
+    def needed(self) -> int:
+        """The first sample that may still be heard; the last window may begin before the next."""
+        return max(self.start, self.next - self._plan.hop)
+
+
+class Hops:
+    """The windows of one stretch to an answer for each hop."""
+
+    def __init__(self, plan: Plan, start: int) -> None:
+        self._plan, self._at = plan, start
+        self._windows: list[Piece] = []
+        self._raw: list[Piece] = []
+        self._given = 0
+
+    def add(self, window: Piece) -> list[Piece]:
+        """Hear one more window -> the hops that it makes certain."""
+        self._windows.append(window)
+        # Whatever comes, a stretch's last window too, begins after this one.
+        while self._at + self._plan.hop // 2 < window.start:
+            self._cut(self._at + self._plan.hop)
+        return self._smoothed(self._plan.smooth // 2)
+
+    def close(self, end: int) -> list[Piece]:
+        """End the stretch -> the rest of its hops."""
+        while self._windows and self._at < end:
+            self._cut(min(self._at + self._plan.hop, end))
+        return self._smoothed(0)
+
+    def _cut(self, end: int) -> None:
+        middle = (self._at + end) // 2
+        self._windows = [window for window in self._windows if window.end > middle]
+        heard = [window.p_k for window in self._windows if window.start <= middle]
+        self._raw.append(Piece(self._at, end, np.mean(heard, axis=0)))
+        self._at = end
+
+    def _smoothed(self, waiting: int) -> list[Piece]:
+        """Hops with all their neighbours there; at the end of a stretch there are fewer."""
+        reach = self._plan.smooth // 2
+        done = []
+        while self._given < len(self._raw) - waiting:
+            near = self._raw[max(0, self._given - reach) : self._given + reach + 1]
+            start, end, _ = self._raw[self._given]
+            done.append(Piece(start, end, np.mean([piece.p_k for piece in near], axis=0)))
+            self._given += 1
+        spare = max(0, self._given - reach)
+        self._raw, self._given = self._raw[spare:], self._given - spare
+        return done
+
+
+class Merger:
+    """Neighbouring hops of one label to segments."""
+
+    def __init__(self, label: Callable[[Probabilities], str | None], *, merge: bool = True) -> None:
+        self._label, self._merge = label, merge
+        self._start = self._end = 0
+        self._sum_k: Probabilities | None = None
+        self._of: str | None = None
+
+    @property
+    def growing(self) -> Piece | None:
+        """The segment that is not certain yet, as far as it is known."""
+        if self._sum_k is None:
+            return None
+        return Piece(self._start, self._end, self._sum_k / (self._end - self._start))
+
+    def add(self, hop: Piece) -> Iterator[Piece]:
+        """Take one more hop -> the segment that it ends, if it does."""
+        if not self._merge:
+            yield hop
+            return
+        label, weighed_k = self._label(hop.p_k), hop.p_k * (hop.end - hop.start)
+        if self._sum_k is not None and label == self._of:
+            self._sum_k, self._end = self._sum_k + weighed_k, hop.end
+            return
+        yield from self.close()
+        self._start, self._end, self._sum_k, self._of = hop.start, hop.end, weighed_k, label
+
+    def close(self) -> Iterator[Piece]:
+        """End a stretch -> its last segment."""
+        if self.growing is not None:
+            yield self.growing
+        self._sum_k = None
