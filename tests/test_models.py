@@ -28,6 +28,7 @@ LEVELS = ("high", "low", "middle")
 CLASSES = {
     "emotion": ("anger", "joy", "neutral", "sadness"),
     "gender": ("female", "male"),
+    "speaker": ("DC", "JE", "JK"),
     **dict.fromkeys(("arousal", "dominance", "valence"), LEVELS),
 }
 MORE = {"rnn": ["model.attention=true", "model.apart=false", "model.stack=3"]}
@@ -36,8 +37,8 @@ SMALLER = {
     "fu2020": [
         "features.bands=32",
         "model.filters=[16,16,32]",
-        "model.bottleneck=32",
-        "model.hidden=16",
+        "model.bottleneck=64",
+        "model.hidden=32",
         "model.heads=4",
         "model.head_size=8",
     ],

@@ -82,7 +82,7 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("serein.audio._sndfile.Sndfile.read", full)
+    monkeypatch.setattr("serein.audio._sndfile.Sndfile.blocks", full)
     assert worker.answer(SPEECH, RATE, 5.0) == (worker.TOO_MUCH, b"")
 
 

@@ -130,7 +130,8 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     heads = list(first.tasks)
     heads[1:1] = ["next"] * bool(heads)
     places = ["start", "end"] if timed else ["seconds"]
-    table = Table("file", *places, *heads or [""], *first.values, box=None, header_style="bold")
+    columns = [*heads, *first.values] or [""]
+    table = Table("file", *places, *columns, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     for column in table.columns[1 : 1 + len(places)]:
         column.justify = "right"

@@ -148,6 +148,6 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
-    if isinstance(value, Answer | AttentionMap):
+    if isinstance(value, Answer | AttentionMap | Segment):
         return {field.name: _rounded(getattr(value, field.name)) for field in fields(value)}
     return value
