@@ -152,7 +152,7 @@ def test_every_parameter_learns(system: System) -> None:
 def trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) -> None:
     optimiser = torch.optim.Adam(system.parameters(), lr=3e-3)
     system.train()
-    for _ in range(60):
+    for _ in range(100):
         optimiser.zero_grad()
         torch.autograd.backward(system.loss(system(inputs), wanted))
         optimiser.step()
