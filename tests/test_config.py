@@ -16,7 +16,7 @@ from serein.training.settings import Settings
 
 LI2019 = recipes.load("li2019")
 LEVELS = dict.fromkeys(("arousal", "valence", "dominance"), ("low", "middle", "high"))
-CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m"), **LEVELS}
+CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m"), "speaker": ("x", "y"), **LEVELS}
 
 
 # Recipes

@@ -6,8 +6,12 @@ import zipfile
 import zlib
 from gzip import BadGzipFile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from serein.errors import CorpusError
+
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python before 3.11.4 has no filters; names and kinds are checked here for all of them."""
 
 
 def unpack(file: Path, folder: Path) -> None:
@@ -20,20 +24,19 @@ def unpack(file: Path, folder: Path) -> None:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                _check_names(file, archive.infolist())
+                for one in archive.infolist():
+                    _check(file, one.filename, link=stat.S_ISLNK(one.external_attr >> 16))
                 archive.extractall(folder)
         else:
             with tarfile.open(file) as pack:
-                pack.extractall(folder, filter="data")
-    except tarfile.FilterError as error:
-        raise CorpusError(f"{file} would write elsewhere ({error}); do not trust it") from error
+                for member in pack.getmembers():
+                    _check(file, member.name, link=not (member.isfile() or member.isdir()))
+                pack.extractall(folder, **SAFELY)
     except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{file} cannot be unpacked: {error}; fetch it again") from error
 
 
-def _check_names(file: Path, members: list[zipfile.ZipInfo]) -> None:
-    for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        linked = stat.S_ISLNK(member.external_attr >> 16)
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or linked:
-            raise CorpusError(f"{file} would write elsewhere ({path}); do not trust it")
+def _check(file: Path, name: str, *, link: bool) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in str(path.parts[:1]) or link:
+        raise CorpusError(f"{file} would write elsewhere ({path}); do not trust it")
