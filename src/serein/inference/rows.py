@@ -1,9 +1,9 @@
 """Answers as rows of a table, and such a table as Parquet, CSV or JSON lines.
 
 A row is a recording, or a part of one: ``file``, ``start``, ``end``; for each task its class, that
-one's confidence, whether the answer was withheld, and the probability of every class; and
-the model that said so. The columns are those of audformat's tables: pandas reads file, start
-and end as the index.
+one's confidence, whether the answer was withheld, and the probability of every class, or its
+value; and the model that said so. The columns are those of audformat's tables: pandas reads file,
+start and end as the index.
 """
 
 import csv
@@ -31,11 +31,14 @@ def schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
     """Columns of a part.
 
     Args:
-        classes: of each task.
+        classes: of each task; none where it answers with a number.
     """
     span = pa.duration("ns")
     fields = [("file", pa.string()), ("start", span), ("end", span)]
     for task, names in classes.items():
+        if not names:
+            fields.append((task, pa.float32()))
+            continue
         fields += [(task, pa.string()), (f"{task}_confidence", pa.float32())]
         fields += [(f"{task}_abstained", pa.bool_())]
         fields += [(f"{task}_{name}", pa.float32()) for name in names]
@@ -69,7 +72,7 @@ def answered(name: str, one: Recognition, model: str) -> Row:
         row[f"{task}_confidence"] = found.confidence
         row[f"{task}_abstained"] = found.label is None
         row |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
-    return row | {"model": model}
+    return row | one.values | {"model": model}
 
 
 def failed(name: str, reason: str, model: str) -> Row:
