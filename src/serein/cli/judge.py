@@ -9,6 +9,7 @@ from serein.cli import search, sweep
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    FoldsOption,
     PartialOption,
     RunsOption,
     SeedOption,
@@ -42,9 +43,7 @@ def evaluate(
     audit: Annotated[
         bool, typer.Option("--audit", help="Measure what fooling oneself would be worth here.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option(help="Folds at a time; default: one a core.", min=1)
-    ] = None,
+    jobs: FoldsOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,

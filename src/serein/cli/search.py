@@ -8,6 +8,7 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    FoldsOption,
     PartialOption,
     RunsOption,
     SetOption,
@@ -33,9 +34,7 @@ def search(
     trials: Annotated[int, typer.Option(help="How many in all.", min=1)] = 20,
     set_: SetOption = None,
     seed: Annotated[int, typer.Option(help="Of the draws and of every training.", min=0)] = 0,
-    jobs: Annotated[
-        int | None, typer.Option(help="Folds at a time; default: one a core.", min=1)
-    ] = None,
+    jobs: FoldsOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     storage: Annotated[

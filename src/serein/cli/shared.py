@@ -30,6 +30,9 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
+FoldsOption = Annotated[
+    int | None, typer.Option("--jobs", help="Folds at a time; default: one a core.", min=1)
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A module of your own that the model may import.")

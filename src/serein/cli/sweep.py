@@ -8,6 +8,7 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    FoldsOption,
     PartialOption,
     RunsOption,
     SeedOption,
@@ -30,9 +31,7 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="How many, from the first one on.", min=1)] = 1,
     set_: SetOption = None,
     seed: SeedOption = 0,
-    jobs: Annotated[
-        int | None, typer.Option(help="Folds at a time; default: one a core.", min=1)
-    ] = None,
+    jobs: FoldsOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     partial: PartialOption = None,

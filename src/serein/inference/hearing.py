@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serein.inference.tape import Tape
+from serein.inference.together import padded
 from serein.inference.windows import Probabilities
 from serein.precision import Numbers
 from serein.predict import answer
@@ -42,13 +43,11 @@ def _inputs(system: System, tape: Tape, windows: list[Window]) -> Inputs:
     device, front_end = system.device, system.front_end
     shared = len(windows) > 1 and system.shares
     overlapping = getattr(front_end, "overlapping", None) if shared else None
-    length_b = torch.tensor([end - start for start, end in windows])
     with torch.inference_mode():
         if overlapping is None:
-            wave_bs = torch.zeros(len(windows), int(length_b.max()))
-            for row_s, (start, end) in zip(wave_bs, windows, strict=True):
-                row_s[: end - start] = torch.from_numpy(tape[start:end])
+            wave_bs, length_b = padded([tape[start:end] for start, end in windows])
             return system.hear(wave_bs.to(device), length_b.to(device))
+        length_b = torch.tensor([end - start for start, end in windows])
         wave_s, start_b = _laid(tape, windows, round(front_end.hop * front_end.rate))
         frames = overlapping(wave_s.to(device), start_b.to(device), length_b.to(device))
         return {"frames": frames}

@@ -1,6 +1,6 @@
 """Parts of recordings through a system, those of like length together; and their attention.
 
-B = parts at a time, H = heads, T = steps, K = classes of a task.
+B = parts at a time, S = samples, H = heads, T = steps, K = classes of a task.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def hear_each(
     heard: dict[int, Heard] = {}
     for first in range(0, len(order), AT_A_TIME):
         some = order[first : first + AT_A_TIME]
-        wave_bs, length_b = _padded([parts[number] for number in some])
+        wave_bs, length_b = padded([parts[number] for number in some])
         with torch.inference_mode():
             inputs = system.hear(wave_bs.to(system.device), length_b.to(system.device))
         answers, output = answer(system, inputs, numbers)
@@ -57,7 +57,8 @@ def hear_each(
     return [heard[number] for number in range(len(parts))]
 
 
-def _padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+def padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+    """Waveforms (B, S), zeros behind each one's end, and their lengths (B,)."""
     length_b = torch.tensor([len(part_s) for part_s in parts])
     wave_bs = torch.zeros(len(parts), int(length_b.max()))
     for row_s, part_s in zip(wave_bs, parts, strict=True):

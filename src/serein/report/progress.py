@@ -21,7 +21,27 @@ LINES = 10
 """Plain lines that one fold gets."""
 
 
-class Course:
+class Shown:
+    """Has a bar that is there within a ``with`` block."""
+
+    bar: Progress
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End."""
+        self.bar.stop()
+
+
+class Course(Shown):
     """Shows epochs as they end; use it in a ``with`` block."""
 
     def __init__(self, folds: int, epochs: int, console: Console) -> None:
@@ -40,20 +60,6 @@ class Course:
         self.first = 0
         self.bar = bar(console)
         self.task = self.bar.add_task("starting", total=self.total)
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End."""
-        self.bar.stop()
 
     def tell(self, fold: str, epoch: Epoch) -> None:
         """One epoch of one fold has ended."""

@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
-from serein.report.progress import bar, clock
+from serein.report.progress import Shown, bar, clock
 from serein.results import Progress
 
 EVERY = 10.0
 """Seconds between plain lines."""
 
 
-class Tally:
+class Tally(Shown):
     """Shows files as they are done; use it in a ``with`` block."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,20 +26,6 @@ class Tally:
         self.begun = self.said = clock()
         self.bar = bar(console)
         self.task = self.bar.add_task("listing", total=None)
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End."""
-        self.bar.stop()
 
     def tell(self, count: Progress) -> None:
         """Some files are done."""
