@@ -12,7 +12,10 @@ from serein.errors import ConfigError
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A shipped model's name, or a bundle; several are chosen by name."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     key_file: Annotated[
@@ -41,7 +44,7 @@ def serve(
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
-    """Serve a model over HTTP until it is told to end (extra: serve)."""
+    """Serve models over HTTP, with a page at /, until it is told to end (extra: serve)."""
     from serein import config
     from serein.inference.recognizer import DEFAULT, Recognizer
     from serein.service import keys as key_files
@@ -68,14 +71,17 @@ def serve(
     keys = None if key_file is None else key_files.read(key_file)
     if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
         complain(f"everybody who reaches {host} may use this service; --key-file says who may")
-    recognizer = Recognizer(
-        model or DEFAULT,
-        device=device,
-        trust=trust or (),
-        threads=threads,
-        confidence=confidence_of(confidence),
+    recognizer, *others = (
+        Recognizer(
+            one,
+            device=device,
+            trust=trust or (),
+            threads=threads,
+            confidence=confidence_of(confidence),
+        )
+        for one in model or [DEFAULT]
     )
-    server.serve(recognizer, settings, keys, host=host, port=port)
+    server.serve(recognizer, settings, keys, others=others, host=host, port=port)
 
 
 def _named(key_file: Path | None) -> Path:

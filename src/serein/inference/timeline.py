@@ -1,7 +1,7 @@
 """A long recording from start to end, or a part of it that another machine leaves to this one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,25 @@ def timeline(
     settings: Settings,
 ) -> Recognition:
     """What ``Recognizer.timeline`` does; see there."""
+    *_, answer = gradually(recognizer, source, part, channel, shard, settings)
+    assert answer is not None
+    return answer
+
+
+def gradually(
+    recognizer: "Recognizer",
+    source: Source,
+    part: tuple[float, float | None] = (0.0, None),
+    channel: int | None = None,
+    shard: tuple[int, int] | None = None,
+    settings: Settings | None = None,
+    lanes_at_a_time: int = AT_A_TIME,
+) -> Iterator[Recognition | None]:
+    """The same step by step, for whoever has other things to do between them.
+
+    Yields:
+        None after each block, and the answer in the end.
+    """
     start, end = part
     lanes = None if shard is None else _lanes(source, start, end, shard)
     begin = start + max(0, lanes[0] - 1) * LANE_SECONDS if lanes else start
@@ -38,17 +57,18 @@ def timeline(
     windows: list[tuple[float, float]] = []
     segments: list[Segment] = []
     stream, seconds, count = None, 0.0, 0
-    size = AT_A_TIME * LANE_SECONDS
+    size = lanes_at_a_time * LANE_SECONDS
     for samples, rate in audio.blocks(source, seconds=size, start=begin, end=end, channel=channel):
         if stream is None:
-            stream = Stream(recognizer, rate, settings, start, lanes, windows)
+            stream = Stream(recognizer, rate, settings or Settings(), start, lanes, windows)
         segments += stream.feed(samples)
         count += len(samples)
         seconds = count / rate
+        yield None
         if stream.over:
             break
     segments += stream.close() if stream else []
-    return Recognition(
+    yield Recognition(
         source=named(source),
         model=recognizer.name,
         start=start + lanes[0] * LANE_SECONDS if lanes else start,

@@ -1,11 +1,12 @@
 """Endpoints that tell of the service: its model, its health, its numbers."""
 
-from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
 
 from serein.inference.formats import as_card
+from serein.inference.recognizer import Recognizer
 from serein.service.engine import Engine
 from serein.service.problems import Problem, documented
 from serein.service.schemas import Health, Model
@@ -18,10 +19,28 @@ class Exposition(PlainTextResponse):
 
 
 def model(engine: Engine) -> APIRouter:
-    """What can be known of the model."""
+    """What can be known of the models."""
     routes = APIRouter(tags=["model"])
-    recognizer, settings = engine.recognizer, engine.settings
-    about = Model(
+    known = {name: _about(one, engine) for name, one in engine.recognizers.items()}
+
+    @routes.get("/v1/model", summary="What answers", responses=documented(400))
+    async def _model(
+        model: Annotated[str | None, Query(description="its name; the first if not given")] = None,
+    ) -> Model:
+        """Labels, limits, and the card: data, licence, scores, use and misuse."""
+        return known[engine.chosen(model).name]
+
+    @routes.get("/v1/models", summary="All that answer")
+    async def _models() -> list[Model]:
+        """The first is asked where a request names none."""
+        return list(known.values())
+
+    return routes
+
+
+def _about(recognizer: Recognizer, engine: Engine) -> Model:
+    settings = engine.settings
+    return Model(
         name=recognizer.name,
         classes={task: list(names) for task, names in recognizer.classes.items()},
         rate=recognizer.rate,
@@ -31,13 +50,6 @@ def model(engine: Engine) -> APIRouter:
         max_bytes=settings.max_bytes,
         card=as_card(recognizer.bundle),
     )
-
-    @routes.get("/v1/model", summary="What answers")
-    async def _model() -> Model:
-        """Labels, limits, and the card: data, licence, scores, use and misuse."""
-        return about
-
-    return routes
 
 
 def numbers(engine: Engine) -> APIRouter:
@@ -54,10 +66,6 @@ def numbers(engine: Engine) -> APIRouter:
 def health(engine: Engine) -> APIRouter:
     """What a supervisor asks, without a key."""
     routes = APIRouter(tags=["operation"])
-
-    @routes.get("/", include_in_schema=False)
-    async def _root() -> dict[str, str]:
-        return {"service": "serein", "version": version("serein"), "docs": "/docs"}
 
     @routes.get("/healthz", summary="Is the process there?")
     async def _healthz() -> Health:

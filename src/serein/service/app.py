@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from serein.service import about, problems, recognize
+from serein.service import about, page, problems, recognize
 from serein.service.engine import Engine
 from serein.service.keys import Keys
 from serein.service.observe import Observed
@@ -36,6 +36,7 @@ def create(engine: Engine, keys: Keys | None = None) -> Observed:
     app.include_router(about.model(engine), **closed)
     app.include_router(about.numbers(engine), **closed)
     app.include_router(about.health(engine))
+    app.include_router(page.router())
     if engine.settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -51,9 +51,10 @@ class Observed:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers.update({**CAREFUL, "X-Request-Id": number})
-                page = SWAGGER if scope["path"] == "/docs" else NOTHING
-                headers["Content-Security-Policy"] = page
+                policy = SWAGGER if scope["path"] == "/docs" else NOTHING
+                for name, value in {**CAREFUL, "Content-Security-Policy": policy}.items():
+                    headers.setdefault(name, value)  # the page has its own
+                headers["X-Request-Id"] = number
             await send(message)
 
         try:

@@ -74,7 +74,10 @@ def install(app: FastAPI) -> None:
         return response(problem)
 
     async def invalid(request: Request, error: Exception) -> Media:
-        return response(Problem(400, "the request is not as /docs describes it"))
+        assert isinstance(error, RequestValidationError)
+        faults = {str(one["loc"][-1]): one["msg"] for one in error.errors()}
+        words = "; ".join(f"{name}: {words}" for name, words in faults.items())
+        return response(Problem(400, f"the request is not as /docs describes it. {words}"))
 
     async def unexpected(request: Request, error: Exception) -> Media:
         return response(Problem(500, "serein failed; the log says how, by this X-Request-Id"))

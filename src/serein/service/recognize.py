@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
+from serein.inference import formats
 from serein.inference.recognition import Recognition
 from serein.service.body import received
 from serein.service.engine import Engine
+from serein.service.how import TYPES, How
 from serein.service.problems import LEFT, Problem, documented
 
 T = TypeVar("T")
@@ -37,22 +39,36 @@ def router(engine: Engine) -> APIRouter:
         "/v1/recognize",
         summary="Recognise one recording",
         responses={
-            200: {"model": Recognition, "description": "As `serein recognize --format json`"},
+            200: {
+                "model": Recognition,
+                "description": "As `serein recognize`, in the format that was asked for",
+                "content": {name: {"schema": {"type": "string"}} for name in set(TYPES.values())},
+            },
             **documented(400, 408, 413, 422, 429, 503),
         },
         openapi_extra={"requestBody": BODY},
     )
-    async def recognize(request: Request) -> JSONResponse:
-        """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm, mp4, of any rate, all channels as one."""
+    async def recognize(request: Request, how: Annotated[How, Query()]) -> Response:
+        """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm, mp4, of any rate, all channels as one.
+
+        One answer for all of it; or, with any of window, hop, smooth, speech, merge, or a format
+        that is made of segments, one for each segment of speech.
+        """
+        recognizer, hearing = engine.chosen(how.model), how.hearing()
+        if hearing is not None:
+            how.check(recognizer, hearing)
         with engine.place():
             try:
                 name, body = await received(request, engine.settings)
                 request.state.bytes = len(body)
-                answer = await _unless_left(request, engine.answer(name, body))
+                answer = await _unless_left(request, engine.answer(name, body, recognizer, hearing))
             except ClientDisconnect:
                 raise _left() from None
             request.state.seconds = round(answer.end - answer.start, 3)
-            return JSONResponse(answer.plain())
+            if how.format == "json":
+                return JSONResponse(answer.plain())
+            text = getattr(formats, f"as_{how.format}")([answer])
+            return Response(text, media_type=TYPES[how.format])
 
     return routes
 

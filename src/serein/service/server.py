@@ -3,7 +3,7 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from types import FrameType
 
@@ -29,6 +29,7 @@ def serve(
     settings: Settings,
     keys: Keys | None = None,
     *,
+    others: Sequence[Recognizer] = (),
     host: str = "127.0.0.1",
     port: int = 8000,
 ) -> None:
@@ -38,15 +39,17 @@ def serve(
         recognizer: answers.
         settings: limits.
         keys: who may call; without any, everybody who reaches the port.
+        others: answer where they are asked for by name.
         host: address to listen at.
         port: of it; 0 takes one that is free, which the log names.
 
     Raises:
-        ConfigError: the port is taken, or the address is not this machine's.
+        ConfigError: the port is taken, the address is not this machine's, or two models have one
+            name.
     """
     sys.setswitchinterval(SWITCH)
     with logs.written(sys.stderr), _listening(host, port) as listener:
-        with closing(Engine(recognizer, settings)) as engine, _quiet_end():
+        with closing(Engine(recognizer, settings, others)) as engine, _quiet_end():
             address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
             logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
             uvicorn.Server(_config(create(engine, keys), settings)).run([listener])

@@ -1,0 +1,58 @@
+"""How a recording is to be recognised, as a request says it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serein.errors import ConfigError
+from serein.inference.formats import TIMED
+from serein.inference.recognizer import Recognizer
+from serein.inference.stream import Settings, Stream
+from serein.service.problems import Problem
+
+TYPES = {
+    "csv": "text/csv",
+    "audformat": "text/csv",
+    "rttm": "text/plain",
+    "vtt": "text/vtt",
+}
+"""Of the formats that are not JSON."""
+
+
+class How(BaseModel):
+    """The query of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="its name; the first of /v1/models if not given")
+    window: Annotated[float | None, Field(gt=0, le=60)] = Field(
+        None, description="seconds that the model hears at a time; 4 if not given"
+    )
+    hop: Annotated[float | None, Field(ge=0.25, le=60)] = Field(
+        None, description="seconds from one window to the next; 1 if not given"
+    )
+    smooth: Annotated[int | None, Field(ge=1, le=99)] = Field(
+        None, description="average so many hops, an odd number; 1 if not given"
+    )
+    speech: bool | None = Field(None, description="whether speech alone is heard; true")
+    merge: bool | None = Field(
+        None, description="whether neighbouring hops of one label are one segment; true"
+    )
+    format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
+
+    def hearing(self) -> Settings | None:
+        """How a timeline is made; None where none is asked for."""
+        names = ("window", "hop", "smooth", "speech", "merge")
+        given = {name: one for name in names if (one := getattr(self, name)) is not None}
+        return Settings(**given) if given or self.format in TIMED else None
+
+    def check(self, recognizer: Recognizer, hearing: Settings) -> None:
+        """See to it that the settings fit each other and the model.
+
+        Raises:
+            Problem: they do not.
+        """
+        try:
+            Stream(recognizer, recognizer.rate, hearing)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None

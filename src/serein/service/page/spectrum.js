@@ -1,0 +1,86 @@
+// A waveform and a spectrogram in as few numbers as a screen shows.
+
+const SIZE = 512;
+const BANDS = 72;
+const FLOOR = -90;
+
+// Lowest and highest sample of each of so many equally long stretches.
+export function envelope(samples, count = 900) {
+  const columns = Math.min(count, samples.length);
+  const low = new Array(columns), high = new Array(columns);
+  for (let column = 0; column < columns; column++) {
+    const first = Math.floor(column * samples.length / columns);
+    const last = Math.floor((column + 1) * samples.length / columns);
+    let least = samples[first], most = least;
+    for (let place = first; place < last; place++) {
+      least = Math.min(least, samples[place]);
+      most = Math.max(most, samples[place]);
+    }
+    low[column] = least;
+    high[column] = most;
+  }
+  return {low, high};
+}
+
+// Decibels below the loudest by mel band and moment, and where the bands lie in Hz.
+export function spectrogram(samples, rate, count = 700) {
+  const columns = Math.max(1, Math.min(count, Math.floor(samples.length / (SIZE / 4))));
+  const edges = bands(rate);
+  const z = Array.from({length: BANDS}, () => new Array(columns));
+  for (let column = 0; column < columns; column++) {
+    const power = spectrum(samples, Math.round(column / columns * (samples.length - SIZE)));
+    for (let band = 0; band < BANDS; band++) {
+      const first = Math.floor(edges[band]), last = Math.max(first + 1, Math.floor(edges[band + 1]));
+      let sum = 0;
+      for (let bin = first; bin < last; bin++) sum += power[bin];
+      z[band][column] = 10 * Math.log10(sum / (last - first) + 1e-12);
+    }
+  }
+  const most = z.reduce((top, row) => Math.max(top, ...row), FLOOR);
+  return {z: z.map(row => row.map(level => Math.max(level - most, FLOOR))), hz: edges.map(bin => bin * rate / SIZE)};
+}
+
+function bands(rate) {
+  const mel = hz => 2595 * Math.log10(1 + hz / 700);
+  const top = mel(rate / 2), bottom = mel(50);
+  return Array.from({length: BANDS + 1}, (_, band) => {
+    const hz = 700 * (10 ** ((bottom + (top - bottom) * band / BANDS) / 2595) - 1);
+    return hz * SIZE / rate;
+  });
+}
+
+function spectrum(samples, start) {
+  const real = new Float64Array(SIZE), imaginary = new Float64Array(SIZE);
+  for (let place = 0; place < SIZE; place++) {
+    const hann = 0.5 - 0.5 * Math.cos(2 * Math.PI * place / SIZE);
+    real[place] = (samples[start + place] ?? 0) * hann;
+  }
+  transform(real, imaginary);
+  return real.slice(0, SIZE / 2 + 1).map((value, bin) => value ** 2 + imaginary[bin] ** 2);
+}
+
+// Cooley and Tukey, in place, for a power of two.
+function transform(real, imaginary) {
+  const count = real.length;
+  for (let i = 1, j = 0; i < count; i++) {
+    let bit = count >> 1;
+    for (; j & bit; bit >>= 1) j ^= bit;
+    j ^= bit;
+    if (i < j) [real[i], real[j]] = [real[j], real[i]];
+  }
+  for (let length = 2; length <= count; length <<= 1) {
+    for (let step = 0; step < length / 2; step++) {
+      const angle = -2 * Math.PI * step / length;
+      const cosine = Math.cos(angle), sine = Math.sin(angle);
+      for (let even = step; even < count; even += length) {
+        const odd = even + length / 2;
+        const a = real[odd] * cosine - imaginary[odd] * sine;
+        const b = real[odd] * sine + imaginary[odd] * cosine;
+        real[odd] = real[even] - a;
+        imaginary[odd] = imaginary[even] - b;
+        real[even] += a;
+        imaginary[even] += b;
+      }
+    }
+  }
+}
