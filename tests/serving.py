@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,13 @@ SPEECH = encoded("flac", sweep(1.0))
 RECOGNIZE = "/v1/recognize"
 
 
-def small_recognizer() -> Recognizer:
-    return Recognizer(Bundle(small_system("features.pad=false").eval(), Card(name="small")))
+def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
+    return Recognizer(Bundle(small_system("features.pad=false", seed=seed).eval(), Card(name=name)))
 
 
 @contextmanager
-def engine(**settings: Any) -> Iterator[Engine]:
-    with closing(Engine(small_recognizer(), Settings(**settings))) as made:
+def engine(others: Sequence[Recognizer] = (), **settings: Any) -> Iterator[Engine]:
+    with closing(Engine(small_recognizer(), Settings(**settings), others)) as made:
         yield made
 
 
@@ -65,7 +65,9 @@ class Client:
 
 
 @contextmanager
-def client(keys: Keys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
+def client(
+    keys: Keys | None = None, **settings: Any
+) -> Iterator[tuple[Client, Engine]]:
     with engine(**settings) as made:
         yield Client(create(made, keys)), made
 

@@ -108,11 +108,10 @@ def test_the_model_says_what_it_is(call: Client) -> None:
     assert about.card.startswith("# small\n")
 
 
-def test_health_numbers_and_root(service: tuple[Client, Engine]) -> None:
+def test_health_and_numbers(service: tuple[Client, Engine]) -> None:
     call, engine = service
     assert call("GET", "/healthz").json() == {"status": "ok"}
     assert call("GET", "/readyz").json() == {"status": "ready"}
-    assert call("GET", "/").json()["docs"] == "/docs"
     assert 'serein_requests_total{route="/healthz",status="200"} 1.0' in text(call)
     engine.closing = True
     assert call("GET", "/readyz").status_code == 503
@@ -120,7 +119,7 @@ def test_health_numbers_and_root(service: tuple[Client, Engine]) -> None:
 
 
 def test_headers_keep_browsers_careful(call: Client) -> None:
-    for answer in (call("GET", "/"), call("GET", "/nothing"), call.post(b"text")):
+    for answer in (call("GET", "/healthz"), call("GET", "/nothing"), call.post(b"text")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert answer.headers["Cache-Control"] == "no-store"

@@ -6,6 +6,7 @@ import {runs, stretches} from "./segments.js";
 const GAP = 26;
 const BELOW = 34;
 const INK = "#8a8f98";
+const PERCENT = {tickvals: [0, 50, 100], ticktext: ["0", "50", "100 %"]};
 
 const plotly = new Promise((done, failed) => {
   const script = document.createElement("script");
@@ -51,14 +52,14 @@ function* rowsOf({seconds, envelope, spectrogram, tracks, task, colours}) {
   if (spectrogram) yield spectrum(spectrogram, seconds);
   else if (envelope) yield wave(envelope, seconds);
   for (const track of tracks) {
-    yield {title: tracks.length > 1 ? track.name : task, gap: GAP, size: 24, traces: ribbon(track, task, colours), axis: {visible: false, range: [-0.5, 0.5]}};
-    yield {gap: 5, size: 130, traces: stack(track, task, colours), axis: {range: [0, 100], tickvals: [0, 50, 100], ticksuffix: " %"}};
+    yield {title: tracks.length > 1 ? track.name : task, gap: GAP, size: 24, traces: ribbon(track, task, colours, seconds), axis: {visible: false, range: [-0.5, 0.5]}};
+    yield {gap: 5, size: 130, traces: stack(track, task, colours), axis: {range: [0, 100], ...PERCENT}};
   }
-  yield {title: "confidence", gap: GAP, size: 56, traces: confidence(tracks, task), axis: {range: [0, 103], tickvals: [0, 50, 100], ticksuffix: " %"}};
+  yield {title: tracks.length > 1 ? `confidence: ${tracks[0].name} solid, ${tracks[1].name} dotted` : "confidence", gap: GAP, size: 56, traces: confidence(tracks, task), axis: {range: [0, 103], ...PERCENT}};
   for (const track of tracks)
     for (const [name, map] of Object.entries(track.attention ?? {})) {
       const words = name === task || Object.keys(track.attention).length === 1 ? "attention" : `attention: ${name}`;
-      yield {title: tracks.length > 1 ? `${words}, ${track.name}` : words, gap: GAP, size: 56, traces: [attention(map, seconds)], axis: {rangemode: "tozero", showticklabels: false}};
+      yield {title: tracks.length > 1 ? `${words}, ${track.name}` : words, gap: GAP, size: 56, traces: [attention(map, seconds)], axis: {rangemode: "tozero", showticklabels: false, showgrid: false}};
     }
 }
 
@@ -84,21 +85,22 @@ function spectrum({z, hz}, seconds) {
   return {gap: 4, size: 110, traces: [trace], axis};
 }
 
-function ribbon({segments}, task, colours) {
+function ribbon({segments}, task, colours, seconds) {
   const found = runs(segments, task);
+  const letters = innerWidth < 1000 ? innerWidth / 9.5 : 105;  // that a row has place for
   return [{
     type: "bar", orientation: "h", y: found.map(() => 0), width: 1, showlegend: false,
     base: found.map(({start}) => start), x: found.map(({start, end}) => end - start),
-    text: found.map(({label}) => label ?? "unsure"), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
+    text: found.map(({start, end, label}) => (label ?? "unsure").length <= letters * (end - start) / seconds ? label ?? "unsure" : ""), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
     cliponaxis: true,
     marker: {
       color: found.map(({label}) => label ? colours[label] : shade("panel")),
-      line: {color: shade("paper"), width: 1},
-      pattern: {shape: found.map(({label}) => label ? "" : "/"), fgcolor: shade("soft"), bgcolor: shade("panel"), size: 7, solidity: 0.15},
+      line: {color: found.map(({label}) => shade(label ? "paper" : "edge")), width: 1},
+      pattern: {shape: found.map(({label}) => label ? "" : "/"), fgcolor: shade("rule"), bgcolor: shade("paper"), size: 7, solidity: 0.35},
     },
     insidetextfont: {color: found.map(({label}) => label ? ink(colours[label]) : shade("ink")), size: 12},
-    customdata: found.map(({start, end, likeliest, confidence}) => [start, end, likeliest, 100 * confidence]),
-    hovertemplate: "%{customdata[0]:.1f} to %{customdata[1]:.1f} s: %{text} (%{customdata[2]} %{customdata[3]:.0f} %)<extra></extra>",
+    customdata: found.map(({start, end, label, likeliest, confidence}) => [start, end, label ?? "unsure", likeliest, 100 * confidence]),
+    hovertemplate: "%{customdata[0]:.1f} to %{customdata[1]:.1f} s: %{customdata[2]} (%{customdata[3]} %{customdata[4]:.0f} %)<extra></extra>",
   }];
 }
 
@@ -134,6 +136,7 @@ function confidence(tracks, task) {
     const line = {
       type: "scatter", mode: "lines", x, y, connectgaps: false, showlegend: false,
       line: {color: index ? shade("look") : shade("ink"), width: 1.75, dash: index ? "dot" : "solid"},
+      fill: tracks.length > 1 ? "none" : "tozeroy", fillcolor: shade("panel"),
       hovertemplate: `${tracks.length > 1 ? `${name}: ` : ""}%{y:.0f} %<extra></extra>`,
     };
     if (!threshold) return [line];

@@ -4,8 +4,8 @@ import {key, Problem} from "./api.js";
 import {pcm} from "./wav.js";
 
 // Opens the stream; `told` gets each message with segments, `failed` what ended it too early.
-export function stream(rate, query, main, told, failed) {
-  const address = new URL(`v1/stream?${new URLSearchParams({...query, rate})}`, document.baseURI);
+export function stream(start, main, told, failed) {
+  const address = new URL("v1/stream", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   let ready = false, over = false;
@@ -16,7 +16,7 @@ export function stream(rate, query, main, told, failed) {
     socket.close();
     failed(problem);
   };
-  socket.onopen = () => socket.send(JSON.stringify({type: "start", rate, ...(key.get() && {key: key.get()})}));
+  socket.onopen = () => socket.send(JSON.stringify({type: "start", ...start, ...(key.get() && {key: key.get()})}));
   socket.onmessage = ({data}) => {
     const message = JSON.parse(data);
     if (message.type === "ready") {

@@ -77,7 +77,11 @@ function tell(error) {
   }
 }
 
-const say = words => { $("status").textContent = words; };
+// A status is read aloud; it is seen only while there is nothing else that says the same.
+function say(words, seen = true) {
+  $("status").textContent = words;
+  $("status").classList.toggle("unseen", !seen);
+}
 
 async function hear(file) {
   if (!file || !state.models.length) return;
@@ -96,7 +100,7 @@ async function hear(file) {
     $("sound").hidden = !sound;
     $("view").hidden = !sound;
     await show();
-    say(summary());
+    say(summary(), state.tracks.every(({segments}) => !segments.length));
     $("result").focus();
   } catch (error) {
     work.abort();
@@ -127,6 +131,7 @@ async function show() {
   const shades = palette();
   $("result").hidden = $("takeaway").hidden = false;
   $("result-title").textContent = file.name;
+  $("download").textContent = tracks.length > 1 ? `Download ${tracks[0].name}’s answer` : "Download";
   $("verdicts").replaceChildren(...tracks.map(one => result.verdict(one, task(), shades, tracks.length > 1)));
   $("agreement").textContent = result.agreed(tracks, task());
   $("tables").replaceChildren(...tracks.map(one => result.table(one, task(), shades, time => player.play(time))));
@@ -175,11 +180,11 @@ async function microphone(button, lively) {
   };
   press(button, true, lively);
   if (!lively) return;
-  const {window, hop} = query();
   const name = $("model").value;
   Object.assign(state, {sound: null, tracks: [{name, thresholds: model(name).thresholds, segments: answers, attention: {}}]});
   player.load(null, 0);
-  socket = stream(recording.rate, {model: name, window, hop}, tasksOf(model(name))[0], message => told(message, answers, recording), tell);
+  const start = {rate: recording.rate, model: name, ...query(), merge: false};
+  socket = stream(start, tasksOf(model(name))[0], message => told(message, answers, recording), tell);
 }
 
 function press(button, on, lively) {
