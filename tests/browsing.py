@@ -6,18 +6,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserType, Page
 
+PATIENCE = 100_000
+"""Milliseconds, on a machine that has other things to do."""
 DESKTOP, PHONE = (1100, 900), (390, 844)
-MAPS = "Applying inline style violates"
-"""Plotly brings rules for maps; the policy refuses them, and nothing here is a map."""
+KNOWN = ("Applying inline style violates", "Failed to load resource", "WebSocket connection")
+"""Plotly brings rules for maps, which the policy refuses; the rest is what tests cause."""
 
 
 @contextmanager
-def browser(microphone: Path | None = None, *, allowed: bool = True) -> Iterator[Browser]:
+def browser(microphone: Path | None = None) -> Iterator[Browser]:
     """Chromium; its microphone, if there is one, hears a WAV file.
 
     Raises:
@@ -28,17 +31,9 @@ def browser(microphone: Path | None = None, *, allowed: bool = True) -> Iterator
     except ImportError as error:
         raise LookupError(f"no playwright: {error}") from error
 
-    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-    if microphone is not None:
-        arguments += ["--use-fake-device-for-media-stream"]
-        arguments += [f"--use-file-for-fake-audio-capture={microphone}"]
-    if allowed:
-        arguments += ["--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
         try:
-            made = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=arguments
-            )
+            made = launched(playwright.chromium, microphone)
         except Error as error:
             raise LookupError(f"no Chromium: {error.message.splitlines()[0]}") from error
         try:
@@ -47,31 +42,52 @@ def browser(microphone: Path | None = None, *, allowed: bool = True) -> Iterator
             made.close()
 
 
+def launched(
+    chromium: BrowserType, microphone: Path | None = None, *, allowed: bool = True
+) -> Browser:
+    """Start it; whether pages may listen is decided now, as nobody is there to be asked."""
+    arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    if microphone is not None:
+        arguments += ["--use-fake-device-for-media-stream"]
+        arguments += [f"--use-file-for-fake-audio-capture={microphone}"]
+    if allowed:
+        arguments += ["--use-fake-ui-for-media-stream"]
+    return chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+
+
 @contextmanager
 def opened(made: Browser, url: str, **context: Any) -> Iterator[Page]:
     """The page, once it knows its models; what its console complains of fails."""
     width, height = context.pop("size", DESKTOP)
     surroundings = made.new_context(viewport={"width": width, "height": height}, **context)
     page = surroundings.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     page.goto(url)
-    page.wait_for_function(
+    until(
+        page,
         "document.querySelector('#problem strong') "
-        "|| document.getElementById('limits').textContent.includes('at most')"
+        "|| document.getElementById('limits').textContent.includes('at most')",
     )
     try:
         yield page
-        unknown = [one for one in faults if MAPS not in one and "Failed to load resource" not in one]
-        assert not unknown, unknown
+        assert not [one for one in faults if not one.startswith(KNOWN)]
     finally:
         surroundings.close()
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait until something holds; Playwright's own way of it would need the policy's leave."""
+    end = monotonic() + PATIENCE / 1000
+    while not page.evaluate(f"Boolean({expression})"):
+        assert monotonic() < end, expression
+        page.wait_for_timeout(50)
 
 
 def shown(page: Page) -> None:
     """Wait for an answer and its picture."""
     page.wait_for_selector("#result:not([hidden])")
-    page.wait_for_function("document.querySelector('#figure .main-svg')")
-    page.wait_for_function("document.getElementById('status').textContent.includes('%')")
+    until(page, "document.querySelector('#figure .main-svg')")
+    until(page, "document.getElementById('status').textContent.includes('%')")

@@ -65,9 +65,7 @@ class Client:
 
 
 @contextmanager
-def client(
-    keys: Keys | None = None, **settings: Any
-) -> Iterator[tuple[Client, Engine]]:
+def client(keys: Keys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
     with engine(**settings) as made:
         yield Client(create(made, keys)), made
 

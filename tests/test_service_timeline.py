@@ -148,7 +148,9 @@ def test_the_command_serves_several(
     monkeypatch.setattr("serein.service.server.serve", serve)
     save(OTHER.bundle, tmp_path / "other.safetensors")
     assert run("serve")[0] == 0
-    assert run("serve", "--model", "li2019-emodb", "--model", tmp_path / "other.safetensors")[0] == 0
+    assert (
+        run("serve", "--model", "li2019-emodb", "--model", tmp_path / "other.safetensors")[0] == 0
+    )
     assert served == [["li2019-emodb"], ["li2019-emodb", "other"]]
 
 

@@ -35,7 +35,7 @@ async function begin() {
   } catch (error) {
     return tell(error);
   }
-  $("key-form").hidden = !api.key.get();
+  $("key-form").hidden = $("forget").hidden = !api.key.get();
   tell(null);
   const names = state.models.map(one => one.name);
   $("model").replaceChildren(...names.map(name => new Option(name)));
@@ -98,6 +98,7 @@ async function hear(file) {
     Object.assign(state, {tracks, sound, seconds: tracks[0].whole.end});
     player.load(file, state.seconds);
     $("sound").hidden = !sound;
+    $("unplayed").hidden = Boolean(sound);
     $("view").hidden = !sound;
     await show();
     say(summary(), state.tracks.every(({segments}) => !segments.length));
