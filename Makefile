@@ -5,7 +5,7 @@ BIN := .venv/bin
 CPU_BUILDS := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install quickstart test test-slow bench clean
+.PHONY: install quickstart test test-slow bench screens clean
 
 install: .venv/core
 quickstart: .venv/core
@@ -23,6 +23,10 @@ test-slow: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
+
+# Needs Chromium; `.venv/bin/playwright install chromium` brings one where the system has none.
+screens: .venv/dev
+	$(BIN)/python tests/screens.py docs/page
 
 .venv/torch:
 	$(PYTHON) -m venv .venv

@@ -84,14 +84,11 @@ def stopped(made: Engine) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-class Live:
+class Served:
     """`serein serve` in a process of its own."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        model = folder / "small.safetensors"
-        save(Bundle(small_system("features.pad=false").eval(), Card(name="small")), model)
-        self.command = [sys.executable, "-m", "serein", "serve", "--port", "0"]
-        self.command += ["--model", str(model), *options]
+        self.command = [sys.executable, "-m", "serein", "serve", "--port", "0", *options]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, stderr=log, cwd=folder)
@@ -118,6 +115,15 @@ class Live:
     def end(self) -> int:
         self.process.terminate()
         return self.process.wait(60)
+
+
+class Live(Served):
+    """One that serves a small model first."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        model = folder / "small.safetensors"
+        save(small_recognizer().bundle, model)
+        super().__init__(folder, "--model", str(model), *options)
 
 
 def head(length: int, *more: str) -> bytes:

@@ -55,6 +55,7 @@ def test_the_wheel_works_outside_the_source_tree(tmp_path: Path) -> None:
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if "tests" in name or name.endswith(".pyc")]
+    assert {f"serein/service/page/{name}" for name in ("index.html", "main.js")} <= set(names)
     venv.create(tmp_path / "venv", with_pip=False)
     site = next((tmp_path / "venv").glob("**/site-packages"))
     zipfile.ZipFile(wheel).extractall(site)

@@ -123,7 +123,7 @@ def test_every_field_has_a_label(tags: list[tuple[str, dict[str, str | None]]]) 
     labelled = {found.get("for") for tag, found in tags if tag == "label"}
     for tag, found in tags:
         if tag in ("input", "select") and found.get("type") != "radio":
-            assert found["id"] in labelled
+            assert found["id"] in labelled or found["aria-label"]
         if tag == "button":
             assert found["type"] in ("button", "submit")
     assert dict(tags)["html"]["lang"] == "en"

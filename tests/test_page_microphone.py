@@ -1,7 +1,7 @@
 """The page and a microphone that hears a file: recordings, live answers, refusal."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,13 @@ def test_a_recording_ends_where_the_service_would_refuse_it(page: Any) -> None:
     assert 6.5 < float(page.get_attribute("#plot", "aria-valuemax")) <= 8
 
 
+def streams(page: Any, served: Callable[[Any], None]) -> None:
+    """Another service behind the WebSocket."""
+    page.route_web_socket("**/v1/stream", served)
+    page.reload()  # the browser knows of it from the next page on
+    until(page, "document.getElementById('limits').innerText.includes('at most')")
+
+
 def answering(socket: Any, sent: Sent) -> None:
     """A service that answers each second of a stream, and its first second twice."""
 
@@ -103,7 +110,7 @@ def rate(sent: Sent) -> int:
 
 def test_answers_while_somebody_speaks(page: Any) -> None:
     sent: Sent = []
-    page.route_web_socket("**/v1/stream", lambda socket: answering(socket, sent))
+    streams(page, lambda socket: answering(socket, sent))
     page.click("#live")
     until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
     listened(page, 3)
@@ -130,7 +137,7 @@ def test_a_stream_that_is_refused(page: Any) -> None:
     def refuse(socket: Any) -> None:
         socket.on_message(lambda _: socket.send(json.dumps(told)))
 
-    page.route_web_socket("**/v1/stream", refuse)
+    streams(page, refuse)
     page.click("#live")
     page.wait_for_selector("#problem strong")
     assert "busy" in page.inner_text("#problem")
@@ -141,7 +148,7 @@ def test_a_stream_that_is_refused(page: Any) -> None:
 
 
 def test_a_stream_that_breaks_off(page: Any) -> None:
-    page.route_web_socket("**/v1/stream", lambda socket: socket.close(code=1011))
+    streams(page, lambda socket: socket.close(code=1011))
     page.click("#live")
     page.wait_for_selector("#problem strong")
     assert "broke off" in page.inner_text("#problem")
@@ -161,13 +168,13 @@ def test_the_services_own_stream(page: Any, live: Live) -> None:
 
 
 def test_a_microphone_that_is_refused(live: Live, heard: Path, chromium: Any) -> None:
-    with closing(launched(chromium.browser_type, heard, allowed=False)) as strict:
-        with opened(strict, live.url) as page:
-            for button in ("#record", "#live"):
-                page.click(button)
-                page.wait_for_selector("#problem strong")
-                assert "The microphone was refused" in page.inner_text("#problem")
-                assert page.get_attribute(button, "aria-pressed") == "false"
+    strict = launched(chromium.browser_type, heard, allowed=False)
+    with closing(strict), opened(strict, live.url) as page:
+        for button in ("#record", "#live"):
+            page.click(button)
+            page.wait_for_selector("#problem strong")
+            assert "The microphone was refused" in page.inner_text("#problem")
+            assert page.get_attribute(button, "aria-pressed") == "false"
 
 
 LACKING = """() => { navigator.mediaDevices.getUserMedia = async () => {

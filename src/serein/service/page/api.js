@@ -21,7 +21,7 @@ const PLAIN = {
 
 export class Problem extends Error {
   constructor(status, detail, title = PLAIN[status] ?? "Something went wrong") {
-    super(detail);
+    super(sentence(detail));
     Object.assign(this, {status, title, again: [0, 408, 429, 500, 503].includes(status)});
   }
 }
@@ -51,7 +51,7 @@ async function ask(path, options = {}) {
     throw new Problem(401, "Type the key that you were given by whoever runs it.");
   if (answer.status === 401)
     throw new Problem(401, "Type it again, or ask whoever runs it.", "This key is not known here");
-  throw new Problem(answer.status, sentence(document.detail ?? answer.statusText));
+  throw new Problem(answer.status, document.detail ?? answer.statusText);
 }
 
 function sentence(text) {

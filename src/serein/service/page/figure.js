@@ -96,7 +96,7 @@ function ribbon({segments}, task, colours, seconds) {
     marker: {
       color: found.map(({label}) => label ? colours[label] : shade("panel")),
       line: {color: found.map(({label}) => shade(label ? "paper" : "edge")), width: 1},
-      pattern: {shape: found.map(({label}) => label ? "" : "/"), fgcolor: shade("rule"), bgcolor: shade("paper"), size: 7, solidity: 0.35},
+      pattern: {shape: found.map(({label}) => label ? "" : "/"), fgcolor: shade("edge"), bgcolor: shade("paper"), size: 7, solidity: 0.2},
     },
     insidetextfont: {color: found.map(({label}) => label ? ink(colours[label]) : shade("ink")), size: 12},
     customdata: found.map(({start, end, label, likeliest, confidence}) => [start, end, label ?? "unsure", likeliest, 100 * confidence]),

@@ -11,6 +11,7 @@ import {at, clock} from "./segments.js";
 import {envelope, spectrogram} from "./spectrum.js";
 import {decoded} from "./wav.js";
 
+const LEAST = 15;  // seconds that the live timeline has place for from the start
 const $ = id => document.getElementById(id);
 const state = {models: [], file: null, tracks: [], microphone: null, work: null, seconds: 0};
 
@@ -158,8 +159,9 @@ async function picture() {
 }
 
 async function microphone(button, lively) {
-  if (state.microphone) return state.microphone.stop();
+  if (state.microphone || !state.models.length) return state.microphone?.stop();
   tell(null);
+  state.microphone = {stop: () => {}};  // while the visitor is asked for it
   const {max_seconds: longest} = state.models[0];
   let socket = null, loudest = 0;
   const answers = [];
@@ -167,9 +169,9 @@ async function microphone(button, lively) {
     socket?.send(block);
     loudest = Math.max(level, 0.8 * loudest);
     $("level").value = loudest;
-    $("clock").textContent = clock(recording.seconds());
+    $("clock").textContent = clock(Math.floor(recording.seconds()));
     if (recording.seconds() > longest - 1) state.microphone?.stop();
-  });
+  }).catch(error => { state.microphone = null; throw error; });
   state.work?.abort();
   state.microphone = {
     stop: async () => {
@@ -191,9 +193,10 @@ async function microphone(button, lively) {
 function press(button, on, lively) {
   button.setAttribute("aria-pressed", String(on));
   button.lastElementChild.textContent = on ? "Stop" : lively ? "Live" : "Record";
-  for (const other of [$("record"), $("live"), $("file")]) other.disabled = on && other !== button;
+  for (const other of [$("record"), $("live"), $("choose")]) other.disabled = on && other !== button;
   for (const id of ["result", "timeline", "takeaway"]) $(id).hidden = true;
   $("listening").hidden = !on;
+  $("plot-hint").hidden = on;
   $("now").textContent = $("latency").textContent = "";
   say(on ? "The microphone is on." : "");
 }
@@ -203,7 +206,7 @@ async function told({items, latency_ms: latency}, answers, recording) {
   if (!items.length) return;
   const first = items[0].start;
   answers.splice(answers.findLastIndex(({end}) => end <= first + 0.005) + 1, Infinity, ...items);
-  state.seconds = Math.max(recording.seconds(), items.at(-1).end);
+  state.seconds = Math.max(LEAST, recording.seconds(), items.at(-1).end);
   const answer = items.at(-1).tasks[task()] ?? Object.values(items.at(-1).tasks)[0];
   $("now").replaceChildren(result.chip(answer.label && palette()[answer.label]), result.said(answer));
   const behind = Math.max(0, recording.seconds() - items.at(-1).end);
@@ -228,6 +231,7 @@ function listenTo(target, name, act) {
   target.addEventListener(name, event => Promise.resolve(act(event)).catch(tell));
 }
 
+listenTo($("choose"), "click", () => $("file").click());
 listenTo($("file"), "change", () => hear($("file").files[0]).finally(() => { $("file").value = ""; }));
 listenTo(document, "dragover", event => { event.preventDefault(); $("drop").classList.add("over"); });
 listenTo(document, "dragleave", event => event.relatedTarget || $("drop").classList.remove("over"));
