@@ -39,11 +39,11 @@ def trained(folder: Path) -> Path:
 
 def pictures(chromium: Any, url: str, recording: Path, folder: Path) -> None:
     """One recording: as it is usual, compared in the dark, and on a phone."""
-    with opened(chromium, url, size=(1000, 900)) as page:
+    with opened(chromium, url, size=(880, 900)) as page:
         page.set_input_files("#file", recording)
         shown(page)
-        _kept(page, folder / "file.png")
-    with opened(chromium, url, size=(1000, 900), color_scheme="dark") as page:
+        _kept(page, folder / "file.png", whole=True)
+    with opened(chromium, url, size=(880, 1240), color_scheme="dark") as page:
         page.select_option("#other", "generated")
         page.set_input_files("#file", recording)
         shown(page)
@@ -52,15 +52,15 @@ def pictures(chromium: Any, url: str, recording: Path, folder: Path) -> None:
         page.set_input_files("#file", recording)
         shown(page)
         page.check("[value=spectrum]")
-        page.click("#as-table summary")
         until(page, "figure.data.some(one => one.type === 'heatmap')")
         _kept(page, folder / "phone.png")
 
 
-def _kept(page: Any, path: Path) -> None:
+def _kept(page: Any, path: Path, *, whole: bool = False) -> None:
     page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.getElementById('result').scrollIntoView()")
     page.wait_for_timeout(500)
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=whole)
 
 
 def main(folder: Path) -> None:

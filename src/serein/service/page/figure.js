@@ -89,7 +89,7 @@ function ribbon({segments}, task, colours, seconds) {
   const found = runs(segments, task);
   const letters = innerWidth < 1000 ? innerWidth / 9.5 : 105;  // that a row has place for
   return [{
-    type: "bar", orientation: "h", y: found.map(() => 0), width: 1, showlegend: false,
+    type: "bar", orientation: "h", y: found.map(() => 0), width: 0.92, showlegend: false,
     base: found.map(({start}) => start), x: found.map(({start, end}) => end - start),
     text: found.map(({start, end, label}) => (label ?? "unsure").length <= letters * (end - start) / seconds ? label ?? "unsure" : ""), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
     cliponaxis: true,
@@ -136,7 +136,6 @@ function confidence(tracks, task) {
     const line = {
       type: "scatter", mode: "lines", x, y, connectgaps: false, showlegend: false,
       line: {color: index ? shade("look") : shade("ink"), width: 1.75, dash: index ? "dot" : "solid"},
-      fill: tracks.length > 1 ? "none" : "tozeroy", fillcolor: shade("panel"),
       hovertemplate: `${tracks.length > 1 ? `${name}: ` : ""}%{y:.0f} %<extra></extra>`,
     };
     if (!threshold) return [line];
@@ -162,7 +161,7 @@ function frame(height) {
   const clear = "rgba(0,0,0,0)";
   const small = innerWidth < 600;
   return {
-    template: {}, height, margin: {l: small ? 40 : 48, r: 6, t: 0, b: BELOW}, paper_bgcolor: clear, plot_bgcolor: clear,
+    template: {}, height, margin: {l: 48, r: 6, t: 0, b: BELOW}, paper_bgcolor: clear, plot_bgcolor: clear,
     dragmode: false, hovermode: "closest", bargap: 0, showlegend: false, barmode: "overlay",
     font: {family: getComputedStyle(document.body).fontFamily, size: small ? 11 : 12, color: shade("soft")},
     hoverlabel: {bgcolor: shade("panel"), bordercolor: shade("rule"), font: {color: shade("ink")}},
