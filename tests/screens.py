@@ -39,11 +39,11 @@ def trained(folder: Path) -> Path:
 
 def pictures(chromium: Any, url: str, recording: Path, folder: Path) -> None:
     """One recording: as it is usual, compared in the dark, and on a phone."""
-    with opened(chromium, url, size=(880, 900)) as page:
+    with opened(chromium, url, size=(820, 900)) as page:
         page.set_input_files("#file", recording)
         shown(page)
         _kept(page, folder / "file.png", whole=True)
-    with opened(chromium, url, size=(880, 1240), color_scheme="dark") as page:
+    with opened(chromium, url, size=(820, 1240), color_scheme="dark") as page:
         page.select_option("#other", "generated")
         page.set_input_files("#file", recording)
         shown(page)

@@ -214,4 +214,4 @@ def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert status == 0
     assert "everybody who reaches 0.0.0.0" in err
     made = Settings(wait=0.007, origins=("https://a.example",))
-    assert called == [(made, None, {"host": "0.0.0.0", "port": 8000})]
+    assert called == [(made, None, {"others": [], "host": "0.0.0.0", "port": 8000})]
