@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from serein import corpora, recipes, store
 from serein.dataset import seconds_of
 from serein.errors import StorageError
-from serein.experiment import folds, heldout, scores
+from serein.experiment import folds, heldout, scores, spelling
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.labelling import held_out_shares, proxies
@@ -188,6 +188,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         ],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, judged, fitted),
+        words=spelling.scores(todo, records, selections),
         mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )

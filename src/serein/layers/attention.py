@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from serein.layers.transcript import Transcript
+
 
 class StructuredAttention(nn.Module):
     """Structured self-attention (Lin et al. 2017): H weighted sums of one sequence.
@@ -112,7 +114,9 @@ class Encoded(NamedTuple):
     Attributes:
         vectors: for each task, (B, D).
         attention: maps by name; none for a model without attention.
+        transcript: of a model that finds words.
     """
 
     vectors: dict[str, Tensor]
     attention: dict[str, Attention]
+    transcript: Transcript | None = None

@@ -1,0 +1,117 @@
+"""How well a model that finds words found them.
+
+n = utterances, L = words of the longest transcript.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from serein.experiment.plan import Plan
+from serein.experiment.words import known
+from serein.metrics.measures import defined
+from serein.metrics.significance import (
+    bootstrap_counts,
+    grouped_sums,
+    speaker_or_utterance_groups,
+)
+from serein.metrics.transcription import word_error_rate_from_counts, word_errors
+from serein.records import Fold, Utterance
+from serein.results import Prediction
+from serein.transcripts import WordScores
+from serein.vocabulary import Vocabulary, normalised
+
+
+def heard(
+    plan: Plan,
+    fold: Fold,
+    tested: Sequence[Utterance],
+    records: Sequence[Prediction],
+    found: Mapping[str, Tensor],
+) -> list[Prediction]:
+    """The records of a fold with what was said and what was found.
+
+    Args:
+        plan: the plan.
+        fold: whose training side the vocabulary comes from.
+        tested: its test side.
+        records: one for each of these.
+        found: for each selection, (n, L) numbers of words.
+    """
+    words = Vocabulary(known(plan.corpus.of(fold.train), plan.recipe))
+    rows = {name: id_nl.tolist() for name, id_nl in found.items()}
+    return [
+        replace(
+            record,
+            text=utterance.text,
+            heard={name: words.text(row[place]) for name, row in rows.items()},
+        )
+        for place, (record, utterance) in enumerate(zip(records, tested, strict=True))
+    ]
+
+
+def scores(
+    plan: Plan, records: Sequence[Prediction], selections: Sequence[str]
+) -> dict[str, WordScores]:
+    """For each selection, how well words were found; nothing of a model that finds none."""
+    written = [one for one in records if one.text is not None and one.heard]
+    if not written:
+        return {}
+    closed = len({_sentence(one) for one in written} & _trained(plan))
+    texts, speakers = [str(one.text) for one in written], [one.speaker for one in written]
+    return {
+        name: scored(texts, [one.heard[name] for one in written], speakers, closed=closed)
+        for name in selections
+    }
+
+
+def _sentence(one: Prediction) -> tuple[str, str]:
+    return one.fold, normalised(str(one.text))
+
+
+def _trained(plan: Plan) -> set[tuple[str, str]]:
+    """Every fold with the sentences of its training side."""
+    return {
+        (fold.name, normalised(one.text))
+        for fold in plan.protocol.folds
+        for one in plan.corpus.of(fold.train)
+        if one.text is not None
+    }
+
+
+def scored(
+    references: Sequence[str],
+    found: Sequence[str],
+    speakers: Sequence[str | None],
+    *,
+    closed: int | None = None,
+) -> WordScores:
+    """Word errors of transcripts, compared in lower case and without punctuation.
+
+    Args:
+        references: what was said.
+        found: what was recognised.
+        speakers: of each; whole speakers are resampled for the interval.
+        closed: how many of the sentences were spoken in training too, each counted once a fold.
+    """
+    said = [normalised(text) for text in references]
+    counts = word_errors(said, found)
+    groups, told = speaker_or_utterance_groups(speakers)
+    sums = grouped_sums(counts, groups)
+    low, high = bootstrap_counts(sums, word_error_rate_from_counts)
+    substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
+    return WordScores(
+        utterances=len(said),
+        words=total,
+        substitutions=substitutions,
+        deletions=deletions,
+        insertions=insertions,
+        wer=defined(word_error_rate_from_counts(counts.sum(axis=0))),
+        wer_interval=None if np.isnan(low) else (low, high),
+        interval=told,
+        unknown=0,
+        sentences=len(set(said)),
+        closed=closed,
+    )
