@@ -101,6 +101,7 @@ def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Starte
             return Run(store.load(todo.folder), todo.folder, anew=False)
         begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
         todo.frames()
+        todo.recognised()
         with started(todo) as progress:
             courses = folds.run(todo, jobs, progress)
         elapsed = None if resumed else round(perf_counter() - begun, 1)

@@ -78,10 +78,31 @@ class Plan:
         """What frames are standardised by."""
         return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
 
-    def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
-        """One side of a fold, its targets by the classes of a system."""
-        members = self.corpus.of(ids)
-        return Side(ids, frames, judge.targets(members), words.read(judge, members, {}))
+    def recognised(self) -> words.Texts:
+        """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
+        return words.recognised(self.recipe, self.corpus, self.contents)
+
+    def side(
+        self,
+        ids: tuple[str, ...],
+        frames: Frames,
+        judge: "system.System",
+        *,
+        training: bool = False,
+    ) -> Side:
+        """One side of a fold, its targets by the classes of a system.
+
+        Args:
+            ids: of its utterances.
+            frames: of the corpus.
+            judge: the system.
+            training: whether it trains, and reads what people wrote even where the other sides
+                read what a recogniser did.
+        """
+        members, text = self.corpus.of(ids), judge.text
+        as_written = text is None or (training and not text.config.trained)
+        heard = {} if as_written else self.recognised()
+        return Side(ids, frames, judge.targets(members), words.read(judge, members, heard))
 
     def state(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""

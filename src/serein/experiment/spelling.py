@@ -6,18 +6,11 @@ n = utterances, L = words of the longest transcript.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 from torch import Tensor
 
 from serein.experiment.plan import Plan
 from serein.experiment.words import known
-from serein.metrics.measures import defined
-from serein.metrics.significance import (
-    bootstrap_counts,
-    grouped_sums,
-    speaker_or_utterance_groups,
-)
-from serein.metrics.transcription import word_error_rate_from_counts, word_errors
+from serein.metrics.words import word_scores
 from serein.records import Fold, Utterance
 from serein.results import Prediction
 from serein.transcripts import WordScores
@@ -62,7 +55,7 @@ def scores(
     closed = len({_sentence(one) for one in written} & _trained(plan))
     texts, speakers = [str(one.text) for one in written], [one.speaker for one in written]
     return {
-        name: scored(texts, [one.heard[name] for one in written], speakers, closed=closed)
+        name: word_scores(texts, [one.heard[name] for one in written], speakers, closed=closed)
         for name in selections
     }
 
@@ -79,39 +72,3 @@ def _trained(plan: Plan) -> set[tuple[str, str]]:
         for one in plan.corpus.of(fold.train)
         if one.text is not None
     }
-
-
-def scored(
-    references: Sequence[str],
-    found: Sequence[str],
-    speakers: Sequence[str | None],
-    *,
-    closed: int | None = None,
-) -> WordScores:
-    """Word errors of transcripts, compared in lower case and without punctuation.
-
-    Args:
-        references: what was said.
-        found: what was recognised.
-        speakers: of each; whole speakers are resampled for the interval.
-        closed: how many of the sentences were spoken in training too, each counted once a fold.
-    """
-    said = [normalised(text) for text in references]
-    counts = word_errors(said, found)
-    groups, told = speaker_or_utterance_groups(speakers)
-    sums = grouped_sums(counts, groups)
-    low, high = bootstrap_counts(sums, word_error_rate_from_counts)
-    substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
-    return WordScores(
-        utterances=len(said),
-        words=total,
-        substitutions=substitutions,
-        deletions=deletions,
-        insertions=insertions,
-        wer=defined(word_error_rate_from_counts(counts.sum(axis=0))),
-        wer_interval=None if np.isnan(low) else (low, high),
-        interval=told,
-        unknown=0,
-        sentences=len(set(said)),
-        closed=closed,
-    )

@@ -6,6 +6,8 @@ the transcripts of a side, or that a training starts from, must not have heard i
 n = utterances of a side, L = words of the longest transcript.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,18 @@ from torch import Tensor
 
 from serein import bundle, config, find, protocols
 from serein.bundle import Bundle
+from serein.dataset import Side, cache_folder, extract
 from serein.errors import ConfigError
 from serein.experiment.known import trained_on
+from serein.files import write_bytes
+from serein.precision import asked, settled
+from serein.predict import foretell
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
-from serein.system import System
+from serein.system import SPOKEN, System, front_end_of
 from serein.tasks.transcript import Config
 from serein.vocabulary import Vocabulary
 
+BATCH = 16
 NAMES = {"duplicate": "utterances", "speaker": "speakers"}
 Texts = Mapping[str, str | None]
 """For each utterance id, what is said."""
@@ -80,6 +87,51 @@ def read(system: System, utterances: Sequence[Utterance], heard: Texts) -> Tenso
     if system.text is None:
         return None
     return system.text.words([heard.get(one.id, one.text) for one in utterances])
+
+
+def recognised(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> Texts:
+    """What the recogniser that a recipe names hears in a corpus; nothing where it names none.
+
+    It hears everything once: its transcripts are kept in the feature cache.
+
+    Raises:
+        ConfigError: the saved model finds no words.
+    """
+    how = settings_of(recipe)
+    if how is None or not how.recogniser:
+        return {}
+    path = Path(how.recogniser)
+    keys = [find.digest([path]), *(contents[one.id] for one in corpus.utterances)]
+    file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
+    if not file.is_file():
+        texts = transcribed(bundle.load(path).system, corpus.utterances, contents)
+        write_bytes(file, json.dumps(texts).encode())
+    found: Texts = dict(zip((one.id for one in corpus.utterances), _kept(file), strict=True))
+    return found
+
+
+def _kept(file: Path) -> list[str]:
+    return [str(text) for text in json.loads(file.read_bytes())]
+
+
+def transcribed(
+    system: System, utterances: Sequence[Utterance], contents: Mapping[str, str]
+) -> list[str]:
+    """What a recogniser hears in utterances, in their order.
+
+    Raises:
+        ConfigError: the system finds no words.
+    """
+    if system.text is None or not system.text.config.weight:
+        raise ConfigError(
+            f"{system.recipe.name} finds no words; name a model that was trained to transcribe, "
+            "such as one of feng2020-asr"
+        )
+    frames = extract(utterances, front_end_of(system.recipe), contents)
+    side = Side(tuple(one.id for one in utterances), frames, {})
+    numbers = settled(asked(system.recipe), system.device)
+    id_nl = foretell(system, side, BATCH, numbers)[SPOKEN]
+    return [system.text.vocabulary.text(row) for row in id_nl.tolist()]
 
 
 def pretrained(

@@ -15,6 +15,7 @@ class Transcript(NamedTuple):
         logits_blv: (B, L, V) of the next word, where a transcript was given.
         id_bl: (B, L) words that a search found, without start and end, -1 behind each end.
         score_b: (B,) log-probability of what was found.
+        bounded_b: (B,) whether the search was stopped before the words ended.
         ctc_btv: (B, T', V) logits of the auxiliary CTC.
         mask_bt: (B, T') of its steps.
     """
@@ -22,5 +23,6 @@ class Transcript(NamedTuple):
     logits_blv: Tensor | None = None
     id_bl: Tensor | None = None
     score_b: Tensor | None = None
+    bounded_b: Tensor | None = None
     ctc_btv: Tensor | None = None
     mask_bt: Tensor | None = None

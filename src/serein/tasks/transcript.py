@@ -101,7 +101,8 @@ def _aligned(found: Transcript, target_bl: Tensor) -> Tensor:
 
     A transcript of more words than frames cannot be aligned and costs nothing.
     """
-    assert found.ctc_btv is not None and found.mask_bt is not None
+    assert found.ctc_btv is not None
+    assert found.mask_bt is not None
     said_bl = (target_bl != NOBODY) & (target_bl != SPECIAL.index(END))
     return F.ctc_loss(
         found.ctc_btv.float().log_softmax(dim=-1).transpose(0, 1),
