@@ -130,7 +130,7 @@ class Transcriber:
         assert found is not None
         assert found.id_bl is not None
         text = self.vocabulary.text(found.id_bl[0].tolist())
-        bounded = found.bounded_b is not None and bool(found.bounded_b[0])
+        bounded = found.ended_b is not None and not bool(found.ended_b[0])
         words = [*text.split(), *([] if bounded else [END])]
         return Transcription(
             id=name,

@@ -101,7 +101,8 @@ class Attention(NamedTuple):
 
     Attributes:
         weight: (B, ..., T'), sums to 1 over its last axis; 0 on padding.
-        stride: frames of the front end that one of the T' steps covers.
+        stride: frames of the front end that one of the T' steps covers; 0 where the steps are
+            words, which have no time of their own.
     """
 
     weight: Tensor
@@ -114,7 +115,7 @@ class Encoded(NamedTuple):
     Attributes:
         vectors: for each task, (B, D).
         attention: maps by name; none for a model without attention.
-        transcript: of a model that finds words.
+        transcript: what a recogniser made of it; None for a model without one.
     """
 
     vectors: dict[str, Tensor]
