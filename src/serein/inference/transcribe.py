@@ -23,7 +23,7 @@ from serein.predict import answer, steps
 from serein.records import Corpus, Utterance
 from serein.system import Output
 from serein.transcripts import Transcription, Transcriptions, Word, WordScores
-from serein.vocabulary import END
+from serein.vocabulary import END, spoken
 
 MAP = "recogniser"
 """The model's attention map of words by steps."""
@@ -101,11 +101,12 @@ class Transcriber:
         known = [one for one in found if one.reference is not None]
         if not known:
             return None
+        words, texts = set(self.vocabulary.words), [str(one.reference) for one in known]
         return word_scores(
-            [str(one.reference) for one in known],
+            texts,
             [one.text for one in known],
             [one.speaker for one in known],
-            known=set(self.vocabulary.words),
+            unknown=sum(word not in words for text in texts for word in spoken(text)),
         )
 
     def _heard(
