@@ -11,9 +11,10 @@ from serein.errors import BundleError, ConfigError, ProtocolError
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.plan import plan
 from serein.experiment.train import train
-from serein.inference.recognizer import shipped
+from serein.inference.explain import explain, together
+from serein.inference.recognizer import Recognizer, shipped
 from serein.inference.transcribe import Transcriber
-from serein.report import document, page, terminal
+from serein.report import document, explanation, page, terminal
 from serein.synthetic import Settings, generate
 from serein.vocabulary import SPECIAL
 
@@ -183,3 +184,41 @@ def test_another_front_end_cannot_be_begun_from(
     settings = (*EAR, *HEART, f"training.init={ear}", "features.bands=16")
     with pytest.raises(BundleError, match="hears frames of"):
         evaluate("feng2020", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The joint system as a saved model."""
+    path = tmp_path_factory.mktemp("whole") / "joint.safetensors"
+    settings = (*EAR, *HEART, f"training.init={ear}")
+    train("feng2020", f"synthetic={corpora['second']}", path, settings=settings)
+    return path
+
+
+def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = Recognizer(whole)(file)
+    assert found.words[-1].word == "</s>"
+    assert sum(word.weight or 0 for word in found.words) == pytest.approx(1, abs=1e-4)
+    assert len(found.attention["recogniser"].weights) == len(found.words)
+    assert found.attention["recogniser"].words
+    assert "words" not in found.attention
+    assert found.plain()["words"][0].keys() == {"word", "time", "weight"}
+
+
+def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = explain(whole, file)
+    assert found.attention["recogniser"].words == [word.word for word in found.words]
+    assert found.attention["recogniser"].by_head == []
+    html = explanation.html(together([found], {}))
+    assert "Words, as recognised:" in html
+    assert "words as they were recognised" in html
+
+
+def test_a_model_that_reads_needs_to_be_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "text.safetensors"
+    train("feng2020-text", f"synthetic={corpora['second']}", path, settings=(*SMALL, *HEART))
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    with pytest.raises(ConfigError, match="this model reads words, and none were given"):
+        Recognizer(path)(file)
