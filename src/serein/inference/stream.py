@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serein.audio import Block, Resampler, Samples, prepared
+from serein.audio import Block, Resampler, prepared
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import Window, hear, threads
 from serein.inference.recognition import Segment
