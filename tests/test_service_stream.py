@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -130,18 +131,14 @@ def test_an_answer_below_the_threshold_is_withheld(host: Host, pcm: Pcm) -> None
 
 
 def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
-    clients = [host.connect() for _ in range(6)]
-    for client in clients:
-        client.send(json.dumps(START))
-    for block in blocks(pcm.tobytes(), [16_000]):
-        for client in clients:
-            client.send(block)
-    for client in clients:
-        client.send(END)
     wanted = of_file(host, pcm)
-    for client in clients:
-        same(told(client).items, wanted)
-        client.close()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(host.connect()) for _ in range(6)]
+        for message in [json.dumps(START), *blocks(pcm.tobytes(), [16_000]), END]:
+            for client in clients:
+                client.send(message)
+        for client in clients:
+            same(told(client).items, wanted)
     counts = re.findall(r"serein_stream_batch_blocks_(?:sum|count) (\d+)", host.text())
     batches, parts = sorted(map(int, counts))
     assert batches < parts
@@ -173,8 +170,8 @@ def test_pages_of_other_origins_are_refused(host: Host) -> None:
     ours = f"http://127.0.0.1:{host.port}"
     assert said(host, [json.dumps(START), END], origin=ours).code == 1000
     for origin in ("https://evil.example", "null", f"http://127.0.0.1:{host.port}.evil.example"):
-        with pytest.raises(InvalidStatus) as caught:
-            host.connect(origin=origin)
+        with pytest.raises(InvalidStatus) as caught, host.connect(origin=origin):
+            pass
         response = caught.value.response
         assert response.status_code == 403
         assert "other origins" in json.loads(response.body or b"")["detail"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -93,16 +94,15 @@ def test_a_message_beyond_all_bounds_is_not_read(host: Host) -> None:
     assert streamed(host, NOISE).code == 1000
 
 
-def test_too_many_streams_and_one_that_leaves(host: Host) -> None:
-    with hosted(streams=1) as small:
-        first = small.connect()
+def test_too_many_streams_and_one_that_leaves() -> None:
+    with hosted(streams=1) as small, small.connect() as first:
         first.send(OPEN)
         assert json.loads(first.recv(timeout=TIMEOUT))["type"] == "ready"
         first.send(NOISE)
         answer = said(small, [OPEN, NOISE])
         assert (answer.code, answer.last["status"]) == (1013, 429)
         assert "1 streams are open" in answer.last["detail"]
-        first.socket.close()  # without a word
+        first.socket.shutdown(socket.SHUT_RDWR)  # without a word
         until(lambda: "serein_streams_open 0.0" in small.text())
         assert streamed(small, NOISE).code == 1000
 
@@ -119,8 +119,8 @@ def test_who_says_nothing_is_not_waited_for() -> None:
 
 
 def test_the_end_of_the_service_answers_what_came() -> None:
-    with hosted() as host:
-        clients = [host.connect() for _ in range(2)]
+    with hosted() as host, host.connect() as first, host.connect() as second:
+        clients = [first, second]
         for one in clients:
             one.send(EVERYTHING)
             assert json.loads(one.recv(timeout=TIMEOUT))["type"] == "ready"
