@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -204,4 +203,3 @@ def test_the_ear_ends_with_all_answered() -> None:
     assert all(future.result(0) == [] for future in futures)
     assert not engine.ear.alive()
     assert not engine.ready()
-    assert "ear" not in [thread.name for thread in threading.enumerate()]
