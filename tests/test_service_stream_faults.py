@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,15 +185,33 @@ def test_an_inbox_takes_no_more_than_it_holds() -> None:
         putting = asyncio.create_task(inbox.put(bytes(21)))
         last = False
         while inbox.rest > 8 or not putting.done():
-            sizes.append(len((await inbox.take()).content))
+            sizes.append(len((await inbox.take(1)).content))
             await asyncio.sleep(0)
         inbox.end()
         while not last:
-            content, _, last = await inbox.take()
+            content, _, last = await inbox.take(1)
             sizes.append(len(content))
         return sizes, inbox.rest
 
     assert asyncio.run(fill()) == ([8, 8, 4], 1)
+
+
+def test_an_inbox_gives_what_is_enough_and_knows_when_it_came() -> None:
+    async def filled() -> None:
+        inbox, begin = Inbox(frame=2, most=100), time.monotonic()
+        taking = asyncio.create_task(inbox.take(5))
+        for size in (3, 3, 3, 3):
+            await inbox.put(bytes(size))
+            await asyncio.sleep(0.05)
+        content, since, last = await taking
+        assert (len(content), inbox.rest, last) == (12, 0, False)
+        assert 0.15 <= since - begin < time.monotonic() - begin - 0.04
+        await inbox.put(b"x")
+        inbox.end()
+        assert (await inbox.take(5))[::2] == (b"", True)
+        assert inbox.rest == 1
+
+    asyncio.run(filled())
 
 
 def test_the_ear_ends_with_all_answered() -> None:

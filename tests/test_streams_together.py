@@ -86,6 +86,28 @@ def test_one_that_cannot_be_heard_is_alone_with_that(
     same([*_segments(told[2]), *many[2].close()], _alone(recognizer, waves[2]))
 
 
+@pytest.mark.parametrize("speech", [True, False])
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_feeding_may_wait_for_what_is_wanted(
+    recognizer: Recognizer, waves: list[Wave], speech: bool, rate: int
+) -> None:
+    """Each segment comes with the same block, and few blocks are fed."""
+    wave, size = np.repeat(waves[0], rate // RATE), rate // 50
+    blocks = [wave[at : at + size] for at in range(0, len(wave), size)]
+    every, late = (recognizer.stream(rate, **QUICK, speech=speech) for _ in range(2))
+    held, calls = np.zeros(0, np.float32), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        found = every.feed(block)
+        if len(held) >= late.wanted:
+            same(late.feed(held), found)
+            held, calls = held[:0], calls + 1
+        else:
+            assert not found
+    same(late.feed(held) + late.close(), every.close())
+    assert calls < len(blocks) / 2
+
+
 def test_nobody_and_nothing(recognizer: Recognizer) -> None:
     assert streams.feed(recognizer, []) == []
     assert streams.feed(recognizer, [(one, b"") for one in opened(recognizer)]) == [[], [], []]

@@ -91,7 +91,7 @@ class Stream:
         same = self._rate == SPEECH_RATE or not settings.speech
         self._for_speech = None if same else Resampler(rate, SPEECH_RATE)
         first = max(0, lanes[0] - 1) * LANE * BLOCK_MS // 1000 if lanes else 0
-        self._tape = Tape(first * self._rate)
+        self._first, self._tape = first, Tape(first * self._rate)
         self._finder: Finder = Everything(self._rate)
         if settings.speech:
             self._finder = Speech(self._plan.length * 1000 // self._rate, lanes)
@@ -110,6 +110,15 @@ class Stream:
     def over(self) -> bool:
         """Whether nothing more can come of a shard, whatever is fed."""
         return isinstance(self._finder, Speech) and self._finder.over
+
+    @property
+    def wanted(self) -> int:
+        """How many samples must still come before any segment can; at least one.
+
+        Whoever feeds many streams need not feed them earlier.
+        """
+        due = self._finder.due(self._next) / 1000 - self._first
+        return max(1, int(due * self._rate_in) - self._fed)
 
     def feed(self, block: Block) -> list[Segment]:
         """Hear a block of any size.

@@ -1,8 +1,12 @@
 """What a client has sent and nobody has heard yet."""
 
 import asyncio
+from collections import deque
 from time import monotonic
 from typing import NamedTuple
+
+ARRIVALS = 4096
+"""Blocks that are known by when they came; of a client that sends smaller ones, not all are."""
 
 
 class Part(NamedTuple):
@@ -10,7 +14,7 @@ class Part(NamedTuple):
 
     Attributes:
         content: whole samples of all channels.
-        since: when the oldest of it came, by ``time.monotonic``.
+        since: when enough of it had come, by ``time.monotonic``.
         last: whether nothing comes after it.
     """
 
@@ -31,7 +35,8 @@ class Inbox:
         """
         self.frame, self.most = frame, max(frame, most // frame * frame)
         self.over = False
-        self._held, self._since = bytearray(), 0.0
+        self._held, self._taken, self._enough = bytearray(), 0, frame
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     @property
@@ -41,10 +46,10 @@ class Inbox:
 
     async def put(self, content: bytes) -> None:
         """Add what came, and wait until there is room for more."""
-        if self.rest < self.frame:
-            self._since = monotonic()
         self._held += content
-        self._news.set()
+        self._arrivals.append((self._taken + self.rest, monotonic()))
+        if self.rest >= self._enough:
+            self._news.set()
         while self.rest > self.most:
             self._room.clear()
             await self._room.wait()
@@ -54,14 +59,23 @@ class Inbox:
         self.over = True
         self._news.set()
 
-    async def take(self) -> Part:
-        """Wait for whole samples, or the end."""
-        while self.rest < self.frame and not self.over:
+    async def take(self, count: int) -> Part:
+        """Wait for so many samples, or the end; of more, all that may be taken at a time."""
+        self._enough = min(max(1, count) * self.frame, self.most)
+        while self.rest < self._enough and not self.over:
             self._news.clear()
             await self._news.wait()
+        since = self._arrived(self._taken + self._enough)
         size = min(self.rest // self.frame * self.frame, self.most)
         content = bytes(self._held[:size])
         del self._held[:size]
+        self._taken += size
         if self.rest <= self.most:
             self._room.set()
-        return Part(content, self._since, self.over and self.rest < self.frame)
+        return Part(content, since, self.over and self.rest < self.frame)
+
+    def _arrived(self, place: int) -> float:
+        """When the byte before a place came, or the last one."""
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < place:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else monotonic()

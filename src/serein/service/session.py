@@ -107,7 +107,7 @@ class Session:
     async def _answered(self) -> None:
         last = False
         while not last:
-            content, since, last = await self.inbox.take()
+            content, since, last = await self.inbox.take(self.stream.wanted)
             if self._left:
                 raise Left
             if content:
