@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import StringIO
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,7 +136,8 @@ def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
     wanted = of_file(host, pcm)
     with ExitStack() as stack:
         clients = [stack.enter_context(host.connect()) for _ in range(6)]
-        for message in [json.dumps(START), *blocks(pcm.tobytes(), [16_000]), END]:
+        messages: list[str | bytes] = [json.dumps(START), *blocks(pcm.tobytes(), [16_000]), END]
+        for message in messages:
             for client in clients:
                 client.send(message)
         for client in clients:
@@ -204,3 +207,17 @@ def test_without_an_upgrade(host: Host) -> None:
     answer = httpx.get(f"http://127.0.0.1:{host.port}{PATH}")
     assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
     assert "WebSocket" in answer.json()["detail"]
+
+
+def test_the_client_of_the_docs(
+    host: Host, wave: Wave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "service.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    soundfile.write(tmp_path / "speech.wav", wave, RATE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "client.py").write_text(code.replace(":8000", f":{host.port}"))
+    runpy.run_path(str(tmp_path / "client.py"))
+    wanted = of_file(host, pcm_of(wave), window=4.0, hop=1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines] == [str(one["label"]) for one in wanted]

@@ -161,7 +161,13 @@ def visit(engine: Engine, app: Any, messages: list[dict[str, Any]], stuck: str) 
         if sent[-1] == stuck:
             await asyncio.Event().wait()
 
-    scope = {"type": "websocket", "path": PATH, "raw_path": b"", "root_path": "", "headers": []}
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "path": PATH,
+        "raw_path": b"",
+        "root_path": "",
+        "headers": [],
+    }
     scope |= {"query_string": b"", "scheme": "ws", "subprotocols": [], "client": None}
     asyncio.run(app({**scope, "server": None}, receive, send))
     return sent
@@ -171,7 +177,7 @@ def test_who_takes_no_answers_is_not_waited_for() -> None:
     with client(stream_idle=0.3) as (call, engine):
         audio = {"type": "websocket.receive", "bytes": NOISE}
         begin = {"type": "websocket.receive", "text": start(speech=False, merge=False)}
-        messages = [{"type": "websocket.connect"}, begin, audio]
+        messages: list[dict[str, Any]] = [{"type": "websocket.connect"}, begin, audio]
         sent = visit(engine, call.app, messages, "segments")
         assert sent == ["websocket.accept", "ready", "segments"]
         text = engine.metrics.text().decode()

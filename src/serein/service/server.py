@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
@@ -75,7 +76,7 @@ def config(app: Observed, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves an app: what a browser offers to compress is not worth a bomb."""
     return uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=WebSocketsSansIOProtocol,
         ws_max_size=2 * settings.stream_bytes,
         ws_per_message_deflate=False,
         log_config=None,
