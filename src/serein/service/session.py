@@ -20,6 +20,8 @@ SAMPLE = 2
 """Bytes of 16-bit PCM."""
 AT_A_TIME = 1.0
 """Seconds of a stream that are heard at a time, so that nobody has the model for long."""
+GRACE = 0.1
+"""Seconds in which a message that was received is taken over before a stream is ended."""
 
 
 class Session:
@@ -66,7 +68,10 @@ class Session:
             reading.cancel()
 
     def end(self) -> None:
-        """Take no more."""
+        """Take no more, but for what has come already."""
+        asyncio.get_running_loop().call_later(GRACE, self._stop)
+
+    def _stop(self) -> None:
         if self._reading is None or self._reading.cancel():
             self.by = "service"
 
