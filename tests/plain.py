@@ -1,10 +1,11 @@
 """What papers write in equations, one number at a time."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
+from serein.layers.decoder import Decoder
 from serein.layers.recurrence import BLSTM, BLSTMs
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -53,3 +54,43 @@ def blstms(x: Array, stack: BLSTMs) -> Array:
         assert isinstance(layer, BLSTM)
         x = blstm(x, layer)
     return x
+
+
+class Decoded(NamedTuple):
+    """Of each step: states of both layers, where it looked, logarithms of each next word's."""
+
+    s: Array
+    y: Array
+    weights: Array
+    scores: Array
+
+
+def looked(decoder: Decoder, h: Array, s: Array, before: Array) -> Array:
+    """Feng et al. 2020, equations 8 to 10: the weights of one step."""
+    filters = array(decoder.location.weight)[:, 0]
+    taps = filters.shape[1]
+    energies = np.zeros(len(h))
+    for t, h_t in enumerate(h):
+        f = np.zeros(len(filters))
+        for tap in range(taps):
+            place = t + tap - taps // 2
+            if 0 <= place < len(h):
+                f += filters[:, tap] * before[place]
+        inner = linear(s, decoder.query) + linear(h_t, decoder.key) + linear(f, decoder.place)
+        energies[t] = linear(np.tanh(inner), decoder.energy)[0]
+    return softmax(energies)
+
+
+def decoded(decoder: Decoder, h: Array, previous: list[int]) -> Decoded:
+    """Feng et al. 2020, equations 6 to 11, over the words of one utterance."""
+    size = decoder.from_state.in_features
+    s, c, a = np.zeros(size), np.zeros(size), np.zeros(len(h))
+    found: list[tuple[Array, ...]] = []
+    for word in previous:
+        a = looked(decoder, h, s, a)
+        g = np.sum([a[t] * h[t] for t in range(len(h))], axis=0)  # equation 7
+        gates = linear(array(decoder.words.weight)[word], decoder.word_gates)
+        s, c = cell(gates + linear(np.concatenate([g, s]), decoder.gates), c)  # equation 6
+        y = np.tanh(linear(g, decoder.from_context) + linear(s, decoder.from_state))
+        found.append((s, y, a, np.log(softmax(linear(y, decoder.output)))))  # equation 11
+    return Decoded(*map(np.array, zip(*found, strict=True)))
