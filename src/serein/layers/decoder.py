@@ -106,7 +106,7 @@ class Decoder(nn.Module):
             cell_bwd=zeros_b1d,
             weight_bwt=torch.zeros_like(mask_bt, dtype=_wide(h_bth))[:, None],
             h_b1th=h_bth[:, None],
-            key_b1ta=self.key(h_bth)[:, None],
+            key_b1ta=self.key(h_bth).to(_wide(h_bth))[:, None],
             mask_b1t=mask_bt[:, None],
         )
 
@@ -183,8 +183,10 @@ class Decoder(nn.Module):
         left_bwkt = torch.cat([place_bwkt, torch.ones_like(place_bwkt[:, :, :1])], dim=2)
         place_bwka = self.place.weight.T.expand(batch, beams, -1, -1)
         right_bwka = torch.cat([place_bwka, query_bw1a.to(place_bwka.dtype)], dim=2)
-        score_bwt = self._energies(state.key_b1ta, left_bwkt.mT, right_bwka)
-        score_bwt = score_bwt.to(_wide(score_bwt)).masked_fill(~state.mask_b1t, -torch.inf)
+        wide = state.key_b1ta.dtype
+        with torch.autocast(state.key_b1ta.device.type, enabled=False):  # tanh is slow in bf16
+            parts = state.key_b1ta, left_bwkt.mT.to(wide), right_bwka.to(wide)
+            score_bwt = self._energies(*parts).masked_fill(~state.mask_b1t, -torch.inf)
         return score_bwt.softmax(dim=-1)
 
     def _places(self, weight_bwt: Tensor) -> Tensor:
@@ -194,16 +196,17 @@ class Decoder(nn.Module):
         return self.location(around_nt[:, None]).unflatten(0, weight_bwt.shape[:2])
 
     def _energies(self, key_b1ta: Tensor, left_bwtk: Tensor, right_bwka: Tensor) -> Tensor:
-        """Z' tanh(keys + left right): (B, W, T)."""
+        """Energies z' tanh(keys + left right): (B, W, T)."""
         batch, beams, frames, _ = left_bwtk.shape
+        energy_a = self.energy.weight[0].to(key_b1ta.dtype)
         if torch.is_grad_enabled():
             key_nta = key_b1ta.expand(-1, beams, -1, -1).flatten(0, 1)
             sum_nta = torch.baddbmm(key_nta, left_bwtk.flatten(0, 1), right_bwka.flatten(0, 1))
-            return self.energy(sum_nta.tanh()).view(batch, beams, frames)
-        parts = []
+            return (sum_nta.tanh() @ energy_a).view(batch, beams, frames)
+        parts = []  # each small enough for a processor's cache
         for key_1ta, left_wtk, right_wka in zip(key_b1ta, left_bwtk, right_bwka, strict=True):
             sum_wta = torch.baddbmm(key_1ta.expand(beams, -1, -1), left_wtk, right_wka)
-            parts.append(self.energy(sum_wta.tanh_())[..., 0])
+            parts.append(sum_wta.tanh_() @ energy_a)
         return torch.stack(parts)
 
 
