@@ -43,11 +43,13 @@ class Word:
 
     Attributes:
         word: lower case; "</s>" is the end.
-        time: the middle of what the decoder looked at for it, None without an attention map.
+        time: where the decoder looked most for it; None without an attention map.
+        weight: share of the emotion's attention that it has; None where emotion reads no words.
     """
 
     word: str
     time: float | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

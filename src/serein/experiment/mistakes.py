@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from serein import audio
 from serein.dataset import Frames, seconds_of
 from serein.experiment.plan import Plan
+from serein.layers.transcript import FOUND, READ
 from serein.predict import answer, steps
 from serein.records import Fold
 from serein.results import Look, Mistake, Prediction
@@ -79,6 +80,8 @@ def looks(
     _, output = answer(system, batch.inputs, todo.numbers)
     maps = {}
     for name, (weight_bht, stride) in output.attention.items():
+        if name in (FOUND, READ):
+            continue
         weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)
         times = steps(len(weight_t), stride, system.front_end.hop, seconds)
         weights = [round(weight, 5) for weight in weight_t[: len(times)].tolist()]

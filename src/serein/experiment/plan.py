@@ -117,6 +117,11 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
     device = system.device_of(device)
+    if not recipe.tasks:
+        raise ConfigError(
+            f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
+            "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
+        )
     system.check(recipe)
     training = training_of(recipe)
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
@@ -127,11 +132,6 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
     leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
-    if not recipe.tasks:
-        raise ConfigError(
-            f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
-            "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
-        )
     facts = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),

@@ -14,7 +14,7 @@ from serein.metrics.words import word_scores
 from serein.records import Fold, Utterance
 from serein.results import Prediction
 from serein.transcripts import WordScores
-from serein.vocabulary import Vocabulary, normalised
+from serein.vocabulary import Vocabulary, normalised, spoken
 
 
 def heard(
@@ -53,9 +53,20 @@ def scores(
     if not written:
         return {}
     closed = len({_sentence(one) for one in written} & _trained(plan))
+    words = {
+        fold.name: set(known(plan.corpus.of(fold.train), plan.recipe))
+        for fold in plan.protocol.folds
+    }
+    unknown = sum(word not in words[one.fold] for one in written for word in spoken(str(one.text)))
     texts, speakers = [str(one.text) for one in written], [one.speaker for one in written]
     return {
-        name: word_scores(texts, [one.heard[name] for one in written], speakers, closed=closed)
+        name: word_scores(
+            texts,
+            [one.heard[name] for one in written],
+            speakers,
+            closed=closed,
+            unknown=unknown,
+        )
         for name in selections
     }
 

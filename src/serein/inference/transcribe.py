@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from serein import audio, bundle, store
 from serein.audio import Source
@@ -16,17 +15,16 @@ from serein.bundle import Bundle
 from serein.dataset import frames_of
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import threads as threads_of
+from serein.inference.together import Heard, words_of
 from serein.layers.attention import Attention
 from serein.metrics.words import word_scores
 from serein.precision import Precision, asked, settled
-from serein.predict import answer, steps
+from serein.predict import answer
 from serein.records import Corpus, Utterance
-from serein.system import Output
-from serein.transcripts import Transcription, Transcriptions, Word, WordScores
-from serein.vocabulary import END
+from serein.system import SPOKEN, Output
+from serein.transcripts import Transcription, Transcriptions, WordScores
+from serein.vocabulary import spoken
 
-MAP = "recogniser"
-"""The model's attention map of words by steps."""
 Failed = Callable[[Utterance, AudioError], None]
 """Is told of every recording that cannot be read."""
 
@@ -101,11 +99,12 @@ class Transcriber:
         known = [one for one in found if one.reference is not None]
         if not known:
             return None
+        words, texts = set(self.vocabulary.words), [str(one.reference) for one in known]
         return word_scores(
-            [str(one.reference) for one in known],
+            texts,
             [one.text for one in known],
             [one.speaker for one in known],
-            known=set(self.vocabulary.words),
+            unknown=sum(word not in words for text in texts for word in spoken(text)),
         )
 
     def _heard(
@@ -131,29 +130,21 @@ class Transcriber:
         assert found.id_bl is not None
         text = self.vocabulary.text(found.id_bl[0].tolist())
         bounded = found.ended_b is not None and not bool(found.ended_b[0])
-        words = [*text.split(), *([] if bounded else [END])]
+        row = Heard(
+            {SPOKEN: found.id_bl[0].cpu()},
+            {name: Attention(x[0].cpu(), stride) for name, (x, stride) in output.attention.items()},
+        )
+        words = words_of([row], [(0.0, seconds)], self.system.text, self.system.front_end.hop)
         return Transcription(
             id=name,
             text=text,
-            words=self._placed(words, output.attention.get(MAP), seconds),
+            words=words[: len(words) - bounded],
             score=0.0 if found.score_b is None else float(found.score_b[0]),
             seconds=seconds,
             bounded=bounded,
             reference=reference,
             speaker=speaker,
         )
-
-    def _placed(self, words: Sequence[str], map_: Attention | None, seconds: float) -> list[Word]:
-        if map_ is None:
-            return [Word(word=word) for word in words]
-        weight_lt: Tensor = map_.weight[0]
-        hop = self.system.front_end.hop
-        times = steps(weight_lt.shape[-1], map_.stride, hop, seconds)
-        peaks = weight_lt[: len(words), : len(times)].argmax(dim=-1).tolist()
-        return [
-            Word(word=word, time=round(times[peak], 3))
-            for word, peak in zip(words, peaks, strict=False)
-        ]
 
 
 def transcriptions(

@@ -10,6 +10,11 @@ from torch import Tensor
 START, END = 0, 1
 """The numbers of <s>, which is CTC's blank too, and of </s>."""
 
+FOUND = "recogniser"
+"""The attention map (B, L, T') of each word over the frames."""
+READ = "words"
+"""The attention map (B, H, L) of heads over words, which has no frames: its stride is 0."""
+
 
 class Transcript(NamedTuple):
     """What a recogniser says of a batch; what was not asked for is None.

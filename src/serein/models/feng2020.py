@@ -42,7 +42,7 @@ from serein.errors import ConfigError
 from serein.layers.attention import Attention, Encoded, StructuredAttention
 from serein.layers.recogniser import Count, Heard, Recogniser, RecogniserConfig
 from serein.layers.recurrence import BLSTMs
-from serein.layers.transcript import END
+from serein.layers.transcript import END, FOUND, READ
 
 TRANSCRIPT = "transcript"
 """The task that the recogniser is for; all others read the vector."""
@@ -143,7 +143,7 @@ class Model(nn.Module):
         sums_bd, maps, heard = [], {}, None
         if self.recogniser is not None:
             heard = self.recogniser(_given(frames, "frames"), words)
-            maps["recogniser"] = Attention(heard.weight_blt, self.config.stack)
+            maps[FOUND] = Attention(heard.weight_blt, self.config.stack)
         if self.audio is not None:
             z_bd, weight_bht = self.audio(*self._cut(*_given(frames, "frames")))
             sums_bd.append(z_bd)
@@ -151,7 +151,7 @@ class Model(nn.Module):
         if self.text is not None:
             z_bd, weight_bhl = self.text(*self._read(heard, words))
             sums_bd.append(z_bd)
-            maps["words"] = Attention(weight_bhl, stride=0)
+            maps[READ] = Attention(weight_bhl, stride=0)
         vectors = {}
         if self.dense is not None:
             x_bd = self.dense(torch.cat(sums_bd, dim=1)).relu()

@@ -31,7 +31,7 @@ def start(system: System, init: str) -> list[str]:
     if not init:
         return []
     saved = bundle.load(Path(init)).system
-    if saved.recipe.features != system.recipe.features:
+    if saved.front_end.config != system.front_end.config:
         raise BundleError(
             f"{init} hears frames of {saved.recipe.features}; this recipe makes them by "
             f"{system.recipe.features}. Train from a model of the same front end"
