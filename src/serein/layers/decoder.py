@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serein.layers.transcript import START
+from serein.layers.unrolled import Weights, unrolled
 
 
 class State(NamedTuple):
@@ -133,23 +134,27 @@ class Decoder(nn.Module):
             own: how often to go on from the likeliest word instead of the given one (scheduled
                 sampling, Bengio et al. 2015), drawn for each step of each utterance.
         """
-        state = self.begin(h_bth, mask_bt)
-        own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < own if own else None
-        contexts: list[Tensor] = []
-        states: list[Tensor] = []
-        weights: list[Tensor] = []
-        for step, gate_bg in enumerate(self._gates(previous_bl).unbind(dim=1)):
+        state, gate_blg = self.begin(h_bth, mask_bt), self._gates(previous_bl)
+        if own:
+            own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < own
+            context_blh, s_bld, weight_blt = self._sampled(state, gate_blg, own_bl)
+        else:
+            weights = (self.query, self.location, self.place, self.energy, self.gates)
+            of_step = Weights(*(layer.weight for layer in weights))
+            context_blh, s_bld, weight_blt = unrolled(self._moved, state, gate_blg, of_step)
+        return Passed(s_bld, self._hidden(context_blh, s_bld), weight_blt)
+
+    def _sampled(self, state: State, gate_blg: Tensor, own_bl: Tensor) -> tuple[Tensor, ...]:
+        """Step by step, as what the decoder says decides how it goes on."""
+        steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        for step, gate_bg in enumerate(gate_blg.unbind(dim=1)):
             gate_b1g = gate_bg[:, None]
-            if own_bl is not None and step:
-                own_b1g = self._gates(self._likeliest(contexts[-1], states[-1]))
+            if steps:
+                own_b1g = self._gates(self._likeliest(*steps[-1][:2]))
                 gate_b1g = torch.where(own_bl[:, step, None, None], own_b1g, gate_b1g)
             context_b1h, state = self._moved(gate_b1g, state)
-            contexts.append(context_b1h)
-            states.append(state.s_bwd)
-            weights.append(state.weight_bwt)
-        s_bld = torch.cat(states, dim=1)
-        y_bld = self._hidden(torch.cat(contexts, dim=1), s_bld)
-        return Passed(s_bld, y_bld, torch.cat(weights, dim=1))
+            steps.append((context_b1h, state.s_bwd, state.weight_bwt))
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
     def _gates(self, word_bl: Tensor) -> Tensor:
         """What words add to the gates: (B, L) -> (B, L, G)."""
