@@ -34,6 +34,14 @@ CLASSES = {
 MORE = {"rnn": ["model.attention=true", "model.apart=false", "model.stack=3"]}
 """Settings that no recipe of a model asks for."""
 SMALLER = {
+    "feng2020": [
+        "model.text=none",
+        "model.pad=false",
+        "model.hidden=16",
+        "model.attention_hidden=32",
+        "model.heads=4",
+        "model.dense=32",
+    ],
     "fu2020": [
         "features.bands=32",
         "model.filters=[16,16,32]",

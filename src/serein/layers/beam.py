@@ -118,8 +118,9 @@ def _extended(beams: _Beams, step: Step, start: int, end: int, width: int, bonus
     if bonus:
         gain_bwv = gain_bwv + bonus
         gain_bwv[..., end] -= bonus
-    over_bw1 = beams.ended_bw[..., None]
-    score_bwv = beams.score_bw[..., None] + gain_bwv.masked_fill(over_bw1, NEVER)
+    # What is no number is never said, so that every row has its highest ones.
+    lost_bwv = beams.ended_bw[..., None] | gain_bwv.isnan()
+    score_bwv = beams.score_bw[..., None] + gain_bwv.masked_fill(lost_bwv, NEVER)
     score_bwv[..., end] = torch.where(beams.ended_bw, beams.score_bw, score_bwv[..., end])
     score_bw, place_bw = _highest(score_bwv.flatten(1), width)
     words = score_bwv.shape[2]
@@ -138,10 +139,10 @@ def _highest(score_bn: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest of each row and their places, highest first; of equal ones the first."""
     count = min(count, score_bn.shape[1])
     least_b1 = score_bn.topk(count).values[:, -1:]
-    if bool(((score_bn >= least_b1).sum(dim=1) > count).any()):
-        score_bn, place_bn = score_bn.sort(dim=1, descending=True, stable=True)
-        return score_bn[:, :count], place_bn[:, :count]
-    place_bw = score_bn.topk(count).indices.sort(dim=1).values
+    above_bn, level_bn = score_bn > least_b1, score_bn == least_b1
+    wanted_b1 = count - above_bn.sum(dim=1, keepdim=True)
+    kept_bn = above_bn | (level_bn & (level_bn.cumsum(dim=1) <= wanted_b1))
+    place_bw = kept_bn.nonzero()[:, 1].view(-1, count)
     score_bw, order_bw = score_bn.gather(1, place_bw).sort(dim=1, descending=True, stable=True)
     return score_bw, place_bw.gather(1, order_bw)
 

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serein.layers.transcript import START
+from serein.layers.unrolled import Weights, unrolled
 
 
 class State(NamedTuple):
@@ -106,7 +107,7 @@ class Decoder(nn.Module):
             cell_bwd=zeros_b1d,
             weight_bwt=torch.zeros_like(mask_bt, dtype=_wide(h_bth))[:, None],
             h_b1th=h_bth[:, None],
-            key_b1ta=self.key(h_bth)[:, None],
+            key_b1ta=self.key(h_bth).to(_wide(h_bth))[:, None],
             mask_b1t=mask_bt[:, None],
         )
 
@@ -133,23 +134,27 @@ class Decoder(nn.Module):
             own: how often to go on from the likeliest word instead of the given one (scheduled
                 sampling, Bengio et al. 2015), drawn for each step of each utterance.
         """
-        state = self.begin(h_bth, mask_bt)
-        own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < own if own else None
-        contexts: list[Tensor] = []
-        states: list[Tensor] = []
-        weights: list[Tensor] = []
-        for step, gate_bg in enumerate(self._gates(previous_bl).unbind(dim=1)):
+        state, gate_blg = self.begin(h_bth, mask_bt), self._gates(previous_bl)
+        if own:
+            own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < own
+            context_blh, s_bld, weight_blt = self._sampled(state, gate_blg, own_bl)
+        else:
+            weights = (self.query, self.location, self.place, self.energy, self.gates)
+            of_step = Weights(*(layer.weight for layer in weights))
+            context_blh, s_bld, weight_blt = unrolled(self._moved, state, gate_blg, of_step)
+        return Passed(s_bld, self._hidden(context_blh, s_bld), weight_blt)
+
+    def _sampled(self, state: State, gate_blg: Tensor, own_bl: Tensor) -> tuple[Tensor, ...]:
+        """Step by step, as what the decoder says decides how it goes on."""
+        steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        for step, gate_bg in enumerate(gate_blg.unbind(dim=1)):
             gate_b1g = gate_bg[:, None]
-            if own_bl is not None and step:
-                own_b1g = self._gates(self._likeliest(contexts[-1], states[-1]))
+            if steps:
+                own_b1g = self._gates(self._likeliest(*steps[-1][:2]))
                 gate_b1g = torch.where(own_bl[:, step, None, None], own_b1g, gate_b1g)
             context_b1h, state = self._moved(gate_b1g, state)
-            contexts.append(context_b1h)
-            states.append(state.s_bwd)
-            weights.append(state.weight_bwt)
-        s_bld = torch.cat(states, dim=1)
-        y_bld = self._hidden(torch.cat(contexts, dim=1), s_bld)
-        return Passed(s_bld, y_bld, torch.cat(weights, dim=1))
+            steps.append((context_b1h, state.s_bwd, state.weight_bwt))
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
     def _gates(self, word_bl: Tensor) -> Tensor:
         """What words add to the gates: (B, L) -> (B, L, G)."""
@@ -183,8 +188,10 @@ class Decoder(nn.Module):
         left_bwkt = torch.cat([place_bwkt, torch.ones_like(place_bwkt[:, :, :1])], dim=2)
         place_bwka = self.place.weight.T.expand(batch, beams, -1, -1)
         right_bwka = torch.cat([place_bwka, query_bw1a.to(place_bwka.dtype)], dim=2)
-        score_bwt = self._energies(state.key_b1ta, left_bwkt.mT, right_bwka)
-        score_bwt = score_bwt.to(_wide(score_bwt)).masked_fill(~state.mask_b1t, -torch.inf)
+        wide = state.key_b1ta.dtype
+        with torch.autocast(state.key_b1ta.device.type, enabled=False):  # tanh is slow in bf16
+            parts = state.key_b1ta, left_bwkt.mT.to(wide), right_bwka.to(wide)
+            score_bwt = self._energies(*parts).masked_fill(~state.mask_b1t, -torch.inf)
         return score_bwt.softmax(dim=-1)
 
     def _places(self, weight_bwt: Tensor) -> Tensor:
@@ -194,16 +201,17 @@ class Decoder(nn.Module):
         return self.location(around_nt[:, None]).unflatten(0, weight_bwt.shape[:2])
 
     def _energies(self, key_b1ta: Tensor, left_bwtk: Tensor, right_bwka: Tensor) -> Tensor:
-        """Z' tanh(keys + left right): (B, W, T)."""
+        """Energies z' tanh(keys + left right): (B, W, T)."""
         batch, beams, frames, _ = left_bwtk.shape
+        energy_a = self.energy.weight[0].to(key_b1ta.dtype)
         if torch.is_grad_enabled():
             key_nta = key_b1ta.expand(-1, beams, -1, -1).flatten(0, 1)
             sum_nta = torch.baddbmm(key_nta, left_bwtk.flatten(0, 1), right_bwka.flatten(0, 1))
-            return self.energy(sum_nta.tanh()).view(batch, beams, frames)
-        parts = []
+            return (sum_nta.tanh() @ energy_a).view(batch, beams, frames)
+        parts = []  # each small enough for a processor's cache
         for key_1ta, left_wtk, right_wka in zip(key_b1ta, left_bwtk, right_bwka, strict=True):
             sum_wta = torch.baddbmm(key_1ta.expand(beams, -1, -1), left_wtk, right_wka)
-            parts.append(self.energy(sum_wta.tanh_())[..., 0])
+            parts.append(sum_wta.tanh_() @ energy_a)
         return torch.stack(parts)
 
 
