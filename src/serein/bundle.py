@@ -103,9 +103,12 @@ def save(bundle: Bundle, path: Path) -> None:
 
 def described(bundle: Bundle) -> str:
     """All of a bundle but its weights, as JSON."""
+    recipe = asdict(bundle.system.recipe)
+    if not recipe["augment"]:  # bundles of before there was such a table keep their digest
+        del recipe["augment"]
     document = {
         "format": FORMAT,
-        "recipe": asdict(bundle.system.recipe),
+        "recipe": recipe,
         "classes": bundle.system.classes,
         "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),

@@ -161,6 +161,7 @@ class Recipe:
         tasks: settings of each task; the first one decides which epoch is best.
         training: settings of the loop.
         protocol: how the corpus is split.
+        augment: what training hears in place of a recording; empty is the recording itself.
     """
 
     name: str
@@ -171,3 +172,4 @@ class Recipe:
     tasks: dict[str, dict[str, Any]]
     training: dict[str, Any]
     protocol: dict[str, Any]
+    augment: dict[str, Any] = field(default_factory=dict)

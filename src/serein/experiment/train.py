@@ -18,7 +18,7 @@ from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.labelling import labelled
-from serein.experiment.plan import training_of
+from serein.experiment.plan import copies_of, training_of
 from serein.metrics.measures import measure_of
 from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe, Utterance
@@ -26,6 +26,7 @@ from serein.results import Epoch, Results
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
 from serein.training.settings import Settings
+from serein.training.varied import varied
 
 Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Is told how many epochs there will be, and gives what is told of every one."""
@@ -94,12 +95,16 @@ def train(
     contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
     made = system.System(chosen, system.classes_of(read.utterances, chosen))
+    forms = copies_of(chosen, made.front_end)
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     side = Side(ids, frames, made.targets(read.utterances))
+    copies = [extract(read.utterances, made.front_end, contents, copy=form) for form in forms]
+    side = varied(side, read.utterances, how, copies, system.masks_of(chosen, made.front_end))
     needed = versions() | system.packages_of(chosen)
     numbers = settled(how.precision, device)
     facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
+    facts_of_state += [form.key for form in forms]
     state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
@@ -154,7 +159,8 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
     if cost := median_cost(judged):
         chosen = replace(recipe, model={**recipe.model, "c": cost}, training=chosen.training)
-    tables = ("features", "normalise", "model", "tasks", "training")
+    found.setdefault("augment", {})  # results of before there was such a table
+    tables = ("features", "normalise", "model", "tasks", "training", "augment")
     other = [table for table in tables if asked[table] != found[table]]
     if other:
         raise ConfigError(

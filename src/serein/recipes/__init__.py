@@ -21,6 +21,7 @@ DEFAULTS: config.Table = {
     "tasks": {},
     "training": {},
     "protocol": {},
+    "augment": {},
 }
 
 
