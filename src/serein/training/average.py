@@ -39,8 +39,9 @@ class Average:
         with torch.no_grad():
             for mean, last in zip(self.system.parameters(), self._last.parameters(), strict=True):
                 mean.lerp_(last, gain)
-            for kept, last in zip(self.system.buffers(), self._last.buffers(), strict=True):
-                kept.copy_(last)
+            buffers = zip(self.system.buffers(), self._last.buffers(), strict=True)
+            for kept, now in buffers:
+                kept.copy_(now)
 
     def state_dict(self) -> dict[str, Any]:
         """What a training that goes on needs."""
