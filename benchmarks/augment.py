@@ -1,6 +1,5 @@
 """What each change of a waveform costs, 4 s at 16 kHz; and masks beside a batch's making."""
 
-from collections.abc import Callable
 from typing import Any
 
 import librosa
@@ -59,7 +58,9 @@ def _masked() -> Row:
     assert hide is not None
     x_btf, mask_bt = padded(frames)
     draw_bm = torch.rand(40, hide.draws, dtype=torch.float64)
-    mine, peer, ratio = paired(_of(hide, x_btf, mask_bt, draw_bm), _of(padded, frames), repeats=31)
+    mine, peer, ratio = paired(
+        lambda: hide(x_btf, mask_bt, draw_bm), lambda: padded(frames), repeats=31
+    )
     return Row(
         what="masks over a batch of 40 utterances",
         ours=mine * 1e3,
@@ -68,7 +69,3 @@ def _masked() -> Row:
         peer=peer * 1e3,
         ratio=ratio,
     )
-
-
-def _of(function: Callable[..., object], *arguments: Any) -> Callable[[], object]:
-    return lambda: function(*arguments)

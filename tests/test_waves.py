@@ -155,7 +155,19 @@ def test_a_limit_takes_what_is_above(hertz: float) -> None:
 def test_noise_has_its_colour() -> None:
     slopes = set()
     for seed in range(30):
-        noise_s = sounds.coloured(2 * RATE, np.random.default_rng(seed))
+        noise_s = sounds.coloured(2 * RATE, RATE, np.random.default_rng(seed))
         slopes.add(round(level(noise_s, 1000, 2000) - level(noise_s, 2000, 4000)))
     assert slopes <= {-4, -3, -2, -1, 0, 1, 2, 3, 4}
     assert {-3, 0, 3} <= slopes
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 400, 58_182])
+def test_any_length_will_do(size: int) -> None:
+    assert len(sounds.coloured(size, RATE, np.random.default_rng(size))) == size
+    assert len(waves.limited(np.ones(size, np.float32), RATE, 4000)) == size
+    assert len(waves.reverberant(np.ones(size, np.float32), np.ones(3, np.float32))) == size
+
+
+def test_noise_is_not_below_hearing() -> None:
+    for seed in range(10):
+        assert level(sounds.coloured(2 * RATE, RATE, np.random.default_rng(seed)), 0, 25) < -3

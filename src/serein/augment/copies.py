@@ -74,7 +74,7 @@ class Copy:
         if self.noises:
             noise_s = sounds.stretch(self.noises, self.rate, size, rng)
         else:
-            noise_s = sounds.coloured(size, rng)
+            noise_s = sounds.coloured(size, self.rate, rng)
         return waves.noisy(wave_s, noise_s, snr)
 
     def _through(self, wave_s: Samples, id_: str) -> Samples:

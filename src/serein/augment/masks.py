@@ -3,7 +3,7 @@
 Park et al. (2019): SpecAugment: A Simple Data Augmentation Method for Automatic Speech
 Recognition. Interspeech 2019; its time warping, which its Table 6 finds of little use, is not here.
 
-B = batch, T = frames, F = bins, M = masks.
+B = batch, T = frames, F = bins, M = masks, n = places that are hidden.
 """
 
 from dataclasses import dataclass
@@ -40,10 +40,13 @@ class Masks:
         """How many numbers an utterance needs, each from 0 to below 1."""
         return 2 * (self.time + self.band)
 
-    def __call__(self, x_btf: Tensor, mask_bt: Tensor, draw_bm: Tensor) -> Tensor:
-        """Frames (B, T, F), their mask (B, T), and (B, draws) -> frames (B, T, F).
+    def __call__(self, x_btf: Tensor, mask_bt: Tensor, draw_bm: Tensor) -> None:
+        """Hide what was drawn, in place.
 
-        The first half of the draws are widths, the second places.
+        Args:
+            x_btf: (B, T, F) frames; they are changed.
+            mask_bt: (B, T), where there are frames.
+            draw_bm: (B, draws): the first half decides on widths, the second on places.
         """
         length_b = mask_bt.sum(dim=1)
         width_bm, place_bm = draw_bm.chunk(2, dim=1)
@@ -55,9 +58,11 @@ class Masks:
         widest_b = count_b.clamp(max=self.width)
         gone_bf = _spans(*band, widest_b, count_b, self.bands)
         gone_bf = gone_bf.repeat(1, x_btf.shape[2] // self.bands)
-        gone_btf = (gone_bt[..., None] | gone_bf[:, None]) & mask_bt[..., None]
-        mean_b1f = (x_btf.sum(dim=1) / length_b[:, None]).unsqueeze(1)
-        return torch.where(gone_btf, mean_b1f, x_btf)
+        mean_bf = x_btf.sum(dim=1) / length_b[:, None]
+        row_n, step_n = gone_bt.nonzero(as_tuple=True)
+        x_btf[row_n, step_n] = mean_bf[row_n]
+        row_n, bin_n = gone_bf.nonzero(as_tuple=True)
+        x_btf[row_n, :, bin_n] = mean_bf[row_n, bin_n][:, None] * mask_bt[row_n]
 
 
 def _spans(

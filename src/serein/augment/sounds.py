@@ -11,6 +11,7 @@ import numpy as np
 
 from serein import audio
 from serein.audio import Samples
+from serein.augment.waves import quick
 from serein.errors import AudioError, ConfigError
 from serein.recordings import unread
 
@@ -18,6 +19,8 @@ LONGEST = 4.0
 """Seconds of an impulse response that are heard."""
 COLOURS = (0.0, 1.0, 2.0)
 """Powers of 1/f that the power of white, pink and brown noise falls by."""
+EVEN = 50.0
+"""Hz, below which all noise is white: nobody hears what would otherwise be most of its energy."""
 DIRECT = (0.0, 12.0)
 """Decibels of the direct sound over the reverberation in rooms that are made up."""
 
@@ -86,12 +89,12 @@ def response(folder: Folder, rate: int, rng: np.random.Generator) -> Samples:
     return response_r
 
 
-def coloured(size: int, rng: np.random.Generator) -> Samples:
+def coloured(size: int, rate: int, rng: np.random.Generator) -> Samples:
     """(size,) samples of white, pink or brown noise, as likely each."""
     power = COLOURS[int(rng.integers(len(COLOURS)))]
-    spectrum_c = np.fft.rfft(rng.normal(size=size))
-    step_c = np.arange(1, len(spectrum_c) + 1)
-    return np.fft.irfft(spectrum_c * step_c ** (-power / 2), size).astype(np.float32)
+    spectrum_c = np.fft.rfft(rng.normal(size=quick(size)))
+    hertz_c = np.fft.rfftfreq(quick(size), 1 / rate).clip(min=EVEN)
+    return np.fft.irfft(spectrum_c * hertz_c ** (-power / 2))[:size].astype(np.float32)
 
 
 def room(rate: int, seconds: float, rng: np.random.Generator) -> Samples:

@@ -83,8 +83,7 @@ def noisy(wave_s: Samples, noise_s: Samples, snr: float) -> Samples:
 
 def reverberant(wave_s: Samples, response_r: Samples) -> Samples:
     """As it sounds in a room; as long, as loud, and beginning when it did before."""
-    count = len(wave_s) + len(response_r) - 1
-    size = 1 << count.bit_length()
+    size = quick(len(wave_s) + len(response_r))
     both_s = np.fft.irfft(np.fft.rfft(wave_s, size) * np.fft.rfft(response_r, size), size)
     direct = int(np.argmax(np.abs(response_r)))
     heard_s = both_s[direct : direct + len(wave_s)]
@@ -98,7 +97,7 @@ def limited(wave_s: Samples, rate: int, high: float, low: float = 0.0) -> Sample
 
     Between 0.9 and 1 of the one, and 2/3 and 1 of the other, a raised cosine leads over.
     """
-    size = len(wave_s) + round(RING * rate)
+    size = quick(len(wave_s) + round(RING * rate))
     hertz_c = np.fft.rfftfreq(size, 1 / rate)
     pass_c = _ramp((high - hertz_c) / (0.1 * high))
     if low:
@@ -116,6 +115,11 @@ def telephoned(wave_s: Samples, rate: int) -> Samples:
     heard_s = np.sign(coded_s) * np.expm1(np.abs(coded_s) * np.log1p(MU)) / MU
     back_s = Resampler(line, rate)(limited(heard_s.astype(np.float32), line, high, low), last=True)
     return np.pad(back_s, (0, max(0, len(wave_s) - len(back_s))))[: len(wave_s)]
+
+
+def quick(size: int) -> int:
+    """The next power of two: lengths with large prime factors make an FFT many times slower."""
+    return 1 << max(1, (size - 1).bit_length())
 
 
 def _ramp(x_c: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ n = utterances of a side, T = frames, F = bins, M = numbers that masks need of a
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -68,9 +68,7 @@ class _Drawn(Side):
         for number, batch in enumerate(super().batches(size, places)):
             if self.masks:
                 chosen = places[number * size : (number + 1) * size]
-                x_btf, mask_bt = batch.inputs["frames"]
-                hidden_btf = self.masks(x_btf, mask_bt, self.draw_nm[chosen])
-                batch = replace(batch, inputs={**batch.inputs, "frames": (hidden_btf, mask_bt)})
+                self.masks(*batch.inputs["frames"], self.draw_nm[chosen])
             yield batch
 
 
