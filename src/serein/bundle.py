@@ -106,8 +106,9 @@ def save(bundle: Bundle, path: Path) -> None:
 def described(bundle: Bundle) -> str:
     """All of a bundle but its weights, as JSON."""
     system, recipe = bundle.system, asdict(bundle.system.recipe)
-    if not recipe["text"]:
-        del recipe["text"]
+    for table in ("augment", "text"):  # bundles of before there were such tables keep their digest
+        if not recipe[table]:
+            del recipe[table]
     document = {
         "format": FORMAT if system.words else WORDLESS,
         "recipe": recipe,

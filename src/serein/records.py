@@ -162,6 +162,7 @@ class Recipe:
         training: settings of the loop.
         protocol: how the corpus is split.
         text: what is done with words; empty where nothing is.
+        augment: what training hears in place of a recording; empty is the recording itself.
     """
 
     name: str
@@ -173,3 +174,4 @@ class Recipe:
     training: dict[str, Any]
     protocol: dict[str, Any]
     text: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from serein import config, find, labels
+from serein.augment.masks import Masks, masks
+from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
@@ -231,7 +233,7 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
 
 
 NUMERIC = (
-    *("audio", "features", "labels", "layers", "models", "tasks", "training"),
+    *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
     *(
         "labels/words.toml",
         "labels/norms.toml",
@@ -291,10 +293,32 @@ def device_of(name: str) -> str:
 
 
 def check(recipe: Recipe) -> None:
-    """Check every name and setting of a recipe's front end, model and tasks."""
+    """Check every name and setting of a recipe's front end, model, tasks and augmentation.
+
+    Raises:
+        UnknownName: one that does not exist.
+        ConfigError: one out of range, or one that the front end or the model has no use for.
+    """
     some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
     with torch.device("meta"):
-        System(recipe, some, SPECIAL if recipe.text else ())
+        made = System(recipe, some, SPECIAL if recipe.text else ())
+    if recipe.augment and is_fitted(recipe):
+        raise ConfigError(
+            f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
+            "epoch; leave [augment] out of the recipe"
+        )
+    masks_of(recipe, made.front_end)
+
+
+def masks_of(recipe: Recipe, front_end: FrontEnd) -> Masks | None:
+    """What training hides of a front end's frames; None is nothing.
+
+    Raises:
+        UnknownName: there is no such setting of augmentation.
+        ConfigError: one is out of range, or the front end has no use for it.
+    """
+    bands = getattr(front_end.config, "bands", None)
+    return masks(augment_settings(recipe.augment), front_end.hop, front_end.width, bands)
 
 
 def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:

@@ -100,7 +100,8 @@ def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Starte
         if store.results_file(todo.folder).is_file():
             return Run(store.load(todo.folder), todo.folder, anew=False)
         begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
-        todo.frames()
+        for form in (None, *todo.copies):
+            todo.frames(form)
         todo.recognised()
         with started(todo) as progress:
             courses = folds.run(todo, jobs, progress)

@@ -39,7 +39,7 @@ def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
     learn = fit_estimator if is_fitted(plan.recipe) else fit
     return learn(
         system,
-        train,
+        plan.varied(train),
         watched,
         plan.training,
         seed=plan.seed,

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serein import config, corpora, protocols, system
+from serein.augment.copies import Copy, copies
+from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
 from serein.errors import ConfigError, UnknownName
@@ -19,6 +21,7 @@ from serein.precision import Numbers, settled
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
 from serein.results import Mapping
 from serein.training.settings import Settings
+from serein.training.varied import varied
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Plan:
         device: where to compute.
         folder: where the run keeps its state and results.
         leakage: what the leakage check found.
+        copies: other forms of every utterance that training hears too.
     """
 
     recipe: Recipe
@@ -50,6 +54,7 @@ class Plan:
     device: str
     folder: Path
     leakage: tuple[Finding, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     def front_end(self) -> FrontEnd:
         """What makes frames of waveforms."""
@@ -60,9 +65,9 @@ class Plan:
         known = words.known(self.corpus.of(fold.train), self.recipe)
         return system.System(self.recipe, self.classes, known)
 
-    def frames(self) -> Frames:
-        """The frames of the whole corpus, from the cache or else made now."""
-        frames = extract(self.corpus.utterances, self.front_end(), self.contents)
+    def frames(self, copy: Copy | None = None) -> Frames:
+        """The frames of the whole corpus, or of a copy of it, from the cache or else made now."""
+        frames = extract(self.corpus.utterances, self.front_end(), self.contents, copy=copy)
         if self.statistics != "speaker":
             return frames
         speakers = {one.id: one.speaker or one.id for one in self.corpus.utterances}
@@ -104,6 +109,12 @@ class Plan:
         heard = {} if as_written else self.recognised()
         return Side(ids, frames, judge.targets(members), words.read(judge, members, heard))
 
+    def varied(self, side: Side) -> Side:
+        """A training side as its epochs hear it."""
+        copies = [self.frames(copy) for copy in self.copies]
+        hidden = system.masks_of(self.recipe, self.front_end())
+        return varied(side, self.corpus.of(side.ids), self.training, copies, hidden)
+
     def state(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""
         return self.folder / "folds" / f"{quote(fold.name, safe='')}.pt"
@@ -128,6 +139,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
     classes = system.classes_of(corpus.utterances, recipe)
+    forms = copies_of(recipe, system.System(recipe, classes).front_end)
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
@@ -138,6 +150,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         protocol.hash,
         corpora.fingerprint(corpus, contents),
         system.source_of(recipe),
+        [form.key for form in forms],
         seed,
         device,
         settled(training.precision, device),
@@ -158,17 +171,35 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         device=device,
         folder=runs / name,
         leakage=leakage,
+        copies=forms,
     )
+
+
+def copies_of(recipe: Recipe, front_end: FrontEnd) -> tuple[Copy, ...]:
+    """Every form of an utterance that a recipe's training hears beside the recording.
+
+    Raises:
+        ConfigError: a folder of noises or rooms is none, or empty.
+        AudioError: a file in it cannot be read.
+    """
+    return copies(augment_settings(recipe.augment), front_end.rate)
 
 
 def training_of(recipe: Recipe) -> Settings:
     """The settings of the loop; an estimator is fitted once.
 
     Raises:
-        ConfigError: a setting is unknown or out of range.
+        ConfigError: a setting is unknown or out of range, or of no use to an estimator.
     """
     how = config.build(Settings, recipe.training, "training")
-    return replace(how, epochs=1, patience=0) if system.is_fitted(recipe) else how
+    if not system.is_fitted(recipe):
+        return how
+    if how.balance != "none":
+        raise ConfigError(
+            f"training.balance = {how.balance!r} draws epochs, and {recipe.model['name']} is "
+            "fitted at once; weigh classes with tasks.<name>.class_weights = 'balanced' instead"
+        )
+    return replace(how, epochs=1, patience=0)
 
 
 def split(

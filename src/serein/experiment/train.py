@@ -20,7 +20,7 @@ from serein.experiment import words
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.known import spoken
 from serein.experiment.labelling import labelled
-from serein.experiment.plan import training_of
+from serein.experiment.plan import copies_of, training_of
 from serein.metrics.measures import measure_of
 from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe, Utterance
@@ -28,6 +28,8 @@ from serein.results import Epoch, Results
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
 from serein.training.settings import Settings
+from serein.training.start import start
+from serein.training.varied import varied
 
 Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Is told how many epochs there will be, and gives what is told of every one."""
@@ -97,23 +99,18 @@ def train(
     torch.manual_seed(seed)
     classes = system.classes_of(read.utterances, chosen)
     made = system.System(chosen, classes, words.known(read.utterances, chosen))
+    start(made, how.init)
+    forms = copies_of(chosen, made.front_end)
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
     texts = words.read(made, read.utterances, {})
     side = Side(ids, frames, made.targets(read.utterances), texts)
+    copies = [extract(read.utterances, made.front_end, contents, copy=form) for form in forms]
+    side = varied(side, read.utterances, how, copies, system.masks_of(chosen, made.front_end))
     needed = versions() | system.packages_of(chosen)
     numbers = settled(how.precision, device)
-    named = words.marks(chosen)
-    facts_of_state = [
-        asdict(chosen),
-        list(chosen.tasks),
-        mark,
-        seed,
-        device,
-        numbers,
-        needed,
-        named,
-    ]
+    facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
+    facts_of_state += [words.marks(chosen), [form.key for form in forms]]
     state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
@@ -159,8 +156,8 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
     if cost := median_cost(judged):
         chosen = replace(recipe, model={**recipe.model, "c": cost}, training=chosen.training)
-    tables = ("features", "normalise", "model", "tasks", "training")
-    other = [table for table in tables if asked[table] != found[table]]
+    tables = ("features", "normalise", "model", "tasks", "training", "augment", "text")
+    other = [table for table in tables if asked[table] != found.get(table, {})]
     if other:
         raise ConfigError(
             f"{judged.name} judged {found['name']} with other settings of {', '.join(other)} than "

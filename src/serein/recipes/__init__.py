@@ -22,6 +22,7 @@ DEFAULTS: config.Table = {
     "training": {},
     "protocol": {},
     "text": {},
+    "augment": {},
 }
 
 
@@ -63,12 +64,13 @@ def _changed(table: config.Table, settings: Sequence[str]) -> config.Table:
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:
-    """Make a recipe of its tables.
+    """Make a recipe of its tables; only ``augment`` may be missing.
 
     Raises:
         UnknownName: a table that recipes do not have.
         ConfigError: a table is missing or is none.
     """
+    table = {"augment": {}, **table}
     for key in table:
         if key not in DEFAULTS:
             raise UnknownName("table of a recipe", key, DEFAULTS)

@@ -15,7 +15,9 @@ from serein.dataset import Side
 from serein.precision import flushed, settled
 from serein.results import Epoch
 from serein.system import System, device_of
+from serein.training.average import Average
 from serein.training.course import Course, Keep, Progress, looked, resume, save
+from serein.training.rates import share_of_rate
 from serein.training.settings import Settings
 
 
@@ -61,10 +63,13 @@ def fit(
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
     optimiser = _optimiser(system, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 / (1 + settings.decay * s))
+    rates = share_of_rate(settings, len(train.ids))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
     model, stepper = fabric.setup(system, optimiser)
+    average = Average(system, settings.average)
     course, kept = resume(state) if state else (Course(), {})
     parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
+    parts["average"] = average
     for name, part in parts.items():
         if name in kept:
             part.load_state_dict(kept[name])
@@ -74,11 +79,12 @@ def fit(
         number = len(course.epochs) + 1
         started = time.perf_counter()
         torch.manual_seed(_epoch_seed(seed, number))
-        order = train.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))
+        heard = train.drawn(_epoch_seed(seed, number))
+        order = heard.shuffled(settings.batch, settings.bucket, _epoch_seed(seed, number))
         loss = 0.0
         model.train()
         with flushed() if settings.flush else nullcontext():
-            for batch in train.batches(settings.batch, order):
+            for batch in heard.batches(settings.batch, order):
                 inputs, targets = fabric.to_device((batch.inputs, batch.targets))
                 stepper.zero_grad()
                 cost = system.loss(model(inputs), targets)
@@ -87,18 +93,19 @@ def fit(
                     fabric.clip_gradients(model, stepper, clip_val=settings.clip)
                 stepper.step()
                 schedule.step()
+                average.step()
                 loss += float(cost.detach()) * len(batch.ids) / len(train.ids)
-        foretold, scores = looked(system, watched, settings.batch, numbers)
+        foretold, scores = looked(average.system, watched, settings.batch, numbers)
         seconds = time.perf_counter() - started
         course.epochs.append(Epoch(epoch=number, loss=loss, seconds=seconds, scores=scores))
         course.foretold.append(foretold)
         if keep(course):
-            course.weights = {
-                name: x.detach().cpu().clone() for name, x in system.state_dict().items()
-            }
+            weights = average.system.state_dict()
+            course.weights = {name: x.detach().cpu().clone() for name, x in weights.items()}
         if state:
             save(state, course, {name: part.state_dict() for name, part in parts.items()})
         progress(course.epochs[-1])
+    system.load_state_dict(average.system.state_dict())
     return course
 
 
