@@ -115,6 +115,17 @@ def extract(
     return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
 
 
+def is_cached(
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    contents: Mapping[str, str],
+    folder: Path | None = None,
+) -> bool:
+    """Whether ``extract`` would find these frames in the cache."""
+    entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
+    return _whole(entry, len(utterances))
+
+
 def _fill(entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd) -> None:
     """Make an entry; of several processes one does, and the others wait for it."""
     try:
