@@ -239,15 +239,27 @@ def test_frames_in_the_cache_do_without_the_corpus(corpus: Corpus, tmp_path: Pat
     assert len(course.epochs) == 1
 
 
-def test_another_version_would_give_other_numbers(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("versions", lambda: {"torch": "1.0"}, "has serein None, and the run began with"),
+        ("Plan.numbers", "bf16", "has precision bf16, and the run began with fp32"),
+    ],
+)
+def test_what_gives_other_numbers_is_refused(
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: Any,
+    message: str,
 ) -> None:
     todo = planned(corpus, tmp_path)
     sent = afar.packed(todo)
-    monkeypatch.setattr(afar, "versions", lambda: {"torch": "1.0"})
+    monkeypatch.setattr(f"serein.experiment.afar.{name}", value)
     fault = ended(afar.train(sent, todo.protocol.folds[0], None))
     assert isinstance(fault, ConfigError)
-    assert "has serein None, and the run began with" in str(fault)
+    assert message in str(fault)
 
 
 def test_recordings_are_sent_by_their_whole_paths(

@@ -22,7 +22,7 @@ from serein.experiment.facts import versions
 from serein.experiment.folds import run_fold
 from serein.experiment.plan import Plan
 from serein.files import write_bytes
-from serein.records import Fold, Recipe
+from serein.records import Fold
 from serein.results import Epoch
 from serein.training.course import Course
 
@@ -49,12 +49,13 @@ def packed(todo: Plan) -> bytes:
     """A plan as it is sent: its recordings by their whole paths, with what numbers depend on."""
     utterances = tuple(replace(u, path=u.path.absolute()) for u in todo.corpus.utterances)
     sent = replace(todo, corpus=replace(todo.corpus, utterances=utterances))
-    return pickle.dumps((sent, installed(todo.recipe)))
+    return pickle.dumps((sent, installed(todo)))
 
 
-def installed(recipe: Recipe) -> dict[str, str]:
-    """The versions and sources that numbers depend on, as they are on this machine."""
-    return versions() | system.packages_of(recipe) | {"source": system.source_of(recipe)}
+def installed(todo: Plan) -> dict[str, str]:
+    """What numbers depend on, as it is on this machine: versions, sources, precision."""
+    own = {"source": system.source_of(todo.recipe), "precision": todo.numbers}
+    return versions() | system.packages_of(todo.recipe) | own
 
 
 def train(content: bytes, fold: Fold, state: bytes | None) -> Iterator[News]:
@@ -130,12 +131,12 @@ def _mark(place: Path) -> tuple[int, ...]:
 
 def _check_alike(todo: Plan, expected: dict[str, str]) -> None:
     """Other versions would give other numbers under the run's name."""
-    found = installed(todo.recipe)
+    found = installed(todo)
     for name, version in expected.items():
         if found.get(name) != version:
             raise ConfigError(
                 f"{socket.gethostname()} has {name} {found.get(name)}, and the run began with "
-                f"{version}; install the same on every machine of the cluster"
+                f"{version}; every machine of the cluster must have the same"
             )
 
 

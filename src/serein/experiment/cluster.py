@@ -57,6 +57,7 @@ class Cluster:
             jobs: folds at a time; None is as many as there is room for.
         """
         self.ray = ray
+        self.train = ray.remote(train)
         self.most = jobs
         self.jobs = room(ray) if jobs is None else jobs
         self.facts = {"jobs": self.jobs, "engine": "ray"}
@@ -148,7 +149,7 @@ class Cluster:
             job = self.waiting.popleft()
             needs = _needs(job.todo)
             # A fold that is tried again is to have its newest state, which Ray does not know.
-            task = self.ray.remote(train).options(
+            task = self.train.options(
                 num_cpus=needs["cores"],
                 num_gpus=needs["devices"],
                 num_returns="streaming",

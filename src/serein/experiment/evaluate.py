@@ -120,7 +120,8 @@ def carry_out(todo: Plan, engine: Engine, *, fresh: bool = False, started: Start
             forget(todo)
         if is_finished(todo):
             return Run(store.load(todo.folder), todo.folder, anew=False)
-        begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
+        states = map(todo.state, todo.protocol.folds)
+        begun, resumed = perf_counter(), engine.has(todo) or any(map(Path.exists, states))
         todo.frames()
         with started(todo) as progress:
             courses = engine.run(todo, progress)
