@@ -17,6 +17,7 @@ class Alone:
     Attributes:
         losses: for each fold, after how many news each of its tries dies.
         tries: for each fold, the state that each of its tries began with.
+        running: the tasks that train.
         most: the most tasks that there were at a time.
     """
 
@@ -46,6 +47,7 @@ class Alone:
 
     def wait(self, tasks: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
         """Those of the most recent fold first: nothing may depend on the order."""
+        self.most = max(self.most, len(tasks))
         return tasks[-1:], tasks[:-1]
 
     def cancel(self, task: Any, force: bool) -> None:
@@ -67,14 +69,12 @@ class Remote:
         return self._dying(self.function(content, fold, state), counts.pop(0) if counts else None)
 
     def _dying(self, news: Generator[Any, None, None], count: int | None) -> Iterator[Any]:
-        ray = self.ray
-        ray.running.append(self)
-        ray.most = max(ray.most, len(ray.running))
+        self.ray.running.append(self)
         try:
             for number, one in enumerate(news):
                 if number == count:
                     raise Lost("a process died\nsee its log")
                 yield one
         finally:
-            ray.running.remove(self)
+            self.ray.running.remove(self)
             news.close()
