@@ -31,7 +31,8 @@ SetOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
 FoldsOption = Annotated[
-    int | None, typer.Option("--jobs", help="Folds at a time; default: one a core.", min=1)
+    int | None,
+    typer.Option("--jobs", help="Folds at a time; default: one a core, here or there.", min=1),
 ]
 HandsOption = Annotated[str, typer.Option("--engine", help="Who trains: local, or ray.")]
 AddressOption = Annotated[
