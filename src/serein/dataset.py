@@ -123,6 +123,18 @@ def extract(
     return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
 
 
+def is_cached(
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    contents: Mapping[str, str],
+    folder: Path | None = None,
+    copy: Copy | None = None,
+) -> bool:
+    """Whether ``extract`` would find these frames in the cache."""
+    entry = (folder or cache_folder()) / _key(utterances, front_end, contents, copy)
+    return _whole(entry, len(utterances))
+
+
 def _fill(
     entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd, copy: Copy | None
 ) -> None:
