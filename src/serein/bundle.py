@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
-from serein.errors import BundleError, SereinError
+from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System, device_of
@@ -143,7 +143,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         system = System(recipe, document["classes"], own=bool(trust))
         system.load_state_dict(tensors)
         card, confidence = told(document)
-    except BundleError as error:
+    except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error

@@ -143,6 +143,7 @@ def _whole(entry: Path, utterances: int) -> bool:
 def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping[str, str]) -> str:
     module = sys.modules[type(front_end).__module__]
     sources = [find.HOUSE / "audio", Path(str(module.__file__))]
+    sources += [find.HOUSE / place for place in getattr(module, "SOURCES", ())]
     settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
     settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
     audio_ = [contents[utterance.id] for utterance in utterances]
