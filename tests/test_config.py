@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt
+from tiny import recipe_settings
 
 from serein import config, corpora, errors, find, protocols, recipes, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
@@ -23,8 +24,8 @@ CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m"), "speaker": ("x", "y
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_loads_and_builds(name: str) -> None:
-    recipe = recipes.load(name)
+def test_every_recipe_loads_and_builds(name: str, tmp_path: Path) -> None:
+    recipe = recipes.load(name, recipe_settings(name, tmp_path))
     assert recipe.name == name
     system.check(recipe)
     made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks})

@@ -1,4 +1,4 @@
-"""Pretrained encoders in miniature: a few weights drawn by chance, laid down as the hub lays them."""
+"""Pretrained encoders in miniature: weights drawn by chance, laid down as the hub lays them."""
 
 import json
 from pathlib import Path
@@ -74,3 +74,8 @@ def recipe_settings(name: str, folder: Path) -> list[str]:
         return []
     where = "features" if name == "ssl-probe" else "model"
     return [f"{where}.encoder={laid(folder / 'encoder')}"]
+
+
+def as_toml(table: dict[str, Any]) -> str:
+    """A flat table in the manner of a setting."""
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + "}"

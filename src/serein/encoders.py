@@ -69,13 +69,14 @@ def _of_hub(name: str, revision: str, download: bool) -> Path:
     except Exception as error:  # the hub's errors and its client's have no base in common
         if download:
             raise EncoderError(f"the hub does not give {name} ({revision}): {error}") from error
-        raise EncoderError(
-            f"the encoder {name} ({revision}) is not here: neither a folder nor in the hub's "
-            f"cache. Get it with `hf download {name} --revision {revision}`, let a recipe do so "
-            "with download = true beside encoder, or copy its folder into one that "
-            f"{SHELF} names"
-        ) from error
-    return Path(found)
+        found = ""
+    if found and (Path(found) / "config.json").is_file():
+        return Path(found)
+    raise EncoderError(
+        f"the encoder {name} ({revision}) is not here: neither a folder nor in the hub's cache. "
+        f"Get it with `hf download {name} --revision {revision}`, let a recipe do so with "
+        f"download = true beside encoder, or copy its folder into one that {SHELF} names"
+    )
 
 
 def lacking() -> EncoderError:

@@ -296,9 +296,7 @@ def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str
     return {name: value for name, value in told.items() if hasattr(known, name)}
 
 
-def _pinned(
-    recipe: Recipe, front_end: FrontEnd, model: Model, given: Mapping[str, Any]
-) -> Recipe:
+def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model, given: Mapping[str, Any]) -> Recipe:
     """The recipe with what its parts say of themselves: which encoder they were made with."""
     features = {**recipe.features, **getattr(front_end, "pinned", {})}
     table = {**given, **recipe.model, **getattr(model, "pinned", {})}

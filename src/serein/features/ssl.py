@@ -1,9 +1,9 @@
 """States of a pretrained encoder, all layers side by side; the encoder stays as it is.
 
-Any wav2vec 2.0, HuBERT, WavLM, data2vec-audio or Whisper of ``transformers`` (extra ``ssl``), from a
-folder or, by its name, from the hub's cache. Frame i begins at i x hop, 20 ms with all of these as
-they were published. A second of a base model's 13 states is 2 MB in the feature cache, of a large
-one's 25 states 5 MB; ``layers`` and ``pool`` make that less.
+Any wav2vec 2.0, HuBERT, WavLM, data2vec-audio or Whisper of ``transformers`` (extra ``ssl``), from
+a folder or, by its name, from the hub's cache. Frame i begins at i x hop, 20 ms with all of these
+as they were published. A second of a base model's 13 states is 2 MB in the feature cache, of a
+large one's 25 states 5 MB; ``layers`` and ``pool`` make that less.
 
 B = batch, S = samples, T = frames, N = states, D = channels of a state, F = N x D.
 """
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from serein import encoders
 from serein.errors import ConfigError
-from serein.layers.encoder import frozen, settings_of, shape_of
+from serein.layers.encoder import settings_of, shape_of
+from serein.layers.pretrained import frozen
 
 PACKAGES = ("transformers",)
 """What the numbers depend on beside this file."""
-SOURCES = ("encoders.py", "layers/encoder.py")
+SOURCES = ("encoders.py", "layers/encoder.py", "layers/pretrained.py")
 """Other files of this package that they depend on."""
 NOTE = "a pretrained encoder's own licence holds for what is made with it"
 """What whoever uses them must know."""
@@ -96,11 +97,13 @@ class FrontEnd(nn.Module):
         with torch.no_grad():
             x_btnd, mask_bt = encoder(wave_bs[:, : int(length_b.max())], length_b)
         x_btf = x_btnd[:, :, list(self._layers)].flatten(2)
-        return _pooled(x_btf, mask_bt, self.config.pool) if self.config.pool > 1 else (x_btf, mask_bt)
+        return _pooled(x_btf, mask_bt, self.config.pool)
 
 
 def _pooled(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
     """The mean of so many frames at a time; of the last ones, of those that are there."""
+    if pool == 1:
+        return x_btf, mask_bt
     missing = -mask_bt.shape[1] % pool
     mask_btp = F.pad(mask_bt, (0, missing)).unflatten(1, (-1, pool))
     x_btpf = F.pad(x_btf, (0, 0, 0, missing)).unflatten(1, (-1, pool))

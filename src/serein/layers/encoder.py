@@ -5,22 +5,20 @@ audio model (Baevski et al. 2022) hear the waveform, Whisper's encoder (Radford 
 mel spectrogram at a time. State 0 is what enters the first layer, the last one what the encoder
 gives, its final normalisation included.
 
-A waveform is answered as if it were alone. Where convolutions normalise over time (wav2vec2-base and
-others with ``feat_extract_norm`` "group") or look beyond the end more than once (data2vec), padding
-would be heard: such encoders take one waveform after the other, and so does WavLM, whose masks torch
-warns of. The others are masked.
+A waveform is answered as if it were alone. Where convolutions normalise over time (wav2vec2-base
+and others with ``feat_extract_norm`` "group") or look beyond the end more than once (data2vec),
+padding would be heard: such encoders take one waveform after the other, and so does WavLM, whose
+masks torch warns of. The others are masked.
 
-Layers are never dropped and nothing is masked by chance in training, whatever the configuration says.
+No layer is dropped and nothing masked by chance in training, whatever the configuration says.
 
 B = batch, S = samples, T = frames, N = states, D = channels of a state, M = mel bands.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -241,66 +239,3 @@ def _standardised(wave_bs: Tensor, heard_bs: Tensor) -> Tensor:
     centred_bs = centred_bs.masked_fill(~heard_bs, 0)
     variance_b1 = centred_bs.square().sum(dim=1, keepdim=True) / count_b1
     return centred_bs * (variance_b1 + 1e-7).rsqrt()
-
-
-def load(encoder: Encoder, folder: Path) -> None:
-    """Read an encoder's weights; what else the files hold, such as heads, is left out.
-
-    Raises:
-        EncoderError: weights that the encoder needs are not there, or have other shapes.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    found: dict[str, Tensor] = {}
-    try:
-        for file in encoders.weights(folder):
-            found |= load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise EncoderError(f"the weights in {folder} cannot be read: {error}") from error
-    wanted = encoder.network.state_dict()
-    named = _named(found, encoder.network.base_model_prefix, wanted)
-    lacking = sorted(set(wanted) - set(named))
-    if lacking:
-        raise EncoderError(
-            f"{len(lacking)} of {len(wanted)} weights of the encoder are not in {folder}, the first "
-            f"one {lacking[0]}; they would be left to chance. Get the whole model"
-        )
-    try:
-        encoder.network.load_state_dict(named)
-    except RuntimeError as error:
-        raise EncoderError(f"the weights in {folder} do not fit its config.json: {error}") from None
-
-
-def _named(
-    found: Mapping[str, Tensor], prefix: str, wanted: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The weights that are wanted, by their names within the encoder.
-
-    Models with heads keep theirs one floor lower; torch before 2.1 called the two parts of a
-    normalised weight otherwise.
-    """
-    names = {}
-    for name, weight in found.items():
-        for start in (f"{prefix}.encoder.", "encoder.", f"{prefix}.", ""):
-            inner = name.removeprefix(start) if name.startswith(start) else ""
-            inner = inner.replace("weight_g", "parametrizations.weight.original0")
-            inner = inner.replace("weight_v", "parametrizations.weight.original1")
-            if inner in wanted:
-                names[inner] = weight
-                break
-    return names
-
-
-@lru_cache(maxsize=2)
-def frozen(folder: Path, sha256: str) -> Encoder:
-    """An encoder that nobody trains, read once a process.
-
-    Args:
-        folder: of the encoder.
-        sha256: of its content, so that another content is read anew.
-    """
-    with torch.inference_mode(False):
-        made = Encoder(encoders.described(folder))
-        load(made, folder)
-        return made.eval().requires_grad_(False)

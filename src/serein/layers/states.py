@@ -1,7 +1,8 @@
 """States of many layers into one vector: a learnt mean over layers, and one over time.
 
-Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021: an encoder
-is judged by a weighted sum of the states of all its layers, the weights learnt with the task.
+Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021: an
+encoder is judged by a weighted sum of the states of all its layers, the weights learnt with the
+task.
 
 B = batch, T = frames, N = states, D = channels, E = channels after the projection, H = tasks.
 """

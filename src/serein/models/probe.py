@@ -1,9 +1,9 @@
 """A probe on frozen states of a pretrained encoder: what they hold, read by as little as can be.
 
 Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021, for
-emotion: a learnt weighted sum of all layers, a dense layer, the mean over time, a linear head. Ours:
-ReLU and dropout behind the dense layer, attention for each task in the mean's place, and states
-standardised as the recipe says.
+emotion: a learnt weighted sum of all layers, a dense layer, the mean over time, a linear head.
+Ours: ReLU and dropout behind the dense layer, attention for each task in the mean's place, and
+states standardised as the recipe says.
 
 B = batch, T = frames, F = channels of all states, D = width of the vector.
 """

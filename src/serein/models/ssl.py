@@ -6,7 +6,8 @@ share of the rate. What stands behind it is that of ``probe``.
 
 A saved model holds the encoder's weights and settings, and needs neither folder nor hub.
 
-B = batch, T = frames (hops of samples), F = samples of a frame, N = states, D = width of the vector.
+B = batch, S = samples, T = frames (hops of samples), F = samples of a frame, N = states, D = width
+of the vector.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from serein import encoders
 from serein.errors import ConfigError
 from serein.layers.attention import Encoded
-from serein.layers.encoder import Encoder, load
+from serein.layers.encoder import Encoder
+from serein.layers.pretrained import load
 from serein.layers.states import StatePooling
 
 PACKAGES = ("transformers",)
@@ -84,8 +86,8 @@ class Model(nn.Module):
         step = self.encoder.shape.step
         if width != step:
             raise ConfigError(
-                f"frames of {width}; this encoder makes a step of {step} samples: use the front end "
-                f"rawframes with features.hop = {step}, features.rate = {encoders.RATE}"
+                f"frames of {width} samples; this encoder makes steps of {step}: use the front "
+                f"end rawframes with features.hop = {step} and features.rate = {encoders.RATE}"
             )
         self.encoder.share = config.share
         if not config.convolutions:
