@@ -104,9 +104,10 @@ def _pooled(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
     """The mean of so many frames at a time; of the last ones, of those that are there."""
     if pool == 1:
         return x_btf, mask_bt
-    missing = -mask_bt.shape[1] % pool
-    mask_btp = F.pad(mask_bt, (0, missing)).unflatten(1, (-1, pool))
-    x_btpf = F.pad(x_btf, (0, 0, 0, missing)).unflatten(1, (-1, pool))
+    (batch, frames), missing = mask_bt.shape, -mask_bt.shape[1] % pool
+    sizes = batch, (frames + missing) // pool, pool
+    mask_btp = F.pad(mask_bt, (0, missing)).view(sizes)
+    x_btpf = F.pad(x_btf, (0, 0, 0, missing)).view(*sizes, -1)
     count_bt1 = mask_btp.sum(dim=2)[..., None].clamp(min=1)
     return x_btpf.sum(dim=2) / count_bt1, mask_btp.any(dim=2)
 

@@ -75,4 +75,4 @@ class Model(nn.Module):
         """Frames (B, T, F) with their mask -> a vector (B, D) and weights for each task."""
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
-        return self.pooling(x_btf.unflatten(-1, (self.states, -1)), mask_bt)
+        return self.pooling(x_btf.reshape(*mask_bt.shape, self.states, -1), mask_bt)

@@ -111,12 +111,10 @@ def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
 
 def _groups(system: System, rate: float) -> list[dict[str, Any]]:
     """All weights; those of a module with a ``share`` learn at that share of the rate."""
-    shares = {
-        parameter: float(module.share)
-        for module in system.modules()
-        if isinstance(getattr(module, "share", None), float)
-        for parameter in module.parameters()
-    }
+    shares: dict[Any, float] = {}
+    for module in system.modules():
+        if isinstance(share := getattr(module, "share", None), float):
+            shares |= dict.fromkeys(module.parameters(), share)
     groups: dict[float, list[Any]] = {}
     for parameter in system.parameters():
         groups.setdefault(shares.get(parameter, 1.0), []).append(parameter)
