@@ -181,6 +181,19 @@ def test_an_architecture_that_cannot_be_is_told_of(changes: dict[str, Any], word
         Encoder({**ENCODERS[LAYERED], **changes})
 
 
+def test_nothing_but_sizes_is_taken_from_a_description() -> None:
+    """``transformers`` would fetch an attention of that name from the hub, and run it."""
+    foreign = {"_attn_implementation": "lab/attention", "attn_implementation": "lab/attention"}
+    others = {"auto_map": {"AutoModel": "code.Model"}, "return_dict": False, "layerdrop": 0.9}
+    for settings in ENCODERS.values():
+        found = Encoder({**settings, **foreign, **others}).network.config
+        assert found._attn_implementation in ("sdpa", "eager")
+        assert not hasattr(found, "auto_map")
+        assert found.return_dict is True
+        assert getattr(found, "encoder_layerdrop", 0.0) == 0.0
+        assert found.model_type == "whisper" or found.layerdrop == 0.0
+
+
 # Its weights
 
 

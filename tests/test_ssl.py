@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,9 +317,14 @@ def test_a_saved_model_never_asks_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     bundle.save(Bundle(one, Card(name="a")), tmp_path / "a.safetensors")
     bundle.load(tmp_path / "a.safetensors")
     assert asked[1:] == [True, True]
+    features = {**one.recipe.features, "download": True, "sha256": ""}
+    one.recipe = replace(one.recipe, features=features)  # as somebody does who forges one
+    bundle.save(Bundle(one, Card(name="a")), tmp_path / "a.safetensors")
+    bundle.load(tmp_path / "a.safetensors")
+    assert asked[3:] == [True, True]
     with pytest.raises(EncoderError, match="is another one"):
         made("ssl-probe", Path("lab/tiny"), "features.download=true", "features.sha256=aa")
-    assert asked[3:] == [True]
+    assert asked[5:] == [True]
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "data2vec-audio", "whisper"])

@@ -18,6 +18,7 @@ B = batch, S = samples, T = frames, N = states, D = channels of a state, M = mel
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -75,13 +76,19 @@ def settings_of(described: Mapping[str, Any]) -> Any:
     if kind not in KINDS:
         raise EncoderError(f"an encoder of type {kind!r}; expected one of {', '.join(KINDS)}")
     try:
-        made = _part(kind, 1).from_dict({**described, **_still(kind)})
+        made = _part(kind, 1)(**_own(kind, described), **_still(kind))
         shape_of(made)
     except EncoderError:
         raise
     except Exception as error:  # transformers checks settings with errors of its own
         raise EncoderError(f"the encoder's config.json is not that of a {kind}: {error}") from error
     return made
+
+
+def _own(kind: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the kind itself; others could name code, such as attention from the hub."""
+    known = {*signature(_part(kind, 1)).parameters} - {*_still(kind), "return_dict", "dtype"}
+    return {name: value for name, value in described.items() if name in known}
 
 
 def _still(kind: str) -> dict[str, Any]:
