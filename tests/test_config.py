@@ -343,7 +343,7 @@ def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 def test_there_is_one_tree_of_errors() -> None:
     kinds = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert all(issubclass(kind, SereinError) for kind in kinds)
     assert all(kind.__doc__ and kind.__name__ in str(errors.__doc__) for kind in kinds)
 
