@@ -22,8 +22,10 @@ from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System, device_of
 
-FORMAT = 2
-"""The layout that this version writes, and the newest that it reads; 1 had no confidence."""
+FORMAT = 3
+"""The newest layout that this version reads; 2 had no words, 1 no confidence."""
+WORDLESS = 2
+"""The layout of a model that knows no words, as older versions read it."""
 
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What Python makes of a document that is shaped otherwise."""
@@ -103,10 +105,14 @@ def save(bundle: Bundle, path: Path) -> None:
 
 def described(bundle: Bundle) -> str:
     """All of a bundle but its weights, as JSON."""
+    system, recipe = bundle.system, asdict(bundle.system.recipe)
+    if not recipe["text"]:
+        del recipe["text"]
     document = {
-        "format": FORMAT,
-        "recipe": asdict(bundle.system.recipe),
-        "classes": bundle.system.classes,
+        "format": FORMAT if system.words else WORDLESS,
+        "recipe": recipe,
+        "classes": system.classes,
+        **({"words": system.words} if system.words else {}),
         "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
@@ -137,10 +143,11 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     try:
         recipe = _offline(build(Recipe, document["recipe"], "recipe"))
         _check_names(recipe, trust)
+        words = tuple(document.get("words", ()))
         with torch.device("meta"):
-            system = System(recipe, document["classes"], own=bool(trust))
+            system = System(recipe, document["classes"], words, own=bool(trust))
         _check_shapes(system, tensors)
-        system = System(recipe, document["classes"], own=bool(trust))
+        system = System(recipe, document["classes"], words, own=bool(trust))
         system.load_state_dict(tensors)
         card, confidence = told(document)
     except (BundleError, EncoderError) as error:

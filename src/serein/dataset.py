@@ -221,12 +221,19 @@ class Batch:
     Attributes:
         ids: of its utterances.
         inputs: what the model receives.
-        targets: (B,) class numbers, or values, for each task.
+        targets: (B,) class numbers, or values, for each task; (B, L) of words.
     """
 
     ids: list[str]
     inputs: dict[str, tuple[Tensor, Tensor]]
     targets: dict[str, Tensor]
+
+
+def _trimmed(target_nl: Tensor) -> Tensor:
+    """Of words no more than the longest row has."""
+    if target_nl.dim() == 1 or not target_nl.numel():
+        return target_nl
+    return target_nl[:, : int((target_nl >= 0).sum(dim=1).max())]
 
 
 @dataclass(frozen=True)
@@ -236,12 +243,15 @@ class Side:
     Attributes:
         ids: of its utterances.
         frames: where their frames are.
-        targets: (n,) class numbers, or values, for each task, in the order of ``ids``.
+        targets: (n,) class numbers, or values, for each task, in the order of ``ids``; (n, L) of
+            words, -1 behind the end.
+        words: (n, L) numbers of the words that a model may read, -1 behind each end.
     """
 
     ids: tuple[str, ...]
     frames: Frames
     targets: dict[str, Tensor]
+    words: Tensor | None = None
 
     def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         """Cut into batches, in the order given."""
@@ -249,8 +259,12 @@ class Side:
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             ids = [self.ids[place] for place in chosen]
-            targets = {name: target[chosen] for name, target in self.targets.items()}
-            yield Batch(ids, {"frames": self.frames.batch(ids)}, targets)
+            targets = {name: _trimmed(target[chosen]) for name, target in self.targets.items()}
+            inputs = {"frames": self.frames.batch(ids)}
+            if self.words is not None:
+                id_bl = _trimmed(self.words[chosen])
+                inputs["words"] = (id_bl.long().clamp(min=0), id_bl >= 0)
+            yield Batch(ids, inputs, targets)
 
     def shuffled(self, size: int, bucket: int, seed: int) -> list[int]:
         """A random order; within every ``bucket`` batches, utterances of like length meet."""

@@ -161,6 +161,7 @@ class Recipe:
         tasks: settings of each task; the first one decides which epoch is best.
         training: settings of the loop.
         protocol: how the corpus is split.
+        text: what is done with words; empty where nothing is.
     """
 
     name: str
@@ -171,3 +172,4 @@ class Recipe:
     tasks: dict[str, dict[str, Any]]
     training: dict[str, Any]
     protocol: dict[str, Any]
+    text: dict[str, Any] = field(default_factory=dict)

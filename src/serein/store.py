@@ -18,11 +18,12 @@ from serein.files import write_bytes, write_text
 from serein.results import Results
 from serein.searches import Search
 from serein.sweeps import Sweep
+from serein.transcripts import Transcriptions
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-R = TypeVar("R", Results, Search, Sweep)
+R = TypeVar("R", Results, Search, Sweep, Transcriptions)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
@@ -97,6 +98,24 @@ def load_sweep(folder: Path) -> Sweep:
     return _checked(Sweep, _read(file), file)
 
 
+def save_transcriptions(found: Transcriptions, file: Path) -> None:
+    """Write what a recogniser heard.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(file, text_of(found))
+
+
+def load_transcriptions(file: Path) -> Transcriptions:
+    """Read what `save_transcriptions` wrote.
+
+    Raises:
+        ConfigError: the file is missing, holds none, or is of another format.
+    """
+    return _checked(Transcriptions, _read(file), file)
+
+
 def results_file(path: Path) -> Path:
     """The file itself, or the one in a run folder.
 
@@ -123,7 +142,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def text_of(record: Results | Search | Sweep | Comparison | Explanations) -> str:
+def text_of(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]

@@ -19,8 +19,13 @@ from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
 from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded
+from serein.layers.transcript import Transcript
 from serein.records import Recipe, Utterance
+from serein.tasks import transcript
+from serein.vocabulary import SPECIAL, Vocabulary
 
+SPOKEN = "transcript"
+"""What the words of a model that finds them go by, beside the names of tasks."""
 Inputs = Mapping[str, tuple[Tensor, Tensor]]
 """What a model receives, by the names of its parameters: values and mask."""
 
@@ -31,10 +36,12 @@ class Output(NamedTuple):
     Attributes:
         logits: for each task, (B, K).
         attention: the model's maps by name.
+        transcript: the words that the model found, where it finds some.
     """
 
     logits: dict[str, Tensor]
     attention: dict[str, Attention]
+    transcript: Transcript | None = None
 
 
 class System(nn.Module):
@@ -44,13 +51,19 @@ class System(nn.Module):
     model: Model
 
     def __init__(
-        self, recipe: Recipe, classes: Mapping[str, Sequence[str]], *, own: bool = True
+        self,
+        recipe: Recipe,
+        classes: Mapping[str, Sequence[str]],
+        words: Sequence[str] = (),
+        *,
+        own: bool = True,
     ) -> None:
         """Build a recipe's system.
 
         Args:
             recipe: its settings.
             classes: of each task, in the order of its logits; none of a task of numbers.
+            words: of a recipe that has text, by their numbers, the special ones first.
             own: whether dotted names may import a user's own modules.
 
         Raises:
@@ -59,13 +72,14 @@ class System(nn.Module):
         """
         super().__init__()
         self.temperatures: dict[str, float] = {}
-        self.front_end = _made("features", "FrontEnd", recipe.features, own)
+        self.front_end = front_end_of(recipe, own=own)
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
-        names = tuple(recipe.tasks)
+        self.text = _text(recipe, words)
         given = _given(self.front_end, recipe.model, own)
-        self.model = _model({**given, **recipe.model}, own, self.front_end.width, names)
-        self.recipe = _pinned(recipe, self.front_end, self.model, given)
+        recipe = replace(recipe, model={**given, **recipe.model})
+        self.model = _model(recipe, own, self.front_end.width, len(words))
+        self.recipe = _pinned(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) == 1:
@@ -82,6 +96,11 @@ class System(nn.Module):
     def tasks(self) -> dict[str, Task]:
         """By name, the first one in the lead."""
         return cast(dict[str, Task], dict(self.heads.items()))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """By their numbers; none where the recipe has no text."""
+        return self.text.vocabulary.words if self.text else ()
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -103,33 +122,51 @@ class System(nn.Module):
         """What the front end gave -> logits of each task, and attention."""
         encoded = self.encode(inputs)
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
-        return Output(logits, encoded.attention)
+        return Output(logits, encoded.attention, encoded.transcript)
 
     def hear(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
         """Waveforms (B, S) and lengths in samples -> what the model receives."""
         return {"frames": self.front_end(wave_bs, length_b)}
 
     def loss(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of the tasks' losses (Li et al. 2019, equation 10)."""
+        """The weighted sum of the tasks' losses (Li et al. 2019, equation 10), words among them."""
         losses = [
             task.config.weight * task.loss(output.logits[name], targets[name])
             for name, task in self.tasks.items()
         ]
+        if self.text and self.text.config.weight and output.transcript:
+            cost = self.text.loss(output.transcript, targets[SPOKEN])
+            losses.append(self.text.config.weight * cost)
         return torch.stack(losses).sum()
 
     def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
-        """(B,) class numbers, or values, for each task."""
-        return {
+        """(B,) class numbers, or values, for each task; (B, L) words, where the loss wants them."""
+        found = {
             name: task.targets([label_of(u, name, self.recipe) for u in utterances])
             for name, task in self.tasks.items()
         }
+        if self.text and self.text.config.weight:
+            found[SPOKEN] = self.text.targets([utterance.text for utterance in utterances])
+        return found
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """For each task (B, K) probabilities, by its temperature, or (B, 1) values; in fp32."""
-        return {
+        """For each task (B, K) probabilities, by its temperature, or (B, 1) values; in fp32.
+
+        Of a model that finds words, their numbers (B, L) too.
+        """
+        found = {
             name: task.decode(output.logits[name].float() / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
         }
+        if self.text and output.transcript:
+            found[SPOKEN] = self.text.decode(output.transcript)
+        return found
+
+
+def front_end_of(recipe: Recipe, *, own: bool = True) -> FrontEnd:
+    """A recipe's front end alone."""
+    made: FrontEnd = _made("features", "FrontEnd", recipe.features, own)
+    return made
 
 
 def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
@@ -207,6 +244,7 @@ NUMERIC = (
         "precision.py",
         "predict.py",
         "system.py",
+        "vocabulary.py",
     ),
 )
 """Where a changed line may change a number."""
@@ -269,11 +307,25 @@ def check(recipe: Recipe) -> None:
     """Check every name and setting of a recipe's front end, model and tasks."""
     some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
     with torch.device("meta"):
-        System(recipe, some)
+        System(recipe, some, SPECIAL if recipe.text else ())
 
 
-def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]) -> Model:
+def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
+    """What is done with words."""
+    if not recipe.text:
+        return None
+    settings = config.build(transcript.Config, recipe.text, "text")
+    return transcript.Task(settings, Vocabulary(tuple(words)))
+
+
+def _model(recipe: Recipe, own: bool, width: int, words: int) -> Model:
     """One network for all tasks; or, where the recipe says ``apart``, one for each."""
+    table, tasks = recipe.model, tuple(recipe.tasks)
+    reads = hasattr(find.module("models", str(table["name"]), own=own).Model, "READS")
+    if recipe.text and not reads:
+        raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
+    spoken = (SPOKEN,) * bool(recipe.text.get("weight"))
+    more = ((*tasks, *spoken), words) if reads else (tasks,)
     rest = {key: value for key, value in table.items() if key != "apart"}
     apart = table.get("apart", False)
     if not isinstance(apart, bool):
@@ -284,9 +336,9 @@ def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]
         )
 
     def make(names: Sequence[str]) -> Any:
-        return _made("models", "Model", rest, own, width, tuple(names))
+        return _made("models", "Model", rest, own, width, tuple(names), *more[1:])
 
-    return Apart(make, tasks) if apart else make(tasks)
+    return Apart(make, tasks) if apart else make(more[0])
 
 
 def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str, Any]:
@@ -296,10 +348,10 @@ def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str
     return {name: value for name, value in told.items() if hasattr(known, name)}
 
 
-def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model, given: Mapping[str, Any]) -> Recipe:
+def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model) -> Recipe:
     """The recipe with what its parts say of themselves: which encoder they were made with."""
     features = {**recipe.features, **getattr(front_end, "pinned", {})}
-    table = {**given, **recipe.model, **getattr(model, "pinned", {})}
+    table = {**recipe.model, **getattr(model, "pinned", {})}
     return replace(recipe, features=features, model=table)
 
 

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from serein.records import Corpus
 
-CorporaOption = Annotated[
-    list[str],
-    typer.Option(
-        "--corpus",
-        help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
-    ),
-]
+_CORPORA = typer.Option(
+    "--corpus",
+    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
+)
+CorporaOption = Annotated[list[str], _CORPORA]
+MaybeCorporaOption = Annotated[list[str] | None, _CORPORA]
 PartialOption = Annotated[
     bool | None,
     typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from serein import corpora, recipes, store
 from serein.dataset import seconds_of
 from serein.errors import StorageError
-from serein.experiment import folds, heldout, scores
+from serein.experiment import folds, heldout, scores, spelling
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
 from serein.experiment.labelling import held_out_shares, proxies
@@ -101,6 +101,7 @@ def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Starte
             return Run(store.load(todo.folder), todo.folder, anew=False)
         begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
         todo.frames()
+        todo.recognised()
         with started(todo) as progress:
             courses = folds.run(todo, jobs, progress)
         elapsed = None if resumed else round(perf_counter() - begun, 1)
@@ -188,6 +189,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         ],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, judged, fitted),
+        words=spelling.scores(todo, records, selections),
         mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )

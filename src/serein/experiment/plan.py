@@ -10,7 +10,8 @@ from urllib.parse import quote
 from serein import config, corpora, protocols, system
 from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
-from serein.errors import UnknownName
+from serein.errors import ConfigError, UnknownName
+from serein.experiment import words
 from serein.experiment.facts import versions
 from serein.experiment.labelling import held_out_shares, labelled
 from serein.features import normalise
@@ -52,7 +53,12 @@ class Plan:
 
     def front_end(self) -> FrontEnd:
         """What makes frames of waveforms."""
-        return system.System(self.recipe, self.classes).front_end
+        return system.front_end_of(self.recipe)
+
+    def untrained(self, fold: Fold) -> "system.System":
+        """The system of a fold before it is trained, its words those of the training side."""
+        known = words.known(self.corpus.of(fold.train), self.recipe)
+        return system.System(self.recipe, self.classes, known)
 
     def frames(self) -> Frames:
         """The frames of the whole corpus, from the cache or else made now."""
@@ -72,9 +78,31 @@ class Plan:
         """What frames are standardised by."""
         return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
 
-    def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
-        """One side of a fold, its targets by the classes of a system."""
-        return Side(ids, frames, judge.targets(self.corpus.of(ids)))
+    def recognised(self) -> words.Texts:
+        """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
+        return words.recognised(self.recipe, self.corpus, self.contents)
+
+    def side(
+        self,
+        ids: tuple[str, ...],
+        frames: Frames,
+        judge: "system.System",
+        *,
+        training: bool = False,
+    ) -> Side:
+        """One side of a fold, its targets by the classes of a system.
+
+        Args:
+            ids: of its utterances.
+            frames: of the corpus.
+            judge: the system.
+            training: whether it trains, and reads what people wrote even where the other sides
+                read what a recogniser did.
+        """
+        members, text = self.corpus.of(ids), judge.text
+        as_written = text is None or (training and not text.config.trained)
+        heard = {} if as_written else self.recognised()
+        return Side(ids, frames, judge.targets(members), words.read(judge, members, heard))
 
     def state(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""
@@ -89,6 +117,11 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
     device = system.device_of(device)
+    if not recipe.tasks:
+        raise ConfigError(
+            f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
+            "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
+        )
     system.check(recipe)
     training = training_of(recipe)
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
@@ -109,6 +142,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         device,
         settled(training.precision, device),
         versions() | system.packages_of(recipe),
+        words.marks(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -181,7 +215,7 @@ def _leakage(
     sides.
     """
     own = held_out_shares(recipe)
-    found = protocols.findings(
+    found = words.pretrained(recipe, protocol, corpus, contents) + protocols.findings(
         protocol,
         corpus.utterances,
         contents,

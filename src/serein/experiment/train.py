@@ -16,7 +16,9 @@ from serein import bundle, config, corpora, find, protocols, recipes, store, sys
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
+from serein.experiment import words
 from serein.experiment.facts import command, environment, flat, now, versions
+from serein.experiment.known import spoken
 from serein.experiment.labelling import labelled
 from serein.experiment.plan import training_of
 from serein.metrics.measures import measure_of
@@ -75,7 +77,7 @@ def train(
     if judged is not None:
         chosen = prepared(chosen, judged)
     device = system.device_of(device)
-    words = config.read(card) if card else {}
+    told = config.read(card) if card else {}
     system.check(chosen)
     if chosen.normalise.get("statistics") == "speaker":
         raise ConfigError(
@@ -93,13 +95,25 @@ def train(
     read = replace(read, utterances=trained(read, chosen))
     contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
-    made = system.System(chosen, system.classes_of(read.utterances, chosen))
+    classes = system.classes_of(read.utterances, chosen)
+    made = system.System(chosen, classes, words.known(read.utterances, chosen))
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
-    side = Side(ids, frames, made.targets(read.utterances))
+    texts = words.read(made, read.utterances, {})
+    side = Side(ids, frames, made.targets(read.utterances), texts)
     needed = versions() | system.packages_of(chosen)
     numbers = settled(how.precision, device)
-    facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
+    named = words.marks(chosen)
+    facts_of_state = [
+        asdict(chosen),
+        list(chosen.tasks),
+        mark,
+        seed,
+        device,
+        numbers,
+        needed,
+        named,
+    ]
     state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
     with started(how.epochs) as progress:
@@ -116,7 +130,7 @@ def train(
         "speakers": tuple(sorted(spoken(read))),
     }
     sure = confidence(judged) if judged else {}
-    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"), sure)
+    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
     bundle.save(saved, output)
     state.unlink(missing_ok=True)
     return saved
@@ -126,15 +140,6 @@ def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
     """Everything; where a recipe names a main corpus, all of it and its share of the others."""
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     return tuple(protocols.together(corpus.utterances, how)) if how.main else corpus.utterances
-
-
-def spoken(corpus: Corpus) -> set[str]:
-    """Who speaks in a corpus, as ``CORPUS/NAME``."""
-    return {
-        one.speaker if one.corpus else f"{corpus.name}/{one.speaker}"
-        for one in corpus.utterances
-        if one.speaker
-    }
 
 
 def prepared(recipe: Recipe, judged: Results) -> Recipe:

@@ -21,6 +21,7 @@ DEFAULTS: config.Table = {
     "tasks": {},
     "training": {},
     "protocol": {},
+    "text": {},
 }
 
 
@@ -77,7 +78,7 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
     for key in ("features", "model"):
         if not isinstance(table[key].get("name"), str):
             raise ConfigError(f"recipe {name}: [{key}] needs a name, such as name = 'li2019'")
-    if not table["tasks"]:
+    if not table["tasks"] and not table["text"].get("weight"):
         raise ConfigError(f"recipe {name} has no task; add [tasks.emotion]")
     return config.build(Recipe, {"name": name, **table}, f"recipe {name}")
 

@@ -8,6 +8,8 @@ from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.service.batching import Batcher
 from serein.service.decode import Decoders
+from serein.service.ear import Ear
+from serein.service.hall import Hall
 from serein.service.metrics import Metrics
 from serein.service.problems import Problem
 from serein.service.settings import Settings
@@ -28,16 +30,19 @@ class Engine:
         self.decoders = Decoders(recognizer.rate, settings, self.metrics.deaths.inc)
         took, coming = self.metrics.together.observe, lambda: self._in_progress
         self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
+        self.ear = Ear(recognizer, self.metrics.ears.observe)
+        self.hall = Hall(settings.streams, self.metrics)
 
     def close(self) -> None:
         """Finish what was accepted, and end."""
         self.closing = True
         self.decoders.close()
         self.batcher.close()
+        self.ear.close()
 
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.closing and self.batcher.alive()
+        return not self.closing and self.batcher.alive() and self.ear.alive()
 
     @contextmanager
     def place(self) -> Iterator[None]:

@@ -30,6 +30,8 @@ class Settings:
             has none; "auto" likewise, without a warning. Recognition follows it too.
         flush: whether numbers too small to be normal are zero while training: where gradients fade
             over long LSTMs, steps are several times faster, and other last digits come out.
+        init: a saved model that the training starts from: every weight of the same name and shape,
+            those of classes and words by their names; empty starts anew.
         threads: processor threads of one training; more are faster and give other roundings.
     """
 
@@ -46,4 +48,5 @@ class Settings:
     patience: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
     flush: bool = False
+    init: str = ""
     threads: Annotated[int, Ge(1)] = 1
