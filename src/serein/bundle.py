@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
-from serein.errors import BundleError, SereinError
+from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System, device_of
@@ -142,7 +142,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     """
     document, tensors = _read(path)
     try:
-        recipe = build(Recipe, document["recipe"], "recipe")
+        recipe = _offline(build(Recipe, document["recipe"], "recipe"))
         _check_names(recipe, trust)
         words = tuple(document.get("words", ()))
         with torch.device("meta"):
@@ -151,7 +151,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         system = System(recipe, document["classes"], words, own=bool(trust))
         system.load_state_dict(tensors)
         card, confidence = told(document)
-    except BundleError as error:
+    except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
@@ -216,6 +216,15 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _offline(recipe: Recipe) -> Recipe:
+    """Whatever a bundle says, loading it downloads nothing."""
+    features, model = (
+        {**table, "download": False} if "download" in table else table
+        for table in (recipe.features, recipe.model)
+    )
+    return replace(recipe, features=features, model=model)
 
 
 def _check_names(recipe: Recipe, trust: Sequence[str]) -> None:

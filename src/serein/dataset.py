@@ -170,6 +170,7 @@ def _key(
 ) -> str:
     module = sys.modules[type(front_end).__module__]
     sources = [find.HOUSE / "audio", Path(str(module.__file__))]
+    sources += [find.HOUSE / place for place in getattr(module, "SOURCES", ())]
     settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
     settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
     facts = [settings, [contents[utterance.id] for utterance in utterances]]

@@ -4,6 +4,7 @@ B = batch, S = samples, K = classes of a task, or 1 for a number.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -72,13 +73,15 @@ class System(nn.Module):
             ConfigError: a setting out of range, or a task of one class, or none that needs some.
         """
         super().__init__()
-        self.recipe = recipe
         self.temperatures: dict[str, float] = {}
         self.front_end = front_end_of(recipe, own=own)
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
         self.text = _text(recipe, words)
+        given = _given(self.front_end, recipe.model, own)
+        recipe = replace(recipe, model={**given, **recipe.model})
         self.model = _model(recipe, own, self.front_end.width, len(words))
+        self.recipe = _pinned(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) == 1:
@@ -239,6 +242,7 @@ NUMERIC = (
         "labels/norms.toml",
         "contracts.py",
         "dataset.py",
+        "encoders.py",
         "precision.py",
         "predict.py",
         "system.py",
@@ -264,17 +268,26 @@ def is_fitted(recipe: Recipe) -> bool:
 
 
 def packages_of(recipe: Recipe) -> dict[str, str]:
-    """The versions of what a recipe's front end and model need beside serein and torch."""
+    """What a recipe's front end and model need beside serein and torch.
+
+    Returns:
+        Versions of packages, and the SHA-256 of what else they read.
+    """
     tables = {"features": recipe.features, "models": recipe.model}
-    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
-    needed = {name for module in modules for name in getattr(module, "PACKAGES", ())}
-    return {name: version(name) for name in sorted(needed)}
+    found: dict[str, str] = {}
+    for package, table in tables.items():
+        module = find.module(package, str(table["name"]))
+        found |= {name: version(name) for name in getattr(module, "PACKAGES", ())}
+        if hasattr(module, "contents"):
+            found |= module.contents(table)
+    return dict(sorted(found.items()))
 
 
 def notes_of(recipe: Recipe) -> list[str]:
-    """What must be said wherever a recipe's front end is used, such as another's licence."""
-    note = getattr(find.module("features", str(recipe.features["name"])), "NOTE", "")
-    return [str(note)] if note else []
+    """What must be said wherever a recipe's parts are used, such as another's licence."""
+    tables = {"features": recipe.features, "models": recipe.model}
+    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
+    return [str(module.NOTE) for module in modules if hasattr(module, "NOTE")]
 
 
 def device_of(name: str) -> str:
@@ -350,6 +363,20 @@ def _model(recipe: Recipe, own: bool, width: int, words: int) -> Model:
         return _made("models", "Model", rest, own, width, tuple(names), *more[1:])
 
     return Apart(make, tasks) if apart else make(more[0])
+
+
+def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str, Any]:
+    """Settings of the model that only the front end knows, such as how many states it lays."""
+    told: Mapping[str, Any] = getattr(front_end, "given", {})
+    known = getattr(find.module("models", str(table["name"]), own=own), "Config", None)
+    return {name: value for name, value in told.items() if hasattr(known, name)}
+
+
+def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model) -> Recipe:
+    """The recipe with what its parts say of themselves: which encoder they were made with."""
+    features = {**recipe.features, **getattr(front_end, "pinned", {})}
+    table = {**recipe.model, **getattr(model, "pinned", {})}
+    return replace(recipe, features=features, model=table)
 
 
 def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:

@@ -110,10 +110,22 @@ def fit(
 
 
 def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
-    rate, decay = settings.rate, settings.weight_decay
+    rate, decay, groups = settings.rate, settings.weight_decay, _groups(system, settings.rate)
     if settings.optimiser == "adam":
-        return torch.optim.Adam(system.parameters(), rate, weight_decay=decay)
-    return torch.optim.RMSprop(system.parameters(), rate, 0.9, 1e-7, weight_decay=decay)
+        return torch.optim.Adam(groups, rate, weight_decay=decay)
+    return torch.optim.RMSprop(groups, rate, 0.9, 1e-7, weight_decay=decay)
+
+
+def _groups(system: System, rate: float) -> list[dict[str, Any]]:
+    """All weights; those of a module with a ``share`` learn at that share of the rate."""
+    shares: dict[Any, float] = {}
+    for module in system.modules():
+        if isinstance(share := getattr(module, "share", None), float):
+            shares |= dict.fromkeys(module.parameters(), share)
+    groups: dict[float, list[Any]] = {}
+    for parameter in system.parameters():
+        groups.setdefault(shares.get(parameter, 1.0), []).append(parameter)
+    return [{"params": some, "lr": share * rate} for share, some in groups.items()]
 
 
 def _epoch_seed(seed: int, number: int) -> int:
