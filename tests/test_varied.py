@@ -164,9 +164,17 @@ def test_each_balance_counts_what_it_says(balance: Any, told: str) -> None:
         )
 
 
-def test_classes_of_a_task_of_values_cannot_be_balanced() -> None:
-    side = replace(TRAIN, targets={"arousal": torch.rand(14)})
-    with pytest.raises(ConfigError, match="task arousal answers with values"):
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ({"arousal": torch.rand(14)}, "task arousal, the leading one, answers with none"),
+        ({"words": torch.ones(14, 5, dtype=torch.long)}, "task words, the leading one"),
+        ({}, "there is no task"),
+    ],
+)
+def test_without_classes_none_can_be_balanced(targets: dict[str, torch.Tensor], words: str) -> None:
+    side = replace(TRAIN, targets=targets)
+    with pytest.raises(ConfigError, match=words):
         varied(side, UTTERANCES, replace(SETTINGS, balance="class"))
 
 

@@ -144,10 +144,11 @@ def _parts(side: Side, utterances: Sequence[Utterance], kind: Kind) -> list[Hash
     """For each utterance, its part; those of whom nobody knows are one part more."""
     if kind != "class":
         return [one.label(kind) or "" for one in utterances]
-    task, target_n = next(iter(side.targets.items()))
-    if target_n.is_floating_point():
-        raise ConfigError(
-            f"training.balance has 'class', and task {task} answers with values, which are none; "
-            "leave it out"
-        )
-    return list(target_n.tolist())
+    for task, target_n in side.targets.items():
+        if target_n.is_floating_point() or target_n.dim() > 1:
+            raise ConfigError(
+                f"training.balance has 'class', and task {task}, the leading one, answers with "
+                "none; leave it out"
+            )
+        return list(target_n.tolist())
+    raise ConfigError("training.balance has 'class', and there is no task; leave it out")
