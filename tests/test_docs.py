@@ -60,10 +60,8 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
     monkeypatch.setattr("serein.cli.folder.cores", lambda: 1)
-    monkeypatch.setattr(cli.judge, "cores", lambda: 1)
     monkeypatch.setattr(cli.make, "cores", lambda: 1)
-    monkeypatch.setattr(cli.search, "cores", lambda: 1)
-    monkeypatch.setattr(cli.sweep, "cores", lambda: 1)
+    monkeypatch.setattr("serein.cli.shared.cores", lambda: 1)
     monkeypatch.setattr("serein.service.server.serve", lambda *_, **__: None)
     try:
         cli.main()
