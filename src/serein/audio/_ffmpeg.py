@@ -33,6 +33,12 @@ class Ffmpeg:
                 f"{name} holds no audio, only {found}; expected speech. Choose another file."
             )
         self.stream = self.container.streams.audio[0]
+        if self.stream.codec_context is None:
+            self.container.close()
+            raise AudioError(
+                f"{name} holds audio of a kind that no decoder here knows; expected AAC, Opus, "
+                "MP3, PCM or the like. Convert it to WAV or FLAC."
+            )
         self.rate: float = self.stream.rate
         self.channels: int = self.stream.channels
         self.seconds = self._seconds()

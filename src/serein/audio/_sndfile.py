@@ -42,9 +42,12 @@ class Sndfile:
         if last <= first:
             return
         mp3 = self.sound.format == "MP3"
-        at = 0 if mp3 else first  # libsndfile's seek in an MP3 misses by hundreds of samples
+        seeks = self.sound.seekable()  # not in GSM 6.10
+        # libsndfile's seek in an MP3 misses by hundreds of samples
+        at = first if seeks and not mp3 else 0
         try:
-            self.sound.seek(at)
+            if seeks:
+                self.sound.seek(at)
             for block in self._decoded(last - at, size):
                 yield block[max(0, first - at) :]
                 at += len(block)
