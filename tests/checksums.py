@@ -16,7 +16,7 @@ def _table(polynomial: int, bits: int) -> list[int]:
 OGG, FLAC, HEADER = _table(0x04C11DB7, 32), _table(0x8005, 16), _table(0x07, 8)
 
 
-def checksum(content: bytes, table: list[int], bits: int) -> int:
+def checksum(content: bytes | bytearray, table: list[int], bits: int) -> int:
     """A cyclic redundancy check that begins with 0 and mirrors nothing.
 
     >>> hex(checksum(b"123456789", FLAC, 16)), hex(checksum(b"123456789", HEADER, 8))
@@ -30,14 +30,24 @@ def checksum(content: bytes, table: list[int], bits: int) -> int:
 
 def resealed_ogg(content: bytes, chance: Random) -> bytes:
     """Flip bits of pages, and make their checksums right."""
-    pages = [b"OggS" + page for page in content.split(b"OggS")[1:]]
-    whole = bytearray()
-    for page in pages:
-        changed = _flipped(page, 27, len(page), chance)
-        changed[22:26] = bytes(4)
-        changed[22:26] = checksum(changed, OGG, 32).to_bytes(4, "little")
-        whole += changed
-    return bytes(whole)
+    return b"".join(_sealed(_flipped(page, 27, len(page), chance)) for page in _pages(content))
+
+
+def renumbered_ogg(content: bytes) -> bytes:
+    """The same stream under the number 1, where writers take one by chance."""
+    return b"".join(
+        _sealed(bytearray(page[:14] + b"\1\0\0\0" + page[18:])) for page in _pages(content)
+    )
+
+
+def _pages(content: bytes) -> list[bytes]:
+    return [b"OggS" + page for page in content.split(b"OggS")[1:]]
+
+
+def _sealed(page: bytearray) -> bytearray:
+    page[22:26] = bytes(4)
+    page[22:26] = checksum(page, OGG, 32).to_bytes(4, "little")
+    return page
 
 
 def resealed_flac(content: bytes, chance: Random) -> bytes:

@@ -16,8 +16,9 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from checksums import renumbered_ogg
 from mutations import mutated
-from sounds import any_kind, encoded, every_kind, sweep
+from sounds import FFMPEG, FORMATS, encoded, muxed, sweep
 
 from serein.service.decode import Decoder
 from serein.service.problems import Problem
@@ -42,6 +43,7 @@ class Tally:
         slowest: seconds, by kind of file.
         worst: numbers of the cases that killed their worker, or would not end.
         memory: MB of the parent, now and then.
+        worker: MB of the worker at the same moments.
     """
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -49,22 +51,27 @@ class Tally:
     slowest: dict[str, float] = field(default_factory=dict)
     worst: list[int] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    worker: list[float] = field(default_factory=list)
 
     def count(self, outcome: str) -> int:
         """Over all kinds."""
         return sum(found for (_, name), found in self.outcomes.items() if name == outcome)
 
-    def growth(self) -> float:
-        """MB by which the parent is larger at its end than after its first tenth."""
-        warm = max(self.memory[: len(self.memory) // 10 + 1])
-        return max(self.memory[-(len(self.memory) // 10 + 1) :]) - warm
+
+def growth(memory: list[float]) -> float:
+    """MB by which a process is larger at its end than in its first tenth."""
+    tenth = len(memory) // 10 + 1
+    return max(memory[-tenth:]) - max(memory[:tenth])
 
 
 def seeds() -> dict[str, bytes]:
-    """Whole files of every kind, a third of a second each."""
+    """Whole files of every kind, a third of a second each; no number in them is by chance."""
     wave_s = sweep(0.3)
     stereo = np.stack([wave_s, wave_s[::-1]], axis=1)
-    found = {kind: any_kind(kind, wave_s) for kind in every_kind()}
+    exact = {"fflags": "+bitexact"}
+    found = {kind: encoded(kind, wave_s) for kind in FORMATS}
+    found |= {kind: renumbered_ogg(found[kind]) for kind in ("ogg", "opus")}
+    found |= {kind: muxed(*how, wave_s, exact) for kind, how in FFMPEG.items()}
     found |= {f"wav {name}": encoded("wav", wave_s, subtype=name) for name in WAVS}
     return found | {f"{kind} stereo": encoded(kind, stereo, 44_100) for kind in ("wav", "flac")}
 
@@ -93,8 +100,9 @@ def run(count: int, seed: int, first: int = 0, keep: Path | None = None) -> Tall
                 (keep / f"{seed}-{number}-{change}.{kind.replace(' ', '-')}").write_bytes(content)
             tally.outcomes[kind, outcome] += 1
             tally.slowest[kind] = max(seconds, tally.slowest.get(kind, 0.0))
-            if number % EVERY == 0:
+            if (number - first) % EVERY == 0:
                 tally.memory.append(megabytes(os.getpid()))
+                tally.worker.append(megabytes(decoder.pid))
     finally:
         decoder.close()
     return tally
@@ -125,10 +133,14 @@ def table(tally: Tally) -> str:
     lines = [f"| file | {' | '.join(OUTCOMES)} | slowest, s |", "|---" * 7 + "|"]
     for kind in sorted(tally.slowest):
         cells = [f"{tally.outcomes[kind, outcome]:,}" for outcome in OUTCOMES]
-        lines.append(f"| {kind} | {' | '.join(cells)} | {tally.slowest[kind]:.2f} |")
+        lines.append(f"| {kind} | {' | '.join(cells)} | {tally.slowest[kind]:.3f} |")
     cells = [f"{tally.count(outcome):,}" for outcome in OUTCOMES]
-    lines.append(f"| all | {' | '.join(cells)} | {max(tally.slowest.values()):.2f} |")
+    lines.append(f"| all | {' | '.join(cells)} | {max(tally.slowest.values()):.3f} |")
     return "\n".join(lines)
+
+
+def told(memory: list[float]) -> str:
+    return f"{memory[-1]:.0f} ({growth(memory):+.1f})"
 
 
 def main() -> None:
@@ -146,9 +158,9 @@ def main() -> None:
     if asked.reasons:
         print(*(f"{count:6} {reason}" for reason, count in tally.reasons.most_common()), sep="\n")
     print(
-        f"\n{tally.outcomes.total():,} files in {time.perf_counter() - begun:.0f} s; the parent holds "
-        f"{tally.memory[-1]:.0f} MB, {tally.growth():+.1f} MB since its first tenth; "
-        f"cases that killed or hung: {tally.worst or 'none'}"
+        f"\n{tally.outcomes.total():,} files in {time.perf_counter() - begun:.0f} s. MB at the "
+        f"end, and more than in the first tenth: parent {told(tally.memory)}, worker "
+        f"{told(tally.worker)}. Cases that killed or hung: {tally.worst or 'none'}."
     )
     sys.exit(bool(tally.count("hung")))
 

@@ -128,7 +128,9 @@ def mutated(content: bytes, other: bytes, chance: Random) -> tuple[str, bytes]:
 
 def _stretch(content: bytes, chance: Random) -> tuple[int, int]:
     first = chance.randrange(len(content))
-    return first, min(len(content), first + 1 + (chance.randrange(len(content)) >> chance.randrange(8)))
+    return first, min(
+        len(content), first + 1 + (chance.randrange(len(content)) >> chance.randrange(8))
+    )
 
 
 def _extreme(chance: Random) -> int:

@@ -68,5 +68,5 @@ def every_kind() -> list[str]:
     return [*FORMATS, *FFMPEG]
 
 
-def any_kind(kind: str, samples: npt.NDArray[np.float32] | None = None) -> bytes:
-    return encoded(kind, samples) if kind in FORMATS else with_ffmpeg(kind, samples)
+def any_kind(kind: str) -> bytes:
+    return encoded(kind) if kind in FORMATS else with_ffmpeg(kind)
