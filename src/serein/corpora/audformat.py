@@ -129,7 +129,7 @@ def _header(file: Path) -> dict[str, Any]:
             f"{file.parent} has no {HEADER}; expected a database in audformat there, with its "
             "header and tables in one folder"
         ) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CorpusError(f"{file} cannot be read: {error}; expected YAML in UTF-8") from error
     if not isinstance(header, dict) or not header.get("tables"):
         raise CorpusError(f"{file} names no tables; expected the header of a database in audformat")
