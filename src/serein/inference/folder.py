@@ -255,7 +255,7 @@ def _written(store: Store, output: Path) -> dict[str, Any]:
     summary = store.folder / SUMMARY
     with suppress(OSError, ValueError, RecursionError):
         told = json.loads(summary.read_text(encoding="utf-8"))
-        if output.exists() and isinstance(told, dict) and COUNTED <= told.keys():
+        if output.exists() and isinstance(told, dict) and told.keys() >= COUNTED:
             return told
     table = store.table().sort_by([("file", "ascending"), ("start", "ascending")])
     store.replace(table)
