@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import yaml
 from mutations import mutated
 from odd import TRAP, odd_document, odd_json, odd_lines, odd_table
 from reporting import example
@@ -26,8 +27,8 @@ from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 from small import small_recipe, small_system
 
-from serein import bundle, corpora, protocols, recipes, store
-from serein.corpora import table
+from serein import bundle, corpora, protocols, recipes, store, synthetic
+from serein.corpora import audformat, table
 from serein.errors import SereinError
 from serein.experiment.plan import plan
 from serein.inference.parts import Store, agree
@@ -76,6 +77,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
         **_results(),
         **_tables(),
         **_protocols(),
+        "audformat": _audformat(folder),
         **_parts(),
     }
 
@@ -87,7 +89,11 @@ def _bundles() -> dict[str, Kind]:
     text, tensors = bundle.described(whole), bundle._tensors(system)
 
     def sealed(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
-        return packed(tensors, {"serein": text, "sha256": bundle._digest(text, tensors)})
+        content = packed(tensors, {"serein": text, "sha256": bundle._digest(text, tensors)})
+        size = int.from_bytes(content[:8], "little")
+        header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
+        header += b" " * (-len(header) % 8)  # safetensors writes its names in any order
+        return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
     def forged(chance: Random) -> bytes:
         return sealed(json.dumps(odd_document(json.loads(text), chance)), tensors)
@@ -212,6 +218,20 @@ def _parquet(rows: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def _audformat(folder: Path) -> Kind:
+    """The header of a database whose tables are as they should be."""
+    root = folder / "audformat"
+    synthetic.write_audformat(root, speakers=2, words=1)
+    text = (root / "db.yaml").read_text()
+
+    def odd(chance: Random) -> bytes:
+        if chance.random() < 0.5:
+            return odd_lines(text.replace(": ", " = "), chance).replace(b" = ", b": ")
+        return odd_json(yaml.safe_load(text), chance)
+
+    return Kind("db.yaml", text.encode(), odd, lambda path: audformat.read(path.parent))
+
+
 def _protocols() -> dict[str, Kind]:
     fold = Fold(name="a", train=("1", "2"), validation=("3",), test=("4",))
     whole = Protocol(name="a", validation="", folds=(fold, replace(fold, name="b")))
@@ -311,7 +331,10 @@ def run(folder: Path, count: int, seed: int, names: list[str], log: Path) -> dic
 
 def _placed(place: Path, kind: Kind) -> Path:
     (place / "a.wav").write_bytes(b"a")
-    return (corpora.config_folder() if kind.name == "corpora.json" else place) / kind.name
+    if kind.name != "corpora.json":
+        return place / kind.name
+    corpora.config_folder().mkdir(parents=True, exist_ok=True)
+    return corpora.config_folder() / kind.name
 
 
 def _outcome(kind: Kind, path: Path) -> str:
