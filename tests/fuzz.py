@@ -115,11 +115,17 @@ def _outcome(decoder: Decoder, content: bytes, tally: Tally) -> tuple[str, float
         wave_s = decoder.decode(content)
     except Problem as problem:
         seconds = time.perf_counter() - begun
-        tally.reasons[re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", problem.detail)[:100]] += 1
+        tally.reasons[_kind_of(problem.detail)] += 1
         return "too much" if problem.status == 413 else "refused", seconds
     seconds = time.perf_counter() - begun
     assert np.isfinite(wave_s).all()
     return "heard", seconds
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without its numbers, and without what the file begins with."""
+    begun = re.sub(r"begins with .*", "begins with ...", reason)
+    return re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", begun)[:100]
 
 
 def megabytes(pid: int) -> float:

@@ -170,12 +170,15 @@ def _results() -> dict[str, Kind]:
     }
 
     def packed_json(chance: Random) -> bytes:
-        return gzip.compress(odd_json(results, chance))
+        return gzip.compress(odd_json(results, chance), mtime=0)
 
     return {
         "results": _json("results.json", results, store.load),
         "results, packed": Kind(
-            "results.json.gz", gzip.compress(json.dumps(results).encode()), packed_json, store.load
+            "results.json.gz",
+            gzip.compress(json.dumps(results).encode(), mtime=0),
+            packed_json,
+            store.load,
         ),
         "search": _json(store.SEARCH, search, lambda path: store.load_search(path.parent)),
         "sweep": _json(store.SWEEP, sweep, lambda path: store.load_sweep(path.parent)),

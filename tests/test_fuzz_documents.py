@@ -17,9 +17,11 @@ from serein.config import DEEPEST, is_shallow
 from serein.corpora import table
 from serein.errors import BundleError, ConfigError, CorpusError
 
-KINDS = ("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed")
-KINDS += ("search", "sweep", "CSV", "JSON Lines", "Parquet", "protocol", "protocol, CSV")
-KINDS += ("places", "audformat", "part", "plan")
+KINDS = [
+    *("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed"),
+    *("search", "sweep", "CSV", "JSON Lines", "Parquet", "protocol", "protocol, CSV"),
+    *("places", "audformat", "part", "plan"),
+]
 
 
 def fuzzed(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def fuzzed(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
 def checked(found: dict[str, Any], count: int) -> None:
     assert found["faults"] == []
     assert found["harm"] == []
-    assert list(found["outcomes"]) == list(KINDS)
+    assert list(found["outcomes"]) == KINDS
     for name, outcomes in found["outcomes"].items():
         assert sum(outcomes.values()) == count
         assert outcomes["refused"] > count / 2, name
@@ -64,7 +66,7 @@ def test_what_a_reader_lets_through_is_a_fault(tmp_path: Path) -> None:
     assert fuzz_documents._outcome(kind, path) == ""
     path.write_text("x")
     assert fuzz_documents._outcome(kind, path).startswith("!")
-    foreign = kind._replace(read=lambda path: {}["a"])
+    foreign = kind._replace(read=lambda path: dict[str, int]()["a"])
     assert fuzz_documents._outcome(foreign, path) == "KeyError: 'a'"
 
 
