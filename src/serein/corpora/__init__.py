@@ -219,7 +219,7 @@ def copies() -> dict[str, Copy]:
     try:
         held = json.loads(file.read_bytes()) if file.exists() else {}
         return {name: _copy(told) for name, told in sorted(held.items())}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ConfigError(
             f"{file} is not a table of corpora and their places ({error}); correct it, or delete "
             "it and add each corpus again with `serein corpora add NAME PATH`"

@@ -86,7 +86,7 @@ def _content(path: Path) -> tuple[list[str], list[Row]]:
             header, records = _json_lines(raw.decode("utf-8-sig"))
         else:
             header, records = _delimited(raw.decode("utf-8-sig"), "\t" if kind == ".tsv" else "")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise CorpusError(
             f"{path} cannot be read: {error}; expected a table in CSV, TSV, JSON Lines (all three "
             "in UTF-8) or Parquet"
