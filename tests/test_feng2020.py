@@ -292,8 +292,6 @@ def test_what_emotion_learns_reaches_the_recogniser_where_it_may(flow: bool) -> 
     through = {f"encoder.layers.0.{side}.weight_hh_l0" for side in ("forwards", "backwards")}
     assert (through | {"decoder.words.weight", "decoder.location.weight"} <= reached) == flow
     assert not any(name.startswith("decoder.output") for name in reached)
-    assert model.text is not None
-    assert all(p.grad is not None for p in model.text.parameters())
 
 
 @torch.no_grad()
