@@ -94,7 +94,8 @@ def stacked(x: Array, size: int) -> Array:
 
 def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[str, Array]]:
     """The vector of one utterance, the weights of each map, and logarithms of each next word's."""
-    settings, parts, found = model.config, [], {}
+    settings, parts = model.config, []
+    found: dict[str, Array] = {}
     states = np.zeros((0, 0))
     if model.recogniser is not None:
         h = blstms(stacked(x, settings.stack), model.recogniser.encoder)

@@ -82,7 +82,7 @@ class _Backward:
         self.new_bld, self.out_bld = new_bld.tanh(), cell_bld.tanh()
         self.around_blr = self._around()
         filters_nkt = F.conv1d(self.around_blr.flatten(0, 1)[:, None], self.weights.location_k1p)
-        place_blkt = filters_nkt.unflatten(0, weight_blt.shape[:2])
+        place_blkt = filters_nkt.view(*weight_blt.shape[:2], *filters_nkt.shape[1:])
         self.left_blct = torch.cat([place_blkt, torch.ones_like(place_blkt[:, :, :1])], dim=2)
         self.query_bla = self.s_bld @ self.weights.query_ad.T
 
