@@ -117,6 +117,38 @@ def test_gradients_are_those_of_differences() -> None:
         assert slope != 0
 
 
+def gradients(decoder: Decoder, *, own: float = 0.0, low: bool = False) -> dict[str, Tensor]:
+    """Of everything that is learnt, and of what was heard."""
+    h_bth, mask_bt = heard()
+    h_bth = h_bth.to(decoder.output.weight.dtype).requires_grad_()
+    decoder.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        heard_bth = h_bth.bfloat16() if low else h_bth
+        passed = decoder(heard_bth, mask_bt, said(), own=own)
+        logits_blv = decoder.output(passed.y_bld)
+    cost = logits_blv.square().sum() + passed.s_bld.sum() + passed.weight_blt.square().sum()
+    torch.autograd.backward(cost)
+    found = {"h": h_bth, **dict(decoder.named_parameters())}
+    return {name: x.grad for name, x in found.items() if x.grad is not None}
+
+
+@pytest.mark.parametrize("taps", [1, 4, 100])
+def test_gradients_are_those_of_autograd_step_by_step(taps: int) -> None:
+    """Where its own words are never drawn, sampling goes over the given ones step by step."""
+    found, wanted = gradients(made(taps)), gradients(made(taps), own=1e-12)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-10, rtol=1e-8)
+
+
+def test_gradients_in_bf16_are_close() -> None:
+    found, wanted = (gradients(made(attention=32).float(), low=low) for low in (True, False))
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert found[name].dtype == torch.float32
+        assert (found[name] - gradient).norm() <= 0.05 * gradient.norm() + 1e-4, name
+
+
 def test_no_gradient_reaches_padding() -> None:
     decoder, (h_bth, mask_bt) = made(), heard()
     h_bth.requires_grad_()
