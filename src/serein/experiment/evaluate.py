@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from serein import corpora, recipes, store
+from serein import corpora, recipes, store, workers
 from serein.dataset import seconds_of
-from serein.errors import StorageError
+from serein.errors import ConfigError, StorageError
 from serein.experiment import folds, heldout, scores
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
@@ -92,8 +92,13 @@ def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Starte
     """Do what was planned, as ``evaluate`` does.
 
     Raises:
-        SereinError: whatever is wrong with audio or disk.
+        SereinError: whatever is wrong with audio or disk; or torchrun started several of it.
     """
+    if workers.world() > 1:
+        raise ConfigError(
+            f"an evaluation trains its folds in processes of its own, and was started in "
+            f"{workers.world()}; start it once, without torchrun or srun, and with --jobs"
+        )
     with _locked(todo.folder):
         if fresh:
             _forget(todo)
