@@ -10,7 +10,6 @@ B = batch, T = frames, F = bins.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from serein import audio, find
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.features.normalise import moments
+from serein.files import cache_folder
 from serein.records import Utterance
 
 
@@ -78,14 +78,6 @@ def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
         for id_ in members:
             copy[id_][:] = (copy[id_] - mean_f) / deviation_f
     return copy
-
-
-def cache_folder() -> Path:
-    """Where frames are kept: ``SEREIN_CACHE``, or the user's cache folder."""
-    import platformdirs
-
-    named = os.environ.get("SEREIN_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("serein")
 
 
 def extract(
