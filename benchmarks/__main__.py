@@ -9,7 +9,7 @@ from serein.experiment.facts import machine, now, versions
 
 NAMES = (
     *("frontend", "audio", "training", "raw", "fu2020", "apply", "judging", "commands"),
-    *("folder", "service"),
+    *("folder", "service", "loader", "large"),
 )
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks

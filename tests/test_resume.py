@@ -1,5 +1,6 @@
 """A training that was interrupted within an epoch goes on as if nothing had been."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_a_training_that_is_interrupted_after_every_step_ends(
         torch.manual_seed(99)
     monkeypatch.setattr(loop, "shares", shares)
     system, course = trained(brief, state=tmp_path / "fold.pt")
+    assert_same_weights(whole, system)
+    assert_same_course(wanted, course)
+
+
+@pytest.mark.parametrize("writings", [1, 3, 4, 7])
+def test_an_interruption_while_writing_leaves_the_state_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writings: int
+) -> None:
+    left = iter(range(writings))
+    synced = os.fsync
+
+    def stop(file: int) -> None:
+        if next(left, None) is None:
+            raise Interrupted
+        synced(file)
+
+    whole, wanted = trained(ALWAYS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", stop)
+        with pytest.raises(Interrupted):
+            trained(ALWAYS, state=tmp_path / "fold.pt")
+    system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
 

@@ -77,16 +77,14 @@ def test_a_training_killed_20_times_ends_as_if_nothing_had_been(
     command: list[str], tmp_path: Path
 ) -> None:
     moments = random.Random(0)
-    within, torn = 0, 0
+    within = 0
     for _ in range(KILLS):
         killed([*command, "--runs", str(tmp_path / "killed")], tmp_path / "killed", moments)
         (state,) = (tmp_path / "killed").glob("*/folds/*.pt")
         _, kept = resume(state)
         assert kept, "a kill has left a state that cannot be read"
         within += kept["place"]["batches"] > 0
-        torn += len(list(state.parent.glob(".*.pt.*"))) > torn
     assert within >= KILLS / 2
-    assert torn >= 1
     for name in ("killed", "calm"):
         subprocess.run([*command, "--runs", tmp_path / name], check=True, capture_output=True)
     one, other = (next((tmp_path / name).iterdir()) for name in ("killed", "calm"))

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from several import train
+from small import SIZES
 from test_training import largest_difference
 
-from serein import workers
+from serein import bundle, workers
 from serein.errors import ConfigError, StorageError
 from serein.experiment.evaluate import evaluate
 from serein.experiment.train import train as save_model
@@ -109,6 +110,25 @@ def test_a_lost_process_ends_the_others_and_nothing_else_is_lost(tmp_path: Path)
     one, calm = read(tmp_path, 0), read(tmp_path / "calm", 0)
     assert largest_difference(one["weights"], calm["weights"]) == 0
     assert one["losses"] == calm["losses"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_torchrun_trains_the_model_that_one_process_trains(root: Path, tmp_path: Path) -> None:
+    settings = [*SIZES, "model.dropout=0", "training.batch=5", "training.bucket=2"]
+    words = ["-m", "serein", "train", "li2019", "--corpus", f"synthetic={root}"]
+    words += [word for setting in settings for word in ("--set", setting)]
+    several = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port()}"]
+    made = []
+    for name, launcher in (("one", []), ("two", several)):
+        output = tmp_path / f"{name}.safetensors"
+        command = [sys.executable, *launcher, *words, "-o", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(f"{output}: ") == done.stdout.count("epochs") == 1
+        made.append(bundle.load(output).system.state_dict())
+    assert largest_difference(*made) < 1e-6
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
