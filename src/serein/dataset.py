@@ -10,7 +10,6 @@ B = batch, T = frames, F = bins.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from serein.augment.copies import Copy
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.features.normalise import moments
+from serein.files import cache_folder
 from serein.records import Utterance
 
 
@@ -84,14 +84,6 @@ def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
         for id_ in members:
             copy[id_][:] = (copy[id_] - mean_f) / deviation_f
     return copy
-
-
-def cache_folder() -> Path:
-    """Where frames are kept: ``SEREIN_CACHE``, or the user's cache folder."""
-    import platformdirs
-
-    named = os.environ.get("SEREIN_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("serein")
 
 
 def extract(
@@ -260,7 +252,7 @@ class Batch:
     targets: dict[str, Tensor]
 
 
-def _trimmed(target_nl: Tensor) -> Tensor:
+def trimmed(target_nl: Tensor) -> Tensor:
     """Of words no more than the longest row has."""
     if target_nl.dim() == 1 or not target_nl.numel():
         return target_nl
@@ -298,10 +290,10 @@ class Side:
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             ids = [self.ids[place] for place in chosen]
-            targets = {name: _trimmed(target[chosen]) for name, target in self.targets.items()}
+            targets = {name: trimmed(target[chosen]) for name, target in self.targets.items()}
             inputs = {"frames": padded([self.at(place) for place in chosen])}
             if self.words is not None:
-                id_bl = _trimmed(self.words[chosen])
+                id_bl = trimmed(self.words[chosen])
                 inputs["words"] = (id_bl.long().clamp(min=0), id_bl >= 0)
             yield Batch(ids, inputs, targets)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from serein import corpora, recipes, store
+from serein import corpora, recipes, store, workers
 from serein.dataset import seconds_of
+from serein.errors import ConfigError
 from serein.experiment import folds, heldout, scores, spelling
 from serein.experiment.confidence import calibrations, temperatures
 from serein.experiment.engines import Engine, engaged
@@ -113,8 +114,13 @@ def carry_out(todo: Plan, engine: Engine, *, fresh: bool = False, started: Start
     """Do what was planned, as ``evaluate`` does.
 
     Raises:
-        SereinError: whatever is wrong with audio or disk.
+        SereinError: whatever is wrong with audio or disk; or torchrun started several of it.
     """
+    if workers.world() > 1:
+        raise ConfigError(
+            f"an evaluation trains its folds in processes of its own, and was started in "
+            f"{workers.world()}; start it once, without torchrun or srun, and with --jobs"
+        )
     with _held(todo, engine):
         if fresh and not engine.has(todo):
             forget(todo)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, find, protocols, recipes, store, system
+from serein import bundle, config, corpora, find, protocols, recipes, store, system, workers
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
@@ -54,7 +54,8 @@ def train(
 ) -> Bundle:
     """Train on every utterance of a corpus, and save the model.
 
-    A training that was interrupted goes on after its last finished epoch.
+    A training that was interrupted goes on from the last state that it wrote. Under torchrun or
+    srun all processes train one model, which the first of them saves.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
@@ -78,6 +79,11 @@ def train(
     judged = store.load(run) if run else None
     if judged is not None:
         chosen = prepared(chosen, judged)
+    if workers.world() > 1 and system.is_fitted(chosen):
+        raise ConfigError(
+            f"{chosen.model['name']} is fitted at once, and not in {workers.world()} processes; "
+            "start one, without torchrun or srun"
+        )
     device = system.device_of(device)
     told = config.read(card) if card else {}
     system.check(chosen)
@@ -113,7 +119,7 @@ def train(
     facts_of_state += [words.marks(chosen), [form.key for form in forms]]
     state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
-    with started(how.epochs) as progress:
+    with (quiet if workers.rank() else started)(how.epochs) as progress:
         learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
         "name": output.stem,
@@ -128,8 +134,9 @@ def train(
     }
     sure = confidence(judged) if judged else {}
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
-    bundle.save(saved, output)
-    state.unlink(missing_ok=True)
+    if not workers.rank():
+        bundle.save(saved, output)
+        state.unlink(missing_ok=True)
     return saved
 
 

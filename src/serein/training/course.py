@@ -119,7 +119,7 @@ def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
     content = BytesIO()
     kept = {"foretold": course.foretold, "weights": course.weights, "chosen": course.chosen}
     torch.save({"epochs": epochs, **kept, **rest}, content)
-    write_bytes(path, content.getvalue())
+    write_bytes(path, content.getbuffer())
 
 
 def resume(path: Path) -> tuple[Course, dict[str, Any]]:

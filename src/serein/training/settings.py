@@ -43,6 +43,8 @@ class Settings:
         init: a saved model that the training starts from: every weight of the same name and shape,
             those of classes and words by their names; empty starts anew.
         threads: processor threads of one training; more are faster and give other roundings.
+        checkpoint: seconds after which the state is written within an epoch, too, unless that
+            took 2 % of the time; 0 writes it after epochs alone.
     """
 
     epochs: Annotated[int, Ge(1)] = 100
@@ -64,3 +66,4 @@ class Settings:
     flush: bool = False
     init: str = ""
     threads: Annotated[int, Ge(1)] = 1
+    checkpoint: Annotated[float, Ge(0)] = 300.0
