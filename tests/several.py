@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def _die_at(steps: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield share
 
-    loop.shares = some
+    patch.object(loop, "shares", some).start()
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from serein.augment import sounds
 from serein.augment.copies import Copy, copies
 from serein.augment.settings import Settings, settings
 from serein.bundle import Bundle, Card
-from serein.dataset import cache_folder, extract, frames_of
+from serein.dataset import extract, frames_of
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.features.logmel import Config, FrontEnd
+from serein.files import cache_folder
 from serein.records import Corpus, Recipe
 
 RATE = 16_000

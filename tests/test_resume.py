@@ -170,7 +170,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
         self.now = 100.0
         monkeypatch.setattr(place, "SHARE", 0.02)
-        monkeypatch.setattr(place.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("serein.training.place.time.monotonic", lambda: self.now)
         monkeypatch.setattr(place, "save", lambda *_: self.pass_(cost))
 
     def pass_(self, seconds: float) -> None:

@@ -15,12 +15,13 @@ from tiny import ENCODERS, LAYERED, laid
 
 from serein import bundle, config, corpora, recipes, system
 from serein.bundle import Bundle, Card
-from serein.dataset import cache_folder, extract, frames_of
+from serein.dataset import extract, frames_of
 from serein.errors import BundleError, ConfigError, EncoderError
 from serein.experiment.evaluate import evaluate
 from serein.experiment.judge import judge
 from serein.experiment.train import train
 from serein.features.ssl import Config, FrontEnd
+from serein.files import cache_folder
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 from serein.system import System

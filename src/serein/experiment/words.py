@@ -16,10 +16,10 @@ from torch import Tensor
 
 from serein import bundle, config, find, protocols
 from serein.bundle import Bundle
-from serein.dataset import Side, cache_folder, extract
+from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.known import trained_on
-from serein.files import write_bytes
+from serein.files import cache_folder, write_bytes
 from serein.precision import asked, settled
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance

@@ -17,8 +17,8 @@ class Share:
 
     Attributes:
         inputs: what its model receives, of its own utterances.
-        targets: (B,), or (B, L) of words, for each task, of all utterances: those of the first process, of the
-            second one, and so on.
+        targets: (B,), or (B, L) of words, for each task, of all utterances: those of the first
+            process, of the second one, and so on.
         counts: how many utterances each process has. One without any has those inputs of
             another's, which count nothing: all processes must take every step together.
     """
