@@ -1,11 +1,13 @@
 # Every target does all its own set-up in .venv. TORCH=cuda takes torch as the registry offers it.
 PYTHON ?= python3
 TORCH ?= cpu
+COUNT ?= 10000
+SEED ?= 0
 BIN := .venv/bin
 CPU_BUILDS := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install quickstart test test-slow bench screens clean
+.PHONY: install quickstart test test-slow fuzz bench screens clean
 
 install: .venv/core
 quickstart: .venv/core
@@ -20,6 +22,9 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow
+
+fuzz: .venv/dev
+	$(BIN)/python tests/fuzz.py --count $(COUNT) --seed $(SEED)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks

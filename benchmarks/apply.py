@@ -38,7 +38,7 @@ LIVE = 0.02
 def main() -> list[Row]:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        talk, dense = (_written(Path(folder), pauses) for pauses in (True, False))
+        talk, dense = (written(Path(folder), pauses) for pauses in (True, False))
         rows = [_detection(talk)]
         for file, what in ((talk, "with pauses"), (dense, "without pauses")):
             rows += _hour(file, f"an hour of speech {what}", ["speech", "everything"])
@@ -117,7 +117,7 @@ def _package(wave: np.ndarray) -> None:
             model(block, RATE)
 
 
-def _written(folder: Path, pauses: bool) -> Path:
+def written(folder: Path, pauses: bool) -> Path:
     """An hour of generated utterances, end to end or up to two seconds apart."""
     generator = np.random.default_rng(0)
     made = generate(folder / "voices", Settings(speakers=4, sentences=2))

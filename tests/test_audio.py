@@ -254,3 +254,14 @@ def test_importing_costs_neither_torch_nor_ffmpeg_nor_soxr() -> None:
     script = "import sys, serein.audio; print(*sorted({'torch', 'av', 'soxr'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "\n")
+
+
+def test_a_wav_that_cannot_seek_is_read_like_any_other() -> None:
+    content = encoded("wav", subtype="GSM610")
+    whole = load(content)
+    part = load(content, start=0.5, end=1.0)
+    assert duration(content) == len(whole) / RATE
+    assert np.array_equal(part, whole[RATE // 2 : RATE])
+    assert np.corrcoef(whole[: len(sweep())], sweep())[0, 1] > 0.9
+    with pytest.raises(AudioError, match="breaks off"):
+        load(content[:1000])

@@ -1,6 +1,7 @@
 """Whatever is no audio is one line that says what to do."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sounds import RATE, any_kind, encoded, every_kind, sweep, with_ffmpeg
 
-from serein.audio import Source, load
+from serein.audio import Source, blocks, channels, duration, load
 from serein.errors import AudioError
 
 
@@ -98,6 +99,27 @@ def high_rate(folder: Path) -> Source:
     return np.zeros(RATE), 1_000_000
 
 
+def no_channels_at_all(folder: Path) -> Source:
+    return np.zeros((RATE, 0)), RATE
+
+
+def one_sample(folder: Path) -> Source:
+    return np.zeros(()), RATE
+
+
+def channels_zero(folder: Path) -> Source:
+    return laid(encoded(), 22, 0)
+
+
+def unknown_codec(folder: Path) -> Source:
+    return laid(encoded(), 20, 0x7777)
+
+
+def laid(content: bytes, place: int, number: int) -> bytes:
+    """A WAV of which one field of the head is another."""
+    return content[:place] + struct.pack("<H", number) + content[place + 2 :]
+
+
 def number(folder: Path) -> Source:
     return 3  # type: ignore[return-value]
 
@@ -123,6 +145,10 @@ def text_file(folder: Path) -> Source:
         (low_rate, "500 Hz; expected 1000 to 768000 Hz"),
         (high_rate, "1000000.0 Hz; expected 1000 to 768000 Hz"),
         (channels_first, r"shape \(2, 16000\); expected \(n,\) or \(n, channels\)"),
+        (no_channels_at_all, r"shape \(16000, 0\); expected .* with 1 to 32 channels"),
+        (one_sample, r"shape \(\); expected"),
+        (channels_zero, "the given bytes has no channels"),
+        (unknown_codec, "audio of a kind that no decoder here knows"),
         (three_axes, r"shape \(2, 2, 16000\); expected"),
         (long_integers, "type int64; expected floating point"),
         (booleans, "type bool; expected floating point"),
@@ -137,6 +163,21 @@ def test_every_fault_is_one_line_that_says_what_to_do(
         load(source(tmp_path))
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("source", [no_channels_at_all, channels_zero, unknown_codec])
+@pytest.mark.parametrize("read", [load, duration, channels, lambda given: list(blocks(given))])
+def test_what_has_no_samples_is_the_same_error_to_all(source: Any, read: Any) -> None:
+    with pytest.raises(AudioError, match=r"channels|no decoder"):
+        read(source(Path()))
+
+
+@pytest.mark.parametrize("ending", ["g722", "al", "ul", "sw", "raw"])
+def test_a_name_makes_no_audio_of_noise(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"noise.{ending}"
+    path.write_bytes(np.random.default_rng(0).bytes(20_000))
+    with pytest.raises(AudioError, match="is not audio"):
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
 
 
 def test_a_newer_format_asks_for_an_upgrade(path: Path) -> None:
-    forged(path, lambda document: document.update(format=3))
-    with pytest.raises(BundleError, match=r"has format 3; .* reads up to 2: upgrade serein"):
+    forged(path, lambda document: document.update(format=4))
+    with pytest.raises(BundleError, match=r"has format 4; .* reads up to 3: upgrade serein"):
         load(path)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt
+from tiny import recipe_settings
 
 from serein import config, corpora, errors, find, protocols, recipes, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
@@ -23,8 +24,8 @@ CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m"), "speaker": ("x", "y
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_loads_and_builds(name: str) -> None:
-    recipe = recipes.load(name)
+def test_every_recipe_loads_and_builds(name: str, tmp_path: Path) -> None:
+    recipe = recipes.load(name, recipe_settings(name, tmp_path))
     assert recipe.name == name
     system.check(recipe)
     made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks})
@@ -342,7 +343,7 @@ def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 def test_there_is_one_tree_of_errors() -> None:
     kinds = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert all(issubclass(kind, SereinError) for kind in kinds)
     assert all(kind.__doc__ and kind.__name__ in str(errors.__doc__) for kind in kinds)
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from tables import csv
 
-from serein import corpora
+from serein import corpora, hashes
 from serein.corpora import synthetic, table
 from serein.errors import CorpusError
 from serein.records import Corpus
@@ -38,17 +38,17 @@ def test_contents_tell_recordings_apart(folder: Path) -> None:
 
 
 def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Path] = []
-    hashed = corpora._hashed
+    opened: list[str] = []
+    hashed = hashes._hashed
 
-    def counted(path: Path) -> str:
-        opened.append(path)
-        return hashed(path)
+    def counted(file: str) -> bytes:
+        opened.append(file)
+        return hashed(file)
 
-    monkeypatch.setattr(corpora, "_hashed", counted)
+    monkeypatch.setattr(hashes, "_hashed", counted)
     path = csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
     assert len(corpora.contents(table.read(path))) == 3
-    assert opened == [folder / "a.wav", folder / "c.wav"]
+    assert opened == [str(folder / "a.wav"), str(folder / "c.wav")]
 
 
 def test_contents_name_the_file_that_is_gone(folder: Path) -> None:

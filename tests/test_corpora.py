@@ -185,7 +185,7 @@ def test_synthetic_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="serein corpora make synthetic PATH"):
+    with pytest.raises(CorpusError, match="serein corpora make PATH"):
         synthetic.read(tmp_path)
     (tmp_path / "labels.csv").write_text("file,emotion\n")
     with pytest.raises(CorpusError, match=r"has the columns.*'file', 'emotion'"):

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from small import CLASSES, random_frames, random_side, small_recipe
 
 from serein import audio, corpora
-from serein.dataset import Frames, cache_folder, extract, frames_of
+from serein.dataset import Frames, extract, frames_of
 from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd
+from serein.files import cache_folder
 from serein.records import Corpus, Utterance
 from serein.system import System
 

@@ -15,11 +15,12 @@ import soundfile
 import torch
 
 from serein import config, corpora, dataset, recipes, system
-from serein.dataset import cache_folder, extract, frames_of
+from serein.dataset import extract, frames_of
 from serein.errors import AudioError, ConfigError
 from serein.experiment.evaluate import evaluate
 from serein.features import egemaps
 from serein.features.egemaps import Config, FrontEnd
+from serein.files import cache_folder
 from serein.records import Corpus, Utterance
 
 Wave = npt.NDArray[np.float32]

@@ -1,8 +1,5 @@
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -11,51 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from running import Told, numbers, telling
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 from small import QUICK, small_recipe
 
 from serein import corpora, store
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
 from serein.experiment import scores
-from serein.experiment.evaluate import Run, Started, evaluate
-from serein.experiment.plan import Plan, plan
+from serein.experiment.evaluate import Run, evaluate
+from serein.experiment.plan import plan
 from serein.records import Corpus
 from serein.results import Epoch, Results
 from serein.training.course import Course
 
-Told = list[tuple[str, int]]
-
-
-def telling(told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None) -> Started:
-    def started(todo: Plan) -> AbstractContextManager[Callable[[str, Epoch], None]]:
-        def progress(fold: str, epoch: Epoch) -> None:
-            told.append((fold, epoch.epoch))
-            act(fold, epoch)
-
-        @contextmanager
-        def shown() -> Iterator[Callable[[str, Epoch], None]]:
-            yield progress
-
-        return shown()
-
-    return started
-
 
 def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
     return evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=runs, **options)
-
-
-def numbers(folder: Path) -> dict[str, Any]:
-    """What ``results.json`` holds, less what a clock or a keyboard gave."""
-    table: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    for name in ("created", "command", "seconds"):
-        del table[name]
-    for name in ("elapsed_seconds", "jobs", "peak_megabytes"):
-        del table["environment"][name]
-    for fold in table["folds"]:
-        for epoch in fold["history"]:
-            del epoch["seconds"]
-    return table
 
 
 @pytest.fixture(scope="module")

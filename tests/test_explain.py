@@ -12,6 +12,7 @@ import soundfile
 import torch
 from pydantic import TypeAdapter
 from small import CLASSES, small_system
+from tiny import recipe_settings
 from torch import Tensor, nn
 
 from serein import recipes, store, waveform
@@ -334,9 +335,9 @@ def test_what_is_played_is_the_part_at_16_bits() -> None:
     assert samples == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_attentive_recipe_is_explained() -> None:
+def test_every_attentive_recipe_is_explained(tmp_path: Path) -> None:
     for name in attentive():
-        recipe = recipes.load(name)
+        recipe = recipes.load(name, recipe_settings(name, tmp_path))
         classes = {task: CLASSES.get(task, LEVELS) for task in recipe.tasks}
         system = System(recipe, classes).eval()
         found = explain(Bundle(system, Card(name=name)), (speech(1.0), RATE))

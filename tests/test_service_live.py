@@ -1,5 +1,6 @@
 """`serein serve` in a process of its own, and clients that behave badly on the wire."""
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import RECOGNIZE, SPEECH, Live, head, response
+from websockets.sync.client import connect
 
 from serein.service import keys
 
@@ -122,6 +124,25 @@ def test_what_was_accepted_is_finished(tmp_path: Path) -> None:
     assert document["tasks"]
     assert live.process.wait(60) == 0
     assert live.lines()[-1]["event"] == "ended"
+
+
+def test_a_stream_is_ended_with_what_came(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    url = f"ws://127.0.0.1:{live.port}/v1/stream?secret=1"
+    with connect(url, compression=None, proxy=None, open_timeout=60) as stream:
+        stream.send(json.dumps({"type": "start", "rate": 8000, "speech": False}))
+        assert json.loads(stream.recv(timeout=60))["type"] == "ready"
+        stream.send(bytes(8000 * 2))
+        stream.ping().wait(60)  # it has read the samples
+        live.process.terminate()
+        told = [json.loads(message) for message in stream]
+        assert stream.close_code == 1001
+    assert told[0]["items"][0]["end"] == 1.0
+    assert told[1:] == [{"type": "done", "heard": 1.0, "by": "service"}]
+    assert live.process.wait(60) == 0
+    assert "secret" not in live.log.read_text()
+    (line,) = [one for one in live.lines() if one["event"] == "stream"]
+    assert (line["code"], line["seconds"]) == (1001, 1.0)
 
 
 def test_keys_of_a_file_and_an_end_by_ctrl_c(tmp_path: Path, run: Run) -> None:

@@ -21,7 +21,7 @@ from serein.corpora import audformat
 from serein.errors import AudioError, ConfigError
 from serein.features.logmel import Config, FrontEnd
 from serein.inference import formats
-from serein.inference.hearing import hear
+from serein.inference.hearing import Window, hear
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.tape import Tape
@@ -258,9 +258,9 @@ def test_overlapping_windows_are_as_each_by_itself(config: Config) -> None:
 def test_windows_of_any_front_end(settings: tuple[str, ...], wave: Wave) -> None:
     recognizer, tape = listener(*settings), Tape()
     tape.append(wave)
-    windows = [(400 * start, 400 * start + length) for start in (0, 7, 200) for length in (8000,)]
-    found = hear(recognizer.system, tape, windows)
-    for row_k, (start, end) in zip(found, windows, strict=True):
+    windows = [Window(tape, 400 * start, 400 * start + 8000) for start in (0, 7, 200)]
+    found = hear(recognizer.system, windows)
+    for row_k, (_, start, end) in zip(found, windows, strict=True):
         alone = recognizer((wave[start:end], RATE)).tasks
         wanted = [p for task in alone.values() for p in task.probabilities.values()]
         assert row_k == pytest.approx(wanted, abs=1e-5)

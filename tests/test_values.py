@@ -300,7 +300,7 @@ def test_a_task_of_values_has_no_classes_but_needs_two_values() -> None:
         ("tasks.arousal={name='emotion', scheme='values'}", "scheme 'values' has no classes"),
         (
             "tasks.arousal={name='dimensions', scheme='values', class_weights='balanced'}",
-            "class_weights = 'balanced' weighs classes",
+            "class_weights = 'balanced' serves classes",
         ),
         ("tasks.arousal={name='dimensions', scheme='values', loss='mae'}", "'ccc' or 'mse'"),
     ],

@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +17,15 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
-from serein.errors import BundleError, SereinError
+from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System, device_of
 
-FORMAT = 2
-"""The layout that this version writes, and the newest that it reads; 1 had no confidence."""
+FORMAT = 3
+"""The newest layout that this version reads; 2 had no words, 1 no confidence."""
+WORDLESS = 2
+"""The layout of a model that knows no words, as older versions read it."""
 
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What Python makes of a document that is shaped otherwise."""
@@ -103,10 +105,15 @@ def save(bundle: Bundle, path: Path) -> None:
 
 def described(bundle: Bundle) -> str:
     """All of a bundle but its weights, as JSON."""
+    system, recipe = bundle.system, asdict(bundle.system.recipe)
+    for table in ("augment", "text"):  # bundles of before there were such tables keep their digest
+        if not recipe[table]:
+            del recipe[table]
     document = {
-        "format": FORMAT,
-        "recipe": asdict(bundle.system.recipe),
-        "classes": bundle.system.classes,
+        "format": FORMAT if system.words else WORDLESS,
+        "recipe": recipe,
+        "classes": system.classes,
+        **({"words": system.words} if system.words else {}),
         "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
@@ -135,15 +142,16 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     """
     document, tensors = _read(path)
     try:
-        recipe = build(Recipe, document["recipe"], "recipe")
+        recipe = _offline(build(Recipe, document["recipe"], "recipe"))
         _check_names(recipe, trust)
+        words = tuple(document.get("words", ()))
         with torch.device("meta"):
-            system = System(recipe, document["classes"], own=bool(trust))
+            system = System(recipe, document["classes"], words, own=bool(trust))
         _check_shapes(system, tensors)
-        system = System(recipe, document["classes"], own=bool(trust))
+        system = System(recipe, document["classes"], words, own=bool(trust))
         system.load_state_dict(tensors)
         card, confidence = told(document)
-    except BundleError as error:
+    except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *FOREIGN) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
@@ -208,6 +216,15 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _offline(recipe: Recipe) -> Recipe:
+    """Whatever a bundle says, loading it downloads nothing."""
+    features, model = (
+        {**table, "download": False} if "download" in table else table
+        for table in (recipe.features, recipe.model)
+    )
+    return replace(recipe, features=features, model=model)
 
 
 def _check_names(recipe: Recipe, trust: Sequence[str]) -> None:

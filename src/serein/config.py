@@ -52,11 +52,29 @@ def read(path: Path) -> Table:
         ConfigError: it is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if not is_shallow(table):
+        raise ConfigError(f"{path} is nested more than {DEEPEST} deep; no setting is")
+    return table
+
+
+DEEPEST = 32
+"""Tables and lists in each other that a document may have; Python itself fails at hundreds."""
+
+
+def is_shallow(document: Any) -> bool:
+    """Whether no part of a document is nested too deep to be dealt with."""
+    level = [document]
+    for _ in range(DEEPEST):
+        held = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for one in held for inner in one if isinstance(inner, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
@@ -115,7 +133,7 @@ def value(text: str) -> Any:
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

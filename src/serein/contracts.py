@@ -16,15 +16,19 @@ from serein.layers.examples import Examples
 class FrontEnd(Protocol):
     """A plain function of the waveform; the same object in training and inference.
 
-    Its file may name in ``PACKAGES`` what its numbers depend on beside torch and serein, and say
-    in ``NOTE`` what results and models must carry, such as another's licence.
+    Its file may name in ``PACKAGES`` what its numbers depend on beside torch and serein, in
+    ``SOURCES`` other files of this package that make them, and say in ``NOTE`` what results and
+    models must carry, such as another's licence; ``contents(settings)`` gives the SHA-256 of what
+    is read beside a recipe. It may have ``pinned``, settings that a saved model must hold, and
+    ``given``, settings of a model that only it knows. All but SOURCES and ``given`` holds for
+    models, too.
 
     Attributes:
         config: its settings, a dataclass.
         rate: sampling rate in Hz.
         width: bins of a frame.
-        hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples
-            or of openSMILE begins there).
+        hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples,
+            of openSMILE or of an encoder begins there).
         longest: seconds that it takes at a time; None is any number.
     """
 

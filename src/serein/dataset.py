@@ -10,7 +10,6 @@ B = batch, T = frames, F = bins.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +25,11 @@ from filelock import FileLock
 from torch import Tensor
 
 from serein import audio, find
+from serein.augment.copies import Copy
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.features.normalise import moments
+from serein.files import cache_folder
 from serein.records import Utterance
 
 
@@ -56,11 +57,16 @@ class Frames:
 
     def batch(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Frames (B, T, F), zeros behind each utterance's end, and their mask (B, T)."""
-        length_b = torch.tensor([self.length(id_) for id_ in ids])
-        x_btf = torch.zeros(len(ids), int(length_b.max()), self.x_nf.shape[1])
-        for x_tf, id_ in zip(x_btf, ids, strict=True):
-            x_tf[: self.length(id_)] = torch.from_numpy(self[id_])
-        return x_btf, torch.arange(x_btf.shape[1]) < length_b[:, None]
+        return padded([self[id_] for id_ in ids])
+
+
+def padded(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """(T, F) of each utterance -> (B, T, F), zeros behind each one's end, and their mask (B, T)."""
+    length_b = torch.tensor([len(x_tf) for x_tf in frames])
+    x_btf = torch.zeros(len(frames), int(length_b.max()), frames[0].shape[1])
+    for row_tf, x_tf in zip(x_btf, frames, strict=True):
+        row_tf[: len(x_tf)] = torch.from_numpy(x_tf)
+    return x_btf, torch.arange(x_btf.shape[1]) < length_b[:, None]
 
 
 def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
@@ -80,19 +86,12 @@ def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
     return copy
 
 
-def cache_folder() -> Path:
-    """Where frames are kept: ``SEREIN_CACHE``, or the user's cache folder."""
-    import platformdirs
-
-    named = os.environ.get("SEREIN_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("serein")
-
-
 def extract(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
     contents: Mapping[str, str],
     folder: Path | None = None,
+    copy: Copy | None = None,
 ) -> Frames:
     """Give every utterance's frames, from the cache where they are there.
 
@@ -101,28 +100,43 @@ def extract(
         front_end: what makes frames of a waveform.
         contents: for each id, a hash of its audio and the stretch that it covers.
         folder: the cache; the user's own where None.
+        copy: what is made of each recording before the front end hears it; None leaves it.
 
     Raises:
         AudioError: some recordings cannot be read: how many, and the first five.
         StorageError: the cache cannot be written.
     """
-    entry = (folder or cache_folder()) / _key(utterances, front_end, contents)
+    entry = (folder or cache_folder()) / _key(utterances, front_end, contents, copy)
     if not _whole(entry, len(utterances)):
-        _fill(entry, utterances, front_end)
+        _fill(entry, utterances, front_end, copy)
     ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
     spans = zip([0, *ends[:-1]], ends, strict=True)
     return Frames(x_nf, {u.id: span for u, span in zip(utterances, spans, strict=True)})
 
 
-def _fill(entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd) -> None:
+def is_cached(
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    contents: Mapping[str, str],
+    folder: Path | None = None,
+    copy: Copy | None = None,
+) -> bool:
+    """Whether ``extract`` would find these frames in the cache."""
+    entry = (folder or cache_folder()) / _key(utterances, front_end, contents, copy)
+    return _whole(entry, len(utterances))
+
+
+def _fill(
+    entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd, copy: Copy | None
+) -> None:
     """Make an entry; of several processes one does, and the others wait for it."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
             if not _whole(entry, len(utterances)):
                 shutil.rmtree(entry, ignore_errors=True)
-                _write(entry, _heard(utterances, front_end), front_end.width)
+                _write(entry, _heard(utterances, front_end, copy), front_end.width)
     except OSError as error:
         raise StorageError(
             f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
@@ -140,16 +154,26 @@ def _whole(entry: Path, utterances: int) -> bool:
     return len(ends) == utterances and rows == ends[-1]
 
 
-def _key(utterances: Sequence[Utterance], front_end: FrontEnd, contents: Mapping[str, str]) -> str:
+def _key(
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    contents: Mapping[str, str],
+    copy: Copy | None,
+) -> str:
     module = sys.modules[type(front_end).__module__]
     sources = [find.HOUSE / "audio", Path(str(module.__file__))]
+    sources += [find.HOUSE / place for place in getattr(module, "SOURCES", ())]
     settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
     settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
-    audio_ = [contents[utterance.id] for utterance in utterances]
-    return hashlib.sha256(json.dumps([settings, audio_]).encode()).hexdigest()[:32]
+    facts = [settings, [contents[utterance.id] for utterance in utterances]]
+    # A copy is drawn by the name of its utterance; frames of the recording itself have none.
+    facts += [copy.key, [utterance.id for utterance in utterances]] if copy else []
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def _heard(utterances: Sequence[Utterance], front_end: FrontEnd) -> Iterator[np.ndarray]:
+def _heard(
+    utterances: Sequence[Utterance], front_end: FrontEnd, copy: Copy | None
+) -> Iterator[np.ndarray]:
     """(T, F) for each utterance; all that cannot be read are told of together."""
     faults = []
     for utterance in utterances:
@@ -161,7 +185,7 @@ def _heard(utterances: Sequence[Utterance], front_end: FrontEnd) -> Iterator[np.
             faults.append(str(error))
             continue
         try:
-            x_tf = frames_of(wave_s, front_end)
+            x_tf = frames_of(copy(wave_s, utterance.id) if copy else wave_s, front_end)
         except AudioError as error:
             faults.append(f"{utterance.path}: {error}")
             continue
@@ -220,12 +244,19 @@ class Batch:
     Attributes:
         ids: of its utterances.
         inputs: what the model receives.
-        targets: (B,) class numbers, or values, for each task.
+        targets: (B,) class numbers, or values, for each task; (B, L) of words.
     """
 
     ids: list[str]
     inputs: dict[str, tuple[Tensor, Tensor]]
     targets: dict[str, Tensor]
+
+
+def trimmed(target_nl: Tensor) -> Tensor:
+    """Of words no more than the longest row has."""
+    if target_nl.dim() == 1 or not target_nl.numel():
+        return target_nl
+    return target_nl[:, : int((target_nl >= 0).sum(dim=1).max())]
 
 
 @dataclass(frozen=True)
@@ -235,12 +266,23 @@ class Side:
     Attributes:
         ids: of its utterances.
         frames: where their frames are.
-        targets: (n,) class numbers, or values, for each task, in the order of ``ids``.
+        targets: (n,) class numbers, or values, for each task, in the order of ``ids``; (n, L) of
+            words, -1 behind the end.
+        words: (n, L) numbers of the words that a model may read, -1 behind each end.
     """
 
     ids: tuple[str, ...]
     frames: Frames
     targets: dict[str, Tensor]
+    words: Tensor | None = None
+
+    def drawn(self, seed: int) -> "Side":
+        """What one epoch hears; a side that nothing varies is the same in every epoch."""
+        return self
+
+    def at(self, place: int) -> np.ndarray:
+        """(T, F) frames of the utterance at a place."""
+        return self.frames[self.ids[place]]
 
     def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         """Cut into batches, in the order given."""
@@ -248,8 +290,12 @@ class Side:
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             ids = [self.ids[place] for place in chosen]
-            targets = {name: target[chosen] for name, target in self.targets.items()}
-            yield Batch(ids, {"frames": self.frames.batch(ids)}, targets)
+            targets = {name: trimmed(target[chosen]) for name, target in self.targets.items()}
+            inputs = {"frames": padded([self.at(place) for place in chosen])}
+            if self.words is not None:
+                id_bl = trimmed(self.words[chosen])
+                inputs["words"] = (id_bl.long().clamp(min=0), id_bl >= 0)
+            yield Batch(ids, inputs, targets)
 
     def shuffled(self, size: int, bucket: int, seed: int) -> list[int]:
         """A random order; within every ``bucket`` batches, utterances of like length meet."""
@@ -257,7 +303,7 @@ class Side:
         order = generator.permutation(len(self.ids))
         if bucket == 1:
             return order.tolist()
-        length = np.array([self.frames.length(id_) for id_ in self.ids])
+        length = np.array([len(self.at(place)) for place in range(len(self.ids))])
         pools = [order[i : i + size * bucket] for i in range(0, len(order), size * bucket)]
         batches = []
         for pool in pools:

@@ -4,7 +4,8 @@ SereinError
 ├── AudioError        a recording is missing, empty, or not audio
 ├── CorpusError       a corpus is not as its reader expects
 ├── ConfigError       a setting is unknown or out of range
-│   └── UnknownName   no corpus, front end, model, task or recipe has that name
+│   ├── UnknownName   no corpus, front end, model, task or recipe has that name
+│   └── EncoderError  a pretrained encoder is not here, not usable, or another one
 ├── ProtocolError     these utterances cannot be split that way, or a split leaks
 ├── BundleError       a saved model is corrupt, tampered with, or too new
 └── StorageError      a file could not be written; what stood there before still stands
@@ -53,6 +54,10 @@ class UnknownName(ConfigError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Worker processes hand errors on: copies are made of what this one was made of."""
         return type(self), self._parts
+
+
+class EncoderError(ConfigError):
+    """A pretrained encoder is not here, not usable, or another one than a model needs."""
 
 
 class ProtocolError(SereinError):

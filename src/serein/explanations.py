@@ -1,6 +1,8 @@
 """What `serein.explain` answers. Times are in seconds from the start of the recording."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from serein.transcripts import Word
 
 FORMAT = 1
 """The layout of `Explanations` as JSON."""
@@ -42,7 +44,8 @@ class Track:
         heads: (heads, T).
         queries: whether each head had a row of weights for each step, of which this is the mean.
         correlation: of ``weight`` and ``energy``.
-        by_head: the same for each head; empty where there is one.
+        by_head: the same for each head; empty where there is one, or where rows are of words.
+        words: of each row of ``heads``, where a row is what a word looked at; else empty.
     """
 
     tasks: list[str]
@@ -55,6 +58,7 @@ class Track:
     queries: bool
     correlation: Correlation
     by_head: list[Correlation]
+    words: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +75,8 @@ class Explanation:
         probabilities: of each class of each task.
         envelope: lowest and highest sample of each of equally long stretches.
         attention: maps by name.
+        words: as they were recognised, each with its time and its share of the emotion's
+            attention, by a model that finds words; else none.
     """
 
     source: str
@@ -82,6 +88,7 @@ class Explanation:
     probabilities: dict[str, dict[str, float]]
     envelope: list[tuple[float, float]]
     attention: dict[str, Track]
+    words: list[Word] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

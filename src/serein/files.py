@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; and where those lie that can be made again."""
 
 import os
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Replace ``path`` by ``content``, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -49,6 +49,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace ``path`` by ``content`` as UTF-8, whole or not at all."""
     write_bytes(path, content.encode())
+
+
+def cache_folder() -> Path:
+    """Where frames, and hashes of files, are kept: ``SEREIN_CACHE``, or the user's cache folder."""
+    import platformdirs
+
+    named = os.environ.get("SEREIN_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("serein")
 
 
 def _umask() -> int:

@@ -3,8 +3,11 @@
 n = utterances of a side, K = classes of a task, or 1 for a number.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from serein.dataset import Side
@@ -22,7 +25,8 @@ def foretell(system: System, side: Side, size: int, numbers: Numbers = "fp32") -
         numbers: that the system computes in.
 
     Returns:
-        (n, K) for each task, on the CPU, in the order of the side's ids.
+        (n, K) for each task, on the CPU, in the order of the side's ids; (n, L) numbers of the
+        words of a model that finds some, -1 behind each end.
     """
     order = np.argsort([side.frames.length(id_) for id_ in side.ids], kind="stable")
     parts = []
@@ -33,7 +37,13 @@ def foretell(system: System, side: Side, size: int, numbers: Numbers = "fp32") -
         }
         parts.append(answer(system, inputs, numbers)[0])
     place = torch.from_numpy(np.argsort(order, kind="stable"))
-    return {name: torch.cat([part[name] for part in parts])[place].cpu() for name in parts[0]}
+    return {name: _joined([part[name] for part in parts])[place].cpu() for name in parts[0]}
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Batches end to end; transcripts as wide as the longest one."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
 
 
 def answer(

@@ -161,6 +161,8 @@ class Recipe:
         tasks: settings of each task; the first one decides which epoch is best.
         training: settings of the loop.
         protocol: how the corpus is split.
+        text: what is done with words; empty where nothing is.
+        augment: what training hears in place of a recording; empty is the recording itself.
     """
 
     name: str
@@ -171,3 +173,5 @@ class Recipe:
     tasks: dict[str, dict[str, Any]]
     training: dict[str, Any]
     protocol: dict[str, Any]
+    text: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)

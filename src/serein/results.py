@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serein.records import Finding
+from serein.transcripts import WordScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,8 @@ class Prediction:
             of ``Results.classes``; or the one value.
         corpus: where it comes from, when several corpora were read together.
         language: that is spoken, where known.
+        text: what is said, where the model finds words and the corpus knows them.
+        heard: for each selection, the words that the model found.
     """
 
     id: str
@@ -31,6 +34,8 @@ class Prediction:
     selections: dict[str, dict[str, list[float]]]
     corpus: str | None = None
     language: str | None = None
+    text: str | None = None
+    heard: dict[str, str] = field(default_factory=dict)
 
     @property
     def scored(self) -> list[str]:
@@ -317,6 +322,7 @@ class Results:
         groups: for "corpus" and "language", where several were tested, the headline's scores of
             each by task.
         value_scores: for each selection and task of numbers, as ``scores``.
+        words: for each selection, how well a model that finds words found them.
     """
 
     format: int
@@ -346,6 +352,7 @@ class Results:
     value_scores: dict[str, dict[str, ValueScores]] = field(default_factory=dict)
     held_out: list[Prediction] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
+    words: dict[str, WordScores] = field(default_factory=dict)
 
     @property
     def judged(self) -> list[Prediction]:

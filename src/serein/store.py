@@ -4,6 +4,7 @@ Floats keep six significant digits. What is undefined is null.
 """
 
 import gzip
+import io
 import json
 import math
 import zlib
@@ -12,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serein.comparisons import Comparison
+from serein.config import DEEPEST, is_shallow
 from serein.errors import ConfigError
 from serein.explanations import Explanations
 from serein.files import write_bytes, write_text
 from serein.results import Results
 from serein.searches import Search
 from serein.sweeps import Sweep
+from serein.transcripts import Transcriptions
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-R = TypeVar("R", Results, Search, Sweep)
+R = TypeVar("R", Results, Search, Sweep, Transcriptions)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
@@ -31,6 +34,7 @@ NAME = "results.json"
 SEARCH = "search.json"
 SWEEP = "sweep.json"
 PACKED = ".gz"
+MOST = 2**28
 
 
 def save(results: Results, path: Path) -> None:
@@ -97,6 +101,24 @@ def load_sweep(folder: Path) -> Sweep:
     return _checked(Sweep, _read(file), file)
 
 
+def save_transcriptions(found: Transcriptions, file: Path) -> None:
+    """Write what a recogniser heard.
+
+    Raises:
+        StorageError: the file could not be written; what stood there before still stands.
+    """
+    write_text(file, text_of(found))
+
+
+def load_transcriptions(file: Path) -> Transcriptions:
+    """Read what `save_transcriptions` wrote.
+
+    Raises:
+        ConfigError: the file is missing, holds none, or is of another format.
+    """
+    return _checked(Transcriptions, _read(file), file)
+
+
 def results_file(path: Path) -> Path:
     """The file itself, or the one in a run folder.
 
@@ -123,7 +145,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def text_of(record: Results | Search | Sweep | Comparison | Explanations) -> str:
+def text_of(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]
@@ -152,14 +174,25 @@ def _read(file: Path) -> dict[str, Any]:
             f"cannot read {file}: {error.strerror}; give a run folder or its {NAME}"
         ) from error
     try:
-        table = json.loads(gzip.decompress(content) if file.suffix == PACKED else content)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        table = json.loads(_unpacked(content) if file.suffix == PACKED else content)
+    except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
     found = table.get("format") if isinstance(table, dict) else None
     if not isinstance(found, int) or not 1 <= found <= FORMAT:
         hint = "; upgrade serein" if isinstance(found, int) and found > FORMAT else ""
         raise ConfigError(f"{file} has format {found!r}; this serein reads 1 to {FORMAT}{hint}")
+    if not is_shallow(table):
+        raise ConfigError(f"{file} is nested more than {DEEPEST} deep; no record is")
     return table
+
+
+def _unpacked(content: bytes) -> bytes:
+    """A few bytes may unpack to more than there is memory."""
+    with gzip.open(io.BytesIO(content)) as file:
+        text = file.read(MOST + 1)
+    if len(text) > MOST:
+        raise ValueError(f"it unpacks to more than {MOST:,} bytes, the most that is read")
+    return text
 
 
 def _restore_nan(value: Any) -> None:

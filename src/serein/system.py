@@ -4,6 +4,7 @@ B = batch, S = samples, K = classes of a task, or 1 for a number.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from serein import config, find, labels
+from serein.augment.masks import Masks, masks
+from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd, Model, Task
 from serein.errors import ConfigError, UnknownName
 from serein.features import normalise
 from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded
+from serein.layers.transcript import Transcript
 from serein.records import Recipe, Utterance
+from serein.tasks import transcript
+from serein.vocabulary import SPECIAL, Vocabulary
 
+SPOKEN = "transcript"
+"""What the words of a model that finds them go by, beside the names of tasks."""
 Inputs = Mapping[str, tuple[Tensor, Tensor]]
 """What a model receives, by the names of its parameters: values and mask."""
 
@@ -30,10 +38,12 @@ class Output(NamedTuple):
     Attributes:
         logits: for each task, (B, K).
         attention: the model's maps by name.
+        transcript: the words that the model found, where it finds some.
     """
 
     logits: dict[str, Tensor]
     attention: dict[str, Attention]
+    transcript: Transcript | None = None
 
 
 class System(nn.Module):
@@ -43,13 +53,19 @@ class System(nn.Module):
     model: Model
 
     def __init__(
-        self, recipe: Recipe, classes: Mapping[str, Sequence[str]], *, own: bool = True
+        self,
+        recipe: Recipe,
+        classes: Mapping[str, Sequence[str]],
+        words: Sequence[str] = (),
+        *,
+        own: bool = True,
     ) -> None:
         """Build a recipe's system.
 
         Args:
             recipe: its settings.
             classes: of each task, in the order of its logits; none of a task of numbers.
+            words: of a recipe that has text, by their numbers, the special ones first.
             own: whether dotted names may import a user's own modules.
 
         Raises:
@@ -57,13 +73,15 @@ class System(nn.Module):
             ConfigError: a setting out of range, or a task of one class, or none that needs some.
         """
         super().__init__()
-        self.recipe = recipe
         self.temperatures: dict[str, float] = {}
-        self.front_end = _made("features", "FrontEnd", recipe.features, own)
+        self.front_end = front_end_of(recipe, own=own)
         settings = config.build(normalise.Config, recipe.normalise, "normalise")
         self.normaliser = normalise.Normaliser(settings, self.front_end.width)
-        names = tuple(recipe.tasks)
-        self.model = _model(recipe.model, own, self.front_end.width, names)
+        self.text = _text(recipe, words)
+        given = _given(self.front_end, recipe.model, own)
+        recipe = replace(recipe, model={**given, **recipe.model})
+        self.model = _model(recipe, own, self.front_end.width, len(words))
+        self.recipe = _pinned(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) == 1:
@@ -80,6 +98,11 @@ class System(nn.Module):
     def tasks(self) -> dict[str, Task]:
         """By name, the first one in the lead."""
         return cast(dict[str, Task], dict(self.heads.items()))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """By their numbers; none where the recipe has no text."""
+        return self.text.vocabulary.words if self.text else ()
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -101,33 +124,51 @@ class System(nn.Module):
         """What the front end gave -> logits of each task, and attention."""
         encoded = self.encode(inputs)
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
-        return Output(logits, encoded.attention)
+        return Output(logits, encoded.attention, encoded.transcript)
 
     def hear(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
         """Waveforms (B, S) and lengths in samples -> what the model receives."""
         return {"frames": self.front_end(wave_bs, length_b)}
 
     def loss(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of the tasks' losses (Li et al. 2019, equation 10)."""
+        """The weighted sum of the tasks' losses (Li et al. 2019, equation 10), words among them."""
         losses = [
             task.config.weight * task.loss(output.logits[name], targets[name])
             for name, task in self.tasks.items()
         ]
+        if self.text and self.text.config.weight and output.transcript:
+            cost = self.text.loss(output.transcript, targets[SPOKEN])
+            losses.append(self.text.config.weight * cost)
         return torch.stack(losses).sum()
 
     def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
-        """(B,) class numbers, or values, for each task."""
-        return {
+        """(B,) class numbers, or values, for each task; (B, L) words, where the loss wants them."""
+        found = {
             name: task.targets([label_of(u, name, self.recipe) for u in utterances])
             for name, task in self.tasks.items()
         }
+        if self.text and self.text.config.weight:
+            found[SPOKEN] = self.text.targets([utterance.text for utterance in utterances])
+        return found
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """For each task (B, K) probabilities, by its temperature, or (B, 1) values; in fp32."""
-        return {
+        """For each task (B, K) probabilities, by its temperature, or (B, 1) values; in fp32.
+
+        Of a model that finds words, their numbers (B, L) too.
+        """
+        found = {
             name: task.decode(output.logits[name].float() / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
         }
+        if self.text and output.transcript:
+            found[SPOKEN] = self.text.decode(output.transcript)
+        return found
+
+
+def front_end_of(recipe: Recipe, *, own: bool = True) -> FrontEnd:
+    """A recipe's front end alone."""
+    made: FrontEnd = _made("features", "FrontEnd", recipe.features, own)
+    return made
 
 
 def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
@@ -195,15 +236,17 @@ def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tup
 
 
 NUMERIC = (
-    *("audio", "features", "labels", "layers", "models", "tasks", "training"),
+    *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
     *(
         "labels/words.toml",
         "labels/norms.toml",
         "contracts.py",
         "dataset.py",
+        "encoders.py",
         "precision.py",
         "predict.py",
         "system.py",
+        "vocabulary.py",
     ),
 )
 """Where a changed line may change a number."""
@@ -225,17 +268,26 @@ def is_fitted(recipe: Recipe) -> bool:
 
 
 def packages_of(recipe: Recipe) -> dict[str, str]:
-    """The versions of what a recipe's front end and model need beside serein and torch."""
+    """What a recipe's front end and model need beside serein and torch.
+
+    Returns:
+        Versions of packages, and the SHA-256 of what else they read.
+    """
     tables = {"features": recipe.features, "models": recipe.model}
-    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
-    needed = {name for module in modules for name in getattr(module, "PACKAGES", ())}
-    return {name: version(name) for name in sorted(needed)}
+    found: dict[str, str] = {}
+    for package, table in tables.items():
+        module = find.module(package, str(table["name"]))
+        found |= {name: version(name) for name in getattr(module, "PACKAGES", ())}
+        if hasattr(module, "contents"):
+            found |= module.contents(table)
+    return dict(sorted(found.items()))
 
 
 def notes_of(recipe: Recipe) -> list[str]:
-    """What must be said wherever a recipe's front end is used, such as another's licence."""
-    note = getattr(find.module("features", str(recipe.features["name"])), "NOTE", "")
-    return [str(note)] if note else []
+    """What must be said wherever a recipe's parts are used, such as another's licence."""
+    tables = {"features": recipe.features, "models": recipe.model}
+    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
+    return [str(module.NOTE) for module in modules if hasattr(module, "NOTE")]
 
 
 def device_of(name: str) -> str:
@@ -254,14 +306,50 @@ def device_of(name: str) -> str:
 
 
 def check(recipe: Recipe) -> None:
-    """Check every name and setting of a recipe's front end, model and tasks."""
+    """Check every name and setting of a recipe's front end, model, tasks and augmentation.
+
+    Raises:
+        UnknownName: one that does not exist.
+        ConfigError: one out of range, or one that the front end or the model has no use for.
+    """
     some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
     with torch.device("meta"):
-        System(recipe, some)
+        made = System(recipe, some, SPECIAL if recipe.text else ())
+    if recipe.augment and is_fitted(recipe):
+        raise ConfigError(
+            f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
+            "epoch; leave [augment] out of the recipe"
+        )
+    masks_of(recipe, made.front_end)
 
 
-def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]) -> Model:
+def masks_of(recipe: Recipe, front_end: FrontEnd) -> Masks | None:
+    """What training hides of a front end's frames; None is nothing.
+
+    Raises:
+        UnknownName: there is no such setting of augmentation.
+        ConfigError: one is out of range, or the front end has no use for it.
+    """
+    bands = getattr(front_end.config, "bands", None)
+    return masks(augment_settings(recipe.augment), front_end.hop, front_end.width, bands)
+
+
+def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
+    """What is done with words."""
+    if not recipe.text:
+        return None
+    settings = config.build(transcript.Config, recipe.text, "text")
+    return transcript.Task(settings, Vocabulary(tuple(words)))
+
+
+def _model(recipe: Recipe, own: bool, width: int, words: int) -> Model:
     """One network for all tasks; or, where the recipe says ``apart``, one for each."""
+    table, tasks = recipe.model, tuple(recipe.tasks)
+    reads = hasattr(find.module("models", str(table["name"]), own=own).Model, "READS")
+    if recipe.text and not reads:
+        raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
+    spoken = (SPOKEN,) * bool(recipe.text.get("weight"))
+    more = ((*tasks, *spoken), words) if reads else (tasks,)
     rest = {key: value for key, value in table.items() if key != "apart"}
     apart = table.get("apart", False)
     if not isinstance(apart, bool):
@@ -272,9 +360,23 @@ def _model(table: Mapping[str, Any], own: bool, width: int, tasks: Sequence[str]
         )
 
     def make(names: Sequence[str]) -> Any:
-        return _made("models", "Model", rest, own, width, tuple(names))
+        return _made("models", "Model", rest, own, width, tuple(names), *more[1:])
 
-    return Apart(make, tasks) if apart else make(tasks)
+    return Apart(make, tasks) if apart else make(more[0])
+
+
+def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str, Any]:
+    """Settings of the model that only the front end knows, such as how many states it lays."""
+    told: Mapping[str, Any] = getattr(front_end, "given", {})
+    known = getattr(find.module("models", str(table["name"]), own=own), "Config", None)
+    return {name: value for name, value in told.items() if hasattr(known, name)}
+
+
+def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model) -> Recipe:
+    """The recipe with what its parts say of themselves: which encoder they were made with."""
+    features = {**recipe.features, **getattr(front_end, "pinned", {})}
+    table = {**recipe.model, **getattr(model, "pinned", {})}
+    return replace(recipe, features=features, model=table)
 
 
 def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:

@@ -1,9 +1,10 @@
 """Files that FFmpeg can read: m4a, webm, video and what else it knows."""
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from serein.audio._samples import Samples, broken, scaled
+from serein.audio._sources import Nameless
 from serein.errors import AudioError
 
 
@@ -20,7 +21,8 @@ class Ffmpeg:
         try:
             # A playlist must not make us open the files and addresses that it names.
             options = {"protocol_whitelist": "none"}
-            self.container = av.open(file, "r", options=options, metadata_errors="replace")
+            nameless: Any = Nameless(file)
+            self.container = av.open(nameless, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
             raise AudioError(
                 f"{name} is not audio that can be read: it begins with {head!r}; expected WAV, "
@@ -33,6 +35,12 @@ class Ffmpeg:
                 f"{name} holds no audio, only {found}; expected speech. Choose another file."
             )
         self.stream = self.container.streams.audio[0]
+        if self.stream.codec_context is None:
+            self.container.close()
+            raise AudioError(
+                f"{name} holds audio of a kind that no decoder here knows; expected AAC, Opus, "
+                "MP3, PCM or the like. Convert it to WAV or FLAC."
+            )
         self.rate: float = self.stream.rate
         self.channels: int = self.stream.channels
         self.seconds = self._seconds()

@@ -30,6 +30,8 @@ def opened(source: Source, name: str) -> Iterator[Sound]:
             raise AudioError(f"{name} is empty (0 bytes); expected audio. Get it again.")
         with closing(_sound(file, name)) as sound:
             check_rate(sound.rate, f"the rate of {name}")
+            if sound.channels < 1:
+                raise AudioError(f"{name} has no channels; expected one at least. Get it again.")
             yield sound
 
 

@@ -18,6 +18,7 @@ RATES = (1_000, 768_000)
 """Lowest and highest sampling rate in Hz."""
 
 ABSURD = 1e30
+ALLOWED = {(), *((channels,) for channels in range(1, 33))}
 
 
 class Sound(Protocol):
@@ -42,10 +43,10 @@ class Given:
 
     def __init__(self, samples: npt.NDArray[Any], rate: float) -> None:
         self.samples = np.asarray(samples)
-        if self.samples.ndim not in (1, 2) or self.samples.shape[1:] > (32,):
+        if self.samples.shape[1:] not in ALLOWED or not self.samples.ndim:
             raise AudioError(
                 f"the given array has the shape {self.samples.shape}; expected (n,) or "
-                "(n, channels) with at most 32 channels. Transpose an array of (channels, n)."
+                "(n, channels) with 1 to 32 channels. Transpose an array of (channels, n)."
             )
         self.rate = float(rate)
         check_rate(self.rate, "the given array's rate")

@@ -4,12 +4,13 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import soundfile
 
 from serein.audio._containers import data_chunk
 from serein.audio._samples import Samples, broken
+from serein.audio._sources import Nameless
 from serein.errors import AudioError
 
 BLOCK = 2**24  # samples decoded at once: bounds what a header that lies can make us allocate
@@ -23,7 +24,7 @@ class Sndfile:
         promised, there = data_chunk(file)
         file.seek(0)  # from here on the file's position belongs to libsndfile
         quick = isinstance(file, io.FileIO) and os.name == "posix"
-        handle = file.fileno() if quick else _Virtual(file)
+        handle = file.fileno() if quick else Nameless(file)
         self.name, self.sound = name, soundfile.SoundFile(handle, closefd=False)
         self.rate: float = self.sound.samplerate
         self.frames: int = self.sound.frames
@@ -42,9 +43,12 @@ class Sndfile:
         if last <= first:
             return
         mp3 = self.sound.format == "MP3"
-        at = 0 if mp3 else first  # libsndfile's seek in an MP3 misses by hundreds of samples
+        seeks = self.sound.seekable()  # not in GSM 6.10
+        # libsndfile's seek in an MP3 misses by hundreds of samples
+        at = first if seeks and not mp3 else 0
         try:
-            self.sound.seek(at)
+            if seeks:
+                self.sound.seek(at)
             for block in self._decoded(last - at, size):
                 yield block[max(0, first - at) :]
                 at += len(block)
@@ -73,14 +77,3 @@ class Sndfile:
             while size := len(self.sound.read(1024)):
                 good += size
         return broken(self.name, good / self.rate, self.frames / self.rate)
-
-
-class _Virtual:
-    """A file without a name, as soundfile takes any ``x.raw`` for headerless samples."""
-
-    def __init__(self, file: Any) -> None:
-        self.file, self.read, self.tell = file, file.read, file.tell
-
-    def seek(self, offset: int, whence: int = 0) -> None:
-        with suppress(ValueError, OSError):  # C calls this, and no exception gets through C
-            self.file.seek(offset, whence)

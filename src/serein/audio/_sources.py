@@ -2,7 +2,7 @@
 
 import io
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -55,3 +55,14 @@ def name_of(source: object) -> str:
     path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     text = str(path) if isinstance(path, str | os.PathLike) else "the given file"
     return text if text.isprintable() and text else repr(text)
+
+
+class Nameless:
+    """A file without a name: libraries take ``x.raw`` or ``x.g722`` for headerless samples."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> None:
+        with suppress(ValueError, OSError):  # C calls this, and no exception gets through C
+            self.file.seek(offset, whence)

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import typer
 
-from serein.cli import apply, corpora, explain, export, judge, make, search, serve, sweep
+from serein.cli import (
+    apply,
+    corpora,
+    explain,
+    export,
+    judge,
+    make,
+    search,
+    serve,
+    sweep,
+    transcribe,
+)
 from serein.cli.shared import complain
 from serein.errors import ConfigError, SereinError
 
@@ -20,6 +31,7 @@ app = typer.Typer(
 COMMANDS = (
     apply.recognize,
     explain.explain,
+    transcribe.transcribe,
     judge.evaluate,
     judge.compare,
     search.search,

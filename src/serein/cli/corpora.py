@@ -94,10 +94,25 @@ def make(
     path: Annotated[Path, typer.Argument(help="A new folder.")],
     speakers: Annotated[int, typer.Option(min=1)] = 8,
     sentences: Annotated[int, typer.Option(min=1)] = 3,
+    words: Annotated[int, typer.Option(help="Of a sentence, give or take one.", min=1)] = 3,
+    takes: Annotated[int, typer.Option(help="How often each says the same.", min=1)] = 1,
+    telling: Annotated[
+        float, typer.Option(help="Share of words that tell the emotion.", min=0, max=1)
+    ] = 0.0,
+    emotions: Annotated[str | None, typer.Option(help="Such as anger,sadness; else all.")] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Generate the synthetic corpus."""
-    from serein.synthetic import Settings, generate
+    from serein.synthetic import MANNERS, Settings, generate
 
-    made = generate(path, Settings(speakers=speakers, sentences=sentences, seed=seed))
+    settings = Settings(
+        speakers=speakers,
+        sentences=sentences,
+        words=words,
+        takes=takes,
+        telling=telling,
+        emotions=tuple(emotions.split(",")) if emotions else tuple(MANNERS),
+        seed=seed,
+    )
+    made = generate(path, settings)
     print(f"{path}: {len(made)} utterances; use it with --corpus synthetic={path}")

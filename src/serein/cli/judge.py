@@ -7,9 +7,11 @@ import typer
 
 from serein.cli import search, sweep
 from serein.cli.shared import (
+    AddressOption,
     CorporaOption,
     DeviceOption,
     FoldsOption,
+    HandsOption,
     PartialOption,
     RunsOption,
     SeedOption,
@@ -17,7 +19,7 @@ from serein.cli.shared import (
     TrustOption,
     complain,
     console,
-    cores,
+    folds_at_once,
     meant,
     shown,
 )
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from serein.records import Corpus
     from serein.results import Results
 
-OF_TRAINING = ("seed", "seeds", "audit", "jobs", "fresh")
+OF_TRAINING = ("seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
 """Options of an evaluation that trains."""
 
 
@@ -44,6 +46,8 @@ def evaluate(
         bool, typer.Option("--audit", help="Measure what fooling oneself would be worth here.")
     ] = False,
     jobs: FoldsOption = None,
+    engine: HandsOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,
@@ -68,7 +72,9 @@ def evaluate(
         seed=seed,
         seeds=seeds,
         audit=audit,
-        jobs=jobs or cores(),
+        jobs=folds_at_once(jobs, engine),
+        engine=engine,
+        address=address,
         device=device,
         runs=runs,
         fresh=fresh,

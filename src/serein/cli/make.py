@@ -37,6 +37,7 @@ def train(
     partial: PartialOption = None,
 ) -> None:
     """Train on a whole corpus and save the model."""
+    from serein import workers
     from serein.experiment.train import train as fit
     from serein.system import notes_of
 
@@ -51,6 +52,8 @@ def train(
         card=card,
         started=_followed,
     )
+    if workers.rank():
+        return
     size, epochs = output.stat().st_size / 1e6, made.system.recipe.training["epochs"]
     print(f"{output}: {size:.2f} MB, {epochs} epochs")
     for note in notes_of(made.system.recipe):

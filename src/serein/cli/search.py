@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serein.cli.shared import (
+    AddressOption,
     CorporaOption,
     DeviceOption,
     FoldsOption,
+    HandsOption,
     PartialOption,
     RunsOption,
     SetOption,
     console,
-    cores,
+    folds_at_once,
     shown,
 )
 
@@ -35,6 +37,8 @@ def search(
     set_: SetOption = None,
     seed: Annotated[int, typer.Option(help="Of the draws and of every training.", min=0)] = 0,
     jobs: FoldsOption = None,
+    engine: HandsOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     storage: Annotated[
@@ -56,7 +60,9 @@ def search(
         trials=trials,
         seed=seed,
         settings=set_ or (),
-        jobs=jobs or cores(),
+        jobs=folds_at_once(jobs, engine),
+        engine=engine,
+        address=address,
         device=device,
         runs=runs,
         storage=storage,

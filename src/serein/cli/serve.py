@@ -37,6 +37,10 @@ def serve(
     origin: Annotated[
         list[str] | None, typer.Option(help="Let pages of this origin call (CORS).")
     ] = None,
+    streams: Annotated[int, typer.Option(help="Streams at a time; 0: none.")] = 64,
+    stream_seconds: Annotated[float, typer.Option(help="Of audio in a stream.")] = 3600.0,
+    stream_idle: Annotated[float, typer.Option(help="In which a stream must go on.")] = 30.0,
+    stream_megabytes: Annotated[float, typer.Option(help="Of a stream's message.")] = 1.0,
     threads: Annotated[int, typer.Option(help="Processor threads of the model.", min=1)] = 1,
     confidence: Annotated[
         str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
@@ -66,6 +70,10 @@ def serve(
         "body_seconds": body_seconds,
         "answer_seconds": answer_seconds,
         "origins": tuple(origin or ()),
+        "streams": streams,
+        "stream_seconds": stream_seconds,
+        "stream_idle": stream_idle,
+        "stream_megabytes": stream_megabytes,
     }
     settings = config.build(Settings, chosen, "serve")
     keys = None if key_file is None else key_files.read(key_file)

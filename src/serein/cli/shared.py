@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from serein.records import Corpus
 
-CorporaOption = Annotated[
-    list[str],
-    typer.Option(
-        "--corpus",
-        help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
-    ),
-]
+_CORPORA = typer.Option(
+    "--corpus",
+    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
+)
+CorporaOption = Annotated[list[str], _CORPORA]
+MaybeCorporaOption = Annotated[list[str] | None, _CORPORA]
 PartialOption = Annotated[
     bool | None,
     typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),
@@ -31,7 +30,12 @@ SetOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
 FoldsOption = Annotated[
-    int | None, typer.Option("--jobs", help="Folds at a time; default: one a core.", min=1)
+    int | None,
+    typer.Option("--jobs", help="Folds at a time; default: one a core, here or there.", min=1),
+]
+HandsOption = Annotated[str, typer.Option("--engine", help="Who trains: local, or ray.")]
+AddressOption = Annotated[
+    str | None, typer.Option(help="The Ray cluster's head, HOST:PORT; default: RAY_ADDRESS.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
@@ -73,6 +77,11 @@ def console(*, stderr: bool = False) -> "Console":
 def complain(words: str) -> None:
     """One line to the standard error."""
     print(f"serein: {' '.join(words.split())}", file=sys.stderr)
+
+
+def folds_at_once(jobs: int | None, engine: str) -> int | None:
+    """What was typed, or one a core of this machine; a cluster knows its own."""
+    return jobs or (cores() if engine == "local" else None)
 
 
 def cores() -> int:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serein.cli.shared import (
+    AddressOption,
     CorporaOption,
     DeviceOption,
     FoldsOption,
+    HandsOption,
     PartialOption,
     RunsOption,
     SeedOption,
     SetOption,
     console,
-    cores,
+    folds_at_once,
     meant,
     shown,
 )
@@ -32,6 +34,8 @@ def sweep(
     set_: SetOption = None,
     seed: SeedOption = 0,
     jobs: FoldsOption = None,
+    engine: HandsOption = "local",
+    address: AddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     partial: PartialOption = None,
@@ -46,7 +50,9 @@ def sweep(
         seeds=seeds,
         seed=seed,
         settings=set_ or (),
-        jobs=jobs or cores(),
+        jobs=folds_at_once(jobs, engine),
+        engine=engine,
+        address=address,
         device=device,
         runs=runs,
         started=shown,

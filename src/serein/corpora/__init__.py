@@ -25,6 +25,7 @@ from typing import Any
 from serein import find
 from serein.errors import ConfigError, CorpusError, UnknownName
 from serein.files import write_text
+from serein.hashes import digests
 from serein.records import ATTRIBUTES, About, Corpus, Utterance
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -219,7 +220,7 @@ def copies() -> dict[str, Copy]:
     try:
         held = json.loads(file.read_bytes()) if file.exists() else {}
         return {name: _copy(told) for name, told in sorted(held.items())}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ConfigError(
             f"{file} is not a table of corpora and their places ({error}); correct it, or delete "
             "it and add each corpus again with `serein corpora add NAME PATH`"
@@ -291,24 +292,15 @@ def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
     Raises:
         CorpusError: a file cannot be read.
     """
-    files: dict[Path, str] = {}
+    members = list(utterances)
+    files = [os.fspath(one.path) for one in members]
+    distinct = list(dict.fromkeys(files))
+    known = dict(zip(distinct, digests(distinct), strict=True))
     hashes = {}
-    for utterance in utterances:
-        if utterance.path not in files:
-            files[utterance.path] = _hashed(utterance.path)
-        stretch = f"{files[utterance.path]} {utterance.start} {utterance.end}"
-        hashes[utterance.id] = hashlib.blake2b(stretch.encode(), digest_size=16).hexdigest()
+    for file, one in zip(files, members, strict=True):
+        stretch = f"{known[file]} {one.start} {one.end}"
+        hashes[one.id] = hashlib.blake2b(stretch.encode(), digest_size=16).hexdigest()
     return hashes
-
-
-def _hashed(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
-    except OSError as error:
-        raise CorpusError(
-            f"{path} cannot be read: {error.strerror}; restore it or read the corpus again"
-        ) from error
 
 
 def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
@@ -319,11 +311,13 @@ def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
         heard: what ``contents`` gave for it, where that is known already.
     """
     heard = heard or contents(corpus.utterances)
-    said = [
-        [one.id, heard[one.id], sorted(one.labels.items()), [one.label(name) for name in FIXED]]
-        for one in corpus.utterances
-    ]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    mark = hashlib.sha256()
+    for number, one in enumerate(corpus.utterances):
+        labels = sorted(one.labels.items())
+        said = [one.id, heard[one.id], labels, [one.label(name) for name in FIXED]]
+        mark.update(f"{', ' if number else '['}{json.dumps(said)}".encode())
+    mark.update(b"]")
+    return mark.hexdigest()[:16]
 
 
 FIXED = sorted(ATTRIBUTES)

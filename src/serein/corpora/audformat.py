@@ -96,6 +96,16 @@ def read(root: Path) -> list[Utterance]:
             media file is missing.
     """
     header = _header(root / HEADER)
+    try:
+        return _utterances(root, header)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CorpusError(
+            f"{root / HEADER} is shaped otherwise than audformat's ({type(error).__name__}: "
+            f"{error}); correct it, or save the database again with audformat"
+        ) from error
+
+
+def _utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
     schemes = {name: one or {} for name, one in _mapping(root, header, "schemes").items()}
     said = {name: _said(root, header, scheme) for name, scheme in schemes.items()}
     tables = [_table(root, header, name) for name in _mapping(root, header, "tables")]
@@ -129,7 +139,7 @@ def _header(file: Path) -> dict[str, Any]:
             f"{file.parent} has no {HEADER}; expected a database in audformat there, with its "
             "header and tables in one folder"
         ) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CorpusError(f"{file} cannot be read: {error}; expected YAML in UTF-8") from error
     if not isinstance(header, dict) or not header.get("tables"):
         raise CorpusError(f"{file} names no tables; expected the header of a database in audformat")

@@ -22,9 +22,9 @@ ABOUT = About(
     title="Synthetic speech with seven emotions",
     language="made up",
     licence="no rights reserved",
-    home="`serein corpora make synthetic PATH`",
+    home="`serein corpora make PATH`",
 )
-MAKE = "make it with `serein corpora make synthetic PATH`"
+MAKE = "make it with `serein corpora make PATH`"
 
 
 def read(root: Path) -> list[Utterance]:

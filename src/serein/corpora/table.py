@@ -86,7 +86,7 @@ def _content(path: Path) -> tuple[list[str], list[Row]]:
             header, records = _json_lines(raw.decode("utf-8-sig"))
         else:
             header, records = _delimited(raw.decode("utf-8-sig"), "\t" if kind == ".tsv" else "")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise CorpusError(
             f"{path} cannot be read: {error}; expected a table in CSV, TSV, JSON Lines (all three "
             "in UTF-8) or Parquet"
@@ -168,16 +168,18 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     for row in rows:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
-    files = [path.parent / row.cells[column] for row in rows]
-    there = {file: isfile(file) for file in set(files)}
-    missing = [number for number, file in enumerate(files) if not there[file]]
+    named = [row.cells[column] for row in rows]
+    files = {name: path.parent / name for name in dict.fromkeys(named)}
+    gone = {name for name, file in files.items() if not isfile(file)}
+    missing = [number for number, name in enumerate(named) if name in gone] if gone else []
     if missing:
         first = missing[0]
         raise CorpusError(
-            f"{path}, row {rows[first].number}: {files[first]} does not exist ({len(missing)} of "
-            f"{len(rows)} rows name no file); relative paths start at {path.parent}"
+            f"{path}, row {rows[first].number}: {files[named[first]]} does not exist "
+            f"({len(missing)} of {len(rows)} rows name no file); relative paths start at "
+            f"{path.parent}"
         )
-    return files
+    return [files[name] for name in named]
 
 
 def _numeric(names: set[str], rows: list[Row]) -> dict[str, bool]:

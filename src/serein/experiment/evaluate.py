@@ -7,14 +7,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from serein import corpora, recipes, store
+from serein import corpora, recipes, store, workers
 from serein.dataset import seconds_of
-from serein.errors import StorageError
-from serein.experiment import folds, heldout, scores
+from serein.errors import ConfigError
+from serein.experiment import folds, heldout, scores, spelling
 from serein.experiment.confidence import calibrations, temperatures
+from serein.experiment.engines import Engine, engaged
 from serein.experiment.facts import command, described, environment, now, peak_megabytes
+from serein.experiment.folder import forget, is_finished, locked
 from serein.experiment.labelling import held_out_shares, proxies
 from serein.experiment.mistakes import mistakes
 from serein.experiment.plan import Plan, plan
@@ -53,11 +53,13 @@ def evaluate(
     *,
     settings: Sequence[str] = (),
     seed: int = 0,
-    jobs: int = 1,
+    jobs: int | None = None,
     device: str = "cpu",
     runs: Path = Path("runs"),
     fresh: bool = False,
     started: Started = quiet,
+    engine: str | Engine = "local",
+    address: str | None = None,
 ) -> Run:
     """Train and test a system on every fold of its protocol.
 
@@ -71,10 +73,14 @@ def evaluate(
         seed: of the weights, the order of utterances, and dropout.
         jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
             With more than one, a script needs ``if __name__ == "__main__":`` around the call.
+            None is 1, or in a cluster as many as there is room for.
         device: "cpu", "cuda", or "auto".
         runs: the folder that the run's own folder is made in.
         fresh: forget what an earlier run of the same settings left.
         started: is told the plan, and gives what is told of every epoch.
+        engine: "local", or "ray": the folds are trained by a Ray cluster. Its machines need
+            serein, and the corpus at the same path; the run's folder is written here alone.
+        address: of the cluster's head; None is ``RAY_ADDRESS``, or else this machine.
 
     Returns:
         The results, and the run's folder.
@@ -85,51 +91,63 @@ def evaluate(
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
     read = corpora.read(corpus)
     todo = plan(chosen, read, seed=seed, device=device, runs=runs)
-    return carry_out(todo, jobs=jobs, fresh=fresh, started=started)
+    with engaged(engine, jobs, address) as hands:
+        return carry_out(todo, hands, fresh=fresh, started=started)
 
 
-def carry_out(todo: Plan, *, jobs: int = 1, fresh: bool = False, started: Started = quiet) -> Run:
-    """Do what was planned, as ``evaluate`` does.
+def carry_all_out(
+    todos: Sequence[Plan], engine: Engine, *, fresh: bool = False, started: Started = quiet
+) -> Iterator[Run]:
+    """Do what was planned, one plan after the other; what there is room for is begun ahead.
 
     Raises:
         SereinError: whatever is wrong with audio or disk.
     """
-    with _locked(todo.folder):
-        if fresh:
-            _forget(todo)
-        if store.results_file(todo.folder).is_file():
+    for place, todo in enumerate(todos):
+        for other in todos[place:]:
+            if engine.has_room():
+                engine.begin(other, fresh)
+        yield carry_out(todo, engine, fresh=fresh, started=started)
+
+
+def carry_out(todo: Plan, engine: Engine, *, fresh: bool = False, started: Started = quiet) -> Run:
+    """Do what was planned, as ``evaluate`` does.
+
+    Raises:
+        SereinError: whatever is wrong with audio or disk; or torchrun started several of it.
+    """
+    if workers.world() > 1:
+        raise ConfigError(
+            f"an evaluation trains its folds in processes of its own, and was started in "
+            f"{workers.world()}; start it once, without torchrun or srun, and with --jobs"
+        )
+    with _held(todo, engine):
+        if fresh and not engine.has(todo):
+            forget(todo)
+        if is_finished(todo):
             return Run(store.load(todo.folder), todo.folder, anew=False)
-        begun, resumed = perf_counter(), any(map(Path.exists, map(todo.state, todo.protocol.folds)))
-        todo.frames()
+        states = map(todo.state, todo.protocol.folds)
+        begun, resumed = perf_counter(), engine.has(todo) or any(map(Path.exists, states))
+        for form in (None, *todo.copies):
+            todo.frames(form)
+        todo.recognised()
         with started(todo) as progress:
-            courses = folds.run(todo, jobs, progress)
+            courses = engine.run(todo, progress)
         elapsed = None if resumed else round(perf_counter() - begun, 1)
-        facts = {"jobs": jobs, "elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
-        results = assemble(todo, courses, facts)
+        facts = {"elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
+        results = assemble(todo, courses, engine.facts | facts)
         store.save(results, todo.folder)
     return Run(results, todo.folder, anew=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StorageError(f"{folder} is in use by another evaluation; wait for it") from None
-    except OSError as error:
-        raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _forget(todo: Plan) -> None:
-    store.results_file(todo.folder).unlink(missing_ok=True)
-    for fold in todo.protocol.folds:
-        todo.state(fold).unlink(missing_ok=True)
+def _held(todo: Plan, engine: Engine) -> Iterator[None]:
+    """The run's folder, this process's own; an engine that has begun holds it already."""
+    with nullcontext() if engine.has(todo) else locked(todo.folder):
+        try:
+            yield
+        finally:
+            engine.leave(todo)
 
 
 def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> Results:
@@ -188,6 +206,7 @@ def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> R
         ],
         mapping=todo.mapping,
         calibration=calibrations(todo, courses, judged, fitted),
+        words=spelling.scores(todo, records, selections),
         mistakes=mistakes(todo, courses, records, selections[0]),
         leakage=list(todo.leakage),
     )

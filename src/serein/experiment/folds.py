@@ -19,10 +19,11 @@ from serein.experiment.plan import Plan
 from serein.experiment.scores import enough, quoted
 from serein.records import Fold
 from serein.results import Epoch
-from serein.system import System, is_fitted
+from serein.system import is_fitted
 from serein.training.course import Course
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
+from serein.training.start import start
 
 Progress = Callable[[str, Epoch], None]
 """Is told of every epoch of every fold: the fold's name, and the epoch."""
@@ -32,12 +33,13 @@ def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
     """Train on one fold and score its other sides after every epoch."""
     frames = plan.frames()
     torch.manual_seed(plan.seed)
-    system = System(plan.recipe, plan.classes)
+    system = plan.untrained(fold)
+    start(system, plan.training.init)
     train, watched = heldout.sides(plan, fold, frames, system)
     learn = fit_estimator if is_fitted(plan.recipe) else fit
     return learn(
         system,
-        train,
+        plan.varied(train),
         watched,
         plan.training,
         seed=plan.seed,

@@ -57,7 +57,7 @@ def _first(ids: Sequence[str], share: float, seed: int) -> list[str]:
 
 def sides(plan: Plan, fold: Fold, frames: Frames, system: System) -> tuple[Side, dict[str, Side]]:
     """The training side of a fold and all that is watched, every label where it may be seen."""
-    train = plan.side(fold.train, frames, system)
+    train = plan.side(fold.train, frames, system, training=True)
     named = {"validation": fold.validation, "test": fold.test}
     watched = {name: plan.side(ids, frames, system) for name, ids in named.items() if ids}
     for task, ids in hidden(plan, fold).items():

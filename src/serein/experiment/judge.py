@@ -7,25 +7,25 @@ from urllib.parse import quote
 
 import torch
 
-from serein import config, corpora, protocols, store
+from serein import config, corpora, store
 from serein.audio import windows
 from serein.bundle import Bundle
 from serein.contracts import FrontEnd
 from serein.dataset import Side, extract, seconds_of
 from serein.errors import ConfigError
-from serein.experiment import scores
+from serein.experiment import scores, words
 from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
+from serein.experiment.known import trained_on
 from serein.experiment.labelling import held_out_shares, label, mapped, proxies
-from serein.experiment.train import spoken
 from serein.metrics.measures import Scores
 from serein.precision import Numbers, asked, fallen_back, settled
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import System, is_value, knows, notes_of, word_of
+from serein.system import SPOKEN, System, front_end_of, is_value, knows, notes_of, word_of
 
 NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40
@@ -88,11 +88,8 @@ def _usual(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:
 
 def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
     """Which of these utterances and speakers the model was trained on."""
-    samples = protocols.probes(corpus.utterances)
-    marks = {*bundle.card.heard, *bundle.card.samples}
-    ids = [one.id for one in corpus.utterances]
-    same = [id_ for id_ in ids if contents[id_] in marks or samples.get(id_) in marks]
-    speakers = sorted(spoken(corpus) & set(bundle.card.speakers))
+    of = trained_on(bundle.card, corpus, contents)
+    same, speakers = of["duplicate"], of["speaker"]
     new = "these scores say nothing about new speakers"
     total = len(corpus.utterances)
     were = "were in this model's training data"
@@ -113,7 +110,7 @@ def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> 
 
 
 def _front_end(system: System) -> FrontEnd:
-    return System(system.recipe, system.classes).front_end  # on the CPU, wherever the model is
+    return front_end_of(system.recipe)  # on the CPU, wherever the model is
 
 
 def _pieces(system: System, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
@@ -128,11 +125,12 @@ def _answers(
     """Probabilities, or values, for each task, averaged over an utterance's pieces."""
     flat = [piece for parts in pieces for piece in parts]
     frames = extract(flat, _front_end(system), contents)
-    side = Side(tuple(piece.id for piece in flat), frames, {})
+    side = Side(tuple(piece.id for piece in flat), frames, {}, words.read(system, flat, {}))
     counts = [len(parts) for parts in pieces]
     return {
         task: [part.mean(dim=0).tolist() for part in torch.split(p, counts)]
         for task, p in foretell(system, side, BATCH, _numbers(system)).items()
+        if task != SPOKEN
     }
 
 
@@ -225,7 +223,7 @@ def _results(
     warnings: list[str],
 ) -> Results:
     system = bundle.system
-    words = {
+    mapping = {
         task: _known(mapped(corpus.utterances, task, recipe), system.classes[task])
         for task in recipe.tasks
     }
@@ -240,7 +238,7 @@ def _results(
             "name": "saved model",
             "hash": "",
             "validation": "none",
-            "caution": proxies(words),
+            "caution": proxies(mapping),
             "folds": [],
         },
         environment=environment(
@@ -261,7 +259,7 @@ def _results(
             *warnings,
             *fallen_back(asked(system.recipe), system.device),
         ],
-        mapping=words,
+        mapping=mapping,
         groups=scores.grouped(records, "model", system.classes),
         calibration=unfitted(system.classes, records, "model"),
     )

@@ -24,6 +24,8 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
             the same in different words.
         UnknownName: there is no such scheme.
     """
+    if not recipe.tasks:
+        return corpus, {}
     heard = {task: _heard(corpus.utterances, task, recipe) for task in recipe.tasks}
     for task, found in heard.items():
         _check_map(corpus, task, recipe, found)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from serein import audio
 from serein.dataset import Frames, seconds_of
 from serein.experiment.plan import Plan
+from serein.layers.transcript import FOUND, READ
 from serein.predict import answer, steps
+from serein.records import Fold
 from serein.results import Look, Mistake, Prediction
-from serein.system import System
 from serein.training.course import Course
 from serein.waveform import envelope
 
@@ -51,6 +52,7 @@ def _mistake(
     todo: Plan, course: Course, frames: Frames, one: Prediction, selection: str, task: str
 ) -> Mistake:
     utterance = todo.corpus.of([one.id])[0]
+    fold = next(fold for fold in todo.protocol.folds if fold.name == one.fold)
     seconds = seconds_of(utterance)
     wave_s = audio.load(utterance.path, 16_000, start=utterance.start, end=utterance.end)
     return Mistake(
@@ -62,19 +64,24 @@ def _mistake(
         confidence=max(one.selections[selection][task]),
         seconds=seconds,
         envelope=envelope(wave_s),
-        attention=looks(todo, course, frames, one.id, seconds),
+        attention=looks(todo, fold, course, frames, one.id, seconds),
     )
 
 
-def looks(todo: Plan, course: Course, frames: Frames, id_: str, seconds: float) -> dict[str, Look]:
+def looks(
+    todo: Plan, fold: Fold, course: Course, frames: Frames, id_: str, seconds: float
+) -> dict[str, Look]:
     """The attention maps of one utterance, averaged over heads; none without kept weights."""
     if not course.weights:
         return {}
-    system = System(todo.recipe, todo.classes)
+    system = todo.untrained(fold)
     system.load_state_dict(course.weights)
-    _, output = answer(system, {"frames": frames.batch([id_])}, todo.numbers)
+    (batch,) = todo.side((id_,), frames, system).batches(1)
+    _, output = answer(system, batch.inputs, todo.numbers)
     maps = {}
     for name, (weight_bht, stride) in output.attention.items():
+        if name in (FOUND, READ):
+            continue
         weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)
         times = steps(len(weight_t), stride, system.front_end.hop, seconds)
         weights = [round(weight, 5) for weight in weight_t[: len(times)].tolist()]

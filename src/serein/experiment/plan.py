@@ -8,9 +8,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serein import config, corpora, protocols, system
+from serein.augment.copies import Copy, copies
+from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
-from serein.errors import UnknownName
+from serein.errors import ConfigError, UnknownName
+from serein.experiment import words
 from serein.experiment.facts import versions
 from serein.experiment.labelling import held_out_shares, labelled
 from serein.features import normalise
@@ -18,6 +21,7 @@ from serein.precision import Numbers, settled
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
 from serein.results import Mapping
 from serein.training.settings import Settings
+from serein.training.varied import varied
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Plan:
         device: where to compute.
         folder: where the run keeps its state and results.
         leakage: what the leakage check found.
+        copies: other forms of every utterance that training hears too.
     """
 
     recipe: Recipe
@@ -49,14 +54,20 @@ class Plan:
     device: str
     folder: Path
     leakage: tuple[Finding, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     def front_end(self) -> FrontEnd:
         """What makes frames of waveforms."""
-        return system.System(self.recipe, self.classes).front_end
+        return system.front_end_of(self.recipe)
 
-    def frames(self) -> Frames:
-        """The frames of the whole corpus, from the cache or else made now."""
-        frames = extract(self.corpus.utterances, self.front_end(), self.contents)
+    def untrained(self, fold: Fold) -> "system.System":
+        """The system of a fold before it is trained, its words those of the training side."""
+        known = words.known(self.corpus.of(fold.train), self.recipe)
+        return system.System(self.recipe, self.classes, known)
+
+    def frames(self, copy: Copy | None = None) -> Frames:
+        """The frames of the whole corpus, or of a copy of it, from the cache or else made now."""
+        frames = extract(self.corpus.utterances, self.front_end(), self.contents, copy=copy)
         if self.statistics != "speaker":
             return frames
         speakers = {one.id: one.speaker or one.id for one in self.corpus.utterances}
@@ -72,9 +83,37 @@ class Plan:
         """What frames are standardised by."""
         return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
 
-    def side(self, ids: tuple[str, ...], frames: Frames, judge: "system.System") -> Side:
-        """One side of a fold, its targets by the classes of a system."""
-        return Side(ids, frames, judge.targets(self.corpus.of(ids)))
+    def recognised(self) -> words.Texts:
+        """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
+        return words.recognised(self.recipe, self.corpus, self.contents)
+
+    def side(
+        self,
+        ids: tuple[str, ...],
+        frames: Frames,
+        judge: "system.System",
+        *,
+        training: bool = False,
+    ) -> Side:
+        """One side of a fold, its targets by the classes of a system.
+
+        Args:
+            ids: of its utterances.
+            frames: of the corpus.
+            judge: the system.
+            training: whether it trains, and reads what people wrote even where the other sides
+                read what a recogniser did.
+        """
+        members, text = self.corpus.of(ids), judge.text
+        as_written = text is None or (training and not text.config.trained)
+        heard = {} if as_written else self.recognised()
+        return Side(ids, frames, judge.targets(members), words.read(judge, members, heard))
+
+    def varied(self, side: Side) -> Side:
+        """A training side as its epochs hear it."""
+        copies = [self.frames(copy) for copy in self.copies]
+        hidden = system.masks_of(self.recipe, self.front_end())
+        return varied(side, self.corpus.of(side.ids), self.training, copies, hidden)
 
     def state(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""
@@ -89,12 +128,18 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
     device = system.device_of(device)
+    if not recipe.tasks:
+        raise ConfigError(
+            f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
+            "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
+        )
     system.check(recipe)
     training = training_of(recipe)
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
     classes = system.classes_of(corpus.utterances, recipe)
+    forms = copies_of(recipe, system.System(recipe, classes).front_end)
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
@@ -105,10 +150,12 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         protocol.hash,
         corpora.fingerprint(corpus, contents),
         system.source_of(recipe),
+        [form.key for form in forms],
         seed,
         device,
         settled(training.precision, device),
         versions() | system.packages_of(recipe),
+        words.marks(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -124,17 +171,35 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         device=device,
         folder=runs / name,
         leakage=leakage,
+        copies=forms,
     )
+
+
+def copies_of(recipe: Recipe, front_end: FrontEnd) -> tuple[Copy, ...]:
+    """Every form of an utterance that a recipe's training hears beside the recording.
+
+    Raises:
+        ConfigError: a folder of noises or rooms is none, or empty.
+        AudioError: a file in it cannot be read.
+    """
+    return copies(augment_settings(recipe.augment), front_end.rate)
 
 
 def training_of(recipe: Recipe) -> Settings:
     """The settings of the loop; an estimator is fitted once.
 
     Raises:
-        ConfigError: a setting is unknown or out of range.
+        ConfigError: a setting is unknown or out of range, or of no use to an estimator.
     """
     how = config.build(Settings, recipe.training, "training")
-    return replace(how, epochs=1, patience=0) if system.is_fitted(recipe) else how
+    if not system.is_fitted(recipe):
+        return how
+    if how.balance != "none":
+        raise ConfigError(
+            f"training.balance = {how.balance!r} draws epochs, and {recipe.model['name']} is "
+            "fitted at once; weigh classes with tasks.<name>.class_weights = 'balanced' instead"
+        )
+    return replace(how, epochs=1, patience=0)
 
 
 def split(
@@ -181,7 +246,7 @@ def _leakage(
     sides.
     """
     own = held_out_shares(recipe)
-    found = protocols.findings(
+    found = words.pretrained(recipe, protocol, corpus, contents) + protocols.findings(
         protocol,
         corpus.utterances,
         contents,

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from serein import corpora, recipes, store
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, carry_out
+from serein.experiment.engines import Engine, engaged
+from serein.experiment.evaluate import Run, carry_all_out
 from serein.experiment.plan import Plan, plan
 from serein.metrics.measures import Scores, measure_of
 from serein.records import Corpus, Recipe
@@ -34,8 +35,11 @@ def repeat(
     seed: int = 0,
     seeds: int = 1,
     audit: bool = False,
+    jobs: int | None = None,
     device: str = "cpu",
     runs: Path = Path("runs"),
+    engine: str | Engine = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Run:
     """Evaluate with several seeds, and measure what fooling oneself would have been worth.
@@ -45,11 +49,14 @@ def repeat(
         corpus: as for ``evaluate``.
         settings: what to change in the recipe.
         seed: the first one.
-        seeds: how many, one after the other; each leaves a run folder of its own.
+        seeds: how many; each leaves a run folder of its own.
         audit: evaluate also with a random split, and with frames standardised by each
             speaker's own statistics; both with the first seed.
+        jobs: as for ``evaluate``.
         device: as for ``evaluate``.
         runs: the folder that the run folders are made in.
+        engine: as for ``evaluate``; a cluster works on several seeds at a time.
+        address: as for ``evaluate``.
         **options: as for ``carry_out``.
 
     Returns:
@@ -71,10 +78,10 @@ def repeat(
     honest = [planned(chosen, number) for number in range(seeds)]
     unfair = ways(chosen, len(honest[0].protocol.folds)) if audit else {}
     plans = {name: planned(changed) for name, changed in unfair.items()}
-    done = [carry_out(todo, **options) for todo in honest]
-    flattered = [
-        _flattery(name, carry_out(todo, **options).results) for name, todo in plans.items()
-    ]
+    with engaged(engine, jobs, address) as hands:
+        every = list(carry_all_out([*honest, *plans.values()], hands, **options))
+    done, others = every[:seeds], every[seeds:]
+    flattered = [_flattery(name, one.results) for name, one in zip(plans, others, strict=True)]
     if seeds == 1 and not audit:
         return done[0]
     joined = together([one.results for one in done], flattered)

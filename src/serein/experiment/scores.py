@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from serein.experiment import heldout
+from serein.experiment import heldout, spelling
 from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan
 from serein.metrics import classification as metrics
@@ -17,7 +17,7 @@ from serein.metrics.measures import Scores, defined, interval, measure_of
 from serein.metrics.significance import speaker_or_utterance_groups
 from serein.records import Fold, Recipe, Utterance
 from serein.results import ClassScores, FoldResult, Prediction, ValueScores
-from serein.system import is_fitted, is_value, knows, label_of
+from serein.system import SPOKEN, is_fitted, is_value, knows, label_of
 from serein.training.course import Course
 
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
@@ -107,15 +107,21 @@ def fold_result(plan: Plan, fold: Fold, course: Course) -> FoldResult:
 
 def predictions(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:
     """What each selection foretold of a fold's tested utterances."""
-    answers = {
-        name: {task: p.tolist() for task, p in course.foretold[epoch - 1]["test"].items()}
+    found = {
+        name: course.foretold[epoch - 1]["test"]
         for name, epoch in selected(plan, fold, course).items()
     }
+    answers = {
+        name: {task: answer[task].tolist() for task in plan.classes}
+        for name, answer in found.items()
+    }
     tested = plan.corpus.of(fold.test)
-    return [
+    records = [
         record(utterance, fold.name, truths(utterance, plan.recipe, plan.classes), place, answers)
         for place, utterance in enumerate(tested)
     ]
+    ids = {name: answer[SPOKEN] for name, answer in found.items() if SPOKEN in answer}
+    return spelling.heard(plan, fold, tested, records, ids) if ids else records
 
 
 def held_out(plan: Plan, fold: Fold, course: Course) -> list[Prediction]:

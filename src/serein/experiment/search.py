@@ -4,15 +4,18 @@ Zhang et al. 2019, section 3.3, find the weights of their tasks so. Trials are s
 speakers; their test sides are evaluated, as every evaluation's, and never looked at here.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from serein import config, corpora, recipes, store
-from serein.errors import ConfigError, ProtocolError
+from serein.errors import ConfigError, ProtocolError, SereinError
 from serein.experiment import searched
 from serein.experiment import space as spaces
+from serein.experiment.engines import Engine, engaged
 from serein.experiment.evaluate import Run, Started, evaluate, quiet
 from serein.experiment.plan import Plan, plan
 from serein.metrics.measures import main_score
@@ -24,6 +27,8 @@ from serein.training.settings import Settings
 if TYPE_CHECKING:
     from serein.experiment.trials import Ledger
 
+Begin = Callable[[Engine, spaces.Point], None]
+Once = Callable[[Engine, spaces.Point], Run]
 Told = Callable[[Trial, Search], None]
 """Is told of every trial that has ended, and of the search so far."""
 
@@ -40,13 +45,15 @@ def search(
     trials: int = 20,
     seed: int = 0,
     settings: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     device: str = "cpu",
     runs: Path = Path("runs"),
     storage: str | None = None,
     partial: bool | None = None,
     started: Started = quiet,
     told: Told = silent,
+    engine: str | Engine = "local",
+    address: str | None = None,
 ) -> Search:
     """Evaluate a recipe with settings drawn at random, and rank them on validation speakers.
 
@@ -70,6 +77,8 @@ def search(
         partial: take what is there of a corpus, however much is missing.
         started: is told the plan of each evaluation, as for ``evaluate``.
         told: is told of every trial that has ended.
+        engine: as for ``evaluate``; a cluster works on several trials at a time.
+        address: as for ``evaluate``.
 
     Returns:
         The search, which stands in ``search.json`` of its folder, ``runs / search.name``.
@@ -95,14 +104,18 @@ def search(
     def state() -> Search:
         return searched.record(todo, name, ranges, ledger.trials(), trials, evaluation)
 
-    def once(point: spaces.Point) -> Run:
-        changed = spaces.check(chosen, point)
-        return evaluate(
-            changed, read, seed=seed, jobs=jobs, device=device, runs=runs, started=started
-        )
+    how: dict[str, Any] = {"seed": seed, "device": device, "runs": runs}
 
-    with ledger.at_work():
-        for number in _work(ledger, once, todo):
+    def ahead(hands: Engine, point: spaces.Point) -> None:
+        with suppress(SereinError):  # it is told of when the trial's turn has come
+            hands.begin(plan(spaces.check(chosen, point), read, **how), fresh=False)
+
+    def once(hands: Engine, point: spaces.Point) -> Run:
+        changed = spaces.check(chosen, point)
+        return evaluate(changed, read, **how, started=started, engine=hands)
+
+    with ledger.at_work(), engaged(engine, jobs, address) as hands:
+        for number in _work(ledger, hands, ahead, once, todo):
             now_known = _saved(state, ledger, runs / name)
             told(now_known.trials[number], now_known)
     return _checked(_saved(state, ledger, runs / name))
@@ -133,19 +146,35 @@ def _ledger(
     return Ledger(folder, name, ranges, points, storage)
 
 
-def _work(ledger: "Ledger", once: Callable[[spaces.Point], Run], todo: Plan) -> Iterator[int]:
+def _work(ledger: "Ledger", hands: Engine, begin: Begin, once: Once, todo: Plan) -> Iterator[int]:
     """Run trials until none is left; give the number of each that has ended."""
-    while (trial := ledger.claim()) is not None:
-        try:
-            results = once(ledger.points[trial.number]).results
-            folds = validated(results)
-            ledger.finish(trial, _mean(folds, results, todo), _facts(folds, results))
-        except (ConfigError, ProtocolError) as error:
-            ledger.fail(trial, str(error))
-        except BaseException:
+    claimed: deque[Any] = deque()
+    try:
+        while _claim(ledger, hands, begin, claimed):
+            trial = claimed[0]
+            try:
+                results = once(hands, ledger.points[trial.number]).results
+                folds = validated(results)
+                ledger.finish(trial, _mean(folds, results, todo), _facts(folds, results))
+            except (ConfigError, ProtocolError) as error:
+                ledger.fail(trial, str(error))
+            yield claimed.popleft().number
+    except BaseException:
+        for trial in claimed:
             ledger.release(trial)
-            raise
-        yield trial.number
+        raise
+
+
+def _claim(ledger: "Ledger", hands: Engine, begin: Begin, claimed: deque[Any]) -> bool:
+    """Claim one trial, and as many more as there is room for; False where none is left."""
+    while not claimed or hands.has_room():
+        trial = ledger.claim()
+        if trial is None:
+            break
+        claimed.append(trial)
+        if hands.has_room():
+            begin(hands, ledger.points[trial.number])
+    return bool(claimed)
 
 
 def validated(results: Results) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ P = values, S = seeds, G = speakers (or utterances), K = classes.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,8 @@ from serein import config, corpora, recipes, store
 from serein.errors import ConfigError
 from serein.experiment import space as spaces
 from serein.experiment.compare import Entrant, against, shared
-from serein.experiment.evaluate import carry_out
+from serein.experiment.engines import Engine, engaged
+from serein.experiment.evaluate import carry_all_out
 from serein.experiment.facts import command, now
 from serein.experiment.plan import Plan, plan
 from serein.metrics.classification import (
@@ -53,9 +55,12 @@ def sweep(
     seeds: int = 1,
     seed: int = 0,
     settings: Sequence[str] = (),
+    jobs: int | None = None,
     device: str = "cpu",
     runs: Path = Path("runs"),
     told: Told = silent,
+    engine: str | Engine = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Sweep:
     """Evaluate a recipe with each value of a setting and each seed, and look for a trend.
@@ -70,9 +75,12 @@ def sweep(
         seeds: how many, from the first one on.
         seed: the first one.
         settings: what to change in the recipe for all values.
+        jobs: as for ``evaluate``.
         device: as for ``evaluate``.
         runs: the folder that the sweep's own and those of its evaluations are made in.
         told: is told of every evaluation that has ended.
+        engine: as for ``evaluate``; a cluster works on several evaluations at a time.
+        address: as for ``evaluate``.
         **options: as for ``carry_out``.
 
     Returns:
@@ -99,12 +107,14 @@ def sweep(
     ]
     _check(name, values, [todo[0] for todo in plans])
     entrants = []
-    for value, todos in zip(values, plans, strict=True):
-        words, done = config.worded(name, value), []
-        for todo in todos:
-            done.append(carry_out(todo, **options).results)
-            told(words, done[-1])
-        entrants.append(Entrant(words, tuple(done)))
+    with engaged(engine, jobs, address) as hands:
+        every = carry_all_out([todo for todos in plans for todo in todos], hands, **options)
+        for value in values:
+            words, done = config.worded(name, value), []
+            for run in islice(every, seeds):
+                done.append(run.results)
+                told(words, run.results)
+            entrants.append(Entrant(words, tuple(done)))
     found = assemble(chosen, name, values, entrants)
     store.save_sweep(found, runs / found.name)
     return found

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, find, protocols, recipes, store, system
+from serein import bundle, config, corpora, find, protocols, recipes, store, system, workers
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
+from serein.experiment import words
 from serein.experiment.facts import command, environment, flat, now, versions
+from serein.experiment.known import spoken
 from serein.experiment.labelling import labelled
-from serein.experiment.plan import training_of
+from serein.experiment.plan import copies_of, training_of
 from serein.metrics.measures import measure_of
 from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe, Utterance
@@ -26,6 +28,8 @@ from serein.results import Epoch, Results
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
 from serein.training.settings import Settings
+from serein.training.start import start
+from serein.training.varied import varied
 
 Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Is told how many epochs there will be, and gives what is told of every one."""
@@ -50,7 +54,8 @@ def train(
 ) -> Bundle:
     """Train on every utterance of a corpus, and save the model.
 
-    A training that was interrupted goes on after its last finished epoch.
+    A training that was interrupted goes on from the last state that it wrote. Under torchrun or
+    srun all processes train one model, which the first of them saves.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
@@ -74,8 +79,13 @@ def train(
     judged = store.load(run) if run else None
     if judged is not None:
         chosen = prepared(chosen, judged)
+    if workers.world() > 1 and system.is_fitted(chosen):
+        raise ConfigError(
+            f"{chosen.model['name']} is fitted at once, and not in {workers.world()} processes; "
+            "start one, without torchrun or srun"
+        )
     device = system.device_of(device)
-    words = config.read(card) if card else {}
+    told = config.read(card) if card else {}
     system.check(chosen)
     if chosen.normalise.get("statistics") == "speaker":
         raise ConfigError(
@@ -93,16 +103,23 @@ def train(
     read = replace(read, utterances=trained(read, chosen))
     contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
-    made = system.System(chosen, system.classes_of(read.utterances, chosen))
+    classes = system.classes_of(read.utterances, chosen)
+    made = system.System(chosen, classes, words.known(read.utterances, chosen))
+    start(made, how.init)
+    forms = copies_of(chosen, made.front_end)
     frames = extract(read.utterances, made.front_end, contents)
     ids = tuple(utterance.id for utterance in read.utterances)
-    side = Side(ids, frames, made.targets(read.utterances))
+    texts = words.read(made, read.utterances, {})
+    side = Side(ids, frames, made.targets(read.utterances), texts)
+    copies = [extract(read.utterances, made.front_end, contents, copy=form) for form in forms]
+    side = varied(side, read.utterances, how, copies, system.masks_of(chosen, made.front_end))
     needed = versions() | system.packages_of(chosen)
     numbers = settled(how.precision, device)
     facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
+    facts_of_state += [words.marks(chosen), [form.key for form in forms]]
     state = _state(output, facts_of_state)
     learn = fit_estimator if system.is_fitted(chosen) else fit
-    with started(how.epochs) as progress:
+    with (quiet if workers.rank() else started)(how.epochs) as progress:
         learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
     facts = {
         "name": output.stem,
@@ -116,9 +133,10 @@ def train(
         "speakers": tuple(sorted(spoken(read))),
     }
     sure = confidence(judged) if judged else {}
-    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **words}, "card"), sure)
-    bundle.save(saved, output)
-    state.unlink(missing_ok=True)
+    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
+    if not workers.rank():
+        bundle.save(saved, output)
+        state.unlink(missing_ok=True)
     return saved
 
 
@@ -126,15 +144,6 @@ def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
     """Everything; where a recipe names a main corpus, all of it and its share of the others."""
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     return tuple(protocols.together(corpus.utterances, how)) if how.main else corpus.utterances
-
-
-def spoken(corpus: Corpus) -> set[str]:
-    """Who speaks in a corpus, as ``CORPUS/NAME``."""
-    return {
-        one.speaker if one.corpus else f"{corpus.name}/{one.speaker}"
-        for one in corpus.utterances
-        if one.speaker
-    }
 
 
 def prepared(recipe: Recipe, judged: Results) -> Recipe:
@@ -154,8 +163,8 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
     if cost := median_cost(judged):
         chosen = replace(recipe, model={**recipe.model, "c": cost}, training=chosen.training)
-    tables = ("features", "normalise", "model", "tasks", "training")
-    other = [table for table in tables if asked[table] != found[table]]
+    tables = ("features", "normalise", "model", "tasks", "training", "augment", "text")
+    other = [table for table in tables if asked[table] != found.get(table, {})]
     if other:
         raise ConfigError(
             f"{judged.name} judged {found['name']} with other settings of {', '.join(other)} than "

@@ -85,6 +85,7 @@ def explain(
         attention={
             name: _track(name, one, found, wave_s, rate) for name, one in found.attention.items()
         },
+        words=found.words,
     )
 
 
@@ -120,7 +121,8 @@ def _track(
     step = float(np.median(np.diff(times_t))) if len(times_t) > 1 else answer.end - answer.start
     width = max(step, HEARD)
     energy_t = waveform.energy(wave_s, rate, (times_t - answer.start).tolist(), width)
-    every = [weight_ht.mean(axis=0), *(weight_ht if len(weight_ht) > 1 else ())]
+    alone = len(weight_ht) == 1 or found.words
+    every = [weight_ht.mean(axis=0), *(() if alone else weight_ht)]
     # No segment of zhang2019 has its middle in an utterance's first frames: nobody chose that.
     lay_t = weight_ht.any(axis=0)
     mean, *by_head = (correlation(weight_t[lay_t], energy_t[lay_t], step) for weight_t in every)
@@ -135,6 +137,7 @@ def _track(
         queries=found.queries,
         correlation=mean,
         by_head=by_head,
+        words=[one.word for one in answer.words] if found.words else [],
     )
 
 

@@ -7,6 +7,7 @@ goes on where it was.
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -37,6 +38,7 @@ AT_ONCE = 64
 EVERY = 5.0
 """Seconds of work that are lost at most when the process is killed."""
 SUMMARY = "summary.json"
+COUNTED = {"recognized", "failed", "reasons"}
 TOLD = 10
 """Failures that a summary names."""
 ENDED = (
@@ -251,12 +253,16 @@ def _unfinished(store: Store) -> None:
 def _written(store: Store, output: Path) -> dict[str, Any]:
     """Write the answers and the failures, where that is not done yet; count both."""
     summary = store.folder / SUMMARY
-    if not (summary.exists() and output.exists()):
-        table = store.table().sort_by([("file", "ascending"), ("start", "ascending")])
-        store.replace(table)
-        _write(table, output)
-        write_text(summary, json.dumps(_counted(table)))
-    return json.loads(summary.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, RecursionError):
+        told = json.loads(summary.read_text(encoding="utf-8"))
+        if output.exists() and isinstance(told, dict) and told.keys() >= COUNTED:
+            return told
+    table = store.table().sort_by([("file", "ascending"), ("start", "ascending")])
+    store.replace(table)
+    _write(table, output)
+    counts = _counted(table)
+    write_text(summary, json.dumps(counts))
+    return counts
 
 
 def _counted(table: pa.Table) -> dict[str, Any]:

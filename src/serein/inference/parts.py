@@ -167,7 +167,7 @@ def agree(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
         write_text(path, json.dumps(plan, indent=1))
         return
     begun: Any = None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         begun = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(begun, dict):
         raise ConfigError(f"{path} is damaged; remove {folder} and {output}, and begin anew")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from serein.audio import Source
+from serein.transcripts import Word
 
 if TYPE_CHECKING:
     import pandas
@@ -35,11 +36,13 @@ class AttentionMap:
             what it spends on zeros that a recipe pads with.
         queries: whether each head has a row of weights for each step, of which these are the
             mean.
+        words: whether each row is that of a word, which the window that it is in looked at.
     """
 
     times: list[float]
     weights: list[list[float]]
     queries: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +87,7 @@ class Recognition:
             that the model learnt from; nothing keeps it on their scale.
         channel: the one that was heard, counted from 1; None is the mean of all.
         segments: of a timeline, in order; None where none was asked for.
+        words: as they were recognised, by a model that finds words; else none.
     """
 
     source: str
@@ -96,6 +100,7 @@ class Recognition:
     values: dict[str, float] = field(default_factory=dict)
     channel: int | None = None
     segments: list[Segment] | None = None
+    words: list[Word] = field(default_factory=list)
 
     @property
     def label(self) -> str | None:
@@ -148,6 +153,6 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
-    if isinstance(value, Answer | AttentionMap | Segment):
+    if isinstance(value, Answer | AttentionMap | Segment | Word):
         return {field.name: _rounded(getattr(value, field.name)) for field in fields(value)}
     return value

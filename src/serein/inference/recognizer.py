@@ -19,7 +19,7 @@ from serein.errors import ConfigError, UnknownName
 from serein.inference.exported import opened
 from serein.inference.hearing import threads
 from serein.inference.recognition import Answer, Recognition, named
-from serein.inference.together import Heard, hear_each, over_windows
+from serein.inference.together import Heard, hear_each, over_windows, words_of
 from serein.precision import Precision, asked, fallen_back, rounded, settled
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ class Recognizer:
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
             values={task: v[0] for task, v in answers.items() if not self.classes[task]},
+            words=words_of(heard, windows, self.system.text, self.system.front_end.hop),
         )
 
     def stream(self, rate: float = 16_000, **settings: Any) -> "Stream":

@@ -3,14 +3,14 @@
 A long recording is this stream, fed with large blocks; so both answer alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serein.audio import Block, Resampler, Samples, prepared
+from serein.audio import Block, Resampler, prepared
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import Window, hear, threads
 from serein.inference.recognition import Segment
@@ -22,6 +22,10 @@ from serein.inference.windows import Cut, Hops, Merger, Piece, Plan, Probabiliti
 
 if TYPE_CHECKING:
     from serein.inference.recognizer import Recognizer
+
+
+NOTHING: Probabilities = np.zeros((0, 0))
+"""What no windows say."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Stream:
         same = self._rate == SPEECH_RATE or not settings.speech
         self._for_speech = None if same else Resampler(rate, SPEECH_RATE)
         first = max(0, lanes[0] - 1) * LANE * BLOCK_MS // 1000 if lanes else 0
-        self._tape = Tape(first * self._rate)
+        self._first, self._tape = first, Tape(first * self._rate)
         self._finder: Finder = Everything(self._rate)
         if settings.speech:
             self._finder = Speech(self._plan.length * 1000 // self._rate, lanes)
@@ -107,6 +111,15 @@ class Stream:
         """Whether nothing more can come of a shard, whatever is fed."""
         return isinstance(self._finder, Speech) and self._finder.over
 
+    @property
+    def wanted(self) -> int:
+        """How many samples must still come before any segment can; at least one.
+
+        Whoever feeds many streams need not feed them earlier.
+        """
+        due = self._finder.due(self._next) / 1000 - self._first
+        return max(1, int(due * self._rate_in) - self._fed)
+
     def feed(self, block: Block) -> list[Segment]:
         """Hear a block of any size.
 
@@ -121,33 +134,45 @@ class Stream:
             AudioError: half a sample, or samples that are no numbers; the block is then as if it
                 had not been fed. Or the stream is closed.
         """
-        if self._closed:
-            raise AudioError("this stream is closed; expected no more samples. Open another one.")
-        samples = prepared(block, self._rate_in, self._fed / self._rate_in)
-        self._fed += len(samples)
-        return self._hear(samples, last=False)
+        return self._now(block)
 
     def close(self) -> list[Segment]:
         """End the stream -> its last segments; nothing, if it was closed before."""
-        if self._closed:
-            return []
-        self._closed = True
-        return self._hear(np.zeros(0, np.float32), last=True)
+        return self._now(None)
 
-    def _hear(self, samples: Samples, *, last: bool) -> list[Segment]:
-        with threads(self._recognizer.threads):
-            wave_s = self._resample(samples, last=last)
-            self._tape.append(wave_s)
-            if self._for_speech is not None:
-                wave_s = self._for_speech(samples, last=last)
-            found = self._finder(wave_s, last=last, end=self._next)
-            steps = [step for stretch in found for step in self._steps(stretch)]
-            windows = [step.window for step in steps if step.window]
-            system, numbers = self._recognizer.system, self._recognizer.numbers
-            heard_k = iter(hear(system, self._tape, windows, numbers) if windows else ())
+    def take(self, block: Block | None) -> list["Step"]:
+        """The first half of ``feed``, or of ``close`` for None: what there is to do then.
+
+        The windows of many streams can be heard together; ``inference.streams`` does that.
+        """
+        if self._closed and block is None:
+            return []
+        if self._closed:
+            raise AudioError("this stream is closed; expected no more samples. Open another one.")
+        last, samples = block is None, np.zeros(0, np.float32)
+        if block is not None:
+            samples = prepared(block, self._rate_in, self._fed / self._rate_in)
+        self._fed, self._closed = self._fed + len(samples), last
+        wave_s = self._resample(samples, last=last)
+        self._tape.append(wave_s)
+        if self._for_speech is not None:
+            wave_s = self._for_speech(samples, last=last)
+        found = self._finder(wave_s, last=last, end=self._next)
+        return [step for stretch in found for step in self._steps(stretch)]
+
+    def tell(self, steps: Sequence["Step"], p_bk: Probabilities) -> list[Segment]:
+        """The second half: what was to do, what its windows said -> segments."""
+        heard_k = iter(p_bk)
         segments = [piece for step in steps for piece in self._pieces(step, heard_k)]
         self._tape.forget(self._cut.needed if self._cut else self._place(self._finder.needed))
         return [self._segment(piece) for piece in segments]
+
+    def _now(self, block: Block | None) -> list[Segment]:
+        system, numbers = self._recognizer.system, self._recognizer.numbers
+        with threads(self._recognizer.threads):
+            steps = self.take(block)
+            windows = [step.window for step in steps if step.window]
+            return self.tell(steps, hear(system, windows, numbers) if windows else NOTHING)
 
     @property
     def _next(self) -> int | None:
@@ -156,24 +181,25 @@ class Stream:
             return None
         return (self._cut.next + self._plan.length) * 1000 // self._rate
 
-    def _steps(self, stretch: Stretch) -> Iterator["_Step"]:
+    def _steps(self, stretch: Stretch) -> Iterator["Step"]:
         """What there is to do for a stretch: windows to hear, and then to end it."""
         if self._cut is None:
             start = self._place(stretch.start)
             self._cut, self._hops = Cut(self._plan, start), Hops(self._plan, start)
         until = min(stretch.until * self._rate // 1000, self._tape.end)
-        for window in self._cut.windows(until, closed=stretch.closed):
-            yield _Step(self._hops, window, None)
+        for start, end in self._cut.windows(until, closed=stretch.closed):
+            yield Step(self._hops, Window(self._tape, start, end), None)
             if self._heard is not None:
-                self._heard.append((self._seconds(window[0]), self._seconds(window[1])))
+                self._heard.append((self._seconds(start), self._seconds(end)))
         if stretch.closed:
-            yield _Step(self._hops, None, until)
+            yield Step(self._hops, None, until)
             self._cut = None
 
-    def _pieces(self, step: "_Step", heard_k: Iterator[Probabilities]) -> Iterator[Piece]:
+    def _pieces(self, step: "Step", heard_k: Iterator[Probabilities]) -> Iterator[Piece]:
         """The segments that a step makes certain."""
         if step.window:
-            hops = step.hops.add(Piece(*step.window, next(heard_k)))
+            _, start, end = step.window
+            hops = step.hops.add(Piece(start, end, next(heard_k)))
         else:
             hops = step.hops.close(step.end or 0)
         for hop in hops:
@@ -204,7 +230,7 @@ class Stream:
         return {task: part.tolist() for task, part in zip(classes, parts, strict=True)}
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A window to hear, or a stretch to end."""
 
     hops: Hops

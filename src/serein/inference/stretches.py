@@ -48,6 +48,9 @@ class Finder(Protocol):
             end: where the window ends, in ms, that is heard next of the stretch that goes on.
         """
 
+    def due(self, end: int | None) -> int:
+        """Until where, in ms, samples tell nothing new; ``end`` as above."""
+
     @property
     def needed(self) -> int:
         """From where on, in ms, samples may belong to a stretch that is not known yet."""
@@ -66,6 +69,10 @@ class Everything:
         self._count += len(wave_s)
         until = self._count * 1000 / self._rate
         return [Stretch(0, ceil(until) if last else floor(until), last)]
+
+    def due(self, end: int | None) -> int:
+        """Only a window that is full tells something."""
+        return end or 0
 
 
 class Speech:
@@ -117,6 +124,11 @@ class Speech:
             self._at += 1
         self._waiting = []
         return found + self._known(closed=last)
+
+    def due(self, end: int | None) -> int:
+        """When it listens next, or a window is full in speech that was heard already."""
+        heard, known = self._due(end) * BLOCK_MS, self._known(closed=False)
+        return min(heard, end) if known and end and end <= known[0].until else heard
 
     def _due(self, end: int | None) -> int:
         """How many blocks must be there before they can end a stretch or a window."""

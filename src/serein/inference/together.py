@@ -12,9 +12,13 @@ from torch import Tensor
 from serein.audio import Samples
 from serein.inference.recognition import AttentionMap
 from serein.layers.attention import Attention
+from serein.layers.transcript import FOUND, READ
 from serein.precision import Numbers
 from serein.predict import answer, steps
-from serein.system import System
+from serein.system import SPOKEN, System
+from serein.tasks.transcript import Task
+from serein.transcripts import Word
+from serein.vocabulary import END
 
 AT_A_TIME = 16
 """Parts that the model hears at once."""
@@ -86,16 +90,58 @@ def over_windows(
     """
     maps = {}
     for name in heard[0]:
+        if name == READ:
+            continue
         times, columns = [], []
         for (start, end), found in zip(windows, heard, strict=True):
             part_ht, stride = found[name]
             middles = steps(part_ht.shape[-1], stride, hop, end - start)
             times += [start + middle for middle in middles]
             columns.append(_of_keys(part_ht, len(middles)) / len(windows))
-        weights = torch.cat(columns, dim=1).tolist()
+        laid = torch.block_diag if name == FOUND else _side_by_side
         queries = heard[0][name].weight.ndim > 2
-        maps[name] = AttentionMap(times=times, weights=weights, queries=queries)
+        maps[name] = AttentionMap(
+            times=times, weights=laid(*columns).tolist(), queries=queries, words=name == FOUND
+        )
     return maps
+
+
+def _side_by_side(*columns: Tensor) -> Tensor:
+    return torch.cat(columns, dim=1)
+
+
+def words_of(
+    heard: Sequence[Heard], windows: Sequence[tuple[float, float]], text: Task | None, hop: float
+) -> list[Word]:
+    """The words of the whole recording, ends of windows among them; none without a vocabulary.
+
+    Args:
+        heard: what the model says of each window.
+        windows: where each begins and ends, in seconds.
+        text: the model's.
+        hop: seconds from frame to frame.
+    """
+    return [
+        word
+        for (start, end), one in zip(windows, heard, strict=True)
+        if text is not None and SPOKEN in one.answers
+        for word in _spoken(one, start, end, text, hop)
+    ]
+
+
+def _spoken(one: Heard, start: float, end: float, text: Task, hop: float) -> list[Word]:
+    words = [*text.vocabulary.text(one.answers[SPOKEN].tolist()).split(), END]
+    found, read = one.attention.get(FOUND), one.attention.get(READ)
+    times: list[float | None] = [None] * len(words)
+    if found is not None:
+        middles = steps(found.weight.shape[-1], found.stride, hop, end - start)
+        peaks = found.weight[: len(words), : len(middles)].argmax(dim=-1).tolist()
+        times = [round(start + middles[peak], 3) for peak in peaks]
+    weights = [None] * len(words) if read is None else read.weight.mean(dim=0).tolist()
+    return [
+        Word(word=word, time=time, weight=weight)
+        for word, time, weight in zip(words, times, weights, strict=False)
+    ]
 
 
 def _of_keys(weight: Tensor, count: int) -> Tensor:

@@ -36,8 +36,13 @@ def schemes() -> list[str]:
     >>> schemes()[:4]
     ['four', 'harmonised', 'levels', 'own']
     """
+    return sorted(_schemes())
+
+
+@cache
+def _schemes() -> frozenset[str]:
     proxies = [f"{PROXY}{dimension}" for dimension in dimensions.DIMENSIONS]
-    return sorted(["own", "harmonised", "levels", VALUES, *proxies, *_table()["schemes"]])
+    return frozenset(["own", "harmonised", "levels", VALUES, *proxies, *_table()["schemes"]])
 
 
 def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
@@ -57,7 +62,7 @@ def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None =
     >>> class_of("calm", "four", {"calm": "neutral"}), class_of("angry", "proxy-arousal")
     ('neutral', 'high')
     """
-    if scheme not in schemes():
+    if scheme not in _schemes():
         raise UnknownName("scheme of classes", scheme, schemes())
     chosen = (changes or {}).get(word, word)
     if scheme == "own" or chosen == DROPPED:

@@ -1,6 +1,7 @@
 """A network of its own for each task, trained side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,6 +26,11 @@ class Apart(nn.Module):
         self.tasks = tuple(tasks)
         self.models = nn.ModuleList(make((task,)) for task in self.tasks)
         self.width: int = self.models[0].width  # type: ignore[assignment]
+
+    @property
+    def pinned(self) -> Mapping[str, Any]:
+        """What the networks say of themselves, all of one recipe."""
+        return getattr(self.models[0], "pinned", {})
 
     def forward(self, **inputs: tuple[Tensor, Tensor]) -> Encoded:
         """Each task's vector and attention from its own network."""

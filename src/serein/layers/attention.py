@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from serein.layers.transcript import Transcript
+
 
 class StructuredAttention(nn.Module):
     """Structured self-attention (Lin et al. 2017): H weighted sums of one sequence.
@@ -99,7 +101,8 @@ class Attention(NamedTuple):
 
     Attributes:
         weight: (B, ..., T'), sums to 1 over its last axis; 0 on padding.
-        stride: frames of the front end that one of the T' steps covers.
+        stride: frames of the front end that one of the T' steps covers; 0 where the steps are
+            words, which have no time of their own.
     """
 
     weight: Tensor
@@ -112,7 +115,9 @@ class Encoded(NamedTuple):
     Attributes:
         vectors: for each task, (B, D).
         attention: maps by name; none for a model without attention.
+        transcript: what a recogniser made of it; None for a model without one.
     """
 
     vectors: dict[str, Tensor]
     attention: dict[str, Attention]
+    transcript: Transcript | None = None

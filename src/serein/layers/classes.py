@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
@@ -27,6 +27,8 @@ class ClassConfig:
         scheme: the set of classes: "own" words of the corpus, "harmonised", "four", "seven".
         map: a word's class, or "" to leave it out, before the scheme is applied.
         class_weights: "balanced" weighs each class by the inverse of its share in training.
+        smoothing: share of each label that the loss spreads over all classes (Szegedy et al. 2016:
+            Rethinking the Inception Architecture for Computer Vision, section 7).
     """
 
     weight: Annotated[float, Ge(0)] = 1.0
@@ -34,6 +36,7 @@ class ClassConfig:
     scheme: str = "own"
     map: dict[str, str] = field(default_factory=dict)
     class_weights: Literal["none", "balanced"] = "none"
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
 
 
 class ClassTask(nn.Module):
@@ -81,7 +84,12 @@ class ClassTask(nn.Module):
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
         """Mean cross-entropy over the labelled utterances; 0 if there are none."""
         loss = F.cross_entropy(
-            logits_bk, target_b, self.weights_k, ignore_index=UNLABELLED, reduction="sum"
+            logits_bk,
+            target_b,
+            self.weights_k,
+            ignore_index=UNLABELLED,
+            reduction="sum",
+            label_smoothing=self.config.smoothing,
         )
         known_b = target_b[target_b != UNLABELLED]
         return loss / self.weights_k[known_b].sum().clamp(min=1e-9)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from serein.layers.dropout import Dropout
+
 
 class BLSTM(nn.Module):
     """Bidirectional LSTM; the backward direction starts at each sequence's own end.
@@ -27,6 +29,22 @@ class BLSTM(nn.Module):
         ahead_btd, _ = self.forwards(x_btd)
         back_btd, _ = self.backwards(reversed_(x_btd, mask_bt))
         return torch.cat([ahead_btd, reversed_(back_btd, mask_bt)], dim=-1)
+
+
+class BLSTMs(nn.Module):
+    """Layers of them, one upon the other, with dropout between two layers."""
+
+    def __init__(self, channels: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        widths = [channels] + [2 * hidden] * (layers - 1)
+        self.layers = nn.ModuleList(BLSTM(width, hidden) for width in widths)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x_btd: Tensor, mask_bt: Tensor) -> Tensor:
+        """(B, T, D) and its mask -> (B, T, 2 x hidden); padding gives what must not be used."""
+        for number, layer in enumerate(self.layers):
+            x_btd = layer(self.dropout(x_btd) if number else x_btd, mask_bt)
+        return x_btd
 
 
 def last_states(x_btd: Tensor, mask_bt: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ Where the paper is silent or unclear, ours:
 - ReLU after each convolution ("to increase nonlinearity"), none after the bottleneck;
 - dropout after the bottleneck and after each BLSTM layer;
 - nothing is added around the self-attention, and nothing normalised;
+- weights are drawn by Glorot & Bengio 2010, as Keras does, whose "rmsprop" and "dense" these are;
+  by torch's draws the first dozen epochs learn nothing;
 - the learning rate is 1e-3, which "rmsprop" is in Keras where nothing else is said (a recipe's);
 - where a recipe masks instead of padding, speech of fewer than five frames, what the three
   convolutions see at a time, is filled up with -1 to five.
@@ -33,6 +35,7 @@ from torch import Tensor, nn
 from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
 from serein.layers.convolution import ValidConv1d
 from serein.layers.dropout import Dropout
+from serein.layers.initial import glorot
 from serein.layers.product import Product
 from serein.layers.recurrence import BLSTM
 from serein.layers.rows import at_middles, windows
@@ -91,6 +94,7 @@ class Model(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.attend = MultiHeadAttention(self.width, config.heads, config.head_size)
         self.local = nn.Linear(self.width, 1, bias=False)
+        glorot(self)
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
         """Frames (B, T, F) with their mask -> a vector (B, D), weights (B, H, T, T), (B, 1, T)."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.layers.attention import Attention, Encoded, summed
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import last_outputs
+from serein.layers.stacking import stacked
 
 Count = Annotated[int, Ge(1)]
 
@@ -68,7 +68,7 @@ class Model(nn.Module):
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
-        x_btf, mask_bt = self._stacked(*frames)
+        x_btf, mask_bt = stacked(*frames, self.stack)
         h_btd, _ = self.gru(x_btf)
         h_btd = self.dropout(h_btd)
         if self.attend is None:
@@ -77,10 +77,3 @@ class Model(nn.Module):
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
         return Encoded(vectors, {task: Attention(weight, self.stack) for task, weight in maps})
-
-    def _stacked(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, F) and mask -> (B, T / stack, stack x F) and mask; zeros fill a last stack up."""
-        missing = -x_btf.shape[1] % self.stack
-        x_btf = F.pad(x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, missing))
-        width = self.stack * x_btf.shape[2]
-        return x_btf.reshape(len(x_btf), -1, width), mask_bt[:, :: self.stack]

@@ -30,6 +30,7 @@ __all__ = [
     "describe",
     "findings",
     "heard",
+    "listed",
     "load",
     "probes",
     "refuse",

@@ -59,7 +59,7 @@ def load(path: Path) -> Protocol:
         return _of_table(path, text) if path.suffix.lower() == ".csv" else _of_json(path, text)
     except OSError as error:
         raise ProtocolError(f"{path} cannot be read: {error.strerror}; check the name") from error
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+    except (ValueError, TypeError, LookupError, RecursionError, csv.Error) as error:
         fault = f"{type(error).__name__}: {error}"
         raise ProtocolError(f"{path} holds no protocol ({fault}); {EXPECTED}") from error
 

@@ -21,6 +21,8 @@ DEFAULTS: config.Table = {
     "tasks": {},
     "training": {},
     "protocol": {},
+    "text": {},
+    "augment": {},
 }
 
 
@@ -62,12 +64,13 @@ def _changed(table: config.Table, settings: Sequence[str]) -> config.Table:
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:
-    """Make a recipe of its tables.
+    """Make a recipe of its tables; only ``augment`` may be missing.
 
     Raises:
         UnknownName: a table that recipes do not have.
         ConfigError: a table is missing or is none.
     """
+    table = {"augment": {}, **table}
     for key in table:
         if key not in DEFAULTS:
             raise UnknownName("table of a recipe", key, DEFAULTS)
@@ -77,7 +80,7 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
     for key in ("features", "model"):
         if not isinstance(table[key].get("name"), str):
             raise ConfigError(f"recipe {name}: [{key}] needs a name, such as name = 'li2019'")
-    if not table["tasks"]:
+    if not table["tasks"] and not table["text"].get("weight"):
         raise ConfigError(f"recipe {name} has no task; add [tasks.emotion]")
     return config.build(Recipe, {"name": name, **table}, f"recipe {name}")
 

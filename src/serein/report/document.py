@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serein.report import audit, checks, flattery, paper, plots, seeds, speakers, summary, tables
+from serein.report import (
+    audit,
+    checks,
+    flattery,
+    paper,
+    plots,
+    seeds,
+    speakers,
+    summary,
+    tables,
+    transcripts,
+)
 from serein.report.table import Table
 from serein.results import Results
 
@@ -81,6 +92,9 @@ def _scores(results: Results) -> Iterator[Section]:
     )
     yield Section(title="The paper's figures", tables=_there([paper.table(results)]))
     yield Section(title="Classes", tables=tuple(_classes(results)))
+    yield Section(
+        title="Words", tables=_there([transcripts.table(results), transcripts.worst(results)])
+    )
     yield Section(
         title="Speakers",
         tables=_there(

@@ -11,6 +11,7 @@ from serein.explanations import Correlation, Explanation, Explanations, Track
 from serein.report import page, summary, terminal
 from serein.report.table import UNDEFINED, Column, Row, Table, row, words
 from serein.report.tracks import tracks
+from serein.vocabulary import END
 
 WHY = "undefined, or no interval: see the note above"
 
@@ -30,7 +31,9 @@ def sentence(one: Explanation) -> str:
     part = f"{one.start:.2f} to {one.end:.2f} s" if one.start else f"{one.end:.2f} s"
     count = len(one.windows)
     heard = f", heard in {count} windows (dashed); attention starts anew in each" * (count > 1)
-    return f"{part}{heard}: {', '.join(answers)}."
+    said = " ".join(word.word for word in one.words if word.word != END)
+    words = f" Words, as recognised: {said or 'none'}." if one.words else ""
+    return f"{part}{heard}: {', '.join(answers)}.{words}"
 
 
 def table(one: Explanation) -> Table:

@@ -19,6 +19,7 @@ from serein.report import (
     seeds,
     summary,
     tables,
+    transcripts,
 )
 from serein.results import Results
 
@@ -29,6 +30,7 @@ SECTIONS = {  # for each section its heading (the first depends), and the values
     "paper": ("The paper's figures", ("paper",)),
     "classes": ("Classes", ("classified",)),
     "values": ("Values", ("scatters",)),
+    "words": ("Words", ("words",)),
     "speakers": ("Speakers", ("parts",)),
     "confidence": ("Confidence", ("calibration", "temperatures")),
     "curves": ("Learning curves", ("curves",)),
@@ -64,6 +66,7 @@ def html(results: Results) -> str:
         "fooled": flattery.table(results),
         "paper": paper.table(results),
         "doubts": paper.doubts(results),
+        "words": [one for one in (transcripts.table(results), transcripts.worst(results)) if one],
         "scatters": [name for name in drawn if name.startswith("scatter-")],
         "curves": [name for name in ("loss", "validation", "test") if name in drawn],
     }

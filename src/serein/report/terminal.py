@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from serein.report import audit, document, summary, tables
+from serein.report import audit, document, summary, tables, transcripts
 from serein.report.table import Table
 from serein.results import Results
 
@@ -27,7 +27,8 @@ def render(results: Results) -> RenderableType:
         parts += [Text(), draw(tables.selections(results, task)), *_notes(results, task)]
         if results.classes[task]:
             parts += [Text(), draw(tables.classes(results, task))]
-    return Group(*parts)
+    spoken = transcripts.table(results)
+    return Group(*parts, *([Text(), draw(spoken)] if spoken else []))
 
 
 def _style(words: str, results: Results) -> str:

@@ -58,11 +58,14 @@ def tracks(found: Explanation) -> "Figure":
 
 def _rows(found: Explanation) -> Iterator[Row]:
     yield "waveform", ROW, [_wave(found)]
+    if any(word.weight is not None for word in found.words):
+        yield "words as they were recognised, and what emotion made of each", ROW, [_words(found)]
     for name, track in found.attention.items():
         yield _title(name, track, found), ROW, [_energy(track), _weight(track, found)]
         if len(track.heads) > 1:
             size = max(ROW // 2, STRIP * len(track.heads))
-            yield f"{escape(name)}: each of {len(track.heads)} heads", size, [_strip(track)]
+            kind = "words" if track.words else "heads"
+            yield f"{escape(name)}: each of {len(track.heads)} {kind}", size, [_strip(track)]
 
 
 def _title(name: str, track: Track, found: Explanation) -> str:
@@ -126,6 +129,8 @@ def _energy(track: Track) -> dict[str, Any]:
 
 def _strip(track: Track) -> dict[str, Any]:
     heads = 100 * np.array(track.heads)
+    names = [escape(word) for word in track.words]
+    told = names or [f"head {number}" for number in range(1, len(heads) + 1)]
     return {
         "type": "heatmap",
         "x": _short(track.times),
@@ -135,7 +140,25 @@ def _strip(track: Track) -> dict[str, Any]:
         "zmin": 0,
         "ygap": 1,
         "showscale": False,
-        "hovertemplate": "head %{y}, %{x:.2f} s: %{z:.3~g} %<extra></extra>",
+        "customdata": [[name] * len(track.times) for name in told],
+        "hovertemplate": "%{customdata}, %{x:.2f} s: %{z:.3~g} %<extra></extra>",
+        "meta": names,
+    }
+
+
+def _words(found: Explanation) -> dict[str, Any]:
+    placed = [word for word in found.words if word.time is not None and word.weight is not None]
+    return {
+        "type": "bar",
+        "x": _short([word.time for word in placed]),
+        "y": _short([100 * (word.weight or 0.0) for word in placed]),
+        "text": [escape(word.word) for word in placed],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "width": 0.06,
+        "marker": {"color": MEAN},
+        "hovertemplate": "%{text}, %{x:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
+        "showlegend": False,
     }
 
 
@@ -143,7 +166,12 @@ def _range(drawn: list[dict[str, Any]]) -> dict[str, Any]:
     kind = drawn[-1]
     if kind["type"] == "heatmap":
         heads = kind["y"]
+        if kind["meta"]:
+            named = {"tickvals": heads, "ticktext": kind["meta"], "nticks": len(heads)}
+            return {"range": [len(heads) + 0.5, 0.5], "showgrid": False, **named}
         return {"range": [len(heads) + 0.5, 0.5], "tickvals": [1, len(heads)], "showgrid": False}
+    if kind["type"] == "bar":
+        return {"range": [0, 1.35 * max(kind["y"], default=1.0)], "ticksuffix": " %"}
     if kind["fill"] == "tozeroy":
         return {"rangemode": "tozero", "ticksuffix": " %"}
     most = max(0.01, *map(abs, kind["y"]))

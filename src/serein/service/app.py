@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from serein.service import about, page, problems, recognize
+from serein.service import about, page, problems, recognize, stream
 from serein.service.engine import Engine
 from serein.service.keys import Keys
 from serein.service.observe import Observed
@@ -33,6 +33,7 @@ def create(engine: Engine, keys: Keys | None = None) -> Observed:
     if keys is not None:
         closed = {"dependencies": [_guard(keys)], "responses": documented(401)}
     app.include_router(recognize.router(engine), **closed)
+    app.include_router(stream.router(engine, keys))
     app.include_router(about.model(engine), **closed)
     app.include_router(about.numbers(engine), **closed)
     app.include_router(about.health(engine))

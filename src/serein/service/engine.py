@@ -14,6 +14,8 @@ from serein.inference.stream import Settings as Hearing
 from serein.inference.timeline import gradually
 from serein.service.batching import Batcher
 from serein.service.decode import Decoders
+from serein.service.ear import Ear
+from serein.service.hall import Hall
 from serein.service.metrics import Metrics
 from serein.service.problems import Problem
 from serein.service.settings import Settings
@@ -48,6 +50,8 @@ class Engine:
         self.decoders = self._by_rate[recognizer.rate]
         took, coming = self.metrics.together.observe, lambda: self._in_progress
         self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
+        self.ear = Ear(recognizer, self.metrics.ears.observe)
+        self.hall = Hall(settings.streams, self.metrics)
 
     def close(self) -> None:
         """Finish what was accepted, and end."""
@@ -55,10 +59,11 @@ class Engine:
         for decoders in self._by_rate.values():
             decoders.close()
         self.batcher.close()
+        self.ear.close()
 
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.closing and self.batcher.alive()
+        return not self.closing and self.batcher.alive() and self.ear.alive()
 
     @contextmanager
     def place(self) -> Iterator[None]:

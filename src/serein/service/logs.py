@@ -27,11 +27,17 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Uvicorn tells of each WebSocket its client's address and all of its query."""
+    return not str(record.msg).startswith('%s - "WebSocket')
+
+
 @contextmanager
 def written(stream: TextIO) -> Iterator[None]:
     """Write the service's log to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
+    handler.addFilter(_is_ours)
     loggers = [logging.getLogger(name) for name in OURS]
     for logger in loggers:
         logger.setLevel(logging.INFO)

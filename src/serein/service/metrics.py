@@ -23,6 +23,15 @@ class Metrics:
         self.in_progress = Gauge("serein_in_progress", "Recordings in work", registry=held)
         self.audio = Counter("serein_audio_seconds", "Audio recognised", registry=held)
         self.deaths = Counter("serein_decoder_deaths", "Ended by an upload", registry=held)
+        self.open = Gauge("serein_streams_open", "Streams that are open", registry=held)
+        self.ends = Counter("serein_streams", "Streams ended", ["code"], registry=held)
+        self.streamed = Counter("serein_stream_audio_seconds", "Heard in streams", registry=held)
+        self.late = Histogram(
+            "serein_stream_latency_seconds", "Block to segment", registry=held, buckets=SECONDS
+        )
+        self.ears = Histogram(
+            "serein_stream_batch_blocks", "Of streams, at once", registry=held, buckets=TOGETHER
+        )
 
     def text(self) -> bytes:
         """In Prometheus's own format, version 0.0.4."""

@@ -36,15 +36,19 @@ class Media(JSONResponse):
     media_type = "application/problem+json"
 
 
-def response(problem: Problem) -> Media:
-    """What the client gets."""
+def document(problem: Problem) -> ProblemDocument:
+    """What is said of it."""
     left = problem.status == LEFT
-    document = ProblemDocument(
+    return ProblemDocument(
         title="Client Closed Request" if left else HTTPStatus(problem.status).phrase,
         status=problem.status,
         detail=problem.detail,
     )
-    return Media(document.model_dump(), problem.status, headers=problem.headers)
+
+
+def response(problem: Problem) -> Media:
+    """What the client gets."""
+    return Media(document(problem).model_dump(), problem.status, headers=problem.headers)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

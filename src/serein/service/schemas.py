@@ -1,6 +1,8 @@
-"""What the service answers beside a ``Recognition``, whose own class is its schema."""
+"""What the service answers beside a ``Recognition``, and the words of a stream's client."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class ProblemDocument(BaseModel):
@@ -35,3 +37,32 @@ class Health(BaseModel):
     """Whether there is somebody."""
 
     status: str
+
+
+class Start(BaseModel):
+    """How a client starts a stream."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["start"]
+    rate: Annotated[int, Field(ge=8_000, le=192_000)]
+    channels: Annotated[int, Field(ge=1, le=8)] = 1
+    window: Annotated[float, Field(gt=0, le=30)] = 4.0
+    hop: Annotated[float, Field(ge=0.25)] = 1.0
+    smooth: Annotated[int, Field(ge=1, le=99)] = 1
+    speech: bool = True
+    merge: bool = True
+    key: str | None = None
+    model: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Those of ``inference.stream.Settings``."""
+        return self.model_dump(include={"window", "hop", "smooth", "speech", "merge"})
+
+
+class End(BaseModel):
+    """How a client ends it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["end"]

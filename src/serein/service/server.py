@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
@@ -20,8 +21,26 @@ from serein.service.settings import Settings
 
 IDLE = 15
 """Seconds after which a connection that asks nothing is closed."""
+UNREAD = 60
+"""Seconds after which a connection whose client takes nothing is cut (Linux)."""
 SWITCH = 0.0005
 """Seconds that the model's thread may keep the interpreter while requests wait for it."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, which would hang up on streams when it ends."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        """Take what is served, and what is behind it."""
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams with what they sent, then all else."""
+        for server in self.servers:
+            server.close()
+        await self._engine.hall.close(self._engine.settings.answer_seconds)
+        await super().shutdown(sockets)
 
 
 def serve(
@@ -52,13 +71,17 @@ def serve(
         with closing(Engine(recognizer, settings, others)) as engine, _quiet_end():
             address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
             logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
-            uvicorn.Server(_config(create(engine, keys), settings)).run([listener])
+            Server(config(create(engine, keys), settings), engine).run([listener])
         logs.LOGGER.info("ended")
 
 
-def _config(app: Observed, settings: Settings) -> uvicorn.Config:
+def config(app: Observed, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an app: what a browser offers to compress is not worth a bomb."""
     return uvicorn.Config(
         app,
+        ws=WebSocketsSansIOProtocol,
+        ws_max_size=2 * settings.stream_bytes,
+        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -71,11 +94,14 @@ def _config(app: Observed, settings: Settings) -> uvicorn.Config:
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        made = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"cannot listen at {host}, port {port}: {error}; choose others with --host and --port"
         ) from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # else who reads nothing could stay connected
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD)
+    return made
 
 
 @contextmanager

@@ -24,6 +24,10 @@ class Settings:
         body_seconds: in which a client must have sent its request.
         answer_seconds: from the last byte of a request to its answer.
         origins: of pages in other places that browsers may let call; none by default.
+        streams: that may be open at a time; the next one is told to come later.
+        stream_seconds: of audio in one stream.
+        stream_idle: seconds in which a stream's client must send something, and take an answer.
+        stream_megabytes: of one message of a stream.
     """
 
     max_seconds: Annotated[float, Gt(0)] = 300.0
@@ -37,8 +41,17 @@ class Settings:
     body_seconds: Annotated[float, Gt(0)] = 30.0
     answer_seconds: Annotated[float, Gt(0)] = 60.0
     origins: tuple[str, ...] = ()
+    streams: Annotated[int, Ge(0)] = 64
+    stream_seconds: Annotated[float, Gt(0)] = 3600.0
+    stream_idle: Annotated[float, Gt(0)] = 30.0
+    stream_megabytes: Annotated[float, Gt(0)] = 1.0
 
     @property
     def max_bytes(self) -> int:
         """Of one request's body."""
         return round(self.max_megabytes * MEGA)
+
+    @property
+    def stream_bytes(self) -> int:
+        """Of one message of a stream."""
+        return round(self.stream_megabytes * MEGA)

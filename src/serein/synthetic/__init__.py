@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.files import write_text
 from serein.records import Utterance
@@ -61,6 +63,8 @@ class Settings:
         sentences: how many different ones.
         words: of a sentence, give or take one.
         takes: how often each speaker says the same thing.
+        telling: share of words that tell the emotion: every emotion has words of its own, which
+            are said in it so often in place of any word; at 0 all emotions share their sentences.
         seed: other seeds give other voices and sentences.
     """
 
@@ -69,17 +73,20 @@ class Settings:
     sentences: int = 3
     words: int = 3
     takes: int = 1
+    telling: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made.
 
         Raises:
-            ConfigError: a count is below 1, or an emotion is unknown or missing.
+            ConfigError: a count is below 1, a share is none, or an emotion is unknown or missing.
         """
         for name in ("speakers", "sentences", "words", "takes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.telling <= 1:
+            raise ConfigError(f"telling is {self.telling}; expected a share, 0 to 1")
         if not self.emotions:
             raise ConfigError(f"no emotions; expected some of {', '.join(MANNERS)}")
         for emotion in self.emotions:
@@ -129,15 +136,21 @@ def _cast(root: Path, settings: Settings) -> Iterator[Utterance]:
             session=f"{number // 2 + 1:02}",
             gender=("female", "male")[number % 2],
             language="art",  # ISO 639-2: an artificial language; 639-1 has no code
-            text=_sentence(settings, line),
+            text=_sentence(settings, line, emotion),
             labels={"emotion": emotion},
         )
 
 
-def _sentence(settings: Settings, number: int) -> str:
+def _sentence(settings: Settings, number: int, emotion: str) -> str:
     rng = seeded(settings.seed, "sentence", number)
-    words = max(1, settings.words + int(rng.integers(-1, 2)))
-    return " ".join(rng.choice(LEXICON, words, replace=words > len(LEXICON)))
+    count = max(1, settings.words + int(rng.integers(-1, 2)))
+    words = rng.choice(LEXICON, count, replace=count > len(LEXICON))
+    if settings.telling:
+        rng = seeded(settings.seed, "telling", number, emotion)
+        own = LEXICON[list(MANNERS).index(emotion) :: len(MANNERS)]
+        told = rng.random(count) < settings.telling
+        words = np.where(told, rng.choice(own, count), rng.choice(LEXICON, count))
+    return " ".join(words)
 
 
 def _rows(root: Path, utterances: Sequence[Utterance]) -> Iterator[str]:

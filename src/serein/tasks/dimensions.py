@@ -40,11 +40,12 @@ def made(config: Config, width: int, classes: Sequence[str]) -> ClassTask | Valu
     """
     if classes:
         return ClassTask(config, width, classes)
-    if config.class_weights != "none":
-        raise ConfigError(
-            f"class_weights = {config.class_weights!r} weighs classes, and scheme 'values' has "
-            "none; leave it out"
-        )
+    for name, off in (("class_weights", "none"), ("smoothing", 0)):
+        if getattr(config, name) != off:
+            raise ConfigError(
+                f"{name} = {getattr(config, name)!r} serves classes, and scheme 'values' has none; "
+                "leave it out"
+            )
     return ValueTask(config, width, config.loss)
 
 

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from serein.dataset import Side
 from serein.files import write_bytes
-from serein.metrics.measures import Scores, main_score, measure_of
+from serein.metrics.measures import Scores, defined, main_score, measure_of
+from serein.metrics.transcription import word_error_rate_from_counts, word_errors
 from serein.precision import Numbers
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
+from serein.vocabulary import END, SPECIAL, UNKNOWN
 
 Probabilities = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""
@@ -68,8 +70,10 @@ def _mean(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
 def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
     """WA and UA of the likeliest classes, or CCC, RMSE and correlation of values.
 
-    None where no utterance has a label.
+    None where no utterance has a label. Of transcripts, their word error rate.
     """
+    if target_n.dim() == 2:
+        return spelt(answer_nk, target_n)
     value = target_n.is_floating_point()
     known_n = ~target_n.isnan() if value else target_n >= 0
     answer_n = answer_nk[:, 0] if value else answer_nk.argmax(dim=1)
@@ -77,6 +81,21 @@ def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
     truth, answers = target_n[known_n].tolist(), answer_n[known_n].tolist()
     measure = measure_of(classes)
     return measure.scored(measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0))
+
+
+def spelt(answer_nl: Tensor, target_nl: Tensor) -> Scores:
+    """The word error rate of transcripts as numbers; a word that has none is never found."""
+    end, unknown = SPECIAL.index(END), SPECIAL.index(UNKNOWN)
+    counts = [
+        word_errors(
+            [" ".join("?" if word == unknown else str(word) for word in target if word > end)],
+            [" ".join(str(word) for word in answer if word >= 0)],
+        )[0]
+        for answer, target in zip(answer_nl.tolist(), target_nl.tolist(), strict=True)
+        if any(word >= 0 for word in target)
+    ]
+    total = np.sum(counts, axis=0) if counts else np.zeros(4)
+    return {"wer": defined(word_error_rate_from_counts(total))}
 
 
 def looked(
@@ -100,7 +119,7 @@ def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
     content = BytesIO()
     kept = {"foretold": course.foretold, "weights": course.weights, "chosen": course.chosen}
     torch.save({"epochs": epochs, **kept, **rest}, content)
-    write_bytes(path, content.getvalue())
+    write_bytes(path, content.getbuffer())
 
 
 def resume(path: Path) -> tuple[Course, dict[str, Any]]:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 from serein.precision import Precision
+
+Kind = Literal["class", "corpus", "speaker"]
+"""What an epoch may hold evenly: the classes of the leading task, corpora, speakers."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,15 @@ class Settings:
         optimiser: "adam", or "rmsprop" with Keras's constants (rho 0.9, epsilon 1e-7).
         rate: learning rate.
         decay: the rate is divided by 1 + decay x steps, as Keras's optimisers did.
+        warmup: steps in which the rate rises evenly from 0; with 0 it begins as it is.
+        schedule: "constant", or "cosine": the rate falls to 0 by the end of the last epoch.
         clip: gradients are cut to [-clip, clip]; 0 leaves them.
         weight_decay: L2 penalty of the weights.
+        average: weights that are watched and kept are an exponential moving average over steps,
+            with this decay, such as 0.999; 0 takes those of the last step.
+        balance: what an epoch holds evenly, "class", "corpus" or "speaker"; of a list, the first
+            one, and within each of its parts the next. As many utterances as ever, some of them
+            more than once, others not at all.
         smooth: the epoch is chosen by the mean of its validation score and those of the epochs
             before it, so many in all; 1 takes single scores, which swing with few speakers.
         choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks.
@@ -30,7 +40,11 @@ class Settings:
             has none; "auto" likewise, without a warning. Recognition follows it too.
         flush: whether numbers too small to be normal are zero while training: where gradients fade
             over long LSTMs, steps are several times faster, and other last digits come out.
+        init: a saved model that the training starts from: every weight of the same name and shape,
+            those of classes and words by their names; empty starts anew.
         threads: processor threads of one training; more are faster and give other roundings.
+        checkpoint: seconds after which the state is written within an epoch, too, unless that
+            took 2 % of the time; 0 writes it after epochs alone.
     """
 
     epochs: Annotated[int, Ge(1)] = 100
@@ -39,11 +53,17 @@ class Settings:
     optimiser: Literal["adam", "rmsprop"] = "adam"
     rate: Annotated[float, Gt(0)] = 1e-3
     decay: Annotated[float, Ge(0)] = 0.0
+    warmup: Annotated[int, Ge(0)] = 0
+    schedule: Literal["constant", "cosine"] = "constant"
     clip: Annotated[float, Ge(0)] = 0.0
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    average: Annotated[float, Ge(0), Lt(1)] = 0.0
+    balance: Literal["none"] | Kind | tuple[Kind, ...] = "none"
     smooth: Annotated[int, Ge(1)] = 1
     choose: Literal["first", "mean"] = "first"
     patience: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
     flush: bool = False
+    init: str = ""
     threads: Annotated[int, Ge(1)] = 1
+    checkpoint: Annotated[float, Ge(0)] = 300.0

@@ -1,0 +1,71 @@
+"""What each change of a waveform costs, 4 s at 16 kHz; and masks beside a batch's making."""
+
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+
+from benchmarks.timing import Row, paired
+from serein.augment.copies import copies
+from serein.augment.masks import masks
+from serein.augment.settings import Settings
+from serein.dataset import padded
+
+RATE = 16_000
+WAVE = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
+CHANGES: dict[str, dict[str, Any]] = {
+    "speed": {"speed": (1.1,)},
+    "pitch": {"pitch": (2.0, 2.0)},
+    "a room that is made up": {"room": 1.0},
+    "noise that is made up": {"noise": 1.0},
+    "bandwidth": {"bandwidth": 1.0},
+    "telephone": {"telephone": 1.0},
+}
+
+
+def main() -> list[Row]:
+    torch.set_num_threads(1)
+    rows = [_row(f"copy 4 s of audio: {name}", change) for name, change in CHANGES.items()]
+    every = {name: value for change in CHANGES.values() for name, value in change.items()}
+    return [*rows, _row("copy 4 s of audio: all of these", every), _masked()]
+
+
+def _row(what: str, change: dict[str, Any]) -> Row:
+    copy = copies(Settings(**change), RATE)[0]
+    if "pitch" not in change or len(change) > 1:
+        mine, _, _ = paired(lambda: copy(WAVE, "a"), lambda: None, repeats=31)
+        return Row(what=what, ours=mine * 1e3, unit="ms")
+    mine, peer, ratio = paired(
+        lambda: copy(WAVE, "a"),
+        lambda: librosa.effects.pitch_shift(WAVE, sr=RATE, n_steps=2),
+        repeats=15,
+    )
+    return Row(
+        what=what,
+        ours=mine * 1e3,
+        unit="ms",
+        peer_name="librosa, phase vocoder",
+        peer=peer * 1e3,
+        ratio=ratio,
+    )
+
+
+def _masked() -> Row:
+    """Two masks of each kind over 40 utterances of 2.8 s, beside what makes the batch."""
+    frames = [np.random.default_rng(i).normal(size=(112, 384)).astype("f4") for i in range(40)]
+    hide = masks(Settings(time_masks=2, band_masks=2), hop=0.025, width=384, bands=128)
+    assert hide is not None
+    x_btf, mask_bt = padded(frames)
+    draw_bm = torch.rand(40, hide.draws, dtype=torch.float64)
+    mine, peer, ratio = paired(
+        lambda: hide(x_btf, mask_bt, draw_bm), lambda: padded(frames), repeats=31
+    )
+    return Row(
+        what="masks over a batch of 40 utterances",
+        ours=mine * 1e3,
+        unit="ms",
+        peer_name="the making of that batch",
+        peer=peer * 1e3,
+        ratio=ratio,
+    )

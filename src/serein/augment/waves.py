@@ -1,0 +1,131 @@
+"""Changes of a waveform, each a plain function; what they take is drawn elsewhere.
+
+S = samples, R = samples of an impulse response.
+"""
+
+import numpy as np
+
+from serein.audio import Resampler, Samples
+
+HOP = 0.02
+"""Seconds from segment to segment of a stretched waveform; each is two of them long."""
+REACH = 0.01
+"""Seconds that a segment may lie off its place: a period of a low voice."""
+LINE = 8000, 300.0, 3400.0
+"""Of a telephone: sampling rate, lowest and highest frequency in Hz (ITU-T G.712)."""
+MU = 255
+"""Of the mu-law (ITU-T G.711)."""
+RING = 0.05
+"""Seconds of zeros that keep the end of a filtered waveform from reaching its beginning."""
+
+
+def faster(wave_s: Samples, rate: int, factor: float) -> Samples:
+    """Played faster by a factor, and so higher; as long as before divided by it."""
+    return Resampler(rate * factor, rate)(wave_s, last=True)
+
+
+def higher(wave_s: Samples, rate: int, semitones: float) -> Samples:
+    """Moved in pitch, formants with it, and as long as before."""
+    return stretched(faster(wave_s, rate, 2 ** (semitones / 12)), rate, len(wave_s))
+
+
+def stretched(wave_s: Samples, rate: int, size: int) -> Samples:
+    """Brought to another length, at the same pitch.
+
+    Overlapping segments are laid at other distances, each shifted to where it goes on best from
+    the one before. Verhelst & Roelands (1993): An Overlap-Add Technique Based on Waveform
+    Similarity (WSOLA) for High Quality Time-Scale Modification of Speech.
+
+    Args:
+        wave_s: (S,) samples.
+        rate: in Hz.
+        size: samples wanted.
+
+    Returns:
+        (size,) samples.
+    """
+    hop, reach = round(HOP * rate), round(REACH * rate)
+    margin = 3 * hop + reach
+    from_s = np.pad(wave_s.astype(np.float64), margin)
+    energy_s = np.concatenate([[0.0], np.cumsum(from_s**2)])
+    window_w = np.hanning(2 * hop + 1)[:-1]
+    to_s = np.zeros(size + 3 * hop)
+    begin = margin - hop
+    for place in range(0, size + hop, hop):
+        if place:
+            follows_w = from_s[begin + hop : begin + 3 * hop]
+            low = margin - hop - reach + min(round(place * len(wave_s) / size), len(wave_s))
+            last = low + 2 * reach + 1
+            like_r = np.correlate(from_s[low : last - 1 + 2 * hop], follows_w, "valid")
+            loud_r = energy_s[low + 2 * hop : last + 2 * hop] - energy_s[low:last]
+            begin = low + int(np.argmax(like_r / np.sqrt(loud_r.clip(min=1e-12))))
+        to_s[place : place + 2 * hop] += window_w * from_s[begin : begin + 2 * hop]
+    return to_s[hop : hop + size].astype(np.float32)
+
+
+def louder(wave_s: Samples, decibels: float) -> Samples:
+    """Louder, or softer; nothing is clipped."""
+    return wave_s * np.float32(10 ** (decibels / 20))
+
+
+def noisy(wave_s: Samples, noise_s: Samples, snr: float) -> Samples:
+    """With noise of its own length added; silence of either leaves it as it is.
+
+    Args:
+        wave_s: (S,) samples.
+        noise_s: (S,) samples of any loudness.
+        snr: decibels of the energy of one over that of the other, as they are added.
+    """
+    wanted = _energy(wave_s) / 10 ** (snr / 10)
+    found = _energy(noise_s)
+    return wave_s + noise_s * np.float32(np.sqrt(wanted / found)) if wanted and found else wave_s
+
+
+def reverberant(wave_s: Samples, response_r: Samples) -> Samples:
+    """As it sounds in a room; as long, as loud, and beginning when it did before."""
+    size = quick(len(wave_s) + len(response_r))
+    both_s = np.fft.irfft(np.fft.rfft(wave_s, size) * np.fft.rfft(response_r, size), size)
+    direct = int(np.argmax(np.abs(response_r)))
+    heard_s = both_s[direct : direct + len(wave_s)]
+    found = _energy(heard_s)
+    scale = np.sqrt(_energy(wave_s) / found) if found else 0.0
+    return (heard_s * scale).astype(np.float32)
+
+
+def limited(wave_s: Samples, rate: int, high: float, low: float = 0.0) -> Samples:
+    """Without what is above ``high``, or below two thirds of ``low``, in Hz.
+
+    Between 0.9 and 1 of the one, and 2/3 and 1 of the other, a raised cosine leads over.
+    """
+    size = quick(len(wave_s) + round(RING * rate))
+    hertz_c = np.fft.rfftfreq(size, 1 / rate)
+    pass_c = _ramp((high - hertz_c) / (0.1 * high))
+    if low:
+        pass_c = pass_c * _ramp(3 * hertz_c / low - 2)
+    heard_s = np.fft.irfft(np.fft.rfft(wave_s, size) * pass_c, size)
+    return heard_s[: len(wave_s)].astype(np.float32)
+
+
+def telephoned(wave_s: Samples, rate: int) -> Samples:
+    """As a telephone passes it on: its band, its rate, and 8 bits of the mu-law a sample."""
+    line, low, high = LINE
+    sent_s = limited(Resampler(rate, line)(wave_s, last=True), line, high, low)
+    law_s = np.sign(sent_s) * np.log1p(MU * np.abs(sent_s).clip(max=1)) / np.log1p(MU)
+    coded_s = np.round(law_s * (MU // 2)) / (MU // 2)
+    heard_s = np.sign(coded_s) * np.expm1(np.abs(coded_s) * np.log1p(MU)) / MU
+    back_s = Resampler(line, rate)(limited(heard_s.astype(np.float32), line, high, low), last=True)
+    return np.pad(back_s, (0, max(0, len(wave_s) - len(back_s))))[: len(wave_s)]
+
+
+def quick(size: int) -> int:
+    """The next power of two: lengths with large prime factors make an FFT many times slower."""
+    return 1 << max(1, (size - 1).bit_length())
+
+
+def _ramp(x_c: np.ndarray) -> np.ndarray:
+    """From 0 at 0 and below to 1 at 1 and above."""
+    return 0.5 - 0.5 * np.cos(np.pi * x_c.clip(0, 1))
+
+
+def _energy(wave_s: np.ndarray) -> float:
+    return float(np.square(wave_s, dtype=np.float64).sum())

@@ -1,0 +1,79 @@
+"""The command that writes down words."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serein.cli.shared import DeviceOption, MaybeCorporaOption, PartialOption, complain, meant
+from serein.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serein.transcripts import Transcription, WordScores
+
+
+def transcribe(
+    model: Annotated[str, typer.Option("-m", "--model", help="A model that finds words.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Recordings.")
+    ] = None,
+    corpus: MaybeCorporaOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .json for words, times and scores.")
+    ] = None,
+    times: Annotated[bool, typer.Option(help="Print when each word is said.")] = False,
+    device: DeviceOption = "cpu",
+    partial: PartialOption = None,
+) -> None:
+    """Write down the words of recordings, or of a corpus with its word error rate."""
+    from serein import store
+    from serein.experiment.facts import command, now
+    from serein.inference.transcribe import Transcriber, transcriptions
+    from serein.records import Corpus, Utterance
+
+    if bool(files) == bool(corpus):
+        raise ConfigError("give recordings, or a corpus with --corpus; found both or neither")
+    transcriber = Transcriber(model, device=device)
+    if files:
+        recordings = tuple(Utterance(id=name, path=Path(name)) for name in files)
+        read = Corpus(name="files", utterances=recordings)
+    else:
+        from serein import corpora
+
+        read = corpora.read(meant(corpus or [], partial))
+    faults: list[str] = []
+    found: list[Transcription] = []
+    for _, one in transcriber.each(read.utterances, lambda _, error: faults.append(str(error))):
+        print(_line(one, times=times), flush=True)
+        found.append(one)
+    told = transcriptions(transcriber, read, found, faults, command=command(), created=now())
+    if told.scores:
+        print(_scored(told.scores))
+    if output:
+        store.save_transcriptions(told, output)
+    for fault in faults:
+        complain(fault)
+    if faults:
+        complain(f"{len(faults)} of {len(read.utterances)} recordings could not be read")
+        sys.exit(1)
+
+
+def _line(one: "Transcription", *, times: bool) -> str:
+    words = one.text
+    if times:
+        words = " ".join(
+            word.word if word.time is None else f"{word.word}@{word.time:.2f}" for word in one.words
+        )
+    return f"{one.id}: {words}{' (stopped: the words did not end)' * one.bounded}"
+
+
+def _scored(scores: "WordScores") -> str:
+    low, high = scores.wer_interval or (None, None)
+    rate = "undefined" if scores.wer is None else f"{scores.wer:.1%}"
+    between = "" if low is None else f" ({low:.1%} to {high:.1%})"
+    return (
+        f"WER {rate}{between}: {scores.substitutions} substitutions, {scores.deletions} deletions, "
+        f"{scores.insertions} insertions in {scores.words} words of {scores.utterances} "
+        f"utterances, {scores.unknown} of them unknown to the model; {scores.interval}"
+    )

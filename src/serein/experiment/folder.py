@@ -1,0 +1,44 @@
+"""The folder of an evaluation: whose it is, and what an earlier run left there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from serein import store
+from serein.errors import StorageError
+from serein.experiment.plan import Plan
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let this process alone write there.
+
+    Raises:
+        StorageError: another one does, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(f"{folder} is in use by another evaluation; wait for it") from None
+    except OSError as error:
+        raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_finished(todo: Plan) -> bool:
+    """Whether its results are there to be read."""
+    return store.results_file(todo.folder).is_file()
+
+
+def forget(todo: Plan) -> None:
+    """Remove the results, and the state of every fold."""
+    store.results_file(todo.folder).unlink(missing_ok=True)
+    for fold in todo.protocol.folds:
+        todo.state(fold).unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""States of a pretrained encoder, all layers side by side; the encoder stays as it is.
+
+Any wav2vec 2.0, HuBERT, WavLM, data2vec-audio or Whisper of ``transformers`` (extra ``ssl``), from
+a folder or, by its name, from the hub's cache. Frame i begins at i x hop, 20 ms with all of these
+as they were published. A second of a base model's 13 states is 2 MB in the feature cache, of a
+large one's 25 states 5 MB; ``layers`` and ``pool`` make that less.
+
+B = batch, S = samples, T = frames, N = states, D = channels of a state, F = N x D.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from serein import encoders
+from serein.errors import ConfigError
+from serein.layers.encoder import settings_of, shape_of
+from serein.layers.pretrained import frozen
+
+PACKAGES = ("transformers",)
+"""What the numbers depend on beside this file."""
+SOURCES = ("encoders.py", "layers/encoder.py", "layers/pretrained.py")
+"""Other files of this package that they depend on."""
+NOTE = "a pretrained encoder's own licence holds for what is made with it"
+"""What whoever uses them must know."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        encoder: its folder, or its name on the hub.
+        revision: branch, tag or commit on the hub.
+        download: whether the hub may be asked for it.
+        sha256: what the encoder must be known by; bundles say so. Nothing is downloaded then.
+        layers: which states, counted from 0, what enters the first layer; none means all.
+        pool: neighbouring frames whose mean is one frame; 5 are 100 ms.
+        seconds: where an utterance is cut; None takes it whole. Whisper hears 30 s at most.
+    """
+
+    encoder: str = ""
+    revision: str = "main"
+    download: bool = False
+    sha256: str = ""
+    layers: tuple[Annotated[int, Ge(0)], ...] = ()
+    pool: Annotated[int, Ge(1)] = 1
+    seconds: Annotated[float, Gt(0)] | None = 30.0
+
+
+class FrontEnd(nn.Module):
+    """Waveforms to states; the encoder is read when it is first needed, and is no part of it.
+
+    Attributes:
+        pinned: settings that say which encoder this is, for bundles to hold.
+        given: settings of a model that only this front end knows.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Look for the encoder.
+
+        Raises:
+            EncoderError: it is not here, is another one, or is none that ``transformers`` builds.
+            ConfigError: it has no such layers.
+        """
+        super().__init__()
+        asked = config.download and not config.sha256
+        self._folder = encoders.located(config.encoder, config.revision, download=asked)
+        sha256 = encoders.checked(config.encoder, self._folder, config.sha256)
+        shape = shape_of(settings_of(encoders.described(self._folder)))
+        beyond = [layer for layer in config.layers if layer >= shape.states]
+        if beyond:
+            raise ConfigError(
+                f"features.layers = {list(config.layers)}; the encoder has states 0 to "
+                f"{shape.states - 1}"
+            )
+        self.config = replace(config, sha256=sha256)
+        self._layers = config.layers or tuple(range(shape.states))
+        self.pinned = {"sha256": sha256, "download": False}
+        self.given = {"states": len(self._layers)}
+        self.rate = encoders.RATE
+        self.hop = shape.step * config.pool / self.rate
+        self.width = len(self._layers) * shape.width
+        limits = [shape.most / self.rate if shape.most else None, config.seconds]
+        self.longest = min((limit for limit in limits if limit is not None), default=None)
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
+        if self.longest is not None:
+            length_b = length_b.clamp(max=round(self.longest * self.rate))
+        encoder = frozen(self._folder, self.config.sha256).to(wave_bs.device)
+        with torch.no_grad():
+            x_btnd, mask_bt = encoder(wave_bs[:, : int(length_b.max())], length_b)
+        x_btf = x_btnd[:, :, list(self._layers)].flatten(2)
+        return _pooled(x_btf, mask_bt, self.config.pool)
+
+
+def _pooled(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
+    """The mean of so many frames at a time; of the last ones, of those that are there."""
+    if pool == 1:
+        return x_btf, mask_bt
+    (batch, frames), missing = mask_bt.shape, -mask_bt.shape[1] % pool
+    sizes = batch, (frames + missing) // pool, pool
+    mask_btp = F.pad(mask_bt, (0, missing)).view(sizes)
+    x_btpf = F.pad(x_btf, (0, 0, 0, missing)).view(*sizes, -1)
+    count_bt1 = mask_btp.sum(dim=2)[..., None].clamp(min=1)
+    return x_btpf.sum(dim=2) / count_bt1, mask_btp.any(dim=2)
+
+
+def contents(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a recipe's numbers depend on beside packages: which encoder it is."""
+    return {"encoder": encoders.known(settings)}

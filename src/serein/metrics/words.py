@@ -1,0 +1,53 @@
+"""Word errors of a corpus, with an interval and what a reader must know beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from serein.metrics.measures import defined
+from serein.metrics.significance import (
+    bootstrap_counts,
+    grouped_sums,
+    speaker_or_utterance_groups,
+)
+from serein.metrics.transcription import word_error_rate_from_counts, word_errors
+from serein.transcripts import WordScores
+from serein.vocabulary import normalised
+
+
+def word_scores(
+    references: Sequence[str],
+    found: Sequence[str],
+    speakers: Sequence[str | None],
+    *,
+    closed: int | None = None,
+    unknown: int = 0,
+) -> WordScores:
+    """Word errors of transcripts, compared in lower case and without punctuation.
+
+    Args:
+        references: what was said.
+        found: what was recognised.
+        speakers: of each; whole speakers are resampled for the interval.
+        closed: how many of the sentences were spoken in training too, each counted once a fold.
+        unknown: words of the references that the recogniser has no number for.
+    """
+    said = [normalised(text) for text in references]
+    counts = word_errors(said, found)
+    groups, told = speaker_or_utterance_groups(speakers)
+    sums = grouped_sums(counts, groups)
+    low, high = bootstrap_counts(sums, word_error_rate_from_counts)
+    substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
+    return WordScores(
+        utterances=len(said),
+        words=total,
+        substitutions=substitutions,
+        deletions=deletions,
+        insertions=insertions,
+        wer=defined(word_error_rate_from_counts(counts.sum(axis=0))),
+        wer_interval=None if np.isnan(low) else (low, high),
+        interval=told,
+        unknown=unknown,
+        sentences=len(set(said)),
+        closed=closed,
+    )

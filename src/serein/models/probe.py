@@ -1,0 +1,78 @@
+"""A probe on frozen states of a pretrained encoder: what they hold, read by as little as can be.
+
+Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021, for
+emotion: a learnt weighted sum of all layers, a dense layer, the mean over time, a linear head.
+Ours: ReLU and dropout behind the dense layer, attention for each task in the mean's place, and
+states standardised as the recipe says.
+
+B = batch, T = frames, F = channels of all states, D = width of the vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from serein.errors import ConfigError
+from serein.layers.attention import Encoded
+from serein.layers.states import StatePooling
+
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        states: layers that stand side by side in a frame; the front end ``ssl`` says so itself.
+        hidden: width of the dense layer.
+        attention: whether each task has one; else it takes the mean over time.
+        dropout: of the dense layer's output.
+    """
+
+    states: Count = 1
+    hidden: Count = 256
+    attention: bool = True
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+
+
+class Model(nn.Module):
+    """States in, one vector per utterance and task out."""
+
+    def __init__(self, config: Config, width: int, tasks: Sequence[str]) -> None:
+        """Build the network.
+
+        Args:
+            config: sizes.
+            width: F.
+            tasks: names of those who get a vector each.
+
+        Raises:
+            ConfigError: the frames are not of so many states.
+        """
+        super().__init__()
+        channels, rest = divmod(width, config.states)
+        if rest:
+            raise ConfigError(
+                f"frames of {width} bins are not {config.states} states side by side; "
+                "leave model.states to the front end ssl"
+            )
+        self.states = config.states
+        self.pooling = StatePooling(
+            config.states,
+            channels,
+            tasks,
+            hidden=config.hidden,
+            attention=config.attention,
+            dropout=config.dropout,
+        )
+        self.width = config.hidden
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+        """Frames (B, T, F) with their mask -> a vector (B, D) and weights for each task."""
+        x_btf, mask_bt = frames
+        x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
+        return self.pooling(x_btf.reshape(*mask_bt.shape, self.states, -1), mask_bt)

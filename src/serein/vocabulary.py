@@ -1,0 +1,116 @@
+"""Words and the numbers that stand for them."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from serein.errors import ConfigError
+
+START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+SPECIAL = (START, END, UNKNOWN)
+"""Never said: where a transcript begins, where it ends, and any word that has no number."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which words get a number.
+
+    Attributes:
+        minimum: how often a word must be said to get one.
+        size: how many words get one at most, the most frequent ones; 0 is any number.
+    """
+
+    minimum: Annotated[int, Ge(1)] = 1
+    size: Annotated[int, Ge(0)] = 0
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by their numbers.
+
+    Attributes:
+        words: the special ones first; a word's number is its place.
+    """
+
+    words: tuple[str, ...] = SPECIAL
+
+    def __post_init__(self) -> None:
+        """See that it is one.
+
+        Raises:
+            ConfigError: the special words do not come first, or a word stands there twice.
+        """
+        if self.words[: len(SPECIAL)] != SPECIAL or len(set(self.words)) < len(self.words):
+            raise ConfigError(
+                f"a vocabulary begins with {', '.join(SPECIAL)} and holds each word once; found "
+                f"{len(self.words)} words that begin with {list(self.words[:4])}"
+            )
+
+    def __len__(self) -> int:
+        """How many numbers there are."""
+        return len(self.words)
+
+    def ids(self, text: str) -> list[int]:
+        """The numbers of the words that are said, without those of start and end.
+
+        >>> Vocabulary((*SPECIAL, "so", "it", "goes")).ids("So it GOES, Billy!")
+        [3, 4, 5, 2]
+        """
+        place = {word: number for number, word in enumerate(self.words)}
+        return [place.get(word, SPECIAL.index(UNKNOWN)) for word in spoken(text)]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The words of these numbers, up to the end."""
+        words = []
+        for number in ids:
+            if number < 0 or self.words[number] == END:
+                break
+            words.append(self.words[number])
+        return " ".join(words)
+
+    def extended(self, texts: Iterable[str], settings: Config) -> "Vocabulary":
+        """With the words of further texts behind its own, whose numbers stay."""
+        more = [word for word in _ranked(texts, settings.minimum) if word not in set(self.words)]
+        room = len(more) if not settings.size else max(0, settings.size + len(SPECIAL) - len(self))
+        return Vocabulary((*self.words, *more[:room]))
+
+
+def built(texts: Iterable[str], settings: Config) -> Vocabulary:
+    """The vocabulary of texts, frequent words first, equals by the alphabet.
+
+    >>> built(["yes", "yes no"], Config()).words[3:]
+    ('yes', 'no')
+    """
+    return Vocabulary().extended(texts, settings)
+
+
+def spoken(text: str) -> list[str]:
+    """The words of a text as they are compared: lower case, without punctuation.
+
+    Apostrophes and hyphens stay inside words, digits stay as they are written.
+
+    >>> spoken("Don't -- say '42' TWICE, o.k.?")
+    ["don't", 'say', '42', 'twice', 'o', 'k']
+    """
+    plain = unicodedata.normalize("NFC", text).replace("\u2019", "'").lower()
+    return re.findall(r"\w+(?:['-]\w+)*", plain)
+
+
+def normalised(text: str) -> str:
+    """A text as word error rates compare it.
+
+    >>> normalised("So it GOES.")
+    'so it goes'
+    """
+    return " ".join(spoken(text))
+
+
+def _ranked(texts: Iterable[str], minimum: int) -> Sequence[str]:
+    counts = Counter(word for text in texts for word in spoken(text))
+    frequent = [word for word, count in counts.items() if count >= minimum]
+    return sorted(frequent, key=lambda word: (-counts[word], word))

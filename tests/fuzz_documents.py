@@ -1,0 +1,368 @@
+"""Mutated documents through their readers, in a process of little memory that watches itself.
+
+`python tests/fuzz_documents.py FOLDER COUNT SEED [KIND ...]` prints what came of them as JSON.
+"""
+
+import gzip
+import io
+import json
+import resource
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from mutations import mutated
+from odd import TRAP, odd_document, odd_json, odd_lines, odd_table
+from reporting import example
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
+from small import small_recipe, small_system
+
+from serein import bundle, corpora, protocols, recipes, store, synthetic
+from serein.corpora import audformat, table
+from serein.errors import SereinError
+from serein.experiment.plan import plan
+from serein.inference.parts import Store, agree
+from serein.records import Corpus, Fold, Protocol, Utterance
+from serein.searches import Trial
+from serein.sweeps import Point, Seeded
+
+MEMORY = 2**30
+"""Bytes that a reader may take beyond what the process has when it begins."""
+HARM = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.", "pickle.")
+"""Events of Python that no document may bring about."""
+
+
+SEEDED = Seeded(seed=0, run="a", wa=0.5, ua=None)
+SCORED: dict[str, Any] = {
+    "wa": 0.5,
+    "ua": 0.5,
+    "wa_interval": (0.1, 0.9),
+    "ua_interval": (0.1, 0.9),
+}
+POINT = Point(value=1, split="a", trained=9.0, seeds=[SEEDED], **SCORED)
+
+
+class Kind(NamedTuple):
+    """A document that can be read.
+
+    Attributes:
+        name: of its file.
+        made: a whole one.
+        odd: it with something odd in it.
+        read: what raises nothing but SereinError, whatever is in the file.
+    """
+
+    name: str
+    made: bytes
+    odd: Callable[[Random], bytes]
+    read: Callable[[Path], object]
+
+
+def kinds(folder: Path) -> dict[str, Kind]:
+    """Everything that is read from a disk and may come from elsewhere."""
+    (folder / "a.wav").write_bytes(b"a")
+    return {
+        **_bundles(),
+        "recipe": _recipe(folder),
+        **_results(),
+        **_tables(),
+        **_protocols(),
+        "audformat": _audformat(folder),
+        **_parts(),
+    }
+
+
+def _bundles() -> dict[str, Kind]:
+    system = small_system()
+    confidence = {"emotion": bundle.Confidence(temperature=2.0)}
+    whole = bundle.Bundle(system, bundle.Card(name="small"), confidence)
+    text, tensors = bundle.described(whole), bundle._tensors(system)
+
+    def sealed(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
+        content = packed(tensors, {"serein": text, "sha256": bundle._digest(text, tensors)})
+        size = int.from_bytes(content[:8], "little")
+        header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
+        header += b" " * (-len(header) % 8)  # safetensors writes its names in any order
+        return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+    def forged(chance: Random) -> bytes:
+        return sealed(json.dumps(odd_document(json.loads(text), chance)), tensors)
+
+    def deep(chance: Random) -> bytes:
+        odd = odd_json(json.loads(text), chance).decode("utf-8", "replace")
+        return sealed(odd, tensors)
+
+    def lying(chance: Random) -> bytes:
+        """The header of safetensors itself is odd: types, shapes, places of the weights."""
+        content = sealed(text, tensors)
+        size = int.from_bytes(content[:8], "little")
+        odd = odd_json(json.loads(content[8 : 8 + size]), chance)
+        told = len(odd) if chance.random() < 0.8 else chance.choice((0, 2**32, 10**11, 2**63))
+        return told.to_bytes(8, "little") + odd + content[8 + size :]
+
+    made = sealed(text, tensors)
+    assert unpacked(made)
+    return {
+        name: Kind("a.safetensors", made, odd, bundle.load)
+        for name, odd in {"bundle": forged, "bundle, deep": deep, "bundle, header": lying}.items()
+    }
+
+
+def _recipe(folder: Path) -> Kind:
+    parts = small_recipe("training.precision=fp32")
+    files = [folder / f"{number}.wav" for number in range(8)]
+    for number, file in enumerate(files):
+        file.write_bytes(bytes([number]))
+    people = [
+        Utterance(
+            id=file.stem,
+            path=file,
+            speaker=file.stem,
+            gender=("female", "male")[number % 2],
+            labels={"emotion": ("anger", "sadness")[number // 4]},
+        )
+        for number, file in enumerate(files)
+    ]
+    corpus = Corpus(name="few", utterances=tuple(people))
+
+    def read(path: Path) -> object:
+        recipe = recipes.load(str(path))
+        return plan(recipe, corpus, seed=0, device="cpu", runs=folder)
+
+    text = "\n".join(_toml({key: getattr(parts, key) for key in recipes.DEFAULTS}))
+    return Kind("a.toml", text.encode(), lambda chance: odd_lines(text, chance), read)
+
+
+def _toml(tables: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, held in tables.items():
+        if isinstance(held, dict):
+            yield f"[{above}{name}]"
+            flat = {key: value for key, value in held.items() if not isinstance(value, dict)}
+            yield from (f"{key} = {json.dumps(value)}" for key, value in flat.items())
+            inner = {key: value for key, value in held.items() if isinstance(value, dict)}
+            yield from _toml(inner, f"{above}{name}.")
+
+
+def _results() -> dict[str, Kind]:
+    results = json.loads(store.text_of(example(utterances=40, epochs=3)))
+    trial = Trial(number=0, settings={"model.name": "li2019"}, state="finished", score=0.5)
+    words = dict.fromkeys(("name", "command", "created", "task"), "a")
+    tables: dict[str, Any] = {"format": 2, "recipe": {"name": "li2019"}, "corpus": {"name": "a"}}
+    search = tables | words | {"protocol": {"name": "a"}, "space": {"model.name": "li2019"}}
+    search |= {"seed": 0, "trials": [asdict(trial)], "best": 0, "evaluation": "", "warnings": []}
+    sweep = tables | words | dict.fromkeys(("protocol", "selection", "setting", "interval"), "a")
+    sweep |= {
+        "utterances": 9,
+        "points": [asdict(POINT)],
+        "contests": [],
+        "trend": None,
+        "warnings": [],
+    }
+
+    def packed_json(chance: Random) -> bytes:
+        return gzip.compress(odd_json(results, chance), mtime=0)
+
+    return {
+        "results": _json("results.json", results, store.load),
+        "results, packed": Kind(
+            "results.json.gz",
+            gzip.compress(json.dumps(results).encode(), mtime=0),
+            packed_json,
+            store.load,
+        ),
+        "search": _json(store.SEARCH, search, lambda path: store.load_search(path.parent)),
+        "sweep": _json(store.SWEEP, sweep, lambda path: store.load_sweep(path.parent)),
+    }
+
+
+def _json(name: str, document: Any, read: Callable[[Path], object]) -> Kind:
+    made = json.dumps(document).encode()
+    return Kind(name, made, lambda chance: odd_json(document, chance), read)
+
+
+ROWS: list[dict[str, Any]] = [
+    {"file": "a.wav", "start": float(i), "end": i + 1.0, "speaker": f"s{i}", "gender": "f"}
+    | {"emotion": "anger", "arousal": 0.5}
+    for i in range(6)
+]
+
+
+def _tables() -> dict[str, Kind]:
+    header = ",".join(ROWS[0])
+    text = "\n".join([header, *(",".join(map(str, row.values())) for row in ROWS)])
+
+    def lines(chance: Random) -> bytes:
+        return b"\n".join(odd_json(row, chance) for row in ROWS[: chance.randrange(1, 6)])
+
+    def parquet(chance: Random) -> bytes:
+        return mutated(whole, text.encode(), chance)[1]
+
+    whole = _parquet(pa.Table.from_pylist(ROWS))
+    return {
+        "CSV": Kind("a.csv", text.encode(), lambda chance: odd_table(text, chance), table.read),
+        "JSON Lines": Kind("a.jsonl", json.dumps(ROWS[0]).encode(), lines, table.read),
+        "Parquet": Kind("a.parquet", whole, parquet, table.read),
+    }
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _audformat(folder: Path) -> Kind:
+    """The header of a database whose tables are as they should be."""
+    root = folder / "audformat"
+    synthetic.write_audformat(root, speakers=2, words=1)
+    text = (root / "db.yaml").read_text()
+
+    def odd(chance: Random) -> bytes:
+        if chance.random() < 0.5:
+            return odd_lines(text.replace(": ", " = "), chance).replace(b" = ", b": ")
+        return odd_json(yaml.safe_load(text), chance)
+
+    return Kind("db.yaml", text.encode(), odd, lambda path: audformat.read(path.parent))
+
+
+def _protocols() -> dict[str, Kind]:
+    fold = Fold(name="a", train=("1", "2"), validation=("3",), test=("4",))
+    whole = Protocol(name="a", validation="", folds=(fold, replace(fold, name="b")))
+    document = {"format": 1, "hash": whole.hash, **asdict(whole)}
+    text = "fold,side,id\n01,train,a\n01,validation,b\n01,test,c\n02,train,b\n02,test,a\n"
+    places = {"emodb": "/data/emodb", "mine": {"path": "/data/mine.csv", "partial": True}}
+
+    def remembered(path: Path) -> object:
+        assert path.parent == corpora.config_folder()
+        return corpora.places()
+
+    return {
+        "protocol": _json("a.json", document, protocols.load),
+        "protocol, CSV": Kind(
+            "p.csv", text.encode(), lambda chance: odd_table(text, chance), protocols.load
+        ),
+        "places": _json("corpora.json", places, remembered),
+    }
+
+
+def _parts() -> dict[str, Kind]:
+    schema = pa.schema([("file", pa.string()), ("reason", pa.string()), ("start", pa.float64())])
+    rows = [{"file": f"{i}.wav", "reason": None, "start": 0.5} for i in range(50)]
+    whole, begun = _parquet(pa.Table.from_pylist(rows, schema)), {"model": "a", "folder": "b"}
+
+    def part(chance: Random) -> bytes:
+        return mutated(whole, b"PAR1", chance)[1]
+
+    return {
+        "part": Kind(
+            "part-000000.parquet", whole, part, lambda path: Store(path.parent, schema).table()
+        ),
+        "plan": _json("plan.json", begun, lambda path: agree(path.parent, path, begun)),
+    }
+
+
+def content(kind: Kind, number: int, seed: int) -> bytes:
+    """Case ``number``: two of three are odd in what they say, the others in their bytes."""
+    chance = Random(f"{seed} {number} {kind.name}")
+    if chance.random() < 2 / 3:
+        return kind.odd(chance)
+    return mutated(kind.made, np.arange(256, dtype=np.uint8).tobytes() * 4, chance)[1]
+
+
+class Watch:
+    """Hears what Python does while a document is read."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.heard: list[str] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, _: tuple[Any, ...]) -> None:
+        if self.on and event.startswith(HARM):
+            self.heard.append(event)
+
+
+def run(folder: Path, count: int, seed: int, names: list[str], log: Path) -> dict[str, Any]:
+    """Read all of them.
+
+    Args:
+        folder: where they are written.
+        count: of each kind.
+        seed: others give others.
+        names: of kinds; all where there are none.
+        log: is told of each before it is read, for whoever finds this process dead.
+    """
+    watch, outcomes = Watch(), dict[str, Counter[str]]()
+    faults: list[str] = []
+    for name, kind in kinds(folder).items():
+        if names and name not in names:
+            continue
+        place = folder / name.replace(", ", "-").replace(" ", "-")
+        place.mkdir(exist_ok=True)
+        path = _placed(place, kind)
+        path.write_bytes(kind.made)
+        kind.read(path)  # and what it needs is imported
+        outcomes[name] = Counter()
+        for number in range(count):
+            log.write_text(f"{name} {number}")
+            path.write_bytes(content(kind, number, seed))
+            watch.on = True
+            outcome = _outcome(kind, path)
+            watch.on = False
+            outcomes[name][
+                "read" if not outcome else "refused" if outcome[0] == "!" else "fault"
+            ] += 1
+            if outcome and outcome[0] != "!":
+                faults.append(f"{name} {number}: {outcome}")
+    return {
+        "outcomes": outcomes,
+        "faults": faults,
+        "harm": watch.heard + [TRAP] * (TRAP in sys.modules),
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _placed(place: Path, kind: Kind) -> Path:
+    (place / "a.wav").write_bytes(b"a")
+    if kind.name != "corpora.json":
+        return place / kind.name
+    corpora.config_folder().mkdir(parents=True, exist_ok=True)
+    return corpora.config_folder() / kind.name
+
+
+def _outcome(kind: Kind, path: Path) -> str:
+    """Empty if it was read; with ! before it if it was refused as it should be."""
+    try:
+        kind.read(path)
+    except SereinError as error:
+        return f"!{error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return ""
+
+
+def main() -> None:
+    folder, count, seed, *names = sys.argv[1:]
+    place = Path(folder)
+    (place / "trapped").mkdir(exist_ok=True)
+    (place / "trapped" / "code.py").write_text("")
+    sys.path.append(folder)
+    torch.set_num_threads(1)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        most = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    print(json.dumps(run(place, int(count), int(seed), names, place / "log")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Words from a corpus to a report: recogniser, transcripts, joint training; small and by audio."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from serein import bundle, recipes, store
+from serein import corpora as reading
+from serein.errors import BundleError, ConfigError, ProtocolError
+from serein.experiment.evaluate import Run, evaluate
+from serein.experiment.plan import plan
+from serein.experiment.train import train
+from serein.inference.explain import explain, together
+from serein.inference.recognizer import Recognizer, shipped
+from serein.inference.transcribe import Transcriber
+from serein.report import document, explanation, page, terminal
+from serein.synthetic import Settings, generate
+from serein.vocabulary import SPECIAL
+
+SMALL = (
+    "features.bands=12",
+    "features.seconds=4.0",
+    "training.epochs=2",
+    "training.batch=8",
+)
+EAR = (
+    *SMALL,
+    "model.encoder_hidden=8",
+    "model.encoder_layers=1",
+    "model.decoder_hidden=8",
+    "model.decoder_words=8",
+    "model.decoder_attention=8",
+    "model.longest=6",
+    "model.beam=2",
+)
+HEART = (
+    "model.hidden=4",
+    "model.attention_hidden=8",
+    "model.heads=2",
+    "model.dense=8",
+    "model.embedding=6",
+    "model.frames=200",
+    "protocol.name=leave-one-speaker-out",
+)
+MADE = {"emotions": ("anger", "sadness"), "words": 2, "telling": 1.0}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two corpora of other voices and sentences, of which each has two speakers more."""
+    root = tmp_path_factory.mktemp("words")
+    generate(root / "first", Settings(speakers=2, sentences=4, seed=1, **MADE))  # type: ignore[arg-type]
+    generate(root / "second", Settings(speakers=3, sentences=3, seed=2, **MADE))  # type: ignore[arg-type]
+    return {name: root / name for name in ("first", "second")}
+
+
+@pytest.fixture(scope="module")
+def ear(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recogniser that has heard the first corpus."""
+    path = tmp_path_factory.mktemp("ear") / "ear.safetensors"
+    table = corpora["first"] / "labels.csv"
+    train("feng2020-asr", f"heard={table}", path, settings=(*EAR, "text.minimum=1"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def joint(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The joint system on the second corpus, begun from the recogniser."""
+    return evaluate(
+        "feng2020",
+        f"synthetic={corpora['second']}",
+        settings=(*EAR, *HEART, f"training.init={ear}"),
+        runs=tmp_path_factory.mktemp("runs"),
+    )
+
+
+def test_a_recogniser_keeps_its_words(ear: Path) -> None:
+    words = bundle.load(ear).system.words
+    assert words[:3] == SPECIAL
+    assert all(word.isalpha() for word in words[3:])
+    assert len(words) > 6
+
+
+def test_a_recogniser_writes_down_a_file(ear: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = Transcriber(ear)(file)
+    assert found.id == str(file)
+    assert found.seconds > 0.3
+    assert found.score <= 0
+    assert [word.word for word in found.words if word.word != "</s>"] == found.text.split()
+    assert all(0 <= (word.time or 0) <= found.seconds for word in found.words)
+
+
+def test_a_model_without_words_is_no_recogniser() -> None:
+    with pytest.raises(ConfigError, match=r"finds no words; .* feng2020-asr-an4"):
+        Transcriber(shipped()["li2019-emodb"])
+
+
+def test_a_recogniser_alone_has_no_folds(corpora: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"only transcribes.*serein train.*serein transcribe"):
+        evaluate("feng2020-asr", f"synthetic={corpora['first']}", runs=tmp_path)
+
+
+def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
+    scores = joint.results.words["validation"]
+    assert scores.utterances == 18
+    assert scores.words == sum(len((one.text or "").split()) for one in joint.results.predictions)
+    assert scores.wer is not None
+    assert scores.closed == 18
+    assert set(joint.results.classes) == {"emotion"}
+    assert all("transcript" not in one.selections["last"] for one in joint.results.predictions)
+    assert all("wer" in fold.scores["last"]["transcript"] for fold in joint.results.folds)
+
+
+def test_its_results_are_read_back(joint: Run) -> None:
+    read = store.load(joint.folder)
+    assert read.words["last"].words == joint.results.words["last"].words
+    assert read.predictions[0].heard == joint.results.predictions[0].heard
+
+
+def test_reports_tell_the_words(joint: Run) -> None:
+    html = page.html(joint.results)
+    assert "Closed set" in html
+    assert "transcripts with most errors" in html
+    titles = [table.title for part in document.sections(joint.results) for table in part.tables]
+    assert "words: error rate, %" in titles
+    console = Console(width=80, record=True)
+    console.print(terminal.render(joint.results))
+    assert "words: error rate" in console.export_text()
+
+
+def test_a_fold_knows_the_words_of_its_training_side(
+    corpora: dict[str, Path], tmp_path: Path
+) -> None:
+    apart = ("protocol.disjoint=text", "protocol.groups=3")
+    recipe = recipes.load("feng2020-text", [*SMALL, *HEART, *apart])
+    todo = plan(
+        recipe, reading.read(f"synthetic={corpora['second']}"), seed=0, device="cpu", runs=tmp_path
+    )
+    fold = todo.protocol.folds[0]
+    said = {word for one in todo.corpus.of(fold.train) for word in (one.text or "").split()}
+    assert set(todo.untrained(fold).words) == {*SPECIAL, *said}
+
+
+@pytest.mark.parametrize("system", ["text", "combined"])
+def test_systems_that_read_are_judged_by_transcripts(
+    system: str, corpora: dict[str, Path], ear: Path, tmp_path: Path
+) -> None:
+    run = evaluate(
+        f"feng2020-{system}-asr",
+        f"synthetic={corpora['second']}",
+        settings=(*SMALL, *HEART, f"text.recogniser={ear}", "training.epochs=1"),
+        runs=tmp_path,
+    )
+    assert run.results.scores["last"]["emotion"].utterances == 18
+    assert run.results.words == {}
+
+
+def test_what_has_been_heard_is_not_tested(
+    corpora: dict[str, Path], ear: Path, tmp_path: Path
+) -> None:
+    corpus = f"again={corpora['first'] / 'labels.csv'}"
+    settings = (*EAR, *HEART, f"training.init={ear}", "protocol.validation=none")
+    with pytest.raises(ProtocolError, match=r"ear.safetensors, .* was trained on 16 utterances"):
+        evaluate("feng2020", corpus, settings=settings, runs=tmp_path)
+
+
+def test_a_corpus_without_text_cannot_be_read(corpora: dict[str, Path], tmp_path: Path) -> None:
+    lines = (corpora["second"] / "labels.csv").read_text().splitlines()
+    table = tmp_path / "mute.csv"
+    rows = [line.rsplit(",", 1)[0] for line in lines]
+    named = [rows[0], *(f"{corpora['second']}/{row}" for row in rows[1:])]
+    table.write_text("\n".join(named) + "\n")
+    with pytest.raises(ConfigError, match=r"none of \d+ training utterances has a transcript"):
+        evaluate(
+            "feng2020-text", f"mute={table}", settings=(*SMALL, *HEART), runs=tmp_path / "runs"
+        )
+
+
+def test_another_front_end_cannot_be_begun_from(
+    corpora: dict[str, Path], ear: Path, tmp_path: Path
+) -> None:
+    settings = (*EAR, *HEART, f"training.init={ear}", "features.bands=16")
+    with pytest.raises(BundleError, match="hears frames of"):
+        evaluate("feng2020", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The joint system as a saved model."""
+    path = tmp_path_factory.mktemp("whole") / "joint.safetensors"
+    settings = (*EAR, *HEART, f"training.init={ear}")
+    train("feng2020", f"synthetic={corpora['second']}", path, settings=settings)
+    return path
+
+
+def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = Recognizer(whole)(file)
+    assert found.words[-1].word == "</s>"
+    assert sum(word.weight or 0 for word in found.words) == pytest.approx(1, abs=1e-4)
+    assert len(found.attention["recogniser"].weights) == len(found.words)
+    assert found.attention["recogniser"].words
+    assert "words" not in found.attention
+    assert found.plain()["words"][0].keys() == {"word", "time", "weight"}
+
+
+def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = explain(whole, file)
+    assert found.attention["recogniser"].words == [word.word for word in found.words]
+    assert found.attention["recogniser"].by_head == []
+    html = explanation.html(together([found], {}))
+    assert "Words, as recognised:" in html
+    assert "words as they were recognised" in html
+
+
+def test_a_model_that_reads_needs_to_be_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "text.safetensors"
+    train("feng2020-text", f"synthetic={corpora['second']}", path, settings=(*SMALL, *HEART))
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    with pytest.raises(ConfigError, match="this model reads words, and none were given"):
+        Recognizer(path)(file)

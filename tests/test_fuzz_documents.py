@@ -1,0 +1,174 @@
+"""Whatever a document says, its reader answers with a record or with an error of ours."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import fuzz_documents
+import pytest
+from odd import TRAP, odd_document, odd_json, odd_lines, odd_table, odd_value
+
+from serein import bundle, config, recipes, store
+from serein.config import DEEPEST, is_shallow
+from serein.corpora import table
+from serein.errors import BundleError, ConfigError, CorpusError
+
+KINDS = [
+    *("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed"),
+    *("search", "sweep", "CSV", "JSON Lines", "Parquet", "protocol", "protocol, CSV"),
+    *("places", "audformat", "part", "plan"),
+]
+
+
+def fuzzed(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
+    words = [sys.executable, fuzz_documents.__file__, str(folder), str(count), str(seed), *names]
+    done = subprocess.run(words, capture_output=True, text=True)
+    log = folder / "log"
+    assert done.returncode == 0, f"{log.read_text()} ended it: {done.stderr[-2000:]}"
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def checked(found: dict[str, Any], count: int) -> None:
+    assert found["faults"] == []
+    assert found["harm"] == []
+    assert list(found["outcomes"]) == KINDS
+    for name, outcomes in found["outcomes"].items():
+        assert sum(outcomes.values()) == count
+        assert outcomes["refused"] > count / 2, name
+
+
+def test_mutated_documents_are_read_or_refused(tmp_path: Path) -> None:
+    checked(fuzzed(tmp_path, 20, 0), 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_thousands_of_mutated_documents_are_read_or_refused(tmp_path: Path) -> None:
+    checked(fuzzed(tmp_path, 1000, 1), 1000)
+
+
+def test_a_case_is_the_same_in_every_run(tmp_path: Path) -> None:
+    for name, kind in fuzz_documents.kinds(tmp_path).items():
+        some = [fuzz_documents.content(kind, number, 5) for number in range(6)]
+        assert some == [fuzz_documents.content(kind, number, 5) for number in range(6)], name
+        assert len(set(some)) == 6
+
+
+def test_what_a_reader_lets_through_is_a_fault(tmp_path: Path) -> None:
+    kind = fuzz_documents.kinds(tmp_path)["recipe"]
+    path = tmp_path / kind.name
+    path.write_bytes(kind.made)
+    assert fuzz_documents._outcome(kind, path) == ""
+    path.write_text("x")
+    assert fuzz_documents._outcome(kind, path).startswith("!")
+    foreign = kind._replace(read=lambda path: dict[str, int]()["a"])
+    assert fuzz_documents._outcome(foreign, path) == "KeyError: 'a'"
+
+
+def test_a_document_that_runs_something_would_be_heard(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import subprocess
+from fuzz_documents import Watch
+watch = Watch()
+subprocess.run(["true"])
+watch.on = True
+subprocess.run(["true"])
+print(watch.heard)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "subprocess.Popen" in done.stdout, done.stderr
+
+
+def test_odd_things_are_the_same_for_each_seed_and_odd() -> None:
+    document = {"a": [1, {"b": "c"}], "d": None}
+    before = json.dumps(document)
+    found = [odd_document(document, Random(seed)) for seed in range(50)]
+    assert json.dumps(document) == before
+    assert sum(one != document for one in found) > 40
+    assert repr(found) == repr([odd_document(document, Random(seed)) for seed in range(50)])
+    assert any(TRAP in repr(odd_value(Random(seed))) for seed in range(300))
+    for odd in (odd_lines, odd_table):
+        assert len({odd("a = 1\nb = 2\n", Random(seed)) for seed in range(20)}) > 10
+    assert len({odd_json(document, Random(seed)) for seed in range(50)}) > 30
+
+
+# What was found so
+
+
+@pytest.mark.parametrize("depth", [1, DEEPEST - 1])
+def test_documents_may_be_nested(depth: int) -> None:
+    assert is_shallow(json.loads("[" * depth + "]" * depth))
+    assert is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 500, 900])
+def test_documents_must_not_be_nested_without_end(depth: int) -> None:
+    assert not is_shallow(json.loads("[" * depth + "]" * depth))
+    assert not is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a" + ".a" * 3000 + " = 1", "nested more than 32 deep"),
+        ("a = " + "[" * 40 + "]" * 40, "nested more than 32 deep"),
+        ("a = " + "[" * 3000 + "]" * 3000, "is not valid TOML"),
+        ("a = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
+    ],
+)
+def test_a_recipe_that_python_cannot_hold(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        recipes.load(str(path))
+    found = config.value(text.partition(" = ")[2])
+    assert isinstance(found, int | str | list)
+
+
+@pytest.mark.parametrize("depth", [40, 900, 3000, 100_000])
+def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(
+        '{"format": 2, "folds": ' + "[" * depth + "]" * depth + "}"
+    )
+    for read in (store.load, store.load_search, store.load_sweep):
+        for name in (store.SEARCH, store.SWEEP):
+            (tmp_path / name).write_bytes((tmp_path / "results.json").read_bytes())
+        with pytest.raises(ConfigError, match=r"nested more than 32 deep|is not JSON"):
+            read(tmp_path)
+
+
+def test_a_few_bytes_that_unpack_to_all_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST", 2**16)
+    path = tmp_path / "results.json.gz"
+    path.write_bytes(gzip.compress(b" " * 2**20))
+    with pytest.raises(ConfigError, match="unpacks to more than 65,536 bytes"):
+        store.load(path)
+
+
+def test_a_table_that_is_nested_without_end(tmp_path: Path) -> None:
+    for depth in (900, 3000, 100_000):
+        path = tmp_path / "deep.jsonl"
+        path.write_text('{"file": "a.wav", "b": ' + "[" * depth + "]" * depth + "}\n")
+        with pytest.raises(CorpusError):
+            table.read(path)
+
+
+def test_a_bundle_that_claims_a_hundred_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    for header in (
+        {"a": {"dtype": "F32", "shape": [25 * 10**9], "data_offsets": [0, 10**11]}},
+        {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 16]}},
+    ):
+        text = json.dumps({"__metadata__": {"serein": "{}", "sha256": ""}} | header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+        with pytest.raises(BundleError, match="is not a serein model, or is cut short"):
+            bundle.load(path)

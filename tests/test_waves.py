@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serein.audio import Samples
+from serein.augment import sounds, waves
+
+RATE = 16_000
+
+
+def tone(hertz: float = 200.0, seconds: float = 2.0, rate: int = RATE) -> Samples:
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def hiss(seconds: float = 2.0, seed: int = 0) -> Samples:
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+
+
+def loudest(wave_s: Samples, rate: int = RATE) -> float:
+    power_c = np.abs(np.fft.rfft(wave_s * np.hanning(len(wave_s))))
+    return float(np.fft.rfftfreq(len(wave_s), 1 / rate)[power_c.argmax()])
+
+
+def level(wave_s: Samples, low: float, high: float, rate: int = RATE) -> float:
+    """Decibels of what lies between two frequencies, beside all of it."""
+    power_c = np.abs(np.fft.rfft(wave_s * np.hanning(len(wave_s)))) ** 2
+    hertz_c = np.fft.rfftfreq(len(wave_s), 1 / rate)
+    inside_c = (hertz_c >= low) & (hertz_c < high)
+    return float(10 * np.log10(power_c[inside_c].sum() / power_c.sum() + 1e-30))
+
+
+def decibels(one: Samples, other: Samples) -> float:
+    energies = [np.square(x, dtype=np.float64).sum() for x in (one, other)]
+    return float(10 * np.log10(energies[0] / energies[1]))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.1, 2.0])
+def test_faster_is_shorter_and_higher(factor: float) -> None:
+    found = waves.faster(tone(), RATE, factor)
+    assert len(found) == pytest.approx(2 * RATE / factor, abs=1)
+    assert loudest(found) == pytest.approx(200 * factor, rel=0.01)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("semitones", [-6.0, -2.0, 0.0, 1.0, 6.0])
+def test_higher_is_as_long_and_as_loud(semitones: float) -> None:
+    found = waves.higher(tone(), RATE, semitones)
+    assert len(found) == 2 * RATE
+    assert loudest(found) == pytest.approx(200 * 2 ** (semitones / 12), rel=0.01)
+    inside = slice(RATE // 4, -RATE // 4)
+    assert decibels(found[inside], tone()[inside]) == pytest.approx(0, abs=0.3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("ratio", [0.6, 1.0, 1.7])
+def test_stretching_leaves_the_pitch(rate: int, ratio: float) -> None:
+    size = round(2 * rate * ratio)
+    found = waves.stretched(tone(rate=rate), rate, size)
+    assert len(found) == size
+    assert loudest(found, rate) == pytest.approx(200, rel=0.01)
+
+
+def test_stretching_to_the_same_length_changes_nothing() -> None:
+    found = waves.stretched(hiss(), RATE, 2 * RATE)
+    np.testing.assert_allclose(found, hiss(), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 50, 400, 3000])
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_shortest_and_the_softest_can_be_moved(count: int, silent: bool) -> None:
+    wave_s = np.zeros(count, np.float32) if silent else hiss()[:count]
+    for semitones in (-2.0, 2.0):
+        found = waves.higher(wave_s, RATE, semitones)
+        assert len(found) == count
+        assert np.isfinite(found).all()
+        assert not (silent and found.any())
+
+
+@given(snr=st.floats(-30, 60), loud=st.floats(1e-4, 10), seed=st.integers(0, 99))
+def test_noise_has_the_ratio_that_was_asked_for(snr: float, loud: float, seed: int) -> None:
+    wave_s, noise_s = tone(), hiss(seed=seed) * np.float32(loud)
+    added = waves.noisy(wave_s.astype(np.float64), noise_s, snr) - wave_s
+    assert decibels(wave_s, added) == pytest.approx(snr, abs=0.01)
+
+
+def test_silence_stays_as_it_is() -> None:
+    nothing = np.zeros(2 * RATE, np.float32)
+    assert np.array_equal(waves.noisy(nothing, hiss(), 10), nothing)
+    assert np.array_equal(waves.noisy(hiss(), nothing, 10), hiss())
+    assert np.array_equal(waves.reverberant(nothing, hiss(0.1)), nothing)
+    assert np.array_equal(waves.telephoned(nothing, RATE), nothing)
+
+
+@pytest.mark.parametrize("gain", [-20.0, 0.0, 6.0])
+def test_gain_is_in_decibels(gain: float) -> None:
+    assert decibels(waves.louder(hiss(), gain), hiss()) == pytest.approx(gain, abs=1e-4)
+
+
+def test_a_room_of_one_wall_is_an_echo() -> None:
+    response_r = np.zeros(900, np.float32)
+    response_r[100], response_r[600] = 0.5, 0.25
+    found = waves.reverberant(tone(), response_r)
+    echo = np.concatenate([np.zeros(500, np.float32), tone()[:-500]])
+    wanted = tone() + 0.5 * echo
+    scale = np.sqrt(np.square(tone()).sum() / np.square(wanted).sum())
+    np.testing.assert_allclose(found, wanted * scale, atol=1e-5)
+
+
+def test_a_made_up_room_dies_away_as_long_as_asked() -> None:
+    response_r = sounds.room(RATE, 0.5, np.random.default_rng(0))
+    assert len(response_r) == RATE // 2
+    assert response_r.argmax() == 0
+    # Schroeder (1965): the energy that is still to come falls in a line of decibels.
+    left_r = np.cumsum(np.square(response_r[:0:-1], dtype=np.float64))[::-1]
+    fall = 10 * np.log10(left_r[[800, 4800]])
+    assert (fall[0] - fall[1]) / 4000 * RATE * 0.5 == pytest.approx(60, rel=0.1)
+
+
+def test_reverberation_keeps_length_and_energy() -> None:
+    response_r = sounds.room(RATE, 0.3, np.random.default_rng(1))
+    found = waves.reverberant(hiss(), response_r)
+    assert len(found) == len(hiss())
+    assert decibels(found, hiss()) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_a_telephone_passes_its_band_alone(rate: int) -> None:
+    noise_s = np.random.default_rng(0).normal(0, 0.1, rate * 2).astype(np.float32)
+    found = waves.telephoned(noise_s, rate)
+    assert len(found) == len(noise_s)
+    assert level(found, 3400, rate, rate) < -50
+    assert level(found, 0, 200, rate) < -50
+    assert level(found, 300, 3100, rate) > -1
+
+
+def test_a_telephone_leaves_a_tone_and_adds_the_noise_of_eight_bits() -> None:
+    found = waves.telephoned(tone(1000), RATE)
+    inside = slice(RATE // 4, -RATE // 4)
+    error = found[inside] - tone(1000)[inside]
+    assert 25 < decibels(tone(1000)[inside], error) < 45
+
+
+@pytest.mark.parametrize("hertz", [1000.0, 4000.0, 7000.0])
+def test_a_limit_takes_what_is_above(hertz: float) -> None:
+    found = waves.limited(hiss(), RATE, hertz)
+    assert level(found, hertz, RATE) < -50
+    inside = slice(RATE // 4, -RATE // 4)
+    low = tone(0.5 * hertz)
+    np.testing.assert_allclose(waves.limited(low, RATE, hertz)[inside], low[inside], atol=1e-4)
+
+
+def test_noise_has_its_colour() -> None:
+    slopes = set()
+    for seed in range(30):
+        noise_s = sounds.coloured(2 * RATE, RATE, np.random.default_rng(seed))
+        slopes.add(round(level(noise_s, 1000, 2000) - level(noise_s, 2000, 4000)))
+    assert slopes <= {-4, -3, -2, -1, 0, 1, 2, 3, 4}
+    assert {-3, 0, 3} <= slopes
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 400, 58_182])
+def test_any_length_will_do(size: int) -> None:
+    assert len(sounds.coloured(size, RATE, np.random.default_rng(size))) == size
+    assert len(waves.limited(np.ones(size, np.float32), RATE, 4000)) == size
+    assert len(waves.reverberant(np.ones(size, np.float32), np.ones(3, np.float32))) == size
+
+
+def test_noise_is_not_below_hearing() -> None:
+    for seed in range(10):
+        assert level(sounds.coloured(2 * RATE, RATE, np.random.default_rng(seed)), 0, 25) < -3

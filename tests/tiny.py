@@ -1,0 +1,81 @@
+"""Pretrained encoders in miniature: weights drawn by chance, laid down as the hub lays them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+CONVOLUTIONS = {"conv_dim": [8, 8], "conv_kernel": [40, 10], "conv_stride": [32, 10]}
+COMMON = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "hidden_dropout": 0.1,
+    **CONVOLUTIONS,
+}
+WHISPER = {
+    "model_type": "whisper",
+    "d_model": 16,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "max_source_positions": 50,
+    "num_mel_bins": 8,
+    "dropout": 0.1,
+}
+GROUP, LAYER = {"feat_extract_norm": "group"}, {"feat_extract_norm": "layer"}
+STABLE = {**LAYER, "do_stable_layer_norm": True}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "wav2vec2-group": {"model_type": "wav2vec2", **COMMON, **GROUP},
+    "wav2vec2-layer": {"model_type": "wav2vec2", **COMMON, **STABLE},
+    "hubert-group": {"model_type": "hubert", **COMMON, **GROUP},
+    "hubert-layer": {"model_type": "hubert", **COMMON, **STABLE},
+    "wavlm-group": {"model_type": "wavlm", **COMMON, **GROUP},
+    "wavlm-layer": {"model_type": "wavlm", **COMMON, **STABLE},
+    "data2vec-audio": {"model_type": "data2vec-audio", **COMMON, "conv_pos_kernel_size": 5},
+    "whisper": WHISPER,
+}
+"""Of each kind one whose convolutions normalise over time, and one whose do not."""
+LAYERED = "wav2vec2-layer"
+
+
+def laid(folder: Path, kind: str = LAYERED, *, seed: int = 0, prefix: str = "") -> Path:
+    """An encoder's folder, its weights by other names where a head's model has them."""
+    pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
+    from serein.layers.encoder import Encoder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    weights = Encoder(ENCODERS[kind]).network.state_dict()
+    named = {prefix + name: weight.contiguous() for name, weight in weights.items()}
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(ENCODERS[kind]))
+    (folder / "preprocessor_config.json").write_text('{"sampling_rate": 16000}')
+    return folder
+
+
+def renamed(folder: Path, changes: dict[str, str]) -> None:
+    """Give weights other names, or none where the new one is empty."""
+    file = folder / "model.safetensors"
+    found = {changes.get(name, name): weight for name, weight in load_file(file).items()}
+    found.pop("", None)
+    save_file(found, file, {"format": "pt"})
+
+
+def recipe_settings(name: str, folder: Path) -> list[str]:
+    """What a recipe of pretrained encoders needs to be told; nothing for others."""
+    if not name.startswith("ssl-"):
+        return []
+    where = "features" if name == "ssl-probe" else "model"
+    return [f"{where}.encoder={laid(folder / 'encoder')}"]
+
+
+def as_toml(table: dict[str, Any]) -> str:
+    """A flat table in the manner of a setting."""
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + "}"
