@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from serein.experiment.plan import training_of
 from serein.system import System
 from serein.training import loop, place
 from serein.training.batches import shares
+from serein.training.course import save
 from serein.training.loop import fit
 
 CLASSES = {
@@ -43,14 +45,13 @@ def _rows(name: str) -> list[Row]:
         system = System(recipe, {task: CLASSES[task] for task in recipe.tasks})
         side = _side(system, count, Path(folder) / "frames")
         how = replace(training_of(recipe), epochs=epochs)
-        loop.shares = _timed(shares, spent)
-        save, place.save = place.save, _noted(place.save, spent)
-        try:
+        with (
+            patch.object(loop, "shares", _timed(shares, spent)),
+            patch.object(place, "save", _noted(save, spent)),
+        ):
             begun = perf_counter()
             course = fit(system, side, {}, how, state=Path(folder) / "state.pt")
             seconds = perf_counter() - begun
-        finally:
-            loop.shares, place.save = shares, save
     trained = sum(epoch.seconds for epoch in course.epochs)
     what = f"training {name}, {count} utterances an epoch"
     return [
