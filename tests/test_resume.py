@@ -1,6 +1,7 @@
 """A training that was interrupted within an epoch goes on as if nothing had been."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
         self.now = 100.0
         monkeypatch.setattr(place, "SHARE", 0.02)
-        monkeypatch.setattr("serein.training.place.time.monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(place, "save", lambda *_: self.pass_(cost))
 
     def pass_(self, seconds: float) -> None:
