@@ -14,6 +14,7 @@ from serein import config, corpora, errors, find, protocols, recipes, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
 from serein.records import Recipe
 from serein.training.settings import Settings
+from serein.vocabulary import SPECIAL
 
 LI2019 = recipes.load("li2019")
 LEVELS = dict.fromkeys(("arousal", "valence", "dominance"), ("low", "middle", "high"))
@@ -28,9 +29,10 @@ def test_every_recipe_loads_and_builds(name: str, tmp_path: Path) -> None:
     recipe = recipes.load(name, recipe_settings(name, tmp_path))
     assert recipe.name == name
     system.check(recipe)
-    made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks})
+    words = SPECIAL if recipe.text else ()
+    made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks}, words)
     assert list(made.tasks) == list(recipe.tasks)
-    assert next(iter(recipe.tasks)) in ("arousal", "emotion")
+    assert next(iter(recipe.tasks), "words") in ("arousal", "emotion", "words")
     config.build(Settings, recipe.training, "training")
     config.build(protocols.Settings, recipe.protocol, "protocol")
     assert {"paper", "system"} <= set(recipe.about)
@@ -388,6 +390,8 @@ def test_a_recipe_is_a_value() -> None:
             "tasks": LI2019.tasks,
             "training": LI2019.training,
             "protocol": LI2019.protocol,
+            "text": LI2019.text,
+            "augment": LI2019.augment,
         },
     )
     assert isinstance(again, Recipe)

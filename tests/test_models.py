@@ -78,11 +78,15 @@ def names() -> list[str]:
 
 
 def cases() -> list[Case]:
-    """Every model as every recipe of it wants it: the full one, and its ablations."""
+    """Every model as every recipe of it wants it: the full one, and its ablations.
+
+    What reads or finds words has tests of its own, in test_feng2020.
+    """
     found = []
     for name in names():
         smaller = SMALLER.get(name, [])
-        own = [(r, smaller) for r in recipes.names() if recipes.load(r).model["name"] == name]
+        every = [r for r in recipes.names() if not recipes.load(r).text]
+        own = [(r, smaller) for r in every if recipes.load(r).model["name"] == name]
         own += [(r, MORE[name]) for r, _ in own[:1] if name in MORE]
         seen: list[tuple[dict[str, Any], list[str]]] = []
         for base, settings in own or [("li2019", [f"model.name={name}", *smaller])]:

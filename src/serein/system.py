@@ -345,7 +345,8 @@ def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
 def _model(recipe: Recipe, own: bool, width: int, words: int) -> Model:
     """One network for all tasks; or, where the recipe says ``apart``, one for each."""
     table, tasks = recipe.model, tuple(recipe.tasks)
-    reads = hasattr(find.module("models", str(table["name"]), own=own).Model, "READS")
+    module = find.module("models", str(table["name"]), own=own)
+    reads = hasattr(getattr(module, "Model", None), "READS")
     if recipe.text and not reads:
         raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
     spoken = (SPOKEN,) * bool(recipe.text.get("weight"))

@@ -139,7 +139,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
     classes = system.classes_of(corpus.utterances, recipe)
-    forms = copies_of(recipe, system.System(recipe, classes).front_end)
+    forms = copies_of(recipe, system.front_end_of(recipe))
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
