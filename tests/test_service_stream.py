@@ -17,6 +17,7 @@ import soundfile
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import small_recognizer
 from streaming import END, PATH, START, Host, blocks, hosted, pcm_of, said, streamed, told, until
 from talking import RATE, Wave, talk
 from websockets.exceptions import InvalidStatus
@@ -93,6 +94,17 @@ def test_what_is_said_of_a_stream(host: Host, pcm: Pcm) -> None:
             == max(main["probabilities"], key=main["probabilities"].get)
         )
         assert (item["confidence"], item["abstained"]) == (main["confidence"], False)
+
+
+def test_another_model_listens_where_it_is_asked_for(pcm: Pcm) -> None:
+    other = small_recognizer("other", seed=1)
+    with hosted(others=(other,)) as both:
+        first, second = (streamed(both, pcm.tobytes(), model=name) for name in ("small", "other"))
+        answer = other.timeline((pcm, RATE), window=1.0, hop=0.25)
+        same(first.items, of_file(both, pcm))
+    assert [one.messages[0]["model"] for one in (first, second)] == ["small", "other"]
+    assert answer.segments
+    same(second.items, [item_of(segment) for segment in answer.segments])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (8_000, 1), (44_100, 2)])

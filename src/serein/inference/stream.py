@@ -48,7 +48,11 @@ class Settings:
 
 
 class Stream:
-    """What ``Recognizer.stream`` gives; see there."""
+    """What ``Recognizer.stream`` gives; see there.
+
+    Attributes:
+        recognizer: who listens.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class Stream:
         """
         if lanes and not settings.speech:
             raise ConfigError("shards are cut between stretches of speech; switch speech on")
-        self._recognizer, self._origin, self._heard = recognizer, origin, heard
+        self.recognizer, self._origin, self._heard = recognizer, origin, heard
         self._rate_in = rate
         numbers = [task for task, classes in recognizer.classes.items() if not classes]
         if numbers:
@@ -168,8 +172,8 @@ class Stream:
         return [self._segment(piece) for piece in segments]
 
     def _now(self, block: Block | None) -> list[Segment]:
-        system, numbers = self._recognizer.system, self._recognizer.numbers
-        with threads(self._recognizer.threads):
+        system, numbers = self.recognizer.system, self.recognizer.numbers
+        with threads(self.recognizer.threads):
             steps = self.take(block)
             windows = [step.window for step in steps if step.window]
             return self.tell(steps, hear(system, windows, numbers) if windows else NOTHING)
@@ -217,14 +221,14 @@ class Stream:
 
     def _segment(self, piece: Piece) -> Segment:
         start, end = self._seconds(piece.start), self._seconds(piece.end)
-        return Segment(start=start, end=end, tasks=self._recognizer.answers(self._split(piece.p_k)))
+        return Segment(start=start, end=end, tasks=self.recognizer.answers(self._split(piece.p_k)))
 
     def _label(self, p_k: Probabilities) -> str | None:
         main, probabilities = next(iter(self._split(p_k).items()))
-        return self._recognizer.answers({main: probabilities})[main].label
+        return self.recognizer.answers({main: probabilities})[main].label
 
     def _split(self, p_k: Probabilities) -> dict[str, list[float]]:
-        classes = self._recognizer.classes
+        classes = self.recognizer.classes
         ends = list(accumulate(len(names) for names in classes.values()))
         parts = np.split(p_k, ends[:-1])
         return {task: part.tolist() for task, part in zip(classes, parts, strict=True)}

@@ -27,14 +27,13 @@ class Part(NamedTuple):
 class Ear:
     """One thread; nobody waits in it for others to come."""
 
-    def __init__(self, recognizer: Recognizer, took: Callable[[int], None]) -> None:
+    def __init__(self, took: Callable[[int], None]) -> None:
         """Start the thread.
 
         Args:
-            recognizer: listens.
             took: is told of how many streams parts were heard together.
         """
-        self.recognizer, self.took = recognizer, took
+        self.took = took
         self._queue: SimpleQueue[Part | None] = SimpleQueue()
         self._closing = False
         with suppress(BundleError):  # who asks for speech detection is told
@@ -62,9 +61,10 @@ class Ear:
             parts = [
                 part for part in self._gathered() if part.future.set_running_or_notify_cancel()
             ]
-            if parts:
-                self.took(len(parts))
-                self._answer(parts)
+            for recognizer in dict.fromkeys(part.stream.recognizer for part in parts):
+                own = [part for part in parts if part.stream.recognizer is recognizer]
+                self.took(len(own))
+                self._answer(recognizer, own)
 
     def _gathered(self) -> list[Part]:
         """The first that comes, and all that came before somebody listened."""
@@ -77,8 +77,8 @@ class Ear:
             self._closing = True
         return parts
 
-    def _answer(self, parts: list[Part]) -> None:
-        told = streams.feed(self.recognizer, [(part.stream, part.block) for part in parts])
+    def _answer(self, recognizer: Recognizer, parts: list[Part]) -> None:
+        told = streams.feed(recognizer, [(part.stream, part.block) for part in parts])
         for part, segments in zip(parts, told, strict=True):
             if isinstance(segments, Exception):
                 part.future.set_exception(segments)

@@ -50,7 +50,7 @@ class Engine:
         self.decoders = self._by_rate[recognizer.rate]
         took, coming = self.metrics.together.observe, lambda: self._in_progress
         self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
-        self.ear = Ear(recognizer, self.metrics.ears.observe)
+        self.ear = Ear(self.metrics.ears.observe)
         self.hall = Hall(settings.streams, self.metrics)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serein.errors import SereinError
+from serein.inference.recognizer import Recognizer
 from serein.inference.stream import Stream
 from serein.service import problems
 from serein.service.engine import Engine
@@ -109,10 +110,11 @@ class Visit:
     async def _served(self) -> int:
         start = await self._start()
         self._admit(start)
-        session = Session(self._talk, self._engine, self._stream(start), start)
+        stream = self._stream(start)
+        session = Session(self._talk, self._engine, stream, start)
         self._session = session
         with self._engine.hall.place(session.end):
-            await self._talk.send("ready", id=self._id, **self._ready(start))
+            await self._talk.send("ready", id=self._id, **self._ready(start, stream.recognizer))
             await session.run()
             await self._talk.send("done", heard=session.heard, by=session.by)
         return 1000 if session.by == "client" else GOING
@@ -153,16 +155,17 @@ class Visit:
         self._told["key"] = name
 
     def _stream(self, start: Start) -> Stream:
-        recognizer = self._engine.recognizer
-        if start.model not in (None, recognizer.name):
-            raise Problem(404, f"there is no model {start.model!r} here; known: {recognizer.name}")
+        known = self._engine.recognizers
+        name = start.model or self._engine.recognizer.name
+        if name not in known:
+            raise Problem(404, f"there is no model {name!r} here; known: {', '.join(known)}")
         try:
-            return recognizer.stream(start.rate, **start.settings())
+            return known[name].stream(start.rate, **start.settings())
         except SereinError as error:
             raise Problem(422, str(error)) from None
 
-    def _ready(self, start: Start) -> dict[str, Any]:
-        recognizer, settings = self._engine.recognizer, self._engine.settings
+    def _ready(self, start: Start, recognizer: Recognizer) -> dict[str, Any]:
+        settings = self._engine.settings
         return {
             "model": recognizer.name,
             "rate": start.rate,

@@ -25,8 +25,12 @@ export function verdict({name, whole}, task, colours, several) {
   if (several) made.append(element("p", {class: "soft"}, name));
   if (main) made.append(element("p", {class: "answer"}, chip(main.label && colours[main.label]), main.label ?? "unsure", element("span", {class: "soft"}, ` ${sure(main)}`)));
   if (others.length || values.length) made.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
+  const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
+  if (words.length) made.append(element("p", {class: "soft"}, "words, as recognised: ", ...words.map(spoken)));
   return made;
 }
+
+const spoken = ({word, time}) => element("span", time === null ? {} : {title: clock(time, 1)}, `${word} `);
 
 function sure({label, confidence, probabilities}) {
   if (label) return percent(confidence);
