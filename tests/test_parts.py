@@ -7,6 +7,7 @@ import pytest
 from serein.errors import ConfigError, StorageError
 from serein.inference import rows
 from serein.inference.parts import Store, agree, locked
+from serein.inference.recognition import Answer, Recognition
 from serein.inference.rows import Row
 
 SCHEMA = rows.schema({"emotion": ("anger", "joy")})
@@ -156,3 +157,24 @@ def test_parts_are_tables_of_the_schema(tmp_path: Path) -> None:
     store.add([row("a")])
     assert isinstance(store.table(), pa.Table)
     assert store.table().schema.equals(SCHEMA)
+
+
+def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
+    columns = rows.schema({"arousal": (), "gender": ("female", "male")})
+    assert str(columns.field("arousal").type) == "float"
+    assert "arousal_confidence" not in columns.names
+    answer = Answer(label="male", confidence=0.75, probabilities={"female": 0.25, "male": 0.75})
+    heard = Recognition(
+        source="a.wav",
+        model="m",
+        start=0.0,
+        end=1.5,
+        windows=[(0.0, 1.5)],
+        tasks={"gender": answer},
+        attention={},
+        values={"arousal": 3.5},
+    )
+    row = rows.answered("a.wav", heard, "m")
+    table = pa.Table.from_pylist([row], schema=columns)
+    assert table.column("arousal").to_pylist() == [3.5]
+    assert table.column("gender").to_pylist() == ["male"]

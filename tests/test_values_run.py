@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-import pyarrow
 import pytest
 from reading import Page, plain
 from rich.console import Console
@@ -22,8 +21,7 @@ from serein.experiment.plan import plan
 from serein.experiment.repeat import together
 from serein.experiment.search import search
 from serein.experiment.train import train
-from serein.inference import formats, rows
-from serein.inference.recognition import Answer, Recognition
+from serein.inference import formats
 from serein.inference.recognizer import Recognizer
 from serein.metrics.regression import concordance_score, pearson_score, root_mean_squared_error
 from serein.records import Corpus
@@ -395,24 +393,3 @@ def test_a_rating_off_the_scale_is_told_of_when_judged(model: Path, rated: Corpu
         ConfigError, match=rf"utterance {wrong.id}, task arousal: a rating is '6.5'"
     ):
         judge(load(model), changed)
-
-
-def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
-    columns = rows.schema({"arousal": (), "gender": ("female", "male")})
-    assert str(columns.field("arousal").type) == "float"
-    assert "arousal_confidence" not in columns.names
-    answer = Answer(label="male", confidence=0.75, probabilities={"female": 0.25, "male": 0.75})
-    heard = Recognition(
-        source="a.wav",
-        model="m",
-        start=0.0,
-        end=1.5,
-        windows=[(0.0, 1.5)],
-        tasks={"gender": answer},
-        attention={},
-        values={"arousal": 3.5},
-    )
-    row = rows.answered("a.wav", heard, "m")
-    table = pyarrow.Table.from_pylist([row], schema=columns)
-    assert table.column("arousal").to_pylist() == [3.5]
-    assert table.column("gender").to_pylist() == ["male"]
