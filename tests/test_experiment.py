@@ -300,6 +300,11 @@ def test_what_cannot_be_done_is_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_corpus_without_ratings_is_shown_another_recipe(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"arousal needs two classes.*zhang2019-proxy-mtl takes"):
+        evaluate("zhang2019-mtl", corpus, runs=tmp_path)
+
+
 def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     first, *rest = corpus.utterances
     copied = replace(rest[-1], path=first.path)

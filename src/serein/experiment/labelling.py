@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import cache
 from statistics import fmean
 
-from serein import find
+from serein import find, recipes
 from serein.errors import ConfigError, UnknownName
 from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
-from serein.system import is_value, label_of, scheme_of, word_of
+from serein.system import classes_of, is_value, label_of, scheme_of, word_of
 
 
 def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
@@ -89,6 +89,25 @@ def _without(
 ) -> Mapping:
     mapped = {label: words for label, words in found.mapped.items() if label in classes}
     return replace(found, mapped=mapped, foreign=foreign)
+
+
+def classes_in(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The classes that a corpus holds for each task, sorted; none for a task of numbers.
+
+    Raises:
+        ConfigError: a task has fewer than two there; if another recipe makes do without its labels,
+            with its name.
+    """
+    try:
+        return classes_of(corpus.utterances, recipe)
+    except ConfigError as error:
+        system, _, variant = recipe.name.partition("-")
+        twin = "-".join(filter(None, (system, "proxy", variant)))
+        if twin not in recipes.names():
+            raise
+        raise ConfigError(
+            f"{error}. Without ratings, {twin} takes levels of the emotions' names"
+        ) from None
 
 
 def held_out_shares(recipe: Recipe) -> dict[str, float]:

@@ -15,7 +15,7 @@ from serein.dataset import Frames, Side, extract, standardised
 from serein.errors import ConfigError, UnknownName
 from serein.experiment import words
 from serein.experiment.facts import versions
-from serein.experiment.labelling import held_out_shares, labelled
+from serein.experiment.labelling import classes_in, held_out_shares, labelled
 from serein.features import normalise
 from serein.precision import Numbers, settled
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
@@ -138,7 +138,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     everybody = {one.id for one in corpus.utterances}
     corpus, mapping = labelled(corpus, recipe)
-    classes = system.classes_of(corpus.utterances, recipe)
+    classes = classes_in(corpus, recipe)
     forms = copies_of(recipe, system.front_end_of(recipe))
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)

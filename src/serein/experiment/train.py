@@ -19,7 +19,7 @@ from serein.errors import ConfigError
 from serein.experiment import words
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.known import spoken
-from serein.experiment.labelling import labelled
+from serein.experiment.labelling import classes_in, labelled
 from serein.experiment.plan import copies_of, training_of
 from serein.metrics.measures import measure_of
 from serein.precision import fallen_back, settled
@@ -103,7 +103,7 @@ def train(
     read = replace(read, utterances=trained(read, chosen))
     contents = {one.id: contents[one.id] for one in read.utterances}
     torch.manual_seed(seed)
-    classes = system.classes_of(read.utterances, chosen)
+    classes = classes_in(read, chosen)
     made = system.System(chosen, classes, words.known(read.utterances, chosen))
     start(made, how.init)
     forms = copies_of(chosen, made.front_end)
