@@ -234,18 +234,21 @@ def test_attention_sums_to_one_over_speech_and_is_zero_on_padding(system: System
 
 
 def test_attention_finds_the_moment_that_it_learns_from(system: System) -> None:
-    """Step t of a map stands for the frames from t x stride on: its times are right."""
+    """Step t of a map stands for the frames from t x stride on: its times are right.
+
+    Over several recordings, for a recurrent layer remembers other frames of each.
+    """
     if not attends(system):
         assert asked(system.eval(), *drawn(system, [9])).attention == {}
         return
     system.eval()
-    x_btf, mask_bt = drawn(system, [60])
+    x_btf, mask_bt = drawn(system, [60] * 16)
     x_btf.requires_grad_()
     for weight, stride in system({"frames": (x_btf, mask_bt)}).attention.values():
         score = weight.flatten(0, -2).sum(dim=0)
         step = int(score.numel() // 2)
         (gradient_btf,) = torch.autograd.grad(score[step], x_btf, retain_graph=True)
-        nearest = int(gradient_btf[0].abs().sum(dim=1).argmax())
+        nearest = int(gradient_btf.abs().sum(dim=(0, 2)).argmax())
         seen = max(2 * stride, system.recipe.model.get("hops", 0))  # frames that one step sees
         assert abs(nearest - (step * stride + stride // 2)) <= seen
 

@@ -214,9 +214,10 @@ def test_a_half_written_folder_has_no_table(
     def full(path: Path, *_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(soundfile, "write", full)
-    with pytest.raises(StorageError, match=r"could not write .*s01-anger-01-1\.wav: no space left"):
-        generate(tmp_path, settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(StorageError, match=r"could not write .*anger-01-1\.wav: no space left"):
+            generate(tmp_path, settings)
     assert not (tmp_path / "labels.csv").exists()
 
 
