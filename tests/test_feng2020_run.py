@@ -12,6 +12,7 @@ from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.plan import plan
 from serein.experiment.train import train
 from serein.inference.explain import explain, together
+from serein.inference.export import to_onnx
 from serein.inference.recognizer import Recognizer, shipped
 from serein.inference.transcribe import Transcriber
 from serein.report import document, explanation, page, terminal
@@ -204,6 +205,18 @@ def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) ->
     assert found.attention["recogniser"].words
     assert "words" not in found.attention
     assert found.plain()["words"][0].keys() == {"word", "time", "weight"}
+
+
+def test_a_timeline_is_of_emotions(whole: Path, corpora: dict[str, Path]) -> None:
+    file = next((corpora["second"] / "wav").glob("*.wav"))
+    found = Recognizer(whole).timeline(file, window=0.5, hop=0.25, speech=False)
+    assert found.segments
+    assert {tuple(one.tasks) for one in found.segments} == {("emotion",)}
+
+
+def test_a_model_with_a_search_is_not_exported(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="feng2020 cannot be exported"):
+        to_onnx(bundle.load(whole), tmp_path / "joint.onnx")
 
 
 def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -> None:

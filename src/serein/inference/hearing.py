@@ -40,7 +40,7 @@ def hear(system: System, windows: Sequence[Window], numbers: Numbers = "fp32") -
     for first in range(0, len(windows), AT_A_TIME):
         inputs = _inputs(system, windows[first : first + AT_A_TIME])
         probabilities, _ = answer(system, inputs, numbers)
-        joined_bk = torch.cat(list(probabilities.values()), dim=1)
+        joined_bk = torch.cat([probabilities[task] for task in system.classes], dim=1)
         rows.append(joined_bk.cpu().double().numpy())
     return np.concatenate(rows)
 
