@@ -17,6 +17,7 @@ from serein.inference.recognizer import Recognizer, shipped
 from serein.inference.transcribe import Transcriber
 from serein.report import document, explanation, page, terminal
 from serein.synthetic import Settings, generate
+from serein.system import check
 from serein.vocabulary import SPECIAL
 
 SMALL = (
@@ -177,6 +178,11 @@ def test_a_corpus_without_text_cannot_be_read(corpora: dict[str, Path], tmp_path
         evaluate(
             "feng2020-text", f"mute={table}", settings=(*SMALL, *HEART), runs=tmp_path / "runs"
         )
+
+
+def test_words_are_no_task_among_others() -> None:
+    with pytest.raises(ConfigError, match=r"write their settings in \[text\]"):
+        check(recipes.load("feng2020-audio", ["tasks.transcript.weight=0.2"]))
 
 
 def test_another_front_end_cannot_be_begun_from(

@@ -19,7 +19,7 @@ def names(package: str) -> list[str]:
     """The names that a folder of this package offers, sorted.
 
     >>> names("tasks")
-    ['dimensions', 'emotion', 'gender', 'speaker']
+    ['dimensions', 'emotion', 'gender', 'speaker', 'transcript']
     """
     files = (HOUSE / package).glob("*.py")
     return sorted(f.stem for f in files if not f.stem.startswith("_") and f.stem not in SHARED)

@@ -84,6 +84,11 @@ class System(nn.Module):
         self.recipe = _pinned(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
+            if table.get("name", name) == SPOKEN:
+                raise ConfigError(
+                    f"task {name}: words are no task among others; write their settings in [text], "
+                    "such as weight = 0.2"
+                )
             if len(classes[name]) == 1:
                 raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
             task = {"name": name, **table}
