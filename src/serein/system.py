@@ -84,11 +84,6 @@ class System(nn.Module):
         self.recipe = _pinned(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
-            if table.get("name", name) == SPOKEN:
-                raise ConfigError(
-                    f"task {name}: words are no task among others; write their settings in [text], "
-                    "such as weight = 0.2"
-                )
             if len(classes[name]) == 1:
                 raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
             task = {"name": name, **table}
@@ -341,6 +336,12 @@ def masks_of(recipe: Recipe, front_end: FrontEnd) -> Masks | None:
 
 def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
     """What is done with words."""
+    for name, table in recipe.tasks.items():
+        if table.get("name", name) == SPOKEN:
+            raise ConfigError(
+                f"task {name}: words are no task among others; write their settings in [text], "
+                "such as weight = 0.2"
+            )
     if not recipe.text:
         return None
     settings = config.build(transcript.Config, recipe.text, "text")
