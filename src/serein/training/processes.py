@@ -96,13 +96,16 @@ def _gathered(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Within it, a process that no longer answers is an error that says so.
+    """Within it, a process that no longer answers is an error that says so; then they part.
 
     Raises:
         StorageError: another process was killed, or its machine is gone.
     """
     try:
         yield
+        if dist.is_initialized():  # one that leaves while others talk may end in an abort
+            dist.barrier()
+            dist.destroy_process_group()
     except RuntimeError as error:
         words = str(error)
         gone = isinstance(error, dist.DistError) or any(one in words.lower() for one in LOST)
