@@ -109,7 +109,9 @@ def test_what_a_system_has_no_use_for_is_refused(
 
 
 def test_the_width_of_masks_that_nobody_wants_does_not_matter() -> None:
-    system.check(recipes.load("li2019", ["augment.band_width=128"]))
+    recipe = recipes.load("li2019", ["augment.band_width=128"])
+    system.check(recipe)
+    assert system.masks_of(recipe, system.front_end_of(recipe)) is None
 
 
 def test_every_recipe_of_a_paper_augments_nothing() -> None:

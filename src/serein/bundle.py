@@ -17,10 +17,11 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
+from serein.devices import device_of
 from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
-from serein.system import System, device_of
+from serein.system import System
 
 FORMAT = 3
 """The newest layout that this version reads; 2 had no words, 1 no confidence."""

@@ -17,7 +17,7 @@ from serein import config, find, labels
 from serein.augment.masks import Masks, masks
 from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd, Model, Task
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError
 from serein.features import normalise
 from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded
@@ -100,6 +100,11 @@ class System(nn.Module):
         return cast(dict[str, Task], dict(self.heads.items()))
 
     @property
+    def transcribes(self) -> bool:
+        """Whether it learns to find words, and not only reads them."""
+        return self.text is not None and self.text.config.weight > 0
+
+    @property
     def words(self) -> tuple[str, ...]:
         """By their numbers; none where the recipe has no text."""
         return self.text.vocabulary.words if self.text else ()
@@ -136,7 +141,7 @@ class System(nn.Module):
             task.config.weight * task.loss(output.logits[name], targets[name])
             for name, task in self.tasks.items()
         ]
-        if self.text and self.text.config.weight and output.transcript:
+        if self.text and self.transcribes and output.transcript:
             cost = self.text.loss(output.transcript, targets[SPOKEN])
             losses.append(self.text.config.weight * cost)
         return torch.stack(losses).sum()
@@ -147,7 +152,7 @@ class System(nn.Module):
             name: task.targets([label_of(u, name, self.recipe) for u in utterances])
             for name, task in self.tasks.items()
         }
-        if self.text and self.text.config.weight:
+        if self.text and self.transcribes:
             found[SPOKEN] = self.text.targets([utterance.text for utterance in utterances])
         return found
 
@@ -288,21 +293,6 @@ def notes_of(recipe: Recipe) -> list[str]:
     tables = {"features": recipe.features, "models": recipe.model}
     modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
     return [str(module.NOTE) for module in modules if hasattr(module, "NOTE")]
-
-
-def device_of(name: str) -> str:
-    """Where to compute: "auto" is "cuda" where there is one.
-
-    Raises:
-        UnknownName: neither "cpu", "cuda" nor "auto".
-        ConfigError: there is no CUDA device.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise UnknownName("device", name, ("auto", "cpu", "cuda"))
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device cuda: this torch sees no CUDA device; use cpu or auto")
-    return "cuda" if there and name == "auto" else name.replace("auto", "cpu")
 
 
 def check(recipe: Recipe) -> None:

@@ -44,7 +44,7 @@ def transcribe(
         read = corpora.read(meant(corpus or [], partial))
     faults: list[str] = []
     found: list[Transcription] = []
-    for _, one in transcriber.each(read.utterances, lambda _, error: faults.append(str(error))):
+    for one in transcriber.each(read.utterances, lambda _, error: faults.append(str(error))):
         print(_line(one, times=times), flush=True)
         found.append(one)
     told = transcriptions(transcriber, read, found, faults, command=command(), created=now())

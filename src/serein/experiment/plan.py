@@ -12,6 +12,7 @@ from serein.augment.copies import Copy, copies
 from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
+from serein.devices import device_of
 from serein.errors import ConfigError, UnknownName
 from serein.experiment import words
 from serein.experiment.facts import versions
@@ -127,7 +128,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
-    device = system.device_of(device)
+    device = device_of(device)
     if not recipe.tasks:
         raise ConfigError(
             f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "

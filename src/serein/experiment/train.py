@@ -15,6 +15,7 @@ import torch
 from serein import bundle, config, corpora, find, protocols, recipes, store, system, workers
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
+from serein.devices import device_of
 from serein.errors import ConfigError
 from serein.experiment import words
 from serein.experiment.facts import command, environment, flat, now, versions
@@ -84,7 +85,7 @@ def train(
             f"{chosen.model['name']} is fitted at once, and not in {workers.world()} processes; "
             "start one, without torchrun or srun"
         )
-    device = system.device_of(device)
+    device = device_of(device)
     told = config.read(card) if card else {}
     system.check(chosen)
     if chosen.normalise.get("statistics") == "speaker":

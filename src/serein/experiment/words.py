@@ -122,7 +122,7 @@ def transcribed(
     Raises:
         ConfigError: the system finds no words.
     """
-    if system.text is None or not system.text.config.weight:
+    if system.text is None or not system.transcribes:
         raise ConfigError(
             f"{system.recipe.name} finds no words; name a model that was trained to transcribe, "
             "such as one of feng2020-asr"

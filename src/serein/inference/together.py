@@ -57,7 +57,7 @@ def hear_each(
         answers, output = answer(system, inputs, numbers)
         maps = output.attention if attention else {}
         for row, number in enumerate(some):
-            heard[number] = _row(row, answers, maps)
+            heard[number] = row_of(row, answers, maps)
     return [heard[number] for number in range(len(parts))]
 
 
@@ -70,7 +70,8 @@ def padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
     return wave_bs, length_b
 
 
-def _row(row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> Heard:
+def row_of(row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> Heard:
+    """What stands in one row of a batch's answers and maps."""
     maps = {
         name: Attention(weight_bht[row].cpu(), stride)
         for name, (weight_bht, stride) in attention.items()

@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 
 from serein import audio, bundle, store
-from serein.audio import Source
+from serein.audio import Samples, Source
 from serein.bundle import Bundle
-from serein.dataset import frames_of
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import threads as threads_of
-from serein.inference.together import Heard, words_of
-from serein.layers.attention import Attention
+from serein.inference.together import padded, row_of, words_of
 from serein.metrics.words import word_scores
 from serein.precision import Precision, asked, settled
 from serein.predict import answer
@@ -55,7 +53,7 @@ class Transcriber:
         made = model if isinstance(model, Bundle) else bundle.load(Path(model), device=device)
         self.bundle, self.system, self.threads = made, made.system, threads
         self.name = made.card.name or "model"
-        if self.system.text is None or not self.system.text.config.weight:
+        if self.system.text is None or not self.system.transcribes:
             raise ConfigError(
                 f"{self.name} ({self.system.recipe.name}) finds no words; `serein transcribe` "
                 "needs a model that was trained to, such as one of feng2020-asr-an4 or feng2020"
@@ -75,9 +73,7 @@ class Transcriber:
         path = source if isinstance(source, str | os.PathLike) else ""
         return self._heard(audio.load(source, self.system.front_end.rate), str(path))
 
-    def each(
-        self, utterances: Sequence[Utterance], failed: Failed
-    ) -> Iterator[tuple[Utterance, Transcription]]:
+    def each(self, utterances: Sequence[Utterance], failed: Failed) -> Iterator[Transcription]:
         """The words of every utterance that can be read, in their order.
 
         Args:
@@ -92,7 +88,7 @@ class Transcriber:
             except AudioError as error:
                 failed(one, error)
                 continue
-            yield one, found
+            yield found
 
     def scores(self, found: Sequence[Transcription]) -> WordScores | None:
         """How well words were found; None where nothing had a transcript to compare with."""
@@ -109,16 +105,16 @@ class Transcriber:
 
     def _heard(
         self,
-        wave_s: "audio.Samples",
+        wave_s: Samples,
         name: str,
         reference: str | None = None,
         speaker: str | None = None,
     ) -> Transcription:
         seconds = len(wave_s) / self.system.front_end.rate
         with threads_of(self.threads):
-            x_1tf = torch.from_numpy(frames_of(wave_s, self.system.front_end))[None]
-            mask_1t = torch.ones(x_1tf.shape[:2], dtype=torch.bool)
-            inputs = {"frames": (x_1tf.to(self.system.device), mask_1t.to(self.system.device))}
+            wave_1s, length_1 = padded([wave_s])
+            with torch.inference_mode():
+                inputs = self.system.hear(wave_1s.to(self.system.device), length_1)
             _, output = answer(self.system, inputs, self.numbers)
         return self._told(output, name, seconds, reference, speaker)
 
@@ -130,10 +126,7 @@ class Transcriber:
         assert found.id_bl is not None
         text = self.vocabulary.text(found.id_bl[0].tolist())
         bounded = found.ended_b is not None and not bool(found.ended_b[0])
-        row = Heard(
-            {SPOKEN: found.id_bl[0].cpu()},
-            {name: Attention(x[0].cpu(), stride) for name, (x, stride) in output.attention.items()},
-        )
+        row = row_of(0, {SPOKEN: found.id_bl}, output.attention)
         words = words_of([row], [(0.0, seconds)], self.system.text, self.system.front_end.hop)
         return Transcription(
             id=name,

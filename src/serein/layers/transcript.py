@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-START, END = 0, 1
+from serein import vocabulary
+
+START, END = map(vocabulary.SPECIAL.index, (vocabulary.START, vocabulary.END))
 """The numbers of <s>, which is CTC's blank too, and of </s>."""
 
 FOUND = "recogniser"

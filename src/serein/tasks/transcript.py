@@ -17,8 +17,8 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from serein import vocabulary
-from serein.layers.transcript import Transcript
-from serein.vocabulary import END, SPECIAL, START, Vocabulary
+from serein.layers.transcript import END, START, Transcript
+from serein.vocabulary import Vocabulary
 
 NOBODY = -1
 """Behind the end of a transcript, and in place of one that nobody wrote."""
@@ -53,8 +53,7 @@ class Task:
 
     def targets(self, texts: Sequence[str | None]) -> Tensor:
         """Texts -> (B, L) numbers, the end's among them; only ``NOBODY`` where there is no text."""
-        end = SPECIAL.index(END)
-        return _padded([[] if x is None else [*self.vocabulary.ids(x), end] for x in texts])
+        return _padded([[] if x is None else [*self.vocabulary.ids(x), END] for x in texts])
 
     def words(self, texts: Sequence[str | None]) -> Tensor:
         """Texts -> (B, L) numbers of what is said; ``NOBODY`` behind each end."""
@@ -92,7 +91,7 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 def _cut(id_bl: Tensor) -> Tensor:
     """Words up to each first end."""
-    over_bl = (id_bl == SPECIAL.index(END)).cumsum(dim=1) > 0
+    over_bl = (id_bl == END).cumsum(dim=1) > 0
     return id_bl.masked_fill(over_bl, NOBODY)
 
 
@@ -103,13 +102,13 @@ def _aligned(found: Transcript, target_bl: Tensor) -> Tensor:
     """
     assert found.ctc_btv is not None
     assert found.mask_bt is not None
-    said_bl = (target_bl != NOBODY) & (target_bl != SPECIAL.index(END))
+    said_bl = (target_bl != NOBODY) & (target_bl != END)
     return F.ctc_loss(
         found.ctc_btv.float().log_softmax(dim=-1).transpose(0, 1),
         target_bl.masked_fill(~said_bl, 0),
         found.mask_bt.sum(dim=1),
         said_bl.sum(dim=1),
-        blank=SPECIAL.index(START),
+        blank=START,
         reduction="sum",
         zero_infinity=True,
     )

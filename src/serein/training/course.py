@@ -17,13 +17,14 @@ from torch import Tensor
 
 from serein.dataset import Side
 from serein.files import write_bytes
+from serein.layers.transcript import END
 from serein.metrics.measures import Scores, defined, main_score, measure_of
 from serein.metrics.transcription import word_error_rate_from_counts, word_errors
 from serein.precision import Numbers
 from serein.predict import foretell
 from serein.results import Epoch
 from serein.system import System
-from serein.vocabulary import END, SPECIAL, UNKNOWN
+from serein.vocabulary import SPECIAL, UNKNOWN
 
 Probabilities = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""
@@ -85,10 +86,10 @@ def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
 
 def spelt(answer_nl: Tensor, target_nl: Tensor) -> Scores:
     """The word error rate of transcripts as numbers; a word that has none is never found."""
-    end, unknown = SPECIAL.index(END), SPECIAL.index(UNKNOWN)
+    unknown = SPECIAL.index(UNKNOWN)
     counts = [
         word_errors(
-            [" ".join("?" if word == unknown else str(word) for word in target if word > end)],
+            [" ".join("?" if word == unknown else str(word) for word in target if word > END)],
             [" ".join(str(word) for word in answer if word >= 0)],
         )[0]
         for answer, target in zip(answer_nl.tolist(), target_nl.tolist(), strict=True)

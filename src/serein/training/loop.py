@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from serein.dataset import Side
+from serein.devices import device_of
 from serein.precision import flushed, settled
 from serein.results import Epoch
-from serein.system import System, device_of
+from serein.system import System
 from serein.training.average import Average
 from serein.training.batches import shares
 from serein.training.course import Course, Keep, Progress, looked, resume

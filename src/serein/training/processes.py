@@ -24,9 +24,10 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from serein import workers
+from serein.devices import device_of
 from serein.errors import StorageError
 from serein.precision import Numbers
-from serein.system import Output, device_of
+from serein.system import Output
 
 LOST = ("gloo", "connection", "timed out")
 """Words of the errors that gloo raises where another process does not answer."""
