@@ -300,3 +300,28 @@ def test_what_has_no_value_is_tested_once_and_never_left_out() -> None:
         assert free & set(fold.train) == free & set(same.train)
     first = sum(len(fold.test) for fold in protocol.folds if fold.name.endswith("1"))
     assert first == len(utterances) / 2
+
+
+# Length
+
+
+def lasting(*seconds: float) -> list[Utterance]:
+    """Two speakers' utterances of known lengths."""
+    spoken = [(speaker, length) for speaker in ("a", "b") for length in seconds]
+    return [
+        replace(utterance(speaker, number), start=1.0, end=1.0 + length)
+        for number, (speaker, length) in enumerate(spoken)
+    ]
+
+
+def test_what_is_too_long_is_left_out_and_counted() -> None:
+    settings = {"longest": 20.0, "validation": "none"}
+    protocol = made(lasting(3.0, 20.0, 20.1), "leave-one-speaker-out", **settings)
+    assert {len(fold.test) for fold in protocol.folds} == {2}
+    assert "2 of 6 utterances last longer than 20 s: left out" in protocol.caution
+    assert "longer" not in made(lasting(3.0), "leave-one-speaker-out", **settings).caution
+
+
+def test_a_length_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ProtocolError, match=r"longest = 2 s leaves none of 4 .* lasts 3\.0 s"):
+        made(lasting(3.0, 5.0), "leave-one-speaker-out", longest=2.0, validation="none")

@@ -195,12 +195,6 @@ def _heard(
         raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")
 
 
-def seconds_of(utterance: Utterance) -> float:
-    """How long an utterance is."""
-    end = audio.duration(utterance.path) if utterance.end is None else utterance.end
-    return end - utterance.start
-
-
 def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """One waveform (S,) -> its frames (T, F)."""
     with torch.inference_mode():

@@ -25,6 +25,7 @@ from serein.audio._samples import (
     mono,
 )
 from serein.audio._sources import Source, name_of
+from serein.records import Utterance
 
 __all__ = [
     "RATES",
@@ -38,6 +39,7 @@ __all__ = [
     "duration",
     "load",
     "prepared",
+    "seconds_of",
     "windows",
 ]
 
@@ -87,6 +89,16 @@ def duration(source: Source) -> float:
             return sound.seconds
         whole = sound.blocks(0, round(FOREVER * sound.rate), WHOLE)
         return sum(len(block) for block in whole) / sound.rate
+
+
+def seconds_of(utterance: Utterance) -> float:
+    """How long an utterance is, by what its corpus says or else by its file.
+
+    Raises:
+        AudioError: the file must be asked, and cannot be read.
+    """
+    end = duration(utterance.path) if utterance.end is None else utterance.end
+    return end - utterance.start
 
 
 def channels(source: Source) -> int:

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from serein import corpora, recipes, store, workers
-from serein.dataset import seconds_of
+from serein.audio import seconds_of
 from serein.errors import ConfigError
 from serein.experiment import folds, heldout, scores, spelling
 from serein.experiment.confidence import calibrations, temperatures

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import torch
 
 from serein import config, corpora, store
-from serein.audio import windows
+from serein.audio import seconds_of, windows
 from serein.bundle import Bundle
 from serein.contracts import FrontEnd
-from serein.dataset import Side, extract, seconds_of
+from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment import scores, words
 from serein.experiment.confidence import unfitted

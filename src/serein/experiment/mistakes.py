@@ -6,7 +6,8 @@ T = steps of an attention map.
 from collections.abc import Sequence
 
 from serein import audio
-from serein.dataset import Frames, seconds_of
+from serein.audio import seconds_of
+from serein.dataset import Frames
 from serein.experiment.plan import Plan
 from serein.layers.transcript import FOUND, READ
 from serein.predict import answer, steps

@@ -142,9 +142,10 @@ def train(
 
 
 def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
-    """Everything; where a recipe names a main corpus, all of it and its share of the others."""
+    """Everything that is not too long; beside a main corpus, its share of the others."""
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
-    return tuple(protocols.together(corpus.utterances, how)) if how.main else corpus.utterances
+    kept, _ = protocols.short(corpus.utterances, how.longest)
+    return tuple(protocols.together(kept, how) if how.main else kept)
 
 
 def prepared(recipe: Recipe, judged: Results) -> Recipe:

@@ -13,7 +13,7 @@ from pathlib import Path
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
 from serein.protocols.beside import beside, parted, together
-from serein.protocols.filters import disjoint, joined, only
+from serein.protocols.filters import disjoint, joined, only, short
 from serein.protocols.heard import heard, probes
 from serein.protocols.leakage import cautioned, findings, refuse
 from serein.protocols.saved import SUFFIXES, load, save
@@ -35,6 +35,7 @@ __all__ = [
     "probes",
     "refuse",
     "save",
+    "short",
     "split",
     "together",
 ]
@@ -55,7 +56,7 @@ class Kind:
     takes: tuple[str, ...] = ()
 
 
-ALL = ("name", "validation", "only", "disjoint", "groups", "allow")
+ALL = ("name", "validation", "only", "longest", "disjoint", "groups", "allow")
 BESIDE = ("main", "share", "ratio")
 DEALT = ("folds", "seed", "stratify")
 ALONE = ("leave-one-corpus-out",)
@@ -102,6 +103,7 @@ def split(
         ProtocolError: these utterances cannot be split that way.
     """
     kept, words = only(utterances, settings.only)
+    kept, long = short(kept, settings.longest)
     if settings.name.lower().endswith(SUFFIXES):
         kind = Kind("a saved protocol", partial(_saved, left_out=left_out))
     elif settings.name in PROTOCOLS:
@@ -112,7 +114,7 @@ def split(
     _check_settings(settings, kind)
     main, others = parted(kept, settings)
     protocol = beside(kind.split(main, settings), others, settings)
-    protocol = replace(protocol, caution=joined(protocol.caution, words))
+    protocol = replace(protocol, caution=joined(protocol.caution, words, long))
     protocol = disjoint(protocol, kept, listed(settings.disjoint), settings.groups)
     check(protocol)
     return protocol

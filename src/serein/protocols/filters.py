@@ -1,9 +1,10 @@
-"""What is left out: before a split by ``only``, after it by ``disjoint``."""
+"""What is left out: before a split by ``only`` and ``longest``, after it by ``disjoint``."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from serein.audio import seconds_of
 from serein.errors import ProtocolError
 from serein.protocols.settings import Values, listed
 from serein.protocols.sides import has, numbered, of, said
@@ -32,6 +33,35 @@ def only(
             )
     terms = ", ".join(f"{name} {' or '.join(listed(table[name]))}" for name in table)
     return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
+
+
+def short(
+    utterances: Sequence[Utterance], longest: float | None
+) -> tuple[list[Utterance], str]:
+    """Keep the utterances that last no longer than wanted.
+
+    Args:
+        utterances: of a corpus.
+        longest: in seconds; None keeps all.
+
+    Returns:
+        Those that stay, and how many do not, in words; no words where all stay.
+
+    Raises:
+        ProtocolError: none stays.
+        AudioError: a file does not say how long it is.
+    """
+    if longest is None:
+        return list(utterances), ""
+    kept = [one for one in utterances if seconds_of(one) <= longest]
+    if not kept:
+        raise ProtocolError(
+            f"protocol.longest = {longest:g} s leaves none of {len(utterances)} utterances; the "
+            f"shortest lasts {min(map(seconds_of, utterances), default=0):.1f} s"
+        )
+    gone = len(utterances) - len(kept)
+    words = f"{gone} of {len(utterances)} utterances last longer than {longest:g} s: left out"
+    return kept, words if gone else ""
 
 
 def disjoint(

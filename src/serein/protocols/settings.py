@@ -6,7 +6,7 @@ Which protocol takes which of them stands in ``protocols.PROTOCOLS``.
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from serein.errors import ConfigError
 
@@ -33,6 +33,7 @@ class Settings:
         train: values of the training side; without any, all that are on no other side.
         test: values of the test side.
         only: leave out whatever has other values: ``only.style = "improvised"``.
+        longest: leave out what lasts longer, in seconds.
         disjoint: attributes or labels whose tested values must not be trained on either; such
             utterances leave the training and validation sides.
         groups: how many groups of such values are tested apart, each in folds of its own, so that
@@ -53,6 +54,7 @@ class Settings:
     train: Values = ()
     test: Values = ()
     only: dict[str, Values] = field(default_factory=dict)
+    longest: Annotated[float, Gt(0)] | None = None
     disjoint: Values = ()
     groups: Annotated[int, Ge(1)] = 1
     main: str = ""
