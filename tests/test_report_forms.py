@@ -224,7 +224,7 @@ def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> Non
     )
     (drawing,) = mistakes.drawings(replace(results, mistakes=[mistake]))
     assert drawing.wave == "M0.0,0.0 320.0,22.5 320.0,67.5 0.0,90.0Z"
-    assert drawing.attention == "M0.0,90V60.0H80.0V0.0H240.0V60.0H320.0V90Z"
+    assert drawing.maps["pooling"] == "M0.0,90V60.0H80.0V0.0H240.0V60.0H320.0V90Z"
     assert drawing.ticks == [(0.0, "0"), (80.0, "0.5"), (160.0, "1"), (240.0, "1.5"), (320.0, "2")]
     assert drawing.words.endswith("highest from 0.50 to 1.50 s, with 60.0 % of its weight")
 
@@ -239,7 +239,7 @@ def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results)
     )
     (drawing,) = mistakes.drawings(replace(results, mistakes=[long]))
     assert len(drawing.wave) < 4000
-    assert len(drawing.attention) < 2000
+    assert len(drawing.maps["pooling"]) < 2000
     assert [label for _, label in drawing.ticks] == ["0", "2", "4", "6", "8", "10"]
 
 

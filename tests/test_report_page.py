@@ -168,11 +168,23 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
     told = str(drawn[0]["aria-label"])
     assert told.startswith(
         f"Waveform of {first.id}, 2.40 s, {first.truth} taken for {first.answer} with "
-        f"{100 * first.confidence:.1f} % confidence; attention is highest from "
+        f"{100 * first.confidence:.1f} % confidence; pooling is highest from "
     )
     assert f"{first.truth} taken for {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
     assert f"{first.id}, fold {first.fold}, pooling" in parsed.words
     assert [tag["class"] for tag in parsed.all("path")][:3] == ["wave", "attention", "axis"]
+
+
+def test_every_map_of_an_error_is_drawn(results: Results) -> None:
+    late = Look(times=[0.0, 1.2], weight=[0.1, 0.9])
+    two = replace(results.mistakes[0], attention={"local": LOOK, "self": late})
+    drawn = Page(page.html(replace(results, mistakes=[two])))
+    assert [tag["class"] for tag in drawn.all("path")] == [
+        *("wave", "attention", "attention line1", "axis")
+    ]
+    assert "local, self (line 1)" in plain(drawn.words)
+    told = str(drawn.all("svg")[0]["aria-label"])
+    assert "self is highest from 1.20 to 2.40 s, with 90.0 % of its weight" in told
 
 
 def test_verdicts_are_words_too(results: Results, parsed: Page) -> None:

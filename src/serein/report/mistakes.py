@@ -25,16 +25,15 @@ class Drawing:
         mistake: what went wrong.
         words: what the drawing shows, for who cannot see it.
         wave: SVG path of the envelope; empty without one.
-        attention: SVG path of the attention's weight over time; empty without one.
-        map: name of the map that is drawn; empty without one.
+        maps: by the name of each attention map the SVG path of its weight over time; the first
+            one is to be filled, the others are lines.
         ticks: place and label of each mark on the axis of seconds.
     """
 
     mistake: Mistake
     words: str
     wave: str
-    attention: str
-    map: str
+    maps: dict[str, str]
     ticks: list[tuple[float, str]]
 
 
@@ -44,13 +43,13 @@ def drawings(results: Results) -> list[Drawing]:
 
 
 def _drawing(mistake: Mistake) -> Drawing:
-    name, look = next(iter(mistake.attention.items()), ("", None))
+    told = (_attended(mistake, name, look) for name, look in mistake.attention.items())
+    paths = {name: _attention(mistake, look) for name, look in mistake.attention.items()}
     return Drawing(
         mistake=mistake,
-        words=f"{_heard(mistake)}{_attended(mistake, look)}",
+        words=f"{_heard(mistake)}{''.join(told)}",
         wave=_wave(mistake.envelope),
-        attention=_attention(mistake, look) if look else "",
-        map=name,
+        maps={name: path for name, path in paths.items() if path},
         ticks=_ticks(mistake.seconds),
     )
 
@@ -62,13 +61,13 @@ def _heard(mistake: Mistake) -> str:
     )
 
 
-def _attended(mistake: Mistake, look: Look | None) -> str:
-    if look is None or not look.weight:
+def _attended(mistake: Mistake, name: str, look: Look) -> str:
+    if not look.weight:
         return ""
     most = int(np.argmax(look.weight))
     begin, end = _edges(mistake, look)[most : most + 2]
     share = summary.percent(look.weight[most])
-    return f"; attention is highest from {begin:.2f} to {end:.2f} s, with {share} % of its weight"
+    return f"; {name} is highest from {begin:.2f} to {end:.2f} s, with {share} % of its weight"
 
 
 def _edges(mistake: Mistake, look: Look) -> list[float]:
