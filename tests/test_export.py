@@ -90,6 +90,7 @@ VARIANTS = [
     li("features.pad=true"),
     li("model.attention=false", "features.deltas=0", "model.taps=5", "model.pool=1"),
     li("features.deltas=1", "features.bands=40", "model.apart=true", "normalise.statistics=none"),
+    li("normalise.statistics=utterance"),
     li("tasks.gender=remove", "features.seconds=1.5", "features.high=5000"),
     zhang("model.hops=3", "model.attention=false", "model.layers=1"),
     zhang("features.seconds=3.0", "model.apart=true"),

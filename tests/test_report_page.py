@@ -172,7 +172,8 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
     )
     assert f"{first.truth} taken for {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
     assert f"{first.id}, fold {first.fold}, pooling" in parsed.words
-    assert list(first.attention)[0] == "pooling" and len(first.attention) == 2
+    assert next(iter(first.attention)) == "pooling"
+    assert len(first.attention) == 2
     kinds = [tag["class"] for tag in parsed.all("path")][:4]
     assert kinds == ["wave", "attention", "attention line1", "axis"]
 

@@ -117,7 +117,7 @@ class System(nn.Module):
     def encode(self, inputs: Inputs) -> Encoded:
         """What the front end gave -> a vector for each task, and attention."""
         frames_btf, mask_bt = inputs["frames"]
-        standard = {**inputs, "frames": (self.normaliser(frames_btf), mask_bt)}
+        standard = {**inputs, "frames": (self.normaliser(frames_btf, mask_bt), mask_bt)}
         return self.model(**standard)
 
     @property

@@ -1,9 +1,10 @@
 """Standardisation of frames by statistics of the training side of a fold, and of it alone.
 
-Who asks for it gets each speaker's own statistics instead, the tested speakers' among them: as
-many papers do, and worth several points that nobody gets who has one recording of a speaker.
+Who asks for it gets each utterance's own statistics instead, which take level and line away; or
+each speaker's, the tested speakers' among them: as many papers do, and worth several points that
+nobody gets who has one recording of a speaker.
 
-T = frames of one utterance, F = bins.
+B = batch, T = frames of one utterance, F = bins.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from serein.errors import ConfigError
+
+STILL = 1e-6
+"""A smaller deviation is none, and taken as 1."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -21,13 +27,14 @@ class Config:
 
     Attributes:
         statistics: "training" gives each bin mean 0 and deviation 1 over the frames that the
-            model sees in training; "none" leaves frames as they are; "speaker" does it for each
-            speaker over all that he or she says, before anything is split.
+            model sees in training; "none" leaves frames as they are; "utterance" does it for
+            each utterance, or window, by itself; "speaker" for each speaker over all that he or
+            she says, before anything is split.
         scope: "bin" takes mean and deviation for each bin; "all" one of each over all values, as
             samples of a waveform need it. A speaker's own are always those of each bin.
     """
 
-    statistics: Literal["training", "speaker", "none"] = "training"
+    statistics: Literal["training", "utterance", "speaker", "none"] = "training"
     scope: Literal["bin", "all"] = "bin"
 
 
@@ -48,7 +55,15 @@ class Normaliser(nn.Module):
 
         Args:
             frames: (T, F) for each utterance of the training side.
+
+        Raises:
+            ConfigError: utterances are to be standardised by themselves, and have a frame each.
         """
+        if self.config.statistics == "utterance" and all(len(x_tf) == 1 for x_tf in frames):
+            raise ConfigError(
+                "normalise.statistics = 'utterance': every utterance is one frame here, of which "
+                "nothing would be left; set normalise.statistics=training"
+            )
         if self.config.statistics != "training":
             return
         if self.config.scope == "all":
@@ -57,12 +72,24 @@ class Normaliser(nn.Module):
         self.mean_f.copy_(torch.from_numpy(mean_f))
         self.deviation_f.copy_(torch.from_numpy(deviation_f))
 
-    def forward(self, x_btf: Tensor) -> Tensor:
-        """(B, T, F) -> the same, standardised; padding is as meaningless as before."""
+    def forward(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
+        """(B, T, F) and its mask -> the same, standardised; padding is as meaningless as before."""
+        if self.config.statistics == "utterance":
+            return self._alone(x_btf, mask_bt)
         if self.config.statistics != "training":
             return x_btf
         scale_f = 1 / self.deviation_f
         return torch.addcmul(-self.mean_f * scale_f, x_btf, scale_f)
+
+    def _alone(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
+        share_bt1 = (mask_bt / mask_bt.sum(dim=1, keepdim=True))[..., None].to(x_btf.dtype)
+        apart_btf = x_btf - self._mean(x_btf * share_bt1)
+        deviation_b1f = self._mean(apart_btf**2 * share_bt1).sqrt()
+        return apart_btf / deviation_b1f.masked_fill(deviation_b1f <= STILL, 1.0)
+
+    def _mean(self, x_btf: Tensor) -> Tensor:
+        mean_b1f = x_btf.sum(dim=1, keepdim=True)
+        return mean_b1f.mean(dim=2, keepdim=True) if self.config.scope == "all" else mean_b1f
 
 
 def moments(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,4 +106,4 @@ def moments(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         square_f = square_f + (wide_tf**2).sum(axis=0)
     mean_f = total_f / count
     deviation_f = np.sqrt(np.maximum(square_f / count - mean_f**2, 0))
-    return np.asarray(mean_f), np.where(deviation_f > 1e-6, deviation_f, 1.0)
+    return np.asarray(mean_f), np.where(deviation_f > STILL, deviation_f, 1.0)

@@ -35,9 +35,7 @@ def only(
     return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
 
 
-def short(
-    utterances: Sequence[Utterance], longest: float | None
-) -> tuple[list[Utterance], str]:
+def short(utterances: Sequence[Utterance], longest: float | None) -> tuple[list[Utterance], str]:
     """Keep the utterances that last no longer than wanted.
 
     Args:
