@@ -1,16 +1,16 @@
 """Requests that come at the same time share one forward pass; all else takes its turn."""
 
 import math
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from serein.audio import Samples
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
+from serein.service.desk import Desk
 
 T = TypeVar("T")
 
@@ -29,9 +29,10 @@ class Turn(NamedTuple):
 
     work: Callable[[], Any]
     future: Future[Any]
+    recognizer: None = None
 
 
-class Batcher:
+class Batcher(Desk[Job | Turn]):
     """One thread that has the models to itself and takes what is there together."""
 
     def __init__(
@@ -53,10 +54,7 @@ class Batcher:
         """
         self.recognizer, self.most, self.wait = recognizer, most, wait
         self.coming, self.took = coming, took
-        self._queue: SimpleQueue[Job | Turn | None] = SimpleQueue()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
-        self._thread.start()
+        super().__init__("batch")
 
     def submit(
         self, name: str, wave_s: Samples, recognizer: Recognizer | None = None
@@ -78,59 +76,43 @@ class Batcher:
         self._queue.put(Turn(work, future))
         return future
 
-    def alive(self) -> bool:
-        """Whether somebody answers."""
-        return self._thread.is_alive()
-
-    def close(self) -> None:
-        """Answer what waits, then end the thread."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing:
-            gathered, turn = self._gathered()
-            jobs = [job for job in gathered if job.future.set_running_or_notify_cancel()]
-            for recognizer in dict.fromkeys(job.recognizer for job in jobs):
-                own = [job for job in jobs if job.recognizer is recognizer]
-                self.took(len(own))
-                self._answer(own)
-            if turn is not None and turn.future.set_running_or_notify_cancel():
-                _take(turn)
-
-    def _gathered(self) -> tuple[list[Job], Turn | None]:
+    def _gathered(self) -> list[Job | Turn]:
         """The first that comes, and whoever comes soon after it; a turn is the last."""
-        jobs: list[Job] = []
+        some: list[Job | Turn] = []
         windows, end = 0, math.inf
-        while not jobs or (windows < self.most and len(jobs) < self.coming()):
+        while not some or (windows < self.most and len(some) < self.coming()):
             try:
-                left = None if not jobs else max(0.0, end - monotonic())
-                job = self._queue.get(timeout=left)
+                left = None if not some else max(0.0, end - monotonic())
+                one = self._queue.get(timeout=left)
             except Empty:
                 break
-            if job is None:
+            if one is None:
                 self._closing = True
                 break
-            if isinstance(job, Turn):
-                return jobs, job
-            if not jobs:
+            if not some:
                 end = monotonic() + self.wait
-            jobs.append(job)
-            windows += _windows(job)
-        return jobs, None
+            some.append(one)
+            if isinstance(one, Turn):
+                break
+            windows += _windows(one)
+        return some
 
-    def _answer(self, jobs: list[Job]) -> None:
-        try:
-            answers = jobs[0].recognizer.together([(job.name, job.wave_s) for job in jobs])
-        except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].future.set_exception(error)
-                return
-            for job in jobs:  # one that cannot be answered must not take the others with it
-                self._answer([job])
-            return
-        for job, answer in zip(jobs, answers, strict=True):
-            job.future.set_result(answer)
+    def _answers(self, some: Sequence[Job | Turn]) -> list[object]:
+        jobs = [one for one in some if isinstance(one, Job)]
+        if not jobs:
+            return [_taken(one) for one in some if isinstance(one, Turn)]
+        self.took(len(jobs))
+        return _together(jobs)
+
+
+def _together(jobs: list[Job]) -> list[object]:
+    try:
+        return [*jobs[0].recognizer.together([(job.name, job.wave_s) for job in jobs])]
+    except Exception as error:
+        if len(jobs) == 1:
+            return [error]
+        # One that cannot be answered must not take the others with it.
+        return [answer for job in jobs for answer in _together([job])]
 
 
 def _windows(job: Job) -> int:
@@ -138,8 +120,8 @@ def _windows(job: Job) -> int:
     return math.ceil(len(job.wave_s) / (job.recognizer.rate * (job.recognizer.window or 1e9)))
 
 
-def _take(turn: Turn) -> None:
+def _taken(turn: Turn) -> object:
     try:
-        turn.future.set_result(turn.work())
+        return turn.work()
     except Exception as error:
-        turn.future.set_exception(error)
+        return error

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,8 +11,10 @@ import numpy as np
 
 from serein.audio import Samples
 from serein.service import worker
+from serein.service.line import Line
 from serein.service.problems import Problem
 from serein.service.settings import Settings
+from serein.service.worker import Content
 
 STARTING = 120.0
 """Seconds that a worker may take to start, on a machine that has other things to do."""
@@ -34,7 +35,8 @@ class Decoder:
         limits = settings.max_seconds, settings.decode_megabytes, settings.decode_seconds
         module = [sys.executable, "-P", "-m", worker.__name__]
         self._command = [*module, *map(str, (rate, *limits))]
-        self._process, self._started = self._spawned(), False
+        self._process, self._line = self._spawned()
+        self._started = False
 
     @property
     def pid(self) -> int:
@@ -86,45 +88,34 @@ class Decoder:
 
     def _renew(self) -> None:
         self.close()
-        self._process, self._started = self._spawned(), False
+        self._process, self._line = self._spawned()
+        self._started = False
 
-    def _spawned(self) -> subprocess.Popen[bytes]:
+    def _spawned(self) -> tuple[subprocess.Popen[bytes], Line]:
         # Nothing that a decoder writes about somebody's file belongs into our log.
         # Ctrl-C is for the service, which finishes what it accepted.
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._command,
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             process_group=0,
         )
-
-    def _exchange(self, body: bytes | None, seconds: float) -> tuple[bytes, bytes]:
-        """Hand over an upload, if there is one, and wait for the answer so long."""
-        process, late = self._process, threading.Event()
         assert process.stdin is not None
         assert process.stdout is not None
+        return process, Line(process.stdin, process.stdout)
 
-        def kill() -> None:
-            late.set()
-            process.kill()
+    def _exchange(self, body: bytes | None, seconds: float) -> tuple[bytes, Content]:
+        """Hand over an upload, if there is one, and wait for the answer so long."""
+        line = self._line.until(seconds)
+        if body is not None:
+            worker.send(line, worker.UPLOAD, body)
+        return worker.receive(line)
 
-        timer = threading.Timer(seconds, kill)
-        timer.start()
-        try:
-            if body is not None:
-                worker.send(process.stdin, worker.UPLOAD, body)
-            return worker.receive(process.stdout)
-        except (OSError, EOFError):
-            if late.is_set():
-                raise TimeoutError from None
-            raise
-        finally:
-            timer.cancel()
-
-    def _samples(self, kind: bytes, content: bytes) -> Samples:
+    def _samples(self, kind: bytes, content: Content) -> Samples:
         if kind == worker.SAMPLES:
-            return np.frombuffer(content, np.float32).copy()  # torch wants to own what it reads
+            return np.frombuffer(content, np.float32)
         if kind == worker.UNREADABLE:
             raise Problem(422, content.decode())
         if kind == worker.TOO_LONG:

@@ -1,10 +1,9 @@
 """The thread that hears all streams: what came while it was busy is heard together."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import NamedTuple
 
 from serein.audio import Block
@@ -14,6 +13,7 @@ from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.speech import detector
 from serein.inference.stream import Stream
+from serein.service.desk import Desk
 
 
 class Part(NamedTuple):
@@ -23,8 +23,13 @@ class Part(NamedTuple):
     block: Block | None
     future: Future[list[Segment]]
 
+    @property
+    def recognizer(self) -> Recognizer:
+        """Who listens."""
+        return self.stream.recognizer
 
-class Ear:
+
+class Ear(Desk[Part]):
     """One thread; nobody waits in it for others to come."""
 
     def __init__(self, took: Callable[[int], None]) -> None:
@@ -34,37 +39,15 @@ class Ear:
             took: is told of how many streams parts were heard together.
         """
         self.took = took
-        self._queue: SimpleQueue[Part | None] = SimpleQueue()
-        self._closing = False
         with suppress(BundleError):  # who asks for speech detection is told
             detector()  # now, so that no stream's start waits for it
-        self._thread = threading.Thread(target=self._run, name="ear", daemon=True)
-        self._thread.start()
+        super().__init__("ear")
 
     def submit(self, stream: Stream, block: Block | None) -> Future[list[Segment]]:
         """Have a block heard, or for None the stream ended; one at a time of each stream."""
         future: Future[list[Segment]] = Future()
         self._queue.put(Part(stream, block, future))
         return future
-
-    def alive(self) -> bool:
-        """Whether somebody listens."""
-        return self._thread.is_alive()
-
-    def close(self) -> None:
-        """Hear what waits, then end the thread."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing:
-            parts = [
-                part for part in self._gathered() if part.future.set_running_or_notify_cancel()
-            ]
-            for recognizer in dict.fromkeys(part.stream.recognizer for part in parts):
-                own = [part for part in parts if part.stream.recognizer is recognizer]
-                self.took(len(own))
-                self._answer(recognizer, own)
 
     def _gathered(self) -> list[Part]:
         """The first that comes, and all that came before somebody listened."""
@@ -77,10 +60,7 @@ class Ear:
             self._closing = True
         return parts
 
-    def _answer(self, recognizer: Recognizer, parts: list[Part]) -> None:
-        told = streams.feed(recognizer, [(part.stream, part.block) for part in parts])
-        for part, segments in zip(parts, told, strict=True):
-            if isinstance(segments, Exception):
-                part.future.set_exception(segments)
-            else:
-                part.future.set_result(segments)
+    def _answers(self, some: Sequence[Part]) -> Sequence[object]:
+        self.took(len(some))
+        feeds = [(part.stream, part.block) for part in some]
+        return streams.feed(some[0].recognizer, feeds)

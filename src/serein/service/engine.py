@@ -13,6 +13,7 @@ from serein.inference.recognizer import Recognizer
 from serein.inference.stream import Settings as Hearing
 from serein.inference.timeline import gradually
 from serein.service.batching import Batcher
+from serein.service.bell import finished
 from serein.service.decode import Decoders
 from serein.service.ear import Ear
 from serein.service.hall import Hall
@@ -121,10 +122,10 @@ class Engine:
         who = recognizer or self.recognizer
         try:
             async with asyncio.timeout(self.settings.answer_seconds):
-                wave_s = await asyncio.wrap_future(self._by_rate[who.rate].submit(body))
+                wave_s = await finished(self._by_rate[who.rate].submit(body))
                 self.metrics.audio.inc(len(wave_s) / who.rate)
                 if hearing is None:
-                    return await asyncio.wrap_future(self.batcher.submit(name, wave_s, who))
+                    return await finished(self.batcher.submit(name, wave_s, who))
                 return replace(await self._timeline(who, wave_s, hearing), source=name)
         except TimeoutError:
             raise Problem(
@@ -141,7 +142,7 @@ class Engine:
         steps = gradually(recognizer, source, settings=hearing, lanes_at_a_time=1)
         try:
             while answer is None:
-                answer = await asyncio.wrap_future(self.batcher.turn(partial(next, steps)))
+                answer = await finished(self.batcher.turn(partial(next, steps)))
         except ConfigError as error:
             raise Problem(400, str(error)) from None
         except AudioError as error:

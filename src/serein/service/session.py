@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from serein.inference.recognition import Segment
 from serein.inference.stream import Stream
+from serein.service.bell import finished
 from serein.service.engine import Engine
 from serein.service.inbox import Inbox
 from serein.service.problems import Problem
@@ -122,7 +123,7 @@ class Session:
 
     async def _hear(self, block: npt.NDArray[np.int16] | None, since: float) -> None:
         """Have a block heard, or the end, and tell what it makes certain."""
-        segments = await asyncio.wrap_future(self.engine.ear.submit(self.stream, block))
+        segments = await finished(self.engine.ear.submit(self.stream, block))
         count = 0 if block is None else block.nbytes
         self._heard += count
         metrics = self.engine.metrics
