@@ -223,11 +223,11 @@ class Recognizer:
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks=self.answers({task: p for task, p in answers.items() if self.classes[task]}),
+            tasks=self.answers(answers),
             attention=over_windows(
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
-            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
+            values=self.values(answers),
             words=words_of(heard, windows, self.system.text, self.system.front_end.hop),
         )
 
@@ -267,7 +267,7 @@ class Recognizer:
             settings: as for ``stream``.
 
         Returns:
-            Its ``segments``; ``tasks`` is their mean by length.
+            Its ``segments``; ``tasks`` and ``values`` are their means by length.
 
         Raises:
             AudioError: it cannot be read, or is too short.
@@ -279,9 +279,13 @@ class Recognizer:
         how = config.build(Settings, settings, "timeline")
         return timeline(self, source, (start, end), channel, shard, how)
 
-    def answers(self, probabilities: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
-        """Of each task, its probabilities in the order of its classes -> what is answered."""
-        return {task: self._answer(task, p) for task, p in probabilities.items()}
+    def answers(self, found: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
+        """Of each task, its probabilities or its value -> what those of classes answer."""
+        return {task: self._answer(task, p) for task, p in found.items() if self.classes[task]}
+
+    def values(self, found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """Of each task, its probabilities or its value -> what those of numbers answer."""
+        return {task: value[0] for task, value in found.items() if not self.classes[task]}
 
     def _answer(self, task: str, probabilities: Sequence[float]) -> Answer:
         classes = self.classes[task]
