@@ -21,6 +21,13 @@ SIZES = (
     "protocol.validation=1",
 )
 QUICK = (*SIZES, "features.pad=false")
+VALUES = (
+    "tasks.emotion=remove",
+    "tasks.gender=remove",
+    "tasks.arousal={name='dimensions', scheme='values'}",
+    "tasks.valence={name='dimensions', scheme='values'}",
+)
+"""Two tasks of numbers, and no others."""
 CLASSES = {"emotion": ("anger", "neutral", "sadness"), "gender": ("female", "male")}
 
 
@@ -31,7 +38,8 @@ def small_recipe(*settings: str) -> Recipe:
 def small_system(*settings: str, seed: int = 0) -> System:
     torch.manual_seed(seed)
     recipe = small_recipe(*settings)
-    return System(recipe, {task: CLASSES[task] for task in recipe.tasks})
+    names = {task: table.get("name", task) for task, table in recipe.tasks.items()}
+    return System(recipe, {task: CLASSES.get(name, ()) for task, name in names.items()})
 
 
 def random_frames(lengths: Sequence[int], width: int = 48, seed: int = 0) -> Frames:

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from small import small_system
+from small import VALUES, small_system
 
 from serein.bundle import Bundle, Card
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
+from serein.layers.values import ValueTask
 from serein.records import Corpus
 
 RATE = 16_000
@@ -34,11 +35,22 @@ def listener(*settings: str) -> Recognizer:
     return Recognizer(bundle)
 
 
+def rating(*settings: str) -> Recognizer:
+    """One whose values lie about 3, as ratings from 1 to 5 do."""
+    made = listener(*VALUES, *settings)
+    for task in made.system.tasks.values():
+        if isinstance(task, ValueTask):
+            task.mean.fill_(3.0)
+            task.deviation.fill_(0.5)
+    return made
+
+
 def same(found: Sequence[Segment], wanted: Sequence[Segment]) -> None:
-    """Assert that segments agree, their probabilities to 1e-5."""
+    """Assert that segments agree, their probabilities and values to 1e-5."""
     places = [[(one.start, one.end, one.label) for one in some] for some in (found, wanted)]
     assert places[0] == places[1]
     for one, other in zip(found, wanted, strict=True):
         for task, answer in one.tasks.items():
             expected = other.tasks[task].probabilities
             assert answer.probabilities == pytest.approx(expected, abs=1e-5)
+        assert one.values == pytest.approx(other.values, abs=1e-5)

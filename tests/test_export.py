@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from folders import small_recognizer, spoken
-from small import small_system
+from small import SIZES, VALUES, small_system
+from talking import same
 
 from serein import bundle, recipes
 from serein.bundle import Bundle, Card, Confidence
@@ -20,6 +21,7 @@ from serein.inference.alone import alone
 from serein.inference.export import to_onnx
 from serein.inference.exported import opened, read
 from serein.inference.recognizer import Recognizer
+from serein.layers.values import ValueTask
 from serein.system import System
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,9 +29,18 @@ pytest.importorskip("onnxscript")
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
+LI_VALUES = (*SIZES, *VALUES, "features.pad=false")
 LENGTHS = (400, 401, 799, 800, 1201, 4000, 15_999, 16_000, 41_234, 119_999, 120_000, 200_000)
 LEVELS = ("high", "low", "middle")
 ZHANG = ("model.filters=4", "model.group=2", "model.hidden=5")
+FU = (
+    "features.bands=16",
+    "model.filters=[8, 8, 8]",
+    "model.bottleneck=8",
+    "model.hidden=4",
+    "model.heads=2",
+    "model.head_size=4",
+)
 CONFIDENCE = {"emotion": Confidence(temperature=1.7, threshold=0.5, words="fitted")}
 
 
@@ -39,16 +50,39 @@ def zhang(*settings: str) -> System:
     return System(recipe, dict.fromkeys(recipe.tasks, LEVELS))
 
 
+def fu(*settings: str) -> System:
+    """Weights so large that answers vary with what is heard."""
+    torch.manual_seed(1)
+    recipe = recipes.load("fu2020-multitask", [*FU, *settings])
+    system = System(recipe, {"emotion": LEVELS, "speaker": ("a", "b")})
+    with torch.no_grad():
+        for weight in system.parameters():
+            weight.mul_(3.0)
+    return system
+
+
+def rated(name: str, *settings: str) -> System:
+    """One of numbers beside classes, which stand far from 0."""
+    torch.manual_seed(1)
+    recipe = recipes.load(name, [*settings, "tasks.sex={name='gender'}"])
+    system = System(recipe, {task: ("f", "m") * (task == "sex") for task in recipe.tasks})
+    for task in system.tasks.values():
+        if isinstance(task, ValueTask):
+            task.mean.fill_(-3.0)
+            task.deviation.fill_(0.5)
+    return system
+
+
 def li(*settings: str) -> System:
     return small_system("features.pad=false", *settings)
 
 
 def exported(system: System, folder: Path) -> tuple[Recognizer, Recognizer]:
     """A model before and after."""
-    confidence = CONFIDENCE if "emotion" in system.classes else {}
+    confidence = CONFIDENCE if system.classes.get("emotion") else {}
     made = Bundle(system.eval(), Card(name="mine", data="nothing"), confidence)
     to_onnx(made, folder / "mine.onnx")
-    return Recognizer(made), Recognizer(folder / "mine.onnx")
+    return Recognizer(made, precision="fp32"), Recognizer(folder / "mine.onnx")
 
 
 def noise(count: int) -> np.ndarray:
@@ -62,6 +96,7 @@ def check(before: Recognizer, after: Recognizer, lengths: tuple[int, ...]) -> No
         assert (theirs.windows, theirs.end) == (ours.windows, ours.end)
         for task, answer in ours.tasks.items():
             assert theirs.tasks[task].probabilities == pytest.approx(answer.probabilities, abs=1e-4)
+        assert theirs.values == pytest.approx(ours.values, abs=1e-4)
         assert theirs.attention.keys() == ours.attention.keys()
         for name, found in ours.attention.items():
             assert theirs.attention[name].times == found.times
@@ -94,6 +129,8 @@ VARIANTS = [
     li("tasks.gender=remove", "features.seconds=1.5", "features.high=5000"),
     zhang("model.hops=3", "model.attention=false", "model.layers=1"),
     zhang("features.seconds=3.0", "model.apart=true"),
+    fu("features.scale=log", "features.deltas=1", "features.seconds=1.5"),
+    fu("model.taps=[3, 3, 5]", "model.layers=1", "model.apart=true", "features.pad=false"),
 ]
 
 
@@ -106,6 +143,60 @@ def test_every_variant_answers_alike(system: System, tmp_path: Path) -> None:
 def test_raw_waveforms_answer_alike(tmp_path: Path) -> None:
     lengths = (400, 639, 640, 641, 800, 801, 1201, 16_000, 41_234)
     check(*exported(zhang(), tmp_path), lengths)
+
+
+SHORTEST = (400, 800, 1200, 1600, 2000)
+"""Of so many frames of 400 samples, and one more; the convolutions of fu2020 see five."""
+
+
+@pytest.mark.parametrize("pad", ["true", "false"])
+def test_local_and_self_attention_answer_alike(tmp_path: Path, pad: str) -> None:
+    before, after = exported(fu(f"features.pad={pad}"), tmp_path)
+    assert (before.numbers, after.numbers, after.warnings) == ("fp32", "fp32", [])
+    check(before, after, (*SHORTEST, 41_234, 101_999, 102_000, 102_001, 210_000))
+    found = [after((noise(n), RATE)).tasks["emotion"].confidence for n in LENGTHS]
+    assert max(found) - min(found) > 1e-3
+    for wave_s in (np.zeros(8000, np.float32), 1e-5 * noise(8000)):
+        ours, theirs = (one((wave_s, RATE)).tasks["emotion"] for one in (before, after))
+        assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-4)
+    assert after((noise(4000), RATE)).attention["self"].queries
+
+
+def test_maps_of_unlike_lengths_are_told_apart(tmp_path: Path) -> None:
+    before, after = exported(fu("features.pad=false"), tmp_path)
+    waves = [(str(count), noise(count)) for count in (4000, 400, 41_234)]
+    for ours, theirs in zip(before.together(waves), after.together(waves), strict=True):
+        assert theirs.attention.keys() == ours.attention.keys() == {"local", "self"}
+        for name, found in ours.attention.items():
+            assert theirs.attention[name].times == found.times
+            weights = np.array(theirs.attention[name].weights)
+            np.testing.assert_allclose(weights, found.weights, atol=1e-4)
+            assert weights.sum() == pytest.approx(len(weights))
+
+
+@pytest.mark.parametrize("name", ["zhang2019-values", "li2019"])
+def test_values_are_exported_as_they_are(tmp_path: Path, name: str) -> None:
+    small = ZHANG if name.startswith("zhang") else LI_VALUES
+    before, after = exported(rated(name, *small), tmp_path)
+    check(before, after, (400, 800, 1201, 16_000, 41_234))
+    found = after((noise(16_000), RATE))
+    assert "arousal" in found.values
+    assert all(-5 < value < -1 for value in found.values.values())
+    wave = np.concatenate([noise(16_000), noise(20_000)])
+    one, other = (each.timeline((wave, RATE), speech=False, window=1.0) for each in (before, after))
+    same(other.segments or [], one.segments or [])
+    (given,) = onnxruntime.InferenceSession(tmp_path / "mine.onnx").get_inputs()
+    assert given.name == "wave"
+
+
+def test_an_exported_model_computes_in_fp32(tmp_path: Path) -> None:
+    exported(li(), tmp_path)
+    file = tmp_path / "mine.onnx"
+    for asked, words in ((None, 0), ("auto", 0), ("fp32", 0), ("bf16", 1)):
+        one = Recognizer(file, precision=asked)  # type: ignore[arg-type]
+        assert (one.numbers, len(one.warnings)) == ("fp32", words)
+    with pytest.raises(ConfigError, match="expected auto, fp32 or bf16"):
+        Recognizer(file, precision="fp64")  # type: ignore[arg-type]
 
 
 def test_the_file_says_what_it_is(both: tuple[Recognizer, Recognizer], folder: Path) -> None:
@@ -151,12 +242,14 @@ def test_what_cannot_be_exported_says_why(
     class Own(torch.nn.Module):
         pass
 
-    strange = li()
+    strange, loose = li(), zhang("model.exact=false")
     strange.model = Own()  # type: ignore[assignment]
-    loose = zhang("model.exact=false")
+    read = recipes.load("li2019", ["model.name=svm", "features.bands=16"])
+    fitted = System(read, dict.fromkeys(read.tasks, LEVELS))
     path = tmp_path / "x.onnx"
     wrong = [
         (Bundle(strange, Card()), path, "li2019 cannot be exported: it is not written in"),
+        (Bundle(fitted, Card()), path, "svm cannot be exported: it is an estimator, which sci"),
         (Bundle(loose, Card()), path, "model.exact = true"),
         (both[0].bundle, tmp_path / "x.safetensors", r"name it .*x\.onnx"),
         (both[1].bundle, path, "an ONNX file already"),

@@ -221,7 +221,7 @@ def test_a_timeline_is_of_emotions(whole: Path, corpora: dict[str, Path]) -> Non
 
 
 def test_a_model_with_a_search_is_not_exported(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="feng2020 cannot be exported"):
+    with pytest.raises(ConfigError, match="feng2020 cannot be exported: it searches for words"):
         to_onnx(bundle.load(whole), tmp_path / "joint.onnx")
 
 

@@ -85,6 +85,7 @@ def recognize(
         return
     if timed:
         recognizer.stream(**settings)  # settings that do not fit are told of once
+        formats.check(format, recognizer.classes)
     answers, faults = [], {}
     for file in files:
         try:

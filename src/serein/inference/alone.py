@@ -1,39 +1,28 @@
-"""Front ends and models for one recording at a time, in operations that ONNX has.
+"""Models for one recording at a time, in operations that ONNX has; see ``forms``.
 
-Without neighbours in a batch there is no padding, and what keeps it apart falls away: masks are
-all true, rows end where the recording ends. The weights are those of the parts themselves.
-
-B = 1, S = samples, T = frames, T' = pooled steps, F = bins or samples of a frame, M = mel bands,
-P = real and imaginary parts side by side, D = channels, L = segments, K = frames or samples that
-are seen together, J = positions of a segment, Z = directions, G = gates of all hidden units.
+B = 1, T = frames, T' = pooled steps, F = bins or samples of a frame, D = channels, L = segments or
+steps of convolutions, K = frames or samples that are seen together, J = positions of a segment,
+H = heads, S = channels of a head.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.features import logmel, rawframes
+from serein.inference.forms import LogMel, RawFrames, Recurrence
 from serein.layers.apart import Apart
-from serein.layers.attention import Attention, Encoded, summed
-from serein.layers.convolution import EdgeConv1d
+from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
+from serein.layers.convolution import EdgeConv1d, ValidConv1d
 from serein.layers.recurrence import BLSTM, last_states
 from serein.layers.rows import at_middles
-from serein.models import li2019, zhang2019
+from serein.models import fu2020, li2019, zhang2019
 from serein.system import System
-
-GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
-"""Where torch keeps the gates that ONNX wants first, second, ..."""
-WEIGHTS = {
-    "input_zgd": ("weight_ih",),
-    "state_zgd": ("weight_hh",),
-    "bias_zg": ("bias_ih", "bias_hh"),
-}
 
 
 def alone(system: System) -> System:
@@ -43,7 +32,6 @@ def alone(system: System) -> System:
         ConfigError: a part of it has no such form.
     """
     one = copy.deepcopy(system).eval()
-    one.front_end = _form(system.front_end, system.recipe.features)
     model = system.model
     if isinstance(model, Apart):
         parts = copy.deepcopy(model)
@@ -51,6 +39,7 @@ def alone(system: System) -> System:
         one.model = parts
     else:
         one.model = _form(model, system.recipe.model)
+    one.front_end = _form(system.front_end, system.recipe.features)
     return one
 
 
@@ -58,115 +47,19 @@ def _form(part: object, table: Mapping[str, Any]) -> Any:
     if type(part) not in FORMS:
         known = ", ".join(sorted(kind.__module__.rpartition(".")[2] for kind in FORMS))
         raise ConfigError(
-            f"{table['name']} cannot be exported: it is not written in operations of ONNX. "
-            f"These are: {known}. Apply such a model with serein itself"
+            f"{table['name']} cannot be exported: {_reason(part)}. "
+            f"These can be: {known}. Apply such a model with serein itself"
         )
     return FORMS[type(part)](part)
 
 
-class LogMel(nn.Module):
-    """``features.logmel`` with its transform as one matrix product, in double precision too.
-
-    ONNX's own transform is not in double precision everywhere.
-    """
-
-    basis_sp: Tensor
-
-    def __init__(self, front_end: logmel.FrontEnd) -> None:
-        super().__init__()
-        self.inner, self.config = front_end, front_end.config
-        size = self.config.window
-        angle_sc = 2 * np.pi * np.outer(np.arange(size), np.arange(size // 2 + 1)) / size
-        basis_sp = np.stack([np.cos(angle_sc), -np.sin(angle_sc)], axis=-1).reshape(size, -1)
-        window_s = front_end.window_s.cpu().double()
-        self.register_buffer("basis_sp", torch.from_numpy(basis_sp) * window_s[:, None])
-
-    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, S) -> frames (1, T, F) and a mask of ones."""
-        config = self.config
-        if self.inner.longest is not None:
-            most = round(self.inner.longest * self.inner.rate)
-            wave_bs = F.pad(wave_bs, (0, most if config.pad else 0))[:, :most]
-        frames, half = 1 + wave_bs.shape[1] // config.hop, config.window // 2
-        wave_s = F.pad(wave_bs[0], (half, config.window - half)).double()
-        step_t = torch.arange(frames)[:, None]
-        part_tp = (
-            wave_s[step_t * config.hop + torch.arange(config.window)] @ self.basis_sp
-        ).float()
-        log_tm = self._bands(part_tp * part_tp)
-        if config.deltas:
-            near_tk = step_t + torch.arange(-logmel.REACH, logmel.REACH + 1)
-            near_tkm = log_tm[near_tk.clamp(0, frames - 1)]
-            log_tm = (self.inner.slopes_ok @ near_tkm).flatten(1)
-        return log_tm[None], torch.ones(1, frames, dtype=torch.bool)
-
-    def _bands(self, power_tp: Tensor) -> Tensor:
-        groups = [
-            power_tp[:, low:high] @ self.inner.get_buffer(f"mel_{group}_pm")
-            for group, (low, high) in enumerate(self.inner._spans)
-        ]
-        return torch.cat(groups, dim=-1).clamp(min=logmel.FLOOR).log()
-
-
-class RawFrames(nn.Module):
-    """``features.rawframes``."""
-
-    def __init__(self, front_end: rawframes.FrontEnd) -> None:
-        super().__init__()
-        self.width = front_end.width
-        longest = front_end.longest
-        self.most = None if longest is None else round(longest * front_end.rate)
-
-    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, S) -> frames (1, T, F) and a mask of ones."""
-        if self.most is not None:
-            wave_bs = wave_bs[:, : self.most]
-        frames = (wave_bs.shape[1] + self.width - 1) // self.width
-        wave_bs = F.pad(wave_bs, (0, self.width - 1))[:, : frames * self.width]
-        x_btf = wave_bs.reshape(1, frames, self.width)
-        return x_btf, torch.ones(1, frames, dtype=torch.bool)
-
-
-class Recurrence(nn.Module):
-    """A layer of LSTMs or GRUs as ONNX's own operator; of two, the second one runs backwards."""
-
-    input_zgd: Tensor
-    state_zgd: Tensor
-    bias_zg: Tensor
-
-    def __init__(self, directions: Sequence[nn.RNNBase], layer: int = 0) -> None:
-        super().__init__()
-        self.kind, self.hidden = directions[0].mode, directions[0].hidden_size
-        stacked = {
-            name: torch.stack([_gates(one, parts, layer) for one in directions]).detach()
-            for name, parts in WEIGHTS.items()
-        }
-        for name, weight in stacked.items():
-            self.register_buffer(name, weight)
-        self.settings: dict[str, int | float | str | bool | Sequence[int]] = {
-            "hidden_size": self.hidden,
-            "direction": "bidirectional" if len(directions) == 2 else "forward",
-        }
-        if self.kind == "GRU":
-            self.settings["linear_before_reset"] = 1  # the reset gate acts behind the product
-
-    def forward(self, x_btd: Tensor) -> Tensor:
-        """(1, T, D) -> (1, T, directions x hidden)."""
-        y_tzbd = torch.onnx.ops.symbolic(
-            self.kind,
-            (x_btd.transpose(0, 1), self.input_zgd, self.state_zgd, self.bias_zg),
-            {**self.settings},
-            dtype=x_btd.dtype,
-            shape=(x_btd.shape[1], len(self.bias_zg), 1, self.hidden),
-            version=14,
-        )
-        return y_tzbd.permute(2, 0, 1, 3).flatten(2)
-
-
-def _gates(one: nn.RNNBase, parts: Sequence[str], layer: int) -> Tensor:
-    """Some weights of one direction, their gates in the order of ONNX, one below the other."""
-    order, weights = GATES[one.mode], [getattr(one, f"{part}_l{layer}") for part in parts]
-    return torch.cat([w.chunk(len(order))[place] for w in weights for place in order])
+def _reason(part: object) -> str:
+    """Why a part has no form."""
+    if hasattr(part, "fit"):
+        return "it is an estimator, which scikit-learn fits, and no network"
+    if getattr(part, "recogniser", None) is not None:
+        return "it searches for words, one after the other, until it has found the last"
+    return "it is not written in operations of ONNX"
 
 
 class Li2019(nn.Module):
@@ -245,9 +138,52 @@ class Zhang2019(nn.Module):
         return F.max_pool1d(y_ldj.mT, parts.group).relu().flatten(1)[None]
 
 
+class Fu2020(nn.Module):
+    """``models.fu2020``."""
+
+    def __init__(self, model: fu2020.Model) -> None:
+        super().__init__()
+        self.inner = model
+        self.blstms = nn.ModuleList(
+            Recurrence([b.forwards, b.backwards]) for b in cast(Iterable[BLSTM], model.blstms)
+        )
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+        """As the model does it."""
+        model, (x_btf, mask_bt) = self.inner, frames
+        missing = model.seen - x_btf[:, : model.seen].shape[1]
+        x_bld = F.pad(x_btf, (0, 0, 0, missing), value=fu2020.PAD)
+        for convolution in cast(Iterable[ValidConv1d], model.convolutions):
+            x_bld = _valid(x_bld, convolution).relu()
+        x_bld = model.bottleneck(x_bld)
+        for blstm in self.blstms:
+            x_bld = blstm(x_bld)
+        x_btd, middle_bt = at_middles(x_bld, mask_bt, model.seen)
+        h_btd, self_bhtt = _attended(model.attend, x_btd, middle_bt)
+        o_b1d, local_b1t = summed(h_btd, model.local(h_btd), middle_bt)
+        maps = {"local": Attention(local_b1t, stride=1), "self": Attention(self_bhtt, stride=1)}
+        return Encoded(dict.fromkeys(model.tasks, o_b1d[:, 0]), maps)
+
+
+def _valid(x_btf: Tensor, convolution: ValidConv1d) -> Tensor:
+    """(1, T, F) -> (1, T - taps + 1, D)."""
+    product = convolution.product
+    weight_dfk = product.weight.unflatten(1, (convolution.taps, -1)).mT
+    return F.conv1d(x_btf.mT, weight_dfk, product.bias).mT
+
+
+def _attended(attend: MultiHeadAttention, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+    """(1, T, D) and which frames are seen -> (1, T, D) and the weights (1, H, T, T)."""
+    split_btjhs = attend.project(x_btd).unflatten(2, (3, attend.heads, -1))
+    h_bhts, weight_bhtt = attend._heads(split_btjhs.permute(2, 0, 3, 1, 4), mask_bt[:, None, None])
+    assert weight_bhtt is not None, "only in training nobody looks"
+    return attend.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
+
+
 FORMS = {
     logmel.FrontEnd: LogMel,
     rawframes.FrontEnd: RawFrames,
+    fu2020.Model: Fu2020,
     li2019.Model: Li2019,
     zhang2019.Model: Zhang2019,
 }

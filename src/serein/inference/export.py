@@ -1,9 +1,10 @@
-"""A saved model as one ONNX file: a waveform in, probabilities out.
+"""A saved model as one ONNX file: a waveform in, probabilities or values out.
 
 The file's input is ``wave``, (1, samples) of float32 at the model's rate. Its outputs are, for
-each task, the probabilities by its name, (1, classes), temperature and all; and each attention
-map as ``attention.NAME``, (1, heads, steps). To cut a long recording into windows is left to who
-applies it. The metadata holds, under ``serein``, what a bundle's holds.
+each task, the probabilities by its name, (1, classes), temperature and all, or the value, (1, 1);
+and each attention map as ``attention.NAME``, (1, heads, steps), or (1, heads, steps, steps) of
+queries by keys. To cut a long recording into windows is left to who applies it. The metadata
+holds, under ``serein``, what a bundle's holds.
 """
 
 import copy
@@ -29,7 +30,7 @@ from serein.predict import answer
 from serein.system import Output, System
 
 CLOSE = 1e-4
-"""How far a probability may be from that of the model itself."""
+"""How far a probability or a value may be from that of the model itself."""
 LENGTHS = (0.025, 0.06, 0.31, 1.0, 2.7)
 """Seconds of noise on which both are compared."""
 
@@ -119,7 +120,7 @@ def _check(system: System, exported: System) -> None:
         worst = max(float((ours[task] - theirs[task]).abs().max()) for task in ours)
         if not worst <= CLOSE:
             raise ConfigError(
-                f"not exported: of {seconds} s of noise onnxruntime's probabilities are "
+                f"not exported: of {seconds} s of noise onnxruntime's answers are "
                 f"{worst:.2g} from the model's own. Try other versions of torch and onnxruntime"
             )
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from serein import bundle
 from serein.bundle import FOREIGN, Bundle
@@ -69,20 +69,28 @@ class Exported(System):
         """Each waveform by itself; padding never gets in."""
         rows = zip(*(x.cpu() for x in inputs["wave"]), strict=True)
         heard = [self._run(wave_s[:length].numpy()) for wave_s, length in rows]
-        logits = {task: torch.cat([one[task] for one in heard]).log() for task in self.classes}
-        maps = {}
-        for name, stride in self.strides.items():
-            weight_th = [one[f"attention.{name}"][0].mT for one in heard]
-            maps[name] = Attention(pad_sequence(weight_th, batch_first=True).mT, stride)
-        return Output(logits, maps)
+        said = {task: torch.cat([one[task] for one in heard]) for task in self.classes}
+        maps = {
+            name: Attention(_stacked([one[f"attention.{name}"][0] for one in heard]), stride)
+            for name, stride in self.strides.items()
+        }
+        return Output(
+            {k: x_bk.log() if self.classes[k] else x_bk for k, x_bk in said.items()}, maps
+        )
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task; the temperatures are in the file."""
-        return {task: logits_bk.exp() for task, logits_bk in output.logits.items()}
+        """(B, K) probabilities for each task, or (B, 1) values; temperatures are in the file."""
+        return {k: x_bk.exp() if self.classes[k] else x_bk for k, x_bk in output.logits.items()}
 
     def _run(self, wave_s: np.ndarray) -> dict[str, Tensor]:
         found = self.session.run(None, {"wave": wave_s[None].astype(np.float32)})
         return dict(zip(self.outputs, map(torch.from_numpy, found), strict=True))
+
+
+def _stacked(weights: Sequence[Tensor]) -> Tensor:
+    """Maps (H, T), or (H, T, T) of queries by keys -> (B, H, ...), zeros behind each one's end."""
+    most = max(weight.shape[-1] for weight in weights)
+    return torch.stack([F.pad(w, (0, most - w.shape[-1]) * (w.ndim - 1)) for w in weights])
 
 
 def opened(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:

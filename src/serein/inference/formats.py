@@ -22,6 +22,23 @@ UNSURE = "unsure"
 """A withheld answer, where nothing cannot be written."""
 
 
+def check(name: str, classes: Mapping[str, Sequence[str]]) -> None:
+    """See to it that a format has place for what a model answers.
+
+    Args:
+        name: of the format.
+        classes: of each of the model's tasks; none of a task of numbers.
+
+    Raises:
+        ConfigError: it has not: RTTM is of names, and the model knows numbers alone.
+    """
+    if name == "rttm" and not any(classes.values()):
+        raise ConfigError(
+            f"rttm holds names and no numbers, and this model answers {', '.join(classes)} with "
+            "numbers alone; choose csv, audformat, vtt or json"
+        )
+
+
 def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
     """One document: what was recognised, and what could not be read, with its reason."""
     failed = [{"source": source, "reason": reason} for source, reason in faults.items()]
@@ -70,16 +87,21 @@ def _columns(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
 
 
 def as_rttm(answers: Sequence[Recognition]) -> str:
-    """A line for each segment, the main task's label where a speaker's name stands.
+    """A line for each segment, the main task's label where a speaker's name stands; no values.
 
     Rich Transcription Time Marked, NIST: The 2009 (RT-09) Rich Transcription Meeting Recognition
     Evaluation Plan, appendix A. The ninth field is the confidence; a recording is named by its
     file without folder and ending, where that tells them apart.
+
+    Raises:
+        ConfigError: there are values alone.
     """
     stems = {one.source: Path(one.source).stem for one in answers}
     apart = len(set(stems.values())) == len(stems)
     lines = []
     for one, segment in _rows(answers):
+        if not segment.tasks:
+            check("rttm", dict.fromkeys(segment.values, ()))
         name = "_".join((stems[one.source] if apart else one.source).split())
         place = f"{one.channel or 1} {segment.start:.3f} {segment.end - segment.start:.3f}"
         main = next(iter(segment.tasks.values()))
@@ -89,7 +111,7 @@ def as_rttm(answers: Sequence[Recognition]) -> str:
 
 
 def as_vtt(answers: Sequence[Recognition]) -> str:
-    """Subtitles of one recording: the main task's label and its probability.
+    """Subtitles of one recording: the main task's label and its probability, and values by name.
 
     WebVTT, W3C Candidate Recommendation 2019; a channel that was heard by itself is a voice.
 
@@ -103,8 +125,9 @@ def as_vtt(answers: Sequence[Recognition]) -> str:
     for one, segment in sorted(_rows(answers), key=lambda row: row[1].start):
         voice = f"<v channel {one.channel}>" if one.channel else ""
         times = f"{_clock(round(1000 * segment.start))} --> {_clock(round(1000 * segment.end))}"
-        main, *_ = _cells(segment)
-        cues.append(f"\n{times}\n{voice}{escape(main, quote=False)}\n")
+        main = _cells(segment)[:1] if segment.tasks else []
+        values = [f"{name} {value:.2f}" for name, value in segment.values.items()]
+        cues.append(f"\n{times}\n{voice}{escape(', '.join([*main, *values]), quote=False)}\n")
     return "".join(["WEBVTT\n", *cues])
 
 

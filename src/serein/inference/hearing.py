@@ -1,6 +1,7 @@
 """Many windows through a system: what they share is computed once.
 
-B = windows at a time, S = samples, T = frames, K = classes of all tasks, one after the other.
+B = windows at a time, S = samples, T = frames, K = classes of all tasks, one after the other; a
+task of numbers has one place among them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -16,11 +16,12 @@ from serein import audio, config
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
-from serein.inference.exported import opened
+from serein.inference.exported import Exported, opened
 from serein.inference.hearing import threads
 from serein.inference.recognition import Answer, Recognition, named
 from serein.inference.together import Heard, hear_each, over_windows, words_of
-from serein.precision import Precision, asked, fallen_back, rounded, settled
+from serein.precision import Numbers, Precision, asked, fallen_back, rounded, settled
+from serein.system import System
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
@@ -85,6 +86,7 @@ class Recognizer:
             precision: numbers to compute in: "fp32"; "bf16" or "auto", which are fp32 where the
                 device has no bf16; None is what the model's recipe says. What it came to stands
                 in ``numbers``, and in ``warnings`` that a bf16 asked for by name is not there.
+                An exported model computes in fp32.
 
         Raises:
             UnknownName: no shipped model has that name.
@@ -99,9 +101,7 @@ class Recognizer:
             self.bundle = opened(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
-        wanted = asked(self.system.recipe) if precision is None else precision
-        self.numbers = settled(wanted, self.system.device)
-        self.warnings = fallen_back(wanted, self.system.device)
+        self.numbers, self.warnings = _numbers(self.system, precision)
         if self.numbers == "bf16":
             self.system = rounded(self.system)
         self.threads = threads
@@ -223,11 +223,11 @@ class Recognizer:
             start=start,
             end=windows[-1][1],
             windows=windows,
-            tasks=self.answers({task: p for task, p in answers.items() if self.classes[task]}),
+            tasks=self.answers(answers),
             attention=over_windows(
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
-            values={task: v[0] for task, v in answers.items() if not self.classes[task]},
+            values=self.values(answers),
             words=words_of(heard, windows, self.system.text, self.system.front_end.hop),
         )
 
@@ -267,7 +267,7 @@ class Recognizer:
             settings: as for ``stream``.
 
         Returns:
-            Its ``segments``; ``tasks`` is their mean by length.
+            Its ``segments``; ``tasks`` and ``values`` are their means by length.
 
         Raises:
             AudioError: it cannot be read, or is too short.
@@ -279,9 +279,13 @@ class Recognizer:
         how = config.build(Settings, settings, "timeline")
         return timeline(self, source, (start, end), channel, shard, how)
 
-    def answers(self, probabilities: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
-        """Of each task, its probabilities in the order of its classes -> what is answered."""
-        return {task: self._answer(task, p) for task, p in probabilities.items()}
+    def answers(self, found: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
+        """Of each task, its probabilities or its value -> what those of classes answer."""
+        return {task: self._answer(task, p) for task, p in found.items() if self.classes[task]}
+
+    def values(self, found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """Of each task, its probabilities or its value -> what those of numbers answer."""
+        return {task: value[0] for task, value in found.items() if not self.classes[task]}
 
     def _answer(self, task: str, probabilities: Sequence[float]) -> Answer:
         classes = self.classes[task]
@@ -292,6 +296,16 @@ class Recognizer:
             confidence=probabilities[best],
             probabilities=dict(zip(classes, probabilities, strict=True)),
         )
+
+
+def _numbers(system: System, precision: Precision | None) -> tuple[Numbers, list[str]]:
+    """What is computed in, and what must be said of that."""
+    wanted = asked(system.recipe) if precision is None else precision
+    numbers, words = settled(wanted, system.device), fallen_back(wanted, system.device)
+    if not isinstance(system, Exported):
+        return numbers, words
+    refused = "precision bf16 was asked for; an exported model computes in fp32"
+    return "fp32", [refused] if precision == "bf16" else []
 
 
 def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:

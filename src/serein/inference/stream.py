@@ -37,7 +37,8 @@ class Settings:
         hop: seconds from one window to the next, to the nearest frame.
         smooth: hops whose probabilities are averaged; 1 leaves it at the overlap of windows.
         speech: whether only speech is heard; otherwise everything is.
-        merge: whether neighbouring hops of one label make one segment.
+        merge: whether neighbouring hops of one label make one segment; of a model without
+            classes each hop is one.
     """
 
     window: float = 4.0
@@ -81,12 +82,6 @@ class Stream:
             raise ConfigError("shards are cut between stretches of speech; switch speech on")
         self.recognizer, self._origin, self._heard = recognizer, origin, heard
         self._rate_in = rate
-        numbers = [task for task, classes in recognizer.classes.items() if not classes]
-        if numbers:
-            raise ConfigError(
-                f"{recognizer.name} answers {', '.join(numbers)} with a number, and segments are "
-                "of classes; recognise recordings as wholes, or train levels (scheme = 'levels')"
-            )
         front_end = recognizer.system.front_end
         self._rate = front_end.rate
         sizes = settings.window, settings.hop, settings.smooth
@@ -99,7 +94,8 @@ class Stream:
         self._finder: Finder = Everything(self._rate)
         if settings.speech:
             self._finder = Speech(self._plan.length * 1000 // self._rate, lanes)
-        self._merger = Merger(self._label, merge=settings.merge)
+        labelled = any(recognizer.classes.values())
+        self._merger = Merger(self._label, merge=settings.merge and labelled)
         self._cut: Cut | None = None
         self._hops = Hops(self._plan, 0)
         self._fed, self._closed = 0, False
@@ -220,16 +216,21 @@ class Stream:
         return self._origin + sample / self._rate
 
     def _segment(self, piece: Piece) -> Segment:
-        start, end = self._seconds(piece.start), self._seconds(piece.end)
-        return Segment(start=start, end=end, tasks=self.recognizer.answers(self._split(piece.p_k)))
+        found = self._split(piece.p_k)
+        return Segment(
+            start=self._seconds(piece.start),
+            end=self._seconds(piece.end),
+            tasks=self.recognizer.answers(found),
+            values=self.recognizer.values(found),
+        )
 
     def _label(self, p_k: Probabilities) -> str | None:
-        main, probabilities = next(iter(self._split(p_k).items()))
-        return self.recognizer.answers({main: probabilities})[main].label
+        answers = self.recognizer.answers(self._split(p_k))
+        return next((answer.label for answer in answers.values()), None)
 
     def _split(self, p_k: Probabilities) -> dict[str, list[float]]:
         classes = self.recognizer.classes
-        ends = list(accumulate(len(names) for names in classes.values()))
+        ends = list(accumulate(len(names) or 1 for names in classes.values()))
         parts = np.split(p_k, ends[:-1])
         return {task: part.tolist() for task, part in zip(classes, parts, strict=True)}
 

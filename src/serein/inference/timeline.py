@@ -10,7 +10,7 @@ import numpy as np
 from serein import audio
 from serein.audio import Source
 from serein.errors import ConfigError
-from serein.inference.recognition import Answer, Recognition, Segment, named
+from serein.inference.recognition import Recognition, Segment, named
 from serein.inference.speech import BLOCK_MS, LANE
 from serein.inference.stream import Settings, Stream
 
@@ -68,14 +68,16 @@ def gradually(
         if stream.over:
             break
     segments += stream.close() if stream else []
+    means = overall(recognizer, segments)
     yield Recognition(
         source=named(source),
         model=recognizer.name,
         start=start + lanes[0] * LANE_SECONDS if lanes else start,
         end=min(begin + seconds, last),
         windows=windows,
-        tasks=overall(recognizer, segments),
+        tasks=recognizer.answers(means),
         attention={},
+        values=recognizer.values(means),
         channel=channel,
         segments=segments,
     )
@@ -84,25 +86,30 @@ def gradually(
 def joined(recognizer: "Recognizer", parts: Sequence[Recognition]) -> Recognition:
     """The timelines of all shards of a recording, in order -> that of the whole."""
     segments = [segment for part in parts for segment in part.segments or []]
+    means = overall(recognizer, segments)
     return replace(
         parts[0],
         end=parts[-1].end,
         windows=[window for part in parts for window in part.windows],
-        tasks=overall(recognizer, segments),
+        tasks=recognizer.answers(means),
+        values=recognizer.values(means),
         segments=segments,
     )
 
 
-def overall(recognizer: "Recognizer", segments: Sequence[Segment]) -> dict[str, Answer]:
-    """The mean of segments' probabilities by length, answered; nothing where nobody spoke."""
+def overall(recognizer: "Recognizer", segments: Sequence[Segment]) -> dict[str, list[float]]:
+    """Means of segments' probabilities and values by length; nothing where nobody spoke."""
     if not segments:
         return {}
     length_n = [segment.end - segment.start for segment in segments]
     means = {}
-    for task in recognizer.classes:
-        p_nk = [list(segment.tasks[task].probabilities.values()) for segment in segments]
+    for task, classes in recognizer.classes.items():
+        p_nk = [
+            list(one.tasks[task].probabilities.values()) if classes else [one.values[task]]
+            for one in segments
+        ]
         means[task] = np.average(p_nk, axis=0, weights=length_n).tolist()
-    return recognizer.answers(means)
+    return means
 
 
 def _lanes(

@@ -2,11 +2,12 @@
 
 A stretch of speech is cut into windows that begin every hop from its start on; the last one ends
 with it. Each hop's probabilities are the mean over the windows that hear its middle, and then, if
-asked for, over the hops beside it. Neighbouring hops of one label are a segment; none goes beyond
-its stretch. Everything here happens as soon as what it needs is known, and comes out the same
-however that is.
+asked for, over the hops beside it; so are its values, of tasks of numbers. Neighbouring hops of one
+label are a segment; none goes beyond its stretch. Everything here happens as soon as what it needs
+is known, and comes out the same however that is.
 
-All places are samples from the recording's start. K = classes of all tasks, one after the other.
+All places are samples from the recording's start. K = classes of all tasks, one after the other; a
+task of numbers has one place among them.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ Probabilities = npt.NDArray[np.float64]
 
 
 class Piece(NamedTuple):
-    """Some samples and their probabilities (K,)."""
+    """Some samples and their probabilities and values (K,)."""
 
     start: int
     end: int

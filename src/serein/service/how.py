@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serein.errors import ConfigError
-from serein.inference.formats import TIMED
+from serein.inference.formats import TIMED, check
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream import Settings, Stream
 from serein.service.problems import Problem
@@ -47,12 +47,13 @@ class How(BaseModel):
         return Settings(**given) if given or self.format in TIMED else None
 
     def check(self, recognizer: Recognizer, hearing: Settings) -> None:
-        """See to it that the settings fit each other and the model.
+        """See to it that the settings fit each other and the model, and the format both.
 
         Raises:
             Problem: they do not.
         """
         try:
             Stream(recognizer, recognizer.rate, hearing)
+            check(self.format, recognizer.classes)
         except ConfigError as error:
             raise Problem(400, str(error)) from None

@@ -140,8 +140,9 @@ class Session:
 def item_of(segment: Segment) -> dict[str, Any]:
     """A segment as a client gets it: as in a file's JSON, and what the main task says again."""
     plain = segment.plain()
-    main = next(iter(plain["tasks"].values()))
-    return {**plain, **main, "abstained": main["label"] is None}
+    for main in list(plain["tasks"].values())[:1]:
+        plain |= {**main, "abstained": main["label"] is None}
+    return plain
 
 
 def _ends(text: str) -> None:

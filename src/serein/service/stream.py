@@ -171,7 +171,7 @@ class Visit:
             "rate": start.rate,
             "channels": start.channels,
             **start.settings(),
-            "labels": next(iter(recognizer.classes.values())),
+            "labels": next(filter(None, recognizer.classes.values()), ()),
             "classes": recognizer.classes,
             "thresholds": recognizer.thresholds,
             "max_seconds": settings.stream_seconds,
