@@ -326,7 +326,7 @@ def test_memory_that_does_not_suffice_is_a_reason(
         raise MemoryError
 
     monkeypatch.setattr("serein.audio.load", short)
-    (found,) = batches.recognise(recognizer, voices, ["a/00.wav"])
+    (found,) = batches.recognise(batches.Work(recognizer, voices), ["a/00.wav"])
     assert isinstance(found, batches.Failure)
     assert "too long for this memory" in found.reason
 
