@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,15 @@ PATIENCE = 100_000
 DESKTOP, PHONE = (1100, 900), (390, 844)
 KNOWN = ("Applying inline style violates", "Failed to load resource", "WebSocket connection")
 """Plotly brings rules for maps, which the policy refuses; the rest is what tests cause."""
+
+DROP = """([name, content]) => {
+  const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], name));
+  for (const kind of ["dragover", "drop"])
+    document.getElementById("drop").dispatchEvent(
+      new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer}));
+}"""
 
 
 @contextmanager
@@ -84,6 +94,11 @@ def until(page: Page, expression: str) -> None:
     while not page.evaluate(f"Boolean({expression})"):
         assert monotonic() < end, expression
         page.wait_for_timeout(50)
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    """Drop a file."""
+    page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
 def shown(page: Page) -> None:

@@ -2,6 +2,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,3 +100,49 @@ def names(berlin: Path, tmp_path: Path) -> Path:
         (root / "wav" / file.name).touch()
     shutil.copy(berlin / "erkennung.txt", root)
     return root
+
+
+# The page in a browser; files of tests say otherwise what is served and what a microphone hears.
+
+
+@pytest.fixture(scope="module")
+def serve_options() -> list[str]:
+    """What ``serein serve`` is told beside a small model."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def microphone() -> Path | None:
+    """A WAV file; None is no microphone."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> Iterator[Any]:
+    """A service in a process of its own."""
+    from serving import Live
+
+    made = Live(tmp_path_factory.mktemp("served"), *serve_options)
+    yield made
+    assert made.end() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium(microphone: Path | None) -> Iterator[Any]:
+    """A browser; where there is none, tests that ask for it are skipped."""
+    from browsing import browser
+
+    try:
+        with browser(microphone) as made:
+            yield made
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def page(chromium: Any, live: Any) -> Iterator[Any]:
+    """The service's page, opened anew."""
+    from browsing import opened
+
+    with opened(chromium, live.url) as made:
+        yield made

@@ -314,7 +314,10 @@ def test_groups_are_bounded_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batches, "TOGETHER", 3)
     monkeypatch.setattr(batches, "SECONDS", 2.0)
     lengths = [1, 1, 1, 1, 0.5, 3, 1]
-    waves = [batches._Wave(str(i), np.zeros(round(s * RATE)), "") for i, s in enumerate(lengths)]
+    waves = [
+        batches._Wave(str(i), np.zeros(round(s * RATE), np.float32), "")
+        for i, s in enumerate(lengths)
+    ]
     groups = [[w.name for w in group] for group in batches._groups(iter(waves))]
     assert groups == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
@@ -326,7 +329,7 @@ def test_memory_that_does_not_suffice_is_a_reason(
         raise MemoryError
 
     monkeypatch.setattr("serein.audio.load", short)
-    (found,) = batches.recognise(recognizer, voices, ["a/00.wav"])
+    (found,) = batches.recognise(batches.Work(recognizer, voices), ["a/00.wav"])
     assert isinstance(found, batches.Failure)
     assert "too long for this memory" in found.reason
 

@@ -1,14 +1,12 @@
 """The page in Chromium: files, the timeline, keys and errors."""
 
-import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from browsing import PHONE, browser, opened, shown, until
+from browsing import PHONE, drop, opened, shown, until
 from serving import RECOGNIZE, Live, small_recognizer
 from sounds import encoded
 from talking import talk
@@ -17,14 +15,6 @@ from serein.bundle import save
 from serein.records import Corpus
 
 SECONDS = 12.0
-DROP = """([name, content]) => {
-  const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
-  const dataTransfer = new DataTransfer();
-  dataTransfer.items.add(new File([bytes], name));
-  for (const kind of ["dragover", "drop"])
-    document.getElementById("drop").dispatchEvent(
-      new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer}));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +23,10 @@ def spoken(corpus: Corpus) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("page")
-    save(small_recognizer("other", 1).bundle, folder / "other.safetensors")
-    options = ["--model", str(folder / "other.safetensors"), "--max-seconds", "60"]
-    made = Live(folder, *options)
-    yield made
-    assert made.end() == 0
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    try:
-        with browser() as made:
-            yield made
-    except LookupError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def page(chromium: Any, live: Live) -> Iterator[Any]:
-    with opened(chromium, live.url) as made:
-        yield made
-
-
-def drop(page: Any, name: str, content: bytes) -> None:
-    page.evaluate(DROP, [name, base64.b64encode(content).decode()])
+def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    other = tmp_path_factory.mktemp("other") / "other.safetensors"
+    save(small_recognizer("other", 1).bundle, other)
+    return ["--model", str(other), "--max-seconds", "60"]
 
 
 def complaint(page: Any) -> str:

@@ -1,13 +1,13 @@
 """The page and a microphone that hears a file: recordings, live answers, refusal."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import browser, launched, opened, shown, until
+from browsing import launched, opened, shown, until
 from serving import Live
 from sounds import encoded
 from talking import talk
@@ -23,32 +23,15 @@ ANSWER = {
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    made = Live(tmp_path_factory.mktemp("microphone"), "--max-seconds", "8")
-    yield made
-    assert made.end() == 0
+def serve_options() -> list[str]:
+    return ["--max-seconds", "8"]
 
 
 @pytest.fixture(scope="module")
-def heard(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("heard") / "microphone.wav"
     path.write_bytes(encoded("wav", talk(corpus, 20.0)))
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium(heard: Path) -> Iterator[Any]:
-    try:
-        with browser(heard) as made:
-            yield made
-    except LookupError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def page(chromium: Any, live: Live) -> Iterator[Any]:
-    with opened(chromium, live.url) as made:
-        yield made
 
 
 def listened(page: Any, seconds: int) -> None:
@@ -164,8 +147,8 @@ def test_the_services_own_stream(page: Any) -> None:
     shown(page)
 
 
-def test_a_microphone_that_is_refused(live: Live, heard: Path, chromium: Any) -> None:
-    strict = launched(chromium.browser_type, heard, allowed=False)
+def test_a_microphone_that_is_refused(live: Live, microphone: Path, chromium: Any) -> None:
+    strict = launched(chromium.browser_type, microphone, allowed=False)
     with closing(strict), opened(strict, live.url) as page:
         for button in ("#record", "#live"):
             page.click(button)

@@ -64,6 +64,17 @@ def test_agreement_is_of_the_time_that_both_answer(page: Any) -> None:
     assert called(page, "segments", "agreement", one, [hop(9, "a", 1)], "emotion") is None
 
 
+def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
+    segments = [
+        {"start": 0, "end": 1, "values": {"arousal": 2.0}},
+        {"start": 1, "end": 1.5, "values": {"arousal": 5.0}},
+        {"start": 2, "end": 3, "values": {"arousal": 9.0}},
+    ]
+    for end, wanted in ((1, 2.0), (1.5, 3.0), (3, 5.4)):
+        found = called(page, "segments", "mean", segments, "arousal", 0, end)
+        assert found == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("seconds", "digits", "words"),
     [(0, 0, "0:00"), (61, 0, "1:01"), (59.96, 1, "1:00.0"), (3.04, 1, "0:03.0"), (600, 0, "10:00")],

@@ -174,7 +174,6 @@ def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
         attention={},
         values={"arousal": 3.5},
     )
-    row = rows.answered("a.wav", heard, "m")
-    table = pa.Table.from_pylist([row], schema=columns)
+    table = pa.Table.from_pylist(rows.answered("a.wav", heard, "m"), schema=columns)
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]

@@ -76,12 +76,11 @@ def recognize(
     for words in recognizer.warnings:
         complain(words)
     if output is not None or any(Path(file).is_dir() for file in files):
-        if format != "table" or start or end is not None or timed:
+        if format != "table" or start or end is not None or channels != "mix":
             raise ConfigError(
-                "--format, --start, --end and the settings of segments are for recordings, not for "
-                "a folder"
+                "--format, --start, --end and --channels are for recordings, not for a folder"
             )
-        folder.recognize(recognizer, files, output, jobs, engine, retry)
+        folder.recognize(recognizer, files, output, jobs, engine, retry, settings)
         return
     if timed:
         recognizer.stream(**settings)  # settings that do not fit are told of once

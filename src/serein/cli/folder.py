@@ -1,7 +1,7 @@
 """A folder of recordings to a table, as `serein recognize` does it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,7 @@ def recognize(
     jobs: int | None,
     engine: str,
     retry: bool,
+    settings: dict[str, Any],
 ) -> None:
     """Recognise one folder, show how far it is, and say what came of it.
 
@@ -56,6 +57,7 @@ def recognize(
             engine=engine,
             retry=retry,
             progress=tally.tell,
+            **settings,
         )
     print(f"{output}: {done.recognized:,} recognised, {done.failed:,} failed, {_course(done)}")
     for reason in done.reasons.values():

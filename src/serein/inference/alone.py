@@ -168,13 +168,13 @@ class Fu2020(nn.Module):
 def _valid(x_btf: Tensor, convolution: ValidConv1d) -> Tensor:
     """(1, T, F) -> (1, T - taps + 1, D)."""
     product = convolution.product
-    weight_dkf = product.weight.view(len(product.weight), convolution.taps, -1)
+    weight_dfk = product.weight.view(len(product.weight), convolution.taps, -1).mT
     return F.conv1d(x_btf.mT, weight_dkf.mT, product.bias).mT
 
 
 def _attended(attend: MultiHeadAttention, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
     """(1, T, D) and which frames are seen -> (1, T, D) and the weights (1, H, T, T)."""
-    split_btjhs = attend.project(x_btd).unflatten(2, (3, attend.heads, -1))
+    split_btjhs = attend.project(x_btd).view(1, x_btd.shape[1], 3, attend.heads, -1)
     h_bhts, weight_bhtt = attend._heads(split_btjhs.permute(2, 0, 3, 1, 4), mask_bt[:, None, None])
     assert weight_bhtt is not None, "only in training nobody looks"
     return attend.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt

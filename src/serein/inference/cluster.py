@@ -42,4 +42,4 @@ def _result(ray: Any, task: Any) -> Heard | None:
 
 def _hear(content: bytes, chunk: Chunk) -> Heard:
     work: Work = pickle.loads(content)
-    return recognise(work.recognizer, work.root, chunk)
+    return recognise(work, chunk)

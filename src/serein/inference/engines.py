@@ -26,7 +26,7 @@ Engine = Callable[[Work, Iterator[Chunk], int | None], Iterator[Result]]
 def here(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
     """Do all in this process."""
     for chunk in chunks:
-        yield chunk, recognise(work.recognizer, work.root, chunk)
+        yield chunk, recognise(work, chunk)
 
 
 def processes(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
@@ -104,8 +104,7 @@ def _begin(content: bytes, stop: Any) -> None:
 
 
 def _hear(chunk: Chunk) -> Heard:
-    work: Work = _WORKER["work"]
-    return recognise(work.recognizer, work.root, chunk, _obey)
+    return recognise(_WORKER["work"], chunk, _obey)
 
 
 def _obey() -> None:

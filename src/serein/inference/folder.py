@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
@@ -28,6 +28,7 @@ from serein.inference.parts import Store, agree, locked
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.rows import REASON, Row
+from serein.inference.stream import Settings, Stream
 from serein.results import Progress
 
 if TYPE_CHECKING:
@@ -88,21 +89,24 @@ def recognise(
     engine: str = "processes",
     retry: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    hearing: Settings | None = None,
 ) -> Summary:
     """Recognise a folder; ``Recognizer.folder`` says what is what.
 
     Raises:
         AudioError: there is no such folder, or no recording in it.
-        ConfigError: the output is of other settings, or of no run.
+        ConfigError: the output is of other settings, or of no run; or settings do not fit.
         StorageError: another process writes it, or it could not be written.
     """
     begun = time.monotonic()
+    if hearing is not None:
+        Stream(recognizer, recognizer.rate, hearing)  # settings that do not fit are told of once
     if not folder.is_dir():
         raise AudioError(f"{folder} is no folder; expected one with recordings. Check the path.")
     rows.writer_of(output)
     chosen = _engine(engine, jobs)
     _check_any(Listing(folder))
-    work, model = Work(recognizer, folder), digest(recognizer.bundle)[:16]
+    work, model = Work(recognizer, folder, hearing), digest(recognizer.bundle)[:16]
     with locked(_run_of(output), output):
         agree(_run_of(output), output, _plan(work, model))
         store = Store(_run_of(output), rows.schema(recognizer.classes))
@@ -144,11 +148,12 @@ def _errors_of(output: Path) -> Path:
 
 def _plan(work: Work, model: str) -> dict[str, object]:
     """What decides the answers, in words."""
-    return {
+    plan: dict[str, object] = {
         "model": f"{work.recognizer.name} ({model})",
         "folder": spelled(str(work.root.resolve())),
         "thresholds": work.recognizer.thresholds,
     }
+    return plan if work.hearing is None else {**plan, "segments": asdict(work.hearing)}
 
 
 def _engine(name: str, jobs: int | None) -> Engine:
@@ -210,7 +215,7 @@ class _Course:
             self.rows.append(rows.failed(name, one.reason, self.model))
             self.failed += 1
         else:
-            self.rows.append(rows.answered(name, one, self.model))
+            self.rows += rows.answered(name, one, self.model)
             self.seconds += one.end - one.start
         self.done += 1
         if time.monotonic() - self.kept > EVERY:
@@ -289,4 +294,5 @@ def _failures(table: pa.Table) -> pa.Table:
 
 
 def _answers(table: pa.Table) -> pa.Table:
-    return table.filter(pc.is_null(pc.field(REASON))).drop_columns([REASON])
+    said = pc.is_null(pc.field(REASON)) & pc.is_valid(pc.field("start"))
+    return table.filter(said).drop_columns([REASON])

@@ -164,7 +164,7 @@ class Recognizer:
         with threads(self.threads):
             heard = iter(hear_each(self.system, parts, self.numbers, attention=attention))
         return [
-            self._recognition(name, start, some, [next(heard) for _ in some])
+            self.concluded(name, start, some, [next(heard) for _ in some])
             for (name, _), some in zip(recordings, cuts, strict=True)
         ]
 
@@ -177,8 +177,11 @@ class Recognizer:
         engine: str = "processes",
         retry: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
+        **settings: Any,
     ) -> "Summary":
         """Recognise all recordings in a folder and below it; what was begun is gone on with.
+
+        Long recordings are read in blocks.
 
         Args:
             folder: where they are; links to other folders are followed, once.
@@ -187,13 +190,15 @@ class Recognizer:
             engine: who works: "processes", or "ray" for a cluster (extra ``ray``).
             retry: whether files that failed before are tried again.
             progress: is told how far it is.
+            settings: as for ``timeline``; with any of them each segment is a row.
 
         Raises:
             AudioError: there is no such folder, or no recording in it.
-            ConfigError: the output is of other settings, or of no run.
+            ConfigError: the output is of other settings, or of no run; or settings do not fit.
             StorageError: another process writes it, or it could not be written.
         """
         from serein.inference.folder import recognise
+        from serein.inference.stream import Settings
 
         return recognise(
             self,
@@ -203,15 +208,24 @@ class Recognizer:
             engine=engine,
             retry=retry,
             progress=progress,
+            hearing=config.build(Settings, settings, "folder") if settings else None,
         )
 
     def _most(self, wave_s: Samples) -> int:
         """Samples that the model hears at a time."""
         return len(wave_s) if self.window is None else round(self.window * self.rate)
 
-    def _recognition(
-        self, name: str, start: float, cuts: list[tuple[int, int]], heard: list[Heard]
+    def concluded(
+        self, name: str, start: float, cuts: Sequence[tuple[int, int]], heard: Sequence[Heard]
     ) -> Recognition:
+        """The answer for a recording from what was heard in each of its windows.
+
+        Args:
+            name: what the answer calls it.
+            start: where the samples begin in it, in seconds.
+            cuts: each window's first sample and the one after its last.
+            heard: in each of them.
+        """
         windows = [(start + first / self.rate, start + last / self.rate) for first, last in cuts]
         answers = {
             task: torch.stack([one.answers[task] for one in heard]).mean(dim=0).tolist()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from serein.errors import UnknownName
 from serein.files import replacing
-from serein.inference.recognition import Recognition
+from serein.inference.recognition import Recognition, Segment
 
 INDEX = ("file", "start", "end")
 REASON = "reason"
@@ -58,14 +58,23 @@ def _for_pandas(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {"index_columns": list(INDEX), "column_indexes": [], "columns": columns}
 
 
-def answered(name: str, one: Recognition, model: str) -> Row:
-    """The row of an answer.
+def answered(name: str, one: Recognition, model: str) -> list[Row]:
+    """The rows of an answer: one, or one for each segment of a timeline.
 
     Args:
         name: of the file.
         one: what was recognised in it.
         model: what answered.
+
+    Returns:
+        Where nobody speaks, one without a place, which stands in the parts of a run alone.
     """
+    if not one.rows:
+        return [{"file": name, "model": model}]
+    return [_answered(name, segment, model) for segment in one.rows]
+
+
+def _answered(name: str, one: Segment, model: str) -> Row:
     row: Row = {"file": name, "start": round(one.start * NANO), "end": round(one.end * NANO)}
     for task, found in one.tasks.items():
         row[task] = found.label

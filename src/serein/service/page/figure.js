@@ -51,11 +51,16 @@ export function ruler(div) {
 function* rowsOf({seconds, envelope, spectrogram, tracks, task, colours}) {
   if (spectrogram) yield spectrum(spectrogram, seconds);
   else if (envelope) yield wave(envelope, seconds);
-  for (const track of tracks) {
+  const labelled = task ? tracks.filter(({segments}) => !segments.length || segments.some(({tasks}) => tasks[task])) : [];
+  for (const track of labelled) {
     yield {title: tracks.length > 1 ? track.name : task, gap: GAP, size: 24, traces: ribbon(track, task, colours, seconds), axis: {visible: false, range: [-0.5, 0.5]}};
     yield {gap: 5, size: 130, traces: stack(track, task, colours), axis: {range: [0, 100], ...PERCENT}};
   }
-  yield {title: tracks.length > 1 ? `confidence: ${tracks[0].name} solid, ${tracks[1].name} dotted` : "confidence", gap: GAP, size: 56, traces: confidence(tracks, task), axis: {range: [0, 103], ...PERCENT}};
+  const both = labelled.length > 1 ? `: ${labelled[0].name} solid, ${labelled[1].name} dotted` : "";
+  if (labelled.length) yield {title: `confidence${both}`, gap: GAP, size: 56, traces: confidence(labelled, task), axis: {range: [0, 103], ...PERCENT}};
+  for (const track of tracks)
+    for (const name of Object.keys(track.segments[0]?.values ?? {}))
+      yield {title: tracks.length > 1 ? `${name}, ${track.name}` : name, gap: GAP, size: 72, traces: [value(track, name)], axis: {nticks: 4}};
   for (const track of tracks)
     for (const [name, map] of Object.entries(track.attention ?? {})) {
       const words = name === task || Object.keys(track.attention).length === 1 ? "attention" : `attention: ${name}`;
@@ -124,17 +129,8 @@ function stack({segments}, task, colours) {
 
 function confidence(tracks, task) {
   return tracks.flatMap(({name, segments, threshold}, index) => {
-    const x = [], y = [];
-    for (const stretch of stretches(segments)) {
-      for (const {start, end, tasks} of stretch) {
-        x.push(start, end);
-        y.push(100 * tasks[task].confidence, 100 * tasks[task].confidence);
-      }
-      x.push(null);
-      y.push(null);
-    }
     const line = {
-      type: "scatter", mode: "lines", x, y, connectgaps: false, showlegend: false,
+      ...course(segments, ({tasks}) => 100 * tasks[task].confidence),
       line: {color: index ? shade("look") : shade("ink"), width: 1.75, dash: index ? "dot" : "solid"},
       hovertemplate: `${tracks.length > 1 ? `${name}: ` : ""}%{y:.0f} %<extra></extra>`,
     };
@@ -145,6 +141,28 @@ function confidence(tracks, task) {
     };
     return [least, line];
   });
+}
+
+function value({segments}, name) {
+  return {
+    ...course(segments, ({values}) => values[name]),
+    line: {color: shade("ink"), width: 1.75},
+    hovertemplate: `${escaped(name)} %{y:.2f}<extra></extra>`,
+  };
+}
+
+// A line that is as high as each segment says, and broken in pauses.
+function course(segments, height) {
+  const x = [], y = [];
+  for (const stretch of stretches(segments)) {
+    for (const segment of stretch) {
+      x.push(segment.start, segment.end);
+      y.push(height(segment), height(segment));
+    }
+    x.push(null);
+    y.push(null);
+  }
+  return {type: "scatter", mode: "lines", x, y, connectgaps: false, showlegend: false};
 }
 
 function attention({times, weights}, seconds) {

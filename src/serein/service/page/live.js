@@ -44,6 +44,6 @@ export function stream(start, main, told, failed) {
 }
 
 // An item may hold the main task alone.
-function segment({start, end, tasks, ...answer}, main) {
-  return {start, end, tasks: tasks ?? {[main]: answer}};
+function segment({start, end, tasks, values = {}, ...answer}, main) {
+  return {start, end, tasks: tasks ?? {[main]: answer}, values};
 }

@@ -17,8 +17,8 @@ const state = {models: [], file: null, tracks: [], microphone: null, work: null,
 
 const player = new Player({sound: $("sound"), plot: $("plot"), figure: $("figure"), cursor: $("cursor")}, time =>
   state.tracks.map(({name, segments}) => {
-    const answer = at(segments, time)?.tasks[task()];
-    return `, ${state.tracks.length > 1 ? `${name}: ` : ""}${answer ? result.said(answer) : "no speech"}`;
+    const segment = at(segments, time);
+    return `, ${state.tracks.length > 1 ? `${name}: ` : ""}${segment && result.words(segment, task()) || "no speech"}`;
   }).join(""));
 
 const model = name => state.models.find(one => one.name === name);
@@ -113,15 +113,13 @@ async function hear(file) {
 // What one model says: of all of it, and moment by moment.
 async function track(one, file, signal) {
   const ask = more => api.recognize(file, {model: one.name, ...more}, signal).then(answer => answer.json());
-  const timed = tasksOf(one).length === Object.keys(one.classes).length;
-  const [whole, timeline] = await Promise.all([ask({}), timed ? ask({...query(), merge: false}) : {segments: []}]);
+  const [whole, timeline] = await Promise.all([ask({}), ask({...query(), merge: false})]);
   return {name: one.name, thresholds: one.thresholds, whole, segments: timeline.segments, attention: whole.attention};
 }
 
 function summary() {
   const words = state.tracks.map(({name, whole}) => {
-    const answer = whole.tasks[task()];
-    return `${state.tracks.length > 1 ? `${name}: ` : ""}${answer ? result.said(answer) : "answered with numbers"}`;
+    return `${state.tracks.length > 1 ? `${name}: ` : ""}${result.words(whole, task())}`;
   });
   const silent = state.tracks.every(({segments}) => !segments.length);
   const heard = silent ? " Nobody seems to speak: untick “Only where somebody speaks” for a timeline of everything." : "";
@@ -207,8 +205,8 @@ async function told({items, latency_ms: latency}, answers, recording) {
   const first = items[0].start;
   answers.splice(answers.findLastIndex(({end}) => end <= first + 0.005) + 1, Infinity, ...items);
   state.seconds = Math.max(LEAST, recording.seconds(), items.at(-1).end);
-  const answer = items.at(-1).tasks[task()] ?? Object.values(items.at(-1).tasks)[0];
-  $("now").replaceChildren(result.chip(answer.label && palette()[answer.label]), result.said(answer));
+  const answer = items.at(-1).tasks[task()];
+  $("now").replaceChildren(...(answer ? [result.chip(answer.label && palette()[answer.label])] : []), result.words(items.at(-1), task()));
   const behind = Math.max(0, recording.seconds() - items.at(-1).end);
   $("latency").textContent = `Answered in ${Math.round(latency)} ms; the newest answer ends ${behind.toFixed(1)} s before now.`;
   await picture();

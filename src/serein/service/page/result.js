@@ -1,6 +1,6 @@
 // An answer in words: the verdict, the legend, tables, and a model's card.
 
-import {agreement, clock, percent, runs} from "./segments.js";
+import {agreement, clock, mean, percent, runs} from "./segments.js";
 
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -24,6 +24,7 @@ export function verdict({name, whole}, task, colours, several) {
   const made = element("div", {class: "verdict"});
   if (several) made.append(element("p", {class: "soft"}, name));
   if (main) made.append(element("p", {class: "answer"}, chip(main.label && colours[main.label]), main.label ?? "unsure", element("span", {class: "soft"}, ` ${sure(main)}`)));
+  else if (values.length) made.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
   if (others.length || values.length) made.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
   const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
   if (words.length) made.append(element("p", {class: "soft"}, "words, as recognised: ", ...words.map(spoken)));
@@ -38,6 +39,12 @@ function sure({label, confidence, probabilities}) {
 }
 
 export const said = answer => `${answer.label ?? "unsure"} ${percent(answer.confidence)}`;
+
+// What is said of a task at a time, and every value.
+export function words({tasks, values}, task) {
+  const numbers = Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(2)}`);
+  return [...(tasks[task] ? [said(tasks[task])] : []), ...numbers].join(", ");
+}
 
 const likeliest = probabilities => Object.keys(probabilities).reduce((best, name) => probabilities[name] > probabilities[best] ? name : best);
 
@@ -55,14 +62,18 @@ export function agreed(tracks, task) {
 
 // The timeline for those who do not see it; each row has a button that plays it.
 export function table({name, segments}, task, colours, play) {
-  const rows = runs(segments, task).map(({start, end, label, likeliest, confidence}) => {
-    const words = label ?? `unsure (${likeliest})`;
-    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${clock(start, 1)}: ${words}`}, "▶");
+  const values = Object.keys(segments[0]?.values ?? {});
+  const labelled = !values.length || segments.some(({tasks}) => tasks[task]);
+  const rows = (labelled ? runs(segments, task) : segments).map(({start, end, label, likeliest, confidence}) => {
+    const numbers = values.map(value => mean(segments, value, start, end).toFixed(2));
+    const what = labelled ? label ?? `unsure (${likeliest})` : values.map((value, place) => `${value} ${numbers[place]}`).join(", ");
+    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${clock(start, 1)}: ${what}`}, "▶");
     button.addEventListener("click", () => play(start));
+    const answer = labelled ? [element("th", {scope: "row"}, chip(label && colours[label]), what), element("td", {}, percent(confidence))] : [];
     return element("tr", {}, element("td", {}, button), element("td", {}, clock(start, 1)), element("td", {}, clock(end, 1)),
-      element("th", {scope: "row"}, chip(label && colours[label]), words), element("td", {}, percent(confidence)));
+      ...answer, ...numbers.map(number => element("td", {}, number)));
   });
-  const heads = ["", "start", "end", task, "confidence"].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
+  const heads = ["", "start", "end", ...(labelled ? [task, "confidence"] : []), ...values].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
   return element("table", {}, element("caption", {}, name), element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
 }
 

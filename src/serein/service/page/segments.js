@@ -1,4 +1,4 @@
-// Segments of a timeline: {start, end, tasks: {task: {label, confidence, probabilities}}}.
+// Segments of a timeline: {start, end, tasks: {task: {label, confidence, probabilities}}, values: {task: number}}.
 
 // Neighbours with one label as one, their probabilities by length; what a table shows.
 export function runs(segments, task) {
@@ -20,6 +20,17 @@ export function runs(segments, task) {
     const [likeliest, weight] = Object.entries(weights).reduce((best, one) => one[1] > best[1] ? one : best);
     return {start, end, label, likeliest, confidence: weight / (end - start)};
   });
+}
+
+// The mean of a value over the segments from one time to another, by length.
+export function mean(segments, name, from, to) {
+  let sum = 0, length = 0;
+  for (const {start, end, values} of segments) {
+    if (start < from - 0.005 || end > to + 0.005) continue;
+    sum += values[name] * (end - start);
+    length += end - start;
+  }
+  return sum / length;
 }
 
 // Stretches of speech: segments that follow each other without a pause.
