@@ -56,6 +56,32 @@ def test_recipes_are_listed_with_published_scores(run: Run) -> None:
     assert "WA 81.6, UA 82.8" in out
 
 
+@pytest.mark.parametrize("ending", ["json", "csv", "rttm", "vtt"])
+def test_answers_for_recordings_go_into_a_file(
+    ending: str, run: Run, model: Path, root: Path, tmp_path: Path
+) -> None:
+    file, output = next(root.rglob("*.wav")), tmp_path / f"answers.{ending}"
+    status, out, _ = run("recognize", file, "--model", model, "-o", output)
+    assert (status, out) == (0, f"{output}\n")
+    _, shown, _ = run("recognize", file, "--model", model, "--format", ending)
+    assert output.read_text() == shown
+
+
+def test_what_cannot_be_read_stands_in_the_file(
+    run: Run, model: Path, root: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "answers.json"
+    files = [next(root.rglob("*.wav")), tmp_path / "gone.wav"]
+    status, _, err = run("recognize", *files, "--model", model, "-o", output)
+    assert status == 1
+    assert "gone.wav" in err
+    found = json.loads(output.read_text())
+    assert len(found["recognized"]) == len(found["failed"]) == 1
+    status, _, err = run("recognize", files[0], "--model", model, "-o", tmp_path / "x.parquet")
+    assert status == 2
+    assert "Parquet is for a folder" in err
+
+
 def test_recognize_in_every_format(run: Run, model: Path, root: Path) -> None:
     files = sorted((root / "wav").iterdir())[:2]
     status, out, err = run("recognize", *files, "--model", model, "--format", "json")

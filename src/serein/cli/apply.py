@@ -10,6 +10,7 @@ from serein.cli import folder
 from serein.cli.folder import EngineOption, JobsOption, OutputOption, RetryOption
 from serein.cli.shared import DeviceOption, TrustOption, complain, console
 from serein.errors import ConfigError, SereinError
+from serein.files import write_text
 
 
 def recognize(
@@ -61,6 +62,10 @@ def recognize(
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
+    of_folder = any(Path(file).is_dir() for file in files)
+    alone = not of_folder and any(file == "-" or Path(file).is_file() for file in files)
+    if output is not None and alone and format == "table":
+        format = formats.of(output)
     if channels not in ("mix", "each"):
         raise UnknownName("way to hear channels", channels, ("mix", "each"))
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
@@ -75,7 +80,7 @@ def recognize(
     )
     for words in recognizer.warnings:
         complain(words)
-    if output is not None or any(Path(file).is_dir() for file in files):
+    if of_folder or (output is not None and not alone):
         if format != "table" or start or end is not None or channels != "mix":
             raise ConfigError(
                 "--format, --start, --end and --channels are for recordings, not for a folder"
@@ -97,14 +102,20 @@ def recognize(
         except SereinError as error:
             faults[file] = str(error)
             complain(str(error))
-    if format == "json":
-        print(formats.as_json(answers, faults))
-    elif answers and format != "table":
-        print(getattr(formats, f"as_{format}")(answers), end="")
-    elif answers:
+    if answers and format == "table":
         console().print(formats.as_table(answers))
+    elif answers or format == "json":
+        _hand_over(formats.written(format, answers, faults), output)
     if faults:
         raise typer.Exit(1)
+
+
+def _hand_over(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    write_text(output, text)
+    print(output)
 
 
 def _of(source: str | bytes, channels: str) -> list[dict[str, Any]]:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="A folder's table: .parquet, .csv or .jsonl."),
+    typer.Option(
+        "-o",
+        "--output",
+        help="Where answers go: .json, .csv, .rttm, .vtt; a folder's: .parquet, .csv, .jsonl.",
+    ),
 ]
 JobsOption = Annotated[
     int | None,

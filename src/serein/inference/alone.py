@@ -169,7 +169,7 @@ def _valid(x_btf: Tensor, convolution: ValidConv1d) -> Tensor:
     """(1, T, F) -> (1, T - taps + 1, D)."""
     product = convolution.product
     weight_dfk = product.weight.view(len(product.weight), convolution.taps, -1).mT
-    return F.conv1d(x_btf.mT, weight_dkf.mT, product.bias).mT
+    return F.conv1d(x_btf.mT, weight_dfk, product.bias).mT
 
 
 def _attended(attend: MultiHeadAttention, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,40 @@ UNSURE = "unsure"
 """A withheld answer, where nothing cannot be written."""
 
 
+def of(path: Path) -> str:
+    """The format of a file to be written, by its ending.
+
+    Raises:
+        ConfigError: its ending is none of a format's.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in FORMATS or ending == "table":
+        raise ConfigError(
+            f"{path}: the answers for single recordings are written as .json, .csv, .rttm or .vtt; "
+            "name one of these, or the format with --format. Parquet is for a folder"
+        )
+    return ending
+
+
+def written(name: str, answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
+    """Answers in one of the formats but "table", each ending with a new line.
+
+    Args:
+        name: of the format.
+        answers: one for each recording.
+        faults: what could not be read, and why; JSON alone has place for it.
+    """
+    if name == "json":
+        return f"{as_json(answers, faults)}\n"
+    makers: dict[str, Callable[..., str]] = {
+        "csv": as_csv,
+        "rttm": as_rttm,
+        "audformat": as_audformat,
+        "vtt": as_vtt,
+    }
+    return makers[name](answers)
+
+
 def check(name: str, classes: Mapping[str, Sequence[str]]) -> None:
     """See to it that a format has place for what a model answers.
 
