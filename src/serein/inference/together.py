@@ -56,8 +56,7 @@ def hear_each(
             inputs = system.hear(wave_bs.to(system.device), length_b.to(system.device))
         answers, output = answer(system, inputs, numbers)
         maps = output.attention if attention else {}
-        for row, number in enumerate(some):
-            heard[number] = row_of(row, answers, maps)
+        heard |= dict(zip(some, rows_of(answers, maps), strict=True))
     return [heard[number] for number in range(len(parts))]
 
 
@@ -70,13 +69,18 @@ def padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
     return wave_bs, length_b
 
 
-def row_of(row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> Heard:
-    """What stands in one row of a batch's answers and maps."""
-    maps = {
-        name: Attention(weight_bht[row].cpu(), stride)
-        for name, (weight_bht, stride) in attention.items()
-    }
-    return Heard({task: p_bk[row].cpu() for task, p_bk in answers.items()}, maps)
+def rows_of(answers: dict[str, Tensor], attention: dict[str, Attention]) -> list[Heard]:
+    """What stands in each row of a batch's answers and maps; they are copied as a whole."""
+    answers_b = {task: p_bk.cpu().unbind() for task, p_bk in answers.items()}
+    maps_b = {name: weight_bht.cpu().unbind() for name, (weight_bht, _) in attention.items()}
+    strides = {name: stride for name, (_, stride) in attention.items()}
+    return [
+        Heard(
+            {task: p_k[row] for task, p_k in answers_b.items()},
+            {name: Attention(weight[row], strides[name]) for name, weight in maps_b.items()},
+        )
+        for row in range(len(next(iter(answers_b.values()))))
+    ]
 
 
 def over_windows(
