@@ -94,8 +94,14 @@ def measured(who: Sequence[str], folder: Path) -> dict[str, Cost]:
 @contextmanager
 def _process(who: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-m", "benchmarks.hearers", who, str(folder)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, cwd=HOUSE, **pipes) as process:
+    with subprocess.Popen(
+        command,
+        text=True,
+        cwd=HOUSE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", f"{who} did not start"

@@ -61,7 +61,7 @@ class How(BaseModel):
 
 
 async def asked(request: Request) -> How:
-    """The query of a request; FastAPI's own way takes a tenth of what a request costs it.
+    """The query of a request; FastAPI's own way looks at the type of every field each time.
 
     Raises:
         RequestValidationError: it is not as described.
