@@ -169,7 +169,7 @@ def test_what_is_cancelled_is_not_answered() -> None:
     assert took == [1]
 
 
-@pytest.mark.parametrize("limit", [{"most": 1}, {"coming": 0}])
+@pytest.mark.parametrize("limit", [{"most": 1}, {"coming": 1}])
 def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None:
     took: list[int] = []
     made = batcher(took.append, wait=1000.0, **limit)

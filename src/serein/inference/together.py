@@ -119,8 +119,12 @@ def _laid(columns: Sequence[Tensor], *, words: bool) -> Tensor:
     """The maps of all windows (H, T) as one; words are those of their own window alone."""
     if len(columns) == 1:
         return columns[0]
-    laid = torch.block_diag(*columns) if words else torch.cat(list(columns), dim=1)
-    return laid / len(columns)
+    laid = torch.block_diag if words else _side_by_side
+    return laid(*columns) / len(columns)
+
+
+def _side_by_side(*columns: Tensor) -> Tensor:
+    return torch.cat(columns, dim=1)
 
 
 def words_of(

@@ -48,7 +48,7 @@ class Batcher(Desk[Job | Turn]):
             recognizer: answers where no other one is asked for.
             most: windows in a batch, after which no more recordings are taken into it.
             wait: seconds that those which are there wait for the next one.
-            coming: says how many are on their way; for others nobody waits.
+            coming: says how many could be there; once they are, nobody waits.
             took: is told how many recordings were answered together.
         """
         self.recognizer, self.most, self.wait = recognizer, most, wait
@@ -79,7 +79,7 @@ class Batcher(Desk[Job | Turn]):
         """The first that comes, and whoever comes soon after another; a turn is the last."""
         some: list[Job | Turn] = []
         windows = 0
-        while not some or (windows < self.most and self._more()):
+        while not some or (windows < self.most and len(some) < self.coming()):
             try:
                 one = self._queue.get(timeout=self.wait if some else None)
             except Empty:
@@ -92,10 +92,6 @@ class Batcher(Desk[Job | Turn]):
                 break
             windows += _windows(one)
         return some
-
-    def _more(self) -> bool:
-        """Whether somebody is there, or on the way."""
-        return not self._queue.empty() or self.coming() > 0
 
     def _answers(self, some: Sequence[Job | Turn]) -> list[object]:
         jobs = [one for one in some if isinstance(one, Job)]

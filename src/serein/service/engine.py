@@ -43,13 +43,13 @@ class Engine:
             names = ", ".join(one.name for one in (recognizer, *others))
             raise ConfigError(f"models are chosen by name, found {names}; rename a file")
         self.recognizer, self.settings, self.metrics = recognizer, settings, Metrics()
-        self.closing, self._in_progress, self._coming = False, 0, 0
+        self.closing, self._in_progress = False, 0
         self._by_rate = {
             rate: Decoders(rate, settings, self.metrics.deaths.inc)
             for rate in dict.fromkeys(one.rate for one in self.recognizers.values())
         }
         self.decoders = self._by_rate[recognizer.rate]
-        took, coming = self.metrics.together.observe, lambda: self._coming
+        took, coming = self.metrics.together.observe, lambda: self._in_progress
         self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
         self.ear = Ear(self.metrics.ears.observe)
         self.hall = Hall(settings.streams, self.metrics)
@@ -122,9 +122,11 @@ class Engine:
         who = recognizer or self.recognizer
         try:
             async with asyncio.timeout(self.settings.answer_seconds):
+                wave_s = await finished(self._by_rate[who.rate].submit(body))
+                self.metrics.audio.inc(len(wave_s) / who.rate)
                 if hearing is None:
-                    return await self._whole(name, body, who)
-                return await self._timeline(name, body, who, hearing)
+                    return await finished(self.batcher.submit(name, wave_s, who))
+                return replace(await self._timeline(who, wave_s, hearing), source=name)
         except TimeoutError:
             raise Problem(
                 503,
@@ -132,26 +134,11 @@ class Engine:
                 Retry_After="5",
             ) from None
 
-    async def _whole(self, name: str, body: bytes, recognizer: Recognizer) -> Recognition:
-        """One answer; a batch waits for who is being decoded, and for nobody who still sends."""
-        self._coming += 1
-        try:
-            wave_s = await self._decoded(body, recognizer)
-            answer = self.batcher.submit(name, wave_s, recognizer)
-        finally:
-            self._coming -= 1
-        return await finished(answer)
-
-    async def _decoded(self, body: bytes, recognizer: Recognizer) -> Samples:
-        wave_s = await finished(self._by_rate[recognizer.rate].submit(body))
-        self.metrics.audio.inc(len(wave_s) / recognizer.rate)
-        return wave_s
-
     async def _timeline(
-        self, name: str, body: bytes, recognizer: Recognizer, hearing: Hearing
+        self, recognizer: Recognizer, wave_s: Samples, hearing: Hearing
     ) -> Recognition:
         """Segment by segment; after each block others have their turn."""
-        source, answer = (await self._decoded(body, recognizer), recognizer.rate), None
+        source, answer = (wave_s, recognizer.rate), None
         steps = gradually(recognizer, source, settings=hearing, lanes_at_a_time=1)
         try:
             while answer is None:
@@ -160,4 +147,4 @@ class Engine:
             raise Problem(400, str(error)) from None
         except AudioError as error:
             raise Problem(422, str(error)) from None
-        return replace(answer, source=name)
+        return answer
