@@ -9,7 +9,7 @@ from serein.experiment.facts import machine, now, versions
 
 NAMES = (
     *("frontend", "audio", "training", "raw", "fu2020", "feng2020", "apply", "judging", "commands"),
-    *("folder", "service", "live", "augment", "loader", "large"),
+    *("folder", "alternatives", "service", "live", "augment", "loader", "large"),
 )
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks

@@ -19,8 +19,7 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.raw import peak
-from benchmarks.timing import Row, paired
+from benchmarks.timing import Row, paired, peak
 from serein import audio
 from serein.inference.recognizer import Recognizer
 from serein.inference.speech import BLOCK, Lanes

@@ -4,7 +4,6 @@ A step is forward, backward and Adam over 8 utterances of 4 s, in fp32. Peak mem
 process of its own needs for one step more than it had before it (VmHWM, so on Linux alone).
 """
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Row, paired
+from benchmarks.timing import Row, paired, peak
 from serein import recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
@@ -99,12 +98,6 @@ def _peak_of(whose: str) -> float:
     command = [sys.executable, "-m", "benchmarks.raw", whose]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HOUSE)
     return float(done.stdout)
-
-
-def peak() -> float:
-    """MiB that this process has held at most."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Ours against a peer's, in turns, so that a busy machine slows both alike."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -49,6 +51,12 @@ def paired(
         pairs.append((mine, theirs))
     mines, all_theirs = zip(*pairs, strict=True)
     return median(mines), median(all_theirs), median(theirs / mine for mine, theirs in pairs)
+
+
+def peak() -> float:
+    """MiB that this process has held at most."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
 
 
 def _seconds(function: Callable[[], object]) -> float:

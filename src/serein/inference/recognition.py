@@ -152,7 +152,8 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        # Most of an answer are weights of attention, and each call would take as long again.
+        return [float(f"{one:.6g}") if type(one) is float else _rounded(one) for one in value]
     if isinstance(value, Answer | AttentionMap | Segment | Word):
         return {field.name: _rounded(getattr(value, field.name)) for field in fields(value)}
     return value

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from serein import audio, config
 from serein.audio import Samples, Source
@@ -228,7 +228,7 @@ class Recognizer:
         """
         windows = [(start + first / self.rate, start + last / self.rate) for first, last in cuts]
         answers = {
-            task: torch.stack([one.answers[task] for one in heard]).mean(dim=0).tolist()
+            task: [fmean(p) for p in zip(*(one.answers[task] for one in heard), strict=True)]
             for task in self.classes
         }
         return Recognition(

@@ -6,6 +6,7 @@ B = parts at a time, S = samples, H = heads, T = steps, K = classes of a task.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,11 +29,11 @@ class Heard(NamedTuple):
     """What the model says of one part.
 
     Attributes:
-        answers: for each task, (K,) probabilities, or the value (1,).
+        answers: for each task, K probabilities, or the one value.
         attention: maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
     """
 
-    answers: dict[str, Tensor]
+    answers: dict[str, list[float]]
     attention: dict[str, Attention]
 
 
@@ -56,27 +57,34 @@ def hear_each(
             inputs = system.hear(wave_bs.to(system.device), length_b.to(system.device))
         answers, output = answer(system, inputs, numbers)
         maps = output.attention if attention else {}
-        for row, number in enumerate(some):
-            heard[number] = row_of(row, answers, maps)
+        heard |= dict(zip(some, rows_of(answers, maps), strict=True))
     return [heard[number] for number in range(len(parts))]
 
 
 def padded(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
     """Waveforms (B, S), zeros behind each one's end, and their lengths (B,)."""
-    length_b = torch.tensor([len(part_s) for part_s in parts])
-    wave_bs = torch.zeros(len(parts), int(length_b.max()))
+    lengths = [len(part_s) for part_s in parts]
+    wave_bs = np.zeros((len(parts), max(lengths)), np.float32)
     for row_s, part_s in zip(wave_bs, parts, strict=True):
-        row_s[: len(part_s)] = torch.from_numpy(part_s)
-    return wave_bs, length_b
+        row_s[: len(part_s)] = part_s
+    return torch.from_numpy(wave_bs), torch.tensor(lengths)
 
 
-def row_of(row: int, answers: dict[str, Tensor], attention: dict[str, Attention]) -> Heard:
-    """What stands in one row of a batch's answers and maps."""
-    maps = {
-        name: Attention(weight_bht[row].cpu(), stride)
-        for name, (weight_bht, stride) in attention.items()
-    }
-    return Heard({task: p_bk[row].cpu() for task, p_bk in answers.items()}, maps)
+def rows_of(answers: dict[str, Tensor], attention: dict[str, Attention]) -> list[Heard]:
+    """What stands in each row of a batch's answers and maps.
+
+    All rows leave torch at once: each of its calls hands the interpreter to whoever waits for it.
+    """
+    answers_b = {task: p_bk.tolist() for task, p_bk in answers.items()}
+    maps_b = {name: weight_bht.cpu().unbind() for name, (weight_bht, _) in attention.items()}
+    strides = {name: stride for name, (_, stride) in attention.items()}
+    return [
+        Heard(
+            {task: p_k[row] for task, p_k in answers_b.items()},
+            {name: Attention(weight[row], strides[name]) for name, weight in maps_b.items()},
+        )
+        for row in range(len(next(iter(answers_b.values()))))
+    ]
 
 
 def over_windows(
@@ -98,13 +106,21 @@ def over_windows(
             part_ht, stride = found[name]
             middles = steps(part_ht.shape[-1], stride, hop, end - start)
             times += [start + middle for middle in middles]
-            columns.append(_of_keys(part_ht, len(middles)) / len(windows))
-        laid = torch.block_diag if name == FOUND else _side_by_side
+            columns.append(_of_keys(part_ht, len(middles)))
+        weight = _laid(columns, words=name == FOUND)
         queries = heard[0][name].weight.ndim > 2
         maps[name] = AttentionMap(
-            times=times, weights=laid(*columns).tolist(), queries=queries, words=name == FOUND
+            times=times, weights=weight.tolist(), queries=queries, words=name == FOUND
         )
     return maps
+
+
+def _laid(columns: Sequence[Tensor], *, words: bool) -> Tensor:
+    """The maps of all windows (H, T) as one; words are those of their own window alone."""
+    if len(columns) == 1:
+        return columns[0]
+    laid = torch.block_diag if words else _side_by_side
+    return laid(*columns) / len(columns)
 
 
 def _side_by_side(*columns: Tensor) -> Tensor:
@@ -131,7 +147,7 @@ def words_of(
 
 
 def _spoken(one: Heard, start: float, end: float, text: Task, hop: float) -> list[Word]:
-    words = [*text.vocabulary.text(one.answers[SPOKEN].tolist()).split(), END]
+    words = [*text.vocabulary.text(list(map(int, one.answers[SPOKEN]))).split(), END]
     found, read = one.attention.get(FOUND), one.attention.get(READ)
     times: list[float | None] = [None] * len(words)
     if found is not None:

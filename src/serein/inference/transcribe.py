@@ -14,7 +14,7 @@ from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import threads as threads_of
-from serein.inference.together import padded, row_of, words_of
+from serein.inference.together import padded, rows_of, words_of
 from serein.metrics.words import word_scores
 from serein.precision import Precision, asked, settled
 from serein.predict import answer
@@ -126,7 +126,7 @@ class Transcriber:
         assert found.id_bl is not None
         text = self.vocabulary.text(found.id_bl[0].tolist())
         bounded = found.ended_b is not None and not bool(found.ended_b[0])
-        row = row_of(0, {SPOKEN: found.id_bl}, output.attention)
+        (row,) = rows_of({SPOKEN: found.id_bl}, output.attention)
         words = words_of([row], [(0.0, seconds)], self.system.text, self.system.front_end.hop)
         return Transcription(
             id=name,

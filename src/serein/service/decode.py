@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -11,10 +12,8 @@ import numpy as np
 
 from serein.audio import Samples
 from serein.service import worker
-from serein.service.line import Line
 from serein.service.problems import Problem
 from serein.service.settings import Settings
-from serein.service.worker import Content
 
 STARTING = 120.0
 """Seconds that a worker may take to start, on a machine that has other things to do."""
@@ -35,8 +34,7 @@ class Decoder:
         limits = settings.max_seconds, settings.decode_megabytes, settings.decode_seconds
         module = [sys.executable, "-P", "-m", worker.__name__]
         self._command = [*module, *map(str, (rate, *limits))]
-        self._process, self._line = self._spawned()
-        self._started = False
+        self._process, self._started = self._spawned(), False
 
     @property
     def pid(self) -> int:
@@ -88,34 +86,45 @@ class Decoder:
 
     def _renew(self) -> None:
         self.close()
-        self._process, self._line = self._spawned()
-        self._started = False
+        self._process, self._started = self._spawned(), False
 
-    def _spawned(self) -> tuple[subprocess.Popen[bytes], Line]:
+    def _spawned(self) -> subprocess.Popen[bytes]:
         # Nothing that a decoder writes about somebody's file belongs into our log.
         # Ctrl-C is for the service, which finishes what it accepted.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             self._command,
-            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             process_group=0,
         )
+
+    def _exchange(self, body: bytes | None, seconds: float) -> tuple[bytes, bytes]:
+        """Hand over an upload, if there is one, and wait for the answer so long."""
+        process, late = self._process, threading.Event()
         assert process.stdin is not None
         assert process.stdout is not None
-        return process, Line(process.stdin, process.stdout)
 
-    def _exchange(self, body: bytes | None, seconds: float) -> tuple[bytes, Content]:
-        """Hand over an upload, if there is one, and wait for the answer so long."""
-        line = self._line.until(seconds)
-        if body is not None:
-            worker.send(line, worker.UPLOAD, body)
-        return worker.receive(line)
+        def kill() -> None:
+            late.set()
+            process.kill()
 
-    def _samples(self, kind: bytes, content: Content) -> Samples:
+        timer = threading.Timer(seconds, kill)
+        timer.start()
+        try:
+            if body is not None:
+                worker.send(process.stdin, worker.UPLOAD, body)
+            return worker.receive(process.stdout)
+        except (OSError, EOFError):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _samples(self, kind: bytes, content: bytes) -> Samples:
         if kind == worker.SAMPLES:
-            return np.frombuffer(content, np.float32)
+            return np.frombuffer(content, np.float32).copy()  # torch wants to own what it reads
         if kind == worker.UNREADABLE:
             raise Problem(422, content.decode())
         if kind == worker.TOO_LONG:

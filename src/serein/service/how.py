@@ -1,8 +1,10 @@
 """How a recording is to be recognised, as a request says it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serein.errors import ConfigError
 from serein.inference.formats import TIMED, check
@@ -57,3 +59,28 @@ class How(BaseModel):
             check(self.format, recognizer.classes)
         except ConfigError as error:
             raise Problem(400, str(error)) from None
+
+
+async def asked(request: Request) -> How:
+    """The query of a request; FastAPI's own way looks at the type of every field each time.
+
+    Raises:
+        RequestValidationError: it is not as described.
+    """
+    try:
+        return How.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def described() -> list[dict[str, Any]]:
+    """The query, as the OpenAPI document describes it."""
+    fields = How.model_json_schema()["properties"]
+    about = {"in": "query", "required": False}
+    return [
+        {"name": name, **about, "schema": one, **_description(one)} for name, one in fields.items()
+    ]
+
+
+def _description(field: dict[str, Any]) -> dict[str, str]:
+    return {key: one for key, one in field.items() if key == "description"}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
@@ -13,7 +13,7 @@ from serein.inference import formats
 from serein.inference.recognition import Recognition
 from serein.service.body import received
 from serein.service.engine import Engine
-from serein.service.how import TYPES, How
+from serein.service.how import TYPES, How, asked, described
 from serein.service.problems import LEFT, Problem, documented
 
 T = TypeVar("T")
@@ -46,9 +46,9 @@ def router(engine: Engine) -> APIRouter:
             },
             **documented(400, 408, 413, 422, 429, 503),
         },
-        openapi_extra={"requestBody": BODY},
+        openapi_extra={"parameters": described(), "requestBody": BODY},
     )
-    async def recognize(request: Request, how: Annotated[How, Query()]) -> Response:
+    async def recognize(request: Request, how: Annotated[How, Depends(asked)]) -> Response:
         """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm, mp4, of any rate, all channels as one.
 
         One answer for all of it; or, with any of window, hop, smooth, speech, merge, or a format

@@ -11,7 +11,7 @@ import os
 import resource
 import struct
 import sys
-from typing import Protocol
+from typing import IO
 
 from serein import audio
 from serein.errors import AudioError
@@ -20,30 +20,13 @@ HEAD = struct.Struct(">cQ")
 READY, UPLOAD, SAMPLES, UNREADABLE, TOO_LONG, TOO_MUCH = b"R", b"U", b"S", b"A", b"L", b"M"
 
 
-Content = bytes | bytearray
-
-
-class Pipe(Protocol):
-    """What a message is written to, or read from."""
-
-    def write(self, content: bytes, /) -> object:
-        """Take all of it."""
-
-    def flush(self) -> None:
-        """Hold nothing back."""
-
-    def read(self, size: int, /) -> Content:
-        """So many bytes, or what there is until the end."""
-        ...
-
-
 class Upload(io.BytesIO):
     """Bytes that errors call by what they are to their sender."""
 
     name = "the upload"
 
 
-def answer(body: Content, rate: int, longest: float) -> tuple[bytes, bytes]:
+def answer(body: bytes, rate: int, longest: float) -> tuple[bytes, bytes]:
     """Decode one upload.
 
     Args:
@@ -67,13 +50,14 @@ def answer(body: Content, rate: int, longest: float) -> tuple[bytes, bytes]:
     return SAMPLES, wave_s.tobytes()
 
 
-def send(pipe: Pipe, kind: bytes, content: Content) -> None:
-    """Write one message, at once: whoever reads it is woken once."""
-    pipe.write(HEAD.pack(kind, len(content)) + content)
+def send(pipe: IO[bytes], kind: bytes, content: bytes) -> None:
+    """Write one message."""
+    pipe.write(HEAD.pack(kind, len(content)))
+    pipe.write(content)
     pipe.flush()
 
 
-def receive(pipe: Pipe) -> tuple[bytes, Content]:
+def receive(pipe: IO[bytes]) -> tuple[bytes, bytes]:
     """Read one message.
 
     Raises:
