@@ -4,8 +4,8 @@ A step is forward, backward and Adam over 20 utterances of 510 frames, 170 stack
 recogniser, of which emotion hears all, and 20 words each. The plain network is what the paper's
 text asks for in torch's modules: packed bidirectional LSTMs, and a decoder that goes word by word.
 
-The recogniser alone learns from 20 utterances of LibriSpeech's mean length, 12.3 s and 33 words, with
-10,000 words to choose from: from that row the hours of LibriSpeech's 960 follow (docs/training.md).
+The recogniser alone learns from 20 utterances of LibriSpeech's mean length, 12.3 s and 33 words,
+with 10,000 words to choose from: the hours of LibriSpeech's 960 follow from it (docs/training.md).
 What is recognised is noise, so that the search goes on to the word that it must end at.
 
 The search goes 30 steps with 4 beams over what was heard of 16 utterances; no beam may end before.

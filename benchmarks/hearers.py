@@ -32,11 +32,15 @@ def ours() -> Hearer:
 
 def folder() -> Hearer:
     """The shipped model as it hears folders, several files at a time."""
-    from serein.inference.batches import recognise
+    from serein.inference.batches import Work, recognise
     from serein.inference.recognizer import Recognizer
 
     recognizer = Recognizer()
-    return lambda files: recognise(recognizer, files[0].parent, [file.name for file in files])
+
+    def hear(files: Sequence[Path]) -> object:
+        return recognise(Work(recognizer, files[0].parent), [file.name for file in files])
+
+    return hear
 
 
 def wav2vec2() -> Hearer:
