@@ -15,6 +15,8 @@ from pathlib import Path
 
 HOUSE = Path(__file__).parent.parent
 VARIABLE = "SEREIN_KERAS"
+KEPT = {f"MALLOC_{kind}_THRESHOLD_": str(2**30) for kind in ("MMAP", "TRIM")}
+"""Has glibc keep what a step frees, for ours and for peers."""
 
 
 class Beside:
@@ -28,7 +30,9 @@ class Beside:
         """
         self.command = [python, "-m", *words]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, cwd=HOUSE, text=True, stdin=pipe, stdout=pipe)
+        self.process = subprocess.Popen(
+            self.command, cwd=HOUSE, text=True, stdin=pipe, stdout=pipe, env={**os.environ, **KEPT}
+        )
         self.name = str(self.answer()["name"])
 
     def ask(self) -> None:

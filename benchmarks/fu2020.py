@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.beside import VARIABLE, beside, keras, together
 from benchmarks.timing import Row, paired
-from serein import recipes
+from serein import memory, recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
 from serein.precision import Numbers, computing, flushed, has_bf16
@@ -63,6 +63,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
+    memory.kept()
     all_numbers: list[Numbers] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
     rows = [_step(numbers, FRAMES) for numbers in all_numbers]
     rows += [_step(all_numbers[-1], SPOKEN), _keras(all_numbers[-1])]

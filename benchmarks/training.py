@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.beside import VARIABLE, beside, keras, serve, together
 from benchmarks.timing import Row, paired
-from serein import recipes
+from serein import memory, recipes
 from serein.system import System
 
 BATCH = 40
@@ -50,6 +50,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
+    memory.kept()
     return [
         row for recipe in RECIPES for row in (_row(recipe), _keras(recipe, 1), _keras(recipe, 2))
     ]
