@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from test_training import trained
 
 from serein import memory
 
@@ -29,9 +30,10 @@ def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing was chosen before, here and in what follows."""
     for name in memory.CHOSEN:
         monkeypatch.delenv(name, raising=False)
-    memory.kept.cache_clear()
+    kept = memory.kept
+    kept.cache_clear()
     yield
-    memory.kept.cache_clear()
+    kept.cache_clear()
 
 
 def faults(how: str) -> int:
@@ -63,3 +65,10 @@ def test_where_libc_is_another_nothing_is_done(
     monkeypatch.setattr(os, "confstr", lambda name: None)
     memory.kept.cache_clear()
     assert not memory.kept()
+
+
+def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(memory, "kept", lambda: asked.append(True))
+    trained()
+    assert asked == [True]
