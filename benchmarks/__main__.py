@@ -16,7 +16,8 @@ HEAD = """# Benchmarks
 
 Ours and a peer's in turns in one run, one thread unless said: medians, and the median of the
 pairwise ratios (above 1 we are better; machines and their neighbours change speed, ratios less).
-`make bench` writes this page.
+`make bench` writes this page; Keras runs in the interpreter that SEREIN_KERAS names
+(CONTRIBUTING.md).
 """
 
 

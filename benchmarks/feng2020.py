@@ -13,9 +13,7 @@ SpeechBrain's searcher has an LSTM of the same size and its own location-aware a
 SpeechBrain cannot be imported the row says why: it wants torchaudio, of which there is no build
 beside the newest CPU builds of torch.
 
-glibc gives large tensors back and faults them in again at every step. With
-MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 in the environment both sides
-are faster.
+Both sides keep the memory that they free, as trainings do.
 """
 
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.timing import Row, paired
-from serein import recipes
+from serein import memory, recipes
 from serein.layers.recogniser import Recogniser, RecogniserConfig
 from serein.layers.transcript import END, START
 from serein.models.feng2020 import Config, Model
@@ -47,6 +45,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
+    memory.kept()
     numbers: Numbers = "bf16" if has_bf16("cpu") else "fp32"
     steps = [_step(1_000, numbers), _step(10_000, numbers), _alone(numbers)]
     return [*steps, _searches(numbers), _recognition(numbers)]

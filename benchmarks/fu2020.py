@@ -7,15 +7,15 @@ turns with it.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.beside import VARIABLE, beside, keras, together
 from benchmarks.timing import Row, paired
-from serein import recipes
+from serein import memory, recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
 from serein.precision import Numbers, computing, flushed, has_bf16
@@ -63,9 +63,10 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
+    memory.kept()
     all_numbers: list[Numbers] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
     rows = [_step(numbers, FRAMES) for numbers in all_numbers]
-    rows += [_step(all_numbers[-1], SPOKEN), _keras(rows[-1].ours)]
+    rows += [_step(all_numbers[-1], SPOKEN), _keras(all_numbers[-1])]
     if "bf16" in all_numbers:
         rows += [_share()]
     return [*rows, *(_warm(seconds) for seconds in (2.8, 6.375))]
@@ -85,11 +86,25 @@ def _step(numbers: Numbers, spoken: int) -> Row:
     )
 
 
-def _keras(ours: float) -> Row:
-    there = find_spec("keras") and find_spec("tensorflow")
-    name = "Keras: installed, not yet laid beside" if there else "Keras: not installed, skipped"
-    what = "training step of fu2020, 64 utterances, 2 threads"
-    return Row(what=what, ours=ours, unit="utterances/s", peer_name=name, asked="1.7 or more")
+def _keras(numbers: Numbers) -> Row:
+    what = f"training step of fu2020, 64 utterances, {numbers}, 2 threads"
+    ours, python = _ours(numbers, FRAMES), keras()
+    if python is None:
+        mine, _, _ = paired(ours, lambda: None, repeats=3)
+        name = f"Keras: not installed, skipped; name its python in {VARIABLE}"
+        return Row(what=what, ours=BATCH / mine, unit="utterances/s", peer_name=name)
+    with beside(1, python, "benchmarks.keras_steps", "fu2020", "2") as theirs:
+        mine, peer, ratio = paired(ours, together(theirs), repeats=5)
+        name = f"{theirs[0].name}, fp32"
+    return Row(
+        what=what,
+        ours=BATCH / mine,
+        unit="utterances/s",
+        peer_name=name,
+        peer=BATCH / peer,
+        ratio=ratio,
+        asked="1.7 or more",
+    )
 
 
 def _share() -> Row:

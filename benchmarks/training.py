@@ -1,9 +1,12 @@
-"""A training step of Li et al. 2019 beside the plain one, one thread.
+"""A training step of Li et al. 2019 beside the plain one and beside Keras's, one thread.
 
 The plain one is what the paper's text asks for, layer by layer, in torch's own modules: padded to
-7.5 s, convolutions, bidirectional LSTMs and dropout over all of it. Lengths are EMO-DB's.
+7.5 s, convolutions, bidirectional LSTMs and dropout over all of it. Keras's is in
+``keras_steps.py``. Two folds side by side are two processes of one thread each. Lengths are
+EMO-DB's.
 """
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.beside import VARIABLE, beside, keras, serve, together
 from benchmarks.timing import Row, paired
-from serein import recipes
+from serein import memory, recipes
 from serein.system import System
 
 BATCH = 40
 FRAMES = 301
 CLASSES = {"emotion": tuple("abcdefg"), "gender": ("female", "male")}
+RECIPES = {"li2019": True, "li2019-emodb": False}
+"""Whether a recipe pads."""
 
 
 class Plain(nn.Module):
@@ -44,27 +50,21 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
-    return [_row("li2019", padded=True), _row("li2019-emodb", padded=False)]
+    memory.kept()
+    return [
+        row for recipe in RECIPES for row in (_row(recipe), _keras(recipe, 1), _keras(recipe, 2))
+    ]
 
 
-def _row(recipe: str, *, padded: bool) -> Row:
-    torch.manual_seed(0)
-    x_btf, mask_bt = _batch()
-    if padded:
-        mask_bt = torch.ones_like(mask_bt)
-    longest = int(mask_bt.sum(dim=1).max())
-    frames = x_btf[:, :longest].contiguous(), mask_bt[:, :longest]
-    targets = {task: torch.arange(BATCH) % len(names) for task, names in CLASSES.items()}
-    system, plain = System(recipes.load(recipe), CLASSES), Plain()
-
-    def ours() -> Tensor:
-        return system.loss(system({"frames": frames}), targets)
+def _row(recipe: str) -> Row:
+    x_btf, _ = _batch()
+    targets, plain = _targets(), Plain()
 
     def theirs() -> Tensor:
         pairs = zip(plain(x_btf), targets.values(), strict=True)
         return torch.stack([F.cross_entropy(logits, target) for logits, target in pairs]).sum()
 
-    mine, peer, ratio = paired(_step(system, ours), _step(plain, theirs), repeats=11)
+    mine, peer, ratio = paired(_ours(recipe), _step(plain, theirs), repeats=11)
     return Row(
         what=f"training step of {recipe}, 40 utterances of EMO-DB's lengths",
         ours=BATCH / mine,
@@ -73,6 +73,44 @@ def _row(recipe: str, *, padded: bool) -> Row:
         peer=BATCH / peer,
         ratio=ratio,
     )
+
+
+def _keras(recipe: str, folds: int) -> Row:
+    """So many processes of ours in turns with as many of Keras's."""
+    python, side = keras(), ", 2 folds side by side" if folds > 1 else ""
+    what = f"training step of {recipe}{side}"
+    with beside(folds, sys.executable, "benchmarks.training", recipe) as own:
+        if python is None:
+            mine, _, _ = paired(together(own), lambda: None)
+            name = f"Keras: not installed, skipped; name its python in {VARIABLE}"
+            return Row(what=what, ours=folds * BATCH / mine, unit="utterances/s", peer_name=name)
+        with beside(folds, python, "benchmarks.keras_steps", "li2019", "1") as theirs:
+            mine, peer, ratio = paired(together(own), together(theirs), repeats=11)
+            name = f"{theirs[0].name}, padded to 7.5 s"
+    return Row(
+        what=what,
+        ours=folds * BATCH / mine,
+        unit="utterances/s",
+        peer_name=name,
+        peer=folds * BATCH / peer,
+        ratio=ratio,
+        asked="1.8 or more" if folds > 1 else "1.5 or more",
+    )
+
+
+def _ours(recipe: str) -> Callable[[], object]:
+    torch.manual_seed(0)
+    x_btf, mask_bt = _batch()
+    if RECIPES[recipe]:
+        mask_bt = torch.ones_like(mask_bt)
+    longest = int(mask_bt.sum(dim=1).max())
+    frames = x_btf[:, :longest].contiguous(), mask_bt[:, :longest]
+    targets, system = _targets(), System(recipes.load(recipe), CLASSES)
+    return _step(system, lambda: system.loss(system({"frames": frames}), targets))
+
+
+def _targets() -> dict[str, Tensor]:
+    return {task: torch.arange(BATCH) % len(names) for task, names in CLASSES.items()}
 
 
 def _step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
@@ -93,3 +131,8 @@ def _batch() -> tuple[Tensor, Tensor]:
     length_b = np.clip(generator.normal(2.78, 1.03, BATCH) * 40, 40, FRAMES).astype(int)
     mask_bt = torch.arange(FRAMES) < torch.from_numpy(length_b)[:, None]
     return torch.randn(BATCH, FRAMES, 384) * mask_bt[..., None], mask_bt
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    serve("serein", _ours(sys.argv[1]))

@@ -1,5 +1,7 @@
 """Hashes of what is heard and said."""
 
+import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +15,7 @@ from tables import csv
 from serein import corpora, hashes
 from serein.corpora import synthetic, table
 from serein.errors import CorpusError
-from serein.records import Corpus
+from serein.records import Corpus, Utterance
 from serein.synthetic import Settings, generate
 
 
@@ -73,3 +75,20 @@ def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_pat
     recording = next((copy / "wav").iterdir())
     recording.write_bytes(recording.read_bytes()[:-2] + b"\x01\x00")
     assert corpora.fingerprint(corpus_of(synthetic, copy)) != first
+
+
+@pytest.mark.parametrize("count", [0, 1, corpora.AT_ONCE, 2 * corpora.AT_ONCE + 1])
+def test_a_fingerprint_is_that_of_one_list_of_all(count: int) -> None:
+    utterances = tuple(
+        Utterance(id=f"u{number:05}", path=Path("none.wav"), labels={"emotion": "é", "text": "a"})
+        for number in range(count)
+    )
+    heard = {"another": "", **dict.fromkeys([one.id for one in utterances], "00")}
+    names = ("corpus", "dialogue", "gender", "language", "session", "speaker", "text")
+    said = [
+        [one.id, "00", [["emotion", "é"], ["text", "a"]], [one.label(name) for name in names]]
+        for one in utterances
+    ]
+    text = json.dumps(said) if said else "]"
+    wanted = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert corpora.fingerprint(Corpus(name="it", utterances=utterances), heard) == wanted

@@ -1,6 +1,8 @@
+import gc
 import re
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -291,3 +293,19 @@ def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
 def test_load_refuses_a_module_that_reads_nothing(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"json\.tool .* no function read"):
         corpora.load(f"json.tool={tmp_path}")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("ids", ['["b", "a"]', '"aba"'])
+def test_circles_are_collected_afterwards_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str, collects: bool
+) -> None:
+    name = reader(tmp_path, monkeypatch, ids)
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        with nullcontext() if "[" in ids else pytest.raises(CorpusError, match="two utterances"):
+            corpora.load(f"{name}={tmp_path}")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -1,12 +1,28 @@
 import errno
 import os
+import signal
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from serein import files
 from serein.errors import StorageError
 from serein.files import replacing, write_bytes, write_text
+
+HALF = """
+import sys
+from pathlib import Path
+from serein.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print(flush=True)
+    sys.stdin.read()
+"""
+"""Writes half of a file, tells so, and ends when it may."""
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -68,3 +84,73 @@ def test_a_file_has_the_rights_that_the_user_wants(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def halfway(file: Path) -> "subprocess.Popen[bytes]":
+    """A process that has written half of a file."""
+    command = [sys.executable, "-c", HALF, str(file)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    file, other = tmp_path / "a[0].pt", tmp_path / "a[0].pt.old"
+    for one in (file, other):
+        with halfway(one) as process:
+            process.send_signal(signal.SIGKILL)
+    assert len(list(tmp_path.iterdir())) == 2
+    write_text(file, "whole")
+    assert file.read_text() == "whole"
+    (left,) = {*tmp_path.iterdir()} - {file}
+    assert left.name.startswith(f".{other.name}.")
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+    with halfway(file) as process:
+        write_text(file, "whole")
+        assert len(list(tmp_path.iterdir())) == 2
+        assert file.read_text() == "whole"
+        process.communicate(b"")
+        assert process.returncode == 0
+    assert file.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_writings_of_one_process_leave_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    with replacing(file) as temporary:
+        temporary.write_text("first")
+        write_text(file, "second")
+        assert file.read_text() == "second"
+    assert file.read_text() == "first"
+
+
+def test_what_another_machine_or_user_writes_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.pt"
+    with halfway(file) as process:
+        process.send_signal(signal.SIGKILL)
+    monkeypatch.setattr(files, "gethostname", lambda: f"not-{socket.gethostname()}")
+    write_text(file, "whole")
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+
+    def refused(process: int, sent: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    write_text(file, "whole")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("number", ["", "x", "9" * 30])
+def test_a_name_without_a_process_is_no_temporary_of_ours(tmp_path: Path, number: str) -> None:
+    file = tmp_path / "a.pt"
+    odd = tmp_path / f"{files._begun(file)}{number}.half"
+    odd.touch()
+    write_text(file, "whole")
+    assert odd.exists()

@@ -9,7 +9,7 @@ from serein.errors import ConfigError, CorpusError, UnknownName
 from serein.experiment.labelling import labelled
 from serein.records import Corpus, Recipe, Utterance
 from serein.synthetic import Settings, generate
-from serein.system import classes_of, label_of
+from serein.system import classes_of, label_of, labels_of, words_of
 
 WORDS = ["angry", "happy", "excited", "calm", "neutral", "sad", None]
 
@@ -139,3 +139,33 @@ def test_several_corpora_are_read_as_one(tmp_path: Path) -> None:
         corpora.read([specs[0], specs[0]])
     with pytest.raises(CorpusError, match="no corpus is given"):
         corpora.read([])
+
+
+def test_many_are_labelled_as_one_is_and_no_word_is_looked_up_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, said = recipe(scheme="four"), corpus(WORDS * 3).utterances
+    one_by_one = [label_of(one, "emotion", made) for one in said]
+    looked_up: list[str] = []
+    class_of = labels.class_of
+
+    def counted(word: str, *rest: object) -> str:
+        looked_up.append(word)
+        return class_of(word, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(labels, "class_of", counted)
+    assert labels_of(said, "emotion", made) == one_by_one
+    assert words_of(said, "emotion", made) == WORDS * 3
+    assert sorted(looked_up) == sorted(word for word in WORDS if word)
+
+
+def test_who_has_a_word_that_is_no_rating_is_named() -> None:
+    made = recipe(scheme="levels")
+    with pytest.raises(ConfigError, match=r"utterance u2, task emotion: .*'high'"):
+        labels_of(corpus(["1", "5", "high", "high"]).utterances, "emotion", made)
+
+
+def test_of_an_unknown_scheme_no_utterance_is_named() -> None:
+    with pytest.raises(UnknownName, match="scheme of classes") as told:
+        labels_of(corpus().utterances, "emotion", recipe(scheme="five"))
+    assert "utterance" not in str(told.value)

@@ -88,6 +88,7 @@ def test_every_form_comes_and_all_of_an_utterance_is_of_one() -> None:
         for place, id_ in enumerate(heard.ids):
             shift_tf = heard.at(place) - TRAIN.frames[id_]
             assert np.ptp(shift_tf) < 1e-3
+            assert heard.length(place) == len(shift_tf)
             seen[round(float(shift_tf.mean()))] += 1
     assert set(seen) == {0, 100, 200}
     assert min(seen.values()) > 0.28 * 60 * len(TRAIN.ids)

@@ -278,6 +278,10 @@ class Side:
         """(T, F) frames of the utterance at a place."""
         return self.frames[self.ids[place]]
 
+    def length(self, place: int) -> int:
+        """T of the utterance at a place."""
+        return self.frames.length(self.ids[place])
+
     def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         """Cut into batches, in the order given."""
         places = list(range(len(self.ids))) if order is None else list(order)
@@ -297,7 +301,7 @@ class Side:
         order = generator.permutation(len(self.ids))
         if bucket == 1:
             return order.tolist()
-        length = np.array([len(self.at(place)) for place in range(len(self.ids))])
+        length = np.array([self.length(place) for place in range(len(self.ids))])
         pools = [order[i : i + size * bucket] for i in range(0, len(order), size * bucket)]
         batches = []
         for pool in pools:

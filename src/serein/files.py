@@ -3,8 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+from socket import gethostname
 from tempfile import NamedTemporaryFile
+from zlib import crc32
 
 from serein.errors import StorageError
 
@@ -13,7 +16,8 @@ from serein.errors import StorageError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of ``path`` when the block ends well.
 
-    Whatever stood at ``path`` survives a full disk, an exception, and a killed process.
+    Whatever stood at ``path`` survives a full disk, an exception, and a killed process; what such
+    a process left of it on this machine is removed first.
 
     Raises:
         StorageError: the file could not be written.
@@ -21,7 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        _tidy(path)
+        prefix = f"{_begun(path)}{os.getpid()}."
+        with NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = Path(file.name)
         yield temporary
         with temporary.open("rb+") as file:
@@ -38,6 +44,29 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _begun(path: Path) -> str:
+    """How temporaries of a file begin that this machine makes; a process's number follows."""
+    return f".{path.name}.{crc32(gethostname().encode()):08x}."
+
+
+def _tidy(path: Path) -> None:
+    """Remove temporaries of a file whose processes are gone."""
+    for left in path.parent.glob(f"{escape(_begun(path))}*"):
+        number = left.name.removeprefix(_begun(path)).partition(".")[0]
+        if number.isdigit() and not _lives(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no process at all
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -11,13 +11,16 @@ kept in ``corpora.json`` in the configuration folder. A specification is what a 
     my_lab.podcast=DATA     a reader of one's own, in ``my_lab/podcast.py``
 """
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,8 +61,21 @@ def load(spec: str, *, partial: bool | None = None) -> Corpus:
         )
     partly = partial if partial is not None else held is not None and held.partial
     takes = "partial" in signature(reader.read).parameters
-    read = reader.read(place, partial=True) if partly and takes else reader.read(place)
-    return _checked(name, place, read, reader)
+    with _uncollected():
+        read = reader.read(place, partial=True) if partly and takes else reader.read(place)
+        return _checked(name, place, read, reader)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare the collector of circles, which would walk all that was read again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def meant(spec: str) -> "tuple[str, Copy | None]":
@@ -100,7 +116,7 @@ def joined(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
     if len(set(names)) < len(names):
         raise CorpusError(f"the corpora {', '.join(names)} are not all different; give each once")
     utterances = [_marked(one, corpus.name) for corpus in read for one in corpus.utterances]
-    ordered = tuple(sorted(utterances, key=lambda utterance: utterance.id))
+    ordered = tuple(sorted(utterances, key=attrgetter("id")))
     notes = tuple(f"{corpus.name}: {note}" for corpus in read for note in corpus.notes)
     return Corpus(name="+".join(names), utterances=ordered, notes=notes)
 
@@ -151,7 +167,7 @@ def _about(reader: ModuleType, name: str) -> About:
 
 
 def _checked(name: str, place: Path, utterances: Iterable[Utterance], reader: ModuleType) -> Corpus:
-    ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    ordered = sorted(utterances, key=attrgetter("id"))
     if not ordered:
         raise CorpusError(f"{place} holds no utterances; expected {name} there")
     for one, next_ in pairwise(ordered):
@@ -312,12 +328,17 @@ def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
     """
     heard = heard or contents(corpus.utterances)
     mark = hashlib.sha256()
-    for number, one in enumerate(corpus.utterances):
-        labels = sorted(one.labels.items())
-        said = [one.id, heard[one.id], labels, [one.label(name) for name in FIXED]]
-        mark.update(f"{', ' if number else '['}{json.dumps(said)}".encode())
+    for start in range(0, len(corpus.utterances), AT_ONCE):
+        said = [_said(one, heard[one.id]) for one in corpus.utterances[start : start + AT_ONCE]]
+        mark.update(f"{', ' if start else '['}{json.dumps(said)[1:-1]}".encode())
     mark.update(b"]")
     return mark.hexdigest()[:16]
 
 
+def _said(one: Utterance, heard: str) -> list[object]:
+    return [one.id, heard, sorted(one.labels.items()), [one.label(name) for name in FIXED]]
+
+
+AT_ONCE = 1000
+"""Utterances that are written as one text."""
 FIXED = sorted(ATTRIBUTES)

@@ -48,7 +48,7 @@ def read(root: Path) -> list[Utterance]:
         for chapter in _folders(speaker)
         for utterance in _chapter(part.name, speaker.name, chapter, genders)
     ]
-    return sorted(utterances, key=lambda utterance: utterance.id)
+    return sorted(utterances, key=attrgetter("id"))
 
 
 def _parts(root: Path) -> list[Path]:
@@ -105,14 +105,15 @@ def _chapter(
     part: str, speaker: str, folder: os.DirEntry[str], genders: dict[str, str]
 ) -> Iterator[Utterance]:
     """The utterances of one reader's chapter."""
-    file = Path(folder.path) / f"{speaker}-{folder.name}.trans.txt"
-    recordings = _recordings(folder)
+    place = Path(folder.path)
+    file = place / f"{speaker}-{folder.name}.trans.txt"
+    recordings = _recordings(place)
     words = _transcript(file)
     _agree(file, recordings, words)
     for name, text in words.items():
         yield Utterance(
             id=name,
-            path=Path(recordings[name]),
+            path=recordings[name],
             speaker=speaker,
             gender=genders.get(speaker),
             language="en",
@@ -121,7 +122,7 @@ def _chapter(
         )
 
 
-def _agree(file: Path, recordings: dict[str, str], words: dict[str, str]) -> None:
+def _agree(file: Path, recordings: dict[str, Path], words: dict[str, str]) -> None:
     """Refuse a recording without words, and words without a recording."""
     for name in sorted(recordings.keys() - words.keys()):
         raise CorpusError(
@@ -135,9 +136,9 @@ def _agree(file: Path, recordings: dict[str, str], words: dict[str, str]) -> Non
         )
 
 
-def _recordings(folder: os.DirEntry[str]) -> dict[str, str]:
+def _recordings(folder: Path) -> dict[str, Path]:
     """The path of each recording, by its id."""
-    found: dict[str, str] = {}
+    found: dict[str, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
@@ -146,7 +147,7 @@ def _recordings(folder: os.DirEntry[str]) -> dict[str, str]:
                     raise CorpusError(
                         f"{entry.path} and {found[stem]} are one utterance; remove one of them"
                     )
-                found[stem] = entry.path
+                found[stem] = folder / entry.name
     return found
 
 

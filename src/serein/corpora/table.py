@@ -24,9 +24,10 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 from os.path import isfile  # unlike Path.is_file, calm about names that cannot be
 from pathlib import Path
+from typing import NamedTuple
 
 from serein.errors import CorpusError
 from serein.records import About, Utterance
@@ -48,8 +49,7 @@ GENDERS = {
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row: its number in a spreadsheet, and those of its cells that are not empty."""
 
     number: int
@@ -72,7 +72,7 @@ def read(path: Path) -> list[Utterance]:
         _utterance(path, row, column, file, numeric) for row, file in zip(rows, files, strict=True)
     ]
     _check_ids(path, rows, utterances)
-    return sorted(utterances, key=lambda utterance: utterance.id)
+    return sorted(utterances, key=attrgetter("id"))
 
 
 def _content(path: Path) -> tuple[list[str], list[Row]]:
@@ -100,12 +100,14 @@ def _content(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _cells(columns: list[str], record: Sequence[object]) -> dict[str, str]:
-    cells = {name: _written(value) for name, value in zip(columns, record, strict=False) if name}
-    return {name: text for name, text in cells.items() if text}
+    pairs = zip(columns, record, strict=False)
+    return {name: text for name, value in pairs if name and (text := _written(value))}
 
 
 def _written(value: object) -> str:
     """A cell as a person would write it; what is not there is empty."""
+    if isinstance(value, str):
+        return value.strip()
     if value is None or value != value:  # a missing number of Parquet is not a number
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
@@ -168,8 +170,8 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     for row in rows:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
-    named = [row.cells[column] for row in rows]
-    files = {name: path.parent / name for name in dict.fromkeys(named)}
+    named, folder = [row.cells[column] for row in rows], path.parent
+    files = {name: folder / name for name in dict.fromkeys(named)}
     gone = {name for name, file in files.items() if not isfile(file)}
     missing = [number for number, name in enumerate(named) if name in gone] if gone else []
     if missing:
@@ -200,7 +202,7 @@ def _utterance(
     if end is not None and end <= start:
         raise CorpusError(f"{path}, row {row.number}: end {end} is not after start {start}")
     return Utterance(
-        id=row.cells.get("id", _name(row, column)),
+        id=row.cells.get("id") or _name(row, column),
         path=file,
         gender=_gender(path, row),
         start=start,

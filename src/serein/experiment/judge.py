@@ -18,14 +18,23 @@ from serein.experiment.confidence import unfitted
 from serein.experiment.evaluate import unlabelled
 from serein.experiment.facts import command, described, environment, now
 from serein.experiment.known import trained_on
-from serein.experiment.labelling import held_out_shares, label, mapped, proxies
+from serein.experiment.labelling import held_out_shares, mapped, proxies
 from serein.metrics.measures import Scores
 from serein.precision import Numbers, asked, fallen_back, settled
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import SPOKEN, System, front_end_of, is_value, knows, notes_of, word_of
+from serein.system import (
+    SPOKEN,
+    System,
+    front_end_of,
+    is_value,
+    knows,
+    labels_of,
+    notes_of,
+    word_of,
+)
 
 NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40
@@ -181,7 +190,7 @@ def _judgeable(
 ) -> tuple[list[Utterance], list[str]]:
     """Utterances with a label that the model knows, and what was left out, in words."""
     task, classes = next(iter(known.items()))
-    labels = [label(utterance, task, recipe) for utterance in corpus.utterances]
+    labels = labels_of(corpus.utterances, task, recipe)
     pairs = list(zip(corpus.utterances, labels, strict=True))
     kept = [utterance for utterance, found in pairs if knows(classes, found)]
     rest = [utterance for utterance, found in pairs if not knows(classes, found)]

@@ -7,11 +7,11 @@ from functools import cache
 from statistics import fmean
 
 from serein import find, recipes
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError
 from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
-from serein.system import classes_of, is_value, label_of, scheme_of, word_of
+from serein.system import classes_of, is_value, labels_of, scheme_of, word_of, words_of
 
 
 def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
@@ -31,7 +31,7 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
         _check_map(corpus, task, recipe, found)
         _check_words(corpus, task, found)
     task = next(iter(recipe.tasks))
-    kept = tuple(one for one in corpus.utterances if not dropped(one, task, recipe))
+    kept = _kept(corpus.utterances, task, recipe)
     if not kept:
         raise ConfigError(
             f"scheme {heard[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
@@ -40,7 +40,7 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
         )
     kept, foreign = beside(kept, task, recipe)
     if foreign:
-        classes = {str(label_of(one, task, recipe)) for one in kept}
+        classes = {*map(str, labels_of(kept, task, recipe))}
         heard[task] = _without(heard[task], foreign, classes)
     mapping = {task: _told(found, task, recipe) for task, found in heard.items()}
     return replace(corpus, utterances=kept), mapping
@@ -60,7 +60,8 @@ def beside(
     main = recipe.protocol.get("main")
     if not main or is_value(task, recipe):
         return tuple(utterances), {}
-    label = {one.id: label_of(one, task, recipe) for one in utterances}
+    labels = labels_of(utterances, task, recipe)
+    label = {one.id: found for one, found in zip(utterances, labels, strict=True)}
     own = {label[one.id] for one in utterances if one.corpus == main} - {None}
     if not own:
         return tuple(utterances), {}
@@ -160,8 +161,8 @@ def _heard(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mappin
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     lost: Counter[str] = Counter()
     missing = 0
-    for one in utterances:
-        word, found = word_of(one, task, recipe), label(one, task, recipe)
+    words, labels = words_of(utterances, task, recipe), labels_of(utterances, task, recipe)
+    for word, found in zip(words, labels, strict=True):
         if word is None:
             missing += 1
         elif found is None:
@@ -187,24 +188,11 @@ def proxies(mapping: dict[str, Mapping]) -> str:
     )
 
 
-def label(utterance: Utterance, task: str, recipe: Recipe) -> str | float | None:
-    """The class or the value of an utterance.
-
-    Raises:
-        ConfigError: the scheme is of ratings, and the corpus's word is none.
-    """
-    try:
-        return label_of(utterance, task, recipe)
-    except UnknownName:
-        raise
-    except ConfigError as error:
-        raise ConfigError(f"utterance {utterance.id}, task {task}: {error}") from None
-
-
-def dropped(utterance: Utterance, task: str, recipe: Recipe) -> bool:
-    """Whether an utterance has a word for a task, and the scheme has no class for it."""
-    spoken = word_of(utterance, task, recipe) is not None
-    return spoken and label_of(utterance, task, recipe) is None
+def _kept(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> tuple[Utterance, ...]:
+    """All but those that have a word for a task, and the scheme has no class for it."""
+    words, labels = words_of(utterances, task, recipe), labels_of(utterances, task, recipe)
+    told = zip(utterances, words, labels, strict=True)
+    return tuple(one for one, word, label in told if word is None or label is not None)
 
 
 def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: Mapping) -> None:

@@ -17,7 +17,7 @@ from serein.metrics.measures import Scores, defined, interval, measure_of
 from serein.metrics.significance import speaker_or_utterance_groups
 from serein.records import Fold, Recipe, Utterance
 from serein.results import ClassScores, FoldResult, Prediction, ValueScores
-from serein.system import SPOKEN, is_fitted, is_value, knows, label_of
+from serein.system import SPOKEN, is_fitted, is_value, knows, label_of, labels_of
 from serein.training.course import Course
 
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
@@ -275,7 +275,7 @@ def usual_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, str |
     """The most frequent class of each task, or the mean of its values."""
     found: dict[str, str | float] = {}
     for task in recipe.tasks:
-        labels = [label_of(utterance, task, recipe) for utterance in utterances]
+        labels = labels_of(utterances, task, recipe)
         known = [label for label in labels if label is not None]
         if known:
             mean = is_value(task, recipe)

@@ -234,7 +234,7 @@ def _state(output: Path, facts: list[Any]) -> Path:
 
 def _counted(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
     """How often each class, or value, of a task occurs."""
-    labels = (system.label_of(utterance, task, recipe) for utterance in corpus.utterances)
+    labels = system.labels_of(corpus.utterances, task, recipe)
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from serein import memory
 from serein.dataset import Side
 from serein.devices import device_of
 from serein.precision import flushed, settled
@@ -63,6 +64,7 @@ def fit(
         StorageError: the state cannot be written, or another process of this training is gone.
     """
     torch.set_num_threads(settings.threads)
+    memory.kept()
     numbers = settled(settings.precision, device_of(device))
     fabric = joined(device, numbers)
     rank, world = fabric.global_rank, fabric.world_size

@@ -64,6 +64,9 @@ class _Drawn(Side):
     def at(self, place: int) -> np.ndarray:
         return self.forms[place][self.ids[place]]
 
+    def length(self, place: int) -> int:
+        return self.forms[place].length(self.ids[place])
+
     def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         places = list(range(len(self.ids))) if order is None else list(order)
         for number, batch in enumerate(super().batches(size, places)):

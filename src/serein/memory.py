@@ -1,0 +1,36 @@
+"""Memory that a step used is kept for the next one.
+
+glibc gives large blocks back to the system as soon as they are free, and the next step faults them
+in again, page by page. A training that keeps them is faster and holds more memory at a time.
+"""
+
+import ctypes
+import os
+from functools import cache
+
+CHOSEN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+"""Variables by which a user says the same; who sets one has chosen."""
+TRIM, MAP = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's ``malloc.h``."""
+MOST = 2**30
+"""Bytes that are kept: of one block, and unused at the end of the heap."""
+
+
+@cache
+def kept() -> bool:
+    """Have this process keep what it frees, from now on.
+
+    Returns:
+        Whether it does: not where the user has chosen, nor where libc is not glibc.
+    """
+    if any(name in os.environ for name in CHOSEN) or not _is_glibc():
+        return False
+    settle = ctypes.CDLL(None).mallopt
+    return all([settle(MAP, MOST), settle(TRIM, MOST)])
+
+
+def _is_glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, OSError, ValueError):  # no such call, or no such name
+        return False

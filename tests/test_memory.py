@@ -1,0 +1,74 @@
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from test_training import trained
+
+from serein import memory
+
+FREED = """
+import resource
+import sys
+from serein import memory
+
+if sys.argv[1] == "kept":
+    assert memory.kept()
+bytearray(2**25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    bytearray(b"a") * 2**25
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+"""Page faults of writing 32 MiB ten times."""
+
+
+@pytest.fixture(autouse=True)
+def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing was chosen before, here and in what follows."""
+    for name in memory.CHOSEN:
+        monkeypatch.delenv(name, raising=False)
+    kept = memory.kept
+    kept.cache_clear()
+    yield
+    kept.cache_clear()
+
+
+def faults(how: str) -> int:
+    command = [sys.executable, "-c", FREED, how]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(not memory._is_glibc(), reason="libc is not glibc")
+def test_what_is_freed_is_kept_and_not_faulted_in_again() -> None:
+    assert faults("kept") < faults("given back") / 4
+
+
+@pytest.mark.parametrize("name", memory.CHOSEN)
+def test_who_has_chosen_keeps_the_choice(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "131072")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("libc was asked"))
+    assert not memory.kept()
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
+def test_where_libc_is_another_nothing_is_done(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unknown(name: str) -> str:
+        raise error(name)
+
+    monkeypatch.setattr(os, "confstr", unknown)
+    assert not memory.kept()
+    monkeypatch.setattr(os, "confstr", lambda name: None)
+    memory.kept.cache_clear()
+    assert not memory.kept()
+
+
+def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(memory, "kept", lambda: asked.append(True))
+    trained()
+    assert asked == [True]
