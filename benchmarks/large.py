@@ -71,7 +71,7 @@ def _lay_out(root: Path) -> None:
 
 def _once(corpus: str, root: Path) -> None:
     """What a training does before its first step, but for the front end; print how long it took."""
-    from serein import corpora, recipes, system
+    from serein import corpora, recipes, system, truth
     from serein.dataset import Frames, Side
     from serein.experiment.labelling import labelled
     from serein.training.batches import shares
@@ -85,7 +85,7 @@ def _once(corpus: str, root: Path) -> None:
     corpora.fingerprint(read, corpora.contents(read.utterances))
     hashed_seconds, begun = perf_counter() - begun, perf_counter()
     kept, _ = labelled(read, recipe)
-    made = system.System(recipe, system.classes_of(kept.utterances, recipe))
+    made = system.System(recipe, truth.classes_of(kept.utterances, recipe))
     lengths = np.random.default_rng(0).integers(50, 2 * FRAMES - 50, UTTERANCES)
     ends = lengths.cumsum().tolist()
     x_nf = np.memmap(root / "frames", np.float32, "w+", shape=(ends[-1], WIDTH))

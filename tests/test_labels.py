@@ -9,7 +9,7 @@ from serein.errors import ConfigError, CorpusError, UnknownName
 from serein.experiment.labelling import labelled
 from serein.records import Corpus, Recipe, Utterance
 from serein.synthetic import Settings, generate
-from serein.system import classes_of, label_of, labels_of, words_of
+from serein.truth import classes_of, label_of, labels_of, words_of
 
 WORDS = ["angry", "happy", "excited", "calm", "neutral", "sad", None]
 

@@ -10,7 +10,7 @@ from scipy import stats
 from small import QUICK
 from torch import Tensor
 
-from serein import config, corpora, labels, recipes, system
+from serein import config, corpora, labels, recipes, system, truth
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import ConfigError
 from serein.experiment.labelling import labelled
@@ -259,9 +259,9 @@ def small(*settings: str) -> Recipe:
 def test_a_rating_is_its_own_value() -> None:
     assert labels.class_of("2.5000", "values") == "2.5"
     assert labels.class_of("other", "values", {"other": ""}) == ""
-    assert system.label_of(utterance("a", arousal="3"), "arousal", small()) == 3.0
-    assert system.label_of(utterance("a", arousal=3.5), "arousal", small()) == 3.5
-    assert system.label_of(utterance("a"), "arousal", small()) is None
+    assert truth.label_of(utterance("a", arousal="3"), "arousal", small()) == 3.0
+    assert truth.label_of(utterance("a", arousal=3.5), "arousal", small()) == 3.5
+    assert truth.label_of(utterance("a"), "arousal", small()) is None
 
 
 @pytest.mark.parametrize("rating", ["0.99", "5.01", "nan", "calm"])
@@ -289,9 +289,9 @@ def test_the_labels_of_a_report_are_a_range() -> None:
 
 def test_a_task_of_values_has_no_classes_but_needs_two_values() -> None:
     said = [utterance("a", arousal=2.0), utterance("b", arousal=2.5)]
-    assert system.classes_of(said, small()) == {"arousal": ()}
+    assert truth.classes_of(said, small()) == {"arousal": ()}
     with pytest.raises(ConfigError, match="task arousal needs two values or more; these 1 utt"):
-        system.classes_of(said[:1], small())
+        truth.classes_of(said[:1], small())
 
 
 @pytest.mark.parametrize(
@@ -334,5 +334,5 @@ def test_ratings_of_a_table_may_have_any_form(folder: Path) -> None:
         "path,speaker,arousal\na.wav,1,1\nsub/b.wav,2,4.25\nc.wav,3,\n", encoding="utf-8"
     )
     read = corpora.load(f"mine={folder / 'labels.csv'}")
-    found = [system.label_of(one, "arousal", small()) for one in read.utterances]
+    found = [truth.label_of(one, "arousal", small()) for one in read.utterances]
     assert sorted(one for one in found if one is not None) == [1.0, 4.25]

@@ -5,7 +5,6 @@ B = batch, S = samples, K = classes of a task, or 1 for a number.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -13,17 +12,18 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from serein import config, find, labels
+from serein import config, find
 from serein.augment.masks import Masks, masks
 from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd, Model, Task
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError
 from serein.features import normalise
 from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded
 from serein.layers.transcript import Transcript
-from serein.records import Label, Recipe, Utterance
+from serein.records import Recipe, Utterance
 from serein.tasks import transcript
+from serein.truth import is_value, labels_of
 from serein.vocabulary import SPECIAL, Vocabulary
 
 SPOKEN = "transcript"
@@ -174,92 +174,6 @@ def front_end_of(recipe: Recipe, *, own: bool = True) -> FrontEnd:
     """A recipe's front end alone."""
     made: FrontEnd = _made("features", "FrontEnd", recipe.features, own)
     return made
-
-
-def word_of(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
-    """What the corpus says of an utterance, by the name that the recipe gives the task's label."""
-    return words_of([utterance], task, recipe)[0]
-
-
-def words_of(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> list[str | None]:
-    """What the corpus says of each utterance."""
-    name = recipe.tasks[task].get("label") or task.rpartition(".")[2]
-    values = [utterance.label(name) for utterance in utterances]
-    return [None if value is None else str(value) for value in values]
-
-
-def label_of(utterance: Utterance, task: str, recipe: Recipe) -> Label | None:
-    """As ``labels_of``, of one utterance."""
-    return labels_of([utterance], task, recipe)[0]
-
-
-def labels_of(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> list[Label | None]:
-    """The class of each utterance by the recipe's scheme, or its value; None where there is none.
-
-    Raises:
-        UnknownName: there is no such scheme.
-        ConfigError: the scheme is of ratings, and the corpus's word is none.
-    """
-    words = words_of(utterances, task, recipe)
-    found: dict[str | None, Label | None] = {None: None}
-    for word, one in zip(words, utterances, strict=True):
-        if word not in found:
-            found[word] = _label(str(word), one.id, task, recipe)
-    return [found[word] for word in words]
-
-
-def _label(word: str, id_: str, task: str, recipe: Recipe) -> Label | None:
-    scheme = scheme_of(task, recipe)
-    try:
-        label = labels.class_of(word, scheme, recipe.tasks[task].get("map")) or None
-    except UnknownName:
-        raise
-    except ConfigError as error:
-        raise ConfigError(f"utterance {id_}, task {task}: {error}") from None
-    return float(label) if label and scheme == labels.VALUES else label
-
-
-def is_value(task: str, recipe: Recipe) -> bool:
-    """Whether a task's answer is a number, and no class."""
-    return scheme_of(task, recipe) == labels.VALUES
-
-
-def knows(classes: Sequence[str], label: str | float | None) -> bool:
-    """Whether a label is one that a task of these classes can be scored by."""
-    return label in classes if classes else label is not None
-
-
-def scheme_of(task: str, recipe: Recipe) -> str:
-    """The set of classes of a task: as the recipe says, or else as the task does."""
-    table = recipe.tasks[task]
-    return str(table.get("scheme") or _scheme(str(table.get("name", task))))
-
-
-@cache
-def _scheme(task: str) -> str:
-    return str(getattr(getattr(find.module("tasks", task), "Config", None), "scheme", "own"))
-
-
-def classes_of(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The classes that a corpus holds for each task, sorted; none for a task of numbers.
-
-    Raises:
-        ConfigError: a task has fewer than two classes or numbers there.
-    """
-    found = {}
-    for task in recipe.tasks:
-        found[task] = tuple(sorted(map(str, {*labels_of(utterances, task, recipe)} - {None})))
-        kind = "values" if is_value(task, recipe) else "classes"
-        if len(found[task]) < 2:
-            others = sorted({name for u in utterances for name in u.labels})
-            raise ConfigError(
-                f"task {task} needs two {kind} or more; these {len(utterances)} utterances hold "
-                f"{list(found[task])}. Their labels are {others}: name one with "
-                f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
-            )
-        if kind == "values":
-            found[task] = ()
-    return found
 
 
 NUMERIC = (

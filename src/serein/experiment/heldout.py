@@ -13,7 +13,8 @@ from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan
 from serein.protocols.sides import shuffled
 from serein.records import Fold, Utterance
-from serein.system import System, label_of
+from serein.system import System
+from serein.truth import label_of
 
 Ids = tuple[str, ...]
 

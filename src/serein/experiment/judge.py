@@ -25,16 +25,8 @@ from serein.predict import foretell
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import Mapping as Words
 from serein.results import Prediction, Results
-from serein.system import (
-    SPOKEN,
-    System,
-    front_end_of,
-    is_value,
-    knows,
-    labels_of,
-    notes_of,
-    word_of,
-)
+from serein.system import SPOKEN, System, front_end_of, notes_of
+from serein.truth import is_value, knows, labels_of, word_of
 
 NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH = 40

@@ -11,7 +11,7 @@ from serein.errors import ConfigError
 from serein.labels import PROXY, harmonised
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Mapping
-from serein.system import classes_of, is_value, labels_of, scheme_of, word_of, words_of
+from serein.truth import classes_of, is_value, labels_of, scheme_of, word_of, words_of
 
 
 def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:

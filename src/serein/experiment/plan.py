@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from serein import config, corpora, protocols, system
+from serein import config, corpora, protocols, system, truth
 from serein.augment.copies import Copy, copies
 from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd
@@ -266,5 +266,5 @@ def _leakage(
 
 def _kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     """The class of an utterance; all values are of one kind, which no side may lack."""
-    label = system.label_of(utterance, task, recipe)
+    label = truth.label_of(utterance, task, recipe)
     return "a value" if isinstance(label, float) else label

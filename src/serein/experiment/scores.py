@@ -17,8 +17,9 @@ from serein.metrics.measures import Scores, defined, interval, measure_of
 from serein.metrics.significance import speaker_or_utterance_groups
 from serein.records import Fold, Recipe, Utterance
 from serein.results import ClassScores, FoldResult, Prediction, ValueScores
-from serein.system import SPOKEN, is_fitted, is_value, knows, label_of, labels_of
+from serein.system import SPOKEN, is_fitted
 from serein.training.course import Course
+from serein.truth import is_value, knows, label_of, labels_of
 
 WORDS = {  # what each selection means; "optimistic" marks the one that saw the test side
     "validation": "the epoch with the best {score} on the fold's validation speakers",

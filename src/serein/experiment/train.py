@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, find, protocols, recipes, store, system, workers
+from serein import bundle, config, corpora, find, protocols, recipes, store, system, truth, workers
 from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.devices import device_of
@@ -234,7 +234,7 @@ def _state(output: Path, facts: list[Any]) -> Path:
 
 def _counted(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
     """How often each class, or value, of a task occurs."""
-    labels = system.labels_of(corpus.utterances, task, recipe)
+    labels = truth.labels_of(corpus.utterances, task, recipe)
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 
