@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,58 +80,21 @@ def train(
     judged = store.load(run) if run else None
     if judged is not None:
         chosen = prepared(chosen, judged)
-    if workers.world() > 1 and system.is_fitted(chosen):
-        raise ConfigError(
-            f"{chosen.model['name']} is fitted at once, and not in {workers.world()} processes; "
-            "start one, without torchrun or srun"
-        )
-    device = device_of(device)
     told = config.read(card) if card else {}
-    system.check(chosen)
-    if chosen.normalise.get("statistics") == "speaker":
-        raise ConfigError(
-            "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
-            "can be recognised; it serves to judge only: set normalise.statistics=training"
-        )
-    how = training_of(chosen)
-    read, _ = labelled(corpora.read(corpus), chosen)
-    contents = corpora.contents(read.utterances)
-    mark = corpora.fingerprint(read, contents)
-    if judged is not None and judged.corpus["hash"] != mark:
-        raise ConfigError(
-            f"{judged.name} judged another corpus, or other labels of it; evaluate again"
-        )
-    read = replace(read, utterances=trained(read, chosen))
-    contents = {one.id: contents[one.id] for one in read.utterances}
-    torch.manual_seed(seed)
-    classes = classes_in(read, chosen)
-    made = system.System(chosen, classes, words.known(read.utterances, chosen))
-    start(made, how.init)
-    forms = copies_of(chosen, made.front_end)
-    frames = extract(read.utterances, made.front_end, contents)
-    ids = tuple(utterance.id for utterance in read.utterances)
-    texts = words.read(made, read.utterances, {})
-    side = Side(ids, frames, made.targets(read.utterances), texts)
-    copies = [extract(read.utterances, made.front_end, contents, copy=form) for form in forms]
-    side = varied(side, read.utterances, how, copies, system.masks_of(chosen, made.front_end))
-    needed = versions() | system.packages_of(chosen)
-    numbers = settled(how.precision, device)
-    facts_of_state = [asdict(chosen), list(chosen.tasks), mark, seed, device, numbers, needed]
-    facts_of_state += [words.marks(chosen), [form.key for form in forms]]
-    state = _state(output, facts_of_state)
-    learn = fit_estimator if system.is_fitted(chosen) else fit
-    with (quiet if workers.rank() else started)(how.epochs) as progress:
-        learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+    _check(chosen)
+    heard = _heard(corpus, chosen, judged)
+    device = device_of(device)
+    made, state = _learnt(chosen, heard, output, seed, device, started)
     facts = {
         "name": output.stem,
-        "data": _source(read),
+        "data": _source(heard.corpus),
         "licence": "; ".join(system.notes_of(chosen)),
         "scores": scores_in_words(judged) if judged else "not evaluated",
-        "training": _facts(chosen, how, seed, device),
-        "counts": {task: _counted(read, task, chosen) for task in chosen.tasks},
-        "heard": tuple(sorted(contents.values())),
-        "samples": tuple(sorted(protocols.probes(read.utterances).values())),
-        "speakers": tuple(sorted(spoken(read))),
+        "training": _facts(chosen, training_of(chosen), seed, device),
+        "counts": {task: _counted(heard.corpus, task, chosen) for task in chosen.tasks},
+        "heard": tuple(sorted(heard.contents.values())),
+        "samples": tuple(sorted(protocols.probes(heard.corpus.utterances).values())),
+        "speakers": tuple(sorted(spoken(heard.corpus))),
     }
     sure = confidence(judged) if judged else {}
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
@@ -139,6 +102,68 @@ def train(
         bundle.save(saved, output)
         state.unlink(missing_ok=True)
     return saved
+
+
+def _check(recipe: Recipe) -> None:
+    """See to it that a recipe is one that a model for others can be trained by."""
+    if workers.world() > 1 and system.is_fitted(recipe):
+        raise ConfigError(
+            f"{recipe.model['name']} is fitted at once, and not in {workers.world()} processes; "
+            "start one, without torchrun or srun"
+        )
+    system.check(recipe)
+    if recipe.normalise.get("statistics") == "speaker":
+        raise ConfigError(
+            "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
+            "can be recognised; it serves to judge only: set normalise.statistics=training"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a model is trained on: utterances, a hash for each of them, and the corpus's own."""
+
+    corpus: Corpus
+    contents: dict[str, str]
+    mark: str
+
+
+def _heard(corpus: str | Sequence[str] | Corpus, recipe: Recipe, judged: Results | None) -> _Heard:
+    """Read a corpus, and keep of it what the recipe trains on."""
+    read, _ = labelled(corpora.read(corpus), recipe)
+    contents = corpora.contents(read.utterances)
+    mark = corpora.fingerprint(read, contents)
+    if judged is not None and judged.corpus["hash"] != mark:
+        raise ConfigError(
+            f"{judged.name} judged another corpus, or other labels of it; evaluate again"
+        )
+    read = replace(read, utterances=trained(read, recipe))
+    return _Heard(read, {one.id: contents[one.id] for one in read.utterances}, mark)
+
+
+def _learnt(
+    recipe: Recipe, heard: _Heard, output: Path, seed: int, device: str, started: Started
+) -> tuple["system.System", Path]:
+    """The trained system, and where the state of its training lies."""
+    how, utterances = training_of(recipe), heard.corpus.utterances
+    torch.manual_seed(seed)
+    classes = classes_in(heard.corpus, recipe)
+    made = system.System(recipe, classes, words.known(utterances, recipe))
+    start(made, how.init)
+    forms = copies_of(recipe, made.front_end)
+    frames, *copies = (
+        extract(utterances, made.front_end, heard.contents, copy=form) for form in (None, *forms)
+    )
+    ids = tuple(utterance.id for utterance in utterances)
+    side = Side(ids, frames, made.targets(utterances), words.read(made, utterances, {}))
+    side = varied(side, utterances, how, copies, system.masks_of(recipe, made.front_end))
+    needed, numbers = versions() | system.packages_of(recipe), settled(how.precision, device)
+    facts = [asdict(recipe), list(recipe.tasks), heard.mark, seed, device, numbers, needed]
+    state = _state(output, [*facts, words.marks(recipe), [form.key for form in forms]])
+    learn = fit_estimator if system.is_fitted(recipe) else fit
+    with (quiet if workers.rank() else started)(how.epochs) as progress:
+        learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+    return made, state
 
 
 def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
