@@ -1,8 +1,11 @@
 """Run every benchmark and write the table: `python -m benchmarks`."""
 
 import argparse
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 
 from benchmarks.timing import Row
 from serein.experiment.facts import machine, now, versions
@@ -21,19 +24,32 @@ pairwise ratios (above 1 we are better; machines and their neighbours change spe
 """
 
 
-def main() -> None:
+def main() -> int:
+    """Run them; the status is 1 where one failed, whose line says why."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
     names = parser.parse_args().names
     lines = ["| what | ours | peer | peer is | ratio | asked |", "|---|---|---|---|---|---|"]
+    begun, failed = perf_counter(), 0
     for name in names:
-        for row in import_module(f"benchmarks.{name}").main():
-            lines.append(_line(row))
-            print(lines[-1], flush=True)
+        try:
+            for line in _lines(name):
+                lines.append(line)
+                print(line, flush=True)
+        except Exception as error:
+            lines.append(f"| {name} | failed: {' '.join(str(error).split())} | | | | |")
+            print(lines[-1], file=sys.stderr, flush=True)
+            failed = 1
     if tuple(names) == NAMES:
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
-        facts = f"Measured {now()} on {machine()}; {used}."
+        minutes = (perf_counter() - begun) / 60
+        facts = f"Measured {now()}, in {minutes:.0f} minutes, on {machine()}; {used}."
         PAGE.write_text("\n".join([HEAD, facts, "", *lines, ""]), encoding="utf-8")
+    return failed
+
+
+def _lines(name: str) -> Iterator[str]:
+    yield from map(_line, import_module(f"benchmarks.{name}").main())
 
 
 def _line(row: Row) -> str:
@@ -48,4 +64,4 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
