@@ -100,7 +100,6 @@ def _process(who: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
         cwd=HOUSE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
     ) as process:
         try:
             assert process.stdout is not None

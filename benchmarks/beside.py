@@ -33,7 +33,12 @@ class Beside:
         self.process = subprocess.Popen(
             self.command, cwd=HOUSE, text=True, stdin=pipe, stdout=pipe, env={**os.environ, **KEPT}
         )
-        self.name = str(self.answer()["name"])
+        try:
+            self.name = str(self.answer()["name"])
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def ask(self) -> None:
         """Have it take a step."""

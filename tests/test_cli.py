@@ -80,6 +80,18 @@ def test_what_cannot_be_read_stands_in_the_file(
     status, _, err = run("recognize", files[0], "--model", model, "-o", tmp_path / "x.parquet")
     assert status == 2
     assert "Parquet is for a folder" in err
+    status, _, err = run("recognize", files[1], "--model", model, "-o", output)
+    assert (status, "gone.wav" in err, "no file or folder" in err) == (1, True, True)
+
+
+def test_subtitles_of_two_recordings_are_refused_before_any_is_heard(
+    run: Run, model: Path, root: Path, tmp_path: Path
+) -> None:
+    files = sorted(root.rglob("*.wav"))[:2]
+    status, out, err = run("recognize", *files, "--model", model, "-o", tmp_path / "x.vtt")
+    assert (status, out) == (2, "")
+    assert "subtitles are of one recording; found 2" in err
+    assert not (tmp_path / "x.vtt").exists()
 
 
 def test_recognize_in_every_format(run: Run, model: Path, root: Path) -> None:

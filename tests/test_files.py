@@ -1,7 +1,6 @@
 import errno
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -134,7 +133,7 @@ def test_what_another_machine_or_user_writes_stays(
     file = tmp_path / "a.pt"
     with halfway(file) as process:
         process.send_signal(signal.SIGKILL)
-    monkeypatch.setattr(files, "gethostname", lambda: f"not-{socket.gethostname()}")
+    monkeypatch.setattr(files, "_here", lambda: 1)
     write_text(file, "whole")
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.undo()
@@ -145,6 +144,32 @@ def test_what_another_machine_or_user_writes_stays(
     monkeypatch.setattr(os, "kill", refused)
     write_text(file, "whole")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_may_not_be_removed_hinders_no_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.pt"
+    with halfway(file) as process:
+        process.send_signal(signal.SIGKILL)
+    (left,) = tmp_path.iterdir()
+    unlink = Path.unlink
+
+    def guarded(path: Path, missing_ok: bool = False) -> None:
+        if path == left:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", guarded)
+    write_text(file, "whole")
+    assert file.read_text() == "whole"
+    assert left.exists()
+
+
+def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path: Path) -> None:
+    file = tmp_path / ("a" * 255)
+    write_text(file, "whole")
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("number", ["", "x", "9" * 30])

@@ -146,7 +146,7 @@ def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
         (["recognize", "voices"], 2, "-o out.parquet"),
         (["recognize", "voices", "voices", "-o", "x.csv"], 2, "one folder at a time"),
         (["recognize", "voices", "-o", "x.xml"], 2, "Known: .csv, .jsonl, .parquet"),
-        (["recognize", "gone", "-o", "x.csv"], 1, "gone is no folder"),
+        (["recognize", "gone", "-o", "x.csv"], 1, "there is no file or folder gone"),
         (["recognize", "voices", "-o", "x.csv", "--format", "json"], 2, "not for a folder"),
         (["recognize", "voices", "-o", "x.csv", "--start", "1"], 2, "not for a folder"),
         (["recognize", "voices", "-o", "x.csv", "--engine", "spark"], 2, "Known: "),

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from serein import config
 from serein.dataset import frames_of
 from serein.errors import ConfigError
-from serein.features import normalise
 from serein.features.logmel import FLOOR, Config, FrontEnd, derivatives, mel_filters
 from serein.synthetic import Voice, speak
 
@@ -235,108 +234,6 @@ def test_nothing_in_it_is_learnt_or_saved() -> None:
 def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         front_end(**changes)
-
-
-# Normalisation
-
-
-def fitted(
-    frames: list[npt.NDArray[Any]], statistics: str = "training", scope: str = "bin"
-) -> normalise.Normaliser:
-    table = {"statistics": statistics, "scope": scope}
-    made = config.build(normalise.Config, table, "normalise")
-    normaliser = normalise.Normaliser(made, frames[0].shape[1])
-    normaliser.fit(frames)
-    return normaliser
-
-
-def standardised(normaliser: normalise.Normaliser, frames: npt.NDArray[Any]) -> torch.Tensor:
-    x_btf = torch.from_numpy(frames)[None]
-    return normaliser(x_btf, torch.ones(x_btf.shape[:2], dtype=torch.bool))[0]
-
-
-def test_statistics_are_numpys_over_all_frames() -> None:
-    generator = np.random.default_rng(0)
-    frames = [generator.normal(-8, 3, (n, 5)).astype(np.float32) for n in (1, 40, 7)]
-    together = np.concatenate(frames).astype(np.float64)
-    normaliser = fitted(frames)
-    np.testing.assert_allclose(normaliser.mean_f, together.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(normaliser.deviation_f, together.std(axis=0), rtol=1e-6)
-    wanted = (together - together.mean(axis=0)) / together.std(axis=0)
-    found = standardised(normaliser, np.concatenate(frames))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
-
-
-def test_one_mean_and_deviation_of_all_bins_is_numpys() -> None:
-    generator = np.random.default_rng(0)
-    frames = [generator.normal([0, 5], [1, 3], (n, 2)).astype(np.float32) for n in (1, 40, 7)]
-    together = np.concatenate(frames).astype(np.float64)
-    normaliser = fitted(frames, scope="all")
-    np.testing.assert_allclose(normaliser.mean_f, [together.mean()] * 2, rtol=1e-6)
-    np.testing.assert_allclose(normaliser.deviation_f, [together.std()] * 2, rtol=1e-6)
-    found = standardised(normaliser, np.concatenate(frames))
-    np.testing.assert_allclose(found, (together - together.mean()) / together.std(), atol=1e-5)
-
-
-def test_silence_alone_keeps_deviation_one() -> None:
-    normaliser = fitted([np.zeros((5, 3), np.float32)], scope="all")
-    assert normaliser.deviation_f.tolist() == [1, 1, 1]
-
-
-def test_a_scope_that_cannot_be_is_told_of() -> None:
-    with pytest.raises(ConfigError, match=r"normalise\.scope = 'file'"):
-        fitted([np.zeros((5, 3), np.float32)], scope="file")
-
-
-def test_a_bin_that_never_varies_keeps_deviation_one() -> None:
-    """As empty bands of narrow-band speech do: at the floor, in every frame of a corpus."""
-    frames = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
-    frames[:, 1] = np.log(FLOOR)
-    normaliser = fitted([frames] * 500)
-    assert float(normaliser.deviation_f[1]) == 1
-    assert float(normaliser.deviation_f[0]) == pytest.approx(frames[:, 0].std(), rel=1e-5)
-    found = standardised(normaliser, frames)
-    np.testing.assert_allclose(found[:, 1], 0, atol=1e-5)
-
-
-def test_without_statistics_frames_stay_as_they_are() -> None:
-    frames = np.random.default_rng(0).normal(5, 2, (9, 3)).astype(np.float32)
-    normaliser = fitted([frames], "none")
-    x_btf = torch.from_numpy(frames)[None]
-    assert normaliser(x_btf, torch.ones(1, 9)) is x_btf
-    assert normaliser.mean_f.tolist() == [0, 0, 0]
-
-
-def test_statistics_are_saved_with_the_model() -> None:
-    frames = np.random.default_rng(0).normal(5, 2, (9, 3)).astype(np.float32)
-    assert set(fitted([frames]).state_dict()) == {"mean_f", "deviation_f"}
-
-
-@pytest.mark.parametrize("scope", ["bin", "all"])
-def test_an_utterance_is_standardised_by_itself_whatever_lies_beside_it(scope: str) -> None:
-    generator = np.random.default_rng(0)
-    frames = [generator.normal([0, 5], [1, 3], (n, 2)).astype(np.float32) for n in (4, 40)]
-    normaliser = fitted(frames, "utterance", scope)
-    x_btf = torch.full((2, 50, 2), 1e3)
-    mask_bt = torch.zeros(2, 50, dtype=torch.bool)
-    for row, own_tf in enumerate(frames):
-        x_btf[row, : len(own_tf)] = torch.from_numpy(own_tf)
-        mask_bt[row, : len(own_tf)] = True
-    found_btf = normaliser(x_btf, mask_bt)
-    axes = 0 if scope == "bin" else None
-    for found_tf, own_tf in zip(found_btf, frames, strict=True):
-        wanted = (own_tf - own_tf.mean(axis=axes)) / own_tf.std(axis=axes)
-        np.testing.assert_allclose(found_tf[: len(own_tf)], wanted, atol=1e-4)
-
-
-def test_silence_standardised_by_itself_is_zero() -> None:
-    frames = np.full((9, 3), np.log(FLOOR), np.float32)
-    assert not standardised(fitted([frames], "utterance"), frames).any()
-
-
-def test_one_frame_cannot_be_standardised_by_itself() -> None:
-    with pytest.raises(ConfigError, match=r"every utterance is one frame here"):
-        fitted([np.ones((1, 88), np.float32)] * 3, "utterance")
 
 
 # The unit scale (Fu et al. 2020, section 3.2)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from pathlib import Path
 from socket import gethostname
@@ -46,17 +47,40 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+LONGEST = 200
+"""Bytes of a name that still stand in that of a temporary."""
+
+
 def _begun(path: Path) -> str:
-    """How temporaries of a file begin that this machine makes; a process's number follows."""
-    return f".{path.name}.{crc32(gethostname().encode()):08x}."
+    """How temporaries of a file begin that are made here; a process's number follows."""
+    named = path.name if len(os.fsencode(path.name)) <= LONGEST else f"{_mark(path.name):08x}"
+    return f".{named}.{_here():08x}."
+
+
+@cache
+def _here() -> int:
+    """What tells a space of process numbers from others: machines', containers'."""
+    marks = [gethostname()]
+    with suppress(OSError):
+        marks.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with suppress(OSError):
+        marks.append(os.readlink("/proc/self/ns/pid"))
+    return _mark("\n".join(marks))
+
+
+def _mark(words: str) -> int:
+    return crc32(os.fsencode(words))
 
 
 def _tidy(path: Path) -> None:
-    """Remove temporaries of a file whose processes are gone."""
+    """Remove temporaries of a file whose processes are gone, as far as one may."""
+    if os.name != "posix":  # elsewhere a process cannot be asked for without being told to end
+        return
     for left in path.parent.glob(f"{escape(_begun(path))}*"):
         number = left.name.removeprefix(_begun(path)).partition(".")[0]
         if number.isdigit() and not _lives(int(number)):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -14,6 +14,8 @@ TRIM, MAP = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's ``malloc.h``."""
 MOST = 2**30
 """Bytes that are kept: of one block, and unused at the end of the heap."""
+OLD = 2**25
+"""What glibc before 2.35 takes at most for one block."""
 
 
 @cache
@@ -26,7 +28,8 @@ def kept() -> bool:
     if any(name in os.environ for name in CHOSEN) or not _is_glibc():
         return False
     settle = ctypes.CDLL(None).mallopt
-    return all([settle(MAP, MOST), settle(TRIM, MOST)])
+    # Without the first, the second would make things worse: thresholds would no longer grow.
+    return bool((settle(MAP, MOST) or settle(MAP, OLD)) and settle(TRIM, MOST))
 
 
 def _is_glibc() -> bool:

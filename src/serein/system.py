@@ -179,7 +179,7 @@ def front_end_of(recipe: Recipe, *, own: bool = True) -> FrontEnd:
 NUMERIC = (
     *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
     *("labels/words.toml", "labels/norms.toml", "contracts.py", "dataset.py", "encoders.py"),
-    *("precision.py", "predict.py", "system.py", "vocabulary.py"),
+    *("precision.py", "predict.py", "system.py", "truth.py", "vocabulary.py"),
 )
 """Where a changed line may change a number."""
 
@@ -236,6 +236,11 @@ def check(recipe: Recipe) -> None:
         raise ConfigError(
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
             "epoch; leave [augment] out of the recipe"
+        )
+    if made.normaliser.config.statistics == "utterance" and recipe.features.get("pad"):
+        raise ConfigError(
+            "normalise.statistics = 'utterance' would count the padding of features.pad = true "
+            "as speech; set features.pad=false"
         )
     masks_of(recipe, made.front_end)
 

@@ -9,7 +9,7 @@ import typer
 from serein.cli import folder
 from serein.cli.folder import EngineOption, JobsOption, OutputOption, RetryOption
 from serein.cli.shared import DeviceOption, TrustOption, complain, console
-from serein.errors import ConfigError, SereinError
+from serein.errors import AudioError, ConfigError, SereinError
 from serein.files import write_text
 
 
@@ -63,9 +63,9 @@ def recognize(
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     of_folder = any(Path(file).is_dir() for file in files)
-    alone = not of_folder and any(file == "-" or Path(file).is_file() for file in files)
-    if output is not None and alone and format == "table":
-        format = formats.of(output)
+    if output is not None and not of_folder:
+        _look_for(files)
+        format = formats.of(output) if format == "table" else format
     if channels not in ("mix", "each"):
         raise UnknownName("way to hear channels", channels, ("mix", "each"))
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
@@ -80,7 +80,7 @@ def recognize(
     )
     for words in recognizer.warnings:
         complain(words)
-    if of_folder or (output is not None and not alone):
+    if of_folder:
         if format != "table" or start or end is not None or channels != "mix":
             raise ConfigError(
                 "--format, --start, --end and --channels are for recordings, not for a folder"
@@ -89,7 +89,7 @@ def recognize(
         return
     if timed:
         recognizer.stream(**settings)  # settings that do not fit are told of once
-        formats.check(format, recognizer.classes)
+        formats.check(format, recognizer.classes, len({*files}))
     answers, faults = [], {}
     for file in files:
         try:
@@ -106,8 +106,16 @@ def recognize(
         console().print(formats.as_table(answers))
     elif answers or format == "json":
         _hand_over(formats.written(format, answers, faults), output)
+    elif output is not None:
+        complain(f"{output} was not written: nothing was recognised")
     if faults:
         raise typer.Exit(1)
+
+
+def _look_for(files: list[str]) -> None:
+    """Where nothing of what was named is there, nobody knows whether a folder was meant."""
+    if not any(file == "-" or Path(file).exists() for file in files):
+        raise AudioError(f"there is no file or folder {', '.join(files)}. Check the path")
 
 
 def _hand_over(text: str, output: Path | None) -> None:

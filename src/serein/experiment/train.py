@@ -82,15 +82,15 @@ def train(
         chosen = prepared(chosen, judged)
     told = config.read(card) if card else {}
     _check(chosen)
+    device, how = device_of(device), training_of(chosen)
     heard = _heard(corpus, chosen, judged)
-    device = device_of(device)
-    made, state = _learnt(chosen, heard, output, seed, device, started)
+    made, state = _learnt(chosen, how, heard, output, seed, device, started)
     facts = {
         "name": output.stem,
         "data": _source(heard.corpus),
         "licence": "; ".join(system.notes_of(chosen)),
         "scores": scores_in_words(judged) if judged else "not evaluated",
-        "training": _facts(chosen, training_of(chosen), seed, device),
+        "training": _facts(chosen, how, seed, device),
         "counts": {task: _counted(heard.corpus, task, chosen) for task in chosen.tasks},
         "heard": tuple(sorted(heard.contents.values())),
         "samples": tuple(sorted(protocols.probes(heard.corpus.utterances).values())),
@@ -142,10 +142,16 @@ def _heard(corpus: str | Sequence[str] | Corpus, recipe: Recipe, judged: Results
 
 
 def _learnt(
-    recipe: Recipe, heard: _Heard, output: Path, seed: int, device: str, started: Started
+    recipe: Recipe,
+    how: Settings,
+    heard: _Heard,
+    output: Path,
+    seed: int,
+    device: str,
+    started: Started,
 ) -> tuple["system.System", Path]:
     """The trained system, and where the state of its training lies."""
-    how, utterances = training_of(recipe), heard.corpus.utterances
+    utterances = heard.corpus.utterances
     torch.manual_seed(seed)
     classes = classes_in(heard.corpus, recipe)
     made = system.System(recipe, classes, words.known(utterances, recipe))

@@ -56,16 +56,20 @@ def written(name: str, answers: Sequence[Recognition], faults: Mapping[str, str]
     return makers[name](answers)
 
 
-def check(name: str, classes: Mapping[str, Sequence[str]]) -> None:
+def check(name: str, classes: Mapping[str, Sequence[str]], sources: int = 1) -> None:
     """See to it that a format has place for what a model answers.
 
     Args:
         name: of the format.
         classes: of each of the model's tasks; none of a task of numbers.
+        sources: how many recordings there are.
 
     Raises:
-        ConfigError: it has not: RTTM is of names, and the model knows numbers alone.
+        ConfigError: it has not: RTTM is of names, and the model knows numbers alone; or WebVTT
+            is of one recording, and there are more.
     """
+    if name == "vtt" and sources > 1:
+        raise ConfigError(f"subtitles are of one recording; found {sources}. Name one file")
     if name == "rttm" and not any(classes.values()):
         raise ConfigError(
             f"rttm holds names and no numbers, and this model answers {', '.join(classes)} with "
@@ -152,9 +156,7 @@ def as_vtt(answers: Sequence[Recognition]) -> str:
     Raises:
         ConfigError: there are several recordings.
     """
-    sources = {one.source for one in answers}
-    if len(sources) > 1:
-        raise ConfigError(f"subtitles are of one recording; found {len(sources)}. Name one file")
+    check("vtt", {}, len({one.source for one in answers}))
     cues = []
     for one, segment in sorted(_rows(answers), key=lambda row: row[1].start):
         voice = f"<v channel {one.channel}>" if one.channel else ""

@@ -111,10 +111,11 @@ class Transcriber:
         speaker: str | None = None,
     ) -> Transcription:
         seconds = len(wave_s) / self.system.front_end.rate
+        device = self.system.device
         with threads_of(self.threads):
             wave_1s, length_1 = padded([wave_s])
             with torch.inference_mode():
-                inputs = self.system.hear(wave_1s.to(self.system.device), length_1)
+                inputs = self.system.hear(wave_1s.to(device), length_1.to(device))
             _, output = answer(self.system, inputs, self.numbers)
         return self._told(output, name, seconds, reference, speaker)
 

@@ -51,11 +51,12 @@ def short(utterances: Sequence[Utterance], longest: float | None) -> tuple[list[
     """
     if longest is None:
         return list(utterances), ""
-    kept = [one for one in utterances if seconds_of(one) <= longest]
+    lasting = [seconds_of(one) for one in utterances]
+    kept = [one for one, seconds in zip(utterances, lasting, strict=True) if seconds <= longest]
     if not kept:
         raise ProtocolError(
             f"protocol.longest = {longest:g} s leaves none of {len(utterances)} utterances; the "
-            f"shortest lasts {min(map(seconds_of, utterances), default=0):.1f} s"
+            f"shortest lasts {min(lasting, default=0):.1f} s"
         )
     gone = len(utterances) - len(kept)
     words = f"{gone} of {len(utterances)} utterances last longer than {longest:g} s: left out"

@@ -1,7 +1,7 @@
 """Requests that come at the same time share one forward pass; all else takes its turn."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty
 from typing import Any, NamedTuple, TypeVar
@@ -93,7 +93,7 @@ class Batcher(Desk[Job | Turn]):
             windows += _windows(one)
         return some
 
-    def _answers(self, some: Sequence[Job | Turn]) -> list[object]:
+    def _answers(self, some: Sequence[Job | Turn]) -> Iterable[object]:
         jobs = [one for one in some if isinstance(one, Job)]
         if not jobs:
             return [_taken(one) for one in some if isinstance(one, Turn)]
@@ -101,14 +101,14 @@ class Batcher(Desk[Job | Turn]):
         return _together(jobs)
 
 
-def _together(jobs: list[Job]) -> list[object]:
+def _together(jobs: list[Job]) -> Iterable[object]:
     try:
         return [*jobs[0].recognizer.together([(job.name, job.wave_s) for job in jobs])]
     except Exception as error:
         if len(jobs) == 1:
             return [error]
-        # One that cannot be answered must not take the others with it.
-        return [answer for job in jobs for answer in _together([job])]
+    # One that cannot be answered must not take the others with it.
+    return (answer for job in jobs for answer in _together([job]))
 
 
 def _windows(job: Job) -> int:

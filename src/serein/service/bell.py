@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import Future
 from typing import TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 T = TypeVar("T")
 
@@ -18,16 +18,17 @@ class Bell:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing is finished yet."""
-        self._call, self._closed = loop.call_soon_threadsafe, loop.is_closed
+        self._loop = ref(loop)
         self._finished: deque[asyncio.Future[None]] = deque()
         self._rung = False
 
     def ring(self, waiter: "asyncio.Future[None]") -> None:
         """Have who waits woken; from any thread."""
         self._finished.append(waiter)
-        if not self._rung and not self._closed():
+        loop = self._loop()
+        if loop is not None and not self._rung and not loop.is_closed():
             self._rung = True
-            self._call(self._wake)
+            loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         self._rung = False  # first, so that whoever comes while others are woken rings anew
@@ -50,4 +51,6 @@ async def finished(future: Future[T]) -> T:
         await waiter
     finally:
         future.cancel()
+    if future.cancelled():
+        raise asyncio.CancelledError
     return future.result()

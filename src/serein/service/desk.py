@@ -1,7 +1,7 @@
 """One thread at which work is done together: what waits is taken, and grouped by who answers it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
@@ -57,8 +57,11 @@ class Desk(Generic[W]):
         """Wait for work -> what is taken together; sets ``_closing`` where None is found."""
         raise NotImplementedError
 
-    def _answers(self, some: Sequence[W]) -> Sequence[object]:
-        """The answer to each of those that one recogniser answers, or the error that it is."""
+    def _answers(self, some: Sequence[W]) -> Iterable[object]:
+        """The answer to each of those that one recogniser answers, or the error that it is.
+
+        Each is told before the next one is asked for.
+        """
         raise NotImplementedError
 
 

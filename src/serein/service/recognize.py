@@ -67,7 +67,7 @@ def router(engine: Engine) -> APIRouter:
             request.state.seconds = round(answer.end - answer.start, 3)
             if how.format == "json":
                 return JSONResponse(answer.plain())
-            text = getattr(formats, f"as_{how.format}")([answer])
+            text = formats.written(how.format, [answer], {})
             return Response(text, media_type=TYPES[how.format])
 
     return routes
