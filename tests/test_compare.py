@@ -68,6 +68,33 @@ def emotion(contests: list[Contest]) -> Contest:
     return next(one for one in contests if one.task == "emotion")
 
 
+def joined(results: Results, name: str) -> Results:
+    """The same run, as though its corpus had been read together with another one."""
+    own = results.corpus["name"]
+
+    def placed(one: Prediction) -> Prediction:
+        speaker = f"{own}/{one.speaker}"
+        return replace(one, id=f"{own}/{one.id}", speaker=speaker, corpus=own)
+
+    return replace(
+        results,
+        name=name,
+        corpus={**results.corpus, "name": f"{own}+other", "hash": name},
+        predictions=[placed(one) for one in results.predictions],
+    )
+
+
+def test_a_run_of_several_corpora_meets_one_of_its_main_corpus(
+    base: Results, tmp_path: Path
+) -> None:
+    worse = other(base, 1, "worse")
+    wanted = emotion(compare([saved(base, tmp_path / "a"), saved(worse, tmp_path / "a")]).contests)
+    together = joined(worse, "worse-joined")
+    found = compare([saved(base, tmp_path / "b"), saved(together, tmp_path / "b")])
+    assert emotion(found.contests) == wanted
+    assert any("do not have the same corpus" in one for one in found.warnings)
+
+
 def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path) -> None:
     worse = other(base, 1, "worse")
     found = compare([saved(base, tmp_path), saved(worse, tmp_path)])

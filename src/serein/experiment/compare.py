@@ -80,7 +80,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """
     if len(paths) < 2:
         raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
-    entrants = _named([entrant(path) for path in paths])
+    entrants = _named(_placed([entrant(path) for path in paths]))
     contests = [
         contest
         for first, second in combinations(entrants, 2)
@@ -131,6 +131,27 @@ def _found(run: str, places: Sequence[Path]) -> Path:
         f"the run {run} of one seed is not beside the others: there is no {tried[0]}; "
         "keep the runs of all seeds together"
     )
+
+
+def _placed(entrants: Sequence[Entrant]) -> Sequence[Entrant]:
+    """Where a run has read several corpora as one, all with ids and speakers as that one has."""
+    if not any(one.corpus for entrant in entrants for one in entrant.first.predictions):
+        return entrants
+    return [
+        replace(entrant, runs=tuple(_within(results) for results in entrant.runs))
+        for entrant in entrants
+    ]
+
+
+def _within(results: Results) -> Results:
+    name = results.corpus["name"]
+    predictions = [
+        one
+        if one.corpus
+        else replace(one, id=f"{name}/{one.id}", speaker=one.speaker and f"{name}/{one.speaker}")
+        for one in results.predictions
+    ]
+    return replace(results, predictions=predictions)
 
 
 def _named(entrants: Sequence[Entrant]) -> list[Entrant]:
