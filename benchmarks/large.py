@@ -5,7 +5,6 @@ order and batches are what a training of 960 hours has. Each part is measured in
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.timing import Row
+from benchmarks.timing import Row, peak
 
 UTTERANCES, SPEAKERS, CHAPTERS = 281_241, 2_338, 5_466
 """Of train-clean-100, train-clean-360 and train-other-500."""
@@ -97,8 +96,7 @@ def _once(corpus: str, root: Path) -> None:
     for _, batch in zip(range(READ), shares(side, order, BATCH), strict=False):
         assert len(batch) == BATCH
     batched_seconds = perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(read_seconds, hashed_seconds, batched_seconds, peak)
+    print(read_seconds, hashed_seconds, batched_seconds, 1.024**2 * peak())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from serving import RECOGNIZE, SPEECH, Live, head, response
 from websockets.sync.client import connect
 
 from serein.service import keys
+from serein.service.server import _listening
 
 Run = Callable[..., tuple[int, str, str]]
 LIMITS = ("--body-seconds", "2", "--max-megabytes", "1", "--max-seconds", "20")
@@ -38,6 +39,13 @@ def test_it_answers_and_says_nothing_of_its_maker(live: Live) -> None:
     answer = live.post(SPEECH)
     assert answer.json()["tasks"]["emotion"]["probabilities"]
     assert "server" not in answer.headers
+
+
+def test_no_part_of_an_answer_waits_for_another_to_be_acknowledged() -> None:
+    with _listening("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
+        accepted, _ = door.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_two_gigabytes_are_refused_unread(live: Live) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from queue import Empty
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from serein.audio import Samples
@@ -47,7 +48,7 @@ class Batcher(Desk[Job | Turn]):
         Args:
             recognizer: answers where no other one is asked for.
             most: windows in a batch, after which no more recordings are taken into it.
-            wait: seconds that those which are there wait for the next one.
+            wait: seconds that the first one waits for others.
             coming: says how many could be there; once they are, nobody waits.
             took: is told how many recordings were answered together.
         """
@@ -76,17 +77,19 @@ class Batcher(Desk[Job | Turn]):
         return future
 
     def _gathered(self) -> list[Job | Turn]:
-        """The first that comes, and whoever comes soon after another; a turn is the last."""
+        """The first that comes, and whoever comes soon after it; a turn is the last."""
         some: list[Job | Turn] = []
-        windows = 0
+        windows, end = 0, math.inf
         while not some or (windows < self.most and len(some) < self.coming()):
             try:
-                one = self._queue.get(timeout=self.wait if some else None)
+                one = self._queue.get(timeout=max(0.0, end - monotonic()) if some else None)
             except Empty:
                 break
             if one is None:
                 self._closing = True
                 break
+            if not some:
+                end = monotonic() + self.wait
             some.append(one)
             if isinstance(one, Turn):
                 break

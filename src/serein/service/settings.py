@@ -17,7 +17,7 @@ class Settings:
         max_megabytes: of one request's body.
         queue: requests in progress at a time; the next one is answered 429.
         batch: windows that one forward pass hears; 1 answers one request after the other.
-        wait: seconds that a batch waits for the next recording that is on its way.
+        wait: seconds that the first recording of a batch waits for others that are on their way.
         decoders: worker processes that decode.
         decode_seconds: that decoding one file may take.
         decode_megabytes: that decoding one file may take beyond an idle worker's memory.
