@@ -94,11 +94,16 @@ def halfway(file: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
+def killed(file: Path) -> None:
+    """Have a process die in the middle of a file."""
+    with halfway(file) as process:
+        process.send_signal(signal.SIGKILL)
+
+
 def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -> None:
     file, other = tmp_path / "a[0].pt", tmp_path / "a[0].pt.old"
     for one in (file, other):
-        with halfway(one) as process:
-            process.send_signal(signal.SIGKILL)
+        killed(one)
     assert len(list(tmp_path.iterdir())) == 2
     write_text(file, "whole")
     assert file.read_text() == "whole"
@@ -131,8 +136,7 @@ def test_what_another_machine_or_user_writes_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.pt"
-    with halfway(file) as process:
-        process.send_signal(signal.SIGKILL)
+    killed(file)
     monkeypatch.setattr(files, "_here", lambda: 1)
     write_text(file, "whole")
     assert len(list(tmp_path.iterdir())) == 2
@@ -150,8 +154,7 @@ def test_what_may_not_be_removed_hinders_no_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.pt"
-    with halfway(file) as process:
-        process.send_signal(signal.SIGKILL)
+    killed(file)
     (left,) = tmp_path.iterdir()
     unlink = Path.unlink
 
