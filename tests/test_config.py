@@ -151,7 +151,7 @@ def test_settings_are_laid_on_in_turn() -> None:
 
 
 def test_another_model_starts_with_its_own_settings() -> None:
-    changed = recipes.load("li2019", ["model.filters=3", "model.name=other"])
+    changed = recipes.load("li2019", ["model.name=other"])
     assert changed.model == {"name": "other"}
     assert changed.training == LI2019.training
 
@@ -208,6 +208,15 @@ def test_settings_may_be_nested_and_new() -> None:
     table = {"a": {"b": 1}}
     assert config.override(table, "a.c=2") == {"a": {"b": 1, "c": 2}}
     assert table == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
+    table = {"protocol": {"name": "speaker-k-fold", "folds": 5}}
+    settings = ["protocol.main=savee", "protocol.by=speaker"]
+    settings.insert(first, "protocol.name=by-label")
+    found = {"name": "by-label", "by": "speaker", "main": "savee"}
+    assert config.overridden(table, settings) == {"protocol": found}
 
 
 @pytest.mark.parametrize(

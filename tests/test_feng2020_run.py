@@ -159,6 +159,64 @@ def test_systems_that_read_are_judged_by_transcripts(
     assert run.results.words == {}
 
 
+def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
+    corpora: dict[str, Path], ear: Path, joint: Run, tmp_path: Path
+) -> None:
+    settings = [*SMALL, *HEART, f"text.recogniser={joint.folder}"]
+    recipe = recipes.load("feng2020-text-asr", settings)
+    corpus = reading.read(f"synthetic={corpora['second']}")
+    todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+    wanted = {one.id: one.heard["validation"] for one in joint.results.predictions}
+    assert todo.recognised() == wanted
+    run = evaluate(recipe, corpus, runs=tmp_path)
+    assert run.results.scores["last"]["emotion"].utterances == 18
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("protocol.name=speaker-k-fold", "tested the folds .* and this recipe has"),
+        ("protocol.name=by-label", "tested the folds .* and this recipe has"),
+    ],
+)
+def test_transcripts_of_other_folds_are_refused(
+    wrong: str, told: str, corpora: dict[str, Path], joint: Run, tmp_path: Path
+) -> None:
+    more = (
+        ["protocol.by=speaker", "protocol.test=s01"] if "label" in wrong else ["protocol.folds=3"]
+    )
+    settings = (*SMALL, *HEART, wrong, *more, f"text.recogniser={joint.folder}")
+    with pytest.raises(ConfigError, match=told):
+        evaluate(
+            "feng2020-text-asr", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path
+        )
+
+
+def test_transcripts_that_nobody_wrote_are_missed(
+    corpora: dict[str, Path], ear: Path, tmp_path: Path
+) -> None:
+    split = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01")
+    where, once = f"synthetic={corpora['second']}", (*HEART, *split, "training.epochs=1")
+    mute = evaluate("feng2020-audio", where, settings=(*SMALL, *once), runs=tmp_path)
+    reads = (*SMALL, *once)
+    with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio finds no words"):
+        evaluate(
+            "feng2020-text-asr",
+            where,
+            settings=(*reads, f"text.recogniser={mute.folder}"),
+            runs=tmp_path,
+        )
+    settings = (*EAR, *once, f"training.init={ear}")
+    fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
+    with pytest.raises(ConfigError, match=r"tested none of 6 utterances that validate here"):
+        evaluate(
+            "feng2020-text-asr",
+            where,
+            settings=(*reads, f"text.recogniser={fixed.folder}"),
+            runs=tmp_path,
+        )
+
+
 def test_what_has_been_heard_is_not_tested(
     corpora: dict[str, Path], ear: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from serein.contracts import FrontEnd
 from serein.dataset import Frames, Side, extract, standardised
 from serein.devices import device_of
 from serein.errors import ConfigError, UnknownName
-from serein.experiment import words
+from serein.experiment import hearsay, words
 from serein.experiment.facts import versions
 from serein.experiment.labelling import classes_in, held_out_shares, labelled
 from serein.features import normalise
@@ -86,7 +86,7 @@ class Plan:
 
     def recognised(self) -> words.Texts:
         """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
-        return words.recognised(self.recipe, self.corpus, self.contents)
+        return hearsay.recognised(self.recipe, self.corpus, self.contents, self.protocol)
 
     def side(
         self,
@@ -156,7 +156,7 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         device,
         settled(training.precision, device),
         versions() | system.packages_of(recipe),
-        words.marks(recipe),
+        hearsay.marks(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -247,7 +247,7 @@ def _leakage(
     sides.
     """
     own = held_out_shares(recipe)
-    found = words.pretrained(recipe, protocol, corpus, contents) + protocols.findings(
+    found = hearsay.pretrained(recipe, protocol, corpus, contents) + protocols.findings(
         protocol,
         corpus.utterances,
         contents,

@@ -17,7 +17,7 @@ from serein.bundle import Bundle, Card, Confidence
 from serein.dataset import Side, extract
 from serein.devices import device_of
 from serein.errors import ConfigError
-from serein.experiment import words
+from serein.experiment import hearsay, words
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.known import spoken
 from serein.experiment.labelling import classes_in, labelled
@@ -165,7 +165,7 @@ def _learnt(
     side = varied(side, utterances, how, copies, system.masks_of(recipe, made.front_end))
     needed, numbers = versions() | system.packages_of(recipe), settled(how.precision, device)
     facts = [asdict(recipe), list(recipe.tasks), heard.mark, seed, device, numbers, needed]
-    state = _state(output, [*facts, words.marks(recipe), [form.key for form in forms]])
+    state = _state(output, [*facts, hearsay.marks(recipe), [form.key for form in forms]])
     learn = fit_estimator if system.is_fitted(recipe) else fit
     with (quiet if workers.rank() else started)(how.epochs) as progress:
         learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)

@@ -32,8 +32,9 @@ class Config(vocabulary.Config):
         weight: of the words' loss beside the tasks'; 0 where words are only read.
         smoothing: share of the probability that the loss wants spread over all words.
         ctc: share of the words' loss that the auxiliary CTC has; 0 without one.
-        recogniser: saved model whose transcripts are read instead of the corpus's own on
-            validation and test sides; empty reads the corpus's own.
+        recogniser: whose transcripts are read instead of the corpus's own on validation and test
+            sides: a saved model, or results of an evaluation by the same folds, of which each
+            utterance's was written by the fold that tested it; empty reads the corpus's own.
         trained: whose transcripts are read in training: those too, or else the corpus's own.
     """
 

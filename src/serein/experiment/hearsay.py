@@ -1,0 +1,156 @@
+"""Transcripts that a system reads instead of the corpus's own.
+
+Either a saved model writes them, which must not have heard who validates or is tested, or they are
+those of an evaluation by the same folds, each by the system that was tested on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from serein import bundle, config, find, protocols, store
+from serein.dataset import Side, extract
+from serein.errors import ConfigError
+from serein.experiment.known import trained_on
+from serein.experiment.words import Texts, settings_of
+from serein.files import cache_folder, write_bytes
+from serein.precision import asked, settled
+from serein.predict import foretell
+from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
+from serein.system import SPOKEN, System, front_end_of
+
+BATCH = 16
+NAMES = {"duplicate": "utterances", "speaker": "speakers"}
+
+
+def recognised(
+    recipe: Recipe, corpus: Corpus, contents: Mapping[str, str], protocol: Protocol
+) -> Texts:
+    """What is heard in a corpus by what a recipe names; nothing where it names none.
+
+    A saved model hears everything once: its transcripts are kept in the feature cache.
+
+    Args:
+        recipe: its ``text.recogniser`` is a saved model, or results or their run folder.
+        corpus: what is heard.
+        contents: for each utterance id, a hash of its audio.
+        protocol: the folds, which must be those of the results.
+
+    Raises:
+        ConfigError: the saved model finds no words; the results hold none, or are of other folds.
+    """
+    how = settings_of(recipe)
+    if how is None or not how.recogniser:
+        return {}
+    path = Path(how.recogniser)
+    if is_evaluation(path):
+        return _tested(path, protocol)
+    keys = [find.digest([path]), *(contents[one.id] for one in corpus.utterances)]
+    file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
+    if not file.is_file():
+        texts = transcribed(bundle.load(path).system, corpus.utterances, contents)
+        write_bytes(file, json.dumps(texts).encode())
+    found: Texts = dict(zip((one.id for one in corpus.utterances), _kept(file), strict=True))
+    return found
+
+
+def is_evaluation(path: Path) -> bool:
+    """Whether a path is a run folder or a file of results.
+
+    >>> is_evaluation(Path("asr.safetensors")), is_evaluation(Path("run/results.json"))
+    (False, True)
+    """
+    return path.is_dir() or path.suffix in (".json", store.PACKED)
+
+
+def _tested(path: Path, protocol: Protocol) -> Texts:
+    """What each utterance's own fold heard in it, by the epochs that are quoted."""
+    results = store.load(path)
+    theirs = results.protocol["hash"]
+    if theirs != protocol.hash:
+        raise ConfigError(
+            f"{path} tested the folds {theirs[:12]} and this recipe has {protocol.hash[:12]}: a "
+            "system of other folds may have heard who is tested here. Evaluate both on the same "
+            "corpora with the same [protocol]"
+        )
+    found = {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
+    if not found:
+        raise ConfigError(
+            f"{path} holds no transcripts: {results.recipe['name']} finds no words. Name an "
+            "evaluation of one that does, such as feng2020"
+        )
+    unheard = {id_ for fold in protocol.folds for id_ in fold.validation} - found.keys()
+    if unheard:
+        raise ConfigError(
+            f"{path} tested none of {len(unheard)} utterances that validate here, so that nobody "
+            "wrote their transcripts: take folds that test everybody, such as "
+            "protocol.name=speaker-k-fold, or a saved model"
+        )
+    return found
+
+
+def _kept(file: Path) -> list[str]:
+    return [str(text) for text in json.loads(file.read_bytes())]
+
+
+def transcribed(
+    system: System, utterances: Sequence[Utterance], contents: Mapping[str, str]
+) -> list[str]:
+    """What a recogniser hears in utterances, in their order.
+
+    Raises:
+        ConfigError: the system finds no words.
+    """
+    if system.text is None or not system.transcribes:
+        raise ConfigError(
+            f"{system.recipe.name} finds no words; name a model that was trained to transcribe, "
+            "such as one of feng2020-asr"
+        )
+    frames = extract(utterances, front_end_of(system.recipe), contents)
+    side = Side(tuple(one.id for one in utterances), frames, {})
+    numbers = settled(asked(system.recipe), system.device)
+    id_nl = foretell(system, side, BATCH, numbers)[SPOKEN]
+    return [system.text.vocabulary.text(row) for row in id_nl.tolist()]
+
+
+def marks(recipe: Recipe) -> list[str]:
+    """The content of every saved model and all results that a recipe names."""
+    return [find.digest([_file(path)]) for path in _named(recipe)]
+
+
+def _file(path: Path) -> Path:
+    return store.results_file(path) if is_evaluation(path) else path
+
+
+def _named(recipe: Recipe) -> list[Path]:
+    how = settings_of(recipe)
+    named = [str(recipe.training.get("init", "")), how.recogniser if how else ""]
+    return [Path(path) for path in named if path]
+
+
+def pretrained(
+    recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    """Whether the saved models that a recipe names have heard who validates or is tested.
+
+    Raises:
+        UnknownName: ``protocol.allow`` names what is not known.
+    """
+    allowed = protocols.listed(config.build(protocols.Settings, recipe.protocol, "protocol").allow)
+    ids = {id_ for fold in protocol.folds for id_ in (*fold.validation, *fold.test)}
+    judged = replace(corpus, utterances=tuple(one for one in corpus.utterances if one.id in ids))
+    return tuple(
+        Finding(
+            kind=kind,
+            verdict=("allowed" if kind in allowed else "error") if names else "clean",
+            count=len(names),
+            words=f"{path.name}, which this training starts from or reads by, was trained on "
+            f"{len(names) or 'no'} {NAMES[kind]} that validate or are tested",
+            examples=tuple(names[:3]),
+        )
+        for path in _named(recipe)
+        if not is_evaluation(path)
+        for kind, names in trained_on(bundle.load(path).card, judged, contents).items()
+    )
