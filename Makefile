@@ -20,7 +20,7 @@ test: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: .venv/dev
+test-slow: .venv/slow
 	$(BIN)/python -m pytest -m slow
 
 fuzz: .venv/dev
@@ -44,6 +44,10 @@ screens: .venv/dev
 
 .venv/dev: .venv/core pyproject.toml
 	$(PIP) install -q -e ".[dev]"
+	touch $@
+
+.venv/slow: .venv/dev pyproject.toml
+	$(PIP) install -q -e ".[dev,ray]"
 	touch $@
 
 clean:

@@ -57,7 +57,8 @@ def test_examples_run(
 
 def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     if words[0] in ("evaluate", "train", "search", "sweep") and "--model" not in words:
-        words = [*words, "--set", "training.epochs=1", "--set", "features.seconds=1.0"]
+        short = [] if "--init" in words else ["--set", "features.seconds=1.0"]
+        words = [*words, "--set", "training.epochs=1", *short]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
     monkeypatch.setattr("serein.cli.folder.cores", lambda: 1)
     monkeypatch.setattr(cli.make, "cores", lambda: 1)

@@ -12,11 +12,13 @@ from serein.cli.shared import (
     DeviceOption,
     FoldsOption,
     HandsOption,
+    InitOption,
     PartialOption,
     RunsOption,
     SeedOption,
     SetOption,
     TrustOption,
+    begun,
     complain,
     console,
     folds_at_once,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from serein.records import Corpus
     from serein.results import Results
 
-OF_TRAINING = ("seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
+OF_TRAINING = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
 """Options of an evaluation that trains."""
 
 
@@ -40,6 +42,7 @@ def evaluate(
     recipe: Annotated[str | None, typer.Argument(help="A recipe's name, or a TOML file.")] = None,
     model: Annotated[str | None, typer.Option(help="Score this saved model instead.")] = None,
     set_: SetOption = None,
+    init: InitOption = None,
     seed: SeedOption = 0,
     seeds: Annotated[int, typer.Option(help="How many, from the first one on.", min=1)] = 1,
     audit: Annotated[
@@ -68,7 +71,7 @@ def evaluate(
     results, folder, anew = repeat(
         str(recipe),
         meant(corpus, partial),
-        settings=set_ or (),
+        settings=begun(set_, init),
         seed=seed,
         seeds=seeds,
         audit=audit,

@@ -9,9 +9,11 @@ import typer
 from serein.cli.shared import (
     CorporaOption,
     DeviceOption,
+    InitOption,
     PartialOption,
     SeedOption,
     SetOption,
+    begun,
     complain,
     console,
     cores,
@@ -28,6 +30,7 @@ def train(
     corpus: CorporaOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="The model to write.")],
     set_: SetOption = None,
+    init: InitOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     run: Annotated[
@@ -45,7 +48,7 @@ def train(
         recipe,
         meant(corpus, partial),
         output,
-        settings=set_ or (),
+        settings=begun(set_, init),
         seed=seed,
         device=device,
         run=run,

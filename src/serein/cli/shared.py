@@ -27,6 +27,9 @@ PartialOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
 ]
+InitOption = Annotated[
+    str | None, typer.Option("--init", help="Start from a shipped model's name, or a bundle.")
+]
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
 FoldsOption = Annotated[
@@ -48,6 +51,16 @@ def meant(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
     from serein import corpora
 
     return corpora.read(corpus, partial=True) if partial else corpus
+
+
+def begun(settings: list[str] | None, init: str | None) -> list[str]:
+    """What was set, and where training starts, as a setting too."""
+    if init is None:
+        return settings or []
+    from serein import config
+    from serein.inference.recognizer import located
+
+    return [*(settings or []), config.worded("training.init", str(located(init)))]
 
 
 @contextmanager

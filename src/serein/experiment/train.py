@@ -173,10 +173,12 @@ def _learnt(
 
 
 def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
-    """Everything that is not too long; beside a main corpus, its share of the others."""
+    """What is not too long, no more than is wanted; beside a main corpus, its share of others."""
     how = config.build(protocols.Settings, recipe.protocol, "protocol")
     kept, _ = protocols.short(corpus.utterances, how.longest)
-    return tuple(protocols.together(kept, how) if how.main else kept)
+    if how.main:
+        return tuple(protocols.together(kept, how))
+    return tuple(protocols.first(kept, how, corpus.name))
 
 
 def prepared(recipe: Recipe, judged: Results) -> Recipe:

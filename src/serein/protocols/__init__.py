@@ -13,6 +13,7 @@ from pathlib import Path
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
 from serein.protocols.beside import beside, parted, together
+from serein.protocols.fewer import fewer, first
 from serein.protocols.filters import disjoint, joined, only, short
 from serein.protocols.heard import heard, probes
 from serein.protocols.leakage import cautioned, findings, refuse
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "describe",
     "findings",
+    "first",
     "heard",
     "listed",
     "load",
@@ -56,7 +58,7 @@ class Kind:
     takes: tuple[str, ...] = ()
 
 
-ALL = ("name", "validation", "only", "longest", "disjoint", "groups", "allow")
+ALL = ("name", "validation", "only", "longest", "disjoint", "groups", "most", "allow")
 BESIDE = ("main", "share", "ratio")
 DEALT = ("folds", "seed", "stratify")
 ALONE = ("leave-one-corpus-out",)
@@ -113,7 +115,8 @@ def split(
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
     main, others = parted(kept, settings)
-    protocol = beside(kind.split(main, settings), others, settings)
+    protocol = fewer(kind.split(main, settings), main, settings)
+    protocol = beside(protocol, others, settings)
     protocol = replace(protocol, caution=joined(protocol.caution, words, long))
     protocol = disjoint(protocol, kept, listed(settings.disjoint), settings.groups)
     check(protocol)
@@ -130,7 +133,8 @@ def _check_settings(settings: Settings, kind: Kind) -> None:
     _check_beside(settings)
     empty = Settings()
     alone = settings.name in ALONE or settings.name.lower().endswith(SUFFIXES)
-    known = *ALL, *kind.takes, *(() if alone else BESIDE), *(DEALT[1:] if settings.main else ())
+    drawn = settings.main or settings.most is not None
+    known = *ALL, *kind.takes, *(() if alone else BESIDE), *(DEALT[1:] if drawn else ())
     for name in (field.name for field in fields(Settings)):
         if name not in known and getattr(settings, name) != getattr(empty, name):
             raise ConfigError(

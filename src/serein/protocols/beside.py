@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from serein.errors import ConfigError, ProtocolError
+from serein.protocols.fewer import first
 from serein.protocols.filters import joined
 from serein.protocols.settings import Amount, Settings
-from serein.protocols.sides import of, shuffled
+from serein.protocols.sides import evenly
 from serein.records import Protocol, Utterance
 
 Pools = dict[str, list[str]]
@@ -58,13 +58,14 @@ def beside(protocol: Protocol, others: Sequence[Utterance], settings: Settings) 
 
 
 def together(utterances: Sequence[Utterance], settings: Settings) -> list[Utterance]:
-    """What a model of whole corpora trains on: all of the main one, its share of the others.
+    """What a model of whole corpora trains on: the main one, and its share of the others.
 
     Raises:
         ProtocolError: as ``parted``.
         ConfigError: as ``beside``.
     """
     main, others = parted(utterances, settings)
+    main = first(main, settings, settings.main)
     pools = _pools(others, settings)
     taken = {id_ for name in pools for id_ in _taken(name, pools, settings, len(main))}
     chosen = taken | {one.id for one in main}
@@ -86,21 +87,7 @@ def _pools(others: Sequence[Utterance], settings: Settings) -> Pools:
             f"protocol.{_name(settings)}.{strange[0]}: beside {settings.main} there is no such "
             f"corpus or language; found {', '.join(filter(None, known))}"
         )
-    return {name: _ordered(members[name], settings) for name in sorted(members)}
-
-
-def _ordered(members: Sequence[Utterance], settings: Settings) -> list[str]:
-    """Shuffled, but so that whatever comes first holds its share of every class."""
-    classes: dict[str, list[str]] = {}
-    for one in shuffled(members, settings.seed, lambda one: one.id):
-        classes.setdefault(of(one, settings.stratify) or "", []).append(one.id)
-    # Fractions, so that every machine breaks ties alike.
-    placed = [
-        (Fraction(2 * place + 1, 2 * len(ids)), kind, id_)
-        for kind, ids in classes.items()
-        for place, id_ in enumerate(ids)
-    ]
-    return [id_ for *_, id_ in sorted(placed)]
+    return {name: evenly(members[name], settings) for name in sorted(members)}
 
 
 def _taken(name: str, pools: Pools, settings: Settings, trained: int) -> list[str]:

@@ -27,7 +27,7 @@ class Settings:
             where the protocol deals in those), or which values of a fixed list; "none" trains on
             them too.
         folds: how many.
-        seed: other seeds give other folds; not the seed of the training.
+        seed: other seeds give other folds, or other utterances; not the seed of the training.
         stratify: label whose classes every fold gets its share of.
         by: attribute or label whose values make the sides.
         train: values of the training side; without any, all that are on no other side.
@@ -38,6 +38,8 @@ class Settings:
             utterances leave the training and validation sides.
         groups: how many groups of such values are tested apart, each in folds of its own, so that
             a value that everybody says leaves something to train on.
+        most: how many utterances of each training side train, every class in proportion; a smaller
+            number takes some of what a larger one takes. Without it, all.
         main: of several corpora the one that is split; the others train in every fold.
         share: how much of each other corpus trains, 0 to 1.
         ratio: how many of its utterances train for each one of the main corpus; replaces
@@ -57,6 +59,7 @@ class Settings:
     longest: Annotated[float, Gt(0)] | None = None
     disjoint: Values = ()
     groups: Annotated[int, Ge(1)] = 1
+    most: Annotated[int, Ge(1)] | None = None
     main: str = ""
     share: Amount = 1.0
     ratio: Amount | None = None

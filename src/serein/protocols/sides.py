@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from typing import TypeVar
 
 from serein.errors import ProtocolError
@@ -148,6 +149,20 @@ def set_aside(utterances: Sequence[Utterance], count: int) -> tuple[Ids, Ids]:
 def shuffled(items: Iterable[T], seed: int, key: Callable[[T], str]) -> list[T]:
     """Items in an order that only their names and the seed decide, on any machine."""
     return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {key(item)}".encode()).digest())
+
+
+def evenly(members: Sequence[Utterance], settings: Settings) -> list[str]:
+    """Ids, shuffled, but so that whatever comes first holds its share of every class."""
+    classes: dict[str, list[str]] = {}
+    for one in shuffled(members, settings.seed, lambda one: one.id):
+        classes.setdefault(of(one, settings.stratify) or "", []).append(one.id)
+    # Fractions, so that every machine breaks ties alike.
+    placed = [
+        (Fraction(2 * place + 1, 2 * len(ids)), kind, id_)
+        for kind, ids in classes.items()
+        for place, id_ in enumerate(ids)
+    ]
+    return [id_ for *_, id_ in sorted(placed)]
 
 
 def matches(value: str | None, wanted: Sequence[str]) -> bool:
