@@ -179,6 +179,8 @@ def test_values_are_exported_as_they_are(tmp_path: Path, name: str) -> None:
     small = ZHANG if name.startswith("zhang") else LI_VALUES
     before, after = exported(rated(name, *small), tmp_path)
     check(before, after, (400, 800, 1201, 16_000, 41_234))
+    assert after((noise(16_000), RATE)).values == {}
+    after.always = True
     found = after((noise(16_000), RATE))
     assert "arousal" in found.values
     assert all(-5 < value < -1 for value in found.values.values())

@@ -43,6 +43,9 @@ def recognize(
     speech: Annotated[
         bool, typer.Option(help="Whether windows lie in speech alone, as silero-vad finds it.")
     ] = True,
+    always: Annotated[
+        bool, typer.Option("--always", help="Answer for recordings in which nobody speaks, too.")
+    ] = False,
     channels: Annotated[str, typer.Option(help="mix, or each by itself.")] = "mix",
     device: DeviceOption = "cpu",
     precision: Annotated[
@@ -52,8 +55,9 @@ def recognize(
 ) -> None:
     """Recognise emotion in recordings; what cannot be read is listed and passed over.
 
-    A recording gets one answer. --window, --hop, --smooth, --no-speech, --channels each, and the
-    formats rttm, audformat and vtt give one for each segment of speech instead.
+    A recording gets one answer, or none where nobody speaks. --window, --hop, --smooth,
+    --no-speech, --channels each, and the formats rttm, audformat and vtt give one for each segment
+    of speech instead.
     """
     from serein.errors import UnknownName
     from serein.inference import formats
@@ -77,6 +81,7 @@ def recognize(
         trust=trust or (),
         confidence=confidence_of(confidence),
         precision=cast(Precision | None, precision),
+        always=always,
     )
     for words in recognizer.warnings:
         complain(words)

@@ -196,11 +196,11 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
         column.justify = "right"
     names = _names(answers)
     for one in answers:
-        for segment in one.rows:
+        for segment in one.rows if one.speech else []:
             times = [segment.start, segment.end] if timed else [segment.end - segment.start]
             cells = [f"{seconds:.2f}" for seconds in times]
             table.add_row(escape(names[id(one)]), *cells, *_cells(segment))
-        if not one.rows:
+        if not one.speech:
             table.add_row(escape(names[id(one)]), *[""] * len(places), "no speech")
     return table
 

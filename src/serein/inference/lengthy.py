@@ -39,12 +39,13 @@ def recognise(
     assert recognizer.window is not None, "a model that hears all at once holds it"
     most = round(recognizer.window * recognizer.rate)
     cuts = audio.windows(_measured(source, recognizer.rate), most)
-    parts, heard = _parts(source, recognizer.rate, cuts), list[Heard]()
+    parts, told = _parts(source, recognizer.rate, cuts), list[tuple[Heard, bool]]()
     with threads(recognizer.threads):
         while some := list(islice(parts, AT_A_TIME)):
             between()
-            heard += hear_each(recognizer.system, some, recognizer.numbers, attention=False)
-    return recognizer.concluded(name, 0.0, cuts, heard)
+            heard = hear_each(recognizer.system, some, recognizer.numbers, attention=False)
+            told += zip(heard, recognizer.voices(some), strict=True)
+    return recognizer.concluded(name, 0.0, cuts, told)
 
 
 def _measured(source: Source, rate: int) -> int:

@@ -16,7 +16,8 @@ class Answer:
     """What was recognised for one task.
 
     Attributes:
-        label: the likeliest class; None where its probability is below the threshold.
+        label: the likeliest class; None where its probability is below the threshold, or nobody
+            speaks.
         confidence: the probability of the likeliest class.
         probabilities: of each class.
     """
@@ -80,7 +81,8 @@ class Recognition:
         model: the name of the model.
         start: where the recognised part begins.
         end: where it ends.
-        windows: the parts that the model heard one by one; their answers were averaged.
+        windows: the parts with speech, which the model heard one by one; their answers were
+            averaged.
         tasks: the answer for each task of classes, the main one first; none where nobody speaks.
         attention: maps by name; none for a model without attention, and none in a timeline.
         values: the answer for each task of numbers, such as arousal, in the unit of the labels
@@ -88,6 +90,8 @@ class Recognition:
         channel: the one that was heard, counted from 1; None is the mean of all.
         segments: of a timeline, in order; None where none was asked for.
         words: as they were recognised, by a model that finds words; else none.
+        speech: whether somebody speaks; otherwise labels are withheld, and there are no values.
+            A timeline that speech was looked for in has no segments then.
     """
 
     source: str
@@ -101,6 +105,7 @@ class Recognition:
     channel: int | None = None
     segments: list[Segment] | None = None
     words: list[Word] = field(default_factory=list)
+    speech: bool = True
 
     @property
     def label(self) -> str | None:

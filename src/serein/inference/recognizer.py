@@ -5,6 +5,7 @@ B = windows at a time, S = samples, H = heads, T = steps, K = classes of a task.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +21,7 @@ from serein.inference.exported import Exported, opened
 from serein.inference.hearing import threads
 from serein.inference.recognition import Answer, Recognition, named
 from serein.inference.together import Heard, hear_each, over_windows, words_of
+from serein.inference.voices import spoken
 from serein.precision import Numbers, Precision, asked, fallen_back, rounded, settled
 from serein.system import System
 
@@ -58,8 +60,9 @@ class Recognizer:
 
     >>> recognizer = Recognizer()
     >>> silence = np.zeros(16000, dtype=np.float32)
-    >>> sorted(recognizer((silence, 16000)).tasks)
-    ['emotion', 'gender']
+    >>> found = recognizer((silence, 16000))
+    >>> sorted(found.tasks), found.speech, found.label
+    (['emotion', 'gender'], False, None)
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Recognizer:
         trust: Sequence[str] = (),
         confidence: float | Literal["auto"] = 0.0,
         precision: Precision | None = None,
+        always: bool = False,
     ) -> None:
         """Load a model.
 
@@ -87,6 +91,7 @@ class Recognizer:
                 device has no bf16; None is what the model's recipe says. What it came to stands
                 in ``numbers``, and in ``warnings`` that a bf16 asked for by name is not there.
                 An exported model computes in fp32.
+            always: whether to answer for recordings in which nobody speaks, too.
 
         Raises:
             UnknownName: no shipped model has that name.
@@ -105,6 +110,7 @@ class Recognizer:
         if self.numbers == "bf16":
             self.system = rounded(self.system)
         self.threads = threads
+        self.always = always
         self.thresholds = _thresholds(self.bundle, self.name, confidence)
 
     @property
@@ -162,11 +168,17 @@ class Recognizer:
             for first, last in some
         ]
         with threads(self.threads):
-            heard = iter(hear_each(self.system, parts, self.numbers, attention=attention))
+            voices = self.voices(parts)
+            heard = hear_each(self.system, parts, self.numbers, attention=attention)
+        told = zip(heard, voices, strict=True)
         return [
-            self.concluded(name, start, some, [next(heard) for _ in some])
+            self.concluded(name, start, some, [next(told) for _ in some])
             for (name, _), some in zip(recordings, cuts, strict=True)
         ]
+
+    def voices(self, parts: Sequence[Samples]) -> list[bool]:
+        """Of each part of a recording, whether its answer counts: somebody speaks in it."""
+        return [True] * len(parts) if self.always else spoken(parts, self.rate)
 
     def folder(
         self,
@@ -216,17 +228,30 @@ class Recognizer:
         return len(wave_s) if self.window is None else round(self.window * self.rate)
 
     def concluded(
-        self, name: str, start: float, cuts: Sequence[tuple[int, int]], heard: Sequence[Heard]
+        self,
+        name: str,
+        start: float,
+        cuts: Sequence[tuple[int, int]],
+        told: Sequence[tuple[Heard, bool]],
     ) -> Recognition:
         """The answer for a recording from what was heard in each of its windows.
+
+        Where nobody speaks in some, the others count; where in none, all do, and the answer is
+        withheld.
 
         Args:
             name: what the answer calls it.
             start: where the samples begin in it, in seconds.
             cuts: each window's first sample and the one after its last.
-            heard: in each of them.
+            told: what was heard in each of them, and whether somebody speaks in it.
         """
-        windows = [(start + first / self.rate, start + last / self.rate) for first, last in cuts]
+        speech = any(voice for _, voice in told)
+        heard = [one for one, voice in told if voice or not speech]
+        windows = [
+            (start + first / self.rate, start + last / self.rate)
+            for (first, last), (_, voice) in zip(cuts, told, strict=True)
+            if voice or not speech
+        ]
         answers = {
             task: [fmean(p) for p in zip(*(one.answers[task] for one in heard), strict=True)]
             for task in self.classes
@@ -235,14 +260,15 @@ class Recognizer:
             source=name,
             model=self.name,
             start=start,
-            end=windows[-1][1],
+            end=start + cuts[-1][1] / self.rate,
             windows=windows,
-            tasks=self.answers(answers),
+            tasks=self.answers(answers, withheld=not speech),
             attention=over_windows(
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
-            values=self.values(answers),
+            values=self.values(answers) if speech else {},
             words=words_of(heard, windows, self.system.text, self.system.front_end.hop),
+            speech=speech,
         )
 
     def stream(self, rate: float = 16_000, **settings: Any) -> "Stream":
@@ -293,9 +319,14 @@ class Recognizer:
         how = config.build(Settings, settings, "timeline")
         return timeline(self, source, (start, end), channel, shard, how)
 
-    def answers(self, found: Mapping[str, Sequence[float]]) -> dict[str, Answer]:
+    def answers(
+        self, found: Mapping[str, Sequence[float]], *, withheld: bool = False
+    ) -> dict[str, Answer]:
         """Of each task, its probabilities or its value -> what those of classes answer."""
-        return {task: self._answer(task, p) for task, p in found.items() if self.classes[task]}
+        said = {task: self._answer(task, p) for task, p in found.items() if self.classes[task]}
+        if withheld:
+            return {task: replace(answer, label=None) for task, answer in said.items()}
+        return said
 
     def values(self, found: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """Of each task, its probabilities or its value -> what those of numbers answer."""

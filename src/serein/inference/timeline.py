@@ -80,6 +80,7 @@ def gradually(
         values=recognizer.values(means),
         channel=channel,
         segments=segments,
+        speech=bool(segments),
     )
 
 
@@ -94,6 +95,7 @@ def joined(recognizer: "Recognizer", parts: Sequence[Recognition]) -> Recognitio
         tasks=recognizer.answers(means),
         values=recognizer.values(means),
         segments=segments,
+        speech=bool(segments),
     )
 
 

@@ -2,6 +2,8 @@
 
 import {agreement, clock, mean, percent, runs} from "./segments.js";
 
+const NOBODY = "nobody speaks";
+
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -23,9 +25,10 @@ export function verdict({name, whole}, task, colours, several) {
   const values = Object.entries(whole.values).map(([value, number]) => `${value}: ${number.toFixed(2)}`);
   const made = element("div", {class: "verdict"});
   if (several) made.append(element("p", {class: "soft"}, name));
-  if (main) made.append(element("p", {class: "answer"}, chip(main.label && colours[main.label]), main.label ?? "unsure", element("span", {class: "soft"}, ` ${sure(main)}`)));
+  if (whole.speech === false) made.append(element("p", {class: "answer"}, chip(null), NOBODY));
+  else if (main) made.append(element("p", {class: "answer"}, chip(main.label && colours[main.label]), main.label ?? "unsure", element("span", {class: "soft"}, ` ${sure(main)}`)));
   else if (values.length) made.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
-  if (others.length || values.length) made.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
+  if (whole.speech !== false && (others.length || values.length)) made.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
   const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
   if (words.length) made.append(element("p", {class: "soft"}, "words, as recognised: ", ...words.map(spoken)));
   return made;
@@ -41,7 +44,8 @@ function sure({label, confidence, probabilities}) {
 export const said = answer => `${answer.label ?? "unsure"} ${percent(answer.confidence)}`;
 
 // What is said of a task at a time, and every value.
-export function words({tasks, values}, task) {
+export function words({tasks, values, speech}, task) {
+  if (speech === false) return NOBODY;
   const numbers = Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(2)}`);
   return [...(tasks[task] ? [said(tasks[task])] : []), ...numbers].join(", ");
 }
