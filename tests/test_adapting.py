@@ -49,6 +49,30 @@ def test_a_model_of_new_classes_keeps_what_the_old_one_learnt(
     torch.testing.assert_close(heads[1][0], heads[0][row], rtol=0, atol=1e-5)
 
 
+def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_path: Path) -> None:
+    made = Settings(speakers=4, emotions=("anger", "boredom"), sentences=2, seed=1)
+    generate(tmp_path / "other", made)
+    other = f"other={tmp_path / 'other' / 'labels.csv'}"
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run("train", "li2019", "--corpus", corpus, "-o", first, *SMALL)[0] == 0
+    trained = ["train", "li2019", "--corpus", other, "--init", first, "-o", second]
+    assert run(*trained, *SMALL, "--set", "training.epochs=1")[0] == 0
+    old, new = bundle.load(first).card, bundle.load(second).card
+    assert {*old.heard} < {*new.heard}
+    assert {*old.samples} <= {*new.samples}
+    assert {one.partition("/")[0] for one in new.speakers} == {"mine", "other"}
+    status, _, err = run("evaluate", "li2019", "--corpus", corpus, "--init", second, *SMALL)
+    assert (status, "was trained on 16 utterances" in err) == (1, True)
+
+
+def test_where_a_training_starts_is_said_once(
+    run: Run, corpus: str, saved: Path, tmp_path: Path
+) -> None:
+    options = ["--init", saved, "--set", f"training.init={saved}", "-o", tmp_path / "x.safetensors"]
+    status, _, err = run("train", "li2019", "--corpus", corpus, *options, *SMALL)
+    assert (status, "say the same thing" in err) == (2, True)
+
+
 def test_a_learning_curve_starts_each_of_its_points_there(
     run: Run, corpus: str, saved: Path, tmp_path: Path
 ) -> None:

@@ -217,6 +217,8 @@ def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
     settings.insert(first, "protocol.name=by-label")
     found = {"name": "by-label", "by": "speaker", "main": "savee"}
     assert config.overridden(table, settings) == {"protocol": found}
+    inner = config.overridden(table, ["protocol.only.name=ann", "protocol.name=by-label"])
+    assert inner == {"protocol": {"name": "by-label", "only": {"name": "ann"}}}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Words from a corpus to a report: recogniser, transcripts, joint training; small and by audio."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from serein.inference.explain import explain, together
 from serein.inference.export import to_onnx
 from serein.inference.recognizer import Recognizer, shipped
 from serein.inference.transcribe import Transcriber
+from serein.records import Finding
 from serein.report import document, explanation, page, terminal
 from serein.synthetic import Settings, generate
 from serein.system import check
@@ -175,8 +177,8 @@ def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("protocol.name=speaker-k-fold", "tested the folds .* and this recipe has"),
-        ("protocol.name=by-label", "tested the folds .* and this recipe has"),
+        ("protocol.name=speaker-k-fold", "tested the folds .* this recipe has"),
+        ("protocol.name=by-label", "tested the folds .* this recipe has"),
     ],
 )
 def test_transcripts_of_other_folds_are_refused(
@@ -189,6 +191,33 @@ def test_transcripts_of_other_folds_are_refused(
     with pytest.raises(ConfigError, match=told):
         evaluate(
             "feng2020-text-asr", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path
+        )
+
+
+def test_leaks_that_transcripts_bring_along_are_found(
+    corpora: dict[str, Path], joint: Run, tmp_path: Path
+) -> None:
+    words = "ear.safetensors was trained on 9 utterances that validate or are tested"
+    leak = Finding(kind="duplicate", verdict="allowed", count=9, words=words, examples=())
+    store.save(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
+    where, runs = f"synthetic={corpora['second']}", tmp_path / "runs"
+    settings = (*SMALL, *HEART, f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
+    with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
+        evaluate("feng2020-text-asr", where, settings=settings, runs=runs)
+    with pytest.raises(ConfigError, match=r"text\.trained = true asks for transcripts"):
+        evaluate("feng2020-text-asr", where, settings=(*settings, "text.trained=true"), runs=runs)
+    allowed = (*settings, "protocol.allow=duplicate")
+    run = evaluate("feng2020-text-asr", where, settings=allowed, runs=runs)
+    verdicts = {one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.words}
+    assert verdicts == {"duplicate": "allowed", "validation": "warning"}
+    other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
+    store.save(other, tmp_path / "other.json")
+    with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
+        evaluate(
+            "feng2020-text-asr",
+            where,
+            settings=(*settings, f"text.recogniser={tmp_path / 'other.json'}"),
+            runs=runs,
         )
 
 

@@ -65,6 +65,17 @@ def test_more_than_there_is_is_refused() -> None:
         split(UTTERANCES, Settings(name="leave-one-session-out", most=51))
 
 
+def test_what_is_tested_elsewhere_is_left_out_first() -> None:
+    how = Settings(name="leave-one-session-out", disjoint="script", groups=3, most=8)
+    text = {one.id: one.label("script") for one in UTTERANCES}
+    found = split(UTTERANCES, how)
+    assert len(found.folds) == 9
+    for fold in found.folds:
+        assert len(fold.train) == 8
+        tested = {text[id_] for id_ in fold.test} - {None}
+        assert not tested & {text[id_] for id_ in fold.train}
+
+
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two of four utterances a speaker, whose speakers bear the same names."""

@@ -6,14 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import VALUES, small_system
+from torch import Tensor
 
 from serein.audio import Samples, load
+from serein.bundle import Bundle, Card
+from serein.errors import ConfigError
+from serein.inference.formats import as_csv, as_table
 from serein.inference.lengthy import recognise
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.voices import spoken
+from serein.inference.speech import State
+from serein.inference.voices import STEP, spoken
 from serein.synthetic import Settings, generate
 
 RATE = 16_000
@@ -120,6 +127,33 @@ def test_windows_without_a_voice_do_not_count(speech: Samples, tmp_path: Path) -
     read = recognise(recognizer, tmp_path / "long.wav", "long", lambda: None)
     assert (read.windows, read.end) == (found.windows, found.end)
     close(read, found)
+
+
+def test_chance_does_not_add_up(monkeypatch: pytest.MonkeyPatch, speech: Samples) -> None:
+    rng = np.random.default_rng(0)
+
+    def by_chance(model: object, some: list[Tensor], state: State) -> tuple[Tensor, State]:
+        return torch.from_numpy(rng.random((len(some), STEP)) < 0.002).float(), state
+
+    monkeypatch.setattr("serein.inference.voices._heard", by_chance)
+    assert spoken([np.zeros(600 * RATE, np.float32)], RATE) == [False]
+
+
+def test_models_of_numbers_have_nothing_to_say_of_noise(speech: Samples) -> None:
+    recognizer = Recognizer(Bundle(small_system(*VALUES, "features.pad=false").eval(), Card("v")))
+    answers = [recognizer((wave_s, RATE)) for wave_s in (WORDLESS["silence"], speech)]
+    for order in (answers, answers[::-1]):
+        lines = [line.split(",") for line in as_csv(order).splitlines()]
+        assert lines[0][-2:] == ["arousal", "valence"]
+        assert {len(line) for line in lines} == {5}
+        assert as_table(order).row_count == 2
+
+
+def test_a_folder_is_not_gone_on_with_otherwise(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "noise.wav", WORDLESS["white noise"], RATE)
+    Recognizer().folder(tmp_path, tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match="silence"):
+        Recognizer(always=True).folder(tmp_path, tmp_path / "out.csv")
 
 
 def test_a_timeline_of_noise_has_no_speech() -> None:

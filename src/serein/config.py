@@ -121,19 +121,21 @@ def override(table: Mapping[str, Any], setting: str) -> Table:
 def overridden(table: Table, settings: Iterable[str]) -> Table:
     """Lay several settings on a table, the last one on top.
 
-    A ``name`` comes before all others, as it starts its table afresh: in whatever order they are
-    written, none is lost.
+    A ``name`` comes before all others, that of an outer table first, as it starts its table
+    afresh: in whatever order they are written, none is lost.
 
     >>> overridden({"model": {"name": "rnn", "layers": 1}}, ["model.heads=3", "model.name=li2019"])
     {'model': {'name': 'li2019', 'heads': 3}}
     """
-    for setting in sorted(settings, key=lambda one: not _is_name(one)):
+    for setting in sorted(settings, key=_turn):
         table = override(table, setting)
     return table
 
 
-def _is_name(setting: str) -> bool:
-    return setting.partition("=")[0].strip().endswith(".name")
+def _turn(setting: str) -> tuple[bool, int]:
+    path = setting.partition("=")[0].strip()
+    is_name = path.endswith(".name")
+    return not is_name, path.count(".") if is_name else 0
 
 
 def value(text: str) -> Any:

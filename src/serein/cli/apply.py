@@ -75,6 +75,8 @@ def recognize(
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
     settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
     timed = bool(settings) or channels == "each" or format in formats.TIMED
+    if timed and always:
+        settings["speech"] = False
     recognizer = Recognizer(
         model or DEFAULT,
         device=device,

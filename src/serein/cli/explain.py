@@ -43,7 +43,7 @@ def explain(
 
     if format not in FORMATS:
         raise UnknownName("format", format, FORMATS)
-    recognizer = Recognizer(model or DEFAULT, device=device, trust=trust or ())
+    recognizer = Recognizer(model or DEFAULT, device=device, trust=trust or (), always=True)
     explained, sounds, faults = [], {}, {}
     for file in files:
         try:

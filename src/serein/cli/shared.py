@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serein.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -57,6 +59,8 @@ def begun(settings: list[str] | None, init: str | None) -> list[str]:
     """What was set, and where training starts, as a setting too."""
     if init is None:
         return settings or []
+    if any(one.partition("=")[0].strip() == "training.init" for one in settings or []):
+        raise ConfigError("--init and --set training.init say the same thing; give one")
     from serein import config
     from serein.inference.recognizer import located
 

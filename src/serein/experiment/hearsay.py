@@ -8,9 +8,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
-from serein import bundle, config, find, protocols, store
+from serein import bundle, config, corpora, find, protocols, store
 from serein.dataset import Side, extract
 from serein.errors import ConfigError
 from serein.experiment.known import trained_on
@@ -19,15 +20,16 @@ from serein.files import cache_folder, write_bytes
 from serein.precision import asked, settled
 from serein.predict import foretell
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
+from serein.results import Results
 from serein.system import SPOKEN, System, front_end_of
 
 BATCH = 16
+MIXED = ("random", "speaker-dependent")
+"""Protocols whose folds share their speakers by definition."""
 NAMES = {"duplicate": "utterances", "speaker": "speakers"}
 
 
-def recognised(
-    recipe: Recipe, corpus: Corpus, contents: Mapping[str, str], protocol: Protocol
-) -> Texts:
+def recognised(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> Texts:
     """What is heard in a corpus by what a recipe names; nothing where it names none.
 
     A saved model hears everything once: its transcripts are kept in the feature cache.
@@ -36,17 +38,16 @@ def recognised(
         recipe: its ``text.recogniser`` is a saved model, or results or their run folder.
         corpus: what is heard.
         contents: for each utterance id, a hash of its audio.
-        protocol: the folds, which must be those of the results.
 
     Raises:
-        ConfigError: the saved model finds no words; the results hold none, or are of other folds.
+        ConfigError: the saved model finds no words.
     """
     how = settings_of(recipe)
     if how is None or not how.recogniser:
         return {}
     path = Path(how.recogniser)
     if is_evaluation(path):
-        return _tested(path, protocol)
+        return _tested(path)
     keys = [find.digest([path]), *(contents[one.id] for one in corpus.utterances)]
     file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
     if not file.is_file():
@@ -65,30 +66,11 @@ def is_evaluation(path: Path) -> bool:
     return path.is_dir() or path.suffix in (".json", store.PACKED)
 
 
-def _tested(path: Path, protocol: Protocol) -> Texts:
+@lru_cache(maxsize=1)
+def _tested(path: Path) -> Texts:
     """What each utterance's own fold heard in it, by the epochs that are quoted."""
     results = store.load(path)
-    theirs = results.protocol["hash"]
-    if theirs != protocol.hash:
-        raise ConfigError(
-            f"{path} tested the folds {theirs[:12]} and this recipe has {protocol.hash[:12]}: a "
-            "system of other folds may have heard who is tested here. Evaluate both on the same "
-            "corpora with the same [protocol]"
-        )
-    found = {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
-    if not found:
-        raise ConfigError(
-            f"{path} holds no transcripts: {results.recipe['name']} finds no words. Name an "
-            "evaluation of one that does, such as feng2020"
-        )
-    unheard = {id_ for fold in protocol.folds for id_ in fold.validation} - found.keys()
-    if unheard:
-        raise ConfigError(
-            f"{path} tested none of {len(unheard)} utterances that validate here, so that nobody "
-            "wrote their transcripts: take folds that test everybody, such as "
-            "protocol.name=speaker-k-fold, or a saved model"
-        )
-    return found
+    return {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
 
 
 def _kept(file: Path) -> list[str]:
@@ -133,24 +115,87 @@ def _named(recipe: Recipe) -> list[Path]:
 def pretrained(
     recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str]
 ) -> tuple[Finding, ...]:
-    """Whether the saved models that a recipe names have heard who validates or is tested.
+    """Whether the models that a recipe names have heard who validates or is tested.
 
     Raises:
         UnknownName: ``protocol.allow`` names what is not known.
+        ConfigError: results are of other folds or another corpus, or hold no transcripts of a side.
     """
     allowed = protocols.listed(config.build(protocols.Settings, recipe.protocol, "protocol").allow)
     ids = {id_ for fold in protocol.folds for id_ in (*fold.validation, *fold.test)}
     judged = replace(corpus, utterances=tuple(one for one in corpus.utterances if one.id in ids))
-    return tuple(
-        Finding(
-            kind=kind,
-            verdict=("allowed" if kind in allowed else "error") if names else "clean",
-            count=len(names),
-            words=f"{path.name}, which this training starts from or reads by, was trained on "
-            f"{len(names) or 'no'} {NAMES[kind]} that validate or are tested",
-            examples=tuple(names[:3]),
+    found = list[Finding]()
+    for path in _named(recipe):
+        if is_evaluation(path):
+            mark = corpora.fingerprint(corpus, contents)
+            found += _inherited(path, recipe, protocol, mark, allowed)
+            continue
+        found += [
+            Finding(
+                kind=kind,
+                verdict=("allowed" if kind in allowed else "error") if names else "clean",
+                count=len(names),
+                words=f"{path.name}, which this training starts from or reads by, was trained on "
+                f"{len(names) or 'no'} {NAMES[kind]} that validate or are tested",
+                examples=tuple(names[:3]),
+            )
+            for kind, names in trained_on(bundle.load(path).card, judged, contents).items()
+        ]
+    return tuple(found)
+
+
+def _inherited(
+    path: Path, recipe: Recipe, protocol: Protocol, mark: str, allowed: Sequence[str]
+) -> list[Finding]:
+    """What an evaluation let pass passes here only if it is allowed again."""
+    results = store.load(path)
+    _fits(path, results, recipe, protocol, mark)
+    leaks = [
+        replace(
+            one,
+            verdict="allowed" if one.kind in allowed or protocol.name in MIXED else "error",
+            words=f"in {results.recipe['name']}, whose transcripts are read: {one.words}",
         )
-        for path in _named(recipe)
-        if not is_evaluation(path)
-        for kind, names in trained_on(bundle.load(path).card, judged, contents).items()
+        for one in results.leakage
+        if one.verdict in ("allowed", "error")
+    ]
+    watched = sum(len(fold.validation) for fold in protocol.folds)
+    told = Finding(
+        kind="validation",
+        verdict="warning",
+        count=watched,
+        words=f"transcripts of {watched} validation utterances, summed over folds, were written by "
+        "folds that trained on who is tested here; they choose the epoch and nothing else",
+        examples=(),
     )
+    return [*leaks, *[told] * bool(watched)]
+
+
+def _fits(path: Path, results: Results, recipe: Recipe, protocol: Protocol, mark: str) -> None:
+    """See to it that each transcript is of a system that did not train on its speaker."""
+    theirs = str(results.protocol["hash"]), str(results.corpus["hash"])
+    if theirs != (protocol.hash, mark):
+        raise ConfigError(
+            f"{path} tested the folds {theirs[0]} of the corpus {theirs[1]}; this recipe has "
+            f"{protocol.hash} of {mark}: a system of other folds may have heard who is tested "
+            "here. Evaluate both on the same corpora with the same [protocol]"
+        )
+    how = settings_of(recipe)
+    if how is not None and how.trained:
+        raise ConfigError(
+            f"text.trained = true asks for transcripts of training utterances, and those in {path} "
+            "were written by folds that trained on who is tested here; take a saved model"
+        )
+    heard = {one.id for one in results.predictions if one.heard}
+    if not heard:
+        raise ConfigError(
+            f"{path} holds no transcripts: {results.recipe['name']} finds no words. Name an "
+            "evaluation of one that does, such as feng2020"
+        )
+    unheard = {id_ for fold in protocol.folds for id_ in (*fold.validation, *fold.test)} - heard
+    if unheard:
+        raise ConfigError(
+            f"{path} tested none of {len(unheard)} utterances that validate here, so that nobody "
+            "wrote their transcripts: take folds that test everybody, such as "
+            "protocol.name=speaker-k-fold, or a saved model"
+        )

@@ -86,7 +86,7 @@ class Plan:
 
     def recognised(self) -> words.Texts:
         """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
-        return hearsay.recognised(self.recipe, self.corpus, self.contents, self.protocol)
+        return hearsay.recognised(self.recipe, self.corpus, self.contents)
 
     def side(
         self,

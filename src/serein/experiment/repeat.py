@@ -17,7 +17,7 @@ from serein.records import Corpus, Recipe
 from serein.results import Flattery, Repeat, Results
 
 FEWEST_FOLDS = 5
-KEPT = ("only", "seed", "stratify", "main", "share", "ratio")
+KEPT = ("only", "longest", "most", "seed", "stratify", "main", "share", "ratio")
 """Settings of a split that its flattery keeps."""
 FLATTERIES = {
     "random-split": "a random split into as many folds (five at least), the same speakers on both "

@@ -94,13 +94,19 @@ def sweep(
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    chosen = recipes.changed(chosen, settings)
+    base, chosen = chosen, recipes.changed(chosen, settings)
     name, values = _read(setting)
     read = corpora.read(corpus)
     # All plans are made before the first training: a value that cannot be costs nothing then.
     plans = [
         [
-            plan(_with(chosen, name, value), read, seed=seed + more, device=device, runs=runs)
+            plan(
+                recipes.changed(base, [*settings, config.worded(name, value)]),
+                read,
+                seed=seed + more,
+                device=device,
+                runs=runs,
+            )
             for more in range(seeds)
         ]
         for value in values
@@ -127,10 +133,6 @@ def _read(setting: str) -> tuple[str, tuple[Any, ...]]:
     if len(values) < 2:
         raise ConfigError(f"{name}={text} is not two values or more; {EXAMPLE}")
     return name, values
-
-
-def _with(recipe: Recipe, name: str, value: Any) -> Recipe:
-    return recipes.changed(recipe, [config.worded(name, value)])
 
 
 def _check(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -85,6 +85,8 @@ def train(
     device, how = device_of(device), training_of(chosen)
     heard = _heard(corpus, chosen, judged)
     made, state = _learnt(chosen, how, heard, output, seed, device, started)
+    begun = words.begun(chosen)
+    before = begun.card if begun else Card()
     facts = {
         "name": output.stem,
         "data": _source(heard.corpus),
@@ -92,9 +94,9 @@ def train(
         "scores": scores_in_words(judged) if judged else "not evaluated",
         "training": _facts(chosen, how, seed, device),
         "counts": {task: _counted(heard.corpus, task, chosen) for task in chosen.tasks},
-        "heard": tuple(sorted(heard.contents.values())),
-        "samples": tuple(sorted(protocols.probes(heard.corpus.utterances).values())),
-        "speakers": tuple(sorted(spoken(heard.corpus))),
+        "heard": tuple(sorted({*heard.contents.values(), *before.heard})),
+        "samples": tuple(sorted({*_samples(heard.corpus), *before.samples})),
+        "speakers": tuple(sorted({*spoken(heard.corpus), *before.speakers})),
     }
     sure = confidence(judged) if judged else {}
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
@@ -102,6 +104,10 @@ def train(
         bundle.save(saved, output)
         state.unlink(missing_ok=True)
     return saved
+
+
+def _samples(corpus: Corpus) -> Iterable[str]:
+    return protocols.probes(corpus.utterances).values()
 
 
 def _check(recipe: Recipe) -> None:

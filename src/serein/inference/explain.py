@@ -59,7 +59,7 @@ def explain(
         ConfigError: the model has no attention.
         BundleError: the model's file is missing, corrupt, tampered with, or too new.
     """
-    recognizer = model if isinstance(model, Recognizer) else Recognizer(model)
+    recognizer = model if isinstance(model, Recognizer) else Recognizer(model, always=True)
     if not isinstance(source, str | os.PathLike | tuple | bytes):
         source = source.read()  # twice heard below, and not every file can be read twice
     rate = recognizer.system.front_end.rate

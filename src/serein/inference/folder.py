@@ -152,6 +152,7 @@ def _plan(work: Work, model: str) -> dict[str, object]:
         "model": f"{work.recognizer.name} ({model})",
         "folder": spelled(str(work.root.resolve())),
         "thresholds": work.recognizer.thresholds,
+        "silence": "answered" if work.recognizer.always else "withheld",
     }
     return plan if work.hearing is None else {**plan, "segments": asdict(work.hearing)}
 

@@ -99,14 +99,14 @@ def _lines(answers: Sequence[Recognition], time: Callable[[float], str]) -> str:
         return ""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    channels = any(one.channel for one in answers)
+    channels, numbers = any(one.channel for one in answers), _numbers(rows)
     writer.writerow(["file", "start", "end", *["channel"] * channels, *_columns(rows)])
     for one, segment in rows:
         plain = segment.plain()
         values = [one.channel or ""] * channels
         for task in plain["tasks"].values():
             values += [task["label"], *task["probabilities"].values()]
-        values += plain["values"].values()
+        values += [plain["values"].get(name, "") for name in numbers]
         writer.writerow([one.source, time(plain["start"]), time(plain["end"]), *values])
     return text.getvalue()
 
@@ -121,7 +121,12 @@ def _columns(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
     columns, first = [], rows[0][1]
     for task, found in first.tasks.items():
         columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
-    return [*columns, *first.values]
+    return [*columns, *_numbers(rows)]
+
+
+def _numbers(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
+    """The tasks of numbers; a recording in which nobody speaks has none of them."""
+    return list(dict.fromkeys(name for _, segment in rows for name in segment.values))
 
 
 def as_rttm(answers: Sequence[Recognition]) -> str:
@@ -189,7 +194,7 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     heads = list(first.tasks)
     heads[1:1] = ["next"] * bool(heads)
     places = ["start", "end"] if timed else ["seconds"]
-    columns = [*heads, *first.values] or [""]
+    columns = [*heads, *_numbers(rows)] or [""]
     table = Table("file", *places, *columns, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     for column in table.columns[1 : 1 + len(places)]:

@@ -90,7 +90,7 @@ class Recognition:
         channel: the one that was heard, counted from 1; None is the mean of all.
         segments: of a timeline, in order; None where none was asked for.
         words: as they were recognised, by a model that finds words; else none.
-        speech: whether somebody speaks; otherwise labels are withheld, and there are no values.
+        speech: whether somebody speaks; otherwise labels are withheld, without values and words.
             A timeline that speech was looked for in has no segments then.
     """
 

@@ -267,7 +267,9 @@ class Recognizer:
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
             values=self.values(answers) if speech else {},
-            words=words_of(heard, windows, self.system.text, self.system.front_end.hop),
+            words=words_of(
+                heard if speech else [], windows, self.system.text, self.system.front_end.hop
+            ),
             speech=speech,
         )
 

@@ -140,7 +140,7 @@ def words_of(
     """
     return [
         word
-        for (start, end), one in zip(windows, heard, strict=True)
+        for (start, end), one in zip(windows, heard, strict=False)
         if text is not None and SPOKEN in one.answers
         for word in _spoken(one, start, end, text, hop)
     ]

@@ -13,10 +13,13 @@ from serein.audio import Resampler, Samples
 from serein.inference.speech import BLOCK, CONTEXT, RATE, Detector, State, detector
 
 LIKELY = 0.2
+"""How likely a block is to be speech that counts."""
 LEAST = 2
-"""Blocks of 32 ms that must be as likely as that to be speech. It takes little, as high voices that
-scream are hardly heard as voices: 12 of RAVDESS's 1,440 utterances never reach 0.5 for 128 ms, and
-one does not reach this. Noises, beeps, sirens, drums and chords do not; some melodies do."""
+"""Such blocks, of 32 ms, that make a voice. It takes little, as high voices that scream are hardly
+heard as voices: 12 of RAVDESS's 1,440 utterances never reach 0.5 for 128 ms, and one does not reach
+this. Noises, beeps, sirens, drums and chords do not; some melodies do."""
+LONG = 250
+"""Blocks, 8 s, for each of which it takes one more."""
 STEP = 16
 """Blocks that are heard between two looks at what is known."""
 
@@ -33,18 +36,23 @@ def spoken(waves: Sequence[Samples], rate: float) -> list[bool]:
     """
     model = detector()
     blocks = [_blocks(_at_16k(wave_s, rate)) for wave_s in waves]
-    found = [0] * len(waves)
-    state_1nd = torch.zeros(2, 1, len(waves), 128)
+    found, known = [0] * len(waves), [False] * len(waves)
+    state_21nd = torch.zeros(2, 1, len(waves), 128)
     first, open_ = 0, list(range(len(waves)))
-    while open_ := [n for n in open_ if found[n] < LEAST and first < len(blocks[n])]:
+    while open_ := [n for n in open_ if not known[n] and first < len(blocks[n])]:
         some = [blocks[n][first : first + STEP] for n in open_]
-        state = state_1nd[0][:, open_], state_1nd[1][:, open_]
-        p_nt, state = _heard(model, some, state)
+        p_nt, state = _heard(model, some, (state_21nd[0][:, open_], state_21nd[1][:, open_]))
+        first += STEP
         for place, n in enumerate(open_):
             found[n] += int((p_nt[place, : len(some[place])] >= LIKELY).sum())
-            state_1nd[:, :, n] = torch.stack([part[:, place] for part in state])
-        first += STEP
-    return [count >= LEAST for count in found]
+            known[n] = found[n] >= _enough(first)
+            state_21nd[:, :, n] = torch.stack([part[:, place] for part in state])
+    return known
+
+
+def _enough(heard: int) -> int:
+    """How many of so many blocks it takes: what comes by chance comes oftener in the long run."""
+    return LEAST + heard // LONG
 
 
 def _at_16k(wave_s: Samples, rate: float) -> Samples:

@@ -115,10 +115,15 @@ def split(
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
     main, others = parted(kept, settings)
-    protocol = fewer(kind.split(main, settings), main, settings)
-    protocol = beside(protocol, others, settings)
+    apart = partial(disjoint, utterances=kept, names=listed(settings.disjoint))
+    protocol = kind.split(main, settings)
+    if settings.most is None:
+        protocol = apart(beside(protocol, others, settings), groups=settings.groups)
+    else:
+        protocol = fewer(apart(protocol, groups=settings.groups), main, settings)
+        protocol = beside(protocol, others, settings)
+        protocol = apart(protocol) if others else protocol
     protocol = replace(protocol, caution=joined(protocol.caution, words, long))
-    protocol = disjoint(protocol, kept, listed(settings.disjoint), settings.groups)
     check(protocol)
     return protocol
 
