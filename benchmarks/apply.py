@@ -23,6 +23,7 @@ from benchmarks.timing import Row, paired, peak
 from serein import audio
 from serein.inference.recognizer import Recognizer
 from serein.inference.speech import BLOCK, Lanes
+from serein.inference.voices import spoken
 from serein.synthetic import Settings, generate
 
 HOUSE = Path(__file__).parent.parent
@@ -38,7 +39,7 @@ def main() -> list[Row]:
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         talk, dense = (written(Path(folder), pauses) for pauses in (True, False))
-        rows = [_detection(talk)]
+        rows = [_detection(talk), *map(_voice, (1, 16), [dense] * 2)]
         for file, what in ((talk, "with pauses"), (dense, "without pauses")):
             rows += _hour(file, f"an hour of speech {what}", ["speech", "everything"])
         ten = Path(folder) / "ten.flac"
@@ -103,6 +104,14 @@ def _detection(file: Path) -> Row:
         peer=64 / theirs,
         ratio=ratio,
     )
+
+
+def _voice(count: int, file: Path) -> Row:
+    """What it takes to know that somebody speaks, before a recording is answered."""
+    waves = [audio.load(file, RATE, start=4 * i, end=4 * i + 4) for i in range(count)]
+    ours, _, _ = paired(lambda: spoken(waves, RATE), lambda: None, repeats=31)
+    what = f"whether anybody speaks in 4 s, {count} at a time"
+    return Row(what=what, ours=1000 * ours / count, unit="ms")
 
 
 def _package(wave: np.ndarray) -> None:
