@@ -228,11 +228,13 @@ def test_a_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus:
     assert "cannot play" in page.inner_text("#unplayed")
 
 
-def test_silence_has_no_timeline_but_an_answer(page: Any) -> None:
+def test_silence_has_neither_a_timeline_nor_an_answer(page: Any) -> None:
     drop(page, "sweep.wav", encoded("wav"))
     page.wait_for_selector("#result:not([hidden])")
     until(page, "document.getElementById('status').innerText.includes('Nobody')")
     assert page.is_visible("#status")
+    assert page.inner_text("#verdicts .answer") == "nobody speaks"
+    assert "%" not in page.inner_text("#verdicts")
     assert page.is_hidden("#as-table")
 
 
