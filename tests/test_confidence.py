@@ -50,7 +50,8 @@ def test_a_temperature_divides_the_logits(bundle: Make) -> None:
 
 def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
     saved = bundle(emotion=Confidence(threshold=0.99))
-    sure, unsure = Recognizer(saved), Recognizer(saved, confidence="auto")
+    sure = Recognizer(saved, always=True)
+    unsure = Recognizer(saved, confidence="auto", always=True)
     assert sure(noise()).label is not None
     answer = unsure(noise())
     assert answer.label is None
@@ -64,11 +65,11 @@ def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
 
 def test_a_number_is_every_tasks_threshold(bundle: Make) -> None:
     saved = bundle()
-    answer = Recognizer(saved, confidence=1.0)(noise())
+    answer = Recognizer(saved, confidence=1.0, always=True)(noise())
     assert [found.label for found in answer.tasks.values()] == [None, None]
     table = formats.as_table([answer])
     assert list(table.columns[2].cells) == ["unsure"]
-    everything = Recognizer(saved, confidence=0.0)(noise())
+    everything = Recognizer(saved, confidence=0.0, always=True)(noise())
     assert None not in [found.label for found in everything.tasks.values()]
 
 

@@ -48,7 +48,7 @@ def leaks(results: Results) -> str | None:
     kinds: dict[str, list[str]] = {}
     for found in results.leakage:
         kinds.setdefault(found.verdict, []).append(found.kind)
-    told = [f"{verdict}: {', '.join(names)}" for verdict, names in kinds.items()]
+    told = [f"{verdict}: {', '.join(dict.fromkeys(names))}" for verdict, names in kinds.items()]
     return f"Leakage check: {'; '.join(told)}."
 
 
