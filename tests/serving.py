@@ -30,7 +30,8 @@ RECOGNIZE = "/v1/recognize"
 
 
 def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
-    return Recognizer(Bundle(small_system("features.pad=false", seed=seed).eval(), Card(name=name)))
+    bundle = Bundle(small_system("features.pad=false", seed=seed).eval(), Card(name=name))
+    return Recognizer(bundle, always=True)
 
 
 @contextmanager

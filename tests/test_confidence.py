@@ -40,7 +40,7 @@ def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
 
 def test_a_temperature_divides_the_logits(bundle: Make) -> None:
     plain, warm = bundle(), bundle(emotion=Confidence(temperature=2.0))
-    before, after = Recognizer(plain)(noise()), Recognizer(warm)(noise())
+    before, after = (Recognizer(one, always=True)(noise()) for one in (plain, warm))
     p = torch.tensor(list(before.tasks["emotion"].probabilities.values()))
     wanted = (p.log() / 2).softmax(dim=0)
     got = torch.tensor(list(after.tasks["emotion"].probabilities.values()))

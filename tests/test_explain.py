@@ -35,7 +35,7 @@ SAME = "undefined: the energy is the same at every step"
 
 def recogniser(*settings: str) -> Recognizer:
     system = small_system("features.pad=false", *settings).eval()
-    return Recognizer(Bundle(system, Card(name="small")))
+    return Recognizer(Bundle(system, Card(name="small")), always=True)
 
 
 def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
@@ -43,7 +43,7 @@ def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
     sizes = ["model.filters=4", "model.group=2", "model.hidden=8", "model.layers=1"]
     recipe = recipes.load(name, [*sizes, *settings])
     system = System(recipe, dict.fromkeys(recipe.tasks, LEVELS)).eval()
-    return Recognizer(Bundle(system, Card(name=name)))
+    return Recognizer(Bundle(system, Card(name=name)), always=True)
 
 
 def speech(seconds: float = 3.0, seed: int = 0) -> np.ndarray:

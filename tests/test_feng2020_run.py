@@ -147,51 +147,68 @@ def test_a_fold_knows_the_words_of_its_training_side(
     assert set(todo.untrained(fold).words) == {*SPECIAL, *said}
 
 
+def read(corpora: dict[str, Path], runs: Path, *settings: str, system: str = "text") -> Run:
+    """A system that reads transcripts, on the second corpus."""
+    return evaluate(
+        f"feng2020-{system}-asr",
+        f"synthetic={corpora['second']}",
+        settings=(*SMALL, *HEART, *settings),
+        runs=runs,
+    )
+
+
 @pytest.mark.parametrize("system", ["text", "combined"])
 def test_systems_that_read_are_judged_by_transcripts(
     system: str, corpora: dict[str, Path], ear: Path, tmp_path: Path
 ) -> None:
-    run = evaluate(
-        f"feng2020-{system}-asr",
-        f"synthetic={corpora['second']}",
-        settings=(*SMALL, *HEART, f"text.recogniser={ear}", "training.epochs=1"),
-        runs=tmp_path,
-    )
+    settings = (f"text.recogniser={ear}", "training.epochs=1")
+    run = read(corpora, tmp_path, *settings, system=system)
     assert run.results.scores["last"]["emotion"].utterances == 18
     assert run.results.words == {}
 
 
 def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
-    corpora: dict[str, Path], ear: Path, joint: Run, tmp_path: Path
+    corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
-    settings = [*SMALL, *HEART, f"text.recogniser={joint.folder}"]
-    recipe = recipes.load("feng2020-text-asr", settings)
+    named = f"text.recogniser={joint.folder}"
+    recipe = recipes.load("feng2020-text-asr", [*SMALL, *HEART, named])
     corpus = reading.read(f"synthetic={corpora['second']}")
     todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     wanted = {one.id: one.heard["validation"] for one in joint.results.predictions}
     assert todo.recognised() == wanted
-    run = evaluate(recipe, corpus, runs=tmp_path)
+    run = read(corpora, tmp_path, named)
     assert run.results.scores["last"]["emotion"].utterances == 18
 
 
+def test_results_that_were_made_anew_are_read_anew(
+    corpora: dict[str, Path], joint: Run, tmp_path: Path
+) -> None:
+    file, named = (
+        tmp_path / "run.json",
+        [*SMALL, *HEART, f"text.recogniser={tmp_path / 'run.json'}"],
+    )
+    recipe = recipes.load("feng2020-text-asr", named)
+    corpus = reading.read(f"synthetic={corpora['second']}")
+    for word in ("bi", "du"):
+        said = dict.fromkeys(joint.results.selections, word)
+        changed = [replace(one, heard=said) for one in joint.results.predictions]
+        store.save(replace(joint.results, predictions=changed), file)
+        todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+        assert set(todo.recognised().values()) == {word}
+
+
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    "split",
     [
-        ("protocol.name=speaker-k-fold", "tested the folds .* this recipe has"),
-        ("protocol.name=by-label", "tested the folds .* this recipe has"),
+        ("protocol.name=speaker-k-fold", "protocol.folds=3"),
+        ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01"),
     ],
 )
 def test_transcripts_of_other_folds_are_refused(
-    wrong: str, told: str, corpora: dict[str, Path], joint: Run, tmp_path: Path
+    split: tuple[str, ...], corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
-    more = (
-        ["protocol.by=speaker", "protocol.test=s01"] if "label" in wrong else ["protocol.folds=3"]
-    )
-    settings = (*SMALL, *HEART, wrong, *more, f"text.recogniser={joint.folder}")
-    with pytest.raises(ConfigError, match=told):
-        evaluate(
-            "feng2020-text-asr", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path
-        )
+    with pytest.raises(ConfigError, match=r"tested the folds .* this recipe has"):
+        read(corpora, tmp_path, *split, f"text.recogniser={joint.folder}")
 
 
 def test_leaks_that_transcripts_bring_along_are_found(
@@ -200,50 +217,33 @@ def test_leaks_that_transcripts_bring_along_are_found(
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
     leak = Finding(kind="duplicate", verdict="allowed", count=9, words=words, examples=())
     store.save(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
-    where, runs = f"synthetic={corpora['second']}", tmp_path / "runs"
-    settings = (*SMALL, *HEART, f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
+    runs = tmp_path / "runs"
+    settings = (f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
-        evaluate("feng2020-text-asr", where, settings=settings, runs=runs)
+        read(corpora, runs, *settings)
     with pytest.raises(ConfigError, match=r"text\.trained = true asks for transcripts"):
-        evaluate("feng2020-text-asr", where, settings=(*settings, "text.trained=true"), runs=runs)
-    allowed = (*settings, "protocol.allow=duplicate")
-    run = evaluate("feng2020-text-asr", where, settings=allowed, runs=runs)
+        read(corpora, runs, *settings, "text.trained=true")
+    run = read(corpora, runs, *settings, "protocol.allow=duplicate")
     verdicts = {one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.words}
     assert verdicts == {"duplicate": "allowed", "validation": "warning"}
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
     store.save(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
-        evaluate(
-            "feng2020-text-asr",
-            where,
-            settings=(*settings, f"text.recogniser={tmp_path / 'other.json'}"),
-            runs=runs,
-        )
+        read(corpora, runs, f"text.recogniser={tmp_path / 'other.json'}")
 
 
 def test_transcripts_that_nobody_wrote_are_missed(
     corpora: dict[str, Path], ear: Path, tmp_path: Path
 ) -> None:
     split = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01")
-    where, once = f"synthetic={corpora['second']}", (*HEART, *split, "training.epochs=1")
-    mute = evaluate("feng2020-audio", where, settings=(*SMALL, *once), runs=tmp_path)
-    reads = (*SMALL, *once)
+    where, once = f"synthetic={corpora['second']}", (*split, "training.epochs=1")
+    mute = evaluate("feng2020-audio", where, settings=(*SMALL, *HEART, *once), runs=tmp_path)
     with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio finds no words"):
-        evaluate(
-            "feng2020-text-asr",
-            where,
-            settings=(*reads, f"text.recogniser={mute.folder}"),
-            runs=tmp_path,
-        )
-    settings = (*EAR, *once, f"training.init={ear}")
+        read(corpora, tmp_path, *once, f"text.recogniser={mute.folder}")
+    settings = (*EAR, *HEART, *once, f"training.init={ear}")
     fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
     with pytest.raises(ConfigError, match=r"tested none of 6 utterances that validate here"):
-        evaluate(
-            "feng2020-text-asr",
-            where,
-            settings=(*reads, f"text.recogniser={fixed.folder}"),
-            runs=tmp_path,
-        )
+        read(corpora, tmp_path, *once, f"text.recogniser={fixed.folder}")
 
 
 def test_what_has_been_heard_is_not_tested(

@@ -214,7 +214,8 @@ def test_impossible_sizes_are_refused(setting: str) -> None:
 def recognizer(request: pytest.FixtureRequest) -> Recognizer:
     torch.manual_seed(0)
     recipe = recipes.load("fu2020-single-task", [*TINY, "training.precision=fp32", request.param])
-    return Recognizer(Bundle(system.System(recipe, CLASSES).eval(), Card(name="fu")))
+    bundle = Bundle(system.System(recipe, CLASSES).eval(), Card(name="fu"))
+    return Recognizer(bundle, always=True)
 
 
 @pytest.mark.parametrize(("seconds", "windows"), [(0.05, 1), (0.2, 1), (6.375, 1), (60, 10)])

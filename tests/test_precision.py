@@ -280,7 +280,7 @@ def test_a_recogniser_follows_the_recipe_or_who_asks() -> None:
 def test_a_recogniser_in_bf16_is_close_and_leaves_the_bundle_alone() -> None:
     given = saved("fp32")
     before = {name: x.clone() for name, x in given.system.state_dict().items()}
-    plain, quick = Recognizer(given), Recognizer(given, precision="bf16")
+    plain, quick = (Recognizer(given, precision=p, always=True) for p in (None, "bf16"))
     wanted, found = plain((WAVE, RATE)), quick((WAVE, RATE))
     for task, one in wanted.tasks.items():
         assert found.tasks[task].probabilities == pytest.approx(one.probabilities, abs=0.01)
@@ -290,7 +290,7 @@ def test_a_recogniser_in_bf16_is_close_and_leaves_the_bundle_alone() -> None:
 
 @pytest.mark.usefixtures("without")
 def test_a_recogniser_without_bf16_says_so() -> None:
-    fallen, plain = Recognizer(saved("bf16")), Recognizer(saved("fp32"))
+    fallen, plain = (Recognizer(saved(numbers), always=True) for numbers in ("bf16", "fp32"))
     assert fallen.numbers == "fp32"
     assert len(fallen.warnings) == 1
     assert fallen((WAVE, RATE)).tasks == plain((WAVE, RATE)).tasks

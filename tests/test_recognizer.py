@@ -24,7 +24,8 @@ EMODB = Path(__file__).parents[2] / "shared/data/emodb"
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return Recognizer(Bundle(small_system("features.pad=false").eval(), Card(name="small")))
+    bundle = Bundle(small_system("features.pad=false").eval(), Card(name="small"))
+    return Recognizer(bundle, always=True)
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_attention_has_times_and_sums_to_one(recognizer: Recognizer) -> None:
 
 
 def test_a_recipe_that_pads_hears_its_zeros_too() -> None:
-    padding = Recognizer(Bundle(small_system().eval(), Card()))
+    padding = Recognizer(Bundle(small_system().eval(), Card()), always=True)
     answer = padding((noise(2.0), RATE))
     times = answer.attention["heads"].times
     assert times[-1] <= 2.05  # what lies on the zeros is not shown

@@ -320,7 +320,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     torch.manual_seed(0)
     system = System(recipes.load(str(file)), CLASSES)
     system.normaliser.fit([frames_of(WAVES["speech"].astype(np.float32), system.front_end)])
-    return Recognizer(Bundle(system, Card(name="small")))
+    return Recognizer(Bundle(system, Card(name="small")), always=True)
 
 
 @pytest.mark.parametrize("kind", WAVES)

@@ -46,9 +46,10 @@ def recognised(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> T
     if how is None or not how.recogniser:
         return {}
     path = Path(how.recogniser)
+    mark = find.digest([_file(path)])
     if is_evaluation(path):
-        return _tested(path)
-    keys = [find.digest([path]), *(contents[one.id] for one in corpus.utterances)]
+        return _tested(path, mark)
+    keys = [mark, *(contents[one.id] for one in corpus.utterances)]
     file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
     if not file.is_file():
         texts = transcribed(bundle.load(path).system, corpus.utterances, contents)
@@ -67,8 +68,13 @@ def is_evaluation(path: Path) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _tested(path: Path) -> Texts:
-    """What each utterance's own fold heard in it, by the epochs that are quoted."""
+def _tested(path: Path, mark: str) -> Texts:
+    """What each utterance's own fold heard in it, by the epochs that are quoted.
+
+    Args:
+        path: of the results.
+        mark: of their content, as every side of every fold asks, and a run may be made anew.
+    """
     results = store.load(path)
     return {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
 
