@@ -33,9 +33,13 @@ CLASSES = {
     "speaker": ("DC", "JE", "JK"),
     **dict.fromkeys(("arousal", "dominance", "valence"), LEVELS),
 }
-MORE = {"rnn": ["model.attention=true", "model.apart=false", "model.stack=3"]}
+MORE = {
+    "base": ["model.functionals=false"],
+    "rnn": ["model.attention=true", "model.apart=false", "model.stack=3"],
+}
 """Settings that no recipe of a model asks for."""
 SMALLER = {
+    "base": ["model.members=2", "model.filters=4", "model.channels=32", "model.hidden=32"],
     "feng2020": [
         "model.text=none",
         "model.pad=false",

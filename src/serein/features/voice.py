@@ -1,0 +1,148 @@
+"""What of a voice is left once its loudness is gone: mel bands, level, pitch and voicing.
+
+A recording's own level is that of its speech: the mean over all mel bands of the frames that lie
+within ``within`` dB of the loudest one. It is taken from every band, so that the distance to the
+microphone, silence around the speech and how loud a corpus was mastered leave nothing, while the
+tilt of the spectrum, which tells effort, stays. No statistics of any corpus take part.
+
+Pitch is the highest peak of the frame's autocorrelation, divided by that of its window (Boersma
+1993: Accurate Short-Term Analysis of the Fundamental Frequency and the Harmonics-to-Noise Ratio of
+a Sampled Sound, equations 8 and 9), between 60 and 500 Hz; an octave lower costs ``OCTAVE``. The
+height of the peak is the share of the frame's energy that is periodic.
+
+Bins: ``bands`` mel bands and the level of the frame, both in units of ``UNIT`` nepers of power and
+no lower than ``FLOOR``; octaves of pitch above 125 Hz, 0 where there is no peak; voicing, 0 to 1.
+
+B = batch, S = samples, T = frames, M = mel bands, L = lags of the autocorrelation.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from serein.features import logmel
+
+SOURCES = ("features/logmel.py",)
+UNIT = 3.0
+"""Nepers of power, 13 dB, that are laid on 1."""
+FLOOR = -4.0
+"""In these units: 52 dB below the speech, from which on all is silence."""
+DECIBELS = 10 / math.log(10)
+"""Of a neper of power."""
+LOWEST, HIGHEST = 60.0, 500.0
+"""Hz, of a voice."""
+MIDDLE = 125.0
+"""Hz that pitch counts its octaves from."""
+OCTAVE = 0.03
+"""What a peak an octave lower must be higher by."""
+SILENT = 1e-9
+"""Energy of a frame, below which nothing in it is periodic."""
+AT_A_TIME = 64
+"""Frames that are correlated together; more would not fit into a core's cache."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What may vary.
+
+    Attributes:
+        rate: sampling rate in Hz.
+        window: samples of the Hann window.
+        hop: samples from frame to frame.
+        bands: mel bands from 0 Hz to ``high``.
+        high: upper edge of the highest band in Hz; None is half the rate.
+        within: decibels below the loudest frame in which speech lies.
+        seconds: where an utterance is cut; None takes it whole.
+    """
+
+    rate: Annotated[int, Interval(ge=8000, le=192_000)] = 16_000
+    window: Annotated[int, Ge(16)] = 640
+    hop: Annotated[int, Ge(1)] = 320
+    bands: Annotated[int, Ge(1)] = 64
+    high: Annotated[float, Gt(0)] | None = 7000.0
+    within: Annotated[float, Gt(0)] = 35.0
+    seconds: Annotated[float, Gt(0)] | None = 6.0
+
+
+class FrontEnd(nn.Module):
+    """Waveforms to frames that no loudness changes; nothing in it is learnt."""
+
+    window_s: Tensor
+    window_l: Tensor
+    cost_l: Tensor
+
+    def __init__(self, config: Config) -> None:
+        """Prepare windows and filters.
+
+        Raises:
+            ConfigError: bands beyond half the rate, or more than the FFT can tell apart.
+        """
+        super().__init__()
+        self.config = config
+        self.rate = config.rate
+        self.hop = config.hop / config.rate
+        self.longest = config.seconds
+        self.width = config.bands + 3
+        names = ("rate", "window", "hop", "bands", "high", "seconds")
+        same = {name: getattr(config, name) for name in names}
+        self.mel = logmel.FrontEnd(logmel.Config(**same, deltas=0))
+        self.first = max(2, math.floor(config.rate / HIGHEST))
+        self.last = min(math.ceil(config.rate / LOWEST), config.window // 2)
+        self.points = 1 << (config.window + self.last).bit_length()
+        window_s = torch.from_numpy(logmel.hann(config.window)).float()
+        lag_l = torch.arange(self.first, self.last)
+        self.register_buffer("window_s", window_s, persistent=False)
+        self.register_buffer("window_l", self._correlated(window_s), persistent=False)
+        cost_l = OCTAVE * torch.log2(lag_l / self.first)
+        self.register_buffer("cost_l", cost_l, persistent=False)
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
+        wave_bs, _, length_b = self.mel._sized(wave_bs, length_b)
+        log_btm, mask_bt = self.mel(wave_bs, length_b)
+        level_bt1 = log_btm.logsumexp(dim=2, keepdim=True)
+        bands_btm = torch.cat([log_btm, level_bt1], dim=2) - self._own(log_btm, level_bt1, mask_bt)
+        pitch_btp = self._pitch(wave_bs)[:, : mask_bt.shape[1]]
+        x_btf = torch.cat([(bands_btm / UNIT).clamp(min=FLOOR), pitch_btp], dim=2)
+        return x_btf * mask_bt[..., None], mask_bt
+
+    def _own(self, log_btm: Tensor, level_bt1: Tensor, mask_bt: Tensor) -> Tensor:
+        """The level of each recording's speech, (B, 1, 1)."""
+        level_bt = level_bt1[..., 0].masked_fill(~mask_bt, -math.inf)
+        loudest_b1 = level_bt.amax(dim=1, keepdim=True)
+        spoken_bt = level_bt > loudest_b1 - self.config.within / DECIBELS
+        share_bt = spoken_bt / spoken_bt.sum(dim=1, keepdim=True)
+        return (log_btm.mean(dim=2) * share_bt).sum(dim=1)[:, None, None]
+
+    def _pitch(self, wave_bs: Tensor) -> Tensor:
+        """(B, S) -> pitch and voicing of each frame, (B, T, 2)."""
+        half = self.config.window // 2
+        wave_bs = F.pad(wave_bs, (half, self.config.window - half))
+        frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
+        parts = frames_bts.split(AT_A_TIME, dim=1)
+        return torch.cat([self._peaks(part_bts) for part_bts in parts], dim=1)
+
+    def _peaks(self, frames_bts: Tensor) -> Tensor:
+        """(B, T, window) -> (B, T, 2)."""
+        frames_bts = frames_bts - frames_bts.mean(dim=2, keepdim=True)
+        like_btl = self._correlated(frames_bts * self.window_s) / self.window_l
+        near_btl, before_btl, after_btl = like_btl[..., 1:-1], like_btl[..., :-2], like_btl[..., 2:]
+        is_peak_btl = (near_btl > before_btl) & (near_btl >= after_btl)
+        score_btl = (near_btl - self.cost_l).masked_fill(~is_peak_btl, -math.inf)
+        best_bt1 = score_btl.argmax(dim=2, keepdim=True)
+        found_bt1 = is_peak_btl.any(dim=2, keepdim=True)
+        octave_bt1 = torch.log2(self.rate / ((best_bt1 + self.first) * MIDDLE))
+        voicing_bt1 = near_btl.gather(2, best_bt1).clamp(0, 1)
+        return torch.cat([octave_bt1, voicing_bt1], dim=2) * found_bt1
+
+    def _correlated(self, frames_s: Tensor) -> Tensor:
+        """(..., window) -> (..., L + 2): with itself at each lag and one beyond, 1 at lag 0."""
+        power_c = torch.fft.rfft(frames_s, self.points).abs().square()
+        like_l = torch.fft.irfft(power_c, self.points)
+        scale_1 = like_l[..., :1].clamp(min=SILENT)
+        return like_l[..., self.first - 1 : self.last + 1] / scale_1

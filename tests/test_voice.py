@@ -1,0 +1,198 @@
+"""Frames that no loudness changes, and functionals of them; the members of models/base.py."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from serein.config import build
+from serein.errors import ConfigError
+from serein.features import logmel, voice
+from serein.layers.functionals import QUANTILES, Functionals, moments, quantiles
+from serein.layers.running import MOST, Running
+from serein.models import base
+from serein.synthetic import Voice, speak
+
+RATE = 16_000
+
+
+def speech(gender: str = "female") -> Tensor:
+    said = ["fosira", "xuri", "kapeti"]
+    wave = speak(said, Voice.of("a", gender), "anger", np.random.default_rng(0))
+    return torch.from_numpy(wave)[None]
+
+
+def heard(wave_bs: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+    front_end = voice.FrontEnd(build(voice.Config, settings, "features"))
+    frames: tuple[Tensor, Tensor] = front_end(wave_bs, torch.tensor([wave_bs.shape[1]]))
+    return frames
+
+
+def test_bands_are_those_of_logmel_less_the_level_of_the_speech() -> None:
+    wave_bs = speech()
+    same = logmel.Config(window=640, hop=320, bands=64, high=7000.0, deltas=0, seconds=6.0)
+    (log_tm,), _ = logmel.FrontEnd(same)(wave_bs, torch.tensor([wave_bs.shape[1]]))
+    level_t = np.logaddexp.reduce(log_tm.numpy(), axis=1)
+    spoken_t = level_t > level_t.max() - 35 * math.log(10) / 10
+    wanted_tm = (log_tm.numpy() - log_tm.numpy()[spoken_t].mean()) / 3
+    found_tf = heard(wave_bs)[0][0].numpy()
+    np.testing.assert_allclose(found_tf[:, :64], wanted_tm.clip(min=-4), atol=1e-5)
+    own = (level_t - log_tm.numpy()[spoken_t].mean()) / 3
+    np.testing.assert_allclose(found_tf[:, 64], own.clip(min=-4), atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.1, 3.0])
+def test_loudness_leaves_nothing(gain: float) -> None:
+    louder, _ = heard(gain * speech())
+    torch.testing.assert_close(louder, heard(speech())[0], atol=5e-3, rtol=0)
+
+
+def test_silence_around_the_speech_does_not_move_it() -> None:
+    wave_bs = speech()[:, : 320 * 60]
+    silence_bs = torch.zeros(1, 320 * 50)
+    around, _ = heard(torch.cat([silence_bs, wave_bs, silence_bs], dim=1))
+    torch.testing.assert_close(around[:, 52:108], heard(wave_bs)[0][:, 2:58], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("hertz", [80.0, 125.0, 221.0, 440.0])
+def test_pitch_is_in_octaves_above_125_hertz(hertz: float) -> None:
+    place_s = torch.arange(RATE) / RATE
+    tones = [torch.sin(2 * math.pi * hertz * n * place_s) / n for n in range(1, 6)]
+    frames, _ = heard(0.1 * torch.stack(tones).sum(dim=0)[None])
+    middle_tp = frames[0, 5:-5, 65:]
+    assert middle_tp[:, 0].median().item() == pytest.approx(math.log2(hertz / 125), abs=0.03)
+    assert middle_tp[:, 1].min() > 0.95
+
+
+def test_noise_is_not_voiced_and_silence_has_no_pitch() -> None:
+    torch.manual_seed(0)
+    noise, _ = heard(0.1 * torch.randn(1, RATE))
+    assert noise[0, :, 66].median() < 0.4
+    silence, mask = heard(torch.zeros(1, RATE))
+    assert silence[..., 65:].abs().sum() == 0
+    assert torch.isfinite(silence).all()
+    assert mask.all()
+
+
+def test_padding_and_neighbours_change_nothing() -> None:
+    one, other = speech(), speech("male")[:, :9000]
+    both = torch.full((2, one.shape[1]), 0.3)
+    both[0], both[1, :9000] = one[0], other[0]
+    front_end = voice.FrontEnd(voice.Config())
+    frames, mask = front_end(both, torch.tensor([one.shape[1], 9000]))
+    alone, _ = heard(other)
+    torch.testing.assert_close(frames[1, : alone.shape[1]], alone[0], atol=1e-5, rtol=0)
+    assert not frames[1, alone.shape[1] :].any()
+    assert mask.sum(dim=1).tolist() == [1 + one.shape[1] // 320, 1 + 9000 // 320]
+
+
+def test_bands_beyond_half_the_rate_are_refused() -> None:
+    with pytest.raises(ConfigError, match="high"):
+        voice.FrontEnd(voice.Config(rate=8000, window=320, hop=160))
+
+
+def rubbish(lengths: list[int], width: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    mask_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return torch.randn(len(lengths), max(lengths), width), mask_bt
+
+
+def test_moments_and_quantiles_are_numpys_over_the_frames_that_count() -> None:
+    x_btd, mask_bt = rubbish([9, 30, 1], 3)
+    counts_bt = mask_bt & (torch.rand(mask_bt.shape) < 0.7)
+    counts_bt[2, 0] = True
+    mean_bd, deviation_bd = moments(x_btd, counts_bt)
+    found_bqd = quantiles(x_btd, counts_bt).unflatten(1, (len(QUANTILES), 3))
+    for b, own_t in enumerate(counts_bt):
+        own_td = x_btd[b, own_t].numpy()
+        np.testing.assert_allclose(mean_bd[b], own_td.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(deviation_bd[b], own_td.std(axis=0), atol=1e-6)
+        np.testing.assert_allclose(found_bqd[b], np.quantile(own_td, QUANTILES, axis=0), atol=1e-6)
+
+
+def test_where_nothing_counts_there_are_zeros() -> None:
+    x_btd, mask_bt = rubbish([9], 3)
+    assert not quantiles(x_btd, mask_bt & False).any()
+    assert not torch.cat(moments(x_btd, mask_bt & False)).any()
+
+
+def test_functionals_count_speech_alone() -> None:
+    """Soft frames before and after it leave all but the slopes at its edges as they were."""
+    x_btf, mask_bt = rubbish([40], 67)
+    x_btf[..., 64] = x_btf[..., 64].clamp(min=-0.5, max=0.5)
+    still_btf = torch.full((1, 10, 67), -4.0)
+    around_btf = torch.cat([still_btf, x_btf, still_btf], dim=1)
+    functionals = Functionals(64, within=2.7)
+    found = functionals(around_btf, torch.ones(1, 60, dtype=torch.bool), 0.02)
+    wanted = functionals(x_btf, mask_bt, 0.02)
+    assert found.shape == wanted.shape == (1, functionals.width)
+    contours = 32 + 24 + 1
+    lying = slice(0, 7 * contours)
+    torch.testing.assert_close(found[:, lying], wanted[:, lying])
+
+
+def test_rhythm_is_counted() -> None:
+    x_btf = torch.zeros(1, 100, 67)
+    x_btf[0, :, 64] = -4.0
+    x_btf[0, 10:30, 64], x_btf[0, 50:90, 64] = 0.0, 0.0
+    x_btf[0, 20, 64], x_btf[0, 60, 64], x_btf[0, 80, 64] = 0.5, 0.5, 0.5
+    functionals = Functionals(64, within=2.7)
+    told = functionals(x_btf, torch.ones(1, 100, dtype=torch.bool), 0.02)
+    rhythm = told[0, 11 * 57 : 11 * 57 + 4].tolist()
+    assert rhythm == pytest.approx([60 / 80, 30 * 0.02, 2 / 1.6, 3 / 1.6])
+
+
+def test_running_statistics_are_those_of_all_batches() -> None:
+    torch.manual_seed(0)
+    x_bf = 5 + 3 * torch.randn(640, 4)
+    running = Running(4)
+    for part_bf in x_bf.split(64):
+        running(part_bf)
+    running.eval()
+    wanted = (x_bf - x_bf.mean(dim=0)) / x_bf.std(dim=0, correction=0)
+    torch.testing.assert_close(running(x_bf), wanted.clamp(-MOST, MOST), atol=2e-3, rtol=1e-3)
+    before = running.mean_f.clone()
+    running(x_bf + 100)
+    assert torch.equal(running.mean_f, before)
+
+
+def model(**settings: Any) -> base.Model:
+    small = {"filters": 2, "channels": 8, "hidden": 4, "hide": 0.0, "dropout": 0.0}
+    return base.Model(build(base.Config, {**small, **settings}, "model"), 67, ["emotion"])
+
+
+def test_logits_are_the_mean_of_what_members_say_alone() -> None:
+    torch.manual_seed(0)
+    several, frames = model(members=3).eval(), rubbish([40, 25], 67)
+    weight_kd = torch.randn(5, several.width)
+    together = several(frames).vectors["emotion"] @ weight_kd.T
+    alone = []
+    told_bf = several.running(several.functionals(*masked(frames), 0.02))
+    for member in range(3):
+        z_bd, _ = several._heard(member, *masked(frames), told_bf)
+        alone.append(3 * z_bd @ weight_kd.chunk(3, dim=1)[member].T)
+    torch.testing.assert_close(together, torch.stack(alone).mean(dim=0))
+
+
+def masked(frames: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    x_btf, mask_bt = frames
+    return x_btf.masked_fill(~mask_bt[..., None], 0), mask_bt
+
+
+def test_in_training_one_member_hears_each_utterance() -> None:
+    torch.manual_seed(0)
+    several = model(members=3).train()
+    z_bkd = several(rubbish([30] * 6, 67)).vectors["emotion"].unflatten(1, (3, -1))
+    heard_bk = z_bkd.abs().sum(dim=2) > 0
+    assert heard_bk.sum(dim=1).tolist() == [1] * 6
+    assert heard_bk.sum(dim=0).tolist() == [2, 2, 2]
+
+
+def test_a_model_without_any_view_is_refused() -> None:
+    with pytest.raises(ConfigError, match="both false"):
+        model(functionals=False, convolutions=False)
+    with pytest.raises(ConfigError, match="cannot be dealt to 3 heads"):
+        model(heads=3)
