@@ -16,9 +16,10 @@ from serein.dataset import Side
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
+from serein.experiment.evidence import prepared
 from serein.experiment.judge import judge
 from serein.experiment.repeat import repeat
-from serein.experiment.train import prepared, train
+from serein.experiment.train import train
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 from serein.report import flattery, latex, markdown, page, tables, terminal
@@ -137,8 +138,7 @@ def test_without_a_validation_side_there_is_the_one_that_was_fitted(
     assert "no validation speakers" in results.selections["last"]
     assert {fold.chosen["emotion"] for fold in results.folds} == {0.125}
     assert all(fold.temperatures == {} for fold in results.folds)
-    with pytest.raises(ConfigError, match="chose no epochs by validation"):
-        prepared(recipes.load(RECIPE, settings), results)
+    assert prepared(recipes.load(RECIPE, settings), results).model["c"]["emotion"] == 0.125
 
 
 def test_every_form_of_the_report_copes(finished: Run) -> None:

@@ -25,8 +25,9 @@ from serein.dataset import Frames, Side
 from serein.errors import ConfigError
 from serein.experiment import heldout
 from serein.experiment.evaluate import evaluate
+from serein.experiment.evidence import prepared
 from serein.experiment.plan import plan
-from serein.experiment.train import prepared, train
+from serein.experiment.train import train
 from serein.records import Corpus, Utterance
 from serein.results import Epoch
 from serein.system import System

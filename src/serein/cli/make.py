@@ -36,6 +36,9 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="An evaluation whose median epoch and scores to take.")
     ] = None,
+    confidence: Annotated[
+        Path | None, typer.Option(help="An evaluation, on other corpora, that says how sure it is.")
+    ] = None,
     card: Annotated[Path | None, typer.Option(help="A TOML file with the card's words.")] = None,
     partial: PartialOption = None,
 ) -> None:
@@ -52,6 +55,7 @@ def train(
         seed=seed,
         device=device,
         run=run,
+        sure=confidence,
         card=card,
         started=_followed,
     )

@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 from serein import bundle, config, corpora, find, protocols, recipes, store, system, truth, workers
-from serein.bundle import Bundle, Card, Confidence
+from serein.bundle import Bundle, Card
 from serein.dataset import Side, extract
 from serein.devices import device_of
 from serein.errors import ConfigError
 from serein.experiment import hearsay, words
+from serein.experiment.evidence import believed, confidence, prepared, scores_in_words
 from serein.experiment.facts import command, environment, flat, now, versions
 from serein.experiment.known import spoken
 from serein.experiment.labelling import classes_in, labelled
 from serein.experiment.plan import copies_of, training_of
-from serein.metrics.measures import measure_of
 from serein.precision import fallen_back, settled
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
@@ -50,6 +49,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     run: Path | None = None,
+    sure: Path | None = None,
     card: Path | None = None,
     started: Started = quiet,
 ) -> Bundle:
@@ -67,7 +67,10 @@ def train(
         device: "cpu", "cuda", or "auto".
         run: an evaluation of this recipe; the model trains for the median of the epochs that
             its validation speakers chose, takes its temperature and threshold from them, and its
-            card quotes the run's scores.
+            card quotes the run's scores. Without such speakers it trains as long as the recipe
+            says.
+        sure: another evaluation of this recipe, such as on other corpora, whose validation
+            speakers give temperature and threshold in place of the run's.
         card: a TOML file with the card's words (name, licence, data, limits, use).
         started: is told how many epochs there will be, and gives what is told of every one.
 
@@ -98,8 +101,9 @@ def train(
         "samples": tuple(sorted({*_samples(heard.corpus), *before.samples})),
         "speakers": tuple(sorted({*spoken(heard.corpus), *before.speakers})),
     }
-    sure = confidence(judged) if judged else {}
-    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), sure)
+    by = believed(chosen, made.classes, store.load(sure)) if sure else judged
+    trust = confidence(by) if by else {}
+    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), trust)
     if not workers.rank():
         bundle.save(saved, output)
         state.unlink(missing_ok=True)
@@ -185,84 +189,6 @@ def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
     if how.main:
         return tuple(protocols.together(kept, how))
     return tuple(protocols.first(kept, how, corpus.name))
-
-
-def prepared(recipe: Recipe, judged: Results) -> Recipe:
-    """The recipe with the epochs that an evaluation's validation speakers chose.
-
-    Raises:
-        ConfigError: the run is of another system, or had no validation speakers.
-    """
-    leaks = [one for one in judged.leakage if one.verdict in ("allowed", "error")]
-    if leaks:
-        raise ConfigError(
-            f"{judged.name} has leaks, its epochs and its confidence would flatter the model: "
-            f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
-        )
-    chosen = replace(recipe, training={**recipe.training, "epochs": median_epoch(judged)})
-    asked, found = asdict(chosen), dict(judged.recipe)
-    found["training"] = {**found["training"], "epochs": chosen.training["epochs"]}
-    if cost := median_cost(judged):
-        chosen = replace(recipe, model={**recipe.model, "c": cost}, training=chosen.training)
-    tables = ("features", "normalise", "model", "tasks", "training", "augment", "text")
-    other = [table for table in tables if asked[table] != found.get(table, {})]
-    if other:
-        raise ConfigError(
-            f"{judged.name} judged {found['name']} with other settings of {', '.join(other)} than "
-            f"{recipe.name}; evaluate this recipe first"
-        )
-    return chosen
-
-
-def median_epoch(results: Results) -> int:
-    """The median of the epochs that validation chose over the folds, rounded up.
-
-    Raises:
-        ConfigError: the run had no validation speakers.
-    """
-    if any("validation" not in fold.epochs for fold in results.folds) or not results.folds:
-        raise ConfigError(
-            f"{results.name} chose no epochs by validation; evaluate with validation speakers"
-        )
-    return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
-
-
-def median_cost(results: Results) -> dict[str, float]:
-    """The median of the C that each task of an estimator had over the folds; else empty."""
-    tasks = sorted({task for fold in results.folds for task in fold.chosen})
-    return {task: median(fold.chosen[task] for fold in results.folds) for task in tasks}
-
-
-def confidence(results: Results) -> dict[str, Confidence]:
-    """Each task's temperature, and the threshold that four answers in five of new speakers reach.
-
-    Both come from speakers that were neither trained on nor tested, whose votes also chose the
-    epochs.
-    """
-    words = (
-        f"by the validation speakers of {len(results.folds)} folds of {results.corpus['name']}; "
-        "four of five of their utterances reach the threshold"
-    )
-    return {
-        task: Confidence(found.temperature, found.threshold or 0.0, words)
-        for task, found in results.calibration.items()
-        if found.temperature is not None
-    }
-
-
-def scores_in_words(results: Results) -> str:
-    """A run's headline, with its protocol and the other selections."""
-    task = next(iter(results.classes))
-    parts = []
-    for selection, meaning in results.selections.items():
-        found = results.scored(selection)[task]
-        pairs = [(one, found.score(one.name)) for one in measure_of(results.classes[task]).scores]
-        told = [one.worded(score) for one, score in pairs if score is not None]
-        if len(told) == len(pairs):
-            parts.append(f"{' '.join(told)} ({meaning})")
-    split = [results.protocol["name"], results.protocol.get("caution")]
-    protocol = ", ".join(str(part) for part in split if part)
-    return f"{results.corpus['name']}, {protocol}, {task}: " + "; ".join(parts)
 
 
 def _state(output: Path, facts: list[Any]) -> Path:

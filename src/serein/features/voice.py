@@ -124,7 +124,7 @@ class FrontEnd(nn.Module):
         half = self.config.window // 2
         wave_bs = F.pad(wave_bs, (half, self.config.window - half))
         frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
-        parts = frames_bts.split(AT_A_TIME, dim=1)
+        parts = frames_bts.chunk(math.ceil(frames_bts.shape[1] / AT_A_TIME), dim=1)
         return torch.cat([self._peaks(part_bts) for part_bts in parts], dim=1)
 
     def _peaks(self, frames_bts: Tensor) -> Tensor:
