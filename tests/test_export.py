@@ -146,6 +146,17 @@ def test_raw_waveforms_answer_alike(tmp_path: Path) -> None:
     check(*exported(zhang(), tmp_path), lengths)
 
 
+def test_functionals_and_members_answer_alike(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    sizes = ("filters=4", "channels=32", "hidden=32", "members=2")
+    recipe = recipes.load("serein-base", [f"model.{size}" for size in sizes])
+    system = System(recipe, {"emotion": LEVELS, "gender": ("f", "m")})
+    with torch.no_grad():
+        for weight in system.parameters():
+            weight.mul_(2.0)
+    check(*exported(system, tmp_path), LENGTHS)
+
+
 SHORTEST = (400, 800, 1200, 1600, 2000)
 """Of so many frames of 400 samples, and one more; the convolutions of fu2020 see five."""
 

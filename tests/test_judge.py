@@ -21,6 +21,7 @@ from serein.records import Corpus
 from serein.synthetic import Settings, generate
 
 ONE = ("training.epochs=1",)
+ALONE = ("protocol.validation=none",)
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,35 @@ def test_a_leaking_run_gives_no_model_its_confidence(corpus: Corpus, tmp_path: P
     run = evaluate("li2019", corpus, settings=mixed, runs=tmp_path)
     with pytest.raises(ConfigError, match="has leaks, its epochs and its confidence would flatter"):
         train("li2019", corpus, tmp_path / "a.safetensors", settings=mixed, run=run.folder)
+
+
+def test_another_evaluation_says_how_far_a_model_is_believed(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    elsewhere = Corpus(name="elsewhere", utterances=corpus.utterances[:-1])
+    own = evaluate("li2019", corpus, settings=[*QUICK, *ALONE], runs=tmp_path)
+    other = evaluate("li2019", elsewhere, settings=QUICK, runs=tmp_path)
+    file = tmp_path / "a.safetensors"
+    made = train("li2019", corpus, file, settings=QUICK, run=own.folder, sure=other.folder)
+    assert made.system.recipe.training["epochs"] == own.results.recipe["training"]["epochs"]
+    found = other.results.calibration["emotion"]
+    assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
+    assert "of elsewhere" in made.confidence["emotion"].words
+    assert made.card.scores.startswith("spoken, ")
+
+
+def test_an_evaluation_that_cannot_say_so_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+
+    def asked(*settings: str) -> None:
+        run = evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=tmp_path)
+        train("li2019", corpus, file, settings=QUICK, sure=run.folder)
+
+    with pytest.raises(ConfigError, match="had no validation speakers"):
+        asked(*ALONE)
+    with pytest.raises(ConfigError, match=r"anger, neutral of emotion apart, and this model anger"):
+        asked("tasks.emotion.map.sadness=neutral")
+    with pytest.raises(ConfigError, match="other settings of model"):
+        asked("model.attention=false")
+    with pytest.raises(ConfigError, match="has leaks"):
+        asked("protocol.name=random", "protocol.folds=3", *ONE)

@@ -17,12 +17,7 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     Raises:
         ConfigError: the run is of another system, or had no validation speakers.
     """
-    leaks = [one for one in judged.leakage if one.verdict in ("allowed", "error")]
-    if leaks:
-        raise ConfigError(
-            f"{judged.name} has leaks, its epochs and its confidence would flatter the model: "
-            f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
-        )
+    _tight(judged)
     epochs = median_epoch(judged) or recipe.training["epochs"]
     chosen = replace(recipe, training={**recipe.training, "epochs": epochs})
     if cost := median_cost(judged):
@@ -37,6 +32,7 @@ def believed(recipe: Recipe, classes: Mapping[str, Sequence[str]], judged: Resul
     Raises:
         ConfigError: it is of another system or of other classes, or had no validation speakers.
     """
+    _tight(judged)
     _same(recipe, judged, ("features", "normalise", "model", "augment", "text"))
     if not confidence(judged):
         raise ConfigError(
@@ -52,10 +48,19 @@ def believed(recipe: Recipe, classes: Mapping[str, Sequence[str]], judged: Resul
     return judged
 
 
+def _tight(judged: Results) -> None:
+    leaks = [one for one in judged.leakage if one.verdict in ("allowed", "error")]
+    if leaks:
+        raise ConfigError(
+            f"{judged.name} has leaks, its epochs and its confidence would flatter the model: "
+            f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
+        )
+
+
 def _same(recipe: Recipe, judged: Results, tables: Sequence[str]) -> None:
     """Refuse an evaluation of another system; how long and by what costs may be chosen anew."""
     asked, found = asdict(recipe), dict(judged.recipe)
-    free = {"training": ("epochs",), "model": ("c",) if median_cost(judged) else ()}
+    free = {"training": ("epochs", "smooth"), "model": ("c",) if median_cost(judged) else ()}
     for run in (asked, found):
         for table, names in free.items():
             run[table] = {k: v for k, v in run[table].items() if k not in names}

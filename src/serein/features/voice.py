@@ -105,11 +105,15 @@ class FrontEnd(nn.Module):
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
         wave_bs, _, length_b = self.mel._sized(wave_bs, length_b)
         log_btm, mask_bt = self.mel(wave_bs, length_b)
+        pitch_btp = self._pitch(wave_bs)[:, : mask_bt.shape[1]]
+        return self.joined(log_btm, pitch_btp, mask_bt), mask_bt
+
+    def joined(self, log_btm: Tensor, pitch_btp: Tensor, mask_bt: Tensor) -> Tensor:
+        """Logarithms of power, and pitch with voicing (B, T, 2) -> frames (B, T, F)."""
         level_bt1 = log_btm.logsumexp(dim=2, keepdim=True)
         bands_btm = torch.cat([log_btm, level_bt1], dim=2) - self._own(log_btm, level_bt1, mask_bt)
-        pitch_btp = self._pitch(wave_bs)[:, : mask_bt.shape[1]]
         x_btf = torch.cat([(bands_btm / UNIT).clamp(min=FLOOR), pitch_btp], dim=2)
-        return x_btf * mask_bt[..., None], mask_bt
+        return x_btf * mask_bt[..., None]
 
     def _own(self, log_btm: Tensor, level_bt1: Tensor, mask_bt: Tensor) -> Tensor:
         """The level of each recording's speech, (B, 1, 1)."""
@@ -130,15 +134,18 @@ class FrontEnd(nn.Module):
     def _peaks(self, frames_bts: Tensor) -> Tensor:
         """(B, T, window) -> (B, T, 2)."""
         frames_bts = frames_bts - frames_bts.mean(dim=2, keepdim=True)
-        like_btl = self._correlated(frames_bts * self.window_s) / self.window_l
+        return self.found(self._correlated(frames_bts * self.window_s) / self.window_l)
+
+    def found(self, like_btl: Tensor) -> Tensor:
+        """Autocorrelation (..., T, L + 2) -> pitch and voicing (..., T, 2)."""
         near_btl, before_btl, after_btl = like_btl[..., 1:-1], like_btl[..., :-2], like_btl[..., 2:]
         is_peak_btl = (near_btl > before_btl) & (near_btl >= after_btl)
         score_btl = (near_btl - self.cost_l).masked_fill(~is_peak_btl, -math.inf)
-        best_bt1 = score_btl.argmax(dim=2, keepdim=True)
-        found_bt1 = is_peak_btl.any(dim=2, keepdim=True)
+        best_bt1 = score_btl.argmax(dim=-1, keepdim=True)
+        found_bt1 = is_peak_btl.any(dim=-1, keepdim=True)
         octave_bt1 = torch.log2(self.rate / ((best_bt1 + self.first) * MIDDLE))
-        voicing_bt1 = near_btl.gather(2, best_bt1).clamp(0, 1)
-        return torch.cat([octave_bt1, voicing_bt1], dim=2) * found_bt1
+        voicing_bt1 = near_btl.gather(-1, best_bt1).clamp(0, 1)
+        return torch.cat([octave_bt1, voicing_bt1], dim=-1) * found_bt1
 
     def _correlated(self, frames_s: Tensor) -> Tensor:
         """(..., window) -> (..., L + 2): with itself at each lag and one beyond, 1 at lag 0."""

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.features import logmel, rawframes
-from serein.inference.forms import LogMel, RawFrames, Recurrence
+from serein.features import logmel, rawframes, voice
+from serein.inference.forms import LogMel, RawFrames, Recurrence, Voice
 from serein.layers.apart import Apart
 from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
 from serein.layers.convolution import EdgeConv1d, ValidConv1d
 from serein.layers.recurrence import BLSTM, last_states
 from serein.layers.rows import at_middles
-from serein.models import fu2020, li2019, zhang2019
+from serein.models import base, fu2020, li2019, zhang2019
 from serein.system import System
 
 
@@ -180,9 +180,16 @@ def _attended(attend: MultiHeadAttention, x_btd: Tensor, mask_bt: Tensor) -> tup
     return attend.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
 
 
+def _as_it_is(model: base.Model) -> base.Model:
+    """One that has all its operations in ONNX."""
+    return model
+
+
 FORMS = {
     logmel.FrontEnd: LogMel,
     rawframes.FrontEnd: RawFrames,
+    voice.FrontEnd: Voice,
+    base.Model: _as_it_is,
     fu2020.Model: Fu2020,
     li2019.Model: Li2019,
     zhang2019.Model: Zhang2019,

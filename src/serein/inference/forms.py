@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serein.features import logmel, rawframes
+from serein.features import logmel, rawframes, voice
 
 GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 """Where torch keeps the gates that ONNX wants first, second, ..."""
@@ -72,6 +72,44 @@ class LogMel(nn.Module):
             for group, (low, high) in enumerate(self.inner._spans)
         ]
         return torch.cat(groups, dim=-1).clamp(min=logmel.FLOOR).log()
+
+
+class Voice(nn.Module):
+    """``features.voice`` with its transforms as matrix products."""
+
+    power_sp: Tensor
+    like_cl: Tensor
+
+    def __init__(self, front_end: voice.FrontEnd) -> None:
+        super().__init__()
+        self.inner, self.mel = front_end, LogMel(front_end.mel)
+        size, points = front_end.config.window, front_end.points
+        angle_sc = 2 * np.pi * np.outer(np.arange(size), np.arange(points // 2 + 1)) / points
+        basis_sp = np.concatenate([np.cos(angle_sc), np.sin(angle_sc)], axis=1)
+        lag_l = np.array([0, *range(front_end.first - 1, front_end.last + 1)])
+        angle_cl = 2 * np.pi * np.outer(np.arange(points // 2 + 1), lag_l) / points
+        twice_c = np.full(points // 2 + 1, 2.0)
+        twice_c[[0, -1]] = 1.0
+        like_cl = np.cos(angle_cl) * twice_c[:, None] / points
+        self.register_buffer("power_sp", torch.from_numpy(basis_sp).float())
+        self.register_buffer("like_cl", torch.from_numpy(like_cl).float())
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, S) -> frames (1, T, F) and a mask of ones."""
+        config, front_end = self.inner.config, self.inner
+        log_btm, mask_bt = self.mel(wave_bs, length_b)
+        if front_end.longest is not None:
+            wave_bs = wave_bs[:, : round(front_end.longest * front_end.rate)]
+        half, frames = config.window // 2, log_btm.shape[1]
+        wave_s = F.pad(wave_bs[0], (half, config.window - half))
+        place_ts = torch.arange(frames)[:, None] * config.hop + torch.arange(config.window)
+        frames_ts = wave_s[place_ts]
+        frames_ts = (frames_ts - frames_ts.mean(dim=1, keepdim=True)) * front_end.window_s
+        real_tc, other_tc = (frames_ts @ self.power_sp).chunk(2, dim=1)
+        like_tl = (real_tc * real_tc + other_tc * other_tc) @ self.like_cl
+        like_tl = like_tl[:, 1:] / like_tl[:, :1].clamp(min=voice.SILENT)
+        pitch_tp = front_end.found(like_tl / front_end.window_l)
+        return front_end.joined(log_btm, pitch_tp[None], mask_bt), mask_bt
 
 
 class RawFrames(nn.Module):
