@@ -217,7 +217,7 @@ def test_other_settings_are_refused(recognizer: Recognizer, voices: Path, tmp_pa
     spoken(tmp_path / "others")
     with pytest.raises(ConfigError, match="begun with the thresholds"):
         small_recognizer(confidence=0.5).folder(voices, tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match=r"begun with the model small .*; now it is li2019"):
+    with pytest.raises(ConfigError, match=r"begun with the model small .*; now it is serein-base"):
         Recognizer().folder(voices, tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="begun with the folder"):
         recognizer.folder(tmp_path / "others", tmp_path / "out.csv")

@@ -68,6 +68,6 @@ def test_the_wheel_works_outside_the_source_tree(tmp_path: Path) -> None:
     listed = subprocess.run([*run, "recipes"], check=True, capture_output=True, text=True)
     assert "li2019-emodb" in listed.stdout
     card = subprocess.run([*run, "card"], check=True, capture_output=True, text=True)
-    assert "li2019-emodb" in card.stdout
+    assert "serein-base" in card.stdout
     needed = {f"serein/report/templates/{name}" for name in ("report.html", "page.css")}
     assert needed <= set(names)

@@ -311,3 +311,15 @@ def test_the_command_says_that_there_is_no_bf16(
     status, _, err = run(*words, "--precision", "fp8")
     assert status != 0
     assert "expected auto, fp32 or bf16" in err
+
+
+@with_bf16
+def test_frames_are_standardised_before_they_are_rounded() -> None:
+    """A mean of thousands of deviations would take all digits that bf16 has."""
+    system = small_system("features.pad=false")
+    seen: list[torch.dtype] = []
+    system.normaliser.register_forward_hook(
+        lambda _, given, standard: seen.extend([given[0].dtype, standard.dtype])
+    )
+    fit(system, SIDE, {}, replace(SETTINGS, epochs=1, precision="bf16"))
+    assert set(seen) == {torch.float32}

@@ -30,4 +30,4 @@ def test_quickstart_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     reports = list(tmp_path.glob("*/report.html"))
     assert len(reports) == 1
     assert "What to try next" in said
-    assert said.count("with li2019-emodb") == 2
+    assert said.count("with serein-base") == 2

@@ -139,7 +139,7 @@ def test_names_of_models(tmp_path: Path) -> None:
     assert located(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
     assert Recognizer(tmp_path / "mine.safetensors").name == "mine"
     with pytest.raises(UnknownName, match=f"did you mean '{DEFAULT}'"):
-        Recognizer("li2019-emobd")
+        Recognizer("serein-bsae")
     with pytest.raises(BundleError, match="No such file"):
         Recognizer(tmp_path / "missing.safetensors")
 
@@ -159,10 +159,22 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
     card = recognizer.bundle.card
     assert "CC0" in card.data
     assert "WA" in card.scores
-    assert "validation" in card.scores
     assert "AI Act" in card.use
     assert len(card.heard) == 535
-    assert formats.as_card(recognizer.bundle).startswith("# li2019-emodb\n")
+    assert formats.as_card(recognizer.bundle).startswith("# serein-base\n")
+    assert recognizer.bundle.confidence["emotion"].threshold > 0
+
+
+def test_what_is_not_free_says_so_in_its_name_and_its_card() -> None:
+    card = Recognizer("serein-base-noncommercial").bundle.card
+    assert card.name == "serein-base-noncommercial"
+    assert "CC BY-NC-SA" in card.data
+    assert "non-commercial" in card.licence
+    for name in set(shipped()) - {"serein-base-noncommercial"}:
+        free = Recognizer(name).bundle.card
+        assert "CC0" in free.data
+        assert "BY-NC" not in free.data
+    assert all(file.stat().st_size < 12e6 for file in shipped().values())
 
 
 def test_the_shipped_model_is_of_the_shipped_recipe() -> None:

@@ -64,7 +64,7 @@ def run(
   {model}
 
 [bold]What to try next[/]
-  serein recognize YOUR.wav                      the shipped model, trained on German acted speech
+  serein recognize YOUR.wav                      the shipped model
   serein corpora                                 corpora that can be read
   serein evaluate li2019-emodb --corpus emodb=FOLDER
   serein evaluate li2019-emodb --corpus mine=labels.csv

@@ -8,7 +8,7 @@ import typer
 
 from serein.cli import folder
 from serein.cli.folder import EngineOption, JobsOption, OutputOption, RetryOption
-from serein.cli.shared import DeviceOption, TrustOption, complain, console
+from serein.cli.shared import MODELS, DeviceOption, TrustOption, complain, console
 from serein.errors import AudioError, ConfigError, SereinError
 from serein.files import write_text
 
@@ -18,7 +18,7 @@ def recognize(
         list[str],
         typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
     ],
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODELS}.")] = None,
     format: Annotated[
         str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
     ] = "table",
@@ -153,9 +153,7 @@ def confidence_of(text: str) -> float | Literal["auto"]:
 
 
 def card(
-    model: Annotated[
-        str | None, typer.Argument(help="A shipped model's name, or a bundle.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODELS}.")] = None,
 ) -> None:
     """Print a model's card: its data, licence, scores, limits and use."""
     from serein.inference.exported import opened

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import DeviceOption, TrustOption, complain, console
+from serein.cli.shared import MODELS, DeviceOption, TrustOption, complain, console
 from serein.errors import SereinError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def explain(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
     ],
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, or a bundle.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODELS}.")] = None,
     format: Annotated[str, typer.Option("--format", help="html or json.")] = "html",
     output: Annotated[
         Path | None,

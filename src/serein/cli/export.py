@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from serein.cli.shared import MODELS
+
 
 def export(
-    model: Annotated[str, typer.Argument(help="A shipped model's name, or a bundle.")],
+    model: Annotated[str, typer.Argument(help=f"{MODELS}.")],
     onnx: Annotated[Path, typer.Option(help="The ONNX file to write: waveform in, answers out.")],
 ) -> None:
     """Write a model as ONNX, front end inside, once it answers there as it does here."""

@@ -42,6 +42,10 @@ HandsOption = Annotated[str, typer.Option("--engine", help="Who trains: local, o
 AddressOption = Annotated[
     str | None, typer.Option(help="The Ray cluster's head, HOST:PORT; default: RAY_ADDRESS.")
 ]
+MODELS = (
+    "A bundle, or a shipped model: serein-base, li2019-emodb, or serein-base-noncommercial, which "
+    "is for non-commercial use alone"
+)
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A module of your own that the model may import.")

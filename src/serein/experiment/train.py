@@ -87,6 +87,9 @@ def train(
     _check(chosen)
     device, how = device_of(device), training_of(chosen)
     heard = _heard(corpus, chosen, judged)
+    classes = classes_in(heard.corpus, chosen)
+    by = believed(chosen, classes, store.load(sure)) if sure else judged
+    trust = confidence(by) if by else {}
     made, state = _learnt(chosen, how, heard, output, seed, device, started)
     begun = words.begun(chosen)
     before = begun.card if begun else Card()
@@ -101,8 +104,6 @@ def train(
         "samples": tuple(sorted({*_samples(heard.corpus), *before.samples})),
         "speakers": tuple(sorted({*spoken(heard.corpus), *before.speakers})),
     }
-    by = believed(chosen, made.classes, store.load(sure)) if sure else judged
-    trust = confidence(by) if by else {}
     saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), trust)
     if not workers.rank():
         bundle.save(saved, output)

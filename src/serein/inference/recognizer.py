@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from serein.inference.stream import Stream
     from serein.results import Progress
 
-DEFAULT = "li2019-emodb"
+DEFAULT = "serein-base"
 """The shipped model that is used where none is named."""
 
 

@@ -72,6 +72,11 @@ class Config:
     hide: Share = 0.3
     dropout: Share = 0.4
 
+    @property
+    def attention(self) -> bool:
+        """Whether it attends to moments; functionals do not."""
+        return self.convolutions
+
 
 class Model(nn.Module):
     """Frames in, one vector per utterance out, the same for all tasks."""

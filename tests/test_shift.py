@@ -1,0 +1,85 @@
+"""The shipped model where nobody would train one: bad lines, mixtures, and no voice at all."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from serein.audio import Samples
+from serein.augment import sounds, waves
+from serein.inference.recognizer import Recognizer
+from serein.synthetic import Voice, speak
+
+RATE = 16_000
+WORDS = ["fosira", "xuri", "kapeti", "lumo", "ogari"]
+
+
+def speech(gender: str = "female", emotion: str = "anger") -> Samples:
+    return speak(WORDS, Voice.of("a", gender), emotion, np.random.default_rng(0))
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def beside(other_s: Samples) -> Samples:
+    wave_s = speech()
+    return waves.noisy(wave_s, np.resize(other_s, len(wave_s)), 0.0)
+
+
+def surrounded() -> Samples:
+    """0.3 s of speech in 30 s of silence."""
+    out_s = np.zeros(30 * RATE, np.float32)
+    out_s[10 * RATE : 10 * RATE + 4800] = speech()[4800:9600]
+    return out_s
+
+
+HARD: dict[str, Callable[[], Samples]] = {
+    "telephone": lambda: waves.telephoned(speech(), RATE),
+    "clipped": lambda: (20 * speech()).clip(-1, 1),
+    "soft": lambda: waves.louder(speech(), -20.0),
+    "offset": lambda: speech() + np.float32(0.3),
+    "two at once": lambda: beside(speech("male", "sadness")),
+    "noise": lambda: beside(sounds.coloured(RATE, RATE, rng())),
+    "room": lambda: waves.reverberant(speech(), sounds.room(RATE, 1.5, rng())),
+    "surrounded": surrounded,
+}
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer(confidence="auto")
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind: str) -> None:
+    found = recognizer((HARD[kind](), RATE))
+    assert all(np.isfinite(list(one.probabilities.values())).all() for one in found.tasks.values())
+    if found.speech:
+        answer = found.tasks["emotion"]
+        assert answer.confidence < 0.9
+        assert (answer.label is None) == (answer.confidence < recognizer.thresholds["emotion"])
+
+
+@pytest.mark.parametrize("gain", [-20.0, 20.0])
+def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) -> None:
+    """Of speech with a background, as any recording has; digital silence has no loudness."""
+    wave_s = 0.1 * speech()
+    wave_s = waves.noisy(wave_s, sounds.coloured(len(wave_s), RATE, rng()), 40.0)
+    ours, theirs = (
+        recognizer((waves.louder(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
+    )
+    assert theirs.probabilities == pytest.approx(ours.probabilities, abs=0.02)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0, 30.0])
+def test_what_is_no_voice_has_no_emotion(recognizer: Recognizer, seconds: float) -> None:
+    count = round(seconds * RATE)
+    time_s = np.arange(count) / RATE
+    for wave_s in (
+        np.zeros(count),
+        0.1 * rng().normal(size=count),
+        0.3 * np.sin(2 * np.pi * 1000 * time_s) * (time_s % 0.5 < 0.2),
+    ):
+        found = recognizer((wave_s.astype(np.float32), RATE))
+        assert (found.speech, found.label) == (False, None)
