@@ -6,7 +6,7 @@ H = heads, S = channels of a head.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -185,7 +185,7 @@ def _as_it_is(model: base.Model) -> base.Model:
     return model
 
 
-FORMS = {
+FORMS: dict[type, Callable[[Any], nn.Module]] = {
     logmel.FrontEnd: LogMel,
     rawframes.FrontEnd: RawFrames,
     voice.FrontEnd: Voice,
