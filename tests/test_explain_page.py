@@ -270,7 +270,11 @@ def test_what_is_asked_wrongly_is_one_line(run: Run, root: Path, tmp_path: Path)
     plain_system = small_system("features.pad=false", "model.attention=false").eval()
     bundle.save(Bundle(plain_system, Card()), tmp_path / "blind.safetensors")
     for words, status, expected in (
-        (["--model", "blind.safetensors"], 2, "li2019-emodb; recipes that train one: li2019"),
+        (
+            ["--model", "blind.safetensors"],
+            2,
+            "li2019-emodb, serein-base, serein-base-noncommercial; recipes",
+        ),
         (["--format", "png"], 2, "Known: html, json"),
         (["--model", "li2019-emobd"], 2, "did you mean 'li2019-emodb'"),
         (["--model", "no.safetensors"], 1, "No such file"),

@@ -151,7 +151,7 @@ def test_the_command_serves_several(
     assert (
         run("serve", "--model", "li2019-emodb", "--model", tmp_path / "other.safetensors")[0] == 0
     )
-    assert served == [["li2019-emodb"], ["li2019-emodb", "other"]]
+    assert served == [["serein-base"], ["li2019-emodb", "other"]]
 
 
 def test_step_by_step_is_the_same(corpus: Corpus) -> None:

@@ -37,7 +37,7 @@ DEFAULT = "serein-base"
 def shipped() -> dict[str, Path]:
     """The models that come with this package, by name."""
     folder = Path(str(files("serein") / "pretrained"))
-    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+    return dict(sorted((file.stem, file) for file in folder.glob("*.safetensors")))
 
 
 def located(model: str | os.PathLike[str]) -> Path:
