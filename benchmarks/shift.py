@@ -8,6 +8,8 @@ by chance that depends on its name alone. Answers below the model's own threshol
 
 import argparse
 import hashlib
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import numpy as np
 from serein import audio, corpora
 from serein.audio import Samples
 from serein.augment import sounds, waves
-from serein.experiment.facts import command, machine, now
+from serein.experiment.facts import machine, now
 from serein.experiment.labelling import labelled
 from serein.files import write_text
 from serein.inference.recognizer import DEFAULT, Recognizer
@@ -96,10 +98,12 @@ CONDITIONS: dict[str, Change] = {
 
 
 def heard(
-    recognizer: Recognizer, utterances: Sequence[Utterance], change: Change
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    waves_: Sequence[Samples],
+    change: Change,
 ) -> Iterator[tuple[str | None, float, str]]:
     """Of each utterance: what is answered, how sure the model is, and what it thinks at all."""
-    waves_ = [audio.load(one.path, RATE) for one in utterances]
     for start in range(0, len(waves_), BATCH):
         batch = []
         for place in range(start, min(start + BATCH, len(waves_))):
@@ -150,19 +154,21 @@ def main() -> None:
     labels = labels_of(some, "emotion", recipe)
     pairs = [(u, str(label)) for u, label in zip(some, labels, strict=True) if label in known]
     utterances, truths = [u for u, _ in pairs], [label for _, label in pairs]
+    waves_ = [audio.load(one.path, RATE) for one in utterances]
+    words = shlex.join(sys.argv[1:])
     lines = [
         f"# {recognizer.name} under shift",
         "",
-        f"`{command()}`, {now()}, {machine()}. {len(utterances)} utterances of "
-        f"{len({u.speaker for u in utterances})} speakers, of {len(set(truths))} emotions that "
-        f"the model knows; threshold {recognizer.thresholds['emotion']:.2f}.",
+        f"`python -m benchmarks.shift {words}`, {now()}, {machine()}. "
+        f"{len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers, of "
+        f"{len(set(truths))} emotions that the model knows; threshold {recognizer.thresholds['emotion']:.2f}.",
         "",
         "| condition | UA, % | confidence, median | nobody speaks, % | answered, % "
         "| of these right, % |",
         "|---|---|---|---|---|---|",
     ]
     for name, change in CONDITIONS.items():
-        lines.append(row(name, truths, list(heard(recognizer, utterances, change))))
+        lines.append(row(name, truths, list(heard(recognizer, utterances, waves_, change))))
         print(lines[-1], flush=True)
     if asked.output:
         write_text(asked.output, "\n".join([*lines, ""]))

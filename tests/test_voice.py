@@ -11,7 +11,7 @@ from torch import Tensor
 from serein.config import build
 from serein.errors import ConfigError
 from serein.features import logmel, voice
-from serein.layers.functionals import QUANTILES, Functionals, moments, quantiles
+from serein.layers.functionals import QUANTILES, Functionals, moments, quantiles, spoken
 from serein.layers.running import MOST, Running
 from serein.models import base
 from serein.synthetic import Voice, speak
@@ -125,9 +125,10 @@ def test_functionals_count_speech_alone() -> None:
     x_btf[..., 64] = x_btf[..., 64].clamp(min=-0.5, max=0.5)
     still_btf = torch.full((1, 10, 67), -4.0)
     around_btf = torch.cat([still_btf, x_btf, still_btf], dim=1)
-    functionals = Functionals(64, within=2.7)
-    found = functionals(around_btf, torch.ones(1, 60, dtype=torch.bool), 0.02)
-    wanted = functionals(x_btf, mask_bt, 0.02)
+    functionals = Functionals(64)
+    around_bt = torch.ones(1, 60, dtype=torch.bool)
+    found = functionals(around_btf, around_bt, spoken(around_btf[..., 64], around_bt, 2.7), 0.02)
+    wanted = functionals(x_btf, mask_bt, spoken(x_btf[..., 64], mask_bt, 2.7), 0.02)
     assert found.shape == wanted.shape == (1, functionals.width)
     contours = 32 + 24 + 1
     lying = slice(0, 7 * contours)
@@ -139,8 +140,8 @@ def test_rhythm_is_counted() -> None:
     x_btf[0, :, 64] = -4.0
     x_btf[0, 10:30, 64], x_btf[0, 50:90, 64] = 0.0, 0.0
     x_btf[0, 20, 64], x_btf[0, 60, 64], x_btf[0, 80, 64] = 0.5, 0.5, 0.5
-    functionals = Functionals(64, within=2.7)
-    told = functionals(x_btf, torch.ones(1, 100, dtype=torch.bool), 0.02)
+    mask_bt = torch.ones(1, 100, dtype=torch.bool)
+    told = Functionals(64)(x_btf, mask_bt, spoken(x_btf[..., 64], mask_bt, 2.7), 0.02)
     rhythm = told[0, 11 * 57 : 11 * 57 + 4].tolist()
     assert rhythm == pytest.approx([60 / 80, 30 * 0.02, 2 / 1.6, 3 / 1.6])
 
@@ -170,9 +171,12 @@ def test_logits_are_the_mean_of_what_members_say_alone() -> None:
     weight_kd = torch.randn(5, several.width)
     together = several(frames).vectors["emotion"] @ weight_kd.T
     alone = []
-    told_bf = several.running(several.functionals(*masked(frames), 0.02))
+    x_btf, mask_bt = masked(frames)
+    spoken_bt = spoken(x_btf[..., -3], mask_bt, 2.7)
+    told_bf = several.running(several.functionals(x_btf, mask_bt, spoken_bt, 0.02))
+    x_btm = base._centred(x_btf[..., :-3], mask_bt, spoken_bt)
     for member in range(3):
-        z_bd, _ = several._heard(member, *masked(frames), told_bf)
+        z_bd, _ = several._heard(member, x_btm, mask_bt, told_bf)
         alone.append(3 * z_bd @ weight_kd.chunk(3, dim=1)[member].T)
     torch.testing.assert_close(together, torch.stack(alone).mean(dim=0))
 

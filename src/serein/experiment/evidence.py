@@ -12,10 +12,10 @@ from serein.results import Results
 
 
 def prepared(recipe: Recipe, judged: Results) -> Recipe:
-    """The recipe with the epochs that an evaluation's validation speakers chose.
+    """The recipe with the epochs that an evaluation's validation speakers chose, if it had any.
 
     Raises:
-        ConfigError: the run is of another system, or had no validation speakers.
+        ConfigError: the run leaks, is of another system, or has no folds.
     """
     _tight(judged)
     epochs = median_epoch(judged) or recipe.training["epochs"]
@@ -26,26 +26,29 @@ def prepared(recipe: Recipe, judged: Results) -> Recipe:
     return chosen
 
 
-def believed(recipe: Recipe, classes: Mapping[str, Sequence[str]], judged: Results) -> Results:
-    """An evaluation that says how far a system may be believed elsewhere.
+def believed(
+    recipe: Recipe, classes: Mapping[str, Sequence[str]], judged: Results
+) -> dict[str, Confidence]:
+    """How far a system may be believed, by an evaluation of it on other corpora.
 
     Raises:
         ConfigError: it is of another system or of other classes, or had no validation speakers.
     """
     _tight(judged)
     _same(recipe, judged, ("features", "normalise", "model", "augment", "text"))
-    if not confidence(judged):
+    found = confidence(judged)
+    if not found:
         raise ConfigError(
             f"{judged.name} had no validation speakers, and so nothing that says how sure its "
             "system may be; evaluate with some"
         )
-    for task in confidence(judged):
+    for task in found:
         if tuple(judged.classes[task]) != tuple(classes.get(task, ())):
             raise ConfigError(
                 f"{judged.name} tells {', '.join(judged.classes[task])} of {task} apart, and this "
                 f"model {', '.join(classes.get(task, ())) or 'none'}; evaluate on these classes"
             )
-    return judged
+    return found
 
 
 def _tight(judged: Results) -> None:

@@ -87,9 +87,9 @@ def train(
     _check(chosen)
     device, how = device_of(device), training_of(chosen)
     heard = _heard(corpus, chosen, judged)
-    classes = classes_in(heard.corpus, chosen)
-    by = believed(chosen, classes, store.load(sure)) if sure else judged
-    trust = confidence(by) if by else {}
+    trust = confidence(judged) if judged else {}
+    if sure:
+        trust = believed(chosen, classes_in(heard.corpus, chosen), store.load(sure))
     made, state = _learnt(chosen, how, heard, output, seed, device, started)
     begun = words.begun(chosen)
     before = begun.card if begun else Card()

@@ -38,7 +38,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.inner, self.config = front_end, front_end.config
         size = self.config.window
-        angle_sc = 2 * np.pi * np.outer(np.arange(size), np.arange(size // 2 + 1)) / size
+        angle_sc = _angles(np.arange(size), size)
         basis_sp = np.stack([np.cos(angle_sc), -np.sin(angle_sc)], axis=-1).reshape(size, -1)
         window_s = front_end.window_s.cpu().double()
         self.register_buffer("basis_sp", torch.from_numpy(basis_sp) * window_s[:, None])
@@ -84,13 +84,12 @@ class Voice(nn.Module):
         super().__init__()
         self.inner, self.mel = front_end, LogMel(front_end.mel)
         size, points = front_end.config.window, front_end.points
-        angle_sc = 2 * np.pi * np.outer(np.arange(size), np.arange(points // 2 + 1)) / points
+        angle_sc = _angles(np.arange(size), points)
         basis_sp = np.concatenate([np.cos(angle_sc), np.sin(angle_sc)], axis=1)
         lag_l = np.array([0, *range(front_end.first - 1, front_end.last + 1)])
-        angle_cl = 2 * np.pi * np.outer(np.arange(points // 2 + 1), lag_l) / points
         twice_c = np.full(points // 2 + 1, 2.0)
         twice_c[[0, -1]] = 1.0
-        like_cl = np.cos(angle_cl) * twice_c[:, None] / points
+        like_cl = np.cos(_angles(lag_l, points)).T * twice_c[:, None] / points
         self.register_buffer("power_sp", torch.from_numpy(basis_sp).float())
         self.register_buffer("like_cl", torch.from_numpy(like_cl).float())
 
@@ -110,6 +109,11 @@ class Voice(nn.Module):
         like_tl = like_tl[:, 1:] / like_tl[:, :1].clamp(min=voice.SILENT)
         pitch_tp = front_end.found(like_tl / front_end.window_l)
         return front_end.joined(log_btm, pitch_tp[None], mask_bt), mask_bt
+
+
+def _angles(place_s: np.ndarray, points: int) -> np.ndarray:
+    """Of a Fourier transform of so many points, at places (S,): (S, bins)."""
+    return 2 * np.pi * np.outer(place_s, np.arange(points // 2 + 1)) / points
 
 
 class RawFrames(nn.Module):

@@ -41,9 +41,14 @@ def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, T
     Returns:
         The sums (B, H, D) and the weights (B, H, T).
     """
-    score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-    weight_bht = _wide(score_bth).softmax(dim=1).mT
+    weight_bht = weights(score_bth, mask_bt)
     return weight_bht.to(x_btd.dtype) @ x_btd, weight_bht
+
+
+def weights(score_bth: Tensor, mask_bt: Tensor) -> Tensor:
+    """The softmax of scores (B, T, H) over time, padding left out -> (B, H, T)."""
+    score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
+    return _wide(score_bth).softmax(dim=1).mT
 
 
 class MultiHeadAttention(nn.Module):

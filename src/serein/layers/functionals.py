@@ -27,15 +27,14 @@ class Functionals(nn.Module):
 
     cosine_mc: Tensor
 
-    def __init__(self, bands: int, within: float) -> None:
+    def __init__(self, bands: int) -> None:
         """Prepare the cosine transform.
 
         Args:
             bands: M; behind them a frame has its level, its pitch and its voicing.
-            within: how far below the loudest frame speech lies, in the unit of the level.
         """
         super().__init__()
-        self.bands, self.within = bands, within
+        self.bands = bands
         angle_mc = torch.outer(torch.arange(bands) + 0.5, torch.arange(min(CEPSTRA, bands)))
         cosine_mc = torch.cos(angle_mc * (math.pi / bands)) * math.sqrt(2 / bands)
         self.register_buffer("cosine_mc", cosine_mc, persistent=False)
@@ -43,12 +42,20 @@ class Functionals(nn.Module):
         self.width = contours * (2 + len(QUANTILES) + 4) + RHYTHM + PITCH
 
     @torch.no_grad()
-    def forward(self, x_btf: Tensor, mask_bt: Tensor, hop: float) -> Tensor:
-        """Frames (B, T, M + 3), their mask (B, T) and seconds between them -> (B, width)."""
+    def forward(self, x_btf: Tensor, mask_bt: Tensor, spoken_bt: Tensor, hop: float) -> Tensor:
+        """Utterances in numbers.
+
+        Args:
+            x_btf: (B, T, M + 3) frames.
+            mask_bt: (B, T), where there are frames.
+            spoken_bt: (B, T), in which of them somebody speaks.
+            hop: seconds between them.
+
+        Returns:
+            (B, width).
+        """
         bands_btm, level_bt = x_btf[..., : self.bands], x_btf[..., self.bands]
         level_bt = level_bt.masked_fill(~mask_bt, -math.inf)
-        spoken_bt = level_bt >= level_bt.amax(dim=1, keepdim=True) - self.within
-        spoken_bt = spoken_bt & mask_bt
         x_btd = [bands_btm[..., ::2], bands_btm @ self.cosine_mc, x_btf[..., [self.bands]]]
         told = [
             *_course(torch.cat(x_btd, dim=2), spoken_bt, mask_bt),
@@ -56,6 +63,12 @@ class Functionals(nn.Module):
             *_melody(x_btf[..., self.bands + 1], x_btf[..., self.bands + 2], spoken_bt, mask_bt),
         ]
         return torch.cat(told, dim=1)
+
+
+def spoken(level_bt: Tensor, mask_bt: Tensor, within: float) -> Tensor:
+    """In which frames (B, T) somebody speaks: no farther than that below the loudest one."""
+    level_bt = level_bt.masked_fill(~mask_bt, -math.inf)
+    return (level_bt >= level_bt.amax(dim=1, keepdim=True) - within) & mask_bt
 
 
 def _course(x_btd: Tensor, spoken_bt: Tensor, mask_bt: Tensor) -> list[Tensor]:

@@ -27,9 +27,9 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.layers.attention import Attention, Encoded
+from serein.layers.attention import Attention, Encoded, weights
 from serein.layers.dropout import Dropout
-from serein.layers.functionals import Functionals, moments
+from serein.layers.functionals import Functionals, moments, spoken
 from serein.layers.running import Running
 
 Count = Annotated[int, Ge(1)]
@@ -100,7 +100,7 @@ class Model(nn.Module):
                 f"model.channels = {config.channels} cannot be dealt to {config.heads} heads"
             )
         self.config, self.tasks = config, tuple(tasks)
-        self.functionals = Functionals(width - 3, config.within)
+        self.functionals = Functionals(width - 3)
         self.running = Running(self.functionals.width)
         self.dense, self.trunks = nn.ModuleList(), nn.ModuleList()
         for _ in range(config.members):
@@ -115,46 +115,55 @@ class Model(nn.Module):
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, K x D) and weights (B, H, T')."""
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
+        spoken_bt = spoken(x_btf[..., -3], mask_bt, self.config.within)
         with torch.autocast(x_btf.device.type, enabled=False):
-            told_bf = self.running(self.functionals(x_btf, mask_bt, self.config.hop))
+            told_bf = self.functionals(x_btf, mask_bt, spoken_bt, self.config.hop)
+            told_bf = self.running(told_bf)
+        heard = _centred(x_btf[..., :-3], mask_bt, spoken_bt), mask_bt, told_bf
         if self.training:
-            return Encoded(dict.fromkeys(self.tasks, self._apart(x_btf, mask_bt, told_bf)), {})
-        z_bd, maps = self._together(x_btf, mask_bt, told_bf)
+            return Encoded(dict.fromkeys(self.tasks, self._apart(*heard)), {})
+        z_bd, maps = self._together(*heard)
         return Encoded(dict.fromkeys(self.tasks, z_bd), maps)
 
     def _together(
-        self, x_btf: Tensor, mask_bt: Tensor, told_bf: Tensor
+        self, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor
     ) -> tuple[Tensor, dict[str, Attention]]:
         """What all members make of everything."""
-        all_heard = [self._heard(k, x_btf, mask_bt, told_bf) for k in range(self.config.members)]
+        all_heard = [self._heard(k, x_btm, mask_bt, told_bf) for k in range(self.config.members)]
         z_bd = torch.cat([z_bd for z_bd, _ in all_heard], dim=1)
         if not self.trunks:
             return z_bd, {}
         weight_bht = torch.stack([weight_bht for _, weight_bht in all_heard]).mean(dim=0)
         return z_bd, {"heads": Attention(weight_bht, stride=STRIDE)}
 
-    def _apart(self, x_btf: Tensor, mask_bt: Tensor, told_bf: Tensor) -> Tensor:
+    def _apart(self, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor) -> Tensor:
         """Each utterance heard by one member, whose vector is as strong as all of them."""
         members = self.config.members
-        parts = torch.randperm(len(x_btf), device=x_btf.device).tensor_split(members)
-        z_bkd = x_btf.new_zeros(len(x_btf), members, self.width // members)
+        parts = torch.randperm(len(x_btm), device=x_btm.device).tensor_split(members)
+        z_bkd = x_btm.new_zeros(len(x_btm), members, self.width // members)
         for member, part_b in enumerate(parts):
             if len(part_b):
-                heard = x_btf[part_b], mask_bt[part_b], told_bf[part_b]
+                heard = x_btm[part_b], mask_bt[part_b], told_bf[part_b]
                 z_bkd[part_b, member] = members * self._heard(member, *heard)[0].to(z_bkd.dtype)
         return z_bkd.flatten(1)
 
     def _heard(
-        self, member: int, x_btf: Tensor, mask_bt: Tensor, told_bf: Tensor
+        self, member: int, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One member's vector (B, D), and its weights (B, H, T')."""
-        z_bd, weight_bht = [], x_btf.new_zeros(0)
+        z_bd, weight_bht = [], x_btm.new_zeros(0)
         if self.dense:
             z_bd.append(self.dense[member](told_bf))
         if self.trunks:
-            own_bd, weight_bht = self.trunks[member](x_btf[..., :-3], mask_bt, x_btf[..., -3])
+            own_bd, weight_bht = self.trunks[member](x_btm, mask_bt)
             z_bd.append(own_bd)
         return torch.cat(z_bd, dim=1), weight_bht
+
+
+def _centred(x_btm: Tensor, mask_bt: Tensor, spoken_bt: Tensor) -> Tensor:
+    """Each band less its mean over frames of speech."""
+    mean_bm, _ = moments(x_btm, spoken_bt)
+    return (x_btm - mean_bm[:, None]) * mask_bt[..., None]
 
 
 class Dense(nn.Module):
@@ -176,7 +185,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: Config, bands: int) -> None:
         super().__init__()
-        self.within, self.heads = config.within, config.heads
+        self.heads = config.heads
         sizes = [1, *(config.filters * times for times in (1, 2, 3, 4))]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(from_, to, size, stride=stride, padding=size // 2, bias=False)
@@ -195,10 +204,9 @@ class Trunk(nn.Module):
         # In bf16 twice as fast on a CPU; torch's annotations do not know it of modules.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x_btm: Tensor, mask_bt: Tensor, level_bt: Tensor) -> tuple[Tensor, Tensor]:
-        """Bands (B, T, M), their mask and levels (B, T) -> (B, 2 C) and weights (B, H, T')."""
-        x_bctm = self._centred(x_btm, mask_bt, level_bt)[:, None]
-        x_bctm = x_bctm.contiguous(memory_format=torch.channels_last)
+    def forward(self, x_btm: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+        """Bands (B, T, M) and their mask (B, T) -> (B, 2 C) and weights (B, H, T')."""
+        x_bctm = x_btm[:, None].contiguous(memory_format=torch.channels_last)
         for number, (convolution, norm) in enumerate(
             zip(self.convolutions, self.norms, strict=True)
         ):
@@ -212,18 +220,9 @@ class Trunk(nn.Module):
         x_btd = self.join(self.dropout(x_bctm.transpose(1, 2).flatten(2))).relu()
         return self._pooled(x_btd, mask_bt)
 
-    def _centred(self, x_btm: Tensor, mask_bt: Tensor, level_bt: Tensor) -> Tensor:
-        """Each band less its mean over frames of speech."""
-        level_bt = level_bt.masked_fill(~mask_bt, -torch.inf)
-        spoken_bt = level_bt >= level_bt.amax(dim=1, keepdim=True) - self.within
-        mean_bm, _ = moments(x_btm, spoken_bt & mask_bt)
-        return (x_btm - mean_bm[:, None]) * mask_bt[..., None]
-
     def _pooled(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each head's own channels, by its attention."""
-        score_bth = self.score(torch.tanh(self.hidden(x_btd)))
-        score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-        weight_bht = score_bth.float().softmax(dim=1).mT
+        weight_bht = weights(self.score(torch.tanh(self.hidden(x_btd))), mask_bt)
         x_bhtc = x_btd.view(*x_btd.shape[:2], self.heads, -1).transpose(1, 2)
         share_bht1 = weight_bht[..., None].to(x_btd.dtype)
         mean_bh1c = (x_bhtc * share_bht1).sum(dim=2, keepdim=True)
