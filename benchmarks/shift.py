@@ -161,7 +161,8 @@ def main() -> None:
         "",
         f"`python -m benchmarks.shift {words}`, {now()}, {machine()}. "
         f"{len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers, of "
-        f"{len(set(truths))} emotions that the model knows; threshold {recognizer.thresholds['emotion']:.2f}.",
+        f"{len(set(truths))} emotions that the model knows; threshold "
+        f"{recognizer.thresholds['emotion']:.2f}.",
         "",
         "| condition | UA, % | confidence, median | nobody speaks, % | answered, % "
         "| of these right, % |",
