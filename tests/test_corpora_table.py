@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tables import csv
+from tables import csv, recordings
 
 from serein.corpora import table
 from serein.errors import CorpusError
@@ -115,6 +115,20 @@ def test_class_codes_are_words_and_dimensions_are_numbers(folder: Path) -> None:
 def test_a_table_says_what_is_wrong_and_where(folder: Path, text: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         table.read(csv(folder, text))
+
+
+def test_folders_of_many_recordings_are_read_as_a_whole(tmp_path: Path) -> None:
+    """Names that a listing does not show as the table writes them are asked for one by one."""
+    names = [f"many/{i:02}.wav" for i in range(2 * table.MANY)]
+    recordings(tmp_path, *names, "one.wav")
+    written = [*names, "one.wav", "many//07.wav", "./many/08.wav", str(tmp_path / "many/09.wav")]
+    read = table.read(csv(tmp_path, "\n".join(["file", *written])))
+    assert [u.id for u in read] == sorted(written)
+    assert len({u.path.resolve() for u in read}) == len(names) + 1
+    (tmp_path / names[3]).unlink()
+    (tmp_path / names[3]).mkdir()
+    with pytest.raises(CorpusError, match=r"row 5: .*03\.wav does not exist \(1 of 40 rows"):
+        table.read(csv(tmp_path, "\n".join(["file", *names])))
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
-from os.path import isfile  # unlike Path.is_file, calm about names that cannot be
+from os import scandir
+from os.path import basename, dirname, isfile, join
 from pathlib import Path
 from typing import NamedTuple
 
 from serein.errors import CorpusError
-from serein.records import About, Utterance
+from serein.records import ATTRIBUTES, About, Utterance
 
 ABOUT = About(
     title="A table of your own: .csv, .tsv, .jsonl or .parquet",
@@ -39,8 +42,9 @@ ABOUT = About(
     home="",
 )
 PATHS = ("path", "file", "filename", "filepath", "audio", "wav", "clip")
-WORDS = ("speaker", "session", "dialogue", "language", "text")
-KNOWN = {"id", "gender", "start", "end", *WORDS}
+MANY = 20
+"""Recordings in one folder, from which on it is read as a whole and not asked for each of them."""
+KNOWN = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
 DIMENSIONS = ("arousal", "valence", "dominance")
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
@@ -99,21 +103,21 @@ def _content(path: Path) -> tuple[list[str], list[Row]]:
     return [name for name in columns if name], [row for row in rows if row.cells]
 
 
-def _cells(columns: list[str], record: Sequence[object]) -> dict[str, str]:
+def _cells(columns: list[str], record: Sequence[str]) -> dict[str, str]:
     pairs = zip(columns, record, strict=False)
-    return {name: text for name, value in pairs if name and (text := _written(value))}
+    return {name: text for name, cell in pairs if name and (text := cell.strip())}
 
 
 def _written(value: object) -> str:
     """A cell as a person would write it; what is not there is empty."""
     if isinstance(value, str):
-        return value.strip()
+        return value
     if value is None or value != value:  # a missing number of Parquet is not a number
         return ""
-    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-Content = tuple[list[str], list[tuple[int, Sequence[object]]]]
+Content = tuple[list[str], list[tuple[int, Sequence[str]]]]
 """A header, and rows with their numbers."""
 
 
@@ -140,14 +144,18 @@ def _json_lines(text: str) -> Content:
             if not isinstance(objects[number], dict):
                 raise ValueError(f"line {number} is not an object such as {{...}}")
     header = list(dict.fromkeys(name for values in objects.values() for name in values))
-    return header, [(number, list(map(values.get, header))) for number, values in objects.items()]
+    rows: list[tuple[int, Sequence[str]]] = [
+        (number, [_written(values.get(name)) for name in header])
+        for number, values in objects.items()
+    ]
+    return header, rows
 
 
 def _parquet(raw: bytes) -> Content:
     from pyarrow import BufferReader, parquet  # slow to import
 
     table = parquet.read_table(BufferReader(raw))
-    columns = [column.to_pylist() for column in table.columns]
+    columns = [list(map(_written, column.to_pylist())) for column in table.columns]
     return table.column_names, list(enumerate(zip(*columns, strict=True), 2))
 
 
@@ -171,8 +179,12 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
     named, folder = [row.cells[column] for row in rows], path.parent
-    files = {name: folder / name for name in dict.fromkeys(named)}
-    gone = {name for name, file in files.items() if not isfile(file)}
+    folders = Counter(map(dirname, dict.fromkeys(named)))
+    within = {name: folder / name for name in folders}
+    files = {name: within[dirname(name)] / basename(name) for name in dict.fromkeys(named)}
+    listed = _listed(folders, folder)
+    # Unlike Path.is_file, this isfile is calm about names that cannot be.
+    gone = {name for name, file in files.items() if name not in listed and not isfile(file)}
     missing = [number for number, name in enumerate(named) if name in gone] if gone else []
     if missing:
         first = missing[0]
@@ -182,6 +194,17 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
             f"{path.parent}"
         )
     return [files[name] for name in named]
+
+
+def _listed(folders: Mapping[str, int], root: Path) -> set[str]:
+    """Recordings as a table names them, in those folders that it names many of."""
+    found: set[str] = set()
+    for folder, count in folders.items():
+        with suppress(OSError, ValueError):
+            if count >= MANY:
+                with scandir(root / folder) as entries:
+                    found.update(join(folder, one.name) for one in entries if one.is_file())
+    return found
 
 
 def _numeric(names: set[str], rows: list[Row]) -> dict[str, bool]:
@@ -201,24 +224,29 @@ def _utterance(
     start, end = _seconds(path, row, "start") or 0.0, _seconds(path, row, "end")
     if end is not None and end <= start:
         raise CorpusError(f"{path}, row {row.number}: end {end} is not after start {start}")
+    cells = row.cells
     return Utterance(
-        id=row.cells.get("id") or _name(row, column),
+        id=cells.get("id") or _name(row, column),
         path=file,
+        speaker=cells.get("speaker"),
+        session=cells.get("session"),
+        dialogue=cells.get("dialogue"),
         gender=_gender(path, row),
+        language=cells.get("language"),
+        text=cells.get("text"),
         start=start,
         end=end,
         labels={
-            name: float(row.cells[name]) if number else row.cells[name]
+            name: float(cells[name]) if number else cells[name]
             for name, number in numeric.items()
-            if name in row.cells
+            if name in cells
         },
-        **{name: row.cells.get(name) for name in WORDS},
     )
 
 
 def _name(row: Row, column: str) -> str:
-    times = [row.cells.get(name, "") for name in ("start", "end")]
-    return row.cells[column] + (f":{'-'.join(times)}" if any(times) else "")
+    start, end = row.cells.get("start", ""), row.cells.get("end", "")
+    return row.cells[column] + (f":{start}-{end}" if start or end else "")
 
 
 def _seconds(path: Path, row: Row, name: str) -> float | None:
