@@ -17,6 +17,7 @@ WAVE = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
 CHANGES: dict[str, dict[str, Any]] = {
     "speed": {"speed": (1.1,)},
     "pitch": {"pitch": (2.0, 2.0)},
+    "whisper": {"whisper": 1.0},
     "a room that is made up": {"room": 1.0},
     "noise that is made up": {"noise": 1.0},
     "bandwidth": {"bandwidth": 1.0},

@@ -24,6 +24,8 @@ RATE = 16_000
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))
 ALL: dict[str, Any] = {
     "copies": 3,
+    "part": 0.5,
+    "whisper": 0.5,
     "speed": [0.9, 1.0, 1.1],
     "pitch": [-2, 2],
     "room": 0.5,
@@ -71,6 +73,7 @@ def test_each_change_alone_makes_copies(one: str) -> None:
         ({"noise_snr": [20, 5]}, r"noise_snr = \[20, 5\]; expected two numbers of dB within"),
         ({"noise_snr": [5, 500]}, r"\[-30, 60\], the smaller one first"),
         ({"pitch": [-20, 2]}, "numbers of semitones"),
+        ({"part_seconds": [0, 2]}, "numbers of s within"),
         ({"gain": [float("nan"), 2]}, "numbers of dB"),
         ({"room_seconds": [0, 1]}, "numbers of s within"),
         ({"bandwidth_hertz": [7000, 3000]}, "numbers of Hz"),
@@ -99,6 +102,7 @@ def test_an_unknown_setting_is_told_of() -> None:
         ("li2019", ["augment.band_masks=1", "augment.band_width=128"], "hide all of 128 bands"),
         ("zhang2019", ["augment.band_masks=1"], "this front end has none"),
         ("zhang2019-egemaps-svm", ["augment.noise=0.5"], "svm is fitted at once"),
+        ("feng2020-emodb", ["augment.part=0.5"], "all of an utterance.s words beside a part"),
     ],
 )
 def test_what_a_system_has_no_use_for_is_refused(

@@ -166,8 +166,44 @@ def test_any_length_will_do(size: int) -> None:
     assert len(sounds.coloured(size, RATE, np.random.default_rng(size))) == size
     assert len(waves.limited(np.ones(size, np.float32), RATE, 4000)) == size
     assert len(waves.reverberant(np.ones(size, np.float32), np.ones(3, np.float32))) == size
+    assert len(waves.whispered(np.ones(size, np.float32), RATE, np.random.default_rng(0))) == size
 
 
 def test_noise_is_not_below_hearing() -> None:
     for seed in range(10):
         assert level(sounds.coloured(2 * RATE, RATE, np.random.default_rng(seed)), 0, 25) < -3
+
+
+@pytest.mark.parametrize("rate", [8000, RATE, 48_000])
+def test_a_whisper_keeps_the_vocal_tract_and_loses_the_voice(rate: int) -> None:
+    """Pulses of 100 Hz that ring at 1,500 Hz: the ringing stays, the period goes."""
+    pulse_s = np.zeros(2 * rate)
+    pulse_s[:: rate // 100] = 1.0
+    time_s = np.arange(rate // 50) / rate
+    ring_s = np.exp(-300 * time_s) * np.sin(2 * np.pi * 1500 * time_s)
+    voice_s = (0.3 * np.convolve(pulse_s, ring_s)[: 2 * rate]).astype(np.float32)
+    found = waves.whispered(voice_s, rate, np.random.default_rng(0))
+    assert decibels(found, voice_s) == pytest.approx(0, abs=1)
+    assert level(found, 1200, 1800, rate) > -3
+    assert periodic(voice_s, rate // 100) > 0.95
+    assert periodic(found, rate // 100) < 0.3
+
+
+def periodic(wave_s: Samples, period: int) -> float:
+    one_s, other_s = wave_s[:-period], wave_s[period:]
+    return float(one_s @ other_s / (np.linalg.norm(one_s) * np.linalg.norm(other_s)))
+
+
+def test_silence_is_whispered_as_silence() -> None:
+    found = waves.whispered(np.zeros(RATE, np.float32), RATE, np.random.default_rng(0))
+    assert not found.any()
+
+
+@given(st.integers(1, 3 * RATE), st.integers(0, 100))
+def test_a_part_is_a_stretch_in_which_something_is_heard(size: int, seed: int) -> None:
+    wave_s = np.zeros(2 * RATE, np.float32)
+    wave_s[RATE : RATE + 800] = hiss(0.05)
+    found = waves.part(wave_s, size, np.random.default_rng(seed))
+    assert len(found) == min(size, len(wave_s))
+    assert found.any()
+    assert found.tobytes() in wave_s.tobytes()

@@ -237,6 +237,11 @@ def check(recipe: Recipe) -> None:
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
             "epoch; leave [augment] out of the recipe"
         )
+    if recipe.text and recipe.augment.get("part"):
+        raise ConfigError(
+            "augment.part would lay all of an utterance's words beside a part of its sound; leave "
+            "it out of a recipe that reads words"
+        )
     if made.normaliser.config.statistics == "utterance" and recipe.features.get("pad"):
         raise ConfigError(
             "normalise.statistics = 'utterance' would count the padding of features.pad = true "

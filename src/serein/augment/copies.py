@@ -48,14 +48,17 @@ class Copy:
         return self._through(self._beside_noise(wave_s, id_), id_)
 
     def _spoken(self, wave_s: Samples, id_: str) -> Samples:
-        how = self.settings
+        how, rng = self.settings, self._rng("part", id_)
+        if rng.random() < how.part:
+            wave_s = waves.part(wave_s, round(self.rate * rng.uniform(*how.part_seconds)), rng)
         if how.speed:
             factor = float(self._rng("speed", id_).choice(how.speed))
             wave_s = waves.faster(wave_s, self.rate, factor)
         if any(how.pitch):
             semitones = self._rng("pitch", id_).uniform(*how.pitch)
             wave_s = waves.higher(wave_s, self.rate, semitones)
-        return wave_s
+        rng = self._rng("whisper", id_)
+        return waves.whispered(wave_s, self.rate, rng) if rng.random() < how.whisper else wave_s
 
     def _in_room(self, wave_s: Samples, id_: str) -> Samples:
         rng, how = self._rng("room", id_), self.settings

@@ -13,6 +13,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Range = tuple[float, float]
 
 LIMITS: dict[str, tuple[float, float, str]] = {
+    "part_seconds": (0.1, 60, "s"),
     "pitch": (-12, 12, "semitones"),
     "room_seconds": (0.05, 5, "s"),
     "noise_snr": (-30, 60, "dB"),
@@ -30,8 +31,11 @@ class Settings:
         copies: forms of each utterance, made once and cached; an epoch hears one of them or the
             recording itself, each as likely. Only where something changes them.
         seed: of what the copies draw; trainings of other seeds share them.
+        part: share of which a stretch alone is heard; loud places are drawn more often.
+        part_seconds: how long it is.
         speed: factors, one of which a copy draws; 1.1 is a tenth faster, and higher.
         pitch: semitones that it is moved by, formants with it; its length stays.
+        whisper: share that is whispered: noise in the place of the voice.
         room: share that sounds in a room.
         room_folder: of impulse responses, WAV or FLAC, and all folders below; None makes some up.
         room_seconds: reverberation time (T60) of rooms that are made up.
@@ -51,8 +55,11 @@ class Settings:
 
     copies: Annotated[int, Ge(1), Le(100)] = 4
     seed: Annotated[int, Ge(0)] = 0
+    part: Share = 0.0
+    part_seconds: Range = (0.3, 1.5)
     speed: tuple[Annotated[float, Interval(ge=0.5, le=2)], ...] = ()
     pitch: Range = (0.0, 0.0)
+    whisper: Share = 0.0
     room: Share = 0.0
     room_folder: str | None = None
     room_seconds: Range = (0.2, 0.8)
@@ -87,7 +94,8 @@ class Settings:
     def waves(self) -> dict[str, Any]:
         """The settings that copies depend on, but for their number; none where nothing changes."""
         moved = (*self.pitch, *self.gain, *(factor - 1 for factor in self.speed))
-        if not any((*moved, self.room, self.noise, self.bandwidth, self.telephone)):
+        shares = self.part, self.whisper, self.room, self.noise, self.bandwidth, self.telephone
+        if not any((*moved, *shares)):
             return {}
         # The folders stand for what is in them, wherever they lie.
         others = ("copies", "room_folder", "noise_folder", *MASKS)

@@ -15,6 +15,10 @@ LINE = 8000, 300.0, 3400.0
 """Of a telephone: sampling rate, lowest and highest frequency in Hz (ITU-T G.712)."""
 MU = 255
 """Of the mu-law (ITU-T G.711)."""
+TUBE = 0.032
+"""Seconds of a frame whose vocal tract is estimated."""
+HOARSE = 1e-4
+"""Of its energy, white noise that is added to the estimate: silence has a vocal tract as well."""
 RING = 0.05
 """Seconds of zeros that keep the end of a filtered waveform from reaching its beginning."""
 
@@ -61,6 +65,56 @@ def stretched(wave_s: Samples, rate: int, size: int) -> Samples:
             begin = low + int(np.argmax(like_r / np.sqrt(loud_r.clip(min=1e-12))))
         to_s[place : place + 2 * hop] += window_w * from_s[begin : begin + 2 * hop]
     return to_s[hop : hop + size].astype(np.float32)
+
+
+def part(wave_s: Samples, size: int, rng: np.random.Generator) -> Samples:
+    """A stretch of so many samples, about a place that is drawn by its energy."""
+    if len(wave_s) <= size or not wave_s.any():
+        return wave_s[:size]
+    energy_s = np.cumsum(np.square(wave_s, dtype=np.float64))
+    middle = int(np.searchsorted(energy_s, rng.random() * energy_s[-1]))
+    start = min(max(middle - size // 2, 0), len(wave_s) - size)
+    return wave_s[start : start + size]
+
+
+def whispered(wave_s: Samples, rate: int, rng: np.random.Generator) -> Samples:
+    """Noise through the vocal tract of each frame, as loud as it was: no voice is left.
+
+    The tract is an all-pole filter, by the autocorrelation method of linear prediction (Makhoul
+    1975: Linear Prediction: A Tutorial Review).
+    """
+    hop = round(TUBE * rate / 2)
+    points = quick(4 * hop)
+    framed_tw = _framed(wave_s, hop)
+    noise_tw = _framed(rng.normal(size=len(wave_s)), hop)
+    inverse_tc = _inverse(np.fft.rfft(framed_tw, points), 2 + rate // 1000)
+    made_tw = np.fft.irfft(np.fft.rfft(noise_tw, points) / inverse_tc)
+    found_t, wanted_t = ((x_tw**2).sum(axis=1) for x_tw in (made_tw, framed_tw))
+    made_tw *= np.sqrt(wanted_t / found_t.clip(min=1e-12))[:, None]
+    out_s = np.zeros(len(made_tw) * hop + points)
+    for place, made_w in enumerate(made_tw):
+        out_s[place * hop : place * hop + points] += made_w
+    return out_s[hop : hop + len(wave_s)].astype(np.float32)
+
+
+def _framed(wave_s: np.ndarray, hop: int) -> np.ndarray:
+    """Stretches of two hops through Hann's window, one each hop; together they are the waveform."""
+    size = 2 * hop
+    place_tw = np.arange(0, len(wave_s) + hop, hop)[:, None] + np.arange(size)
+    padded_s = np.pad(wave_s.astype(np.float64), hop)
+    window_w = np.hanning(size + 1)[:-1]
+    framed_tw: np.ndarray = padded_s[np.minimum(place_tw, len(padded_s) - 1)] * window_w
+    return framed_tw
+
+
+def _inverse(spectrum_tc: np.ndarray, order: int) -> np.ndarray:
+    """What each frame's vocal tract would be undone by, at the same frequencies: (T, C)."""
+    like_tl = np.fft.irfft(np.abs(spectrum_tc) ** 2)[:, : order + 1]
+    like_tl[:, 0] = like_tl[:, 0] * (1 + HOARSE) + 1e-12
+    lag_ll = np.abs(np.subtract.outer(np.arange(order), np.arange(order)))
+    pole_tl = np.linalg.solve(like_tl[:, lag_ll], like_tl[:, 1:, None])[..., 0]
+    filter_tl = np.pad(-pole_tl, ((0, 0), (1, 0)), constant_values=1.0)
+    return np.fft.rfft(filter_tl, 2 * (spectrum_tc.shape[1] - 1))
 
 
 def louder(wave_s: Samples, decibels: float) -> Samples:
