@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.beside import VARIABLE, beside, keras, serve, together
 from benchmarks.timing import Row, paired
-from serein import memory, recipes
+from serein import memory, precision, recipes
 from serein.system import System
 
 BATCH = 40
@@ -24,6 +24,9 @@ FRAMES = 301
 CLASSES = {"emotion": tuple("abcdefg"), "gender": ("female", "male")}
 RECIPES = {"li2019": True, "li2019-emodb": False}
 """Whether a recipe pads."""
+ASKED: tuple[precision.Precision, ...] = ("fp32", "auto")
+NUMBERS = sorted({precision.settled(one, "cpu") for one in ASKED}, reverse=True)
+"""What ``training.precision`` may be on this machine."""
 
 
 class Plain(nn.Module):
@@ -52,7 +55,12 @@ def main() -> list[Row]:
     torch.set_num_threads(1)
     memory.kept()
     return [
-        row for recipe in RECIPES for row in (_row(recipe), _keras(recipe, 1), _keras(recipe, 2))
+        row
+        for recipe in RECIPES
+        for row in (
+            _row(recipe),
+            *(_keras(recipe, folds, numbers) for numbers in NUMBERS for folds in (1, 2)),
+        )
     ]
 
 
@@ -75,18 +83,18 @@ def _row(recipe: str) -> Row:
     )
 
 
-def _keras(recipe: str, folds: int) -> Row:
+def _keras(recipe: str, folds: int, numbers: precision.Numbers) -> Row:
     """So many processes of ours in turns with as many of Keras's."""
     python, side = keras(), ", 2 folds side by side" if folds > 1 else ""
-    what = f"training step of {recipe}{side}"
-    with beside(folds, sys.executable, "benchmarks.training", recipe) as own:
+    what = f"training step of {recipe}, {numbers}{side}"
+    with beside(folds, sys.executable, "benchmarks.training", recipe, numbers) as own:
         if python is None:
             mine, _, _ = paired(together(own), lambda: None)
             name = f"Keras: not installed, skipped; name its python in {VARIABLE}"
             return Row(what=what, ours=folds * BATCH / mine, unit="utterances/s", peer_name=name)
         with beside(folds, python, "benchmarks.keras_steps", "li2019", "1") as theirs:
             mine, peer, ratio = paired(together(own), together(theirs), repeats=11)
-            name = f"{theirs[0].name}, padded to 7.5 s"
+            name = f"{theirs[0].name}, fp32, padded to 7.5 s"
     return Row(
         what=what,
         ours=folds * BATCH / mine,
@@ -98,7 +106,7 @@ def _keras(recipe: str, folds: int) -> Row:
     )
 
 
-def _ours(recipe: str) -> Callable[[], object]:
+def _ours(recipe: str, numbers: precision.Numbers = "fp32") -> Callable[[], object]:
     torch.manual_seed(0)
     x_btf, mask_bt = _batch()
     if RECIPES[recipe]:
@@ -106,7 +114,13 @@ def _ours(recipe: str) -> Callable[[], object]:
     longest = int(mask_bt.sum(dim=1).max())
     frames = x_btf[:, :longest].contiguous(), mask_bt[:, :longest]
     targets, system = _targets(), System(recipes.load(recipe), CLASSES)
-    return _step(system, lambda: system.loss(system({"frames": frames}), targets))
+
+    def loss() -> Tensor:
+        with precision.computing(numbers, "cpu"):
+            output = system({"frames": frames})
+        return system.loss(output, targets)
+
+    return _step(system, loss)
 
 
 def _targets() -> dict[str, Tensor]:
@@ -135,4 +149,4 @@ def _batch() -> tuple[Tensor, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    serve("serein", _ours(sys.argv[1]))
+    serve("serein", _ours(sys.argv[1], "bf16" if "bf16" in sys.argv else "fp32"))
