@@ -8,7 +8,7 @@ from tables import csv, recordings
 
 from serein.corpora import table
 from serein.errors import CorpusError
-from serein.records import Utterance
+from serein.records import ATTRIBUTES, Utterance
 
 FRAME = pd.DataFrame(
     {
@@ -117,18 +117,40 @@ def test_a_table_says_what_is_wrong_and_where(folder: Path, text: str, message: 
         table.read(csv(folder, text))
 
 
-def test_folders_of_many_recordings_are_read_as_a_whole(tmp_path: Path) -> None:
+def test_folders_of_many_recordings_are_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names that a listing does not show as the table writes them are asked for one by one."""
+    asked: list[Path] = []
+
+    def isfile(file: Path) -> bool:
+        asked.append(file)
+        return file.is_file()
+
+    monkeypatch.setattr(table, "isfile", isfile)
     names = [f"many/{i:02}.wav" for i in range(2 * table.MANY)]
     recordings(tmp_path, *names, "one.wav")
     written = [*names, "one.wav", "many//07.wav", "./many/08.wav", str(tmp_path / "many/09.wav")]
     read = table.read(csv(tmp_path, "\n".join(["file", *written])))
     assert [u.id for u in read] == sorted(written)
     assert len({u.path.resolve() for u in read}) == len(names) + 1
+    assert {file.name for file in asked} <= {"one.wav", "07.wav", "08.wav", "09.wav"}
+
+
+def test_a_folder_that_stands_for_a_recording_is_none(tmp_path: Path) -> None:
+    names = [f"many/{i:02}.wav" for i in range(2 * table.MANY)]
+    recordings(tmp_path, *names)
     (tmp_path / names[3]).unlink()
     (tmp_path / names[3]).mkdir()
     with pytest.raises(CorpusError, match=r"row 5: .*03\.wav does not exist \(1 of 40 rows"):
         table.read(csv(tmp_path, "\n".join(["file", *names])))
+
+
+def test_what_a_table_may_say_of_an_utterance_reaches_it(folder: Path) -> None:
+    said = {name: "x" for name in ATTRIBUTES if name not in ("gender", "corpus")}
+    one = table.read(csv(folder, f"file,{','.join(said)}\na.wav{',x' * len(said)}\n"))[0]
+    assert {name: getattr(one, name) for name in said} == said
+    assert not one.labels
 
 
 @pytest.mark.parametrize(

@@ -336,12 +336,15 @@ def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
 
 
 def _said(one: Utterance, heard: str) -> list[object]:
-    words = _words(one) if one.labels.keys().isdisjoint(FIXED) else list(map(one.label, FIXED))
+    words = _words(one)
+    if not (one.labels.keys().isdisjoint(FIXED) and WORDS.issuperset(map(type, words))):
+        words = tuple(map(one.label, FIXED))
     return [one.id, heard, sorted(one.labels.items()), words]
 
 
 AT_ONCE = 1000
 """Utterances that are written as one text."""
 FIXED = sorted(ATTRIBUTES)
+WORDS = frozenset((str, type(None)))
 _words = attrgetter(*FIXED)
 """Of an utterance, what ``label`` gives for each of these, seven times as fast."""

@@ -23,12 +23,12 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from operator import attrgetter
 from os import scandir
-from os.path import basename, dirname, isfile, join
+from os.path import isfile, split
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,13 +178,14 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     for row in rows:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
-    named, folder = [row.cells[column] for row in rows], path.parent
-    folders = Counter(map(dirname, dict.fromkeys(named)))
-    within = {name: folder / name for name in folders}
-    files = {name: within[dirname(name)] / basename(name) for name in dict.fromkeys(named)}
-    listed = _listed(folders, folder)
+    named, files = [row.cells[column] for row in rows], {}
+    folders = _by_folder(named)
+    for folder, names in folders.items():
+        within = path.parent / folder
+        files.update({name: within / base for name, base in names.items()})
     # Unlike Path.is_file, this isfile is calm about names that cannot be.
-    gone = {name for name, file in files.items() if name not in listed and not isfile(file)}
+    asked = files.keys() - _listed(folders, path.parent)
+    gone = {name for name in asked if not isfile(files[name])}
     missing = [number for number, name in enumerate(named) if name in gone] if gone else []
     if missing:
         first = missing[0]
@@ -196,14 +197,25 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     return [files[name] for name in named]
 
 
-def _listed(folders: Mapping[str, int], root: Path) -> set[str]:
-    """Recordings as a table names them, in those folders that it names many of."""
+def _by_folder(named: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Of each folder, its recordings: as the table writes them, and as a listing does."""
+    found: dict[str, dict[str, str]] = {}
+    for name in named:
+        folder, base = split(name)
+        found.setdefault(folder, {})[name] = base
+    return found
+
+
+def _listed(folders: Mapping[str, Mapping[str, str]], root: Path) -> set[str]:
+    """Names that are seen at once where a folder holds many of them, and little else."""
     found: set[str] = set()
-    for folder, count in folders.items():
-        with suppress(OSError, ValueError):
-            if count >= MANY:
-                with scandir(root / folder) as entries:
-                    found.update(join(folder, one.name) for one in entries if one.is_file())
+    for folder, names in folders.items():
+        if len(names) < MANY:
+            continue
+        written = {base: name for name, base in names.items()}
+        with suppress(OSError, ValueError), scandir(root / folder) as entries:
+            some = islice(entries, 2 * len(names))
+            found.update(written[one.name] for one in some if one.name in written and one.is_file())
     return found
 
 
