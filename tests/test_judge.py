@@ -161,6 +161,22 @@ def test_another_evaluation_says_how_far_a_model_is_believed(
     assert made.card.scores.startswith("spoken, ")
 
 
+def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    longer = [*QUICK, "training.epochs=4", "training.rate=0.03"]
+    run = evaluate("li2019", corpus, settings=[*longer, "training.choose=none"], runs=tmp_path)
+    chosen = evaluate("li2019", corpus, settings=longer, runs=tmp_path)
+    assert [fold.epochs["validation"] for fold in run.results.folds] == [4] * len(run.results.folds)
+    assert any(fold.epochs["validation"] < 4 for fold in chosen.results.folds)
+    assert "which nobody chose" in run.results.selections["validation"]
+    assert run.results.scores["validation"] == run.results.scores["last"]
+    file = tmp_path / "a.safetensors"
+    made = train("li2019", corpus, file, settings=longer, sure=run.folder)
+    found = run.results.calibration["emotion"]
+    assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
+
+
 def test_an_evaluation_that_cannot_say_so_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
 

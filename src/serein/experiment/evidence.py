@@ -63,7 +63,10 @@ def _tight(judged: Results) -> None:
 def _same(recipe: Recipe, judged: Results, tables: Sequence[str]) -> None:
     """Refuse an evaluation of another system; how long and by what costs may be chosen anew."""
     asked, found = asdict(recipe), dict(judged.recipe)
-    free = {"training": ("epochs", "smooth"), "model": ("c",) if median_cost(judged) else ()}
+    free = {
+        "training": ("epochs", "smooth", "choose"),
+        "model": ("c",) if median_cost(judged) else (),
+    }
     for run in (asked, found):
         for table, names in free.items():
             run[table] = {k: v for k, v in run[table].items() if k not in names}

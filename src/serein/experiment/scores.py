@@ -34,12 +34,18 @@ FITTED = {  # the same of an estimator, which has no epochs to choose from
     "unless the recipe gives it",
     "last": "fitted once, C as the recipe gives it: no validation speakers picked it",
 }
+UNCHOSEN = (
+    "the last epoch, which nobody chose; each fold's validation speakers tell only how sure the "
+    "system may be"
+)
 
 
 def meaning(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
     if is_fitted(plan.recipe):
         return FITTED[selection]
+    if selection == "validation" and plan.training.choose == "none":
+        return UNCHOSEN
     words = WORDS[selection].format(score=_chooser(plan))
     if selection == "last" and plan.training.patience:
         return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
@@ -71,7 +77,7 @@ def selected(plan: Plan, fold: Fold, course: Course) -> dict[str, int]:
 
 def quoted(plan: Plan, fold: Fold, course: Course) -> int:
     """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
-    if not fold.validation:
+    if not fold.validation or plan.training.choose == "none":
         return len(course.epochs)
     return course.best("validation", choosing(plan), smooth=plan.training.smooth)
 

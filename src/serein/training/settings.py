@@ -33,7 +33,8 @@ class Settings:
             more than once, others not at all.
         smooth: the epoch is chosen by the mean of its validation score and those of the epochs
             before it, so many in all; 1 takes single scores, which swing with few speakers.
-        choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks.
+        choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks;
+            "none" takes the last one, and validation speakers say only how sure a system may be.
         patience: a training ends when so many epochs have brought no better one; 0 never ends it
             early.
         precision: numbers that networks compute in: "fp32"; "bf16", or fp32 where the machine
@@ -60,7 +61,7 @@ class Settings:
     average: Annotated[float, Ge(0), Lt(1)] = 0.0
     balance: Literal["none"] | Kind | tuple[Kind, ...] = "none"
     smooth: Annotated[int, Ge(1)] = 1
-    choose: Literal["first", "mean"] = "first"
+    choose: Literal["first", "mean", "none"] = "first"
     patience: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
     flush: bool = False
