@@ -39,6 +39,7 @@ HARD: dict[str, Callable[[], Samples]] = {
     "clipped": lambda: (20 * speech()).clip(-1, 1),
     "soft": lambda: waves.louder(speech(), -20.0),
     "offset": lambda: speech() + np.float32(0.3),
+    "whispered": lambda: waves.whispered(speech(), RATE, rng()),
     "two at once": lambda: beside(speech("male", "sadness")),
     "noise": lambda: beside(sounds.coloured(RATE, RATE, rng())),
     "room": lambda: waves.reverberant(speech(), sounds.room(RATE, 1.5, rng())),
@@ -68,6 +69,16 @@ def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) 
     wave_s = waves.noisy(wave_s, sounds.coloured(len(wave_s), RATE, rng()), 40.0)
     ours, theirs = (
         recognizer((waves.louder(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
+    )
+    assert theirs.probabilities == pytest.approx(ours.probabilities, abs=0.02)
+
+
+@pytest.mark.parametrize("offset", [-0.5, 0.2])
+def test_an_offset_does_not_move_the_answer(recognizer: Recognizer, offset: float) -> None:
+    """A card's offset, the smaller one as large as the speech itself."""
+    wave_s = 0.1 * speech()
+    ours, theirs = (
+        recognizer((wave_s + np.float32(by), RATE)).tasks["emotion"] for by in (0.0, offset)
     )
     assert theirs.probabilities == pytest.approx(ours.probabilities, abs=0.02)
 

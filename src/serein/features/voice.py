@@ -1,9 +1,13 @@
 """What of a voice is left once its loudness is gone: mel bands, level, pitch and voicing.
 
-A recording's own level is that of its speech: the mean over all mel bands of the frames that lie
-within ``within`` dB of the loudest one. It is taken from every band, so that the distance to the
-microphone, silence around the speech and how loud a corpus was mastered leave nothing, while the
-tilt of the spectrum, which tells effort, stays. No statistics of any corpus take part.
+First, from each sample the mean of the ``AROUND`` seconds about it is taken, which is a card's
+offset or the wind and nobody's voice, and the recording is divided by its peak, so that rounding
+and the least power that is told apart lie equally far below all of them.
+
+A recording's own level is then that of its speech: the mean over all mel bands of the frames that
+lie within ``within`` dB of the loudest one. It is taken from every band, so that the distance to
+the microphone, silence around the speech and how loud a corpus was mastered leave nothing, while
+the tilt of the spectrum, which tells effort, stays. No statistics of any corpus take part.
 
 Pitch is the highest peak of the frame's autocorrelation, divided by that of its window (Boersma
 1993: Accurate Short-Term Analysis of the Fundamental Frequency and the Harmonics-to-Noise Ratio of
@@ -40,6 +44,10 @@ MIDDLE = 125.0
 """Hz that pitch counts its octaves from."""
 OCTAVE = 0.03
 """What a peak an octave lower must be higher by."""
+AROUND = 0.05
+"""Seconds; three periods of the lowest voice."""
+FAINTEST = 1e-5
+"""A peak below which there is nothing: a third of the least step of 16 bits."""
 SILENT = 1e-9
 """Energy of a frame, below which nothing in it is periodic."""
 AT_A_TIME = 64
@@ -88,6 +96,7 @@ class FrontEnd(nn.Module):
         self.hop = config.hop / config.rate
         self.longest = config.seconds
         self.width = config.bands + 3
+        self.given = {"hop": self.hop, "within": config.within / (DECIBELS * UNIT)}
         names = ("rate", "window", "hop", "bands", "high", "seconds")
         same = {name: getattr(config, name) for name in names}
         self.mel = logmel.FrontEnd(logmel.Config(**same, deltas=0))
@@ -103,10 +112,24 @@ class FrontEnd(nn.Module):
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        wave_bs, _, length_b = self.mel._sized(wave_bs, length_b)
-        log_btm, mask_bt = self.mel(wave_bs, length_b)
-        pitch_btp = self._pitch(wave_bs)[:, : mask_bt.shape[1]]
-        return self.joined(log_btm, pitch_btp, mask_bt), mask_bt
+        wave_bs, length_b, _ = self.mel._sized(wave_bs, length_b)
+        wave_bs = self.fair(wave_bs, length_b)
+        mask_bt = self.mel._frames(length_b)[1]
+        log_btm, pitch_btp = self.mel._logmel(wave_bs), self._pitch(wave_bs)
+        frames = mask_bt.shape[1]
+        return self.joined(log_btm[:, :frames], pitch_btp[:, :frames], mask_bt), mask_bt
+
+    def fair(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
+        """Waveforms (B, S) around 0, with a peak of 1; zeros from their lengths on."""
+        reach, size = round(AROUND * self.rate / 2), wave_bs.shape[1]
+        step_s = torch.arange(size, device=wave_bs.device)
+        sum_bs = F.pad(wave_bs.double().cumsum(dim=1), (1, 0))
+        to_s, from_s = (step_s + reach + 1).clamp(max=size), (step_s - reach).clamp(min=0)
+        count_bs = (torch.minimum(to_s, length_b[:, None]) - from_s).clamp(min=1)
+        mean_bs = ((sum_bs[:, to_s] - sum_bs[:, from_s]) / count_bs).to(wave_bs.dtype)
+        wave_bs = (wave_bs - mean_bs) * (step_s < length_b[:, None])
+        peak_b1 = F.pad(wave_bs.abs(), (0, 1), value=FAINTEST).amax(dim=1, keepdim=True)
+        return wave_bs / peak_b1
 
     def joined(self, log_btm: Tensor, pitch_btp: Tensor, mask_bt: Tensor) -> Tensor:
         """Logarithms of power, and pitch with voicing (B, T, 2) -> frames (B, T, F)."""

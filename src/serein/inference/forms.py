@@ -96,9 +96,10 @@ class Voice(nn.Module):
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """(1, S) -> frames (1, T, F) and a mask of ones."""
         config, front_end = self.inner.config, self.inner
-        log_btm, mask_bt = self.mel(wave_bs, length_b)
         if front_end.longest is not None:
             wave_bs = wave_bs[:, : round(front_end.longest * front_end.rate)]
+        wave_bs = front_end.fair(wave_bs, length_b.clamp(max=wave_bs.shape[1]))
+        log_btm, mask_bt = self.mel(wave_bs, length_b)
         half, frames = config.window // 2, log_btm.shape[1]
         wave_s = F.pad(wave_bs[0], (half, config.window - half))
         place_ts = torch.arange(frames)[:, None] * config.hop + torch.arange(config.window)

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import Attention, Encoded, weights
+from serein.layers.counted import moments, spoken
 from serein.layers.dropout import Dropout
-from serein.layers.functionals import Functionals, moments, spoken
+from serein.layers.functionals import Functionals
 from serein.layers.running import Running
 
 Count = Annotated[int, Ge(1)]

@@ -1,0 +1,134 @@
+"""How contours move: beside NumPy, frame by frame, over the frames that count."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from serein.layers.functionals import Functionals
+from serein.layers.movements import LEAST, RANGES, STEP, courses, modulations, span, together
+
+HOP = 0.02
+
+
+def sequences(lengths: list[int], width: int = 3) -> tuple[Tensor, Tensor]:
+    """Contours that wander, and frames that count: some at the ends and inside do not."""
+    torch.manual_seed(0)
+    x_btd = torch.randn(len(lengths), max(lengths), width).cumsum(dim=1) / 5
+    inside_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] - 2
+    counts_bt = inside_bt & (torch.rand(inside_bt.shape) < 0.7)
+    counts_bt[:, 0] = False
+    return x_btd, counts_bt
+
+
+def test_span_is_from_the_first_to_the_last_frame_that_counts() -> None:
+    counts_bt = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]) > 0
+    first_b1, size_b1 = span(counts_bt)
+    assert first_b1.flatten().tolist() == [1, 0, 4]
+    assert size_b1.flatten().tolist() == [3, 1, 1]
+
+
+def test_modulations_are_those_of_a_slow_transform() -> None:
+    """Densities by Hann's window, as scipy.signal.periodogram scales them, summed over ranges."""
+    x_btd, counts_bt = sequences([60, 200, 9])
+    found_b = modulations(x_btd, counts_bt, HOP).view(3, 2, len(RANGES) - 1, 3)
+    for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
+        frames = np.flatnonzero(counts_t)
+        part_td = x_td[frames[0] : frames[-1] + 1]
+        window_t = np.hanning(len(part_td) + 2)[1:-1]
+        part_td = part_td - np.average(part_td, axis=0, weights=window_t)
+        time_t = HOP * np.arange(len(part_td))
+        power_ed = np.full((len(RANGES) - 1, 3), LEAST)
+        for number in range(round(RANGES[0] / STEP), round(RANGES[-1] / STEP)):
+            wave_t = np.exp(-2j * np.pi * number * STEP * time_t)
+            density_d = np.abs((wave_t * window_t) @ part_td) ** 2 * 2 * HOP / (window_t**2).sum()
+            part = np.searchsorted(RANGES, number * STEP + 1e-6) - 1
+            power_ed[part] += STEP * density_d
+        np.testing.assert_allclose(found[0], np.log(power_ed), atol=1e-3)
+        np.testing.assert_allclose(found[1], np.log(power_ed / power_ed.sum(axis=0)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("hertz", "where"), [(0.7, 0), (5.0, 3), (12.0, 4)])
+@pytest.mark.parametrize(("frames", "hop"), [(200, 0.02), (350, 0.02), (500, 0.01)])
+def test_a_sway_shows_its_variance_in_its_range(
+    hertz: float, where: int, frames: int, hop: float
+) -> None:
+    """However long it is, and however often it is looked at."""
+    time_t = hop * torch.arange(frames)
+    x_btd = 3 + torch.sin(2 * torch.pi * hertz * time_t)[None, :, None]
+    told = modulations(x_btd, torch.ones(1, frames) > 0, hop).view(2, -1)
+    assert told.argmax(dim=1).tolist() == [where, where]
+    assert told[0, where].exp().item() == pytest.approx(0.5, rel=0.2)
+
+
+def test_what_frames_cannot_tell_is_not_there() -> None:
+    x_btd = torch.randn(1, 100, 1)
+    told = modulations(x_btd, torch.ones(1, 100) > 0, hop=0.05).view(2, -1)
+    assert told[0, 5:].exp().item() == pytest.approx(LEAST, rel=1e-3)
+
+
+def test_courses_are_fits_of_lines_and_parabolas() -> None:
+    x_btd, counts_bt = sequences([60, 200, 12])
+    found_b = courses(x_btd, counts_bt, HOP).view(3, 4, 3).numpy()
+    for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
+        frames = np.flatnonzero(counts_t)
+        size = frames[-1] - frames[0] + 1
+        heard_nd, place_n = x_td[frames], (frames - frames[0]) / size
+        slope_d = np.polyfit(place_n, heard_nd, 1)[0]
+        np.testing.assert_allclose(found[0], slope_d / (size * HOP), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found[1], slope_d, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            found[2], np.polyfit(place_n, heard_nd, 2)[0], rtol=1e-3, atol=1e-3
+        )
+        third = len(frames) // 3
+        rise_d = heard_nd[-third:].mean(axis=0) - heard_nd[:third].mean(axis=0)
+        np.testing.assert_allclose(found[3], rise_d, rtol=1e-3, atol=1e-3)
+
+
+def test_fewer_than_four_frames_have_no_course() -> None:
+    counts_bt = torch.zeros(2, 30) > 0
+    counts_bt[0, [3, 9, 20]] = True
+    assert not courses(torch.randn(2, 30, 2), counts_bt, HOP).any()
+
+
+def test_what_moves_together_is_correlated() -> None:
+    x_btd, counts_bt = sequences([60, 200, 12], width=4)
+    found_b = together(x_btd, counts_bt)
+    for x_td, counts_t, found_p in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
+        wanted_dd = np.corrcoef(x_td[counts_t].T)
+        np.testing.assert_allclose(found_p, wanted_dd[np.triu_indices(4, 1)], atol=0.02)
+
+
+@pytest.mark.parametrize("bands", [3, 20, 64])
+def test_functionals_are_as_many_as_they_say_and_padding_changes_none(bands: int) -> None:
+    torch.manual_seed(0)
+    functionals = Functionals(bands)
+    x_btf = torch.randn(2, 70, bands + 3)
+    x_btf[..., -1] = x_btf[..., -1].sigmoid()
+    mask_bt = torch.arange(70) < torch.tensor([[70], [41]])
+    spoken_bt = mask_bt & (x_btf[..., -3] > -0.5)
+    both_bf = functionals(x_btf.masked_fill(~mask_bt[..., None], 3.0), mask_bt, spoken_bt, HOP)
+    alone_bf = functionals(x_btf[1:, :41], mask_bt[1:, :41], spoken_bt[1:, :41], HOP)
+    assert both_bf.shape == (2, functionals.width)
+    torch.testing.assert_close(both_bf[1:], alone_bf, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_a_moment_of_speech_and_none_have_functionals_too(frames: int) -> None:
+    mask_bt = torch.ones(1, frames) > 0
+    for counts_bt in (mask_bt, ~mask_bt):
+        told = Functionals(16)(torch.randn(1, frames, 19).abs(), mask_bt, counts_bt, HOP)
+        assert torch.isfinite(told).all()
+
+
+def test_the_register_of_a_voice_does_not_move_its_melody() -> None:
+    torch.manual_seed(0)
+    x_btf = torch.randn(1, 90, 19)
+    x_btf[..., -1] = (torch.rand(1, 90) < 0.6) * 0.8
+    higher_btf = x_btf.clone()
+    higher_btf[..., -2] += 1.0
+    mask_bt = torch.ones(1, 90) > 0
+    one, other = (Functionals(16).parts(x, mask_bt, mask_bt, HOP) for x in (x_btf, higher_btf))
+    for kind in ("modulation", "together", "course"):
+        torch.testing.assert_close(one[kind], other[kind], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(one["melody"], other["melody"], atol=0.1)
