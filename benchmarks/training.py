@@ -117,8 +117,7 @@ def _ours(recipe: str, numbers: precision.Numbers = "fp32") -> Callable[[], obje
 
     def loss() -> Tensor:
         with precision.computing(numbers, "cpu"):
-            output = system({"frames": frames})
-        return system.loss(output, targets)
+            return system.loss(system({"frames": frames}), targets)
 
     return _step(system, loss)
 
