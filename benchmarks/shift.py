@@ -38,7 +38,10 @@ def clipped(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samp
 
 
 def whispered(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
-    """Noise in the place of the voice: each frame keeps its smoothed spectrum, not its phases."""
+    """Noise in the place of the voice: each frame keeps its smoothed spectrum, not its phases.
+
+    Not ``waves.whispered``, by which the recipe trains: nobody is asked what it was taught.
+    """
     size, hop = 512, 128
     padded_s = np.pad(wave_s, size)
     window_s = np.hanning(size + 1)[:-1]

@@ -13,7 +13,7 @@ from serein.layers.counted import moments, shares
 RANGES = (0.4, 1.0, 2.0, 4.0, 8.0, 16.0, 25.0)
 """Hz; syllables come at 4 to 8, sentences' melodies below 1."""
 STEP = 0.2
-"""Hz from frequency to frequency."""
+"""Hz from frequency to frequency: fine enough for utterances of up to ten seconds."""
 LEAST = 1e-4
 """Of a variance; what moves less hardly does."""
 STILL = 1e-3
@@ -46,7 +46,7 @@ def modulations(x_btd: Tensor, counts_bt: Tensor, hop: float) -> Tensor:
     x_btd = x_btd.masked_fill(window_bt1 == 0, 0)
     mean_b1d = (x_btd * window_bt1).sum(dim=1, keepdim=True)
     x_bdt = ((x_btd - mean_b1d) * window_bt1).transpose(1, 2)
-    density_b11 = 2 * hop / window_bt1.square().sum(dim=1, keepdim=True).clamp(min=LEAST)
+    density_b11 = 2 * hop / window_bt1.square().sum(dim=1, keepdim=True)
     hertz_h = STEP * torch.arange(round(RANGES[0] / STEP), round(RANGES[-1] / STEP))
     hertz_h = hertz_h.to(x_btd.device)
     step_t1 = torch.arange(x_btd.shape[1], device=x_btd.device)[:, None]
