@@ -29,6 +29,8 @@ RATE = 16_000
 Change = Callable[[Samples, np.random.Generator, Samples], Samples]
 """Samples, chance, and another speaker's samples -> samples."""
 BATCH = 16
+SURE = 0.5
+"""More than that is sure, of six emotions or seven."""
 
 
 def clipped(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
@@ -136,7 +138,9 @@ def row(name: str, truths: Sequence[str], found: Sequence[tuple[str | None, floa
     kept = f"{100 * right[said].mean():.1f}" if said.any() else "-"
     sure = [chance for _, chance, best in found if best]
     median = f"{np.median(sure):.2f}" if sure else "-"
-    cells = [name, uar, median, f"{100 * (~spoken).mean():.1f}", f"{100 * said.mean():.1f}", kept]
+    surest = 100 * np.mean([chance > SURE for _, chance, _ in found])
+    silent, answered = 100 * (~spoken).mean(), 100 * said.mean()
+    cells = [name, uar, median, *(f"{x:.1f}" for x in (surest, silent, answered)), kept]
     return f"| {' | '.join(cells)} |"
 
 
@@ -167,9 +171,9 @@ def main() -> None:
         f"{len(set(truths))} emotions that the model knows; threshold "
         f"{recognizer.thresholds['emotion']:.2f}.",
         "",
-        "| condition | UA, % | confidence, median | nobody speaks, % | answered, % "
-        "| of these right, % |",
-        "|---|---|---|---|---|---|",
+        f"| condition | UA, % | confidence, median | above {SURE}, % | nobody speaks, % "
+        "| answered, % | of these right, % |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, change in CONDITIONS.items():
         lines.append(row(name, truths, list(heard(recognizer, utterances, waves_, change))))

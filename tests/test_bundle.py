@@ -373,6 +373,21 @@ def test_loading_imports_nothing_that_unpickles(path: Path) -> None:
     assert ended.stdout == "small\n"
 
 
+def test_building_without_weights_does_not_load_the_compiler() -> None:
+    script = (
+        "import sys\n"
+        "from serein import recipes, system\n"
+        "from serein.inference.recognizer import Recognizer\n"
+        "for name in ('serein-base', 'feng2020', 'fu2020', 'zhang2019'):\n"
+        "    system.check(recipes.load(name))\n"
+        "Recognizer('serein-base')\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    assert ended.stdout == "False\n"
+
+
 # What must not be lost
 
 

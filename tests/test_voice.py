@@ -103,6 +103,32 @@ def test_padding_and_neighbours_change_nothing() -> None:
     assert mask.sum(dim=1).tolist() == [1 + one.shape[1] // 320, 1 + 9000 // 320]
 
 
+def test_overlapping_windows_are_as_each_by_itself() -> None:
+    once_s = speech()[0]
+    wave_s = torch.cat([once_s, torch.zeros(RATE), 0.01 * once_s + 0.1, once_s])
+    front_end = voice.FrontEnd(voice.Config())
+    start_b = 320 * torch.tensor([0, 3, 40, 77, 140])
+    length_b = torch.tensor([3 * RATE, 30_001, 400, 1234, 2 * RATE])
+    x_btf, mask_bt = front_end.overlapping(wave_s, start_b, length_b)
+    for x_tf, mask_t, start, length in zip(x_btf, mask_bt, start_b, length_b, strict=True):
+        alone, _ = heard(wave_s[start : start + length][None])
+        torch.testing.assert_close(x_tf[mask_t], alone[0], rtol=0, atol=1e-4)
+        assert not x_tf[~mask_t].any()
+
+
+def test_what_is_too_faint_for_one_window_is_not_for_another() -> None:
+    hum_s = 1e-8 * torch.sin(2 * math.pi * 125 * torch.arange(2 * RATE) / RATE)
+    wave_s = torch.cat([hum_s, speech()[0]])
+    front_end = voice.FrontEnd(voice.Config())
+    start_b, length_b = 320 * torch.tensor([0, 20]), torch.tensor([RATE, 3 * RATE])
+    x_btf, _ = front_end.overlapping(wave_s, start_b, length_b)
+    for x_tf, start, length in zip(x_btf, start_b, length_b, strict=True):
+        alone, _ = heard(wave_s[start : start + length][None])
+        same_f = [*range(65), 66]  # where nothing counts as periodic, its octave says nothing
+        found_tf, wanted_tf = x_tf[: alone.shape[1]], alone[0]
+        torch.testing.assert_close(found_tf[:, same_f], wanted_tf[:, same_f], rtol=0, atol=2e-3)
+
+
 def test_bands_beyond_half_the_rate_are_refused() -> None:
     with pytest.raises(ConfigError, match="high"):
         voice.FrontEnd(voice.Config(rate=8000, window=320, hop=160))

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build
-from serein.devices import device_of
+from serein.devices import device_of, weightless
 from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
@@ -146,7 +145,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         recipe = _offline(build(Recipe, document["recipe"], "recipe"))
         _check_names(recipe, trust)
         words = tuple(document.get("words", ()))
-        with torch.device("meta"):
+        with weightless():
             system = System(recipe, document["classes"], words, own=bool(trust))
         _check_shapes(system, tensors)
         system = System(recipe, document["classes"], words, own=bool(trust))

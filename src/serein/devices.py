@@ -1,8 +1,16 @@
 """Where a network computes."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch.overrides import TorchFunctionMode
 
 from serein.errors import ConfigError, UnknownName
+
+DRAWS = ("normal_", "uniform_", "kaiming_uniform_")
+"""By which torch's own layers fill their weights."""
 
 
 def device_of(name: str) -> str:
@@ -18,3 +26,30 @@ def device_of(name: str) -> str:
     if name == "cuda" and not there:
         raise ConfigError("device cuda: this torch sees no CUDA device; use cpu or auto")
     return "cuda" if there and name == "auto" else name.replace("auto", "cpu")
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Networks that are built here have shapes and no weights, and none are drawn.
+
+    Drawing what has no place would be done in Python, and loads torch's compiler for it: over a
+    second, for nothing.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """Passes over what fills weights by chance."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__name__", "") in DRAWS:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)

@@ -16,6 +16,7 @@ from serein import config, find
 from serein.augment.masks import Masks, masks
 from serein.augment.settings import settings as augment_settings
 from serein.contracts import FrontEnd, Model, Task
+from serein.devices import weightless
 from serein.errors import ConfigError
 from serein.features import normalise
 from serein.layers.apart import Apart
@@ -230,7 +231,7 @@ def check(recipe: Recipe) -> None:
         ConfigError: one out of range, or one that the front end or the model has no use for.
     """
     some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
-    with torch.device("meta"):
+    with weightless():
         made = System(recipe, some, SPECIAL if recipe.text else ())
     if recipe.augment and is_fitted(recipe):
         raise ConfigError(

@@ -83,6 +83,7 @@ class FrontEnd(nn.Module):
     window_s: Tensor
     window_l: Tensor
     cost_l: Tensor
+    shares = True
 
     def __init__(self, config: Config) -> None:
         """Prepare windows and filters.
@@ -100,13 +101,14 @@ class FrontEnd(nn.Module):
         names = ("rate", "window", "hop", "bands", "high", "seconds")
         same = {name: getattr(config, name) for name in names}
         self.mel = logmel.FrontEnd(logmel.Config(**same, deltas=0))
+        self.reach = round(AROUND * config.rate / 2)
         self.first = max(2, math.floor(config.rate / HIGHEST))
         self.last = min(math.ceil(config.rate / LOWEST), config.window // 2)
         self.points = 1 << (config.window + self.last).bit_length()
         window_s = torch.from_numpy(logmel.hann(config.window)).float()
-        lag_l = torch.arange(self.first, self.last)
+        lag_l = torch.arange(self.first, self.last, device="cpu")  # whatever is asked for outside
         self.register_buffer("window_s", window_s, persistent=False)
-        self.register_buffer("window_l", self._correlated(window_s), persistent=False)
+        self.register_buffer("window_l", self._correlated(window_s)[0], persistent=False)
         cost_l = OCTAVE * torch.log2(lag_l / self.first)
         self.register_buffer("cost_l", cost_l, persistent=False)
 
@@ -117,19 +119,71 @@ class FrontEnd(nn.Module):
         mask_bt = self.mel._frames(length_b)[1]
         log_btm, pitch_btp = self.mel._logmel(wave_bs), self._pitch(wave_bs)
         frames = mask_bt.shape[1]
-        return self.joined(log_btm[:, :frames], pitch_btp[:, :frames], mask_bt), mask_bt
+        return self.joined(log_btm[:, :frames], pitch_btp[:, :frames, :2], mask_bt), mask_bt
+
+    def overlapping(
+        self, wave_s: Tensor, start_b: Tensor, length_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Windows of one waveform: what they have in common is transformed once.
+
+        Args:
+            wave_s: (S,) samples.
+            start_b: (B,) where each window begins: a multiple of the hop.
+            length_b: (B,) samples of each, no more than the front end takes.
+
+        Returns:
+            Frames (B, T, F) and mask (B, T), as for each window by itself.
+        """
+        window_bs = self._around(_cut(wave_s, start_b, length_b), length_b)
+        loudest_b1 = _loudest(window_bs)
+        # So loud that nothing in it is too faint: what is, each window's own peak tells.
+        wave_1s = self._around(wave_s[None], torch.tensor([len(wave_s)])) / FAINTEST
+        log_tm, pitch_tp = self.mel._logmel(wave_1s)[0], self._pitch(wave_1s)[0]
+        frames_b, mask_bt = self.mel._frames(length_b)
+        row_bt = start_b[:, None] // self.config.hop + _steps(mask_bt.shape[1], wave_s)
+        row_bt = row_bt.clamp(max=len(log_tm) - 1)
+        gain_b11 = (FAINTEST / loudest_b1)[..., None]
+        log_btm = (log_tm[row_bt] + 2 * gain_b11.log()).clamp(min=math.log(logmel.FLOOR))
+        octave_bt, voicing_bt, energy_bt = pitch_tp[row_bt].unbind(dim=2)
+        voicing_bt = voicing_bt * (energy_bt * gain_b11[..., 0].square() / SILENT).clamp(max=1)
+        pitch_btp = torch.stack([octave_bt, voicing_bt], dim=2)
+        frame_be, edge_bes = self._edges(window_bs / loudest_b1, frames_b)
+        row_b1 = _steps(len(start_b), wave_s)[:, None]
+        log_btm[row_b1, frame_be] = self.mel._bands(edge_bes.double())
+        pitch_btp[row_b1, frame_be] = self._peaks(edge_bes)[..., :2]
+        return self.joined(log_btm, pitch_btp, mask_bt), mask_bt
+
+    def _edges(self, window_bs: Tensor, frames_b: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames whose samples' means reach beyond an end (B, E), and their samples."""
+        hop, size = self.config.hop, self.config.window
+        edge_e = _steps(-(-(size - size // 2 + self.reach) // hop), window_bs)
+        last_b1 = frames_b[:, None] - 1
+        edges = [torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)]
+        frame_be = torch.cat(edges, dim=1)
+        wide_bs = F.pad(window_bs, (size // 2, size + hop))
+        place_bes = frame_be[..., None] * hop + _steps(size, window_bs)
+        samples_bs = wide_bs.gather(1, place_bes.flatten(1))
+        return frame_be, samples_bs.view(*frame_be.shape, size)
 
     def fair(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
         """Waveforms (B, S) around 0, with a peak of 1; zeros from their lengths on."""
-        reach, size = round(AROUND * self.rate / 2), wave_bs.shape[1]
-        step_s = torch.arange(size, device=wave_bs.device)
-        sum_bs = F.pad(wave_bs.double().cumsum(dim=1), (1, 0))
-        to_s, from_s = (step_s + reach + 1).clamp(max=size), (step_s - reach).clamp(min=0)
-        count_bs = (torch.minimum(to_s, length_b[:, None]) - from_s).clamp(min=1)
-        mean_bs = ((sum_bs[:, to_s] - sum_bs[:, from_s]) / count_bs).to(wave_bs.dtype)
-        wave_bs = (wave_bs - mean_bs) * (step_s < length_b[:, None])
-        peak_b1 = F.pad(wave_bs.abs(), (0, 1), value=FAINTEST).amax(dim=1, keepdim=True)
-        return wave_bs / peak_b1
+        wave_bs = self._around(wave_bs, length_b)
+        return wave_bs / _loudest(wave_bs)
+
+    def _around(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
+        """Waveforms around 0; one by one, for a batch would not fit into a core's cache."""
+        step_s = _steps(wave_bs.shape[1], wave_bs).double()
+        rows = zip(wave_bs.unbind(), length_b.to(step_s).unbind(), strict=True)
+        return torch.stack([self._less_mean(wave_s, length, step_s) for wave_s, length in rows])
+
+    def _less_mean(self, wave_s: Tensor, length: Tensor, step_s: Tensor) -> Tensor:
+        """(S,) less the mean of the ``AROUND`` seconds about each sample; zeros behind."""
+        reach, size, sum_s = self.reach, wave_s.shape[0], wave_s.double().cumsum(dim=0)
+        after_s = torch.cat([sum_s[reach:], sum_s[-1:].expand(reach)])[:size]
+        before_s = F.pad(sum_s, (reach + 1, 0))[:size]
+        from_s, to_s = (step_s - reach).clamp(min=0), torch.minimum(step_s + reach + 1, length)
+        mean_s = (after_s - before_s) / (to_s - from_s).clamp(min=1)
+        return (wave_s - mean_s.to(wave_s.dtype)).masked_fill(step_s >= length, 0)
 
     def joined(self, log_btm: Tensor, pitch_btp: Tensor, mask_bt: Tensor) -> Tensor:
         """Logarithms of power, and pitch with voicing (B, T, 2) -> frames (B, T, F)."""
@@ -147,7 +201,7 @@ class FrontEnd(nn.Module):
         return (log_btm.mean(dim=2) * share_bt).sum(dim=1)[:, None, None]
 
     def _pitch(self, wave_bs: Tensor) -> Tensor:
-        """(B, S) -> pitch and voicing of each frame, (B, T, 2)."""
+        """(B, S) -> pitch, voicing and energy of each frame, (B, T, 3)."""
         half = self.config.window // 2
         wave_bs = F.pad(wave_bs, (half, self.config.window - half))
         frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
@@ -155,9 +209,10 @@ class FrontEnd(nn.Module):
         return torch.cat([self._peaks(part_bts) for part_bts in parts], dim=1)
 
     def _peaks(self, frames_bts: Tensor) -> Tensor:
-        """(B, T, window) -> (B, T, 2)."""
+        """(B, T, window) -> (B, T, 3)."""
         frames_bts = frames_bts - frames_bts.mean(dim=2, keepdim=True)
-        return self.found(self._correlated(frames_bts * self.window_s) / self.window_l)
+        like_btl, energy_bt1 = self._correlated(frames_bts * self.window_s)
+        return torch.cat([self.found(like_btl / self.window_l), energy_bt1], dim=2)
 
     def found(self, like_btl: Tensor) -> Tensor:
         """Autocorrelation (..., T, L + 2) -> pitch and voicing (..., T, 2)."""
@@ -170,9 +225,29 @@ class FrontEnd(nn.Module):
         voicing_bt1 = near_btl.gather(-1, best_bt1).clamp(0, 1)
         return torch.cat([octave_bt1, voicing_bt1], dim=-1) * found_bt1
 
-    def _correlated(self, frames_s: Tensor) -> Tensor:
-        """(..., window) -> (..., L + 2): with itself at each lag and one beyond, 1 at lag 0."""
+    def _correlated(self, frames_s: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., window) -> (..., L + 2) and (..., 1): with itself at each lag and one beyond.
+
+        The first is a share of the second, which it is at lag 0.
+        """
         power_c = torch.fft.rfft(frames_s, self.points).abs().square()
         like_l = torch.fft.irfft(power_c, self.points)
-        scale_1 = like_l[..., :1].clamp(min=SILENT)
-        return like_l[..., self.first - 1 : self.last + 1] / scale_1
+        energy_1 = like_l[..., :1]
+        return like_l[..., self.first - 1 : self.last + 1] / energy_1.clamp(min=SILENT), energy_1
+
+
+def _loudest(wave_bs: Tensor) -> Tensor:
+    """The highest sample of each waveform, (B, 1)."""
+    return F.pad(wave_bs.abs(), (0, 1), value=FAINTEST).amax(dim=1, keepdim=True)
+
+
+def _cut(wave_s: Tensor, start_b: Tensor, length_b: Tensor) -> Tensor:
+    """Windows (B, S) of a waveform, zeros behind each one's end."""
+    places = zip(start_b.tolist(), length_b.tolist(), strict=True)
+    cut = [wave_s[start : start + length] for start, length in places]
+    return nn.utils.rnn.pad_sequence(cut, batch_first=True)
+
+
+def _steps(count: int, like: Tensor) -> Tensor:
+    """Numbers from 0 on, where a tensor is."""
+    return torch.arange(count, device=like.device)

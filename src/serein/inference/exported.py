@@ -16,6 +16,7 @@ from torch import Tensor
 from serein import bundle
 from serein.bundle import FOREIGN, Bundle
 from serein.config import build
+from serein.devices import weightless
 from serein.errors import BundleError, ConfigError, SereinError
 from serein.features.normalise import Normaliser
 from serein.layers.attention import Attention
@@ -40,7 +41,7 @@ class Exported(System):
             content: the file.
             session: onnxruntime's, of that file.
         """
-        with torch.device("meta"):
+        with weightless():
             super().__init__(recipe, classes, own=False)
         self.normaliser = Normaliser(self.normaliser.config, 1)
         self.content, self.session = content, session

@@ -40,11 +40,13 @@ class Functionals(nn.Module):
         """
         super().__init__()
         self.bands = bands
-        angle_mc = torch.outer(torch.arange(bands) + 0.5, torch.arange(min(CEPSTRA, bands)))
+        band_m = torch.arange(bands, device="cpu")  # measured even where weights have no place yet
+        angle_mc = torch.outer(band_m + 0.5, band_m[:CEPSTRA])
         cosine_mc = torch.cos(angle_mc * (math.pi / bands)) * math.sqrt(2 / bands)
         self.register_buffer("cosine_mc", cosine_mc, persistent=False)
-        one_bt = torch.ones(1, 1, dtype=torch.bool)
-        self.width = self(torch.zeros(1, 1, bands + 3), one_bt, one_bt, 1.0).shape[1]
+        one_bt = torch.ones(1, 1, dtype=torch.bool, device="cpu")
+        frame_btf = torch.zeros(1, 1, bands + 3, device="cpu")
+        self.width = self(frame_btf, one_bt, one_bt, 1.0).shape[1]
 
     def forward(self, x_btf: Tensor, mask_bt: Tensor, spoken_bt: Tensor, hop: float) -> Tensor:
         """Utterances in numbers.

@@ -47,8 +47,8 @@ def modulations(x_btd: Tensor, counts_bt: Tensor, hop: float) -> Tensor:
     mean_b1d = (x_btd * window_bt1).sum(dim=1, keepdim=True)
     x_bdt = ((x_btd - mean_b1d) * window_bt1).transpose(1, 2)
     density_b11 = 2 * hop / window_bt1.square().sum(dim=1, keepdim=True)
-    hertz_h = STEP * torch.arange(round(RANGES[0] / STEP), round(RANGES[-1] / STEP))
-    hertz_h = hertz_h.to(x_btd.device)
+    low, high = (round(edge / STEP) for edge in (RANGES[0], RANGES[-1]))
+    hertz_h = STEP * torch.arange(low, high, device=x_btd.device)
     step_t1 = torch.arange(x_btd.shape[1], device=x_btd.device)[:, None]
     angle_th = 2 * math.pi * hop * step_t1 * hertz_h
     power_bdh = (x_bdt @ angle_th.cos()).square() + (x_bdt @ angle_th.sin()).square()
@@ -122,5 +122,6 @@ def together(x_btd: Tensor, counts_bt: Tensor) -> Tensor:
     x_btd = (x_btd - mean_bd[:, None]).masked_fill(~counts_bt[..., None], 0)
     x_btd = x_btd / (deviation_bd[:, None] + STILL)
     like_bdd = (x_btd * shares(counts_bt)[..., None]).transpose(1, 2) @ x_btd
-    one_p, other_p = torch.triu_indices(x_btd.shape[2], x_btd.shape[2], 1)
+    size = x_btd.shape[2]
+    one_p, other_p = torch.triu_indices(size, size, 1, device=x_btd.device)
     return like_bdd[:, one_p, other_p]
