@@ -50,8 +50,11 @@ FAINTEST = 1e-5
 """A peak below which there is nothing: a third of the least step of 16 bits."""
 SILENT = 1e-9
 """Energy of a frame, below which nothing in it is periodic."""
-AT_A_TIME = 64
-"""Frames that are correlated together; more would not fit into a core's cache."""
+AT_A_TIME, SAMPLES = 64, 16_384
+"""Frames that are correlated, and samples of a long waveform that are levelled together.
+
+More would not fit into a core's cache.
+"""
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,11 @@ class FrontEnd(nn.Module):
         Returns:
             Frames (B, T, F) and mask (B, T), as for each window by itself.
         """
-        window_bs = self._around(_cut(wave_s, start_b, length_b), length_b)
+        level_s, window_bs = self._windows(wave_s, start_b, length_b)
         loudest_b1 = _loudest(window_bs)
         # So loud that nothing in it is too faint: what is, each window's own peak tells.
-        wave_1s = self._around(wave_s[None], torch.tensor([len(wave_s)])) / FAINTEST
-        log_tm, pitch_tp = self.mel._logmel(wave_1s)[0], self._pitch(wave_1s)[0]
+        loud_1s = level_s[None] / FAINTEST
+        log_tm, pitch_tp = self.mel._logmel(loud_1s)[0], self._pitch(loud_1s)[0]
         frames_b, mask_bt = self.mel._frames(length_b)
         row_bt = start_b[:, None] // self.config.hop + _steps(mask_bt.shape[1], wave_s)
         row_bt = row_bt.clamp(max=len(log_tm) - 1)
@@ -147,23 +150,39 @@ class FrontEnd(nn.Module):
         octave_bt, voicing_bt, energy_bt = pitch_tp[row_bt].unbind(dim=2)
         voicing_bt = voicing_bt * (energy_bt * gain_b11[..., 0].square() / SILENT).clamp(max=1)
         pitch_btp = torch.stack([octave_bt, voicing_bt], dim=2)
-        frame_be, edge_bes = self._edges(window_bs / loudest_b1, frames_b)
+        frame_be, edge_bes = self._edges(window_bs, frames_b)
+        edge_bes = edge_bes / loudest_b1[..., None]
         row_b1 = _steps(len(start_b), wave_s)[:, None]
         log_btm[row_b1, frame_be] = self.mel._bands(edge_bes.double())
         pitch_btp[row_b1, frame_be] = self._peaks(edge_bes)[..., :2]
         return self.joined(log_btm, pitch_btp, mask_bt), mask_bt
 
+    def _windows(self, wave_s: Tensor, start_b: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """A waveform (S,) around 0, and windows (B, S) of it, whose ends know no neighbours."""
+        wide_s, size = F.pad(wave_s, (self.reach, self.reach)), SAMPLES + 2 * self.reach
+        blocks = [wide_s[None, at : at + size] for at in range(0, len(wave_s), SAMPLES)]
+        levels = [self._less_mean(one_1s, torch.tensor([size])) for one_1s in blocks]
+        level_s = torch.cat([one_1s[0, self.reach : -self.reach] for one_1s in levels])
+        window_bs, near = _cut(level_s, start_b, length_b), length_b.clamp(max=2 * self.reach)
+        head_bs = self._less_mean(_cut(wave_s, start_b, near), near)
+        tail_bs = self._less_mean(_cut(wave_s, start_b + length_b - near, near), near)
+        for row, (length, few) in enumerate(zip(length_b.tolist(), near.tolist(), strict=True)):
+            edge = min(self.reach, few)
+            window_bs[row, :edge] = head_bs[row, :edge]
+            window_bs[row, length - edge : length] = tail_bs[row, few - edge : few]
+        return level_s, window_bs
+
     def _edges(self, window_bs: Tensor, frames_b: Tensor) -> tuple[Tensor, Tensor]:
         """The frames whose samples' means reach beyond an end (B, E), and their samples."""
-        hop, size = self.config.hop, self.config.window
+        hop, size, last = self.config.hop, self.config.window, window_bs.shape[1] - 1
         edge_e = _steps(-(-(size - size // 2 + self.reach) // hop), window_bs)
         last_b1 = frames_b[:, None] - 1
         edges = [torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)]
         frame_be = torch.cat(edges, dim=1)
-        wide_bs = F.pad(window_bs, (size // 2, size + hop))
-        place_bes = frame_be[..., None] * hop + _steps(size, window_bs)
-        samples_bs = wide_bs.gather(1, place_bes.flatten(1))
-        return frame_be, samples_bs.view(*frame_be.shape, size)
+        place_bn = (frame_be[..., None] * hop + _steps(size, window_bs) - size // 2).flatten(1)
+        samples_bn = window_bs.gather(1, place_bn.clamp(0, last))
+        samples_bn = samples_bn * ((place_bn >= 0) & (place_bn <= last))
+        return frame_be, samples_bn.view(*frame_be.shape, size)
 
     def fair(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
         """Waveforms (B, S) around 0, with a peak of 1; zeros from their lengths on."""
@@ -172,18 +191,20 @@ class FrontEnd(nn.Module):
 
     def _around(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
         """Waveforms around 0; one by one, for a batch would not fit into a core's cache."""
-        step_s = _steps(wave_bs.shape[1], wave_bs).double()
-        rows = zip(wave_bs.unbind(), length_b.to(step_s).unbind(), strict=True)
-        return torch.stack([self._less_mean(wave_s, length, step_s) for wave_s, length in rows])
+        rows = zip(wave_bs[:, None].unbind(), length_b[:, None].unbind(), strict=True)
+        return torch.cat([self._less_mean(wave_1s, length_1) for wave_1s, length_1 in rows])
 
-    def _less_mean(self, wave_s: Tensor, length: Tensor, step_s: Tensor) -> Tensor:
-        """(S,) less the mean of the ``AROUND`` seconds about each sample; zeros behind."""
-        reach, size, sum_s = self.reach, wave_s.shape[0], wave_s.double().cumsum(dim=0)
-        after_s = torch.cat([sum_s[reach:], sum_s[-1:].expand(reach)])[:size]
-        before_s = F.pad(sum_s, (reach + 1, 0))[:size]
-        from_s, to_s = (step_s - reach).clamp(min=0), torch.minimum(step_s + reach + 1, length)
-        mean_s = (after_s - before_s) / (to_s - from_s).clamp(min=1)
-        return (wave_s - mean_s.to(wave_s.dtype)).masked_fill(step_s >= length, 0)
+    def _less_mean(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
+        """Waveforms less the mean of the ``AROUND`` seconds about each sample; zeros behind."""
+        reach, size, sum_bs = self.reach, wave_bs.shape[1], wave_bs.double().cumsum(dim=1)
+        after_bs = torch.cat([sum_bs[:, reach:], sum_bs[:, -1:].expand(-1, reach)], dim=1)
+        before_bs = F.pad(sum_bs, (reach + 1, 0))
+        step_s = _steps(size, wave_bs).double()
+        length_b1 = length_b.to(step_s)[:, None]
+        to_bs = torch.minimum(step_s + reach + 1, length_b1)
+        count_bs = (to_bs - (step_s - reach).clamp(min=0)).clamp(min=1)
+        mean_bs = (after_bs[:, :size] - before_bs[:, :size]) / count_bs
+        return (wave_bs - mean_bs.to(wave_bs.dtype)).masked_fill(step_s >= length_b1, 0)
 
     def joined(self, log_btm: Tensor, pitch_btp: Tensor, mask_bt: Tensor) -> Tensor:
         """Logarithms of power, and pitch with voicing (B, T, 2) -> frames (B, T, F)."""
@@ -238,7 +259,7 @@ class FrontEnd(nn.Module):
 
 def _loudest(wave_bs: Tensor) -> Tensor:
     """The highest sample of each waveform, (B, 1)."""
-    return F.pad(wave_bs.abs(), (0, 1), value=FAINTEST).amax(dim=1, keepdim=True)
+    return wave_bs.abs().amax(dim=1, keepdim=True).clamp(min=FAINTEST)
 
 
 def _cut(wave_s: Tensor, start_b: Tensor, length_b: Tensor) -> Tensor:
