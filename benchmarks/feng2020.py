@@ -30,7 +30,7 @@ from serein import memory, recipes
 from serein.layers.recogniser import Recogniser, RecogniserConfig
 from serein.layers.transcript import END, START
 from serein.models.feng2020 import Config, Model
-from serein.precision import Numbers, computing, flushed, has_bf16
+from serein.precision import Numbers, computing, flushed, has_bf16, rounded
 from serein.predict import answer
 from serein.system import System
 from serein.vocabulary import SPECIAL
@@ -253,6 +253,8 @@ def _search(numbers: Numbers, h_bth: Tensor) -> Callable[[], object]:
     sizes = RecogniserConfig(beam=BEAMS, longest=STEPS)
     recogniser = Recogniser(sizes, BANDS, VOCABULARY).eval()
     recogniser.decoder.output.bias.data[END] = -1e3
+    if numbers == "bf16":  # as a loaded recogniser has its weights, and its encoder answers
+        recogniser, h_bth = rounded(recogniser), h_bth.bfloat16()
     mask_bt = torch.ones(h_bth.shape[:2], dtype=torch.bool)
 
     def found() -> object:

@@ -208,11 +208,13 @@ class Decoder(nn.Module):
             key_nta = key_b1ta.expand(-1, beams, -1, -1).flatten(0, 1)
             sum_nta = torch.baddbmm(key_nta, left_bwtk.flatten(0, 1), right_bwka.flatten(0, 1))
             return (sum_nta.tanh() @ energy_a).view(batch, beams, frames)
-        parts = []  # each small enough for a processor's cache
-        for key_1ta, left_wtk, right_wka in zip(key_b1ta, left_bwtk, right_bwka, strict=True):
-            sum_wta = torch.baddbmm(key_1ta.expand(beams, -1, -1), left_wtk, right_wka)
-            parts.append(sum_wta.tanh_() @ energy_a)
-        return torch.stack(parts)
+        energy_bwt = left_bwtk.new_empty(batch, beams, frames)
+        sum_wta = key_b1ta.new_empty(beams, frames, len(energy_a))  # fits a processor's cache
+        parts = key_b1ta, left_bwtk, right_bwka, energy_bwt
+        for key_1ta, left_wtk, right_wka, energy_wt in zip(*parts, strict=True):
+            torch.bmm(left_wtk, right_wka, out=sum_wta)
+            torch.mv(sum_wta.add_(key_1ta).tanh_().flatten(0, 1), energy_a, out=energy_wt.view(-1))
+        return energy_bwt
 
 
 def _wide(x: Tensor) -> torch.dtype:
