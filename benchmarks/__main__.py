@@ -9,6 +9,7 @@ from time import perf_counter
 
 from benchmarks.timing import Row
 from serein.experiment.facts import machine, now, versions
+from serein.inference.recognizer import DEFAULT
 
 NAMES = (
     *("frontend", "audio", "training", "raw", "fu2020", "feng2020", "apply", "judging", "commands"),
@@ -43,7 +44,8 @@ def main() -> int:
     if tuple(names) == NAMES:
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
         minutes = (perf_counter() - begun) / 60
-        facts = f"Measured {now()}, in {minutes:.0f} minutes, on {machine()}; {used}."
+        facts = f"Measured {now()}, in {minutes:.0f} minutes, on {machine()}; {used}. "
+        facts += f"Where no model is named, it is the one that comes first: `{DEFAULT}`."
         PAGE.write_text("\n".join([HEAD, facts, "", *lines, ""]), encoding="utf-8")
     return failed
 
