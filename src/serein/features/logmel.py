@@ -136,14 +136,9 @@ class FrontEnd(nn.Module):
         hop, size = self.config.hop, self.config.window
         log_tm = self._logmel(wave_s[None])[0]
         frames_b, mask_bt = self._frames(length_b)
-        step_t = torch.arange(mask_bt.shape[1], device=wave_s.device)
-        row_bt = (start_b[:, None] // hop + step_t).clamp(max=len(log_tm) - 1)
-        log_btm = log_tm[row_bt]
+        log_btm = log_tm[self._rows(start_b, mask_bt, len(log_tm))]
         # Frames that reach beyond their window's ends see zeros there, not their neighbours.
-        edge_e = torch.arange(-(-(size - size // 2) // hop), device=wave_s.device)
-        last_b1 = frames_b[:, None] - 1
-        edges = [torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)]
-        frame_be = torch.cat(edges, dim=1)
+        frame_be = self._ends(frames_b)
         place_bes = frame_be[..., None] * hop + torch.arange(size, device=wave_s.device) - size // 2
         inside_bes = (place_bes >= 0) & (place_bes < length_b[:, None, None])
         place_bes = (place_bes + start_b[:, None, None]).clamp(0, len(wave_s) - 1)
@@ -156,6 +151,19 @@ class FrontEnd(nn.Module):
         frames_b = 1 + length_b // self.config.hop
         step_t = torch.arange(int(frames_b.max()), device=length_b.device)
         return frames_b, step_t < frames_b[:, None]
+
+    def _rows(self, start_b: Tensor, mask_bt: Tensor, most: int) -> Tensor:
+        """Which of so many frames of a waveform are those of its windows: (B, T)."""
+        step_t = torch.arange(mask_bt.shape[1], device=start_b.device)
+        return (start_b[:, None] // self.config.hop + step_t).clamp(max=most - 1)
+
+    def _ends(self, frames_b: Tensor, reach: int = 0) -> Tensor:
+        """Frames (B, E) that see beyond a window's ends, or within so many samples of them."""
+        half = self.config.window - self.config.window // 2
+        edge_e = torch.arange(-(-(half + reach) // self.config.hop), device=frames_b.device)
+        last_b1 = frames_b[:, None] - 1
+        edges = torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)
+        return torch.cat(edges, dim=1)
 
     def _sized(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cut, and pad where the settings say so; zeros from each length on.

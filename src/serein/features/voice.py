@@ -109,7 +109,7 @@ class FrontEnd(nn.Module):
         self.last = min(math.ceil(config.rate / LOWEST), config.window // 2)
         self.points = 1 << (config.window + self.last).bit_length()
         window_s = torch.from_numpy(logmel.hann(config.window)).float()
-        lag_l = torch.arange(self.first, self.last, device="cpu")  # whatever is asked for outside
+        lag_l = torch.arange(self.first, self.last, device="cpu")  # even of a weightless one
         self.register_buffer("window_s", window_s, persistent=False)
         self.register_buffer("window_l", self._correlated(window_s)[0], persistent=False)
         cost_l = OCTAVE * torch.log2(lag_l / self.first)
@@ -135,7 +135,8 @@ class FrontEnd(nn.Module):
             length_b: (B,) samples of each, no more than the front end takes.
 
         Returns:
-            Frames (B, T, F) and mask (B, T), as for each window by itself.
+            Frames (B, T, F) and mask (B, T), as for each window by itself; but for the octave of
+            frames that are too faint, beside their window's peak, to be periodic at all.
         """
         level_s, window_bs = self._windows(wave_s, start_b, length_b)
         loudest_b1 = _loudest(window_bs)
@@ -143,15 +144,14 @@ class FrontEnd(nn.Module):
         loud_1s = level_s[None] / FAINTEST
         log_tm, pitch_tp = self.mel._logmel(loud_1s)[0], self._pitch(loud_1s)[0]
         frames_b, mask_bt = self.mel._frames(length_b)
-        row_bt = start_b[:, None] // self.config.hop + _steps(mask_bt.shape[1], wave_s)
-        row_bt = row_bt.clamp(max=len(log_tm) - 1)
+        row_bt = self.mel._rows(start_b, mask_bt, len(log_tm))
         gain_b11 = (FAINTEST / loudest_b1)[..., None]
         log_btm = (log_tm[row_bt] + 2 * gain_b11.log()).clamp(min=math.log(logmel.FLOOR))
         octave_bt, voicing_bt, energy_bt = pitch_tp[row_bt].unbind(dim=2)
         voicing_bt = voicing_bt * (energy_bt * gain_b11[..., 0].square() / SILENT).clamp(max=1)
         pitch_btp = torch.stack([octave_bt, voicing_bt], dim=2)
-        frame_be, edge_bes = self._edges(window_bs, frames_b)
-        edge_bes = edge_bes / loudest_b1[..., None]
+        frame_be = self.mel._ends(frames_b, self.reach)
+        edge_bes = self._samples(window_bs, frame_be) / loudest_b1[..., None]
         row_b1 = _steps(len(start_b), wave_s)[:, None]
         log_btm[row_b1, frame_be] = self.mel._bands(edge_bes.double())
         pitch_btp[row_b1, frame_be] = self._peaks(edge_bes)[..., :2]
@@ -172,17 +172,14 @@ class FrontEnd(nn.Module):
             window_bs[row, length - edge : length] = tail_bs[row, few - edge : few]
         return level_s, window_bs
 
-    def _edges(self, window_bs: Tensor, frames_b: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames whose samples' means reach beyond an end (B, E), and their samples."""
-        hop, size, last = self.config.hop, self.config.window, window_bs.shape[1] - 1
-        edge_e = _steps(-(-(size - size // 2 + self.reach) // hop), window_bs)
-        last_b1 = frames_b[:, None] - 1
-        edges = [torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)]
-        frame_be = torch.cat(edges, dim=1)
-        place_bn = (frame_be[..., None] * hop + _steps(size, window_bs) - size // 2).flatten(1)
+    def _samples(self, window_bs: Tensor, frame_be: Tensor) -> Tensor:
+        """Those of some frames (B, E): (B, E, window)."""
+        size, last = self.config.window, window_bs.shape[1] - 1
+        middle_be1 = frame_be[..., None] * self.config.hop
+        place_bn = (middle_be1 + _steps(size, window_bs) - size // 2).flatten(1)
         samples_bn = window_bs.gather(1, place_bn.clamp(0, last))
         samples_bn = samples_bn * ((place_bn >= 0) & (place_bn <= last))
-        return frame_be, samples_bn.view(*frame_be.shape, size)
+        return samples_bn.view(*frame_be.shape, size)
 
     def fair(self, wave_bs: Tensor, length_b: Tensor) -> Tensor:
         """Waveforms (B, S) around 0, with a peak of 1; zeros from their lengths on."""

@@ -40,7 +40,7 @@ class Functionals(nn.Module):
         """
         super().__init__()
         self.bands = bands
-        band_m = torch.arange(bands, device="cpu")  # measured even where weights have no place yet
+        band_m = torch.arange(bands, device="cpu")  # measured even of a weightless one
         angle_mc = torch.outer(band_m + 0.5, band_m[:CEPSTRA])
         cosine_mc = torch.cos(angle_mc * (math.pi / bands)) * math.sqrt(2 / bands)
         self.register_buffer("cosine_mc", cosine_mc, persistent=False)
