@@ -8,6 +8,7 @@ import pytest
 from test_training import trained
 
 from serein import memory
+from serein.inference.recognizer import Recognizer
 
 FREED = """
 import resource
@@ -72,3 +73,14 @@ def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "kept", lambda: asked.append(True))
     trained()
     assert asked == [True]
+
+
+def test_a_recogniser_keeps_few_kernels_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(memory.KERNELS, raising=False)
+    Recognizer()
+    assert os.environ[memory.KERNELS] == memory.FEW
+    monkeypatch.setenv(memory.KERNELS, "700")
+    Recognizer()
+    assert os.environ[memory.KERNELS] == "700"

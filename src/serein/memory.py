@@ -1,4 +1,4 @@
-"""Memory that a step used is kept for the next one.
+"""Memory that a step used is kept for the next one, and memory of kernels is bounded.
 
 glibc gives large blocks back to the system as soon as they are free, and the next step faults them
 in again, page by page. A training that keeps them is faster and holds more memory at a time.
@@ -16,6 +16,19 @@ MOST = 2**30
 """Bytes that are kept: of one block, and unused at the end of the heap."""
 OLD = 2**25
 """What glibc before 2.35 takes at most for one block."""
+
+KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+"""How many kernels oneDNN keeps; it makes one for each shape that it meets."""
+FEW = "64"
+
+
+def few_kernels() -> None:
+    """Have oneDNN keep fewer kernels than its 1,024, which take up to 100 MiB.
+
+    Windows of long recordings have many shapes that never come again. To be called before anything
+    is computed; who sets the variable has chosen.
+    """
+    os.environ.setdefault(KERNELS, FEW)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from serein import audio, config
+from serein import audio, config, memory
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
@@ -99,6 +99,7 @@ class Recognizer:
             ConfigError: the confidence is out of range, or the bundle has no threshold; or there
                 is no such precision.
         """
+        memory.few_kernels()
         if isinstance(model, Bundle):
             self.bundle, self.name = model, model.card.name or "model"
         else:
