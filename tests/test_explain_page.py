@@ -22,6 +22,7 @@ from serein.bundle import Bundle, Card
 from serein.explanations import FORMAT, Correlation, Explanation, Explanations, Track
 from serein.report import explanation
 from serein.report.tracks import tracks
+from serein.transcripts import Word
 
 Run = Callable[..., tuple[int, str, str]]
 STEPS = 20
@@ -170,6 +171,16 @@ def test_silence_is_drawn_low_and_queries_are_said() -> None:
     longer = replace(quiet, times=[*quiet.times, 2.0])
     assert "1 steps" not in explanation.table(replace(one, attention={"a": longer})).note
     assert "left out: 1" in explanation.table(replace(one, attention={"a": longer})).note
+
+
+def test_words_of_one_moment_share_a_bar() -> None:
+    said = [("a<b", 0.01, 0.2), ("c", 1.0, 0.5), ("d", 0.05, 0.1), ("e", 1.98, 0.2)]
+    words = [Word(word=word, time=time, weight=weight) for word, time, weight in said]
+    names, bars = tracks(replace(explained(), words=words)).data[1:3]
+    assert list(bars.x) == [0.01, 1.0, 1.98]
+    assert list(bars.y) == pytest.approx([30, 50, 20])
+    assert list(names.text) == ["a&lt;b<br>d", "c", "e"]
+    assert list(names.textposition) == ["top right", "top center", "top left"]
 
 
 def test_several_recordings_have_a_mean() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from serein.explanations import Explanation, Track
 from serein.report.plots import FOLD, MARKS, MEAN
+from serein.transcripts import Word
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,6 +22,10 @@ STRIP = 14
 """Height of a head."""
 BELOW = 48
 """For the axis of seconds."""
+BAR = 0.06
+"""Seconds that the bar of a word is wide; words that are nearer share one."""
+NEAR = 0.05
+"""Share of the recording beside whose ends names are written inwards."""
 LEAST = 20.0
 """Decibels from the bottom of a row to its top, at least."""
 
@@ -59,7 +64,7 @@ def tracks(found: Explanation) -> "Figure":
 def _rows(found: Explanation) -> Iterator[Row]:
     yield "waveform", ROW, [_wave(found)]
     if any(word.weight is not None for word in found.words):
-        yield "words as they were recognised, and what emotion made of each", ROW, [_words(found)]
+        yield "words as they were recognised, and what emotion made of each", ROW, _words(found)
     for name, track in found.attention.items():
         yield _title(name, track, found), ROW, [_energy(track), _weight(track, found)]
         if len(track.heads) > 1:
@@ -146,20 +151,48 @@ def _strip(track: Track) -> dict[str, Any]:
     }
 
 
-def _words(found: Explanation) -> dict[str, Any]:
+def _words(found: Explanation) -> list[dict[str, Any]]:
+    """A bar for each moment, as high as all its words together; their names above it."""
+    moments: list[list[Word]] = []
     placed = [word for word in found.words if word.time is not None and word.weight is not None]
-    return {
-        "type": "bar",
-        "x": _short([word.time for word in placed]),
-        "y": _short([100 * (word.weight or 0.0) for word in placed]),
-        "text": [escape(word.word) for word in placed],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "width": 0.06,
-        "marker": {"color": MEAN},
-        "hovertemplate": "%{text}, %{x:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
+    for word in sorted(placed, key=_time):
+        if moments and _time(word) - _time(moments[-1][0]) < BAR:
+            moments[-1].append(word)
+        else:
+            moments.append([word])
+    times = [_time(some[0]) for some in moments]
+    at = {
+        "x": _short(times),
+        "y": _short([100 * sum(word.weight or 0.0 for word in some) for some in moments]),
+        "text": ["<br>".join(escape(word.word) for word in some) for some in moments],
         "showlegend": False,
     }
+    names = {
+        "type": "scatter",
+        "mode": "text",
+        "textposition": [_aside(time, found) for time in times],
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
+    bars = {
+        "type": "bar",
+        "width": BAR,
+        "textposition": "none",
+        "marker": {"color": MEAN},
+        "hovertemplate": "%{text}, %{x:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
+        "meta": max(map(len, moments), default=1),
+    }
+    return [at | names, at | bars]
+
+
+def _time(word: Word) -> float:
+    return word.time or 0.0
+
+
+def _aside(time: float, found: Explanation) -> str:
+    """Where a name is written, so that it stays within the recording."""
+    share = (time - found.start) / (found.end - found.start)
+    return "top right" if share < NEAR else "top left" if share > 1 - NEAR else "top center"
 
 
 def _range(drawn: list[dict[str, Any]]) -> dict[str, Any]:
@@ -171,7 +204,8 @@ def _range(drawn: list[dict[str, Any]]) -> dict[str, Any]:
             return {"range": [len(heads) + 0.5, 0.5], "showgrid": False, **named}
         return {"range": [len(heads) + 0.5, 0.5], "tickvals": [1, len(heads)], "showgrid": False}
     if kind["type"] == "bar":
-        return {"range": [0, 1.35 * max(kind["y"], default=1.0)], "ticksuffix": " %"}
+        above = 1.1 + 0.25 * kind["meta"]  # for a line of names each
+        return {"range": [0, above * max(kind["y"], default=1.0)], "ticksuffix": " %"}
     if kind["fill"] == "tozeroy":
         return {"rangemode": "tozero", "ticksuffix": " %"}
     most = max(0.01, *map(abs, kind["y"]))
