@@ -49,6 +49,12 @@ def test_help_names_every_command(run: Run) -> None:
         assert name in out
 
 
+@pytest.mark.parametrize("command", ["recognize", "explain", "transcribe", "evaluate", "serve"])
+def test_a_model_is_named_alike_everywhere(command: str, run: Run) -> None:
+    _, out, _ = run(command, "--help")
+    assert re.search(r"--model\s+-m\b", out)
+
+
 def test_recipes_are_listed_with_published_scores(run: Run) -> None:
     status, out, _ = run("recipes")
     assert status == 0

@@ -18,7 +18,7 @@ def recognize(
         list[str],
         typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
     ],
-    model: Annotated[str | None, typer.Option(help=f"{MODELS}.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODELS}.")] = None,
     format: Annotated[
         str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
     ] = "table",

@@ -19,7 +19,7 @@ def explain(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
     ],
-    model: Annotated[str | None, typer.Option(help=f"{MODELS}.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODELS}.")] = None,
     format: Annotated[str, typer.Option("--format", help="html or json.")] = "html",
     output: Annotated[
         Path | None,

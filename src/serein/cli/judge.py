@@ -40,7 +40,9 @@ def evaluate(
     context: typer.Context,
     corpus: CorporaOption,
     recipe: Annotated[str | None, typer.Argument(help="A recipe's name, or a TOML file.")] = None,
-    model: Annotated[str | None, typer.Option(help="Score this saved model instead.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Score this saved model instead.")
+    ] = None,
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,

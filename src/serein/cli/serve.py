@@ -14,7 +14,7 @@ from serein.errors import ConfigError
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(help=f"{MODELS}; several are chosen by name."),
+        typer.Option("-m", "--model", help=f"{MODELS}; several are chosen by name."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
