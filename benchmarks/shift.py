@@ -1,6 +1,6 @@
 """What a model answers where it was not trained: other speakers, channels, noises, mixtures.
 
-    python -m benchmarks.shift --corpus ravdess=FOLDER --speakers 13,14,15 -o docs/results/shift.md
+    python -m benchmarks.shift --corpus ravdess=FOLDER --speakers 13,14,15 -o results/shift.md
 
 Every utterance of a corpus whose emotion the model knows is heard as it is and in each condition,
 by chance that depends on its name alone. Answers below the model's own threshold are withheld.

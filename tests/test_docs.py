@@ -72,7 +72,8 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
+    others = [HOUSE / "CHANGELOG.md", HOUSE / "CONTRIBUTING.md"]
+    for page in [*PAGES, *others, *sorted((HOUSE / "results").rglob("*.md"))]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
