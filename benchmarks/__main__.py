@@ -8,8 +8,8 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.timing import Row
-from serein.experiment.facts import machine, now, versions
-from serein.inference.recognizer import DEFAULT
+from serein.experiment.facts import describe_machine, package_versions, utc_now
+from serein.inference.recognizer import DEFAULT_MODEL
 
 NAMES = (
     *("frontend", "audio", "training", "raw", "fu2020", "feng2020", "apply", "judging", "commands"),
@@ -42,10 +42,10 @@ def main() -> int:
             print(lines[-1], file=sys.stderr, flush=True)
             failed = 1
     if tuple(names) == NAMES:
-        used = ", ".join(f"{name} {version}" for name, version in versions().items())
+        used = ", ".join(f"{name} {version}" for name, version in package_versions().items())
         minutes = (perf_counter() - begun) / 60
-        facts = f"Measured {now()}, in {minutes:.0f} minutes, on {machine()}; {used}. "
-        facts += f"Where no model is named, it is the one that comes first: `{DEFAULT}`."
+        facts = f"Measured {utc_now()}, in {minutes:.0f} minutes, on {describe_machine()}; {used}. "
+        facts += f"Where no model is named, it is the one that comes first: `{DEFAULT_MODEL}`."
         PAGE.write_text("\n".join([HEAD, facts, "", *lines, ""]), encoding="utf-8")
     return failed
 

@@ -22,7 +22,7 @@ import soundfile
 
 from benchmarks.timing import Row
 from serein.inference.recognizer import Recognizer
-from serein.synthetic import RATE, Voice, speak
+from serein.synthetic import RATE, Voice, synthesize
 
 HOUSE = Path(__file__).parent.parent
 FILES, SECONDS, ROUNDS = 6, 4, 3
@@ -72,8 +72,8 @@ def written(folder: Path, lengths: Sequence[float]) -> list[Path]:
     folder.mkdir()
     files = [folder / f"{number}.wav" for number in range(len(lengths))]
     for number, (file, seconds) in enumerate(zip(files, lengths, strict=True)):
-        voice, rng = Voice.of(file.stem, "female", seed=0), np.random.default_rng(number)
-        spoken = speak(["mala"] * 16, voice, "neutral", rng)
+        voice, rng = Voice.for_speaker(file.stem, "female", seed=0), np.random.default_rng(number)
+        spoken = synthesize(["mala"] * 16, voice, "neutral", rng)
         soundfile.write(file, np.resize(spoken, round(seconds * RATE)), RATE)
     return files
 

@@ -22,9 +22,9 @@ import torch
 from benchmarks.timing import Row, paired, peak
 from serein import audio
 from serein.inference.recognizer import Recognizer
-from serein.inference.speech import BLOCK, Lanes
-from serein.inference.voices import spoken
-from serein.synthetic import Settings, generate
+from serein.inference.speech import BLOCK_SAMPLES, ChunkedVAD
+from serein.inference.voices import contains_speech
+from serein.synthetic import SyntheticConfig, generate
 
 HOUSE = Path(__file__).parent.parent
 RATE = 16_000
@@ -95,7 +95,7 @@ def _streams(file: Path, count: int) -> Iterator[Row]:
 
 def _detection(file: Path) -> Row:
     wave = audio.load(file, RATE, end=64)
-    ours, theirs, ratio = paired(lambda: Lanes()(wave), lambda: _package(wave), repeats=5)
+    ours, theirs, ratio = paired(lambda: ChunkedVAD()(wave), lambda: _package(wave), repeats=5)
     return Row(
         what="speech detection in 64 s",
         ours=64 / ours,
@@ -109,7 +109,7 @@ def _detection(file: Path) -> Row:
 def _voice(count: int, file: Path) -> Row:
     """What it takes to know that somebody speaks, before a recording is answered."""
     waves = [audio.load(file, RATE, start=4 * i, end=4 * i + 4) for i in range(count)]
-    ours, _, _ = paired(lambda: spoken(waves, RATE), lambda: None, repeats=31)
+    ours, _, _ = paired(lambda: contains_speech(waves, RATE), lambda: None, repeats=31)
     what = f"whether anybody speaks in 4 s, {count} at a time"
     return Row(what=what, ours=1000 * ours / count, unit="ms")
 
@@ -121,14 +121,16 @@ def _package(wave: np.ndarray) -> None:
         path = str(Path(places[0]) / "data" / "silero_vad.jit")
         model = torch.jit.load(path)  # type: ignore[no-untyped-call]
     with torch.inference_mode():
-        for block in torch.from_numpy(wave[: len(wave) // BLOCK * BLOCK]).view(-1, BLOCK):
+        for block in torch.from_numpy(wave[: len(wave) // BLOCK_SAMPLES * BLOCK_SAMPLES]).view(
+            -1, BLOCK_SAMPLES
+        ):
             model(block, RATE)
 
 
 def written(folder: Path, pauses: bool) -> Path:
     """An hour of generated utterances, end to end or up to two seconds apart."""
     generator = np.random.default_rng(0)
-    made = generate(folder / "voices", Settings(speakers=4, sentences=2))
+    made = generate(folder / "voices", SyntheticConfig(speakers=4, sentences=2))
     waves = [soundfile.read(one.path, dtype="float32")[0] for one in made]
     path = folder / ("pauses.flac" if pauses else "dense.flac")
     with soundfile.SoundFile(path, "w", RATE, 1) as file:
@@ -142,7 +144,7 @@ def written(folder: Path, pauses: bool) -> Path:
 def _joined(files: list[Path], path: Path) -> None:
     with soundfile.SoundFile(path, "w", RATE, 1) as out:
         for file in files:
-            for samples, _ in audio.blocks(file):
+            for samples, _ in audio.iter_blocks(file):
                 out.write(samples)
 
 

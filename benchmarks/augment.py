@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Row, paired
-from serein.augment.copies import copies
-from serein.augment.masks import masks
-from serein.augment.settings import Settings
-from serein.dataset import padded
+from serein.augment.copies import build_offline_augmentations
+from serein.augment.masks import build_spec_augment
+from serein.augment.settings import AugmentConfig
+from serein.dataset import pad_frames
 
 RATE = 16_000
 WAVE = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
@@ -33,7 +33,7 @@ def main() -> list[Row]:
 
 
 def _row(what: str, change: dict[str, Any]) -> Row:
-    copy = copies(Settings(**change), RATE)[0]
+    copy = build_offline_augmentations(AugmentConfig(**change), RATE)[0]
     if "pitch" not in change or len(change) > 1:
         mine, _, _ = paired(lambda: copy(WAVE, "a"), lambda: None, repeats=31)
         return Row(what=what, ours=mine * 1e3, unit="ms")
@@ -55,12 +55,14 @@ def _row(what: str, change: dict[str, Any]) -> Row:
 def _masked() -> Row:
     """Two masks of each kind over 40 utterances of 2.8 s, beside what makes the batch."""
     frames = [np.random.default_rng(i).normal(size=(112, 384)).astype("f4") for i in range(40)]
-    hide = masks(Settings(time_masks=2, band_masks=2), hop=0.025, width=384, bands=128)
+    hide = build_spec_augment(
+        AugmentConfig(time_masks=2, band_masks=2), hop=0.025, width=384, bands=128
+    )
     assert hide is not None
-    x_btf, mask_bt = padded(frames)
-    draw_bm = torch.rand(40, hide.draws, dtype=torch.float64)
+    x_btf, mask_bt = pad_frames(frames)
+    draw_bm = torch.rand(40, hide.draws_per_utterance, dtype=torch.float64)
     mine, peer, ratio = paired(
-        lambda: hide(x_btf, mask_bt, draw_bm), lambda: padded(frames), repeats=31
+        lambda: hide(x_btf, mask_bt, draw_bm), lambda: pad_frames(frames), repeats=31
     )
     return Row(
         what="masks over a batch of 40 utterances",

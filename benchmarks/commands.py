@@ -11,7 +11,7 @@ import soundfile
 
 from benchmarks.timing import Row, paired
 from serein.inference.recognizer import Recognizer
-from serein.synthetic import RATE, Voice, speak
+from serein.synthetic import RATE, Voice, synthesize
 
 REPEATS = 5
 
@@ -56,6 +56,6 @@ def _run(command: Sequence[str]) -> None:
 
 def _speech(file: Path) -> None:
     """Four seconds of speech-like audio at the rate that the shipped model hears."""
-    voice, rng = Voice.of("ann", "female", seed=0), np.random.default_rng(0)
-    spoken = speak(["mala"] * 16, voice, "neutral", rng)
+    voice, rng = Voice.for_speaker("ann", "female", seed=0), np.random.default_rng(0)
+    spoken = synthesize(["mala"] * 16, voice, "neutral", rng)
     soundfile.write(file, np.resize(spoken, 4 * RATE), RATE)

@@ -27,13 +27,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.timing import Row, paired
 from serein import memory, recipes
-from serein.layers.recogniser import Recogniser, RecogniserConfig
-from serein.layers.transcript import END, START
+from serein.layers.recogniser import ASRConfig, Seq2SeqASR
+from serein.layers.transcript import END_ID, START_ID
 from serein.models.feng2020 import Config, Model
-from serein.precision import Numbers, computing, flushed, has_bf16, rounded
-from serein.predict import answer
+from serein.precision import Precision, autocast_context, flush_denormals, has_bf16, to_precision
+from serein.predict import predict_batch
 from serein.system import System
-from serein.vocabulary import SPECIAL
+from serein.vocabulary import SPECIAL_TOKENS
 
 BATCH, FRAMES, BANDS, WORDS, CLASSES = 20, 510, 40, 20, 4
 SEARCHED, STACKS, HEARD, STEPS, BEAMS, VOCABULARY = 16, 170, 640, 30, 4, 1000
@@ -45,8 +45,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
-    memory.kept()
-    numbers: Numbers = "bf16" if has_bf16("cpu") else "fp32"
+    memory.keep_freed_memory()
+    numbers: Precision = "bf16" if has_bf16("cpu") else "fp32"
     steps = [_step(1_000, numbers), _step(10_000, numbers), _alone(numbers)]
     return [*steps, _searches(numbers), _recognition(numbers)]
 
@@ -113,14 +113,14 @@ def _packed(blstm: nn.LSTM, x_btd: Tensor) -> Tensor:
     return pad_packed_sequence(blstm(pack_padded_sequence(x_btd, length_b, True))[0], True)[0]
 
 
-def _step(vocabulary: int, numbers: Numbers) -> Row:
+def _step(vocabulary: int, numbers: Precision) -> Row:
     torch.manual_seed(0)
     x_btf = torch.randn(BATCH, FRAMES, BANDS)
-    id_bl = torch.randint(END + 2, vocabulary, (BATCH, WORDS))
-    target_bl = F.pad(id_bl, (0, 1), value=END)
+    id_bl = torch.randint(END_ID + 2, vocabulary, (BATCH, WORDS))
+    target_bl = F.pad(id_bl, (0, 1), value=END_ID)
     steps = (
         _ours(vocabulary, numbers, (x_btf, id_bl, target_bl)),
-        _plain(vocabulary, (x_btf, F.pad(id_bl, (1, 0), value=START), target_bl)),
+        _plain(vocabulary, (x_btf, F.pad(id_bl, (1, 0), value=START_ID), target_bl)),
     )
     mine, theirs, ratio = paired(*steps, repeats=3)
     return Row(
@@ -135,7 +135,7 @@ def _step(vocabulary: int, numbers: Numbers) -> Row:
     )
 
 
-def _ours(vocabulary: int, numbers: Numbers, batch: Batch) -> Callable[[], None]:
+def _ours(vocabulary: int, numbers: Precision, batch: Batch) -> Callable[[], None]:
     x_btf, id_bl, target_bl = batch
     model = Model(Config(), BANDS, ("emotion", "transcript"), vocabulary)
     emotion = nn.Linear(model.width, CLASSES)
@@ -143,7 +143,7 @@ def _ours(vocabulary: int, numbers: Numbers, batch: Batch) -> Callable[[], None]
     words = id_bl, torch.ones_like(id_bl, dtype=torch.bool)
 
     def answers() -> tuple[Tensor, Tensor]:
-        with computing(numbers, "cpu"):
+        with autocast_context(numbers, "cpu"):
             encoded = model(frames, words)
             assert encoded.transcript is not None
             return emotion(encoded.vectors["emotion"]), encoded.transcript.logits_blv
@@ -151,28 +151,28 @@ def _ours(vocabulary: int, numbers: Numbers, batch: Batch) -> Callable[[], None]
     step = _trained(nn.ModuleList([model, emotion]), answers, target_bl)
 
     def flushing() -> None:
-        with flushed():  # as the training loop does
+        with flush_denormals():  # as the training loop does
             step()
 
     return flushing
 
 
-def _alone(numbers: Numbers) -> Row:
+def _alone(numbers: Precision) -> Row:
     torch.manual_seed(0)
     frames = round(100 * READ)
     x_btf, mask_bt = torch.randn(BATCH, frames, BANDS), torch.ones(BATCH, frames, dtype=torch.bool)
-    id_bl = torch.randint(END + 2, READ_VOCABULARY, (BATCH, READ_WORDS))
+    id_bl = torch.randint(END_ID + 2, READ_VOCABULARY, (BATCH, READ_WORDS))
     words = id_bl, torch.ones_like(id_bl, dtype=torch.bool)
     model = Model(Config(audio=False, text="none"), BANDS, ("transcript",), READ_VOCABULARY)
     nobody = torch.zeros(BATCH, CLASSES)
 
     def answers() -> tuple[Tensor, Tensor]:
-        with computing(numbers, "cpu"):
+        with autocast_context(numbers, "cpu"):
             found = model((x_btf, mask_bt), words).transcript
             assert found is not None
             return nobody, found.logits_blv
 
-    step = _trained(model, answers, F.pad(id_bl, (0, 1), value=END))
+    step = _trained(model, answers, F.pad(id_bl, (0, 1), value=END_ID))
     mine, _, _ = paired(step, lambda: None, repeats=3)
     return Row(
         what=f"training step of feng2020-asr, {BATCH} utterances of {READ:g} s, "
@@ -182,16 +182,16 @@ def _alone(numbers: Numbers) -> Row:
     )
 
 
-def _recognition(numbers: Numbers) -> Row:
+def _recognition(numbers: Precision) -> Row:
     torch.manual_seed(0)
     recipe = recipes.load("feng2020", ["training.init=", f"model.longest={WORDS}"])
-    known = [*SPECIAL, *(f"word{number}" for number in range(VOCABULARY))]
+    known = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(VOCABULARY))]
     system = System(recipe, {"emotion": ("anger", "joy", "neutral", "sadness")}, known).eval()
     wave_bs, length_b = torch.randn(1, 64_000) / 10, torch.tensor([64_000])
 
     def recognised() -> None:
         with torch.inference_mode():
-            answer(system, system.hear(wave_bs, length_b), numbers)
+            predict_batch(system, system.extract_features(wave_bs, length_b), numbers)
 
     mine, _, _ = paired(recognised, lambda: None, repeats=5)
     return Row(
@@ -229,7 +229,7 @@ def _trained(
 # Search
 
 
-def _searches(numbers: Numbers) -> Row:
+def _searches(numbers: Precision) -> Row:
     torch.manual_seed(0)
     h_bth = torch.randn(SEARCHED, STACKS, HEARD)
     ours = _search(numbers, h_bth)
@@ -249,16 +249,16 @@ def _searches(numbers: Numbers) -> Row:
     )
 
 
-def _search(numbers: Numbers, h_bth: Tensor) -> Callable[[], object]:
-    sizes = RecogniserConfig(beam=BEAMS, longest=STEPS)
-    recogniser = Recogniser(sizes, BANDS, VOCABULARY).eval()
-    recogniser.decoder.output.bias.data[END] = -1e3
+def _search(numbers: Precision, h_bth: Tensor) -> Callable[[], object]:
+    sizes = ASRConfig(beam=BEAMS, longest=STEPS)
+    recogniser = Seq2SeqASR(sizes, BANDS, VOCABULARY).eval()
+    recogniser.decoder.output.bias.data[END_ID] = -1e3
     if numbers == "bf16":  # as a loaded recogniser has its weights, and its encoder answers
-        recogniser, h_bth = rounded(recogniser), h_bth.bfloat16()
+        recogniser, h_bth = to_precision(recogniser), h_bth.bfloat16()
     mask_bt = torch.ones(h_bth.shape[:2], dtype=torch.bool)
 
     def found() -> object:
-        with torch.inference_mode(), computing(numbers, "cpu"):
+        with torch.inference_mode(), autocast_context(numbers, "cpu"):
             return recogniser.search(h_bth, mask_bt)
 
     return found
@@ -275,8 +275,8 @@ def _speechbrain(h_bth: Tensor) -> Callable[[], object]:
         nn.Embedding(VOCABULARY, 320),
         decoder,
         products.Linear(VOCABULARY, input_size=320),
-        bos_index=START,
-        eos_index=END,
+        bos_index=START_ID,
+        eos_index=END_ID,
         min_decode_ratio=STEPS / STACKS + 1e-6,
         max_decode_ratio=STEPS / STACKS + 1e-6,
         beam_size=BEAMS,

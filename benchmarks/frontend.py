@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Row, paired
-from serein.features.logmel import FLOOR, Config, FrontEnd
+from serein.features.logmel import POWER_FLOOR, Config, FrontEnd
 
 RATE = 16_000
 SECONDS = (2.8, 4.0, 7.5)
@@ -37,6 +37,6 @@ def _row(seconds: float) -> Row:
 
 def _with_librosa(noise: np.ndarray) -> np.ndarray:
     power = librosa.feature.melspectrogram(y=noise, sr=RATE, n_fft=800, hop_length=400, n_mels=128)
-    log = np.log(np.maximum(power, FLOOR))
+    log = np.log(np.maximum(power, POWER_FLOOR))
     deltas = [librosa.feature.delta(log, order=order, mode="nearest") for order in (1, 2)]
     return np.concatenate([log, *deltas]).T

@@ -18,7 +18,7 @@ from benchmarks.timing import Row, paired
 from serein import memory, recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
-from serein.precision import Numbers, computing, flushed, has_bf16
+from serein.precision import Precision, autocast_context, flush_denormals, has_bf16
 from serein.system import System
 
 BATCH, FRAMES, BANDS, RATE = 64, 256, 128, 16_000
@@ -63,8 +63,8 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
-    memory.kept()
-    all_numbers: list[Numbers] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
+    memory.keep_freed_memory()
+    all_numbers: list[Precision] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
     rows = [_step(numbers, FRAMES) for numbers in all_numbers]
     rows += [_step(all_numbers[-1], SPOKEN), _keras(all_numbers[-1])]
     if "bf16" in all_numbers:
@@ -72,7 +72,7 @@ def main() -> list[Row]:
     return [*rows, *(_warm(seconds) for seconds in (2.8, 6.375))]
 
 
-def _step(numbers: Numbers, spoken: int) -> Row:
+def _step(numbers: Precision, spoken: int) -> Row:
     mine, theirs, ratio = paired(_ours(numbers, spoken), _plain(spoken), repeats=3)
     padded = "" if spoken == FRAMES else f", {spoken} of 256 frames spoken"
     return Row(
@@ -86,7 +86,7 @@ def _step(numbers: Numbers, spoken: int) -> Row:
     )
 
 
-def _keras(numbers: Numbers) -> Row:
+def _keras(numbers: Precision) -> Row:
     what = f"training step of fu2020, 64 utterances, {numbers}, 2 threads"
     ours, python = _ours(numbers, FRAMES), keras()
     if python is None:
@@ -136,7 +136,7 @@ def _warm(seconds: float) -> Row:
     recognizer = Recognizer(bundle, threads=2, always=True)
     noise = np.random.default_rng(0).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
     mine, _, _ = paired(lambda: recognizer((noise, RATE)), lambda: None, repeats=31)
-    what = f"recognise {seconds} s with fu2020, warm, {recognizer.numbers}, 2 threads"
+    what = f"recognise {seconds} s with fu2020, warm, {recognizer.precision}, 2 threads"
     return Row(what=what, ours=mine * 1e3, unit="ms", asked="under 12 ms")
 
 
@@ -146,19 +146,19 @@ def _batch(spoken: int) -> Tensor:
     return x_btf
 
 
-def _ours(numbers: Numbers, spoken: int) -> Callable[[], None]:
+def _ours(numbers: Precision, spoken: int) -> Callable[[], None]:
     torch.manual_seed(0)
     system = System(recipes.load(RECIPE), CLASSES)
     frames = _batch(spoken), torch.ones(BATCH, FRAMES, dtype=torch.bool)
 
     def logits() -> Tensor:
-        with computing(numbers, "cpu"):
+        with autocast_context(numbers, "cpu"):
             return system({"frames": frames}).logits["emotion"]
 
     step = _trained(system, logits)
 
     def flushing() -> None:
-        with flushed():  # as the training loop does
+        with flush_denormals():  # as the training loop does
             step()
 
     return flushing

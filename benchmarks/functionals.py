@@ -20,14 +20,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from serein import audio, corpora
-from serein.config import build
-from serein.experiment.facts import machine, now
+from serein.config import build_config
+from serein.experiment.facts import describe_machine, utc_now
 from serein.features import voice
 from serein.files import write_text
-from serein.layers.counted import spoken
+from serein.layers.counted import speech_mask
 from serein.layers.functionals import Functionals
 from serein.metrics.classification import unweighted_accuracy_from_confusion
-from serein.metrics.significance import bootstrap_interval, grouped_confusions
+from serein.metrics.significance import bootstrap_interval, confusion_by_group
 from serein.recipes import load
 from serein.records import Utterance
 
@@ -40,15 +40,15 @@ FIRST = "lie and step", "rhythm", "melody"
 def parts_of(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
     """Functionals (N, D) of each kind."""
     settings = {k: v for k, v in load("serein-base").features.items() if k != "name"}
-    front_end = voice.FrontEnd(build(voice.Config, settings, "features"))
+    front_end = voice.FrontEnd(build_config(voice.Config, settings, "features"))
     functionals, within = Functionals(front_end.width - 3), front_end.given["within"]
     told = []
     for one in utterances:
         wave_s = audio.load(one.path, front_end.rate, start=one.start, end=one.end)
         wave_bs = torch.from_numpy(wave_s)[None]
         x_btf, mask_bt = front_end(wave_bs, torch.tensor([wave_bs.shape[1]]))
-        spoken_bt = spoken(x_btf[..., -3], mask_bt, within)
-        told.append(functionals.parts(x_btf, mask_bt, spoken_bt, front_end.hop))
+        spoken_bt = speech_mask(x_btf[..., -3], mask_bt, within)
+        told.append(functionals.compute_groups(x_btf, mask_bt, spoken_bt, front_end.hop))
     return {name: torch.cat([one[name] for one in told]).numpy() for name in told[0]}
 
 
@@ -57,7 +57,7 @@ def row(name: str, x_nd: np.ndarray, labels: list[str], speakers: list[str]) -> 
     kernels = make_pipeline(StandardScaler(), SVC(C=COST, class_weight="balanced"))
     found = cross_val_predict(kernels, x_nd, labels, groups=speakers, cv=GroupKFold(FOLDS))
     classes = sorted(set(labels))
-    confusions = grouped_confusions(labels, found.tolist(), speakers, classes)
+    confusions = confusion_by_group(labels, found.tolist(), speakers, classes)
     score = float(unweighted_accuracy_from_confusion(confusions.sum(axis=0)))
     low, high = bootstrap_interval(confusions, unweighted_accuracy_from_confusion)
     return f"| {name} | {x_nd.shape[1]} | {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] |"
@@ -88,7 +88,7 @@ def main() -> None:
     if missing := wanted - {one.speaker for one in some}:
         parser.error(f"{asked.corpus} has no speaker {', '.join(sorted(missing))}")
     lines = [
-        f"`python -m benchmarks.functionals {shlex.join(sys.argv[1:])}`, {now()}, {machine()}. "
+        f"`python -m benchmarks.functionals {shlex.join(sys.argv[1:])}`, {utc_now()}, {describe_machine()}. "
         f"{len(some)} utterances of {len(wanted)} speakers, {FOLDS} folds.",
         "",
         "| functionals | how many | UA, % |",

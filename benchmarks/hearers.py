@@ -32,13 +32,15 @@ def ours() -> Hearer:
 
 def folder() -> Hearer:
     """The shipped model as it hears folders, several files at a time."""
-    from serein.inference.batches import Work, recognise
+    from serein.inference.batches import RecognitionContext, recognize_files
     from serein.inference.recognizer import Recognizer
 
     recognizer = Recognizer()
 
     def hear(files: Sequence[Path]) -> object:
-        return recognise(Work(recognizer, files[0].parent), [file.name for file in files])
+        return recognize_files(
+            RecognitionContext(recognizer, files[0].parent), [file.name for file in files]
+        )
 
     return hear
 

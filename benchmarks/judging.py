@@ -15,10 +15,10 @@ from benchmarks.timing import Row, paired
 from serein import corpora, protocols
 from serein.metrics import paired as tests
 from serein.metrics.classification import unweighted_accuracy_from_confusion
-from serein.metrics.significance import bootstrap_difference, bootstrap_interval, grouped_confusions
-from serein.protocols import Settings, findings, heard
+from serein.metrics.significance import bootstrap_difference, bootstrap_interval, confusion_by_group
+from serein.protocols import SplitConfig, find_leaks, hash_audio
 from serein.records import Corpus
-from serein.report import write_all
+from serein.report import write_report
 
 HOUSE = Path(__file__).parent.parent
 SHARED = HOUSE.parent / "shared" / "data"
@@ -43,7 +43,7 @@ def _statistics() -> Row:
 
     def judge() -> None:
         ours, theirs = (
-            grouped_confusions(truth.tolist(), one.tolist(), speakers, classes)
+            confusion_by_group(truth.tolist(), one.tolist(), speakers, classes)
             for one in (first, second)
         )
         score = unweighted_accuracy_from_confusion
@@ -63,7 +63,7 @@ def _report() -> Row:
     results = example(UTTERANCES)
     with tempfile.TemporaryDirectory() as folder:
         what = "report of 10 folds x 5,531 utterances: HTML, Markdown and LaTeX"
-        return _alone(what, lambda: write_all(results, Path(folder)), "under 3 s")
+        return _alone(what, lambda: write_report(results, Path(folder)), "under 3 s")
 
 
 def _reading() -> list[Row]:
@@ -88,9 +88,9 @@ def _leaks() -> list[Row]:
 
 
 def _check(corpus: Corpus) -> None:
-    split = protocols.split(corpus.utterances, Settings())
-    contents, samples = corpora.contents(corpus.utterances), heard(corpus.utterances)
-    findings(split, corpus.utterances, contents, samples=samples)
+    split = protocols.split(corpus.utterances, SplitConfig())
+    contents, samples = corpora.contents(corpus.utterances), hash_audio(corpus.utterances)
+    find_leaks(split, corpus.utterances, contents, audio_hashes=samples)
 
 
 def _specs() -> dict[str, str]:

@@ -71,9 +71,9 @@ def _lay_out(root: Path) -> None:
 def _once(corpus: str, root: Path) -> None:
     """What a training does before its first step, but for the front end; print how long it took."""
     from serein import corpora, recipes, system, truth
-    from serein.dataset import Frames, Side
-    from serein.experiment.labelling import labelled
-    from serein.training.batches import shares
+    from serein.dataset import Frames, Subset
+    from serein.experiment.labelling import apply_label_scheme
+    from serein.training.batches import shard_batches
 
     place = root / ("labels.csv" if corpus == "table" else "LibriSpeech")
     name = "mine" if corpus == "table" else corpus
@@ -83,17 +83,17 @@ def _once(corpus: str, root: Path) -> None:
     read_seconds, begun = perf_counter() - begun, perf_counter()
     corpora.fingerprint(read, corpora.contents(read.utterances))
     hashed_seconds, begun = perf_counter() - begun, perf_counter()
-    kept, _ = labelled(read, recipe)
-    made = system.System(recipe, truth.classes_of(kept.utterances, recipe))
+    kept, _ = apply_label_scheme(read, recipe)
+    made = system.System(recipe, truth.find_classes(kept.utterances, recipe))
     lengths = np.random.default_rng(0).integers(50, 2 * FRAMES - 50, UTTERANCES)
     ends = lengths.cumsum().tolist()
     x_nf = np.memmap(root / "frames", np.float32, "w+", shape=(ends[-1], WIDTH))
     spans = zip([0, *ends[:-1]], ends, strict=True)
     frames = Frames(x_nf, {u.id: span for u, span in zip(kept.utterances, spans, strict=True)})
     ids = tuple(utterance.id for utterance in kept.utterances)
-    side = Side(ids, frames, made.targets(kept.utterances))
-    order = side.shuffled(BATCH, BUCKET, seed=1)
-    for _, batch in zip(range(READ), shares(side, order, BATCH), strict=False):
+    side = Subset(ids, frames, made.targets(kept.utterances))
+    order = side.shuffled_order(BATCH, BUCKET, seed=1)
+    for _, batch in zip(range(READ), shard_batches(side, order, BATCH), strict=False):
         assert len(batch) == BATCH
     batched_seconds = perf_counter() - begun
     print(read_seconds, hashed_seconds, batched_seconds, 1.024**2 * peak())

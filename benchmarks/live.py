@@ -124,7 +124,7 @@ async def _answered(socket: ClientConnection, certain: Ticks, begin: float) -> l
 def _certain(recognizer: Recognizer, wave: Pcm) -> Ticks:
     stream = recognizer.stream(RATE)
     return {
-        (one.plain()["start"], one.plain()["end"]): tick
+        (one.to_dict()["start"], one.to_dict()["end"]): tick
         for tick, at in enumerate(range(0, len(wave), SIZE))
         for one in stream.feed(wave[at : at + SIZE])
     }

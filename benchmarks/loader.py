@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.timing import Row
 from serein import recipes
-from serein.dataset import Frames, Side
-from serein.experiment.plan import training_of
+from serein.dataset import Frames, Subset
+from serein.experiment.plan import build_training_config
 from serein.system import System
 from serein.training import loop, place
-from serein.training.batches import shares
-from serein.training.course import save
+from serein.training.batches import shard_batches
+from serein.training.course import save_checkpoint
 from serein.training.loop import fit
 
 CLASSES = {
@@ -44,13 +44,13 @@ def _rows(name: str) -> list[Row]:
         torch.manual_seed(0)
         system = System(recipe, {task: CLASSES[task] for task in recipe.tasks})
         side = _side(system, count, Path(folder) / "frames")
-        how = replace(training_of(recipe), epochs=epochs)
+        how = replace(build_training_config(recipe), epochs=epochs)
         with (
-            patch.object(loop, "shares", _timed(shares, spent)),
-            patch.object(place, "save", _noted(save, spent)),
+            patch.object(loop, "shares", _timed(shard_batches, spent)),
+            patch.object(place, "save", _noted(save_checkpoint, spent)),
         ):
             begun = perf_counter()
-            course = fit(system, side, {}, how, state=Path(folder) / "state.pt")
+            course = fit(system, side, {}, how, checkpoint=Path(folder) / "state.pt")
             seconds = perf_counter() - begun
     trained = sum(epoch.seconds for epoch in course.epochs)
     what = f"training {name}, {count} utterances an epoch"
@@ -70,7 +70,7 @@ def _rows(name: str) -> list[Row]:
     ]
 
 
-def _side(system: System, count: int, file: Path) -> Side:
+def _side(system: System, count: int, file: Path) -> Subset:
     """Noise in a mapped file."""
     width, hop = system.front_end.width, system.front_end.hop
     generator = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def _side(system: System, count: int, file: Path) -> Side:
     spans = zip([0, *ends[:-1]], ends, strict=True)
     frames = Frames(x_nf, {f"u{i}": span for i, span in enumerate(spans)})
     targets = {name: torch.arange(count) % len(system.classes[name]) for name in system.tasks}
-    return Side(tuple(frames.index), frames, targets)
+    return Subset(tuple(frames.index), frames, targets)
 
 
 def _timed(inner: Any, spent: dict[str, float]) -> Any:

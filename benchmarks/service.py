@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.timing import Row
-from serein.synthetic import RATE, Voice, speak
+from serein.synthetic import RATE, Voice, synthesize
 
 AUDIO = 2.8  # seconds, the mean of EMO-DB
 CLIENTS = (1, 2, 4, 8, 16, 32)
@@ -33,8 +33,8 @@ class Load:
 def main() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "speech.flac"
-        voice, rng = Voice.of("ann", "female", seed=0), np.random.default_rng(0)
-        spoken = speak(["mala"] * 12, voice, "neutral", rng)
+        voice, rng = Voice.for_speaker("ann", "female", seed=0), np.random.default_rng(0)
+        spoken = synthesize(["mala"] * 12, voice, "neutral", rng)
         soundfile.write(file, np.resize(spoken, round(AUDIO * RATE)), RATE)
         with serving(Path(folder)) as batched, serving(Path(folder), "--batch", "1") as alone:
             pairs = [

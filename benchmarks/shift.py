@@ -18,12 +18,12 @@ import numpy as np
 from serein import audio, corpora
 from serein.audio import Samples
 from serein.augment import sounds, waves
-from serein.experiment.facts import machine, now
-from serein.experiment.labelling import labelled
+from serein.experiment.facts import describe_machine, utc_now
+from serein.experiment.labelling import apply_label_scheme
 from serein.files import write_text
-from serein.inference.recognizer import DEFAULT, Recognizer
+from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
 from serein.records import Utterance
-from serein.truth import labels_of
+from serein.truth import get_task_labels
 
 RATE = 16_000
 Change = Callable[[Samples, np.random.Generator, Samples], Samples]
@@ -64,14 +64,14 @@ def noisy(snr: float) -> Change:
     """Beside pink noise."""
 
     def change(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
-        return waves.noisy(wave_s, sounds.coloured(len(wave_s), RATE, rng), snr)
+        return waves.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng), snr)
 
     return change
 
 
 def both(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
     """Another speaker at the same loudness, all the time."""
-    return waves.noisy(wave_s, np.resize(other_s, len(wave_s)), 0.0)
+    return waves.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
 
 
 def alone(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
@@ -86,19 +86,19 @@ def alone(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Sample
 
 CONDITIONS: dict[str, Change] = {
     "as recorded": lambda wave_s, rng, other_s: wave_s,
-    "20 dB softer": lambda wave_s, rng, other_s: waves.louder(wave_s, -20.0),
-    "telephone, 8 kHz": lambda wave_s, rng, other_s: waves.telephoned(wave_s, RATE),
+    "20 dB softer": lambda wave_s, rng, other_s: waves.apply_gain(wave_s, -20.0),
+    "telephone, 8 kHz": lambda wave_s, rng, other_s: waves.telephone(wave_s, RATE),
     "a tenth clipped": clipped,
     "with a DC offset of 0.2": lambda wave_s, rng, other_s: wave_s + np.float32(0.2),
-    "a room of 0.6 s": lambda wave_s, rng, other_s: waves.reverberant(
-        wave_s, sounds.room(RATE, 0.6, rng)
+    "a room of 0.6 s": lambda wave_s, rng, other_s: waves.add_reverb(
+        wave_s, sounds.simulate_impulse_response(RATE, 0.6, rng)
     ),
     "pink noise, 10 dB": noisy(10.0),
     "pink noise, 0 dB": noisy(0.0),
     "whispered": whispered,
     "two speakers at once": both,
     "0.3 s in 30 s of silence": alone,
-    "noise alone": lambda wave_s, rng, other_s: sounds.coloured(len(wave_s), RATE, rng) * 0.1,
+    "noise alone": lambda wave_s, rng, other_s: sounds.generate_noise(len(wave_s), RATE, rng) * 0.1,
 }
 
 
@@ -116,7 +116,7 @@ def heard(
             rng = np.random.default_rng(int.from_bytes(digest[:8]))
             wave_s = change(waves_[place], rng, waves_[(place + len(waves_) // 2) % len(waves_)])
             batch.append((utterances[place].id, wave_s))
-        for answer in recognizer.together(batch, attention=False):
+        for answer in recognizer.predict_many(batch, attention=False):
             found = answer.tasks.get("emotion") if answer.speech else None
             chances = found.probabilities if found else {}
             best = max(chances, key=chances.__getitem__) if chances else ""
@@ -147,7 +147,7 @@ def row(name: str, truths: Sequence[str], found: Sequence[tuple[str | None, floa
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--corpus", action="append", required=True)
     parser.add_argument("--speakers", default="")
     parser.add_argument("-o", "--output", type=Path)
@@ -155,10 +155,10 @@ def main() -> None:
     recognizer = Recognizer(asked.model, confidence="auto")
     recipe = recognizer.system.recipe
     known = recognizer.classes["emotion"]
-    read, _ = labelled(corpora.read(asked.corpus), recipe)
+    read, _ = apply_label_scheme(corpora.read(asked.corpus), recipe)
     wanted = set(asked.speakers.split(",")) - {""}
     some = [one for one in read.utterances if not wanted or str(one.speaker) in wanted]
-    labels = labels_of(some, "emotion", recipe)
+    labels = get_task_labels(some, "emotion", recipe)
     pairs = [(u, str(label)) for u, label in zip(some, labels, strict=True) if label in known]
     utterances, truths = [u for u, _ in pairs], [label for _, label in pairs]
     waves_ = [audio.load(one.path, RATE) for one in utterances]
@@ -166,7 +166,7 @@ def main() -> None:
     lines = [
         f"# {recognizer.name} under shift",
         "",
-        f"`python -m benchmarks.shift {words}`, {now()}, {machine()}. "
+        f"`python -m benchmarks.shift {words}`, {utc_now()}, {describe_machine()}. "
         f"{len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers, of "
         f"{len(set(truths))} emotions that the model knows; threshold "
         f"{recognizer.thresholds['emotion']:.2f}.",

@@ -24,8 +24,8 @@ FRAMES = 301
 CLASSES = {"emotion": tuple("abcdefg"), "gender": ("female", "male")}
 RECIPES = {"li2019": True, "li2019-emodb": False}
 """Whether a recipe pads."""
-ASKED: tuple[precision.Precision, ...] = ("fp32", "auto")
-NUMBERS = sorted({precision.settled(one, "cpu") for one in ASKED}, reverse=True)
+ASKED: tuple[precision.PrecisionSetting, ...] = ("fp32", "auto")
+NUMBERS = sorted({precision.resolve_precision(one, "cpu") for one in ASKED}, reverse=True)
 """What ``training.precision`` may be on this machine."""
 
 
@@ -53,7 +53,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
-    memory.kept()
+    memory.keep_freed_memory()
     return [
         row
         for recipe in RECIPES
@@ -83,7 +83,7 @@ def _row(recipe: str) -> Row:
     )
 
 
-def _keras(recipe: str, folds: int, numbers: precision.Numbers) -> Row:
+def _keras(recipe: str, folds: int, numbers: precision.Precision) -> Row:
     """So many processes of ours in turns with as many of Keras's."""
     python, side = keras(), ", 2 folds side by side" if folds > 1 else ""
     what = f"training step of {recipe}, {numbers}{side}"
@@ -106,7 +106,7 @@ def _keras(recipe: str, folds: int, numbers: precision.Numbers) -> Row:
     )
 
 
-def _ours(recipe: str, numbers: precision.Numbers = "fp32") -> Callable[[], object]:
+def _ours(recipe: str, numbers: precision.Precision = "fp32") -> Callable[[], object]:
     torch.manual_seed(0)
     x_btf, mask_bt = _batch()
     if RECIPES[recipe]:
@@ -116,7 +116,7 @@ def _ours(recipe: str, numbers: precision.Numbers = "fp32") -> Callable[[], obje
     targets, system = _targets(), System(recipes.load(recipe), CLASSES)
 
     def loss() -> Tensor:
-        with precision.computing(numbers, "cpu"):
+        with precision.autocast_context(numbers, "cpu"):
             return system.loss(system({"frames": frames}), targets)
 
     return _step(system, loss)

@@ -11,7 +11,7 @@ from tables import recordings
 
 from serein import cli
 from serein.records import Corpus
-from serein.synthetic import Settings, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate, write_emodb
 
 # A machine that does other things, too, must not fail a test for being slow.
 # The same commit passes or fails everywhere; `--hypothesis-profile=search` looks further.
@@ -45,7 +45,7 @@ EMOTIONS = ("anger", "neutral", "sadness")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus on disk: four speakers, three emotions, two sentences."""
     folder = tmp_path_factory.mktemp("corpus")
-    generate(folder, Settings(speakers=4, emotions=EMOTIONS, sentences=2, words=2))
+    generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=2, words=2))
     return folder
 
 

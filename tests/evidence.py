@@ -10,7 +10,15 @@ from serein.metrics.classification import (
     weighted_accuracy_score,
 )
 from serein.records import Finding
-from serein.results import Calibration, Confidence, Look, Mapping, Mistake, Prediction, Repeat
+from serein.results import (
+    AttentionTrace,
+    Calibration,
+    CalibrationScores,
+    ConfidentError,
+    LabelMapping,
+    Prediction,
+    SeedResult,
+)
 
 GERMAN = {
     "anger": "Wut",
@@ -47,18 +55,18 @@ def leakage() -> list[Finding]:
     ]
 
 
-def mapping(predictions: Sequence[Prediction]) -> dict[str, Mapping]:
+def mapping(predictions: Sequence[Prediction]) -> dict[str, LabelMapping]:
     def counts(task: str, name: str) -> int:
         return sum(item.truth[task] == name for item in predictions)
 
     return {
-        "emotion": Mapping(
+        "emotion": LabelMapping(
             scheme="emodb-7",
             mapped={name: {word: counts("emotion", name)} for name, word in GERMAN.items()},
             dropped={"unbestimmt": 4},
             missing=2,
         ),
-        "gender": Mapping(
+        "gender": LabelMapping(
             scheme="as they are",
             mapped={name: {name: counts("gender", name)} for name in ("female", "male")},
             dropped={},
@@ -88,7 +96,7 @@ def six(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def confidence(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> Confidence:
+def confidence(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> CalibrationScores:
     sure, right = rows.max(axis=1), rows.argmax(axis=1) == gold
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     bins = [
@@ -98,7 +106,7 @@ def confidence(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> Confidence
     ]
     ece = sum(count * abs(mean - hits) for count, mean, hits in bins) / len(gold)
     brier = float(((rows - np.eye(rows.shape[1])[gold]) ** 2).sum(axis=1).mean())
-    return Confidence(ece=six(ece), brier=six(brier), bins=bins)
+    return CalibrationScores(ece=six(ece), brier=six(brier), bins=bins)
 
 
 def threshold(
@@ -113,10 +121,10 @@ def threshold(
 
 def repeats(
     first: dict[str, dict[str, dict[str, float | None]]], seeds: Sequence[int]
-) -> list[Repeat]:
+) -> list[SeedResult]:
     """The same scores, two points apart from seed to seed."""
     return [
-        Repeat(
+        SeedResult(
             seed=seed,
             run=f"li2019-emodb-seed{seed}",
             scores={
@@ -139,7 +147,7 @@ def mistakes(
     classes: list[str],
     rng: np.random.Generator,
     most: int = 6,
-) -> list[Mistake]:
+) -> list[ConfidentError]:
     wrong = [
         (max(shares), item, answer)
         for item in predictions
@@ -150,14 +158,16 @@ def mistakes(
     return [mistake(item, answer, sure, rng) for sure, item, answer in surest]
 
 
-def mistake(item: Prediction, answer: str, sure: float, rng: np.random.Generator) -> Mistake:
+def mistake(item: Prediction, answer: str, sure: float, rng: np.random.Generator) -> ConfidentError:
     time = np.linspace(0, SECONDS, 240)
     loud = 0.05 + 0.8 * np.abs(np.sin(2.6 * time)) * np.exp(-((time - 1.2) ** 2))
     high, low = (loud * rng.uniform(0.4, 1, size=240) for _ in range(2))
     times = np.arange(0, SECONDS, HOP)
     weight = np.exp(3 * np.exp(-((times - rng.uniform(0.5, 2)) ** 2) / 0.05))
-    look = Look(times=times.round(3).tolist(), weight=(weight / weight.sum()).round(6).tolist())
-    return Mistake(
+    look = AttentionTrace(
+        times=times.round(3).tolist(), weight=(weight / weight.sum()).round(6).tolist()
+    )
+    return ConfidentError(
         id=item.id,
         fold=item.fold,
         task="emotion",

@@ -20,9 +20,9 @@ from checksums import renumbered_ogg
 from mutations import mutated
 from sounds import FFMPEG, FORMATS, encoded, muxed, sweep
 
-from serein.service.decode import Decoder
+from serein.service.decode import DecoderProcess
 from serein.service.problems import Problem
-from serein.service.settings import Settings
+from serein.service.settings import ServiceConfig
 
 SECONDS = 5.0
 """That one file may take; beyond, it hangs."""
@@ -94,7 +94,9 @@ def cases(count: int, seed: int, first: int = 0) -> Iterator[tuple[int, str, str
 def run(count: int, seed: int, first: int = 0, keep: Path | None = None) -> Tally:
     """Hand all of them to one worker, that is started anew when it dies."""
     tally, deaths = Tally(), list[bool]()
-    decoder = Decoder(RATE, Settings(decode_seconds=SECONDS), lambda: deaths.append(True))
+    decoder = DecoderProcess(
+        RATE, ServiceConfig(decode_seconds=SECONDS), lambda: deaths.append(True)
+    )
     try:
         for number, kind, change, content in cases(count, seed, first):
             deaths.clear()
@@ -114,8 +116,8 @@ def run(count: int, seed: int, first: int = 0, keep: Path | None = None) -> Tall
     return tally
 
 
-def _outcome(decoder: Decoder, content: bytes, tally: Tally) -> tuple[str, float]:
-    decoder._begun()  # that a worker starts slowly is not what is measured
+def _outcome(decoder: DecoderProcess, content: bytes, tally: Tally) -> tuple[str, float]:
+    decoder._ensure_started()  # that a worker starts slowly is not what is measured
     begun = time.perf_counter()
     try:
         wave_s = decoder.decode(content)

@@ -30,11 +30,11 @@ from small import small_recipe, small_system
 from serein import bundle, corpora, protocols, recipes, store, synthetic
 from serein.corpora import audformat, table
 from serein.errors import SereinError
-from serein.experiment.plan import plan
-from serein.inference.parts import Store, agree
+from serein.experiment.plan import build_plan
+from serein.inference.parts import PartStore, check_plan
 from serein.records import Corpus, Fold, Protocol, Utterance
 from serein.searches import Trial
-from serein.sweeps import Point, Seeded
+from serein.sweeps import SweepPoint, SweepSeed
 
 MEMORY = 2**30
 """Bytes that a reader may take beyond what the process has when it begins."""
@@ -42,14 +42,14 @@ HARM = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "soc
 """Events of Python that no document may bring about."""
 
 
-SEEDED = Seeded(seed=0, run="a", wa=0.5, ua=None)
+SEEDED = SweepSeed(seed=0, run="a", wa=0.5, ua=None)
 SCORED: dict[str, Any] = {
     "wa": 0.5,
     "ua": 0.5,
     "wa_interval": (0.1, 0.9),
     "ua_interval": (0.1, 0.9),
 }
-POINT = Point(value=1, split="a", trained=9.0, seeds=[SEEDED], **SCORED)
+POINT = SweepPoint(value=1, split="a", trained=9.0, seeds=[SEEDED], **SCORED)
 
 
 class Kind(NamedTuple):
@@ -84,12 +84,12 @@ def kinds(folder: Path) -> dict[str, Kind]:
 
 def _bundles() -> dict[str, Kind]:
     system = small_system()
-    confidence = {"emotion": bundle.Confidence(temperature=2.0)}
+    confidence = {"emotion": bundle.ConfidenceCalibration(temperature=2.0)}
     whole = bundle.Bundle(system, bundle.Card(name="small"), confidence)
-    text, tensors = bundle.described(whole), bundle._tensors(system)
+    text, tensors = bundle.bundle_to_json(whole), bundle._state_tensors(system)
 
     def sealed(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
-        content = packed(tensors, {"serein": text, "sha256": bundle._digest(text, tensors)})
+        content = packed(tensors, {"serein": text, "sha256": bundle._compute_digest(text, tensors)})
         size = int.from_bytes(content[:8], "little")
         header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
         header += b" " * (-len(header) % 8)  # safetensors writes its names in any order
@@ -137,7 +137,7 @@ def _recipe(folder: Path) -> Kind:
 
     def read(path: Path) -> object:
         recipe = recipes.load(str(path))
-        return plan(recipe, corpus, seed=0, device="cpu", runs=folder)
+        return build_plan(recipe, corpus, seed=0, device="cpu", runs=folder)
 
     text = "\n".join(_toml({key: getattr(parts, key) for key in recipes.DEFAULTS}))
     return Kind("a.toml", text.encode(), lambda chance: odd_lines(text, chance), read)
@@ -154,7 +154,7 @@ def _toml(tables: dict[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _results() -> dict[str, Kind]:
-    results = json.loads(store.text_of(example(utterances=40, epochs=3)))
+    results = json.loads(store.to_json(example(utterances=40, epochs=3)))
     trial = Trial(number=0, settings={"model.name": "li2019"}, state="finished", score=0.5)
     words = dict.fromkeys(("name", "command", "created", "task"), "a")
     tables: dict[str, Any] = {"format": 2, "recipe": {"name": "li2019"}, "corpus": {"name": "a"}}
@@ -173,15 +173,15 @@ def _results() -> dict[str, Kind]:
         return gzip.compress(odd_json(results, chance), mtime=0)
 
     return {
-        "results": _json("results.json", results, store.load),
+        "results": _json("results.json", results, store.load_results),
         "results, packed": Kind(
             "results.json.gz",
             gzip.compress(json.dumps(results).encode(), mtime=0),
             packed_json,
-            store.load,
+            store.load_results,
         ),
-        "search": _json(store.SEARCH, search, lambda path: store.load_search(path.parent)),
-        "sweep": _json(store.SWEEP, sweep, lambda path: store.load_sweep(path.parent)),
+        "search": _json(store.SEARCH_FILE, search, lambda path: store.load_search(path.parent)),
+        "sweep": _json(store.SWEEP_FILE, sweep, lambda path: store.load_sweep(path.parent)),
     }
 
 
@@ -244,7 +244,7 @@ def _protocols() -> dict[str, Kind]:
 
     def remembered(path: Path) -> object:
         assert path.parent == corpora.config_folder()
-        return corpora.places()
+        return corpora.saved_paths()
 
     return {
         "protocol": _json("a.json", document, protocols.load),
@@ -265,9 +265,12 @@ def _parts() -> dict[str, Kind]:
 
     return {
         "part": Kind(
-            "part-000000.parquet", whole, part, lambda path: Store(path.parent, schema).table()
+            "part-000000.parquet",
+            whole,
+            part,
+            lambda path: PartStore(path.parent, schema).read_table(),
         ),
-        "plan": _json("plan.json", begun, lambda path: agree(path.parent, path, begun)),
+        "plan": _json("plan.json", begun, lambda path: check_plan(path.parent, path, begun)),
     }
 
 

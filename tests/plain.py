@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from serein.layers.decoder import Decoder
-from serein.layers.recurrence import BLSTM, BLSTMs
+from serein.layers.decoder import AttentionDecoder
+from serein.layers.recurrence import BLSTM, StackedBLSTM
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -49,7 +49,7 @@ def blstm(x: Array, both: BLSTM) -> Array:
     return np.hstack([lstm(x, both.forwards), lstm(x[::-1], both.backwards)[::-1]])
 
 
-def blstms(x: Array, stack: BLSTMs) -> Array:
+def blstms(x: Array, stack: StackedBLSTM) -> Array:
     for layer in stack.layers:
         assert isinstance(layer, BLSTM)
         x = blstm(x, layer)
@@ -65,7 +65,7 @@ class Decoded(NamedTuple):
     scores: Array
 
 
-def looked(decoder: Decoder, h: Array, s: Array, before: Array) -> Array:
+def looked(decoder: AttentionDecoder, h: Array, s: Array, before: Array) -> Array:
     """Feng et al. 2020, equations 8 to 10: the weights of one step."""
     filters = array(decoder.location.weight)[:, 0]
     taps = filters.shape[1]
@@ -81,7 +81,7 @@ def looked(decoder: Decoder, h: Array, s: Array, before: Array) -> Array:
     return softmax(energies)
 
 
-def decoded(decoder: Decoder, h: Array, previous: list[int]) -> Decoded:
+def decoded(decoder: AttentionDecoder, h: Array, previous: list[int]) -> Decoded:
     """Feng et al. 2020, equations 6 to 11, over the words of one utterance."""
     size = decoder.from_state.in_features
     s, c, a = np.zeros(size), np.zeros(size), np.zeros(len(h))

@@ -93,7 +93,7 @@ def undefined(results: Results) -> Results:
 
 def text(results: Results, width: int = 100) -> str:
     file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(terminal.render(results))
+    Console(file=file, width=width, color_system=None).print(terminal.render_terminal(results))
     return file.getvalue()
 
 

@@ -19,8 +19,8 @@ from serein.metrics.classification import (
 )
 from serein.metrics.significance import (
     bootstrap_interval,
-    grouped_confusions,
-    speaker_or_utterance_groups,
+    choose_resampling_groups,
+    confusion_by_group,
 )
 from serein.results import ClassScores, Epoch, FoldResult, Prediction, Results
 
@@ -169,8 +169,8 @@ def both(confusion: NDArray[np.int64]) -> dict[str, float | None]:
 
 def scored(predictions: list[Prediction], selection: str, task: str) -> ClassScores:
     truth, answer = truths(predictions, task), answers(predictions, selection, task)
-    groups, words = speaker_or_utterance_groups([item.speaker for item in predictions])
-    grouped = grouped_confusions(truth, answer, groups, CLASSES[task])
+    groups, words = choose_resampling_groups([item.speaker for item in predictions])
+    grouped = confusion_by_group(truth, answer, groups, CLASSES[task])
     wa = bootstrap_interval(grouped, weighted_accuracy_from_confusion, resamples=500)
     ua = bootstrap_interval(grouped, unweighted_accuracy_from_confusion, resamples=500)
     confusion = grouped.sum(axis=0)

@@ -6,14 +6,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from serein.experiment.evaluate import Started
+from serein.experiment.evaluate import OpenProgress
 from serein.experiment.plan import Plan
 from serein.results import Epoch
 
 Told = list[tuple[str, int]]
 
 
-def telling(told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None) -> Started:
+def telling(
+    told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None
+) -> OpenProgress:
     def started(todo: Plan) -> AbstractContextManager[Callable[[str, Epoch], None]]:
         def progress(fold: str, epoch: Epoch) -> None:
             told.append((fold, epoch.epoch))

@@ -13,7 +13,7 @@ from talking import talk
 
 from serein.corpora import synthetic
 from serein.records import Corpus
-from serein.synthetic import Settings, generate
+from serein.synthetic import SyntheticConfig, generate
 
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
 SECONDS = 24.0
@@ -21,7 +21,7 @@ SECONDS = 24.0
 
 def speech(folder: Path) -> Path:
     """A recording of generated voices."""
-    generate(folder, Settings(speakers=4, emotions=EMOTIONS, sentences=3, words=3))
+    generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=3, words=3))
     corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(folder)))
     path = folder / "call.flac"
     path.write_bytes(encoded("flac", talk(corpus, SECONDS, seed=3)))

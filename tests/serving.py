@@ -20,10 +20,10 @@ from starlette.types import ASGIApp
 
 from serein.bundle import Bundle, Card, save
 from serein.inference.recognizer import Recognizer
-from serein.service.app import create
+from serein.service.app import create_app
 from serein.service.engine import Engine
-from serein.service.keys import Keys
-from serein.service.settings import Settings
+from serein.service.keys import ApiKeys
+from serein.service.settings import ServiceConfig
 
 SPEECH = encoded("flac", sweep(1.0))
 RECOGNIZE = "/v1/recognize"
@@ -36,7 +36,7 @@ def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
 
 @contextmanager
 def engine(others: Sequence[Recognizer] = (), **settings: Any) -> Iterator[Engine]:
-    with closing(Engine(small_recognizer(), Settings(**settings), others)) as made:
+    with closing(Engine(small_recognizer(), ServiceConfig(**settings), others)) as made:
         yield made
 
 
@@ -66,22 +66,22 @@ class Client:
 
 
 @contextmanager
-def client(keys: Keys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
+def client(keys: ApiKeys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
     with engine(**settings) as made:
-        yield Client(create(made, keys)), made
+        yield Client(create_app(made, keys)), made
 
 
 @contextmanager
 def stopped(made: Engine) -> Iterator[None]:
     """While the decoder does not go on; what is sent waits."""
-    (decoder,) = made.decoders.all
+    (decoder,) = made.decoders.processes
     decoder.decode(SPEECH)  # it has started, so that only an upload can be late
     pid = decoder.pid
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        if decoder.pid == pid and decoder.alive():
+        if decoder.pid == pid and decoder.is_alive():
             os.kill(pid, signal.SIGCONT)
 
 

@@ -12,14 +12,14 @@ import torch
 from small import CLASSES, random_side, small_recipe
 
 from serein import workers
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.system import System
 from serein.training import place
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 from serein.training.loop import fit
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
-SETTINGS = Settings(
+SETTINGS = TrainingConfig(
     epochs=3, batch=4, bucket=2, optimiser="rmsprop", rate=1e-3, clip=0.5, checkpoint=1e-9
 )
 """Of 13 utterances the last batch holds one: a process of two has nothing of it."""
@@ -27,7 +27,7 @@ TASKS = ("tasks.arousal.name=dimensions", "tasks.arousal.scheme=values")
 WEIGHED = "tasks.emotion.class_weights=balanced"
 
 
-def side(lengths: list[int], seed: int) -> Side:
+def side(lengths: list[int], seed: int) -> Subset:
     made = random_side(lengths, seed=seed)
     generator = np.random.default_rng(seed + 2)
     value_n = torch.tensor(generator.normal(3, 1, len(lengths)), dtype=torch.float32)
@@ -35,27 +35,27 @@ def side(lengths: list[int], seed: int) -> Side:
     return replace(made, targets={**made.targets, "arousal": value_n})
 
 
-def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, Course]:
+def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, TrainingRun]:
     """Train a small system of three kinds of loss; "killed" ends the second process on its way."""
-    place.SHARE = float("inf")
-    torch.manual_seed(workers.rank())  # that weights are alike is not to be the user's worry
+    place.MAX_WRITE_SHARE = float("inf")
+    torch.manual_seed(workers.get_rank())  # that weights are alike is not to be the user's worry
     recipe = small_recipe("model.dropout=0", WEIGHED, *TASKS)
     system = System(recipe, {**CLASSES, "arousal": ()})
     learnt = side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33], seed=1)
     watched = {"test": side([13, 4, 19], seed=9)}
-    if mode == "killed" and workers.rank() == 1:
+    if mode == "killed" and workers.get_rank() == 1:
         _die_at(6)
-    course = fit(system, learnt, watched, SETTINGS, state=folder / "state.pt", **options)
+    course = fit(system, learnt, watched, SETTINGS, checkpoint=folder / "state.pt", **options)
     return system, course
 
 
 def _die_at(steps: int) -> None:
     from serein.training import loop
-    from serein.training.batches import shares
+    from serein.training.batches import shard_batches
 
     def some(*arguments: Any) -> Any:
         nonlocal steps
-        for share in shares(*arguments):
+        for share in shard_batches(*arguments):
             steps -= 1
             if steps < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +75,7 @@ def main() -> None:
         "scores": [epoch.scores for epoch in course.epochs],
         "told": told,
     }
-    torch.save(facts, folder / f"rank{workers.rank()}.pt")
+    torch.save(facts, folder / f"rank{workers.get_rank()}.pt")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from serein import recipes
-from serein.dataset import Frames, Side
+from serein.dataset import Frames, Subset
 from serein.records import Recipe
 from serein.system import System
 
@@ -50,7 +50,7 @@ def random_frames(lengths: Sequence[int], width: int = 48, seed: int = 0) -> Fra
     return Frames(x_nf, {f"u{i:03}": span for i, span in enumerate(spans)})
 
 
-def random_side(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Side:
+def random_side(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Subset:
     """Frames whose mean tells the emotion; one label in six is not known."""
     frames = random_frames(lengths, width, seed)
     generator = np.random.default_rng(seed + 1)
@@ -59,4 +59,4 @@ def random_side(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Si
         frames.x_nf[start:end] += label
     gender = generator.integers(0, 2, len(lengths))
     targets = {"emotion": torch.tensor(emotion), "gender": torch.tensor(gender)}
-    return Side(tuple(frames.index), frames, targets)
+    return Subset(tuple(frames.index), frames, targets)

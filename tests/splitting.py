@@ -8,7 +8,7 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 
 from serein import config
-from serein.protocols import Settings, findings, split
+from serein.protocols import SplitConfig, find_leaks, split
 from serein.records import Finding, Fold, Protocol, Utterance
 
 GENDERS = "female", "male", None
@@ -82,7 +82,9 @@ def several(**speakers: int) -> list[Utterance]:
 
 def made(utterances: Sequence[Utterance], name: str, **settings: Any) -> Protocol:
     """A split by settings as a recipe gives them."""
-    return split(utterances, config.build(Settings, {"name": name, **settings}, "protocol"))
+    return split(
+        utterances, config.build_config(SplitConfig, {"name": name, **settings}, "protocol")
+    )
 
 
 def speakers_of(ids: tuple[str, ...]) -> set[str]:
@@ -105,7 +107,7 @@ def by_hand(train: str, validation: str, test: str, *, name: str = "by hand") ->
 def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
     """Findings by kind; every recording another one, unless said otherwise."""
     marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
-    return {one.kind: one for one in findings(protocol, utterances, marks, **more)}
+    return {one.kind: one for one in find_leaks(protocol, utterances, marks, **more)}
 
 
 def verdicts(found: dict[str, Finding]) -> dict[str, str]:

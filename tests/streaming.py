@@ -14,10 +14,10 @@ from serving import engine
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from serein.service.app import create
+from serein.service.app import create_app
 from serein.service.engine import Engine
-from serein.service.keys import Keys
-from serein.service.server import Server, config
+from serein.service.keys import ApiKeys
+from serein.service.server import Server, build_uvicorn_config
 
 PATH = "/v1/stream"
 START = {"type": "start", "rate": 16_000, "window": 1.0, "hop": 0.25}
@@ -38,13 +38,13 @@ class Host(NamedTuple):
         return connect(url, open_timeout=TIMEOUT, **how)
 
     def text(self) -> str:
-        return self.engine.metrics.text().decode()
+        return self.engine.metrics.render().decode()
 
 
 @contextmanager
-def hosted(keys: Keys | None = None, **settings: Any) -> Iterator[Host]:
+def hosted(keys: ApiKeys | None = None, **settings: Any) -> Iterator[Host]:
     with engine(**settings) as made, socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(config(create(made, keys), made.settings), made)
+        server = Server(build_uvicorn_config(create_app(made, keys), made.config), made)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         until(lambda: server.started)

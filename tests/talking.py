@@ -11,7 +11,7 @@ from small import VALUES, small_system
 from serein.bundle import Bundle, Card
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.layers.values import ValueTask
+from serein.layers.values import RegressionTask
 from serein.records import Corpus
 
 RATE = 16_000
@@ -39,7 +39,7 @@ def rating(*settings: str) -> Recognizer:
     """One whose values lie about 3, as ratings from 1 to 5 do."""
     made = listener(*VALUES, *settings)
     for task in made.system.tasks.values():
-        if isinstance(task, ValueTask):
+        if isinstance(task, RegressionTask):
             task.mean.fill_(3.0)
             task.deviation.fill_(0.5)
     return made

@@ -10,7 +10,7 @@ from small import SIZES, small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
-from serein.synthetic import Settings, generate
+from serein.synthetic import SyntheticConfig, generate
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = [word for setting in SIZES for word in ("--set", setting)]
@@ -19,7 +19,7 @@ SMALL = [word for setting in SIZES for word in ("--set", setting)]
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("mine") / "made"
-    generate(root, Settings(speakers=4, emotions=("anger", "boredom"), sentences=2))
+    generate(root, SyntheticConfig(speakers=4, emotions=("anger", "boredom"), sentences=2))
     return f"mine={root / 'labels.csv'}"
 
 
@@ -50,7 +50,7 @@ def test_a_model_of_new_classes_keeps_what_the_old_one_learnt(
 
 
 def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_path: Path) -> None:
-    made = Settings(speakers=4, emotions=("anger", "boredom"), sentences=2, seed=1)
+    made = SyntheticConfig(speakers=4, emotions=("anger", "boredom"), sentences=2, seed=1)
     generate(tmp_path / "other", made)
     other = f"other={tmp_path / 'other' / 'labels.csv'}"
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"

@@ -8,14 +8,14 @@ from small import QUICK, random_side, small_recipe, small_system
 
 from serein import bundle, system
 from serein.bundle import Bundle, Card
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.errors import ConfigError
 from serein.experiment.evaluate import evaluate
 from serein.records import Corpus
 from serein.results import Epoch
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 from serein.training.loop import fit
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 APART = "model.apart=true"
 
@@ -23,7 +23,7 @@ APART = "model.apart=true"
 def test_networks_apart_share_nothing() -> None:
     made = small_system(APART)
     side = random_side([9, 12, 7, 10])
-    batch = next(side.batches(4, range(4)))
+    batch = next(side.iter_batches(4, range(4)))
     output = made(batch.inputs)
     output.logits["gender"].sum().backward()
     moved = {name for name, x in made.named_parameters() if x.grad is not None and x.grad.any()}
@@ -36,14 +36,14 @@ def test_networks_apart_share_nothing() -> None:
 def test_training_them_together_is_training_each_by_itself() -> None:
     """One batch an epoch and no dropout: order and chance are the same for all."""
     side = random_side([9, 12, 7, 10])
-    settings = Settings(epochs=3, batch=4, clip=0.01, weight_decay=1e-3, decay=0.1)
+    settings = TrainingConfig(epochs=3, batch=4, clip=0.01, weight_decay=1e-3, decay=0.1)
     together = small_system(APART, "model.dropout=0")
     start = {name: x.clone() for name, x in together.state_dict().items()}
     fit(together, side, {}, settings)
     for place, (task, other) in enumerate((("emotion", "gender"), ("gender", "emotion"))):
         alone = small_system(f"tasks.{other}=remove", "model.dropout=0")
         alone.load_state_dict({n: start[_its_name(n, place)] for n in alone.state_dict()})
-        fit(alone, Side(side.ids, side.frames, {task: side.targets[task]}), {}, settings)
+        fit(alone, Subset(side.ids, side.frames, {task: side.targets[task]}), {}, settings)
         for name, x in alone.state_dict().items():
             torch.testing.assert_close(x, together.state_dict()[_its_name(name, place)])
 
@@ -54,7 +54,7 @@ def _its_name(name: str, place: int) -> str:
 
 def test_maps_are_told_apart_by_their_task() -> None:
     side = random_side([9, 12])
-    batch = next(side.batches(2, range(2)))
+    batch = next(side.iter_batches(2, range(2)))
     assert set(small_system()(batch.inputs).attention) == {"heads"}
     assert set(small_system(APART)(batch.inputs).attention) == {"emotion: heads", "gender: heads"}
 
@@ -63,42 +63,44 @@ def test_a_model_of_networks_apart_is_saved_as_it_was(tmp_path: Path) -> None:
     made = small_system(APART)
     bundle.save(Bundle(made, Card(name="apart")), tmp_path / "m.safetensors")
     read = bundle.load(tmp_path / "m.safetensors").system
-    batch = next(random_side([9, 12]).batches(2, range(2)))
+    batch = next(random_side([9, 12]).iter_batches(2, range(2)))
     found, wanted = read(batch.inputs).logits, made.eval()(batch.inputs).logits
     assert all(torch.equal(found[task], wanted[task]) for task in wanted)
 
 
 def test_apart_is_yes_or_no() -> None:
     with pytest.raises(ConfigError, match=r"model\.apart = 'often'; expected true or false"):
-        system.check(small_recipe("model.apart=often"))
+        system.check_recipe(small_recipe("model.apart=often"))
 
 
-def watched(*scores: tuple[float | None, float | None]) -> Course:
+def watched(*scores: tuple[float | None, float | None]) -> TrainingRun:
     sides = [{"validation": {"a": {"ua": a}, "b": {"ua": b}}} for a, b in scores]
-    return Course([Epoch(epoch=n, loss=1, seconds=1, scores=s) for n, s in enumerate(sides, 1)])
+    return TrainingRun(
+        [Epoch(epoch=n, loss=1, seconds=1, scores=s) for n, s in enumerate(sides, 1)]
+    )
 
 
 def test_several_tasks_choose_by_their_mean() -> None:
     course = watched((0.9, 0.1), (0.6, 0.6), (0.5, None), (None, None))
-    assert course.best("validation", ["a"]) == 1
-    assert course.best("validation", ["b"]) == 2
-    assert course.best("validation", ["a", "b"]) == 2
-    assert watched((None, None), (0.1, None)).best("validation", ["a", "b"]) == 2
+    assert course.best_epoch("validation", ["a"]) == 1
+    assert course.best_epoch("validation", ["b"]) == 2
+    assert course.best_epoch("validation", ["a", "b"]) == 2
+    assert watched((None, None), (0.1, None)).best_epoch("validation", ["a", "b"]) == 2
 
 
 def test_a_training_that_had_enough_does_not_go_on(tmp_path: Path) -> None:
     side, told = random_side([9, 12, 7, 10]), list[int]()
-    settings, state = Settings(epochs=9, batch=2), tmp_path / "state.pt"
+    settings, state = TrainingConfig(epochs=9, batch=2), tmp_path / "state.pt"
 
-    def once(enough: int) -> Course:
+    def once(enough: int) -> TrainingRun:
         return fit(
             small_system(),
             side,
             {"test": side},
             settings,
-            state=state,
-            progress=lambda epoch: told.append(epoch.epoch),
-            enough=lambda course: len(course.epochs) >= enough,
+            checkpoint=state,
+            on_epoch_end=lambda epoch: told.append(epoch.epoch),
+            should_stop=lambda course: len(course.epochs) >= enough,
         )
 
     assert len(once(2).epochs) == 2

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import RATE, any_kind, encoded, every_kind, muxed, sweep, with_ffmpeg
 
-from serein.audio import Source, duration, load, windows
+from serein.audio import Source, duration, load, split_evenly
 from serein.errors import AudioError
 
 
@@ -237,7 +237,7 @@ def test_large_finite_samples_are_let_through() -> None:
 @given(st.integers(0, 10**7), st.integers(1, 10**6))
 def test_windows_cover_all_and_are_as_few_as_can_be(samples: int, longest: int) -> None:
     samples = min(samples, 1000 * longest)
-    parts = windows(samples, longest)
+    parts = split_evenly(samples, longest)
     assert len(parts) == -(-samples // longest)
     assert [0, *(end for _, end in parts)] == [*(start for start, _ in parts), samples]
     lengths = {end - start for start, end in parts}
@@ -247,7 +247,7 @@ def test_windows_cover_all_and_are_as_few_as_can_be(samples: int, longest: int) 
 
 def test_a_window_holds_something() -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
-        windows(10, 0)
+        split_evenly(10, 0)
 
 
 def test_importing_costs_neither_torch_nor_ffmpeg_nor_soxr() -> None:

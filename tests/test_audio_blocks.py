@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sounds import RATE, any_kind, encoded, every_kind, sweep
 
 from serein import audio
-from serein.audio import Block, Resampler, load, prepared
+from serein.audio import Block, Resampler, convert_block, load
 from serein.errors import AudioError
 
 
@@ -22,7 +22,7 @@ def stereo() -> npt.NDArray[np.float32]:
 
 
 def joined(source: audio.Source, **part: float) -> tuple[npt.NDArray[np.float32], int]:
-    pieces = list(audio.blocks(source, **part))  # type: ignore[arg-type]
+    pieces = list(audio.iter_blocks(source, **part))  # type: ignore[arg-type]
     (rate,) = {rate for _, rate in pieces}
     return np.concatenate([samples for samples, _ in pieces]), round(rate)
 
@@ -37,17 +37,17 @@ def test_blocks_are_the_whole(kind: str) -> None:
 
 def test_blocks_are_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serein.audio._blocks.PIECE", 1000)
-    pieces = [len(samples) for samples, _ in audio.blocks(encoded(), seconds=0.5)]
+    pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.5)]
     assert pieces == [8000, 8000, 8000, 8000]
-    pieces = [len(samples) for samples, _ in audio.blocks(encoded(), seconds=0.6)]
+    pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.6)]
     assert pieces == [10_000, 10_000, 10_000, 2_000]  # at least, but for the last
 
 
 def test_a_channel_by_itself() -> None:
     source = (stereo(), RATE)
-    assert audio.channels(source) == 2
+    assert audio.channel_count(source) == 2
     left, right, mean = (
-        np.concatenate([samples for samples, _ in audio.blocks(source, channel=channel)])
+        np.concatenate([samples for samples, _ in audio.iter_blocks(source, channel=channel)])
         for channel in (1, 2, None)
     )
     np.testing.assert_array_equal(left, stereo()[:, 0])
@@ -55,12 +55,12 @@ def test_a_channel_by_itself() -> None:
     np.testing.assert_allclose(mean, left / 2)
     for channel in (0, 3):
         with pytest.raises(AudioError, match=f"channel {channel} of the given array .* it has 2"):
-            next(audio.blocks(source, channel=channel))
+            next(audio.iter_blocks(source, channel=channel))
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "webm"])
 def test_channels_are_counted(kind: str) -> None:
-    assert audio.channels(any_kind(kind)) == 1
+    assert audio.channel_count(any_kind(kind)) == 1
 
 
 def test_a_file_that_breaks_off_says_so_when_it_is_met(
@@ -71,7 +71,7 @@ def test_a_file_that_breaks_off_says_so_when_it_is_met(
     noise = np.random.default_rng(0).normal(0, 0.1, 60 * RATE)
     soundfile.write(file, noise, RATE)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    blocks = audio.blocks(file, seconds=5)
+    blocks = audio.iter_blocks(file, block_seconds=5)
     assert len(next(blocks)[0]) >= 5 * RATE
     with pytest.raises(AudioError, match=r"long.flac breaks off: .* of 60.00 s"):
         list(blocks)
@@ -87,12 +87,12 @@ def test_a_file_that_breaks_off_says_so_when_it_is_met(
 )
 def test_blocks_are_checked(samples: npt.NDArray[np.float32], words: str) -> None:
     with pytest.raises(AudioError, match=words):
-        list(audio.blocks((samples, RATE), seconds=0.25))
+        list(audio.iter_blocks((samples, RATE), block_seconds=0.25))
 
 
 def test_reading_leaves_numpy_as_it_was() -> None:
     before = np.geterr()
-    for _ in audio.blocks(encoded(), seconds=0.5):
+    for _ in audio.iter_blocks(encoded(), block_seconds=0.5):
         assert np.geterr() == before
 
 
@@ -122,11 +122,11 @@ def test_every_way_to_give_a_block() -> None:
     blocks: list[Block] = [pcm.tobytes(), bytearray(pcm.tobytes()), memoryview(pcm.tobytes()), pcm]
     blocks += [pcm.astype(np.float64) / 32768, np.stack([pcm, pcm], axis=1)]
     for block in blocks:
-        found = prepared(block, RATE)
+        found = convert_block(block, RATE)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, pcm / 32768, atol=1e-7)
-    assert len(prepared(b"", RATE)) == 0
-    assert len(prepared(np.zeros((0, 2)), RATE)) == 0
+    assert len(convert_block(b"", RATE)) == 0
+    assert len(convert_block(np.zeros((0, 2)), RATE)) == 0
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_every_way_to_give_a_block() -> None:
 )
 def test_blocks_that_are_no_audio(block: Block, words: str) -> None:
     with pytest.raises(AudioError, match=words):
-        prepared(block, 2_000, start=2.4995)
+        convert_block(block, 2_000, start=2.4995)
 
 
 def test_a_duration_that_only_decoding_tells() -> None:

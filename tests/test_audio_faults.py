@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sounds import RATE, any_kind, encoded, every_kind, sweep, with_ffmpeg
 
-from serein.audio import Source, blocks, channels, duration, load
+from serein.audio import Source, channel_count, duration, iter_blocks, load
 from serein.errors import AudioError
 
 
@@ -166,7 +166,9 @@ def test_every_fault_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("source", [no_channels_at_all, channels_zero, unknown_codec])
-@pytest.mark.parametrize("read", [load, duration, channels, lambda given: list(blocks(given))])
+@pytest.mark.parametrize(
+    "read", [load, duration, channel_count, lambda given: list(iter_blocks(given))]
+)
 def test_what_has_no_samples_is_the_same_error_to_all(source: Any, read: Any) -> None:
     with pytest.raises(AudioError, match=r"channels|no decoder"):
         read(source(Path()))

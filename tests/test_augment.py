@@ -11,10 +11,10 @@ from small import small_recipe
 
 from serein import audio, bundle, corpora, recipes, system
 from serein.augment import sounds
-from serein.augment.copies import Copy, copies
-from serein.augment.settings import Settings, settings
+from serein.augment.copies import OfflineAugmentation, build_offline_augmentations
+from serein.augment.settings import AugmentConfig, build_augment_config
 from serein.bundle import Bundle, Card
-from serein.dataset import extract, frames_of
+from serein.dataset import compute_frames, extract_frames
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.features.logmel import Config, FrontEnd
 from serein.files import cache_folder
@@ -37,8 +37,8 @@ ALL: dict[str, Any] = {
 WAVE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
 
 
-def made(**table: Any) -> tuple[Copy, ...]:
-    return copies(settings(table), RATE)
+def made(**table: Any) -> tuple[OfflineAugmentation, ...]:
+    return build_offline_augmentations(build_augment_config(table), RATE)
 
 
 def recorded(folder: Path, *names: str, seconds: float = 1.0, loud: float = 0.1) -> Path:
@@ -86,14 +86,14 @@ def test_each_change_alone_makes_copies(one: str) -> None:
 )
 def test_a_setting_out_of_range_is_told_of(table: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        settings(table)
+        build_augment_config(table)
 
 
 def test_an_unknown_setting_is_told_of() -> None:
     with pytest.raises(UnknownName, match="did you mean 'noise'"):
-        settings({"noize": 0.5})
+        build_augment_config({"noize": 0.5})
     with pytest.raises(UnknownName, match="unknown setting of augment"):
-        system.check(recipes.load("li2019", ["augment.spec=true"]))
+        system.check_recipe(recipes.load("li2019", ["augment.spec=true"]))
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_what_a_system_has_no_use_for_is_refused(
     recipe: str, changes: list[str], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        system.check(recipes.load(recipe, changes))
+        system.check_recipe(recipes.load(recipe, changes))
 
 
 def test_the_width_of_masks_that_nobody_wants_does_not_matter() -> None:
     recipe = recipes.load("li2019", ["augment.band_width=128"])
-    system.check(recipe)
-    assert system.masks_of(recipe, system.front_end_of(recipe)) is None
+    system.check_recipe(recipe)
+    assert system.build_recipe_masks(recipe, system.build_front_end(recipe)) is None
 
 
 def test_every_recipe_of_a_paper_augments_nothing() -> None:
-    augmented = {name for name in recipes.names() if recipes.load(name).augment}
+    augmented = {name for name in recipes.list_recipes() if recipes.load(name).augment}
     assert augmented == {"serein-base"}  # ours, of no paper
 
 
@@ -128,7 +128,7 @@ def test_every_recipe_of_a_paper_augments_nothing() -> None:
 
 def test_a_copy_is_the_same_whenever_it_is_made() -> None:
     first, again = made(**ALL), made(**ALL)
-    assert [copy.key for copy in first] == [copy.key for copy in again]
+    assert [copy.cache_key for copy in first] == [copy.cache_key for copy in again]
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one(WAVE, "a"), other(WAVE, "a"))
 
@@ -138,13 +138,13 @@ def test_copies_utterances_and_seeds_differ() -> None:
     heard = [copy(WAVE, id_) for copy in made(**noise) for id_ in ("a", "b")]
     heard += [copy(WAVE, "a") for copy in made(**noise, seed=1)]
     assert len({x.tobytes() for x in heard}) == 4 * 2 + 4
-    keys = [copy.key for seed in (0, 1) for copy in made(**noise, seed=seed)]
+    keys = [copy.cache_key for seed in (0, 1) for copy in made(**noise, seed=seed)]
     assert len(set(keys)) == 8
 
 
 def test_more_copies_leave_the_first_as_they_were() -> None:
     few, many = made(**ALL), made(**{**ALL, "copies": 5})
-    assert [copy.key for copy in few] == [copy.key for copy in many[:3]]
+    assert [copy.cache_key for copy in few] == [copy.cache_key for copy in many[:3]]
 
 
 def test_one_change_leaves_the_draws_of_the_others() -> None:
@@ -178,7 +178,7 @@ def test_noises_come_from_a_folder_and_those_in_it(tmp_path: Path) -> None:
     root = recorded(tmp_path / "noises", "b.wav", "deep/a.FLAC", "c.wav", seconds=0.3)
     (root / "README").write_text("not audio")
     (root / ".hidden.wav").write_text("not audio")
-    folder = sounds.opened(str(root), "noise_folder")
+    folder = sounds.open_audio_folder(str(root), "noise_folder")
     assert folder is not None
     names = [file.relative_to(root).as_posix() for file, _ in folder.files]
     assert names == ["b.wav", "c.wav", "deep/a.FLAC"]
@@ -192,12 +192,14 @@ def test_noises_come_from_a_folder_and_those_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0])
 def test_a_stretch_is_of_one_recording_and_as_long_as_asked(tmp_path: Path, seconds: float) -> None:
-    folder = sounds.opened(str(recorded(tmp_path, "a.wav", seconds=seconds)), "noise_folder")
+    folder = sounds.open_audio_folder(
+        str(recorded(tmp_path, "a.wav", seconds=seconds)), "noise_folder"
+    )
     assert folder is not None
     whole = audio.load(tmp_path / "a.wav")
     starts = set()
     for seed in range(5):
-        found = sounds.stretch(folder, RATE, RATE, np.random.default_rng(seed))
+        found = sounds.load_excerpt(folder, RATE, RATE, np.random.default_rng(seed))
         assert len(found) == RATE
         seen = [whole[:-2] == found[0], whole[1:-1] == found[1], whole[2:] == found[2]]
         begin = int(np.flatnonzero(np.logical_and.reduce(seen))[0])
@@ -221,10 +223,10 @@ def test_a_moved_folder_is_the_same_and_a_changed_one_another(tmp_path: Path) ->
     one = recorded(tmp_path / "one", "a.wav", "b.wav")
     two = tmp_path / "two"
     shutil.copytree(one, two)
-    keys = [made(noise=1.0, noise_folder=str(root))[0].key for root in (one, two)]
+    keys = [made(noise=1.0, noise_folder=str(root))[0].cache_key for root in (one, two)]
     assert keys[0] == keys[1]
     recorded(two, "c.wav")
-    assert made(noise=1.0, noise_folder=str(two))[0].key != keys[0]
+    assert made(noise=1.0, noise_folder=str(two))[0].cache_key != keys[0]
 
 
 @pytest.mark.parametrize("setting", ["noise_folder", "room_folder"])
@@ -252,13 +254,13 @@ def test_a_silent_impulse_response_is_told_of(tmp_path: Path) -> None:
 def test_copies_are_cached_each_by_itself(corpus: Corpus) -> None:
     chosen = corpus.utterances[::8]
     contents = corpora.contents(chosen)
-    plain = extract(chosen, FRONT_END, contents)
-    found = [extract(chosen, FRONT_END, contents, copy=copy) for copy in made(**ALL)]
+    plain = extract_frames(chosen, FRONT_END, contents)
+    found = [extract_frames(chosen, FRONT_END, contents, augmentation=copy) for copy in made(**ALL)]
     entries = [entry for entry in cache_folder().glob("*") if entry.is_dir()]
     assert len(entries) == 4
     for copy, frames in zip(made(**ALL), found, strict=True):
         for one in chosen:
-            wanted = frames_of(copy(audio.load(one.path), one.id), FRONT_END)
+            wanted = compute_frames(copy(audio.load(one.path), one.id), FRONT_END)
             assert np.array_equal(frames[one.id], wanted)
     assert not any(np.array_equal(frames.x_nf, plain.x_nf) for frames in found)
 
@@ -267,7 +269,10 @@ def test_a_copy_under_another_name_is_another(corpus: Corpus) -> None:
     one = corpus.utterances[0]
     other = replace(one, id="other")
     copy = made(noise=1.0)[0]
-    found = [extract([u], FRONT_END, corpora.contents([u]), copy=copy)[u.id] for u in (one, other)]
+    found = [
+        extract_frames([u], FRONT_END, corpora.contents([u]), augmentation=copy)[u.id]
+        for u in (one, other)
+    ]
     assert not np.array_equal(found[0], found[1])
 
 
@@ -277,7 +282,7 @@ def test_a_noise_that_breaks_off_names_itself(corpus: Corpus, tmp_path: Path) ->
     (tmp_path / "noise.wav").write_bytes((tmp_path / "noise.wav").read_bytes()[:2000])
     chosen = corpus.utterances[:2]
     with pytest.raises(AudioError, match=r"2 of 2 recordings cannot be read: .*noise\.wav"):
-        extract(chosen, FRONT_END, corpora.contents(chosen), copy=copy)
+        extract_frames(chosen, FRONT_END, corpora.contents(chosen), augmentation=copy)
 
 
 # Bundles
@@ -295,12 +300,12 @@ def test_a_bundle_keeps_its_augmentation(tmp_path: Path) -> None:
 
 
 def test_without_augmentation_a_bundle_is_written_as_before() -> None:
-    document = json.loads(bundle.described(Bundle(built(small_recipe()), Card())))
+    document = json.loads(bundle.bundle_to_json(Bundle(built(small_recipe()), Card())))
     assert list(document["recipe"]) == [
         *("name", "about", "features", "normalise", "model", "tasks", "training", "protocol"),
     ]
 
 
 def test_defaults_are_off() -> None:
-    assert Settings().waves == {}
-    assert settings({}) == Settings()
+    assert AugmentConfig().waveform_settings == {}
+    assert build_augment_config({}) == AugmentConfig()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from serein.layers.beam import Found, State, search
+from serein.layers.beam import BeamSearchResult, State, beam_search
 
 START, END = 0, 1
 WORDS = 5
@@ -33,12 +33,14 @@ def begin(table_bvvv: Tensor) -> State:
     return table_bvvv[:, None], torch.full((len(table_bvvv), 1), START)
 
 
-def searched(table_bvvv: Tensor, *, width: int, longest: int, bonus: float = 0.0) -> Found:
+def searched(
+    table_bvvv: Tensor, *, width: int, longest: int, bonus: float = 0.0
+) -> BeamSearchResult:
     sizes = {"width": width, "longest": longest}
-    return search(step, begin(table_bvvv), start=START, end=END, bonus=bonus, **sizes)
+    return beam_search(step, begin(table_bvvv), start=START, end=END, bonus=bonus, **sizes)
 
 
-def words(found: Found, row: int) -> Sentence:
+def words(found: BeamSearchResult, row: int) -> Sentence:
     return tuple(word for word in found.id_bl[row].tolist() if word >= 0)
 
 
@@ -181,12 +183,14 @@ def watched(seen: list[tuple[int, ...]]) -> Callable[[Tensor, State], tuple[Tens
 def test_what_is_shared_is_not_copied_and_what_is_done_is_left() -> None:
     seen: list[tuple[int, ...]] = []
     table_bvvv = torch.cat([table(3, ending=9), never(table(1))])
-    search(watched(seen), begin(table_bvvv), start=START, end=END, width=3, longest=6)
+    beam_search(watched(seen), begin(table_bvvv), start=START, end=END, width=3, max_length=6)
     assert [shape[:3] for shape in seen] == [(4, 1, 1)] + [(1, 3, 1)] * 5
     assert seen[0][3] == table_bvvv.data_ptr()
     assert len({pointer for *_, pointer in seen[1:]}) == 1
     seen.clear()
-    search(watched(seen), begin(table(3, ending=9)), start=START, end=END, width=3, longest=6)
+    beam_search(
+        watched(seen), begin(table(3, ending=9)), start=START, end=END, width=3, max_length=6
+    )
     assert len(seen) == 1
 
 

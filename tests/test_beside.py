@@ -12,7 +12,7 @@ from splitting import made
 
 from serein import config
 from serein.errors import ConfigError, ProtocolError
-from serein.protocols import Settings, save, together
+from serein.protocols import SplitConfig, save, select_training_utterances
 from serein.records import Fold, Utterance
 
 LANGUAGES = {"surrey": "en", "berlin": "de", "vienna": "de", "paris": "fr"}
@@ -48,8 +48,8 @@ def others(fold: Fold, corpus: str = "") -> set[str]:
     }
 
 
-def settings(**table: Any) -> Settings:
-    return config.build(Settings, {"main": "surrey", **table}, "protocol")
+def settings(**table: Any) -> SplitConfig:
+    return config.build_config(SplitConfig, {"main": "surrey", **table}, "protocol")
 
 
 def test_the_main_corpus_is_split_and_the_others_train() -> None:
@@ -196,10 +196,10 @@ def test_a_split_of_several_corpora_is_saved_whole(tmp_path: Path) -> None:
 
 
 def test_a_model_of_the_whole_takes_its_share() -> None:
-    assert together(TWO, Settings()) == TWO
-    whole = together(FOUR, settings(share={"de": 0.5}))
+    assert select_training_utterances(TWO, SplitConfig()) == TWO
+    whole = select_training_utterances(FOUR, settings(share={"de": 0.5}))
     assert Counter(one.language for one in whole) == {"en": 30, "de": 30, "fr": 10}
     fold = made(FOUR, LOSO, main="surrey", share={"de": 0.5}).folds[0]
     assert others(fold) == {one.id for one in whole if one.corpus != "surrey"}
     with pytest.raises(ConfigError, match="asks for 60 utterances of berlin"):
-        together(TWO, settings(ratio=2))
+        select_training_utterances(TWO, settings(ratio=2))

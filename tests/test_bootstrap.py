@@ -19,9 +19,9 @@ from serein.metrics.significance import (
     bootstrap_counts,
     bootstrap_difference,
     bootstrap_interval,
-    grouped_confusions,
-    grouped_sums,
-    speaker_or_utterance_groups,
+    choose_resampling_groups,
+    confusion_by_group,
+    sum_by_group,
 )
 from serein.metrics.transcription import word_error_rate_from_counts
 
@@ -40,14 +40,14 @@ def test_grouped_confusions_are_the_groups_own() -> None:
     rng = np.random.default_rng(0)
     truth, prediction = rng.choice(EMOTIONS, size=(2, 300)).tolist()
     speakers = np.random.default_rng(1).choice(["ann", "bob", "eve"], size=len(truth)).tolist()
-    grouped = grouped_confusions(truth, prediction, speakers, EMOTIONS)
+    grouped = confusion_by_group(truth, prediction, speakers, EMOTIONS)
     for name, matrix in zip(["ann", "bob", "eve"], grouped, strict=True):
         own = [i for i, speaker in enumerate(speakers) if speaker == name]
         expected = confusion_matrix([truth[i] for i in own], [prediction[i] for i in own], EMOTIONS)
         np.testing.assert_array_equal(matrix, expected)
-    assert grouped_confusions([], [], [], EMOTIONS).shape == (0, 5, 5)
+    assert confusion_by_group([], [], [], EMOTIONS).shape == (0, 5, 5)
     with pytest.raises(ValueError, match="differ in length: 300, 300, 1"):
-        grouped_confusions(truth, prediction, ["ann"], EMOTIONS)
+        confusion_by_group(truth, prediction, ["ann"], EMOTIONS)
 
 
 def test_bootstrap_equals_a_literal_loop() -> None:
@@ -177,13 +177,13 @@ def test_interval_holds_its_median(groups: int, seed: int) -> None:
 def test_speakers_are_resampled_from_eight_on() -> None:
     eight = [f"s{index % 8}" for index in range(20)]
     words = "95 % bootstrap over 8 speakers (few: likely too narrow)"
-    assert speaker_or_utterance_groups(eight) == (eight, words)
+    assert choose_resampling_groups(eight) == (eight, words)
     twenty = [f"s{index}" for index in range(20)]
-    assert speaker_or_utterance_groups(twenty) == (twenty, "95 % bootstrap over 20 speakers")
-    groups, words = speaker_or_utterance_groups(eight[:7] * 2)
+    assert choose_resampling_groups(twenty) == (twenty, "95 % bootstrap over 20 speakers")
+    groups, words = choose_resampling_groups(eight[:7] * 2)
     assert len(set(groups)) == 14
     assert words.startswith("95 % bootstrap over 14 utterances (7 speakers are too few")
-    groups, words = speaker_or_utterance_groups([*eight, None])
+    groups, words = choose_resampling_groups([*eight, None])
     assert len(set(groups)) == 21
     assert "the speaker of 1 is not known" in words
 
@@ -203,8 +203,8 @@ def test_counts_are_resampled_as_matrices_are() -> None:
 
 def test_sums_of_groups() -> None:
     counts = np.arange(12).reshape(6, 2)
-    sums = grouped_sums(counts, ["bob", "ann", "bob", "eve", "ann", "bob"])
+    sums = sum_by_group(counts, ["bob", "ann", "bob", "eve", "ann", "bob"])
     np.testing.assert_array_equal(sums, [[10, 12], [14, 17], [6, 7]])
-    assert grouped_sums(np.zeros((0, 4)), []).shape == (0, 4)
+    assert sum_by_group(np.zeros((0, 4)), []).shape == (0, 4)
     with pytest.raises(ValueError, match=r"got 2 and \(6, 2\)"):
-        grouped_sums(counts, ["ann", "bob"])
+        sum_by_group(counts, ["ann", "bob"])

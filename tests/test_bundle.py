@@ -20,7 +20,7 @@ from small import CLASSES, small_recipe, small_system
 from serein import bundle
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import BundleError, StorageError
-from serein.predict import answer
+from serein.predict import predict_batch
 from serein.system import System
 
 CARD = Card(
@@ -68,7 +68,7 @@ def forged(
     document(held)
     tensors(values)
     text = json.dumps(held)
-    digest = bundle._digest(text, values)
+    digest = bundle._compute_digest(text, values)
     path.write_bytes(packed(values, {"serein": text, "sha256": digest}))
 
 
@@ -86,8 +86,8 @@ def test_what_was_saved_is_loaded(content: bytes, path: Path) -> None:
     assert not torch.equal(found.system.normaliser.mean_f, torch.zeros(48))
     wave_s = np.random.default_rng(1).normal(size=16_000).astype(np.float32)
     heard = torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
-    one = answer(system, system.hear(*heard))[0]
-    other = answer(found.system, found.system.hear(*heard))[0]
+    one = predict_batch(system, system.extract_features(*heard))[0]
+    other = predict_batch(found.system, found.system.extract_features(*heard))[0]
     assert all(torch.equal(one[task], other[task]) for task in one)
 
 

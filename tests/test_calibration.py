@@ -12,16 +12,16 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from serein.metrics.calibration import (
-    COLDEST,
-    HOTTEST,
-    SHARES,
+    COVERAGES,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    apply_temperature,
     brier_score_loss,
     coverage_curve,
     expected_calibration_error,
+    fit_temperature,
     negative_log_likelihood,
     reliability_bins,
-    temperature,
-    tempered,
 )
 from serein.metrics.classification import unweighted_accuracy_score, weighted_accuracy_score
 
@@ -112,19 +112,19 @@ def test_temperature_equals_minimising_the_likelihood(heat: float) -> None:
         return -float(scaled[np.arange(len(truth)), truth].mean())
 
     best = optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
-    fitted = temperature(probabilities, truth)
+    fitted = fit_temperature(probabilities, truth)
     assert np.log(fitted) == pytest.approx(best.x, abs=1e-6)
     assert fitted == pytest.approx(heat, rel=0.1)
-    calm = tempered(probabilities, fitted)
+    calm = apply_temperature(probabilities, fitted)
     np.testing.assert_allclose(calm, special.softmax(logits / fitted, axis=1), rtol=1e-12)
     np.testing.assert_array_equal(calm.argmax(axis=1), probabilities.argmax(axis=1))
     assert negative_log_likelihood(calm, truth) <= negative_log_likelihood(probabilities, truth)
-    assert temperature(calm, truth) == pytest.approx(1)
+    assert fit_temperature(calm, truth) == pytest.approx(1)
 
 
 def test_temperature_is_bounded() -> None:
-    assert temperature([[0.8, 0.2]] * 5, [0] * 5) == pytest.approx(COLDEST)
-    assert temperature([[0.8, 0.2]] * 5, [1] * 5) == pytest.approx(HOTTEST)
+    assert fit_temperature([[0.8, 0.2]] * 5, [0] * 5) == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature([[0.8, 0.2]] * 5, [1] * 5) == pytest.approx(MAX_TEMPERATURE)
 
 
 @pytest.mark.parametrize(
@@ -139,23 +139,23 @@ def test_temperature_is_bounded() -> None:
     ids=["nothing", "uniform", "one-hot", "uniform where possible", "impossible truth"],
 )
 def test_temperature_undefined(probabilities: ArrayLike, truth: ArrayLike) -> None:
-    assert np.isnan(temperature(probabilities, truth))
+    assert np.isnan(fit_temperature(probabilities, truth))
 
 
 def test_a_zero_beside_the_truth_is_no_obstacle() -> None:
     probabilities, truth = drawn(5, k=3, heat=3)
     padded = np.hstack([probabilities, np.zeros((len(truth), 1))])
-    assert temperature(padded, truth) == pytest.approx(temperature(probabilities, truth))
-    flat = tempered(padded, 4.0)
-    np.testing.assert_allclose(flat[:, :3], tempered(probabilities, 4.0))
+    assert fit_temperature(padded, truth) == pytest.approx(fit_temperature(probabilities, truth))
+    flat = apply_temperature(padded, 4.0)
+    np.testing.assert_allclose(flat[:, :3], apply_temperature(probabilities, 4.0))
     assert not flat[:, 3].any()
 
 
 def test_extreme_temperatures_stay_finite() -> None:
     rows = [[1 - 1e-300, 1e-300], [0.6, 0.4]]
     for heat in (1e-3, 1e3):
-        assert tempered(rows, heat).sum(axis=1) == pytest.approx(1)
-    assert tempered(rows, 1e-3)[1] == pytest.approx([1, 0])
+        assert apply_temperature(rows, heat).sum(axis=1) == pytest.approx(1)
+    assert apply_temperature(rows, 1e-3)[1] == pytest.approx([1, 0])
 
 
 def literal_curve(
@@ -189,7 +189,7 @@ def test_coverage_equals_answering_one_by_one(seed: int, n: int, digits: int) ->
 def test_coverage_of_a_calibrated_model_buys_accuracy() -> None:
     probabilities, truth = drawn(0, n=4000)
     rows = coverage_curve(probabilities, truth)
-    assert [row[1] for row in rows] == pytest.approx(SHARES, abs=1e-3)
+    assert [row[1] for row in rows] == pytest.approx(COVERAGES, abs=1e-3)
     assert rows[0][2] == weighted_accuracy_score(truth, probabilities.argmax(axis=1))
     assert all(later[2] > sooner[2] for sooner, later in pairwise(rows))
 
@@ -198,7 +198,7 @@ def test_share_of_a_round_number_is_not_one_more() -> None:
     """0.55 of 100 are 55, though the product is a little more in floating point."""
     confidence = np.linspace(0.6, 0.9, 100)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    ((_, share, _, _),) = coverage_curve(probabilities, np.zeros(100, int), shares=[0.55])
+    ((_, share, _, _),) = coverage_curve(probabilities, np.zeros(100, int), coverages=[0.55])
     assert np.ceil(0.55 * 100) == 56
     assert share == 0.55
 
@@ -210,7 +210,7 @@ def test_nothing_to_score_is_undefined() -> None:
     assert np.isnan(brier_score_loss(*nothing))
     assert np.isnan(negative_log_likelihood(*nothing))
     assert np.isnan(coverage_curve(*nothing)).all()
-    assert tempered(nothing[0], 2.0).shape == (0, 3)
+    assert apply_temperature(nothing[0], 2.0).shape == (0, 3)
 
 
 def test_bad_input_is_refused() -> None:
@@ -220,7 +220,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         brier_score_loss([[0.5, 0.4]], [0])
     with pytest.raises(ValueError, match="sum to 1"):
-        tempered([[np.nan, 0.5]], 1.0)
+        apply_temperature([[np.nan, 0.5]], 1.0)
     with pytest.raises(ValueError, match=r"\(n, K\); got \(2,\)"):
         brier_score_loss([0.5, 0.5], [0])
     with pytest.raises(ValueError, match=r"got \(1, 2\) and \(2,\)"):
@@ -232,6 +232,6 @@ def test_bad_input_is_refused() -> None:
         reliability_bins(fair, [0], bins=0)
     for heat in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="temperature > 0"):
-            tempered(fair, heat)
+            apply_temperature(fair, heat)
     with pytest.raises(ValueError, match=r"shares in \(0, 1\]; got \[0.0\]"):
-        coverage_curve(fair, [0], shares=[0.0])
+        coverage_curve(fair, [0], coverages=[0.0])

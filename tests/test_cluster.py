@@ -20,11 +20,11 @@ from serein import cluster, store
 from serein.dataset import is_cached
 from serein.errors import ConfigError, CorpusError, SereinError, StorageError, UnknownName
 from serein.experiment import afar
-from serein.experiment.cluster import Cluster
-from serein.experiment.engines import engaged
+from serein.experiment.cluster import RayEngine
+from serein.experiment.engines import open_engine
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, plan
-from serein.experiment.repeat import repeat
+from serein.experiment.plan import Plan, build_plan
+from serein.experiment.repeat import evaluate_seeds
 from serein.experiment.search import search
 from serein.experiment.sweep import sweep
 from serein.files import write_bytes
@@ -41,11 +41,11 @@ def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run
 
 def planned(corpus: Corpus, runs: Path, *settings: str, seed: int = 0) -> Plan:
     recipe = small_recipe("features.pad=false", *settings)
-    return plan(recipe, corpus, seed=seed, device="cpu", runs=runs)
+    return build_plan(recipe, corpus, seed=seed, device="cpu", runs=runs)
 
 
-def is_idle(hands: Cluster) -> bool:
-    return not any((hands.begun, hands.locks, hands.running, hands.waiting))
+def is_idle(hands: RayEngine) -> bool:
+    return not any((hands.jobs_by_folder, hands.locks, hands.running, hands.pending))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_cluster_gives_the_same_numbers(
     corpus: Corpus, local: Run, tmp_path: Path, jobs: int | None
 ) -> None:
     told: Told = []
-    hands = Cluster(Alone(), jobs)
+    hands = RayEngine(Alone(), jobs)
     other = evaluated(corpus, tmp_path, engine=hands, started=telling(told))
     assert numbers(other.folder) == numbers(local.folder)
     assert sorted(told) == [(fold, epoch) for fold in FOLDS for epoch in (1, 2)]
@@ -74,7 +74,7 @@ def test_a_fold_that_is_lost_goes_on_from_the_state_that_it_sent(
 ) -> None:
     told: Told = []
     ray = Alone(losses={"s02": [1], "s03": [0, 0]})
-    other = evaluated(corpus, tmp_path, engine=Cluster(ray, None), started=telling(told))
+    other = evaluated(corpus, tmp_path, engine=RayEngine(ray, None), started=telling(told))
     assert numbers(other.folder) == numbers(local.folder)
     assert [state is None for state in ray.tries["s02"]] == [True, False]
     assert ray.tries["s03"] == [None, None, None]
@@ -87,7 +87,7 @@ def test_a_fold_that_fails_again_and_again_is_named_and_the_run_goes_on_later(
 ) -> None:
     ray = Alone(losses={"s01": [1, 1, 0]})
     with pytest.raises(StorageError, match=r"fold s01 of .* failed 3 times in a row") as caught:
-        evaluated(corpus, tmp_path, engine=Cluster(ray, None))
+        evaluated(corpus, tmp_path, engine=RayEngine(ray, None))
     assert "Lost: a process died; what was finished is kept" in str(caught.value)
     assert ray.running == []
     (folder,) = tmp_path.iterdir()
@@ -101,7 +101,7 @@ def test_a_fold_that_fails_again_and_again_is_named_and_the_run_goes_on_later(
 
 def test_failures_count_from_the_last_step_forward(corpus: Corpus, tmp_path: Path) -> None:
     ray = Alone(losses={"s01": [1, 2, 0, 2, 0]})
-    other = evaluated(corpus, tmp_path, "training.epochs=4", engine=Cluster(ray, None))
+    other = evaluated(corpus, tmp_path, "training.epochs=4", engine=RayEngine(ray, None))
     alone = evaluated(corpus, tmp_path / "local", "training.epochs=4")
     assert len(ray.tries["s01"]) == 6
     assert numbers(other.folder) == numbers(alone.folder)
@@ -115,13 +115,15 @@ def test_seeds_are_begun_before_their_turn(corpus: Corpus, tmp_path: Path) -> No
         raise KeyboardInterrupt
 
     options: dict[str, Any] = {"settings": FEW, "seeds": 3}
-    hands = Cluster(Alone(cores=3), None)
+    hands = RayEngine(Alone(cores=3), None)
     with pytest.raises(KeyboardInterrupt):
-        repeat("li2019", corpus, runs=tmp_path, engine=hands, started=telling([], act), **options)
+        evaluate_seeds(
+            "li2019", corpus, runs=tmp_path, engine=hands, started=telling([], act), **options
+        )
     hands.close()
     assert is_idle(hands)
-    done = repeat("li2019", corpus, runs=tmp_path, engine=hands, **options)
-    alone = repeat("li2019", corpus, runs=tmp_path / "local", **options)
+    done = evaluate_seeds("li2019", corpus, runs=tmp_path, engine=hands, **options)
+    alone = evaluate_seeds("li2019", corpus, runs=tmp_path / "local", **options)
     for one in done.results.repeats:
         assert numbers(tmp_path / one.run) == numbers(tmp_path / "local" / one.run)
     assert numbers(done.folder) == numbers(alone.folder)
@@ -129,13 +131,13 @@ def test_seeds_are_begun_before_their_turn(corpus: Corpus, tmp_path: Path) -> No
 
 def test_a_fresh_run_forgets_once(corpus: Corpus, tmp_path: Path) -> None:
     options: dict[str, Any] = {"settings": FEW, "seeds": 2, "runs": tmp_path}
-    repeat("li2019", corpus, **options)
+    evaluate_seeds("li2019", corpus, **options)
     ray = Alone(cores=8)
     told: Told = []
-    again: dict[str, Any] = {"engine": Cluster(ray, None), "started": telling(told)}
-    assert not repeat("li2019", corpus, **options, **again).anew
+    again: dict[str, Any] = {"engine": RayEngine(ray, None), "started": telling(told)}
+    assert not evaluate_seeds("li2019", corpus, **options, **again).is_new
     assert ray.tries == {}
-    assert repeat("li2019", corpus, **options, **again, fresh=True).anew
+    assert evaluate_seeds("li2019", corpus, **options, **again, fresh=True).is_new
     assert ray.tries == {fold: [None, None] for fold in FOLDS}
     assert sorted(told) == sorted([(fold, 1) for fold in FOLDS] * 2)
 
@@ -150,8 +152,10 @@ def test_a_search_gives_the_same_trials(corpus: Corpus, tmp_path: Path) -> None:
     def told(trial: Any, found: Any) -> None:
         order.append(trial.number)
 
-    hands = Cluster(ray, None)
-    done = search("li2019", corpus, over, runs=tmp_path / "a", engine=hands, told=told, **options)
+    hands = RayEngine(ray, None)
+    done = search(
+        "li2019", corpus, over, runs=tmp_path / "a", engine=hands, on_trial=told, **options
+    )
     alone = search("li2019", corpus, over, runs=tmp_path / "b", **options)
     assert order == [0, 1, 2, 3]
     assert [one.score for one in done.trials] == [one.score for one in alone.trials]
@@ -170,9 +174,9 @@ def test_a_search_that_is_interrupted_puts_back_all_that_it_claimed(
 
     options: dict[str, Any] = {"settings": FEW, "trials": 3, "runs": tmp_path}
     over = ["tasks.gender.weight=0..1"]
-    hands = Cluster(Alone(cores=8), None)
+    hands = RayEngine(Alone(cores=8), None)
     with pytest.raises(KeyboardInterrupt):
-        search("li2019", corpus, over, engine=hands, started=telling([], act), **options)
+        search("li2019", corpus, over, engine=hands, open_progress=telling([], act), **options)
     hands.close()
     done = search("li2019", corpus, over, engine=hands, **options)
     assert [one.state for one in done.trials] == ["finished"] * 3
@@ -183,7 +187,7 @@ def test_a_trial_that_cannot_be_begun_is_told_of_in_its_turn(
 ) -> None:
     pytest.importorskip("optuna")
     over = ["training.threads=1,4"]
-    hands = Cluster(Alone(cores=2), None)
+    hands = RayEngine(Alone(cores=2), None)
     done = search("li2019", corpus, over, trials=2, settings=FEW, runs=tmp_path, engine=hands)
     found = {one.settings["training.threads"]: one for one in done.trials}
     assert found[1].state == "finished"
@@ -198,15 +202,17 @@ def test_a_sweep_gives_the_same_points(corpus: Corpus, tmp_path: Path) -> None:
     def told(setting: str, results: Any) -> None:
         words.append(setting)
 
-    hands = Cluster(Alone(cores=3), None)
-    done = sweep("li2019", corpus, setting, runs=tmp_path / "a", engine=hands, told=told, **options)
+    hands = RayEngine(Alone(cores=3), None)
+    done = sweep(
+        "li2019", corpus, setting, runs=tmp_path / "a", engine=hands, on_evaluation=told, **options
+    )
     alone = sweep("li2019", corpus, setting, runs=tmp_path / "b", **options)
-    assert store.plain(done.points) == store.plain(alone.points)
+    assert store.to_builtin(done.points) == store.to_builtin(alone.points)
     assert words == ["training.batch=8"] * 2 + ["training.batch=16"] * 2
 
 
-def ended(news: Iterator[afar.News]) -> Any:
-    return list(news)[-1].end
+def ended(news: Iterator[afar.FoldUpdate]) -> Any:
+    return list(news)[-1].outcome
 
 
 def moved(todo: Plan, folder: Path, content: bytes | None) -> bytes:
@@ -216,7 +222,7 @@ def moved(todo: Plan, folder: Path, content: bytes | None) -> bytes:
     if content is not None:
         path.write_bytes(content)
     corpus = replace(todo.corpus, utterances=(replace(first, path=path), *rest))
-    return afar.packed(replace(todo, corpus=corpus))
+    return afar.pack_plan(replace(todo, corpus=corpus))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +233,7 @@ def test_a_machine_without_the_corpus_is_named(
     corpus: Corpus, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     todo = planned(corpus, tmp_path)
-    fault = ended(afar.train(moved(todo, tmp_path, content), todo.protocol.folds[0], None))
+    fault = ended(afar.train_fold(moved(todo, tmp_path, content), todo.protocol.folds[0], None))
     assert isinstance(fault, CorpusError)
     assert message in str(fault)
     assert os.uname().nodename in str(fault)
@@ -236,10 +242,10 @@ def test_a_machine_without_the_corpus_is_named(
 
 def test_frames_in_the_cache_do_without_the_corpus(corpus: Corpus, tmp_path: Path) -> None:
     todo = planned(corpus, tmp_path, "training.epochs=1")
-    assert not is_cached(todo.corpus.utterances, todo.front_end(), todo.contents)
-    todo.frames()
-    assert is_cached(todo.corpus.utterances, todo.front_end(), todo.contents)
-    course = ended(afar.train(moved(todo, tmp_path, None), todo.protocol.folds[0], None))
+    assert not is_cached(todo.corpus.utterances, todo.build_front_end(), todo.contents)
+    todo.load_frames()
+    assert is_cached(todo.corpus.utterances, todo.build_front_end(), todo.contents)
+    course = ended(afar.train_fold(moved(todo, tmp_path, None), todo.protocol.folds[0], None))
     assert len(course.epochs) == 1
 
 
@@ -247,7 +253,7 @@ def test_frames_in_the_cache_do_without_the_corpus(corpus: Corpus, tmp_path: Pat
     ("name", "value", "message"),
     [
         ("versions", lambda: {"torch": "1.0"}, "has serein None, and the run began with"),
-        ("Plan.numbers", "bf16", "has precision bf16, and the run began with fp32"),
+        ("Plan.precision", "bf16", "has precision bf16, and the run began with fp32"),
     ],
 )
 def test_what_gives_other_numbers_is_refused(
@@ -259,9 +265,9 @@ def test_what_gives_other_numbers_is_refused(
     message: str,
 ) -> None:
     todo = planned(corpus, tmp_path)
-    sent = afar.packed(todo)
+    sent = afar.pack_plan(todo)
     monkeypatch.setattr(f"serein.experiment.afar.{name}", value)
-    fault = ended(afar.train(sent, todo.protocol.folds[0], None))
+    fault = ended(afar.train_fold(sent, todo.protocol.folds[0], None))
     assert isinstance(fault, ConfigError)
     assert message in str(fault)
 
@@ -273,7 +279,7 @@ def test_recordings_are_sent_by_their_whole_paths(
     root = todo.corpus.utterances[0].path.parent
     monkeypatch.chdir(root)
     near = [replace(u, path=Path(os.path.relpath(u.path))) for u in todo.corpus.utterances]
-    content = afar.packed(replace(todo, corpus=replace(todo.corpus, utterances=tuple(near))))
+    content = afar.pack_plan(replace(todo, corpus=replace(todo.corpus, utterances=tuple(near))))
     sent, _ = pickle.loads(content)
     assert [os.path.normpath(u.path) for u in sent.corpus.utterances] == [
         os.path.normpath(u.path.absolute()) for u in todo.corpus.utterances
@@ -285,10 +291,10 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
 ) -> None:
     todo = planned(corpus, tmp_path)
     fold = todo.protocol.folds[0]
-    told: list[afar.News] = []
+    told: list[afar.FoldUpdate] = []
 
     def run_fold(here: Plan, fold: Any, progress: Callable[[str, Epoch], None]) -> Any:
-        place = here.state(fold)
+        place = here.state_path(fold)
         assert place.read_bytes() == b"earlier"
         write_bytes(place, b"in the middle of an epoch")
         while not told:
@@ -297,10 +303,10 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
 
     monkeypatch.setattr(afar, "run_fold", run_fold)
     monkeypatch.setattr(afar, "EVERY", 0.05)
-    todo.frames()
-    news = afar.train(afar.packed(todo), fold, b"earlier")
+    todo.load_frames()
+    news = afar.train_fold(afar.pack_plan(todo), fold, b"earlier")
     told.append(next(news))
-    assert told == [afar.News(state=b"in the middle of an epoch")]
+    assert told == [afar.FoldUpdate(state=b"in the middle of an epoch")]
     with pytest.raises(RuntimeError, match="a bug"):
         next(news)
 
@@ -346,8 +352,8 @@ def test_room_is_counted_by_machines_that_live() -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     ray = SimpleNamespace(nodes=lambda: nodes)
-    assert [cluster.room(ray, cores) for cores in (1, 2, 4, 5)] == [7, 3, 1, 0]
-    assert cluster.room(ray, 1, 1) == 1
+    assert [cluster.count_task_slots(ray, cores) for cores in (1, 2, 4, 5)] == [7, 3, 1, 0]
+    assert cluster.count_task_slots(ray, 1, 1) == 1
 
 
 def test_ctrl_c_is_heard_where_ray_would_swallow_it() -> None:
@@ -367,7 +373,7 @@ def test_ctrl_c_is_heard_where_ray_would_swallow_it() -> None:
     before = signal.signal(signal.SIGINT, handler)
     try:
         with pytest.raises(Heard):
-            cluster.ready(SimpleNamespace(wait=wait), ["task"])
+            cluster.wait_for_tasks(SimpleNamespace(wait=wait), ["task"])
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -389,7 +395,7 @@ def test_a_cluster_that_does_not_answer(
 
 
 def test_an_engine_at_work_is_not_started_again() -> None:
-    hands = Cluster(Alone(), None)
-    with engaged(hands, 3, None) as same:
+    hands = RayEngine(Alone(), None)
+    with open_engine(hands, 3, None) as same:
         assert same is hands
     assert hands.jobs == 2

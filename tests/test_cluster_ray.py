@@ -14,7 +14,7 @@ import pytest
 from running import Told, numbers, telling
 from small import QUICK
 
-from serein.experiment.cluster import Cluster, Job
+from serein.experiment.cluster import FoldJob, RayEngine
 from serein.experiment.evaluate import Run, evaluate
 from serein.experiment.search import search
 from serein.records import Corpus
@@ -76,9 +76,9 @@ def test_a_worker_that_is_killed_costs_no_digit(
     corpus: Corpus, head: str, local: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[str] = []
-    failed = Cluster._failed
+    failed = RayEngine._handle_failure
 
-    def counted(self: Cluster, job: Job, error: Exception) -> None:
+    def counted(self: RayEngine, job: FoldJob, error: Exception) -> None:
         lost.append(job.fold.name)
         failed(self, job, error)
 
@@ -89,9 +89,14 @@ def test_a_worker_that_is_killed_costs_no_digit(
 
     killed: list[int] = []
     told: Told = []
-    monkeypatch.setattr(Cluster, "_failed", counted)
+    monkeypatch.setattr(RayEngine, "_failed", counted)
     done = evaluate(
-        "li2019", corpus, settings=LONG, runs=tmp_path, engine="ray", started=telling(told, act)
+        "li2019",
+        corpus,
+        settings=LONG,
+        runs=tmp_path,
+        engine="ray",
+        open_progress=telling(told, act),
     )
     assert len(killed) == 1
     assert len(lost) == 1

@@ -13,10 +13,10 @@ from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportions_ztest
 
 from serein import store
-from serein.comparisons import Contest
+from serein.comparisons import PairedTest
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
-from serein.experiment.repeat import together
+from serein.experiment.repeat import combine_seeds
 from serein.records import Finding
 from serein.results import Prediction, Results
 
@@ -50,7 +50,7 @@ def base() -> Results:
 
 
 def saved(results: Results, folder: Path) -> Path:
-    store.save(results, folder / results.name)
+    store.save_results(results, folder / results.name)
     return folder / results.name
 
 
@@ -64,7 +64,7 @@ def truth(results: Results, task: str = "emotion") -> np.ndarray[Any, Any]:
     return np.array([one.truth[task] for one in results.predictions])
 
 
-def emotion(contests: list[Contest]) -> Contest:
+def emotion(contests: list[PairedTest]) -> PairedTest:
     return next(one for one in contests if one.task == "emotion")
 
 
@@ -191,7 +191,7 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
         runs = [other(base, seed, name, wrong) for seed in range(count)]
         for one in runs:
             saved(one, tmp_path)
-        return saved(together(runs), tmp_path)
+        return saved(combine_seeds(runs), tmp_path)
 
     found = compare([seeds("a", 0.1, 3), seeds("b", 0.3, 2)])
     one = emotion(found.contests)
@@ -208,16 +208,16 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
 def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path) -> None:
     runs = [other(base, seed, "a") for seed in range(2)]
     for one in runs:
-        store.save(one, tmp_path / f"{one.name}.json")
-    store.save(together(runs), tmp_path / "a.json")
-    store.save(base, tmp_path / "base.json")
+        store.save_results(one, tmp_path / f"{one.name}.json")
+    store.save_results(combine_seeds(runs), tmp_path / "a.json")
+    store.save_results(base, tmp_path / "base.json")
     found = compare([tmp_path / "a.json", tmp_path / "base.json"])
     assert found.runs[0]["seeds"] == [0, 1]
 
 
 def test_a_missing_seed_is_told_of(base: Results, tmp_path: Path) -> None:
     runs = [other(base, seed, "a") for seed in range(2)]
-    place = saved(together(runs), tmp_path)
+    place = saved(combine_seeds(runs), tmp_path)
     with pytest.raises(ConfigError, match=r"run a-seed0 of one seed is not beside the others"):
         compare([place, saved(base, tmp_path)])
 

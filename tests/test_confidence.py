@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load as unpacked
 from small import small_system
 
-from serein.bundle import Bundle, Card, Confidence, load, save
+from serein.bundle import Bundle, Card, ConfidenceCalibration, load, save
 from serein.errors import BundleError, ConfigError
 from serein.inference import formats
 from serein.inference.recognizer import Recognizer
@@ -19,7 +19,7 @@ Make = Callable[..., Bundle]
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Make:
-    def make(**confidence: Confidence) -> Bundle:
+    def make(**confidence: ConfidenceCalibration) -> Bundle:
         system = small_system("features.pad=false").eval()
         save(Bundle(system, Card(name="small"), confidence), tmp_path / "a.safetensors")
         return load(tmp_path / "a.safetensors")
@@ -32,14 +32,16 @@ def noise() -> tuple[np.ndarray, int]:
 
 
 def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
-    found = bundle(emotion=Confidence(temperature=2.5, threshold=0.4, words="by four speakers"))
-    assert found.confidence == {"emotion": Confidence(2.5, 0.4, "by four speakers")}
+    found = bundle(
+        emotion=ConfidenceCalibration(temperature=2.5, threshold=0.4, words="by four speakers")
+    )
+    assert found.confidence == {"emotion": ConfidenceCalibration(2.5, 0.4, "by four speakers")}
     assert found.system.temperatures == {"emotion": 2.5}
     assert "temperature 2.50, threshold 0.40 (by four speakers)" in formats.as_card(found)
 
 
 def test_a_temperature_divides_the_logits(bundle: Make) -> None:
-    plain, warm = bundle(), bundle(emotion=Confidence(temperature=2.0))
+    plain, warm = bundle(), bundle(emotion=ConfidenceCalibration(temperature=2.0))
     before, after = (Recognizer(one, always=True)(noise()) for one in (plain, warm))
     p = torch.tensor(list(before.tasks["emotion"].probabilities.values()))
     wanted = (p.log() / 2).softmax(dim=0)
@@ -49,7 +51,7 @@ def test_a_temperature_divides_the_logits(bundle: Make) -> None:
 
 
 def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
-    saved = bundle(emotion=Confidence(threshold=0.99))
+    saved = bundle(emotion=ConfidenceCalibration(threshold=0.99))
     sure = Recognizer(saved, always=True)
     unsure = Recognizer(saved, confidence="auto", always=True)
     assert sure(noise()).label is not None
@@ -86,5 +88,5 @@ def test_auto_needs_a_threshold(bundle: Make) -> None:
 
 def test_a_temperature_of_nothing_is_refused(bundle: Make, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="temperature"):
-        bundle(emotion=Confidence(temperature=0.0))
+        bundle(emotion=ConfidenceCalibration(temperature=0.0))
     assert unpacked((tmp_path / "a.safetensors").read_bytes())

@@ -13,8 +13,8 @@ from tiny import recipe_settings
 from serein import config, corpora, errors, find, protocols, recipes, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
 from serein.records import Recipe
-from serein.training.settings import Settings
-from serein.vocabulary import SPECIAL
+from serein.training.settings import TrainingConfig
+from serein.vocabulary import SPECIAL_TOKENS
 
 LI2019 = recipes.load("li2019")
 LEVELS = dict.fromkeys(("arousal", "valence", "dominance"), ("low", "middle", "high"))
@@ -24,21 +24,21 @@ CLASSES = {"emotion": ("a", "b", "c"), "gender": ("f", "m"), "speaker": ("x", "y
 # Recipes
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_every_recipe_loads_and_builds(name: str, tmp_path: Path) -> None:
     recipe = recipes.load(name, recipe_settings(name, tmp_path))
     assert recipe.name == name
-    system.check(recipe)
-    words = SPECIAL if recipe.text else ()
+    system.check_recipe(recipe)
+    words = SPECIAL_TOKENS if recipe.text else ()
     made = system.System(recipe, {task: CLASSES[task] for task in recipe.tasks}, words)
     assert list(made.tasks) == list(recipe.tasks)
     assert next(iter(recipe.tasks), "words") in ("arousal", "emotion", "words")
-    config.build(Settings, recipe.training, "training")
-    config.build(protocols.Settings, recipe.protocol, "protocol")
+    config.build_config(TrainingConfig, recipe.training, "training")
+    config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
     assert {"paper", "system"} <= set(recipe.about)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_every_recipe_says_in_its_head_what_it_is(name: str) -> None:
     first = (recipes.FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
@@ -46,7 +46,7 @@ def test_every_recipe_says_in_its_head_what_it_is(name: str) -> None:
 
 
 def test_li2019_is_the_papers() -> None:
-    training = config.build(Settings, LI2019.training, "training")
+    training = config.build_config(TrainingConfig, LI2019.training, "training")
     assert (training.epochs, training.batch, training.rate) == (100, 40, 1e-4)
     assert (training.decay, training.clip, training.bucket) == (1e-6, 1.0, 1)
     assert LI2019.features["pad"] is True
@@ -67,7 +67,7 @@ def test_an_ablation_differs_in_what_it_says_alone() -> None:
 
 def test_checking_a_recipe_takes_no_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    system.check(recipes.load("li2019", ["model.attention_hidden=100000000"]))
+    system.check_recipe(recipes.load("li2019", ["model.attention_hidden=100000000"]))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 1e6  # kilobytes; the weights would take 48 million
 
@@ -77,7 +77,7 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
         recipes.load("li2018")
     with pytest.raises(UnknownName) as caught:
         recipes.load("../li2019")
-    assert caught.value.known == recipes.names()
+    assert caught.value.known == recipes.list_recipes()
     assert "TOML file of your own" in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     assert recipe.name == "mine"
     assert recipe.model == {"name": "li2019", "filters": 3}
     assert recipe.training == LI2019.training
-    system.check(recipe)
+    system.check_recipe(recipe)
 
 
 def test_recipes_may_extend_each_other_but_not_in_a_circle(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_another_model_starts_with_its_own_settings() -> None:
 )
 def test_a_wrong_setting_is_named_with_its_path(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        system.check(recipes.load("li2019", [setting]))
+        system.check_recipe(recipes.load("li2019", [setting]))
 
 
 # Settings
@@ -199,14 +199,16 @@ def test_a_wrong_setting_is_named_with_its_path(setting: str, message: str) -> N
     ],
 )
 def test_a_setting_is_toml_or_a_word(text: str, value: object) -> None:
-    found = config.override({"training": {"epochs": 100, "rate": 1}}, f"training.epochs={text}")
+    found = config.apply_setting(
+        {"training": {"epochs": 100, "rate": 1}}, f"training.epochs={text}"
+    )
     assert found == {"training": {"epochs": value, "rate": 1}}
 
 
 def test_settings_may_be_nested_and_new() -> None:
-    assert config.override({}, "a.b.c=1") == {"a": {"b": {"c": 1}}}
+    assert config.apply_setting({}, "a.b.c=1") == {"a": {"b": {"c": 1}}}
     table = {"a": {"b": 1}}
-    assert config.override(table, "a.c=2") == {"a": {"b": 1, "c": 2}}
+    assert config.apply_setting(table, "a.c=2") == {"a": {"b": 1, "c": 2}}
     assert table == {"a": {"b": 1}}
 
 
@@ -216,8 +218,8 @@ def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
     settings = ["protocol.main=savee", "protocol.by=speaker"]
     settings.insert(first, "protocol.name=by-label")
     found = {"name": "by-label", "by": "speaker", "main": "savee"}
-    assert config.overridden(table, settings) == {"protocol": found}
-    inner = config.overridden(table, ["protocol.only.name=ann", "protocol.name=by-label"])
+    assert config.apply_settings(table, settings) == {"protocol": found}
+    inner = config.apply_settings(table, ["protocol.only.name=ann", "protocol.name=by-label"])
     assert inner == {"protocol": {"name": "by-label", "only": {"name": "ann"}}}
 
 
@@ -226,13 +228,13 @@ def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
 )
 def test_what_is_not_a_setting_is_told_of(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a setting; write table\.key=value"):
-        config.override({}, text)
+        config.apply_setting({}, text)
 
 
 def test_tables_are_merged_table_by_table() -> None:
     base = {"a": {"x": {"p": 1, "q": 2}, "y": 3}, "b": 1}
     over = {"a": {"x": {"q": 4}}, "c": {"z": 5}}
-    assert config.merged(base, over) == {
+    assert config.merge_tables(base, over) == {
         "a": {"x": {"p": 1, "q": 4}, "y": 3},
         "b": 1,
         "c": {"z": 5},
@@ -241,11 +243,11 @@ def test_tables_are_merged_table_by_table() -> None:
 
 
 def test_only_a_table_is_removed_and_a_new_name_starts_afresh() -> None:
-    assert config.merged({"a": 1}, {"a": "remove"}) == {"a": "remove"}
-    assert config.merged({"a": {"x": 1}}, {"a": "remove"}) == {}
+    assert config.merge_tables({"a": 1}, {"a": "remove"}) == {"a": "remove"}
+    assert config.merge_tables({"a": {"x": 1}}, {"a": "remove"}) == {}
     old = {"m": {"name": "one", "x": 1}}
-    assert config.merged(old, {"m": {"name": "two"}}) == {"m": {"name": "two"}}
-    assert config.merged(old, {"m": {"name": "one", "y": 2}})["m"] == {
+    assert config.merge_tables(old, {"m": {"name": "two"}}) == {"m": {"name": "two"}}
+    assert config.merge_tables(old, {"m": {"name": "one", "y": 2}})["m"] == {
         "name": "one",
         "x": 1,
         "y": 2,
@@ -261,8 +263,8 @@ class Sample:
 
 
 def test_what_a_table_leaves_out_keeps_its_default() -> None:
-    assert config.build(Sample, {}, "sample") == Sample()
-    assert config.build(Sample, {"rate": 2, "seconds": 1}, "sample") == Sample(
+    assert config.build_config(Sample, {}, "sample") == Sample()
+    assert config.build_config(Sample, {"rate": 2, "seconds": 1}, "sample") == Sample(
         rate=2.0, seconds=1.0
     )
 
@@ -281,12 +283,12 @@ def test_what_a_table_leaves_out_keeps_its_default() -> None:
 )
 def test_wrong_types_and_ranges_name_the_path(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.build(Sample, table, "sample")
+        config.build_config(Sample, table, "sample")
 
 
 def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName) as caught:
-        config.build(Sample, {"counts": 3}, "sample")
+        config.build_config(Sample, {"counts": 3}, "sample")
     assert caught.value.known == ["count", "kind", "rate", "seconds"]
     assert "unknown setting of sample 'counts'; did you mean 'count'? Known: " in str(caught.value)
 
@@ -296,11 +298,11 @@ def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
 
 def test_a_file_name_is_a_name() -> None:
     for package in find.KINDS:
-        names = find.names(package)
+        names = find.list_names(package)
         assert names == sorted(names)
         for name in names:
-            assert find.module(package, name).__name__ == f"serein.{package}.{name}"
-    assert "normalise" not in find.names("features")
+            assert find.load_module(package, name).__name__ == f"serein.{package}.{name}"
+    assert "normalise" not in find.list_names("features")
 
 
 @pytest.mark.parametrize(
@@ -323,8 +325,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     package: str, name: str, message: str
 ) -> None:
     with pytest.raises(UnknownName, match=message) as caught:
-        find.module(package, name)
-    assert caught.value.known == find.names(package)
+        find.load_module(package, name)
+    assert caught.value.known == find.list_names(package)
 
 
 def test_a_dotted_name_is_a_module_of_ones_own(
@@ -337,13 +339,13 @@ def test_a_dotted_name_is_a_module_of_ones_own(
     (tmp_path / "own_lab" / "empty.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UnknownName):
-        find.module("models", "own_lab.model", own=False)
+        find.load_module("models", "own_lab.model", allow_custom=False)
     assert "own_lab.model" not in sys.modules
-    assert find.module("models", "own_lab.model").MINE == 1
+    assert find.load_module("models", "own_lab.model").MINE == 1
     with pytest.raises(UnknownName, match="No module named 'no_such_thing'"):
-        find.module("models", "own_lab.broken")
+        find.load_module("models", "own_lab.broken")
     with pytest.raises(ConfigError, match=r"own_lab\.empty \(.*empty\.py\) lacks Config and Model"):
-        system.check(recipes.load("li2019", ["model.name=own_lab.empty"]))
+        system.check_recipe(recipes.load("li2019", ["model.name=own_lab.empty"]))
 
 
 def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
@@ -383,11 +385,11 @@ def test_errors_travel_between_processes() -> None:
 def test_settings_of_training_have_their_bounds() -> None:
     for name in ("epochs", "batch", "bucket", "threads"):
         with pytest.raises(ConfigError, match=rf"training\.{name} = 0"):
-            config.build(Settings, {name: 0}, "training")
+            config.build_config(TrainingConfig, {name: 0}, "training")
     for name in ("rate", "decay", "clip", "weight_decay"):
         for value in (-1, math.nan):
             with pytest.raises(ConfigError, match=rf"training\.{name} = "):
-                config.build(Settings, {name: value}, "training")
+                config.build_config(TrainingConfig, {name: value}, "training")
 
 
 def test_a_recipe_is_a_value() -> None:

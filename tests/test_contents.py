@@ -16,13 +16,13 @@ from serein import corpora, hashes
 from serein.corpora import synthetic, table
 from serein.errors import CorpusError
 from serein.records import Corpus, Utterance
-from serein.synthetic import Settings, generate
+from serein.synthetic import SyntheticConfig, generate
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
-    generate(root, Settings(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
+    generate(root, SyntheticConfig(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
     return root
 
 
@@ -41,7 +41,7 @@ def test_contents_tell_recordings_apart(folder: Path) -> None:
 
 def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    hashed = hashes._hashed
+    hashed = hashes._hash_file
 
     def counted(file: str) -> bytes:
         opened.append(file)
@@ -77,7 +77,9 @@ def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_pat
     assert corpora.fingerprint(corpus_of(synthetic, copy)) != first
 
 
-@pytest.mark.parametrize("count", [0, 1, corpora.AT_ONCE, 2 * corpora.AT_ONCE + 1])
+@pytest.mark.parametrize(
+    "count", [0, 1, corpora.UTTERANCES_PER_UPDATE, 2 * corpora.UTTERANCES_PER_UPDATE + 1]
+)
 def test_a_fingerprint_is_that_of_one_list_of_all(count: int) -> None:
     utterances = tuple(
         Utterance(id=f"u{number:05}", path=Path("none.wav"), labels={"emotion": "é", "text": "a"})

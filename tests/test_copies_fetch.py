@@ -15,8 +15,8 @@ import pytest
 from serein import cli, corpora
 from serein.copies import check
 from serein.copies import fetch as copies
-from serein.copies.fetch import Archive, archive, archives, fetch
-from serein.copies.unpack import unpack
+from serein.copies.fetch import Archive, fetch, find_archive, load_archives
+from serein.copies.unpack import unpack_archive
 from serein.errors import CorpusError, StorageError, UnknownName
 from serein.synthetic import write_emodb, write_librispeech
 
@@ -89,7 +89,7 @@ def wanted(home: Home, tmp_path: Path) -> Archive:
     write_librispeech(tmp_path / "made", parts=["dev-clean"], words=1)
     content = home.files["dev-clean.tar.gz"] = packed(tmp_path / "made", "LibriSpeech")
     return replace(
-        archive("librispeech", "dev-clean"), hash=f"md5:{hashlib.md5(content).hexdigest()}"
+        find_archive("librispeech", "dev-clean"), hash=f"md5:{hashlib.md5(content).hexdigest()}"
     )
 
 
@@ -108,7 +108,7 @@ def test_a_part_is_fetched_checked_and_remembered(home: Home, wanted: Archive, t
     assert (found.utterances, found.speakers) == (6, 2)
     assert sorted(file.name for file in to.iterdir()) == ["SPEAKERS.TXT", "dev-clean"]
     assert left(to) == ["LibriSpeech"], "the archive is gone"
-    assert corpora.places() == {"librispeech": to}
+    assert corpora.saved_paths() == {"librispeech": to}
     size = len(home.files["dev-clean.tar.gz"])
     assert told[-1] == (size, size)
     assert home.asked == [(None, size)]
@@ -121,7 +121,7 @@ def test_a_second_part_joins_the_first(
     write_librispeech(tmp_path / "more", parts=["x", "test-clean"], words=1)
     (tmp_path / "more" / "x").rename(tmp_path / "x")
     home.files["test-clean.tar.gz"] = packed(tmp_path / "more", "LibriSpeech")
-    found = fetch(replace(archive("librispeech", "test-clean"), hash=None), to)
+    found = fetch(replace(find_archive("librispeech", "test-clean"), hash=None), to)
     assert found.utterances == 6
     assert len(corpora.load("librispeech").utterances) == 12
     with pytest.raises(CorpusError, match="has dev-clean/ already; check it with `serein corpora"):
@@ -135,7 +135,7 @@ def test_an_interrupted_download_is_continued(home: Home, wanted: Archive, to: P
     with pytest.raises(CorpusError, match=f"ended after 1000 of {size} bytes.* again to go on"):
         fetch(wanted, to)
     assert left(to) == ["librispeech-dev-clean.tar.gz.part"]
-    assert corpora.places() == {}
+    assert corpora.saved_paths() == {}
     home.cut = 500
     with pytest.raises(CorpusError, match=f"1500 of {size} bytes"):
         fetch(wanted, to)
@@ -187,7 +187,7 @@ def test_what_is_not_the_published_archive_is_removed(
     assert ".." not in words
     assert "Deleted" not in words
     assert left(to) == []
-    assert corpora.places() == {}
+    assert corpora.saved_paths() == {}
     home.files["dev-clean.tar.gz"] = whole
     assert fetch(wanted, to).utterances == 6
 
@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_no_corpus(
     with pytest.raises(StorageError, match="No space left on device; free some space"):
         fetch(wanted, to)
     assert left(to) == ["librispeech-dev-clean.tar.gz"], "what was fetched is kept"
-    monkeypatch.setattr(copies, "unpack", unpack)
+    monkeypatch.setattr(copies, "unpack", unpack_archive)
     assert fetch(wanted, to).utterances == 6
 
 
@@ -267,16 +267,16 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
         f"^{re.escape(home.address)}.*2 changed .*, and 1 of 535 are missing; nothing was kept"
     )
     with pytest.raises(CorpusError, match=message):
-        fetch(archive("emodb"), to)
+        fetch(find_archive("emodb"), to)
     assert left(to) == []
     home.files["download.zip"] = whole[: len(whole) // 2]
     with pytest.raises(CorpusError, match="cannot be unpacked"):
-        fetch(archive("emodb"), to)
+        fetch(find_archive("emodb"), to)
     assert left(to) == []
     home.files["download.zip"] = whole
-    found = fetch(archive("emodb"), to)
-    assert (found.whole, found.speakers) == (535, 10)
-    assert corpora.places() == {"emodb": to}
+    found = fetch(find_archive("emodb"), to)
+    assert (found.intact_count, found.speakers) == (535, 10)
+    assert corpora.saved_paths() == {"emodb": to}
     assert (to / "erkennung.txt").is_file()
 
 
@@ -289,9 +289,9 @@ def test_more_than_the_published_corpus_is_refused(
     to = tmp_path / "data" / "EMO-DB"
     message = r"is not the published corpus: .*536 recordings; EMO-DB has 535 .*; nothing was kept"
     with pytest.raises(CorpusError, match=message):
-        fetch(archive("emodb"), to)
+        fetch(find_archive("emodb"), to)
     assert left(to) == []
-    assert corpora.places() == {}
+    assert corpora.saved_paths() == {}
 
 
 def test_the_command_shows_licence_and_source_first(
@@ -321,23 +321,23 @@ def test_the_command_shows_licence_and_source_first(
 
 
 def test_every_archive_has_a_home() -> None:
-    assert {one.corpus for one in archives()} == {"emodb", "librispeech", "ravdess"}
-    assert len(archives()) == 9
-    for one in archives():
+    assert {one.corpus for one in load_archives()} == {"emodb", "librispeech", "ravdess"}
+    assert len(load_archives()) == 9
+    for one in load_archives():
         assert one.url.startswith("https://" if one.hash else "http://emodb.")
         assert one.url.endswith((".zip", ".tar.gz"))
         assert one.hash is None or len(one.hash) == len("md5:") + 32
-        assert archive(one.corpus, one.part) == one
-    assert archive("ravdess").part == "speech"
+        assert find_archive(one.corpus, one.part) == one
+    assert find_archive("ravdess").part == "speech"
 
 
 def test_an_unknown_archive_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"'iemocap'.*emodb, librispeech, ravdess.*its owners"):
-        archive("iemocap")
+        find_archive("iemocap")
     with pytest.raises(UnknownName, match=r"'dev-clear'; did you mean 'dev-clean'"):
-        archive("librispeech", "dev-clear")
+        find_archive("librispeech", "dev-clear")
     with pytest.raises(UnknownName, match="Name one: `serein corpora fetch librispeech dev-clean"):
-        archive("librispeech")
+        find_archive("librispeech")
 
 
 def evil_zip(name: str, mode: int = 0o644) -> bytes:
@@ -377,7 +377,7 @@ def test_no_archive_writes_elsewhere(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_bytes(EVIL[kind])
     (tmp_path / "in").mkdir()
     with pytest.raises(CorpusError, match=r"would write elsewhere .*do not trust it"):
-        unpack(tmp_path / "file", tmp_path / "in")
+        unpack_archive(tmp_path / "file", tmp_path / "in")
     assert list((tmp_path / "in").iterdir()) == []
     assert not (tmp_path / "outside").exists()
 
@@ -386,4 +386,4 @@ def test_no_archive_writes_elsewhere(tmp_path: Path, kind: str) -> None:
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CorpusError, match="cannot be unpacked"):
-        unpack(tmp_path / "file", tmp_path / "in")
+        unpack_archive(tmp_path / "file", tmp_path / "in")

@@ -11,8 +11,8 @@ from tables import csv
 from serein import corpora, find
 from serein.corpora import emodb, synthetic
 from serein.errors import CorpusError, UnknownName
-from serein.records import About, Corpus, Utterance
-from serein.synthetic import Settings, generate
+from serein.records import Corpus, CorpusInfo, Utterance
+from serein.synthetic import SyntheticConfig, generate
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "emodb"
 COUNTS = {
@@ -30,17 +30,17 @@ MEN, WOMEN = {"03", "10", "11", "12", "15"}, {"08", "09", "13", "14", "16"}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
-    generate(root, Settings(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
+    generate(root, SyntheticConfig(speakers=2, emotions=("anger", "fear"), sentences=1, words=1))
     return root
 
 
 # Every corpus
 
 
-@pytest.mark.parametrize("name", find.names("corpora"))
+@pytest.mark.parametrize("name", find.list_names("corpora"))
 def test_a_corpus_tells_about_itself_and_reads(name: str) -> None:
-    module = find.module("corpora", name)
-    assert isinstance(module.ABOUT, About)
+    module = find.load_module("corpora", name)
+    assert isinstance(module.ABOUT, CorpusInfo)
     assert module.ABOUT.title
     assert module.ABOUT.licence
     assert callable(module.read)
@@ -182,7 +182,7 @@ def test_emodb_points_to_the_right_folder(names: Path, tmp_path: Path) -> None:
 
 
 def test_synthetic_is_read_as_it_was_written(tmp_path: Path) -> None:
-    settings = Settings(speakers=3, emotions=("anger", "fear"), sentences=2, words=1)
+    settings = SyntheticConfig(speakers=3, emotions=("anger", "fear"), sentences=2, words=1)
     assert generate(tmp_path, settings) == synthetic.read(tmp_path)
 
 
@@ -262,9 +262,9 @@ def test_load_reads_with_a_module_of_ones_own(
 ) -> None:
     name = reader(tmp_path, monkeypatch, '["b", "a"]')
     assert [one.id for one in corpora.load(f"{name}={tmp_path}").utterances] == ["a", "b"]
-    corpora.remember(name, tmp_path)
+    corpora.register(name, tmp_path)
     assert corpora.load(name).name == name
-    assert name in [entry.name for entry in corpora.listing()]
+    assert name in [entry.name for entry in corpora.list_corpora()]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
 ) -> None:
     name = reader(tmp_path, monkeypatch, '["a", "b", "c"]')
     assert corpora.load(f"{name}={tmp_path}").notes == ()
-    module = find.module("corpora", name)
+    module = find.load_module("corpora", name)
     monkeypatch.setattr(
         module, "notes", lambda root, read: [f"{root.name}: {len(read)}"], raising=False
     )

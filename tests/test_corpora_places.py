@@ -21,11 +21,11 @@ def config() -> Path:
 
 
 def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None:
-    assert corpora.places() == {}
-    assert len(corpora.remember("emodb", berlin).utterances) == 535
-    corpora.remember("mine", csv(folder, "file\na.wav\n"))
-    assert corpora.places() == {"emodb": berlin, "mine": folder / "labels.csv"}
-    assert list(corpora.places()) == ["emodb", "mine"]
+    assert corpora.saved_paths() == {}
+    assert len(corpora.register("emodb", berlin).utterances) == 535
+    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    assert corpora.saved_paths() == {"emodb": berlin, "mine": folder / "labels.csv"}
+    assert list(corpora.saved_paths()) == ["emodb", "mine"]
     assert len(corpora.load("emodb").utterances) == 535
     assert corpora.load("mine").name == "mine"
     assert [file.name for file in config.iterdir()] == ["corpora.json"]
@@ -34,14 +34,14 @@ def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None
 def test_a_partial_copy_is_remembered_as_one(names: Path, folder: Path, config: Path) -> None:
     next((names / "wav").iterdir()).unlink()
     with pytest.raises(CorpusError, match="read what is there with --partial"):
-        corpora.remember("emodb", names)
-    corpora.remember("mine", csv(folder, "file\na.wav\n"))
-    corpus = corpora.remember("emodb", names, partial=True)
+        corpora.register("emodb", names)
+    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    corpus = corpora.register("emodb", names, partial=True)
     assert corpus.notes == ("a partial copy: 534 of 535 utterances",)
     held = json.loads((config / "corpora.json").read_text())
     assert held["emodb"] == {"path": str(names), "partial": True}
     assert held["mine"] == str(folder / "labels.csv")
-    assert corpora.places() == {"emodb": names, "mine": folder / "labels.csv"}
+    assert corpora.saved_paths() == {"emodb": names, "mine": folder / "labels.csv"}
     assert corpora.load("emodb") == corpus
     for spec, partial in (("emodb", False), (f"emodb={names}", None)):
         with pytest.raises(CorpusError, match="534 recordings; EMO-DB has 535"):
@@ -63,15 +63,15 @@ def test_a_relative_place_is_remembered_whole(
 ) -> None:
     csv(folder, "file\na.wav\n")
     monkeypatch.chdir(folder)
-    corpora.remember("mine", Path("labels.csv"))
-    assert corpora.places()["mine"] == folder / "labels.csv"
+    corpora.register("mine", Path("labels.csv"))
+    assert corpora.saved_paths()["mine"] == folder / "labels.csv"
 
 
 def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
     (tmp_path / "wav").mkdir()
     with pytest.raises(CorpusError, match="0 recordings; EMO-DB has 535"):
-        corpora.remember("emodb", tmp_path)
-    assert corpora.places() == {}
+        corpora.register("emodb", tmp_path)
+    assert corpora.saved_paths() == {}
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', '{"emodb": {}}', "\xff"])
@@ -79,7 +79,7 @@ def test_a_corrupt_list_of_places_is_an_error(config: Path, content: str) -> Non
     config.mkdir()
     (config / "corpora.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"corpora\.json is not a table of corpora"):
-        corpora.places()
+        corpora.saved_paths()
 
 
 def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,19 +90,19 @@ def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_listing_shows_every_corpus(folder: Path) -> None:
-    corpora.remember("mine", csv(folder, "file\na.wav\n"))
-    entries = {entry.name: entry for entry in corpora.listing()}
-    assert list(entries) == sorted({*find.names("corpora"), "mine"})
+    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    entries = {entry.name: entry for entry in corpora.list_corpora()}
+    assert list(entries) == sorted({*find.list_names("corpora"), "mine"})
     assert entries["emodb"].about == emodb.ABOUT
-    assert entries["emodb"].place is None
-    assert entries["mine"].place == folder / "labels.csv"
+    assert entries["emodb"].path is None
+    assert entries["mine"].path == folder / "labels.csv"
     assert entries["mine"].about == table.ABOUT
 
 
 def test_the_listing_survives_a_reader_that_is_gone(config: Path) -> None:
     config.mkdir()
     (config / "corpora.json").write_text('{"no_lab.podcast": "/data"}')
-    entry = next(entry for entry in corpora.listing() if entry.name == "no_lab.podcast")
+    entry = next(entry for entry in corpora.list_corpora() if entry.name == "no_lab.podcast")
     assert "No module named 'no_lab'" in entry.about.title
 
 

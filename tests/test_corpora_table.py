@@ -128,7 +128,7 @@ def test_folders_of_many_recordings_are_read_as_a_whole(
         return file.is_file()
 
     monkeypatch.setattr(table, "isfile", isfile)
-    names = [f"many/{i:02}.wav" for i in range(2 * table.MANY)]
+    names = [f"many/{i:02}.wav" for i in range(2 * table.LISTING_THRESHOLD)]
     recordings(tmp_path, *names, "one.wav")
     written = [*names, "one.wav", "many//07.wav", "./many/08.wav", str(tmp_path / "many/09.wav")]
     read = table.read(csv(tmp_path, "\n".join(["file", *written])))
@@ -138,7 +138,7 @@ def test_folders_of_many_recordings_are_read_as_a_whole(
 
 
 def test_a_folder_that_stands_for_a_recording_is_none(tmp_path: Path) -> None:
-    names = [f"many/{i:02}.wav" for i in range(2 * table.MANY)]
+    names = [f"many/{i:02}.wav" for i in range(2 * table.LISTING_THRESHOLD)]
     recordings(tmp_path, *names)
     (tmp_path / names[3]).unlink()
     (tmp_path / names[3]).mkdir()

@@ -12,8 +12,8 @@ from crossing import CROSSED, ONCE, crossed
 from serein import bundle, recipes, store
 from serein.errors import ConfigError, ProtocolError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, plan
-from serein.experiment.repeat import ways
+from serein.experiment.plan import Plan, build_plan
+from serein.experiment.repeat import optimistic_variants
 from serein.experiment.train import train
 from serein.records import Corpus
 from serein.report import checks, markdown, tables
@@ -34,7 +34,7 @@ def run(joint: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def planned(corpus: Corpus, folder: Path, *settings: str) -> Plan:
     recipe = recipes.load("li2019", settings or CROSSED)
-    return plan(recipe, corpus, seed=0, device="cpu", runs=folder)
+    return build_plan(recipe, corpus, seed=0, device="cpu", runs=folder)
 
 
 def saying(corpus: Corpus, words: dict[tuple[str, str], str]) -> Corpus:
@@ -86,11 +86,13 @@ def test_only_the_main_corpus_is_tested(run: Run) -> None:
 
 
 def test_what_was_left_out_is_counted(run: Run) -> None:
-    kept = store.load(run.folder)
+    kept = store.load_results(run.folder)
     assert kept.mapping["emotion"].foreign == {"emodb": {"boredom": 7}}
     words = "7 utterances of emodb left out: boredom (7) is no emotion that the main corpus has"
     assert words in kept.warnings
-    (shown,) = (table for table in checks.labels(kept) if table.title == "emotion: labels")
+    (shown,) = (
+        table for table in checks.build_label_tables(kept) if table.title == "emotion: labels"
+    )
     assert shown.rows[-1].cells == ("(not in the main corpus: emodb)", "boredom (7)", "7")
 
 
@@ -140,7 +142,7 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
 def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Path) -> None:
     both = [*ONCE, "protocol.name=leave-one-corpus-out", "tasks.emotion.map.boredom="]
     run = evaluate("li2019", joint, settings=both, runs=tmp_path)
-    results = store.load(run.folder)
+    results = store.load_results(run.folder)
     assert {kind: list(own) for kind, own in results.groups.items()} == {
         "corpus": ["emodb", "savee"],
         "language": ["de", "en"],
@@ -152,17 +154,17 @@ def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Pa
         pairs = zip(*confusion, strict=True)
         summed = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in pairs]
         assert summed == whole.confusion
-        table = tables.parts(results, "emotion", kind)
+        table = tables.build_group_table(results, "emotion", kind)
         assert table is not None
         assert [row.cells[0] for row in table.rows] == list(languages)
         for row, own in zip(table.rows, languages.values(), strict=True):
             assert row.cells[2] == f"{100 * (own['emotion'].wa or 0):.1f}"
-    assert "emotion: each language, validation, %" in markdown.render(results)
+    assert "emotion: each language, validation, %" in markdown.render_markdown(results)
 
 
 def test_one_language_is_no_table_of_its_own(run: Run) -> None:
-    assert tables.parts(run.results, "emotion", "language") is None
-    assert tables.parts(run.results, "emotion", "speaker") is not None
+    assert tables.build_group_table(run.results, "emotion", "language") is None
+    assert tables.build_group_table(run.results, "emotion", "speaker") is not None
 
 
 GERMAN = {
@@ -237,7 +239,7 @@ def test_documented_settings_split(joint: Corpus, tmp_path: Path, settings: list
 
 def test_flatteries_keep_the_main_corpus() -> None:
     recipe = recipes.load("li2019", [*CROSSED, "protocol.share=0.5"])
-    found = ways(recipe, 4)["random-split"].protocol
+    found = optimistic_variants(recipe, 4)["random-split"].protocol
     assert (found["name"], found["main"], found["share"]) == ("random", "savee", 0.5)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from small import CLASSES, random_frames, random_side, small_recipe
 
 from serein import audio, corpora
-from serein.dataset import Frames, extract, frames_of
+from serein.dataset import Frames, compute_frames, extract_frames
 from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd
 from serein.files import cache_folder
@@ -32,7 +32,7 @@ def utterances(corpus: Corpus) -> list[Utterance]:
 
 
 def extracted(utterances: list[Utterance], front_end: FrontEnd = FRONT_END) -> Frames:
-    return extract(utterances, front_end, corpora.contents(utterances))
+    return extract_frames(utterances, front_end, corpora.contents(utterances))
 
 
 def entries() -> list[Path]:
@@ -64,7 +64,7 @@ def test_frames_are_what_the_front_end_makes_of_each_recording(
     assert list(frames.index) == [one.id for one in utterances]
     assert frames.x_nf.dtype == np.float32
     for one in utterances:
-        wanted = frames_of(audio.load(one.path), FRONT_END)
+        wanted = compute_frames(audio.load(one.path), FRONT_END)
         assert np.array_equal(frames[one.id], wanted)
         assert frames.length(one.id) == len(wanted)
     assert len(frames.x_nf) == sum(frames.length(one.id) for one in utterances)
@@ -73,7 +73,7 @@ def test_frames_are_what_the_front_end_makes_of_each_recording(
 def test_a_stretch_of_a_file_is_read_alone(utterances: list[Utterance]) -> None:
     part = replace(utterances[0], id="part", start=0.1, end=0.4)
     frames = extracted([utterances[0], part])
-    wanted = frames_of(audio.load(part.path, start=0.1, end=0.4), FRONT_END)
+    wanted = compute_frames(audio.load(part.path, start=0.1, end=0.4), FRONT_END)
     assert np.array_equal(frames["part"], wanted)
     assert frames.length("part") == 13
 
@@ -122,7 +122,7 @@ def test_another_recording_under_the_same_name_has_another_entry(
     shutil.copy(utterances[1].path, one.path)
     second = extracted([one])[one.id]
     assert first.shape != second.shape or not np.array_equal(first, second)
-    assert np.array_equal(second, frames_of(audio.load(utterances[1].path), FRONT_END))
+    assert np.array_equal(second, compute_frames(audio.load(utterances[1].path), FRONT_END))
 
 
 def test_the_cache_lies_where_it_is_wanted(
@@ -132,7 +132,7 @@ def test_the_cache_lies_where_it_is_wanted(
     assert cache_folder() == tmp_path / "here"
     extracted(utterances[:1])
     assert len(entries()) == 1
-    extract(utterances[:1], FRONT_END, corpora.contents(utterances[:1]), tmp_path / "there")
+    extract_frames(utterances[:1], FRONT_END, corpora.contents(utterances[:1]), tmp_path / "there")
     assert len([e for e in (tmp_path / "there").iterdir() if e.is_dir()]) == 1
     monkeypatch.delenv("SEREIN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_of_and_leaves_nothing(utterances: list[Utterance]) 
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(StorageError, match=r"feature cache .*File too large.*SEREIN_CACHE"):
-            extract(utterances, FRONT_END, contents)
+            extract_frames(utterances, FRONT_END, contents)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert entries() == []
@@ -249,7 +249,7 @@ def _begin(barrier: Any) -> None:
 def _extract(utterances: list[Utterance]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     front_end, contents = FrontEnd(FRONT_END.config), corpora.contents(utterances)
     BARRIER["both"].wait(60)
-    frames = extract(utterances, front_end, contents)
+    frames = extract_frames(utterances, front_end, contents)
     return np.array(frames.x_nf), dict(frames.index)
 
 
@@ -274,7 +274,7 @@ def test_two_processes_leave_one_whole_entry(corpus: Corpus) -> None:
 
 def test_a_batch_is_padded_with_zeros_and_masked() -> None:
     frames = random_frames([3, 5, 1], width=2)
-    x_btf, mask_bt = frames.batch(["u002", "u000"])
+    x_btf, mask_bt = frames.pad_batch(["u002", "u000"])
     assert x_btf.shape == (2, 3, 2)
     assert mask_bt.tolist() == [[True, False, False], [True, True, True]]
     assert (x_btf[~mask_bt] == 0).all()
@@ -293,9 +293,9 @@ def test_every_utterance_is_seen_once_an_epoch(
     count: int, size: int, bucket: int, seed: int
 ) -> None:
     side = random_side([1 + (7 * n) % 11 for n in range(count)], width=1)
-    order = side.shuffled(size, bucket, seed)
+    order = side.shuffled_order(size, bucket, seed)
     assert sorted(order) == list(range(count))
-    batches = list(side.batches(size, order))
+    batches = list(side.iter_batches(size, order))
     assert [len(batch.ids) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     assert sorted(id_ for batch in batches for id_ in batch.ids) == sorted(side.ids)
     for batch in batches:
@@ -309,7 +309,7 @@ def test_every_utterance_is_seen_once_an_epoch(
 
 def test_without_an_order_batches_follow_the_side() -> None:
     side = random_side([2, 3, 4, 5, 6], width=1)
-    assert [batch.ids for batch in side.batches(2)] == [
+    assert [batch.ids for batch in side.iter_batches(2)] == [
         ["u000", "u001"],
         ["u002", "u003"],
         ["u004"],
@@ -319,11 +319,11 @@ def test_without_an_order_batches_follow_the_side() -> None:
 @pytest.mark.parametrize("bucket", [1, 3])
 def test_an_order_depends_on_its_seed_alone(bucket: int) -> None:
     side = random_side(list(range(1, 41)), width=1)
-    one = side.shuffled(4, bucket, 7)
+    one = side.shuffled_order(4, bucket, 7)
     np.random.default_rng().random(3)
     torch.manual_seed(5)
-    assert side.shuffled(4, bucket, 7) == one
-    assert side.shuffled(4, bucket, 8) != one
+    assert side.shuffled_order(4, bucket, 7) == one
+    assert side.shuffled_order(4, bucket, 8) != one
 
 
 @pytest.mark.parametrize("count", [40, 42, 43])
@@ -332,7 +332,7 @@ def test_utterances_of_like_length_meet(count: int, seed: int) -> None:
     """One bucket as large as the side: the batches are those of the sorted side, in any order."""
     lengths = np.random.default_rng(seed).permutation(np.arange(1, count + 1)).tolist()
     side = random_side(lengths, width=1)
-    batches = list(side.batches(4, side.shuffled(4, 100, seed)))
+    batches = list(side.iter_batches(4, side.shuffled_order(4, 100, seed)))
     spans = [sorted(side.frames.length(id_) for id_ in batch.ids) for batch in batches]
     ranked = list(range(1, count + 1))
     assert sorted(spans) == [ranked[i : i + 4] for i in range(0, count, 4)]
@@ -344,7 +344,7 @@ def test_buckets_save_padding_and_chance_does_not() -> None:
     side = random_side(lengths, width=1)
 
     def padding(bucket: int) -> int:
-        batches = side.batches(10, side.shuffled(10, bucket, 0))
+        batches = side.iter_batches(10, side.shuffled_order(10, bucket, 0))
         return sum(int((~batch.inputs["frames"][1]).sum()) for batch in batches)
 
     assert padding(5) < 0.5 * padding(1)

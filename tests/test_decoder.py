@@ -6,18 +6,18 @@ import torch
 from plain import array, decoded
 from torch import Tensor
 
-from serein.layers.decoder import Decoder, State
-from serein.layers.transcript import START
+from serein.layers.decoder import AttentionDecoder, DecoderState
+from serein.layers.transcript import START_ID
 
 LENGTHS = [7, 3, 1, 12]
 WORDS = 9
 CHANNELS = 5
 
 
-def made(taps: int = 4, attention: int = 6) -> Decoder:
+def made(taps: int = 4, attention: int = 6) -> AttentionDecoder:
     torch.manual_seed(0)
     sizes = {"hidden": 4, "words": 3, "attention": attention, "filters": 2, "taps": taps}
-    return Decoder(CHANNELS, WORDS, **sizes).double()
+    return AttentionDecoder(CHANNELS, WORDS, **sizes).double()
 
 
 def heard(lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def said(count: int = 4, steps: int = 5) -> Tensor:
     previous_bl = torch.randint(
         2, WORDS, (count, steps), generator=torch.Generator().manual_seed(2)
     )
-    previous_bl[:, 0] = START
+    previous_bl[:, 0] = START_ID
     return previous_bl
 
 
@@ -54,12 +54,12 @@ def test_equations_6_to_11(taps: int, learning: bool) -> None:
 def test_stepping_is_going_over_given_words() -> None:
     decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said()
     passed = decoder(h_bth, mask_bt, previous_bl)
-    state = decoder.begin(h_bth, mask_bt)
+    state = decoder.initial_state(h_bth, mask_bt)
     for step, previous_b in enumerate(previous_bl.T):
         score_b1v, state = decoder.step(previous_b[:, None], state)
         wanted_bv = decoder.output(passed.y_bld[:, step]).log_softmax(dim=-1)
         torch.testing.assert_close(score_b1v[:, 0, 1:], wanted_bv[:, 1:])
-        assert (score_b1v[..., START] == -torch.inf).all()
+        assert (score_b1v[..., START_ID] == -torch.inf).all()
         torch.testing.assert_close(state.s_bwd[:, 0], passed.s_bld[:, step])
         torch.testing.assert_close(state.weight_bwt[:, 0], passed.weight_blt[:, step])
 
@@ -69,7 +69,7 @@ def test_beams_do_not_see_each_other() -> None:
     """Three beams of each utterance against three utterances of it."""
     decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(12)
     apart = decoder(*(x.repeat_interleave(3, dim=0) for x in (h_bth, mask_bt)), previous_bl)
-    state: State = decoder.begin(h_bth, mask_bt)
+    state: DecoderState = decoder.initial_state(h_bth, mask_bt)
     for step in range(previous_bl.shape[1]):
         score_bwv, state = decoder.step(previous_bl[:, step].view(4, 3), state)
         wanted_nv = decoder.output(apart.y_bld[:, step]).log_softmax(dim=-1)
@@ -91,7 +91,7 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(learning: bool) -> Non
             torch.testing.assert_close(together.weight_blt[b, :, :length], alone.weight_blt[0])
 
 
-def objective(decoder: Decoder, h_bth: Tensor, mask_bt: Tensor, weight: Tensor) -> Tensor:
+def objective(decoder: AttentionDecoder, h_bth: Tensor, mask_bt: Tensor, weight: Tensor) -> Tensor:
     passed = decoder(h_bth, mask_bt, said())
     logits_blv = decoder.output(passed.y_bld)
     return (logits_blv * weight).sum() + passed.s_bld.sum() + passed.weight_blt[..., 0].sum()
@@ -117,7 +117,9 @@ def test_gradients_are_those_of_differences() -> None:
         assert slope != 0
 
 
-def gradients(decoder: Decoder, *, own: float = 0.0, low: bool = False) -> dict[str, Tensor]:
+def gradients(
+    decoder: AttentionDecoder, *, own: float = 0.0, low: bool = False
+) -> dict[str, Tensor]:
     """Of everything that is learnt, and of what was heard."""
     h_bth, mask_bt = heard()
     h_bth = h_bth.to(decoder.output.weight.dtype).requires_grad_()
@@ -162,7 +164,7 @@ def test_its_own_words_are_followed_where_asked() -> None:
     decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(steps=12)
     own = decoder(h_bth, mask_bt, previous_bl, own=1.0)
     logits_blv = decoder.output(own.y_bld)
-    logits_blv[..., START] = -torch.inf
+    logits_blv[..., START_ID] = -torch.inf
     likeliest_bl = logits_blv.argmax(dim=-1)
     fed_bl = torch.cat([previous_bl[:, :1], likeliest_bl[:, :-1]], dim=1)
     assert (fed_bl != previous_bl).any()
@@ -191,7 +193,9 @@ def test_in_bf16_it_is_close_and_weights_are_fp32(learning: bool) -> None:
         wanted = decoder(h_bth.float(), mask_bt, said())
         with torch.autocast("cpu", torch.bfloat16):
             found = decoder(h_bth.bfloat16(), mask_bt, said())
-            score_b1v, _ = decoder.step(said()[:, :1], decoder.begin(h_bth.bfloat16(), mask_bt))
+            score_b1v, _ = decoder.step(
+                said()[:, :1], decoder.initial_state(h_bth.bfloat16(), mask_bt)
+            )
     assert found.weight_blt.dtype == score_b1v.dtype == torch.float32
     torch.testing.assert_close(found.weight_blt.sum(dim=-1), torch.ones(4, 5))
     torch.testing.assert_close(found.y_bld.float(), wanted.y_bld, atol=0.02, rtol=0)

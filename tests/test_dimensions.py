@@ -9,7 +9,7 @@ from small import QUICK
 from serein import corpora, labels, recipes
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import judge
+from serein.experiment.judge import score_model
 from serein.experiment.train import train
 from serein.labels import dimensions
 from serein.records import Corpus
@@ -32,13 +32,13 @@ ALONE = ["tasks.emotion=remove", "tasks.gender=remove"]
     ],
 )
 def test_levels_meet_where_the_paper_lets_them(rating: str, level: str) -> None:
-    assert labels.class_of(rating, "levels") == level
+    assert labels.map_to_class(rating, "levels") == level
 
 
 @pytest.mark.parametrize("rating", ["0.99", "5.01", "-3", "nan", "inf", "calm", ""])
 def test_what_is_no_rating_is_told_of(rating: str) -> None:
     with pytest.raises(ConfigError, match="expected a number from 1 to 5"):
-        dimensions.level(rating)
+        dimensions.get_rating_level(rating)
 
 
 def test_every_dimension_of_the_proxies_has_three_levels() -> None:
@@ -48,7 +48,7 @@ def test_every_dimension_of_the_proxies_has_three_levels() -> None:
     }
     for names in words.values():
         for dimension in dimensions.DIMENSIONS:
-            found = [labels.class_of(name, f"proxy-{dimension}") for name in names]
+            found = [labels.map_to_class(name, f"proxy-{dimension}") for name in names]
             assert set(found) == {"low", "middle", "high"}
 
 
@@ -63,13 +63,15 @@ def test_every_dimension_of_the_proxies_has_three_levels() -> None:
     ],
 )
 def test_proxies_are_what_the_norms_say(emotion: str, levels: tuple[str, ...]) -> None:
-    found = tuple(dimensions.proxy(emotion, dimension) for dimension in dimensions.DIMENSIONS)
+    found = tuple(
+        dimensions.get_proxy_level(emotion, dimension) for dimension in dimensions.DIMENSIONS
+    )
     assert found == levels
 
 
 def test_norms_are_of_known_emotions_and_within_their_scale() -> None:
-    for name, norm in dimensions._norms().items():
-        assert labels.harmonised(name) == name
+    for name, norm in dimensions._read_norms().items():
+        assert labels.harmonize_emotion(name) == name
         assert len(norm) == 3
         assert all(-1 <= value <= 1 for value in norm)
 
@@ -84,8 +86,8 @@ def test_proxies_are_named_in_the_headline(run: Run) -> None:
     results = run.results
     assert list(results.classes) == ["arousal", "valence", "dominance"]
     assert "proxy labels: arousal, valence, dominance are norms" in results.protocol["caution"]
-    assert summary.caution(results).startswith("proxy labels")
-    assert 'role="note"><strong>Caution:</strong> proxy labels' in page.html(results)
+    assert summary.get_caution(results).startswith("proxy labels")
+    assert 'role="note"><strong>Caution:</strong> proxy labels' in page.render_html(results)
     assert results.mapping["arousal"].scheme == "proxy-arousal"
     assert results.mapping["arousal"].mapped["high"] == {"anger": 8}
 
@@ -93,7 +95,7 @@ def test_proxies_are_named_in_the_headline(run: Run) -> None:
 def test_a_saved_model_of_proxies_is_judged_as_one(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, *PROXIES, *ALONE, "training.epochs=1"]
     saved = train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)
-    assert "proxy labels" in judge(saved, corpus).protocol["caution"]
+    assert "proxy labels" in score_model(saved, corpus).protocol["caution"]
 
 
 def test_ratings_of_iemocap_become_levels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from serein import cli
-from serein.synthetic import Settings, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate, write_emodb
 
 HOUSE = Path(__file__).parent.parent
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
@@ -22,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the examples take for granted."""
     folder = tmp_path_factory.mktemp("docs")
     write_emodb(folder / "EMO-DB", words=1)
-    made = generate(folder, Settings(speakers=4, emotions=("anger", "neutral"), sentences=1))
+    made = generate(folder, SyntheticConfig(speakers=4, emotions=("anger", "neutral"), sentences=1))
     (folder / "other.csv").write_text((folder / "labels.csv").read_text())
     (folder / "clips").mkdir()
     samples, rate = soundfile.read(made[0].path)

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 from serein import config, corpora, dataset, recipes, system
-from serein.dataset import extract, frames_of
+from serein.dataset import compute_frames, extract_frames
 from serein.errors import AudioError, ConfigError
 from serein.experiment.evaluate import evaluate
 from serein.features import egemaps
@@ -29,7 +29,7 @@ LEVELS = ["functionals", "lld"]
 
 
 def front_end(**settings: Any) -> FrontEnd:
-    return FrontEnd(config.build(Config, settings, "features"))
+    return FrontEnd(config.build_config(Config, settings, "features"))
 
 
 def voice(seconds: float = 0.5, seed: int = 0, loudness: float = 0.3) -> Wave:
@@ -62,25 +62,28 @@ def test_frames_are_opensmiles_own_table(
 ) -> None:
     made, wave = front_end(**settings), voice()
     table = theirs(wave, level, settings.get("version", "v01b"))
-    found = frames_of(wave, made)
+    found = compute_frames(wave, made)
     assert found.dtype == np.float32
     assert found.shape == table.shape
     assert np.array_equal(found, table.to_numpy(dtype=np.float32))
     assert made.width == width == found.shape[1]
-    assert (made.rate, made.hop, made.longest) == (RATE, 0.01, None)
+    assert (made.rate, made.hop, made.max_seconds) == (RATE, 0.01, None)
 
 
 def test_functionals_are_one_row_and_descriptors_one_every_ten_milliseconds() -> None:
     for seconds in (0.2, 0.5, 1.0):
-        assert len(frames_of(voice(seconds), front_end())) == 1
-        assert len(frames_of(voice(seconds), front_end(level="lld"))) == round(100 * seconds) - 4
+        assert len(compute_frames(voice(seconds), front_end())) == 1
+        assert (
+            len(compute_frames(voice(seconds), front_end(level="lld"))) == round(100 * seconds) - 4
+        )
 
 
 def test_pitch_and_loudness_are_where_they_should_be() -> None:
     table = theirs(voice(), opensmile.FeatureLevel.LowLevelDescriptors)
     names = list(table.columns)
     quiet, loud = (
-        frames_of(voice(loudness=loudness), front_end(level="lld"))[5:-5] for loudness in (0.1, 0.5)
+        compute_frames(voice(loudness=loudness), front_end(level="lld"))[5:-5]
+        for loudness in (0.1, 0.5)
     )
     pitch, loudness = names.index("F0semitoneFrom27.5Hz_sma3nz"), names.index("Loudness_sma3")
     np.testing.assert_allclose(loud[:, pitch], 12 * np.log2(150 / 27.5), atol=0.2)
@@ -95,14 +98,14 @@ def test_a_full_sample_does_not_turn_round(level: str) -> None:
     loud[1000:1200], loud[3000:3200] = 1.0, -1.0
     held = np.clip(loud, -1, 32767 / 32768).astype(np.float32)
     shout = loud * 3
-    found = frames_of(loud, front_end(level=level))
-    assert np.array_equal(found, frames_of(held, front_end(level=level)))
+    found = compute_frames(loud, front_end(level=level))
+    assert np.array_equal(found, compute_frames(held, front_end(level=level)))
     assert np.array_equal(
-        frames_of(shout, front_end(level=level)),
-        frames_of(np.clip(shout, -1, 1), front_end(level=level)),
+        compute_frames(shout, front_end(level=level)),
+        compute_frames(np.clip(shout, -1, 1), front_end(level=level)),
     )
     wrapped = theirs(loud, opensmile.FeatureLevel.Functionals).to_numpy()
-    assert not np.allclose(wrapped, frames_of(held, front_end()))
+    assert not np.allclose(wrapped, compute_frames(held, front_end()))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -110,15 +113,17 @@ def test_a_full_sample_does_not_turn_round(level: str) -> None:
 def test_what_is_shorter_than_a_window_is_filled_up_with_silence(level: str, samples: int) -> None:
     wave = voice()[:samples]
     filled = np.pad(wave, (0, 960 - samples))
-    found = frames_of(wave, front_end(level=level))
+    found = compute_frames(wave, front_end(level=level))
     assert np.isfinite(found).all()
-    assert np.array_equal(found, frames_of(filled, front_end(level=level)))
+    assert np.array_equal(found, compute_frames(filled, front_end(level=level)))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
 def test_silence_and_a_stuck_microphone_give_numbers(level: str, value: float) -> None:
-    assert np.isfinite(frames_of(np.full(8000, value, np.float32), front_end(level=level))).all()
+    assert np.isfinite(
+        compute_frames(np.full(8000, value, np.float32), front_end(level=level))
+    ).all()
 
 
 @pytest.mark.parametrize("seconds", [None, 0.3])
@@ -132,7 +137,7 @@ def test_a_batch_is_its_waveforms_one_by_one(level: str, seconds: float | None) 
     x_btf, mask_bt = made(wave_bs, torch.tensor([len(wave) for wave in waves]))
     assert x_btf.shape == (*mask_bt.shape, made.width)
     for x_tf, mask_t, wave in zip(x_btf, mask_bt, waves, strict=True):
-        alone = frames_of(wave if seconds is None else wave[: round(seconds * RATE)], made)
+        alone = compute_frames(wave if seconds is None else wave[: round(seconds * RATE)], made)
         assert int(mask_t.sum()) == len(alone)
         assert np.array_equal(x_tf[mask_t].numpy(), alone)
         assert (x_tf[~mask_t] == 0).all()
@@ -141,9 +146,9 @@ def test_a_batch_is_its_waveforms_one_by_one(level: str, seconds: float | None) 
 @pytest.mark.parametrize("level", LEVELS)
 def test_threads_do_not_disturb_each_other(level: str) -> None:
     made, waves = front_end(level=level), [voice(0.3, seed) for seed in range(6)]
-    alone = [frames_of(wave, made) for wave in waves]
+    alone = [compute_frames(wave, made) for wave in waves]
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(lambda wave: frames_of(wave, made), waves))
+        together = list(pool.map(lambda wave: compute_frames(wave, made), waves))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
@@ -173,7 +178,7 @@ def test_rows_of_nan_are_refused_and_every_recording_is_named(
     contents = {one.id: one.id for one in utterances}
     monkeypatch.setattr(egemaps, "_smile", nothing_but_nan)
     with pytest.raises(AudioError) as caught:
-        extract(utterances, front_end(), contents)
+        extract_frames(utterances, front_end(), contents)
     words = str(caught.value)
     assert words.startswith("2 of 3 recordings cannot be read: ")
     assert "0.wav: openSMILE gave NaN for 1 of 1 rows of 0.20 s, loudest sample 0.9" in words
@@ -213,7 +218,7 @@ def test_without_opensmile_one_is_told_how_to_install_it_and_what_that_means(
     assert "pip install 'serein[egemaps]'" in str(caught.value)
     assert "no product, free or paid" in str(caught.value)
     assert not list(tmp_path.iterdir())
-    system.check(recipes.load("li2019"))
+    system.check_recipe(recipes.load("li2019"))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +232,7 @@ def test_without_opensmile_one_is_told_how_to_install_it_and_what_that_means(
 )
 def test_settings_are_checked(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        system.check(recipes.load("egemaps-svm", [setting]))
+        system.check_recipe(recipes.load("egemaps-svm", [setting]))
 
 
 # The cache, and what results must say
@@ -243,19 +248,19 @@ def test_another_opensmile_makes_other_frames(
     utterances = spoken(tmp_path, 0.3)
     contents = corpora.contents(utterances)
     for _ in range(2):
-        extract(utterances, front_end(), contents)
+        extract_frames(utterances, front_end(), contents)
         assert entries() == 1
     monkeypatch.setattr(dataset, "version", lambda name: "3.0.0")
-    extract(utterances, front_end(), contents)
+    extract_frames(utterances, front_end(), contents)
     assert entries() == 2
 
 
 def test_a_recipe_knows_what_its_numbers_depend_on_and_what_must_be_said() -> None:
     recipe = recipes.load("egemaps-svm")
-    assert list(system.packages_of(recipe)) == ["opensmile", "scikit-learn"]
-    assert list(system.packages_of(recipes.load("zhang2019-lld-rnn"))) == ["opensmile"]
-    assert system.packages_of(recipes.load("li2019")) == {}
-    (note,) = system.notes_of(recipe)
+    assert list(system.collect_packages(recipe)) == ["opensmile", "scikit-learn"]
+    assert list(system.collect_packages(recipes.load("zhang2019-lld-rnn"))) == ["opensmile"]
+    assert system.collect_packages(recipes.load("li2019")) == {}
+    (note,) = system.collect_notes(recipe)
     assert "openSMILE" in note
     assert "no product" in note
-    assert system.notes_of(recipes.load("li2019")) == []
+    assert system.collect_notes(recipes.load("li2019")) == []

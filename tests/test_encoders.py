@@ -12,8 +12,8 @@ from tiny import ENCODERS, LAYERED, laid, renamed
 
 from serein import encoders
 from serein.errors import EncoderError
-from serein.layers.encoder import Encoder
-from serein.layers.pretrained import frozen, load
+from serein.layers.encoder import SSLEncoder
+from serein.layers.pretrained import load_frozen_encoder, load_weights
 
 transformers = pytest.importorskip(
     "transformers", reason="needs transformers: pip install 'serein[ssl]'"
@@ -39,13 +39,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    monkeypatch.delenv(encoders.SHELF, raising=False)
+    monkeypatch.delenv(encoders.ENCODER_FOLDER_VARIABLE, raising=False)
     return folder
 
 
-def made(folder: Path) -> Encoder:
-    encoder = Encoder(encoders.described(folder))
-    load(encoder, folder)
+def made(folder: Path) -> SSLEncoder:
+    encoder = SSLEncoder(encoders.read_encoder_config(folder))
+    load_weights(encoder, folder)
     return encoder.eval()
 
 
@@ -61,24 +61,24 @@ def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_folder_is_an_encoder_and_its_content_is_its_name(tmp_path: Path) -> None:
     one, same = laid(tmp_path / "one"), laid(tmp_path / "same")
     other = laid(tmp_path / "other", seed=1)
-    assert encoders.located(str(one)) == one
-    assert encoders.digest(one) == encoders.digest(same) != encoders.digest(other)
-    assert len(encoders.digest(one)) == 64
+    assert encoders.find_encoder(str(one)) == one
+    assert encoders.hash_encoder(one) == encoders.hash_encoder(same) != encoders.hash_encoder(other)
+    assert len(encoders.hash_encoder(one)) == 64
     (same / "README.md").write_text("words that change no number")
-    assert encoders.digest(one) == encoders.digest(same)
+    assert encoders.hash_encoder(one) == encoders.hash_encoder(same)
     (same / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    assert encoders.digest(one) != encoders.digest(same)
+    assert encoders.hash_encoder(one) != encoders.hash_encoder(same)
 
 
 def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "shelf" / "tiny")
-    monkeypatch.setenv(encoders.SHELF, str(tmp_path / "shelf"))
+    monkeypatch.setenv(encoders.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
     for name in ("tiny", HUB, "/another/machine/tiny"):
-        assert encoders.located(name) == folder
+        assert encoders.find_encoder(name) == folder
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.located("lab/large")
+        encoders.find_encoder("lab/large")
 
 
 def cached(hub: Path, revision: str = "main") -> Path:
@@ -92,21 +92,21 @@ def cached(hub: Path, revision: str = "main") -> Path:
 @pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
 def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
     folder = cached(hub, revision)
-    assert encoders.located(HUB, revision) == folder
+    assert encoders.find_encoder(HUB, revision) == folder
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.located(HUB, "another")
+        encoders.find_encoder(HUB, "another")
     (folder / "config.json").unlink()
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.located(HUB, revision)
+        encoders.find_encoder(HUB, revision)
 
 
 def test_an_absent_encoder_is_told_of_at_once_with_what_to_do() -> None:
     with pytest.raises(EncoderError) as caught:
-        encoders.located(HUB, "refs/pr/2")
+        encoders.find_encoder(HUB, "refs/pr/2")
     words = str(caught.value)
     assert f"hf download {HUB} --revision refs/pr/2" in words
     assert "download = true" in words
-    assert encoders.SHELF in words
+    assert encoders.ENCODER_FOLDER_VARIABLE in words
 
 
 def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     for download in (False, True):
-        assert encoders.located(HUB, download=download) == folder
+        assert encoders.find_encoder(HUB, download=download) == folder
     assert [one["local_files_only"] for one in asked] == [True, False]
     assert all(file.endswith((".json", ".safetensors")) for file in asked[0]["allow_patterns"])
 
@@ -130,25 +130,25 @@ def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(EncoderError, match=r"the hub does not give lab/tiny \(main\): no route"):
-        encoders.located(HUB, download=True)
+        encoders.find_encoder(HUB, download=True)
 
 
 def test_what_is_no_encoder_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="no encoder is named"):
-        encoders.located("")
+        encoders.find_encoder("")
     for name in (str(tmp_path), str(tmp_path / "none" / "at" / "all")):
         with pytest.raises(EncoderError, match=r"it has no config\.json"):
-            encoders.located(name)
+            encoders.find_encoder(name)
 
 
 def test_a_pickle_is_never_read(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(EncoderError, match=r"but pytorch_model\.bin, a pickle.*refs/pr/N"):
-        encoders.digest(folder)
+        encoders.hash_encoder(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(EncoderError, match=r"no model\.safetensors; take"):
-        encoders.weights(folder)
+        encoders.find_weight_files(folder)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, 
     folder = laid(tmp_path / "a")
     (folder / file).write_text(text)
     with pytest.raises(EncoderError, match=words):
-        encoders.described(folder)
+        encoders.read_encoder_config(folder)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, 
 )
 def test_an_architecture_that_cannot_be_is_told_of(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(EncoderError, match=words):
-        Encoder({**ENCODERS[LAYERED], **changes})
+        SSLEncoder({**ENCODERS[LAYERED], **changes})
 
 
 def test_nothing_but_sizes_is_taken_from_a_description() -> None:
@@ -186,7 +186,7 @@ def test_nothing_but_sizes_is_taken_from_a_description() -> None:
     foreign = {"_attn_implementation": "lab/attention", "attn_implementation": "lab/attention"}
     others = {"auto_map": {"AutoModel": "code.Model"}, "return_dict": False, "layerdrop": 0.9}
     for settings in ENCODERS.values():
-        found = Encoder({**settings, **foreign, **others}).network.config
+        found = SSLEncoder({**settings, **foreign, **others}).network.config
         assert found._attn_implementation in ("sdpa", "eager")
         assert not hasattr(found, "auto_map")
         assert found.return_dict is True
@@ -236,13 +236,13 @@ def test_weights_of_another_shape_or_no_weights_are_refused(tmp_path: Path) -> N
 
 def test_an_encoder_is_read_once_and_anew_when_it_changes(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
-    first = encoders.digest(folder)
-    one = frozen(folder, first)
-    assert frozen(folder, first) is one
+    first = encoders.hash_encoder(folder)
+    one = load_frozen_encoder(folder, first)
+    assert load_frozen_encoder(folder, first) is one
     assert not any(parameter.requires_grad for parameter in one.parameters())
     laid(folder, seed=1)
-    assert encoders.digest(folder) != first
-    assert frozen(folder, encoders.digest(folder)) is not one
+    assert encoders.hash_encoder(folder) != first
+    assert load_frozen_encoder(folder, encoders.hash_encoder(folder)) is not one
 
 
 # What it answers
@@ -305,7 +305,7 @@ def test_padding_would_be_heard_by_encoders_that_norm_over_time(tmp_path: Path) 
     wave_bs, length_b = noise(9000, 4100)
     with torch.no_grad():
         apart, mask_bt = encoder(wave_bs, length_b)
-        encoder.masks = True
+        encoder.supports_mask = True
         masked, _ = encoder(wave_bs, length_b)
     assert not torch.allclose(apart[1][mask_bt[1]], masked[1][mask_bt[1]], atol=1e-3)
 
@@ -313,7 +313,7 @@ def test_padding_would_be_heard_by_encoders_that_norm_over_time(tmp_path: Path) 
 def test_whisper_hears_no_more_than_it_can(tmp_path: Path) -> None:
     encoder = made(laid(tmp_path / "a", "whisper"))
     wave_bs, length_b = noise(20_000)
-    assert encoder.shape.most == 16_000
+    assert encoder.shape.max_samples == 16_000
     with torch.no_grad():
         x_btnd, _ = encoder(wave_bs, length_b)
         cut, _ = encoder(wave_bs[:, :16_000], torch.tensor([16_000]))

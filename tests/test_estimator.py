@@ -12,22 +12,22 @@ from rich.console import Console
 from small import QUICK, random_side
 
 from serein import bundle, recipes, store
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.evidence import prepared
-from serein.experiment.judge import judge
-from serein.experiment.repeat import repeat
+from serein.experiment.evidence import apply_evaluation
+from serein.experiment.judge import score_model
+from serein.experiment.repeat import evaluate_seeds
 from serein.experiment.train import train
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 from serein.report import flattery, latex, markdown, page, tables, terminal
 from serein.results import Epoch
 from serein.system import System
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 from serein.training.estimator import fit_estimator
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 TRAIN = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7] * 3)
 VALIDATION = random_side([10, 20, 6, 15] * 3, seed=5)
@@ -38,10 +38,10 @@ CLASSES = {"emotion": ("anger", "neutral", "sadness"), "gender": ("female", "mal
 
 
 def fitted(
-    train: Side = TRAIN, watched: dict[str, Side] = WATCHED, **options: Any
-) -> tuple[System, Course]:
+    train: Subset = TRAIN, watched: dict[str, Subset] = WATCHED, **options: Any
+) -> tuple[System, TrainingRun]:
     system = System(recipes.load("li2019", SPECTRA), CLASSES)
-    return system, fit_estimator(system, train, watched, Settings(batch=5), **options)
+    return system, fit_estimator(system, train, watched, TrainingConfig(batch=5), **options)
 
 
 def test_a_course_has_one_epoch() -> None:
@@ -49,17 +49,17 @@ def test_a_course_has_one_epoch() -> None:
     system, course = fitted(progress=told.append)
     assert told == course.epochs
     assert [epoch.epoch for epoch in course.epochs] == [1]
-    assert set(course.chosen) == {"emotion", "gender"}
+    assert set(course.selected_settings) == {"emotion", "gender"}
     assert course.weights == {}
     for name, side in WATCHED.items():
         for task, names in CLASSES.items():
-            p_nk = course.foretold[0][name][task]
+            p_nk = course.predictions[0][name][task]
             assert p_nk.shape == (len(side.ids), len(names))
             torch.testing.assert_close(p_nk.sum(dim=1), torch.ones(len(side.ids)))
     ua = course.epochs[0].scores["validation"]["emotion"]["ua"]
     assert ua is not None
     assert ua > 0.5  # the mean of the frames tells the emotion
-    whole = next(TRAIN.batches(len(TRAIN.ids)))
+    whole = next(TRAIN.iter_batches(len(TRAIN.ids)))
     with torch.no_grad():
         expected = system.loss(system(whole.inputs), whole.targets)
     assert course.epochs[0].loss == pytest.approx(float(expected), abs=0.05)
@@ -76,10 +76,10 @@ def test_it_is_the_same_every_time_and_the_test_side_teaches_nothing() -> None:
 def test_what_is_finished_is_read_and_not_fitted_again(tmp_path: Path) -> None:
     state, told = tmp_path / "a.pt", list[Epoch]()
     one, first = fitted(state=state, keep=lambda course: True)
-    nothing = Side(("u000",), TRAIN.frames, {name: x[:1] for name, x in TRAIN.targets.items()})
+    nothing = Subset(("u000",), TRAIN.frames, {name: x[:1] for name, x in TRAIN.targets.items()})
     other, again = fitted(train=nothing, state=state, progress=told.append)
     assert told == again.epochs == first.epochs
-    assert again.chosen == first.chosen
+    assert again.selected_settings == first.selected_settings
     assert set(again.weights) == set(one.state_dict())
     for name, x in one.state_dict().items():
         assert torch.equal(x, other.state_dict()[name])
@@ -118,15 +118,15 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
     assert found is not None
     assert found > 1 / 3
     assert results.mistakes or found == 1
-    assert [fold.chosen for fold in store.load(finished.folder).folds] == [
+    assert [fold.chosen for fold in store.load_results(finished.folder).folds] == [
         {task: float(f"{c:.6g}") for task, c in fold.chosen.items()} for fold in results.folds
     ]
 
 
 def test_it_is_read_from_disk_when_asked_for_again(finished: Run, corpus: Corpus) -> None:
     again = evaluate(RECIPE, corpus, runs=finished.folder.parent)
-    assert not again.anew
-    assert store.text_of(again.results) == store.text_of(finished.results)
+    assert not again.is_new
+    assert store.to_json(again.results) == store.to_json(finished.results)
 
 
 def test_without_a_validation_side_there_is_the_one_that_was_fitted(
@@ -138,15 +138,15 @@ def test_without_a_validation_side_there_is_the_one_that_was_fitted(
     assert "no validation speakers" in results.selections["last"]
     assert {fold.chosen["emotion"] for fold in results.folds} == {0.125}
     assert all(fold.temperatures == {} for fold in results.folds)
-    assert prepared(recipes.load(RECIPE, settings), results).model["c"]["emotion"] == 0.125
+    assert apply_evaluation(recipes.load(RECIPE, settings), results).model["c"]["emotion"] == 0.125
 
 
 def test_every_form_of_the_report_copes(finished: Run) -> None:
     results = finished.results
-    html = page.html(results)
+    html = page.render_html(results)
     with Console(width=200).capture() as told:
-        Console(width=200).print(terminal.render(results))
-    forms = [html, markdown.render(results), latex.render(results), told.get()]
+        Console(width=200).print(terminal.render_terminal(results))
+    forms = [html, markdown.render_markdown(results), latex.render_latex(results), told.get()]
     for form in forms:
         assert "over epochs" not in form
         assert "chosen epochs" not in form
@@ -154,7 +154,7 @@ def test_every_form_of_the_report_copes(finished: Run) -> None:
     for form in (forms[0], forms[1]):
         assert "by audEERING" in form
         assert "the C that its machines had" in form
-    folds = tables.folds(results, "emotion")
+    folds = tables.build_fold_table(results, "emotion")
     assert folds is not None
     named = [column.name for column in folds.columns]
     assert "C" in named
@@ -177,12 +177,12 @@ def test_it_is_compared_with_a_network_on_the_same_folds(
 def test_fooling_oneself_is_measured_but_for_what_there_is_not(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    results, _, _ = repeat(RECIPE, corpus, seeds=2, audit=True, runs=tmp_path)
+    results, _, _ = evaluate_seeds(RECIPE, corpus, seeds=2, audit=True, runs=tmp_path)
     assert [one.name for one in results.flatteries] == [
         "random-split",
         "test-speaker-normalisation",
     ]
-    shown = flattery.table(results)
+    shown = flattery.build_optimistic_table(results)
     assert shown is not None
     assert not [line for line in shown.rows if "test-picked" in line.cells[0]]
     assert results.repeats[0].scores == results.repeats[1].scores  # nothing in it is chance
@@ -217,7 +217,7 @@ def test_a_model_of_the_whole_corpus_takes_the_median_c(
         Recognizer(made)(one.path, start=one.start, end=one.end).tasks["emotion"].probabilities
     )
     assert answer.attention == {}
-    judged = judge(bundle.load(file), corpus)
+    judged = score_model(bundle.load(file), corpus)
     place = [prediction.id for prediction in judged.predictions].index(one.id)
     row = judged.predictions[place].selections["model"]["emotion"]
     assert row == pytest.approx(list(answer.tasks["emotion"].probabilities.values()), abs=1e-5)
@@ -226,7 +226,7 @@ def test_a_model_of_the_whole_corpus_takes_the_median_c(
 
 def test_a_run_of_another_system_is_told_of(finished: Run) -> None:
     with pytest.raises(ConfigError, match="with other settings of features"):
-        prepared(recipes.load(RECIPE, ["features.version=v02"]), finished.results)
+        apply_evaluation(recipes.load(RECIPE, ["features.version=v02"]), finished.results)
 
 
 def test_train_without_a_run_takes_c_as_it_is_said(corpus: Corpus, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from serein import corpora, store
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
 from serein.experiment import scores
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import plan
+from serein.experiment.plan import build_plan
 from serein.records import Corpus
 from serein.results import Epoch, Results
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 
 
 def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
@@ -116,8 +116,8 @@ def test_each_selection_looks_at_its_own_side(corpus: Corpus, tmp_path: Path) ->
         ("protocol.validation=1", {"validation": 3, "last": 5, "test": 2}),
         ("protocol.validation=none", {"last": 5, "test": 2}),
     ]:
-        todo = plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
-        found = scores.selected(todo, todo.protocol.folds[0], Course(history, []))
+        todo = build_plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
+        found = scores.select_epochs(todo, todo.protocol.folds[0], TrainingRun(history, []))
         assert found == wanted
         assert next(iter(found)) == next(iter(wanted))
 
@@ -158,7 +158,7 @@ def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Cor
 
 
 def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> None:
-    assert store.plain(store.load(run.folder)) == store.plain(results)
+    assert store.to_builtin(store.load_results(run.folder)) == store.to_builtin(results)
 
 
 def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
@@ -166,7 +166,7 @@ def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> 
     again = evaluated(corpus, run.folder.parent, started=telling(told))
     assert told == []
     assert again.folder == run.folder
-    assert again.results == store.load(run.folder)
+    assert again.results == store.load_results(run.folder)
 
 
 def test_a_fresh_run_is_done_again_with_the_same_numbers(
@@ -183,7 +183,7 @@ def test_a_fresh_run_is_done_again_with_the_same_numbers(
 def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> None:
     recipe = small_recipe()
     folders = {
-        plan(chosen, read, seed=seed, device="cpu", runs=tmp_path).folder
+        build_plan(chosen, read, seed=seed, device="cpu", runs=tmp_path).folder
         for chosen, read, seed in [
             (recipe, corpus, 0),
             (recipe, corpus, 1),
@@ -194,7 +194,7 @@ def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> N
         ]
     }
     assert len(folders) == 6
-    assert plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path).folder in folders
+    assert build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path).folder in folders
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +205,7 @@ def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path)
     assert all(len(fold["validation"]) == 0 for fold in results.protocol["folds"])
     assert all(len(fold["train"]) == 18 for fold in results.protocol["folds"])
     assert all(set(epoch.scores) == {"test"} for f in results.folds for epoch in f.history)
-    store.load(tmp_path / results.name)
+    store.load_results(tmp_path / results.name)
 
 
 def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
@@ -339,10 +339,10 @@ def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, sp
     named = tuple(
         replace(one, speaker=speaker) if one.speaker == "s01" else one for one in corpus.utterances
     )
-    todo = plan(
+    todo = build_plan(
         small_recipe(), replace(corpus, utterances=named), seed=0, device="cpu", runs=tmp_path
     )
-    states = [todo.state(fold) for fold in todo.protocol.folds]
+    states = [todo.state_path(fold) for fold in todo.protocol.folds]
     assert {state.resolve().parent for state in states} == {(todo.folder / "folds").resolve()}
     assert len(set(states)) == 4
 

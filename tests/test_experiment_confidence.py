@@ -8,12 +8,12 @@ import torch
 from small import QUICK
 
 from serein import recipes
-from serein.experiment.confidence import temperatures
+from serein.experiment.confidence import fit_temperatures
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, plan
+from serein.experiment.plan import Plan, build_plan
 from serein.records import Corpus
 from serein.results import Epoch
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def todo(run: Run, corpus: Corpus) -> Plan:
     recipe = recipes.load("li2019", QUICK)
-    return plan(recipe, corpus, seed=0, device="cpu", runs=run.folder.parent)
+    return build_plan(recipe, corpus, seed=0, device="cpu", runs=run.folder.parent)
 
 
 def validated(run: Run, todo: Plan, fold: str, task: str) -> tuple[np.ndarray, list[int]]:
@@ -33,7 +33,7 @@ def validated(run: Run, todo: Plan, fold: str, task: str) -> tuple[np.ndarray, l
     epoch = next(one for one in run.results.folds if one.name == fold).epochs["validation"]
     sides = next(one for one in todo.protocol.folds if one.name == fold)
     names = todo.classes[task]
-    said = [str(u.label(task)) for u in todo.corpus.of(sides.validation)]
+    said = [str(u.label(task)) for u in todo.corpus.select(sides.validation)]
     p_nk = state["foretold"][epoch - 1]["validation"][task].double().numpy()
     return p_nk, [names.index(label) for label in said]
 
@@ -118,5 +118,7 @@ def test_a_validation_side_without_labels_gives_no_temperature(todo: Plan) -> No
     scores: dict[str, dict[str, dict[str, float | None]]] = {
         "validation": {task: {"ua": 0.5} for task in todo.classes}
     }
-    course = Course([Epoch(epoch=1, loss=1, seconds=1, scores=scores)], [{"validation": uniform}])
-    assert temperatures(todo, fold, course) == {}
+    course = TrainingRun(
+        [Epoch(epoch=1, loss=1, seconds=1, scores=scores)], [{"validation": uniform}]
+    )
+    assert fit_temperatures(todo, fold, course) == {}

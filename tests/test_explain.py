@@ -20,11 +20,16 @@ from serein.audio import Source
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.explanations import Correlation, Explanation, Explanations
-from serein.inference.correlate import correlation, over_files
-from serein.inference.explain import attentive, explain, playable, together
+from serein.inference.correlate import average_correlations, correlate_with_energy
+from serein.inference.explain import (
+    collect_explanations,
+    encode_playback,
+    explain,
+    list_attention_recipes,
+)
 from serein.inference.recognition import AttentionMap, Recognition
 from serein.inference.recognizer import Recognizer
-from serein.layers.attention import Attention, Encoded
+from serein.layers.attention import AttentionWeights, ModelOutput
 from serein.models import li2019
 from serein.system import System
 
@@ -67,7 +72,7 @@ class Staring(Recognizer):
         found = super().__call__(source, start=start, end=end)
         times = found.attention["heads"].times
         assert isinstance(source, tuple)
-        weight_t = self.weigh(waveform.energy(source[0], RATE, times, 0.075))
+        weight_t = self.weigh(waveform.compute_energy(source[0], RATE, times, 0.075))
         weights = [(weight_t / weight_t.sum()).tolist()]
         return replace(found, attention={"heads": AttentionMap(times=times, weights=weights)})
 
@@ -110,7 +115,7 @@ def test_attention_that_is_independent_correlates_by_about_nothing(
     draw = np.random.default_rng(0)
     monkeypatch.setattr(staring, "weigh", lambda level: draw.uniform(1, 2, len(level)))
     found = [explain(staring, (speech(6.0, seed), RATE)) for seed in range(8)]
-    mean = together(found, {}).correlations["heads"]
+    mean = collect_explanations(found, {}).correlations["heads"]
     assert mean.count == 8
     for value, interval in (
         (mean.pearson, mean.pearson_interval),
@@ -128,7 +133,9 @@ def test_explanation_is_the_models_own_attention(make: object, stride: int) -> N
     found = explain(recognizer, (wave_s, RATE))
     system = recognizer.system
     with torch.inference_mode():
-        inputs = system.hear(torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)]))
+        inputs = system.extract_features(
+            torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
+        )
         output = system(inputs)
     assert set(found.attention) == set(output.attention)
     for name, (weight_bht, own) in output.attention.items():
@@ -138,13 +145,13 @@ def test_explanation_is_the_models_own_attention(make: object, stride: int) -> N
         assert track.heads == [pytest.approx(row.tolist(), abs=1e-7) for row in weight_bht[0]]
         assert track.weight == pytest.approx(weight_bht[0].mean(dim=0).tolist(), abs=1e-7)
         assert sum(track.weight) == pytest.approx(1, abs=1e-5)
-        expected = waveform.energy(wave_s, RATE, track.times, track.width)
+        expected = waveform.compute_energy(wave_s, RATE, track.times, track.width)
         assert track.energy == pytest.approx(expected.tolist())
     assert found.probabilities == {
         task: dict(zip(names, system.decode(output)[task][0].tolist(), strict=True))
         for task, names in system.classes.items()
     }
-    assert found.envelope == waveform.envelope(wave_s)
+    assert found.envelope == waveform.compute_envelope(wave_s)
 
 
 def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:
@@ -174,14 +181,14 @@ class Queries(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         encoded = self.inner(frames)
         weight_bht, stride = encoded.attention["heads"]
         steps = weight_bht.shape[-1]
         weight_bhqt = torch.zeros(*weight_bht.shape, steps)
         weight_bhqt[:, :, : steps // 2, 0] = 1
         weight_bhqt[:, :, steps // 2 :, -1] = 1
-        return Encoded(encoded.vectors, {"layer": Attention(weight_bhqt, stride)})
+        return ModelOutput(encoded.vectors, {"layer": AttentionWeights(weight_bhqt, stride)})
 
 
 def test_maps_with_queries_are_averaged_over_them_and_say_so() -> None:
@@ -247,16 +254,17 @@ def test_a_file_shorter_than_one_segment_has_one_step() -> None:
 def test_correlation_of_a_constant_or_a_mostly_constant_attention() -> None:
     level_t = np.linspace(-60, 0, 100)
     even = np.full(100, 0.01, np.float32) + np.float32(1e-9)
-    assert correlation(even, level_t, 0.075).words.endswith(
+    assert correlate_with_energy(even, level_t, 0.075).words.endswith(
         "the attention is the same at every step"
     )
     peak = np.r_[np.ones(99), 2.0]
-    found = correlation(peak, level_t, 0.075)
+    found = correlate_with_energy(peak, level_t, 0.075)
     assert found.pearson is not None
     assert found.pearson_interval is None
     assert "constant over too many blocks" in found.words
     assert (
-        "blocks of 20 steps (0.20 s)" in correlation(np.arange(200.0), np.arange(200.0), 0.01).words
+        "blocks of 20 steps (0.20 s)"
+        in correlate_with_energy(np.arange(200.0), np.arange(200.0), 0.01).words
     )
 
 
@@ -271,16 +279,16 @@ def test_the_mean_over_files_counts_what_is_defined() -> None:
             words="",
         )
 
-    few = over_files([one(0.2), one(0.4), one(None)])
+    few = average_correlations([one(0.2), one(0.4), one(None)])
     assert (few.count, few.pearson_interval) == (2, None)
     assert few.pearson == few.spearman == pytest.approx(0.3)
     assert few.words == "no interval: 2 files; 8 are needed; undefined in 1 more"
     values = np.random.default_rng(0).uniform(-0.5, 0.5, 30)
-    many = over_files([one(float(value)) for value in values])
+    many = average_correlations([one(float(value)) for value in values])
     draw = np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1)
     assert many.pearson_interval == pytest.approx(np.quantile(draw, [0.025, 0.975]), abs=0.01)
     assert many.words == "95 % bootstrap over 30 files, which are taken for independent"
-    assert over_files([one(None)]).words == "undefined: in every file"
+    assert average_correlations([one(None)]).words == "undefined: in every file"
 
 
 def test_models_without_attention_name_those_with() -> None:
@@ -288,8 +296,10 @@ def test_models_without_attention_name_those_with() -> None:
         with pytest.raises(ConfigError, match="has no attention to explain") as raised:
             explain(recognizer, (speech(1.0), RATE))
         assert "li2019-emodb, serein-base, serein-base-noncommercial; recipes" in str(raised.value)
-    assert {"li2019", "zhang2019", "zhang2019-proxy-stl-attention"} <= set(attentive())
-    assert not {name for name in attentive() if "no-attention" in name or name.endswith("mtl")}
+    assert {"li2019", "zhang2019", "zhang2019-proxy-stl-attention"} <= set(list_attention_recipes())
+    assert not {
+        name for name in list_attention_recipes() if "no-attention" in name or name.endswith("mtl")
+    }
 
 
 def test_any_model_and_any_source_will_do(tmp_path: Path) -> None:
@@ -311,10 +321,12 @@ def test_any_model_and_any_source_will_do(tmp_path: Path) -> None:
 
 def test_json_comes_back_as_it_was() -> None:
     found = [explain(recogniser(), (wave_s, RATE)) for wave_s in (speech(2.0), np.zeros(RATE))]
-    record = together(found, {"gone.wav": "gone.wav does not exist"}, "serein explain a.wav")
-    text = store.text_of(record)
+    record = collect_explanations(
+        found, {"gone.wav": "gone.wav does not exist"}, "serein explain a.wav"
+    )
+    text = store.to_json(record)
     back = TypeAdapter(Explanations).validate_json(text, strict=True)
-    assert store.text_of(back) == text
+    assert store.to_json(back) == text
     document = json.loads(text)
     assert document["format"] == 1
     assert document["failed"] == {"gone.wav": "gone.wav does not exist"}
@@ -328,7 +340,7 @@ def test_json_comes_back_as_it_was() -> None:
 
 def test_what_is_played_is_the_part_at_16_bits() -> None:
     wave_s = 2 * speech(2.0)
-    content = base64.b64decode(playable((wave_s, RATE), start=0.5, end=1.5))
+    content = base64.b64decode(encode_playback((wave_s, RATE), start=0.5, end=1.5))
     samples, rate = soundfile.read(io.BytesIO(content))
     assert rate == RATE
     expected = np.clip(wave_s[RATE // 2 : 3 * RATE // 2], -1, 1)
@@ -336,7 +348,7 @@ def test_what_is_played_is_the_part_at_16_bits() -> None:
 
 
 def test_every_attentive_recipe_is_explained(tmp_path: Path) -> None:
-    for name in attentive():
+    for name in list_attention_recipes():
         recipe = recipes.load(name, recipe_settings(name, tmp_path))
         classes = {task: CLASSES.get(task, LEVELS) for task in recipe.tasks}
         system = System(recipe, classes).eval()

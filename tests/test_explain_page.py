@@ -19,10 +19,16 @@ from small import small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
-from serein.explanations import FORMAT, Correlation, Explanation, Explanations, Track
+from serein.explanations import (
+    EXPLANATIONS_FORMAT,
+    AttentionTrack,
+    Correlation,
+    Explanation,
+    Explanations,
+)
 from serein.report import explanation
-from serein.report.tracks import tracks
-from serein.transcripts import Word
+from serein.report.tracks import draw_attention
+from serein.transcripts import RecognizedWord
 
 Run = Callable[..., tuple[int, str, str]]
 STEPS = 20
@@ -40,9 +46,11 @@ def correlated(value: float | None, words: str = "how it was made") -> Correlati
     )
 
 
-def track(tasks: list[str], value: float | None, heads: int = 1, *, queries: bool = False) -> Track:
+def track(
+    tasks: list[str], value: float | None, heads: int = 1, *, queries: bool = False
+) -> AttentionTrack:
     rows = np.random.default_rng(heads).dirichlet(np.ones(STEPS), heads)
-    return Track(
+    return AttentionTrack(
         tasks=tasks,
         times=(0.05 + 0.1 * np.arange(STEPS)).tolist(),
         step=0.1,
@@ -78,7 +86,7 @@ def explained(source: str = "clips/a.wav") -> Explanation:
 
 def several(*found: Explanation, failed: dict[str, str] | None = None) -> Explanations:
     return Explanations(
-        format=FORMAT,
+        format=EXPLANATIONS_FORMAT,
         command="serein explain clips/a.wav",
         explained=list(found),
         failed=failed or {},
@@ -87,7 +95,7 @@ def several(*found: Explanation, failed: dict[str, str] | None = None) -> Explan
 
 
 def test_page_needs_no_network_and_plays_what_it_holds() -> None:
-    text = explanation.html(several(explained(), explained("b.wav")), {"b.wav": "UklGRg=="})
+    text = explanation.render_html(several(explained(), explained("b.wav")), {"b.wav": "UklGRg=="})
     parsed = Page(text)
     assert parsed.open == []
     for tag, attributes in parsed.tags:
@@ -103,14 +111,14 @@ def test_page_needs_no_network_and_plays_what_it_holds() -> None:
     (player,) = parsed.all("audio")
     assert player["src"] == "data:audio/wav;base64,UklGRg=="
     assert player["data-plays"] == "recording-2"
-    silent = explanation.html(several(explained()))
+    silent = explanation.render_html(several(explained()))
     assert "media-src" not in silent
     assert "<audio" not in silent
 
 
 def test_page_holds_the_data_and_says_the_numbers() -> None:
     one = explained()
-    parsed = Page(explanation.html(several(one, failed={"x": "x does not exist"})))
+    parsed = Page(explanation.render_html(several(one, failed={"x": "x does not exist"})))
     figure = json.loads(parsed.scripts[0])["recording-1"]
     drawn = {trace["yaxis"]: trace for trace in figure["data"]}
     assert drawn["y2"]["y"][:-1] == pytest.approx(
@@ -136,7 +144,7 @@ def test_page_holds_the_data_and_says_the_numbers() -> None:
 
 def test_figure_has_one_axis_of_seconds_and_a_row_for_each_map() -> None:
     one = explained()
-    figure = tracks(one)
+    figure = draw_attention(one)
     layout = figure.layout
     assert layout.xaxis.title.text == "seconds"
     assert tuple(layout.xaxis.range) == (0.0, 2.0)
@@ -165,18 +173,24 @@ def test_figure_has_one_axis_of_seconds_and_a_row_for_each_map() -> None:
 def test_silence_is_drawn_low_and_queries_are_said() -> None:
     quiet = replace(track(["arousal"], None, queries=True), energy=[-100.0] * STEPS)
     one = replace(explained(), attention={"arousal": quiet}, windows=[(0.0, 2.0)])
-    assert tuple(tracks(one).layout.yaxis3.range) == (-100, -79)
-    note = explanation.table(one).note
+    assert tuple(draw_attention(one).layout.yaxis3.range) == (-100, -79)
+    note = explanation.build_correlation_table(one).note
     assert "Each head is the mean over its queries." in note
     longer = replace(quiet, times=[*quiet.times, 2.0])
-    assert "1 steps" not in explanation.table(replace(one, attention={"a": longer})).note
-    assert "left out: 1" in explanation.table(replace(one, attention={"a": longer})).note
+    assert (
+        "1 steps"
+        not in explanation.build_correlation_table(replace(one, attention={"a": longer})).note
+    )
+    assert (
+        "left out: 1"
+        in explanation.build_correlation_table(replace(one, attention={"a": longer})).note
+    )
 
 
 def test_words_of_one_moment_share_a_bar() -> None:
     said = [("a<b", 0.01, 0.2), ("c", 1.0, 0.5), ("d", 0.05, 0.1), ("e", 1.98, 0.2)]
-    words = [Word(word=word, time=time, weight=weight) for word, time, weight in said]
-    names, bars = tracks(replace(explained(), words=words)).data[1:3]
+    words = [RecognizedWord(word=word, time=time, weight=weight) for word, time, weight in said]
+    names, bars = draw_attention(replace(explained(), words=words)).data[1:3]
     assert list(bars.x) == [0.01, 1.0, 1.98]
     assert list(bars.y) == pytest.approx([30, 50, 20])
     assert list(names.text) == ["a&lt;b<br>d", "c", "e"]
@@ -185,11 +199,11 @@ def test_words_of_one_moment_share_a_bar() -> None:
 
 def test_several_recordings_have_a_mean() -> None:
     found = several(explained(), explained("b.wav"))
-    words = plain(Page(explanation.html(found)).words)
+    words = plain(Page(explanation.render_html(found)).words)
     assert "Attention and energy, mean over recordings" in words
     assert "How it was made (row 1). Undefined: why (row 2)." in words
     file = io.StringIO()
-    Console(file=file, width=100, color_system=None).print(explanation.render(found))
+    Console(file=file, width=100, color_system=None).print(explanation.render_terminal(found))
     told = file.getvalue()
     assert told.count("Attention and energy") == 3
     assert "b.wav: 2.00 s" in told
@@ -205,7 +219,7 @@ def test_page_escapes_whatever_it_is_given() -> None:
         attention={rude: track([rude], 0.1, 2)},
     )
     found = replace(several(one, failed={rude: rude}), command=rude)
-    text = explanation.html(found, {rude: "UklGRg=="})
+    text = explanation.render_html(found, {rude: "UklGRg=="})
     parsed = Page(text)
     assert parsed.open == []
     assert len(parsed.scripts) == 4

@@ -14,14 +14,14 @@ from small import SIZES, VALUES, small_system
 from talking import same
 
 from serein import bundle, recipes
-from serein.bundle import Bundle, Card, Confidence
+from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import BundleError, ConfigError
 from serein.inference import export
-from serein.inference.alone import alone
+from serein.inference.alone import build_onnx_system
 from serein.inference.export import to_onnx
-from serein.inference.exported import opened, read
+from serein.inference.exported import load_onnx, open_model
 from serein.inference.recognizer import Recognizer
-from serein.layers.values import ValueTask
+from serein.layers.values import RegressionTask
 from serein.system import System
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -41,7 +41,7 @@ FU = (
     "model.heads=2",
     "model.head_size=4",
 )
-CONFIDENCE = {"emotion": Confidence(temperature=1.7, threshold=0.5, words="fitted")}
+CONFIDENCE = {"emotion": ConfidenceCalibration(temperature=1.7, threshold=0.5, words="fitted")}
 
 
 def zhang(*settings: str) -> System:
@@ -67,7 +67,7 @@ def rated(name: str, *settings: str) -> System:
     recipe = recipes.load(name, [*settings, "tasks.sex={name='gender'}"])
     system = System(recipe, {task: ("f", "m") * (task == "sex") for task in recipe.tasks})
     for task in system.tasks.values():
-        if isinstance(task, ValueTask):
+        if isinstance(task, RegressionTask):
             task.mean.fill_(-3.0)
             task.deviation.fill_(0.5)
     return system
@@ -164,7 +164,7 @@ SHORTEST = (400, 800, 1200, 1600, 2000)
 @pytest.mark.parametrize("pad", ["true", "false"])
 def test_local_and_self_attention_answer_alike(tmp_path: Path, pad: str) -> None:
     before, after = exported(fu(f"features.pad={pad}"), tmp_path)
-    assert (before.numbers, after.numbers, after.warnings) == ("fp32", "fp32", [])
+    assert (before.precision, after.precision, after.warnings) == ("fp32", "fp32", [])
     check(before, after, (*SHORTEST, 41_234, 101_999, 102_000, 102_001, 210_000))
     found = [after((noise(n), RATE)).tasks["emotion"].confidence for n in LENGTHS]
     assert max(found) - min(found) > 1e-3
@@ -177,7 +177,7 @@ def test_local_and_self_attention_answer_alike(tmp_path: Path, pad: str) -> None
 def test_maps_of_unlike_lengths_are_told_apart(tmp_path: Path) -> None:
     before, after = exported(fu("features.pad=false"), tmp_path)
     waves = [(str(count), noise(count)) for count in (4000, 400, 41_234)]
-    for ours, theirs in zip(before.together(waves), after.together(waves), strict=True):
+    for ours, theirs in zip(before.predict_many(waves), after.predict_many(waves), strict=True):
         assert theirs.attention.keys() == ours.attention.keys() == {"local", "self"}
         for name, found in ours.attention.items():
             assert theirs.attention[name].times == found.times
@@ -206,7 +206,7 @@ def test_an_exported_model_computes_in_fp32(tmp_path: Path) -> None:
     file = tmp_path / "mine.onnx"
     for asked, words in ((None, 0), ("auto", 0), ("fp32", 0), ("bf16", 1)):
         one = Recognizer(file, precision=asked)  # type: ignore[arg-type]
-        assert (one.numbers, len(one.warnings)) == ("fp32", words)
+        assert (one.precision, len(one.warnings)) == ("fp32", words)
     with pytest.raises(ConfigError, match="expected auto, fp32 or bf16"):
         Recognizer(file, precision="fp64")  # type: ignore[arg-type]
 
@@ -233,8 +233,12 @@ def test_an_exported_model_is_told_by_its_content(
     both: tuple[Recognizer, Recognizer], folder: Path
 ) -> None:
     before, after = both
-    again = opened(folder / "mine.onnx")
-    assert bundle.digest(after.bundle) == bundle.digest(again) != bundle.digest(before.bundle)
+    again = open_model(folder / "mine.onnx")
+    assert (
+        bundle.compute_bundle_digest(after.bundle)
+        == bundle.compute_bundle_digest(again)
+        != bundle.compute_bundle_digest(before.bundle)
+    )
     copy = pickle.loads(pickle.dumps(after))
     check(before, copy, (4000,))
 
@@ -242,7 +246,8 @@ def test_an_exported_model_is_told_by_its_content(
 def test_it_hears_a_folder(both: tuple[Recognizer, Recognizer], tmp_path: Path) -> None:
     spoken(tmp_path / "voices")
     tables = [
-        one.folder(tmp_path / "voices", tmp_path / f"{i}.csv").table() for i, one in enumerate(both)
+        one.folder(tmp_path / "voices", tmp_path / f"{i}.csv").to_frame()
+        for i, one in enumerate(both)
     ]
     found, wanted = (table["emotion_anger"].to_numpy() for table in tables)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
@@ -289,7 +294,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
 def test_exporting_leaves_the_model_as_it_was() -> None:
     system = li()
     kept = {name: x.clone() for name, x in system.state_dict().items()}
-    one = alone(system)
+    one = build_onnx_system(system)
     assert type(system.model).__name__ == "Model"
     assert type(one.model).__name__ == "Li2019"
     assert all(torch.equal(x, kept[name]) for name, x in system.state_dict().items())
@@ -329,10 +334,10 @@ def test_files_that_are_no_exported_models(
     with pytest.raises(BundleError, match="No such file"):
         Recognizer(tmp_path / "gone.onnx")
     with pytest.raises(ConfigError, match="runs on the CPU"):
-        opened(folder / "mine.onnx", device="cuda")
+        open_model(folder / "mine.onnx", device="cuda")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"serein\[onnx\]"):
-        read(content, "mine.onnx")
+        load_onnx(content, "mine.onnx")
 
 
 def test_the_command(run: Run, tmp_path: Path) -> None:

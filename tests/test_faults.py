@@ -23,11 +23,11 @@ from serein.errors import SereinError, StorageError
 from serein.experiment.evaluate import Run, evaluate
 from serein.inference.export import to_onnx
 from serein.inference.listing import Listing
-from serein.protocols import Settings
+from serein.protocols import SplitConfig
 from serein.records import Corpus
 from serein.report import page
 from serein.service import settings
-from serein.service.decode import Decoder
+from serein.service.decode import DecoderProcess
 
 Write = Callable[[Path, Corpus, Run], object]
 
@@ -59,15 +59,15 @@ def an_export(disk: Path, corpus: Corpus, done: Run) -> None:
 
 
 def results(disk: Path, corpus: Corpus, done: Run) -> None:
-    store.save(done.results, disk)
+    store.save_results(done.results, disk)
 
 
 def a_page(disk: Path, corpus: Corpus, done: Run) -> None:
-    page.write(done.results, disk)
+    page.write_page(done.results, disk)
 
 
 def a_protocol(disk: Path, corpus: Corpus, done: Run) -> None:
-    protocols.save(protocols.split(corpus.utterances, Settings(validation=1)), disk / "a.json")
+    protocols.save(protocols.split(corpus.utterances, SplitConfig(validation=1)), disk / "a.json")
 
 
 def a_run(disk: Path, corpus: Corpus, done: Run) -> None:
@@ -83,11 +83,13 @@ def a_cache(disk: Path, corpus: Corpus, done: Run) -> None:
 def a_place(disk: Path, corpus: Corpus, done: Run) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEREIN_CONFIG", str(disk / "config"))
-        corpora.remember("synthetic", corpus.utterances[0].path.parents[1])
+        corpora.register("synthetic", corpus.utterances[0].path.parents[1])
 
 
 def a_corpus(disk: Path, corpus: Corpus, done: Run) -> None:
-    synthetic.generate(disk, synthetic.Settings(speakers=2, emotions=("anger",), sentences=1))
+    synthetic.generate(
+        disk, synthetic.SyntheticConfig(speakers=2, emotions=("anger",), sentences=1)
+    )
 
 
 def a_folder(disk: Path, corpus: Corpus, done: Run) -> None:
@@ -141,10 +143,10 @@ def test_what_is_finished_can_be_taken_up_from_a_disk_that_is_full_or_read_only(
     with pytest.raises(SereinError, match="Read-only"):
         evaluated(corpus, disk, fresh=True)
     remount(disk, "rw")
-    assert not evaluated(corpus, disk).anew
+    assert not evaluated(corpus, disk).is_new
     again = small_recognizer().folder(voices, disk / "out.parquet")
-    assert (again.recognized, again.before) == (first.recognized, 3)
-    assert store.load(run.folder).scores == store.load(done.folder).scores
+    assert (again.recognized, again.done_before) == (first.recognized, 3)
+    assert store.load_results(run.folder).scores == store.load_results(done.folder).scores
 
 
 def test_a_clock_that_jumps_changes_nothing(
@@ -162,7 +164,7 @@ def test_a_clock_that_jumps_changes_nothing(
     summary = small_recognizer().folder(tmp_path / "voices", tmp_path / "out.csv")
     assert (summary.recognized, summary.failed) == (3, 0)
     assert 0 <= summary.elapsed < 300
-    decoder = Decoder(16_000, settings.Settings(), lambda: None)
+    decoder = DecoderProcess(16_000, settings.ServiceConfig(), lambda: None)
     try:
         assert len(decoder.decode(encoded("flac"))) == 32_000
     finally:
@@ -185,7 +187,7 @@ def test_two_evaluations_at_the_same_time_end_as_one_would(
     for code, words_ in zip(codes, told, strict=True):
         assert code == 0 or "is in use by another evaluation; wait for it" in words_
     (folder,) = tmp_path.iterdir()
-    assert store.load(folder).scores == store.load(done.folder).scores
+    assert store.load_results(folder).scores == store.load_results(done.folder).scores
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Traceback" not in last.stderr
 

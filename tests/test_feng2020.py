@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from serein import config
 from serein.errors import ConfigError
-from serein.layers.attention import Encoded
-from serein.layers.transcript import END, START
+from serein.layers.attention import ModelOutput
+from serein.layers.transcript import END_ID, START_ID
 from serein.models import feng2020
 
 SMALL = {
@@ -47,7 +47,7 @@ Pair = tuple[Tensor, Tensor]
 def made(system: str = "joint", **settings: Any) -> feng2020.Model:
     torch.manual_seed(1)
     tasks, own = SYSTEMS[system]
-    sizes = config.build(feng2020.Config, {**SMALL, **own, **settings}, "model")
+    sizes = config.build_config(feng2020.Config, {**SMALL, **own, **settings}, "model")
     return feng2020.Model(sizes, WIDTH, tasks, WORDS).double().eval()
 
 
@@ -71,7 +71,7 @@ def ids(spoken: Pair, row: int) -> list[int]:
     return [int(word) for word in spoken[0][row][spoken[1][row]]]
 
 
-def vector(encoded: Encoded) -> Tensor:
+def vector(encoded: ModelOutput) -> Tensor:
     return encoded.vectors["emotion"]
 
 
@@ -99,7 +99,7 @@ def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[
     states = np.zeros((0, 0))
     if model.recogniser is not None:
         h = blstms(stacked(x, settings.stack), model.recogniser.encoder)
-        went = decoded(model.recogniser.decoder, h, [START, *said])
+        went = decoded(model.recogniser.decoder, h, [START_ID, *said])
         states = went.y if settings.state == "hidden" else went.s
         found |= {"recogniser": went.weights, "scores": went.scores}
     if model.audio is not None:
@@ -107,7 +107,7 @@ def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[
         parts.append(sums)
     if model.text is not None:
         if model.words is not None:  # equation 2
-            states = array(model.words.weight)[said or [END]]
+            states = array(model.words.weight)[said or [END_ID]]
         sums, found["words"] = branch(states, model.text)
         parts.append(sums)
     assert isinstance(model.dense, nn.Linear)
@@ -212,7 +212,7 @@ def test_silence_and_a_tenth_of_a_second_are_heard(system: str, training: bool) 
 def test_a_search_that_finds_no_word_leaves_a_state_to_judge_by(system: str) -> None:
     model = made(system)
     assert model.recogniser is not None
-    model.recogniser.decoder.output.bias[END] = 1e3
+    model.recogniser.decoder.output.bias[END_ID] = 1e3
     answer = model(frames())
     assert answer.transcript.id_bl.shape == (5, 0)
     assert answer.transcript.ended_b.all()
@@ -230,10 +230,10 @@ def none(count: int = 5) -> Pair:
 def test_a_search_without_end_is_bounded_and_says_so() -> None:
     model = made("joint", longest=4)
     assert model.recogniser is not None
-    model.recogniser.decoder.output.bias[END] = -1e3
+    model.recogniser.decoder.output.bias[END_ID] = -1e3
     answer = model(frames())
     assert answer.transcript.id_bl.shape == (5, 4)
-    assert (answer.transcript.id_bl > END).all()
+    assert (answer.transcript.id_bl > END_ID).all()
     assert not answer.transcript.ended_b.any()
     assert vector(answer).isfinite().all()
 
@@ -315,15 +315,15 @@ def test_the_states_are_those_over_the_words_found() -> None:
     models, heard = (made("joint"), made("joint", forced=True)), frames()
     for model in models:
         assert model.recogniser is not None
-        model.recogniser.decoder.output.bias[END] = -0.5
+        model.recogniser.decoder.output.bias[END_ID] = -0.5
     found = models[0](heard)
     said_bl = found.transcript.id_bl >= 0
     assert said_bl.sum() > 0
     again = models[1](heard, (found.transcript.id_bl, said_bl))
     torch.testing.assert_close(vector(found), vector(again))
     logits_blv = again.transcript.logits_blv.log_softmax(dim=-1)
-    target_bl = torch.where(said_bl, found.transcript.id_bl, END)
-    target_bl = torch.cat([target_bl, torch.full((5, 1), END)], dim=1)
+    target_bl = torch.where(said_bl, found.transcript.id_bl, END_ID)
+    target_bl = torch.cat([target_bl, torch.full((5, 1), END_ID)], dim=1)
     gain_bl = logits_blv.gather(2, target_bl[..., None])[..., 0]
     steps_b = said_bl.sum(dim=1) + found.transcript.ended_b
     total_b = (gain_bl * (torch.arange(gain_bl.shape[1]) < steps_b[:, None])).sum(dim=1)
@@ -343,7 +343,7 @@ def test_scheduled_sampling_is_for_training_alone() -> None:
 @torch.no_grad()
 def test_without_a_word_text_is_its_end(system: str) -> None:
     model, heard = made(system), frames()
-    ended = torch.full((5, 1), END), torch.ones(5, 1, dtype=torch.bool)
+    ended = torch.full((5, 1), END_ID), torch.ones(5, 1, dtype=torch.bool)
     torch.testing.assert_close(vector(model(heard, none())), vector(model(heard, ended)))
 
 
@@ -378,7 +378,7 @@ def test_in_bf16_it_is_close(system: str) -> None:
 def test_what_cannot_be_built_says_why(
     tasks: list[str], settings: dict[str, Any], vocabulary: int, message: str
 ) -> None:
-    sizes = config.build(feng2020.Config, {**SMALL, **settings}, "model")
+    sizes = config.build_config(feng2020.Config, {**SMALL, **settings}, "model")
     with pytest.raises(ConfigError, match=message):
         feng2020.Model(sizes, WIDTH, tasks, vocabulary)
 
@@ -397,4 +397,4 @@ def test_what_was_not_given_is_named(system: str, given: bool, lacking: str) -> 
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(settings))}"):
-        config.build(feng2020.Config, settings, "model")
+        config.build_config(feng2020.Config, settings, "model")

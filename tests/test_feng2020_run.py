@@ -10,17 +10,17 @@ from serein import bundle, recipes, store
 from serein import corpora as reading
 from serein.errors import BundleError, ConfigError, ProtocolError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import plan
+from serein.experiment.plan import build_plan
 from serein.experiment.train import train
-from serein.inference.explain import explain, together
+from serein.inference.explain import collect_explanations, explain
 from serein.inference.export import to_onnx
-from serein.inference.recognizer import Recognizer, shipped
+from serein.inference.recognizer import Recognizer, list_models
 from serein.inference.transcribe import Transcriber
 from serein.records import Finding
 from serein.report import document, explanation, page, terminal
-from serein.synthetic import Settings, generate
-from serein.system import check
-from serein.vocabulary import SPECIAL
+from serein.synthetic import SyntheticConfig, generate
+from serein.system import check_recipe
+from serein.vocabulary import SPECIAL_TOKENS
 
 SMALL = (
     "features.bands=12",
@@ -54,8 +54,8 @@ MADE = {"emotions": ("anger", "sadness"), "words": 2, "telling": 1.0}
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two corpora of other voices and sentences, of which each has two speakers more."""
     root = tmp_path_factory.mktemp("words")
-    generate(root / "first", Settings(speakers=2, sentences=4, seed=1, **MADE))  # type: ignore[arg-type]
-    generate(root / "second", Settings(speakers=3, sentences=3, seed=2, **MADE))  # type: ignore[arg-type]
+    generate(root / "first", SyntheticConfig(speakers=2, sentences=4, seed=1, **MADE))  # type: ignore[arg-type]
+    generate(root / "second", SyntheticConfig(speakers=3, sentences=3, seed=2, **MADE))  # type: ignore[arg-type]
     return {name: root / name for name in ("first", "second")}
 
 
@@ -81,7 +81,7 @@ def joint(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPath
 
 def test_a_recogniser_keeps_its_words(ear: Path) -> None:
     words = bundle.load(ear).system.words
-    assert words[:3] == SPECIAL
+    assert words[:3] == SPECIAL_TOKENS
     assert all(word.isalpha() for word in words[3:])
     assert len(words) > 6
 
@@ -98,7 +98,7 @@ def test_a_recogniser_writes_down_a_file(ear: Path, corpora: dict[str, Path]) ->
 
 def test_a_model_without_words_is_no_recogniser() -> None:
     with pytest.raises(ConfigError, match=r"finds no words; .* feng2020-asr-an4"):
-        Transcriber(shipped()["li2019-emodb"])
+        Transcriber(list_models()["li2019-emodb"])
 
 
 def test_a_recogniser_alone_has_no_folds(corpora: dict[str, Path], tmp_path: Path) -> None:
@@ -118,19 +118,21 @@ def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
 
 
 def test_its_results_are_read_back(joint: Run) -> None:
-    read = store.load(joint.folder)
+    read = store.load_results(joint.folder)
     assert read.words["last"].words == joint.results.words["last"].words
     assert read.predictions[0].heard == joint.results.predictions[0].heard
 
 
 def test_reports_tell_the_words(joint: Run) -> None:
-    html = page.html(joint.results)
+    html = page.render_html(joint.results)
     assert "Closed set" in html
     assert "transcripts with most errors" in html
-    titles = [table.title for part in document.sections(joint.results) for table in part.tables]
+    titles = [
+        table.title for part in document.build_sections(joint.results) for table in part.tables
+    ]
     assert "words: error rate, %" in titles
     console = Console(width=80, record=True)
-    console.print(terminal.render(joint.results))
+    console.print(terminal.render_terminal(joint.results))
     assert "words: error rate" in console.export_text()
 
 
@@ -139,12 +141,12 @@ def test_a_fold_knows_the_words_of_its_training_side(
 ) -> None:
     apart = ("protocol.disjoint=text", "protocol.groups=3")
     recipe = recipes.load("feng2020-text", [*SMALL, *HEART, *apart])
-    todo = plan(
+    todo = build_plan(
         recipe, reading.read(f"synthetic={corpora['second']}"), seed=0, device="cpu", runs=tmp_path
     )
     fold = todo.protocol.folds[0]
-    said = {word for one in todo.corpus.of(fold.train) for word in (one.text or "").split()}
-    assert set(todo.untrained(fold).words) == {*SPECIAL, *said}
+    said = {word for one in todo.corpus.select(fold.train) for word in (one.text or "").split()}
+    assert set(todo.build_system(fold).words) == {*SPECIAL_TOKENS, *said}
 
 
 def read(corpora: dict[str, Path], runs: Path, *settings: str, system: str = "text") -> Run:
@@ -173,9 +175,9 @@ def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
     named = f"text.recogniser={joint.folder}"
     recipe = recipes.load("feng2020-text-asr", [*SMALL, *HEART, named])
     corpus = reading.read(f"synthetic={corpora['second']}")
-    todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+    todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     wanted = {one.id: one.heard["validation"] for one in joint.results.predictions}
-    assert todo.recognised() == wanted
+    assert todo.load_asr_transcripts() == wanted
     run = read(corpora, tmp_path, named)
     assert run.results.scores["last"]["emotion"].utterances == 18
 
@@ -192,9 +194,9 @@ def test_results_that_were_made_anew_are_read_anew(
     for word in ("bi", "du"):
         said = dict.fromkeys(joint.results.selections, word)
         changed = [replace(one, heard=said) for one in joint.results.predictions]
-        store.save(replace(joint.results, predictions=changed), file)
-        todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
-        assert set(todo.recognised().values()) == {word}
+        store.save_results(replace(joint.results, predictions=changed), file)
+        todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+        assert set(todo.load_asr_transcripts().values()) == {word}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_leaks_that_transcripts_bring_along_are_found(
 ) -> None:
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
     leak = Finding(kind="duplicate", verdict="allowed", count=9, words=words, examples=())
-    store.save(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
+    store.save_results(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
     runs = tmp_path / "runs"
     settings = (f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
@@ -227,7 +229,7 @@ def test_leaks_that_transcripts_bring_along_are_found(
     verdicts = {one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.words}
     assert verdicts == {"duplicate": "allowed", "validation": "warning"}
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
-    store.save(other, tmp_path / "other.json")
+    store.save_results(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
         read(corpora, runs, f"text.recogniser={tmp_path / 'other.json'}")
 
@@ -269,7 +271,7 @@ def test_a_corpus_without_text_cannot_be_read(corpora: dict[str, Path], tmp_path
 
 def test_words_are_no_task_among_others() -> None:
     with pytest.raises(ConfigError, match=r"write their settings in \[text\]"):
-        check(recipes.load("feng2020-audio", ["tasks.transcript.weight=0.2"]))
+        check_recipe(recipes.load("feng2020-audio", ["tasks.transcript.weight=0.2"]))
 
 
 def test_another_front_end_cannot_be_begun_from(
@@ -297,7 +299,7 @@ def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) ->
     assert len(found.attention["recogniser"].weights) == len(found.words)
     assert found.attention["recogniser"].words
     assert "words" not in found.attention
-    assert found.plain()["words"][0].keys() == {"word", "time", "weight"}
+    assert found.to_dict()["words"][0].keys() == {"word", "time", "weight"}
 
 
 def test_a_timeline_is_of_emotions(whole: Path, corpora: dict[str, Path]) -> None:
@@ -317,7 +319,7 @@ def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -
     found = explain(whole, file)
     assert found.attention["recogniser"].words == [word.word for word in found.words]
     assert found.attention["recogniser"].by_head == []
-    html = explanation.html(together([found], {}))
+    html = explanation.render_html(collect_explanations([found], {}))
     assert "Words, as recognised:" in html
     assert "words as they were recognised" in html
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from splitting import iemocap
 
 from serein.errors import ConfigError
-from serein.experiment.plan import split as read_and_split
+from serein.experiment.plan import split_corpus as read_and_split
 from serein.experiment.train import train
-from serein.protocols import Settings, split, together
-from serein.synthetic import Settings as Made
+from serein.protocols import SplitConfig, select_training_utterances, split
+from serein.synthetic import SyntheticConfig as Made
 from serein.synthetic import generate
 
 SIZES = {"1": 60, "2": 50, "3": 70}
@@ -21,7 +21,7 @@ UTTERANCES = iemocap(SIZES)
 
 def sessions(**settings: object) -> list[set[str]]:
     """The training sides of sessions left out one by one."""
-    how = Settings(name="leave-one-session-out", **settings)  # type: ignore[arg-type]
+    how = SplitConfig(name="leave-one-session-out", **settings)  # type: ignore[arg-type]
     return [set(fold.train) for fold in split(UTTERANCES, how).folds]
 
 
@@ -37,8 +37,8 @@ def test_a_smaller_number_takes_some_of_what_a_larger_one_takes(
 
 
 def test_other_sides_stay() -> None:
-    how = Settings(name="leave-one-session-out")
-    few = Settings(name="leave-one-session-out", most=20)
+    how = SplitConfig(name="leave-one-session-out")
+    few = SplitConfig(name="leave-one-session-out", most=20)
     for a, b in zip(split(UTTERANCES, how).folds, split(UTTERANCES, few).folds, strict=True):
         assert (a.name, a.validation, a.test) == (b.name, b.validation, b.test)
 
@@ -56,17 +56,17 @@ def test_another_seed_takes_others() -> None:
 
 
 def test_what_a_fold_trains_on_is_told() -> None:
-    found = split(UTTERANCES, Settings(name="leave-one-session-out", most=20))
+    found = split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=20))
     assert found.caution == "each fold trains on 20 of 50 to 70 utterances"
 
 
 def test_more_than_there_is_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"most = 51 asks for more than the 50 utterances that"):
-        split(UTTERANCES, Settings(name="leave-one-session-out", most=51))
+        split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=51))
 
 
 def test_what_is_tested_elsewhere_is_left_out_first() -> None:
-    how = Settings(name="leave-one-session-out", disjoint="script", groups=3, most=8)
+    how = SplitConfig(name="leave-one-session-out", disjoint="script", groups=3, most=8)
     text = {one.id: one.label("script") for one in UTTERANCES}
     found = split(UTTERANCES, how)
     assert len(found.folds) == 9
@@ -90,10 +90,10 @@ def test_only_the_main_corpus_grows_smaller(corpora: list[str]) -> None:
     settings = ["protocol.main=mine", "protocol.most=6", "protocol.ratio=0.5"]
     corpus, protocol, _ = read_and_split(corpora, settings)
     for fold in protocol.folds:
-        counts = Counter(one.corpus for one in corpus.of(fold.train))
+        counts = Counter(one.corpus for one in corpus.select(fold.train))
         assert counts == {"mine": 6, "yours": 3}
-    how = Settings(main="mine", most=6, ratio=0.5)
-    assert Counter(one.corpus for one in together(corpus.utterances, how)) == {
+    how = SplitConfig(main="mine", most=6, ratio=0.5)
+    assert Counter(one.corpus for one in select_training_utterances(corpus.utterances, how)) == {
         "mine": 6,
         "yours": 3,
     }
@@ -115,6 +115,6 @@ def test_a_pattern_names_all_speakers_of_a_corpus(corpora: list[str]) -> None:
     ]
     corpus, protocol, _ = read_and_split(corpora, settings)
     (fold,) = protocol.folds
-    assert {one.corpus for one in corpus.of(fold.train)} == {"mine"}
+    assert {one.corpus for one in corpus.select(fold.train)} == {"mine"}
     assert len(fold.train) == 16
-    assert {one.speaker for one in corpus.of(fold.test)} == {"yours/s03", "yours/s04"}
+    assert {one.speaker for one in corpus.select(fold.test)} == {"yours/s03", "yours/s04"}

@@ -10,7 +10,7 @@ import pytest
 
 from serein import files
 from serein.errors import StorageError
-from serein.files import replacing, write_bytes, write_text
+from serein.files import replace_atomically, write_bytes, write_text
 
 HALF = """
 import sys
@@ -39,7 +39,7 @@ def test_what_stood_there_survives_a_failed_write(tmp_path: Path, error: Excepti
     expected = StorageError if isinstance(error, OSError) else ValueError
 
     def fail() -> None:
-        with replacing(file) as temporary:
+        with replace_atomically(file) as temporary:
             temporary.write_text("ne")
             raise error
 
@@ -54,7 +54,7 @@ def test_what_stood_there_survives_a_failed_write(tmp_path: Path, error: Excepti
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with replacing(file) as temporary:
+    with replace_atomically(file) as temporary:
         temporary.write_text("new")
         assert file.read_text() == "old"
         assert temporary.parent == file.parent
@@ -125,7 +125,7 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
 
 def test_two_writings_of_one_process_leave_each_other(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    with replacing(file) as temporary:
+    with replace_atomically(file) as temporary:
         temporary.write_text("first")
         write_text(file, "second")
         assert file.read_text() == "second"
@@ -178,7 +178,7 @@ def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path: Path) -> No
 @pytest.mark.parametrize("number", ["", "x", "9" * 30])
 def test_a_name_without_a_process_is_no_temporary_of_ours(tmp_path: Path, number: str) -> None:
     file = tmp_path / "a.pt"
-    odd = tmp_path / f"{files._begun(file)}{number}.half"
+    odd = tmp_path / f"{files._temporary_prefix(file)}{number}.half"
     odd.touch()
     write_text(file, "whole")
     assert odd.exists()

@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from serein.errors import AudioError, ConfigError, SereinError, StorageError, UnknownName
 from serein.inference import batches, engines, folder, rows
-from serein.inference.recognizer import DEFAULT, Recognizer, located
-from serein.results import Progress
+from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file
+from serein.results import FolderProgress
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_every_file_has_the_answer_that_it_has_alone(
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table.index.names == ["file", "start", "end"]
     assert list(table.index.get_level_values("file")) == sorted([*spoken(voices), "long.wav"])
-    assert (done.recognized, done.failed, done.errors, done.before) == (10, 0, None, 0)
+    assert (done.recognized, done.failed, done.errors, done.done_before) == (10, 0, None, 0)
     for row in table.reset_index().to_dict("records"):
         alone = recognizer(voices / row["file"])
         assert row["start"].total_seconds() == 0
@@ -51,19 +51,19 @@ def test_every_file_has_the_answer_that_it_has_alone(
             assert row[f"{task}_confidence"] == pytest.approx(answer.confidence, abs=1e-5)
             for name, p in answer.probabilities.items():
                 assert row[f"{task}_{name}"] == pytest.approx(p, abs=1e-5)
-    pd.testing.assert_frame_equal(done.table(), table)
+    pd.testing.assert_frame_equal(done.to_frame(), table)
 
 
 def test_a_row_names_its_model_by_the_hash_in_its_file(voices: Path, tmp_path: Path) -> None:
     shipped = Recognizer()
-    with safe_open(located(DEFAULT), "pt") as file:
+    with safe_open(find_model_file(DEFAULT_MODEL), "pt") as file:
         mark = file.metadata()["sha256"]
-    table = shipped.folder(voices, tmp_path / "out.csv").table()
+    table = shipped.folder(voices, tmp_path / "out.csv").to_frame()
     assert set(table["model"]) == {mark[:16]}
 
 
 def test_the_index_is_audformats(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
-    index = recognizer.folder(voices, tmp_path / "out.csv").table().index
+    index = recognizer.folder(voices, tmp_path / "out.csv").to_frame().index
     assert isinstance(index, pd.MultiIndex)
     assert [str(kind) for kind in index.dtypes.iloc[1:]] == ["timedelta64[ns]"] * 2
     assert index.is_unique
@@ -94,7 +94,7 @@ def test_withheld_answers_are_marked(voices: Path, tmp_path: Path) -> None:
     assert line["emotion"] is None
     assert line["emotion_abstained"] is True
     assert 0 < line["emotion_confidence"] < 0.99
-    assert done.table()["emotion"].isna().all()
+    assert done.to_frame()["emotion"].isna().all()
 
 
 def test_bad_files_are_listed_with_their_reasons(
@@ -137,7 +137,7 @@ def test_again_is_finished_and_reads_nothing(
     monkeypatch.setattr("serein.audio.load", None)
     again = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (again.recognized, again.failed) == (first.recognized, first.failed)
-    assert (again.before, again.seconds) == (15, 0)
+    assert (again.done_before, again.seconds) == (15, 0)
     assert (tmp_path / "out.parquet").stat().st_mtime_ns == stamp
 
 
@@ -145,7 +145,7 @@ def test_new_files_are_added(recognizer: Recognizer, voices: Path, tmp_path: Pat
     recognizer.folder(voices, tmp_path / "out.csv")
     speech(voices / "a/new.wav", 0.5)
     done = recognizer.folder(voices, tmp_path / "out.csv")
-    assert (done.recognized, done.before, done.seconds) == (10, 9, 0.5)
+    assert (done.recognized, done.done_before, done.seconds) == (10, 9, 0.5)
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
 
 
@@ -158,7 +158,7 @@ def test_what_failed_is_tried_again_when_asked(
     untouched = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (untouched.recognized, untouched.failed) == (9, 6)
     done = recognizer.folder(voices, tmp_path / "out.parquet", retry=True)
-    assert (done.recognized, done.failed, done.before) == (10, 5, 9)
+    assert (done.recognized, done.failed, done.done_before) == (10, 5, 9)
     for name in ("cut.wav", "text.flac", "gone.ogg", "pipe.wav", "short.wav"):
         (voices / name).unlink()
     done = recognizer.folder(voices, tmp_path / "out.parquet", retry=True)
@@ -172,7 +172,7 @@ def test_an_error_in_the_middle_keeps_what_was_heard(
 ) -> None:
     monkeypatch.setattr(folder, "AT_ONCE", 2)
 
-    def broken(progress: Progress) -> None:
+    def broken(progress: FolderProgress) -> None:
         if progress.done == 5:
             raise KeyboardInterrupt
 
@@ -180,7 +180,7 @@ def test_an_error_in_the_middle_keeps_what_was_heard(
         recognizer.folder(voices, tmp_path / "out.parquet", progress=broken)
     assert not (tmp_path / "out.parquet").exists()
     done = recognizer.folder(voices, tmp_path / "out.parquet")
-    assert (done.recognized, done.before) == (9, 5)
+    assert (done.recognized, done.done_before) == (9, 5)
     assert listed(tmp_path / "out.parquet") == spoken(voices)
 
 
@@ -192,7 +192,7 @@ def test_an_end_while_the_table_is_written(
         with pytest.raises(ZeroDivisionError):
             recognizer.folder(voices, tmp_path / "out.parquet")
     done = recognizer.folder(voices, tmp_path / "out.parquet")
-    assert (done.recognized, done.before) == (9, 9)
+    assert (done.recognized, done.done_before) == (9, 9)
     assert listed(tmp_path / "out.parquet") == spoken(voices)
     (tmp_path / "out.parquet").unlink()
     recognizer.folder(voices, tmp_path / "out.parquet")
@@ -204,7 +204,7 @@ def test_progress_counts_to_the_total(
 ) -> None:
     monkeypatch.setattr(folder, "AT_ONCE", 2)
     bad = bad_files(voices)
-    told: list[Progress] = []
+    told: list[FolderProgress] = []
     recognizer.folder(voices, tmp_path / "out.csv", progress=told.append)
     assert [one.done for one in told] == list(range(1, 16))
     assert told[-1].failed == len(bad)
@@ -257,9 +257,9 @@ def test_nothing_but_bad_files_is_a_table_without_rows(
 
 
 def test_processes_answer_alike(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
-    alone = recognizer.folder(voices, tmp_path / "alone.parquet").table()
+    alone = recognizer.folder(voices, tmp_path / "alone.parquet").to_frame()
     done = recognizer.folder(voices, tmp_path / "out.parquet", jobs=2)
-    pd.testing.assert_frame_equal(done.table(), alone, atol=1e-5)
+    pd.testing.assert_frame_equal(done.to_frame(), alone, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_a_cluster_of_two_answers_alike_and_outlives_a_hostile_file(
 ) -> None:
     ray = pytest.importorskip("ray")
     recognizer = small_recognizer()
-    alone = recognizer.folder(voices, tmp_path / "alone.parquet").table()
+    alone = recognizer.folder(voices, tmp_path / "alone.parquet").to_frame()
     recognizer.system.front_end = DeadlyFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
     soundfile.write(voices / "deadly.wav", np.full(RATE, DEADLY, np.float32), RATE, subtype="FLOAT")
     tests = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
@@ -299,7 +299,7 @@ def test_a_cluster_of_two_answers_alike_and_outlives_a_hostile_file(
     finally:
         ray.shutdown()
     assert (done.recognized, done.failed) == (9, 1)
-    pd.testing.assert_frame_equal(done.table(), alone, atol=1e-5)
+    pd.testing.assert_frame_equal(done.to_frame(), alone, atol=1e-5)
 
 
 def test_a_cluster_that_is_not_there(
@@ -315,10 +315,10 @@ def test_groups_are_bounded_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batches, "SECONDS", 2.0)
     lengths = [1, 1, 1, 1, 0.5, 3, 1]
     waves = [
-        batches._Wave(str(i), np.zeros(round(s * RATE), np.float32), "")
+        batches._LoadedRecording(str(i), np.zeros(round(s * RATE), np.float32), "")
         for i, s in enumerate(lengths)
     ]
-    groups = [[w.name for w in group] for group in batches._groups(iter(waves))]
+    groups = [[w.name for w in group] for group in batches._group_recordings(iter(waves))]
     assert groups == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
 
@@ -329,13 +329,13 @@ def test_memory_that_does_not_suffice_is_a_reason(
         raise MemoryError
 
     monkeypatch.setattr("serein.audio.load", short)
-    (found,) = batches.recognise(batches.Work(recognizer, voices), ["a/00.wav"])
+    (found,) = batches.recognize_files(batches.RecognitionContext(recognizer, voices), ["a/00.wav"])
     assert isinstance(found, batches.Failure)
     assert "too long for this memory" in found.reason
 
 
 def test_columns(recognizer: Recognizer) -> None:
-    names = rows.schema({"mood": ("low", "high")}).names
+    names = rows.build_schema({"mood": ("low", "high")}).names
     assert names == [
         *("file", "start", "end", "mood", "mood_confidence", "mood_abstained"),
         *("mood_low", "mood_high", "model", "reason"),

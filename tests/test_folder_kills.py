@@ -26,7 +26,7 @@ if __name__ == "__main__":
     voices, output, model, jobs, pause = sys.argv[1:]
     told = lambda progress: time.sleep(float(pause))
     done = Recognizer(model).folder(voices, output, jobs=int(jobs), progress=told)
-    print(done.recognized, done.before)
+    print(done.recognized, done.done_before)
 """
 
 
@@ -101,7 +101,7 @@ def test_a_run_killed_many_times_loses_and_doubles_nothing(
     assert (calm.recognized, calm.failed) == (60, len(bad))
     pd.testing.assert_frame_equal(
         pd.read_parquet(output),
-        calm.table().assign(model=pd.read_parquet(output)["model"]),
+        calm.to_frame().assign(model=pd.read_parquet(output)["model"]),
         atol=1e-5,
     )
 

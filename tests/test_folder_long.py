@@ -20,7 +20,7 @@ from serein.bundle import save
 from serein.errors import ConfigError, UnknownName
 from serein.inference import batches, lengthy
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Settings
+from serein.inference.stream import StreamConfig
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
@@ -75,14 +75,16 @@ def test_a_long_recording_has_the_answer_that_it_has_alone(
     (tmp_path / "voices").mkdir()
     path = tmp_path / "voices" / f"long.{kind}"
     soundfile.write(path, noise.clip(-1, 1), rate)
-    found = recognizer.folder(tmp_path / "voices", tmp_path / "out.csv").table().reset_index()
+    found = recognizer.folder(tmp_path / "voices", tmp_path / "out.csv").to_frame().reset_index()
     wanted = recognizer(path)
     (row,) = found.to_dict("records")
     assert row["end"].total_seconds() == pytest.approx(wanted.end)
     for task, answer in wanted.tasks.items():
         for name, p in answer.probabilities.items():
             assert row[f"{task}_{name}"] == pytest.approx(p, abs=1e-5)
-    (one,) = batches.recognise(batches.Work(recognizer, path.parent), [path.name])
+    (one,) = batches.recognize_files(
+        batches.RecognitionContext(recognizer, path.parent), [path.name]
+    )
     assert not isinstance(one, batches.Failure)
     assert (one.source, one.windows) == (path.name, wanted.windows)
 
@@ -93,11 +95,11 @@ def test_short_and_long_ones_stay_in_order(
     names = [f"{number}.wav" for number in range(6)]
     for number, name in enumerate(names):
         speech(tmp_path / name, 0.5 if number % 2 else 3.0, seed=number)
-    work = batches.Work(recognizer, tmp_path)
-    wanted = batches.recognise(work, names)
+    work = batches.RecognitionContext(recognizer, tmp_path)
+    wanted = batches.recognize_files(work, names)
     monkeypatch.setattr(batches, "SECONDS", 2.0)
     called: list[None] = []
-    found = batches.recognise(work, names, lambda: called.append(None))
+    found = batches.recognize_files(work, names, lambda: called.append(None))
     assert [one.source for one in found] == names
     for one, other in zip(found, wanted, strict=True):
         assert not isinstance(one, batches.Failure)
@@ -110,7 +112,7 @@ def test_short_and_long_ones_stay_in_order(
 def test_values_of_a_long_recording(tmp_path: Path, impatient: None) -> None:
     speech(tmp_path / "long.wav", 9.0)
     one = rating()
-    (found,) = batches.recognise(batches.Work(one, tmp_path), ["long.wav"])
+    (found,) = batches.recognize_files(batches.RecognitionContext(one, tmp_path), ["long.wav"])
     assert not isinstance(found, batches.Failure)
     assert found.values == pytest.approx(one(tmp_path / "long.wav").values, abs=1e-5)
 
@@ -125,7 +127,9 @@ def test_memory_does_not_grow_with_the_length(
     for seconds in (600, 1500):  # a decoder holds a minute of it
         soundfile.write(tmp_path / "long.flac", np.zeros(seconds * RATE, np.float32), RATE)
         tracemalloc.start()
-        (found,) = batches.recognise(batches.Work(recognizer, tmp_path), ["long.flac"])
+        (found,) = batches.recognize_files(
+            batches.RecognitionContext(recognizer, tmp_path), ["long.flac"]
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert not isinstance(found, batches.Failure)
@@ -136,9 +140,9 @@ def test_memory_does_not_grow_with_the_length(
 
 def test_a_model_that_hears_all_at_once_holds_it(tmp_path: Path, impatient: None) -> None:
     whole = small_recognizer()
-    whole.system.front_end.longest = None
+    whole.system.front_end.max_seconds = None
     speech(tmp_path / "long.wav", 5.0)
-    (found,) = batches.recognise(batches.Work(whole, tmp_path), ["long.wav"])
+    (found,) = batches.recognize_files(batches.RecognitionContext(whole, tmp_path), ["long.wav"])
     assert not isinstance(found, batches.Failure)
     assert found.windows == [(0.0, 5.0)]
 
@@ -154,7 +158,7 @@ def test_long_ones_that_cannot_be_read(
     odd = np.full(6 * RATE, 0.1, np.float32)
     odd[5 * RATE] = np.nan
     soundfile.write(tmp_path / "nan.wav", odd, RATE, subtype="FLOAT")
-    read = audio.blocks
+    read = audio.iter_blocks
 
     def short(source: Path, **rest: Any) -> Any:
         if source.name == "huge.wav":
@@ -163,8 +167,10 @@ def test_long_ones_that_cannot_be_read(
 
     monkeypatch.setattr(audio, "blocks", short)
     names = sorted(os.listdir(tmp_path))
-    for hearing in (None, Settings(speech=False)):
-        found = batches.recognise(batches.Work(recognizer, tmp_path, hearing), names)
+    for hearing in (None, StreamConfig(speech=False)):
+        found = batches.recognize_files(
+            batches.RecognitionContext(recognizer, tmp_path, hearing), names
+        )
         reasons = {one.source: getattr(one, "reason", "") for one in found}
         assert list(reasons) == names
         assert "breaks off" in reasons["cut.flac"]
@@ -183,7 +189,7 @@ def test_each_segment_is_a_row(
     done = recognizer.folder(calls, tmp_path / "out.parquet", jobs=jobs, **QUICK)
     assert (done.recognized, done.failed) == (3, 0)
     table = pd.read_parquet(tmp_path / "out.parquet")
-    pd.testing.assert_frame_equal(done.table(), table)
+    pd.testing.assert_frame_equal(done.to_frame(), table)
     assert set(table.index.get_level_values("file")) == {"long.flac", "sub/short.wav"}
     assert table.index.is_monotonic_increasing
     for name, rows in table.groupby(level="file"):
@@ -214,11 +220,11 @@ def test_again_is_finished_and_new_files_are_added(
     shutil.copytree(calls, voices)
     first = recognizer.folder(voices, tmp_path / "out.csv", **QUICK)
     again = recognizer.folder(voices, tmp_path / "out.csv", **QUICK)
-    assert (again.before, again.seconds, again.recognized) == (3, 0, first.recognized)
+    assert (again.done_before, again.seconds, again.recognized) == (3, 0, first.recognized)
     rows = len((tmp_path / "out.csv").read_text().splitlines())
     shutil.copy(voices / "sub" / "short.wav", voices / "new.wav")
     done = recognizer.folder(voices, tmp_path / "out.csv", **QUICK)
-    assert (done.recognized, done.before) == (4, 3)
+    assert (done.recognized, done.done_before) == (4, 3)
     table = pd.read_csv(tmp_path / "out.csv")
     assert len(table) == rows - 1 + (table["file"] == "new.wav").sum() > rows - 1
     assert not table.duplicated(["file", "start"]).any()

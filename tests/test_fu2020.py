@@ -31,7 +31,7 @@ CLASSES = {"emotion": ("anger", "neutral", "sadness")}
 
 def made(width: int = 7, **settings: Any) -> fu2020.Model:
     torch.manual_seed(1)
-    sizes = config.build(fu2020.Config, {**SMALL, **settings}, "model")
+    sizes = config.build_config(fu2020.Config, {**SMALL, **settings}, "model")
     return fu2020.Model(sizes, width, ["emotion"]).double().eval()
 
 
@@ -109,13 +109,13 @@ def encoded(x: Array, model: fu2020.Model) -> tuple[Array, Array, Array]:
 )
 def test_equations_1_to_4(settings: dict[str, Any]) -> None:
     model = made(**settings)
-    lengths = [20, 11, 13, model.seen]
+    lengths = [20, 11, 13, model.receptive_field]
     x_btf = torch.randn(4, 20, 7, dtype=torch.float64)
     x_btf[2, 6:] = -1  # the paper's padding, as frames like others
     mask_bt = torch.arange(20) < torch.tensor(lengths)[:, None]
     with torch.no_grad():
         answer = model((x_btf, mask_bt))
-    before = model.seen // 2
+    before = model.receptive_field // 2
     for b, length in enumerate(lengths):
         o_loc, weights, alpha = encoded(array(x_btf[b, :length]), model)
         middles = slice(before, before + len(alpha))
@@ -204,7 +204,7 @@ def test_the_recipe_trains_as_section_4_1_says() -> None:
 @pytest.mark.parametrize("setting", ["model.filters=[8,8]", "model.taps=[3,0,3]", "model.heads=0"])
 def test_impossible_sizes_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.(filters|taps|heads)|fu2020"):
-        system.check(recipes.load("fu2020-single-task", [setting]))
+        system.check_recipe(recipes.load("fu2020-single-task", [setting]))
 
 
 # Short and long
@@ -237,6 +237,6 @@ def test_short_and_long_share_a_batch() -> None:
     length_b = torch.tensor([3200, 960_000])
     wave_bs = torch.randn(2, 960_000) * (torch.arange(960_000) < length_b[:, None])
     with torch.no_grad():
-        together = whole(whole.hear(wave_bs, length_b)).logits["emotion"]
-        alone = whole(whole.hear(wave_bs[:1, :3200], length_b[:1])).logits["emotion"]
+        together = whole(whole.extract_features(wave_bs, length_b)).logits["emotion"]
+        alone = whole(whole.extract_features(wave_bs[:1, :3200], length_b[:1])).logits["emotion"]
     torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)

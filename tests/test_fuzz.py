@@ -18,7 +18,7 @@ from sounds import encoded, sweep
 
 from serein.audio import Samples, load
 from serein.errors import AudioError
-from serein.service.decode import Decoder
+from serein.service.decode import DecoderProcess
 
 SHORT = {kind: encoded(kind, sweep(0.3)) for kind in ("wav", "flac", "ogg", "mp3")}
 
@@ -60,7 +60,7 @@ def test_a_case_is_the_same_in_every_run_and_alone() -> None:
     assert len({content for *_, content in some}) == 20
 
 
-class Fragile(Decoder):
+class Fragile(DecoderProcess):
     """A worker that the first upload kills, or stops."""
 
     signal = signal.SIGKILL

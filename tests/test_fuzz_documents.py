@@ -13,7 +13,7 @@ import pytest
 from odd import TRAP, odd_document, odd_json, odd_lines, odd_table, odd_value
 
 from serein import bundle, config, recipes, store
-from serein.config import DEEPEST, is_shallow
+from serein.config import MAX_DEPTH, is_shallow
 from serein.corpora import table
 from serein.errors import BundleError, ConfigError, CorpusError
 
@@ -102,13 +102,13 @@ def test_odd_things_are_the_same_for_each_seed_and_odd() -> None:
 # What was found so
 
 
-@pytest.mark.parametrize("depth", [1, DEEPEST - 1])
+@pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1])
 def test_documents_may_be_nested(depth: int) -> None:
     assert is_shallow(json.loads("[" * depth + "]" * depth))
     assert is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
 
 
-@pytest.mark.parametrize("depth", [DEEPEST + 1, 500, 900])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 900])
 def test_documents_must_not_be_nested_without_end(depth: int) -> None:
     assert not is_shallow(json.loads("[" * depth + "]" * depth))
     assert not is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
@@ -128,7 +128,7 @@ def test_a_recipe_that_python_cannot_hold(text: str, message: str, tmp_path: Pat
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         recipes.load(str(path))
-    found = config.value(text.partition(" = ")[2])
+    found = config.parse_value(text.partition(" = ")[2])
     assert isinstance(found, int | str | list)
 
 
@@ -137,8 +137,8 @@ def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None
     (tmp_path / "results.json").write_text(
         '{"format": 2, "folds": ' + "[" * depth + "]" * depth + "}"
     )
-    for read in (store.load, store.load_search, store.load_sweep):
-        for name in (store.SEARCH, store.SWEEP):
+    for read in (store.load_results, store.load_search, store.load_sweep):
+        for name in (store.SEARCH_FILE, store.SWEEP_FILE):
             (tmp_path / name).write_bytes((tmp_path / "results.json").read_bytes())
         with pytest.raises(ConfigError, match=r"nested more than 32 deep|is not JSON"):
             read(tmp_path)
@@ -151,7 +151,7 @@ def test_a_few_bytes_that_unpack_to_all_the_memory(
     path = tmp_path / "results.json.gz"
     path.write_bytes(gzip.compress(b" " * 2**20))
     with pytest.raises(ConfigError, match="unpacks to more than 65,536 bytes"):
-        store.load(path)
+        store.load_results(path)
 
 
 def test_a_table_that_is_nested_without_end(tmp_path: Path) -> None:

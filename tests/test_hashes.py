@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> list[str]:
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     """The files that were read, and not remembered."""
     told: Read = []
-    hashed = hashes._hashed
+    hashed = hashes._hash_file
 
     def counted(file: str) -> bytes:
         told.append(Path(file).name)
@@ -41,9 +41,9 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("later")
 def test_files_are_read_once(files: list[str], read: Read) -> None:
-    first = hashes.digests(files)
+    first = hashes.hash_files(files)
     assert read == ["a", "b", "c"]
-    assert hashes.digests(files) == first
+    assert hashes.hash_files(files) == first
     assert read == ["a", "b", "c"]
     assert len({len(digest) for digest in first}) == 1
     assert len(set(first)) == 3
@@ -74,18 +74,18 @@ def longer(file: Path) -> None:
 def test_what_has_changed_is_read_again(
     files: list[str], read: Read, change: Callable[[Path], None]
 ) -> None:
-    first = hashes.digests(files)
+    first = hashes.hash_files(files)
     change(Path(files[1]))
-    second = hashes.digests(files)
+    second = hashes.hash_files(files)
     assert read == ["a", "b", "c", "b"]
     assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, True]
-    assert hashes.digests(files) == second
+    assert hashes.hash_files(files) == second
     assert read == ["a", "b", "c", "b"]
 
 
 def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], read: Read) -> None:
-    first = hashes.digests(files)
-    assert hashes.digests(files) == first
+    first = hashes.hash_files(files)
+    assert hashes.hash_files(files) == first
     assert read == ["a", "b", "c"] * 2
     assert not list(cache_folder().glob("hashes-*"))
 
@@ -93,10 +93,10 @@ def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], rea
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("content", [b"", b"no array", bytes(500)])
 def test_a_damaged_memory_is_none(files: list[str], read: Read, content: bytes) -> None:
-    first = hashes.digests(files)
+    first = hashes.hash_files(files)
     (memory,) = cache_folder().glob("hashes-*")
     memory.write_bytes(content)
-    assert hashes.digests(files) == first
+    assert hashes.hash_files(files) == first
     assert read == ["a", "b", "c"] * 2
 
 
@@ -106,22 +106,22 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "file" / "cache"))
-    assert hashes.digests(files) == hashes.digests(files)
+    assert hashes.hash_files(files) == hashes.hash_files(files)
     assert read == ["a", "b", "c"] * 2
 
 
 def test_no_files_have_no_hashes() -> None:
-    assert hashes.digests([]) == []
+    assert hashes.hash_files([]) == []
 
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_is_gone_is_named(files: list[str], known: bool) -> None:
     if known:
-        hashes.digests(files)
+        hashes.hash_files(files)
     Path(files[2]).unlink()
     with pytest.raises(CorpusError, match=r"c cannot be read: No such file .*; restore it"):
-        hashes.digests(files)
+        hashes.hash_files(files)
     Path(files[2]).mkdir()
     with pytest.raises(CorpusError, match=r"c cannot be read: Is a directory; restore it"):
-        hashes.digests(files)
+        hashes.hash_files(files)

@@ -10,7 +10,7 @@ from splitting import made, utterance
 
 from serein.corpora import contents
 from serein.errors import ProtocolError
-from serein.protocols import findings, heard, refuse
+from serein.protocols import find_leaks, hash_audio, raise_on_leaks
 from serein.records import Utterance
 
 
@@ -35,21 +35,23 @@ def recordings(tmp_path: Path) -> dict[str, Utterance]:
 
 
 def test_the_same_samples_are_heard_in_any_coding(recordings: dict[str, Utterance]) -> None:
-    marks = heard(recordings.values())
+    marks = hash_audio(recordings.values())
     same = {id_ for id_, mark in marks.items() if mark == marks["one-0"]}
     assert same == {"one-0", "flac-0", "float-0", "part-0"}
     assert len({mark for id_, mark in marks.items() if id_ not in same}) == len(marks) - len(same)
     assert set(recordings) - {id_[:-2] for id_ in marks} == {"text", "gone"}
-    assert marks == heard([*recordings.values()][::-1])
+    assert marks == hash_audio([*recordings.values()][::-1])
 
 
 def test_a_copy_in_another_coding_is_a_leak(recordings: dict[str, Utterance]) -> None:
     utterances = [recordings[name] for name in ("one", "flac", "late", "text")]
     protocol = made(utterances, "leave-one-speaker-out", validation="none")
-    by_bytes = {one.kind: one for one in findings(protocol, utterances, contents(utterances))}
+    by_bytes = {one.kind: one for one in find_leaks(protocol, utterances, contents(utterances))}
     assert by_bytes["duplicate"].verdict == "clean"
-    by_ear = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
+    by_ear = find_leaks(
+        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+    )
     with pytest.raises(
         ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
     ):
-        refuse(by_ear)
+        raise_on_leaks(by_ear)

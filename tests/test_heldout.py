@@ -14,10 +14,10 @@ from serein import recipes, store
 from serein.errors import ConfigError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.heldout import hidden, side_of, sides
-from serein.experiment.judge import NEVER_HEARD, judge
+from serein.experiment.heldout import build_subsets, held_out_subset_name, select_held_out
+from serein.experiment.judge import NOT_SCORED, score_model
 from serein.experiment.labelling import held_out_shares
-from serein.experiment.plan import Plan, plan
+from serein.experiment.plan import Plan, build_plan
 from serein.experiment.train import train
 from serein.records import Corpus, Fold
 from serein.report import markdown, page, summary, tables
@@ -29,7 +29,7 @@ HALF = (*ONCE, *SPOKEN, "tasks.speaker.held_out=0.5")
 
 def planned(corpus: Corpus, folder: Path, *settings: str, seed: int = 0) -> Plan:
     recipe = recipes.load("li2019", [*ONCE, *SPOKEN, *settings])
-    return plan(recipe, corpus, seed=seed, device="cpu", runs=folder)
+    return build_plan(recipe, corpus, seed=seed, device="cpu", runs=folder)
 
 
 def ran(corpus: Corpus, folder: Path, *settings: str) -> Run:
@@ -57,38 +57,38 @@ def test_a_share_of_each_training_speaker_is_held_out(
     todo = planned(corpus, tmp_path, f"tasks.speaker.held_out={share}")
     who = speaker_of(corpus)
     for fold in todo.protocol.folds:
-        held = hidden(todo, fold)["speaker"]
+        held = select_held_out(todo, fold)["speaker"]
         assert set(held) < set(fold.train)
         trained = Counter(who[id_] for id_ in fold.train)
         assert set(trained.values()) == {6}
         assert Counter(who[id_] for id_ in held) == dict.fromkeys(trained, each)
-        assert held == hidden(todo, fold)["speaker"]
+        assert held == select_held_out(todo, fold)["speaker"]
     other = planned(corpus, tmp_path, f"tasks.speaker.held_out={share}", seed=1)
     if each < 5:
-        assert hidden(other, fold) != hidden(todo, fold)
+        assert select_held_out(other, fold) != select_held_out(todo, fold)
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(corpus: Corpus, tmp_path: Path) -> None:
     few, many = (planned(corpus, tmp_path, f"tasks.speaker.held_out={x}") for x in (0.2, 0.6))
     fold = few.protocol.folds[0]
-    assert set(hidden(few, fold)["speaker"]) < set(hidden(many, fold)["speaker"])
+    assert set(select_held_out(few, fold)["speaker"]) < set(select_held_out(many, fold)["speaker"])
 
 
 def test_labels_are_hidden_where_they_must_not_be_seen(corpus: Corpus, tmp_path: Path) -> None:
     todo = planned(corpus, tmp_path, "tasks.speaker.held_out=0.5")
     fold = todo.protocol.folds[0]
-    held = hidden(todo, fold)["speaker"]
+    held = select_held_out(todo, fold)["speaker"]
     system = System(todo.recipe, todo.classes)
-    train, watched = sides(todo, fold, todo.frames(), system)
+    train, watched = build_subsets(todo, fold, todo.load_frames(), system)
     assert train.ids == fold.train
     for id_, target in zip(train.ids, train.targets["speaker"].tolist(), strict=True):
         assert (target == -1) == (id_ in held)
     assert bool((train.targets["emotion"] >= 0).all())
-    assert list(watched) == ["validation", "test", side_of("speaker")]
+    assert list(watched) == ["validation", "test", held_out_subset_name("speaker")]
     for name in ("validation", "test"):
         assert set(watched[name].targets["speaker"].tolist()) == {-1}
         assert bool((watched[name].targets["emotion"] >= 0).all())
-    own = watched[side_of("speaker")]
+    own = watched[held_out_subset_name("speaker")]
     assert own.ids == held
     assert set(own.targets["emotion"].tolist()) == {-1}
     names = [todo.classes["speaker"][k] for k in own.targets["speaker"].tolist()]
@@ -98,8 +98,8 @@ def test_labels_are_hidden_where_they_must_not_be_seen(corpus: Corpus, tmp_path:
 def test_recipes_without_the_task_hide_nothing(corpus: Corpus, tmp_path: Path) -> None:
     recipe = small_recipe("features.pad=false")
     assert held_out_shares(recipe) == {}
-    todo = plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
-    assert hidden(todo, todo.protocol.folds[0]) == {}
+    todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+    assert select_held_out(todo, todo.protocol.folds[0]) == {}
     named = replace(recipe, tasks={**recipe.tasks, "who": {"name": "speaker", "label": "speaker"}})
     assert held_out_shares(named) == {"who": Config().held_out}
 
@@ -115,7 +115,8 @@ def test_the_task_is_scored_on_held_out_utterances(run: Run, corpus: Corpus) -> 
         assert {tuple(tasks) for tasks in one.selections.values()} == {("speaker",)}
     found = results.scores[results.headline]["speaker"]
     right = [
-        one.answer(results.headline, "speaker", results.classes["speaker"]) == one.truth["speaker"]
+        one.predicted_label(results.headline, "speaker", results.classes["speaker"])
+        == one.truth["speaker"]
         for one in results.held_out
     ]
     assert found.utterances == len(right) == 24
@@ -148,20 +149,22 @@ def test_the_leakage_check_does_not_misread_it(run: Run, corpus: Corpus, tmp_pat
 
 
 def test_results_are_kept_and_told_of(run: Run) -> None:
-    kept = store.load(run.folder)
-    assert store.plain(kept.held_out) == store.plain(run.results.held_out)
+    kept = store.load_results(run.folder)
+    assert store.to_builtin(kept.held_out) == store.to_builtin(run.results.held_out)
     assert kept.held_out_tasks == {"speaker"}
     told = [words for words in kept.warnings if "speaker" in words]
     assert len(told) == 1
     assert told[0].startswith("speaker is scored on 24 held-out utterances of training speakers ")
     assert "(50% of each, summed over folds)" in told[0]
-    text, html = markdown.render(kept), page.html(kept)
+    text, html = markdown.render_markdown(kept), page.render_html(kept)
     assert "Scored on held-out utterances of training speakers, not on the test side." in text
     assert "In each fold, held-out utterances of training speakers" in text
-    assert summary.scored(kept, "speaker").endswith(", on held-out utterances of training speakers")
-    assert "held-out" not in summary.scored(kept, "emotion")
+    assert summary.describe_scores(kept, "speaker").endswith(
+        ", on held-out utterances of training speakers"
+    )
+    assert "held-out" not in summary.describe_scores(kept, "emotion")
     assert "on held-out utterances of training speakers" in html
-    folds = tables.folds(kept, "speaker")
+    folds = tables.build_fold_table(kept, "speaker")
     assert folds is not None
     assert [row.cells[1] for row in folds.rows] == ["6"] * 4
     assert folds.columns[0].name == "fold"
@@ -177,12 +180,12 @@ def test_a_saved_model_is_not_scored_on_speakers(corpus: Corpus, tmp_path: Path)
     saved = train("li2019", corpus, tmp_path / "a.safetensors", settings=HALF)
     assert saved.system.classes["speaker"] == ("s01", "s02", "s03", "s04")
     assert saved.card.counts["speaker"] == dict.fromkeys(saved.system.classes["speaker"], 6)
-    results = judge(saved, corpus)
+    results = score_model(saved, corpus)
     assert results.scores["model"]["speaker"].utterances == 0
     assert results.scores["model"]["emotion"].utterances == 24
     told = [words for words in results.warnings if words.startswith("speaker")]
-    assert told == [f"speaker: {NEVER_HEARD}"]
-    assert "speaker: WA n/a, UA n/a" in markdown.render(results)
+    assert told == [f"speaker: {NOT_SCORED}"]
+    assert "speaker: WA n/a, UA n/a" in markdown.render_markdown(results)
 
 
 def test_every_class_weighs_as_it_trains(corpus: Corpus, tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_speakers_of_one_utterance_leave_nothing_to_score(corpus: Corpus, tmp_pa
     first = {str(one.speaker): one.id for one in corpus.utterances}
     fold = Fold(name="one", train=(first["s01"], first["s02"]), validation=(), test=())
     with pytest.raises(ConfigError, match=r"none of 2 has two; drop .* tasks\.speaker=remove"):
-        hidden(todo, fold)
+        select_held_out(todo, fold)
 
 
 def test_two_corpora_with_a_speaker_of_the_same_name(tmp_path: Path) -> None:
@@ -224,8 +227,10 @@ def test_two_corpora_with_a_speaker_of_the_same_name(tmp_path: Path) -> None:
     todo = planned(replace(joint, utterances=utterances), tmp_path, *more)
     assert {"savee/same", "emodb/same"} < set(todo.classes["speaker"])
     fold = next(fold for fold in todo.protocol.folds if fold.name == "savee/same")
-    assert {one.speaker for one in todo.corpus.of(fold.test)} == {"savee/same"}
-    held: list[Any] = [one.speaker for one in todo.corpus.of(hidden(todo, fold)["speaker"])]
+    assert {one.speaker for one in todo.corpus.select(fold.test)} == {"savee/same"}
+    held: list[Any] = [
+        one.speaker for one in todo.corpus.select(select_held_out(todo, fold)["speaker"])
+    ]
     assert "emodb/same" in held
     assert "savee/same" not in held
     assert {one.kind: one.verdict for one in todo.leakage}["speaker"] == "clean"

@@ -15,10 +15,10 @@ from serein import corpora, store
 from serein.bundle import Bundle, Card, load
 from serein.errors import ConfigError
 from serein.experiment.evaluate import evaluate
-from serein.experiment.judge import judge
+from serein.experiment.judge import score_model
 from serein.experiment.train import train
 from serein.records import Corpus
-from serein.synthetic import Settings, generate
+from serein.synthetic import SyntheticConfig, generate
 
 ONE = ("training.epochs=1",)
 ALONE = ("protocol.validation=none",)
@@ -28,7 +28,7 @@ ALONE = ("protocol.validation=none",)
 def other(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("other")
     emotions = "anger", "fear", "neutral"
-    generate(folder, Settings(speakers=2, emotions=emotions, sentences=1, words=1, seed=1))
+    generate(folder, SyntheticConfig(speakers=2, emotions=emotions, sentences=1, words=1, seed=1))
     return corpora.load(f"synthetic={folder}")
 
 
@@ -37,7 +37,7 @@ def model(heard: Sequence[str] = ()) -> Bundle:
 
 
 def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
-    results = judge(model(), other, name="mine")
+    results = score_model(model(), other, name="mine")
     assert [one.truth["emotion"] for one in results.predictions] == ["anger", "neutral"] * 2
     assert results.warnings == ["2 of 6 utterances left out: emotion is one of ['fear']"]
     found = results.scores["model"]["emotion"]
@@ -51,44 +51,44 @@ def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
 
 def test_what_is_known_of_the_copy_comes_first(other: Corpus) -> None:
     noted = replace(other, notes=("a partial copy: 6 of 48 utterances",))
-    assert judge(model(), noted).warnings == [
+    assert score_model(model(), noted).warnings == [
         "a partial copy: 6 of 48 utterances",
         "2 of 6 utterances left out: emotion is one of ['fear']",
     ]
 
 
 def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path) -> None:
-    results = judge(model(), corpus)
+    results = score_model(model(), corpus)
     truth = [one.truth["emotion"] for one in results.predictions]
     classes = results.classes["emotion"]
     rows = [one.selections["model"]["emotion"] for one in results.predictions]
     answers = [classes[int(np.argmax(row))] for row in rows]
     assert results.scores["model"]["emotion"].wa == pytest.approx(accuracy_score(truth, answers))
     assert results.warnings == []
-    store.save(results, tmp_path)
-    assert store.load(tmp_path).scores["model"]["emotion"].confusion == (
+    store.save_results(results, tmp_path)
+    assert store.load_results(tmp_path).scores["model"]["emotion"].confusion == (
         results.scores["model"]["emotion"].confusion
     )
 
 
 def test_utterances_of_the_training_side_are_warned_of(corpus: Corpus, other: Corpus) -> None:
     heard = list(corpora.contents(corpus.utterances[:5]).values())
-    (warning,) = judge(model(heard), corpus).warnings
+    (warning,) = score_model(model(heard), corpus).warnings
     assert warning.startswith("5 of 24 utterances were in this model's training data")
-    assert len(judge(model(heard), corpus).predictions) == 24
-    assert not any("training data" in text for text in judge(model(heard), other).warnings)
+    assert len(score_model(model(heard), corpus).predictions) == 24
+    assert not any("training data" in text for text in score_model(model(heard), other).warnings)
 
 
 def test_a_corpus_without_a_known_class_is_refused(corpus: Corpus) -> None:
     strange = [replace(one, labels={"emotion": "boredom"}) for one in corpus.utterances]
     with pytest.raises(ConfigError, match=r"\['boredom'\].*\['anger', 'neutral', 'sadness'\]"):
-        judge(model(), replace(corpus, utterances=tuple(strange)))
+        score_model(model(), replace(corpus, utterances=tuple(strange)))
 
 
 def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
     corpus: Corpus,
 ) -> None:
-    results = judge(model(), corpus)
+    results = score_model(model(), corpus)
     for task, found in results.calibration.items():
         assert found.tempered is None
         assert (
@@ -96,21 +96,21 @@ def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
         )
     words = {"anger": {"anger": 8}, "neutral": {"neutral": 8}, "sadness": {"sadness": 8}}
     assert results.mapping["emotion"].mapped == words
-    turned = judge(model(), corpus, settings=["tasks.emotion.map.sadness=neutral"])
+    turned = score_model(model(), corpus, settings=["tasks.emotion.map.sadness=neutral"])
     assert turned.mapping["emotion"].mapped["neutral"] == {"neutral": 8, "sadness": 8}
 
 
 def test_judging_does_not_train(corpus: Corpus) -> None:
     bundle = model()
     before = {name: x.clone() for name, x in bundle.system.state_dict().items()}
-    one, two = judge(bundle, corpus), judge(bundle, corpus)
-    assert store.plain(one.predictions) == store.plain(two.predictions)
+    one, two = score_model(bundle, corpus), score_model(bundle, corpus)
+    assert store.to_builtin(one.predictions) == store.to_builtin(two.predictions)
     assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())
 
 
 def test_what_was_trained_on_is_known_in_any_file(corpus: Corpus, tmp_path: Path) -> None:
     trained = train("li2019", corpus, tmp_path / "a.safetensors", settings=[*QUICK, *ONE])
-    known = {one.kind: one for one in judge(trained, corpus).leakage}
+    known = {one.kind: one for one in score_model(trained, corpus).leakage}
     assert (known["duplicate"].count, known["speaker"].count) == (24, 4)
     flac = []
     for one in corpus.utterances:
@@ -119,7 +119,7 @@ def test_what_was_trained_on_is_known_in_any_file(corpus: Corpus, tmp_path: Path
         soundfile.write(file, samples, rate)
         flac.append(replace(one, path=file))
     other_name = Corpus(name="other", utterances=tuple(flac))
-    results = judge(trained, other_name)
+    results = score_model(trained, other_name)
     assert "24 of 24 utterances were in this model's training data" in "".join(results.warnings)
     assert [one.verdict for one in results.leakage] == ["warning", "clean"]
 
@@ -132,7 +132,7 @@ def test_a_trained_model_answers_as_the_saved_one(corpus: Corpus, tmp_path: Path
     assert made.confidence == saved.confidence
     assert made.confidence["emotion"].temperature != 1
     assert made.system.temperatures == saved.system.temperatures
-    ours, theirs = (judge(one, corpus).predictions for one in (made, saved))
+    ours, theirs = (score_model(one, corpus).predictions for one in (made, saved))
     assert ours == theirs
     found = run.results.calibration["emotion"]
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, abs=1e-5)
@@ -153,7 +153,9 @@ def test_another_evaluation_says_how_far_a_model_is_believed(
     own = evaluate("li2019", corpus, settings=[*QUICK, *ALONE], runs=tmp_path)
     other = evaluate("li2019", elsewhere, settings=QUICK, runs=tmp_path)
     file = tmp_path / "a.safetensors"
-    made = train("li2019", corpus, file, settings=QUICK, run=own.folder, sure=other.folder)
+    made = train(
+        "li2019", corpus, file, settings=QUICK, run=own.folder, confidence_run=other.folder
+    )
     assert made.system.recipe.training["epochs"] == own.results.recipe["training"]["epochs"]
     found = other.results.calibration["emotion"]
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
@@ -172,7 +174,7 @@ def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
     assert "which nobody chose" in run.results.selections["validation"]
     assert run.results.scores["validation"] == run.results.scores["last"]
     file = tmp_path / "a.safetensors"
-    made = train("li2019", corpus, file, settings=longer, sure=run.folder)
+    made = train("li2019", corpus, file, settings=longer, confidence_run=run.folder)
     found = run.results.calibration["emotion"]
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
 
@@ -182,7 +184,7 @@ def test_an_evaluation_that_cannot_say_so_is_refused(corpus: Corpus, tmp_path: P
 
     def asked(*settings: str) -> None:
         run = evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=tmp_path)
-        train("li2019", corpus, file, settings=QUICK, sure=run.folder)
+        train("li2019", corpus, file, settings=QUICK, confidence_run=run.folder)
 
     with pytest.raises(ConfigError, match="had no validation speakers"):
         asked(*ALONE)

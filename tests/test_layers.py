@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import StructuredAttention
-from serein.layers.classes import UNLABELLED, ClassConfig, ClassTask
+from serein.layers.classes import UNLABELLED_CLASS, ClassificationConfig, ClassificationTask
 from serein.layers.convolution import EdgeConv1d
 from serein.layers.dropout import Dropout
-from serein.layers.recurrence import BLSTM, last_states, reversed_
-from serein.layers.rows import lay
+from serein.layers.recurrence import BLSTM, last_states, reverse_sequences
+from serein.layers.rows import pack_frames
 
 LENGTHS = [1, 2, 3, 17]
 
@@ -56,7 +56,9 @@ def test_convolution_is_torchs_with_replicated_edges(taps: int, tails: bool) -> 
     x_btf.requires_grad_()
     layer = EdgeConv1d(4, 6, taps).double()
     reference = torch_convolution(layer)
-    found_btd, found_mask_bt = layer(lay(x_btf, mask_bt, group=1, reach=taps // 2)).pooled()
+    found_btd, found_mask_bt = layer(
+        pack_frames(x_btf, mask_bt, group=1, context=taps // 2)
+    ).max_pool()
     wanted = [reference(x_tf[:n].T[None])[0].T for x_tf, n in zip(other_btf, lengths, strict=True)]
     assert found_mask_bt.sum(dim=1).tolist() == lengths
     for b, wanted_td in enumerate(wanted):
@@ -90,10 +92,10 @@ def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
     x_btf[5, 1:40] = 1
     x_btf[6] = 0
     first, second = EdgeConv1d(3, 4, 3).double(), EdgeConv1d(4, 5, 5).double()
-    rows = lay(x_btf, mask_bt, group=3, reach=3)
+    rows = pack_frames(x_btf, mask_bt, group=3, context=3)
     rows = first(rows)
-    rows = second(rows.of(rows.x_nd.relu()))
-    found_btd, found_mask_bt = rows.of(rows.x_nd.relu()).pooled()
+    rows = second(rows.with_features(rows.x_nd.relu()))
+    found_btd, found_mask_bt = rows.with_features(rows.x_nd.relu()).max_pool()
     for b, length in enumerate(lengths):
         x_dt = torch_convolution(first)(x_btf[b, :length].T[None]).relu()
         x_td = torch_convolution(second)(x_dt)[0].T.relu()
@@ -122,7 +124,7 @@ def test_pooling_is_a_loop_over_windows_the_last_one_partial(group: int, tails: 
     lengths = [*LENGTHS, 12, 13, 14]
     x_btd, mask_bt = sequences(lengths, 5, tails=tails)
     x_btd = x_btd.abs().requires_grad_()
-    found_btd, found_mask_bt = lay(x_btd, mask_bt, group=group, reach=0).pooled()
+    found_btd, found_mask_bt = pack_frames(x_btd, mask_bt, group=group, context=0).max_pool()
     for b, length in enumerate(lengths):
         windows = [x_btd[b, i : min(i + group, length)] for i in range(0, length, group)]
         wanted_td = torch.stack([window.amax(dim=0) for window in windows])
@@ -135,12 +137,12 @@ def test_rows_that_repeat_are_laid_once() -> None:
     x_btd = torch.zeros(2, 300, 2)
     x_btd[:, :7] = torch.rand(2, 7, 2)
     mask_bt = torch.ones(2, 300, dtype=torch.bool)
-    rows = lay(x_btd, mask_bt, group=3, reach=2)
+    rows = pack_frames(x_btd, mask_bt, group=3, context=2)
     assert rows.extent_b.tolist() == [15, 15]  # 7 and the first zero, 2 seen, a group, filled up
     assert len(rows.x_nd) == 30
     assert rows.length_b.tolist() == [300, 300]
     x_btd[1, 299, 1] = 1  # in one channel alone
-    assert lay(x_btd, mask_bt, group=3, reach=2).extent_b.tolist() == [15, 300]
+    assert pack_frames(x_btd, mask_bt, group=3, context=2).extent_b.tolist() == [15, 300]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_neighbours_stay_within_their_sequence(tap: int, wanted: list[float]) ->
     with torch.no_grad():
         layer.weight_fkd.zero_()[0, tap, 0] = 1
         layer.bias_d.zero_()
-        rows = layer(lay(x_btd, mask_bt, group=1, reach=2))
+        rows = layer(pack_frames(x_btd, mask_bt, group=1, context=2))
     assert rows.x_nd[:, 0].tolist() == wanted
 
 
@@ -225,15 +227,15 @@ def test_last_states_are_each_sequences_own_and_so_is_their_gradient() -> None:
 def test_reversal_turns_speech_round_and_leaves_padding() -> None:
     x_btd = torch.arange(10.0).view(2, 5, 1)
     mask_bt = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
-    found = reversed_(x_btd, mask_bt)[..., 0].tolist()
+    found = reverse_sequences(x_btd, mask_bt)[..., 0].tolist()
     assert found == [[2, 1, 0, 3, 4], [9, 8, 7, 6, 5]]
-    assert torch.equal(reversed_(reversed_(x_btd, mask_bt), mask_bt), x_btd)
+    assert torch.equal(reverse_sequences(reverse_sequences(x_btd, mask_bt), mask_bt), x_btd)
 
 
 def test_reversal_is_its_own_gradient() -> None:
     x_btd, mask_bt = sequences([2, 4, 1], 2)
     x_btd.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: reversed_(x, mask_bt), (x_btd,))
+    assert torch.autograd.gradcheck(lambda x: reverse_sequences(x, mask_bt), (x_btd,))
 
 
 # Attention
@@ -300,15 +302,15 @@ def test_dropout_stops_the_gradient_where_it_zeroes() -> None:
 # Classes
 
 
-def made(classes: str = "abc", **settings: Any) -> ClassTask:
+def made(classes: str = "abc", **settings: Any) -> ClassificationTask:
     torch.manual_seed(0)
-    return ClassTask(ClassConfig(**settings), 4, list(classes))
+    return ClassificationTask(ClassificationConfig(**settings), 4, list(classes))
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_labelled() -> None:
     task = made()
     logits_bk = torch.randn(5, 3, dtype=torch.float64)
-    target_b = torch.tensor([0, 2, UNLABELLED, 1, UNLABELLED])
+    target_b = torch.tensor([0, 2, UNLABELLED_CLASS, 1, UNLABELLED_CLASS])
     known = [
         (row, k) for row, k in zip(logits_bk.numpy(), target_b.tolist(), strict=True) if k >= 0
     ]
@@ -337,7 +339,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
     wanted = compute_class_weight("balanced", classes=np.array(list("abc")), y=np.array(labels))
     np.testing.assert_allclose(task.weights_k.numpy(), wanted, rtol=1e-6)
     logits_bk = torch.randn(len(target_b), 3)
-    reference = nn.CrossEntropyLoss(torch.tensor(wanted).float(), ignore_index=UNLABELLED)
+    reference = nn.CrossEntropyLoss(torch.tensor(wanted).float(), ignore_index=UNLABELLED_CLASS)
     torch.testing.assert_close(task.loss(logits_bk, target_b), reference(logits_bk, target_b))
 
 
@@ -370,7 +372,7 @@ def test_unknown_labels_are_named_with_the_known_ones() -> None:
 
 def test_targets_are_numbers_of_classes() -> None:
     task = made()
-    assert task.targets(["c", None, "a"]).tolist() == [2, UNLABELLED, 0]
+    assert task.targets(["c", None, "a"]).tolist() == [2, UNLABELLED_CLASS, 0]
     assert task.targets([]).tolist() == []
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from serein.layers.attention import MultiHeadAttention
 from serein.layers.convolution import ValidConv1d
-from serein.layers.product import Product
-from serein.layers.rows import at_middles, windows
+from serein.layers.product import FastLinear
+from serein.layers.rows import align_to_centres, pack_windows
 
 
 def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("lengths", [[9, 4, 1], [3], [5, 5], [2, 12]])
 def test_every_window_of_every_sequence_is_found(size: int, lengths: list[int]) -> None:
     x_btd, mask_bt = drawn(lengths)
-    x_nd, place_bl, mask_bl = windows(x_btd, mask_bt, size=size, fill=-7)
+    x_nd, place_bl, mask_bl = pack_windows(x_btd, mask_bt, size=size, fill=-7)
     assert mask_bl.sum(dim=1).tolist() == [max(1, length - size + 1) for length in lengths]
     for b, length in enumerate(lengths):
         filled_td = F.pad(x_btd[b, :length], (0, 0, 0, max(0, size - length)), value=-7)
@@ -36,7 +36,7 @@ def test_frames_that_repeat_to_the_end_are_laid_once() -> None:
     x_btd, mask_bt = drawn([200, 200, 200])
     x_btd[0, 20:] = -1
     x_btd[1] = 3
-    x_nd, place_bl, mask_bl = windows(x_btd, mask_bt, size=5, fill=-1)
+    x_nd, place_bl, mask_bl = pack_windows(x_btd, mask_bt, size=5, fill=-1)
     assert len(x_nd) == (20 + 1 + 4) + (1 + 4) + 200
     for b in range(3):
         for step in range(196):
@@ -51,7 +51,7 @@ def test_windows_stand_at_their_middles(size: int) -> None:
     _, mask_bt = drawn(lengths)
     count = max(lengths) - size + 1
     number_bld = torch.arange(4 * count).view(4, count, 1).float()
-    x_btd, middle_bt = at_middles(number_bld, mask_bt, size)
+    x_btd, middle_bt = align_to_centres(number_bld, mask_bt, size)
     for b, length in enumerate(lengths):
         found = {int(t): int(x_btd[b, t]) - b * count for t in middle_bt[b].nonzero()}
         if length >= size:
@@ -78,7 +78,7 @@ def test_valid_convolution_is_torchs(taps: int, channels: int) -> None:
 @pytest.mark.parametrize("needed", [True, False])
 def test_a_product_is_a_linear_layer_with_or_without_autocast(needed: bool) -> None:
     torch.manual_seed(0)
-    ours, peer = Product(12, 7), torch.nn.Linear(12, 7)
+    ours, peer = FastLinear(12, 7), torch.nn.Linear(12, 7)
     peer.load_state_dict(ours.state_dict())
     x_nf = torch.randn(40, 12)
     for autocast in (False, True):
@@ -100,7 +100,7 @@ def test_a_product_is_a_linear_layer_with_or_without_autocast(needed: bool) -> N
 @pytest.mark.parametrize("training", [True, False])
 def test_heads_are_torchs_own(training: bool) -> None:
     torch.manual_seed(0)
-    ours = MultiHeadAttention(12, heads=3, size=4).train(training)
+    ours = MultiHeadAttention(12, heads=3, head_size=4).train(training)
     peer = torch.nn.MultiheadAttention(12, 3, bias=False, batch_first=True)
     with torch.no_grad():
         peer.in_proj_weight.copy_(ours.project.weight)
@@ -116,7 +116,7 @@ def test_heads_are_torchs_own(training: bool) -> None:
 
 
 def test_heads_may_have_any_size() -> None:
-    layer = MultiHeadAttention(6, heads=2, size=5).eval()
+    layer = MultiHeadAttention(6, heads=2, head_size=5).eval()
     y_btd, weight_bhtt = layer(*drawn([4, 3], 6))
     assert y_btd.shape == (2, 4, 6)
     assert weight_bhtt is not None

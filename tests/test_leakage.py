@@ -29,8 +29,8 @@ from serein import store
 from serein.corpora import contents
 from serein.errors import ProtocolError, UnknownName
 from serein.experiment.evaluate import evaluate
-from serein.experiment.plan import plan
-from serein.protocols import cautioned, findings, heard, refuse
+from serein.experiment.plan import build_plan
+from serein.protocols import add_cautions, find_leaks, hash_audio, raise_on_leaks
 from serein.records import Corpus, Fold, Utterance
 
 
@@ -40,7 +40,7 @@ def test_what_is_clean_is_found_too() -> None:
     assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
     assert verdicts(found) == {}
     assert all(one.count == 0 and one.words and one.examples == () for one in found.values())
-    refuse(found.values())
+    raise_on_leaks(found.values())
 
 
 @given(corpora(least=3))
@@ -53,7 +53,7 @@ def test_errors_are_told_together_and_how_to_allow_them() -> None:
     dialogue = [replace(one, dialogue="d") for one in UTTERANCES]
     found = checked(by_hand("a0", "", "a1 b0"), dialogue)
     with pytest.raises(ProtocolError) as caught:
-        refuse(found.values())
+        raise_on_leaks(found.values())
     words = str(caught.value)
     assert "speaker: on two sides of a fold: 1 speaker, 1 time over all folds" in words
     assert "such as a (train, test in fold one)" in words
@@ -62,13 +62,13 @@ def test_errors_are_told_together_and_how_to_allow_them() -> None:
     allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
     assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
     assert allowed["speaker"].words == found["speaker"].words
-    refuse(allowed.values())
+    raise_on_leaks(allowed.values())
     protocol = by_hand("a0", "", "a1 b0")
-    told = cautioned(protocol, allowed.values())
+    told = add_cautions(protocol, allowed.values())
     assert told.caution.startswith("speaker leak allowed: on two sides of a fold: 1 speaker")
     assert "; partner leak allowed: " in told.caution
     assert told.hash == protocol.hash
-    assert cautioned(protocol, found.values()) == protocol
+    assert add_cautions(protocol, found.values()) == protocol
 
 
 def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
@@ -78,7 +78,7 @@ def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
         ProtocolError,
         match=r"^the split will not do\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
     ):
-        refuse(found.values())
+        raise_on_leaks(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, allow="speakers")
 
@@ -128,8 +128,8 @@ def test_random_folds_are_speaker_dependent_by_definition(name: str) -> None:
     found = checked(made(SMALL, name), SMALL)
     assert verdicts(found) == {"speaker": "allowed", "partner": "allowed", "sentence": "warning"}
     assert found["speaker"].count == 50
-    refuse(found.values())
-    assert cautioned(made(SMALL, name), found.values()) == made(SMALL, name)
+    raise_on_leaks(found.values())
+    assert add_cautions(made(SMALL, name), found.values()) == made(SMALL, name)
 
 
 def test_the_same_name_in_two_corpora_is_no_leak() -> None:
@@ -298,16 +298,16 @@ def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
     kinds = {one.kind: one.verdict for one in run.results.leakage}
     assert (kinds["speaker"], kinds["validation"]) == ("allowed", "clean")
     assert run.results.protocol["caution"].startswith("speaker-dependent")
-    assert store.load(run.folder).leakage == run.results.leakage
+    assert store.load_results(run.folder).leakage == run.results.leakage
 
 
 def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: Path) -> None:
     talking = [replace(one, dialogue=one.session) for one in corpus.utterances]
     two = replace(corpus, utterances=tuple(talking))
     with pytest.raises(ProtocolError, match=r"the split leaks\. partner: .*allow=partner"):
-        plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
+        build_plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
     allowed = small_recipe("protocol.allow=partner")
-    todo = plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
+    todo = build_plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
     assert {one.kind for one in todo.leakage if one.verdict == "allowed"} == {"partner"}
     assert todo.protocol.caution.startswith("partner leak allowed: partners are on two sides")
 
@@ -322,7 +322,7 @@ def test_ten_folds_of_ten_thousand_take_well_under_a_second(name: str) -> None:
     marks = {one.id: one.id for one in utterances}
     protocol = made(utterances, name, **({"folds": 10} if name == "random" else {}))
     begun = time.process_time()
-    findings(protocol, utterances, marks, samples=marks)
+    find_leaks(protocol, utterances, marks, audio_hashes=marks)
     assert time.process_time() - begun < 2.0
 
 
@@ -335,14 +335,14 @@ def test_ravdess_has_one_pair_of_the_same_actor() -> None:
         for file in sorted(root.glob("Actor_0*/*.*"))
     ]
     protocol, marks = made(utterances, "leave-one-speaker-out"), contents(utterances)
-    for samples in (None, heard(utterances)):
-        found = findings(protocol, utterances, marks, samples=samples)
+    for samples in (None, hash_audio(utterances)):
+        found = find_leaks(protocol, utterances, marks, audio_hashes=samples)
         by_kind = {one.kind: one for one in found}
         assert verdicts(by_kind) == {"duplicate": "warning", "sentence": "warning"}
         assert by_kind["duplicate"].count == 1
-        refuse(found)
+        raise_on_leaks(found)
     drawn = made(utterances, "random")
-    found = findings(drawn, utterances, marks)
+    found = find_leaks(drawn, utterances, marks)
     assert {one.kind: one.verdict for one in found}["duplicate"] == "warning"
 
 
@@ -351,7 +351,9 @@ def test_emodb_is_clean_but_for_its_sentences() -> None:
         pytest.skip("EMO-DB is not in ../shared/data")
     utterances = corpus_readers.load(f"emodb={SHARED / 'emodb'}").utterances
     protocol = made(utterances, "leave-one-speaker-out")
-    found = findings(protocol, utterances, contents(utterances), samples=heard(utterances))
+    found = find_leaks(
+        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+    )
     by_kind = {one.kind: one for one in found}
     assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
     assert by_kind["classes"].examples == ("disgust not validated in fold 15",)

@@ -8,8 +8,8 @@ from small import small_recipe
 from splitting import UTTERANCES, by_hand, checked, verdicts
 
 from serein.errors import ProtocolError
-from serein.experiment.plan import plan
-from serein.protocols import refuse
+from serein.experiment.plan import build_plan
+from serein.protocols import raise_on_leaks
 from serein.records import Corpus, Protocol
 
 MOODS = {"a-0": "joy", "a-1": "fear", "b-0": "joy", "b-1": "fear", "c-0": "joy", "c-1": "fear"}
@@ -57,7 +57,7 @@ def test_a_validation_side_without_any_label_is_an_error_that_nobody_can_allow()
     with pytest.raises(
         ProtocolError, match=words + r' all: .*higher, or to "none", .* fold one\.$'
     ):
-        refuse(found.values())
+        raise_on_leaks(found.values())
     second = {"gender": MOODS, "mood": target}
     assert checked(by_hand("a0 a1", "c0 c1", "b0"), UTTERANCES, targets=second)[
         "validation"
@@ -82,7 +82,7 @@ def test_a_fold_that_trains_nothing_that_it_tests_is_an_error(
     if verdict == "error":
         message = "will not do.*classes: 1 fold whose training side has no class that is tested"
         with pytest.raises(ProtocolError, match=message):
-            refuse(found.values())
+            raise_on_leaks(found.values())
 
 
 def test_a_corpus_without_labels_can_be_looked_through() -> None:
@@ -97,7 +97,7 @@ def test_an_evaluation_without_validation_labels_does_not_start(
     )
     recipe = small_recipe()
     with pytest.raises(ProtocolError, match="nothing chooses the epoch of 1 fold, whose valid"):
-        plan(recipe, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
+        build_plan(recipe, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
     alone = small_recipe("protocol.validation=none")
-    todo = plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
+    todo = build_plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
     assert {one.kind: one.verdict for one in todo.leakage}["validation"] == "clean"

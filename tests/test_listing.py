@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from serein.inference.listing import AUDIO, Found, Listing, spelled
+from serein.inference.listing import AUDIO_SUFFIXES, Listing, ListingEntry, path_to_text
 
 
 def touch(root: Path, *names: str) -> None:
@@ -85,10 +85,10 @@ def test_a_folder_that_cannot_be_listed_is_found(
 
     monkeypatch.setattr(os, "scandir", refused)
     first, second = Listing(tmp_path)
-    assert first == Found(
+    assert first == ListingEntry(
         "a", f"{tmp_path}/a cannot be listed: Permission denied. Check its rights."
     )
-    assert second == Found("b/y.wav")
+    assert second == ListingEntry("b/y.wav")
 
 
 def test_names_that_are_no_utf8_are_spelled(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_names_that_are_no_utf8_are_spelled(tmp_path: Path) -> None:
     with open(raw, "wb"):
         pass
     (found,) = Listing(tmp_path)
-    assert spelled(found.name) == "M\\xfcller.wav"
+    assert path_to_text(found.name) == "M\\xfcller.wav"
     assert (tmp_path / found.name).exists()
-    assert spelled("Müller.wav") == "Müller.wav"
+    assert path_to_text("Müller.wav") == "Müller.wav"
 
 
 def test_endings_are_lower_case() -> None:
-    assert all(ending == ending.lower() and ending.startswith(".") for ending in AUDIO)
+    assert all(ending == ending.lower() and ending.startswith(".") for ending in AUDIO_SUFFIXES)

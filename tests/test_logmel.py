@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serein import config
-from serein.dataset import frames_of
+from serein.dataset import compute_frames
 from serein.errors import ConfigError
-from serein.features.logmel import FLOOR, Config, FrontEnd, derivatives, mel_filters
-from serein.synthetic import Voice, speak
+from serein.features.logmel import POWER_FLOOR, Config, FrontEnd, delta_filters, mel_filters
+from serein.synthetic import Voice, synthesize
 
 Wave = npt.NDArray[np.float32]
 RATE = 16_000
 
 
 def speech() -> Wave:
-    return speak(
+    return synthesize(
         ["fosira", "xuri", "kapeti"],
-        Voice.of("a", "female"),
+        Voice.for_speaker("a", "female"),
         "anger",
         np.random.default_rng(0),
     )
@@ -60,7 +60,7 @@ SIZES: list[dict[str, Any]] = [
 
 
 def front_end(**settings: Any) -> FrontEnd:
-    return FrontEnd(config.build(Config, {"seconds": None, **settings}, "features"))
+    return FrontEnd(config.build_config(Config, {"seconds": None, **settings}, "features"))
 
 
 def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
@@ -76,7 +76,7 @@ def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
             fmax=settings.high,
             pad_mode="constant",
         )
-    log_mt = np.log(np.maximum(power, FLOOR))
+    log_mt = np.log(np.maximum(power, POWER_FLOOR))
     orders = [librosa.feature.delta(log_mt, order=o, mode="nearest") for o in (1, 2)]
     return np.concatenate([log_mt, *orders[: settings.deltas]]).T
 
@@ -85,16 +85,16 @@ def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("wave", WAVES, ids=lambda wave: wave.__name__)
 def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, Any]) -> None:
     made = front_end(**sizes)
-    found, wanted = frames_of(wave(), made), reference(wave(), made.config)
+    found, wanted = compute_frames(wave(), made), reference(wave(), made.config)
     assert found.shape == wanted.shape == (1 + len(wave()) // made.config.hop, made.width)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
 def test_speech_is_not_silence() -> None:
-    bands = frames_of(speech(), front_end(deltas=0))
+    bands = compute_frames(speech(), front_end(deltas=0))
     assert bands.max() > np.log(1e-2)
-    assert (frames_of(silence(), front_end(deltas=0)) == np.float32(np.log(FLOOR))).all()
+    assert (compute_frames(silence(), front_end(deltas=0)) == np.float32(np.log(POWER_FLOOR))).all()
 
 
 def test_filters_and_derivatives_are_librosas() -> None:
@@ -104,7 +104,7 @@ def test_filters_and_derivatives_are_librosas() -> None:
     impulse[0, 20] = 1
     for order in (1, 2):
         response = librosa.feature.delta(impulse, order=order, mode="nearest")[0]
-        np.testing.assert_allclose(derivatives()[order], response[16:25][::-1], atol=1e-15)
+        np.testing.assert_allclose(delta_filters()[order], response[16:25][::-1], atol=1e-15)
 
 
 # Batches
@@ -126,7 +126,7 @@ def test_a_batch_is_its_waveforms_one_by_one(sizes: dict[str, Any], rubbish: flo
     x_btf, mask_bt = made(*batch(waves, rubbish))
     assert x_btf.shape[:2] == mask_bt.shape
     for b, wave in enumerate(waves):
-        alone = frames_of(wave, made)
+        alone = compute_frames(wave, made)
         count = int(mask_bt[b].sum())
         assert mask_bt[b].tolist() == [t < count for t in range(mask_bt.shape[1])]
         assert count == len(alone)
@@ -145,24 +145,24 @@ def test_the_longest_sets_the_width_of_a_batch() -> None:
 @given(st.integers(400, 5000), st.sampled_from([80, 160, 400, 777]))
 def test_there_is_a_frame_at_every_hop_from_zero_on(samples: int, hop: int) -> None:
     made = front_end(hop=hop, bands=20, deltas=0, window=400)
-    assert len(frames_of(np.zeros(samples, np.float32), made)) == 1 + samples // hop
+    assert len(compute_frames(np.zeros(samples, np.float32), made)) == 1 + samples // hop
     assert made.hop == hop / RATE
 
 
 def test_frame_i_is_centred_at_i_hops() -> None:
     click = np.zeros(16_000, np.float32)
     click[4000] = 1
-    bands = frames_of(click, front_end(deltas=0)).sum(axis=1)
+    bands = compute_frames(click, front_end(deltas=0)).sum(axis=1)
     assert int(bands.argmax()) == 4000 // 400
 
 
 def test_the_shortest_audio_has_frames() -> None:
     shortest = noise()[: round(0.025 * RATE)]
     made = front_end()
-    found = frames_of(shortest, made)
+    found = compute_frames(shortest, made)
     assert found.shape == (2, 384)
     np.testing.assert_allclose(found, reference(shortest, made.config), atol=1e-4)
-    assert np.isfinite(frames_of(np.zeros(1, np.float32), made)).all()
+    assert np.isfinite(compute_frames(np.zeros(1, np.float32), made)).all()
 
 
 # Cut and padded
@@ -178,16 +178,18 @@ def test_padding_is_zeros_at_the_end_of_the_waveform(deltas: int) -> None:
     assert x_btf.shape == (3, 1 + 32_000 // 400, padding.width)
     for b, wave in enumerate(waves):
         filled = np.concatenate([wave, np.zeros(32_000 - len(wave), np.float32)])
-        np.testing.assert_allclose(x_btf[b], frames_of(filled, plain), atol=1e-5)
-        np.testing.assert_allclose(frames_of(wave, padding), frames_of(filled, plain), atol=1e-5)
+        np.testing.assert_allclose(x_btf[b], compute_frames(filled, plain), atol=1e-5)
+        np.testing.assert_allclose(
+            compute_frames(wave, padding), compute_frames(filled, plain), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("pad", [False, True])
 def test_an_utterance_is_cut_at_its_seconds(pad: bool) -> None:
     made = front_end(seconds=0.6, pad=pad)
-    assert made.longest == 0.6
-    wanted = frames_of(chirp()[:9600], front_end())
-    np.testing.assert_allclose(frames_of(chirp(), made), wanted, atol=1e-5)
+    assert made.max_seconds == 0.6
+    wanted = compute_frames(chirp()[:9600], front_end())
+    np.testing.assert_allclose(compute_frames(chirp(), made), wanted, atol=1e-5)
     x_btf, mask_bt = made(*batch([chirp(), noise()[:1000]]))
     assert mask_bt.sum(dim=1).tolist() == [25, 25 if pad else 3]
     np.testing.assert_allclose(x_btf[0], wanted, atol=1e-5)
@@ -195,7 +197,7 @@ def test_an_utterance_is_cut_at_its_seconds(pad: bool) -> None:
 
 def test_padded_silence_repeats_to_the_last_bit() -> None:
     """What `layers.rows` lays once: frames of digital silence are equal, not nearly so."""
-    found = frames_of(speech()[:8000], front_end(seconds=3.0, pad=True))
+    found = compute_frames(speech()[:8000], front_end(seconds=3.0, pad=True))
     tail = found[22 + 8 :]  # behind the last window that hears something, and nine frames more
     assert len(tail) > 80
     assert (tail == tail[0]).all()
@@ -204,7 +206,7 @@ def test_padded_silence_repeats_to_the_last_bit() -> None:
 def test_the_paper_has_384_bins_over_301_frames() -> None:
     made = front_end(seconds=7.5, pad=True)
     assert (made.width, made.rate, made.hop) == (384, 16_000, 0.025)
-    assert frames_of(speech(), made).shape == (301, 384)
+    assert compute_frames(speech(), made).shape == (301, 384)
 
 
 def test_nothing_in_it_is_learnt_or_saved() -> None:
@@ -240,7 +242,7 @@ def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: s
 
 
 def unit(wave_s: Wave, **settings: Any) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = frames_of(
+    found: npt.NDArray[np.float32] = compute_frames(
         wave_s, front_end(scale="unit", deltas=0, **settings)
     )
     return found
@@ -248,10 +250,10 @@ def unit(wave_s: Wave, **settings: Any) -> npt.NDArray[np.float32]:
 
 @pytest.mark.parametrize("make", [speech, noise, chirp, pause])
 def test_the_unit_scale_is_librosas_decibels_below_the_loudest(make: Callable[[], Wave]) -> None:
-    settings = config.build(Config, {"seconds": None, "deltas": 0}, "features")
+    settings = config.build_config(Config, {"seconds": None, "deltas": 0}, "features")
     power = np.exp(reference(make(), settings))
-    decibels = librosa.power_to_db(power, ref=np.max, amin=1.01 * FLOOR, top_db=80)
-    wanted = np.where(power > 1.01 * FLOOR, 1 + decibels / 40, -1)
+    decibels = librosa.power_to_db(power, ref=np.max, amin=1.01 * POWER_FLOOR, top_db=80)
+    wanted = np.where(power > 1.01 * POWER_FLOOR, 1 + decibels / 40, -1)
     np.testing.assert_allclose(unit(make()), wanted, atol=2e-4)
     assert unit(make()).max() == 1
     assert unit(make()).min() >= -1
@@ -290,5 +292,5 @@ def test_on_the_unit_scale_too_the_batch_changes_nothing(pad: bool) -> None:
     make = front_end(scale="unit", deltas=1, seconds=6.375, pad=pad)
     x_btf, mask_bt = make(wave_bs, torch.tensor(list(map(len, waves))))
     for x_tf, mask_t, wave in zip(x_btf, mask_bt, waves, strict=True):
-        alone = frames_of(wave, make)
+        alone = compute_frames(wave, make)
         np.testing.assert_allclose(x_tf[mask_t].numpy(), alone, atol=1e-6)

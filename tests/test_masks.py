@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from serein.augment.masks import Masks, masks
-from serein.augment.settings import Settings
+from serein.augment.masks import SpecAugment, build_spec_augment
+from serein.augment.settings import AugmentConfig
 from serein.errors import ConfigError
 
 BANDS = 16
@@ -17,29 +17,31 @@ def batch(streams: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(*mask_bt.shape, BANDS * streams) * mask_bt[..., None], mask_bt
 
 
-def made(**settings: int | float) -> Masks:
-    found = masks(Settings(**settings), hop=0.01, width=48, bands=BANDS)  # type: ignore[arg-type]
+def made(**settings: int | float) -> SpecAugment:
+    found = build_spec_augment(AugmentConfig(**settings), hop=0.01, width=48, bands=BANDS)  # type: ignore[arg-type]
     assert found is not None
     return found
 
 
-def drawn(one: Masks, seed: int = 0) -> Tensor:
+def drawn(one: SpecAugment, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(len(LENGTHS), one.draws, generator=generator, dtype=torch.float64)
+    return torch.rand(
+        len(LENGTHS), one.draws_per_utterance, generator=generator, dtype=torch.float64
+    )
 
 
-def masked(one: Masks, seed: int = 0) -> Tensor:
+def masked(one: SpecAugment, seed: int = 0) -> Tensor:
     x_btf, mask_bt = batch()
     one(x_btf, mask_bt, drawn(one, seed))
     return x_btf
 
 
-def hidden(one: Masks, seed: int) -> Tensor:
+def hidden(one: SpecAugment, seed: int) -> Tensor:
     return masked(one, seed) != batch()[0]
 
 
 def test_nothing_asked_for_is_no_mask() -> None:
-    assert masks(Settings(noise=1.0), hop=0.01, width=48, bands=BANDS) is None
+    assert build_spec_augment(AugmentConfig(noise=1.0), hop=0.01, width=48, bands=BANDS) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -84,7 +86,7 @@ def test_every_width_and_every_place_comes() -> None:
 
 def test_the_number_of_masks_counts() -> None:
     few, many = (made(time_masks=n, time_width=0.05) for n in (1, 10))
-    assert (few.draws, many.draws) == (2, 20)
+    assert (few.draws_per_utterance, many.draws_per_utterance) == (2, 20)
     sums = [sum(int(hidden(one, seed).sum()) for seed in range(10)) for one in (few, many)]
     assert sums[1] > 4 * sums[0]
 
@@ -121,11 +123,11 @@ def test_bands_that_cannot_be_hidden_are_told_of(
     settings: dict[str, int], bands: int | None, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        masks(Settings(**settings), hop=0.01, width=48, bands=bands)  # type: ignore[arg-type]
+        build_spec_augment(AugmentConfig(**settings), hop=0.01, width=48, bands=bands)  # type: ignore[arg-type]
 
 
 def test_time_can_be_hidden_where_there_are_no_bands() -> None:
-    one = masks(Settings(time_masks=2), hop=0.01, width=48, bands=None)
+    one = build_spec_augment(AugmentConfig(time_masks=2), hop=0.01, width=48, bands=None)
     assert one is not None
     x_btf, mask_bt = batch()
     one(x_btf, mask_bt, drawn(one))

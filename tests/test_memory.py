@@ -29,9 +29,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.fixture(autouse=True)
 def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing was chosen before, here and in what follows."""
-    for name in memory.CHOSEN:
+    for name in memory.MALLOC_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    kept = memory.kept
+    kept = memory.keep_freed_memory
     kept.cache_clear()
     yield
     kept.cache_clear()
@@ -47,11 +47,11 @@ def test_what_is_freed_is_kept_and_not_faulted_in_again() -> None:
     assert faults("kept") < faults("given back") / 4
 
 
-@pytest.mark.parametrize("name", memory.CHOSEN)
+@pytest.mark.parametrize("name", memory.MALLOC_VARIABLES)
 def test_who_has_chosen_keeps_the_choice(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "131072")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("libc was asked"))
-    assert not memory.kept()
+    assert not memory.keep_freed_memory()
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
@@ -62,10 +62,10 @@ def test_where_libc_is_another_nothing_is_done(
         raise error(name)
 
     monkeypatch.setattr(os, "confstr", unknown)
-    assert not memory.kept()
+    assert not memory.keep_freed_memory()
     monkeypatch.setattr(os, "confstr", lambda name: None)
-    memory.kept.cache_clear()
-    assert not memory.kept()
+    memory.keep_freed_memory.cache_clear()
+    assert not memory.keep_freed_memory()
 
 
 def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,9 @@ def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_recogniser_keeps_few_kernels_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(memory.KERNELS, raising=False)
+    monkeypatch.delenv(memory.ONEDNN_CACHE_VARIABLE, raising=False)
     Recognizer()
-    assert os.environ[memory.KERNELS] == memory.FEW
-    monkeypatch.setenv(memory.KERNELS, "700")
+    assert os.environ[memory.ONEDNN_CACHE_VARIABLE] == memory.ONEDNN_CACHE_CAPACITY
+    monkeypatch.setenv(memory.ONEDNN_CACHE_VARIABLE, "700")
     Recognizer()
-    assert os.environ[memory.KERNELS] == "700"
+    assert os.environ[memory.ONEDNN_CACHE_VARIABLE] == "700"

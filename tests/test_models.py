@@ -17,13 +17,13 @@ from tiny import ENCODERS, LAYERED, as_toml
 from torch import Tensor
 
 from serein import bundle, config, find, recipes
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.layers.convolution import EdgeConv1d
 from serein.models import li2019
 from serein.records import Recipe
-from serein.system import Inputs, Output, System, is_fitted
+from serein.system import Inputs, Output, System, is_estimator
 from serein.training.estimator import fit_estimator
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LEVELS = ("high", "low", "middle")
@@ -78,7 +78,9 @@ class Case:
 
 def names() -> list[str]:
     """Every model; that of pretrained encoders where transformers is installed."""
-    return [name for name in find.names("models") if name != "ssl" or find_spec("transformers")]
+    return [
+        name for name in find.list_names("models") if name != "ssl" or find_spec("transformers")
+    ]
 
 
 def cases() -> list[Case]:
@@ -89,7 +91,7 @@ def cases() -> list[Case]:
     found = []
     for name in names():
         smaller = SMALLER.get(name, [])
-        every = [r for r in recipes.names() if not recipes.load(r).text]
+        every = [r for r in recipes.list_recipes() if not recipes.load(r).text]
         own = [(r, smaller) for r in every if recipes.load(r).model["name"] == name]
         own += [(r, MORE[name]) for r, _ in own[:1] if name in MORE]
         seen: list[tuple[dict[str, Any], list[str]]] = []
@@ -124,7 +126,7 @@ def asked(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
 
 
 def attends(system: System) -> bool:
-    return not is_fitted(system.recipe) and system.recipe.model.get("attention", True)
+    return not is_estimator(system.recipe) and system.recipe.model.get("attention", True)
 
 
 def targets(system: System, count: int) -> dict[str, Tensor]:
@@ -186,11 +188,11 @@ def trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) 
 
 def test_eight_utterances_are_learnt_by_heart(system: System) -> None:
     inputs, wanted = {"frames": drawn(system, [40, 30, 20, 10] * 2)}, targets(system, 8)
-    if is_fitted(system.recipe):
+    if is_estimator(system.recipe):
         frames = random_frames([40, 30, 20, 10] * 2, system.front_end.width)
-        side = Side(tuple(frames.index), frames, wanted)
-        fit_estimator(system, side, {"validation": side}, Settings())
-        inputs = {"frames": frames.batch(side.ids)}
+        side = Subset(tuple(frames.index), frames, wanted)
+        fit_estimator(system, side, {"validation": side}, TrainingConfig())
+        inputs = {"frames": frames.pad_batch(side.ids)}
     else:
         trained_in_steps(system, inputs, wanted)
     system.eval()
@@ -204,7 +206,7 @@ def test_training_mode_is_by_chance_and_evaluation_mode_is_not(system: System) -
     inputs = drawn(system, [30, 20])
     system.train()
     one, other = asked(system, *inputs), asked(system, *inputs)
-    sure = is_fitted(system.recipe)
+    sure = is_estimator(system.recipe)
     assert all(torch.equal(x_bk, other.logits[t]) == sure for t, x_bk in one.logits.items())
     system.eval()
     one, other = asked(system, *inputs), asked(system, *inputs)
@@ -330,7 +332,7 @@ SMALL = {"filters": 5, "hidden": 4, "attention_hidden": 6, "heads": 3}
 )
 def test_li2019_is_what_the_paper_says(settings: dict[str, Any]) -> None:
     torch.manual_seed(1)
-    sizes = config.build(li2019.Config, {**SMALL, **settings}, "model")
+    sizes = config.build_config(li2019.Config, {**SMALL, **settings}, "model")
     model = li2019.Model(sizes, 7, ["emotion"]).double().eval()
     lengths = [1, 2, 3, 4, 17, 31, 31, 24]
     x_btf = torch.randn(len(lengths), 40, 7, dtype=torch.float64)
@@ -369,7 +371,7 @@ def test_li2019_drops_out_after_each_blstm() -> None:
             widths.append(x_btd.shape[-1])
             return torch.zeros_like(x_btd)
 
-    model = li2019.Model(config.build(li2019.Config, SMALL, "model"), 7, ["emotion"])
+    model = li2019.Model(config.build_config(li2019.Config, SMALL, "model"), 7, ["emotion"])
     model.register_module("dropout", Nothing())
     vectors = model((torch.randn(2, 9, 7), torch.ones(2, 9, dtype=torch.bool))).vectors
     assert widths == [8, 8]

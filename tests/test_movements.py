@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from serein.layers.functionals import Functionals
-from serein.layers.movements import LEAST, RANGES, STEP, courses, modulations, span, together
+from serein.layers.movements import (
+    MIN_VARIANCE,
+    MODULATION_BANDS,
+    MODULATION_STEP,
+    contour_trends,
+    find_span,
+    modulation_spectrum,
+    pairwise_correlations,
+)
 
 HOP = 0.02
 
@@ -23,7 +31,7 @@ def sequences(lengths: list[int], width: int = 3) -> tuple[Tensor, Tensor]:
 
 def test_span_is_from_the_first_to_the_last_frame_that_counts() -> None:
     counts_bt = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]) > 0
-    first_b1, size_b1 = span(counts_bt)
+    first_b1, size_b1 = find_span(counts_bt)
     assert first_b1.flatten().tolist() == [1, 0, 4]
     assert size_b1.flatten().tolist() == [3, 1, 1]
 
@@ -31,19 +39,22 @@ def test_span_is_from_the_first_to_the_last_frame_that_counts() -> None:
 def test_modulations_are_those_of_a_slow_transform() -> None:
     """Densities by Hann's window, as scipy.signal.periodogram scales them, summed over ranges."""
     x_btd, counts_bt = sequences([60, 200, 9])
-    found_b = modulations(x_btd, counts_bt, HOP).view(3, 2, len(RANGES) - 1, 3)
+    found_b = modulation_spectrum(x_btd, counts_bt, HOP).view(3, 2, len(MODULATION_BANDS) - 1, 3)
     for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
         frames = np.flatnonzero(counts_t)
         part_td = x_td[frames[0] : frames[-1] + 1]
         window_t = np.hanning(len(part_td) + 2)[1:-1]
         part_td = part_td - np.average(part_td, axis=0, weights=window_t)
         time_t = HOP * np.arange(len(part_td))
-        power_ed = np.full((len(RANGES) - 1, 3), LEAST)
-        for number in range(round(RANGES[0] / STEP), round(RANGES[-1] / STEP)):
-            wave_t = np.exp(-2j * np.pi * number * STEP * time_t)
+        power_ed = np.full((len(MODULATION_BANDS) - 1, 3), MIN_VARIANCE)
+        for number in range(
+            round(MODULATION_BANDS[0] / MODULATION_STEP),
+            round(MODULATION_BANDS[-1] / MODULATION_STEP),
+        ):
+            wave_t = np.exp(-2j * np.pi * number * MODULATION_STEP * time_t)
             density_d = np.abs((wave_t * window_t) @ part_td) ** 2 * 2 * HOP / (window_t**2).sum()
-            part = np.searchsorted(RANGES, number * STEP + 1e-6) - 1
-            power_ed[part] += STEP * density_d
+            part = np.searchsorted(MODULATION_BANDS, number * MODULATION_STEP + 1e-6) - 1
+            power_ed[part] += MODULATION_STEP * density_d
         np.testing.assert_allclose(found[0], np.log(power_ed), atol=1e-3)
         np.testing.assert_allclose(found[1], np.log(power_ed / power_ed.sum(axis=0)), atol=1e-3)
 
@@ -56,20 +67,20 @@ def test_a_sway_shows_its_variance_in_its_range(
     """However long it is, and however often it is looked at."""
     time_t = hop * torch.arange(frames)
     x_btd = 3 + torch.sin(2 * torch.pi * hertz * time_t)[None, :, None]
-    told = modulations(x_btd, torch.ones(1, frames) > 0, hop).view(2, -1)
+    told = modulation_spectrum(x_btd, torch.ones(1, frames) > 0, hop).view(2, -1)
     assert told.argmax(dim=1).tolist() == [where, where]
     assert told[0, where].exp().item() == pytest.approx(0.5, rel=0.2)
 
 
 def test_what_frames_cannot_tell_is_not_there() -> None:
     x_btd = torch.randn(1, 100, 1)
-    told = modulations(x_btd, torch.ones(1, 100) > 0, hop=0.05).view(2, -1)
-    assert told[0, 5:].exp().item() == pytest.approx(LEAST, rel=1e-3)
+    told = modulation_spectrum(x_btd, torch.ones(1, 100) > 0, hop=0.05).view(2, -1)
+    assert told[0, 5:].exp().item() == pytest.approx(MIN_VARIANCE, rel=1e-3)
 
 
 def test_courses_are_fits_of_lines_and_parabolas() -> None:
     x_btd, counts_bt = sequences([60, 200, 12])
-    found_b = courses(x_btd, counts_bt, HOP).view(3, 4, 3).numpy()
+    found_b = contour_trends(x_btd, counts_bt, HOP).view(3, 4, 3).numpy()
     for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
         frames = np.flatnonzero(counts_t)
         size = frames[-1] - frames[0] + 1
@@ -88,12 +99,12 @@ def test_courses_are_fits_of_lines_and_parabolas() -> None:
 def test_fewer_than_four_frames_have_no_course() -> None:
     counts_bt = torch.zeros(2, 30) > 0
     counts_bt[0, [3, 9, 20]] = True
-    assert not courses(torch.randn(2, 30, 2), counts_bt, HOP).any()
+    assert not contour_trends(torch.randn(2, 30, 2), counts_bt, HOP).any()
 
 
 def test_what_moves_together_is_correlated() -> None:
     x_btd, counts_bt = sequences([60, 200, 12], width=4)
-    found_b = together(x_btd, counts_bt)
+    found_b = pairwise_correlations(x_btd, counts_bt)
     for x_td, counts_t, found_p in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
         wanted_dd = np.corrcoef(x_td[counts_t].T)
         np.testing.assert_allclose(found_p, wanted_dd[np.triu_indices(4, 1)], atol=0.02)
@@ -128,7 +139,9 @@ def test_the_register_of_a_voice_does_not_move_its_melody() -> None:
     higher_btf = x_btf.clone()
     higher_btf[..., -2] += 1.0
     mask_bt = torch.ones(1, 90) > 0
-    one, other = (Functionals(16).parts(x, mask_bt, mask_bt, HOP) for x in (x_btf, higher_btf))
+    one, other = (
+        Functionals(16).compute_groups(x, mask_bt, mask_bt, HOP) for x in (x_btf, higher_btf)
+    )
     for kind in ("modulation", "together", "course"):
         torch.testing.assert_close(one[kind], other[kind], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(one["melody"], other["melody"], atol=0.1)

@@ -10,20 +10,20 @@ import torch
 from serein import config, recipes, system
 from serein.errors import ConfigError
 from serein.features import normalise
-from serein.features.logmel import FLOOR
+from serein.features.logmel import POWER_FLOOR
 
 
 def fitted(
     frames: list[npt.NDArray[Any]], statistics: str = "training", scope: str = "bin"
-) -> normalise.Normaliser:
+) -> normalise.Normalizer:
     table = {"statistics": statistics, "scope": scope}
-    made = config.build(normalise.Config, table, "normalise")
-    normaliser = normalise.Normaliser(made, frames[0].shape[1])
+    made = config.build_config(normalise.Config, table, "normalise")
+    normaliser = normalise.Normalizer(made, frames[0].shape[1])
     normaliser.fit(frames)
     return normaliser
 
 
-def standardised(normaliser: normalise.Normaliser, frames: npt.NDArray[Any]) -> torch.Tensor:
+def standardised(normaliser: normalise.Normalizer, frames: npt.NDArray[Any]) -> torch.Tensor:
     x_btf = torch.from_numpy(frames)[None]
     return normaliser(x_btf, torch.ones(x_btf.shape[:2], dtype=torch.bool))[0]
 
@@ -64,7 +64,7 @@ def test_a_scope_that_cannot_be_is_told_of() -> None:
 def test_a_bin_that_never_varies_keeps_deviation_one() -> None:
     """As empty bands of narrow-band speech do: at the floor, in every frame of a corpus."""
     frames = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
-    frames[:, 1] = np.log(FLOOR)
+    frames[:, 1] = np.log(POWER_FLOOR)
     normaliser = fitted([frames] * 500)
     assert float(normaliser.deviation_f[1]) == 1
     assert float(normaliser.deviation_f[0]) == pytest.approx(frames[:, 0].std(), rel=1e-5)
@@ -103,15 +103,15 @@ def test_an_utterance_is_standardised_by_itself_whatever_lies_beside_it(scope: s
 
 
 def test_silence_standardised_by_itself_is_zero() -> None:
-    frames = np.full((9, 3), np.log(FLOOR), np.float32)
+    frames = np.full((9, 3), np.log(POWER_FLOOR), np.float32)
     assert not standardised(fitted([frames], "utterance"), frames).any()
 
 
 def test_padding_is_not_standardised_as_speech() -> None:
     recipe = recipes.load("li2019", ["normalise.statistics=utterance"])
     with pytest.raises(ConfigError, match=r"would count the padding of features\.pad"):
-        system.check(recipe)
-    system.check(recipes.load("li2019-emodb", ["normalise.statistics=utterance"]))
+        system.check_recipe(recipe)
+    system.check_recipe(recipes.load("li2019-emodb", ["normalise.statistics=utterance"]))
 
 
 def test_one_frame_cannot_be_standardised_by_itself() -> None:

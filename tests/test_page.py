@@ -14,7 +14,7 @@ from serein.service import page
 
 HERE = files("serein.service.page")
 STYLE = (HERE / "style.css").read_text()
-TEXTS = {name: (HERE / name).read_text() for name in sorted(page.names() - {page.PLOTLY})}
+TEXTS = {name: (HERE / name).read_text() for name in sorted(page.list_files() - {page.PLOTLY})}
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def call() -> Iterator[Client]:
         yield made
 
 
-@pytest.mark.parametrize("name", sorted(page.names()))
+@pytest.mark.parametrize("name", sorted(page.list_files()))
 def test_each_file_is_sent_with_its_type(call: Client, name: str) -> None:
     answer = call("GET", f"/page/{name}")
     assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == page.TYPES[name.rpartition(".")[2]]
+    assert answer.headers["Content-Type"] == page.MEDIA_TYPES[name.rpartition(".")[2]]
     assert answer.text == (get_plotlyjs() if name == page.PLOTLY else TEXTS[name])
 
 
@@ -35,7 +35,7 @@ def test_the_root_is_the_page(call: Client) -> None:
     answer = call("GET", "/")
     assert answer.text == TEXTS["index.html"]
     policy = answer.headers["Content-Security-Policy"]
-    assert policy == page.POLICY
+    assert policy == page.CONTENT_SECURITY_POLICY
     assert "unsafe" not in policy
     assert "http" not in policy
     assert answer.headers["X-Frame-Options"] == "DENY"
@@ -81,7 +81,7 @@ def test_nothing_comes_from_elsewhere() -> None:
 def test_every_file_that_is_named_is_there() -> None:
     named = set(re.findall(r"page/([\w.-]+)", "".join(TEXTS.values())))
     imported = set(re.findall(r'from "\./([\w.-]+)"', "".join(TEXTS.values())))
-    assert named | imported == page.names() - {"index.html"}
+    assert named | imported == page.list_files() - {"index.html"}
 
 
 def test_files_are_short() -> None:

@@ -22,7 +22,7 @@ from serein.metrics.classification import (
 from serein.metrics.paired import (
     cohens_h,
     discordant_counts,
-    holm_adjusted,
+    holm_correction,
     mcnemar_test,
     permutation_test,
     two_proportion_test,
@@ -30,7 +30,7 @@ from serein.metrics.paired import (
 from serein.metrics.significance import (
     bootstrap_difference,
     bootstrap_interval,
-    grouped_confusions,
+    confusion_by_group,
 )
 
 Matrices = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -54,8 +54,8 @@ def answered(
 def matrices(seed: int, **options: int) -> Matrices:
     truth, first, second, speakers = answered(seed, **options)
     return (
-        grouped_confusions(truth, first, speakers, range(4)),
-        grouped_confusions(truth, second, speakers, range(4)),
+        confusion_by_group(truth, first, speakers, range(4)),
+        confusion_by_group(truth, second, speakers, range(4)),
     )
 
 
@@ -208,7 +208,7 @@ def test_proportions_undefined_and_refused() -> None:
 def test_holm_equals_statsmodels(m: int) -> None:
     p_values = np.random.default_rng(m).beta(0.3, 3, size=m).round(2)
     theirs = multipletests(p_values, method="holm")[1]
-    np.testing.assert_allclose(holm_adjusted(p_values), theirs, rtol=1e-12)
+    np.testing.assert_allclose(holm_correction(p_values), theirs, rtol=1e-12)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -220,19 +220,19 @@ def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
             break
         rejected.add(place)
         left -= 1
-    adjusted = holm_adjusted(p_values)
+    adjusted = holm_correction(p_values)
     assert set(np.flatnonzero(adjusted <= 0.05)) == rejected
     assert (adjusted >= p_values).all()
 
 
 def test_holm_by_hand() -> None:
     np.testing.assert_allclose(
-        holm_adjusted([0.04, 0.01, np.nan, 0.03]), [0.06, 0.03, np.nan, 0.06]
+        holm_correction([0.04, 0.01, np.nan, 0.03]), [0.06, 0.03, np.nan, 0.06]
     )
-    assert holm_adjusted([0.7, 0.6]).tolist() == [1, 1]
-    assert holm_adjusted([]).shape == (0,)
+    assert holm_correction([0.7, 0.6]).tolist() == [1, 1]
+    assert holm_correction([]).shape == (0,)
     with pytest.raises(ValueError, match="within 0 and 1"):
-        holm_adjusted([1.2])
+        holm_correction([1.2])
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
@@ -252,8 +252,8 @@ def test_cohens_h_grows_near_the_ends() -> None:
 def test_all_of_it_is_quick_on_a_corpus_of_iemocaps_size() -> None:
     truth, first, second, speakers = answered(0, n=5531, speakers=10)
     start = time.process_time()
-    ours = grouped_confusions(truth, first, speakers, range(4))
-    theirs = grouped_confusions(truth, second, speakers, range(4))
+    ours = confusion_by_group(truth, first, speakers, range(4))
+    theirs = confusion_by_group(truth, second, speakers, range(4))
     p = mcnemar_test(*discordant_counts(truth, first, second))
     for statistic in (weighted_accuracy_from_confusion, unweighted_accuracy_from_confusion):
         score = float(statistic(ours.sum(axis=0)))
@@ -263,7 +263,7 @@ def test_all_of_it_is_quick_on_a_corpus_of_iemocaps_size() -> None:
         assert lower < score - float(statistic(theirs.sum(axis=0))) < upper
         assert permutation_test(ours, theirs, statistic) < 0.05
     one, other = (
-        grouped_confusions(truth, side, range(5531), range(4)) for side in (first, second)
+        confusion_by_group(truth, side, range(5531), range(4)) for side in (first, second)
     )
     assert permutation_test(one, other, unweighted_accuracy_from_confusion) < 0.05
     assert p < 1e-6

@@ -6,11 +6,11 @@ import pytest
 
 from serein.errors import ConfigError, StorageError
 from serein.inference import rows
-from serein.inference.parts import Store, agree, locked
+from serein.inference.parts import PartStore, check_plan, lock_run
 from serein.inference.recognition import Answer, Recognition
 from serein.inference.rows import Row
 
-SCHEMA = rows.schema({"emotion": ("anger", "joy")})
+SCHEMA = rows.build_schema({"emotion": ("anger", "joy")})
 PLAN = {"model": "small (0123)", "folder": "/speech", "thresholds": {"emotion": 0.5}}
 
 
@@ -18,95 +18,95 @@ def row(name: str, reason: str | None = None) -> Row:
     return {"file": name, "model": "0123", "reason": reason}
 
 
-def files(store: Store) -> list[str]:
-    return sorted(store.table()["file"].to_pylist())
+def files(store: PartStore) -> list[str]:
+    return sorted(store.read_table()["file"].to_pylist())
 
 
 def test_rows_come_back_and_say_whether_they_are_answers(tmp_path: Path) -> None:
-    store = Store(tmp_path, SCHEMA)
-    assert store.done() == {}
-    assert store.table().schema.names == SCHEMA.names
+    store = PartStore(tmp_path, SCHEMA)
+    assert store.read_done() == {}
+    assert store.read_table().schema.names == SCHEMA.names
     store.add([row("a"), row("b", "broken")])
     store.add([row("c")])
-    again = Store(tmp_path, SCHEMA)
-    assert again.done() == {"a": True, "b": False, "c": True}
+    again = PartStore(tmp_path, SCHEMA)
+    assert again.read_done() == {"a": True, "b": False, "c": True}
     again.add([row("d")])
-    assert files(Store(tmp_path, SCHEMA)) == ["a", "b", "c", "d"]
+    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c", "d"]
 
 
 def test_a_base_takes_the_place_of_all_parts(tmp_path: Path) -> None:
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     store.add([row("b")])
-    store.replace(store.table())
+    store.replace(store.read_table())
     assert [path.name for path in tmp_path.iterdir()] == ["base-000002.parquet"]
     store.add([row("c")])
-    again = Store(tmp_path, SCHEMA)
+    again = PartStore(tmp_path, SCHEMA)
     assert files(again) == ["a", "b", "c"]
-    again.replace(again.table())
-    assert files(Store(tmp_path, SCHEMA)) == ["a", "b", "c"]
+    again.replace(again.read_table())
+    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c"]
 
 
 def test_parts_that_a_kill_left_beside_their_base_count_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     store.add([row("b")])
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda *_, **__: None)
-        store.replace(store.table())
+        store.replace(store.read_table())
     assert len(list(tmp_path.glob("*.parquet"))) == 3
-    again = Store(tmp_path, SCHEMA)
+    again = PartStore(tmp_path, SCHEMA)
     assert files(again) == ["a", "b"]
-    again.tidy()
+    again.remove_leftovers()
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    assert files(Store(tmp_path, SCHEMA)) == ["a", "b"]
+    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b"]
 
 
 def test_what_was_being_written_is_removed(tmp_path: Path) -> None:
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     (tmp_path / ".part-000001.parquet.x8").write_bytes(b"PAR1 and no more")
     (tmp_path / "notes.txt").write_text("the user's own")
-    again = Store(tmp_path, SCHEMA)
-    again.tidy()
+    again = PartStore(tmp_path, SCHEMA)
+    again.remove_leftovers()
     assert files(again) == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "part-000000.parquet"]
 
 
 def test_a_damaged_part_says_what_to_do(tmp_path: Path) -> None:
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     (tmp_path / "part-000000.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(StorageError, match=r"part-000000.parquet is damaged .*delete it"):
-        store.table()
+        store.read_table()
 
 
 def test_a_full_disk_leaves_what_there_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     with monkeypatch.context() as patch:
         patch.setattr("pyarrow.parquet.write_table", full)
         with pytest.raises(StorageError, match="No space left"):
             store.add([row("b")])
         with pytest.raises(StorageError, match="No space left"):
-            store.replace(store.table())
-    assert files(Store(tmp_path, SCHEMA)) == ["a"]
+            store.replace(store.read_table())
+    assert files(PartStore(tmp_path, SCHEMA)) == ["a"]
 
 
 def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     with (
-        locked(tmp_path / "run", output),
+        lock_run(tmp_path / "run", output),
         pytest.raises(StorageError, match=r"another process is writing .*out.parquet"),
-        locked(tmp_path / "run", output),
+        lock_run(tmp_path / "run", output),
     ):
         pass
-    with locked(tmp_path / "run", output):
+    with lock_run(tmp_path / "run", output):
         assert (tmp_path / "run/lock").exists()
 
 
@@ -114,30 +114,30 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StorageError, match="choose an output"),
-        locked(tmp_path / "file/run", tmp_path / "x"),
+        lock_run(tmp_path / "file/run", tmp_path / "x"),
     ):
         pass
 
 
 def test_a_plan_is_kept_and_no_other_is_taken(tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
-    agree(tmp_path, output, PLAN)
-    agree(tmp_path, output, json.loads(json.dumps(PLAN)))
+    check_plan(tmp_path, output, PLAN)
+    check_plan(tmp_path, output, json.loads(json.dumps(PLAN)))
     with pytest.raises(ConfigError, match=r"the model small \(0123\); now it is small \(4567\)"):
-        agree(tmp_path, output, PLAN | {"model": "small (4567)"})
+        check_plan(tmp_path, output, PLAN | {"model": "small (4567)"})
     with pytest.raises(ConfigError, match="Choose another output, or remove"):
-        agree(tmp_path, output, PLAN | {"thresholds": {"emotion": 0.6}})
+        check_plan(tmp_path, output, PLAN | {"thresholds": {"emotion": 0.6}})
     with pytest.raises(ConfigError, match="the window None; now it is 4"):
-        agree(tmp_path, output, PLAN | {"window": 4})
+        check_plan(tmp_path, output, PLAN | {"window": 4})
     with pytest.raises(ConfigError, match="the folder /speech; now it is None"):
-        agree(tmp_path, output, {"model": PLAN["model"], "thresholds": PLAN["thresholds"]})
+        check_plan(tmp_path, output, {"model": PLAN["model"], "thresholds": PLAN["thresholds"]})
 
 
 def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
     for text in ("{", "[]"):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(ConfigError, match="damaged"):
-            agree(tmp_path, tmp_path / "out.csv", PLAN)
+            check_plan(tmp_path, tmp_path / "out.csv", PLAN)
 
 
 def test_an_output_of_no_run_is_not_overwritten(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_output_of_no_run_is_not_overwritten(tmp_path: Path) -> None:
     output.write_text("precious")
     with (
         pytest.raises(ConfigError, match="Remove it, or choose another"),
-        locked(tmp_path / "run", output),
+        lock_run(tmp_path / "run", output),
     ):
         pass
     assert output.read_text() == "precious"
@@ -153,14 +153,14 @@ def test_an_output_of_no_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_parts_are_tables_of_the_schema(tmp_path: Path) -> None:
-    store = Store(tmp_path, SCHEMA)
+    store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
-    assert isinstance(store.table(), pa.Table)
-    assert store.table().schema.equals(SCHEMA)
+    assert isinstance(store.read_table(), pa.Table)
+    assert store.read_table().schema.equals(SCHEMA)
 
 
 def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
-    columns = rows.schema({"arousal": (), "gender": ("female", "male")})
+    columns = rows.build_schema({"arousal": (), "gender": ("female", "male")})
     assert str(columns.field("arousal").type) == "float"
     assert "arousal_confidence" not in columns.names
     answer = Answer(label="male", confidence=0.75, probabilities={"female": 0.25, "male": 0.75})
@@ -174,6 +174,6 @@ def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
         attention={},
         values={"arousal": 3.5},
     )
-    table = pa.Table.from_pylist(rows.answered("a.wav", heard, "m"), schema=columns)
+    table = pa.Table.from_pylist(rows.build_rows("a.wav", heard, "m"), schema=columns)
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]

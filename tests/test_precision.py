@@ -14,26 +14,26 @@ from serein import bundle, config, precision, recipes
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import judge
+from serein.experiment.judge import score_model
 from serein.experiment.train import train
 from serein.inference.recognizer import Recognizer
 from serein.precision import (
-    Numbers,
     Precision,
-    computing,
-    fallen_back,
-    flushed,
-    rounded,
-    settled,
+    PrecisionSetting,
+    autocast_context,
+    flush_denormals,
+    precision_warnings,
+    resolve_precision,
+    to_precision,
 )
-from serein.predict import foretell
+from serein.predict import predict_subset
 from serein.records import Corpus
 from serein.system import System
 from serein.training.loop import fit
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 SIDE = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
-SETTINGS = Settings(epochs=3, batch=5, rate=1e-3)
+SETTINGS = TrainingConfig(epochs=3, batch=5, rate=1e-3)
 RATE = 16_000
 WAVE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
 RECIPES = {
@@ -63,12 +63,16 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_computed_in(
-    monkeypatch: pytest.MonkeyPatch, asked: Precision, there: bool, wanted: Numbers, warnings: int
+    monkeypatch: pytest.MonkeyPatch,
+    asked: PrecisionSetting,
+    there: bool,
+    wanted: Precision,
+    warnings: int,
 ) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda device: there)
-    assert settled(asked, "cpu") == wanted
-    assert len(fallen_back(asked, "cpu")) == warnings
-    assert all("fp32" in words and "bf16" in words for words in fallen_back(asked, "cpu"))
+    assert resolve_precision(asked, "cpu") == wanted
+    assert len(precision_warnings(asked, "cpu")) == warnings
+    assert all("fp32" in words and "bf16" in words for words in precision_warnings(asked, "cpu"))
 
 
 @pytest.mark.parametrize("cpu", [(False, False), (True, False), (False, True)])
@@ -88,9 +92,9 @@ def test_a_graphics_card_that_emulates_has_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_another_precision_is_refused() -> None:
     with pytest.raises(ConfigError, match="'fp16'; expected auto, fp32 or bf16"):
-        settled("fp16", "cpu")  # type: ignore[arg-type]
+        resolve_precision("fp16", "cpu")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"training\.precision = 'fp16'"):
-        config.build(Settings, {"precision": "fp16"}, "training")
+        config.build_config(TrainingConfig, {"precision": "fp16"}, "training")
 
 
 # Close to fp32
@@ -105,9 +109,9 @@ def made(name: str) -> tuple[System, tuple[Tensor, Tensor], dict[str, Tensor]]:
     return system, (x_btf, mask_bt), {task: torch.arange(3) for task in recipe.tasks}
 
 
-def gradients(name: str, numbers: Numbers) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(name: str, numbers: Precision) -> tuple[Tensor, dict[str, Tensor]]:
     system, frames, targets = made(name)
-    with computing(numbers, "cpu"):
+    with autocast_context(numbers, "cpu"):
         output = system({"frames": frames})
     logits = {task: x_bk.float() for task, x_bk in output.logits.items()}
     loss = system.loss(output._replace(logits=logits), targets)
@@ -137,8 +141,8 @@ def test_answers_and_attention_are_close(name: str, prepared: bool) -> None:
     system.eval()
     with torch.inference_mode():
         wanted = system({"frames": frames})
-        other = rounded(system) if prepared else system
-        with computing("bf16", "cpu"):
+        other = to_precision(system) if prepared else system
+        with autocast_context("bf16", "cpu"):
             found = other({"frames": frames})
     answers = system.decode(found)
     for task, probabilities_bk in system.decode(wanted).items():
@@ -159,8 +163,8 @@ def test_training_in_bf16_takes_nearly_the_same_course() -> None:
         settings = replace(SETTINGS, precision=numbers)
         courses[numbers] = fit(system, SIDE, {"test": SIDE}, settings)
         assert {p.dtype for p in system.parameters()} == {torch.float32}
-        last = foretell(system, SIDE, 5, numbers)["emotion"]
-        torch.testing.assert_close(last, courses[numbers].foretold[-1]["test"]["emotion"])
+        last = predict_subset(system, SIDE, 5, numbers)["emotion"]
+        torch.testing.assert_close(last, courses[numbers].predictions[-1]["test"]["emotion"])
     one, other = courses["fp32"], courses["bf16"]
     losses = [epoch.loss for epoch in one.epochs]
     assert [epoch.loss for epoch in other.epochs] == pytest.approx(losses, rel=0.01)
@@ -180,7 +184,7 @@ def test_without_bf16_a_training_is_that_in_fp32() -> None:
         found = fit(small_system(), SIDE, {"test": SIDE}, replace(SETTINGS, precision=asked))
         assert [epoch.loss for epoch in found.epochs] == [epoch.loss for epoch in plain.epochs]
         assert torch.equal(
-            found.foretold[-1]["test"]["emotion"], plain.foretold[-1]["test"]["emotion"]
+            found.predictions[-1]["test"]["emotion"], plain.predictions[-1]["test"]["emotion"]
         )
 
 
@@ -191,13 +195,13 @@ def denormal() -> float:
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush")
 def test_denormal_numbers_are_flushed_within_and_not_behind() -> None:
     assert denormal() > 0
-    with flushed():
+    with flush_denormals():
         assert denormal() == 0
-        with flushed():
+        with flush_denormals():
             assert denormal() == 0
         assert denormal() == 0
     assert denormal() > 0
-    with pytest.raises(ConfigError), flushed():
+    with pytest.raises(ConfigError), flush_denormals():
         raise ConfigError("stop")
     assert denormal() > 0
 
@@ -253,7 +257,7 @@ def test_a_card_says_what_it_was_trained_in(corpus: Corpus, tmp_path: Path) -> N
     made = train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)
     assert made.card.training["precision"] == "fp32"
     assert "bf16 was asked for" in made.card.training["warning"]
-    results = judge(made, corpus)
+    results = score_model(made, corpus)
     assert results.environment["precision"] == "fp32"
     assert any("bf16 was asked for" in words for words in results.warnings)
 
@@ -268,10 +272,10 @@ def saved(asked: str) -> Bundle:
 
 @with_bf16
 def test_a_recogniser_follows_the_recipe_or_who_asks() -> None:
-    assert Recognizer(saved("fp32")).numbers == "fp32"
-    assert Recognizer(saved("auto")).numbers == "bf16"
-    assert Recognizer(saved("auto"), precision="fp32").numbers == "fp32"
-    assert Recognizer(saved("fp32"), precision="bf16").numbers == "bf16"
+    assert Recognizer(saved("fp32")).precision == "fp32"
+    assert Recognizer(saved("auto")).precision == "bf16"
+    assert Recognizer(saved("auto"), precision="fp32").precision == "fp32"
+    assert Recognizer(saved("fp32"), precision="bf16").precision == "bf16"
     with pytest.raises(ConfigError, match="expected auto, fp32 or bf16"):
         Recognizer(saved("fp32"), precision="double")  # type: ignore[arg-type]
 
@@ -291,7 +295,7 @@ def test_a_recogniser_in_bf16_is_close_and_leaves_the_bundle_alone() -> None:
 @pytest.mark.usefixtures("without")
 def test_a_recogniser_without_bf16_says_so() -> None:
     fallen, plain = (Recognizer(saved(numbers), always=True) for numbers in ("bf16", "fp32"))
-    assert fallen.numbers == "fp32"
+    assert fallen.precision == "fp32"
     assert len(fallen.warnings) == 1
     assert fallen((WAVE, RATE)).tasks == plain((WAVE, RATE)).tasks
     assert Recognizer(saved("auto")).warnings == plain.warnings == []

@@ -14,8 +14,8 @@ from small import small_recipe
 from splitting import SMALL, UTTERANCES, by_hand, made
 
 from serein.errors import ConfigError, ProtocolError
-from serein.experiment.plan import plan
-from serein.protocols import Settings, findings, load, save, split
+from serein.experiment.plan import build_plan
+from serein.protocols import SplitConfig, find_leaks, load, save, split
 from serein.records import Corpus, Fold, Protocol
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=5)
@@ -65,7 +65,7 @@ def test_a_saved_protocol_splits_its_corpus(tmp_path: Path) -> None:
     wide = made(SMALL, str(file))
     assert wide.caution == f"{protocol.caution}; 225 of 450 utterances are on no side"
     marks = {one.id: one.id for one in SMALL}
-    kinds = {one.kind: one.verdict for one in findings(wide, SMALL, marks)}
+    kinds = {one.kind: one.verdict for one in find_leaks(wide, SMALL, marks)}
     assert (kinds["speaker"], kinds["partner"]) == ("allowed", "allowed")
 
 
@@ -73,7 +73,7 @@ def test_a_table_that_leaks_is_no_random_protocol(tmp_path: Path) -> None:
     save(made(SMALL, "random"), tmp_path / "random.csv")
     protocol = made(SMALL, str(tmp_path / "random.csv"))
     marks = {one.id: one.id for one in SMALL}
-    kinds = {one.kind: one.verdict for one in findings(protocol, SMALL, marks)}
+    kinds = {one.kind: one.verdict for one in find_leaks(protocol, SMALL, marks)}
     assert (kinds["speaker"], kinds["partner"]) == ("error", "error")
 
 
@@ -93,22 +93,22 @@ def test_a_saved_protocol_leaves_out_what_its_user_does(tmp_path: Path) -> None:
     protocol = made(SMALL, "leave-one-session-out")
     save(protocol, file)
     kept, gone = SMALL[2:], {SMALL[0].id, SMALL[1].id}
-    found = split(kept, Settings(name=str(file)), gone)
+    found = split(kept, SplitConfig(name=str(file)), gone)
     assert found.caution == f"2 of the 450 that {file} names are left out"
     assert [fold.name for fold in found.folds] == [fold.name for fold in protocol.folds]
     assert found == replace(
         made(kept, "leave-one-session-out"), caution=found.caution, validation=found.validation
     )
     with pytest.raises(ProtocolError, match="1 of them are not among"):
-        split(kept[1:], Settings(name=str(file)), gone)
+        split(kept[1:], SplitConfig(name=str(file)), gone)
 
 
 def test_a_saved_protocol_takes_a_scheme_that_drops_words(corpus: Corpus, tmp_path: Path) -> None:
     bored = replace(corpus.utterances[0], labels={"emotion": "boredom"})
     odd = replace(corpus, utterances=(bored, *corpus.utterances[1:]))
-    save(split(odd.utterances, Settings()), tmp_path / "mine.json")
+    save(split(odd.utterances, SplitConfig()), tmp_path / "mine.json")
     recipe = small_recipe("tasks.emotion.scheme=four", f"protocol.name={tmp_path / 'mine.json'}")
-    todo = plan(recipe, odd, seed=0, device="cpu", runs=tmp_path)
+    todo = build_plan(recipe, odd, seed=0, device="cpu", runs=tmp_path)
     assert f"1 of the {len(odd.utterances)} that" in todo.protocol.caution
     assert bored.id not in {id_ for fold in todo.protocol.folds for id_ in fold.train + fold.test}
 

@@ -21,7 +21,7 @@ from splitting import (
 )
 
 from serein.errors import ProtocolError
-from serein.protocols import Settings, split
+from serein.protocols import SplitConfig, split
 from serein.records import Utterance
 
 # Sessions
@@ -141,7 +141,7 @@ def test_a_corpus_with_too_few_speakers_is_named() -> None:
 
 
 def test_speakers_of_one_name_in_two_corpora_are_two() -> None:
-    protocol = split(several(berlin=3, delhi=3), Settings())
+    protocol = split(several(berlin=3, delhi=3), SplitConfig())
     assert [fold.name for fold in protocol.folds] == [
         f"{corpus}/0{number}" for corpus in ("berlin", "delhi") for number in range(3)
     ]

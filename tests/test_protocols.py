@@ -21,14 +21,14 @@ from splitting import (
 from serein import protocols
 from serein.corpora import load
 from serein.errors import ConfigError, ProtocolError, UnknownName
-from serein.protocols import Settings, check, split
+from serein.protocols import SplitConfig, check_protocol, split
 from serein.records import Fold, Protocol, Utterance
 
 Validation = int | Literal["none"]
 
 
 def lists(utterances: Sequence[Utterance], validation: Validation = 1) -> Protocol:
-    return split(utterances, Settings(validation=validation))
+    return split(utterances, SplitConfig(validation=validation))
 
 
 @given(corpora(least=4), st.sampled_from([1, 2, "none"]))
@@ -175,16 +175,16 @@ def test_speakers_are_apart_and_nothing_is_to_be_cautioned(name: str) -> None:
 
 
 def test_protocols_are_described_in_a_line_each() -> None:
-    told = protocols.describe()
+    told = protocols.describe_protocols()
     assert list(told) == list(protocols.PROTOCOLS)
     assert all(words and "\n" not in words and len(words) < 70 for words in told.values())
 
 
 def test_an_unknown_protocol_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'leave-one-speaker-out'\? Known: "):
-        split([], Settings(name="leave-one-speaker"))
+        split([], SplitConfig(name="leave-one-speaker"))
     with pytest.raises(UnknownName, match=r"ends in \.json or \.csv") as caught:
-        split([], Settings(name="chance"))
+        split([], SplitConfig(name="chance"))
     assert caught.value.known == sorted(protocols.PROTOCOLS)
 
 
@@ -274,19 +274,19 @@ def test_the_folds_of_emodb_never_change() -> None:
 )
 def test_what_is_no_fold_is_told_of(sides: tuple[str, str, str], message: str) -> None:
     with pytest.raises(ProtocolError, match=f"fold one.*{message}"):
-        check(by_hand(*sides))
+        check_protocol(by_hand(*sides))
 
 
 def test_every_fold_is_checked() -> None:
     good, bad = by_hand("a0", "", "b0").folds[0], by_hand("a0", "", "a0").folds[0]
     protocol = Protocol(name="by hand", validation="", folds=(good, replace(bad, name="second")))
     with pytest.raises(ProtocolError, match="fold second"):
-        check(protocol)
+        check_protocol(protocol)
     with pytest.raises(ProtocolError, match="two folds one"):
-        check(replace(protocol, folds=(good, good)))
+        check_protocol(replace(protocol, folds=(good, good)))
     with pytest.raises(ProtocolError, match="by hand has no folds"):
-        check(replace(protocol, folds=()))
-    check(replace(protocol, folds=(good,)))
+        check_protocol(replace(protocol, folds=()))
+    check_protocol(replace(protocol, folds=(good,)))
 
 
 def test_all_folds_have_a_validation_side_or_none_has() -> None:
@@ -297,14 +297,14 @@ def test_all_folds_have_a_validation_side_or_none_has() -> None:
             ProtocolError,
             match=r"^fold one has a validation side and fold two has none; give each one, or none$",
         ):
-            check(Protocol(name="by hand", validation="", folds=folds))
+            check_protocol(Protocol(name="by hand", validation="", folds=folds))
 
 
 def test_no_utterance_is_tested_in_two_folds() -> None:
     one = by_hand("a0", "", "b0 b1").folds[0]
     two = replace(one, name="two", train=("c-0",), test=("b-1",))
     with pytest.raises(ProtocolError, match="b-1 is tested in two folds, one and two, and would"):
-        check(Protocol(name="by hand", validation="", folds=(one, two)))
+        check_protocol(Protocol(name="by hand", validation="", folds=(one, two)))
     crossed = made(SMALL, "leave-one-session-out", disjoint="script", groups=3)
     tested = Counter(id_ for fold in crossed.folds for id_ in fold.test)
     assert len(crossed.folds) == 15

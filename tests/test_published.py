@@ -15,9 +15,9 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
 )
 from serein.metrics.paired import two_proportion_test
-from serein.published import Matrix, Paper, Row
+from serein.published import ConfusionMatrix, Paper, PublishedResult
 
-PAPERS = {paper.name: paper for paper in published.papers()}
+PAPERS = {paper.name: paper for paper in published.load_papers()}
 FU = PAPERS["fu2020"]
 SAVEE = dict.fromkeys(FU.matrices[0].classes, 60) | {"neutral": 120}
 ROUNDING = 0.0100001
@@ -36,7 +36,7 @@ def test_four_papers_and_their_systems() -> None:
         ("zhang2019", 12),
     ]
     for paper in PAPERS.values():
-        assert published.rows(paper.name)[0] in paper.rows
+        assert published.find_results(paper.name)[0] in paper.rows
         assert {row.recipe for row in paper.rows} >= {matrix.recipe for matrix in paper.matrices}
         for row in paper.rows:
             assert row.recipe is None or row.recipe.startswith(paper.name)
@@ -45,17 +45,21 @@ def test_four_papers_and_their_systems() -> None:
 
 
 def test_rows_of_a_recipe() -> None:
-    assert [row.scores["emotion"]["wa"] for row in published.rows("feng2020")] == [68.6, 69.7, 75.5]
-    assert published.rows("li2019-emodb") == []
-    assert [row.side for row in published.rows("zhang2019")] == ["development", "test"]
+    assert [row.scores["emotion"]["wa"] for row in published.find_results("feng2020")] == [
+        68.6,
+        69.7,
+        75.5,
+    ]
+    assert published.find_results("li2019-emodb") == []
+    assert [row.side for row in published.find_results("zhang2019")] == ["development", "test"]
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_a_recipe_is_of_a_paper_or_follows_one_that_is(name: str) -> None:
     about = recipes.load(name).about
-    own, followed = published.rows(name), about.get("follows", "")
+    own, followed = published.find_results(name), about.get("follows", "")
     assert bool(own) != ("follows" in about)
-    assert not followed or published.rows(followed)
+    assert not followed or published.find_results(followed)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_matrices_of_counts_give_the_published_scores(name: str, sizes: list[int
     (matrix,) = PAPERS[name].matrices
     counts = np.array(matrix.counts())
     assert counts.sum(axis=1).tolist() == sizes
-    row = next(row for row in published.rows(name) if row.utterances == sum(sizes))
+    row = next(row for row in published.find_results(name) if row.utterances == sum(sizes))
     assert percent(weighted_accuracy_from_confusion(counts)) == row.scores["emotion"]["wa"]
     assert percent(unweighted_accuracy_from_confusion(counts)) == row.scores["emotion"]["ua"]
 
@@ -85,7 +89,7 @@ def fits(row: list[float], total: int) -> bool:
 
 
 @pytest.mark.parametrize("matrix", FU.matrices, ids=lambda matrix: matrix.table)
-def test_fus_totals_are_the_smallest_that_fit_but_one(matrix: Matrix) -> None:
+def test_fus_totals_are_the_smallest_that_fit_but_one(matrix: ConfusionMatrix) -> None:
     smallest = [next(n for n in range(1, 481) if fits(row, n)) for row in matrix.entries]
     free = [total != least for total, least in zip(matrix.totals, smallest, strict=True)]
     assert all(map(fits, matrix.entries, matrix.totals))
@@ -114,7 +118,7 @@ def test_fus_matrices_are_not_of_all_of_savee(place: int, misfits: list[str]) ->
 def test_fus_matrices_do_not_give_his_scores(place: int, wa: float, ua: float, hits: int) -> None:
     matrix = FU.matrices[place]
     counts = np.array(matrix.counts())
-    printed = published.rows(matrix.recipe)[0].scores["emotion"]
+    printed = published.find_results(matrix.recipe)[0].scores["emotion"]
     assert percent(weighted_accuracy_from_confusion(counts), 2) == wa != printed["wa"]
     assert np.trace(counts) == hits
     # Whatever the sizes, UA is the mean of the diagonal.
@@ -136,7 +140,7 @@ def test_fus_scores_are_none_of_any_whole_number_of_utterances() -> None:
         assert min(abs(100 * k / 840 - ua) for k in range(841)) > ROUNDING
 
 
-def zhang(system: str, side: str) -> Row:
+def zhang(system: str, side: str) -> PublishedResult:
     rows = PAPERS["zhang2019"].rows
     return next(row for row in rows if row.side == side and row.system == system)
 

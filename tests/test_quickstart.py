@@ -7,11 +7,11 @@ from rich.console import Console
 
 from serein import quickstart, recipes
 from serein.records import Recipe
-from serein.synthetic import Settings
+from serein.synthetic import SyntheticConfig
 
 
 def test_quickstart_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Settings(speakers=3, emotions=("anger", "sadness"), sentences=1, words=1)
+    small = SyntheticConfig(speakers=3, emotions=("anger", "sadness"), sentences=1, words=1)
     monkeypatch.setattr(quickstart, "SETTINGS", small)
     load = recipes.load
 

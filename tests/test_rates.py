@@ -9,59 +9,59 @@ from small import small_recipe, small_system
 from test_training import PLAIN, SETTINGS, VALIDATION, largest_difference, trained
 
 from serein.errors import ConfigError
-from serein.experiment.plan import training_of
-from serein.layers.classes import ClassConfig, ClassTask
-from serein.predict import foretell
+from serein.experiment.plan import build_training_config
+from serein.layers.classes import ClassificationConfig, ClassificationTask
+from serein.predict import predict_subset
 from serein.recipes import load
 from serein.tasks import dimensions
-from serein.training.average import Average
-from serein.training.course import resume
-from serein.training.rates import share_of_rate
-from serein.training.settings import Settings
+from serein.training.average import WeightAverage
+from serein.training.course import load_checkpoint
+from serein.training.rates import lr_schedule
+from serein.training.settings import TrainingConfig
 
-HOW = Settings(epochs=5, batch=10)
+HOW = TrainingConfig(epochs=5, batch=10)
 STEPS = 5 * 3  # of 25 utterances
 
 
 def test_by_default_the_rate_stays() -> None:
-    share = share_of_rate(HOW, 25)
+    share = lr_schedule(HOW, 25)
     assert [share(step) for step in range(STEPS + 1)] == [1.0] * (STEPS + 1)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1e-6, 0.3])
 def test_decay_is_to_the_last_bit_what_it_was(decay: float) -> None:
-    share = share_of_rate(replace(HOW, decay=decay), 25)
+    share = lr_schedule(replace(HOW, decay=decay), 25)
     assert [share(s) for s in range(100)] == [1 / (1 + decay * s) for s in range(100)]
 
 
 def test_the_rate_rises_evenly() -> None:
-    share = share_of_rate(replace(HOW, warmup=4), 25)
+    share = lr_schedule(replace(HOW, warmup=4), 25)
     assert [share(step) for step in range(7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
 
 
 def test_the_rate_falls_by_half_a_cosine() -> None:
-    share = share_of_rate(replace(HOW, schedule="cosine"), 25)
+    share = lr_schedule(replace(HOW, schedule="cosine"), 25)
     wanted = [0.5 + 0.5 * math.cos(math.pi * step / STEPS) for step in range(STEPS + 1)]
     assert [share(step) for step in range(STEPS + 1)] == pytest.approx(wanted)
     assert share(STEPS + 99) == pytest.approx(0)
 
 
 def test_the_cosine_begins_where_the_warm_up_ends() -> None:
-    share = share_of_rate(replace(HOW, schedule="cosine", warmup=5), 25)
+    share = lr_schedule(replace(HOW, schedule="cosine", warmup=5), 25)
     assert share(5) == 1
     assert share(10) == pytest.approx(0.5)
     assert max(share(step) for step in range(STEPS)) == share(5)
 
 
 def test_a_warm_up_longer_than_the_training_only_rises() -> None:
-    share = share_of_rate(replace(HOW, schedule="cosine", warmup=99), 25)
+    share = lr_schedule(replace(HOW, schedule="cosine", warmup=99), 25)
     assert [share(s) for s in range(15)] == pytest.approx([(s + 1) / 100 for s in range(15)])
 
 
 def test_the_loop_takes_the_rate(tmp_path: Path) -> None:
     settings = replace(SETTINGS, decay=0, warmup=20, rate=1e-4)
     trained(settings, state=tmp_path / "fold.pt")
-    _, kept = resume(tmp_path / "fold.pt")
+    _, kept = load_checkpoint(tmp_path / "fold.pt")
     assert kept["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-4 * 17 / 21)
 
 
@@ -70,7 +70,7 @@ def test_the_loop_takes_the_rate(tmp_path: Path) -> None:
 
 def test_without_a_decay_the_average_is_the_system() -> None:
     system = small_system()
-    average = Average(system, 0.0)
+    average = WeightAverage(system, 0.0)
     average.step()
     assert average.system is system
     assert average.state_dict() == {}
@@ -78,7 +78,7 @@ def test_without_a_decay_the_average_is_the_system() -> None:
 
 def test_an_average_follows_the_weights() -> None:
     system = small_system()
-    average = Average(system, 0.5)
+    average = WeightAverage(system, 0.5)
     weight = next(system.parameters())
     wanted = weight.detach().clone()
     for step in range(1, 8):
@@ -93,7 +93,7 @@ def test_an_average_follows_the_weights() -> None:
 
 def test_an_average_goes_on_where_it_was() -> None:
     system = small_system()
-    one, other = Average(system, 0.9), Average(small_system(seed=5), 0.9)
+    one, other = WeightAverage(system, 0.9), WeightAverage(small_system(seed=5), 0.9)
     one.step()
     other.load_state_dict(one.state_dict())
     assert other.steps == 1
@@ -110,8 +110,8 @@ def test_what_is_watched_kept_and_left_behind_is_the_average() -> None:
     found = system.state_dict()
     assert largest_difference(found, plain.state_dict()) > 1e-3
     assert largest_difference(found, course.weights) == 0
-    for task, answer_nk in foretell(system, VALIDATION, 4).items():
-        assert torch.equal(course.foretold[-1]["validation"][task], answer_nk)
+    for task, answer_nk in predict_subset(system, VALIDATION, 4).items():
+        assert torch.equal(course.predictions[-1]["validation"][task], answer_nk)
 
 
 def test_an_average_of_still_weights_is_these_weights() -> None:
@@ -127,7 +127,9 @@ def test_an_average_of_still_weights_is_these_weights() -> None:
 @pytest.mark.parametrize("balanced", [False, True])
 def test_smoothing_spreads_a_share_of_each_label(smoothing: float, balanced: bool) -> None:
     weights: Any = "balanced" if balanced else "none"
-    task = ClassTask(ClassConfig(smoothing=smoothing, class_weights=weights), 4, ("a", "b", "c"))
+    task = ClassificationTask(
+        ClassificationConfig(smoothing=smoothing, class_weights=weights), 4, ("a", "b", "c")
+    )
     target_b = torch.tensor([0, 0, 1, -1, 2])
     task.prepare(target_b)
     torch.manual_seed(0)
@@ -170,9 +172,9 @@ def test_values_cannot_be_smoothed() -> None:
 )
 def test_a_setting_out_of_range_is_told_of(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        training_of(small_recipe(setting))
+        build_training_config(small_recipe(setting))
 
 
 def test_an_estimator_draws_no_epochs() -> None:
     with pytest.raises(ConfigError, match="balance = 'class' draws epochs, and svm is fitted"):
-        training_of(load("egemaps-svm", ["training.balance=class"]))
+        build_training_config(load("egemaps-svm", ["training.balance=class"]))

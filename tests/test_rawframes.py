@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from serein import config
-from serein.dataset import frames_of
+from serein.dataset import compute_frames
 from serein.errors import ConfigError
 from serein.features.rawframes import Config, FrontEnd
 
@@ -14,7 +14,7 @@ Wave = npt.NDArray[np.float32]
 
 
 def front_end(**settings: Any) -> FrontEnd:
-    return FrontEnd(config.build(Config, settings, "features"))
+    return FrontEnd(config.build_config(Config, settings, "features"))
 
 
 def noise(samples: int, seed: int = 0) -> Wave:
@@ -24,7 +24,7 @@ def noise(samples: int, seed: int = 0) -> Wave:
 @pytest.mark.parametrize("samples", [1, 159, 160, 161, 640, 64_000, 64_001])
 def test_frames_are_the_waveform_itself(samples: int) -> None:
     wave = noise(samples)
-    found = frames_of(wave, front_end())
+    found = compute_frames(wave, front_end())
     assert found.shape == (-(-samples // 160), 160)
     assert found.dtype == np.float32
     assert np.array_equal(found.flatten()[:samples], wave)
@@ -33,12 +33,12 @@ def test_frames_are_the_waveform_itself(samples: int) -> None:
 
 def test_four_frames_are_a_segment_of_the_paper() -> None:
     wave, made = noise(3_000), front_end()
-    found = torch.from_numpy(frames_of(wave, made))
+    found = torch.from_numpy(compute_frames(wave, made))
     segments = found.flatten().unfold(0, 640, 160)
     assert len(segments) == len(found) - 3
     for t in (0, 1, 14):
         assert np.array_equal(segments[t], wave[160 * t : 160 * t + 640])
-    assert (made.width, made.rate, made.hop, made.longest) == (160, 16_000, 0.01, None)
+    assert (made.width, made.rate, made.hop, made.max_seconds) == (160, 16_000, 0.01, None)
 
 
 @pytest.mark.parametrize("seconds", [None, 0.05])
@@ -51,7 +51,7 @@ def test_a_batch_is_its_waveforms_one_by_one(seconds: float | None) -> None:
     x_btf, mask_bt = made(wave_bs, torch.tensor([len(wave) for wave in waves]))
     assert mask_bt.sum(dim=1).tolist() == [7 if seconds is None else 5, 2, 1]
     for b, wave in enumerate(waves):
-        alone = frames_of(wave, made)
+        alone = compute_frames(wave, made)
         assert np.array_equal(x_btf[b, : len(alone)], alone)
         assert (x_btf[b, len(alone) :] == 0).all()
         assert (mask_bt[b] == (torch.arange(mask_bt.shape[1]) < len(alone))).all()
@@ -59,12 +59,12 @@ def test_a_batch_is_its_waveforms_one_by_one(seconds: float | None) -> None:
 
 def test_an_utterance_is_cut_at_its_seconds() -> None:
     wave, made = noise(16_000), front_end(seconds=0.5)
-    assert made.longest == 0.5
-    assert np.array_equal(frames_of(wave, made).flatten(), wave[:8000])
+    assert made.max_seconds == 0.5
+    assert np.array_equal(compute_frames(wave, made).flatten(), wave[:8000])
 
 
 def test_nothing_is_a_frame_of_silence() -> None:
-    assert frames_of(np.zeros(0, np.float32), front_end()).tolist() == [[0.0] * 160]
+    assert compute_frames(np.zeros(0, np.float32), front_end()).tolist() == [[0.0] * 160]
 
 
 def test_nothing_in_it_is_learnt_or_saved() -> None:

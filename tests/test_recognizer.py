@@ -15,7 +15,7 @@ from serein.audio import Source
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, BundleError, UnknownName
 from serein.inference import formats
-from serein.inference.recognizer import DEFAULT, Recognizer, located, shipped
+from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file, list_models
 from serein.records import Corpus
 
 RATE = 16_000
@@ -136,16 +136,16 @@ def test_what_cannot_be_heard_is_an_audio_error(recognizer: Recognizer, tmp_path
 
 def test_names_of_models(tmp_path: Path) -> None:
     save(Bundle(small_system(), Card()), tmp_path / "mine.safetensors")
-    assert located(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
+    assert find_model_file(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
     assert Recognizer(tmp_path / "mine.safetensors").name == "mine"
-    with pytest.raises(UnknownName, match=f"did you mean '{DEFAULT}'"):
+    with pytest.raises(UnknownName, match=f"did you mean '{DEFAULT_MODEL}'"):
         Recognizer("serein-bsae")
     with pytest.raises(BundleError, match="No such file"):
         Recognizer(tmp_path / "missing.safetensors")
 
 
 def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
-    assert shipped()[DEFAULT].stat().st_size < 3e6
+    assert list_models()[DEFAULT_MODEL].stat().st_size < 3e6
     recognizer = Recognizer()
     assert recognizer.classes["emotion"] == (
         "anger",
@@ -170,15 +170,15 @@ def test_what_is_not_free_says_so_in_its_name_and_its_card() -> None:
     assert card.name == "serein-base-noncommercial"
     assert "CC BY-NC-SA" in card.data
     assert "non-commercial" in card.licence
-    for name in set(shipped()) - {"serein-base-noncommercial"}:
+    for name in set(list_models()) - {"serein-base-noncommercial"}:
         free = Recognizer(name).bundle.card
         assert "CC0" in free.data
         assert "BY-NC" not in free.data
-    assert all(file.stat().st_size < 12e6 for file in shipped().values())
+    assert all(file.stat().st_size < 12e6 for file in list_models().values())
 
 
 def test_the_shipped_model_is_of_the_shipped_recipe() -> None:
-    system, wanted = Recognizer().system, recipes.load(DEFAULT)
+    system, wanted = Recognizer().system, recipes.load(DEFAULT_MODEL)
     found, given = system.recipe, getattr(system.front_end, "given", {})
     training = {**wanted.training, "epochs": found.training["epochs"]}
     model = {**given, **wanted.model}

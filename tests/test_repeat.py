@@ -12,7 +12,7 @@ from serein import config, protocols, store
 from serein.errors import ConfigError, ProtocolError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run
-from serein.experiment.repeat import repeat, together, ways
+from serein.experiment.repeat import combine_seeds, evaluate_seeds, optimistic_variants
 from serein.records import Corpus
 from serein.report import flattery, seeds
 
@@ -20,7 +20,7 @@ ONCE = (*QUICK, "training.epochs=1")
 
 
 def repeated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
-    return repeat("li2019", corpus, settings=[*ONCE, *settings], runs=runs, **options)
+    return evaluate_seeds("li2019", corpus, settings=[*ONCE, *settings], runs=runs, **options)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def run(corpus: Corpus, runs: Path) -> Run:
 def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
     assert [one.seed for one in run.results.repeats] == [3, 4]
     for one in run.results.repeats:
-        alone = store.load(runs / one.run)
+        alone = store.load_results(runs / one.run)
         assert alone.environment["seed"] == one.seed
         assert alone.repeats == []
         for selection, tasks in alone.scores.items():
@@ -46,18 +46,18 @@ def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
 
 
 def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: Path) -> None:
-    first = store.load(runs / run.results.repeats[0].run)
-    assert store.plain(run.results.scores) == store.plain(first.scores)
-    assert store.plain(run.results.predictions) == store.plain(first.predictions)
+    first = store.load_results(runs / run.results.repeats[0].run)
+    assert store.to_builtin(run.results.scores) == store.to_builtin(first.scores)
+    assert store.to_builtin(run.results.predictions) == store.to_builtin(first.predictions)
     assert "-seeds3-4-" in run.results.name
-    kept = store.load(run.folder)
-    assert store.plain(kept.repeats) == store.plain(run.results.repeats)
+    kept = store.load_results(run.folder)
+    assert store.to_builtin(kept.repeats) == store.to_builtin(run.results.repeats)
     scores = [one.scores["validation"]["emotion"]["wa"] or 0 for one in run.results.repeats]
-    assert f"WA {100 * fmean(scores):.1f} %" in str(seeds.spread(run.results, "emotion"))
+    assert f"WA {100 * fmean(scores):.1f} %" in str(seeds.describe_seeds(run.results, "emotion"))
 
 
 def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
-    found = {one.name: store.load(runs / one.run) for one in run.results.flatteries}
+    found = {one.name: store.load_results(runs / one.run) for one in run.results.flatteries}
     assert list(found) == ["random-split", "test-speaker-normalisation"]
     mixed, standardised = found.values()
     assert mixed.protocol["name"] == "random"
@@ -70,7 +70,7 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
         quoted = found[one.name].scores[found[one.name].headline]["emotion"]
         wanted = {"wa": quoted.wa, "ua": quoted.ua}
         assert one.scores["emotion"] == pytest.approx(wanted, abs=1e-6)
-    table = flattery.table(run.results)
+    table = flattery.build_optimistic_table(run.results)
     assert table is not None
     assert [row.cells[0] for row in table.rows] == [
         "as quoted",
@@ -82,9 +82,9 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
 
 def test_what_is_finished_is_not_done_again(run: Run, corpus: Corpus, runs: Path) -> None:
     again = repeated(corpus, runs, seed=3, seeds=2, audit=True)
-    assert not again.anew
+    assert not again.is_new
     assert again.folder == run.folder
-    assert store.plain(again.results.scores) == store.plain(run.results.scores)
+    assert store.to_builtin(again.results.scores) == store.to_builtin(run.results.scores)
 
 
 def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
@@ -105,7 +105,7 @@ def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -
     settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
     done = repeated(corpus, tmp_path, *settings, audit=True)
     mixed = next(one for one in done.results.flatteries if one.name == "random-split")
-    tested = store.load(tmp_path / mixed.run).predictions
+    tested = store.load_results(tmp_path / mixed.run).predictions
     assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
 
 
@@ -117,11 +117,13 @@ def test_there_is_no_evaluation_of_no_seeds(corpus: Corpus, tmp_path: Path) -> N
 def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus) -> None:
     table = {"name": "by-label", "by": "speaker", "test": ["s01"], "validation": ["s02"]}
     recipe = replace(small_recipe(*ONCE), protocol={**table, "only": {"gender": "female"}})
-    split = ways(recipe, 1)["random-split"].protocol
+    split = optimistic_variants(recipe, 1)["random-split"].protocol
     assert (split["name"], split["folds"], split["validation"]) == ("random", 5, 1)
     assert split["only"] == {"gender": "female"}
     assert not {"by", "test", "train"} & set(split)
-    protocols.split(corpus.utterances, config.build(protocols.Settings, split, "protocol"))
+    protocols.split(
+        corpus.utterances, config.build_config(protocols.SplitConfig, split, "protocol")
+    )
 
 
 def test_an_audit_that_cannot_be_stops_before_anything_trains(
@@ -133,10 +135,10 @@ def test_an_audit_that_cannot_be_stops_before_anything_trains(
     few = replace(corpus, utterances=tuple(one for key, one in every.items() if key in pairs))
     settings = [*ONCE, "protocol.validation=none"]
     with pytest.raises(ProtocolError, match="need as many utterances"):
-        repeat("li2019", few, settings=settings, runs=tmp_path, audit=True)
+        evaluate_seeds("li2019", few, settings=settings, runs=tmp_path, audit=True)
     assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_names_of_joined_runs_are_names_of_files(run: Run) -> None:
     strange = replace(run.results, corpus={**run.results.corpus, "name": "a/b"})
-    assert "/" not in together([strange, strange]).name
+    assert "/" not in combine_seeds([strange, strange]).name

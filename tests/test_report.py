@@ -26,21 +26,21 @@ def results() -> Results:
 
 
 def test_round_trip(results: Results, tmp_path: Path) -> None:
-    store.save(results, tmp_path / "run")
-    assert store.load(tmp_path / "run") == results
-    assert store.load(tmp_path / "run" / "results.json") == results
-    store.save(undefined(results), tmp_path / "other.json")
-    assert store.load(tmp_path / "other.json") == undefined(results)
+    store.save_results(results, tmp_path / "run")
+    assert store.load_results(tmp_path / "run") == results
+    assert store.load_results(tmp_path / "run" / "results.json") == results
+    store.save_results(undefined(results), tmp_path / "other.json")
+    assert store.load_results(tmp_path / "other.json") == undefined(results)
 
 
 def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: Path) -> None:
     epoch = Epoch(epoch=1, loss=float("nan"), seconds=1 / 3, scores={"test": {"emotion": {}}})
     diverged = replace(results, folds=[replace(results.folds[0], history=[epoch])])
-    store.save(diverged, tmp_path)
+    store.save_results(diverged, tmp_path)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
     assert json.loads(text)["folds"][0]["history"][0]["seconds"] == 0.333333
-    again = store.load(tmp_path).folds[0].history[0]
+    again = store.load_results(tmp_path).folds[0].history[0]
     assert np.isnan(again.loss)
 
 
@@ -56,36 +56,38 @@ def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: P
 def test_foreign_results_are_refused(
     results: Results, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    (tmp_path / "results.json").write_text(json.dumps({**store.plain(results), **change}))
+    (tmp_path / "results.json").write_text(json.dumps({**store.to_builtin(results), **change}))
     with pytest.raises(ConfigError, match=message) as refusal:
-        store.load(tmp_path)
+        store.load_results(tmp_path)
     assert "\n" not in str(refusal.value)
 
 
 def test_packed_results_are_the_same(results: Results, tmp_path: Path) -> None:
-    store.save(results, tmp_path / "a.json")
-    store.save(results, tmp_path / "a.json.gz")
+    store.save_results(results, tmp_path / "a.json")
+    store.save_results(results, tmp_path / "a.json.gz")
     plain, packed = (tmp_path / name for name in ("a.json", "a.json.gz"))
     assert packed.stat().st_size < plain.stat().st_size / 2
-    assert store.plain(store.load(packed)) == store.plain(store.load(plain))
+    assert store.to_builtin(store.load_results(packed)) == store.to_builtin(
+        store.load_results(plain)
+    )
     first = packed.read_bytes()
-    store.save(results, packed)
+    store.save_results(results, packed)
     assert packed.read_bytes() == first
     for broken in (first[:-20], b"{}", first[:30] + b"x" + first[31:]):
         packed.write_bytes(broken)
         with pytest.raises(ConfigError, match="is not JSON"):
-            store.load(packed)
+            store.load_results(packed)
 
 
 def test_unreadable_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*give a run folder"):
-        store.load(tmp_path)
+        store.load_results(tmp_path)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(ConfigError, match="is not JSON"):
-        store.load(tmp_path)
+        store.load_results(tmp_path)
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(ConfigError, match="has format None"):
-        store.load(tmp_path)
+        store.load_results(tmp_path)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -112,7 +114,7 @@ def test_text_passes_no_markup_and_no_escape_codes(results: Results) -> None:
     rude = replace(results, corpus={"name": "[red]\x1b[2Jx"}, warnings=["[/bold] \x07"])
     file = io.StringIO()
     Console(file=file, force_terminal=True, width=80, color_system=None).print(
-        terminal.render(rude)
+        terminal.render_terminal(rude)
     )
     assert "[red]?[2Jx" in file.getvalue()
     assert "[/bold] ?" in file.getvalue()

@@ -9,11 +9,11 @@ import pytest
 from reading import Page, plain
 from rich.console import Console
 
-from serein.comparisons import Comparison, Contest
+from serein.comparisons import Comparison, PairedTest
 from serein.report import comparison
 
 RUDE = "<b>|a_b"
-FIRST = Contest(
+FIRST = PairedTest(
     task="emotion",
     selection="validation",
     first="li2019",
@@ -60,7 +60,7 @@ def compared() -> Comparison:
 
 
 def test_tables_of_each_task_and_selection(compared: Comparison) -> None:
-    runs, scores, tests, last, untested = comparison.tables(compared)
+    runs, scores, tests, last, untested = comparison.build_tables(compared)
     assert runs.rows[0].cells == ("li2019", "leave-one-speaker-out", "0, 1, 2")
     assert runs.rows[1].cells[-1] == ""
     assert scores.title == "emotion, validation: scores, %"
@@ -76,7 +76,7 @@ def test_tables_of_each_task_and_selection(compared: Comparison) -> None:
 
 def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
     file = io.StringIO()
-    Console(file=file, width=80, color_system=None).print(comparison.render(compared))
+    Console(file=file, width=80, color_system=None).print(comparison.render_terminal(compared))
     shown = file.getvalue()
     assert shown.startswith("Warning: the splits differ")
     assert RUDE in shown
@@ -85,7 +85,7 @@ def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
 
 
 def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> None:
-    data, html, text = comparison.write(compared, tmp_path)
+    data, html, text = comparison.write_comparison(compared, tmp_path)
     assert json.loads(data.read_text())["contests"][0]["utterances"] == 535
     assert (html.name, text.name) == ("comparison.html", "comparison.md")
     shown = text.read_text()
@@ -104,6 +104,8 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
 
 def test_a_comparison_of_nothing_is_said_so(compared: Comparison) -> None:
     empty = replace(compared, runs=[], contests=[], warnings=[])
-    assert comparison.tables(empty) == []
-    assert "0 runs, 0 contests" in comparison.html(empty)
-    assert "warnings" not in {tag.get("id") for tag in Page(comparison.html(empty)).all("h2")}
+    assert comparison.build_tables(empty) == []
+    assert "0 runs, 0 contests" in comparison.render_html(empty)
+    assert "warnings" not in {
+        tag.get("id") for tag in Page(comparison.render_html(empty)).all("h2")
+    }

@@ -14,9 +14,9 @@ from reporting import CLASSES, example
 from serein import store
 from serein.records import Finding
 from serein.report import audit, page, plots, summary
-from serein.results import Flattery, Look, Mapping, Results
+from serein.results import AttentionTrace, LabelMapping, OptimisticVariant, Results
 
-LOOK = Look(times=[0.0, 1.2], weight=[0.25, 0.75])
+LOOK = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def results() -> Results:
 
 @pytest.fixture(scope="module")
 def parsed(results: Results) -> Page:
-    return Page(page.html(results))
+    return Page(page.render_html(results))
 
 
 def test_page_is_well_formed_and_needs_no_network(parsed: Page) -> None:
@@ -49,8 +49,8 @@ def test_page_says_the_scores(results: Results, parsed: Page) -> None:
     for task in results.classes:
         scores = results.scores["validation"][task]
         for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
-            assert f"{summary.percent(value)} % {summary.bounds(interval)}" in words
-    assert str(audit.gap(results)) in words
+            assert f"{summary.format_percent(value)} % {summary.format_interval(interval)}" in words
+    assert str(audit.describe_selection_gap(results)) in words
     assert "Full model (Table 2) IEMOCAP: anger, happiness with excitement" in words
     assert "validation (quoted)" in words
     assert "best (optimistic)" in words
@@ -87,7 +87,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
         folds=[replace(fold, name=f"{rude}{fold.name}") for fold in results.folds],
         warnings=[rude],
         mapping={
-            rude: Mapping(scheme=rude, mapped={rude: {rude: 1}}, dropped={rude: 1}, missing=1)
+            rude: LabelMapping(scheme=rude, mapped={rude: {rude: 1}}, dropped={rude: 1}, missing=1)
         },
         leakage=[
             Finding(kind=rude, verdict=rude, count=1, words=rude, examples=(rude,)),
@@ -95,7 +95,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
         mistakes=[replace(results.mistakes[0], id=rude, truth=rude, attention={rude: LOOK})],
         repeats=[replace(repeat, run=rude) for repeat in results.repeats],
     )
-    text = page.html(hostile)
+    text = page.render_html(hostile)
     parsed = Page(text)
     assert parsed.open == []
     assert len(parsed.scripts) == 3
@@ -107,7 +107,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
 
 def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     bare = only_a_model(results)
-    parsed = Page(page.html(bare))
+    parsed = Page(page.render_html(bare))
     headings = {tag.get("id") for tag in parsed.all("h2")}
     assert headings == {"audit", "classes", "reproduce"}
     assert "Selection audit" not in parsed.words
@@ -115,20 +115,20 @@ def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     words = text(bare, 80)
     assert "WA folds" not in words
     assert "model (quoted)" in words
-    store.save(bare, tmp_path)
-    assert store.load(tmp_path) == bare
+    store.save_results(bare, tmp_path)
+    assert store.load_results(tmp_path) == bare
 
 
 def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
     empty = replace(results, scores={}, folds=[], predictions=[], fold_means={}, baselines={})
-    parsed = Page(page.html(empty))
+    parsed = Page(page.render_html(empty))
     assert "Nothing was scored" in parsed.words
     assert parsed.scripts == []
     assert text(empty).startswith("li2019-emodb on emodb")
 
 
 def test_undefined_is_said(results: Results) -> None:
-    parsed = Page(page.html(undefined(results)))
+    parsed = Page(page.render_html(undefined(results)))
     reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
     assert "undefined: nothing was scored" in reasons
     assert "undefined: no utterance of this class was tested" in reasons
@@ -138,17 +138,17 @@ def test_undefined_is_said(results: Results) -> None:
 
 def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:
     scores = undefined(results).scores["validation"]["emotion"]
-    heat, *words = plots.confusion(scores, CLASSES["emotion"]).data
+    heat, *words = plots.plot_confusion(scores, CLASSES["emotion"]).data
     assert list(heat.z[2]) == [None] * 7
     assert sum(heat.z[0]) == pytest.approx(100, abs=0.1)
     assert sum(len(trace.text) for trace in words) == 42
     many = replace(scores, confusion=np.eye(24, dtype=int).tolist())
-    assert len(plots.confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
+    assert len(plots.plot_confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
 
 
 def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
     chosen = {"validation": "validation picks", "best": "best picks"}
-    figure = plots.accuracy(results.folds, "test", "emotion", chosen)
+    figure = plots.plot_scores(results.folds, "test", "emotion", chosen)
     assert figure is not None
     *folds, mean, picked, best = figure.data
     assert len(folds) == 10
@@ -156,8 +156,8 @@ def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
     assert mean.y[4] == pytest.approx(100 * expected, abs=0.1)
     assert list(picked.x) == [fold.epochs["validation"] for fold in results.folds]
     assert picked.marker.symbol != best.marker.symbol
-    assert plots.accuracy(results.folds, "test", "valence", chosen) is None
-    assert plots.loss([], {}) is None
+    assert plots.plot_scores(results.folds, "test", "valence", chosen) is None
+    assert plots.plot_loss([], {}) is None
 
 
 def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) -> None:
@@ -179,9 +179,9 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
 
 
 def test_every_map_of_an_error_is_drawn(results: Results) -> None:
-    late = Look(times=[0.0, 1.2], weight=[0.1, 0.9])
+    late = AttentionTrace(times=[0.0, 1.2], weight=[0.1, 0.9])
     two = replace(results.mistakes[0], attention={"local": LOOK, "self": late})
-    drawn = Page(page.html(replace(results, mistakes=[two])))
+    drawn = Page(page.render_html(replace(results, mistakes=[two])))
     assert [tag["class"] for tag in drawn.all("path")] == [
         *("wave", "attention", "attention line1", "axis")
     ]
@@ -202,34 +202,36 @@ def test_verdicts_are_words_too(results: Results, parsed: Page) -> None:
 
 def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results) -> None:
     own = results.calibration["emotion"]
-    ideal, raw, tempered = plots.reliability(own).data
+    ideal, raw, tempered = plots.plot_reliability(own).data
     assert list(ideal.x) == list(ideal.y) == [0, 100]
     assert list(raw.customdata) == [count for count, _, _ in own.raw.bins]
     assert raw.y[2] == pytest.approx(100 * own.raw.bins[2][2], abs=0.01)
     assert raw.marker.symbol != tempered.marker.symbol
     assert raw.line.dash != tempered.line.dash
-    assert len(plots.reliability(replace(own, tempered=None)).data) == 2
+    assert len(plots.plot_reliability(replace(own, tempered=None)).data) == 2
 
 
 def test_published_figures_stand_beside_ours(results: Results) -> None:
-    words = plain(Page(page.html(results)).words)
+    words = plain(Page(page.render_html(results)).words)
     score = results.scores["validation"]["emotion"]
-    ours = f"{summary.percent(score.wa)} {summary.percent(score.ua)}"
+    ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
     assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
     assert "leave-one-session-out the best of 100 epochs, probably on the test side 81.6" in words
     assert "Doubts about the paper's figures" in words
-    assert "The paper's figures" not in page.html(replace(results, recipe={}))
+    assert "The paper's figures" not in page.render_html(replace(results, recipe={}))
     none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
-    assert "The paper's figures" not in page.html(none)
+    assert "The paper's figures" not in page.render_html(none)
 
 
 def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
-    asked = plain(Page(page.html(results)).words)
+    asked = plain(Page(page.render_html(results)).words)
     assert "How you could have been fooled" in asked
     assert "with --audit to measure a random split" in asked
     scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
-    flattery = Flattery(name="random-split", words="mixed speakers", run="r", scores=scores)
-    words = plain(Page(page.html(replace(results, flatteries=[flattery]))).words)
+    flattery = OptimisticVariant(
+        name="random-split", words="mixed speakers", run="r", scores=scores
+    )
+    words = plain(Page(page.render_html(replace(results, flatteries=[flattery]))).words)
     quoted = results.scores["validation"]["emotion"]
     assert quoted.wa is not None
     assert quoted.ua is not None
@@ -238,12 +240,12 @@ def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
     assert "--audit" not in words
     assert "test-picked epochs the best epoch on each fold" in words
     honest = replace(results, selections={"last": "the last epoch"}, headline="last")
-    assert "How you could have been fooled" not in page.html(honest)
+    assert "How you could have been fooled" not in page.render_html(honest)
 
 
 def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:
     results = example(5531)
     start = time.process_time()
-    page.write(results, tmp_path)
+    page.write_page(results, tmp_path)
     assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size - len(get_plotlyjs().encode()) < 5e5

@@ -20,11 +20,11 @@ from test_training import (
     trained,
 )
 
-from serein.dataset import Frames, Side
+from serein.dataset import Frames, Subset
 from serein.training import loop, place
-from serein.training.batches import Share, shares
-from serein.training.course import Course, looked, resume, save
-from serein.training.place import Diary, Place
+from serein.training.batches import BatchShard, shard_batches
+from serein.training.course import TrainingRun, evaluate_subsets, load_checkpoint, save_checkpoint
+from serein.training.place import CheckpointWriter, EpochPosition
 
 ALWAYS = replace(SETTINGS, epochs=3, checkpoint=1e-9)
 """A state after every one of 4 batches."""
@@ -39,8 +39,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Stop before the next step when so many are done."""
     left = iter(range(steps))
 
-    def some(*arguments: Any) -> Iterator[Share]:
-        for share in shares(*arguments):
+    def some(*arguments: Any) -> Iterator[BatchShard]:
+        for share in shard_batches(*arguments):
             if next(left, None) is None:
                 raise Interrupted
             yield share
@@ -56,9 +56,9 @@ def test_a_training_goes_on_within_its_epoch(
     interrupt(monkeypatch, steps)
     with pytest.raises(Interrupted):
         trained(ALWAYS, state=tmp_path / "fold.pt")
-    course, kept = resume(tmp_path / "fold.pt")
+    course, kept = load_checkpoint(tmp_path / "fold.pt")
     assert (len(course.epochs), kept["place"]["batches"]) == divmod(steps, 4)
-    monkeypatch.setattr(loop, "shares", shares)
+    monkeypatch.setattr(loop, "shares", shard_batches)
     system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
@@ -74,7 +74,7 @@ def test_a_training_that_is_interrupted_after_every_step_ends(
         with pytest.raises(Interrupted):
             trained(brief, state=tmp_path / "fold.pt")
         torch.manual_seed(99)
-    monkeypatch.setattr(loop, "shares", shares)
+    monkeypatch.setattr(loop, "shares", shard_batches)
     system, course = trained(brief, state=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
@@ -112,8 +112,8 @@ def test_an_interruption_while_looking_costs_no_step(
     monkeypatch.setattr(loop, "looked", stop)
     with pytest.raises(Interrupted):
         trained(ALWAYS, state=tmp_path / "fold.pt")
-    monkeypatch.setattr(loop, "looked", looked)
-    assert resume(tmp_path / "fold.pt")[1]["place"]["batches"] == 4
+    monkeypatch.setattr(loop, "looked", evaluate_subsets)
+    assert load_checkpoint(tmp_path / "fold.pt")[1]["place"]["batches"] == 4
     system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
@@ -125,10 +125,10 @@ def test_seconds_are_summed_over_interruptions(
     interrupt(monkeypatch, 2)
     with pytest.raises(Interrupted):
         trained(ALWAYS, state=tmp_path / "fold.pt")
-    course, kept = resume(tmp_path / "fold.pt")
+    course, kept = load_checkpoint(tmp_path / "fold.pt")
     kept["place"]["seconds"] = 500.0
-    save(tmp_path / "fold.pt", course, kept)
-    monkeypatch.setattr(loop, "shares", shares)
+    save_checkpoint(tmp_path / "fold.pt", course, kept)
+    monkeypatch.setattr(loop, "shares", shard_batches)
     _, course = trained(ALWAYS, state=tmp_path / "fold.pt")
     assert course.epochs[0].seconds > 500 > course.epochs[1].seconds
 
@@ -137,10 +137,10 @@ def test_a_state_of_before_is_gone_on_with_after_its_last_epoch(tmp_path: Path) 
     state = tmp_path / "fold.pt"
     whole, wanted = trained()
     trained(replace(SETTINGS, epochs=2), state=state)
-    course, kept = resume(state)
+    course, kept = load_checkpoint(state)
     del kept["place"], kept["average"]
-    save(state, course, kept)
-    assert set(resume(state)[1]) == {"system", "optimiser", "schedule"}
+    save_checkpoint(state, course, kept)
+    assert set(load_checkpoint(state)[1]) == {"system", "optimiser", "schedule"}
     system, course = trained(weights=7, state=state)
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
@@ -185,16 +185,16 @@ def test_writing_takes_two_percent_of_the_time_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, every: float, after: float
 ) -> None:
     clock = Clock(monkeypatch, cost)
-    diary = Diary(tmp_path / "fold.pt", every)
+    diary = CheckpointWriter(tmp_path / "fold.pt", every)
     clock.pass_(every - 1)
-    assert not diary.due
+    assert not diary.is_due
     clock.pass_(1)
-    assert diary.due
-    diary.write(Course(), {}, Place())
+    assert diary.is_due
+    diary.write(TrainingRun(), {}, EpochPosition())
     clock.pass_(after - 1)
-    assert not diary.due
+    assert not diary.is_due
     clock.pass_(1)
-    assert diary.due
+    assert diary.is_due
 
 
 @pytest.mark.parametrize(("named", "every"), [(True, 0.0), (False, 30.0)])
@@ -202,10 +202,10 @@ def test_who_asks_for_no_state_gets_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, every: float
 ) -> None:
     clock = Clock(monkeypatch, 0.1)
-    diary = Diary(tmp_path / "fold.pt" if named else None, every)
+    diary = CheckpointWriter(tmp_path / "fold.pt" if named else None, every)
     clock.pass_(1e6)
-    assert not diary.due
-    diary.write(Course(), {}, Place())
+    assert not diary.is_due
+    diary.write(TrainingRun(), {}, EpochPosition())
     assert clock.now == 100.0 + 1e6 + 0.1 * named
 
 
@@ -214,10 +214,10 @@ def test_brief_epochs_write_no_state_within(
 ) -> None:
     written: list[int] = []
 
-    def note(self: Diary, course: Course, parts: Any, where: Place) -> None:
+    def note(self: CheckpointWriter, course: TrainingRun, parts: Any, where: EpochPosition) -> None:
         written.append(where.batches)
 
-    monkeypatch.setattr(Diary, "write", note)
+    monkeypatch.setattr(CheckpointWriter, "write", note)
     trained(state=tmp_path / "fold.pt")
     assert written == [0] * 4
 
@@ -231,7 +231,7 @@ ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7, 12, 11, 10]
 
 @pytest.mark.parametrize(("size", "world"), [(4, 1), (4, 2), (3, 2), (5, 3), (4, 7), (20, 2)])
 def test_shares_are_parts_of_the_whole_batch(size: int, world: int) -> None:
-    columns = [list(shares(SIDE, ORDER, size, 0, rank, world)) for rank in range(world)]
+    columns = [list(shard_batches(SIDE, ORDER, size, 0, rank, world)) for rank in range(world)]
     starts = range(0, len(ORDER), size)
     for start, *row in zip(starts, *columns, strict=True):
         whole = ORDER[start : start + size]
@@ -251,13 +251,13 @@ def test_shares_are_parts_of_the_whole_batch(size: int, world: int) -> None:
             assert torch.equal(target_b, SIDE.targets[task][mine])
 
 
-def length(side: Side, place: int) -> int:
+def length(side: Subset, place: int) -> int:
     return side.frames.length(side.ids[place])
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4])
 def test_batches_that_are_done_are_passed_over(first: int) -> None:
-    all_, some = list(shares(SIDE, ORDER, 4)), list(shares(SIDE, ORDER, 4, first))
+    all_, some = list(shard_batches(SIDE, ORDER, 4)), list(shard_batches(SIDE, ORDER, 4, first))
     assert len(some) == 4 - first
     for one, other in zip(all_[first:], some, strict=True):
         assert torch.equal(one.inputs["frames"][0], other.inputs["frames"][0])

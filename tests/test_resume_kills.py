@@ -13,8 +13,8 @@ import pytest
 from small import SIZES
 from test_training import largest_difference
 
-from serein.synthetic import Settings, generate
-from serein.training.course import resume
+from serein.synthetic import SyntheticConfig, generate
+from serein.training.course import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = 20
@@ -30,7 +30,7 @@ main()
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     """One training of 2 x 12 steps an epoch; its state is written within, too."""
-    made = Settings(speakers=4, emotions=("anger", "sadness"), sentences=3, words=1)
+    made = SyntheticConfig(speakers=4, emotions=("anger", "sadness"), sentences=3, words=1)
     generate(tmp_path / "speech", made)
     (tmp_path / "often.py").write_text(OFTEN)
     settings = [
@@ -81,7 +81,7 @@ def test_a_training_killed_20_times_ends_as_if_nothing_had_been(
     for _ in range(KILLS):
         killed([*command, "--runs", str(tmp_path / "killed")], tmp_path / "killed", moments)
         (state,) = (tmp_path / "killed").glob("*/folds/*.pt")
-        _, kept = resume(state)
+        _, kept = load_checkpoint(state)
         assert kept, "a kill has left a state that cannot be read"
         within += kept["place"]["batches"] > 0
     assert within >= KILLS / 2
@@ -91,7 +91,7 @@ def test_a_training_killed_20_times_ends_as_if_nothing_had_been(
     assert one.name == other.name
     assert numbers(one) == numbers(other)
     (first, first_kept), (second, second_kept) = (
-        resume(next(folder.glob("folds/*.pt"))) for folder in (one, other)
+        load_checkpoint(next(folder.glob("folds/*.pt"))) for folder in (one, other)
     )
     assert [epoch.loss for epoch in first.epochs] == [epoch.loss for epoch in second.epochs]
     assert largest_difference(first_kept["system"], second_kept["system"]) == 0

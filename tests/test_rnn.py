@@ -16,7 +16,11 @@ TASKS = ("arousal", "valence")
 
 def made(**settings: Any) -> Model:
     torch.manual_seed(0)
-    return Model(config.build(Config, {"hidden": 5, **settings}, "model"), 3, TASKS).double().eval()
+    return (
+        Model(config.build_config(Config, {"hidden": 5, **settings}, "model"), 3, TASKS)
+        .double()
+        .eval()
+    )
 
 
 def sigmoid(x: Array) -> Array:
@@ -65,7 +69,7 @@ def test_every_number_is_that_of_the_equations(attention: bool, layers: int) -> 
 @pytest.mark.parametrize("length", [1, 4, 5, 7])
 def test_stacked_frames_are_laid_side_by_side(length: int) -> None:
     stacked = made(stack=4, attention=True)
-    plain = Model(config.build(Config, {"hidden": 5, "attention": True}, "model"), 12, TASKS)
+    plain = Model(config.build_config(Config, {"hidden": 5, "attention": True}, "model"), 12, TASKS)
     plain.double().eval().load_state_dict(stacked.state_dict())
     x_btf, rubbish = torch.randn(1, 9, 3, dtype=torch.float64), torch.arange(9) >= length
     x_btf[:, rubbish] = 100.0

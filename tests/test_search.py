@@ -17,14 +17,14 @@ from serein import store
 from serein.errors import ConfigError, CorpusError, StorageError
 from serein.experiment import space as spaces
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.search import search, validated
-from serein.experiment.searched import again as searched_by
+from serein.experiment.search import search, validation_scores
+from serein.experiment.searched import evaluation_command as searched_by
 from serein.experiment.space import Range
-from serein.experiment.trials import NAMELESS, Ledger
+from serein.experiment.trials import CLAIM_TIMEOUT, TrialStore
 from serein.records import Corpus, Recipe
 from serein.results import Epoch, FoldResult, Results
 from serein.searches import Search
-from serein.synthetic import Settings, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate, write_emodb
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
@@ -57,12 +57,12 @@ class Scorer:
     def __call__(self, recipe: Recipe, corpus: Corpus, **options: Any) -> Run:
         weight = recipe.tasks["gender"]["weight"]
         self.asked.append(weight)
-        return Run(with_validation(self.real, weight), Path(), anew=True)
+        return Run(with_validation(self.real, weight), Path(), is_new=True)
 
 
 @pytest.fixture
 def scorer(done: Search, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
-    scorer = Scorer(store.load(runs / done.trials[0].run))
+    scorer = Scorer(store.load_results(runs / done.trials[0].run))
     monkeypatch.setattr(EVALUATE, scorer)
     return scorer
 
@@ -91,7 +91,7 @@ def interrupting(inner: Evaluate, at: int, error: BaseException) -> Evaluate:
 
 
 def test_a_trial_is_scored_as_its_epoch_was_chosen(done: Search, runs: Path) -> None:
-    results = store.load(runs / done.trials[0].run)
+    results = store.load_results(runs / done.trials[0].run)
     uas = [0.2, 0.6, 0.4, None]
     history = [
         Epoch(epoch=n + 1, loss=1, seconds=1, scores={"validation": {"emotion": {"ua": ua}}})
@@ -101,7 +101,7 @@ def test_a_trial_is_scored_as_its_epoch_was_chosen(done: Search, runs: Path) -> 
     unknown = replace(fold, name="b", epochs={"validation": 4})
     for smooth, expected in ((1, 0.4), (2, 0.5), (9, 0.4)):
         recipe = {**results.recipe, "training": {"smooth": smooth}}
-        found = validated(replace(results, recipe=recipe, folds=[fold, unknown]))
+        found = validation_scores(replace(results, recipe=recipe, folds=[fold, unknown]))
         assert found == {"a": pytest.approx(expected), "b": None}
 
 
@@ -109,7 +109,7 @@ def test_every_trial_is_an_evaluation(done: Search, corpus: Corpus, runs: Path) 
     assert [one.number for one in done.trials] == [0, 1, 2]
     assert {one.state for one in done.trials} == {"finished"}
     for one in done.trials:
-        results = store.load(runs / one.run)
+        results = store.load_results(runs / one.run)
         assert results.recipe["tasks"]["gender"]["weight"] == one.settings["tasks.gender.weight"]
         assert results.recipe["training"]["batch"] == one.settings["training.batch"]
         own = [
@@ -121,12 +121,12 @@ def test_every_trial_is_an_evaluation(done: Search, corpus: Corpus, runs: Path) 
         assert one.seconds == pytest.approx(results.seconds, rel=1e-5)
     best = max(one.score or 0 for one in done.trials)
     assert done.best == next(one.number for one in done.trials if one.score == best)
-    assert store.plain(store.load_search(runs / done.name)) == store.plain(done)
+    assert store.to_builtin(store.load_search(runs / done.name)) == store.to_builtin(done)
 
 
 def test_a_finished_search_is_read(done: Search, corpus: Corpus, runs: Path) -> None:
     again = searched(corpus, runs)
-    assert store.plain(again.trials) == store.plain(done.trials)
+    assert store.to_builtin(again.trials) == store.to_builtin(done.trials)
     assert again.name == done.name
 
 
@@ -165,16 +165,18 @@ def test_an_interrupted_search_goes_on(
             searched(corpus, tmp_path / "hurt", trials=5)
     monkeypatch.setattr(EVALUATE, scorer)
     hurt = searched(corpus, tmp_path / "hurt", trials=5)
-    assert store.plain(hurt.trials) == store.plain(calm.trials)
+    assert store.to_builtin(hurt.trials) == store.to_builtin(calm.trials)
     assert scorer.asked == weights(calm)
 
 
 def test_more_trials_continue_a_search(scorer: Scorer, corpus: Corpus, tmp_path: Path) -> None:
     few = searched(corpus, tmp_path, trials=2)
     many = searched(corpus, tmp_path, trials=4)
-    assert store.plain(many.trials[:2]) == store.plain(few.trials)
+    assert store.to_builtin(many.trials[:2]) == store.to_builtin(few.trials)
     assert len(scorer.asked) == len(many.trials) == 4
-    assert store.plain(searched(corpus, tmp_path, trials=2).trials) == store.plain(few.trials)
+    assert store.to_builtin(searched(corpus, tmp_path, trials=2).trials) == store.to_builtin(
+        few.trials
+    )
 
 
 @pytest.mark.parametrize("storage", [None, "file", "sqlite"])
@@ -208,29 +210,29 @@ def test_two_searches_share_trials(
     assert sorted(scorer.asked) == sorted(weights(found))
 
 
-def ledger(folder: Path) -> Ledger:
+def ledger(folder: Path) -> TrialStore:
     space = (Range("a.b", 0, 1),)
-    return Ledger(folder, "study", space, spaces.points(space, 0, 3), None)
+    return TrialStore(folder, "study", space, spaces.draw_points(space, 0, 3), None)
 
 
-def number(book: Ledger) -> int | None:
-    trial = book.claim()
+def number(book: TrialStore) -> int | None:
+    trial = book.claim_trial()
     return None if trial is None else trial.number
 
 
 def test_the_trial_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     dead, here = ledger(tmp_path), ledger(tmp_path)
-    with FileLock(dead._lock_of(dead.worker)):
+    with FileLock(dead._lock_path(dead.worker)):
         assert [number(dead), number(here)] == [0, 1]
         assert [number(here), number(here)] == [2, None]
     assert [number(here), number(here)] == [0, None]
-    assert [one.number for one in here.trials()] == [0, 1, 2]
+    assert [one.number for one in here.list_trials()] == [0, 1, 2]
 
 
 def test_a_trial_whose_machine_is_not_seen_is_left_alone(tmp_path: Path) -> None:
     far, here = ledger(tmp_path), ledger(tmp_path)
     assert number(far) == 0
-    assert not far._lock_of(far.worker).exists()
+    assert not far._lock_path(far.worker).exists()
     assert [number(here), number(here), number(here)] == [1, 2, None]
 
 
@@ -240,7 +242,7 @@ def test_a_trial_of_nobody_is_taken_over_in_a_minute(
     here = ledger(tmp_path)
     here.study.ask()
     assert number(here) == 1
-    monkeypatch.setattr("serein.experiment.trials.NAMELESS", 0 * NAMELESS)
+    monkeypatch.setattr("serein.experiment.trials.NAMELESS", 0 * CLAIM_TIMEOUT)
     assert number(here) == 0
 
 
@@ -286,7 +288,7 @@ def test_what_cannot_be_searched_is_refused(
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
-    made = Settings(speakers=4, emotions=("anger", "sadness"), sentences=2, words=2)
+    made = SyntheticConfig(speakers=4, emotions=("anger", "sadness"), sentences=2, words=2)
     generate(tmp_path / "speech", made)
     command = [sys.executable, "-m", "serein", "search", "li2019", "--jobs", "1", "--trials", "3"]
     command += ["--corpus", f"synthetic={tmp_path / 'speech'}"]

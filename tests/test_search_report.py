@@ -63,7 +63,7 @@ def search() -> Search:
 
 
 def test_the_best_trial_comes_first_and_every_trial_is_there(search: Search) -> None:
-    every, space, faults = trials.tables(search)
+    every, space, faults = trials.build_search_tables(search)
     assert [row.cells for row in every.rows] == [
         ("1", "0.5", RUDE, "0.001", "61.3", "7.1", "56.3", "1abc"),
         ("0", "0.25", "li2019", "0.001", "50.0", "14.1", "40.0", "0abc"),
@@ -77,28 +77,30 @@ def test_the_best_trial_comes_first_and_every_trial_is_there(search: Search) -> 
 
 
 def test_the_headline_says_whose_scores_these_are(search: Search) -> None:
-    best, caution = trials.headline(search)
+    best, caution = trials.describe_best_trial(search)
     assert "trial 1, UA of emotion 61.3 % on validation speakers" in best
     assert "The best of 2 trials was picked by that very score, which is optimistic" in caution
-    assert "4 trials (2 finished, 1 failed, 1 running)" in trials.told(search)
+    assert "4 trials (2 finished, 1 failed, 1 running)" in trials.describe_search(search)
     alone = replace(search, trials=search.trials[1:2])
-    assert "best of" not in list(trials.headline(alone))[1]
-    assert list(trials.headline(replace(search, trials=[]))) == ["No trial has been scored yet."]
+    assert "best of" not in list(trials.describe_best_trial(alone))[1]
+    assert list(trials.describe_best_trial(replace(search, trials=[]))) == [
+        "No trial has been scored yet."
+    ]
 
 
 def test_a_line_tells_of_a_trial_and_of_the_best(search: Search) -> None:
-    said = trials.line(search.trials[0], search)
+    said = trials.describe_trial(search.trials[0], search)
     assert said.startswith("trial 0: tasks.gender.weight=0.25; model.name=li2019;")
     assert said.endswith("validation UA 50.0 %, best so far 61.3 % (trial 1)")
-    assert trials.line(search.trials[2], search).endswith("failed: no such model")
+    assert trials.describe_trial(search.trials[2], search).endswith("failed: no such model")
 
 
 def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> None:
-    html, text = trials.write(search, tmp_path)
+    html, text = trials.write_search(search, tmp_path)
     page = Page(html.read_text())
     assert page.open == []
     said = plain(page.words)
-    for row in trials.tables(search)[0].rows:
+    for row in trials.build_search_tables(search)[0].rows:
         assert " ".join(row.cells) in said
     assert "a warning" in said
     assert search.evaluation in said
@@ -117,23 +119,23 @@ def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> N
 
 
 def test_points_stand_where_trials_scored(search: Search) -> None:
-    others, best = plots.trials(search, "tasks.gender.weight").data
+    others, best = plots.plot_trials(search, "tasks.gender.weight").data
     assert [(*others.x, *others.y), (*best.x, *best.y)] == [(0.25, 50.0), (0.5, 61.3)]
-    assert plots.trials(search, "model.name").data[1].x == ("&lt;b&gt;|a_b",)
+    assert plots.plot_trials(search, "model.name").data[1].x == ("&lt;b&gt;|a_b",)
 
 
 def test_a_search_without_scores_has_no_figures(search: Search) -> None:
     empty = replace(search, trials=search.trials[2:], best=None, evaluation="")
-    page = Page(trials.html(empty))
+    page = Page(trials.render_search_html(empty))
     assert page.scripts == []
     assert "On test speakers" not in page.words
-    assert trials.as_markdown(empty).endswith(f"```\n{search.command}\n```\n")
+    assert trials.render_search_markdown(empty).endswith(f"```\n{search.command}\n```\n")
 
 
 def test_a_search_is_kept_and_read(search: Search, tmp_path: Path) -> None:
     store.save_search(search, tmp_path)
     assert store.load_search(tmp_path) == search
-    (tmp_path / store.SEARCH).write_text('{"format": 2, "name": "x"}')
+    (tmp_path / store.SEARCH_FILE).write_text('{"format": 2, "name": "x"}')
     with pytest.raises(ConfigError, match="holds no search: command: Field required"):
         store.load_search(tmp_path)
     with pytest.raises(ConfigError, match="cannot read"):

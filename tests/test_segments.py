@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from serein.layers.correlation import correlate
-from serein.layers.filters import maxima
+from serein.layers.correlation import dft_convolve
+from serein.layers.filters import conv_max_pool
 from serein.layers.segments import SegmentConvolutions
 
 
@@ -21,10 +21,10 @@ def test_correlation_is_a_sum_over_taps(inputs: int, outputs: int, taps: int, of
         for j in range(inputs):
             if 0 <= j - i + offset < taps:
                 wanted[:, i] += x_rjc[:, j] @ weight_kcd[j - i + offset]
-    torch.testing.assert_close(correlate(x_rjc, weight_kcd, outputs, offset), wanted)
+    torch.testing.assert_close(dft_convolve(x_rjc, weight_kcd, outputs, offset), wanted)
     x_rjc, weight_kcd = x_rjc[:2].requires_grad_(), weight_kcd.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, w: correlate(x, w, outputs, offset), (x_rjc, weight_kcd)
+        lambda x, w: dft_convolve(x, w, outputs, offset), (x_rjc, weight_kcd)
     )
 
 
@@ -35,7 +35,7 @@ def test_maxima_are_torchs_and_so_is_their_gradient(pool: int) -> None:
     window_rw[1] = 0  # all outputs alike: one of them gets the gradient
     weight_kc, bias_c = torch.randn(7, 5, dtype=torch.float64), torch.rand(5, dtype=torch.float64)
     leaves = [x.requires_grad_() for x in (window_rw, weight_kc, bias_c)]
-    found_rjc = maxima(window_rw, weight_kc, bias_c, pool)
+    found_rjc = conv_max_pool(window_rw, weight_kc, bias_c, pool)
     y_rcs = torch.conv1d(window_rw[:, None], weight_kc.T[:, None], bias_c).relu()
     wanted_rjc = torch.max_pool1d(y_rcs, pool).mT
     torch.testing.assert_close(found_rjc, wanted_rjc)

@@ -10,20 +10,20 @@ from small import QUICK, random_frames, random_side, small_system
 from serein import dataset
 from serein.errors import ConfigError
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import plan
+from serein.experiment.plan import build_plan
 from serein.experiment.train import train
-from serein.predict import foretell
+from serein.predict import predict_subset
 from serein.recipes import load
 from serein.records import Corpus
 from serein.results import Epoch
 from serein.system import System
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 from serein.training.loop import fit
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 
-def course(*scores: float | None) -> Course:
-    return Course(
+def course(*scores: float | None) -> TrainingRun:
+    return TrainingRun(
         [
             Epoch(epoch=n, loss=1, seconds=1, scores={"validation": {"emotion": {"ua": ua}}})
             for n, ua in enumerate(scores, 1)
@@ -39,14 +39,15 @@ def test_smoothing_takes_the_mean_of_an_epoch_and_those_before_it(smooth: int, w
     #                 1    2    3    4    5    6
     scores = course(0.1, 0.9, 0.2, 0.7, 0.8, 0.7)
     means = [np.mean([0.1, 0.9, 0.2, 0.7, 0.8, 0.7][max(0, n - smooth) : n]) for n in range(1, 7)]
-    assert scores.best("validation", ["emotion"], smooth=smooth) == wanted
+    assert scores.best_epoch("validation", ["emotion"], smooth=smooth) == wanted
     assert int(np.argmax(means)) + 1 == wanted
 
 
 def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
     scores = [0.3, 0.5, 0.2, 0.6, 0.6, 0.1, None]
     chosen = [
-        course(*scores[:n]).best("validation", ["emotion"], smooth=3) for n in range(1, len(scores))
+        course(*scores[:n]).best_epoch("validation", ["emotion"], smooth=3)
+        for n in range(1, len(scores))
     ]
     # Whoever keeps weights whenever the newest epoch is the best so far ends with the right ones.
     last_kept = max(n for n, best in enumerate(chosen, 1) if best == n)
@@ -56,27 +57,27 @@ def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
 @pytest.mark.parametrize("wanted", [1, 3, 4])
 def test_the_weights_of_the_kept_epoch_are_kept(wanted: int, tmp_path: Path) -> None:
     side = random_side([9, 12, 7, 10])
-    system, settings = small_system(), Settings(epochs=4, batch=2)
+    system, settings = small_system(), TrainingConfig(epochs=4, batch=2)
     state = tmp_path / "state.pt"
     found = fit(
         system,
         side,
         {"test": side},
         settings,
-        state=state,
-        keep=lambda course: len(course.epochs) == wanted,
+        checkpoint=state,
+        keep_weights=lambda course: len(course.epochs) == wanted,
     )
     kept = small_system(seed=5)
     kept.load_state_dict(found.weights)
-    answers = foretell(kept, side, 2)["emotion"]
-    torch.testing.assert_close(answers, found.foretold[wanted - 1]["test"]["emotion"])
-    again = fit(small_system(), side, {"test": side}, settings, state=state)
+    answers = predict_subset(kept, side, 2)["emotion"]
+    torch.testing.assert_close(answers, found.predictions[wanted - 1]["test"]["emotion"])
+    again = fit(small_system(), side, {"test": side}, settings, checkpoint=state)
     assert all(torch.equal(again.weights[name], x) for name, x in found.weights.items())
 
 
 def test_a_training_keeps_no_weights_unasked() -> None:
     side = random_side([9, 12, 7, 10])
-    assert fit(small_system(), side, {}, Settings(epochs=1)).weights == {}
+    assert fit(small_system(), side, {}, TrainingConfig(epochs=1)).weights == {}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) 
     }
     assert [one.confidence for one in found] == pytest.approx(sorted(wrong.values())[::-1][:12])
     for one in found:
-        utterance = corpus.of([one.id])[0]
+        utterance = corpus.select([one.id])[0]
         assert one.truth == utterance.labels["emotion"] != one.answer
         assert one.confidence == pytest.approx(wrong[one.id])
         assert len(one.envelope) == 400
@@ -108,14 +109,14 @@ def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) 
 
 
 def test_attention_is_that_of_the_quoted_epoch(run: Run, corpus: Corpus) -> None:
-    todo = plan(load("li2019", QUICK), corpus, seed=0, device="cpu", runs=run.folder.parent)
+    todo = build_plan(load("li2019", QUICK), corpus, seed=0, device="cpu", runs=run.folder.parent)
     one = run.results.mistakes[0]
     state = torch.load(run.folder / "folds" / f"{one.fold}.pt", weights_only=True)
     system = System(todo.recipe, todo.classes)
     system.load_state_dict(state["weights"])
     fold = next(fold for fold in todo.protocol.folds if fold.name == one.fold)
-    side = todo.side(fold.test, todo.frames(), system)
-    answers = foretell(system, side, 40)["emotion"]
+    side = todo.build_subset(fold.test, todo.load_frames(), system)
+    answers = predict_subset(system, side, 40)["emotion"]
     record = next(record for record in run.results.predictions if record.id == one.id)
     place = fold.test.index(one.id)
     wanted = record.selections["validation"]["emotion"]
@@ -128,7 +129,7 @@ def test_speakers_own_statistics_leave_each_with_mean_zero_and_deviation_one() -
     frames.x_nf[:70] += 100
     before = frames.x_nf.copy()
     groups = {"u000": "a", "u001": "a", "u002": "b", "u003": "b"}
-    found = dataset.standardised(frames, groups)
+    found = dataset.standardize_by_group(frames, groups)
     for first, last in ((0, 70), (70, 180)):
         np.testing.assert_allclose(found.x_nf[first:last].mean(axis=0), 0, atol=1e-5)
         np.testing.assert_allclose(found.x_nf[first:last].std(axis=0), 1, atol=1e-5)
@@ -137,8 +138,8 @@ def test_speakers_own_statistics_leave_each_with_mean_zero_and_deviation_one() -
 
 def test_speakers_own_statistics_are_used_when_asked_for(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, "normalise.statistics=speaker", "training.epochs=1"]
-    todo = plan(load("li2019", settings), corpus, seed=0, device="cpu", runs=tmp_path)
-    frames = todo.frames()
+    todo = build_plan(load("li2019", settings), corpus, seed=0, device="cpu", runs=tmp_path)
+    frames = todo.load_frames()
     for speaker in {one.speaker for one in corpus.utterances}:
         ids = [one.id for one in corpus.utterances if one.speaker == speaker]
         together = np.concatenate([frames[id_] for id_ in ids])

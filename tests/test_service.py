@@ -62,7 +62,7 @@ def test_answers_are_those_of_the_command_whatever_they_are_batched_with(
     counts = re.findall(r"serein_batch_recordings_(?:sum|count) (\d+)", text(call))
     batches, recordings = sorted(map(int, counts))
     assert batches < recordings  # some were together
-    assert engine.ready()
+    assert engine.is_ready()
 
 
 def text(call: Client) -> str:
@@ -139,8 +139,8 @@ def test_other_origins_only_where_the_owner_says_so(call: Client) -> None:
 
 
 def test_keys_open_what_is_closed(tmp_path: Path) -> None:
-    key = keys.add(tmp_path / "keys", "ann")
-    with client(keys.read(tmp_path / "keys")) as (call, _):
+    key = keys.add_key(tmp_path / "keys", "ann")
+    with client(keys.read_keys(tmp_path / "keys")) as (call, _):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
             for path in ("/v1/model", "/metrics", RECOGNIZE):
                 method = "POST" if path == RECOGNIZE else "GET"
@@ -155,8 +155,8 @@ def test_keys_open_what_is_closed(tmp_path: Path) -> None:
 
 
 def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
-    stream, key = StringIO(), keys.add(tmp_path / "keys", "ann")
-    with logs.written(stream), client(keys.read(tmp_path / "keys")) as (call, _):
+    stream, key = StringIO(), keys.add_key(tmp_path / "keys", "ann")
+    with logs.log_to(stream), client(keys.read_keys(tmp_path / "keys")) as (call, _):
         right = {"Authorization": f"Bearer {key}"}
         call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
         call("GET", "/secret", headers={"Authorization": "Bearer secret"})

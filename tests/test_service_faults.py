@@ -158,7 +158,7 @@ def later(action: Any, seconds: float = 0.5) -> threading.Timer:
 def test_a_full_queue_says_when_to_come_again(service: tuple[Client, Engine]) -> None:
     call, engine = service
     with stopped(engine):
-        later(lambda: os.kill(engine.decoders.all[0].pid, signal.SIGCONT), 1.0)
+        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGCONT), 1.0)
         answers = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 7)
     assert [one.status_code for one in answers] == [200] * 4 + [429] * 3
     assert {one.headers["Retry-After"] for one in answers[4:]} == {"1"}
@@ -170,7 +170,7 @@ def test_a_decoder_that_is_killed_takes_one_request_with_it(
 ) -> None:
     call, engine = service
     with stopped(engine):
-        later(lambda: os.kill(engine.decoders.all[0].pid, signal.SIGKILL))
+        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGKILL))
         first, *others = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
     assert problem(first)[0] == 422
     assert "decoder fail" in problem(first)[1]
@@ -180,9 +180,9 @@ def test_a_decoder_that_is_killed_takes_one_request_with_it(
 
 def test_a_decoder_that_the_system_ended_while_idle_is_missed_by_nobody() -> None:
     with client() as (call, engine):
-        (decoder,) = engine.decoders.all
+        (decoder,) = engine.decoders.processes
         os.kill(decoder.pid, signal.SIGKILL)
-        while decoder.alive():
+        while decoder.is_alive():
             time.sleep(0.01)
         assert call("GET", "/readyz").status_code == 200
         assert call.post(SPEECH).status_code == 200
@@ -218,7 +218,7 @@ def test_one_that_the_model_cannot_answer_does_not_take_the_others_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with client(wait=0.3) as (call, engine):
-        together = engine.recognizer.together
+        together = engine.recognizer.predict_many
 
         def fragile(recordings: Any) -> Any:
             if any(name == "bad.wav" for name, _ in recordings):

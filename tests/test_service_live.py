@@ -14,7 +14,7 @@ from serving import RECOGNIZE, SPEECH, Live, head, response
 from websockets.sync.client import connect
 
 from serein.service import keys
-from serein.service.server import _listening
+from serein.service.server import _open_listener
 
 Run = Callable[..., tuple[int, str, str]]
 LIMITS = ("--body-seconds", "2", "--max-megabytes", "1", "--max-seconds", "20")
@@ -42,7 +42,7 @@ def test_it_answers_and_says_nothing_of_its_maker(live: Live) -> None:
 
 
 def test_no_part_of_an_answer_waits_for_another_to_be_acknowledged() -> None:
-    with _listening("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
+    with _open_listener("127.0.0.1", 0) as door, socket.create_connection(door.getsockname()):
         accepted, _ = door.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -167,7 +167,7 @@ def test_keys_of_a_file_and_an_end_by_ctrl_c(tmp_path: Path, run: Run) -> None:
     assert live.process.wait(60) == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children.split())
     assert key not in live.log.read_text()
-    assert keys.hashed(key) in (tmp_path / "keys").read_text()
+    assert keys.hash_key(key) in (tmp_path / "keys").read_text()
 
 
 def test_a_port_that_is_taken(run: Run) -> None:

@@ -16,9 +16,9 @@ from serein import service
 from serein.errors import ConfigError, StorageError
 from serein.inference.recognition import Recognition
 from serein.service import keys, worker
-from serein.service.batching import Batcher
+from serein.service.batching import RequestBatcher
 from serein.service.problems import Problem
-from serein.service.settings import Settings
+from serein.service.settings import ServiceConfig
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
@@ -26,17 +26,24 @@ RATE = 16_000
 
 def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    made = {name: keys.add(path, name) for name in ("ann", "bob@site")}
+    made = {name: keys.add_key(path, name) for name in ("ann", "bob@site")}
     text = path.read_text()
     assert path.stat().st_mode & 0o077 == 0
     path.write_text(f"# who may call\n\n{text}")
-    known = keys.read(path)
+    known = keys.read_keys(path)
     assert known.names == ["ann", "bob@site"]
     for name, key in made.items():
         assert len(key) >= 43
         assert key not in text
         assert known.holder(key) == name
-    for wrong in ("", "x", made["ann"][:-1], made["ann"] + "x", "\udcff", keys.hashed(made["ann"])):
+    for wrong in (
+        "",
+        "x",
+        made["ann"][:-1],
+        made["ann"] + "x",
+        "\udcff",
+        keys.hash_key(made["ann"]),
+    ):
         assert known.holder(wrong) is None
 
 
@@ -53,27 +60,27 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
 def test_files_that_hold_no_keys(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(ConfigError, match=words):
-        keys.read(tmp_path / "keys")
+        keys.read_keys(tmp_path / "keys")
     with pytest.raises(ConfigError, match="cannot be read"):
-        keys.read(tmp_path / "nothing")
+        keys.read_keys(tmp_path / "nothing")
 
 
 def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
-    keys.add(tmp_path / "keys", "ann")
+    keys.add_key(tmp_path / "keys", "ann")
     for name, words in (("ann", "is taken"), ("a b", "odd characters"), ("", "odd characters")):
         with pytest.raises(ConfigError, match=words):
-            keys.add(tmp_path / "keys", name)
+            keys.add_key(tmp_path / "keys", name)
     with pytest.raises(StorageError, match="cannot be written"):
-        keys.add(tmp_path / "no" / "keys", "ann")
+        keys.add_key(tmp_path / "no" / "keys", "ann")
 
 
 def test_a_worker_answers_by_kinds() -> None:
-    kind, content = worker.answer(SPEECH, RATE, 5.0)
+    kind, content = worker.decode_upload(SPEECH, RATE, 5.0)
     assert kind == worker.SAMPLES
     assert np.frombuffer(content, np.float32) == pytest.approx(sweep(1.0), abs=1e-3)
-    assert worker.answer(SPEECH, RATE, 0.5) == (worker.TOO_LONG, b"")
-    assert worker.answer(SPEECH, RATE, 1.0)[0] == worker.SAMPLES
-    kind, reason = worker.answer(encoded("wav", sweep(0.01)), RATE, 5.0)
+    assert worker.decode_upload(SPEECH, RATE, 0.5) == (worker.TOO_LONG, b"")
+    assert worker.decode_upload(SPEECH, RATE, 1.0)[0] == worker.SAMPLES
+    kind, reason = worker.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
     assert kind == worker.UNREADABLE
     assert reason.startswith(b"the upload holds 10 ms of audio")
 
@@ -83,7 +90,7 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr("serein.audio._sndfile.Sndfile.blocks", full)
-    assert worker.answer(SPEECH, RATE, 5.0) == (worker.TOO_MUCH, b"")
+    assert worker.decode_upload(SPEECH, RATE, 5.0) == (worker.OUT_OF_MEMORY, b"")
 
 
 def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:
@@ -101,7 +108,7 @@ def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
     code = "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 9))\nwhile True: pass"
     assert subprocess.run([sys.executable, "-c", code]).returncode < 0
     with engine(decode_seconds=1000.0) as made:
-        (decoder,) = made.decoders.all
+        (decoder,) = made.decoders.processes
         decoder.decode(SPEECH)
         limits = Path(f"/proc/{decoder.pid}/limits").read_text()
         line = next(one for one in limits.splitlines() if "cpu time" in one)
@@ -110,7 +117,7 @@ def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
 
 def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
     with engine() as made:
-        (decoder,) = made.decoders.all
+        (decoder,) = made.decoders.processes
         command, decoder._command = decoder._command, [sys.executable, "-c", "pass"]
         decoder.close()
         for _ in range(2):
@@ -124,9 +131,9 @@ def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
 
 def test_closing_ends_the_workers() -> None:
     with engine(decoders=2) as made:
-        pids = [decoder.pid for decoder in made.decoders.all]
-        assert made.ready()
-    assert not made.ready()
+        pids = [decoder.pid for decoder in made.decoders.processes]
+        assert made.is_ready()
+    assert not made.is_ready()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -134,8 +141,8 @@ def test_closing_ends_the_workers() -> None:
 
 def batcher(
     took: Callable[[int], None], *, most: int = 4, wait: float = 5.0, coming: int = 99
-) -> Batcher:
-    return Batcher(small_recognizer(), most, wait, lambda: coming, took)
+) -> RequestBatcher:
+    return RequestBatcher(small_recognizer(), most, wait, lambda: coming, took)
 
 
 def test_a_batch_is_full_by_its_windows() -> None:
@@ -147,7 +154,7 @@ def test_a_batch_is_full_by_its_windows() -> None:
     assert len(long.result(60).windows) == 4
     made.close()
     assert took == [4, 1]
-    assert not made.alive()
+    assert not made.is_alive()
 
 
 def test_closing_answers_what_waits_at_once() -> None:
@@ -213,5 +220,5 @@ def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     status, _, err = run("serve", "--host", "0.0.0.0", *options)
     assert status == 0
     assert "everybody who reaches 0.0.0.0" in err
-    made = Settings(wait=0.007, origins=("https://a.example",))
+    made = ServiceConfig(wait=0.007, origins=("https://a.example",))
     assert called == [(made, None, {"others": [], "host": "0.0.0.0", "port": 8000})]

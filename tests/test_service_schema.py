@@ -27,8 +27,8 @@ def service(
     known, headers = None, {}
     if request.param == "closed":
         path = tmp_path_factory.mktemp("keys") / "keys"
-        headers = {"Authorization": f"Bearer {keys.add(path, 'ann')}"}
-        known = keys.read(path)
+        headers = {"Authorization": f"Bearer {keys.add_key(path, 'ann')}"}
+        known = keys.read_keys(path)
     with client(known, max_megabytes=1, max_seconds=10, wait=0.0) as (call, _):
         yield schemathesis.openapi.from_asgi("/openapi.json", call.app), headers
 

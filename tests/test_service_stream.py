@@ -24,7 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from serein.records import Corpus
 from serein.service import keys, logs
-from serein.service.session import item_of
+from serein.service.session import segment_to_item
 
 Pcm = npt.NDArray[np.int16]
 
@@ -50,7 +50,7 @@ def of_file(host: Host, pcm: Pcm, rate: int = RATE, **how: Any) -> list[dict[str
     how = {"window": 1.0, "hop": 0.25, **how}
     answer = host.engine.recognizer.timeline((pcm, rate), **how)
     assert answer.segments
-    return [item_of(segment) for segment in answer.segments]
+    return [segment_to_item(segment) for segment in answer.segments]
 
 
 def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
@@ -104,7 +104,7 @@ def test_another_model_listens_where_it_is_asked_for(pcm: Pcm) -> None:
         same(first.items, of_file(both, pcm))
     assert [one.messages[0]["model"] for one in (first, second)] == ["small", "other"]
     assert answer.segments
-    same(second.items, [item_of(segment) for segment in answer.segments])
+    same(second.items, [segment_to_item(segment) for segment in answer.segments])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (8_000, 1), (44_100, 2)])
@@ -160,9 +160,9 @@ def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
 
 
 def test_keys_in_the_message_or_the_head(tmp_path: Path) -> None:
-    key = keys.add(tmp_path / "keys", "ann")
+    key = keys.add_key(tmp_path / "keys", "ann")
     stream = StringIO()
-    with logs.written(stream), hosted(keys.read(tmp_path / "keys")) as host:
+    with logs.log_to(stream), hosted(keys.read_keys(tmp_path / "keys")) as host:
         for given_key, header in (
             (None, ""),
             ("wrong", ""),
@@ -197,7 +197,7 @@ def test_pages_of_other_origins_are_refused(host: Host) -> None:
 
 def test_numbers_and_logs_tell_nothing_of_content(pcm: Pcm) -> None:
     stream = StringIO()
-    with logs.written(stream), hosted() as host:
+    with logs.log_to(stream), hosted() as host:
         streamed(host, pcm.tobytes())
         until(lambda: "serein_streams_open 0.0" in host.text())
         until(lambda: '"stream"' in stream.getvalue())

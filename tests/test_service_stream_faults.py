@@ -15,7 +15,7 @@ from talking import RATE
 from websockets.exceptions import ConnectionClosed
 
 from serein.service.engine import Engine
-from serein.service.inbox import Inbox
+from serein.service.inbox import PCMBuffer
 
 OPEN = json.dumps(START)
 EVERYTHING = json.dumps({**START, "speech": False})
@@ -140,7 +140,7 @@ def test_a_fault_of_ours_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) 
             raise RuntimeError("secret")
 
         with monkeypatch.context() as patched:
-            patched.setattr(host.engine.ear, "submit", fails)
+            patched.setattr(host.engine.stream_batcher, "submit", fails)
             answer = said(host, [OPEN, NOISE])
         assert (answer.code, answer.last["status"]) == (1011, 500)
         assert answer.messages[0]["id"] in answer.last["detail"]
@@ -180,42 +180,42 @@ def test_who_takes_no_answers_is_not_waited_for() -> None:
         messages: list[dict[str, Any]] = [{"type": "websocket.connect"}, begin, audio]
         sent = visit(engine, call.app, messages, "segments")
         assert sent == ["websocket.accept", "ready", "segments"]
-        text = engine.metrics.text().decode()
+        text = engine.metrics.render().decode()
         assert "serein_streams_open 0.0" in text
         assert 'serein_streams_total{code="1006"} 1.0' in text
 
 
 def test_an_inbox_takes_no_more_than_it_holds() -> None:
     async def fill() -> tuple[list[int], int]:
-        inbox, sizes = Inbox(frame=4, most=10), []
+        inbox, sizes = PCMBuffer(frame_bytes=4, max_bytes=10), []
         putting = asyncio.create_task(inbox.put(bytes(21)))
         last = False
-        while inbox.rest > 8 or not putting.done():
+        while inbox.buffered_bytes > 8 or not putting.done():
             sizes.append(len((await inbox.take(1)).content))
             await asyncio.sleep(0)
         inbox.end()
         while not last:
             content, _, last = await inbox.take(1)
             sizes.append(len(content))
-        return sizes, inbox.rest
+        return sizes, inbox.buffered_bytes
 
     assert asyncio.run(fill()) == ([8, 8, 4], 1)
 
 
 def test_an_inbox_gives_what_is_enough_and_knows_when_it_came() -> None:
     async def filled() -> None:
-        inbox, begin = Inbox(frame=2, most=100), time.monotonic()
+        inbox, begin = PCMBuffer(frame_bytes=2, max_bytes=100), time.monotonic()
         taking = asyncio.create_task(inbox.take(5))
         for size in (3, 3, 3, 3):
             await inbox.put(bytes(size))
             await asyncio.sleep(0.05)
         content, since, last = await taking
-        assert (len(content), inbox.rest, last) == (12, 0, False)
+        assert (len(content), inbox.buffered_bytes, last) == (12, 0, False)
         assert 0.15 <= since - begin < time.monotonic() - begin - 0.04
         await inbox.put(b"x")
         inbox.end()
         assert (await inbox.take(5))[::2] == (b"", True)
-        assert inbox.rest == 1
+        assert inbox.buffered_bytes == 1
 
     asyncio.run(filled())
 
@@ -223,8 +223,8 @@ def test_an_inbox_gives_what_is_enough_and_knows_when_it_came() -> None:
 def test_the_ear_ends_with_all_answered() -> None:
     with client() as (_, engine):
         streams = [engine.recognizer.stream(RATE, speech=False) for _ in range(3)]
-        futures = [engine.ear.submit(stream, NOISE) for stream in streams]
-        assert engine.ready()
+        futures = [engine.stream_batcher.submit(stream, NOISE) for stream in streams]
+        assert engine.is_ready()
     assert all(future.result(0) == [] for future in futures)
-    assert not engine.ear.alive()
-    assert not engine.ready()
+    assert not engine.stream_batcher.is_alive()
+    assert not engine.is_ready()

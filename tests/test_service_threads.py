@@ -11,8 +11,8 @@ import pytest
 from serving import small_recognizer
 
 from serein.inference.recognizer import Recognizer
-from serein.service.bell import Bell, finished
-from serein.service.desk import Desk
+from serein.service.bell import LoopWaker, wait_for
+from serein.service.desk import BatchingThread
 
 
 class Sum(NamedTuple):
@@ -23,7 +23,7 @@ class Sum(NamedTuple):
     future: Future[float]
 
 
-class Adder(Desk[Sum]):
+class Adder(BatchingThread[Sum]):
     """Adds all that it finds; divides nothing."""
 
     def __init__(self) -> None:
@@ -59,9 +59,9 @@ def test_a_desk_groups_by_who_answers_and_hands_errors_to_whom_they_belong() -> 
     ]
     dropped = made.submit(7, 8)
     assert dropped.cancel()
-    assert made.alive()
+    assert made.is_alive()
     made.close()
-    assert not made.alive()
+    assert not made.is_alive()
     assert made.together == [2, 1, 1]
     assert [futures[n].result(0) for n in (0, 2, 3)] == [3, 7, 11]
     with pytest.raises(ValueError, match="no number"):
@@ -72,17 +72,17 @@ def test_a_loop_is_woken_once_for_all_that_is_finished() -> None:
     async def run() -> tuple[int, list[int]]:
         loop = asyncio.get_running_loop()
         futures = [Future[int]() for _ in range(16)]
-        waiting = [asyncio.create_task(finished(future)) for future in futures]
+        waiting = [asyncio.create_task(wait_for(future)) for future in futures]
         await asyncio.sleep(0)
-        calls, original = 0, Bell._wake
+        calls, original = 0, LoopWaker._wake_waiters
 
-        def counted(bell: Bell) -> None:
+        def counted(bell: LoopWaker) -> None:
             nonlocal calls
             calls += 1
             original(bell)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Bell, "_wake", counted)
+            patch.setattr(LoopWaker, "_wake", counted)
             for number, future in enumerate(futures):  # the loop cannot run meanwhile
                 future.set_result(number)
             found = await asyncio.gather(*waiting)
@@ -101,7 +101,7 @@ def test_results_and_errors_come_whenever_they_are_there() -> None:
         there: Future[int] = Future()
         there.set_result(1)
         late, wrong = pool.submit(lambda: 2), pool.submit(fails)
-        waiting = [finished(one) for one in (there, late, wrong)]
+        waiting = [wait_for(one) for one in (there, late, wrong)]
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     with ThreadPoolExecutor(2) as pool:
@@ -113,7 +113,7 @@ def test_results_and_errors_come_whenever_they_are_there() -> None:
 
 def test_many_threads_lose_nobody() -> None:
     async def run(pool: ThreadPoolExecutor) -> list[int]:
-        return await asyncio.gather(*(finished(pool.submit(abs, -n)) for n in range(2000)))
+        return await asyncio.gather(*(wait_for(pool.submit(abs, -n)) for n in range(2000)))
 
     with ThreadPoolExecutor(8) as pool:
         assert asyncio.run(asyncio.wait_for(run(pool), 60)) == list(range(2000))
@@ -123,7 +123,7 @@ def test_who_waits_no_longer_cancels_what_has_not_begun() -> None:
     async def run(future: Future[int]) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await finished(future)
+                await wait_for(future)
         assert future.cancelled()
 
     asyncio.run(run(Future()))
@@ -131,9 +131,9 @@ def test_who_waits_no_longer_cancels_what_has_not_begun() -> None:
 
 def test_a_loop_that_ended_is_not_rung() -> None:
     loop = asyncio.new_event_loop()
-    bell, waiter = Bell(loop), loop.create_future()
+    bell, waiter = LoopWaker(loop), loop.create_future()
     loop.close()
-    thread = threading.Thread(target=bell.ring, args=(waiter,))
+    thread = threading.Thread(target=bell.wake_soon, args=(waiter,))
     thread.start()
     thread.join()
     assert not waiter.done()

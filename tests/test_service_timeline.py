@@ -17,12 +17,12 @@ from serein.bundle import save
 from serein.errors import AudioError, ConfigError
 from serein.inference import formats, timeline
 from serein.inference.recognition import Recognition
-from serein.inference.timeline import LANE_SECONDS
+from serein.inference.timeline import CHUNK_SECONDS
 from serein.records import Corpus
-from serein.service.batching import Batcher
+from serein.service.batching import RequestBatcher
 from serein.service.engine import Engine
 from serein.service.schemas import Model
-from serein.service.settings import Settings
+from serein.service.settings import ServiceConfig
 
 Run = Callable[..., tuple[int, str, str]]
 OTHER = small_recognizer("other", seed=1)
@@ -118,7 +118,7 @@ def test_models_are_chosen_by_name(call: Client) -> None:
     assert call("GET", "/v1/model?model=other").json()["name"] == "other"
     assert call("GET", "/v1/model?model=no").status_code == 400
     for name in ("small", "other"):
-        wanted = small_recognizer(name, int(name == "other"))(SPEECH).plain()
+        wanted = small_recognizer(name, int(name == "other"))(SPEECH).to_dict()
         answer = sent(call, SPEECH, f"model={name}").json()
         assert close(answer, {**wanted, "source": "call.flac"})
 
@@ -134,7 +134,7 @@ def test_those_that_come_together_are_answered_by_their_own_models(call: Client)
 
 def test_two_models_of_one_name() -> None:
     with pytest.raises(ConfigError, match="found small, small; rename"):
-        Engine(small_recognizer(), Settings(), [small_recognizer()])
+        Engine(small_recognizer(), ServiceConfig(), [small_recognizer()])
 
 
 def test_the_command_serves_several(
@@ -155,8 +155,8 @@ def test_the_command_serves_several(
 
 
 def test_step_by_step_is_the_same(corpus: Corpus) -> None:
-    recognizer, source = small_recognizer(), (talk(corpus, 2.5 * LANE_SECONDS), RATE)
-    *waits, answer = timeline.gradually(recognizer, source, lanes_at_a_time=1)
+    recognizer, source = small_recognizer(), (talk(corpus, 2.5 * CHUNK_SECONDS), RATE)
+    *waits, answer = timeline.iter_timeline(recognizer, source, chunks_at_a_time=1)
     assert len(waits) >= 2
     assert set(waits) == {None}
     assert isinstance(answer, Recognition)
@@ -165,17 +165,17 @@ def test_step_by_step_is_the_same(corpus: Corpus) -> None:
 
 def test_a_turn_goes_between_batches() -> None:
     took: list[int] = []
-    made = Batcher(small_recognizer(), 16, 1000.0, lambda: 99, took.append)
+    made = RequestBatcher(small_recognizer(), 16, 1000.0, lambda: 99, took.append)
     waits = made.submit("one", sweep(0.5))
-    turn = made.turn(threading.current_thread)  # which nobody waits for
+    turn = made.submit_call(threading.current_thread)  # which nobody waits for
     assert turn.result(60).name == "batch"
     assert waits.result(60).source == "one"
-    fails = made.turn(lambda: 1 // 0)
+    fails = made.submit_call(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         fails.result(60)
-    assert made.submit("two", sweep(0.5)).cancel() or made.alive()
+    assert made.submit("two", sweep(0.5)).cancel() or made.is_alive()
     made.close()
-    assert not made.alive()
+    assert not made.is_alive()
 
 
 def test_a_long_timeline_lets_others_through(spoken: bytes) -> None:
@@ -207,5 +207,5 @@ def test_models_of_two_rates_each_hear_at_their_own() -> None:
     with client(others=[slow]) as (call, made):
         answer = sent(call, SPEECH, "model=slow").json()
         assert answer["end"] == pytest.approx(1.0)
-        assert len(made.decoders.all) == 1
+        assert len(made.decoders.processes) == 1
         assert answer["tasks"] != sent(call, SPEECH, "model=small").json()["tasks"]

@@ -14,8 +14,8 @@ from talking import RATE, Wave, rating, talk
 from serein.inference import formats
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
-from serein.service.app import create
-from serein.service.session import item_of
+from serein.service.app import create_app
+from serein.service.session import segment_to_item
 
 NAMES = ["arousal", "valence"]
 
@@ -43,7 +43,7 @@ def host(mixed: Recognizer, alone: Recognizer) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def call(host: Host) -> Client:
-    return Client(create(host.engine, None))
+    return Client(create_app(host.engine, None))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_stream_is_file(host: Host, wave: Wave, name: str, request: pytest.Fixtu
     answer = streamed(host, pcm.tobytes(), [1600, 4801], model=name)
     recognizer: Recognizer = request.getfixturevalue(name)
     whole = recognizer.timeline((pcm, RATE), window=1.0, hop=0.25).segments or []
-    wanted = [item_of(segment) for segment in whole]
+    wanted = [segment_to_item(segment) for segment in whole]
     assert wanted
     assert [one["start"] for one in answer.items] == [one["start"] for one in wanted]
     for one, other in zip(answer.items, wanted, strict=True):
@@ -119,7 +119,7 @@ def test_an_item_says_the_main_tasks_answer_again(
 ) -> None:
     recognizer: Recognizer = request.getfixturevalue(name)
     segment, *_ = recognizer.timeline((wave, RATE)).segments or []
-    item = json.loads(json.dumps(item_of(segment)))
+    item = json.loads(json.dumps(segment_to_item(segment)))
     assert list(item["values"]) == NAMES
     if segment.tasks:
         assert (item["label"], item["abstained"]) == (segment.label, False)

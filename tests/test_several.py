@@ -18,8 +18,8 @@ from serein import bundle, workers
 from serein.errors import ConfigError, StorageError
 from serein.experiment.evaluate import evaluate
 from serein.experiment.train import train as save_model
-from serein.training.course import resume
-from serein.training.processes import answering
+from serein.training.course import load_checkpoint
+from serein.training.processes import handle_lost_processes
 
 HERE = Path(__file__).parent
 ELASTIC = {"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "127.0.0.1"}
@@ -91,7 +91,7 @@ def test_several_processes_train_as_one_does(tmp_path: Path, told: list[dict[str
         assert largest_difference(first["weights"], other["weights"]) == 0
         assert (other["losses"], other["scores"]) == (first["losses"], first["scores"])
     assert [file.name for file in tmp_path.glob("state*")] == ["state.pt"]
-    assert len(resume(tmp_path / "state.pt")[0].epochs) == 3
+    assert len(load_checkpoint(tmp_path / "state.pt")[0].epochs) == 3
 
 
 def test_a_lost_process_ends_the_others_and_nothing_else_is_lost(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_lost_process_ends_the_others_and_nothing_else_is_lost(tmp_path: Path)
     last = complaint.strip().splitlines()[-1]
     assert "process 0 of 2 of this training lost another one" in last
     assert "same command" in last
-    course, kept = resume(tmp_path / "state.pt")
+    course, kept = load_checkpoint(tmp_path / "state.pt")
     assert (len(course.epochs), kept["place"]["batches"]) == (1, 2)
     (tmp_path / "calm").mkdir()
     for folder in (tmp_path, tmp_path / "calm"):
@@ -150,7 +150,11 @@ def test_who_works_here_is_what_the_starter_says(
         monkeypatch.delenv(name)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    assert (workers.world(), workers.rank(), workers.local()) == expected
+    assert (
+        workers.get_world_size(),
+        workers.get_rank(),
+        workers.get_local_world_size(),
+    ) == expected
 
 
 def test_what_needs_one_process_says_so(
@@ -177,7 +181,7 @@ def test_other_errors_stay_what_they_are(
 ) -> None:
     for name, value in {**torchrun(2)[0], "WORLD_SIZE": world}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(kind) as caught, answering():
+    with pytest.raises(kind) as caught, handle_lost_processes():
         raise RuntimeError(message)
     assert type(caught.value) is kind
     assert message in str(caught.value)

@@ -8,14 +8,14 @@ import pytest
 from serein.audio import Samples
 from serein.augment import sounds, waves
 from serein.inference.recognizer import Recognizer
-from serein.synthetic import Voice, speak
+from serein.synthetic import Voice, synthesize
 
 RATE = 16_000
 WORDS = ["fosira", "xuri", "kapeti", "lumo", "ogari"]
 
 
 def speech(gender: str = "female", emotion: str = "anger") -> Samples:
-    return speak(WORDS, Voice.of("a", gender), emotion, np.random.default_rng(0))
+    return synthesize(WORDS, Voice.for_speaker("a", gender), emotion, np.random.default_rng(0))
 
 
 def rng() -> np.random.Generator:
@@ -24,7 +24,7 @@ def rng() -> np.random.Generator:
 
 def beside(other_s: Samples) -> Samples:
     wave_s = speech()
-    return waves.noisy(wave_s, np.resize(other_s, len(wave_s)), 0.0)
+    return waves.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
 
 
 def surrounded() -> Samples:
@@ -35,14 +35,14 @@ def surrounded() -> Samples:
 
 
 HARD: dict[str, Callable[[], Samples]] = {
-    "telephone": lambda: waves.telephoned(speech(), RATE),
+    "telephone": lambda: waves.telephone(speech(), RATE),
     "clipped": lambda: (20 * speech()).clip(-1, 1),
-    "soft": lambda: waves.louder(speech(), -20.0),
+    "soft": lambda: waves.apply_gain(speech(), -20.0),
     "offset": lambda: speech() + np.float32(0.3),
-    "whispered": lambda: waves.whispered(speech(), RATE, rng()),
+    "whispered": lambda: waves.whisper(speech(), RATE, rng()),
     "two at once": lambda: beside(speech("male", "sadness")),
-    "noise": lambda: beside(sounds.coloured(RATE, RATE, rng())),
-    "room": lambda: waves.reverberant(speech(), sounds.room(RATE, 1.5, rng())),
+    "noise": lambda: beside(sounds.generate_noise(RATE, RATE, rng())),
+    "room": lambda: waves.add_reverb(speech(), sounds.simulate_impulse_response(RATE, 1.5, rng())),
     "surrounded": surrounded,
 }
 
@@ -66,9 +66,9 @@ def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind
 def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) -> None:
     """Of speech with a background, as any recording has; digital silence has no loudness."""
     wave_s = 0.1 * speech()
-    wave_s = waves.noisy(wave_s, sounds.coloured(len(wave_s), RATE, rng()), 40.0)
+    wave_s = waves.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng()), 40.0)
     ours, theirs = (
-        recognizer((waves.louder(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
+        recognizer((waves.apply_gain(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
     )
     assert theirs.probabilities == pytest.approx(ours.probabilities, abs=0.02)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small import SIZES
 
-from serein.synthetic import Settings, generate
+from serein.synthetic import SyntheticConfig, generate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 EMODB = Path(__file__).parents[2] / "shared/data/emodb"
@@ -37,7 +37,7 @@ def test_quickstart_by_its_command(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    made = Settings(speakers=4, emotions=("anger", "sadness"), sentences=2, words=2)
+    made = SyntheticConfig(speakers=4, emotions=("anger", "sadness"), sentences=2, words=2)
     generate(tmp_path / "speech", made)
     command = serein("evaluate", "li2019", "--corpus", f"synthetic={tmp_path / 'speech'}", *SMALL)
     command += ["--set", "training.epochs=40", "--jobs", "2", "--runs"]

@@ -15,18 +15,18 @@ from tiny import ENCODERS, LAYERED, laid
 
 from serein import bundle, config, corpora, recipes, system
 from serein.bundle import Bundle, Card
-from serein.dataset import extract, frames_of
+from serein.dataset import compute_frames, extract_frames
 from serein.errors import BundleError, ConfigError, EncoderError
 from serein.experiment.evaluate import evaluate
-from serein.experiment.judge import judge
+from serein.experiment.judge import score_model
 from serein.experiment.train import train
 from serein.features.ssl import Config, FrontEnd
 from serein.files import cache_folder
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 from serein.system import System
-from serein.training.loop import _optimiser
-from serein.training.settings import Settings
+from serein.training.loop import _build_optimizer
+from serein.training.settings import TrainingConfig
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
 Wave = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ QUICK = ("model.hidden=16", "training.epochs=2", "protocol.validation=1", "featu
 
 
 def front_end(folder: Path, **settings: Any) -> FrontEnd:
-    return FrontEnd(config.build(Config, {"encoder": str(folder), **settings}, "features"))
+    return FrontEnd(config.build_config(Config, {"encoder": str(folder), **settings}, "features"))
 
 
 def noise(samples: int, seed: int = 0) -> Wave:
@@ -54,10 +54,10 @@ def made(name: str, folder: Path, *settings: str) -> System:
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_frames_are_all_states_side_by_side(tmp_path: Path, kind: str) -> None:
     found = front_end(laid(tmp_path / kind, kind))
-    x_tf = frames_of(noise(8000), found)
+    x_tf = compute_frames(noise(8000), found)
     whisper = kind == "whisper"
     assert (found.width, found.rate, found.hop) == (48, 16_000, 0.02)
-    assert found.longest == (1.0 if whisper else 30.0)
+    assert found.max_seconds == (1.0 if whisper else 30.0)
     assert x_tf.shape == (25 if whisper else 24, 48)
     assert np.isfinite(x_tf).all()
     assert list(found.parameters()) == []
@@ -74,7 +74,7 @@ def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str, pool: in
         row_s[: len(wave)] = torch.from_numpy(wave)
     x_btf, mask_bt = found(wave_bs, torch.tensor([len(wave) for wave in waves]))
     for x_tf, mask_t, wave in zip(x_btf, mask_bt, waves, strict=True):
-        alone = frames_of(wave, found)
+        alone = compute_frames(wave, found)
         assert int(mask_t.sum()) == len(alone)
         np.testing.assert_allclose(x_tf[mask_t].numpy(), alone, atol=1e-5)
         assert (x_tf[~mask_t] == 0).all()
@@ -82,27 +82,31 @@ def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str, pool: in
 
 def test_some_layers_are_some_of_all(tmp_path: Path) -> None:
     folder, wave = laid(tmp_path / "a"), noise(8000)
-    every = frames_of(wave, front_end(folder))
+    every = compute_frames(wave, front_end(folder))
     some = front_end(folder, layers=[2, 0])
     assert some.given == {"states": 2}
-    np.testing.assert_array_equal(frames_of(wave, some), np.hstack([every[:, 32:], every[:, :16]]))
+    np.testing.assert_array_equal(
+        compute_frames(wave, some), np.hstack([every[:, 32:], every[:, :16]])
+    )
     with pytest.raises(ConfigError, match=r"layers = \[3\]; the encoder has states 0 to 2"):
         front_end(folder, layers=[3])
 
 
 def test_pooled_frames_are_means(tmp_path: Path) -> None:
     folder, wave = laid(tmp_path / "a"), noise(8000)
-    every, pooled = frames_of(wave, front_end(folder)), front_end(folder, pool=5)
+    every, pooled = compute_frames(wave, front_end(folder)), front_end(folder, pool=5)
     assert pooled.hop == 0.1
     wanted = [every[first : first + 5].mean(axis=0) for first in range(0, 24, 5)]
-    np.testing.assert_allclose(frames_of(wave, pooled), wanted, atol=1e-6)
+    np.testing.assert_allclose(compute_frames(wave, pooled), wanted, atol=1e-6)
 
 
 def test_an_utterance_is_cut_at_its_seconds(tmp_path: Path) -> None:
     found = front_end(laid(tmp_path / "a"), seconds=0.25)
     wave = noise(8000)
-    np.testing.assert_allclose(frames_of(wave, found), frames_of(wave[:4000], found), atol=1e-6)
-    assert front_end(tmp_path / "a", seconds=None).longest is None
+    np.testing.assert_allclose(
+        compute_frames(wave, found), compute_frames(wave[:4000], found), atol=1e-6
+    )
+    assert front_end(tmp_path / "a", seconds=None).max_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -129,22 +133,22 @@ def entries() -> int:
 def test_another_content_of_the_encoder_makes_other_frames(tmp_path: Path, corpus: Corpus) -> None:
     folder, some = laid(tmp_path / "a"), corpus.utterances[:2]
     contents = corpora.contents(some)
-    one, again = (extract(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
+    one, again = (extract_frames(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
     assert np.array_equal(one.x_nf, again.x_nf)
     assert entries() == 1
     recipe = recipes.load("ssl-probe", [f"features.encoder={folder}"])
-    before = system.packages_of(recipe)
+    before = system.collect_packages(recipe)
     laid(folder, seed=1)
-    other = extract(some, front_end(folder, seconds=0.5), contents)
+    other = extract_frames(some, front_end(folder, seconds=0.5), contents)
     assert entries() == 2
     assert not np.allclose(one.x_nf, other.x_nf)
     assert list(before) == ["encoder", "transformers"]
-    assert system.packages_of(recipe)["encoder"] != before["encoder"]
+    assert system.collect_packages(recipe)["encoder"] != before["encoder"]
 
 
 def test_a_recipe_says_that_another_licence_holds() -> None:
     for name in ("ssl-probe", "ssl-finetune"):
-        assert system.notes_of(recipes.load(name)) == [
+        assert system.collect_notes(recipes.load(name)) == [
             "a pretrained encoder's own licence holds for what is made with it"
         ]
 
@@ -186,7 +190,7 @@ def test_an_encoder_learns_and_its_convolutions_do_not(tmp_path: Path, kind: str
     one = made("ssl-finetune", laid(tmp_path / "a", kind))
     one.train()
     wave_bs, length_b = torch.from_numpy(np.stack([noise(6400), noise(6400, 1)])), [6400, 3000]
-    inputs = one.hear(wave_bs, torch.tensor(length_b))
+    inputs = one.extract_features(wave_bs, torch.tensor(length_b))
     targets = {task: torch.tensor([0, 1]) for task in CLASSES}
     torch.autograd.backward(one.loss(one(inputs), targets))
     still = {n for n, p in one.named_parameters() if p.grad is None}
@@ -200,11 +204,13 @@ def test_an_encoder_learns_and_its_convolutions_do_not(tmp_path: Path, kind: str
 
 def test_an_encoder_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
     one = made("ssl-finetune", laid(tmp_path / "a"), "model.share=0.25")
-    optimiser = _optimiser(one, Settings(rate=1e-3))
+    optimiser = _build_optimizer(one, TrainingConfig(rate=1e-3))
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in one.named_parameters():
         assert rates[id(parameter)] == (2.5e-4 if "encoder" in name else 1e-3), name
-    assert len(_optimiser(made("ssl-probe", tmp_path / "a"), Settings()).param_groups) == 1
+    assert (
+        len(_build_optimizer(made("ssl-probe", tmp_path / "a"), TrainingConfig()).param_groups) == 1
+    )
 
 
 def test_hops_of_another_length_are_refused(tmp_path: Path) -> None:
@@ -248,9 +254,9 @@ def test_a_recipe_is_evaluated_and_its_encoder_is_told_of(
     assert len(run.results.predictions) > 0
     assert len(run.results.environment["versions"]["encoder"]) == 64
     assert any("own licence" in warning for warning in run.results.warnings)
-    assert not evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").anew
+    assert not evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").is_new
     laid(tmp_path / "encoder", seed=1)
-    assert evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").anew
+    assert evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").is_new
 
 
 def taught(name: str, folder: Path, corpus: Corpus, *settings: str) -> tuple[Path, Bundle]:
@@ -275,7 +281,7 @@ def test_a_probe_learns_and_recognises_with_the_encoder_it_refers_to(
     assert "own licence" in saved.card.licence
     again = bundle.load(path).system.state_dict()
     assert all(torch.equal(x, again[name]) for name, x in saved.system.state_dict().items())
-    assert judge(saved, corpus).selections
+    assert score_model(saved, corpus).selections
 
 
 def gone(folder: Path) -> None:
@@ -342,7 +348,7 @@ def test_a_fine_tuned_model_needs_no_encoder_beside_it(
     again = recognizer.system.state_dict()
     assert all(torch.equal(x, again[name]) for name, x in saved.system.state_dict().items())
     assert recognizer.system.recipe.model["architecture"]["model_type"] in kind
-    assert system.packages_of(recognizer.system.recipe)["encoder"]
+    assert system.collect_packages(recognizer.system.recipe)["encoder"]
 
 
 def test_a_fine_tuned_model_begins_with_the_encoders_weights_and_leaves_them(

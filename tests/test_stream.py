@@ -15,7 +15,7 @@ from serein.audio import Block
 from serein.errors import AudioError, ConfigError
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.timeline import joined
+from serein.inference.timeline import join_shards
 from serein.records import Corpus
 
 QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
@@ -67,7 +67,7 @@ def test_file_is_shards(recognizer: Recognizer, wave: Wave, count: int) -> None:
     shards = [(number, count) for number in range(count)]
     parts = [recognizer.timeline(source, shard=shard, **QUICK) for shard in shards]
     assert all(part.end == other.start for part, other in pairwise(parts))
-    together = joined(recognizer, parts)
+    together = join_shards(recognizer, parts)
     assert whole.segments
     same(together.segments or [], whole.segments)
     assert together.windows == whole.windows
@@ -127,15 +127,15 @@ def test_answers_come_as_soon_as_they_are_certain(recognizer: Recognizer, wave: 
 
 def test_what_grows_can_be_seen(recognizer: Recognizer, wave: Wave) -> None:
     stream = recognizer.stream(RATE, speech=False, **QUICK)
-    assert stream.growing is None
+    assert stream.partial is None
     found = stream.feed(wave[: 5 * RATE])
-    growing = stream.growing
+    growing = stream.partial
     assert growing is not None
     assert growing.start == (found[-1].end if found else 0.0)
     assert growing.end > 3.5
     last = stream.close()[-1]
     assert last.end == 5.0
-    assert stream.growing is None
+    assert stream.partial is None
 
 
 def test_pcm_of_any_kind_is_the_same(recognizer: Recognizer, wave: Wave) -> None:
@@ -216,5 +216,5 @@ def test_memory_does_not_grow_with_the_stream(recognizer: Recognizer, wave: Wave
         stream = recognizer.stream(RATE, speech=speech)
         for _ in range(3):
             stream.feed(wave)
-        assert stream._tape.end - stream._tape.first < 12 * RATE
+        assert stream._tape.end - stream._tape.start < 12 * RATE
         assert len(stream._hops._windows) + len(stream._hops._raw) < 20

@@ -9,7 +9,7 @@ from talking import RATE, Wave, listener, same, talk
 
 from serein.errors import AudioError
 from serein.inference import streams
-from serein.inference.hearing import hear
+from serein.inference.hearing import predict_windows
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream import Stream
@@ -39,11 +39,11 @@ def fed(
     found: list[list[Segment]] = [[] for _ in many]
     for at in range(0, 6 * RATE, size):
         feeds = [(one, wave[at : at + size]) for one, wave in zip(many, waves, strict=True)]
-        for segments, more in zip(found, streams.feed(recognizer, feeds), strict=True):
+        for segments, more in zip(found, streams.feed_streams(recognizer, feeds), strict=True):
             assert not isinstance(more, Exception)
             segments += more
     for segments, more in zip(
-        found, streams.feed(recognizer, [(s, None) for s in many]), strict=True
+        found, streams.feed_streams(recognizer, [(s, None) for s in many]), strict=True
     ):
         assert not isinstance(more, Exception)
         segments += more
@@ -61,7 +61,7 @@ def test_each_is_as_if_alone(recognizer: Recognizer, waves: list[Wave], size: in
 def test_a_block_that_is_none_breaks_nothing(recognizer: Recognizer, waves: list[Wave]) -> None:
     many = opened(recognizer)
     many[0].close()
-    bad, *others = streams.feed(
+    bad, *others = streams.feed_streams(
         recognizer, [(many[0], waves[0]), (many[1], np.array([np.nan])), (many[2], waves[2])]
     )
     assert isinstance(bad, AudioError)
@@ -78,10 +78,10 @@ def test_one_that_cannot_be_heard_is_alone_with_that(
     def fragile(system: Any, windows: Any, numbers: Any) -> Any:
         if any(window.tape is tape for window in windows):
             raise RuntimeError("no")
-        return hear(system, windows, numbers)
+        return predict_windows(system, windows, numbers)
 
     monkeypatch.setattr(streams, "hear", fragile)
-    told = streams.feed(recognizer, list(zip(many, waves, strict=True)))
+    told = streams.feed_streams(recognizer, list(zip(many, waves, strict=True)))
     assert isinstance(told[1], RuntimeError)
     same([*_segments(told[2]), *many[2].close()], _alone(recognizer, waves[2]))
 
@@ -99,7 +99,7 @@ def test_feeding_may_wait_for_what_is_wanted(
     for block in blocks:
         held = np.concatenate([held, block])
         found = every.feed(block)
-        if len(held) >= late.wanted:
+        if len(held) >= late.samples_needed:
             same(late.feed(held), found)
             held, calls = held[:0], calls + 1
         else:
@@ -109,8 +109,12 @@ def test_feeding_may_wait_for_what_is_wanted(
 
 
 def test_nobody_and_nothing(recognizer: Recognizer) -> None:
-    assert streams.feed(recognizer, []) == []
-    assert streams.feed(recognizer, [(one, b"") for one in opened(recognizer)]) == [[], [], []]
+    assert streams.feed_streams(recognizer, []) == []
+    assert streams.feed_streams(recognizer, [(one, b"") for one in opened(recognizer)]) == [
+        [],
+        [],
+        [],
+    ]
 
 
 def _alone(recognizer: Recognizer, wave: Wave) -> list[Segment]:

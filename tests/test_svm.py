@@ -14,22 +14,24 @@ from small import random_frames
 from torch import Tensor
 
 from serein import config, recipes, system
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.errors import ConfigError, UnknownName
-from serein.layers.classes import ClassConfig, ClassTask
+from serein.layers.classes import ClassificationConfig, ClassificationTask
 from serein.layers.examples import Examples
 from serein.metrics.classification import unweighted_accuracy_score
-from serein.models.svm import NEVER, Config, Model, one_against_rest
+from serein.models.svm import ABSENT_CLASS_LOGIT, Config, Model, fit_one_vs_rest
 
 NAMES = ("anger", "joy", "sadness")
 
 
 def made(width: int = 5, tasks: tuple[str, ...] = ("emotion",), **settings: Any) -> Model:
-    return Model(config.build(Config, settings, "model"), width, tasks)
+    return Model(config.build_config(Config, settings, "model"), width, tasks)
 
 
-def task(width: int = 5, classes: tuple[str, ...] = NAMES, **settings: Any) -> ClassTask:
-    return ClassTask(config.build(ClassConfig, settings, "tasks.emotion"), width, classes)
+def task(width: int = 5, classes: tuple[str, ...] = NAMES, **settings: Any) -> ClassificationTask:
+    return ClassificationTask(
+        config.build_config(ClassificationConfig, settings, "tasks.emotion"), width, classes
+    )
 
 
 def drawn(count: int = 60, seed: int = 0, *, spread: float = 1.5, width: int = 5) -> Examples:
@@ -49,7 +51,7 @@ def examples(x_nd: Any, target_n: Any) -> Examples:
     return Examples(vectors, {"emotion": torch.tensor(np.array(target_n))})
 
 
-def answers(model: Model, head: ClassTask, side: Examples) -> Tensor:
+def answers(model: Model, head: ClassificationTask, side: Examples) -> Tensor:
     x_btd = side.vectors["emotion"][:, None]
     with torch.no_grad():
         encoded = model((x_btd, torch.ones(x_btd.shape[:2], dtype=torch.bool)))
@@ -128,8 +130,8 @@ def test_a_weight_of_two_is_to_be_there_twice() -> None:
     x_nd, target_n = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
     weight_n = np.where(target_n == 0, 2.0, 1.0)
     twice = np.concatenate([np.arange(30), np.flatnonzero(target_n == 0)])
-    found = one_against_rest(x_nd, target_n, weight_n, 3, 0.1)
-    wanted = one_against_rest(x_nd[twice], target_n[twice], np.ones(len(twice)), 3, 0.1)
+    found = fit_one_vs_rest(x_nd, target_n, weight_n, 3, 0.1)
+    wanted = fit_one_vs_rest(x_nd[twice], target_n[twice], np.ones(len(twice)), 3, 0.1)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
@@ -159,7 +161,7 @@ def test_a_class_that_nobody_had_is_never_answered(labels: list[int], answered: 
     logits = answers(model, head, drawn(50, seed=3))
     assert set(logits.argmax(dim=1).tolist()) == answered
     absent = [k for k in range(3) if k not in labels]
-    assert (logits[:, absent] == NEVER).all()
+    assert (logits[:, absent] == ABSENT_CLASS_LOGIT).all()
     assert torch.isfinite(logits).all()
 
 
@@ -191,7 +193,7 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match=r"model.c.emotion = -1"):
         made(c={"emotion": -1})
     with pytest.raises(ConfigError, match=r"svm fits each task by itself as it is; remove apart"):
-        system.check(recipes.load("egemaps-svm", ["model.apart=true"]))
+        system.check_recipe(recipes.load("egemaps-svm", ["model.apart=true"]))
 
 
 def test_a_task_without_classes_is_refused() -> None:
@@ -212,6 +214,6 @@ def test_a_recipe_with_other_frames_serves_it_too() -> None:
     recipe = recipes.load("li2019", ["model.name=svm", "features.bands=16"])
     judge = system.System(recipe, {"emotion": NAMES, "gender": ("f", "m")})
     frames = random_frames([5, 9, 3, 7])
-    side = Side(tuple(frames.index), frames, {})
-    (batch,) = side.batches(4)
+    side = Subset(tuple(frames.index), frames, {})
+    (batch,) = side.iter_batches(4)
     assert judge(replace(batch).inputs).logits["emotion"].shape == (4, 3)

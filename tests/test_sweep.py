@@ -47,7 +47,7 @@ def done(joint: Corpus, runs: Path) -> Sweep:
 
 
 def results_of(done: Sweep, runs: Path) -> list[list[Results]]:
-    return [[store.load(runs / seed.run) for seed in point.seeds] for point in done.points]
+    return [[store.load_results(runs / seed.run) for seed in point.seeds] for point in done.points]
 
 
 def test_every_point_is_an_evaluation(done: Sweep, runs: Path) -> None:
@@ -105,8 +105,10 @@ def test_a_finished_sweep_is_read(
 
     monkeypatch.setattr("serein.experiment.folds.fit", refused)
     again = swept(joint, runs, SHARE, *HASTY)
-    assert store.plain(replace(again, created="")) == store.plain(replace(done, created=""))
-    assert store.plain(store.load_sweep(runs / done.name)) == store.plain(again)
+    assert store.to_builtin(replace(again, created="")) == store.to_builtin(
+        replace(done, created="")
+    )
+    assert store.to_builtin(store.load_sweep(runs / done.name)) == store.to_builtin(again)
     fewer = swept(joint, runs, "protocol.share=1,0", *HASTY)
     assert [point.value for point in fewer.points] == [1, 0]
     assert fewer.name != done.name
@@ -135,7 +137,7 @@ def test_an_interrupted_sweep_goes_on(
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert done.trend is not None
     assert done.trend.arrangements == 2
-    assert "cannot be told: 2 exchanges give no p below 0.500" in sweeps.verdict(done)
+    assert "cannot be told: 2 exchanges give no p below 0.500" in sweeps.describe_trend(done)
     assert "of one training seed, another would give other scores" in done.interval
 
 
@@ -144,8 +146,8 @@ def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
     done = swept(joint, tmp_path, "training.choose=first,mean", *one, seeds=1)
     assert (done.trend, done.utterances) == (None, 8)
     assert [point.value for point in done.points] == ["first", "mean"]
-    assert "has values that are no numbers" in sweeps.verdict(done)
-    axis = sweeps.figures(done)["sweep"][0].to_plotly_json()["layout"]["xaxis"]
+    assert "has values that are no numbers" in sweeps.describe_trend(done)
+    axis = sweeps.build_sweep_figures(done)["sweep"][0].to_plotly_json()["layout"]["xaxis"]
     assert axis["type"] == "category"
 
 
@@ -196,11 +198,11 @@ SURE = Trend(slope=0.1, interval=(0.05, 0.15), p=0.001, arrangements=36)
     ],
 )
 def test_the_verdict(done: Sweep, trend: Trend, words: str) -> None:
-    assert words in sweeps.verdict(replace(done, trend=trend))
+    assert words in sweeps.describe_trend(replace(done, trend=trend))
 
 
 def test_the_report_holds_what_was_found(done: Sweep, tmp_path: Path) -> None:
-    html_file, markdown_file = sweeps.write(done, tmp_path)
+    html_file, markdown_file = sweeps.write_sweep(done, tmp_path)
     html, text = html_file.read_text(), markdown_file.read_text()
     assert (html_file.name, markdown_file.name) == ("sweep.html", "sweep.md")
     for point in done.points:

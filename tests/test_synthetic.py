@@ -12,14 +12,14 @@ import soundfile
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.records import Utterance
 from serein.synthetic import (
+    EMOTION_STYLES,
     LEXICON,
-    MANNERS,
     RATE,
     SOUNDS,
-    Settings,
+    SyntheticConfig,
     Voice,
     generate,
-    speak,
+    synthesize,
     write_audformat,
     write_cremad,
     write_emodb,
@@ -35,7 +35,9 @@ PLAIN = Voice(pitch=110, tract=1, loudness=0, rate=1, strength=1)
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
-    return generate(tmp_path_factory.mktemp("spoken"), Settings(speakers=6, words=4, sentences=2))
+    return generate(
+        tmp_path_factory.mktemp("spoken"), SyntheticConfig(speakers=6, words=4, sentences=2)
+    )
 
 
 def heard(utterances: list[Utterance], **wanted: str) -> list[Samples]:
@@ -71,7 +73,7 @@ def mean(measure: Any, utterances: list[Utterance], **wanted: str) -> float:
 
 
 def test_a_corpus_of_a_few_words_takes_no_time(tmp_path: Path) -> None:
-    settings = Settings(speakers=4, emotions=("anger", "sadness", "neutral"), sentences=2)
+    settings = SyntheticConfig(speakers=4, emotions=("anger", "sadness", "neutral"), sentences=2)
     started = time.process_time()
     utterances = generate(tmp_path, settings)
     assert time.process_time() - started < 2
@@ -98,7 +100,9 @@ def test_every_file_is_sound_mono_16_khz_and_within_bounds(spoken: list[Utteranc
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    settings = Settings(speakers=2, emotions=("fear", "boredom"), sentences=1, takes=2, seed=3)
+    settings = SyntheticConfig(
+        speakers=2, emotions=("fear", "boredom"), sentences=1, takes=2, seed=3
+    )
     first, second = generate(tmp_path / "a", settings), generate(tmp_path / "b", settings)
     assert len(first) == 8
     assert [one.path.read_bytes() for one in first] == [one.path.read_bytes() for one in second]
@@ -108,8 +112,10 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_an_utterance_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    few = generate(tmp_path / "few", Settings(speakers=1, emotions=("fear",), sentences=1))
-    many = generate(tmp_path / "many", Settings(speakers=3, emotions=("anger", "fear"), takes=2))
+    few = generate(tmp_path / "few", SyntheticConfig(speakers=1, emotions=("fear",), sentences=1))
+    many = generate(
+        tmp_path / "many", SyntheticConfig(speakers=3, emotions=("anger", "fear"), takes=2)
+    )
     same = [one for one in many if one.id == few[0].id]
     assert len(same) == 1
     assert same[0].text == few[0].text
@@ -117,11 +123,11 @@ def test_an_utterance_does_not_depend_on_the_others(tmp_path: Path) -> None:
 
 
 def test_another_seed_gives_other_voices_and_sentences(tmp_path: Path) -> None:
-    one = generate(tmp_path / "0", Settings(speakers=1, emotions=("fear",)))
-    other = generate(tmp_path / "1", Settings(speakers=1, emotions=("fear",), seed=1))
+    one = generate(tmp_path / "0", SyntheticConfig(speakers=1, emotions=("fear",)))
+    other = generate(tmp_path / "1", SyntheticConfig(speakers=1, emotions=("fear",), seed=1))
     assert [x.id for x in one] == [x.id for x in other]
     assert [x.text for x in one] != [x.text for x in other]
-    assert Voice.of("s01", "male") != Voice.of("s01", "male", seed=1)
+    assert Voice.for_speaker("s01", "male") != Voice.for_speaker("s01", "male", seed=1)
 
 
 def test_emotions_move_pitch_level_tempo_and_timbre(spoken: list[Utterance]) -> None:
@@ -150,7 +156,7 @@ def test_chance_makes_the_emotions_overlap(spoken: list[Utterance]) -> None:
 
 @pytest.mark.parametrize("vowel", "aeiou")
 def test_vowels_have_their_formants(vowel: str) -> None:
-    samples = speak([vowel * 4], PLAIN, "neutral", np.random.default_rng(0))
+    samples = synthesize([vowel * 4], PLAIN, "neutral", np.random.default_rng(0))
     frames = np.lib.stride_tricks.sliding_window_view(samples[2500:6000], 320)[::80]
     power = (np.abs(np.fft.rfft(frames * np.hanning(320), 4096)) ** 2).sum(axis=0)
     hertz = np.fft.rfftfreq(4096, 1 / RATE)
@@ -162,7 +168,7 @@ def test_vowels_have_their_formants(vowel: str) -> None:
 
 
 def test_words_are_parted_by_silence() -> None:
-    samples = speak(["mola", "neru", "lumi"], PLAIN, "neutral", np.random.default_rng(0))
+    samples = synthesize(["mola", "neru", "lumi"], PLAIN, "neutral", np.random.default_rng(0))
     frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
     silent = np.abs(frames).max(axis=1) < 0.002
     edges = np.flatnonzero(np.diff(silent.astype(int)) == 1)
@@ -172,15 +178,15 @@ def test_words_are_parted_by_silence() -> None:
 
 
 def test_hiss_is_high_and_vowels_are_low() -> None:
-    hiss = speak(["ssss"], PLAIN, "neutral", np.random.default_rng(0))
-    vowel = speak(["uuuu"], PLAIN, "neutral", np.random.default_rng(0))
+    hiss = synthesize(["ssss"], PLAIN, "neutral", np.random.default_rng(0))
+    vowel = synthesize(["uuuu"], PLAIN, "neutral", np.random.default_rng(0))
     assert brightness(hiss[2000:-2000]) > 0 > brightness(vowel)
 
 
 def test_every_word_of_the_lexicon_can_be_said_in_every_manner() -> None:
     assert len(LEXICON) == len(set(LEXICON)) == 24
-    for emotion in MANNERS:
-        samples = speak(LEXICON, PLAIN, emotion, np.random.default_rng(1))
+    for emotion in EMOTION_STYLES:
+        samples = synthesize(LEXICON, PLAIN, emotion, np.random.default_rng(1))
         assert samples.dtype == np.float32
         assert np.isfinite(samples).all()
         assert 0.05 <= np.abs(samples).max() <= 0.99
@@ -189,25 +195,25 @@ def test_every_word_of_the_lexicon_can_be_said_in_every_manner() -> None:
 def test_what_cannot_be_said_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(UnknownName, match="unknown emotion 'angry'; did you mean 'anger'"):
-        speak(["mola"], PLAIN, "angry", rng)
+        synthesize(["mola"], PLAIN, "angry", rng)
     for words in ([], ["Käse"], ["mola", ""]):
         with pytest.raises(ConfigError, match="cannot say"):
-            speak(words, PLAIN, "anger", rng)
+            synthesize(words, PLAIN, "anger", rng)
 
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="speakers is 0; expected 1 or more"):
-        Settings(speakers=0)
+        SyntheticConfig(speakers=0)
     with pytest.raises(ConfigError, match="no emotions"):
-        Settings(emotions=())
+        SyntheticConfig(emotions=())
     with pytest.raises(UnknownName, match="joy"):
-        Settings(emotions=("joy",))
+        SyntheticConfig(emotions=("joy",))
 
 
 def test_a_half_written_folder_has_no_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(speakers=1, emotions=("anger", "fear"), sentences=1)
+    settings = SyntheticConfig(speakers=1, emotions=("anger", "fear"), sentences=1)
     generate(tmp_path, settings)
     assert (tmp_path / "labels.csv").exists()
 
@@ -224,7 +230,7 @@ def test_a_half_written_folder_has_no_table(
 def test_a_table_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,emotion\n")
     with pytest.raises(StorageError, match="not from this generator"):
-        generate(tmp_path, Settings(speakers=1))
+        generate(tmp_path, SyntheticConfig(speakers=1))
     assert (tmp_path / "labels.csv").read_text() == "file,emotion\n"
 
 

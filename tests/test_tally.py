@@ -3,21 +3,21 @@ import io
 import pytest
 from rich.console import Console
 
-from serein.report.progress import clock
-from serein.report.tally import EVERY, Tally
-from serein.results import Progress
+from serein.report.progress import format_clock
+from serein.report.tally import PRINT_INTERVAL, FolderProgressBar
+from serein.results import FolderProgress
 
 
-def told(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> Progress:
-    return Progress(total=total, before=before, done=done, failed=failed, seconds=done * 4.0)
+def told(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:
+    return FolderProgress(total=total, before=before, done=done, failed=failed, seconds=done * 4.0)
 
 
 def test_plain_lines_come_now_and_then() -> None:
     text, now = io.StringIO(), [0.0]
-    with Tally(Console(file=text, width=60), lambda: now[0]) as tally:
+    with FolderProgressBar(Console(file=text, width=60), lambda: now[0]) as tally:
         for second in range(1, 25):
             now[0] = float(second)
-            tally.tell(told(1000, 100 + second, before=400, failed=second // 12))
+            tally.update(told(1000, 100 + second, before=400, failed=second // 12))
     lines = text.getvalue().splitlines()
     assert lines == [
         "510 of 1,000 files, 44x real time, left 0:44",
@@ -27,20 +27,20 @@ def test_plain_lines_come_now_and_then() -> None:
 
 def test_what_is_not_counted_yet_is_not_told() -> None:
     text, now = io.StringIO(), [0.0]
-    with Tally(Console(file=text), lambda: now[0]) as tally:
-        now[0] = EVERY
-        tally.tell(told(None, 5))
+    with FolderProgressBar(Console(file=text), lambda: now[0]) as tally:
+        now[0] = PRINT_INTERVAL
+        tally.update(told(None, 5))
     assert text.getvalue() == "5 files, 2x real time\n"
 
 
 def test_a_terminal_gets_a_bar() -> None:
     text = io.StringIO()
-    with Tally(Console(file=text, force_terminal=True, width=100)) as tally:
-        tally.tell(told(8, 6))
+    with FolderProgressBar(Console(file=text, force_terminal=True, width=100)) as tally:
+        tally.update(told(8, 6))
         tally.bar.refresh()
     assert "6/8" in text.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (59.9, "0:59"), (3661, "1:01:01")])
 def test_clock(seconds: float, words: str) -> None:
-    assert clock(seconds) == words
+    assert format_clock(seconds) == words

@@ -21,10 +21,10 @@ from serein.corpora import audformat
 from serein.errors import AudioError, ConfigError
 from serein.features.logmel import Config, FrontEnd
 from serein.inference import formats
-from serein.inference.hearing import Window, hear
+from serein.inference.hearing import Window, predict_windows
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.tape import Tape
+from serein.inference.tape import SampleBuffer
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
@@ -182,8 +182,8 @@ def test_audformat_is_read_back(answer: Recognition, tmp_path: Path) -> None:
 
 
 def test_times_of_days_and_hours() -> None:
-    assert formats._timedelta(90_061.5) == "1 days 01:01:01.500"
-    assert formats._clock(90_061_500) == "25:01:01.500"
+    assert formats._format_timedelta(90_061.5) == "1 days 01:01:01.500"
+    assert formats._format_clock(90_061_500) == "25:01:01.500"
 
 
 def test_rttm_has_ten_fields(answer: Recognition) -> None:
@@ -256,10 +256,10 @@ def test_overlapping_windows_are_as_each_by_itself(config: Config) -> None:
 
 @pytest.mark.parametrize("settings", [(), ("features.pad=true",)])
 def test_windows_of_any_front_end(settings: tuple[str, ...], wave: Wave) -> None:
-    recognizer, tape = listener(*settings), Tape()
+    recognizer, tape = listener(*settings), SampleBuffer()
     tape.append(wave)
     windows = [Window(tape, 400 * start, 400 * start + 8000) for start in (0, 7, 200)]
-    found = hear(recognizer.system, windows)
+    found = predict_windows(recognizer.system, windows)
     for row_k, (_, start, end) in zip(found, windows, strict=True):
         alone = recognizer((wave[start:end], RATE)).tasks
         wanted = [p for task in alone.values() for p in task.probabilities.values()]

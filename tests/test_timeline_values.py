@@ -17,7 +17,7 @@ from serein.errors import ConfigError
 from serein.inference import formats, streams
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.timeline import joined
+from serein.inference.timeline import join_shards
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
@@ -119,7 +119,7 @@ def test_file_is_shards(mixed: Recognizer, wave: Wave) -> None:
     source = (np.concatenate([wave] * 5), RATE)
     whole = mixed.timeline(source, **QUICK)
     parts = [mixed.timeline(source, shard=(number, 3), **QUICK) for number in range(3)]
-    together = joined(mixed, parts)
+    together = join_shards(mixed, parts)
     same(together.segments or [], whole.segments or [])
     assert together.values == pytest.approx(whole.values, abs=1e-5)
     assert together.tasks.keys() == whole.tasks.keys() == {"sex"}
@@ -127,8 +127,8 @@ def test_file_is_shards(mixed: Recognizer, wave: Wave) -> None:
 
 def test_streams_together(mixed: Recognizer, wave: Wave) -> None:
     many = [mixed.stream(RATE, **QUICK) for _ in range(3)]
-    fed = streams.feed(mixed, [(stream, wave) for stream in many])
-    closed = streams.feed(mixed, [(stream, None) for stream in many])
+    fed = streams.feed_streams(mixed, [(stream, wave) for stream in many])
+    closed = streams.feed_streams(mixed, [(stream, None) for stream in many])
     wanted = mixed.timeline((wave, RATE), **QUICK).segments or []
     for one, rest in zip(fed, closed, strict=True):
         assert isinstance(one, list)

@@ -7,7 +7,7 @@ import pytest
 from serving import small_recognizer
 from sounds import sweep
 
-from serein.inference.recognizer import DEFAULT, Recognizer
+from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
 
 LENGTHS = (0.3, 20.0, 1.0, 7.5, 0.05)
 
@@ -34,21 +34,21 @@ def same(one: Any, other: Any) -> None:
 def test_together_is_as_alone(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
     recognizer = small_recognizer()
     recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
-    alone = [recognizer.together([one])[0] for one in recordings]
+    alone = [recognizer.predict_many([one])[0] for one in recordings]
     monkeypatch.setattr("serein.inference.together.AT_A_TIME", at_a_time)
-    together = recognizer.together(recordings)
+    together = recognizer.predict_many(recordings)
     assert [one.source for one in together] == [name for name, _ in recordings]
     for one, other in zip(together, alone, strict=True):
-        same(one.plain(), other.plain())
+        same(one.to_dict(), other.to_dict())
 
 
 def test_the_shipped_model_too() -> None:
-    recognizer = Recognizer(DEFAULT)
+    recognizer = Recognizer(DEFAULT_MODEL)
     recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
-    for one, (name, wave_s) in zip(recognizer.together(recordings), recordings, strict=True):
-        alone = recognizer((wave_s, recognizer.rate)).plain()
-        same(one.plain(), {**alone, "source": name})
+    for one, (name, wave_s) in zip(recognizer.predict_many(recordings), recordings, strict=True):
+        alone = recognizer((wave_s, recognizer.rate)).to_dict()
+        same(one.to_dict(), {**alone, "source": name})
 
 
 def test_nothing_is_answered_by_nothing() -> None:
-    assert small_recognizer().together([]) == []
+    assert small_recognizer().predict_many([]) == []

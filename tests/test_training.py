@@ -9,19 +9,19 @@ import torch
 from small import random_side, small_system
 from torch import Tensor, nn
 
-from serein.dataset import Side
-from serein.predict import answer, foretell
+from serein.dataset import Subset
+from serein.predict import predict_batch, predict_subset
 from serein.results import Epoch
 from serein.system import System
-from serein.training.course import Course, resume, scored
+from serein.training.course import TrainingRun, compute_scores, load_checkpoint
 from serein.training.loop import fit
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 TRAIN = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7])
 VALIDATION = random_side([10, 20, 6, 15], seed=5)
 TEST = random_side([13, 4, 19], seed=9)
 WATCHED = {"validation": VALIDATION, "test": TEST}
-SETTINGS = Settings(epochs=4, batch=4, bucket=2, rate=1e-2, decay=0.01, clip=0.5)
+SETTINGS = TrainingConfig(epochs=4, batch=4, bucket=2, rate=1e-2, decay=0.01, clip=0.5)
 
 
 class Interrupted(Exception):
@@ -29,15 +29,15 @@ class Interrupted(Exception):
 
 
 def trained(
-    settings: Settings = SETTINGS,
+    settings: TrainingConfig = SETTINGS,
     *,
     seed: int = 0,
     weights: int = 0,
-    train: Side = TRAIN,
-    watched: Mapping[str, Side] = WATCHED,
+    train: Subset = TRAIN,
+    watched: Mapping[str, Subset] = WATCHED,
     changes: tuple[str, ...] = (),
     **options: Any,
-) -> tuple[System, Course]:
+) -> tuple[System, TrainingRun]:
     system = small_system(*changes, seed=weights)
     return system, fit(system, train, watched, settings, seed=seed, **options)
 
@@ -48,13 +48,13 @@ def assert_same_weights(one: System, other: System) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
-def assert_same_course(one: Course, other: Course) -> None:
+def assert_same_course(one: TrainingRun, other: TrainingRun) -> None:
     """To the last bit; seconds alone may differ."""
     assert [replace(e, seconds=0) for e in one.epochs] == [
         replace(e, seconds=0) for e in other.epochs
     ]
-    assert len(one.foretold) == len(other.foretold) == len(one.epochs)
-    for a, b in zip(one.foretold, other.foretold, strict=True):
+    assert len(one.predictions) == len(other.predictions) == len(one.epochs)
+    for a, b in zip(one.predictions, other.predictions, strict=True):
         assert {side: list(tasks) for side, tasks in a.items()} == {
             side: list(tasks) for side, tasks in b.items()
         }
@@ -111,8 +111,8 @@ def test_each_epoch_is_told_and_kept() -> None:
 def test_the_last_epoch_foretells_what_the_trained_system_does() -> None:
     system, course = trained()
     for side, chosen in WATCHED.items():
-        for task, probabilities_nk in foretell(system, chosen, 2).items():
-            torch.testing.assert_close(course.foretold[-1][side][task], probabilities_nk)
+        for task, probabilities_nk in predict_subset(system, chosen, 2).items():
+            torch.testing.assert_close(course.predictions[-1][side][task], probabilities_nk)
             known = chosen.targets[task] >= 0
             right = probabilities_nk.argmax(dim=1)[known] == chosen.targets[task][known]
             assert course.epochs[-1].scores[side][task]["wa"] == pytest.approx(
@@ -123,9 +123,9 @@ def test_the_last_epoch_foretells_what_the_trained_system_does() -> None:
 def test_answers_stand_in_the_order_of_the_side() -> None:
     system = small_system()
     for size in (1, 3, 100):
-        for task, probabilities_nk in foretell(system, TRAIN, size).items():
+        for task, probabilities_nk in predict_subset(system, TRAIN, size).items():
             for id_, found_k in zip(TRAIN.ids, probabilities_nk, strict=True):
-                alone = answer(system, {"frames": TRAIN.frames.batch([id_])})[0][task][0]
+                alone = predict_batch(system, {"frames": TRAIN.frames.pad_batch([id_])})[0][task][0]
                 torch.testing.assert_close(found_k, alone, atol=1e-6, rtol=0)
     assert not system.training
 
@@ -196,7 +196,7 @@ def test_a_broken_state_is_a_training_that_has_not_begun(tmp_path: Path, kind: s
     system, course = trained(brief, state=state)
     assert_same_weights(whole, system)
     assert_same_course(wanted, course)
-    assert len(resume(state)[0].epochs) == 1
+    assert len(load_checkpoint(state)[0].epochs) == 1
 
 
 def test_noise_of_any_kind_is_a_state_that_is_not_there(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_noise_of_any_kind_is_a_state_that_is_not_there(tmp_path: Path) -> None:
         for place in generator.integers(0, len(content), 40):
             content[place] = generator.integers(256)
         state.write_bytes(bytes(content[: generator.integers(1, len(content) + 1)]))
-        course, kept = resume(state)
+        course, kept = load_checkpoint(state)
         assert (len(course.epochs), bool(kept)) in ((0, False), (1, True))
         state.write_bytes(generator.bytes(int(generator.integers(1, 200))))
-        assert resume(state) == (Course(), {})
+        assert load_checkpoint(state) == (TrainingRun(), {})
 
 
 @pytest.mark.parametrize("foreign", [{"a": 1}, [1, 2], torch.zeros(3), {"epochs": [{"no": 1}]}])
@@ -220,7 +220,7 @@ def test_a_state_of_something_else_is_a_training_that_has_not_begun(
     tmp_path: Path, foreign: Any
 ) -> None:
     torch.save(foreign, tmp_path / "fold.pt")
-    assert resume(tmp_path / "fold.pt") == (Course(), {})
+    assert load_checkpoint(tmp_path / "fold.pt") == (TrainingRun(), {})
 
 
 def test_a_state_runs_no_code(tmp_path: Path) -> None:
@@ -229,18 +229,18 @@ def test_a_state_runs_no_code(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"epochs": [], "foretold": [], "evil": Evil()}, tmp_path / "fold.pt")
-    assert resume(tmp_path / "fold.pt") == (Course(), {})
+    assert load_checkpoint(tmp_path / "fold.pt") == (TrainingRun(), {})
     assert not (tmp_path / "ran").exists()
 
 
 def test_there_is_no_state_before_the_first_epoch(tmp_path: Path) -> None:
-    assert resume(tmp_path / "none.pt") == (Course(), {})
+    assert load_checkpoint(tmp_path / "none.pt") == (TrainingRun(), {})
 
 
 # Steps
 
 
-def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict[str, Tensor]:
+def literally(settings: TrainingConfig, steps: int, *, balanced: bool = False) -> dict[str, Tensor]:
     """Full batches without dropout, step by step, with none of the loop's parts."""
     change = f"tasks.emotion.class_weights={'balanced' if balanced else 'none'}"
     system = small_system("model.dropout=0", change)
@@ -257,7 +257,7 @@ def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = settings.rate / (1 + settings.decay * step)
         optimiser.zero_grad()
-        logits = system({"frames": TRAIN.frames.batch(TRAIN.ids)}).logits
+        logits = system({"frames": TRAIN.frames.pad_batch(TRAIN.ids)}).logits
         first = nn.CrossEntropyLoss(weight.float(), ignore_index=-1)(logits["emotion"], emotion)
         second = nn.CrossEntropyLoss()(logits["gender"], TRAIN.targets["gender"])
         torch.autograd.backward(first + second)
@@ -276,7 +276,7 @@ def literally(settings: Settings, steps: int, *, balanced: bool = False) -> dict
     return system.state_dict()
 
 
-PLAIN = Settings(epochs=5, batch=100, rate=1e-2)
+PLAIN = TrainingConfig(epochs=5, batch=100, rate=1e-2)
 
 
 def largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -307,7 +307,7 @@ def test_balanced_classes_are_weighed_in_training() -> None:
 def test_the_rate_falls_as_in_keras(tmp_path: Path) -> None:
     settings = replace(SETTINGS, rate=1e-4, decay=1e-2, epochs=3)
     trained(settings, state=tmp_path / "fold.pt")
-    _, kept = resume(tmp_path / "fold.pt")
+    _, kept = load_checkpoint(tmp_path / "fold.pt")
     steps = 3 * 4  # 14 utterances in batches of 4
     assert kept["schedule"]["last_epoch"] == steps
     assert kept["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-4 / (1 + 1e-2 * steps))
@@ -360,13 +360,13 @@ def epoch(number: int, ua: float | None) -> Epoch:
 
 def test_the_best_epoch_is_the_earliest_of_equals() -> None:
     uas = [None, 0.2, 0.7, 0.7, 0.1]
-    course = Course([epoch(number, ua) for number, ua in enumerate(uas, 1)], [])
-    assert course.best("test", ["emotion"]) == 3
-    assert Course([epoch(1, None), epoch(2, None)], []).best("test", ["emotion"]) == 1
+    course = TrainingRun([epoch(number, ua) for number, ua in enumerate(uas, 1)], [])
+    assert course.best_epoch("test", ["emotion"]) == 3
+    assert TrainingRun([epoch(1, None), epoch(2, None)], []).best_epoch("test", ["emotion"]) == 1
 
 
 def test_scores_leave_out_what_nobody_knows() -> None:
     probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9]])
-    scores = scored(probabilities, torch.tensor([0, 0, 0, -1]))
+    scores = compute_scores(probabilities, torch.tensor([0, 0, 0, -1]))
     assert scores == {"wa": pytest.approx(2 / 3), "ua": pytest.approx(2 / 3)}
-    assert scored(probabilities, torch.full((4,), -1)) == {"wa": None, "ua": None}
+    assert compute_scores(probabilities, torch.full((4,), -1)) == {"wa": None, "ua": None}

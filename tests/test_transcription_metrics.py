@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.metrics.transcription import (
+    count_word_errors,
     word_error_rate,
     word_error_rate_from_counts,
-    word_errors,
 )
 
 sentences = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=7).map(" ".join)
@@ -53,14 +53,16 @@ def shortest(reference: tuple[str, ...], hypothesis: tuple[str, ...]) -> tuple[i
     ],
 )
 def test_by_hand(reference: str, hypothesis: str, expected: list[int]) -> None:
-    assert word_errors([reference], [hypothesis]).tolist() == [expected]
+    assert count_word_errors([reference], [hypothesis]).tolist() == [expected]
 
 
 @given(pairs)
 def test_equals_jiwer(texts: list[tuple[str, str]]) -> None:
     references, hypotheses = [r for r, _ in texts], [h for _, h in texts]
     theirs = jiwer.process_words(references, hypotheses)
-    substitutions, deletions, insertions, words = word_errors(references, hypotheses).sum(axis=0)
+    substitutions, deletions, insertions, words = count_word_errors(references, hypotheses).sum(
+        axis=0
+    )
     edits = theirs.substitutions + theirs.deletions + theirs.insertions
     assert substitutions + deletions + insertions == edits
     # Which of several shortest paths is counted may differ; the difference of lengths cannot.
@@ -73,7 +75,7 @@ def test_equals_jiwer(texts: list[tuple[str, str]]) -> None:
 def test_equals_a_literal_recursion(reference: str, hypothesis: str) -> None:
     _, deleted, inserted, replaced = shortest(tuple(reference.split()), tuple(hypothesis.split()))
     expected = [replaced, deleted, inserted, len(reference.split())]
-    assert word_errors([reference], [hypothesis]).tolist() == [expected]
+    assert count_word_errors([reference], [hypothesis]).tolist() == [expected]
 
 
 def test_rate_is_over_the_words_of_the_reference_and_pooled() -> None:
@@ -81,7 +83,7 @@ def test_rate_is_over_the_words_of_the_reference_and_pooled() -> None:
     assert word_error_rate(references, hypotheses) == pytest.approx(3 / 9)
     # Where the definitions part: over the words of the hypothesis, and as a mean of rates.
     assert word_error_rate(hypotheses, references) == pytest.approx(3 / 11)
-    rates = word_error_rate_from_counts(word_errors(references, hypotheses))
+    rates = word_error_rate_from_counts(count_word_errors(references, hypotheses))
     assert rates.tolist() == [0, 3]
     assert rates.mean() == 1.5
 
@@ -89,7 +91,7 @@ def test_rate_is_over_the_words_of_the_reference_and_pooled() -> None:
 def test_undefined_and_refused() -> None:
     assert np.isnan(word_error_rate([], []))
     assert np.isnan(word_error_rate([""], ["a"]))
-    assert word_errors([], []).shape == (0, 4)
+    assert count_word_errors([], []).shape == (0, 4)
     stack = np.array([[[1, 0, 0, 2], [0, 0, 3, 0]]])
     np.testing.assert_array_equal(word_error_rate_from_counts(stack), [[0.5, np.nan]])
     with pytest.raises(ValueError, match="differ in length: 1 != 2"):

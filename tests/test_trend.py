@@ -11,7 +11,7 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
 )
 from serein.metrics.significance import bootstrap_interval
-from serein.metrics.trend import arrangements, bootstrap_repeated, slope, slope_test
+from serein.metrics.trend import bootstrap_over_seeds, count_arrangements, slope, slope_test
 
 SHARES = (0, 0.25, 0.5, 0.75, 1)
 
@@ -41,12 +41,12 @@ def test_small_tests_try_every_exchange() -> None:
     ]
     expected = np.mean([value >= observed - 1e-9 for value in found])
     assert slope_test(range(3), scores) == pytest.approx(expected)
-    assert len(found) == arrangements(2, 3) == 36
+    assert len(found) == count_arrangements(2, 3) == 36
 
 
 def test_large_tests_draw_and_stay_above_zero() -> None:
     rising = np.tile(SHARES, (3, 1)) + np.random.default_rng(2).normal(size=(3, 5)) / 50
-    assert arrangements(3, 5) > 10_000
+    assert count_arrangements(3, 5) > 10_000
     assert slope_test(SHARES, rising, draws=500) == pytest.approx(1 / 501)
     assert slope_test(SHARES, rising) == slope_test(SHARES, rising)
     flat = np.random.default_rng(3).normal(size=(3, 5))
@@ -71,7 +71,7 @@ def counts(seeds: int, systems: int = 2, groups: int = 9, seed: int = 0) -> NDAr
 
 def test_one_seed_and_system_is_the_usual_bootstrap() -> None:
     one = counts(1, systems=1)
-    draws = bootstrap_repeated(one, unweighted_accuracy_from_confusion)
+    draws = bootstrap_over_seeds(one, unweighted_accuracy_from_confusion)
     assert draws.shape == (10_000, 1)
     usual = bootstrap_interval(one[0, 0], unweighted_accuracy_from_confusion, seed=1)
     np.testing.assert_allclose(np.quantile(draws[:, 0], [0.025, 0.975]), usual, atol=0.004)
@@ -79,7 +79,7 @@ def test_one_seed_and_system_is_the_usual_bootstrap() -> None:
 
 def test_systems_are_drawn_with_the_same_speakers() -> None:
     same = np.repeat(counts(1, systems=1), 2, axis=0)
-    draws = bootstrap_repeated(same, weighted_accuracy_from_confusion, resamples=200)
+    draws = bootstrap_over_seeds(same, weighted_accuracy_from_confusion, resamples=200)
     np.testing.assert_array_equal(draws[:, 0], draws[:, 1])
     assert draws.std() > 0
 
@@ -89,7 +89,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     same = np.stack([perfect, perfect])[None, :, None].repeat(4, axis=2)
     mixed = np.stack([perfect, wrong])[None, :, None].repeat(4, axis=2)
     steady, swinging = (
-        bootstrap_repeated(one, weighted_accuracy_from_confusion, resamples=4000)[:, 0]
+        bootstrap_over_seeds(one, weighted_accuracy_from_confusion, resamples=4000)[:, 0]
         for one in (same, mixed)
     )
     assert set(steady) == {1.0}
@@ -98,9 +98,9 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 
 
 def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bootstrap_repeated(counts(3), unweighted_accuracy_from_confusion, resamples=50)
+    whole = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)
     monkeypatch.setattr("serein.metrics.trend.CELLS_AT_A_TIME", 7 * 54)
-    again = bootstrap_repeated(counts(3), unweighted_accuracy_from_confusion, resamples=50)
+    again = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)
     assert whole.shape == again.shape == (50, 2)
     np.testing.assert_array_equal(whole, again)
 
@@ -108,6 +108,6 @@ def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("shape", [(2, 3, 4, 2), (0, 1, 4, 2, 2), (1, 1, 0, 2, 2)])
 def test_counts_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"need counts \(P, S, G, K, K\)"):
-        bootstrap_repeated(np.ones(shape), weighted_accuracy_from_confusion)
+        bootstrap_over_seeds(np.ones(shape), weighted_accuracy_from_confusion)
     with pytest.raises(ValueError, match=r"resamples >= 1; got .* and 0"):
-        bootstrap_repeated(counts(1), weighted_accuracy_from_confusion, resamples=0)
+        bootstrap_over_seeds(counts(1), weighted_accuracy_from_confusion, resamples=0)

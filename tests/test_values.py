@@ -13,9 +13,9 @@ from torch import Tensor
 from serein import config, corpora, labels, recipes, system, truth
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import ConfigError
-from serein.experiment.labelling import labelled
+from serein.experiment.labelling import apply_label_scheme
 from serein.labels import dimensions
-from serein.layers.values import ValueTask, concordance_loss
+from serein.layers.values import RegressionTask, concordance_loss
 from serein.metrics import measures
 from serein.metrics.paired import permutation_test
 from serein.metrics.regression import (
@@ -27,11 +27,11 @@ from serein.metrics.regression import (
     root_mean_squared_error,
     root_mean_squared_error_from_moments,
 )
-from serein.metrics.significance import bootstrap_counts, bootstrap_difference, grouped_sums
+from serein.metrics.significance import bootstrap_counts, bootstrap_difference, sum_by_group
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch
 from serein.tasks.dimensions import Config, Task
-from serein.training.course import Course, scored
+from serein.training.course import TrainingRun, compute_scores
 
 VALUE = "tasks.arousal={name='dimensions', scheme='values'}"
 ALONE = ["tasks.emotion=remove", "tasks.gender=remove"]
@@ -74,7 +74,7 @@ def test_sums_of_groups_add_up() -> None:
     rng = np.random.default_rng(0)
     truth, answers = rng.uniform(1, 5, 200), rng.uniform(1, 5, 200)
     groups = rng.integers(0, 9, 200).tolist()
-    sums = grouped_sums(moments(truth, answers), groups)
+    sums = sum_by_group(moments(truth, answers), groups)
     assert sums.shape == (9, 6)
     total = sums.sum(axis=0)
     assert pearson_from_moments(total) == pytest.approx(stats.pearsonr(truth, answers)[0])
@@ -83,7 +83,11 @@ def test_sums_of_groups_add_up() -> None:
 
 def test_an_answer_that_is_no_number_leaves_nothing_defined() -> None:
     sums = moments([1, 2, 3], [1, float("nan"), 3]).sum(axis=0)
-    assert measures.OF_VALUES.scored(sums) == {"ccc": None, "rmse": None, "pearson": None}
+    assert measures.REGRESSION_SCORER.compute_scores(sums) == {
+        "ccc": None,
+        "rmse": None,
+        "pearson": None,
+    }
 
 
 @pytest.mark.parametrize("wrong", [[1.0, 2.0], [[1.0] * 5]])
@@ -95,12 +99,12 @@ def test_other_shapes_are_refused(wrong: list[float]) -> None:
 
 
 def test_each_kind_of_task_has_its_scores() -> None:
-    assert [one.name for one in measures.measure_of(["a", "b"]).scores] == ["wa", "ua"]
-    assert [one.name for one in measures.measure_of(()).scores] == ["ccc", "rmse", "pearson"]
-    assert measures.main_score({"wa": 0.1, "ua": 0.2}) == 0.2
-    assert measures.main_score({"ccc": None, "rmse": 1.0, "pearson": None}) is None
-    assert measures.score_named("rmse").worded(0.5) == "RMSE 0.500"
-    assert measures.score_named("ua").worded(0.5) == "UA 50.0%"
+    assert [one.name for one in measures.get_scorer(["a", "b"]).metrics] == ["wa", "ua"]
+    assert [one.name for one in measures.get_scorer(()).metrics] == ["ccc", "rmse", "pearson"]
+    assert measures.get_main_score({"wa": 0.1, "ua": 0.2}) == 0.2
+    assert measures.get_main_score({"ccc": None, "rmse": 1.0, "pearson": None}) is None
+    assert measures.get_metric("rmse").format_score(0.5) == "RMSE 0.500"
+    assert measures.get_metric("ua").format_score(0.5) == "UA 50.0%"
 
 
 def rated(shift: float, seed: int = 1) -> tuple[list[float], list[float], list[int]]:
@@ -112,21 +116,21 @@ def rated(shift: float, seed: int = 1) -> tuple[list[float], list[float], list[i
 
 def test_an_interval_holds_the_score_and_is_that_of_whole_speakers() -> None:
     truth, answers, groups = rated(0.8)
-    tallies = measures.OF_VALUES.tally(truth, answers, groups, ())
-    for kind in measures.OF_VALUES.scores:
-        low, high = measures.interval(tallies, kind) or (1.0, 0.0)
+    tallies = measures.REGRESSION_SCORER.tally(truth, answers, groups, ())
+    for kind in measures.REGRESSION_SCORER.metrics:
+        low, high = measures.compute_interval(tallies, kind) or (1.0, 0.0)
         assert low < float(np.asarray(kind.statistic(tallies.sum(axis=0)))) < high
-    assert measures.interval(tallies, measures.CCC) == bootstrap_counts(
+    assert measures.compute_interval(tallies, measures.CCC) == bootstrap_counts(
         tallies, concordance_from_moments
     )
-    nothing = measures.OF_VALUES.tally([], [], [], ())
-    assert measures.interval(nothing, measures.CCC) is None
+    nothing = measures.REGRESSION_SCORER.tally([], [], [], ())
+    assert measures.compute_interval(nothing, measures.CCC) is None
 
 
 def test_two_systems_are_told_apart_by_their_sums() -> None:
     truth, good, groups = rated(0.3)
     bad = rated(1.5, seed=2)[1]
-    ours, theirs = (measures.OF_VALUES.tally(truth, one, groups, ()) for one in (good, bad))
+    ours, theirs = (measures.REGRESSION_SCORER.tally(truth, one, groups, ()) for one in (good, bad))
     low, high = bootstrap_difference(ours, theirs, concordance_from_moments)
     gap = concordance_score(truth, good) - concordance_score(truth, bad)
     assert 0 < low < gap < high
@@ -139,10 +143,12 @@ def test_two_systems_are_told_apart_by_their_sums() -> None:
 # Head and loss
 
 
-def made(**settings: object) -> ValueTask:
+def made(**settings: object) -> RegressionTask:
     torch.manual_seed(0)
-    task = Task(config.build(Config, {"scheme": "values", **settings}, "tasks.arousal"), 3, ())
-    assert isinstance(task, ValueTask)
+    task = Task(
+        config.build_config(Config, {"scheme": "values", **settings}, "tasks.arousal"), 3, ()
+    )
+    assert isinstance(task, RegressionTask)
     return task
 
 
@@ -227,10 +233,14 @@ def test_the_head_begins_where_the_training_side_lies() -> None:
 
 def test_sides_are_scored_by_what_their_targets_are() -> None:
     values, target = torch.tensor([[1.0], [2.0], [7.0], [1.0]]), torch.tensor([0.0, 1.0, NAN, 2.0])
-    found = scored(values, target)
+    found = compute_scores(values, target)
     assert found["ccc"] == pytest.approx(concordance_score([0, 1, 2], [1, 2, 1]))
     assert found["rmse"] == pytest.approx(1.0)
-    assert scored(values, torch.full((4,), NAN)) == {"ccc": None, "rmse": None, "pearson": None}
+    assert compute_scores(values, torch.full((4,), NAN)) == {
+        "ccc": None,
+        "rmse": None,
+        "pearson": None,
+    }
 
 
 def test_the_best_epoch_may_average_classes_and_values() -> None:
@@ -238,11 +248,11 @@ def test_the_best_epoch_may_average_classes_and_values() -> None:
         by_task = {"emotion": {"wa": 0.0, "ua": ua}, "arousal": {"ccc": ccc, "rmse": 0.0}}
         return Epoch(epoch=number, loss=1.0, seconds=1.0, scores={"validation": by_task})
 
-    course = Course([epoch(1, 0.9, -0.5), epoch(2, 0.5, 0.4), epoch(3, 0.1, 0.6)], [])
-    assert course.best("validation", ["emotion"]) == 1
-    assert course.best("validation", ["arousal"]) == 3
-    assert course.best("validation", ["emotion", "arousal"]) == 2
-    assert Course([epoch(1, None, None)], []).best("validation", ["arousal"]) == 1
+    course = TrainingRun([epoch(1, 0.9, -0.5), epoch(2, 0.5, 0.4), epoch(3, 0.1, 0.6)], [])
+    assert course.best_epoch("validation", ["emotion"]) == 1
+    assert course.best_epoch("validation", ["arousal"]) == 3
+    assert course.best_epoch("validation", ["emotion", "arousal"]) == 2
+    assert TrainingRun([epoch(1, None, None)], []).best_epoch("validation", ["arousal"]) == 1
 
 
 # Recipes and labels
@@ -257,41 +267,41 @@ def small(*settings: str) -> Recipe:
 
 
 def test_a_rating_is_its_own_value() -> None:
-    assert labels.class_of("2.5000", "values") == "2.5"
-    assert labels.class_of("other", "values", {"other": ""}) == ""
-    assert truth.label_of(utterance("a", arousal="3"), "arousal", small()) == 3.0
-    assert truth.label_of(utterance("a", arousal=3.5), "arousal", small()) == 3.5
-    assert truth.label_of(utterance("a"), "arousal", small()) is None
+    assert labels.map_to_class("2.5000", "values") == "2.5"
+    assert labels.map_to_class("other", "values", {"other": ""}) == ""
+    assert truth.get_task_label(utterance("a", arousal="3"), "arousal", small()) == 3.0
+    assert truth.get_task_label(utterance("a", arousal=3.5), "arousal", small()) == 3.5
+    assert truth.get_task_label(utterance("a"), "arousal", small()) is None
 
 
 @pytest.mark.parametrize("rating", ["0.99", "5.01", "nan", "calm"])
 def test_what_is_no_rating_names_its_utterance(rating: str) -> None:
     with pytest.raises(ConfigError, match="expected a number from 1 to 5"):
-        dimensions.number(rating)
+        dimensions.parse_rating(rating)
     read = Corpus(
         name="mine", utterances=(utterance("a", arousal="2"), utterance("b", arousal=rating))
     )
     with pytest.raises(ConfigError, match=rf"utterance b, task arousal: a rating is '{rating}'"):
-        labelled(read, small())
+        apply_label_scheme(read, small())
 
 
 def test_the_labels_of_a_report_are_a_range() -> None:
     said = [utterance("a", arousal="1.5"), utterance("b", arousal=4.0), utterance("c")]
     rest = [utterance("d", arousal="1.5"), utterance("e", arousal="x")]
     table = "tasks.arousal={name='dimensions', scheme='values', map={x=''}}"
-    kept, mapping = labelled(Corpus(name="mine", utterances=(*said, *rest)), small(table))
+    kept, mapping = apply_label_scheme(Corpus(name="mine", utterances=(*said, *rest)), small(table))
     assert [one.id for one in kept.utterances] == ["a", "b", "c", "d"]
     assert mapping["arousal"].mapped == {"values": {"1.5 to 4, mean 2.33": 3}}
     assert (mapping["arousal"].dropped, mapping["arousal"].missing) == ({"x": 1}, 1)
     with pytest.raises(ConfigError, match="names y, which mine never says"):
-        labelled(kept, small(table.replace("x=", "y=")))
+        apply_label_scheme(kept, small(table.replace("x=", "y=")))
 
 
 def test_a_task_of_values_has_no_classes_but_needs_two_values() -> None:
     said = [utterance("a", arousal=2.0), utterance("b", arousal=2.5)]
-    assert truth.classes_of(said, small()) == {"arousal": ()}
+    assert truth.find_classes(said, small()) == {"arousal": ()}
     with pytest.raises(ConfigError, match="task arousal needs two values or more; these 1 utt"):
-        truth.classes_of(said[:1], small())
+        truth.find_classes(said[:1], small())
 
 
 @pytest.mark.parametrize(
@@ -307,7 +317,7 @@ def test_a_task_of_values_has_no_classes_but_needs_two_values() -> None:
 )
 def test_settings_that_do_not_go_together(setting: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        system.check(small(setting))
+        system.check_recipe(small(setting))
 
 
 def test_a_bundle_keeps_where_its_values_lie(tmp_path: Path) -> None:
@@ -325,8 +335,8 @@ def test_the_recipe_of_values_is_zhangs_but_for_its_heads() -> None:
     mine, theirs = recipes.load("zhang2019-values"), recipes.load("zhang2019")
     assert [table["scheme"] for table in mine.tasks.values()] == ["values"] * 3
     assert mine.model == theirs.model
-    system.check(mine)
-    system.check(recipes.changed(theirs, ["tasks.valence.scheme=values"]))
+    system.check_recipe(mine)
+    system.check_recipe(recipes.with_settings(theirs, ["tasks.valence.scheme=values"]))
 
 
 def test_ratings_of_a_table_may_have_any_form(folder: Path) -> None:
@@ -334,5 +344,5 @@ def test_ratings_of_a_table_may_have_any_form(folder: Path) -> None:
         "path,speaker,arousal\na.wav,1,1\nsub/b.wav,2,4.25\nc.wav,3,\n", encoding="utf-8"
     )
     read = corpora.load(f"mine={folder / 'labels.csv'}")
-    found = [truth.label_of(one, "arousal", small()) for one in read.utterances]
+    found = [truth.get_task_label(one, "arousal", small()) for one in read.utterances]
     assert sorted(one for one in found if one is not None) == [1.0, 4.25]

@@ -16,9 +16,9 @@ from serein.corpora import iemocap
 from serein.errors import ConfigError, ProtocolError
 from serein.experiment.compare import compare
 from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import judge
-from serein.experiment.plan import plan
-from serein.experiment.repeat import together
+from serein.experiment.judge import score_model
+from serein.experiment.plan import build_plan
+from serein.experiment.repeat import combine_seeds
 from serein.experiment.search import search
 from serein.experiment.train import train
 from serein.inference import formats
@@ -88,7 +88,7 @@ def pairs(results: Results, selection: str) -> tuple[list[float], list[float]]:
 def text(results: Results) -> str:
     console = Console(width=200)
     with console.capture() as caught:
-        console.print(terminal.render(results))
+        console.print(terminal.render_terminal(results))
     return plain(caught.get())
 
 
@@ -145,8 +145,8 @@ def test_what_only_classes_have_is_left_out(results: Results) -> None:
 
 
 def test_results_are_read_as_they_were_written(run: Run, results: Results) -> None:
-    again = store.load(run.folder)
-    assert store.text_of(again) == store.text_of(results)
+    again = store.load_results(run.folder)
+    assert store.to_json(again) == store.to_json(results)
     assert again.predictions[1].truth["arousal"] == results.predictions[1].truth["arousal"]
 
 
@@ -154,7 +154,7 @@ def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
     settings = [*SETTINGS, "training.choose=mean", "training.epochs=1"]
     chosen = evaluate("li2019", rated, settings=settings, runs=tmp_path).results
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
-    assert "epoch chosen by" not in markdown.render(chosen)
+    assert "epoch chosen by" not in markdown.render_markdown(chosen)
     assert audit.is_optimistic(chosen, "test", "sex")
 
 
@@ -166,7 +166,7 @@ def test_a_side_without_a_rating_stops_the_run(rated: Corpus, tmp_path: Path) ->
     )
     read, recipe = replace(rated, utterances=unrated), recipes.load("li2019", SETTINGS)
     with pytest.raises(ProtocolError, match="whose validation side has no arousal at all"):
-        plan(recipe, read, seed=0, device="cpu", runs=tmp_path)
+        build_plan(recipe, read, seed=0, device="cpu", runs=tmp_path)
 
 
 # Reports
@@ -176,11 +176,15 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
     own = results.value_scores["validation"]["arousal"]
     low, high = own.ccc_interval or (0.0, 0.0)
     quoted = f"CCC {own.ccc:.3f} [{low:.3f}, {high:.3f}], RMSE {own.rmse:.3f} ["
-    shown = page.html(results)
+    shown = page.render_html(results)
     assert quoted in text(results)
-    assert quoted in plain(markdown.render(results))
+    assert quoted in plain(markdown.render_markdown(results))
     assert f"{own.ccc:.3f} [{low:.3f}, {high:.3f}]" in plain(Page(shown).words)
-    for form in (text(results), plain(markdown.render(results)), plain(latex.render(results))):
+    for form in (
+        text(results),
+        plain(markdown.render_markdown(results)),
+        plain(latex.render_latex(results)),
+    ):
         assert "arousal: scores" in form
         assert "arousal: scores, " not in form
         assert "59 predictions together (folds: means over folds)." in form
@@ -193,7 +197,7 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
 def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
     console = Console(width=80)
     with console.capture() as caught:
-        console.print(terminal.render(results))
+        console.print(terminal.render_terminal(results))
     own = results.value_scores["validation"]["arousal"]
     lines = [line for line in caught.get().splitlines() if line.startswith("validation (quoted)")]
     assert [line.split()[2:4] for line in lines[:3]] == [
@@ -204,7 +208,7 @@ def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
 
 
 def test_the_page_draws_truth_against_answer(results: Results) -> None:
-    drawn = page.figures(results)
+    drawn = page.build_figures(results)
     assert "scatter-arousal" in drawn
     assert "confusion-arousal" not in drawn
     assert "confusion-sex" in drawn
@@ -215,12 +219,12 @@ def test_the_page_draws_truth_against_answer(results: Results) -> None:
     assert list(line.x) == list(line.y) == [min([*truth, *answers]), max([*truth, *answers])]
     assert drawn["validation"][1].startswith("CCC of arousal on the validation side")
     assert drawn["validation"][0].layout.yaxis.title.text == "validation CCC"
-    assert 'href="#values"' in page.html(results)
-    assert len(plots.scatter([], []).data) == 2
+    assert 'href="#values"' in page.render_html(results)
+    assert len(plots.plot_scatter([], []).data) == 2
 
 
 def test_the_gap_is_told_without_points(results: Results) -> None:
-    sentence = str(audit.gap(results))
+    sentence = str(audit.describe_selection_gap(results))
     best = results.value_scores["test"]["arousal"].ccc
     assert sentence.startswith(f"Picking epochs on the test side reports a CCC of {best:.3f}: ")
     assert "points" not in sentence
@@ -229,21 +233,21 @@ def test_the_gap_is_told_without_points(results: Results) -> None:
 
 def test_seeds_and_flattery_are_of_concordance(rated: Corpus, run: Run, tmp_path: Path) -> None:
     other = evaluate("li2019", rated, settings=SETTINGS, seed=1, runs=tmp_path).results
-    joined = together([run.results, other])
+    joined = combine_seeds([run.results, other])
     assert joined.repeats[1].scores["last"]["arousal"]["ccc"] == (
         other.value_scores["last"]["arousal"].ccc
     )
     shown = text(joined)
     assert "Mean of arousal over 2 seeds (0, 1): CCC " in shown
-    assert "arousal: seeds" in plain(markdown.render(joined))
-    assert "gain in CCC" in plain(markdown.render(joined))
+    assert "arousal: seeds" in plain(markdown.render_markdown(joined))
+    assert "gain in CCC" in plain(markdown.render_markdown(joined))
 
 
 def test_progress_tells_of_concordance(results: Results) -> None:
     epoch = results.folds[0].history[0]
-    course = progress.Course(1, 3, Console())
+    course = progress.TrainingProgress(1, 3, Console())
     ccc = epoch.scores["validation"]["arousal"]["ccc"] or 0
-    assert course._validation(epoch) == f" validation CCC {ccc:.3f}"
+    assert course._format_validation(epoch) == f" validation CCC {ccc:.3f}"
 
 
 # Comparison and search
@@ -264,10 +268,10 @@ def test_two_runs_are_compared_by_concordance(
     assert 0 < (first.permutation or 0) <= 1
     assert (first.mcnemar, first.z, first.effect) == (None, None, None)
     assert list(first.adjusted) == ["permutation"]
-    shown = plain(comparison.as_markdown(found))
+    shown = plain(comparison.render_markdown(found))
     assert "the difference is the CCC of the first less that of the second. Intervals" in shown
     assert f"{first.difference:+.3f}" in shown
-    files = comparison.write(found, tmp_path)
+    files = comparison.write_comparison(found, tmp_path)
     assert json.loads(files[0].read_text())["contests"][0]["main"] == "ccc"
 
 
@@ -287,16 +291,18 @@ def test_a_search_ranks_by_concordance(rated: Corpus, tmp_path: Path) -> None:
         settings=[*SETTINGS, "training.epochs=1"],
         runs=tmp_path,
     )
-    best = found.finished[0]
-    run = store.load(tmp_path / best.run)
+    best = found.ranked_trials[0]
+    run = store.load_results(tmp_path / best.run)
     ccc = [fold.history[0].scores["validation"]["arousal"]["ccc"] or 0 for fold in run.folds]
     assert (found.task, found.score) == ("arousal", "ccc")
     assert best.score == pytest.approx(fmean(ccc))
-    shown = plain(trials.as_markdown(found))
+    shown = plain(trials.render_search_markdown(found))
     assert f"CCC of arousal {best.score:.3f} on validation speakers" in shown
     assert "in percent" not in shown
-    assert f"validation CCC {best.score:.3f}" in trials.line(best, found)
-    assert trials.figures(found)["over-0"][0].layout.yaxis.title.text == "validation CCC"
+    assert f"validation CCC {best.score:.3f}" in trials.describe_trial(best, found)
+    assert (
+        trials.build_search_figures(found)["over-0"][0].layout.yaxis.title.text == "validation CCC"
+    )
 
 
 # Saved models
@@ -339,7 +345,7 @@ def test_a_card_tells_of_values(model: Path, results: Results) -> None:
 
 
 def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> None:
-    found = judge(load(model), rated)
+    found = score_model(load(model), rated)
     truth, answers = pairs(found, "model")
     assert len(found.predictions) == len(truth) == 59
     own = found.value_scores["model"]["arousal"]
@@ -354,7 +360,7 @@ def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> N
     assert "1 of 60 utterances left out: arousal is one of ['missing']" in found.warnings
     assert list(found.calibration) == ["sex"]
     assert "CCC" in text(found)
-    assert "scatter-arousal" in page.figures(found)
+    assert "scatter-arousal" in page.build_figures(found)
 
 
 def test_a_model_of_values_alone_answers_without_a_label(rated: Corpus, tmp_path: Path) -> None:
@@ -382,7 +388,7 @@ def test_a_model_of_values_is_not_judged_by_anything_else(
     model: Path, rated: Corpus, setting: str, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        judge(load(model), rated, settings=[setting])
+        score_model(load(model), rated, settings=[setting])
 
 
 def test_a_rating_off_the_scale_is_told_of_when_judged(model: Path, rated: Corpus) -> None:
@@ -392,4 +398,4 @@ def test_a_rating_off_the_scale_is_told_of_when_judged(model: Path, rated: Corpu
     with pytest.raises(
         ConfigError, match=rf"utterance {wrong.id}, task arousal: a rating is '6.5'"
     ):
-        judge(load(model), changed)
+        score_model(load(model), changed)

@@ -20,21 +20,21 @@ from test_training import (
 )
 
 from serein import recipes
-from serein.augment.masks import Masks
-from serein.dataset import Frames, Side
+from serein.augment.masks import SpecAugment
+from serein.dataset import Frames, Subset
 from serein.errors import ConfigError
 from serein.experiment import heldout
 from serein.experiment.evaluate import evaluate
-from serein.experiment.evidence import prepared
-from serein.experiment.plan import plan
+from serein.experiment.evidence import apply_evaluation
+from serein.experiment.plan import build_plan
 from serein.experiment.train import train
 from serein.records import Corpus, Utterance
 from serein.results import Epoch
 from serein.system import System
-from serein.training.settings import Settings
-from serein.training.varied import evenly, varied
+from serein.training.settings import TrainingConfig
+from serein.training.varied import augment_subset, systematic_sample
 
-MASKS = Masks(time=1, frames=6, share=0.5, band=1, width=4, bands=16)
+MASKS = SpecAugment(time_masks=1, max_frames=6, max_share=0.5, band_masks=1, max_bands=4, bands=16)
 SPEAKERS = {id_: f"s{place % 3}" for place, id_ in enumerate(TRAIN.ids)}
 UTTERANCES = [
     Utterance(id=id_, path=Path(id_), speaker=SPEAKERS[id_], corpus="ab"[place > 3])
@@ -49,12 +49,12 @@ def shifted(by: float) -> Frames:
 COPIES = [shifted(100), shifted(200)]
 
 
-def varying(settings: Settings = SETTINGS, **options: Any) -> Side:
-    return varied(TRAIN, UTTERANCES, settings, **options)
+def varying(settings: TrainingConfig = SETTINGS, **options: Any) -> Subset:
+    return augment_subset(TRAIN, UTTERANCES, settings, **options)
 
 
-def assert_same_batches(one: Side, other: Side, size: int = 4) -> None:
-    for a, b in zip(one.batches(size), other.batches(size), strict=True):
+def assert_same_batches(one: Subset, other: Subset, size: int = 4) -> None:
+    for a, b in zip(one.iter_batches(size), other.iter_batches(size), strict=True):
         assert a.ids == b.ids
         assert torch.equal(a.inputs["frames"][0], b.inputs["frames"][0])
         assert all(torch.equal(a.targets[task], b.targets[task]) for task in a.targets)
@@ -66,7 +66,7 @@ def assert_same_batches(one: Side, other: Side, size: int = 4) -> None:
 def test_where_nothing_varies_the_side_is_itself() -> None:
     assert varying() is TRAIN
     assert varying(replace(SETTINGS, balance=())) is TRAIN
-    assert TRAIN.drawn(5) is TRAIN
+    assert TRAIN.draw_epoch(5) is TRAIN
 
 
 def test_a_side_as_such_hears_recordings() -> None:
@@ -76,18 +76,18 @@ def test_a_side_as_such_hears_recordings() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     side = varying(replace(SETTINGS, balance="speaker"), copies=COPIES, masks=MASKS)
-    assert_same_batches(side.drawn(3), side.drawn(3))
-    assert side.drawn(3).ids != side.drawn(4).ids
+    assert_same_batches(side.draw_epoch(3), side.draw_epoch(3))
+    assert side.draw_epoch(3).ids != side.draw_epoch(4).ids
 
 
 def test_every_form_comes_and_all_of_an_utterance_is_of_one() -> None:
     side = varying(copies=COPIES)
     seen: Counter[int] = Counter()
     for seed in range(60):
-        heard = side.drawn(seed)
+        heard = side.draw_epoch(seed)
         assert heard.ids == TRAIN.ids
         for place, id_ in enumerate(heard.ids):
-            shift_tf = heard.at(place) - TRAIN.frames[id_]
+            shift_tf = heard.frames_at(place) - TRAIN.frames[id_]
             assert np.ptp(shift_tf) < 1e-3
             assert heard.length(place) == len(shift_tf)
             seen[round(float(shift_tf.mean()))] += 1
@@ -96,19 +96,21 @@ def test_every_form_comes_and_all_of_an_utterance_is_of_one() -> None:
 
 
 def test_masks_depend_on_the_place_and_not_on_the_batch() -> None:
-    heard = varying(masks=MASKS).drawn(7)
-    order = heard.shuffled(4, 2, 0)
-    alone = {place: next(heard.batches(1, [place])).inputs["frames"][0][0] for place in order}
-    for start, batch in zip(range(0, len(order), 4), heard.batches(4, order), strict=True):
+    heard = varying(masks=MASKS).draw_epoch(7)
+    order = heard.shuffled_order(4, 2, 0)
+    alone = {place: next(heard.iter_batches(1, [place])).inputs["frames"][0][0] for place in order}
+    for start, batch in zip(range(0, len(order), 4), heard.iter_batches(4, order), strict=True):
         x_btf, mask_bt = batch.inputs["frames"]
         for row, place in enumerate(order[start : start + 4]):
             torch.testing.assert_close(x_btf[row][mask_bt[row]], alone[place])
-    assert any((alone[place].numpy() != heard.at(place)).any() for place in order)
+    assert any((alone[place].numpy() != heard.frames_at(place)).any() for place in order)
 
 
 def test_masks_are_drawn_anew_for_every_epoch() -> None:
     side = varying(masks=MASKS)
-    one, other = (next(side.drawn(seed).batches(14)).inputs["frames"][0] for seed in (1, 2))
+    one, other = (
+        next(side.draw_epoch(seed).iter_batches(14)).inputs["frames"][0] for seed in (1, 2)
+    )
     assert not torch.equal(one, other)
 
 
@@ -119,7 +121,7 @@ PARTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=
 
 @given(groups=PARTS, seed=st.integers(0, 99))
 def test_an_epoch_holds_parts_evenly(groups: list[tuple[Hashable, ...]], seed: int) -> None:
-    drawn = [groups[place] for place in evenly(groups, np.random.default_rng(seed))]
+    drawn = [groups[place] for place in systematic_sample(groups, np.random.default_rng(seed))]
     assert len(drawn) == len(groups)
     first, both = Counter(one[0] for one in drawn), Counter(drawn)
     parts = {one[0] for one in groups}
@@ -132,14 +134,14 @@ def test_an_epoch_holds_parts_evenly(groups: list[tuple[Hashable, ...]], seed: i
 
 def test_within_a_group_everybody_comes_about_as_often() -> None:
     groups = [("a",)] * 30 + [("b",)] * 3
-    counts = Counter(evenly(groups, np.random.default_rng(0)).tolist())
+    counts = Counter(systematic_sample(groups, np.random.default_rng(0)).tolist())
     assert {counts[place] for place in range(30, 33)} <= {5, 6}
     assert {counts[place] for place in range(30)} <= {0, 1}
 
 
 def test_alike_parts_are_heard_once_each() -> None:
     groups: Sequence[tuple[Hashable, ...]] = [("a",), ("b",)] * 7
-    assert sorted(evenly(groups, np.random.default_rng(0)).tolist()) == list(range(14))
+    assert sorted(systematic_sample(groups, np.random.default_rng(0)).tolist()) == list(range(14))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_each_balance_counts_what_it_says(balance: Any, told: str) -> None:
     side = varying(replace(SETTINGS, balance=balance))
     by_id = {one.id: one for one in UTTERANCES}
     for seed in range(5):
-        heard = side.drawn(seed)
+        heard = side.draw_epoch(seed)
         if balance == "class":
             found = Counter(heard.targets[told].tolist())
             parts = len(set(TRAIN.targets["emotion"].tolist()))
@@ -177,7 +179,7 @@ def test_each_balance_counts_what_it_says(balance: Any, told: str) -> None:
 def test_without_classes_none_can_be_balanced(targets: dict[str, torch.Tensor], words: str) -> None:
     side = replace(TRAIN, targets=targets)
     with pytest.raises(ConfigError, match=words):
-        varied(side, UTTERANCES, replace(SETTINGS, balance="class"))
+        augment_subset(side, UTTERANCES, replace(SETTINGS, balance="class"))
 
 
 # Training
@@ -188,7 +190,9 @@ EVERYTHING = replace(
 
 
 def everything(**options: Any) -> Any:
-    side = varied(TRAIN, UTTERANCES, EVERYTHING, copies=COPIES, masks=MASKS)
+    side = augment_subset(
+        TRAIN, UTTERANCES, EVERYTHING, augmented_frames=COPIES, spec_augment=MASKS
+    )
     changes = "tasks.emotion.smoothing=0.1", "tasks.gender.smoothing=0.1"
     return trained(EVERYTHING, train=side, changes=changes, **options)
 
@@ -244,12 +248,12 @@ def test_an_evaluation_with_everything_on(corpus: Corpus, tmp_path: Path) -> Non
     losses = [[epoch.loss for epoch in fold.history] for fold in first.folds]
     assert losses == [[epoch.loss for epoch in fold.history] for fold in again.folds]
     chosen = recipes.load("li2019", [*QUICK, *ALL])
-    assert prepared(chosen, first).augment == chosen.augment
+    assert apply_evaluation(chosen, first).augment == chosen.augment
     plain = replace(chosen, augment={})
     with pytest.raises(ConfigError, match="other settings of augment than li2019"):
-        prepared(plain, first)
+        apply_evaluation(plain, first)
     before = {name: table for name, table in first.recipe.items() if name != "augment"}
-    assert prepared(plain, replace(first, recipe=before)).augment == {}
+    assert apply_evaluation(plain, replace(first, recipe=before)).augment == {}
 
 
 def test_a_model_trained_with_everything_on(corpus: Corpus, tmp_path: Path) -> None:
@@ -260,21 +264,25 @@ def test_a_model_trained_with_everything_on(corpus: Corpus, tmp_path: Path) -> N
 
 def test_who_is_watched_is_heard_as_recorded(corpus: Corpus, tmp_path: Path) -> None:
     settings = [s for s in ALL if s.startswith("augment")]
-    todo = plan(
+    todo = build_plan(
         small_recipe(*settings, "features.pad=false"), corpus, seed=0, device="cpu", runs=tmp_path
     )
-    plain = plan(small_recipe("features.pad=false"), corpus, seed=0, device="cpu", runs=tmp_path)
-    assert len(todo.copies) == 2
+    plain = build_plan(
+        small_recipe("features.pad=false"), corpus, seed=0, device="cpu", runs=tmp_path
+    )
+    assert len(todo.augmentations) == 2
     assert todo.folder != plain.folder
     fold = todo.protocol.folds[0]
     judge = System(todo.recipe, todo.classes)
-    side, watched = heldout.sides(todo, fold, todo.frames(), judge)
-    _, wanted = heldout.sides(plain, fold, plain.frames(), judge)
+    side, watched = heldout.build_subsets(todo, fold, todo.load_frames(), judge)
+    _, wanted = heldout.build_subsets(plain, fold, plain.load_frames(), judge)
     assert set(watched) == {"validation", "test"}
     for name, one in watched.items():
-        assert type(one) is Side
-        assert one.drawn(1) is one
+        assert type(one) is Subset
+        assert one.draw_epoch(1) is one
         assert_same_batches(one, wanted[name])
-    heard = todo.varied(side).drawn(1)
+    heard = todo.augment_subset(side).draw_epoch(1)
     assert set(heard.ids) <= set(fold.train)
-    assert any(len(heard.at(p)) != side.frames.length(id_) for p, id_ in enumerate(heard.ids))
+    assert any(
+        len(heard.frames_at(p)) != side.frames.length(id_) for p, id_ in enumerate(heard.ids)
+    )

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from serein import recipes
-from serein.config import build
+from serein.config import build_config
 from serein.errors import ConfigError
 from serein.features import logmel, voice
-from serein.layers.counted import QUANTILES, moments, quantiles, spoken
+from serein.layers.counted import QUANTILES, moments, quantiles, speech_mask
 from serein.layers.functionals import Functionals
-from serein.layers.running import MOST, Running
+from serein.layers.running import RUNNING_CLIP, RunningStandardizer
 from serein.models import base
-from serein.synthetic import Voice, speak
+from serein.synthetic import Voice, synthesize
 from serein.system import System
 
 RATE = 16_000
@@ -24,12 +24,12 @@ RATE = 16_000
 
 def speech(gender: str = "female") -> Tensor:
     said = ["fosira", "xuri", "kapeti"]
-    wave = speak(said, Voice.of("a", gender), "anger", np.random.default_rng(0))
+    wave = synthesize(said, Voice.for_speaker("a", gender), "anger", np.random.default_rng(0))
     return torch.from_numpy(wave)[None]
 
 
 def heard(wave_bs: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
-    front_end = voice.FrontEnd(build(voice.Config, settings, "features"))
+    front_end = voice.FrontEnd(build_config(voice.Config, settings, "features"))
     frames: tuple[Tensor, Tensor] = front_end(wave_bs, torch.tensor([wave_bs.shape[1]]))
     return frames
 
@@ -167,8 +167,10 @@ def test_functionals_count_speech_alone() -> None:
     around_btf = torch.cat([still_btf, x_btf, still_btf], dim=1)
     functionals = Functionals(64)
     around_bt = torch.ones(1, 60, dtype=torch.bool)
-    found = functionals(around_btf, around_bt, spoken(around_btf[..., 64], around_bt, 2.7), 0.02)
-    wanted = functionals(x_btf, mask_bt, spoken(x_btf[..., 64], mask_bt, 2.7), 0.02)
+    found = functionals(
+        around_btf, around_bt, speech_mask(around_btf[..., 64], around_bt, 2.7), 0.02
+    )
+    wanted = functionals(x_btf, mask_bt, speech_mask(x_btf[..., 64], mask_bt, 2.7), 0.02)
     assert found.shape == wanted.shape == (1, functionals.width)
     contours = 32 + 24 + 1
     lying = slice(0, 7 * contours)
@@ -177,7 +179,9 @@ def test_functionals_count_speech_alone() -> None:
 
 def parts(x_btf: Tensor, within: float = 2.7) -> dict[str, Tensor]:
     mask_bt = torch.ones(x_btf.shape[:2], dtype=torch.bool)
-    return Functionals(64).parts(x_btf, mask_bt, spoken(x_btf[..., 64], mask_bt, within), 0.02)
+    return Functionals(64).compute_groups(
+        x_btf, mask_bt, speech_mask(x_btf[..., 64], mask_bt, within), 0.02
+    )
 
 
 def test_rhythm_is_counted() -> None:
@@ -194,7 +198,7 @@ def test_the_end_of_an_utterance_is_no_peak() -> None:
     x_btf = torch.zeros(1, 50, 67)
     x_btf[0, :, 64] = torch.linspace(-1, 1, 50)
     mask_bt = torch.arange(50)[None] < 40
-    told = Functionals(64).parts(x_btf, mask_bt, mask_bt, 0.02)["rhythm"]
+    told = Functionals(64).compute_groups(x_btf, mask_bt, mask_bt, 0.02)["rhythm"]
     assert told[0, 3] == 0
 
 
@@ -223,12 +227,14 @@ def test_melody_is_numpys_over_voiced_frames() -> None:
 def test_running_statistics_are_those_of_all_batches() -> None:
     torch.manual_seed(0)
     x_bf = 5 + 3 * torch.randn(640, 4)
-    running = Running(4)
+    running = RunningStandardizer(4)
     for part_bf in x_bf.chunk(10):
         running(part_bf)
     running.eval()
     wanted = (x_bf - x_bf.mean(dim=0)) / x_bf.std(dim=0, correction=0)
-    torch.testing.assert_close(running(x_bf), wanted.clamp(-MOST, MOST), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        running(x_bf), wanted.clamp(-RUNNING_CLIP, RUNNING_CLIP), atol=2e-3, rtol=1e-3
+    )
     before = running.mean_f.clone()
     running(x_bf + 100)
     assert torch.equal(running.mean_f, before)
@@ -236,7 +242,7 @@ def test_running_statistics_are_those_of_all_batches() -> None:
 
 def model(**settings: Any) -> base.Model:
     small = {"filters": 2, "channels": 8, "hidden": 4, "hide": 0.0, "dropout": 0.0}
-    return base.Model(build(base.Config, {**small, **settings}, "model"), 67, ["emotion"])
+    return base.Model(build_config(base.Config, {**small, **settings}, "model"), 67, ["emotion"])
 
 
 def test_logits_are_the_mean_of_what_members_say_alone() -> None:
@@ -246,11 +252,11 @@ def test_logits_are_the_mean_of_what_members_say_alone() -> None:
     together = several(frames).vectors["emotion"] @ weight_kd.T
     alone = []
     x_btf, mask_bt = masked(frames)
-    spoken_bt = spoken(x_btf[..., -3], mask_bt, 2.7)
+    spoken_bt = speech_mask(x_btf[..., -3], mask_bt, 2.7)
     told_bf = several.running(several.functionals(x_btf, mask_bt, spoken_bt, 0.02))
-    x_btm = base._centred(x_btf[..., :-3], mask_bt, spoken_bt)
+    x_btm = base._subtract_mean(x_btf[..., :-3], mask_bt, spoken_bt)
     for member in range(3):
-        z_bd, _ = several._heard(member, x_btm, mask_bt, told_bf)
+        z_bd, _ = several._encode_member(member, x_btm, mask_bt, told_bf)
         alone.append(3 * z_bd @ weight_kd.chunk(3, dim=1)[member].T)
     torch.testing.assert_close(together, torch.stack(alone).mean(dim=0))
 

@@ -16,12 +16,12 @@ from serein.audio import Samples, load
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.formats import as_csv, as_table
-from serein.inference.lengthy import recognise
+from serein.inference.lengthy import recognize_long
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.speech import State
-from serein.inference.voices import STEP, spoken
-from serein.synthetic import Settings, generate
+from serein.inference.speech import LSTMState
+from serein.inference.voices import BLOCKS_PER_STEP, contains_speech
+from serein.synthetic import SyntheticConfig, generate
 
 RATE = 16_000
 TIME_S = np.arange(4 * RATE) / RATE
@@ -66,7 +66,7 @@ WORDLESS = {
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    made = generate(tmp_path_factory.mktemp("made"), Settings(speakers=2, sentences=1))
+    made = generate(tmp_path_factory.mktemp("made"), SyntheticConfig(speakers=2, sentences=1))
     return load(made[0].path, RATE)
 
 
@@ -98,18 +98,18 @@ def test_a_voice_is_heard_however_it_was_recorded(
     level: float, offset: float, before: int, speech: Samples
 ) -> None:
     quiet_s = np.concatenate([np.zeros(before, np.float32), level * speech]) + np.float32(offset)
-    assert spoken([quiet_s], RATE) == [True]
+    assert contains_speech([quiet_s], RATE) == [True]
 
 
 def test_a_voice_on_the_telephone_is_heard(speech: Samples) -> None:
-    assert spoken([speech[::2].copy()], RATE / 2) == [True]
+    assert contains_speech([speech[::2].copy()], RATE / 2) == [True]
 
 
 def test_neighbours_change_nothing(speech: Samples) -> None:
     waves = [WORDLESS["silence"], speech, WORDLESS["chords"][:700], speech[:12000], noise(0)[:1]]
-    assert spoken(waves, RATE) == [spoken([one], RATE)[0] for one in waves]
-    assert spoken(waves, RATE)[:2] == [False, True]
-    assert spoken([], RATE) == []
+    assert contains_speech(waves, RATE) == [contains_speech([one], RATE)[0] for one in waves]
+    assert contains_speech(waves, RATE)[:2] == [False, True]
+    assert contains_speech([], RATE) == []
 
 
 def test_windows_without_a_voice_do_not_count(speech: Samples, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_windows_without_a_voice_do_not_count(speech: Samples, tmp_path: Path) -
     assert found.end == 3 * alone.end
     close(found, alone)
     soundfile.write(tmp_path / "long.wav", around_s, RATE, subtype="FLOAT")
-    read = recognise(recognizer, tmp_path / "long.wav", "long", lambda: None)
+    read = recognize_long(recognizer, tmp_path / "long.wav", "long", lambda: None)
     assert (read.windows, read.end) == (found.windows, found.end)
     close(read, found)
 
@@ -132,11 +132,11 @@ def test_windows_without_a_voice_do_not_count(speech: Samples, tmp_path: Path) -
 def test_chance_does_not_add_up(monkeypatch: pytest.MonkeyPatch, speech: Samples) -> None:
     rng = np.random.default_rng(0)
 
-    def by_chance(model: object, some: list[Tensor], state: State) -> tuple[Tensor, State]:
-        return torch.from_numpy(rng.random((len(some), STEP)) < 0.002).float(), state
+    def by_chance(model: object, some: list[Tensor], state: LSTMState) -> tuple[Tensor, LSTMState]:
+        return torch.from_numpy(rng.random((len(some), BLOCKS_PER_STEP)) < 0.002).float(), state
 
     monkeypatch.setattr("serein.inference.voices._heard", by_chance)
-    assert spoken([np.zeros(600 * RATE, np.float32)], RATE) == [False]
+    assert contains_speech([np.zeros(600 * RATE, np.float32)], RATE) == [False]
 
 
 def test_models_of_numbers_have_nothing_to_say_of_noise(speech: Samples) -> None:
@@ -181,5 +181,5 @@ def test_a_command_says_that_nobody_speaks(
 @pytest.mark.parametrize("pattern", ["emodb/wav/*.wav", "ravdess/**/*.flac"])
 def test_hardly_an_acted_utterance_is_taken_for_noise(pattern: str) -> None:
     files = sorted(SHARED.glob(pattern))
-    silent = [file.name for file in files if not spoken([load(file, RATE)], RATE)[0]]
+    silent = [file.name for file in files if not contains_speech([load(file, RATE)], RATE)[0]]
     assert len(silent) <= len(files) // 1000

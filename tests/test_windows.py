@@ -6,17 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.errors import ConfigError
-from serein.inference.tape import Tape
-from serein.inference.windows import Cut, Hops, Merger, Piece, Plan, Probabilities
+from serein.inference.tape import SampleBuffer
+from serein.inference.windows import (
+    HopAverager,
+    Probabilities,
+    ScoredSpan,
+    SegmentMerger,
+    WindowCutter,
+    WindowingConfig,
+)
 
-PLAN = Plan(length=40, hop=10, frame=1, smooth=1, shortest=3)
+PLAN = WindowingConfig(length=40, hop=10, frame=1, smooth=1, min_length=3)
 
 
-def cut(plan: Plan, start: int, *until: int) -> list[tuple[int, int]]:
+def cut(plan: WindowingConfig, start: int, *until: int) -> list[tuple[int, int]]:
     """Windows of a stretch that becomes known bit by bit, and ends with the last of it."""
-    one = Cut(plan, start)
-    found = [window for so_far in until for window in one.windows(so_far, closed=False)]
-    return [*found, *one.windows(until[-1], closed=True)]
+    one = WindowCutter(plan, start)
+    found = [window for so_far in until for window in one.iter_windows(so_far, closed=False)]
+    return [*found, *one.iter_windows(until[-1], closed=True)]
 
 
 @pytest.mark.parametrize(
@@ -39,28 +46,32 @@ def test_windows_lie_inside_and_the_last_ends_with_the_stretch(
 
 
 def test_the_last_window_begins_with_a_frame() -> None:
-    plan = Plan(length=40, hop=20, frame=10, smooth=1, shortest=3)
+    plan = WindowingConfig(length=40, hop=20, frame=10, smooth=1, min_length=3)
     assert cut(plan, 20, 75) == [(20, 60), (40, 75)]
 
 
 def test_a_cut_keeps_what_its_last_window_may_need() -> None:
-    one = Cut(PLAN, 100)
-    assert one.needed == 100
-    assert len(list(one.windows(165, closed=False))) == 3
-    assert (one.next, one.needed) == (130, 120)
-    assert list(one.windows(165, closed=True)) == [(125, 165)]
+    one = WindowCutter(PLAN, 100)
+    assert one.first_needed == 100
+    assert len(list(one.iter_windows(165, closed=False))) == 3
+    assert (one.next_start, one.first_needed) == (130, 120)
+    assert list(one.iter_windows(165, closed=True)) == [(125, 165)]
 
 
-def hops_of(plan: Plan, start: int, end: int, seed: int = 0) -> tuple[list[Piece], list[Piece]]:
+def hops_of(
+    plan: WindowingConfig, start: int, end: int, seed: int = 0
+) -> tuple[list[ScoredSpan], list[ScoredSpan]]:
     """Random windows of a stretch, and the hops that come of them one by one."""
     generator = np.random.default_rng(seed)
-    windows = [Piece(a, b, generator.random(3)) for a, b in cut(plan, start, end)]
-    hops = Hops(plan, start)
+    windows = [ScoredSpan(a, b, generator.random(3)) for a, b in cut(plan, start, end)]
+    hops = HopAverager(plan, start)
     found = [hop for window in windows for hop in hops.add(window)]
     return windows, [*found, *hops.close(end)]
 
 
-def plainly(plan: Plan, start: int, end: int, windows: list[Piece]) -> list[Probabilities]:
+def plainly(
+    plan: WindowingConfig, start: int, end: int, windows: list[ScoredSpan]
+) -> list[Probabilities]:
     """The same, all at once."""
     raw = []
     for first in range(start, end, plan.hop):
@@ -82,7 +93,7 @@ def plainly(plan: Plan, start: int, end: int, windows: list[Piece]) -> list[Prob
 def test_a_hop_is_the_mean_of_the_windows_that_hear_its_middle(
     length: int, hop: int, frame: int, smooth: int, start: int, seconds: int
 ) -> None:
-    plan = Plan(max(length, hop) * frame, hop * frame, frame, smooth, 1)
+    plan = WindowingConfig(max(length, hop) * frame, hop * frame, frame, smooth, 1)
     begin = start * frame
     end = begin + seconds
     windows, hops = hops_of(plan, begin, end)
@@ -94,12 +105,12 @@ def test_a_hop_is_the_mean_of_the_windows_that_hear_its_middle(
 
 
 def test_hops_come_as_soon_as_no_window_can_change_them() -> None:
-    hops = Hops(PLAN, 0)
+    hops = HopAverager(PLAN, 0)
     p_k = np.ones(1)
-    counts = [len(hops.add(Piece(start, start + 40, p_k))) for start in range(0, 60, 10)]
+    counts = [len(hops.add(ScoredSpan(start, start + 40, p_k))) for start in range(0, 60, 10)]
     assert counts == [0, 1, 1, 1, 1, 1]
     assert len(hops.close(90)) == 4
-    assert Hops(PLAN, 0).close(90) == []
+    assert HopAverager(PLAN, 0).close(90) == []
 
 
 def label(p_k: Probabilities) -> str | None:
@@ -107,12 +118,12 @@ def label(p_k: Probabilities) -> str | None:
 
 
 def merged(values: list[float], *, merge: bool = True) -> list[tuple[int, int, float]]:
-    merger = Merger(label, merge=merge)
-    found: list[Piece] = []
+    merger = SegmentMerger(label, merge=merge)
+    found: list[ScoredSpan] = []
     for place, value in enumerate(values):
-        found += merger.add(Piece(10 * place, 10 * place + 10, np.array([value, 1 - value])))
+        found += merger.add(ScoredSpan(10 * place, 10 * place + 10, np.array([value, 1 - value])))
     found += merger.close()
-    assert merger.growing is None
+    assert merger.partial is None
     return [(one.start, one.end, round(float(one.p_k[0]), 6)) for one in found]
 
 
@@ -128,11 +139,11 @@ def test_neighbours_of_one_label_are_one_segment() -> None:
 
 
 def test_what_grows_can_be_seen() -> None:
-    merger = Merger(label)
-    assert merger.growing is None
-    assert list(merger.add(Piece(0, 10, np.array([0.9, 0.1])))) == []
-    assert list(merger.add(Piece(10, 30, np.array([0.6, 0.4])))) == []
-    growing = merger.growing
+    merger = SegmentMerger(label)
+    assert merger.partial is None
+    assert list(merger.add(ScoredSpan(0, 10, np.array([0.9, 0.1])))) == []
+    assert list(merger.add(ScoredSpan(10, 30, np.array([0.6, 0.4])))) == []
+    growing = merger.partial
     assert growing is not None
     assert (growing.start, growing.end) == (0, 30)
     np.testing.assert_allclose(growing.p_k, [0.7, 0.3])
@@ -153,22 +164,24 @@ def test_what_grows_can_be_seen() -> None:
 )
 def test_plans_that_cannot_be(window: float, hop: float, smooth: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Plan.of(window, hop, smooth, 16_000, 0.1, 7.5)
+        WindowingConfig.from_seconds(window, hop, smooth, 16_000, 0.1, 7.5)
 
 
 def test_a_plan_is_of_whole_frames() -> None:
-    assert Plan.of(4.01, 0.99, 3, 16_000, 0.025, None) == Plan(64_000, 16_000, 400, 3, 400)
+    assert WindowingConfig.from_seconds(4.01, 0.99, 3, 16_000, 0.025, None) == WindowingConfig(
+        64_000, 16_000, 400, 3, 400
+    )
 
 
 def test_a_tape_holds_what_was_not_forgotten() -> None:
-    tape, everything = Tape(100), np.arange(100_000, dtype=np.float32)
+    tape, everything = SampleBuffer(100), np.arange(100_000, dtype=np.float32)
     for at in range(0, 100_000, 777):
         tape.append(everything[at : at + 777])
-        tape.forget(tape.end - 5_000)
-    assert (tape.first, tape.end) == (95_100, 100_100)
+        tape.discard(tape.end - 5_000)
+    assert (tape.start, tape.end) == (95_100, 100_100)
     np.testing.assert_array_equal(tape[96_000:97_000], everything[95_900:96_900])
     assert len(tape._held) < 60_000
-    tape.forget(10**9)
-    assert tape.first == tape.end
+    tape.discard(10**9)
+    assert tape.start == tape.end
     with pytest.raises(IndexError, match="holds 100100 to 100100"):
         tape[96_000:97_000]

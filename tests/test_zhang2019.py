@@ -13,11 +13,11 @@ from torch import Tensor
 
 from serein import config, recipes
 from serein.bundle import Bundle, Card
-from serein.dataset import frames_of
+from serein.dataset import compute_frames
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.models.zhang2019 import Config, Model
-from serein.predict import answer, steps
+from serein.predict import attention_step_times, predict_batch
 from serein.system import System
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -28,7 +28,7 @@ TASKS = ["arousal", "valence", "dominance"]
 
 def made(hop: int = HOP, **settings: Any) -> Model:
     torch.manual_seed(0)
-    sizes = config.build(Config, {**SMALL, **settings}, "model")
+    sizes = config.build_config(Config, {**SMALL, **settings}, "model")
     return Model(sizes, hop, TASKS).double().eval()
 
 
@@ -264,7 +264,7 @@ def test_a_segments_weight_stands_where_its_middle_is(length: int, wanted: list[
     for weight_bht, stride in attention.values():
         assert (weight_bht[0, 0] > 0).tolist() == wanted
         assert float(weight_bht.detach().sum()) == pytest.approx(1)
-        times = steps(length, stride, 0.01, length * 0.01)
+        times = attention_step_times(length, stride, 0.01, length * 0.01)
         assert times == pytest.approx([0.01 * t for t in range(length)])  # 20 ms into the first
 
 
@@ -319,7 +319,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     file.write_text(RECIPE)
     torch.manual_seed(0)
     system = System(recipes.load(str(file)), CLASSES)
-    system.normaliser.fit([frames_of(WAVES["speech"].astype(np.float32), system.front_end)])
+    system.normaliser.fit([compute_frames(WAVES["speech"].astype(np.float32), system.front_end)])
     return Recognizer(Bundle(system, Card(name="small")), always=True)
 
 
@@ -343,8 +343,8 @@ def test_a_batch_is_answered_as_its_waveforms_one_by_one(recognizer: Recognizer)
     wave_bs = torch.zeros(len(waves), max(len(wave) for wave in waves))
     for row_s, wave in zip(wave_bs, waves, strict=True):
         row_s[: len(wave)] = torch.from_numpy(wave)
-    inputs = system.hear(wave_bs, torch.tensor([len(wave) for wave in waves]))
-    together, _ = answer(system, inputs)
+    inputs = system.extract_features(wave_bs, torch.tensor([len(wave) for wave in waves]))
+    together, _ = predict_batch(system, inputs)
     for b, wave in enumerate(waves):
         alone = recognizer((wave, 16_000))
         for task in CLASSES:

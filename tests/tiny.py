@@ -48,11 +48,11 @@ LAYERED = "wav2vec2-layer"
 def laid(folder: Path, kind: str = LAYERED, *, seed: int = 0, prefix: str = "") -> Path:
     """An encoder's folder, its weights by other names where a head's model has them."""
     pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
-    from serein.layers.encoder import Encoder
+    from serein.layers.encoder import SSLEncoder
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    weights = Encoder(ENCODERS[kind]).network.state_dict()
+    weights = SSLEncoder(ENCODERS[kind]).network.state_dict()
     named = {prefix + name: weight.contiguous() for name, weight in weights.items()}
     save_file(named, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(ENCODERS[kind]))

@@ -7,6 +7,7 @@
 The public names are loaded on first use: ``import serein`` costs next to nothing.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         UnknownName,
     )
     from serein.experiment.evaluate import Run, evaluate
-    from serein.experiment.judge import judge
+    from serein.experiment.judge import score_model
     from serein.experiment.search import search
     from serein.experiment.train import train
     from serein.explanations import Explanation
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from serein.inference.recognition import Recognition, Segment
     from serein.inference.recognizer import Recognizer
     from serein.inference.stream import Stream
+    from serein.inference.streams import feed_streams
+    from serein.inference.timeline import join_shards
     from serein.recipes import load as load_recipe
     from serein.records import Corpus, Protocol, Recipe, Utterance
     from serein.results import Results
-    from serein.store import load as load_results
+    from serein.store import load_results
 
 __all__ = [
     "AudioError",
@@ -61,46 +64,56 @@ __all__ = [
     "Utterance",
     "evaluate",
     "explain",
-    "judge",
+    "feed_streams",
+    "join_shards",
     "load_corpus",
     "load_recipe",
     "load_results",
+    "score_model",
     "search",
     "train",
 ]
 
-_HOMES = {
-    "Bundle": "bundle",
-    "Card": "bundle",
-    "Corpus": "records",
-    "Explanation": "explanations",
-    "Protocol": "records",
-    "Recipe": "records",
-    "Recognition": "inference.recognition",
-    "Recognizer": "inference.recognizer",
-    "Results": "results",
-    "Run": "experiment.evaluate",
-    "Segment": "inference.recognition",
-    "Stream": "inference.stream",
-    "Utterance": "records",
-    "evaluate": "experiment.evaluate",
-    "explain": "inference.explain",
-    "judge": "experiment.judge",
-    "load_corpus": "corpora",
-    "load_recipe": "recipes",
-    "load_results": "store",
-    "search": "experiment.search",
-    "train": "experiment.train",
+_MODULES = {
+    "Bundle": "serein.bundle",
+    "Card": "serein.bundle",
+    "Corpus": "serein.records",
+    "Explanation": "serein.explanations",
+    "Protocol": "serein.records",
+    "Recipe": "serein.records",
+    "Recognition": "serein.inference.recognition",
+    "Recognizer": "serein.inference.recognizer",
+    "Results": "serein.results",
+    "Run": "serein.experiment.evaluate",
+    "Segment": "serein.inference.recognition",
+    "Stream": "serein.inference.stream",
+    "Utterance": "serein.records",
+    "evaluate": "serein.experiment.evaluate",
+    "explain": "serein.inference.explain",
+    "feed_streams": "serein.inference.streams",
+    "join_shards": "serein.inference.timeline",
+    "load_corpus": "serein.corpora",
+    "load_recipe": "serein.recipes",
+    "load_results": "serein.store",
+    "score_model": "serein.experiment.judge",
+    "search": "serein.experiment.search",
+    "train": "serein.experiment.train",
 }
+_ATTRIBUTES = {"load_corpus": "load", "load_recipe": "load"}
+_DEPRECATED = {"judge": "score_model"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("serein")
+    if name in _DEPRECATED:
+        new = _DEPRECATED[name]
+        warnings.warn(f"serein.{name} is now serein.{new}", DeprecationWarning, stacklevel=2)
+        return __getattr__(new)
     if name not in __all__:
         raise AttributeError(f"module 'serein' has no attribute {name!r}")
-    home = import_module(f"serein.{_HOMES.get(name, 'errors')}")
-    value = getattr(home, "load" if name.startswith("load_") else name)
+    module = import_module(_MODULES.get(name, "serein.errors"))
+    value = getattr(module, _ATTRIBUTES.get(name, name))
     globals()[name] = value
     return value
 

@@ -15,19 +15,19 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from serein.config import build
-from serein.devices import device_of, weightless
+from serein.config import build_config
+from serein.devices import init_empty_weights, resolve_device
 from serein.errors import BundleError, EncoderError, SereinError
 from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System
 
-FORMAT = 3
+FORMAT_VERSION = 3
 """The newest layout that this version reads; 2 had no words, 1 no confidence."""
-WORDLESS = 2
+WORDLESS_FORMAT_VERSION = 2
 """The layout of a model that knows no words, as older versions read it."""
 
-FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+MALFORMED_DOCUMENT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What Python makes of a document that is shaped otherwise."""
 
 
@@ -63,7 +63,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Confidence:
+class ConfidenceCalibration:
     """What makes a probability mean what it says; fitted on speakers that were not trained on.
 
     Attributes:
@@ -83,7 +83,7 @@ class Bundle:
 
     system: System
     card: Card
-    confidence: dict[str, Confidence] = field(default_factory=dict)
+    confidence: dict[str, ConfidenceCalibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Let the system answer by its temperatures."""
@@ -98,19 +98,19 @@ def save(bundle: Bundle, path: Path) -> None:
     """
     from safetensors.torch import save as packed
 
-    text, tensors = described(bundle), _tensors(bundle.system)
-    metadata = {"serein": text, "sha256": _digest(text, tensors)}
+    text, tensors = bundle_to_json(bundle), _state_tensors(bundle.system)
+    metadata = {"serein": text, "sha256": _compute_digest(text, tensors)}
     write_bytes(path, packed(tensors, metadata))
 
 
-def described(bundle: Bundle) -> str:
+def bundle_to_json(bundle: Bundle) -> str:
     """All of a bundle but its weights, as JSON."""
     system, recipe = bundle.system, asdict(bundle.system.recipe)
     for table in ("augment", "text"):  # bundles of before there were such tables keep their digest
         if not recipe[table]:
             del recipe[table]
     document = {
-        "format": FORMAT if system.words else WORDLESS,
+        "format": FORMAT_VERSION if system.words else WORDLESS_FORMAT_VERSION,
         "recipe": recipe,
         "classes": system.classes,
         **({"words": system.words} if system.words else {}),
@@ -120,12 +120,12 @@ def described(bundle: Bundle) -> str:
     return json.dumps(document)  # in this order: the first task is in the lead
 
 
-def digest(bundle: Bundle) -> str:
+def compute_bundle_digest(bundle: Bundle) -> str:
     """The SHA-256 that stands in a bundle's file: of its weights and of all else in it."""
-    return _digest(described(bundle), _tensors(bundle.system))
+    return _compute_digest(bundle_to_json(bundle), _state_tensors(bundle.system))
 
 
-def _tensors(system: System) -> dict[str, Tensor]:
+def _state_tensors(system: System) -> dict[str, Tensor]:
     return {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
 
 
@@ -140,29 +140,29 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     Raises:
         BundleError: it is missing, corrupt, tampered with, too new, or names code of its own.
     """
-    document, tensors = _read(path)
+    document, tensors = _read_document(path)
     try:
-        recipe = _offline(build(Recipe, document["recipe"], "recipe"))
-        _check_names(recipe, trust)
+        recipe = _disable_downloads(build_config(Recipe, document["recipe"], "recipe"))
+        _check_trusted_names(recipe, trust)
         words = tuple(document.get("words", ()))
-        with weightless():
-            system = System(recipe, document["classes"], words, own=bool(trust))
+        with init_empty_weights():
+            system = System(recipe, document["classes"], words, allow_custom=bool(trust))
         _check_shapes(system, tensors)
-        system = System(recipe, document["classes"], words, own=bool(trust))
+        system = System(recipe, document["classes"], words, allow_custom=bool(trust))
         system.load_state_dict(tensors)
-        card, confidence = told(document)
+        card, confidence = parse_card(document)
     except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
-    except (SereinError, RuntimeError, *FOREIGN) as error:
+    except (SereinError, RuntimeError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    return Bundle(system.to(device_of(device)).eval(), card, confidence)
+    return Bundle(system.to(resolve_device(device)).eval(), card, confidence)
 
 
-def told(document: dict[str, Any]) -> tuple[Card, dict[str, Confidence]]:
+def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
     """The card of a bundle's document, and the confidence of each task."""
     tables = document.get("confidence", {})
-    confidence = {task: build(Confidence, tables[task], task) for task in tables}
-    return build(Card, document["card"], "card"), confidence
+    confidence = {task: build_config(ConfidenceCalibration, tables[task], task) for task in tables}
+    return build_config(Card, document["card"], "card"), confidence
 
 
 def check_format(document: Any, name: str) -> None:
@@ -176,14 +176,14 @@ def check_format(document: Any, name: str) -> None:
         BundleError: it does not.
     """
     found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or found > FORMAT:
+    if not isinstance(found, int) or found > FORMAT_VERSION:
         raise BundleError(
-            f"{name} has format {found}; this version of serein reads up to {FORMAT}: "
+            f"{name} has format {found}; this version of serein reads up to {FORMAT_VERSION}: "
             "upgrade serein, or save the model again with this version"
         )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Metadata and tensors, checked against their hash and format."""
     from safetensors import SafetensorError
     from safetensors.torch import load as unpacked
@@ -198,18 +198,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         text = metadata["serein"]
         document = json.loads(text)
         tensors = unpacked(content)
-    except (SafetensorError, struct.error, *FOREIGN) as error:
+    except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(
             f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
             "a model is a .safetensors file that `serein train` wrote"
         ) from error
     check_format(document, str(path))
-    if metadata.get("sha256") != _digest(text, tensors):
+    if metadata.get("sha256") != _compute_digest(text, tensors):
         raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
     return document, tensors
 
 
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+def _compute_digest(text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -218,7 +218,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _offline(recipe: Recipe) -> Recipe:
+def _disable_downloads(recipe: Recipe) -> Recipe:
     """Whatever a bundle says, loading it downloads nothing."""
     features, model = (
         {**table, "download": False} if "download" in table else table
@@ -227,7 +227,7 @@ def _offline(recipe: Recipe) -> Recipe:
     return replace(recipe, features=features, model=model)
 
 
-def _check_names(recipe: Recipe, trust: Sequence[str]) -> None:
+def _check_trusted_names(recipe: Recipe, trust: Sequence[str]) -> None:
     """A bundle names parts of serein; a user's own only where the user says so."""
     tasks = [str(table.get("name", name)) for name, table in recipe.tasks.items()]
     names = [str(recipe.features["name"]), str(recipe.model["name"]), *tasks]

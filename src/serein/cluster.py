@@ -15,14 +15,14 @@ from typing import Any
 
 from serein.errors import ConfigError
 
-KNOCK = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds that the head of a cluster has to answer."""
-WAIT = 0.5
+POLL_INTERVAL = 0.5
 """Seconds until Ctrl-C is heard."""
 
 
 @contextmanager
-def joined(address: str | None = None) -> Iterator[Any]:
+def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
     """Ray, in a cluster; left again if it was not joined before.
 
     Args:
@@ -41,7 +41,7 @@ def joined(address: str | None = None) -> Iterator[Any]:
         return
     meant = address or os.environ.get("RAY_ADDRESS")
     try:
-        _knock(meant or "")
+        _check_reachable(meant or "")
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -54,7 +54,7 @@ def joined(address: str | None = None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """See whether anybody answers there: Ray itself tries for minutes.
 
     Raises:
@@ -62,10 +62,10 @@ def _knock(address: str) -> None:
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
 
 
-def room(ray: Any, cores: int = 1, devices: int = 0) -> int:
+def count_task_slots(ray: Any, cores: int = 1, devices: int = 0) -> int:
     """How many tasks of so many cores and GPUs a cluster can do at a time."""
     needs = {"CPU": cores, "GPU": devices}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -75,17 +75,17 @@ def room(ray: Any, cores: int = 1, devices: int = 0) -> int:
     )
 
 
-def ready(ray: Any, tasks: Sequence[Any]) -> list[Any]:
+def wait_for_tasks(ray: Any, tasks: Sequence[Any]) -> list[Any]:
     """The tasks that have something to give, as soon as one has."""
     while True:
-        with _heeding():
-            found = ray.wait(list(tasks), timeout=WAIT)[0]
+        with _defer_interrupt():
+            found = ray.wait(list(tasks), timeout=POLL_INTERVAL)[0]
         if found:
             return found
 
 
 @contextmanager
-def _heeding() -> Iterator[None]:
+def _defer_interrupt() -> Iterator[None]:
     """Keep Ctrl-C until Ray has done waiting: it swallows what a handler raises meanwhile."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contest:
+class PairedTest:
     """Two runs on the utterances that both tested, for one task and selection.
 
     Attributes:
@@ -64,5 +64,5 @@ class Comparison:
     command: str
     created: str
     runs: list[dict[str, Any]]
-    contests: list[Contest]
+    contests: list[PairedTest]
     warnings: list[str]

@@ -16,7 +16,7 @@ Table = dict[str, Any]
 T = TypeVar("T")
 
 
-def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+def build_config(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a table; what the table leaves out keeps its default.
 
     Args:
@@ -37,15 +37,17 @@ def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(table))
     except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(where, fault) for fault in error.errors())) from None
+        raise ConfigError(
+            "; ".join(_format_validation_error(where, fault) for fault in error.errors())
+        ) from None
 
 
-def _complaint(where: str, fault: Any) -> str:
+def _format_validation_error(where: str, fault: Any) -> str:
     path = ".".join([where, *map(str, fault["loc"])])
     return f"{path} = {fault['input']!r}: {fault['msg']}"
 
 
-def read(path: Path) -> Table:
+def read_toml(path: Path) -> Table:
     """Read a TOML file.
 
     Raises:
@@ -58,18 +60,18 @@ def read(path: Path) -> Table:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     if not is_shallow(table):
-        raise ConfigError(f"{path} is nested more than {DEEPEST} deep; no setting is")
+        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} deep; no setting is")
     return table
 
 
-DEEPEST = 32
+MAX_DEPTH = 32
 """Tables and lists in each other that a document may have; Python itself fails at hundreds."""
 
 
 def is_shallow(document: Any) -> bool:
     """Whether no part of a document is nested too deep to be dealt with."""
     level = [document]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         held = (one.values() if isinstance(one, dict) else one for one in level)
         level = [inner for one in held for inner in one if isinstance(inner, dict | list)]
         if not level:
@@ -77,7 +79,7 @@ def is_shallow(document: Any) -> bool:
     return False
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
+def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     """``base`` with ``over`` laid on it, table by table.
 
     A table that changes its ``name`` starts afresh: another model has other settings.
@@ -93,13 +95,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
             del result[key]
         elif isinstance(old, Mapping) and isinstance(value, Mapping):
             renamed = "name" in value and value["name"] != old.get("name")
-            result[key] = dict(value) if renamed else merged(old, value)
+            result[key] = dict(value) if renamed else merge_tables(old, value)
         else:
             result[key] = value
     return result
 
 
-def override(table: Mapping[str, Any], setting: str) -> Table:
+def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
     """Lay one ``path.to.key=value`` on a table; the value is TOML, or else a plain word.
 
     >>> override({"training": {"epochs": 100}}, "training.epochs=3")
@@ -112,13 +114,13 @@ def override(table: Mapping[str, Any], setting: str) -> Table:
     *parents, key = path.strip().split(".")
     if not equals or not parents or not all([*parents, key]):
         raise ConfigError(f"{setting!r} is not a setting; write table.key=value")
-    layer: Table = {key: value(text.strip())}
+    layer: Table = {key: parse_value(text.strip())}
     for parent in reversed(parents):
         layer = {parent: layer}
-    return merged(table, layer)
+    return merge_tables(table, layer)
 
 
-def overridden(table: Table, settings: Iterable[str]) -> Table:
+def apply_settings(table: Table, settings: Iterable[str]) -> Table:
     """Lay several settings on a table, the last one on top.
 
     A ``name`` comes before all others, that of an outer table first, as it starts its table
@@ -127,18 +129,18 @@ def overridden(table: Table, settings: Iterable[str]) -> Table:
     >>> overridden({"model": {"name": "rnn", "layers": 1}}, ["model.heads=3", "model.name=li2019"])
     {'model': {'name': 'li2019', 'heads': 3}}
     """
-    for setting in sorted(settings, key=_turn):
-        table = override(table, setting)
+    for setting in sorted(settings, key=_setting_order):
+        table = apply_setting(table, setting)
     return table
 
 
-def _turn(setting: str) -> tuple[bool, int]:
+def _setting_order(setting: str) -> tuple[bool, int]:
     path = setting.partition("=")[0].strip()
     is_name = path.endswith(".name")
     return not is_name, path.count(".") if is_name else 0
 
 
-def value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """What stands right of a setting's ``=``.
 
     >>> value("3"), value("[1, 2]"), value("li2019")
@@ -150,12 +152,12 @@ def value(text: str) -> Any:
         return text
 
 
-def worded(path: str, found: Any) -> str:
+def format_setting(path: str, found: Any) -> str:
     """The setting that lays a value there, as short as it can be written.
 
     >>> worded("model.heads", 3), worded("model.name", "li2019"), worded("model.name", "3")
     ('model.heads=3', 'model.name=li2019', 'model.name="3"')
     """
-    if isinstance(found, str) and value(found) == found and found == found.strip():
+    if isinstance(found, str) and parse_value(found) == found and found == found.strip():
         return f"{path}={found}"
     return f"{path}={json.dumps(found, ensure_ascii=False)}"

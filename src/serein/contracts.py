@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from serein.layers.attention import Encoded
+from serein.layers.attention import ModelOutput
 from serein.layers.examples import Examples
 
 
@@ -36,7 +36,7 @@ class FrontEnd(Protocol):
     rate: int
     width: int
     hop: float
-    longest: float | None
+    max_seconds: float | None
 
     def __call__(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and lengths in samples -> frames (B, T, F) and mask (B, T)."""
@@ -51,7 +51,7 @@ class Model(Protocol):
 
     width: int
 
-    def __call__(self, **inputs: tuple[Tensor, Tensor]) -> Encoded:
+    def __call__(self, **inputs: tuple[Tensor, Tensor]) -> ModelOutput:
         """For each task a vector (B, D); and attention."""
 
 

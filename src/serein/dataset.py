@@ -25,7 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from serein import audio, find
-from serein.augment.copies import Copy
+from serein.augment.copies import OfflineAugmentation
 from serein.contracts import FrontEnd
 from serein.errors import AudioError, StorageError
 from serein.features.normalise import moments
@@ -55,12 +55,12 @@ class Frames:
         start, end = self.index[id_]
         return end - start
 
-    def batch(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def pad_batch(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Frames (B, T, F), zeros behind each utterance's end, and their mask (B, T)."""
-        return padded([self[id_] for id_ in ids])
+        return pad_frames([self[id_] for id_ in ids])
 
 
-def padded(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def pad_frames(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """(T, F) of each utterance -> (B, T, F), zeros behind each one's end, and their mask (B, T)."""
     length_b = torch.tensor([len(x_tf) for x_tf in frames])
     x_btf = torch.zeros(len(frames), int(length_b.max()), frames[0].shape[1])
@@ -69,7 +69,7 @@ def padded(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return x_btf, torch.arange(x_btf.shape[1]) < length_b[:, None]
 
 
-def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
+def standardize_by_group(frames: Frames, groups: Mapping[str, str]) -> Frames:
     """The same frames, each group's by the mean and deviation of its own; a copy in memory.
 
     Args:
@@ -86,12 +86,12 @@ def standardised(frames: Frames, groups: Mapping[str, str]) -> Frames:
     return copy
 
 
-def extract(
+def extract_frames(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
     contents: Mapping[str, str],
     folder: Path | None = None,
-    copy: Copy | None = None,
+    augmentation: OfflineAugmentation | None = None,
 ) -> Frames:
     """Give every utterance's frames, from the cache where they are there.
 
@@ -100,15 +100,15 @@ def extract(
         front_end: what makes frames of a waveform.
         contents: for each id, a hash of its audio and the stretch that it covers.
         folder: the cache; the user's own where None.
-        copy: what is made of each recording before the front end hears it; None leaves it.
+        augmentation: what is made of each recording before the front end hears it; None leaves it.
 
     Raises:
         AudioError: some recordings cannot be read: how many, and the first five.
         StorageError: the cache cannot be written.
     """
-    entry = (folder or cache_folder()) / _key(utterances, front_end, contents, copy)
-    if not _whole(entry, len(utterances)):
-        _fill(entry, utterances, front_end, copy)
+    entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
+    if not _is_complete(entry, len(utterances)):
+        _create_entry(entry, utterances, front_end, augmentation)
     ends = np.load(entry / "ends.npy").tolist()
     x_nf = np.load(entry / "frames.npy", mmap_mode="c")
     spans = zip([0, *ends[:-1]], ends, strict=True)
@@ -120,23 +120,28 @@ def is_cached(
     front_end: FrontEnd,
     contents: Mapping[str, str],
     folder: Path | None = None,
-    copy: Copy | None = None,
+    augmentation: OfflineAugmentation | None = None,
 ) -> bool:
     """Whether ``extract`` would find these frames in the cache."""
-    entry = (folder or cache_folder()) / _key(utterances, front_end, contents, copy)
-    return _whole(entry, len(utterances))
+    entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
+    return _is_complete(entry, len(utterances))
 
 
-def _fill(
-    entry: Path, utterances: Sequence[Utterance], front_end: FrontEnd, copy: Copy | None
+def _create_entry(
+    entry: Path,
+    utterances: Sequence[Utterance],
+    front_end: FrontEnd,
+    augmentation: OfflineAugmentation | None,
 ) -> None:
     """Make an entry; of several processes one does, and the others wait for it."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
-            if not _whole(entry, len(utterances)):
+            if not _is_complete(entry, len(utterances)):
                 shutil.rmtree(entry, ignore_errors=True)
-                _write(entry, _heard(utterances, front_end, copy), front_end.width)
+                _write_entry(
+                    entry, _iter_frames(utterances, front_end, augmentation), front_end.width
+                )
     except OSError as error:
         raise StorageError(
             f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
@@ -144,7 +149,7 @@ def _fill(
         ) from error
 
 
-def _whole(entry: Path, utterances: int) -> bool:
+def _is_complete(entry: Path, utterances: int) -> bool:
     """Whether an entry is there and holds what it says; a damaged one is made anew."""
     try:
         ends = np.load(entry / "ends.npy")
@@ -154,25 +159,32 @@ def _whole(entry: Path, utterances: int) -> bool:
     return len(ends) == utterances and rows == ends[-1]
 
 
-def _key(
+def _cache_key(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
     contents: Mapping[str, str],
-    copy: Copy | None,
+    augmentation: OfflineAugmentation | None,
 ) -> str:
     module = sys.modules[type(front_end).__module__]
-    sources = [find.HOUSE / "audio", Path(str(module.__file__))]
-    sources += [find.HOUSE / place for place in getattr(module, "SOURCES", ())]
-    settings = [find.digest(sources), module.__name__, asdict(front_end.config), torch.__version__]
+    sources = [find.PACKAGE_ROOT / "audio", Path(str(module.__file__))]
+    sources += [find.PACKAGE_ROOT / place for place in getattr(module, "SOURCES", ())]
+    settings = [
+        find.hash_sources(sources),
+        module.__name__,
+        asdict(front_end.config),
+        torch.__version__,
+    ]
     settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
     facts = [settings, [contents[utterance.id] for utterance in utterances]]
     # A copy is drawn by the name of its utterance; frames of the recording itself have none.
-    facts += [copy.key, [utterance.id for utterance in utterances]] if copy else []
+    facts += (
+        [augmentation.cache_key, [utterance.id for utterance in utterances]] if augmentation else []
+    )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def _heard(
-    utterances: Sequence[Utterance], front_end: FrontEnd, copy: Copy | None
+def _iter_frames(
+    utterances: Sequence[Utterance], front_end: FrontEnd, augmentation: OfflineAugmentation | None
 ) -> Iterator[np.ndarray]:
     """(T, F) for each utterance; all that cannot be read are told of together."""
     faults = []
@@ -185,7 +197,9 @@ def _heard(
             faults.append(str(error))
             continue
         try:
-            x_tf = frames_of(copy(wave_s, utterance.id) if copy else wave_s, front_end)
+            x_tf = compute_frames(
+                augmentation(wave_s, utterance.id) if augmentation else wave_s, front_end
+            )
         except AudioError as error:
             faults.append(f"{utterance.path}: {error}")
             continue
@@ -195,37 +209,37 @@ def _heard(
         raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")
 
 
-def frames_of(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+def compute_frames(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """One waveform (S,) -> its frames (T, F)."""
     with torch.inference_mode():
         x_btf, _ = front_end(torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)]))
     return x_btf[0].numpy()
 
 
-def _write(entry: Path, frames: Iterator[np.ndarray], width: int) -> None:
+def _write_entry(entry: Path, frames: Iterator[np.ndarray], width: int) -> None:
     temporary = Path(mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
     try:
-        ends = _stream(temporary / "frames.npy", frames, width)
+        ends = _write_frames(temporary / "frames.npy", frames, width)
         np.save(temporary / "ends.npy", np.array(ends))
         temporary.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _stream(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:
+def _write_frames(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:
     """Write frames as they come, as one .npy of (N, width); return each utterance's end."""
     ends: list[int] = []
     with path.open("wb") as file:
-        _header(file, 0, width)
+        _write_header(file, 0, width)
         for x_tf in frames:
             file.write(x_tf.astype("<f4").tobytes())
             ends.append((ends[-1] if ends else 0) + len(x_tf))
         file.seek(0)
-        _header(file, ends[-1], width)
+        _write_header(file, ends[-1], width)
     return ends
 
 
-def _header(file: BinaryIO, rows: int, width: int) -> None:
+def _write_header(file: BinaryIO, rows: int, width: int) -> None:
     """A .npy header; numpy leaves room in it for the row count to grow."""
     facts = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
     np.lib.format.write_array_header_1_0(file, facts)
@@ -246,7 +260,7 @@ class Batch:
     targets: dict[str, Tensor]
 
 
-def trimmed(target_nl: Tensor) -> Tensor:
+def trim_padding(target_nl: Tensor) -> Tensor:
     """Of words no more than the longest row has."""
     if target_nl.dim() == 1 or not target_nl.numel():
         return target_nl
@@ -254,7 +268,7 @@ def trimmed(target_nl: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Side:
+class Subset:
     """One side of a fold, ready to be cut into batches.
 
     Attributes:
@@ -270,11 +284,11 @@ class Side:
     targets: dict[str, Tensor]
     words: Tensor | None = None
 
-    def drawn(self, seed: int) -> "Side":
+    def draw_epoch(self, seed: int) -> "Subset":
         """What one epoch hears; a side that nothing varies is the same in every epoch."""
         return self
 
-    def at(self, place: int) -> np.ndarray:
+    def frames_at(self, place: int) -> np.ndarray:
         """(T, F) frames of the utterance at a place."""
         return self.frames[self.ids[place]]
 
@@ -282,20 +296,20 @@ class Side:
         """T of the utterance at a place."""
         return self.frames.length(self.ids[place])
 
-    def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
+    def iter_batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         """Cut into batches, in the order given."""
         places = list(range(len(self.ids))) if order is None else list(order)
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             ids = [self.ids[place] for place in chosen]
-            targets = {name: trimmed(target[chosen]) for name, target in self.targets.items()}
-            inputs = {"frames": padded([self.at(place) for place in chosen])}
+            targets = {name: trim_padding(target[chosen]) for name, target in self.targets.items()}
+            inputs = {"frames": pad_frames([self.frames_at(place) for place in chosen])}
             if self.words is not None:
-                id_bl = trimmed(self.words[chosen])
+                id_bl = trim_padding(self.words[chosen])
                 inputs["words"] = (id_bl.long().clamp(min=0), id_bl >= 0)
             yield Batch(ids, inputs, targets)
 
-    def shuffled(self, size: int, bucket: int, seed: int) -> list[int]:
+    def shuffled_order(self, size: int, bucket: int, seed: int) -> list[int]:
         """A random order; within every ``bucket`` batches, utterances of like length meet."""
         generator = np.random.default_rng(seed)
         order = generator.permutation(len(self.ids))

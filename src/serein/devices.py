@@ -9,11 +9,11 @@ from torch.overrides import TorchFunctionMode
 
 from serein.errors import ConfigError, UnknownName
 
-DRAWS = ("normal_", "uniform_", "kaiming_uniform_")
+RANDOM_INITIALIZERS = ("normal_", "uniform_", "kaiming_uniform_")
 """By which torch's own layers fill their weights."""
 
 
-def device_of(name: str) -> str:
+def resolve_device(name: str) -> str:
     """Where to compute: "auto" is "cuda" where there is one.
 
     Raises:
@@ -29,17 +29,17 @@ def device_of(name: str) -> str:
 
 
 @contextmanager
-def weightless() -> Iterator[None]:
+def init_empty_weights() -> Iterator[None]:
     """Networks that are built here have shapes and no weights, and none are drawn.
 
     Drawing what has no place would be done in Python, and loads torch's compiler for it: over a
     second, for nothing.
     """
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), _SkipRandomInit():
         yield
 
 
-class _Undrawn(TorchFunctionMode):
+class _SkipRandomInit(TorchFunctionMode):
     """Passes over what fills weights by chance."""
 
     def __torch_function__(
@@ -50,6 +50,6 @@ class _Undrawn(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        if getattr(func, "__name__", "") in DRAWS:
+        if getattr(func, "__name__", "") in RANDOM_INITIALIZERS:
             return args[0] if args else named["tensor"]
         return func(*args, **named)

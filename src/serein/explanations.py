@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from serein.transcripts import Word
+from serein.transcripts import RecognizedWord
 
-FORMAT = 1
+EXPLANATIONS_FORMAT = 1
 """The layout of `Explanations` as JSON."""
 
 
@@ -30,7 +30,7 @@ class Correlation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Track:
+class AttentionTrack:
     """One attention map beside the energy that it is compared with.
 
     Attributes:
@@ -87,8 +87,8 @@ class Explanation:
     labels: dict[str, str]
     probabilities: dict[str, dict[str, float]]
     envelope: list[tuple[float, float]]
-    attention: dict[str, Track]
-    words: list[Word] = field(default_factory=list)
+    attention: dict[str, AttentionTrack]
+    words: list[RecognizedWord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

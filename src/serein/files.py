@@ -14,7 +14,7 @@ from serein.errors import StorageError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of ``path`` when the block ends well.
 
     Whatever stood at ``path`` survives a full disk, an exception, and a killed process; what such
@@ -26,14 +26,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path)
-        prefix = f"{_begun(path)}{os.getpid()}."
+        _remove_stale_temporaries(path)
+        prefix = f"{_temporary_prefix(path)}{os.getpid()}."
         with NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = Path(file.name)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_get_umask())
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -47,43 +47,47 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-LONGEST = 200
+MAX_NAME_BYTES = 200
 """Bytes of a name that still stand in that of a temporary."""
 
 
-def _begun(path: Path) -> str:
+def _temporary_prefix(path: Path) -> str:
     """How temporaries of a file begin that are made here; a process's number follows."""
-    named = path.name if len(os.fsencode(path.name)) <= LONGEST else f"{_mark(path.name):08x}"
-    return f".{named}.{_here():08x}."
+    named = (
+        path.name
+        if len(os.fsencode(path.name)) <= MAX_NAME_BYTES
+        else f"{_checksum(path.name):08x}"
+    )
+    return f".{named}.{_host_id():08x}."
 
 
 @cache
-def _here() -> int:
+def _host_id() -> int:
     """What tells a space of process numbers from others: machines', containers'."""
     marks = [gethostname()]
     with suppress(OSError):
         marks.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
     with suppress(OSError):
         marks.append(os.readlink("/proc/self/ns/pid"))
-    return _mark("\n".join(marks))
+    return _checksum("\n".join(marks))
 
 
-def _mark(words: str) -> int:
+def _checksum(words: str) -> int:
     return crc32(os.fsencode(words))
 
 
-def _tidy(path: Path) -> None:
+def _remove_stale_temporaries(path: Path) -> None:
     """Remove temporaries of a file whose processes are gone, as far as one may."""
     if os.name != "posix":  # elsewhere a process cannot be asked for without being told to end
         return
-    for left in path.parent.glob(f"{escape(_begun(path))}*"):
-        number = left.name.removeprefix(_begun(path)).partition(".")[0]
-        if number.isdigit() and not _lives(int(number)):
+    for left in path.parent.glob(f"{escape(_temporary_prefix(path))}*"):
+        number = left.name.removeprefix(_temporary_prefix(path)).partition(".")[0]
+        if number.isdigit() and not _is_process_alive(int(number)):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def _is_process_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -95,7 +99,7 @@ def _lives(process: int) -> bool:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Replace ``path`` by ``content``, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -112,7 +116,7 @@ def cache_folder() -> Path:
     return Path(named) if named else platformdirs.user_cache_path("serein")
 
 
-def _umask() -> int:
+def _get_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

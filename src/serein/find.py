@@ -11,39 +11,41 @@ from types import ModuleType
 
 from serein.errors import ConfigError, UnknownName
 
-HOUSE = Path(__file__).parent
+PACKAGE_ROOT = Path(__file__).parent
 KINDS = {"corpora": "corpus", "features": "front end", "models": "model", "tasks": "task"}
 
 
-def names(package: str) -> list[str]:
+def list_names(package: str) -> list[str]:
     """The names that a folder of this package offers, sorted.
 
     >>> names("tasks")
     ['dimensions', 'emotion', 'gender', 'speaker', 'transcript']
     """
-    files = (HOUSE / package).glob("*.py")
-    return sorted(f.stem for f in files if not f.stem.startswith("_") and f.stem not in SHARED)
+    files = (PACKAGE_ROOT / package).glob("*.py")
+    return sorted(
+        f.stem for f in files if not f.stem.startswith("_") and f.stem not in SHARED_MODULES
+    )
 
 
-SHARED = {"normalise"}
+SHARED_MODULES = {"normalise"}
 """Files that stand in such a folder and are no choice in it."""
 
 
-def module(package: str, name: str, *, own: bool = True) -> ModuleType:
+def load_module(package: str, name: str, *, allow_custom: bool = True) -> ModuleType:
     """Import what ``name`` means in ``package``.
 
     Args:
         package: a folder of this package, such as ``"models"``.
         name: a file name in that folder, or the dotted name of a user's own module.
-        own: whether a dotted name may import a module from outside this package.
+        allow_custom: whether a dotted name may import a module from outside this package.
 
     Raises:
         UnknownName: nothing has that name.
     """
-    known = names(package)
+    known = list_names(package)
     if name in known:
         return import_module(f"serein.{package}.{name}")
-    if own and "." in name and all(part.isidentifier() for part in name.split(".")):
+    if allow_custom and "." in name and all(part.isidentifier() for part in name.split(".")):
         try:
             return import_module(name)
         except ModuleNotFoundError as error:
@@ -55,7 +57,7 @@ def module(package: str, name: str, *, own: bool = True) -> ModuleType:
     raise UnknownName(KINDS[package], name, known)
 
 
-def digest(places: Iterable[Path]) -> str:
+def hash_sources(places: Iterable[Path]) -> str:
     """Sixteen hexadecimal digits over the source of files, and of all files in folders."""
     mark = hashlib.sha256()
     for place in places:

@@ -16,8 +16,8 @@ from torch import nn
 from serein.errors import ConfigError
 from serein.records import Recipe
 
-Precision = Literal["auto", "fp32", "bf16"]
-Numbers = Literal["fp32", "bf16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+Precision = Literal["fp32", "bf16"]
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -28,12 +28,12 @@ def has_bf16(device: str) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def asked(recipe: Recipe) -> Precision:
+def requested_precision(recipe: Recipe) -> PrecisionSetting:
     """What a recipe asks for, in training and in recognition."""
     return recipe.training.get("precision", "fp32")
 
 
-def settled(precision: Precision, device: str) -> Numbers:
+def resolve_precision(precision: PrecisionSetting, device: str) -> Precision:
     """What is computed in: what was asked for, or fp32 where the device has no bf16.
 
     Raises:
@@ -44,29 +44,29 @@ def settled(precision: Precision, device: str) -> Numbers:
     return "bf16" if precision != "fp32" and has_bf16(device) else "fp32"
 
 
-def fallen_back(precision: Precision, device: str) -> list[str]:
+def precision_warnings(precision: PrecisionSetting, device: str) -> list[str]:
     """That bf16 was asked for by name and is not there, in words; else nothing."""
     if precision != "bf16" or has_bf16(device):
         return []
     return [f"precision bf16 was asked for; this {device} has none and computed in fp32"]
 
 
-def computing(numbers: Numbers, device: str) -> AbstractContextManager[object]:
+def autocast_context(precision: Precision, device: str) -> AbstractContextManager[object]:
     """Within it, networks compute in these numbers."""
-    if numbers == "fp32":
+    if precision == "fp32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 @contextmanager
-def flushed() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Within it, what is too small for a normal number is zero, on processors that can.
 
     Gradients that fade over hundreds of steps of an LSTM end as denormal numbers, with which a
     processor is tens of times slower: a backward pass over 252 steps can take several times as
     long.
     """
-    before = not _kept(1e-39)
+    before = not _keeps_denormal(1e-39)
     torch.set_flush_denormal(True)
     try:
         yield
@@ -74,11 +74,11 @@ def flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _kept(number: float) -> bool:
+def _keeps_denormal(number: float) -> bool:
     return bool(torch.tensor(number) * 1)
 
 
-def rounded(network: Network) -> Network:
+def to_precision(network: Network) -> Network:
     """A copy whose large weights are bf16 already, as autocast would round them at every call."""
     copy = deepcopy(network)
     for module in copy.modules():

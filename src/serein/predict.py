@@ -10,54 +10,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serein.dataset import Side
-from serein.precision import Numbers, computing
+from serein.dataset import Subset
+from serein.precision import Precision, autocast_context
 from serein.system import Inputs, Output, System
 
 
-def foretell(system: System, side: Side, size: int, numbers: Numbers = "fp32") -> dict[str, Tensor]:
+def predict_subset(
+    system: System, subset: Subset, batch_size: int, precision: Precision = "fp32"
+) -> dict[str, Tensor]:
     """The probabilities, or values, of every utterance of a side.
 
     Args:
         system: in whatever mode; it is left in evaluation mode.
-        side: its frames and targets.
-        size: utterances at a time; those of like length go together.
-        numbers: that the system computes in.
+        subset: its frames and targets.
+        batch_size: utterances at a time; those of like length go together.
+        precision: that the system computes in.
 
     Returns:
         (n, K) for each task, on the CPU, in the order of the side's ids; (n, L) numbers of the
         words of a model that finds some, -1 behind each end.
     """
-    order = np.argsort([side.frames.length(id_) for id_ in side.ids], kind="stable")
+    order = np.argsort([subset.frames.length(id_) for id_ in subset.ids], kind="stable")
     parts = []
-    for batch in side.batches(size, order.tolist()):
+    for batch in subset.iter_batches(batch_size, order.tolist()):
         inputs = {
             name: (x.to(system.device), mask.to(system.device))
             for name, (x, mask) in batch.inputs.items()
         }
-        parts.append(answer(system, inputs, numbers)[0])
+        parts.append(predict_batch(system, inputs, precision)[0])
     place = torch.from_numpy(np.argsort(order, kind="stable"))
-    return {name: _joined([part[name] for part in parts])[place].cpu() for name in parts[0]}
+    return {name: _concat_padded([part[name] for part in parts])[place].cpu() for name in parts[0]}
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def _concat_padded(parts: Sequence[Tensor]) -> Tensor:
     """Batches end to end; transcripts as wide as the longest one."""
     width = max(part.shape[1] for part in parts)
     return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
 
 
-def answer(
-    system: System, inputs: Inputs, numbers: Numbers = "fp32"
+def predict_batch(
+    system: System, inputs: Inputs, precision: Precision = "fp32"
 ) -> tuple[dict[str, Tensor], Output]:
     """What a system says of one batch: (B, K) for each task, and its output."""
     system.eval()
     with torch.inference_mode():
-        with computing(numbers, system.device):
+        with autocast_context(precision, system.device):
             output = system(inputs)
         return system.decode(output), output
 
 
-def steps(count: int, stride: int, hop: float, seconds: float) -> list[float]:
+def attention_step_times(count: int, stride: int, hop: float, seconds: float) -> list[float]:
     """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
 
     Args:

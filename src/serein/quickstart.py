@@ -12,16 +12,19 @@ from serein.errors import UnknownName
 from serein.experiment.evaluate import evaluate
 from serein.experiment.train import train
 from serein.inference.formats import as_table
-from serein.inference.recognizer import DEFAULT, Recognizer
+from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
 from serein.report import page, terminal
 
 EMOTIONS = ("anger", "happiness", "neutral", "sadness")
-SETTINGS = synthetic.Settings(speakers=6, sentences=4, emotions=EMOTIONS)
+SYNTHETIC_CONFIG = synthetic.SyntheticConfig(speakers=6, sentences=4, emotions=EMOTIONS)
 RECIPE = "quickstart"
 
 
 def run(
-    folder: Path, console: Console, jobs: int, shown: Callable[[Any], AbstractContextManager[Any]]
+    folder: Path,
+    console: Console,
+    jobs: int,
+    show_progress: Callable[[Any], AbstractContextManager[Any]],
 ) -> None:
     """Do it all in one folder, and say where everything is and what to try next.
 
@@ -29,19 +32,21 @@ def run(
         folder: where corpus, run, report and model are put.
         console: where to tell of it.
         jobs: folds at a time.
-        shown: shows how far the evaluation is.
+        show_progress: shows how far the evaluation is.
     """
     speech = folder / "speech"
     console.print("[bold]1. Speech-like audio with known emotions, speakers and words[/]")
-    if not (speech / synthetic.TABLE).is_file():
-        synthetic.generate(speech, SETTINGS)
+    if not (speech / synthetic.TABLE_NAME).is_file():
+        synthetic.generate(speech, SYNTHETIC_CONFIG)
     corpus = corpora.load(f"synthetic={speech}")
     console.print(f"{len(corpus.utterances)} recordings in {speech}\n")
 
     console.print("[bold]2. Train and test, no speaker on two sides[/]")
-    results, place, _ = evaluate(RECIPE, corpus, jobs=jobs, runs=folder, started=shown)
-    page.write(results, place)
-    console.print(terminal.render(results))
+    results, place, _ = evaluate(
+        RECIPE, corpus, jobs=jobs, runs=folder, open_progress=show_progress
+    )
+    page.write_page(results, place)
+    console.print(terminal.render_terminal(results))
 
     console.print("\n[bold]3. A model of the whole corpus[/]")
     model = folder / "quickstart.safetensors"
@@ -50,7 +55,7 @@ def run(
 
     sample = corpus.utterances[0]
     console.print(f"[bold]4. Recognise {sample.path.name}, in truth {sample.labels['emotion']}[/]")
-    for name in (model, DEFAULT):
+    for name in (model, DEFAULT_MODEL):
         try:
             console.print(f"with {name}:", as_table([Recognizer(name)(sample.path)]))
         except UnknownName as error:

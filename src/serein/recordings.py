@@ -8,10 +8,10 @@ from pathlib import Path
 from serein.errors import CorpusError
 from serein.records import Utterance
 
-AUDIO = (".flac", ".wav")
+AUDIO_SUFFIXES = (".flac", ".wav")
 
 
-def subfolder(root: Path, name: str, title: str, home: str) -> Path:
+def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
     """The folder ``name`` in ``root``.
 
     Args:
@@ -27,14 +27,14 @@ def subfolder(root: Path, name: str, title: str, home: str) -> Path:
         return root / name
     advice = f"Give the folder that holds {name}/, or get the corpus from {home}"
     near = sorted(folder.parent for folder in root.glob(f"*/{name}") if folder.is_dir())
-    if recordings(root) or (root.name == name and root.is_dir()):
+    if list_recordings(root) or (root.name == name and root.is_dir()):
         advice = f"This is {name}/ itself: give the folder above, {root.parent}"
     elif len(near) == 1:
         advice = f"Did you mean {near[0]}?"
     raise CorpusError(f"{root} has no folder {name}/; expected {title} there. {advice}")
 
 
-def recordings(folder: Path) -> list[Path]:
+def list_recordings(folder: Path) -> list[Path]:
     """The ``.wav`` files of a folder, in any case, sorted; hidden files are none of them.
 
     Folders within it are not entered: they may hold a second copy. Where there is no such folder
@@ -45,19 +45,19 @@ def recordings(folder: Path) -> list[Path]:
     return [folder / name for name in heard]
 
 
-def unread(root: Path, utterances: Iterable[Utterance]) -> list[Path]:
+def find_unread(root: Path, utterances: Iterable[Utterance]) -> list[Path]:
     """Recordings in a folder and all below it that no utterance is read from, sorted."""
     read = {utterance.path for utterance in utterances}
     found = (
         Path(folder, name)
         for folder, _, names in os.walk(root)
         for name in names
-        if name.lower().endswith(AUDIO) and name[0] != "."
+        if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
     )
     return sorted(file for file in found if file not in read)
 
 
-def passed_over(root: Path, files: list[Path], what: str) -> list[str]:
+def describe_skipped(root: Path, files: list[Path], what: str) -> list[str]:
     """A note of recordings that were not read; none where there are no such ones.
 
     Args:
@@ -70,7 +70,7 @@ def passed_over(root: Path, files: list[Path], what: str) -> list[str]:
     return [f"{what} not read: {len(files)}, such as {files[0].relative_to(root).as_posix()}"]
 
 
-def absent(files: list[Path], total: int, of: str) -> str:
+def describe_missing(files: list[Path], total: int, of: str) -> str:
     """Which files are missing, in words that a comma or a semicolon may follow.
 
     Args:
@@ -82,7 +82,7 @@ def absent(files: list[Path], total: int, of: str) -> str:
     return f"{files[0]} is missing, {more} of the {total} {of}"
 
 
-def restore(home: str) -> str:
+def restore_advice(home: str) -> str:
     """What to do where a part of a corpus is missing."""
     return (
         f"Restore the rest from {home}, or read what is there with --partial (in Python with "
@@ -90,7 +90,7 @@ def restore(home: str) -> str:
     )
 
 
-def decoded(file: Path, part: str, code: str, known: Mapping[str, str], title: str) -> str:
+def decode_field(file: Path, field: str, code: str, known: Mapping[str, str], title: str) -> str:
     """What a code in the name of ``file`` stands for.
 
     Raises:
@@ -98,7 +98,7 @@ def decoded(file: Path, part: str, code: str, known: Mapping[str, str], title: s
     """
     if code not in known:
         listing = ", ".join(sorted(known))
-        raise CorpusError(f"{file}: unknown {part} {code!r}; {title} has {listing}")
+        raise CorpusError(f"{file}: unknown {field} {code!r}; {title} has {listing}")
     return known[code]
 
 

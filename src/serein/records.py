@@ -55,7 +55,7 @@ ATTRIBUTES = ("speaker", "session", "dialogue", "gender", "language", "text", "c
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class About:
+class CorpusInfo:
     """What a corpus is, and how to come by it.
 
     Attributes:
@@ -86,7 +86,7 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     notes: tuple[str, ...] = ()
 
-    def of(self, ids: Sequence[str]) -> list[Utterance]:
+    def select(self, ids: Sequence[str]) -> list[Utterance]:
         """The utterances with these ids, in this order."""
         by_id = {utterance.id: utterance for utterance in self.utterances}
         return [by_id[id_] for id_ in ids]

@@ -38,17 +38,17 @@ class Prediction:
     heard: dict[str, str] = field(default_factory=dict)
 
     @property
-    def scored(self) -> list[str]:
+    def labelled_tasks(self) -> list[str]:
         """The tasks whose label is known."""
         return [task for task, label in self.truth.items() if label is not None]
 
-    def answer(self, selection: str, task: str, classes: Sequence[str]) -> str | float:
+    def predicted_label(self, selection: str, task: str, classes: Sequence[str]) -> str | float:
         """The likeliest class, the first of equals; the value, where the task has no classes."""
         row = self.selections[selection][task]
         return classes[row.index(max(row))] if classes else row[0]
 
 
-class Scored:
+class ScoresWithIntervals:
     """Scores by their names, each with an interval."""
 
     __slots__ = ()
@@ -65,7 +65,7 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassScores(Scored):
+class ClassScores(ScoresWithIntervals):
     """How well one classification task was done; None is undefined.
 
     Attributes:
@@ -90,7 +90,7 @@ class ClassScores(Scored):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ValueScores(Scored):
+class ValueScores(ScoresWithIntervals):
     """How well one task of numbers was done; None is undefined.
 
     Attributes:
@@ -156,7 +156,7 @@ class FoldResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Confidence:
+class CalibrationScores:
     """How far confidence, the probability of the answer, can be believed.
 
     Attributes:
@@ -185,15 +185,15 @@ class Calibration:
         threshold: what four in five of these utterances reach at that temperature.
     """
 
-    raw: Confidence
-    tempered: Confidence | None
+    raw: CalibrationScores
+    tempered: CalibrationScores | None
     thresholds: list[tuple[float, float, float | None, float | None]]
     temperature: float | None = None
     threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Repeat:
+class SeedResult:
     """The same evaluation with one seed.
 
     Attributes:
@@ -208,7 +208,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class AttentionTrace:
     """One attention map over one utterance.
 
     Attributes:
@@ -221,7 +221,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mistake:
+class ConfidentError:
     """An utterance that was taken for another class with confidence.
 
     Attributes:
@@ -244,11 +244,11 @@ class Mistake:
     confidence: float
     seconds: float
     envelope: list[tuple[float, float]]
-    attention: dict[str, Look]
+    attention: dict[str, AttentionTrace]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mapping:
+class LabelMapping:
     """What became of one task's labels.
 
     Numbers are no classes: of them ``mapped`` holds their range and mean, under "values".
@@ -271,7 +271,7 @@ class Mapping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Flattery:
+class OptimisticVariant:
     """A way to fool oneself, and what it was worth here.
 
     Attributes:
@@ -343,28 +343,28 @@ class Results:
     folds: list[FoldResult]
     predictions: list[Prediction]
     warnings: list[str]
-    mapping: dict[str, Mapping] = field(default_factory=dict)
+    mapping: dict[str, LabelMapping] = field(default_factory=dict)
     leakage: list[Finding] = field(default_factory=list)
     calibration: dict[str, Calibration] = field(default_factory=dict)
-    repeats: list[Repeat] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
-    flatteries: list[Flattery] = field(default_factory=list)
+    repeats: list[SeedResult] = field(default_factory=list)
+    mistakes: list[ConfidentError] = field(default_factory=list)
+    flatteries: list[OptimisticVariant] = field(default_factory=list)
     value_scores: dict[str, dict[str, ValueScores]] = field(default_factory=dict)
     held_out: list[Prediction] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
     words: dict[str, WordScores] = field(default_factory=dict)
 
     @property
-    def judged(self) -> list[Prediction]:
+    def scored_predictions(self) -> list[Prediction]:
         """Everything that a score is made of: what was tested, and what was held out."""
         return [*self.predictions, *self.held_out]
 
     @property
     def held_out_tasks(self) -> set[str]:
         """The tasks that are scored on held-out utterances of training speakers."""
-        return {task for one in self.held_out for task in one.scored}
+        return {task for one in self.held_out for task in one.labelled_tasks}
 
-    def scored(self, selection: str) -> dict[str, ClassScores | ValueScores]:
+    def scores_by_task(self, selection: str) -> dict[str, ClassScores | ValueScores]:
         """The scores of every task at one selection, the deciding task first."""
         found: dict[str, ClassScores | ValueScores] = {
             **self.scores.get(selection, {}),
@@ -374,7 +374,7 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class FolderProgress:
     """How far a run over a folder is.
 
     Attributes:

@@ -70,12 +70,12 @@ class Search:
     score: str = "ua"
 
     @property
-    def finished(self) -> list[Trial]:
+    def ranked_trials(self) -> list[Trial]:
         """Trials that have a score, the best first."""
-        return ranked(self.trials)
+        return rank_trials(self.trials)
 
 
-def ranked(trials: Iterable[Trial]) -> list[Trial]:
+def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
     """Those that have a score, the best first, the earlier of equals before the later."""
     scored = [one for one in trials if one.score is not None]
     return sorted(scored, key=lambda one: (-(one.score or 0), one.number))

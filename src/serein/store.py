@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serein.comparisons import Comparison
-from serein.config import DEEPEST, is_shallow
+from serein.config import MAX_DEPTH, is_shallow
 from serein.errors import ConfigError
 from serein.explanations import Explanations
 from serein.files import write_bytes, write_text
@@ -25,42 +25,42 @@ from serein.transcripts import Transcriptions
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-R = TypeVar("R", Results, Search, Sweep, Transcriptions)
+RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions)
 
 FORMAT = 2
 """The layout that this version writes; it reads all that came before."""
 
-NAME = "results.json"
-SEARCH = "search.json"
-SWEEP = "sweep.json"
-PACKED = ".gz"
-MOST = 2**28
+RESULTS_FILE = "results.json"
+SEARCH_FILE = "search.json"
+SWEEP_FILE = "sweep.json"
+GZIP_SUFFIX = ".gz"
+MAX_BYTES = 2**28
 
 
-def save(results: Results, path: Path) -> None:
+def save_results(results: Results, path: Path) -> None:
     """Write results to a run folder, or to a ``.json`` or ``.json.gz`` file.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    text = text_of(results)
-    file = results_file(path)
-    if file.suffix == PACKED:
+    text = to_json(results)
+    file = resolve_results_file(path)
+    if file.suffix == GZIP_SUFFIX:
         write_bytes(file, gzip.compress(text.encode(), mtime=0))
     else:
         write_text(file, text)
 
 
-def load(path: Path) -> Results:
+def load_results(path: Path) -> Results:
     """Read results from a run folder, or from a ``.json`` or ``.json.gz`` file.
 
     Raises:
         ConfigError: the file is missing, no results, or of another format.
     """
-    file = results_file(path)
-    table = _read(file)
+    file = resolve_results_file(path)
+    table = _read_json(file)
     _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
-    return _checked(Results, table, file)
+    return _validate(Results, table, file)
 
 
 def save_search(search: Search, folder: Path) -> None:
@@ -69,7 +69,7 @@ def save_search(search: Search, folder: Path) -> None:
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(folder / SEARCH, text_of(search))
+    write_text(folder / SEARCH_FILE, to_json(search))
 
 
 def load_search(folder: Path) -> Search:
@@ -78,8 +78,8 @@ def load_search(folder: Path) -> Search:
     Raises:
         ConfigError: the file is missing, no search, or of another format.
     """
-    file = folder / SEARCH
-    return _checked(Search, _read(file), file)
+    file = folder / SEARCH_FILE
+    return _validate(Search, _read_json(file), file)
 
 
 def save_sweep(sweep: Sweep, folder: Path) -> None:
@@ -88,7 +88,7 @@ def save_sweep(sweep: Sweep, folder: Path) -> None:
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(folder / SWEEP, text_of(sweep))
+    write_text(folder / SWEEP_FILE, to_json(sweep))
 
 
 def load_sweep(folder: Path) -> Sweep:
@@ -97,17 +97,17 @@ def load_sweep(folder: Path) -> Sweep:
     Raises:
         ConfigError: the file is missing, no sweep, or of another format.
     """
-    file = folder / SWEEP
-    return _checked(Sweep, _read(file), file)
+    file = folder / SWEEP_FILE
+    return _validate(Sweep, _read_json(file), file)
 
 
-def save_transcriptions(found: Transcriptions, file: Path) -> None:
+def save_transcriptions(transcriptions: Transcriptions, file: Path) -> None:
     """Write what a recogniser heard.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(file, text_of(found))
+    write_text(file, to_json(transcriptions))
 
 
 def load_transcriptions(file: Path) -> Transcriptions:
@@ -116,19 +116,19 @@ def load_transcriptions(file: Path) -> Transcriptions:
     Raises:
         ConfigError: the file is missing, holds none, or is of another format.
     """
-    return _checked(Transcriptions, _read(file), file)
+    return _validate(Transcriptions, _read_json(file), file)
 
 
-def results_file(path: Path) -> Path:
+def resolve_results_file(path: Path) -> Path:
     """The file itself, or the one in a run folder.
 
     >>> results_file(Path("runs/a")).as_posix()
     'runs/a/results.json'
     """
-    return path if path.suffix in (".json", PACKED) else path / NAME
+    return path if path.suffix in (".json", GZIP_SUFFIX) else path / RESULTS_FILE
 
 
-def plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """Records as dictionaries, floats as six significant digits, what is not finite as None.
 
     >>> plain({"wa": 2 / 3, "ua": float("nan"), "interval": (0.5, 1.0)})
@@ -137,44 +137,44 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_builtin(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_builtin(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_builtin(item) for item in value]
     return value
 
 
-def text_of(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
+def to_json(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
     """A record as JSON."""
     # A line for each field, so that the head of the file can be read without a program.
-    lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in plain(record).items()]
+    lines = [f"{json.dumps(key)}: {_dump_json(value)}" for key, value in to_builtin(record).items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _text(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _checked(kind: type[R], table: dict[str, Any], file: Path) -> R:
+def _validate(record_type: type[RecordT], table: dict[str, Any], file: Path) -> RecordT:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(table), strict=True)
+        return TypeAdapter(record_type).validate_json(json.dumps(table), strict=True)
     except ValidationError as error:
-        name = kind.__name__.lower()
-        raise ConfigError(f"{file} holds no {name}: {_first_fault(error)}") from None
+        name = record_type.__name__.lower()
+        raise ConfigError(f"{file} holds no {name}: {_describe_first_error(error)}") from None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"cannot read {file}: {error.strerror}; give a run folder or its {NAME}"
+            f"cannot read {file}: {error.strerror}; give a run folder or its {RESULTS_FILE}"
         ) from error
     try:
-        table = json.loads(_unpacked(content) if file.suffix == PACKED else content)
+        table = json.loads(_decompress(content) if file.suffix == GZIP_SUFFIX else content)
     except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
     found = table.get("format") if isinstance(table, dict) else None
@@ -182,16 +182,16 @@ def _read(file: Path) -> dict[str, Any]:
         hint = "; upgrade serein" if isinstance(found, int) and found > FORMAT else ""
         raise ConfigError(f"{file} has format {found!r}; this serein reads 1 to {FORMAT}{hint}")
     if not is_shallow(table):
-        raise ConfigError(f"{file} is nested more than {DEEPEST} deep; no record is")
+        raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; no record is")
     return table
 
 
-def _unpacked(content: bytes) -> bytes:
+def _decompress(content: bytes) -> bytes:
     """A few bytes may unpack to more than there is memory."""
     with gzip.open(io.BytesIO(content)) as file:
-        text = file.read(MOST + 1)
-    if len(text) > MOST:
-        raise ValueError(f"it unpacks to more than {MOST:,} bytes, the most that is read")
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes, the most that is read")
     return text
 
 
@@ -209,7 +209,7 @@ def _restore_nan(value: Any) -> None:
             _restore_nan(item)
 
 
-def _first_fault(error: "ValidationError") -> str:
+def _describe_first_error(error: "ValidationError") -> str:
     first, *others = error.errors()
     more = f" ({len(others)} more)" if others else ""
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}{more}"

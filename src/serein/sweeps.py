@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serein.comparisons import Contest
+from serein.comparisons import PairedTest
 
 Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seeded:
+class SweepSeed:
     """One evaluation.
 
     Attributes:
@@ -26,7 +26,7 @@ class Seeded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
+class SweepPoint:
     """One value of the setting, with all seeds.
 
     Attributes:
@@ -47,7 +47,7 @@ class Point:
     ua: float | None
     wa_interval: Interval
     ua_interval: Interval
-    seeds: list[Seeded]
+    seeds: list[SweepSeed]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +101,8 @@ class Sweep:
     selection: str
     setting: str
     utterances: int
-    points: list[Point]
+    points: list[SweepPoint]
     interval: str
-    contests: list[Contest]
+    contests: list[PairedTest]
     trend: Trend | None
     warnings: list[str]

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from serein import config, find
-from serein.augment.masks import Masks, masks
-from serein.augment.settings import settings as augment_settings
+from serein.augment.masks import SpecAugment, build_spec_augment
+from serein.augment.settings import build_augment_config as augment_settings
 from serein.contracts import FrontEnd, Model, Task
-from serein.devices import weightless
+from serein.devices import init_empty_weights
 from serein.errors import ConfigError
 from serein.features import normalise
-from serein.layers.apart import Apart
-from serein.layers.attention import Attention, Encoded
-from serein.layers.transcript import Transcript
+from serein.layers.apart import SingleTaskEnsemble
+from serein.layers.attention import AttentionWeights, ModelOutput
+from serein.layers.transcript import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
-from serein.truth import is_value, labels_of
-from serein.vocabulary import SPECIAL, Vocabulary
+from serein.truth import get_task_labels, is_regression
+from serein.vocabulary import SPECIAL_TOKENS, Vocabulary
 
-SPOKEN = "transcript"
+TRANSCRIPT = "transcript"
 """What the words of a model that finds them go by, beside the names of tasks."""
 Inputs = Mapping[str, tuple[Tensor, Tensor]]
 """What a model receives, by the names of its parameters: values and mask."""
@@ -43,8 +43,8 @@ class Output(NamedTuple):
     """
 
     logits: dict[str, Tensor]
-    attention: dict[str, Attention]
-    transcript: Transcript | None = None
+    attention: dict[str, AttentionWeights]
+    transcript: TranscriptOutput | None = None
 
 
 class System(nn.Module):
@@ -59,7 +59,7 @@ class System(nn.Module):
         classes: Mapping[str, Sequence[str]],
         words: Sequence[str] = (),
         *,
-        own: bool = True,
+        allow_custom: bool = True,
     ) -> None:
         """Build a recipe's system.
 
@@ -67,7 +67,7 @@ class System(nn.Module):
             recipe: its settings.
             classes: of each task, in the order of its logits; none of a task of numbers.
             words: of a recipe that has text, by their numbers, the special ones first.
-            own: whether dotted names may import a user's own modules.
+            allow_custom: whether dotted names may import a user's own modules.
 
         Raises:
             UnknownName: a front end, model, task or setting that does not exist.
@@ -75,20 +75,22 @@ class System(nn.Module):
         """
         super().__init__()
         self.temperatures: dict[str, float] = {}
-        self.front_end = front_end_of(recipe, own=own)
-        settings = config.build(normalise.Config, recipe.normalise, "normalise")
-        self.normaliser = normalise.Normaliser(settings, self.front_end.width)
-        self.text = _text(recipe, words)
-        given = _given(self.front_end, recipe.model, own)
+        self.front_end = build_front_end(recipe, allow_custom=allow_custom)
+        settings = config.build_config(normalise.Config, recipe.normalise, "normalise")
+        self.normaliser = normalise.Normalizer(settings, self.front_end.width)
+        self.transcript_task = _build_transcript_task(recipe, words)
+        given = _front_end_settings(self.front_end, recipe.model, allow_custom)
         recipe = replace(recipe, model={**given, **recipe.model})
-        self.model = _model(recipe, own, self.front_end.width, len(words))
-        self.recipe = _pinned(recipe, self.front_end, self.model)
+        self.model = _build_model(recipe, allow_custom, self.front_end.width, len(words))
+        self.recipe = _pin_recipe(recipe, self.front_end, self.model)
         self.heads = nn.ModuleDict()
         for name, table in recipe.tasks.items():
             if len(classes[name]) == 1:
                 raise ConfigError(f"task {name} needs two classes; found {list(classes[name])}")
             task = {"name": name, **table}
-            self.heads[name] = _made("tasks", "Task", task, own, self.model.width, classes[name])
+            self.heads[name] = _build_part(
+                "tasks", "Task", task, allow_custom, self.model.width, classes[name]
+            )
 
     @property
     def device(self) -> str:
@@ -101,21 +103,21 @@ class System(nn.Module):
         return cast(dict[str, Task], dict(self.heads.items()))
 
     @property
-    def transcribes(self) -> bool:
+    def has_transcript_loss(self) -> bool:
         """Whether it learns to find words, and not only reads them."""
-        return self.text is not None and self.text.config.weight > 0
+        return self.transcript_task is not None and self.transcript_task.config.weight > 0
 
     @property
     def words(self) -> tuple[str, ...]:
         """By their numbers; none where the recipe has no text."""
-        return self.text.vocabulary.words if self.text else ()
+        return self.transcript_task.vocabulary.words if self.transcript_task else ()
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Of each task, in the order of its logits."""
         return {name: task.classes for name, task in self.tasks.items()}
 
-    def encode(self, inputs: Inputs) -> Encoded:
+    def encode(self, inputs: Inputs) -> ModelOutput:
         """What the front end gave -> a vector for each task, and attention."""
         frames_btf, mask_bt = inputs["frames"]
         standard = {**inputs, "frames": (self.normaliser(frames_btf, mask_bt), mask_bt)}
@@ -132,7 +134,7 @@ class System(nn.Module):
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
         return Output(logits, encoded.attention, encoded.transcript)
 
-    def hear(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
+    def extract_features(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
         """Waveforms (B, S) and lengths in samples -> what the model receives."""
         return {"frames": self.front_end(wave_bs, length_b)}
 
@@ -142,19 +144,21 @@ class System(nn.Module):
             task.config.weight * task.loss(output.logits[name], targets[name])
             for name, task in self.tasks.items()
         ]
-        if self.text and self.transcribes and output.transcript:
-            cost = self.text.loss(output.transcript, targets[SPOKEN])
-            losses.append(self.text.config.weight * cost)
+        if self.transcript_task and self.has_transcript_loss and output.transcript:
+            cost = self.transcript_task.loss(output.transcript, targets[TRANSCRIPT])
+            losses.append(self.transcript_task.config.weight * cost)
         return torch.stack(losses).sum()
 
     def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
         """(B,) class numbers, or values, for each task; (B, L) words, where the loss wants them."""
         found = {
-            name: task.targets(labels_of(utterances, name, self.recipe))
+            name: task.targets(get_task_labels(utterances, name, self.recipe))
             for name, task in self.tasks.items()
         }
-        if self.text and self.transcribes:
-            found[SPOKEN] = self.text.targets([utterance.text for utterance in utterances])
+        if self.transcript_task and self.has_transcript_loss:
+            found[TRANSCRIPT] = self.transcript_task.targets(
+                [utterance.text for utterance in utterances]
+            )
         return found
 
     def decode(self, output: Output) -> dict[str, Tensor]:
@@ -166,18 +170,18 @@ class System(nn.Module):
             name: task.decode(output.logits[name].float() / self.temperatures.get(name, 1.0))
             for name, task in self.tasks.items()
         }
-        if self.text and output.transcript:
-            found[SPOKEN] = self.text.decode(output.transcript)
+        if self.transcript_task and output.transcript:
+            found[TRANSCRIPT] = self.transcript_task.decode(output.transcript)
         return found
 
 
-def front_end_of(recipe: Recipe, *, own: bool = True) -> FrontEnd:
+def build_front_end(recipe: Recipe, *, allow_custom: bool = True) -> FrontEnd:
     """A recipe's front end alone."""
-    made: FrontEnd = _made("features", "FrontEnd", recipe.features, own)
+    made: FrontEnd = _build_part("features", "FrontEnd", recipe.features, allow_custom)
     return made
 
 
-NUMERIC = (
+NUMERIC_SOURCES = (
     *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
     *("labels/words.toml", "labels/norms.toml", "contracts.py", "dataset.py", "encoders.py"),
     *("precision.py", "predict.py", "system.py", "truth.py", "vocabulary.py"),
@@ -185,22 +189,22 @@ NUMERIC = (
 """Where a changed line may change a number."""
 
 
-def source_of(recipe: Recipe) -> str:
+def hash_recipe_sources(recipe: Recipe) -> str:
     """A mark of all source that a recipe's numbers depend on, a user's own modules included."""
     names = {"features": recipe.features["name"], "models": recipe.model["name"]}
     used = [(package, str(name)) for package, name in names.items()]
     used += [("tasks", str(table.get("name", task))) for task, table in recipe.tasks.items()]
-    files = [find.module(package, name).__file__ for package, name in used]
+    files = [find.load_module(package, name).__file__ for package, name in used]
     own = [Path(file) for file in files if file]
-    return find.digest([*(find.HOUSE / place for place in NUMERIC), *own])
+    return find.hash_sources([*(find.PACKAGE_ROOT / place for place in NUMERIC_SOURCES), *own])
 
 
-def is_fitted(recipe: Recipe) -> bool:
+def is_estimator(recipe: Recipe) -> bool:
     """Whether a recipe's model is an estimator: fitted at once, not trained in epochs."""
-    return hasattr(find.module("models", str(recipe.model["name"])).Model, "fit")
+    return hasattr(find.load_module("models", str(recipe.model["name"])).Model, "fit")
 
 
-def packages_of(recipe: Recipe) -> dict[str, str]:
+def collect_packages(recipe: Recipe) -> dict[str, str]:
     """What a recipe's front end and model need beside serein and torch.
 
     Returns:
@@ -209,31 +213,33 @@ def packages_of(recipe: Recipe) -> dict[str, str]:
     tables = {"features": recipe.features, "models": recipe.model}
     found: dict[str, str] = {}
     for package, table in tables.items():
-        module = find.module(package, str(table["name"]))
+        module = find.load_module(package, str(table["name"]))
         found |= {name: version(name) for name in getattr(module, "PACKAGES", ())}
         if hasattr(module, "contents"):
             found |= module.contents(table)
     return dict(sorted(found.items()))
 
 
-def notes_of(recipe: Recipe) -> list[str]:
+def collect_notes(recipe: Recipe) -> list[str]:
     """What must be said wherever a recipe's parts are used, such as another's licence."""
     tables = {"features": recipe.features, "models": recipe.model}
-    modules = [find.module(package, str(table["name"])) for package, table in tables.items()]
+    modules = [find.load_module(package, str(table["name"])) for package, table in tables.items()]
     return [str(module.NOTE) for module in modules if hasattr(module, "NOTE")]
 
 
-def check(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Check every name and setting of a recipe's front end, model, tasks and augmentation.
 
     Raises:
         UnknownName: one that does not exist.
         ConfigError: one out of range, or one that the front end or the model has no use for.
     """
-    some = {task: () if is_value(task, recipe) else ("first", "second") for task in recipe.tasks}
-    with weightless():
-        made = System(recipe, some, SPECIAL if recipe.text else ())
-    if recipe.augment and is_fitted(recipe):
+    some = {
+        task: () if is_regression(task, recipe) else ("first", "second") for task in recipe.tasks
+    }
+    with init_empty_weights():
+        made = System(recipe, some, SPECIAL_TOKENS if recipe.text else ())
+    if recipe.augment and is_estimator(recipe):
         raise ConfigError(
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
             "epoch; leave [augment] out of the recipe"
@@ -248,10 +254,10 @@ def check(recipe: Recipe) -> None:
             "normalise.statistics = 'utterance' would count the padding of features.pad = true "
             "as speech; set features.pad=false"
         )
-    masks_of(recipe, made.front_end)
+    build_recipe_masks(recipe, made.front_end)
 
 
-def masks_of(recipe: Recipe, front_end: FrontEnd) -> Masks | None:
+def build_recipe_masks(recipe: Recipe, front_end: FrontEnd) -> SpecAugment | None:
     """What training hides of a front end's frames; None is nothing.
 
     Raises:
@@ -259,67 +265,77 @@ def masks_of(recipe: Recipe, front_end: FrontEnd) -> Masks | None:
         ConfigError: one is out of range, or the front end has no use for it.
     """
     bands = getattr(front_end.config, "bands", None)
-    return masks(augment_settings(recipe.augment), front_end.hop, front_end.width, bands)
+    return build_spec_augment(
+        augment_settings(recipe.augment), front_end.hop, front_end.width, bands
+    )
 
 
-def _text(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
+def _build_transcript_task(recipe: Recipe, words: Sequence[str]) -> transcript.Task | None:
     """What is done with words."""
     for name, table in recipe.tasks.items():
-        if table.get("name", name) == SPOKEN:
+        if table.get("name", name) == TRANSCRIPT:
             raise ConfigError(
                 f"task {name}: words are no task among others; write their settings in [text], "
                 "such as weight = 0.2"
             )
     if not recipe.text:
         return None
-    settings = config.build(transcript.Config, recipe.text, "text")
+    settings = config.build_config(transcript.Config, recipe.text, "text")
     return transcript.Task(settings, Vocabulary(tuple(words)))
 
 
-def _model(recipe: Recipe, own: bool, width: int, words: int) -> Model:
+def _build_model(recipe: Recipe, allow_custom: bool, width: int, words: int) -> Model:
     """One network for all tasks; or, where the recipe says ``apart``, one for each."""
     table, tasks = recipe.model, tuple(recipe.tasks)
-    module = find.module("models", str(table["name"]), own=own)
+    module = find.load_module("models", str(table["name"]), allow_custom=allow_custom)
     reads = hasattr(getattr(module, "Model", None), "READS")
     if recipe.text and not reads:
         raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
-    spoken = (SPOKEN,) * bool(recipe.text.get("weight"))
+    spoken = (TRANSCRIPT,) * bool(recipe.text.get("weight"))
     more = ((*tasks, *spoken), words) if reads else (tasks,)
     rest = {key: value for key, value in table.items() if key != "apart"}
     apart = table.get("apart", False)
     if not isinstance(apart, bool):
         raise ConfigError(f"model.apart = {apart!r}; expected true or false")
-    if apart and hasattr(find.module("models", str(table["name"]), own=own).Model, "fit"):
+    if apart and hasattr(
+        find.load_module("models", str(table["name"]), allow_custom=allow_custom).Model, "fit"
+    ):
         raise ConfigError(
             f"model.apart = true: {table['name']} fits each task by itself as it is; remove apart"
         )
 
     def make(names: Sequence[str]) -> Any:
-        return _made("models", "Model", rest, own, width, tuple(names), *more[1:])
+        return _build_part("models", "Model", rest, allow_custom, width, tuple(names), *more[1:])
 
-    return Apart(make, tasks) if apart else make(more[0])
+    return SingleTaskEnsemble(make, tasks) if apart else make(more[0])
 
 
-def _given(front_end: FrontEnd, table: Mapping[str, Any], own: bool) -> dict[str, Any]:
+def _front_end_settings(
+    front_end: FrontEnd, table: Mapping[str, Any], allow_custom: bool
+) -> dict[str, Any]:
     """Settings of the model that only the front end knows, such as how many states it lays."""
     told: Mapping[str, Any] = getattr(front_end, "given", {})
-    known = getattr(find.module("models", str(table["name"]), own=own), "Config", None)
+    known = getattr(
+        find.load_module("models", str(table["name"]), allow_custom=allow_custom), "Config", None
+    )
     return {name: value for name, value in told.items() if hasattr(known, name)}
 
 
-def _pinned(recipe: Recipe, front_end: FrontEnd, model: Model) -> Recipe:
+def _pin_recipe(recipe: Recipe, front_end: FrontEnd, model: Model) -> Recipe:
     """The recipe with what its parts say of themselves: which encoder they were made with."""
     features = {**recipe.features, **getattr(front_end, "pinned", {})}
     table = {**recipe.model, **getattr(model, "pinned", {})}
     return replace(recipe, features=features, model=table)
 
 
-def _made(package: str, kind: str, table: Mapping[str, Any], own: bool, *rest: Any) -> Any:
+def _build_part(
+    package: str, kind: str, table: Mapping[str, Any], allow_custom: bool, *rest: Any
+) -> Any:
     """Find a file by its name and make what it offers."""
-    found = find.module(package, str(table["name"]), own=own)
+    found = find.load_module(package, str(table["name"]), allow_custom=allow_custom)
     lacking = [part for part in ("Config", kind) if not hasattr(found, part)]
     if lacking:
         raise ConfigError(f"{table['name']} ({found.__file__}) lacks {' and '.join(lacking)}")
     settings = {key: value for key, value in table.items() if key != "name"}
-    built = config.build(found.Config, settings, f"{package}.{table['name']}")
+    built = config.build_config(found.Config, settings, f"{package}.{table['name']}")
     return getattr(found, kind)(built, *rest)

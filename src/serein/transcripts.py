@@ -38,7 +38,7 @@ class WordScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Word:
+class RecognizedWord:
     """One word as it was recognised.
 
     Attributes:
@@ -69,7 +69,7 @@ class Transcription:
 
     id: str
     text: str
-    words: list[Word]
+    words: list[RecognizedWord]
     score: float
     seconds: float
     bounded: bool = False

@@ -12,12 +12,12 @@ from annotated_types import Ge
 from serein.errors import ConfigError
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
-SPECIAL = (START, END, UNKNOWN)
+SPECIAL_TOKENS = (START, END, UNKNOWN)
 """Never said: where a transcript begins, where it ends, and any word that has no number."""
 
 
 @dataclass(frozen=True)
-class Config:
+class VocabularyConfig:
     """Which words get a number.
 
     Attributes:
@@ -37,7 +37,7 @@ class Vocabulary:
         words: the special ones first; a word's number is its place.
     """
 
-    words: tuple[str, ...] = SPECIAL
+    words: tuple[str, ...] = SPECIAL_TOKENS
 
     def __post_init__(self) -> None:
         """See that it is one.
@@ -45,9 +45,11 @@ class Vocabulary:
         Raises:
             ConfigError: the special words do not come first, or a word stands there twice.
         """
-        if self.words[: len(SPECIAL)] != SPECIAL or len(set(self.words)) < len(self.words):
+        if self.words[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS or len(set(self.words)) < len(
+            self.words
+        ):
             raise ConfigError(
-                f"a vocabulary begins with {', '.join(SPECIAL)} and holds each word once; found "
+                f"a vocabulary begins with {', '.join(SPECIAL_TOKENS)} and holds each word once; found "
                 f"{len(self.words)} words that begin with {list(self.words[:4])}"
             )
 
@@ -55,16 +57,16 @@ class Vocabulary:
         """How many numbers there are."""
         return len(self.words)
 
-    def ids(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """The numbers of the words that are said, without those of start and end.
 
         >>> Vocabulary((*SPECIAL, "so", "it", "goes")).ids("So it GOES, Billy!")
         [3, 4, 5, 2]
         """
         place = {word: number for number, word in enumerate(self.words)}
-        return [place.get(word, SPECIAL.index(UNKNOWN)) for word in spoken(text)]
+        return [place.get(word, SPECIAL_TOKENS.index(UNKNOWN)) for word in tokenize(text)]
 
-    def text(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """The words of these numbers, up to the end."""
         words = []
         for number in ids:
@@ -73,23 +75,25 @@ class Vocabulary:
             words.append(self.words[number])
         return " ".join(words)
 
-    def extended(self, texts: Iterable[str], settings: Config) -> "Vocabulary":
+    def with_texts(self, texts: Iterable[str], config: VocabularyConfig) -> "Vocabulary":
         """With the words of further texts behind its own, whose numbers stay."""
-        more = [word for word in _ranked(texts, settings.minimum) if word not in set(self.words)]
-        room = len(more) if not settings.size else max(0, settings.size + len(SPECIAL) - len(self))
+        more = [word for word in _rank_words(texts, config.minimum) if word not in set(self.words)]
+        room = (
+            len(more) if not config.size else max(0, config.size + len(SPECIAL_TOKENS) - len(self))
+        )
         return Vocabulary((*self.words, *more[:room]))
 
 
-def built(texts: Iterable[str], settings: Config) -> Vocabulary:
+def build_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabulary:
     """The vocabulary of texts, frequent words first, equals by the alphabet.
 
     >>> built(["yes", "yes no"], Config()).words[3:]
     ('yes', 'no')
     """
-    return Vocabulary().extended(texts, settings)
+    return Vocabulary().with_texts(texts, config)
 
 
-def spoken(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of a text as they are compared: lower case, without punctuation.
 
     Apostrophes and hyphens stay inside words, digits stay as they are written.
@@ -101,16 +105,16 @@ def spoken(text: str) -> list[str]:
     return re.findall(r"\w+(?:['-]\w+)*", plain)
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """A text as word error rates compare it.
 
     >>> normalised("So it GOES.")
     'so it goes'
     """
-    return " ".join(spoken(text))
+    return " ".join(tokenize(text))
 
 
-def _ranked(texts: Iterable[str], minimum: int) -> Sequence[str]:
-    counts = Counter(word for text in texts for word in spoken(text))
-    frequent = [word for word, count in counts.items() if count >= minimum]
+def _rank_words(texts: Iterable[str], min_count: int) -> Sequence[str]:
+    counts = Counter(word for text in texts for word in tokenize(text))
+    frequent = [word for word, count in counts.items() if count >= min_count]
     return sorted(frequent, key=lambda word: (-counts[word], word))

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-STRETCHES = 400
+MAX_POINTS = 400
 """Points of a drawn waveform."""
-FLOOR = -100.0
+FLOOR_DB = -100.0
 """Decibels below full scale that are taken for silence: 16 bits hold nothing quieter."""
 
 
-def envelope(wave_s: np.ndarray) -> list[tuple[float, float]]:
+def compute_envelope(wave_s: np.ndarray) -> list[tuple[float, float]]:
     """Lowest and highest sample of each of at most 400 equally long stretches."""
-    edges = np.linspace(0, len(wave_s), min(STRETCHES, len(wave_s)) + 1).astype(int)[:-1]
+    edges = np.linspace(0, len(wave_s), min(MAX_POINTS, len(wave_s)) + 1).astype(int)[:-1]
     lowest, highest = np.minimum.reduceat(wave_s, edges), np.maximum.reduceat(wave_s, edges)
     pairs = zip(lowest.tolist(), highest.tolist(), strict=True)
     return [(round(low, 3), round(high, 3)) for low, high in pairs]
 
 
-def energy(wave_s: np.ndarray, rate: int, times: Sequence[float], width: float) -> np.ndarray:
+def compute_energy(
+    wave_s: np.ndarray, rate: int, times: Sequence[float], width: float
+) -> np.ndarray:
     """Root mean square around some moments, in decibels.
 
     Args:
@@ -40,4 +42,4 @@ def energy(wave_s: np.ndarray, rate: int, times: Sequence[float], width: float) 
     # Sums of squares up to each sample: a difference of two is one stretch, however many overlap.
     total_s = np.concatenate([[0.0], np.cumsum(wave_s.astype(np.float64) ** 2)])
     power_t = np.maximum(total_s[last_t] - total_s[first_t], 0) / (last_t - first_t)
-    return np.maximum(10 * np.log10(np.maximum(power_t, 1e-30)), FLOOR)
+    return np.maximum(10 * np.log10(np.maximum(power_t, 1e-30)), FLOOR_DB)

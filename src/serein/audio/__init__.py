@@ -11,36 +11,43 @@ from typing import cast
 
 import numpy as np
 
-from serein.audio._blocks import Block, Resampler, blocks, prepared
-from serein.audio._opened import FOREVER, WHOLE, decoding, opened, part_of, span
+from serein.audio._blocks import Block, Resampler, convert_block, iter_blocks
+from serein.audio._opened import (
+    MAX_FRAMES_PER_READ,
+    MAX_SECONDS,
+    describe_part,
+    open_audio,
+    sample_range,
+    translate_decoding_errors,
+)
 from serein.audio._samples import (
-    RATES,
-    SHORTEST,
+    MIN_SECONDS,
+    RATE_RANGE,
+    AudioReader,
     Samples,
-    Sound,
+    check_finite,
     check_length,
-    check_numbers,
     check_part,
     check_rate,
-    mono,
+    to_mono,
 )
-from serein.audio._sources import Source, name_of
+from serein.audio._sources import Source, source_name
 from serein.records import Utterance
 
 __all__ = [
-    "RATES",
-    "SHORTEST",
+    "MIN_SECONDS",
+    "RATE_RANGE",
     "Block",
     "Resampler",
     "Samples",
     "Source",
-    "blocks",
-    "channels",
+    "channel_count",
+    "convert_block",
     "duration",
+    "iter_blocks",
     "load",
-    "prepared",
-    "seconds_of",
-    "windows",
+    "split_evenly",
+    "utterance_duration",
 ]
 
 
@@ -62,14 +69,14 @@ def load(
     Raises:
         AudioError: there is no such file, it is not audio, or it is damaged or too short.
     """
-    name = name_of(source)
+    name = source_name(source)
     check_rate(rate, "the wanted rate")
     check_part(name, start, end)
-    with decoding(name), opened(source, name) as sound:
-        samples = _joined(sound, *span(sound, start, end))
-        part = part_of(name, start, end)
+    with translate_decoding_errors(name), open_audio(source, name) as sound:
+        samples = _read_mono(sound, *sample_range(sound, start, end))
+        part = describe_part(name, start, end)
         check_length(len(samples), sound, part, start)
-        check_numbers(samples, sound.rate, part, start)
+        check_finite(samples, sound.rate, part, start)
         if sound.rate == rate:
             return samples
         import soxr
@@ -83,15 +90,15 @@ def duration(source: Source) -> float:
     Raises:
         AudioError: there is no such file, it is not audio, or it is damaged.
     """
-    name = name_of(source)
-    with decoding(name), opened(source, name) as sound:
+    name = source_name(source)
+    with translate_decoding_errors(name), open_audio(source, name) as sound:
         if sound.seconds is not None:
             return sound.seconds
-        whole = sound.blocks(0, round(FOREVER * sound.rate), WHOLE)
+        whole = sound.read_blocks(0, round(MAX_SECONDS * sound.rate), MAX_FRAMES_PER_READ)
         return sum(len(block) for block in whole) / sound.rate
 
 
-def seconds_of(utterance: Utterance) -> float:
+def utterance_duration(utterance: Utterance) -> float:
     """How long an utterance is, by what its corpus says or else by its file.
 
     Raises:
@@ -101,23 +108,23 @@ def seconds_of(utterance: Utterance) -> float:
     return end - utterance.start
 
 
-def channels(source: Source) -> int:
+def channel_count(source: Source) -> int:
     """How many channels a recording has.
 
     Raises:
         AudioError: there is no such file, or it is not audio.
     """
-    name = name_of(source)
-    with decoding(name), opened(source, name) as sound:
+    name = source_name(source)
+    with translate_decoding_errors(name), open_audio(source, name) as sound:
         return sound.channels
 
 
-def windows(samples: int, longest: int) -> list[tuple[int, int]]:
-    """Cut a length into the fewest windows none of which is longer than ``longest``.
+def split_evenly(length: int, max_length: int) -> list[tuple[int, int]]:
+    """Cut a length into the fewest windows none of which is longer than ``max_length``.
 
     Args:
-        samples: the length.
-        longest: most samples in a window; at least 1.
+        length: the length.
+        max_length: most samples in a window; at least 1.
 
     Returns:
         First sample and the one after the last, of each window; lengths differ by one at most.
@@ -126,13 +133,13 @@ def windows(samples: int, longest: int) -> list[tuple[int, int]]:
         >>> windows(10, longest=4)
         [(0, 3), (3, 6), (6, 10)]
     """
-    if longest < 1:
-        raise ValueError(f"a window of {longest} samples; expected at least 1")
-    count = -(-samples // longest)
-    edges = [samples * i // count for i in range(count + 1)] if count > 0 else []
+    if max_length < 1:
+        raise ValueError(f"a window of {max_length} samples; expected at least 1")
+    count = -(-length // max_length)
+    edges = [length * i // count for i in range(count + 1)] if count > 0 else []
     return list(pairwise(edges))
 
 
-def _joined(sound: Sound, first: int, last: int) -> Samples:
-    pieces = [mono(block) for block in sound.blocks(first, last, WHOLE)]
+def _read_mono(sound: AudioReader, first: int, last: int) -> Samples:
+    pieces = [to_mono(block) for block in sound.read_blocks(first, last, MAX_FRAMES_PER_READ)]
     return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.float32), *pieces])

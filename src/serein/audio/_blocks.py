@@ -7,32 +7,38 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from serein.audio._opened import WHOLE, decoding, opened, part_of, span
+from serein.audio._opened import (
+    MAX_FRAMES_PER_READ,
+    describe_part,
+    open_audio,
+    sample_range,
+    translate_decoding_errors,
+)
 from serein.audio._samples import (
-    Given,
+    ArrayReader,
     Samples,
     check_channel,
+    check_finite,
     check_length,
-    check_numbers,
     check_part,
     check_rate,
-    mono,
+    to_mono,
 )
-from serein.audio._sources import Source, name_of
+from serein.audio._sources import Source, source_name
 from serein.errors import AudioError
 
 Block = bytes | bytearray | memoryview | npt.NDArray[Any]
 """A block of a stream: 16-bit little-endian PCM of one channel, or an array of (n,) or
 (n, channels) of which whole numbers are brought to [-1, 1)."""
 
-PIECE = 2**20
+SAMPLES_PER_READ = 2**20
 """Samples that are decoded at a time, of all channels together."""
 
 
-def blocks(
+def iter_blocks(
     source: Source,
     *,
-    seconds: float = 60.0,
+    block_seconds: float = 60.0,
     start: float = 0.0,
     end: float | None = None,
     channel: int | None = None,
@@ -41,7 +47,7 @@ def blocks(
 
     Args:
         source: as for ``load``.
-        seconds: of a block, at least, but for the last one.
+        block_seconds: of a block, at least, but for the last one.
         start: where the part begins, in seconds; to the nearest sample of the file.
         end: where it ends, in seconds; None, or beyond the end, is the end of the file.
         channel: one of them, counted from 1; None is the mean of all.
@@ -52,23 +58,27 @@ def blocks(
     Raises:
         AudioError: as for ``load``, where the reading meets it; there is no such channel.
     """
-    name = name_of(source)
+    name = source_name(source)
     check_part(name, start, end)
-    part, count = part_of(name, start, end), 0
+    part, count = describe_part(name, start, end), 0
     with ExitStack() as stack:
-        with decoding(name):
-            sound = stack.enter_context(opened(source, name))
+        with translate_decoding_errors(name):
+            sound = stack.enter_context(open_audio(source, name))
             check_channel(sound, name, channel)
-        size = max(1, round(seconds * sound.rate))
-        decoded = sound.blocks(*span(sound, start, end), max(1, PIECE // sound.channels))
+        size = max(1, round(block_seconds * sound.rate))
+        decoded = sound.read_blocks(
+            *sample_range(sound, start, end), max(1, SAMPLES_PER_READ // sound.channels)
+        )
         held: list[Samples] = []
         while True:
-            with decoding(name):  # not around the yield: numpy's settings would reach the caller
+            with translate_decoding_errors(
+                name
+            ):  # not around the yield: numpy's settings would reach the caller
                 block = next(decoded, None)
                 if block is None:
                     break
-                held.append(mono(block, channel))
-                check_numbers(held[-1], sound.rate, part, start + count / sound.rate)
+                held.append(to_mono(block, channel))
+                check_finite(held[-1], sound.rate, part, start + count / sound.rate)
             count += len(held[-1])
             if sum(map(len, held)) >= size:
                 yield np.concatenate(held), sound.rate
@@ -78,7 +88,7 @@ def blocks(
             yield np.concatenate(held), sound.rate
 
 
-def prepared(block: Block, rate: float, start: float = 0.0) -> Samples:
+def convert_block(block: Block, rate: float, start: float = 0.0) -> Samples:
     """A block of a stream as mono float32.
 
     Args:
@@ -100,30 +110,33 @@ def prepared(block: Block, rate: float, start: float = 0.0) -> Samples:
                 "bytes a sample. Send whole samples."
             )
         block = np.frombuffer(block, "<i2")
-    with decoding("the block"):
-        sound = Given(block, rate)
-        pieces = [mono(piece) for piece in sound.blocks(0, WHOLE, WHOLE)]
+    with translate_decoding_errors("the block"):
+        sound = ArrayReader(block, rate)
+        pieces = [
+            to_mono(piece)
+            for piece in sound.read_blocks(0, MAX_FRAMES_PER_READ, MAX_FRAMES_PER_READ)
+        ]
         samples = pieces[0] if pieces else np.zeros(0, np.float32)
-        check_numbers(samples, rate, "the stream", start)
+        check_finite(samples, rate, "the stream", start)
     return samples
 
 
 class Resampler:
     """Samples from one rate to another, block by block, as if they had come at once."""
 
-    def __init__(self, rate: float, wanted: float) -> None:
+    def __init__(self, rate: float, target_rate: float) -> None:
         """Take both rates in Hz.
 
         Raises:
             AudioError: a rate that no recording has.
         """
         check_rate(rate, "the rate")
-        check_rate(wanted, "the wanted rate")
+        check_rate(target_rate, "the wanted rate")
         self._stream = None
-        if rate != wanted:
+        if rate != target_rate:
             import soxr
 
-            self._stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+            self._stream = soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality="HQ")
 
     def __call__(self, samples: Samples, *, last: bool = False) -> Samples:
         """What is ready of (n,) samples and those before them; all of it with the last ones."""

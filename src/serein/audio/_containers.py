@@ -7,7 +7,7 @@ from typing import BinaryIO
 from serein.errors import AudioError
 
 
-def data_chunk(file: BinaryIO) -> tuple[int, int]:
+def data_chunk_sizes(file: BinaryIO) -> tuple[int, int]:
     """Bytes of audio that a WAV or AIFF promises, and the bytes there; (0, 0) for all others."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -23,7 +23,7 @@ def data_chunk(file: BinaryIO) -> tuple[int, int]:
     return 0, 0
 
 
-def check_ogg(file: BinaryIO, name: str) -> None:
+def check_ogg_complete(file: BinaryIO, name: str) -> None:
     """Raises AudioError if the last page of an Ogg file is cut: decoders would not say so."""
     file.seek(0)
     if file.read(4) != b"OggS":

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from serein.audio._samples import Samples, broken, scaled
-from serein.audio._sources import Nameless
+from serein.audio._samples import Samples, to_float32, truncated_error
+from serein.audio._sources import UnnamedFile
 from serein.errors import AudioError
 
 
-class Ffmpeg:
+class FFmpegReader:
     """A file that FFmpeg can read."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -21,7 +21,7 @@ class Ffmpeg:
         try:
             # A playlist must not make us open the files and addresses that it names.
             options = {"protocol_whitelist": "none"}
-            nameless: Any = Nameless(file)
+            nameless: Any = UnnamedFile(file)
             self.container = av.open(nameless, "r", options=options, metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
             raise AudioError(
@@ -43,12 +43,12 @@ class Ffmpeg:
             )
         self.rate: float = self.stream.rate
         self.channels: int = self.stream.channels
-        self.seconds = self._seconds()
+        self.seconds = self._container_seconds()
 
-    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
+    def read_blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Raises AudioError where the file breaks off before ``last``."""
         begun, at = False, self._seek(first)
-        for samples, known in self._decoded():
+        for samples, known in self._decode_frames():
             at = known if at is None else at
             if at > first and not begun:
                 raise AudioError(f"{self.name} cannot be read from its middle. Convert it to FLAC.")
@@ -59,13 +59,13 @@ class Ffmpeg:
                 break
         good = (at or 0) / self.rate
         if self.seconds is not None and good < min(last / self.rate, self.seconds - 0.1):
-            raise broken(self.name, good, self.seconds)
+            raise truncated_error(self.name, good, self.seconds)
 
     def close(self) -> None:
         """The file itself stays open."""
         self.container.close()
 
-    def _seconds(self) -> float | None:
+    def _container_seconds(self) -> float | None:
         """As the container says; None where FFmpeg would guess it from the bit rate."""
         kind = self.container.format.name
         if "mp4" in kind and self.stream.duration and self.stream.time_base:
@@ -84,7 +84,7 @@ class Ffmpeg:
         self.container.seek(target, stream=self.stream, backward=True)
         return None
 
-    def _decoded(self) -> Iterator[tuple[Samples, int]]:
+    def _decode_frames(self) -> Iterator[tuple[Samples, int]]:
         """Each frame, and at which sample it says that it begins."""
         import av
 
@@ -99,6 +99,6 @@ class Ffmpeg:
                 data = frame.to_ndarray()
                 planar = data.T if frame.format.is_planar else data.reshape(frame.samples, -1)
                 good += len(planar)
-                yield scaled(planar), (frame.pts or 0) - (self.stream.start_time or 0)
+                yield to_float32(planar), (frame.pts or 0) - (self.stream.start_time or 0)
         except av.FFmpegError as error:
-            raise broken(self.name, good / self.rate, self.seconds) from error
+            raise truncated_error(self.name, good / self.rate, self.seconds) from error

@@ -7,48 +7,48 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from serein.audio._containers import check_ogg
-from serein.audio._ffmpeg import Ffmpeg
-from serein.audio._samples import Given, Sound, check_rate
-from serein.audio._sndfile import Sndfile
-from serein.audio._sources import Source, file_of
+from serein.audio._containers import check_ogg_complete
+from serein.audio._ffmpeg import FFmpegReader
+from serein.audio._samples import ArrayReader, AudioReader, check_rate
+from serein.audio._sndfile import SndfileReader
+from serein.audio._sources import Source, open_binary
 from serein.errors import AudioError
 
-FOREVER = 1e9
-WHOLE = 2**24
+MAX_SECONDS = 1e9
+MAX_FRAMES_PER_READ = 2**24
 """Samples at a time where a file is read whole: what a header that lies can make us allocate."""
 
 
 @contextmanager
-def opened(source: Source, name: str) -> Iterator[Sound]:
+def open_audio(source: Source, name: str) -> Iterator[AudioReader]:
     """Raises AudioError for what is empty, or no audio."""
     if isinstance(source, tuple):
-        yield Given(*source)
+        yield ArrayReader(*source)
         return
-    with file_of(source) as file:
+    with open_binary(source) as file:
         if not file.read(1):
             raise AudioError(f"{name} is empty (0 bytes); expected audio. Get it again.")
-        with closing(_sound(file, name)) as sound:
+        with closing(_open_reader(file, name)) as sound:
             check_rate(sound.rate, f"the rate of {name}")
             if sound.channels < 1:
                 raise AudioError(f"{name} has no channels; expected one at least. Get it again.")
             yield sound
 
 
-def _sound(file: BinaryIO, name: str) -> Sound:
-    check_ogg(file, name)
+def _open_reader(file: BinaryIO, name: str) -> AudioReader:
+    check_ogg_complete(file, name)
     try:
-        sound = Sndfile(file, name)
+        sound = SndfileReader(file, name)
     except soundfile.LibsndfileError:
-        return Ffmpeg(file, name)
-    if sound.readable:
+        return FFmpegReader(file, name)
+    if sound.is_readable:
         return sound
     sound.close()
-    return Ffmpeg(file, name)
+    return FFmpegReader(file, name)
 
 
 @contextmanager
-def decoding(name: str) -> Iterator[None]:
+def translate_decoding_errors(name: str) -> Iterator[None]:
     """Whatever a decoder makes of damaged bytes, the user meets one error."""
     try:
         with np.errstate(all="ignore"):
@@ -62,11 +62,11 @@ def decoding(name: str) -> Iterator[None]:
         ) from error
 
 
-def span(sound: Sound, start: float, end: float | None) -> tuple[int, int]:
+def sample_range(sound: AudioReader, start: float, end: float | None) -> tuple[int, int]:
     """First sample and the one after the last."""
-    last = FOREVER if end is None else end
-    return round(min(start, FOREVER) * sound.rate), round(min(last, FOREVER) * sound.rate)
+    last = MAX_SECONDS if end is None else end
+    return round(min(start, MAX_SECONDS) * sound.rate), round(min(last, MAX_SECONDS) * sound.rate)
 
 
-def part_of(name: str, start: float, end: float | None) -> str:
+def describe_part(name: str, start: float, end: float | None) -> str:
     return name if start == 0 and end is None else f"that part of {name}"

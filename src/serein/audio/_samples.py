@@ -11,24 +11,24 @@ from serein.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
 
-SHORTEST = 0.025
+MIN_SECONDS = 0.025
 """Less audio than this, in seconds, is an error: one frame of most front ends."""
 
-RATES = (1_000, 768_000)
+RATE_RANGE = (1_000, 768_000)
 """Lowest and highest sampling rate in Hz."""
 
-ABSURD = 1e30
-ALLOWED = {(), *((channels,) for channels in range(1, 33))}
+MAX_MAGNITUDE = 1e30
+CHANNEL_SHAPES = {(), *((channels,) for channels in range(1, 33))}
 
 
-class Sound(Protocol):
+class AudioReader(Protocol):
     """What a source has once it is open; ``seconds`` is None where only decoding would tell."""
 
     rate: float
     channels: int
     seconds: float | None
 
-    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
+    def read_blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Samples from ``first`` to before ``last``, or to the end if that comes sooner.
 
         Blocks of (n, channels); n is ``size``, or what a decoder gives at a time.
@@ -38,12 +38,12 @@ class Sound(Protocol):
     def close(self) -> None: ...
 
 
-class Given:
+class ArrayReader:
     """Samples that somebody else has read."""
 
     def __init__(self, samples: npt.NDArray[Any], rate: float) -> None:
         self.samples = np.asarray(samples)
-        if self.samples.shape[1:] not in ALLOWED or not self.samples.ndim:
+        if self.samples.shape[1:] not in CHANNEL_SHAPES or not self.samples.ndim:
             raise AudioError(
                 f"the given array has the shape {self.samples.shape}; expected (n,) or "
                 "(n, channels) with 1 to 32 channels. Transpose an array of (channels, n)."
@@ -53,17 +53,17 @@ class Given:
         self.channels = self.samples.shape[1] if self.samples.ndim == 2 else 1
         self.seconds: float | None = len(self.samples) / self.rate
 
-    def blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
+    def read_blocks(self, first: int, last: int, size: int) -> Iterator[Samples]:
         """Copied, so that a change of the result never changes what was given."""
         last = min(last, len(self.samples))
         for start in range(first, last, size):
-            block = scaled(self.samples[start : min(last, start + size)])
+            block = to_float32(self.samples[start : min(last, start + size)])
             yield block.reshape(len(block), -1)
 
     def close(self) -> None: ...
 
 
-def mono(samples: Samples, channel: int | None = None) -> Samples:
+def to_mono(samples: Samples, channel: int | None = None) -> Samples:
     """(n, channels) -> (n,): one channel, counted from 1, or the mean of all."""
     if channel is not None:
         return np.ascontiguousarray(samples[:, channel - 1])
@@ -76,7 +76,7 @@ def mono(samples: Samples, channel: int | None = None) -> Samples:
     return total / np.float32(samples.shape[1])
 
 
-def scaled(samples: npt.NDArray[Any]) -> Samples:
+def to_float32(samples: npt.NDArray[Any]) -> Samples:
     """A float32 copy; whole numbers are brought to [-1, 1)."""
     kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
     if kind == "f":
@@ -93,9 +93,9 @@ def scaled(samples: npt.NDArray[Any]) -> Samples:
 
 def check_rate(rate: float, what: str) -> None:
     """Raises AudioError for a rate that no recording has."""
-    if not RATES[0] <= rate <= RATES[1]:
+    if not RATE_RANGE[0] <= rate <= RATE_RANGE[1]:
         raise AudioError(
-            f"{what} is {rate} Hz; expected {RATES[0]} to {RATES[1]} Hz. Check the number."
+            f"{what} is {rate} Hz; expected {RATE_RANGE[0]} to {RATE_RANGE[1]} Hz. Check the number."
         )
 
 
@@ -107,23 +107,23 @@ def check_part(name: str, start: float, end: float | None) -> None:
         )
 
 
-def check_length(count: int, sound: Sound, name: str, start: float) -> None:
+def check_length(count: int, sound: AudioReader, name: str, start: float) -> None:
     """Raises AudioError for too little audio."""
     if count == 0 and start > 0 and sound.seconds != 0:
         length = "" if sound.seconds is None else f": it all lasts {sound.seconds:.3f} s"
         raise AudioError(f"no audio in {name} from {start} s{length}. Choose an earlier start.")
-    if count < round(SHORTEST * sound.rate):
+    if count < round(MIN_SECONDS * sound.rate):
         found = f"{1000 * count / sound.rate:.0f} ms of audio" if count else "no samples"
         raise AudioError(
-            f"{name} holds {found}; expected at least {1000 * SHORTEST:.0f} ms. Leave it out."
+            f"{name} holds {found}; expected at least {1000 * MIN_SECONDS:.0f} ms. Leave it out."
         )
 
 
-def check_numbers(samples: Samples, rate: float, name: str, start: float) -> None:
+def check_finite(samples: Samples, rate: float, name: str, start: float) -> None:
     """Raises AudioError for samples that are no numbers; ``start`` is where they begin."""
     if np.isfinite(samples.sum()):
         return
-    bad = ~(np.abs(samples) < ABSURD)
+    bad = ~(np.abs(samples) < MAX_MAGNITUDE)
     if bad.any():
         first = start + int(bad.argmax()) / rate
         raise AudioError(
@@ -132,7 +132,7 @@ def check_numbers(samples: Samples, rate: float, name: str, start: float) -> Non
         )
 
 
-def check_channel(sound: Sound, name: str, channel: int | None) -> None:
+def check_channel(sound: AudioReader, name: str, channel: int | None) -> None:
     """Raises AudioError for a channel that is not there."""
     if channel is not None and not 1 <= channel <= sound.channels:
         raise AudioError(
@@ -141,9 +141,11 @@ def check_channel(sound: Sound, name: str, channel: int | None) -> None:
         )
 
 
-def broken(name: str, good: float, promised: float | None) -> AudioError:
-    """The error of a recording of which only ``good`` seconds can be read."""
-    of = "" if promised is None else f" of {promised:.2f} s"
+def truncated_error(
+    name: str, readable_seconds: float, expected_seconds: float | None
+) -> AudioError:
+    """The error of a recording of which only ``readable_seconds`` seconds can be read."""
+    of = "" if expected_seconds is None else f" of {expected_seconds:.2f} s"
     return AudioError(
-        f"{name} breaks off: {good:.2f} s{of} could be read; expected a whole file. Get it again."
+        f"{name} breaks off: {readable_seconds:.2f} s{of} could be read; expected a whole file. Get it again."
     )

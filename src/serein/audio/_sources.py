@@ -15,12 +15,12 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | tuple[npt.NDArray[Any], flo
 of shape (n,) or (n, channels)."""
 
 
-def file_of(source: Any) -> Any:
+def open_binary(source: Any) -> Any:
     """A context that gives a seekable binary file and closes it only if it is ours."""
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     if isinstance(source, str | os.PathLike):
-        return _path(Path(source))
+        return _open_path(Path(source))
     if not hasattr(source, "read") or not isinstance(source.read(0), bytes):
         raise AudioError(
             f"a recording was given as {type(source).__name__}; expected a path, bytes, a file "
@@ -32,8 +32,8 @@ def file_of(source: Any) -> Any:
     return nullcontext(source)
 
 
-def _path(path: Path) -> BinaryIO:
-    name = name_of(path)
+def _open_path(path: Path) -> BinaryIO:
+    name = source_name(path)
     try:
         if path.is_file():
             return cast(BinaryIO, path.open("rb", buffering=0))
@@ -46,7 +46,7 @@ def _path(path: Path) -> BinaryIO:
     raise AudioError(f"{name} does not exist; expected an audio file. Check the path.")
 
 
-def name_of(source: object) -> str:
+def source_name(source: object) -> str:
     """What errors call a source."""
     if isinstance(source, tuple):
         return "the given array"
@@ -57,7 +57,7 @@ def name_of(source: object) -> str:
     return text if text.isprintable() and text else repr(text)
 
 
-class Nameless:
+class UnnamedFile:
     """A file without a name: libraries take ``x.raw`` or ``x.g722`` for headerless samples."""
 
     def __init__(self, file: Any) -> None:

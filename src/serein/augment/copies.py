@@ -13,11 +13,11 @@ import numpy as np
 from serein import find
 from serein.audio import Samples
 from serein.augment import sounds, waves
-from serein.augment.settings import Settings
+from serein.augment.settings import AugmentConfig
 
 
 @dataclass(frozen=True)
-class Copy:
+class OfflineAugmentation:
     """One form of every utterance.
 
     Attributes:
@@ -28,85 +28,91 @@ class Copy:
         noises: of a user's own.
     """
 
-    settings: Settings
-    number: int
+    config: AugmentConfig
+    index: int
     rate: int
-    rooms: sounds.Folder | None = None
-    noises: sounds.Folder | None = None
+    rooms: sounds.AudioFolder | None = None
+    noises: sounds.AudioFolder | None = None
 
     @property
-    def key(self) -> str:
+    def cache_key(self) -> str:
         """What its samples depend on beside the recordings and their names."""
-        marks = [folder.mark if folder else "" for folder in (self.rooms, self.noises)]
-        source = find.digest([Path(__file__).parent])
-        facts = [self.settings.waves, self.number, self.rate, marks, source]
+        marks = [folder.digest if folder else "" for folder in (self.rooms, self.noises)]
+        source = find.hash_sources([Path(__file__).parent])
+        facts = [self.config.waveform_settings, self.index, self.rate, marks, source]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def __call__(self, wave_s: Samples, id_: str) -> Samples:
         """A recording (S,) -> the copy: first the voice, then the room, the noise, the channel."""
-        wave_s = self._in_room(self._spoken(wave_s, id_), id_)
-        return self._through(self._beside_noise(wave_s, id_), id_)
+        wave_s = self._add_reverb(self._change_voice(wave_s, id_), id_)
+        return self._apply_channel(self._add_noise(wave_s, id_), id_)
 
-    def _spoken(self, wave_s: Samples, id_: str) -> Samples:
-        how, rng = self.settings, self._rng("part", id_)
+    def _change_voice(self, wave_s: Samples, id_: str) -> Samples:
+        how, rng = self.config, self._make_rng("part", id_)
         if rng.random() < how.part:
-            wave_s = waves.part(wave_s, round(self.rate * rng.uniform(*how.part_seconds)), rng)
+            wave_s = waves.crop(wave_s, round(self.rate * rng.uniform(*how.part_seconds)), rng)
         if how.speed:
-            factor = float(self._rng("speed", id_).choice(how.speed))
-            wave_s = waves.faster(wave_s, self.rate, factor)
+            factor = float(self._make_rng("speed", id_).choice(how.speed))
+            wave_s = waves.change_speed(wave_s, self.rate, factor)
         if any(how.pitch):
-            semitones = self._rng("pitch", id_).uniform(*how.pitch)
-            wave_s = waves.higher(wave_s, self.rate, semitones)
-        rng = self._rng("whisper", id_)
-        return waves.whispered(wave_s, self.rate, rng) if rng.random() < how.whisper else wave_s
+            semitones = self._make_rng("pitch", id_).uniform(*how.pitch)
+            wave_s = waves.shift_pitch(wave_s, self.rate, semitones)
+        rng = self._make_rng("whisper", id_)
+        return waves.whisper(wave_s, self.rate, rng) if rng.random() < how.whisper else wave_s
 
-    def _in_room(self, wave_s: Samples, id_: str) -> Samples:
-        rng, how = self._rng("room", id_), self.settings
+    def _add_reverb(self, wave_s: Samples, id_: str) -> Samples:
+        rng, how = self._make_rng("room", id_), self.config
         if rng.random() >= how.room:
             return wave_s
         if self.rooms:
-            return waves.reverberant(wave_s, sounds.response(self.rooms, self.rate, rng))
-        response_r = sounds.room(self.rate, rng.uniform(*how.room_seconds), rng)
-        return waves.reverberant(wave_s, response_r)
+            return waves.add_reverb(
+                wave_s, sounds.load_impulse_response(self.rooms, self.rate, rng)
+            )
+        response_r = sounds.simulate_impulse_response(
+            self.rate, rng.uniform(*how.room_seconds), rng
+        )
+        return waves.add_reverb(wave_s, response_r)
 
-    def _beside_noise(self, wave_s: Samples, id_: str) -> Samples:
-        rng, how = self._rng("noise", id_), self.settings
+    def _add_noise(self, wave_s: Samples, id_: str) -> Samples:
+        rng, how = self._make_rng("noise", id_), self.config
         if rng.random() >= how.noise:
             return wave_s
         snr, size = rng.uniform(*how.noise_snr), len(wave_s)
         if self.noises:
-            noise_s = sounds.stretch(self.noises, self.rate, size, rng)
+            noise_s = sounds.load_excerpt(self.noises, self.rate, size, rng)
         else:
-            noise_s = sounds.coloured(size, self.rate, rng)
-        return waves.noisy(wave_s, noise_s, snr)
+            noise_s = sounds.generate_noise(size, self.rate, rng)
+        return waves.add_noise(wave_s, noise_s, snr)
 
-    def _through(self, wave_s: Samples, id_: str) -> Samples:
-        how = self.settings
+    def _apply_channel(self, wave_s: Samples, id_: str) -> Samples:
+        how = self.config
         if any(how.gain):
-            wave_s = waves.louder(wave_s, self._rng("gain", id_).uniform(*how.gain))
-        rng = self._rng("bandwidth", id_)
+            wave_s = waves.apply_gain(wave_s, self._make_rng("gain", id_).uniform(*how.gain))
+        rng = self._make_rng("bandwidth", id_)
         if rng.random() < how.bandwidth:
             low, high = np.log(how.bandwidth_hertz)
-            wave_s = waves.limited(wave_s, self.rate, float(np.exp(rng.uniform(low, high))))
-        if self._rng("telephone", id_).random() < how.telephone:
-            wave_s = waves.telephoned(wave_s, self.rate)
+            wave_s = waves.band_limit(wave_s, self.rate, float(np.exp(rng.uniform(low, high))))
+        if self._make_rng("telephone", id_).random() < how.telephone:
+            wave_s = waves.telephone(wave_s, self.rate)
         return wave_s
 
-    def _rng(self, what: str, id_: str) -> np.random.Generator:
+    def _make_rng(self, effect: str, id_: str) -> np.random.Generator:
         """Chance of its own for each change, so that one setting leaves the others' draws alone."""
-        text = json.dumps([self.settings.seed, self.number, what, id_])
+        text = json.dumps([self.config.seed, self.index, effect, id_])
         return np.random.default_rng(int(hashlib.sha256(text.encode()).hexdigest(), 16))
 
 
-def copies(settings: Settings, rate: int) -> tuple[Copy, ...]:
+def build_offline_augmentations(
+    config: AugmentConfig, rate: int
+) -> tuple[OfflineAugmentation, ...]:
     """Every copy that the settings ask for; none where they change nothing.
 
     Raises:
         ConfigError: a folder of noises or rooms is none, or empty.
         AudioError: a file in it cannot be read.
     """
-    if not settings.waves:
+    if not config.waveform_settings:
         return ()
-    rooms = sounds.opened(settings.room_folder, "room_folder")
-    noises = sounds.opened(settings.noise_folder, "noise_folder")
-    return tuple(Copy(settings, n, rate, rooms, noises) for n in range(settings.copies))
+    rooms = sounds.open_audio_folder(config.room_folder, "room_folder")
+    noises = sounds.open_audio_folder(config.noise_folder, "noise_folder")
+    return tuple(OfflineAugmentation(config, n, rate, rooms, noises) for n in range(config.copies))

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from serein.augment.settings import Settings
+from serein.augment.settings import AugmentConfig
 from serein.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Masks:
+class SpecAugment:
     """What is hidden behind each bin's mean over the utterance.
 
     Attributes:
@@ -28,17 +28,17 @@ class Masks:
         bands: of a frame; bins beyond are derivatives of these, one set after the other.
     """
 
-    time: int
-    frames: int
-    share: float
-    band: int
-    width: int
+    time_masks: int
+    max_frames: int
+    max_share: float
+    band_masks: int
+    max_bands: int
     bands: int
 
     @property
-    def draws(self) -> int:
+    def draws_per_utterance(self) -> int:
         """How many numbers an utterance needs, each from 0 to below 1."""
-        return 2 * (self.time + self.band)
+        return 2 * (self.time_masks + self.band_masks)
 
     def __call__(self, x_btf: Tensor, mask_bt: Tensor, draw_bm: Tensor) -> None:
         """Hide what was drawn, in place.
@@ -50,13 +50,13 @@ class Masks:
         """
         length_b = mask_bt.sum(dim=1)
         width_bm, place_bm = draw_bm.chunk(2, dim=1)
-        longest_b = (length_b * self.share).floor().clamp(max=self.frames)
-        time = width_bm[:, : self.time], place_bm[:, : self.time]
-        gone_bt = _spans(*time, longest_b, length_b, x_btf.shape[1])
-        band = width_bm[:, self.time :], place_bm[:, self.time :]
+        longest_b = (length_b * self.max_share).floor().clamp(max=self.max_frames)
+        time = width_bm[:, : self.time_masks], place_bm[:, : self.time_masks]
+        gone_bt = _mask_spans(*time, longest_b, length_b, x_btf.shape[1])
+        band = width_bm[:, self.time_masks :], place_bm[:, self.time_masks :]
         count_b = torch.full_like(length_b, self.bands)
-        widest_b = count_b.clamp(max=self.width)
-        gone_bf = _spans(*band, widest_b, count_b, self.bands)
+        widest_b = count_b.clamp(max=self.max_bands)
+        gone_bf = _mask_spans(*band, widest_b, count_b, self.bands)
         gone_bf = gone_bf.repeat(1, x_btf.shape[2] // self.bands)
         mean_bf = x_btf.sum(dim=1) / length_b[:, None]
         row_n, step_n = gone_bt.nonzero(as_tuple=True)
@@ -65,7 +65,7 @@ class Masks:
         x_btf[row_n, :, bin_n] = mean_bf[row_n, bin_n][:, None] * mask_bt[row_n]
 
 
-def _spans(
+def _mask_spans(
     width_bm: Tensor, place_bm: Tensor, widest_b: Tensor, length_b: Tensor, size: int
 ) -> Tensor:
     """Shares of the widest and of all places -> (B, size), whether any span holds it."""
@@ -76,11 +76,13 @@ def _spans(
     return inside_bmt.any(dim=1)
 
 
-def masks(settings: Settings, hop: float, width: int, bands: int | None) -> Masks | None:
+def build_spec_augment(
+    config: AugmentConfig, hop: float, width: int, bands: int | None
+) -> SpecAugment | None:
     """The masks that the settings ask for; None where they ask for none.
 
     Args:
-        settings: of augmentation.
+        config: of augmentation.
         hop: seconds from frame to frame.
         width: bins of a frame.
         bands: mel bands of a frame; None where it has none.
@@ -88,23 +90,23 @@ def masks(settings: Settings, hop: float, width: int, bands: int | None) -> Mask
     Raises:
         ConfigError: bands are to be hidden, and there are none, or all of them would be.
     """
-    if not settings.time_masks and not settings.band_masks:
+    if not config.time_masks and not config.band_masks:
         return None
-    if settings.band_masks and bands is None:
+    if config.band_masks and bands is None:
         raise ConfigError(
             "augment.band_masks hides mel bands, and this front end has none; set it to 0 or take "
             "features.name = 'logmel'"
         )
-    if settings.band_masks and settings.band_width >= (bands or 0):
+    if config.band_masks and config.band_width >= (bands or 0):
         raise ConfigError(
-            f"augment.band_width = {settings.band_width} would hide all of {bands} bands; set it "
+            f"augment.band_width = {config.band_width} would hide all of {bands} bands; set it "
             "lower"
         )
-    return Masks(
-        time=settings.time_masks,
-        frames=max(1, round(settings.time_width / hop)),
-        share=settings.time_share,
-        band=settings.band_masks,
-        width=settings.band_width,
+    return SpecAugment(
+        time_masks=config.time_masks,
+        max_frames=max(1, round(config.time_width / hop)),
+        max_share=config.time_share,
+        band_masks=config.band_masks,
+        max_bands=config.band_width,
         bands=bands or width,
     )

@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt, Interval, Le
 from serein import config
 from serein.errors import ConfigError
 
-Share = Annotated[float, Interval(ge=0, le=1)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
 Range = tuple[float, float]
 
-LIMITS: dict[str, tuple[float, float, str]] = {
+RANGE_LIMITS: dict[str, tuple[float, float, str]] = {
     "part_seconds": (0.1, 60, "s"),
     "pitch": (-12, 12, "semitones"),
     "room_seconds": (0.05, 5, "s"),
@@ -24,7 +24,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class AugmentConfig:
     """What training hears in place of a recording. Shares are of the copies, ranges from and to.
 
     Attributes:
@@ -55,21 +55,21 @@ class Settings:
 
     copies: Annotated[int, Ge(1), Le(100)] = 4
     seed: Annotated[int, Ge(0)] = 0
-    part: Share = 0.0
+    part: Probability = 0.0
     part_seconds: Range = (0.3, 1.5)
     speed: tuple[Annotated[float, Interval(ge=0.5, le=2)], ...] = ()
     pitch: Range = (0.0, 0.0)
-    whisper: Share = 0.0
-    room: Share = 0.0
+    whisper: Probability = 0.0
+    room: Probability = 0.0
     room_folder: str | None = None
     room_seconds: Range = (0.2, 0.8)
-    noise: Share = 0.0
+    noise: Probability = 0.0
     noise_folder: str | None = None
     noise_snr: Range = (5.0, 25.0)
     gain: Range = (0.0, 0.0)
-    bandwidth: Share = 0.0
+    bandwidth: Probability = 0.0
     bandwidth_hertz: Range = (2500.0, 7000.0)
-    telephone: Share = 0.0
+    telephone: Probability = 0.0
     time_masks: Annotated[int, Ge(0), Le(20)] = 0
     time_width: Annotated[float, Gt(0)] = 0.3
     time_share: Annotated[float, Gt(0), Le(1)] = 0.2
@@ -82,7 +82,7 @@ class Settings:
         Raises:
             ConfigError: one does, or holds numbers that make no sense.
         """
-        for name, (lowest, highest, unit) in LIMITS.items():
+        for name, (lowest, highest, unit) in RANGE_LIMITS.items():
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
                 raise ConfigError(
@@ -91,26 +91,26 @@ class Settings:
                 )
 
     @property
-    def waves(self) -> dict[str, Any]:
+    def waveform_settings(self) -> dict[str, Any]:
         """The settings that copies depend on, but for their number; none where nothing changes."""
         moved = (*self.pitch, *self.gain, *(factor - 1 for factor in self.speed))
         shares = self.part, self.whisper, self.room, self.noise, self.bandwidth, self.telephone
         if not any((*moved, *shares)):
             return {}
         # The folders stand for what is in them, wherever they lie.
-        others = ("copies", "room_folder", "noise_folder", *MASKS)
+        others = ("copies", "room_folder", "noise_folder", *MASK_SETTINGS)
         return {name: value for name, value in asdict(self).items() if name not in others}
 
 
-MASKS = ("time_masks", "time_width", "time_share", "band_masks", "band_width")
+MASK_SETTINGS = ("time_masks", "time_width", "time_share", "band_masks", "band_width")
 """Settings that no copy depends on."""
 
 
-def settings(table: Mapping[str, Any]) -> Settings:
+def build_augment_config(table: Mapping[str, Any]) -> AugmentConfig:
     """The settings of a recipe's table.
 
     Raises:
         UnknownName: there is no such setting.
         ConfigError: one is out of range.
     """
-    return config.build(Settings, table, "augment")
+    return config.build_config(AugmentConfig, table, "augment")

@@ -11,22 +11,22 @@ import numpy as np
 
 from serein import audio
 from serein.audio import Samples
-from serein.augment.waves import quick
+from serein.augment.waves import next_fast_length
 from serein.errors import AudioError, ConfigError
-from serein.recordings import unread
+from serein.recordings import find_unread
 
-LONGEST = 4.0
+MAX_RESPONSE_SECONDS = 4.0
 """Seconds of an impulse response that are heard."""
-COLOURS = (0.0, 1.0, 2.0)
+NOISE_EXPONENTS = (0.0, 1.0, 2.0)
 """Powers of 1/f that the power of white, pink and brown noise falls by."""
-EVEN = 50.0
+NOISE_CORNER_HERTZ = 50.0
 """Hz, below which all noise is white: nobody hears what would otherwise be most of its energy."""
-DIRECT = (0.0, 12.0)
+DIRECT_TO_REVERB_DECIBELS = (0.0, 12.0)
 """Decibels of the direct sound over the reverberation in rooms that are made up."""
 
 
 @dataclass(frozen=True)
-class Folder:
+class AudioFolder:
     """Recordings of a user's own.
 
     Attributes:
@@ -35,10 +35,10 @@ class Folder:
     """
 
     files: tuple[tuple[Path, float], ...]
-    mark: str
+    digest: str
 
 
-def opened(name: str | None, setting: str) -> Folder | None:
+def open_audio_folder(name: str | None, setting: str) -> AudioFolder | None:
     """The recordings of a folder and of all below it; each is looked into, none is held.
 
     Args:
@@ -54,7 +54,7 @@ def opened(name: str | None, setting: str) -> Folder | None:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise ConfigError(f"augment.{setting}: {root} is no folder; give one of WAV or FLAC files")
-    files = unread(root, ())
+    files = find_unread(root, ())
     if not files:
         raise ConfigError(
             f"augment.{setting}: {root} holds no WAV or FLAC file, nor do the folders in it; put "
@@ -63,41 +63,41 @@ def opened(name: str | None, setting: str) -> Folder | None:
     mark = hashlib.sha256()
     for file in files:
         mark.update(file.relative_to(root).as_posix().encode())
-        mark.update(_hashed(file))
-    return Folder(tuple((file, audio.duration(file)) for file in files), mark.hexdigest()[:16])
+        mark.update(_hash_file(file))
+    return AudioFolder(tuple((file, audio.duration(file)) for file in files), mark.hexdigest()[:16])
 
 
-def stretch(folder: Folder, rate: int, size: int, rng: np.random.Generator) -> Samples:
+def load_excerpt(folder: AudioFolder, rate: int, size: int, rng: np.random.Generator) -> Samples:
     """(size,) samples of a recording, from anywhere in it; a shorter one comes again and again."""
     file, seconds = folder.files[int(rng.integers(len(folder.files)))]
-    spare = max(0.0, seconds - size / rate - audio.SHORTEST)
+    spare = max(0.0, seconds - size / rate - audio.MIN_SECONDS)
     start = float(rng.uniform(0, spare))
-    end = start + size / rate + audio.SHORTEST
+    end = start + size / rate + audio.MIN_SECONDS
     return np.resize(audio.load(file, rate, start=start, end=end), size)
 
 
-def response(folder: Folder, rate: int, rng: np.random.Generator) -> Samples:
+def load_impulse_response(folder: AudioFolder, rate: int, rng: np.random.Generator) -> Samples:
     """(R,) samples of an impulse response.
 
     Raises:
         AudioError: the file cannot be read, or holds silence.
     """
     file, _ = folder.files[int(rng.integers(len(folder.files)))]
-    response_r = audio.load(file, rate, end=LONGEST)
+    response_r = audio.load(file, rate, end=MAX_RESPONSE_SECONDS)
     if not response_r.any():
         raise AudioError(f"{file} holds silence; expected an impulse response. Take it away.")
     return response_r
 
 
-def coloured(size: int, rate: int, rng: np.random.Generator) -> Samples:
+def generate_noise(size: int, rate: int, rng: np.random.Generator) -> Samples:
     """(size,) samples of white, pink or brown noise, as likely each."""
-    power = COLOURS[int(rng.integers(len(COLOURS)))]
-    spectrum_c = np.fft.rfft(rng.normal(size=quick(size)))
-    hertz_c = np.fft.rfftfreq(quick(size), 1 / rate).clip(min=EVEN)
+    power = NOISE_EXPONENTS[int(rng.integers(len(NOISE_EXPONENTS)))]
+    spectrum_c = np.fft.rfft(rng.normal(size=next_fast_length(size)))
+    hertz_c = np.fft.rfftfreq(next_fast_length(size), 1 / rate).clip(min=NOISE_CORNER_HERTZ)
     return np.fft.irfft(spectrum_c * hertz_c ** (-power / 2))[:size].astype(np.float32)
 
 
-def room(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
+def simulate_impulse_response(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
     """The impulse response of a room that there is not: noise that dies away exponentially.
 
     Moorer (1979): About This Reverberation Business.
@@ -113,12 +113,14 @@ def room(rate: int, seconds: float, rng: np.random.Generator) -> Samples:
     size = max(2, round(seconds * rate))
     tail_r = rng.normal(size=size) * 10 ** (-3 * np.arange(size) / size)
     tail_r[0] = 0
-    tail_r *= 10 ** (-rng.uniform(*DIRECT) / 20) / np.sqrt(np.square(tail_r).sum())
+    tail_r *= 10 ** (-rng.uniform(*DIRECT_TO_REVERB_DECIBELS) / 20) / np.sqrt(
+        np.square(tail_r).sum()
+    )
     tail_r[0] = 1
     return tail_r.astype(np.float32)
 
 
-def _hashed(file: Path) -> bytes:
+def _hash_file(file: Path) -> bytes:
     try:
         with file.open("rb") as opened_file:
             return hashlib.file_digest(opened_file, hashlib.sha256).digest()

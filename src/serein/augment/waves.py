@@ -7,33 +7,33 @@ import numpy as np
 
 from serein.audio import Resampler, Samples
 
-HOP = 0.02
+WSOLA_HOP = 0.02
 """Seconds from segment to segment of a stretched waveform; each is two of them long."""
-REACH = 0.01
+WSOLA_TOLERANCE = 0.01
 """Seconds that a segment may lie off its place: a period of a low voice."""
-LINE = 8000, 300.0, 3400.0
+TELEPHONE_CHANNEL = 8000, 300.0, 3400.0
 """Of a telephone: sampling rate, lowest and highest frequency in Hz (ITU-T G.712)."""
 MU = 255
 """Of the mu-law (ITU-T G.711)."""
-TUBE = 0.032
+LPC_FRAME = 0.032
 """Seconds of a frame whose vocal tract is estimated."""
-HOARSE = 1e-4
+LPC_WHITE_NOISE = 1e-4
 """Of its energy, white noise that is added to the estimate: silence has a vocal tract as well."""
-RING = 0.05
+FILTER_PADDING = 0.05
 """Seconds of zeros that keep the end of a filtered waveform from reaching its beginning."""
 
 
-def faster(wave_s: Samples, rate: int, factor: float) -> Samples:
+def change_speed(wave_s: Samples, rate: int, factor: float) -> Samples:
     """Played faster by a factor, and so higher; as long as before divided by it."""
     return Resampler(rate * factor, rate)(wave_s, last=True)
 
 
-def higher(wave_s: Samples, rate: int, semitones: float) -> Samples:
+def shift_pitch(wave_s: Samples, rate: int, semitones: float) -> Samples:
     """Moved in pitch, formants with it, and as long as before."""
-    return stretched(faster(wave_s, rate, 2 ** (semitones / 12)), rate, len(wave_s))
+    return time_stretch(change_speed(wave_s, rate, 2 ** (semitones / 12)), rate, len(wave_s))
 
 
-def stretched(wave_s: Samples, rate: int, size: int) -> Samples:
+def time_stretch(wave_s: Samples, rate: int, size: int) -> Samples:
     """Brought to another length, at the same pitch.
 
     Overlapping segments are laid at other distances, each shifted to where it goes on best from
@@ -48,7 +48,7 @@ def stretched(wave_s: Samples, rate: int, size: int) -> Samples:
     Returns:
         (size,) samples.
     """
-    hop, reach = round(HOP * rate), round(REACH * rate)
+    hop, reach = round(WSOLA_HOP * rate), round(WSOLA_TOLERANCE * rate)
     margin = 3 * hop + reach
     from_s = np.pad(wave_s.astype(np.float64), margin)
     energy_s = np.concatenate([[0.0], np.cumsum(from_s**2)])
@@ -67,7 +67,7 @@ def stretched(wave_s: Samples, rate: int, size: int) -> Samples:
     return to_s[hop : hop + size].astype(np.float32)
 
 
-def part(wave_s: Samples, size: int, rng: np.random.Generator) -> Samples:
+def crop(wave_s: Samples, size: int, rng: np.random.Generator) -> Samples:
     """A stretch of so many samples, about a place that is drawn by its energy."""
     if len(wave_s) <= size or not wave_s.any():
         return wave_s[:size]
@@ -77,17 +77,17 @@ def part(wave_s: Samples, size: int, rng: np.random.Generator) -> Samples:
     return wave_s[start : start + size]
 
 
-def whispered(wave_s: Samples, rate: int, rng: np.random.Generator) -> Samples:
+def whisper(wave_s: Samples, rate: int, rng: np.random.Generator) -> Samples:
     """Noise through the vocal tract of each frame, as loud as it was: no voice is left.
 
     The tract is an all-pole filter, by the autocorrelation method of linear prediction (Makhoul
     1975: Linear Prediction: A Tutorial Review).
     """
-    hop = round(TUBE * rate / 2)
-    points = quick(4 * hop)
-    framed_tw = _framed(wave_s, hop)
-    noise_tw = _framed(rng.normal(size=len(wave_s)), hop)
-    inverse_tc = _inverse(np.fft.rfft(framed_tw, points), 2 + rate // 1000)
+    hop = round(LPC_FRAME * rate / 2)
+    points = next_fast_length(4 * hop)
+    framed_tw = _split_frames(wave_s, hop)
+    noise_tw = _split_frames(rng.normal(size=len(wave_s)), hop)
+    inverse_tc = _estimate_inverse_filter(np.fft.rfft(framed_tw, points), 2 + rate // 1000)
     made_tw = np.fft.irfft(np.fft.rfft(noise_tw, points) / inverse_tc)
     found_t, wanted_t = ((x_tw**2).sum(axis=1) for x_tw in (made_tw, framed_tw))
     made_tw *= np.sqrt(wanted_t / found_t.clip(min=1e-12))[:, None]
@@ -97,7 +97,7 @@ def whispered(wave_s: Samples, rate: int, rng: np.random.Generator) -> Samples:
     return out_s[hop : hop + len(wave_s)].astype(np.float32)
 
 
-def _framed(wave_s: np.ndarray, hop: int) -> np.ndarray:
+def _split_frames(wave_s: np.ndarray, hop: int) -> np.ndarray:
     """Stretches of two hops through Hann's window, one each hop; together they are the waveform."""
     size = 2 * hop
     place_tw = np.arange(0, len(wave_s) + hop, hop)[:, None] + np.arange(size)
@@ -107,22 +107,22 @@ def _framed(wave_s: np.ndarray, hop: int) -> np.ndarray:
     return framed_tw
 
 
-def _inverse(spectrum_tc: np.ndarray, order: int) -> np.ndarray:
+def _estimate_inverse_filter(spectrum_tc: np.ndarray, order: int) -> np.ndarray:
     """What each frame's vocal tract would be undone by, at the same frequencies: (T, C)."""
     like_tl = np.fft.irfft(np.abs(spectrum_tc) ** 2)[:, : order + 1]
-    like_tl[:, 0] = like_tl[:, 0] * (1 + HOARSE) + 1e-12
+    like_tl[:, 0] = like_tl[:, 0] * (1 + LPC_WHITE_NOISE) + 1e-12
     lag_ll = np.abs(np.subtract.outer(np.arange(order), np.arange(order)))
     pole_tl = np.linalg.solve(like_tl[:, lag_ll], like_tl[:, 1:, None])[..., 0]
     filter_tl = np.pad(-pole_tl, ((0, 0), (1, 0)), constant_values=1.0)
     return np.fft.rfft(filter_tl, 2 * (spectrum_tc.shape[1] - 1))
 
 
-def louder(wave_s: Samples, decibels: float) -> Samples:
+def apply_gain(wave_s: Samples, decibels: float) -> Samples:
     """Louder, or softer; nothing is clipped."""
     return wave_s * np.float32(10 ** (decibels / 20))
 
 
-def noisy(wave_s: Samples, noise_s: Samples, snr: float) -> Samples:
+def add_noise(wave_s: Samples, noise_s: Samples, snr: float) -> Samples:
     """With noise of its own length added; silence of either leaves it as it is.
 
     Args:
@@ -135,9 +135,9 @@ def noisy(wave_s: Samples, noise_s: Samples, snr: float) -> Samples:
     return wave_s + noise_s * np.float32(np.sqrt(wanted / found)) if wanted and found else wave_s
 
 
-def reverberant(wave_s: Samples, response_r: Samples) -> Samples:
+def add_reverb(wave_s: Samples, response_r: Samples) -> Samples:
     """As it sounds in a room; as long, as loud, and beginning when it did before."""
-    size = quick(len(wave_s) + len(response_r))
+    size = next_fast_length(len(wave_s) + len(response_r))
     both_s = np.fft.irfft(np.fft.rfft(wave_s, size) * np.fft.rfft(response_r, size), size)
     direct = int(np.argmax(np.abs(response_r)))
     heard_s = both_s[direct : direct + len(wave_s)]
@@ -146,37 +146,39 @@ def reverberant(wave_s: Samples, response_r: Samples) -> Samples:
     return (heard_s * scale).astype(np.float32)
 
 
-def limited(wave_s: Samples, rate: int, high: float, low: float = 0.0) -> Samples:
+def band_limit(wave_s: Samples, rate: int, high: float, low: float = 0.0) -> Samples:
     """Without what is above ``high``, or below two thirds of ``low``, in Hz.
 
     Between 0.9 and 1 of the one, and 2/3 and 1 of the other, a raised cosine leads over.
     """
-    size = quick(len(wave_s) + round(RING * rate))
+    size = next_fast_length(len(wave_s) + round(FILTER_PADDING * rate))
     hertz_c = np.fft.rfftfreq(size, 1 / rate)
-    pass_c = _ramp((high - hertz_c) / (0.1 * high))
+    pass_c = _raised_cosine((high - hertz_c) / (0.1 * high))
     if low:
-        pass_c = pass_c * _ramp(3 * hertz_c / low - 2)
+        pass_c = pass_c * _raised_cosine(3 * hertz_c / low - 2)
     heard_s = np.fft.irfft(np.fft.rfft(wave_s, size) * pass_c, size)
     return heard_s[: len(wave_s)].astype(np.float32)
 
 
-def telephoned(wave_s: Samples, rate: int) -> Samples:
+def telephone(wave_s: Samples, rate: int) -> Samples:
     """As a telephone passes it on: its band, its rate, and 8 bits of the mu-law a sample."""
-    line, low, high = LINE
-    sent_s = limited(Resampler(rate, line)(wave_s, last=True), line, high, low)
+    line, low, high = TELEPHONE_CHANNEL
+    sent_s = band_limit(Resampler(rate, line)(wave_s, last=True), line, high, low)
     law_s = np.sign(sent_s) * np.log1p(MU * np.abs(sent_s).clip(max=1)) / np.log1p(MU)
     coded_s = np.round(law_s * (MU // 2)) / (MU // 2)
     heard_s = np.sign(coded_s) * np.expm1(np.abs(coded_s) * np.log1p(MU)) / MU
-    back_s = Resampler(line, rate)(limited(heard_s.astype(np.float32), line, high, low), last=True)
+    back_s = Resampler(line, rate)(
+        band_limit(heard_s.astype(np.float32), line, high, low), last=True
+    )
     return np.pad(back_s, (0, max(0, len(wave_s) - len(back_s))))[: len(wave_s)]
 
 
-def quick(size: int) -> int:
+def next_fast_length(size: int) -> int:
     """The next power of two: lengths with large prime factors make an FFT many times slower."""
     return 1 << max(1, (size - 1).bit_length())
 
 
-def _ramp(x_c: np.ndarray) -> np.ndarray:
+def _raised_cosine(x_c: np.ndarray) -> np.ndarray:
     """From 0 at 0 and below to 1 at 1 and above."""
     return 0.5 - 0.5 * np.cos(np.pi * x_c.clip(0, 1))
 

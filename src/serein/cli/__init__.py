@@ -18,7 +18,7 @@ from serein.cli import (
     sweep,
     transcribe,
 )
-from serein.cli.shared import complain
+from serein.cli.shared import print_stderr
 from serein.errors import ConfigError, SereinError
 
 app = typer.Typer(
@@ -61,10 +61,10 @@ def main() -> None:
     try:
         app()
     except SereinError as error:
-        complain(str(error))
+        print_stderr(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except Interrupted:
-        complain("interrupted; what was finished is kept: run the same command again to go on")
+        print_stderr("interrupted; what was finished is kept: run the same command again to go on")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -8,7 +8,7 @@ import typer
 
 from serein.cli import folder
 from serein.cli.folder import EngineOption, JobsOption, OutputOption, RetryOption
-from serein.cli.shared import MODELS, DeviceOption, TrustOption, complain, console
+from serein.cli.shared import MODEL_HELP, DeviceOption, TrustOption, console, print_stderr
 from serein.errors import AudioError, ConfigError, SereinError
 from serein.files import write_text
 
@@ -18,7 +18,7 @@ def recognize(
         list[str],
         typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
     ],
-    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODELS}.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODEL_HELP}.")] = None,
     format: Annotated[
         str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
     ] = "table",
@@ -61,42 +61,42 @@ def recognize(
     """
     from serein.errors import UnknownName
     from serein.inference import formats
-    from serein.inference.recognizer import DEFAULT, Recognizer
-    from serein.precision import Precision
+    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
+    from serein.precision import PrecisionSetting
 
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     of_folder = any(Path(file).is_dir() for file in files)
     if output is not None and not of_folder:
-        _look_for(files)
-        format = formats.of(output) if format == "table" else format
+        _check_any_exists(files)
+        format = formats.find_format(output) if format == "table" else format
     if channels not in ("mix", "each"):
         raise UnknownName("way to hear channels", channels, ("mix", "each"))
     given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
     settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-    timed = bool(settings) or channels == "each" or format in formats.TIMED
+    timed = bool(settings) or channels == "each" or format in formats.SEGMENT_FORMATS
     if timed and always:
         settings["speech"] = False
     recognizer = Recognizer(
-        model or DEFAULT,
+        model or DEFAULT_MODEL,
         device=device,
         trust=trust or (),
-        confidence=confidence_of(confidence),
-        precision=cast(Precision | None, precision),
+        confidence=parse_confidence(confidence),
+        precision=cast(PrecisionSetting | None, precision),
         always=always,
     )
     for words in recognizer.warnings:
-        complain(words)
+        print_stderr(words)
     if of_folder:
         if format != "table" or start or end is not None or channels != "mix":
             raise ConfigError(
                 "--format, --start, --end and --channels are for recordings, not for a folder"
             )
-        folder.recognize(recognizer, files, output, jobs, engine, retry, settings)
+        folder.recognize_folder(recognizer, files, output, jobs, engine, retry, settings)
         return
     if timed:
         recognizer.stream(**settings)  # settings that do not fit are told of once
-        formats.check(format, recognizer.classes, len({*files}))
+        formats.check_format(format, recognizer.classes, len({*files}))
     answers, faults = [], {}
     for file in files:
         try:
@@ -105,27 +105,30 @@ def recognize(
                 answers.append(recognizer(source, start=start, end=end))
                 continue
             part: dict[str, Any] = {"start": start, "end": end, **settings}
-            answers += [recognizer.timeline(source, **part, **one) for one in _of(source, channels)]
+            answers += [
+                recognizer.timeline(source, **part, **one)
+                for one in _channel_options(source, channels)
+            ]
         except SereinError as error:
             faults[file] = str(error)
-            complain(str(error))
+            print_stderr(str(error))
     if answers and format == "table":
         console().print(formats.as_table(answers))
     elif answers or format == "json":
-        _hand_over(formats.written(format, answers, faults), output)
+        _write_or_print(formats.format_answers(format, answers, faults), output)
     elif output is not None:
-        complain(f"{output} was not written: nothing was recognised")
+        print_stderr(f"{output} was not written: nothing was recognised")
     if faults:
         raise typer.Exit(1)
 
 
-def _look_for(files: list[str]) -> None:
+def _check_any_exists(files: list[str]) -> None:
     """Where nothing of what was named is there, nobody knows whether a folder was meant."""
     if not any(file == "-" or Path(file).exists() for file in files):
         raise AudioError(f"there is no file or folder {', '.join(files)}. Check the path")
 
 
-def _hand_over(text: str, output: Path | None) -> None:
+def _write_or_print(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
         return
@@ -133,16 +136,16 @@ def _hand_over(text: str, output: Path | None) -> None:
     print(output)
 
 
-def _of(source: str | bytes, channels: str) -> list[dict[str, Any]]:
+def _channel_options(source: str | bytes, channels: str) -> list[dict[str, Any]]:
     """What is heard of a recording: each of its channels, or their mean."""
     from serein import audio
 
     if channels == "mix":
         return [{}]
-    return [{"channel": number} for number in range(1, audio.channels(source) + 1)]
+    return [{"channel": number} for number in range(1, audio.channel_count(source) + 1)]
 
 
-def confidence_of(text: str) -> float | Literal["auto"]:
+def parse_confidence(text: str) -> float | Literal["auto"]:
     """What ``--confidence`` says."""
     if text == "auto":
         return "auto"
@@ -153,12 +156,12 @@ def confidence_of(text: str) -> float | Literal["auto"]:
 
 
 def card(
-    model: Annotated[str | None, typer.Argument(help=f"{MODELS}.")] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}.")] = None,
 ) -> None:
     """Print a model's card: its data, licence, scores, limits and use."""
-    from serein.inference.exported import opened
+    from serein.inference.exported import open_model
     from serein.inference.formats import as_card
-    from serein.inference.recognizer import DEFAULT, located
+    from serein.inference.recognizer import DEFAULT_MODEL, find_model_file
 
-    path = located(model or DEFAULT)
-    print(as_card(opened(path)), end="")
+    path = find_model_file(model or DEFAULT_MODEL)
+    print(as_card(open_model(path)), end="")

@@ -20,12 +20,12 @@ def corpora(context: typer.Context) -> None:
         return
     from rich.table import Table
 
-    from serein.corpora import listing
+    from serein.corpora import list_corpora
 
     table = Table("corpus", "what", "licence", "your copy", box=None, header_style="bold")
     table.columns[-1].overflow = "fold"
-    for entry in listing():
-        place = str(entry.place) if entry.place else f"not added; get it: {entry.about.home}"
+    for entry in list_corpora():
+        place = str(entry.path) if entry.path else f"not added; get it: {entry.about.home}"
         table.add_row(entry.name, entry.about.title, entry.about.licence, place)
     console().print(table)
     print("Add yours with `serein corpora add NAME PATH`.")
@@ -38,15 +38,15 @@ def add(
     partial: PartialOption = None,
 ) -> None:
     """Check a copy of a corpus, count and content, and remember where it is."""
-    from serein.corpora import remember
+    from serein.corpora import register
 
-    corpus = remember(name, path, partial=bool(partial))
+    corpus = register(name, path, partial=bool(partial))
     speakers = len({utterance.speaker for utterance in corpus.utterances} - {None})
     print(f"{name}: {len(corpus.utterances)} utterances of {speakers} speakers at {path}")
-    _print(corpus.notes)
+    _print_notes(corpus.notes)
 
 
-def _print(notes: "Iterable[str]") -> None:
+def _print_notes(notes: "Iterable[str]") -> None:
     for note in notes:
         print(f"note: {note}")
 
@@ -56,16 +56,16 @@ def check(
     corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
 ) -> None:
     """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
-    from serein.copies.check import checked
-    from serein.copies.terminal import as_table
+    from serein.copies.check import check_corpus
+    from serein.copies.terminal import report_table
 
-    found = checked(corpus)
+    found = check_corpus(corpus)
     print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
-    _print(found.notes)
-    console().print(as_table(found))
-    if found.short:
-        print(f"not whole: {found.short}")
-    if not found.intact:
+    _print_notes(found.notes)
+    console().print(report_table(found))
+    if found.incomplete_reason:
+        print(f"not whole: {found.incomplete_reason}")
+    if not found.is_intact:
         raise typer.Exit(1)
 
 
@@ -77,14 +77,14 @@ def fetch(
 ) -> None:
     """Download a corpus that may be had freely, check it, and remember where it is."""
     from serein.copies import fetch as copies
-    from serein.copies.terminal import bar
-    from serein.corpora import listing
+    from serein.copies.terminal import progress_bar
+    from serein.corpora import list_corpora
 
-    archive = copies.archive(name, part)
-    about = next(entry.about for entry in listing() if entry.name == name)
-    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.address(archive)}")
+    archive = copies.find_archive(name, part)
+    about = next(entry.about for entry in list_corpora() if entry.name == name)
+    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.archive_url(archive)}")
     folder = (to or Path(name)).expanduser().absolute()
-    with bar(archive.part, console(stderr=True)) as tell:
+    with progress_bar(archive.part, console(stderr=True)) as tell:
         found = copies.fetch(archive, folder, progress=tell)
     print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
 
@@ -103,15 +103,15 @@ def make(
     seed: SeedOption = 0,
 ) -> None:
     """Generate the synthetic corpus."""
-    from serein.synthetic import MANNERS, Settings, generate
+    from serein.synthetic import EMOTION_STYLES, SyntheticConfig, generate
 
-    settings = Settings(
+    settings = SyntheticConfig(
         speakers=speakers,
         sentences=sentences,
         words=words,
         takes=takes,
         telling=telling,
-        emotions=tuple(emotions.split(",")) if emotions else tuple(MANNERS),
+        emotions=tuple(emotions.split(",")) if emotions else tuple(EMOTION_STYLES),
         seed=seed,
     )
     made = generate(path, settings)

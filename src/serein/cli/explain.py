@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import MODELS, DeviceOption, TrustOption, complain, console
+from serein.cli.shared import MODEL_HELP, DeviceOption, TrustOption, console, print_stderr
 from serein.errors import SereinError
 
 if TYPE_CHECKING:
     from serein.audio import Source
 
-FORMATS = ("html", "json")
+EXPLAIN_FORMATS = ("html", "json")
 
 
 def explain(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
     ],
-    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODELS}.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODEL_HELP}.")] = None,
     format: Annotated[str, typer.Option("--format", help="html or json.")] = "html",
     output: Annotated[
         Path | None,
@@ -36,14 +36,14 @@ def explain(
     """Show where a model looks in recordings, and whether that is where they are loud."""
     from serein import store
     from serein.errors import ConfigError, UnknownName
-    from serein.experiment.facts import command
+    from serein.experiment.facts import command_line
     from serein.files import write_text
     from serein.inference import explain as explaining
-    from serein.inference.recognizer import DEFAULT, Recognizer
+    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
 
-    if format not in FORMATS:
-        raise UnknownName("format", format, FORMATS)
-    recognizer = Recognizer(model or DEFAULT, device=device, trust=trust or (), always=True)
+    if format not in EXPLAIN_FORMATS:
+        raise UnknownName("format", format, EXPLAIN_FORMATS)
+    recognizer = Recognizer(model or DEFAULT_MODEL, device=device, trust=trust or (), always=True)
     explained, sounds, faults = [], {}, {}
     for file in files:
         try:
@@ -51,28 +51,28 @@ def explain(
             one = explaining.explain(recognizer, source, start=start, end=end)
             explained.append(one)
             if sound and format == "html":
-                sounds[one.source] = explaining.playable(source, start=start, end=end)
+                sounds[one.source] = explaining.encode_playback(source, start=start, end=end)
         except ConfigError:
             raise
         except SereinError as error:
             faults[file] = str(error)
-            complain(str(error))
-    found = explaining.together(explained, faults, command())
+            print_stderr(str(error))
+    found = explaining.collect_explanations(explained, faults, command_line())
     if format == "json" and output is None:
-        print(store.text_of(found), end="")
+        print(store.to_json(found), end="")
     elif format == "json" and output is not None:
-        write_text(output, store.text_of(found))
+        write_text(output, store.to_json(found))
         print(output)
     elif explained:
         from serein.report import explanation
 
-        page = output or Path(f"{_called(explained[0].source)}.explain.html")
-        write_text(page, explanation.html(found, sounds))
-        console().print(explanation.render(found))
+        page = output or Path(f"{_source_name(explained[0].source)}.explain.html")
+        write_text(page, explanation.render_html(found, sounds))
+        console().print(explanation.render_terminal(found))
         print(page)
     if faults:
         raise typer.Exit(1)
 
 
-def _called(source: str) -> str:
+def _source_name(source: str) -> str:
     return "stdin" if source == "bytes" else Path(source).name

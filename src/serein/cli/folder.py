@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serein.cli.shared import complain, console, cores
+from serein.cli.shared import console, count_cores, print_stderr
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ RetryOption = Annotated[
 ]
 
 
-def recognize(
+def recognize_folder(
     recognizer: "Recognizer",
     files: list[str],
     output: Path | None,
@@ -45,7 +45,7 @@ def recognize(
         ConfigError: several folders, or no output.
         typer.Exit: some files could not be read.
     """
-    from serein.report.tally import Tally
+    from serein.report.tally import FolderProgressBar
 
     if len(files) != 1:
         raise ConfigError(f"{len(files)} files and folders were given; give one folder at a time")
@@ -53,28 +53,30 @@ def recognize(
         raise ConfigError(
             f"{files[0]} is a folder; say where its table goes: -o out.parquet (or .csv, .jsonl)"
         )
-    with Tally(console(stderr=True)) as tally:
+    with FolderProgressBar(console(stderr=True)) as tally:
         done = recognizer.folder(
             files[0],
             output,
-            jobs=jobs or (cores() if engine == "processes" else None),
+            jobs=jobs or (count_cores() if engine == "processes" else None),
             engine=engine,
             retry=retry,
-            progress=tally.tell,
+            progress=tally.update,
             **settings,
         )
-    print(f"{output}: {done.recognized:,} recognised, {done.failed:,} failed, {_course(done)}")
+    print(
+        f"{output}: {done.recognized:,} recognised, {done.failed:,} failed, {_describe_run(done)}"
+    )
     for reason in done.reasons.values():
-        complain(reason)
+        print_stderr(reason)
     if done.errors:
-        complain(f"{done.failed:,} files could not be read; {done.errors} says which and why")
+        print_stderr(f"{done.failed:,} files could not be read; {done.errors} says which and why")
         raise typer.Exit(1)
 
 
-def _course(done: "Summary") -> str:
+def _describe_run(summary: "Summary") -> str:
     """What this run had to do with it."""
-    if not done.seconds and done.before:
+    if not summary.seconds and summary.done_before:
         return "finished before"
-    times = done.seconds / max(done.elapsed, 1e-9)
-    earlier = f", {done.before:,} of them before" if done.before else ""
-    return f"{done.ignored:,} ignored{earlier}; {times:,.0f} times as fast as they were spoken"
+    times = summary.seconds / max(summary.elapsed, 1e-9)
+    earlier = f", {summary.done_before:,} of them before" if summary.done_before else ""
+    return f"{summary.ignored:,} ignored{earlier}; {times:,.0f} times as fast as they were spoken"

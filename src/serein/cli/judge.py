@@ -7,23 +7,23 @@ import typer
 
 from serein.cli import search, sweep
 from serein.cli.shared import (
-    AddressOption,
     CorporaOption,
     DeviceOption,
-    FoldsOption,
-    HandsOption,
+    FoldJobsOption,
     InitOption,
     PartialOption,
+    RayAddressOption,
     RunsOption,
     SeedOption,
     SetOption,
+    TrainingEngineOption,
     TrustOption,
-    begun,
-    complain,
+    add_init_setting,
     console,
-    folds_at_once,
-    meant,
-    shown,
+    print_stderr,
+    resolve_corpus,
+    resolve_jobs,
+    show_progress,
 )
 from serein.errors import ConfigError
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from serein.records import Corpus
     from serein.results import Results
 
-OF_TRAINING = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
+TRAINING_OPTIONS = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
 """Options of an evaluation that trains."""
 
 
@@ -50,9 +50,9 @@ def evaluate(
     audit: Annotated[
         bool, typer.Option("--audit", help="Measure what fooling oneself would be worth here.")
     ] = False,
-    jobs: FoldsOption = None,
-    engine: HandsOption = "local",
-    address: AddressOption = None,
+    jobs: FoldJobsOption = None,
+    engine: TrainingEngineOption = "local",
+    address: RayAddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,
@@ -63,36 +63,36 @@ def evaluate(
     if (recipe is None) == (model is None):
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
-        _refuse(context)
-        read = meant(corpus, partial)
-        results, folder, _ = _judged(model, read, set_ or [], device, runs, trust or [])
-        _show(results, folder)
+        _refuse_training_options(context)
+        read = resolve_corpus(corpus, partial)
+        results, folder, _ = _score_saved_model(model, read, set_ or [], device, runs, trust or [])
+        _show_results(results, folder)
         return
-    from serein.experiment.repeat import repeat
+    from serein.experiment.repeat import evaluate_seeds
 
-    results, folder, anew = repeat(
+    results, folder, anew = evaluate_seeds(
         str(recipe),
-        meant(corpus, partial),
-        settings=begun(set_, init),
+        resolve_corpus(corpus, partial),
+        settings=add_init_setting(set_, init),
         seed=seed,
         seeds=seeds,
         audit=audit,
-        jobs=folds_at_once(jobs, engine),
+        jobs=resolve_jobs(jobs, engine),
         engine=engine,
         address=address,
         device=device,
         runs=runs,
         fresh=fresh,
-        started=shown,
+        started=show_progress,
     )
     if not anew:
-        complain(f"finished {results.created} and read from disk; --fresh runs it again")
-    _show(results, folder)
+        print_stderr(f"finished {results.created} and read from disk; --fresh runs it again")
+    _show_results(results, folder)
 
 
-def _refuse(context: typer.Context) -> None:
+def _refuse_training_options(context: typer.Context) -> None:
     """Nothing that was typed may be ignored."""
-    typed = [name for name in OF_TRAINING if _is_typed(context, name)]
+    typed = [name for name in TRAINING_OPTIONS if _is_typed(context, name)]
     if typed:
         options = ", ".join(f"--{name}" for name in typed)
         raise ConfigError(f"{options}: a saved model is scored as it is; leave that out")
@@ -103,7 +103,7 @@ def _is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _judged(
+def _score_saved_model(
     model: str,
     corpus: "list[str] | Corpus",
     settings: list[str],
@@ -116,16 +116,16 @@ def _judged(
     from serein import store
     from serein.bundle import load
     from serein.experiment.evaluate import Run
-    from serein.experiment.judge import judge
-    from serein.inference.recognizer import located
+    from serein.experiment.judge import score_model
+    from serein.inference.recognizer import find_model_file
 
-    path = located(model)
+    path = find_model_file(model)
     saved = load(path, device=device, trust=trust)
-    results = judge(saved, corpus, name=path.stem, settings=settings)
+    results = score_model(saved, corpus, name=path.stem, settings=settings)
     content = path.read_bytes() + repr([results.corpus["hash"], settings]).encode()
     folder = runs / f"{results.name}-{hashlib.sha256(content).hexdigest()[:8]}"
-    store.save(results, folder)
-    return Run(results, folder, anew=True)
+    store.save_results(results, folder)
+    return Run(results, folder, is_new=True)
 
 
 def compare(
@@ -141,9 +141,9 @@ def compare(
     from serein.report import comparison
 
     found = compared(runs)
-    console().print(comparison.render(found))
+    console().print(comparison.render_terminal(found))
     if output is not None:
-        print("\n" + "\n".join(map(str, comparison.write(found, output))))
+        print("\n" + "\n".join(map(str, comparison.write_comparison(found, output))))
 
 
 def report(
@@ -158,15 +158,19 @@ def report(
     """Show a finished run, search or sweep again, and write its report anew."""
     from serein import store
 
-    if (run / store.SEARCH).is_file():
-        search.show(store.load_search(run), output or run)
+    if (run / store.SEARCH_FILE).is_file():
+        search.show_search(store.load_search(run), output or run)
         return
-    if (run / store.SWEEP).is_file():
-        sweep.show(store.load_sweep(run), output or run)
+    if (run / store.SWEEP_FILE).is_file():
+        sweep.show_sweep(store.load_sweep(run), output or run)
         return
-    file = store.results_file(run)
-    beside = file.parent if file.name == store.NAME else file.with_name(file.name.split(".json")[0])
-    _show(store.load(run), output or beside, file)
+    file = store.resolve_results_file(run)
+    beside = (
+        file.parent
+        if file.name == store.RESULTS_FILE
+        else file.with_name(file.name.split(".json")[0])
+    )
+    _show_results(store.load_results(run), output or beside, file)
 
 
 def protocols(
@@ -188,20 +192,20 @@ def protocols(
         if set_ or output:
             raise ConfigError("--set and --output split a corpus: name it with --corpus")
         table = Table("protocol", "what", box=None, header_style="bold")
-        for name, words in shelf.describe().items():
+        for name, words in shelf.describe_protocols().items():
             table.add_row(name, words)
         console().print(table)
         return
-    _split(meant(corpus, partial), set_ or [], output)
+    _print_split(resolve_corpus(corpus, partial), set_ or [], output)
 
 
-def _split(corpus: "list[str] | Corpus", settings: list[str], output: Path | None) -> None:
+def _print_split(corpus: "list[str] | Corpus", settings: list[str], output: Path | None) -> None:
     from rich.table import Table
 
-    from serein.experiment.plan import split
+    from serein.experiment.plan import split_corpus
     from serein.protocols import save
 
-    read, protocol, findings = split(corpus, settings)
+    read, protocol, findings = split_corpus(corpus, settings)
     table = Table("fold", "train", "validation", "test", box=None, header_style="bold")
     for fold in protocol.folds:
         sides = (fold.train, fold.validation, fold.test)
@@ -221,9 +225,9 @@ def _split(corpus: "list[str] | Corpus", settings: list[str], output: Path | Non
         raise typer.Exit(1)
 
 
-def _show(results: "Results", folder: Path, file: Path | None = None) -> None:
-    from serein.report import terminal, write_all
+def _show_results(results: "Results", folder: Path, file: Path | None = None) -> None:
+    from serein.report import terminal, write_report
 
-    paths = write_all(results, folder)
-    console().print(terminal.render(results))
+    paths = write_report(results, folder)
+    console().print(terminal.render_terminal(results))
     print("\n" + "\n".join(map(str, [file or folder / "results.json", *paths])))

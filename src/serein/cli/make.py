@@ -13,12 +13,12 @@ from serein.cli.shared import (
     PartialOption,
     SeedOption,
     SetOption,
-    begun,
-    complain,
+    add_init_setting,
     console,
-    cores,
-    meant,
-    shown,
+    count_cores,
+    print_stderr,
+    resolve_corpus,
+    show_progress,
 )
 
 if TYPE_CHECKING:
@@ -45,35 +45,35 @@ def train(
     """Train on a whole corpus and save the model."""
     from serein import workers
     from serein.experiment.train import train as fit
-    from serein.system import notes_of
+    from serein.system import collect_notes
 
     made = fit(
         recipe,
-        meant(corpus, partial),
+        resolve_corpus(corpus, partial),
         output,
-        settings=begun(set_, init),
+        settings=add_init_setting(set_, init),
         seed=seed,
         device=device,
         run=run,
-        sure=confidence,
+        confidence_run=confidence,
         card=card,
-        started=_followed,
+        open_progress=_show_epochs,
     )
-    if workers.rank():
+    if workers.get_rank():
         return
     size, epochs = output.stat().st_size / 1e6, made.system.recipe.training["epochs"]
     print(f"{output}: {size:.2f} MB, {epochs} epochs")
-    for note in notes_of(made.system.recipe):
-        complain(note)
+    for note in collect_notes(made.system.recipe):
+        print_stderr(note)
 
 
 @contextmanager
-def _followed(epochs: int) -> "Iterator[Callable[..., None]]":
+def _show_epochs(epochs: int) -> "Iterator[Callable[..., None]]":
     """Show how far a training is."""
-    from serein.report.progress import Course
+    from serein.report.progress import TrainingProgress
 
-    with Course(1, epochs, console(stderr=True)) as course:
-        yield lambda epoch: course.tell("all", epoch)
+    with TrainingProgress(1, epochs, console(stderr=True)) as course:
+        yield lambda epoch: course.update("all", epoch)
 
 
 def recipes() -> None:
@@ -84,10 +84,10 @@ def recipes() -> None:
     from serein import recipes as shelf
 
     table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
-    for name in shelf.names():
+    for name in shelf.list_recipes():
         about = shelf.load(name).about
-        rows = [row for row in published.rows(name) if row.side == "test"]
-        printed = "; ".join(map(published.in_words, rows))
+        rows = [row for row in published.find_results(name) if row.side == "test"]
+        printed = "; ".join(map(published.format_result, rows))
         table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), printed)
     console().print(table)
 
@@ -100,4 +100,4 @@ def quickstart(
     """Evaluate, train and recognise on generated speech: no network, no data of yours, a minute."""
     from serein.quickstart import run
 
-    run(folder, console(), cores(), shown)
+    run(folder, console(), count_cores(), show_progress)

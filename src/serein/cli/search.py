@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serein.cli.shared import (
-    AddressOption,
     CorporaOption,
     DeviceOption,
-    FoldsOption,
-    HandsOption,
+    FoldJobsOption,
     PartialOption,
+    RayAddressOption,
     RunsOption,
     SetOption,
+    TrainingEngineOption,
     console,
-    folds_at_once,
-    shown,
+    resolve_jobs,
+    show_progress,
 )
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def search(
     trials: Annotated[int, typer.Option(help="How many in all.", min=1)] = 20,
     set_: SetOption = None,
     seed: Annotated[int, typer.Option(help="Of the draws and of every training.", min=0)] = 0,
-    jobs: FoldsOption = None,
-    engine: HandsOption = "local",
-    address: AddressOption = None,
+    jobs: FoldJobsOption = None,
+    engine: TrainingEngineOption = "local",
+    address: RayAddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     storage: Annotated[
@@ -60,33 +60,35 @@ def search(
         trials=trials,
         seed=seed,
         settings=set_ or (),
-        jobs=folds_at_once(jobs, engine),
+        jobs=resolve_jobs(jobs, engine),
         engine=engine,
         address=address,
         device=device,
         runs=runs,
         storage=storage,
         partial=partial,
-        started=shown,
-        told=_tell,
+        open_progress=show_progress,
+        on_trial=_print_trial,
     )
-    show(done, runs / done.name)
+    show_search(done, runs / done.name)
     if any(one.state == "failed" for one in done.trials):
         raise typer.Exit(1)
 
 
-def _tell(trial: "Trial", search: "Search") -> None:
+def _print_trial(trial: "Trial", search: "Search") -> None:
     from serein.report import trials
 
-    console(stderr=True).print(trials.line(trial, search), highlight=False, soft_wrap=True)
+    console(stderr=True).print(
+        trials.describe_trial(trial, search), highlight=False, soft_wrap=True
+    )
 
 
-def show(search: "Search", folder: Path) -> None:
+def show_search(search: "Search", folder: Path) -> None:
     """Print a search, and write its report."""
     from serein.report import trials
 
-    paths = trials.write(search, folder)
-    console().print(trials.render(search))
+    paths = trials.write_search(search, folder)
+    console().print(trials.render_search(search))
     if search.evaluation:
         print(f"\nThe best trial's settings, on test speakers:\n{search.evaluation}")
     print("\n" + "\n".join(map(str, [folder / "search.json", *paths])))

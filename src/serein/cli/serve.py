@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from serein.cli.apply import confidence_of
-from serein.cli.shared import MODELS, DeviceOption, TrustOption, complain
+from serein.cli.apply import parse_confidence
+from serein.cli.shared import MODEL_HELP, DeviceOption, TrustOption, print_stderr
 from serein.errors import ConfigError
 
 
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option("-m", "--model", help=f"{MODELS}; several are chosen by name."),
+        typer.Option("-m", "--model", help=f"{MODEL_HELP}; several are chosen by name."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
@@ -50,14 +50,14 @@ def serve(
 ) -> None:
     """Serve models over HTTP, with a page at /, until it is told to end (extra: serve)."""
     from serein import config
-    from serein.inference.recognizer import DEFAULT, Recognizer
+    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
     from serein.service import keys as key_files
-    from serein.service.settings import Settings
+    from serein.service.settings import ServiceConfig
 
     if new_key is not None:
-        print(key_files.add(_named(key_file), new_key))
+        print(key_files.add_key(_require_key_file(key_file), new_key))
         return
-    server = _server()
+    server = _import_server()
     chosen = {
         "max_seconds": max_seconds,
         "max_megabytes": max_megabytes,
@@ -75,30 +75,30 @@ def serve(
         "stream_idle": stream_idle,
         "stream_megabytes": stream_megabytes,
     }
-    settings = config.build(Settings, chosen, "serve")
-    keys = None if key_file is None else key_files.read(key_file)
+    settings = config.build_config(ServiceConfig, chosen, "serve")
+    keys = None if key_file is None else key_files.read_keys(key_file)
     if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
-        complain(f"everybody who reaches {host} may use this service; --key-file says who may")
+        print_stderr(f"everybody who reaches {host} may use this service; --key-file says who may")
     recognizer, *others = (
         Recognizer(
             one,
             device=device,
             trust=trust or (),
             threads=threads,
-            confidence=confidence_of(confidence),
+            confidence=parse_confidence(confidence),
         )
-        for one in model or [DEFAULT]
+        for one in model or [DEFAULT_MODEL]
     )
     server.serve(recognizer, settings, keys, others=others, host=host, port=port)
 
 
-def _named(key_file: Path | None) -> Path:
+def _require_key_file(key_file: Path | None) -> Path:
     if key_file is None:
         raise ConfigError("--new-key needs --key-file, where the key's hash is kept")
     return key_file
 
 
-def _server() -> ModuleType:
+def _import_server() -> ModuleType:
     """What serves, if all that it needs is installed."""
     try:
         from serein.service import server

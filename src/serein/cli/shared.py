@@ -21,7 +21,7 @@ _CORPORA = typer.Option(
     help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
 )
 CorporaOption = Annotated[list[str], _CORPORA]
-MaybeCorporaOption = Annotated[list[str] | None, _CORPORA]
+OptionalCorporaOption = Annotated[list[str] | None, _CORPORA]
 PartialOption = Annotated[
     bool | None,
     typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),
@@ -34,15 +34,15 @@ InitOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
 RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
-FoldsOption = Annotated[
+FoldJobsOption = Annotated[
     int | None,
     typer.Option("--jobs", help="Folds at a time; default: one a core, here or there.", min=1),
 ]
-HandsOption = Annotated[str, typer.Option("--engine", help="Who trains: local, or ray.")]
-AddressOption = Annotated[
+TrainingEngineOption = Annotated[str, typer.Option("--engine", help="Who trains: local, or ray.")]
+RayAddressOption = Annotated[
     str | None, typer.Option(help="The Ray cluster's head, HOST:PORT; default: RAY_ADDRESS.")
 ]
-MODELS = (
+MODEL_HELP = (
     "A bundle, or a shipped model: serein-base, li2019-emodb, or serein-base-noncommercial, which "
     "is for non-commercial use alone"
 )
@@ -52,29 +52,29 @@ TrustOption = Annotated[
 ]
 
 
-def meant(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
+def resolve_corpus(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
     """What to read; where a part of it will do, it is read already."""
     from serein import corpora
 
     return corpora.read(corpus, partial=True) if partial else corpus
 
 
-def begun(settings: list[str] | None, init: str | None) -> list[str]:
+def add_init_setting(settings: list[str] | None, init: str | None) -> list[str]:
     """What was set, and where training starts, as a setting too."""
     if init is None:
         return settings or []
     if any(one.partition("=")[0].strip() == "training.init" for one in settings or []):
         raise ConfigError("--init and --set training.init say the same thing; give one")
     from serein import config
-    from serein.inference.recognizer import located
+    from serein.inference.recognizer import find_model_file
 
-    return [*(settings or []), config.worded("training.init", str(located(init)))]
+    return [*(settings or []), config.format_setting("training.init", str(find_model_file(init)))]
 
 
 @contextmanager
-def shown(plan: Any) -> "Iterator[Callable[..., None]]":
+def show_progress(plan: Any) -> "Iterator[Callable[..., None]]":
     """Say what will be done, and show how far it is."""
-    from serein.report.progress import Course
+    from serein.report.progress import TrainingProgress
 
     screen = console(stderr=True)
     folds, epochs = len(plan.protocol.folds), plan.training.epochs
@@ -84,8 +84,8 @@ def shown(plan: Any) -> "Iterator[Callable[..., None]]":
         highlight=False,
         soft_wrap=True,
     )
-    with Course(folds, epochs, screen) as course:
-        yield course.tell
+    with TrainingProgress(folds, epochs, screen) as course:
+        yield course.update
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -95,17 +95,17 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
-def complain(words: str) -> None:
+def print_stderr(message: str) -> None:
     """One line to the standard error."""
-    print(f"serein: {' '.join(words.split())}", file=sys.stderr)
+    print(f"serein: {' '.join(message.split())}", file=sys.stderr)
 
 
-def folds_at_once(jobs: int | None, engine: str) -> int | None:
+def resolve_jobs(jobs: int | None, engine: str) -> int | None:
     """What was typed, or one a core of this machine; a cluster knows its own."""
-    return jobs or (cores() if engine == "local" else None)
+    return jobs or (count_cores() if engine == "local" else None)
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many this process may use."""
     import os
 

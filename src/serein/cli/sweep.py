@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serein.cli.shared import (
-    AddressOption,
     CorporaOption,
     DeviceOption,
-    FoldsOption,
-    HandsOption,
+    FoldJobsOption,
     InitOption,
     PartialOption,
+    RayAddressOption,
     RunsOption,
     SeedOption,
     SetOption,
-    begun,
+    TrainingEngineOption,
+    add_init_setting,
     console,
-    folds_at_once,
-    meant,
-    shown,
+    resolve_corpus,
+    resolve_jobs,
+    show_progress,
 )
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def sweep(
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,
-    jobs: FoldsOption = None,
-    engine: HandsOption = "local",
-    address: AddressOption = None,
+    jobs: FoldJobsOption = None,
+    engine: TrainingEngineOption = "local",
+    address: RayAddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
     partial: PartialOption = None,
@@ -48,32 +48,34 @@ def sweep(
 
     done = swept(
         recipe,
-        meant(corpus, partial),
+        resolve_corpus(corpus, partial),
         setting,
         seeds=seeds,
         seed=seed,
-        settings=begun(set_, init),
-        jobs=folds_at_once(jobs, engine),
+        settings=add_init_setting(set_, init),
+        jobs=resolve_jobs(jobs, engine),
         engine=engine,
         address=address,
         device=device,
         runs=runs,
-        started=shown,
-        told=_tell,
+        started=show_progress,
+        on_evaluation=_print_value,
     )
-    show(done, runs / done.name)
+    show_sweep(done, runs / done.name)
 
 
-def _tell(setting: str, results: "Results") -> None:
+def _print_value(setting: str, results: "Results") -> None:
     from serein.report import sweeps
 
-    console(stderr=True).print(sweeps.line(setting, results), highlight=False, soft_wrap=True)
+    console(stderr=True).print(
+        sweeps.describe_run(setting, results), highlight=False, soft_wrap=True
+    )
 
 
-def show(found: "Sweep", folder: Path) -> None:
+def show_sweep(result: "Sweep", folder: Path) -> None:
     """Print a sweep, and write its report."""
     from serein.report import sweeps
 
-    paths = sweeps.write(found, folder)
-    console().print(sweeps.render(found))
+    paths = sweeps.write_sweep(result, folder)
+    console().print(sweeps.render_sweep(result))
     print("\n" + "\n".join(map(str, [folder / "sweep.json", *paths])))

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import DeviceOption, MaybeCorporaOption, PartialOption, complain, meant
+from serein.cli.shared import (
+    DeviceOption,
+    OptionalCorporaOption,
+    PartialOption,
+    print_stderr,
+    resolve_corpus,
+)
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +24,7 @@ def transcribe(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Recordings.")
     ] = None,
-    corpus: MaybeCorporaOption = None,
+    corpus: OptionalCorporaOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A .json for words, times and scores.")
     ] = None,
@@ -28,8 +34,8 @@ def transcribe(
 ) -> None:
     """Write down the words of recordings, or of a corpus with its word error rate."""
     from serein import store
-    from serein.experiment.facts import command, now
-    from serein.inference.transcribe import Transcriber, transcriptions
+    from serein.experiment.facts import command_line, utc_now
+    from serein.inference.transcribe import Transcriber, build_record
     from serein.records import Corpus, Utterance
 
     if bool(files) == bool(corpus):
@@ -41,34 +47,39 @@ def transcribe(
     else:
         from serein import corpora
 
-        read = corpora.read(meant(corpus or [], partial))
+        read = corpora.read(resolve_corpus(corpus or [], partial))
     faults: list[str] = []
     found: list[Transcription] = []
-    for one in transcriber.each(read.utterances, lambda _, error: faults.append(str(error))):
-        print(_line(one, times=times), flush=True)
+    for one in transcriber.transcribe_each(
+        read.utterances, lambda _, error: faults.append(str(error))
+    ):
+        print(_format_transcription(one, times=times), flush=True)
         found.append(one)
-    told = transcriptions(transcriber, read, found, faults, command=command(), created=now())
+    told = build_record(transcriber, read, found, faults, command=command_line(), created=utc_now())
     if told.scores:
-        print(_scored(told.scores))
+        print(_format_scores(told.scores))
     if output:
         store.save_transcriptions(told, output)
     for fault in faults:
-        complain(fault)
+        print_stderr(fault)
     if faults:
-        complain(f"{len(faults)} of {len(read.utterances)} recordings could not be read")
+        print_stderr(f"{len(faults)} of {len(read.utterances)} recordings could not be read")
         sys.exit(1)
 
 
-def _line(one: "Transcription", *, times: bool) -> str:
-    words = one.text
+def _format_transcription(transcription: "Transcription", *, times: bool) -> str:
+    words = transcription.text
     if times:
         words = " ".join(
-            word.word if word.time is None else f"{word.word}@{word.time:.2f}" for word in one.words
+            word.word if word.time is None else f"{word.word}@{word.time:.2f}"
+            for word in transcription.words
         )
-    return f"{one.id}: {words}{' (stopped: the words did not end)' * one.bounded}"
+    return (
+        f"{transcription.id}: {words}{' (stopped: the words did not end)' * transcription.bounded}"
+    )
 
 
-def _scored(scores: "WordScores") -> str:
+def _format_scores(scores: "WordScores") -> str:
     low, high = scores.wer_interval or (None, None)
     rate = "undefined" if scores.wer is None else f"{scores.wer:.1%}"
     between = "" if low is None else f" ({low:.1%} to {high:.1%})"

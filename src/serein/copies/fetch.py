@@ -15,13 +15,13 @@ from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 from serein import corpora
-from serein.copies.check import Check, checked
-from serein.copies.download import Downloader, Progress
-from serein.copies.unpack import unpack
+from serein.copies.check import IntegrityReport, check_corpus
+from serein.copies.download import Downloader, ProgressCallback
+from serein.copies.unpack import unpack_archive
 from serein.errors import CorpusError, StorageError, UnknownName
 
-HOMES = Path(__file__).parent / "homes.toml"
-MIRROR = "SEREIN_MIRROR"
+ARCHIVES_FILE = Path(__file__).parent / "homes.toml"
+MIRROR_VARIABLE = "SEREIN_MIRROR"
 """The environment variable that names another place to fetch archives from."""
 
 
@@ -37,9 +37,9 @@ class Archive:
     inside: str = ""
 
 
-def archives() -> list[Archive]:
+def load_archives() -> list[Archive]:
     """All archives that can be fetched."""
-    homes = tomllib.loads(HOMES.read_text(encoding="utf-8"))
+    homes = tomllib.loads(ARCHIVES_FILE.read_text(encoding="utf-8"))
     return [
         Archive(corpus=corpus, part=part, **home)
         for corpus, parts in homes.items()
@@ -47,16 +47,16 @@ def archives() -> list[Archive]:
     ]
 
 
-def archive(corpus: str, part: str | None = None) -> Archive:
+def find_archive(corpus: str, part: str | None = None) -> Archive:
     """The archive of a part; a corpus of one part needs no name of it.
 
     Raises:
         UnknownName: the corpus cannot be fetched, or has no such part.
     """
-    parts = {one.part: one for one in archives() if one.corpus == corpus}
+    parts = {one.part: one for one in load_archives() if one.corpus == corpus}
     if not parts:
         hint = "Any other corpus must be got from its owners: `serein corpora` says where."
-        raise UnknownName("corpus to fetch", corpus, {one.corpus for one in archives()}, hint)
+        raise UnknownName("corpus to fetch", corpus, {one.corpus for one in load_archives()}, hint)
     if part is None and len(parts) == 1:
         return next(iter(parts.values()))
     if part not in parts:
@@ -65,23 +65,27 @@ def archive(corpus: str, part: str | None = None) -> Archive:
     return parts[part]
 
 
-def address(wanted: Archive, mirror: str | None = None) -> str:
+def archive_url(archive: Archive, mirror: str | None = None) -> str:
     """Where an archive is fetched from: its home, or another base address."""
-    mirror = mirror or os.environ.get(MIRROR)
-    return f"{mirror.rstrip('/')}/{_file(wanted)}" if mirror else wanted.url
+    mirror = mirror or os.environ.get(MIRROR_VARIABLE)
+    return f"{mirror.rstrip('/')}/{_archive_filename(archive)}" if mirror else archive.url
 
 
-def _file(wanted: Archive) -> str:
+def _archive_filename(wanted: Archive) -> str:
     return Path(urlsplit(wanted.url).path).name
 
 
 def fetch(
-    wanted: Archive, to: Path, *, mirror: str | None = None, progress: Progress | None = None
-) -> Check:
+    archive: Archive,
+    to: Path,
+    *,
+    mirror: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> IntegrityReport:
     """Fetch a part of a corpus into its folder, and remember the folder.
 
     Args:
-        wanted: from ``archive``.
+        archive: from ``archive``.
         to: the corpus's folder; it may hold other parts.
         mirror: a base address to fetch the file from instead; default: that of SEREIN_MIRROR.
         progress: is told, as the download goes on, the bytes that are here and all of them.
@@ -94,48 +98,50 @@ def fetch(
         StorageError: a file cannot be written.
     """
     to = to.expanduser().absolute()
-    if (to / wanted.gives).exists():
+    if (to / archive.gives).exists():
         raise CorpusError(
-            f"{to} has {wanted.gives}/ already; check it with `serein corpora check "
-            f"{wanted.corpus}={to}`, or choose another folder with --to"
+            f"{to} has {archive.gives}/ already; check it with `serein corpora check "
+            f"{archive.corpus}={to}`, or choose another folder with --to"
         )
-    file = _downloaded(wanted, to.parent, mirror, progress)
-    with _workshop(to) as folder:
+    file = _download_archive(archive, to.parent, mirror, progress)
+    with _temporary_folder(to) as folder:
         try:
-            unpack(file, folder)
-            check = _verified(wanted, folder, address(wanted, mirror))
+            unpack_archive(file, folder)
+            check = _verify_archive(archive, folder, archive_url(archive, mirror))
         except CorpusError:
             file.unlink()  # the next attempt must not take it again
             raise
-        _place(folder / wanted.inside, to)
+        _move_into(folder / archive.inside, to)
     file.unlink()
-    corpora.remember(wanted.corpus, to)
+    corpora.register(archive.corpus, to)
     return check
 
 
-def _verified(wanted: Archive, folder: Path, url: str) -> Check:
-    check = checked(f"{wanted.corpus}={folder / wanted.inside}")
-    if not check.intact:
+def _verify_archive(wanted: Archive, folder: Path, url: str) -> IntegrityReport:
+    check = check_corpus(f"{wanted.corpus}={folder / wanted.inside}")
+    if not check.is_intact:
         fault = (
             f"{url} gave {len(check.changed)} changed recordings, and {len(check.missing)} of "
-            f"{check.listed} are missing"
+            f"{check.published_count} are missing"
         )
         if not (check.changed or check.missing):
-            fault = f"{url} is not the published corpus: {check.short.partition('. ')[0]}"
+            fault = (
+                f"{url} is not the published corpus: {check.incomplete_reason.partition('. ')[0]}"
+            )
         raise CorpusError(
             f"{fault}; nothing was kept. Fetch it again, or get {wanted.corpus} by hand and add it"
         )
     return check
 
 
-def _downloaded(
-    wanted: Archive, folder: Path, mirror: str | None, progress: Progress | None
+def _download_archive(
+    wanted: Archive, folder: Path, mirror: str | None, progress: ProgressCallback | None
 ) -> Path:
     """The archive, once it has the published hash."""
     import pooch  # slow to import
 
-    url = address(wanted, mirror)
-    name = f"{wanted.corpus}-{_file(wanted)}"
+    url = archive_url(wanted, mirror)
+    name = f"{wanted.corpus}-{_archive_filename(wanted)}"
     pooch.get_logger().setLevel("WARNING")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,10 +155,10 @@ def _downloaded(
             "this stays so, its home has changed: get it by hand and add it"
         ) from error
     except OSError as error:
-        raise _full(folder, error) from error
+        raise _write_error(folder, error) from error
 
 
-def _full(place: Path, error: OSError) -> StorageError:
+def _write_error(place: Path, error: OSError) -> StorageError:
     return StorageError(
         f"could not write in {place}: {error.strerror or error}; free some space, or choose a "
         "folder that you may write to with --to"
@@ -160,21 +166,21 @@ def _full(place: Path, error: OSError) -> StorageError:
 
 
 @contextmanager
-def _workshop(to: Path) -> Iterator[Path]:
+def _temporary_folder(to: Path) -> Iterator[Path]:
     """A folder beside ``to``, on the same disk; it is removed in the end."""
     try:
         folder = Path(mkdtemp(dir=to.parent, prefix=f".{to.name}."))
     except OSError as error:
-        raise _full(to.parent, error) from error
+        raise _write_error(to.parent, error) from error
     try:
         yield folder
     except OSError as error:
-        raise _full(to.parent, error) from error
+        raise _write_error(to.parent, error) from error
     finally:
         rmtree(folder, ignore_errors=True)
 
 
-def _place(folder: Path, to: Path) -> None:
+def _move_into(folder: Path, to: Path) -> None:
     """Move what was unpacked into the corpus's folder; what stands there is left alone."""
     to.mkdir(exist_ok=True)
     # Folders come last: what they hold is what makes the part be there.

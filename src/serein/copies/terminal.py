@@ -7,47 +7,51 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serein.copies.check import Check
-from serein.copies.download import Progress as Told
+from serein.copies.check import IntegrityReport
+from serein.copies.download import ProgressCallback as Told
 
-EXAMPLES = 3
+MAX_EXAMPLES = 3
 
 
-def as_table(check: Check) -> Table:
+def report_table(check: IntegrityReport) -> Table:
     """A line for each thing that was found."""
     table = Table("files", "", box=None, header_style="bold")
     table.add_column("such as", overflow="fold")
-    for count, words, examples in lines(check):
+    for count, words, examples in report_lines(check):
         table.add_row(str(count), words, examples)
     return table
 
 
-def lines(check: Check) -> list[tuple[int, str, str]]:
+def report_lines(check: IntegrityReport) -> list[tuple[int, str, str]]:
     """What was found: how many files, what they are, and some of them."""
     found: list[tuple[int, str, tuple[str, ...]]] = [
-        (check.whole, "as published, byte by byte", ()),
+        (check.intact_count, "as published, byte by byte", ()),
         (len(check.changed), "changed", check.changed),
         (len(check.missing), "missing", check.missing),
         (len(check.extra), "not in the published corpus", check.extra),
         (
-            len(check.incomparable),
+            len(check.other_format),
             "in another format: only names and count were compared",
-            check.incomparable,
+            check.other_format,
         ),
     ]
-    if not check.listed:
+    if not check.published_count:
         found = [(check.utterances, "utterances read; no hashes are known to compare with", ())]
-    pairs = tuple(f"{one} = {other}" for one, other in check.twins)
+    pairs = tuple(f"{one} = {other}" for one, other in check.duplicates)
     found.append((len(pairs), "repeat another one, byte by byte", pairs))
     return [
-        (count, words, ", ".join(examples[:EXAMPLES]) + ", ..." * (len(examples) > EXAMPLES))
+        (
+            count,
+            words,
+            ", ".join(examples[:MAX_EXAMPLES]) + ", ..." * (len(examples) > MAX_EXAMPLES),
+        )
         for count, words, examples in found
         if count
     ]
 
 
 @contextmanager
-def bar(name: str, console: Console) -> Iterator[Told]:
+def progress_bar(name: str, console: Console) -> Iterator[Told]:
     """Show how far a download is, and nothing where no person watches.
 
     Args:

@@ -10,11 +10,11 @@ from typing import Any
 
 from serein.errors import CorpusError
 
-SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+EXTRACT_OPTIONS: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 """Python before 3.11.4 has no filters; names and kinds are checked here for all of them."""
 
 
-def unpack(file: Path, folder: Path) -> None:
+def unpack_archive(file: Path, folder: Path) -> None:
     """Unpack a zip or a tar archive; nothing is written outside ``folder``.
 
     Raises:
@@ -25,18 +25,18 @@ def unpack(file: Path, folder: Path) -> None:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 for one in archive.infolist():
-                    _check(file, one.filename, link=stat.S_ISLNK(one.external_attr >> 16))
+                    _check_member(file, one.filename, link=stat.S_ISLNK(one.external_attr >> 16))
                 archive.extractall(folder)
         else:
             with tarfile.open(file) as pack:
                 for member in pack.getmembers():
-                    _check(file, member.name, link=not (member.isfile() or member.isdir()))
-                pack.extractall(folder, **SAFELY)
+                    _check_member(file, member.name, link=not (member.isfile() or member.isdir()))
+                pack.extractall(folder, **EXTRACT_OPTIONS)
     except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{file} cannot be unpacked: {error}; fetch it again") from error
 
 
-def _check(file: Path, name: str, *, link: bool) -> None:
+def _check_member(file: Path, name: str, *, link: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in str(path.parts[:1]) or link:
         raise CorpusError(f"{file} would write elsewhere ({path}); do not trust it")

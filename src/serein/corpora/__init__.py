@@ -28,10 +28,10 @@ from typing import Any
 from serein import find
 from serein.errors import ConfigError, CorpusError, UnknownName
 from serein.files import write_text
-from serein.hashes import digests
-from serein.records import ATTRIBUTES, About, Corpus, Utterance
+from serein.hashes import hash_files
+from serein.records import ATTRIBUTES, Corpus, CorpusInfo, Utterance
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def load(spec: str, *, partial: bool | None = None) -> Corpus:
@@ -46,28 +46,28 @@ def load(spec: str, *, partial: bool | None = None) -> Corpus:
         UnknownName: no corpus has that name, and the path is not a table.
         CorpusError: no place is known, nothing is there, or it is not as expected.
     """
-    name, held = meant(spec)
-    place = held.place if held else None
-    reader = _reader(name, place)
+    name, held = parse_spec(spec)
+    place = held.path if held else None
+    reader = _find_reader(name, place)
     if place is None:
         raise CorpusError(
             f"where is {name}? Add its place with `serein corpora add {name} PATH`, or give it "
-            f"once with `--corpus {name}=PATH`. {_origin(reader)}"
+            f"once with `--corpus {name}=PATH`. {_describe_origin(reader)}"
         )
     if not place.exists():
         raise CorpusError(
             f"{place} does not exist; expected {name} there. Give the right place with "
-            f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_origin(reader)}"
+            f"`serein corpora add {name} PATH` or `--corpus {name}=PATH`. {_describe_origin(reader)}"
         )
     partly = partial if partial is not None else held is not None and held.partial
     takes = "partial" in signature(reader.read).parameters
-    with _uncollected():
+    with _pause_gc():
         read = reader.read(place, partial=True) if partly and takes else reader.read(place)
-        return _checked(name, place, read, reader)
+        return _build_corpus(name, place, read, reader)
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _pause_gc() -> Iterator[None]:
     """Spare the collector of circles, which would walk all that was read again and again."""
     collects = gc.isenabled()
     gc.disable()
@@ -78,11 +78,13 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def meant(spec: str) -> "tuple[str, Copy | None]":
+def parse_spec(spec: str) -> "tuple[str, CorpusLocation | None]":
     """The corpus's name, and the copy that is named or remembered, if there is one."""
     name, _, path = spec.partition("=")
     name = name.strip()
-    return name, Copy(place=Path(path).expanduser()) if path else copies().get(name)
+    return name, CorpusLocation(path=Path(path).expanduser()) if path else saved_locations().get(
+        name
+    )
 
 
 def read(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:
@@ -94,10 +96,10 @@ def read(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -
     """
     if isinstance(corpus, Corpus):
         return corpus
-    return joined([corpus] if isinstance(corpus, str) else corpus, partial=partial)
+    return load_many([corpus] if isinstance(corpus, str) else corpus, partial=partial)
 
 
-def joined(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
+def load_many(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
     """Read several corpora as one: ids, speakers, sessions and dialogues carry their names.
 
     Args:
@@ -115,13 +117,13 @@ def joined(specs: Sequence[str], *, partial: bool | None = None) -> Corpus:
     names = [corpus.name for corpus in read]
     if len(set(names)) < len(names):
         raise CorpusError(f"the corpora {', '.join(names)} are not all different; give each once")
-    utterances = [_marked(one, corpus.name) for corpus in read for one in corpus.utterances]
+    utterances = [_prefix_names(one, corpus.name) for corpus in read for one in corpus.utterances]
     ordered = tuple(sorted(utterances, key=attrgetter("id")))
     notes = tuple(f"{corpus.name}: {note}" for corpus in read for note in corpus.notes)
     return Corpus(name="+".join(names), utterances=ordered, notes=notes)
 
 
-def _marked(utterance: Utterance, corpus: str) -> Utterance:
+def _prefix_names(utterance: Utterance, corpus: str) -> Utterance:
     """An utterance whose names are its own among several corpora."""
 
     def own(name: str | None) -> str | None:
@@ -137,18 +139,18 @@ def _marked(utterance: Utterance, corpus: str) -> Utterance:
     )
 
 
-def _reader(name: str, place: Path | None) -> ModuleType:
+def _find_reader(name: str, place: Path | None) -> ModuleType:
     """The module that reads this corpus."""
     # What looks like a file or a path must not be imported.
-    own = all(part.isidentifier() for part in name.split(".")) and not name.endswith(TABLES)
+    own = all(part.isidentifier() for part in name.split(".")) and not name.endswith(TABLE_SUFFIXES)
     try:
-        module = find.module("corpora", name, own=own)
+        module = find.load_module("corpora", name, allow_custom=own)
     except UnknownName as error:
-        if name and place is not None and place.suffix.lower() in TABLES:
-            return find.module("corpora", "table")
+        if name and place is not None and place.suffix.lower() in TABLE_SUFFIXES:
+            return find.load_module("corpora", "table")
         if own and "." in name:
             raise
-        known = {*find.names("corpora"), *places()}
+        known = {*find.list_names("corpora"), *saved_paths()}
         hint = "A table of your own needs a name: `--corpus mine=labels.csv`."
         raise UnknownName("corpus", name, known, hint) from error
     if not callable(getattr(module, "read", None)):
@@ -156,17 +158,19 @@ def _reader(name: str, place: Path | None) -> ModuleType:
     return module
 
 
-def _origin(reader: ModuleType) -> str:
-    about = _about(reader, "")
+def _describe_origin(reader: ModuleType) -> str:
+    about = _get_about(reader, "")
     return f"To get it: {about.home} ({about.licence})." if about.home else ""
 
 
-def _about(reader: ModuleType, name: str) -> About:
-    unknown = About(title=name, language="", licence="", home="")
+def _get_about(reader: ModuleType, name: str) -> CorpusInfo:
+    unknown = CorpusInfo(title=name, language="", licence="", home="")
     return getattr(reader, "ABOUT", unknown)
 
 
-def _checked(name: str, place: Path, utterances: Iterable[Utterance], reader: ModuleType) -> Corpus:
+def _build_corpus(
+    name: str, place: Path, utterances: Iterable[Utterance], reader: ModuleType
+) -> Corpus:
     ordered = sorted(utterances, key=attrgetter("id"))
     if not ordered:
         raise CorpusError(f"{place} holds no utterances; expected {name} there")
@@ -176,21 +180,21 @@ def _checked(name: str, place: Path, utterances: Iterable[Utterance], reader: Mo
                 f"{name} has two utterances {one.id!r}: {one.path} and {next_.path}; "
                 "each needs an id of its own. Remove the second copy"
             )
-    notes = _notes(reader, place, ordered)
+    notes = _collect_notes(reader, place, ordered)
     return Corpus(name=name, utterances=tuple(ordered), notes=tuple(notes))
 
 
-def _notes(reader: ModuleType, place: Path, utterances: Sequence[Utterance]) -> list[str]:
+def _collect_notes(reader: ModuleType, place: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Whether these are all, and what the reader itself tells of them."""
     count, told = len(utterances), []
-    total = sum(reader.COUNTS.values()) if _is_counted(reader) else count
+    total = sum(reader.COUNTS.values()) if _has_counts(reader) else count
     if count != total:
         what = "a partial copy" if count < total else "more than is published"
         told = [f"{what}: {count:,} of {total:,} utterances"]
     return [*told, *(reader.notes(place, utterances) if hasattr(reader, "notes") else [])]
 
 
-def _is_counted(reader: ModuleType) -> bool:
+def _has_counts(reader: ModuleType) -> bool:
     """Whether it knows how many utterances there should be, and can do with fewer."""
     return "partial" in signature(reader.read).parameters and hasattr(reader, "COUNTS")
 
@@ -205,7 +209,7 @@ def config_folder() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Copy:
+class CorpusLocation:
     """A remembered copy of a corpus.
 
     Attributes:
@@ -213,20 +217,20 @@ class Copy:
         partial: whether to take what is there, however much is missing.
     """
 
-    place: Path
+    path: Path
     partial: bool = False
 
 
-def places() -> dict[str, Path]:
+def saved_paths() -> dict[str, Path]:
     """The remembered place of each corpus, sorted by name.
 
     Raises:
         ConfigError: as ``copies``.
     """
-    return {name: copy.place for name, copy in copies().items()}
+    return {name: copy.path for name, copy in saved_locations().items()}
 
 
-def copies() -> dict[str, Copy]:
+def saved_locations() -> dict[str, CorpusLocation]:
     """The remembered copy of each corpus, sorted by name.
 
     Raises:
@@ -235,7 +239,7 @@ def copies() -> dict[str, Copy]:
     file = config_folder() / "corpora.json"
     try:
         held = json.loads(file.read_bytes()) if file.exists() else {}
-        return {name: _copy(told) for name, told in sorted(held.items())}
+        return {name: _parse_location(told) for name, told in sorted(held.items())}
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ConfigError(
             f"{file} is not a table of corpora and their places ({error}); correct it, or delete "
@@ -243,13 +247,13 @@ def copies() -> dict[str, Copy]:
         ) from error
 
 
-def _copy(told: str | dict[str, Any]) -> Copy:
+def _parse_location(told: str | dict[str, Any]) -> CorpusLocation:
     if isinstance(told, dict):
-        return Copy(place=Path(told["path"]), partial=bool(told["partial"]))
-    return Copy(place=Path(told))
+        return CorpusLocation(path=Path(told["path"]), partial=bool(told["partial"]))
+    return CorpusLocation(path=Path(told))
 
 
-def remember(name: str, path: Path, *, partial: bool = False) -> Corpus:
+def register(name: str, path: Path, *, partial: bool = False) -> Corpus:
     """Read a corpus as a check of its count and content, and keep its place for ``load``.
 
     Args:
@@ -262,9 +266,9 @@ def remember(name: str, path: Path, *, partial: bool = False) -> Corpus:
     """
     place = path.expanduser().absolute()
     corpus = load(f"{name}={place}", partial=partial)
-    held = {**copies(), corpus.name: Copy(place=place, partial=partial)}
+    held = {**saved_locations(), corpus.name: CorpusLocation(path=place, partial=partial)}
     told = {
-        known: {"path": str(one.place), "partial": True} if one.partial else str(one.place)
+        known: {"path": str(one.path), "partial": True} if one.partial else str(one.path)
         for known, one in held.items()
     }
     write_text(config_folder() / "corpora.json", json.dumps(told, indent=2, sort_keys=True) + "\n")
@@ -272,7 +276,7 @@ def remember(name: str, path: Path, *, partial: bool = False) -> Corpus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class CorpusEntry:
     """A line of ``serein corpora``.
 
     Attributes:
@@ -282,22 +286,25 @@ class Entry:
     """
 
     name: str
-    about: About
-    place: Path | None
+    about: CorpusInfo
+    path: Path | None
 
 
-def listing() -> list[Entry]:
+def list_corpora() -> list[CorpusEntry]:
     """Every corpus that can be read by name, sorted; a user's own ones among them."""
-    held = places()
-    names = sorted({*find.names("corpora"), *held})
-    return [Entry(name=name, about=_described(name, held), place=held.get(name)) for name in names]
+    held = saved_paths()
+    names = sorted({*find.list_names("corpora"), *held})
+    return [
+        CorpusEntry(name=name, about=_describe_corpus(name, held), path=held.get(name))
+        for name in names
+    ]
 
 
-def _described(name: str, held: dict[str, Path]) -> About:
+def _describe_corpus(name: str, held: dict[str, Path]) -> CorpusInfo:
     try:
-        return _about(_reader(name, held.get(name)), name)
+        return _get_about(_find_reader(name, held.get(name)), name)
     except (UnknownName, CorpusError) as error:
-        return About(title=str(error), language="", licence="", home="")
+        return CorpusInfo(title=str(error), language="", licence="", home="")
 
 
 def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
@@ -311,7 +318,7 @@ def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
     members = list(utterances)
     files = [os.fspath(one.path) for one in members]
     distinct = list(dict.fromkeys(files))
-    known = dict(zip(distinct, digests(distinct), strict=True))
+    known = dict(zip(distinct, hash_files(distinct), strict=True))
     hashes = {}
     for file, one in zip(files, members, strict=True):
         stretch = f"{known[file]} {one.start} {one.end}"
@@ -319,32 +326,37 @@ def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
     return hashes
 
 
-def fingerprint(corpus: Corpus, heard: Mapping[str, str] | None = None) -> str:
+def fingerprint(corpus: Corpus, content_hashes: Mapping[str, str] | None = None) -> str:
     """Sixteen hexadecimal digits that change with any id, label, word or sample.
 
     Args:
         corpus: what to mark.
-        heard: what ``contents`` gave for it, where that is known already.
+        content_hashes: what ``contents`` gave for it, where that is known already.
     """
-    heard = heard or contents(corpus.utterances)
+    content_hashes = content_hashes or contents(corpus.utterances)
     mark = hashlib.sha256()
-    for start in range(0, len(corpus.utterances), AT_ONCE):
-        said = [_said(one, heard[one.id]) for one in corpus.utterances[start : start + AT_ONCE]]
+    for start in range(0, len(corpus.utterances), UTTERANCES_PER_UPDATE):
+        said = [
+            _fingerprint_fields(one, content_hashes[one.id])
+            for one in corpus.utterances[start : start + UTTERANCES_PER_UPDATE]
+        ]
         mark.update(f"{', ' if start else '['}{json.dumps(said)[1:-1]}".encode())
     mark.update(b"]")
     return mark.hexdigest()[:16]
 
 
-def _said(one: Utterance, heard: str) -> list[object]:
-    words = _words(one)
-    if not (one.labels.keys().isdisjoint(FIXED) and WORDS.issuperset(map(type, words))):
-        words = tuple(map(one.label, FIXED))
+def _fingerprint_fields(one: Utterance, heard: str) -> list[object]:
+    words = _get_attributes(one)
+    if not (
+        one.labels.keys().isdisjoint(ATTRIBUTE_NAMES) and TEXT_TYPES.issuperset(map(type, words))
+    ):
+        words = tuple(map(one.label, ATTRIBUTE_NAMES))
     return [one.id, heard, sorted(one.labels.items()), words]
 
 
-AT_ONCE = 1000
+UTTERANCES_PER_UPDATE = 1000
 """Utterances that are written as one text."""
-FIXED = sorted(ATTRIBUTES)
-WORDS = frozenset((str, type(None)))
-_words = attrgetter(*FIXED)
+ATTRIBUTE_NAMES = sorted(ATTRIBUTES)
+TEXT_TYPES = frozenset((str, type(None)))
+_get_attributes = attrgetter(*ATTRIBUTE_NAMES)
 """Of an utterance, what ``label`` gives for each of these, seven times as fast."""

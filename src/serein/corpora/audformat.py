@@ -33,17 +33,17 @@ from pathlib import Path
 from typing import Any
 
 from serein.errors import CorpusError
-from serein.recordings import absent
-from serein.records import About, Label, Utterance
+from serein.recordings import describe_missing
+from serein.records import CorpusInfo, Label, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="A database in audformat: a folder with db.yaml",
     language="any",
     licence="as its header says",
     home="https://audeering.github.io/audformat/",
 )
 HEADER = "db.yaml"
-OWN = {
+ATTRIBUTE_COLUMNS = {
     "speaker": ("speaker",),
     "gender": ("gender", "sex"),
     "language": ("language",),
@@ -52,7 +52,7 @@ OWN = {
     "text": ("transcription", "text"),
 }
 """What an utterance says of itself, and which columns or schemes hold that; the first one wins."""
-OWN_NAMES = {name for names in OWN.values() for name in names}
+ATTRIBUTE_COLUMN_NAMES = {name for names in ATTRIBUTE_COLUMNS.values() for name in names}
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
     **dict.fromkeys(("m", "male", "man"), "male"),
@@ -65,9 +65,9 @@ LANGUAGES = {
     **{"swe": "sv", "tam": "ta", "tha": "th", "tur": "tr", "ukr": "uk", "urd": "ur", "vie": "vi"},
     "zho": "zh",
 }
-TIME = re.compile(r"(\d+) days?(?: (\d+):(\d\d):(\d\d(?:\.\d+)?))?")
+TIME_PATTERN = re.compile(r"(\d+) days?(?: (\d+):(\d\d):(\d\d(?:\.\d+)?))?")
 
-Key = tuple[str, float, float | None]
+SegmentKey = tuple[str, float, float | None]
 """A stretch: file, start and end in seconds."""
 
 
@@ -84,7 +84,7 @@ class Table:
 
     name: str
     split: str
-    rows: dict[Key, dict[str, str]]
+    rows: dict[SegmentKey, dict[str, str]]
     schemes: dict[str, str]
 
 
@@ -95,9 +95,9 @@ def read(root: Path) -> list[Utterance]:
         CorpusError: the header or a table cannot be read, tables contradict each other, or a
             media file is missing.
     """
-    header = _header(root / HEADER)
+    header = _read_header(root / HEADER)
     try:
-        return _utterances(root, header)
+        return _build_utterances(root, header)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorpusError(
             f"{root / HEADER} is shaped otherwise than audformat's ({type(error).__name__}: "
@@ -105,22 +105,22 @@ def read(root: Path) -> list[Utterance]:
         ) from error
 
 
-def _utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
-    schemes = {name: one or {} for name, one in _mapping(root, header, "schemes").items()}
-    said = {name: _said(root, header, scheme) for name, scheme in schemes.items()}
-    tables = [_table(root, header, name) for name in _mapping(root, header, "tables")]
-    keys = _stretches(tables)
+def _build_utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
+    schemes = {name: one or {} for name, one in _get_mapping(root, header, "schemes").items()}
+    said = {name: _label_meanings(root, header, scheme) for name, scheme in schemes.items()}
+    tables = [_read_table(root, header, name) for name in _get_mapping(root, header, "tables")]
+    keys = _segment_keys(tables)
     _check_files(root, {key[0] for key in keys})
     spoken = [str(one) for one in header.get("languages") or ()]
     facts: dict[str, Label] = {"language": spoken[0]} if len(spoken) == 1 else {}
-    clashing = _clashing(tables)
+    clashing = _conflicting_columns(tables)
     return [
-        _utterance(
+        _build_utterance(
             root,
             key,
             facts
-            | _facts(_whole(key), tables, clashing, schemes, said)
-            | _facts(key, tables, clashing, schemes, said),
+            | _collect_values(_whole_file(key), tables, clashing, schemes, said)
+            | _collect_values(key, tables, clashing, schemes, said),
         )
         for key in keys
     ]
@@ -129,7 +129,7 @@ def _utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
 # Header and tables
 
 
-def _header(file: Path) -> dict[str, Any]:
+def _read_header(file: Path) -> dict[str, Any]:
     import yaml  # slow to import
 
     try:
@@ -146,32 +146,36 @@ def _header(file: Path) -> dict[str, Any]:
     return header
 
 
-def _mapping(root: Path, header: Mapping[str, Any], part: str) -> dict[str, Any]:
+def _get_mapping(root: Path, header: Mapping[str, Any], part: str) -> dict[str, Any]:
     found = header.get(part) or {}
     if not isinstance(found, dict):
         raise CorpusError(f"{root / HEADER}: {part} is {found!r:.60}; expected names and values")
     return found
 
 
-def _table(root: Path, header: Mapping[str, Any], name: str) -> Table:
-    about = _mapping(root, header["tables"], name)
-    columns = {str(column): one or {} for column, one in _mapping(root, about, "columns").items()}
-    file, rows = _rows(root, name)
-    indexed: dict[Key, dict[str, str]] = {}
+def _read_table(root: Path, header: Mapping[str, Any], name: str) -> Table:
+    about = _get_mapping(root, header["tables"], name)
+    columns = {
+        str(column): one or {} for column, one in _get_mapping(root, about, "columns").items()
+    }
+    file, rows = _read_rows(root, name)
+    indexed: dict[SegmentKey, dict[str, str]] = {}
     for number, row in enumerate(rows, 2):
-        key = _key(file, number, row)
+        key = _parse_key(file, number, row)
         if key in indexed:
-            raise CorpusError(f"{file}, row {number}: {_id(key)} is there twice; keep one of them")
+            raise CorpusError(
+                f"{file}, row {number}: {_format_id(key)} is there twice; keep one of them"
+            )
         indexed[key] = {column: row[column] for column in columns if row.get(column)}
     split = about.get("split_id")
-    kind = (_mapping(root, header, "splits").get(str(split)) or {}).get("type", split)
+    kind = (_get_mapping(root, header, "splits").get(str(split)) or {}).get("type", split)
     named = {column: one.get("scheme_id", "") for column, one in columns.items()}
     return Table(name, str(kind or ""), indexed, named)
 
 
-def _rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
+def _read_rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
     """A table's file, and its rows as text."""
-    for suffix, reader in ((".parquet", _parquet), (".csv", _csv)):
+    for suffix, reader in ((".parquet", _read_parquet), (".csv", _read_csv)):
         file = root / f"db.{name}{suffix}"
         if file.exists():
             try:
@@ -183,13 +187,13 @@ def _rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
     raise CorpusError(f"{root / HEADER} names the table {name}, and {file} is missing; {advice}")
 
 
-def _csv(file: Path) -> list[dict[str, str]]:
+def _read_csv(file: Path) -> list[dict[str, str]]:
     with file.open(encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines, strict=True)
         return [{k: "" if v == "NaT" else v or "" for k, v in row.items() if k} for row in rows]
 
 
-def _parquet(file: Path) -> list[dict[str, str]]:
+def _read_parquet(file: Path) -> list[dict[str, str]]:
     import pyarrow as arrow  # slow to import
     from pyarrow import parquet
 
@@ -202,17 +206,17 @@ def _parquet(file: Path) -> list[dict[str, str]]:
         else:
             columns[name] = column.to_pylist()
     rows = zip(*columns.values(), strict=True)
-    return [dict(zip(columns, map(_written, row), strict=True)) for row in rows]
+    return [dict(zip(columns, map(_to_text, row), strict=True)) for row in rows]
 
 
-def _written(value: object) -> str:
+def _to_text(value: object) -> str:
     """A cell as CSV has it; what is not there is empty."""
     return "" if value is None or value != value else str(value)
 
 
-def _key(file: Path, number: int, row: Mapping[str, str]) -> Key:
+def _parse_key(file: Path, number: int, row: Mapping[str, str]) -> SegmentKey:
     try:
-        times = [_seconds(row[name]) if row.get(name) else None for name in ("start", "end")]
+        times = [_parse_seconds(row[name]) if row.get(name) else None for name in ("start", "end")]
     except ValueError as error:
         raise CorpusError(f"{file}, row {number}: {error}") from error
     if not row.get("file"):
@@ -223,9 +227,9 @@ def _key(file: Path, number: int, row: Mapping[str, str]) -> Key:
     return row["file"], start, end
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """The seconds of "0 days 00:00:01.5" or of "1.5"."""
-    if found := TIME.fullmatch(text):
+    if found := TIME_PATTERN.fullmatch(text):
         days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
         return round(((days * 24 + hours) * 60 + minutes) * 60 + seconds, 9)
     try:
@@ -237,27 +241,31 @@ def _seconds(text: str) -> float:
 # Schemes
 
 
-def _said(root: Path, header: Mapping[str, Any], scheme: Mapping[str, Any]) -> dict[str, Any]:
+def _label_meanings(
+    root: Path, header: Mapping[str, Any], scheme: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the labels of a scheme are said to be: of each label words, or names and values."""
     labels = scheme.get("labels")
     if isinstance(labels, str):
-        if labels not in _mapping(root, header, "misc_tables"):
+        if labels not in _get_mapping(root, header, "misc_tables"):
             raise CorpusError(f"{root / HEADER}: labels are in the table {labels}, not among its")
-        return _described(root, header, labels)
+        return _read_misc_table(root, header, labels)
     if isinstance(labels, dict):
         return {str(name): one for name, one in labels.items()}
     return {}
 
 
-def _described(root: Path, header: Mapping[str, Any], name: str) -> dict[str, dict[str, Label]]:
+def _read_misc_table(
+    root: Path, header: Mapping[str, Any], name: str
+) -> dict[str, dict[str, Label]]:
     """What a miscellaneous table says of each name in its first column."""
-    about, schemes = header["misc_tables"][name], _mapping(root, header, "schemes")
-    file, rows = _rows(root, name)
-    index = _index(about, file, rows)
+    about, schemes = header["misc_tables"][name], _get_mapping(root, header, "schemes")
+    file, rows = _read_rows(root, name)
+    index = _index_column(about, file, rows)
     of = {name: (one or {}).get("scheme_id") for name, one in (about["columns"] or {}).items()}
     return {
         row[index]: {
-            column: _value(f"{file}: {column}", row[column], schemes.get(str(scheme)) or {})
+            column: _parse_value(f"{file}: {column}", row[column], schemes.get(str(scheme)) or {})
             for column, scheme in of.items()
             if row.get(column)
         }
@@ -265,7 +273,7 @@ def _described(root: Path, header: Mapping[str, Any], name: str) -> dict[str, di
     }
 
 
-def _index(about: Mapping[str, Any], file: Path, rows: Sequence[Mapping[str, str]]) -> str:
+def _index_column(about: Mapping[str, Any], file: Path, rows: Sequence[Mapping[str, str]]) -> str:
     """The column of a miscellaneous table that its rows are known by."""
     levels = [str(level) for level in about.get("levels") or ()]
     if len(levels) != 1 or (rows and levels[0] not in rows[0]):
@@ -276,27 +284,29 @@ def _index(about: Mapping[str, Any], file: Path, rows: Sequence[Mapping[str, str
 # Joining
 
 
-def _stretches(tables: Sequence[Table]) -> list[Key]:
+def _segment_keys(tables: Sequence[Table]) -> list[SegmentKey]:
     """What is an utterance: every stretch, and every file that has none; in order of their ids."""
     keys = {key for table in tables for key in table.rows}
-    cut = {key[0] for key in keys if key != _whole(key)}
-    return sorted((key for key in keys if key != _whole(key) or key[0] not in cut), key=_id)
+    cut = {key[0] for key in keys if key != _whole_file(key)}
+    return sorted(
+        (key for key in keys if key != _whole_file(key) or key[0] not in cut), key=_format_id
+    )
 
 
-def _whole(key: Key) -> Key:
+def _whole_file(key: SegmentKey) -> SegmentKey:
     return key[0], 0.0, None
 
 
-def _id(key: Key) -> str:
+def _format_id(key: SegmentKey) -> str:
     file, start, end = key
-    if key == _whole(key):
+    if key == _whole_file(key):
         return file
     return f"{file}:{start:.12g}-{'' if end is None else f'{end:.12g}'}"
 
 
-def _clashing(tables: Sequence[Table]) -> set[str]:
+def _conflicting_columns(tables: Sequence[Table]) -> set[str]:
     """Columns of which two tables say different things."""
-    seen: dict[tuple[Key, str], str] = {}
+    seen: dict[tuple[SegmentKey, str], str] = {}
     return {
         column
         for table in tables
@@ -306,8 +316,8 @@ def _clashing(tables: Sequence[Table]) -> set[str]:
     }
 
 
-def _facts(
-    key: Key,
+def _collect_values(
+    key: SegmentKey,
     tables: Sequence[Table],
     clashing: set[str],
     schemes: Mapping[str, Mapping[str, Any]],
@@ -316,22 +326,24 @@ def _facts(
     """All that is said of a stretch itself; its rows go before what their labels imply."""
     facts: dict[str, Label] = {}
     implied: dict[str, Label] = {}
-    for table, column, text in _cells(tables, key):
+    for table, column, text in _iter_cells(tables, key):
         scheme = table.schemes.get(column, "")
         meant = said.get(scheme, {}).get(text)
-        own = next((name for name in (column, scheme) if name in OWN_NAMES), None)
+        own = next((name for name in (column, scheme) if name in ATTRIBUTE_COLUMN_NAMES), None)
         name = f"{table.name}.{column}" if column in clashing and not own else own or column
-        value = _value(f"{_id(key)}: {name}", text, schemes.get(scheme, {}))
+        value = _parse_value(f"{_format_id(key)}: {name}", text, schemes.get(scheme, {}))
         if own:
-            value = meant if own in OWN["text"] and isinstance(meant, str) else text
+            value = meant if own in ATTRIBUTE_COLUMNS["text"] and isinstance(meant, str) else text
         if facts.setdefault(name, value) != value:
-            raise CorpusError(f"{_id(key)}: {name} is {facts[name]!r} and {value!r}; correct one")
+            raise CorpusError(
+                f"{_format_id(key)}: {name} is {facts[name]!r} and {value!r}; correct one"
+            )
         if isinstance(meant, Mapping):
-            implied |= {str(k): _plain(v) for k, v in meant.items() if v is not None}
+            implied |= {str(k): _to_label(v) for k, v in meant.items() if v is not None}
     return implied | facts
 
 
-def _cells(tables: Sequence[Table], key: Key) -> Iterator[tuple[Table, str, str]]:
+def _iter_cells(tables: Sequence[Table], key: SegmentKey) -> Iterator[tuple[Table, str, str]]:
     """What the tables say of a stretch, and which split they are of."""
     for table in tables:
         if key in table.rows:
@@ -341,12 +353,12 @@ def _cells(tables: Sequence[Table], key: Key) -> Iterator[tuple[Table, str, str]
                 yield table, "split", table.split
 
 
-def _value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
+def _parse_value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
     """A word or a number, as its scheme says."""
     kind = scheme.get("dtype")
     try:
         if kind == "time":
-            return _seconds(text)
+            return _parse_seconds(text)
         if kind == "float" or (kind == "int" and not scheme.get("labels")):
             return float(text)
     except ValueError as error:
@@ -356,25 +368,25 @@ def _value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
     return text.lower() if kind == "bool" else text
 
 
-def _plain(value: object) -> Label:
+def _to_label(value: object) -> Label:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(str(value)) if number else str(value)
 
 
-def _utterance(root: Path, key: Key, facts: Mapping[str, Label]) -> Utterance:
+def _build_utterance(root: Path, key: SegmentKey, facts: Mapping[str, Label]) -> Utterance:
     own = {
         attribute: next((str(facts[name]) for name in names if name in facts), None)
-        for attribute, names in OWN.items()
+        for attribute, names in ATTRIBUTE_COLUMNS.items()
     }
     own["gender"] = GENDERS.get((own["gender"] or "").lower())
     own["language"] = LANGUAGES.get(own["language"] or "", own["language"])
     file, start, end = key
     return Utterance(
-        id=_id(key),
+        id=_format_id(key),
         path=root / file,
         start=start,
         end=end,
-        labels={name: value for name, value in facts.items() if name not in OWN_NAMES},
+        labels={name: value for name, value in facts.items() if name not in ATTRIBUTE_COLUMN_NAMES},
         **own,
     )
 
@@ -382,5 +394,7 @@ def _utterance(root: Path, key: Key, facts: Mapping[str, Label]) -> Utterance:
 def _check_files(root: Path, files: set[str]) -> None:
     missing = sorted(file for file in files if not isfile(root / file))
     if missing:
-        words = absent([root / file for file in missing], len(files), "files that the tables name")
+        words = describe_missing(
+            [root / file for file in missing], len(files), "files that the tables name"
+        )
         raise CorpusError(f"{words}; get the media of this database, or correct the tables")

@@ -22,16 +22,16 @@ from pathlib import Path
 from serein.errors import CorpusError
 from serein.recordings import (
     check_counts,
-    decoded,
-    passed_over,
-    recordings,
-    restore,
-    subfolder,
-    unread,
+    decode_field,
+    describe_skipped,
+    find_subfolder,
+    find_unread,
+    list_recordings,
+    restore_advice,
 )
-from serein.records import About, Utterance
+from serein.records import CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Crowd-sourced Emotional Multimodal Actors Dataset (CREMA-D)",
     language="English",
     licence="ODbL",
@@ -81,21 +81,21 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name, a line or the count is not CREMA-D's.
     """
-    folder = subfolder(root, "AudioWAV", "CREMA-D", ABOUT.home)
-    genders = _genders(root / "VideoDemographics.csv")
-    utterances = [_utterance(file, genders) for file in recordings(folder)]
+    folder = find_subfolder(root, "AudioWAV", "CREMA-D", ABOUT.home)
+    genders = _read_genders(root / "VideoDemographics.csv")
+    utterances = [_parse_utterance(file, genders) for file in list_recordings(folder)]
     if not partial:
         found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        check_counts(folder, "CREMA-D", found, COUNTS, restore(ABOUT.home))
+        check_counts(folder, "CREMA-D", found, COUNTS, restore_advice(ABOUT.home))
     return utterances
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Recordings that lie elsewhere under ``root``, such as a second copy."""
-    return passed_over(root, unread(root, utterances), "recordings")
+    return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
-def _utterance(file: Path, genders: dict[str, str]) -> Utterance:
+def _parse_utterance(file: Path, genders: dict[str, str]) -> Utterance:
     """Read speaker, sentence, emotion and level from a file name."""
     parts = file.stem.split("_")
     if len(parts) != 4:
@@ -111,16 +111,16 @@ def _utterance(file: Path, genders: dict[str, str]) -> Utterance:
         speaker=speaker,
         gender=genders.get(speaker),
         language="en",
-        text=decoded(file, "sentence", text, TEXTS, "CREMA-D"),
+        text=decode_field(file, "sentence", text, TEXTS, "CREMA-D"),
         labels={
-            "emotion": decoded(file, "emotion", emotion, EMOTIONS, "CREMA-D"),
-            "level": decoded(file, "level", level, LEVELS, "CREMA-D"),
+            "emotion": decode_field(file, "emotion", emotion, EMOTIONS, "CREMA-D"),
+            "level": decode_field(file, "level", level, LEVELS, "CREMA-D"),
             "sentence": text,
         },
     )
 
 
-def _genders(file: Path) -> dict[str, str]:
+def _read_genders(file: Path) -> dict[str, str]:
     """Of each speaker, as the table says; nothing if the table is absent."""
     if not file.exists():
         return {}

@@ -21,16 +21,16 @@ from pathlib import Path
 from serein.errors import CorpusError
 from serein.recordings import (
     check_counts,
-    decoded,
-    passed_over,
-    recordings,
-    restore,
-    subfolder,
-    unread,
+    decode_field,
+    describe_skipped,
+    find_subfolder,
+    find_unread,
+    list_recordings,
+    restore_advice,
 )
-from serein.records import About, Utterance
+from serein.records import CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Berlin Database of Emotional Speech (EMO-DB)",
     language="German",
     licence="CC0",
@@ -70,7 +70,7 @@ TEXTS = {
     "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }
-JUDGEMENT = re.compile(r"\d+\s*\t(\w+)\.wav\s*\t(\d+,\d+)\s*\t(\d+,\d+)\s*", re.IGNORECASE)
+JUDGEMENT_PATTERN = re.compile(r"\d+\s*\t(\w+)\.wav\s*\t(\d+,\d+)\s*\t(\d+,\d+)\s*", re.IGNORECASE)
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
@@ -83,20 +83,22 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name, a line or the count is not EMO-DB's.
     """
-    folder = subfolder(root, "wav", "EMO-DB", ABOUT.home)
-    judged = _judgements(root / "erkennung.txt")
-    utterances = [_utterance(file, judged.get(file.stem, {})) for file in recordings(folder)]
+    folder = find_subfolder(root, "wav", "EMO-DB", ABOUT.home)
+    judged = _read_judgements(root / "erkennung.txt")
+    utterances = [
+        _parse_utterance(file, judged.get(file.stem, {})) for file in list_recordings(folder)
+    ]
     if not partial:
-        _check(folder, utterances)
+        _check_utterance_counts(folder, utterances)
     return utterances
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Recordings that lie elsewhere under ``root``, such as a second copy in ``wav/wav/``."""
-    return passed_over(root, unread(root, utterances), "recordings")
+    return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
-def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
+def _parse_utterance(file: Path, judged: dict[str, float]) -> Utterance:
     """Read speaker, text and emotion from a file name."""
     name = file.stem
     speaker, text, emotion = name[:2], name[2:5], name[5:6]
@@ -106,18 +108,18 @@ def _utterance(file: Path, judged: dict[str, float]) -> Utterance:
         id=name,
         path=file,
         speaker=speaker,
-        gender=decoded(file, "speaker", speaker, GENDERS, "EMO-DB"),
+        gender=decode_field(file, "speaker", speaker, GENDERS, "EMO-DB"),
         language="de",
-        text=decoded(file, "text", text, TEXTS, "EMO-DB"),
+        text=decode_field(file, "text", text, TEXTS, "EMO-DB"),
         labels={
-            "emotion": decoded(file, "emotion", emotion, EMOTIONS, "EMO-DB"),
+            "emotion": decode_field(file, "emotion", emotion, EMOTIONS, "EMO-DB"),
             "sentence": text,
             **judged,
         },
     )
 
 
-def _judgements(file: Path) -> dict[str, dict[str, float]]:
+def _read_judgements(file: Path) -> dict[str, dict[str, float]]:
     """What listeners said of each recording; nothing if the file is absent."""
     if not file.exists():
         return {}
@@ -125,7 +127,7 @@ def _judgements(file: Path) -> dict[str, dict[str, float]]:
     for number, line in enumerate(file.read_text(encoding="latin-1").splitlines(), 1):
         if not line.strip() or line.startswith("Nr."):
             continue
-        found = JUDGEMENT.fullmatch(line)
+        found = JUDGEMENT_PATTERN.fullmatch(line)
         shares = [float(share.replace(",", ".")) for share in found.groups()[1:]] if found else []
         if found is None or max(shares) > 100:
             raise CorpusError(
@@ -136,9 +138,9 @@ def _judgements(file: Path) -> dict[str, dict[str, float]]:
     return judged
 
 
-def _check(folder: Path, utterances: list[Utterance]) -> None:
+def _check_utterance_counts(folder: Path, utterances: list[Utterance]) -> None:
     """Compare the count with EMO-DB's own."""
-    advice = restore(ABOUT.home)
+    advice = restore_advice(ABOUT.home)
     if len(utterances) == 816:
         advice = "This is the later release of all 816; keep the 535, or read with --partial"
     found = [str(utterance.labels["emotion"]) for utterance in utterances]

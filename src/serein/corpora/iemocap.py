@@ -32,10 +32,10 @@ from functools import cache
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, recordings, restore, subfolder
-from serein.records import About, Label, Utterance
+from serein.recordings import check_counts, find_subfolder, list_recordings, restore_advice
+from serein.records import CorpusInfo, Label, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Interactive Emotional Dyadic Motion Capture (IEMOCAP)",
     language="English",
     licence="for research, by agreement with its owners",
@@ -54,22 +54,24 @@ EMOTIONS = {
     "sad": "sadness",
     "sur": "surprise",
 }
-UNDECIDED = "xxx"
-ANSWERS = {"excited": "excitement", "neutral state": "neutral"}
+NO_MAJORITY = "xxx"
+RATER_EMOTIONS = {"excited": "excitement", "neutral state": "neutral"}
 """Words of the evaluators that differ from ``EMOTIONS``."""
 DIMENSIONS = {"val": "valence", "act": "arousal", "dom": "dominance"}
 GENDERS = {"F": "female", "M": "male"}
 STYLES = {"impro": "improvised", "script": "scripted"}
 
-NUMBER = r"(\d+(?:\.\d+)?)"
-MEAN = r"(\d+(?:\.\d+)?|[Nn]a[Nn])"
-TURN = re.compile(rf"\[.+?\]\s+(\S+)\s+(\S+)\s+\[{MEAN},\s*{MEAN}(?:,\s*{MEAN}?)?\]\s*")
-NAME = re.compile(r"Ses0([1-5])[FM]_((impro|script)0\d(?:[ab]?_\d)?)[ab]?_([FM])[X\d]\d\d")
-RATING = re.compile(r"([AC])-([EFM]\d+):\s*(.*)")
-VALUES = re.compile(r"(?:(?:val|act|dom)\s*[\d.]*\s*;?\s*)*")
-VALUE = re.compile(rf"(val|act|dom)\s*{NUMBER}")
-SAID = re.compile(r"(\w+)\s*\[.*?\]:?\s*(.*?)\s*")
-RESTORE = restore(ABOUT.home)
+NUMBER_PATTERN = r"(\d+(?:\.\d+)?)"
+MEAN_PATTERN = r"(\d+(?:\.\d+)?|[Nn]a[Nn])"
+TURN_PATTERN = re.compile(
+    rf"\[.+?\]\s+(\S+)\s+(\S+)\s+\[{MEAN_PATTERN},\s*{MEAN_PATTERN}(?:,\s*{MEAN_PATTERN}?)?\]\s*"
+)
+NAME_PATTERN = re.compile(r"Ses0([1-5])[FM]_((impro|script)0\d(?:[ab]?_\d)?)[ab]?_([FM])[X\d]\d\d")
+RATING_PATTERN = re.compile(r"([AC])-([EFM]\d+):\s*(.*)")
+VALUES_PATTERN = re.compile(r"(?:(?:val|act|dom)\s*[\d.]*\s*;?\s*)*")
+VALUE_PATTERN = re.compile(rf"(val|act|dom)\s*{NUMBER_PATTERN}")
+TRANSCRIPT_PATTERN = re.compile(r"(\w+)\s*\[.*?\]:?\s*(.*?)\s*")
+RESTORE_ADVICE = restore_advice(ABOUT.home)
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
@@ -84,14 +86,16 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     """
     sessions = [root / name for name in COUNTS if (root / name).is_dir()]
     if not sessions:
-        subfolder(root, "Session1", "IEMOCAP", ABOUT.home)
+        find_subfolder(root, "Session1", "IEMOCAP", ABOUT.home)
     if len(sessions) < len(COUNTS) and not partial:
         missing = [name for name in COUNTS if root / name not in sessions]
-        raise CorpusError(f"{root} lacks {', '.join(missing)} of IEMOCAP's sessions. {RESTORE}")
-    utterances = [one for session in sessions for one in _session(session, partial)]
+        raise CorpusError(
+            f"{root} lacks {', '.join(missing)} of IEMOCAP's sessions. {RESTORE_ADVICE}"
+        )
+    utterances = [one for session in sessions for one in _read_session(session, partial)]
     if not partial:
         found = [f"Session{one.session}" for one in utterances]
-        check_counts(root, "IEMOCAP", found, COUNTS, RESTORE)
+        check_counts(root, "IEMOCAP", found, COUNTS, RESTORE_ADVICE)
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
@@ -99,8 +103,8 @@ def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Evaluated turns without a recording; utterances without a mean, or without words."""
     told = []
     if len(utterances) != sum(COUNTS.values()):
-        files = [file for name in COUNTS for file in _evaluations(root / name)]
-        silent = sum(len(_turns(file)) for file in files) - len(utterances)
+        files = [file for name in COUNTS for file in _evaluation_files(root / name)]
+        silent = sum(len(_read_turns(file)) for file in files) - len(utterances)
         told += [f"evaluated turns without a recording, passed over: {silent}"] * (silent > 0)
     for name in DIMENSIONS.values():
         without = sum(name not in one.labels for one in utterances)
@@ -109,41 +113,41 @@ def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     return [*told, *[f"utterances without words: {wordless}"] * (wordless > 0)]
 
 
-def _evaluations(session: Path) -> list[Path]:
+def _evaluation_files(session: Path) -> list[Path]:
     return sorted((session / "dialog/EmoEvaluation").glob("Ses*.txt"))
 
 
-def _session(session: Path, partial: bool) -> Iterator[Utterance]:
+def _read_session(session: Path, partial: bool) -> Iterator[Utterance]:
     """Every utterance that a session's evaluations list."""
     for part in ("sentences/wav", "dialog/EmoEvaluation"):
         if not ((session / part).is_dir() or partial):
-            raise CorpusError(f"{session} has no folder {part}/. {RESTORE}")
-    for file in _evaluations(session):
+            raise CorpusError(f"{session} has no folder {part}/. {RESTORE_ADVICE}")
+    for file in _evaluation_files(session):
         folder = session / "sentences/wav" / file.stem
-        heard = {one.stem: one for one in recordings(folder)}
-        texts = _texts(session / "dialog/transcriptions" / file.name, partial)
-        for number, name, labels in _turns(file):
+        heard = {one.stem: one for one in list_recordings(folder)}
+        texts = _read_transcripts(session / "dialog/transcriptions" / file.name, partial)
+        for number, name, labels in _read_turns(file):
             place = f"{file}, line {number}"
             if name in heard:
-                yield _utterance(place, session, heard[name], labels, texts.get(name))
+                yield _parse_utterance(place, session, heard[name], labels, texts.get(name))
             elif not partial:
-                raise CorpusError(f"{place}: {folder} holds no recording {name}. {RESTORE}")
+                raise CorpusError(f"{place}: {folder} holds no recording {name}. {RESTORE_ADVICE}")
 
 
 Turn = tuple[int, str, dict[str, Label]]
 """Number of a line, name of an utterance, its labels."""
 
 
-def _turns(file: Path) -> list[Turn]:
+def _read_turns(file: Path) -> list[Turn]:
     """What an evaluation says of each utterance."""
     turns: list[Turn] = []
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_read_lines(file), 1):
         rating = turns and line.startswith(("A-", "C-"))
-        said = _rating(line.partition("(")[0].strip()) if rating else None
+        said = _parse_rating(line.partition("(")[0].strip()) if rating else None
         if said is not None:
             turns[-1][2].update(said)
-        elif found := TURN.fullmatch(line):
-            turns.append((number, found[1], _majority(found, f"{file}, line {number}")))
+        elif found := TURN_PATTERN.fullmatch(line):
+            turns.append((number, found[1], _parse_majority(found, f"{file}, line {number}")))
         elif line.strip() and not line.startswith("%"):
             raise CorpusError(
                 f"{file}, line {number}: {line!r} is neither an utterance such as '[6.2901 - "
@@ -153,12 +157,12 @@ def _turns(file: Path) -> list[Turn]:
     return turns
 
 
-def _lines(file: Path) -> list[str]:
+def _read_lines(file: Path) -> list[str]:
     # Comments hold what people typed; Latin-1 takes any byte.
     return file.read_text(encoding="latin-1").split("\n")
 
 
-def _majority(found: re.Match[str], place: str) -> dict[str, Label]:
+def _parse_majority(found: re.Match[str], place: str) -> dict[str, Label]:
     """Labels of an utterance that its evaluators share."""
     code = found[2]
     labels: dict[str, Label] = {
@@ -166,39 +170,41 @@ def _majority(found: re.Match[str], place: str) -> dict[str, Label]:
         for name, mean in zip(DIMENSIONS.values(), found.groups()[2:], strict=True)
         if mean and mean.lower() != "nan"
     }
-    if code != UNDECIDED:
+    if code != NO_MAJORITY:
         if code not in EMOTIONS:
-            listing = ", ".join([*EMOTIONS, UNDECIDED])
+            listing = ", ".join([*EMOTIONS, NO_MAJORITY])
             raise CorpusError(f"{place}: unknown emotion {code!r}; IEMOCAP has {listing}")
         labels["emotion"] = EMOTIONS[code]
     return labels
 
 
 @cache
-def _rating(line: str) -> dict[str, Label] | None:
+def _parse_rating(line: str) -> dict[str, Label] | None:
     """What one person said of an utterance; None if the line, without comment, is no rating."""
-    found = RATING.fullmatch(line)
+    found = RATING_PATTERN.fullmatch(line)
     if found is None:
         return None
     kind, rater, said = found.groups()
     if kind == "A":
-        values = {f"{DIMENSIONS[name]}:{rater}": float(n) for name, n in VALUE.findall(said)}
-        return {**values} if VALUES.fullmatch(said) else None
+        values = {
+            f"{DIMENSIONS[name]}:{rater}": float(n) for name, n in VALUE_PATTERN.findall(said)
+        }
+        return {**values} if VALUES_PATTERN.fullmatch(said) else None
     words = [word.strip().lower() for word in said.split(";")]
-    answers = ", ".join(ANSWERS.get(word, word) for word in words if word)
+    answers = ", ".join(RATER_EMOTIONS.get(word, word) for word in words if word)
     return {f"emotion:{rater}": answers} if answers else {}
 
 
-def _texts(file: Path, partial: bool) -> dict[str, str]:
+def _read_transcripts(file: Path, partial: bool) -> dict[str, str]:
     """What is said in each utterance; nothing where the corpus has no transcriptions."""
     if not file.exists():
         if file.parent.is_dir() and not partial:
-            raise CorpusError(f"{file} is missing, and others are there. {RESTORE}")
+            raise CorpusError(f"{file} is missing, and others are there. {RESTORE_ADVICE}")
         return {}
     texts = {}
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_read_lines(file), 1):
         if line.startswith(f"{file.stem}_"):
-            found = SAID.fullmatch(line)
+            found = TRANSCRIPT_PATTERN.fullmatch(line)
             if found is None:
                 raise CorpusError(
                     f"{file}, line {number}: {line!r} is not an utterance, its times and its "
@@ -209,12 +215,12 @@ def _texts(file: Path, partial: bool) -> dict[str, str]:
     return texts
 
 
-def _utterance(
+def _parse_utterance(
     place: str, session: Path, file: Path, labels: dict[str, Label], text: str | None
 ) -> Utterance:
     """Read session, script and speaker from a file name."""
     dialogue, name = file.parent.name, file.stem
-    found = NAME.fullmatch(name)
+    found = NAME_PATTERN.fullmatch(name)
     if found is None or not name.startswith(f"{dialogue}_") or session.name[-1] != found[1]:
         raise CorpusError(
             f"{place}: {name!r} is not an utterance of {dialogue} in {session.name}, such as "

@@ -20,16 +20,16 @@ from operator import attrgetter
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.records import About, Utterance
+from serein.records import CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="LibriSpeech, read speech without emotion labels (also AN4 in its layout)",
     language="English",
     licence="CC BY 4.0",
     home="https://www.openslr.org/12",
 )
 GENDERS = {"F": "female", "M": "male"}
-SUFFIXES = (".flac", ".wav")
+AUDIO_SUFFIXES = (".flac", ".wav")
 
 
 def read(root: Path) -> list[Utterance]:
@@ -39,19 +39,19 @@ def read(root: Path) -> list[Utterance]:
         CorpusError: there is no part, a line is not a transcript, or a recording or its words
             are missing.
     """
-    parts = _parts(root)
-    genders = _genders(parts[0].parent / "SPEAKERS.TXT")
+    parts = _find_parts(root)
+    genders = _read_genders(parts[0].parent / "SPEAKERS.TXT")
     utterances = [
         utterance
         for part in parts
-        for speaker in _folders(part)
-        for chapter in _folders(speaker)
-        for utterance in _chapter(part.name, speaker.name, chapter, genders)
+        for speaker in _numbered_folders(part)
+        for chapter in _numbered_folders(speaker)
+        for utterance in _read_chapter(part.name, speaker.name, chapter, genders)
     ]
     return sorted(utterances, key=attrgetter("id"))
 
 
-def _parts(root: Path) -> list[Path]:
+def _find_parts(root: Path) -> list[Path]:
     """The folders of speakers: ``root`` itself, or those inside it."""
     root = root.absolute()
     if (root / "LibriSpeech").is_dir():
@@ -70,10 +70,10 @@ def _parts(root: Path) -> list[Path]:
 
 def _is_part(folder: Path) -> bool:
     """Whether a speaker's folder with a chapter is there."""
-    return any(True for speaker in _folders(folder) for _ in _folders(speaker))
+    return any(True for speaker in _numbered_folders(folder) for _ in _numbered_folders(speaker))
 
 
-def _folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def _numbered_folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """The folders in it that are numbers, as speakers and chapters are."""
     try:
         with os.scandir(folder) as entries:
@@ -83,7 +83,7 @@ def _folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         raise CorpusError(f"{folder} cannot be read: {error.strerror}; restore it") from error
 
 
-def _genders(file: Path) -> dict[str, str]:
+def _read_genders(file: Path) -> dict[str, str]:
     """The gender of each speaker; nothing if the table is absent."""
     if not file.exists():
         return {}
@@ -101,15 +101,15 @@ def _genders(file: Path) -> dict[str, str]:
     return genders
 
 
-def _chapter(
+def _read_chapter(
     part: str, speaker: str, folder: os.DirEntry[str], genders: dict[str, str]
 ) -> Iterator[Utterance]:
     """The utterances of one reader's chapter."""
     place = Path(folder.path)
     file = place / f"{speaker}-{folder.name}.trans.txt"
-    recordings = _recordings(place)
-    words = _transcript(file)
-    _agree(file, recordings, words)
+    recordings = _find_recordings(place)
+    words = _read_transcript(file)
+    _check_agreement(file, recordings, words)
     for name, text in words.items():
         yield Utterance(
             id=name,
@@ -122,7 +122,7 @@ def _chapter(
         )
 
 
-def _agree(file: Path, recordings: dict[str, Path], words: dict[str, str]) -> None:
+def _check_agreement(file: Path, recordings: dict[str, Path], words: dict[str, str]) -> None:
     """Refuse a recording without words, and words without a recording."""
     for name in sorted(recordings.keys() - words.keys()):
         raise CorpusError(
@@ -136,13 +136,13 @@ def _agree(file: Path, recordings: dict[str, Path], words: dict[str, str]) -> No
         )
 
 
-def _recordings(folder: Path) -> dict[str, Path]:
+def _find_recordings(folder: Path) -> dict[str, Path]:
     """The path of each recording, by its id."""
     found: dict[str, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
-            if suffix.lower() in SUFFIXES and not stem.startswith("."):
+            if suffix.lower() in AUDIO_SUFFIXES and not stem.startswith("."):
                 if stem in found:
                     raise CorpusError(
                         f"{entry.path} and {found[stem]} are one utterance; remove one of them"
@@ -151,7 +151,7 @@ def _recordings(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _transcript(file: Path) -> dict[str, str]:
+def _read_transcript(file: Path) -> dict[str, str]:
     """What is said in each recording, by its id."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

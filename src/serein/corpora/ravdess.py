@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import passed_over, restore, unread
-from serein.records import About, Utterance
+from serein.recordings import describe_skipped, find_unread, restore_advice
+from serein.records import CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), speech",
     language="English",
     licence="CC BY-NC-SA 4.0: no commercial use",
@@ -45,10 +45,10 @@ TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the d
 REPETITIONS = ("01", "02")
 ACTORS = tuple(f"{number:02}" for number in range(1, 25))
 COUNTS = {name: 96 if name == "neutral" else 192 for name in EMOTIONS.values()}
-EACH = 60
+RECORDINGS_PER_ACTOR = 60
 """Recordings of each actor."""
-FOLDER = re.compile(r"actor_\d\d", re.IGNORECASE)
-NAME = re.compile(r"\d\d(-\d\d){6}")
+ACTOR_FOLDER_PATTERN = re.compile(r"actor_\d\d", re.IGNORECASE)
+NAME_PATTERN = re.compile(r"\d\d(-\d\d){6}")
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
@@ -61,36 +61,36 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name or a count is not RAVDESS's.
     """
-    place, folders = _actors(root)
-    files = [file for folder in folders for file in folder.iterdir() if _recording(file)]
+    place, folders = _find_actor_folders(root)
+    files = [file for folder in folders for file in folder.iterdir() if _is_recording(file)]
     for file in files:
-        if not NAME.fullmatch(file.stem):
+        if not NAME_PATTERN.fullmatch(file.stem):
             raise CorpusError(
                 f"{file} is not a RAVDESS name such as 03-01-06-01-02-01-12.wav; move it elsewhere"
             )
     spoken = [file for file in files if file.name.startswith("03-01-")]
-    utterances = sorted(map(_utterance, spoken), key=lambda utterance: utterance.id)
+    utterances = sorted(map(_parse_utterance, spoken), key=lambda utterance: utterance.id)
     if not partial:
-        _check(place, utterances, len(files) - len(spoken))
+        _check_utterance_counts(place, utterances, len(files) - len(spoken))
     return utterances
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Songs and videos, and recordings that lie elsewhere, such as a second copy of all."""
-    rest = unread(root, utterances)
+    rest = find_unread(root, utterances)
     sung = [file for file in rest if not file.name.startswith("03-01-")]
     return [
-        *passed_over(root, sung, "songs or videos (not 03-01-...)"),
-        *passed_over(root, sorted({*rest} - {*sung}), "more recordings of speech"),
+        *describe_skipped(root, sung, "songs or videos (not 03-01-...)"),
+        *describe_skipped(root, sorted({*rest} - {*sung}), "more recordings of speech"),
     ]
 
 
-def _actors(root: Path) -> tuple[Path, list[Path]]:
+def _find_actor_folders(root: Path) -> tuple[Path, list[Path]]:
     """The folder of the actors, which is ``root`` or the only such one in it; and theirs."""
-    if folders := _inside(root):
+    if folders := _list_actor_folders(root):
         return root, folders
     below = sorted(root.iterdir()) if root.is_dir() else []
-    found = [(place, folders) for place in below if (folders := _inside(place))]
+    found = [(place, folders) for place in below if (folders := _list_actor_folders(place))]
     found = [one for one in found if "song" not in one[0].name.lower()] or found
     if len(found) == 1:
         return found[0]
@@ -98,22 +98,24 @@ def _actors(root: Path) -> tuple[Path, list[Path]]:
         listing = ", ".join(place.name for place, _ in found)
         raise CorpusError(f"{root} holds RAVDESS more than once, in {listing}; give one of them")
     advice = f"Give the folder that holds Actor_01/, or get the corpus from {ABOUT.home}"
-    if FOLDER.fullmatch(root.name):
+    if ACTOR_FOLDER_PATTERN.fullmatch(root.name):
         advice = f"This is one actor: give the folder above, {root.parent}"
     raise CorpusError(f"{root} has no folders Actor_01/ to Actor_24/. {advice}")
 
 
-def _inside(place: Path) -> list[Path]:
+def _list_actor_folders(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    return sorted(one for one in place.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir())
+    return sorted(
+        one for one in place.iterdir() if ACTOR_FOLDER_PATTERN.fullmatch(one.name) and one.is_dir()
+    )
 
 
-def _recording(file: Path) -> bool:
+def _is_recording(file: Path) -> bool:
     return file.suffix.lower() in (".wav", ".flac") and not file.name.startswith(".")
 
 
-def _utterance(file: Path) -> Utterance:
+def _parse_utterance(file: Path) -> Utterance:
     """Read emotion, sentence and actor from a file name."""
     emotion, intensity, statement, repetition, actor = file.stem.split("-")[2:]
     for part, value, known in (
@@ -142,7 +144,7 @@ def _utterance(file: Path) -> Utterance:
     )
 
 
-def _check(place: Path, utterances: list[Utterance], passed: int) -> None:
+def _check_utterance_counts(place: Path, utterances: list[Utterance], passed: int) -> None:
     """Compare the counts with RAVDESS's own.
 
     Args:
@@ -153,10 +155,14 @@ def _check(place: Path, utterances: list[Utterance], passed: int) -> None:
     emotions = Counter(str(utterance.labels["emotion"]) for utterance in utterances)
     actors = Counter(utterance.speaker for utterance in utterances)
     parts = [f"{name} {emotions[name]} of {n}" for name, n in COUNTS.items() if emotions[name] != n]
-    parts += [f"actor {name} {actors[name]} of {EACH}" for name in ACTORS if actors[name] != EACH]
+    parts += [
+        f"actor {name} {actors[name]} of {RECORDINGS_PER_ACTOR}"
+        for name in ACTORS
+        if actors[name] != RECORDINGS_PER_ACTOR
+    ]
     if parts:
         songs = f" {passed} songs or videos (not 03-01-...) were passed over." if passed else ""
         raise CorpusError(
             f"{place} holds {len(utterances)} recordings of speech; RAVDESS has "
-            f"{sum(COUNTS.values())} ({', '.join(parts)}).{songs} {restore(ABOUT.home)}"
+            f"{sum(COUNTS.values())} ({', '.join(parts)}).{songs} {restore_advice(ABOUT.home)}"
         )

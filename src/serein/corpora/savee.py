@@ -23,10 +23,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import check_counts, passed_over, recordings, restore, unread
-from serein.records import About, Utterance
+from serein.recordings import (
+    check_counts,
+    describe_skipped,
+    find_unread,
+    list_recordings,
+    restore_advice,
+)
+from serein.records import CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Surrey Audio-Visual Expressed Emotion (SAVEE)",
     language="English",
     licence="for research, after registration",
@@ -51,7 +57,7 @@ EMOTIONS = {
     "su": "surprise",
 }
 SPEAKERS = ("DC", "JE", "JK", "KL")
-NAME = re.compile(r"(DC|JE|JK|KL)_(a|d|f|h|n|sa|su)(\d\d)", re.IGNORECASE)
+NAME_PATTERN = re.compile(r"(DC|JE|JK|KL)_(a|d|f|h|n|sa|su)(\d\d)", re.IGNORECASE)
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
@@ -64,28 +70,28 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     Raises:
         CorpusError: the folder, a file name or the count is not SAVEE's.
     """
-    utterances = [_utterance(name, file) for name, file in _recordings(root)]
+    utterances = [_parse_utterance(name, file) for name, file in _find_recordings(root)]
     if not partial:
         found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        check_counts(root, "SAVEE", found, COUNTS, restore(ABOUT.home))
+        check_counts(root, "SAVEE", found, COUNTS, restore_advice(ABOUT.home))
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
     """Recordings that lie elsewhere under ``root``, such as a second copy."""
-    return passed_over(root, unread(root, utterances), "recordings")
+    return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
-def _recordings(root: Path) -> list[tuple[str, Path]]:
+def _find_recordings(root: Path) -> list[tuple[str, Path]]:
     """Every recording under the name that it has, or would have, in one folder."""
-    folders = _folders(root)
+    folders = _list_folders(root)
     if "DC" not in folders and "AUDIODATA" in folders:
-        return _recordings(folders["AUDIODATA"])
+        return _find_recordings(folders["AUDIODATA"])
     if root.name.upper() in SPEAKERS:
         raise CorpusError(f"{root} is one speaker of SAVEE's four: give the folder above")
-    found = _listed(root)
+    found = _list_recordings(root)
     if not found:
-        near = [folder for folder in folders.values() if _listed(folder)]
+        near = [folder for folder in folders.values() if _list_recordings(folder)]
         advice = f"Give the folder AudioData, or get the corpus from {ABOUT.home}"
         if len(near) == 1:
             advice = f"Did you mean {near[0]}?"
@@ -95,25 +101,27 @@ def _recordings(root: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _listed(folder: Path) -> list[tuple[str, Path]]:
+def _list_recordings(folder: Path) -> list[tuple[str, Path]]:
     """As ``_recordings``, in this folder; where speakers have folders, these alone count."""
-    folders = _folders(folder)
+    folders = _list_folders(folder)
     by_speaker = [(name, folders[name]) for name in SPEAKERS if name in folders]
     if by_speaker:
-        return [(f"{name}_{file.stem}", file) for name, of in by_speaker for file in recordings(of)]
-    return [(file.stem, file) for file in recordings(folder)]
+        return [
+            (f"{name}_{file.stem}", file) for name, of in by_speaker for file in list_recordings(of)
+        ]
+    return [(file.stem, file) for file in list_recordings(folder)]
 
 
-def _folders(root: Path) -> dict[str, Path]:
+def _list_folders(root: Path) -> dict[str, Path]:
     """The folders in a folder, by their names in upper case."""
     if not root.is_dir():
         return {}
     return {entry.name.upper(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
 
 
-def _utterance(name: str, file: Path) -> Utterance:
+def _parse_utterance(name: str, file: Path) -> Utterance:
     """Read speaker, emotion and number from a name such as "DC_a01"."""
-    found = NAME.fullmatch(name)
+    found = NAME_PATTERN.fullmatch(name)
     if found is None:
         raise CorpusError(
             f"{file} is not a SAVEE name such as DC/a01.wav or DC_a01.wav, of the speakers "

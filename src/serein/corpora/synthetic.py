@@ -14,17 +14,17 @@ import csv
 from pathlib import Path
 
 from serein.errors import CorpusError
-from serein.recordings import absent
-from serein.records import About, Utterance
-from serein.synthetic import COLUMNS, TABLE
+from serein.recordings import describe_missing
+from serein.records import CorpusInfo, Utterance
+from serein.synthetic import COLUMNS, TABLE_NAME
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="Synthetic speech with seven emotions",
     language="made up",
     licence="no rights reserved",
     home="`serein corpora make PATH`",
 )
-MAKE = "make it with `serein corpora make PATH`"
+MAKE_ADVICE = "make it with `serein corpora make PATH`"
 
 
 def read(root: Path) -> list[Utterance]:
@@ -33,25 +33,27 @@ def read(root: Path) -> list[Utterance]:
     Raises:
         CorpusError: there is no such table, it is another one, or a recording is missing.
     """
-    table = root / TABLE
+    table = root / TABLE_NAME
     if not table.is_file():
-        raise CorpusError(f"{root} has no {TABLE}, or was not written to its end; {MAKE}")
+        raise CorpusError(
+            f"{root} has no {TABLE_NAME}, or was not written to its end; {MAKE_ADVICE}"
+        )
     with table.open(encoding="utf-8", newline="") as file:
         lines = csv.DictReader(file)
         if tuple(lines.fieldnames or ()) != COLUMNS:
             raise CorpusError(
                 f"{table} has the columns {lines.fieldnames}; expected {list(COLUMNS)}. Read a "
-                f"table of your own with `--corpus mine={table}`, or {MAKE}"
+                f"table of your own with `--corpus mine={table}`, or {MAKE_ADVICE}"
             )
-        utterances = [_utterance(root, row) for row in lines]
+        utterances = [_build_utterance(root, row) for row in lines]
     missing = [one.path for one in utterances if not one.path.is_file()]
     if missing:
-        words = absent(missing, len(utterances), f"recordings that {table} lists")
-        raise CorpusError(f"{words}; {MAKE}")
+        words = describe_missing(missing, len(utterances), f"recordings that {table} lists")
+        raise CorpusError(f"{words}; {MAKE_ADVICE}")
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
-def _utterance(root: Path, row: dict[str, str]) -> Utterance:
+def _build_utterance(root: Path, row: dict[str, str]) -> Utterance:
     return Utterance(
         id=row["id"],
         path=root / row["path"],

@@ -33,24 +33,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serein.errors import CorpusError
-from serein.records import ATTRIBUTES, About, Utterance
+from serein.records import ATTRIBUTES, CorpusInfo, Utterance
 
-ABOUT = About(
+ABOUT = CorpusInfo(
     title="A table of your own: .csv, .tsv, .jsonl or .parquet",
     language="any",
     licence="yours",
     home="",
 )
-PATHS = ("path", "file", "filename", "filepath", "audio", "wav", "clip")
-MANY = 20
+PATH_COLUMNS = ("path", "file", "filename", "filepath", "audio", "wav", "clip")
+LISTING_THRESHOLD = 20
 """Recordings in one folder, from which on it is read as a whole and not asked for each of them."""
-KNOWN = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
+RESERVED_COLUMNS = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
 DIMENSIONS = ("arousal", "valence", "dominance")
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
     **dict.fromkeys(("m", "male", "man"), "male"),
 }
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -66,30 +66,33 @@ def read(path: Path) -> list[Utterance]:
     Raises:
         CorpusError: it cannot be read, or a row is not as this module's head says.
     """
-    columns, rows = _content(path)
+    columns, rows = _read_table(path)
     if not rows:
         raise CorpusError(f"{path} has no rows; expected a row of names and one per utterance")
-    column = _path_column(path, columns, rows[0])
-    files = _files(path, column, rows)
-    numeric = _numeric(set(columns) - {column, *KNOWN}, rows)
+    column = _find_path_column(path, columns, rows[0])
+    files = _resolve_files(path, column, rows)
+    numeric = _find_numeric(set(columns) - {column, *RESERVED_COLUMNS}, rows)
     utterances = [
-        _utterance(path, row, column, file, numeric) for row, file in zip(rows, files, strict=True)
+        _build_utterance(path, row, column, file, numeric)
+        for row, file in zip(rows, files, strict=True)
     ]
     _check_ids(path, rows, utterances)
     return sorted(utterances, key=attrgetter("id"))
 
 
-def _content(path: Path) -> tuple[list[str], list[Row]]:
+def _read_table(path: Path) -> tuple[list[str], list[Row]]:
     """Names of the columns, and the rows that are not empty."""
     try:
         raw = path.read_bytes()
         kind = path.suffix.lower()
         if kind == ".parquet" or raw.startswith(b"PAR1"):
-            header, records = _parquet(raw)
+            header, records = _parse_parquet(raw)
         elif kind == ".jsonl" or raw.lstrip()[:1] == b"{":
-            header, records = _json_lines(raw.decode("utf-8-sig"))
+            header, records = _parse_json_lines(raw.decode("utf-8-sig"))
         else:
-            header, records = _delimited(raw.decode("utf-8-sig"), "\t" if kind == ".tsv" else "")
+            header, records = _parse_delimited(
+                raw.decode("utf-8-sig"), "\t" if kind == ".tsv" else ""
+            )
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise CorpusError(
             f"{path} cannot be read: {error}; expected a table in CSV, TSV, JSON Lines (all three "
@@ -99,16 +102,16 @@ def _content(path: Path) -> tuple[list[str], list[Row]]:
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise CorpusError(f"{path} has several columns {', '.join(twice)}; rename all but one")
-    rows = [Row(number, _cells(columns, record)) for number, record in records]
+    rows = [Row(number, _row_cells(columns, record)) for number, record in records]
     return [name for name in columns if name], [row for row in rows if row.cells]
 
 
-def _cells(columns: list[str], record: Sequence[str]) -> dict[str, str]:
+def _row_cells(columns: list[str], record: Sequence[str]) -> dict[str, str]:
     pairs = zip(columns, record, strict=False)
     return {name: text for name, cell in pairs if name and (text := cell.strip())}
 
 
-def _written(value: object) -> str:
+def _to_text(value: object) -> str:
     """A cell as a person would write it; what is not there is empty."""
     if isinstance(value, str):
         return value
@@ -117,11 +120,11 @@ def _written(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-Content = tuple[list[str], list[tuple[int, Sequence[str]]]]
+TableContent = tuple[list[str], list[tuple[int, Sequence[str]]]]
 """A header, and rows with their numbers."""
 
 
-def _delimited(text: str, delimiter: str) -> Content:
+def _parse_delimited(text: str, delimiter: str) -> TableContent:
     """Without a given delimiter, take the one that the header has most of."""
     line = text.lstrip().partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=line.count)
@@ -133,7 +136,7 @@ def _delimited(text: str, delimiter: str) -> Content:
     return header, list(enumerate(lines[1:], 2))
 
 
-def _json_lines(text: str) -> Content:
+def _parse_json_lines(text: str) -> TableContent:
     objects: dict[int, dict[str, object]] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -145,22 +148,22 @@ def _json_lines(text: str) -> Content:
                 raise ValueError(f"line {number} is not an object such as {{...}}")
     header = list(dict.fromkeys(name for values in objects.values() for name in values))
     rows: list[tuple[int, Sequence[str]]] = [
-        (number, [_written(values.get(name)) for name in header])
+        (number, [_to_text(values.get(name)) for name in header])
         for number, values in objects.items()
     ]
     return header, rows
 
 
-def _parquet(raw: bytes) -> Content:
+def _parse_parquet(raw: bytes) -> TableContent:
     from pyarrow import BufferReader, parquet  # slow to import
 
     table = parquet.read_table(BufferReader(raw))
-    columns = [list(map(_written, column.to_pylist())) for column in table.columns]
+    columns = [list(map(_to_text, column.to_pylist())) for column in table.columns]
     return table.column_names, list(enumerate(zip(*columns, strict=True), 2))
 
 
-def _path_column(path: Path, columns: list[str], first: Row) -> str:
-    for name in PATHS:
+def _find_path_column(path: Path, columns: list[str], first: Row) -> str:
+    for name in PATH_COLUMNS:
         if name in columns:
             return name
     likely = [name for name, text in first.cells.items() if isfile(path.parent / text)]
@@ -173,18 +176,18 @@ def _path_column(path: Path, columns: list[str], first: Row) -> str:
     return likely[0]
 
 
-def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
+def _resolve_files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     """The recording of each row."""
     for row in rows:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
     named, files = [row.cells[column] for row in rows], {}
-    folders = _by_folder(named)
+    folders = _group_by_folder(named)
     for folder, names in folders.items():
         within = path.parent / folder
         files.update({name: within / base for name, base in names.items()})
     # Unlike Path.is_file, this isfile is calm about names that cannot be.
-    asked = files.keys() - _listed(folders, path.parent)
+    asked = files.keys() - _existing_names(folders, path.parent)
     gone = {name for name in asked if not isfile(files[name])}
     missing = [number for number, name in enumerate(named) if name in gone] if gone else []
     if missing:
@@ -197,7 +200,7 @@ def _files(path: Path, column: str, rows: list[Row]) -> list[Path]:
     return [files[name] for name in named]
 
 
-def _by_folder(named: Sequence[str]) -> dict[str, dict[str, str]]:
+def _group_by_folder(named: Sequence[str]) -> dict[str, dict[str, str]]:
     """Of each folder, its recordings: as the table writes them, and as a listing does."""
     found: dict[str, dict[str, str]] = {}
     for name in named:
@@ -206,11 +209,11 @@ def _by_folder(named: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _listed(folders: Mapping[str, Mapping[str, str]], root: Path) -> set[str]:
+def _existing_names(folders: Mapping[str, Mapping[str, str]], root: Path) -> set[str]:
     """Names that are seen at once where a folder holds many of them, and little else."""
     found: set[str] = set()
     for folder, names in folders.items():
-        if len(names) < MANY:
+        if len(names) < LISTING_THRESHOLD:
             continue
         written = {base: name for name, base in names.items()}
         with suppress(OSError, ValueError), scandir(root / folder) as entries:
@@ -219,31 +222,31 @@ def _listed(folders: Mapping[str, Mapping[str, str]], root: Path) -> set[str]:
     return found
 
 
-def _numeric(names: set[str], rows: list[Row]) -> dict[str, bool]:
+def _find_numeric(names: set[str], rows: list[Row]) -> dict[str, bool]:
     """Of each label, whether it holds numbers."""
     found = {}
     for name in sorted(names):
         words = [row.cells[name] for row in rows if name in row.cells]
         pointed = name in DIMENSIONS or any("." in word for word in words)
-        found[name] = pointed and all(NUMBER.fullmatch(word) for word in words)
+        found[name] = pointed and all(NUMBER_PATTERN.fullmatch(word) for word in words)
     return found
 
 
-def _utterance(
+def _build_utterance(
     path: Path, row: Row, column: str, file: Path, numeric: dict[str, bool]
 ) -> Utterance:
     """One row; ``numeric`` names the labels."""
-    start, end = _seconds(path, row, "start") or 0.0, _seconds(path, row, "end")
+    start, end = _parse_seconds(path, row, "start") or 0.0, _parse_seconds(path, row, "end")
     if end is not None and end <= start:
         raise CorpusError(f"{path}, row {row.number}: end {end} is not after start {start}")
     cells = row.cells
     return Utterance(
-        id=cells.get("id") or _name(row, column),
+        id=cells.get("id") or _row_id(row, column),
         path=file,
         speaker=cells.get("speaker"),
         session=cells.get("session"),
         dialogue=cells.get("dialogue"),
-        gender=_gender(path, row),
+        gender=_parse_gender(path, row),
         language=cells.get("language"),
         text=cells.get("text"),
         start=start,
@@ -256,23 +259,23 @@ def _utterance(
     )
 
 
-def _name(row: Row, column: str) -> str:
+def _row_id(row: Row, column: str) -> str:
     start, end = row.cells.get("start", ""), row.cells.get("end", "")
     return row.cells[column] + (f":{start}-{end}" if start or end else "")
 
 
-def _seconds(path: Path, row: Row, name: str) -> float | None:
+def _parse_seconds(path: Path, row: Row, name: str) -> float | None:
     text = row.cells.get(name)
     if text is None:
         return None
-    if not NUMBER.fullmatch(text) or float(text) < 0:
+    if not NUMBER_PATTERN.fullmatch(text) or float(text) < 0:
         raise CorpusError(
             f"{path}, row {row.number}: {name} is {text!r}; expected seconds (2.5) or nothing"
         )
     return float(text)
 
 
-def _gender(path: Path, row: Row) -> str | None:
+def _parse_gender(path: Path, row: Row) -> str | None:
     text = row.cells.get("gender")
     if text is not None and text.lower() not in GENDERS:
         raise CorpusError(

@@ -18,20 +18,20 @@ from typing import NamedTuple
 from serein import corpora, system
 from serein.dataset import is_cached
 from serein.errors import ConfigError, CorpusError, SereinError
-from serein.experiment.facts import versions
+from serein.experiment.facts import package_versions
 from serein.experiment.folds import run_fold
 from serein.experiment.plan import Plan
 from serein.files import write_bytes
 from serein.records import Fold
 from serein.results import Epoch
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 
-Told = SimpleQueue[Epoch | Course | BaseException]
-EVERY = 1.0
+UpdateQueue = SimpleQueue[Epoch | TrainingRun | BaseException]
+STATE_POLL_SECONDS = 1.0
 """Seconds after which a state that has changed is sent, without the end of an epoch, too."""
 
 
-class News(NamedTuple):
+class FoldUpdate(NamedTuple):
     """What a fold tells.
 
     Attributes:
@@ -42,23 +42,23 @@ class News(NamedTuple):
 
     epoch: Epoch | None = None
     state: bytes | None = None
-    end: Course | SereinError | None = None
+    outcome: TrainingRun | SereinError | None = None
 
 
-def packed(todo: Plan) -> bytes:
+def pack_plan(plan: Plan) -> bytes:
     """A plan as it is sent: its recordings by their whole paths, with what numbers depend on."""
-    utterances = tuple(replace(u, path=u.path.absolute()) for u in todo.corpus.utterances)
-    sent = replace(todo, corpus=replace(todo.corpus, utterances=utterances))
-    return pickle.dumps((sent, installed(todo)))
+    utterances = tuple(replace(u, path=u.path.absolute()) for u in plan.corpus.utterances)
+    sent = replace(plan, corpus=replace(plan.corpus, utterances=utterances))
+    return pickle.dumps((sent, collect_dependencies(plan)))
 
 
-def installed(todo: Plan) -> dict[str, str]:
+def collect_dependencies(plan: Plan) -> dict[str, str]:
     """What numbers depend on, as it is on this machine: versions, sources, precision."""
-    own = {"source": system.source_of(todo.recipe), "precision": todo.numbers}
-    return versions() | system.packages_of(todo.recipe) | own
+    own = {"source": system.hash_recipe_sources(plan.recipe), "precision": plan.precision}
+    return package_versions() | system.collect_packages(plan.recipe) | own
 
 
-def train(content: bytes, fold: Fold, state: bytes | None) -> Iterator[News]:
+def train_fold(content: bytes, fold: Fold, state: bytes | None) -> Iterator[FoldUpdate]:
     """Train a fold, and tell of it as it goes on; the last news are its end.
 
     Args:
@@ -72,66 +72,72 @@ def train(content: bytes, fold: Fold, state: bytes | None) -> Iterator[News]:
         place = here.state(fold)
         if state is not None:
             write_bytes(place, state)
-        told: Told = SimpleQueue()
-        known = _mark(place)
+        told: UpdateQueue = SimpleQueue()
+        known = _file_stamp(place)
         left = Event()
-        thread = Thread(target=_work, args=(here, expected, fold, told, left), daemon=True)
+        thread = Thread(
+            target=_train_in_thread, args=(here, expected, fold, told, left), daemon=True
+        )
         thread.start()
         try:
-            yield from _news(told, place, known)
+            yield from _iter_updates(told, place, known)
         finally:
             left.set()
             thread.join()
 
 
-class _Left(BaseException):
+class _Cancelled(BaseException):
     """Nobody listens any more."""
 
 
-def _work(todo: Plan, expected: dict[str, str], fold: Fold, told: Told, left: Event) -> None:
+def _train_in_thread(
+    plan: Plan, expected: dict[str, str], fold: Fold, updates: UpdateQueue, cancelled: Event
+) -> None:
     def progress(name: str, epoch: Epoch) -> None:
-        if left.is_set():
-            raise _Left
-        told.put(epoch)
+        if cancelled.is_set():
+            raise _Cancelled
+        updates.put(epoch)
 
     try:
-        _check_alike(todo, expected)
-        _check_there(todo)
-        told.put(run_fold(todo, fold, progress))
+        _check_dependencies(plan, expected)
+        _check_recordings(plan)
+        updates.put(run_fold(plan, fold, progress))
     except BaseException as error:
-        told.put(error)
+        updates.put(error)
 
 
-def _news(told: Told, place: Path, known: tuple[int, ...]) -> Iterator[News]:
+def _iter_updates(
+    updates: UpdateQueue, state_path: Path, stamp: tuple[int, ...]
+) -> Iterator[FoldUpdate]:
     while True:
-        item: Epoch | Course | BaseException | None = None
+        item: Epoch | TrainingRun | BaseException | None = None
         with suppress(Empty):
-            item = told.get(timeout=EVERY)
+            item = updates.get(timeout=STATE_POLL_SECONDS)
         # The state is read after the news, and so never older than what they say.
-        found = _mark(place)
-        state = place.read_bytes() if found != known else None
-        known = found
-        if isinstance(item, Course | SereinError):
-            yield News(end=item, state=state)
+        found = _file_stamp(state_path)
+        state = state_path.read_bytes() if found != stamp else None
+        stamp = found
+        if isinstance(item, TrainingRun | SereinError):
+            yield FoldUpdate(outcome=item, state=state)
             return
         if isinstance(item, BaseException):
             raise item
         if item is not None or state is not None:
-            yield News(epoch=item, state=state)
+            yield FoldUpdate(epoch=item, state=state)
 
 
-def _mark(place: Path) -> tuple[int, ...]:
+def _file_stamp(path: Path) -> tuple[int, ...]:
     """What changes whenever the file is written."""
     try:
-        found = place.stat()
+        found = path.stat()
     except FileNotFoundError:
         return ()
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _check_alike(todo: Plan, expected: dict[str, str]) -> None:
+def _check_dependencies(plan: Plan, expected: dict[str, str]) -> None:
     """Other versions would give other numbers under the run's name."""
-    found = installed(todo)
+    found = collect_dependencies(plan)
     for name, version in expected.items():
         if found.get(name) != version:
             raise ConfigError(
@@ -140,11 +146,11 @@ def _check_alike(todo: Plan, expected: dict[str, str]) -> None:
             )
 
 
-def _check_there(todo: Plan) -> None:
+def _check_recordings(plan: Plan) -> None:
     """The recordings must be those of the plan, unless their frames are in this machine's cache."""
-    utterances = todo.corpus.utterances
-    forms, front_end = (None, *todo.copies), todo.front_end()
-    if all(is_cached(utterances, front_end, todo.contents, copy=form) for form in forms):
+    utterances = plan.corpus.utterances
+    forms, front_end = (None, *plan.augmentations), plan.build_front_end()
+    if all(is_cached(utterances, front_end, plan.contents, augmentation=form) for form in forms):
         return
     advice = (
         "every machine of the cluster needs the corpus at the same path, or SEREIN_CACHE on a disk "
@@ -154,7 +160,7 @@ def _check_there(todo: Plan) -> None:
         found = corpora.contents(utterances)
     except CorpusError as error:
         raise CorpusError(f"on {socket.gethostname()}: {error}; {advice}") from error
-    other = [one.path for one in utterances if found[one.id] != todo.contents[one.id]]
+    other = [one.path for one in utterances if found[one.id] != plan.contents[one.id]]
     if other:
         raise CorpusError(
             f"on {socket.gethostname()} {len(other)} of {len(utterances)} recordings differ from "

@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serein.cluster import ready, room
+from serein.cluster import count_task_slots, wait_for_tasks
 from serein.errors import ConfigError, SereinError, StorageError
-from serein.experiment.afar import News, packed, train
-from serein.experiment.folder import forget, is_finished, locked
-from serein.experiment.folds import Progress
+from serein.experiment.afar import FoldUpdate, pack_plan, train_fold
+from serein.experiment.folder import clear_run, is_finished, lock_folder
+from serein.experiment.folds import EpochCallback
 from serein.experiment.plan import Plan
 from serein.files import write_bytes
 from serein.records import Fold
 from serein.results import Epoch
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 """Times that a fold may fail without getting any further."""
 
 
 @dataclass(eq=False)
-class Job:
+class FoldJob:
     """One fold.
 
     Attributes:
@@ -38,15 +38,15 @@ class Job:
         end: what came of it.
     """
 
-    todo: Plan
+    plan: Plan
     fold: Fold
-    content: Any
+    plan_ref: Any
     failures: int = 0
     epoch: Epoch | None = None
-    end: Course | SereinError | None = None
+    outcome: TrainingRun | SereinError | None = None
 
 
-class Cluster:
+class RayEngine:
     """Trains the folds of several evaluations at a time, in the order in which they were begun."""
 
     def __init__(self, ray: Any, jobs: int | None) -> None:
@@ -57,167 +57,167 @@ class Cluster:
             jobs: folds at a time; None is as many as there is room for.
         """
         self.ray = ray
-        self.train = ray.remote(train)
-        self.most = jobs
-        self.jobs = room(ray) if jobs is None else jobs
-        self.facts = {"jobs": self.jobs, "engine": "ray"}
-        self.begun: dict[Path, list[Job]] = {}
+        self.train_task = ray.remote(train_fold)
+        self.max_jobs = jobs
+        self.jobs = count_task_slots(ray) if jobs is None else jobs
+        self.provenance = {"jobs": self.jobs, "engine": "ray"}
+        self.jobs_by_folder: dict[Path, list[FoldJob]] = {}
         self.locks: dict[Path, ExitStack] = {}
-        self.waiting: deque[Job] = deque()
-        self.running: dict[Any, Job] = {}
+        self.pending: deque[FoldJob] = deque()
+        self.running: dict[Any, FoldJob] = {}
 
     def has_room(self) -> bool:
         """Whether fewer folds are begun than twice those that can be trained at a time."""
-        return len(self.waiting) + len(self.running) < 2 * self.jobs
+        return len(self.pending) + len(self.running) < 2 * self.jobs
 
-    def begin(self, todo: Plan, fresh: bool) -> None:
+    def submit(self, plan: Plan, fresh: bool) -> None:
         """Begin before an evaluation's turn has come, unless it was begun or is finished.
 
         Args:
-            todo: its plan.
+            plan: its plan.
             fresh: forget what an earlier run left.
 
         Raises:
             ConfigError: no machine has what a fold needs.
             StorageError: another process is at work on it.
         """
-        if todo.folder in self.begun:
+        if plan.folder in self.jobs_by_folder:
             return
         with ExitStack() as held:
-            held.enter_context(locked(todo.folder))
+            held.enter_context(lock_folder(plan.folder))
             if fresh:
-                forget(todo)
-            if not is_finished(todo):
-                self._add(todo)
-                self.locks[todo.folder] = held.pop_all()
+                clear_run(plan)
+            if not is_finished(plan):
+                self._queue_folds(plan)
+                self.locks[plan.folder] = held.pop_all()
 
-    def has(self, todo: Plan) -> bool:
+    def is_submitted(self, plan: Plan) -> bool:
         """Whether it was begun so."""
-        return todo.folder in self.locks
+        return plan.folder in self.locks
 
-    def run(self, todo: Plan, progress: Progress) -> dict[str, Course]:
+    def run(self, plan: Plan, progress: EpochCallback) -> dict[str, TrainingRun]:
         """Train every fold of an evaluation.
 
         Args:
-            todo: its plan.
+            plan: its plan.
             progress: is told of every epoch as it ends.
 
         Raises:
             StorageError: a fold failed again and again.
             SereinError: whatever is wrong with the audio.
         """
-        if todo.folder not in self.begun:
-            self._add(todo)
-        own = self.begun[todo.folder]
+        if plan.folder not in self.jobs_by_folder:
+            self._queue_folds(plan)
+        own = self.jobs_by_folder[plan.folder]
         for job in own:
             if job.epoch is not None:
                 progress(job.fold.name, job.epoch)
-        while (courses := _courses(own)) is None:
-            for job, epoch in self._heard():
+        while (courses := _collect_training_runs(own)) is None:
+            for job, epoch in self._wait_for_updates():
                 if job in own:
                     progress(job.fold.name, epoch)
         return courses
 
-    def leave(self, todo: Plan) -> None:
+    def release(self, plan: Plan) -> None:
         """Cancel what is left of an evaluation, and let others have its folder."""
-        own = self.begun.pop(todo.folder, [])
-        self.waiting = deque(job for job in self.waiting if job not in own)
+        own = self.jobs_by_folder.pop(plan.folder, [])
+        self.pending = deque(job for job in self.pending if job not in own)
         for task in [task for task, job in self.running.items() if job in own]:
             del self.running[task]
             self.ray.cancel(task, force=True)
-        self.locks.pop(todo.folder, ExitStack()).close()
+        self.locks.pop(plan.folder, ExitStack()).close()
 
     def close(self) -> None:
         """Leave every evaluation."""
-        for own in list(self.begun.values()):
-            self.leave(own[0].todo)
+        for own in list(self.jobs_by_folder.values()):
+            self.release(own[0].plan)
 
-    def _add(self, todo: Plan) -> None:
-        if not room(self.ray, **_needs(todo)):
+    def _queue_folds(self, plan: Plan) -> None:
+        if not count_task_slots(self.ray, **_fold_resources(plan)):
             raise ConfigError(
-                f"no machine of the cluster has what one fold needs: {todo.training.threads} cores "
-                f"(training.threads), device {todo.device}; change that, or take engine local"
+                f"no machine of the cluster has what one fold needs: {plan.training.threads} cores "
+                f"(training.threads), device {plan.device}; change that, or take engine local"
             )
-        content = self.ray.put(packed(todo))
-        jobs = [Job(todo, fold, content) for fold in todo.protocol.folds]
-        self.begun[todo.folder] = jobs
-        self.waiting.extend(jobs)
-        self._submit()
+        content = self.ray.put(pack_plan(plan))
+        jobs = [FoldJob(plan, fold, content) for fold in plan.protocol.folds]
+        self.jobs_by_folder[plan.folder] = jobs
+        self.pending.extend(jobs)
+        self._submit_pending()
 
-    def _submit(self) -> None:
-        while self.waiting and (self.most is None or len(self.running) < self.most):
-            job = self.waiting.popleft()
-            needs = _needs(job.todo)
+    def _submit_pending(self) -> None:
+        while self.pending and (self.max_jobs is None or len(self.running) < self.max_jobs):
+            job = self.pending.popleft()
+            needs = _fold_resources(job.plan)
             # A fold that is tried again is to have its newest state, which Ray does not know.
-            task = self.train.options(
+            task = self.train_task.options(
                 num_cpus=needs["cores"],
                 num_gpus=needs["devices"],
                 num_returns="streaming",
                 max_retries=0,
             )
-            self.running[task.remote(job.content, job.fold, _state(job))] = job
+            self.running[task.remote(job.plan_ref, job.fold, _read_state(job))] = job
 
-    def _heard(self) -> list[tuple[Job, Epoch]]:
+    def _wait_for_updates(self) -> list[tuple[FoldJob, Epoch]]:
         """Wait for news of any fold; keep them, and give the epochs among them."""
         told = []
-        for task in ready(self.ray, list(self.running)):
+        for task in wait_for_tasks(self.ray, list(self.running)):
             job = self.running[task]
             try:
-                news: News = self.ray.get(next(task))
+                news: FoldUpdate = self.ray.get(next(task))
             except self.ray.exceptions.RayError as error:
                 del self.running[task]
-                self._failed(job, error)
+                self._handle_failure(job, error)
                 continue
-            _keep(job, news)
-            if news.end is not None:
+            _store_update(job, news)
+            if news.outcome is not None:
                 del self.running[task]
             if news.epoch is not None:
                 told.append((job, news.epoch))
-        self._submit()
+        self._submit_pending()
         return told
 
-    def _failed(self, job: Job, error: Exception) -> None:
+    def _handle_failure(self, job: FoldJob, error: Exception) -> None:
         """Try again, or give up; where it was is on the disk."""
         job.failures += 1
-        if job.failures < TRIES:
-            self.waiting.appendleft(job)
+        if job.failures < MAX_ATTEMPTS:
+            self.pending.appendleft(job)
             return
         cause = getattr(error, "cause", None) or error
         words = next(iter(str(cause).splitlines()), "")
-        job.end = StorageError(
-            f"fold {job.fold.name} of {job.todo.folder} failed {TRIES} times in a row, at last "
+        job.outcome = StorageError(
+            f"fold {job.fold.name} of {job.plan.folder} failed {MAX_ATTEMPTS} times in a row, at last "
             f"with {type(cause).__name__}: {words.rstrip('.')}; what was finished is kept: run the "
             "same command again to go on, with more memory a core if it was short"
         )
 
 
-def _needs(todo: Plan) -> dict[str, int]:
-    return {"cores": todo.training.threads, "devices": int(todo.device == "cuda")}
+def _fold_resources(plan: Plan) -> dict[str, int]:
+    return {"cores": plan.training.threads, "devices": int(plan.device == "cuda")}
 
 
-def _state(job: Job) -> bytes | None:
-    place = job.todo.state(job.fold)
+def _read_state(job: FoldJob) -> bytes | None:
+    place = job.plan.state_path(job.fold)
     return place.read_bytes() if place.exists() else None
 
 
-def _keep(job: Job, news: News) -> None:
-    if news.state is not None:
-        write_bytes(job.todo.state(job.fold), news.state)
+def _store_update(job: FoldJob, update: FoldUpdate) -> None:
+    if update.state is not None:
+        write_bytes(job.plan.state_path(job.fold), update.state)
         job.failures = 0
-    job.epoch = news.epoch or job.epoch
-    job.end = news.end
+    job.epoch = update.epoch or job.epoch
+    job.outcome = update.outcome
 
 
-def _courses(own: list[Job]) -> dict[str, Course] | None:
+def _collect_training_runs(jobs: list[FoldJob]) -> dict[str, TrainingRun] | None:
     """What came of each fold; None where some are not done.
 
     Raises:
         SereinError: what is wrong with one.
     """
     courses = {}
-    for job in own:
-        if isinstance(job.end, SereinError):
-            raise job.end
-        if job.end is not None:
-            courses[job.fold.name] = job.end
-    return courses if len(courses) == len(own) else None
+    for job in jobs:
+        if isinstance(job.outcome, SereinError):
+            raise job.outcome
+        if job.outcome is not None:
+            courses[job.fold.name] = job.outcome
+    return courses if len(courses) == len(jobs) else None

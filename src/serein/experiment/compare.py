@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein import store
-from serein.comparisons import Comparison, Contest
+from serein.comparisons import Comparison, PairedTest
 from serein.errors import ConfigError
-from serein.experiment.facts import command, now
-from serein.metrics.measures import UA, WA, defined, measure_of
+from serein.experiment.facts import command_line, utc_now
+from serein.metrics.measures import UA, WA, get_scorer, nan_to_none
 from serein.metrics.paired import (
     cohens_h,
     discordant_counts,
-    holm_adjusted,
+    holm_correction,
     mcnemar_test,
     permutation_test,
     two_proportion_test,
@@ -29,19 +29,19 @@ from serein.metrics.paired import (
 from serein.metrics.significance import (
     Statistic,
     bootstrap_difference,
-    speaker_or_utterance_groups,
+    choose_resampling_groups,
 )
 from serein.results import Results
 
 TESTS = ("mcnemar", "permutation", "z")
-FEW = 10
+FEW_SPEAKERS = 10
 """Speakers; with so few the smallest p of a permutation is worth saying."""
-LEAKS = ("speaker", "partner", "duplicate", "normalisation")
+OPTIMISTIC_LEAKS = ("speaker", "partner", "duplicate", "normalisation")
 """What makes a run look better than it is."""
 
 
 @dataclass(frozen=True)
-class Entrant:
+class ComparedRun:
     """A run with all its seeds.
 
     Attributes:
@@ -57,9 +57,9 @@ class Entrant:
         """The run that is quoted."""
         return self.runs[0]
 
-    def answers(self, task: str) -> list[dict[str, str | float]]:
+    def predicted_labels(self, task: str) -> list[dict[str, str | float]]:
         """For each seed, what was answered to each utterance whose label is known."""
-        return [_answers(one, task) for one in self.runs]
+        return [_predicted_labels(one, task) for one in self.runs]
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
@@ -80,50 +80,52 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """
     if len(paths) < 2:
         raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
-    entrants = _named(_placed([entrant(path) for path in paths]))
+    entrants = _assign_names(_qualify_ids([load_run(path) for path in paths]))
     contests = [
         contest
         for first, second in combinations(entrants, 2)
-        for contest in _contests(first, second)
+        for contest in _test_pair(first, second)
     ]
     return Comparison(
         format=store.FORMAT,
-        command=command(),
-        created=now(),
-        runs=[_described(one) for one in entrants],
-        contests=_adjusted(contests),
-        warnings=list(_warnings(entrants)),
+        command=command_line(),
+        created=utc_now(),
+        runs=[_describe_run(one) for one in entrants],
+        contests=_adjust_p_values(contests),
+        warnings=list(_collect_warnings(entrants)),
     )
 
 
-def against(first: Entrant, others: Sequence[Entrant], task: str) -> list[Contest]:
+def compare_with_first(
+    first: ComparedRun, others: Sequence[ComparedRun], task: str
+) -> list[PairedTest]:
     """Runs against one, each of them, on one task; adjusted over all of them.
 
     Raises:
         ConfigError: two have no utterance in common.
     """
-    return _adjusted([_contest(other, first, task) for other in others])
+    return _adjust_p_values([_test_task(other, first, task) for other in others])
 
 
-def entrant(path: Path) -> Entrant:
+def load_run(path: Path) -> ComparedRun:
     """Read a run, and the runs of its other seeds.
 
     Raises:
         ConfigError: one of them cannot be read.
     """
-    results = store.load(path)
+    results = store.load_results(path)
     if not results.repeats:
-        return Entrant(results.name, (results,))
-    beside = store.results_file(path).parent
+        return ComparedRun(results.name, (results,))
+    beside = store.resolve_results_file(path).parent
     places = [beside.parent, beside]
-    runs = tuple(store.load(_found(one.run, places)) for one in results.repeats)
-    return Entrant(results.name, runs)
+    runs = tuple(store.load_results(_find_results(one.run, places)) for one in results.repeats)
+    return ComparedRun(results.name, runs)
 
 
-def _found(run: str, places: Sequence[Path]) -> Path:
+def _find_results(run: str, folders: Sequence[Path]) -> Path:
     """The results of a seed: a run folder, or a file of that name."""
-    names = f"{run}/{store.NAME}", f"{run}.json", f"{run}.json{store.PACKED}"
-    tried = [place / name for place in places for name in names]
+    names = f"{run}/{store.RESULTS_FILE}", f"{run}.json", f"{run}.json{store.GZIP_SUFFIX}"
+    tried = [place / name for place in folders for name in names]
     for file in tried:
         if file.is_file():
             return file
@@ -133,17 +135,17 @@ def _found(run: str, places: Sequence[Path]) -> Path:
     )
 
 
-def _placed(entrants: Sequence[Entrant]) -> Sequence[Entrant]:
+def _qualify_ids(compared_runs: Sequence[ComparedRun]) -> Sequence[ComparedRun]:
     """Where a run has read several corpora as one, all with ids and speakers as that one has."""
-    if not any(one.corpus for entrant in entrants for one in entrant.first.predictions):
-        return entrants
+    if not any(one.corpus for entrant in compared_runs for one in entrant.first.predictions):
+        return compared_runs
     return [
-        replace(entrant, runs=tuple(_within(results) for results in entrant.runs))
-        for entrant in entrants
+        replace(entrant, runs=tuple(_prefix_corpus_name(results) for results in entrant.runs))
+        for entrant in compared_runs
     ]
 
 
-def _within(results: Results) -> Results:
+def _prefix_corpus_name(results: Results) -> Results:
     name = results.corpus["name"]
     predictions = [
         one
@@ -154,27 +156,27 @@ def _within(results: Results) -> Results:
     return replace(results, predictions=predictions)
 
 
-def _named(entrants: Sequence[Entrant]) -> list[Entrant]:
+def _assign_names(compared_runs: Sequence[ComparedRun]) -> list[ComparedRun]:
     """Entrants by the shortest names that tell them apart."""
-    for short in (_recipe, _changed, lambda one: one.name):
-        names = [short(one) for one in entrants]
+    for short in (_recipe_name, _recipe_with_changes, lambda one: one.name):
+        names = [short(one) for one in compared_runs]
         if len(set(names)) == len(names):
-            return [replace(one, name=name) for one, name in zip(entrants, names, strict=True)]
+            return [replace(one, name=name) for one, name in zip(compared_runs, names, strict=True)]
     raise ConfigError(
-        f"{sorted({one.name for one in entrants})}: a run is named twice; name others"
+        f"{sorted({one.name for one in compared_runs})}: a run is named twice; name others"
     )
 
 
-def _recipe(one: Entrant) -> str:
+def _recipe_name(one: ComparedRun) -> str:
     return str(one.first.recipe["name"])
 
 
-def _changed(one: Entrant) -> str:
+def _recipe_with_changes(one: ComparedRun) -> str:
     changed = one.first.recipe.get("about", {}).get("changed", "")
-    return f"{_recipe(one)} ({changed})" if changed else _recipe(one)
+    return f"{_recipe_name(one)} ({changed})" if changed else _recipe_name(one)
 
 
-def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
+def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
     """One contest for each task of tested speakers with the same classes, or a number for both."""
     ours, theirs = first.first.classes, second.first.classes
     own = first.first.held_out_tasks | second.first.held_out_tasks
@@ -184,18 +186,18 @@ def _contests(first: Entrant, second: Entrant) -> Iterable[Contest]:
             f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
         )
     for task in tasks:
-        yield _contest(first, second, task)
+        yield _test_task(first, second, task)
 
 
-def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
+def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest:
     classes = first.first.classes[task]
-    measure = measure_of(classes)
-    answers = [one.answers(task) for one in (first, second)]
+    measure = get_scorer(classes)
+    answers = [one.predicted_labels(task) for one in (first, second)]
     records = {one.id: one for one in first.first.predictions}
-    truth = shared((first, second), task)
+    truth = common_labels((first, second), task)
     ids = list(truth)
     speakers = [records[id_].speaker for id_ in ids]
-    groups, words = speaker_or_utterance_groups(speakers)
+    groups, words = choose_resampling_groups(speakers)
 
     def counted(members: Sequence[Any]) -> list[NDArray[np.float64]]:
         """For each of the two, one tally a group, scaled to as many answers an utterance."""
@@ -211,18 +213,18 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
         ]
 
     ours, theirs = counted(groups)
-    members, swapped = _swapped(speakers)
+    members, swapped = _permutation_units(speakers)
     mine, others = (ours, theirs) if members == list(groups) else counted(members)
     turned = permutation_test(mine, others, measure.main.statistic)
     scores = {
-        one.name: (_score(ours, one.statistic), _score(theirs, one.statistic))
-        for one in measure.scores
+        one.name: (_pooled_score(ours, one.statistic), _pooled_score(theirs, one.statistic))
+        for one in measure.metrics
     }
     low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
     pair = scores[measure.main.name]
-    contest = Contest(
+    contest = PairedTest(
         task=task,
-        selection=_selection(first, second),
+        selection=_join_selections(first, second),
         first=first.name,
         second=second.name,
         utterances=len(ids),
@@ -232,49 +234,49 @@ def _contest(first: Entrant, second: Entrant, task: str) -> Contest:
         difference_interval=None if isnan(low) else (low, high),
         interval=words,
         mcnemar=None,
-        permutation=defined(turned),
+        permutation=nan_to_none(turned),
         swapped=swapped,
         z=None,
         adjusted={},
         effect=None,
     )
     one_seed = [[seeds[0][id_] for id_ in ids] for seeds in answers]
-    return _of_classes(contest, list(truth.values()), *one_seed) if classes else contest
+    return _add_class_tests(contest, list(truth.values()), *one_seed) if classes else contest
 
 
-def _score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
+def _pooled_score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
     return float(np.asarray(statistic(tallies.sum(axis=0))))
 
 
-def _of_classes(
-    contest: Contest, truth: Sequence[Any], ours: Sequence[Any], theirs: Sequence[Any]
-) -> Contest:
+def _add_class_tests(
+    test: PairedTest, truth: Sequence[Any], ours: Sequence[Any], theirs: Sequence[Any]
+) -> PairedTest:
     """The contest with the tests that only classes have, whose answers are right or wrong."""
     return replace(
-        contest,
+        test,
         mcnemar=mcnemar_test(*discordant_counts(truth, ours, theirs)),
-        z=defined(two_proportion_test(*contest.scores[UA.name], contest.utterances)[1]),
-        effect=cohens_h(*contest.scores[WA.name]),
+        z=nan_to_none(two_proportion_test(*test.scores[UA.name], test.utterances)[1]),
+        effect=cohens_h(*test.scores[WA.name]),
     )
 
 
-def _swapped(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
+def _permutation_units(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
     """What a permutation test swaps, and in words."""
     if None in speakers:
         return list(range(len(speakers))), "utterances, as not every speaker is known"
     count = len(set(speakers))
-    least = f", which give no p under {2 ** (1 - count):.2g}" if count <= FEW else ""
+    least = f", which give no p under {2 ** (1 - count):.2g}" if count <= FEW_SPEAKERS else ""
     return list(speakers), f"whole speakers ({count}{least})"
 
 
-def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str | float]:
+def common_labels(compared_runs: Sequence[ComparedRun], task: str) -> dict[str, str | float]:
     """The label of each utterance that all runs tested, in order of ids.
 
     Raises:
         ConfigError: there is none, or the runs disagree on a label.
     """
-    names = " and ".join(one.name for one in entrants)
-    truths = [_truths(one, task) for entrant in entrants for one in entrant.runs]
+    names = " and ".join(one.name for one in compared_runs)
+    truths = [_true_labels(one, task) for entrant in compared_runs for one in entrant.runs]
     common = set.intersection(*(set(truth) for truth in truths))
     if not common:
         raise ConfigError(f"{names} tested no utterance in common; compare runs on one corpus")
@@ -287,33 +289,33 @@ def shared(entrants: Sequence[Entrant], task: str) -> dict[str, str | float]:
     return {id_: truths[0][id_] for id_ in sorted(common)}
 
 
-def _truths(results: Results, task: str) -> dict[str, str | float]:
+def _true_labels(results: Results, task: str) -> dict[str, str | float]:
     found = {one.id: one.truth[task] for one in results.predictions}
     return {id_: label for id_, label in found.items() if label is not None}
 
 
-def _answers(results: Results, task: str) -> dict[str, str | float]:
+def _predicted_labels(results: Results, task: str) -> dict[str, str | float]:
     selection, classes = results.headline, results.classes[task]
-    return {one.id: one.answer(selection, task, classes) for one in results.predictions}
+    return {one.id: one.predicted_label(selection, task, classes) for one in results.predictions}
 
 
-def _selection(first: Entrant, second: Entrant) -> str:
+def _join_selections(first: ComparedRun, second: ComparedRun) -> str:
     return " / ".join(dict.fromkeys(one.first.headline for one in (first, second)))
 
 
-def _adjusted(contests: Sequence[Contest]) -> list[Contest]:
+def _adjust_p_values(tests: Sequence[PairedTest]) -> list[PairedTest]:
     """Holm's correction, of each test over all contests."""
-    found: list[dict[str, float]] = [{} for _ in contests]
+    found: list[dict[str, float]] = [{} for _ in tests]
     for test in TESTS:
-        raw = [getattr(one, test) for one in contests]
-        p = holm_adjusted([np.nan if value is None else value for value in raw])
+        raw = [getattr(one, test) for one in tests]
+        p = holm_correction([np.nan if value is None else value for value in raw])
         for table, value in zip(found, p.tolist(), strict=True):
             if not isnan(value):
                 table[test] = value
-    return [replace(one, adjusted=table) for one, table in zip(contests, found, strict=True)]
+    return [replace(one, adjusted=table) for one, table in zip(tests, found, strict=True)]
 
 
-def _described(one: Entrant) -> dict[str, Any]:
+def _describe_run(one: ComparedRun) -> dict[str, Any]:
     return {
         "name": one.name,
         "recipe": one.first.recipe["name"],
@@ -326,9 +328,9 @@ def _described(one: Entrant) -> dict[str, Any]:
     }
 
 
-def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
+def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
     """What a reader must know before believing a difference."""
-    splits = {one.first.protocol["hash"] for one in entrants}
+    splits = {one.first.protocol["hash"] for one in compared_runs}
     if "" in splits:
         yield "a saved model is among them: what it was trained on, its card says"
     if len(splits) > 1:
@@ -336,15 +338,15 @@ def _warnings(entrants: Sequence[Entrant]) -> Iterable[str]:
             "the runs do not have the same split: their systems learnt from other utterances, and "
             "the difference is not of the systems alone"
         )
-    if len({one.first.corpus["hash"] for one in entrants}) > 1:
+    if len({one.first.corpus["hash"] for one in compared_runs}) > 1:
         yield "the runs do not have the same corpus, or other labels of it"
-    if len({one.first.headline for one in entrants}) > 1:
+    if len({one.first.headline for one in compared_runs}) > 1:
         yield "the runs do not choose their epochs alike"
-    if all(len(one.runs) == 1 for one in entrants):
+    if all(len(one.runs) == 1 for one in compared_runs):
         yield "one training seed each: another seed may turn a small difference round"
-    for one in entrants:
+    for one in compared_runs:
         if caution := one.first.protocol.get("caution"):
             yield f"{one.name}: {caution}"
         for leak in one.first.leakage:
-            if leak.kind in LEAKS and leak.verdict in ("allowed", "warning"):
+            if leak.kind in OPTIMISTIC_LEAKS and leak.verdict in ("allowed", "warning"):
                 yield f"{one.name}: {leak.words}"

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from serein.cluster import joined
+from serein.cluster import join_ray_cluster
 from serein.errors import ConfigError, UnknownName
 from serein.experiment import folds
-from serein.experiment.cluster import Cluster
+from serein.experiment.cluster import RayEngine
 from serein.experiment.plan import Plan
-from serein.training.course import Course
+from serein.training.course import TrainingRun
 
 ENGINES = ("local", "ray")
 """By the names that a user gives them."""
@@ -22,53 +22,53 @@ class Engine(Protocol):
         facts: what results say of it.
     """
 
-    facts: dict[str, Any]
+    provenance: dict[str, Any]
 
     def has_room(self) -> bool:
         """Whether it would be idle soon, if no other evaluation were begun."""
 
-    def begin(self, todo: Plan, fresh: bool) -> None:
+    def submit(self, plan: Plan, fresh: bool) -> None:
         """Begin before this evaluation's turn has come; its folder is this engine's then."""
 
-    def has(self, todo: Plan) -> bool:
+    def is_submitted(self, plan: Plan) -> bool:
         """Whether it was begun so."""
 
-    def run(self, todo: Plan, progress: folds.Progress) -> dict[str, Course]:
+    def run(self, plan: Plan, progress: folds.EpochCallback) -> dict[str, TrainingRun]:
         """Train every fold of an evaluation, and tell of every epoch."""
 
-    def leave(self, todo: Plan) -> None:
+    def release(self, plan: Plan) -> None:
         """Have no more to do with an evaluation, whether it is done or not."""
 
 
-class Local:
+class LocalEngine:
     """This process, or others beside it; one evaluation after the other."""
 
     def __init__(self, jobs: int) -> None:
         """Train so many folds at a time."""
         self.jobs = jobs
-        self.facts = {"jobs": jobs}
+        self.provenance = {"jobs": jobs}
 
     def has_room(self) -> bool:
         """Never."""
         return False
 
-    def begin(self, todo: Plan, fresh: bool) -> None:
+    def submit(self, plan: Plan, fresh: bool) -> None:
         """Wait for its turn."""
 
-    def has(self, todo: Plan) -> bool:
+    def is_submitted(self, plan: Plan) -> bool:
         """Never."""
         return False
 
-    def run(self, todo: Plan, progress: folds.Progress) -> dict[str, Course]:
+    def run(self, plan: Plan, progress: folds.EpochCallback) -> dict[str, TrainingRun]:
         """Train every fold."""
-        return folds.run(todo, self.jobs, progress)
+        return folds.run_folds(plan, self.jobs, progress)
 
-    def leave(self, todo: Plan) -> None:
+    def release(self, plan: Plan) -> None:
         """Nothing is left to do."""
 
 
 @contextmanager
-def engaged(engine: str | Engine, jobs: int | None, address: str | None) -> Iterator[Engine]:
+def open_engine(engine: str | Engine, jobs: int | None, address: str | None) -> Iterator[Engine]:
     """An engine by its name, at work within a ``with`` block; or one that is at work already.
 
     Args:
@@ -88,10 +88,10 @@ def engaged(engine: str | Engine, jobs: int | None, address: str | None) -> Iter
     if engine == "local" and address is not None:
         raise ConfigError(f"address {address} is of a cluster: set the engine to ray, too")
     if engine == "local":
-        yield Local(jobs or 1)
+        yield LocalEngine(jobs or 1)
         return
-    with joined(address) as ray:
-        cluster = Cluster(ray, jobs)
+    with join_ray_cluster(address) as ray:
+        cluster = RayEngine(ray, jobs)
         try:
             yield cluster
         finally:

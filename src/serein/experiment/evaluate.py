@@ -8,23 +8,29 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from serein import corpora, recipes, store, workers
-from serein.audio import seconds_of
+from serein.audio import utterance_duration
 from serein.errors import ConfigError
 from serein.experiment import folds, heldout, scores, spelling
-from serein.experiment.confidence import calibrations, temperatures
-from serein.experiment.engines import Engine, engaged
-from serein.experiment.facts import command, described, environment, now, peak_megabytes
-from serein.experiment.folder import forget, is_finished, locked
-from serein.experiment.labelling import held_out_shares, proxies
-from serein.experiment.mistakes import mistakes
-from serein.experiment.plan import Plan, plan
-from serein.precision import fallen_back
+from serein.experiment.confidence import fit_temperatures, measure_calibration
+from serein.experiment.engines import Engine, open_engine
+from serein.experiment.facts import (
+    command_line,
+    describe_corpus,
+    describe_environment,
+    peak_megabytes,
+    utc_now,
+)
+from serein.experiment.folder import clear_run, is_finished, lock_folder
+from serein.experiment.labelling import describe_proxies, held_out_shares
+from serein.experiment.mistakes import find_confident_errors
+from serein.experiment.plan import Plan, build_plan
+from serein.precision import precision_warnings
 from serein.records import Corpus, Recipe
-from serein.results import Mapping, Prediction, Results
-from serein.system import notes_of
-from serein.training.course import Course
+from serein.results import LabelMapping, Prediction, Results
+from serein.system import collect_notes
+from serein.training.course import TrainingRun
 
-Started = Callable[[Plan], AbstractContextManager[folds.Progress]]
+OpenProgress = Callable[[Plan], AbstractContextManager[folds.EpochCallback]]
 """Is told what will be done, and gives what is told of every epoch."""
 
 
@@ -39,10 +45,10 @@ class Run(NamedTuple):
 
     results: Results
     folder: Path
-    anew: bool
+    is_new: bool
 
 
-def quiet(plan: Plan) -> AbstractContextManager[folds.Progress]:
+def no_progress(plan: Plan) -> AbstractContextManager[folds.EpochCallback]:
     """Show nothing."""
     return nullcontext(lambda fold, epoch: None)
 
@@ -57,7 +63,7 @@ def evaluate(
     device: str = "cpu",
     runs: Path = Path("runs"),
     fresh: bool = False,
-    started: Started = quiet,
+    open_progress: OpenProgress = no_progress,
     engine: str | Engine = "local",
     address: str | None = None,
 ) -> Run:
@@ -77,7 +83,7 @@ def evaluate(
         device: "cpu", "cuda", or "auto".
         runs: the folder that the run's own folder is made in.
         fresh: forget what an earlier run of the same settings left.
-        started: is told the plan, and gives what is told of every epoch.
+        open_progress: is told the plan, and gives what is told of every epoch.
         engine: "local", or "ray": the folds are trained by a Ray cluster. Its machines need
             serein, and the corpus at the same path; the run's folder is written here alone.
         address: of the cluster's head; None is ``RAY_ADDRESS``, or else this machine.
@@ -90,134 +96,149 @@ def evaluate(
     """
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
     read = corpora.read(corpus)
-    todo = plan(chosen, read, seed=seed, device=device, runs=runs)
-    with engaged(engine, jobs, address) as hands:
-        return carry_out(todo, hands, fresh=fresh, started=started)
+    todo = build_plan(chosen, read, seed=seed, device=device, runs=runs)
+    with open_engine(engine, jobs, address) as hands:
+        return run_plan(todo, hands, fresh=fresh, open_progress=open_progress)
 
 
-def carry_all_out(
-    todos: Sequence[Plan], engine: Engine, *, fresh: bool = False, started: Started = quiet
+def run_plans(
+    plans: Sequence[Plan],
+    engine: Engine,
+    *,
+    fresh: bool = False,
+    open_progress: OpenProgress = no_progress,
 ) -> Iterator[Run]:
     """Do what was planned, one plan after the other; what there is room for is begun ahead.
 
     Raises:
         SereinError: whatever is wrong with audio or disk.
     """
-    for place, todo in enumerate(todos):
-        for other in todos[place:]:
+    for place, todo in enumerate(plans):
+        for other in plans[place:]:
             if engine.has_room():
-                engine.begin(other, fresh)
-        yield carry_out(todo, engine, fresh=fresh, started=started)
+                engine.submit(other, fresh)
+        yield run_plan(todo, engine, fresh=fresh, open_progress=open_progress)
 
 
-def carry_out(todo: Plan, engine: Engine, *, fresh: bool = False, started: Started = quiet) -> Run:
+def run_plan(
+    plan: Plan, engine: Engine, *, fresh: bool = False, open_progress: OpenProgress = no_progress
+) -> Run:
     """Do what was planned, as ``evaluate`` does.
 
     Raises:
         SereinError: whatever is wrong with audio or disk; or torchrun started several of it.
     """
-    if workers.world() > 1:
+    if workers.get_world_size() > 1:
         raise ConfigError(
             f"an evaluation trains its folds in processes of its own, and was started in "
-            f"{workers.world()}; start it once, without torchrun or srun, and with --jobs"
+            f"{workers.get_world_size()}; start it once, without torchrun or srun, and with --jobs"
         )
-    with _held(todo, engine):
-        if fresh and not engine.has(todo):
-            forget(todo)
-        if is_finished(todo):
-            return Run(store.load(todo.folder), todo.folder, anew=False)
-        states = map(todo.state, todo.protocol.folds)
-        begun, resumed = perf_counter(), engine.has(todo) or any(map(Path.exists, states))
-        for form in (None, *todo.copies):
-            todo.frames(form)
-        todo.recognised()
-        with started(todo) as progress:
-            courses = engine.run(todo, progress)
+    with _hold_folder(plan, engine):
+        if fresh and not engine.is_submitted(plan):
+            clear_run(plan)
+        if is_finished(plan):
+            return Run(store.load_results(plan.folder), plan.folder, is_new=False)
+        states = map(plan.state_path, plan.protocol.folds)
+        begun, resumed = perf_counter(), engine.is_submitted(plan) or any(map(Path.exists, states))
+        for form in (None, *plan.augmentations):
+            plan.load_frames(form)
+        plan.load_asr_transcripts()
+        with open_progress(plan) as progress:
+            courses = engine.run(plan, progress)
         elapsed = None if resumed else round(perf_counter() - begun, 1)
         facts = {"elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
-        results = assemble(todo, courses, engine.facts | facts)
-        store.save(results, todo.folder)
-    return Run(results, todo.folder, anew=True)
+        results = assemble_results(plan, courses, engine.provenance | facts)
+        store.save_results(results, plan.folder)
+    return Run(results, plan.folder, is_new=True)
 
 
 @contextmanager
-def _held(todo: Plan, engine: Engine) -> Iterator[None]:
+def _hold_folder(plan: Plan, engine: Engine) -> Iterator[None]:
     """The run's folder, this process's own; an engine that has begun holds it already."""
-    with nullcontext() if engine.has(todo) else locked(todo.folder):
+    with nullcontext() if engine.is_submitted(plan) else lock_folder(plan.folder):
         try:
             yield
         finally:
-            engine.leave(todo)
+            engine.release(plan)
 
 
-def assemble(todo: Plan, courses: dict[str, Course], facts: dict[str, Any]) -> Results:
+def assemble_results(
+    plan: Plan, training_runs: dict[str, TrainingRun], provenance: dict[str, Any]
+) -> Results:
     """Lay everything that a report shows together.
 
     Args:
-        todo: the plan.
-        courses: what came of each fold.
-        facts: how this run went, beside the plan.
+        plan: the plan.
+        training_runs: what came of each fold.
+        provenance: how this run went, beside the plan.
     """
-    folds_of = [(fold, courses[fold.name]) for fold in todo.protocol.folds]
-    fitted = {fold.name: temperatures(todo, fold, course) for fold, course in folds_of}
+    folds_of = [(fold, training_runs[fold.name]) for fold in plan.protocol.folds]
+    fitted = {fold.name: fit_temperatures(plan, fold, course) for fold, course in folds_of}
     outcomes = [
-        replace(scores.fold_result(todo, fold, course), temperatures=fitted[fold.name])
+        replace(scores.build_fold_result(plan, fold, course), temperatures=fitted[fold.name])
         for fold, course in folds_of
     ]
-    records = [one for fold, course in folds_of for one in scores.predictions(todo, fold, course)]
-    held = [one for fold, course in folds_of for one in scores.held_out(todo, fold, course)]
+    records = [
+        one for fold, course in folds_of for one in scores.build_predictions(plan, fold, course)
+    ]
+    held = [
+        one
+        for fold, course in folds_of
+        for one in scores.build_held_out_predictions(plan, fold, course)
+    ]
     judged = [*records, *held]
     usual = {
-        fold.name: scores.usual_of(todo.corpus.of(fold.train), todo.recipe)
-        for fold in todo.protocol.folds
+        fold.name: scores.majority_or_mean(plan.corpus.select(fold.train), plan.recipe)
+        for fold in plan.protocol.folds
     }
     selections = list(outcomes[0].epochs)
     return Results(
         format=store.FORMAT,
-        name=todo.folder.name,
-        command=command(),
-        created=now(),
-        recipe=asdict(todo.recipe),
-        corpus=described(todo.corpus, todo.contents),
-        protocol=asdict(todo.protocol) | {"hash": todo.protocol.hash, "caution": caution(todo)},
-        environment=environment(
-            todo.recipe, todo.seed, todo.training.threads, todo.device, todo.numbers
+        name=plan.folder.name,
+        command=command_line(),
+        created=utc_now(),
+        recipe=asdict(plan.recipe),
+        corpus=describe_corpus(plan.corpus, plan.contents),
+        protocol=asdict(plan.protocol)
+        | {"hash": plan.protocol.hash, "caution": build_caution(plan)},
+        environment=describe_environment(
+            plan.recipe, plan.seed, plan.training.threads, plan.device, plan.precision
         )
-        | facts,
+        | provenance,
         seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
-        classes={task: list(names) for task, names in todo.classes.items()},
+        classes={task: list(names) for task, names in plan.classes.items()},
         headline=selections[0],
-        selections={name: scores.meaning(todo, name) for name in selections},
-        **scores.pooled(judged, selections, todo.classes),
-        fold_means=scores.fold_means(outcomes),
-        baselines=scores.baselines(judged, usual, todo.classes),
+        selections={name: scores.describe_selection(plan, name) for name in selections},
+        **scores.pool_scores(judged, selections, plan.classes),
+        fold_means=scores.average_folds(outcomes),
+        baselines=scores.score_baselines(judged, usual, plan.classes),
         folds=outcomes,
         predictions=records,
         held_out=held,
-        groups=scores.grouped(judged, selections[0], todo.classes),
+        groups=scores.score_groups(judged, selections[0], plan.classes),
         warnings=[
-            *todo.corpus.notes,
-            *notes_of(todo.recipe),
-            *left_out(todo.mapping),
-            *unlabelled(records, held_out_shares(todo.recipe)),
-            *heldout.told(todo, [task for one in held for task in one.scored]),
-            *cut(todo),
-            *fallen_back(todo.training.precision, todo.device),
+            *plan.corpus.notes,
+            *collect_notes(plan.recipe),
+            *describe_dropped(plan.mapping),
+            *describe_unlabelled(records, held_out_shares(plan.recipe)),
+            *heldout.describe_held_out(plan, [task for one in held for task in one.labelled_tasks]),
+            *describe_truncated(plan),
+            *precision_warnings(plan.training.precision, plan.device),
         ],
-        mapping=todo.mapping,
-        calibration=calibrations(todo, courses, judged, fitted),
-        words=spelling.scores(todo, records, selections),
-        mistakes=mistakes(todo, courses, records, selections[0]),
-        leakage=list(todo.leakage),
+        mapping=plan.mapping,
+        calibration=measure_calibration(plan, training_runs, judged, fitted),
+        words=spelling.score_transcripts(plan, records, selections),
+        mistakes=find_confident_errors(plan, training_runs, records, selections[0]),
+        leakage=list(plan.leakage),
     )
 
 
-def caution(todo: Plan) -> str:
+def build_caution(plan: Plan) -> str:
     """What a reader must know of split and labels before anything else."""
-    return "; ".join(filter(None, (todo.protocol.caution, proxies(todo.mapping))))
+    return "; ".join(filter(None, (plan.protocol.caution, describe_proxies(plan.mapping))))
 
 
-def left_out(mapping: dict[str, Mapping]) -> list[str]:
+def describe_dropped(mapping: dict[str, LabelMapping]) -> list[str]:
     """How many utterances the leading task's scheme left out, in words."""
     task, found = next(iter(mapping.items()))
     parts = ", ".join(f"{word} ({count})" for word, count in found.dropped.items())
@@ -231,30 +252,32 @@ def left_out(mapping: dict[str, Mapping]) -> list[str]:
     ]
 
 
-def cut(todo: Plan) -> list[str]:
+def describe_truncated(plan: Plan) -> list[str]:
     """How many utterances are longer than the front end takes, in words."""
-    longest = todo.front_end().longest
+    longest = plan.build_front_end().max_seconds
     if longest is None:
         return []
-    utterances = todo.corpus.utterances
-    count = sum(seconds_of(utterance) > longest for utterance in utterances)
+    utterances = plan.corpus.utterances
+    count = sum(utterance_duration(utterance) > longest for utterance in utterances)
     words = (
         f"{count} of {len(utterances)} utterances are longer than {longest} s and were cut there"
     )
     return [words] if count else []
 
 
-def unlabelled(records: Sequence[Prediction], own: Container[str] = ()) -> list[str]:
+def describe_unlabelled(
+    records: Sequence[Prediction], held_out_tasks: Container[str] = ()
+) -> list[str]:
     """Which tasks lack labels, in words; what has none is foretold but not scored.
 
     Args:
         records: what was tested.
-        own: tasks that are scored on held-out utterances.
+        held_out_tasks: tasks that are scored on held-out utterances.
     """
     tasks = records[0].truth if records else {}
     missing = {task: sum(one.truth[task] is None for one in records) for task in tasks}
     return [
         f"{count} of {len(records)} utterances have no {task} label: foretold, not scored"
         for task, count in missing.items()
-        if count and task not in own
+        if count and task not in held_out_tasks
     ]

@@ -4,68 +4,70 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import median
 
-from serein.bundle import Confidence
+from serein.bundle import ConfidenceCalibration
 from serein.errors import ConfigError
-from serein.metrics.measures import measure_of
+from serein.metrics.measures import get_scorer
 from serein.records import Recipe
 from serein.results import Results
 
 
-def prepared(recipe: Recipe, judged: Results) -> Recipe:
+def apply_evaluation(recipe: Recipe, evaluation: Results) -> Recipe:
     """The recipe with the epochs that an evaluation's validation speakers chose, if it had any.
 
     Raises:
         ConfigError: the run leaks, is of another system, or has no folds.
     """
-    _tight(judged)
-    epochs = median_epoch(judged) or recipe.training["epochs"]
+    _check_leak_free(evaluation)
+    epochs = median_epoch(evaluation) or recipe.training["epochs"]
     chosen = replace(recipe, training={**recipe.training, "epochs": epochs})
-    if cost := median_cost(judged):
+    if cost := median_c(evaluation):
         chosen = replace(chosen, model={**recipe.model, "c": cost})
-    _same(recipe, judged, ("features", "normalise", "model", "tasks", "augment", "text"))
+    _check_same_system(
+        recipe, evaluation, ("features", "normalise", "model", "tasks", "augment", "text")
+    )
     return chosen
 
 
-def believed(
-    recipe: Recipe, classes: Mapping[str, Sequence[str]], judged: Results
-) -> dict[str, Confidence]:
+def transfer_confidence(
+    recipe: Recipe, classes: Mapping[str, Sequence[str]], evaluation: Results
+) -> dict[str, ConfidenceCalibration]:
     """How far a system may be believed, by an evaluation of it on other corpora.
 
     Raises:
         ConfigError: it is of another system or of other classes, or had no validation speakers.
     """
-    _tight(judged)
-    _same(recipe, judged, ("features", "normalise", "model", "augment", "text"))
-    found = confidence(judged)
+    _check_leak_free(evaluation)
+    _check_same_system(recipe, evaluation, ("features", "normalise", "model", "augment", "text"))
+    found = extract_confidence(evaluation)
     if not found:
         raise ConfigError(
-            f"{judged.name} had no validation speakers, and so nothing that says how sure its "
+            f"{evaluation.name} had no validation speakers, and so nothing that says how sure its "
             "system may be; evaluate with some"
         )
     for task in found:
-        if tuple(judged.classes[task]) != tuple(classes.get(task, ())):
+        if tuple(evaluation.classes[task]) != tuple(classes.get(task, ())):
             raise ConfigError(
-                f"{judged.name} tells {', '.join(judged.classes[task])} of {task} apart, and this "
+                f"{evaluation.name} tells {', '.join(evaluation.classes[task])} of {task} apart, and this "
                 f"model {', '.join(classes.get(task, ())) or 'none'}; evaluate on these classes"
             )
     return found
 
 
-def _tight(judged: Results) -> None:
-    leaks = [one for one in judged.leakage if one.verdict in ("allowed", "error")]
+def _check_leak_free(evaluation: Results) -> None:
+    leaks = [one for one in evaluation.leakage if one.verdict in ("allowed", "error")]
     if leaks:
         raise ConfigError(
-            f"{judged.name} has leaks, its epochs and its confidence would flatter the model: "
+            f"{evaluation.name} has leaks, its epochs and its confidence would flatter the model: "
             f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
         )
 
 
-def _same(recipe: Recipe, judged: Results, tables: Sequence[str]) -> None:
+def _check_same_system(recipe: Recipe, evaluation: Results, tables: Sequence[str]) -> None:
     """Refuse an evaluation of another system; how long and by what costs may be chosen anew."""
-    asked, found = asdict(recipe), dict(judged.recipe)
+    asked, found = asdict(recipe), dict(evaluation.recipe)
     free = {
         "training": ("epochs", "smooth", "choose"),
-        "model": ("c",) if median_cost(judged) else (),
+        "model": ("c",) if median_c(evaluation) else (),
     }
     for run in (asked, found):
         for table, names in free.items():
@@ -73,7 +75,7 @@ def _same(recipe: Recipe, judged: Results, tables: Sequence[str]) -> None:
     wanted = [*tables, "training"]
     if other := [table for table in wanted if asked[table] != found.get(table, {})]:
         raise ConfigError(
-            f"{judged.name} judged {found['name']} with other settings of {', '.join(other)} than "
+            f"{evaluation.name} judged {found['name']} with other settings of {', '.join(other)} than "
             f"{recipe.name}; evaluate this recipe first"
         )
 
@@ -94,13 +96,13 @@ def median_epoch(results: Results) -> int:
     return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
 
 
-def median_cost(results: Results) -> dict[str, float]:
+def median_c(results: Results) -> dict[str, float]:
     """The median of the C that each task of an estimator had over the folds; else empty."""
     tasks = sorted({task for fold in results.folds for task in fold.chosen})
     return {task: median(fold.chosen[task] for fold in results.folds) for task in tasks}
 
 
-def confidence(results: Results) -> dict[str, Confidence]:
+def extract_confidence(results: Results) -> dict[str, ConfidenceCalibration]:
     """Each task's temperature, and the threshold that four answers in five of new speakers reach.
 
     Both come from speakers that were neither trained on nor tested, whose votes also chose the
@@ -111,20 +113,20 @@ def confidence(results: Results) -> dict[str, Confidence]:
         "four of five of their utterances reach the threshold"
     )
     return {
-        task: Confidence(found.temperature, found.threshold or 0.0, words)
+        task: ConfidenceCalibration(found.temperature, found.threshold or 0.0, words)
         for task, found in results.calibration.items()
         if found.temperature is not None
     }
 
 
-def scores_in_words(results: Results) -> str:
+def describe_scores(results: Results) -> str:
     """A run's headline, with its protocol and the other selections."""
     task = next(iter(results.classes))
     parts = []
     for selection, meaning in results.selections.items():
-        found = results.scored(selection)[task]
-        pairs = [(one, found.score(one.name)) for one in measure_of(results.classes[task]).scores]
-        told = [one.worded(score) for one, score in pairs if score is not None]
+        found = results.scores_by_task(selection)[task]
+        pairs = [(one, found.score(one.name)) for one in get_scorer(results.classes[task]).metrics]
+        told = [one.format_score(score) for one, score in pairs if score is not None]
         if len(told) == len(pairs):
             parts.append(f"{' '.join(told)} ({meaning})")
     split = [results.protocol["name"], results.protocol.get("caution")]

@@ -13,24 +13,24 @@ import numpy as np
 import torch
 
 from serein import corpora
-from serein.precision import Numbers
+from serein.precision import Precision
 from serein.records import Corpus, Recipe
-from serein.system import packages_of
+from serein.system import collect_packages
 
 
-def command() -> str:
+def command_line() -> str:
     """What was typed, as a shell would take it."""
     name = Path(sys.argv[0]).name or "python"
     program = "python -m serein" if name == "__main__.py" else shlex.quote(name)
     return f"{program} {shlex.join(sys.argv[1:])}".strip()
 
 
-def now() -> str:
+def utc_now() -> str:
     """ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def described(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
     """A corpus in a few numbers."""
     return {
         "name": corpus.name,
@@ -40,21 +40,21 @@ def described(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def environment(
-    recipe: Recipe, seed: int, threads: int, device: str, numbers: Numbers
+def describe_environment(
+    recipe: Recipe, seed: int, threads: int, device: str, precision: Precision
 ) -> dict[str, Any]:
     """What a repetition needs to have alike."""
     return {
         "seed": seed,
         "threads": threads,
         "device": device,
-        "precision": numbers,
-        "machine": machine(),
-        "versions": versions() | packages_of(recipe),
+        "precision": precision,
+        "machine": describe_machine(),
+        "versions": package_versions() | collect_packages(recipe),
     }
 
 
-def flat(table: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
     """Tables within a table laid beside its other rows: "versions torch"."""
     rows: dict[str, Any] = {}
     for key, value in table.items():
@@ -63,7 +63,7 @@ def flat(table: Mapping[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Of everything that numbers depend on."""
     return {
         "serein": version("serein"),
@@ -75,12 +75,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Processor and system in words."""
-    return f"{platform.machine()} {processor()}, {platform.system()} {platform.release()}"
+    return f"{platform.machine()} {processor_name()}, {platform.system()} {platform.release()}"
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor's own name, where the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -12,7 +12,7 @@ from serein.experiment.plan import Plan
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Let this process alone write there.
 
     Raises:
@@ -32,13 +32,13 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_finished(todo: Plan) -> bool:
+def is_finished(plan: Plan) -> bool:
     """Whether its results are there to be read."""
-    return store.results_file(todo.folder).is_file()
+    return store.resolve_results_file(plan.folder).is_file()
 
 
-def forget(todo: Plan) -> None:
+def clear_run(plan: Plan) -> None:
     """Remove the results, and the state of every fold."""
-    store.results_file(todo.folder).unlink(missing_ok=True)
-    for fold in todo.protocol.folds:
-        todo.state(fold).unlink(missing_ok=True)
+    store.resolve_results_file(plan.folder).unlink(missing_ok=True)
+    for fold in plan.protocol.folds:
+        plan.state_path(fold).unlink(missing_ok=True)

@@ -16,42 +16,42 @@ from serein import workers
 from serein.errors import StorageError
 from serein.experiment import heldout
 from serein.experiment.plan import Plan
-from serein.experiment.scores import enough, quoted
+from serein.experiment.scores import headline_epoch, should_stop
 from serein.records import Fold
 from serein.results import Epoch
-from serein.system import is_fitted
-from serein.training.course import Course
+from serein.system import is_estimator
+from serein.training.course import TrainingRun
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
-from serein.training.start import start
+from serein.training.start import load_initial_weights
 
-Progress = Callable[[str, Epoch], None]
+EpochCallback = Callable[[str, Epoch], None]
 """Is told of every epoch of every fold: the fold's name, and the epoch."""
 
 
-def run_fold(plan: Plan, fold: Fold, progress: Progress) -> Course:
+def run_fold(plan: Plan, fold: Fold, progress: EpochCallback) -> TrainingRun:
     """Train on one fold and score its other sides after every epoch."""
-    frames = plan.frames()
+    frames = plan.load_frames()
     torch.manual_seed(plan.seed)
-    system = plan.untrained(fold)
-    start(system, plan.training.init)
-    train, watched = heldout.sides(plan, fold, frames, system)
-    learn = fit_estimator if is_fitted(plan.recipe) else fit
+    system = plan.build_system(fold)
+    load_initial_weights(system, plan.training.init)
+    train, watched = heldout.build_subsets(plan, fold, frames, system)
+    learn = fit_estimator if is_estimator(plan.recipe) else fit
     return learn(
         system,
-        plan.varied(train),
+        plan.augment_subset(train),
         watched,
         plan.training,
         seed=plan.seed,
         device=plan.device,
-        state=plan.state(fold),
-        progress=lambda epoch: progress(fold.name, epoch),
-        keep=lambda course: quoted(plan, fold, course) == len(course.epochs),
-        enough=lambda course: enough(plan, fold, course),
+        checkpoint=plan.state_path(fold),
+        on_epoch_end=lambda epoch: progress(fold.name, epoch),
+        keep_weights=lambda course: headline_epoch(plan, fold, course) == len(course.epochs),
+        should_stop=lambda course: should_stop(plan, fold, course),
     )
 
 
-def run(plan: Plan, jobs: int, progress: Progress) -> dict[str, Course]:
+def run_folds(plan: Plan, jobs: int, progress: EpochCallback) -> dict[str, TrainingRun]:
     """Run every fold.
 
     Args:
@@ -66,10 +66,10 @@ def run(plan: Plan, jobs: int, progress: Progress) -> dict[str, Course]:
     jobs = min(jobs, len(folds))
     if jobs == 1:
         return {fold.name: run_fold(plan, fold, progress) for fold in folds}
-    with _workers(jobs) as (pool, news):
-        futures = {fold.name: pool.submit(_work, plan, fold) for fold in folds}
+    with _worker_pool(jobs) as (pool, news):
+        futures = {fold.name: pool.submit(_run_fold_in_worker, plan, fold) for fold in folds}
         try:
-            _follow(list(futures.values()), news, progress)
+            _relay_epochs(list(futures.values()), news, progress)
             return {name: future.result() for name, future in futures.items()}
         except BrokenProcessPool as error:
             raise StorageError(
@@ -79,14 +79,16 @@ def run(plan: Plan, jobs: int, progress: Progress) -> dict[str, Course]:
             ) from error
 
 
-def _follow(futures: list[Future[Course]], news: "Queue[Any]", progress: Progress) -> None:
+def _relay_epochs(
+    futures: list[Future[TrainingRun]], epochs: "Queue[Any]", progress: EpochCallback
+) -> None:
     """Pass news on until all is done; a failed fold ends the wait with its error."""
     while True:
         ended = all(future.done() for future in futures)
         failed = any(future.done() and future.exception() for future in futures)
         try:
             while True:
-                progress(*news.get(timeout=0 if ended or failed else 0.2))
+                progress(*epochs.get(timeout=0 if ended or failed else 0.2))
         except Empty:
             if ended or failed:
                 break
@@ -96,11 +98,11 @@ def _follow(futures: list[Future[Course]], news: "Queue[Any]", progress: Progres
 
 
 @contextmanager
-def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
+def _worker_pool(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
     """Processes that stop after their epoch when this one fails, and at once when it is gone."""
     context = multiprocessing.get_context("spawn")
     news, stop = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(jobs, context, _begin, (news, stop))
+    pool = ProcessPoolExecutor(jobs, context, _init_worker, (news, stop))
     try:
         yield pool, news
     except BaseException:
@@ -113,16 +115,16 @@ def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
 _WORKER: dict[str, Any] = {}
 
 
-def _begin(news: "Queue[Any]", stop: Any) -> None:
-    workers.begin()
-    _WORKER.update(news=news, stop=stop)
+def _init_worker(epochs: "Queue[Any]", stop: Any) -> None:
+    workers.init_worker()
+    _WORKER.update(news=epochs, stop=stop)
 
 
-def _work(plan: Plan, fold: Fold) -> Course:
-    return run_fold(plan, fold, _tell)
+def _run_fold_in_worker(plan: Plan, fold: Fold) -> TrainingRun:
+    return run_fold(plan, fold, _report_epoch)
 
 
-def _tell(fold: str, epoch: Epoch) -> None:
+def _report_epoch(fold: str, epoch: Epoch) -> None:
     if _WORKER["stop"].is_set():
         os._exit(1)
     _WORKER["news"].put((fold, epoch))

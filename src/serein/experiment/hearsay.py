@@ -12,24 +12,24 @@ from functools import lru_cache
 from pathlib import Path
 
 from serein import bundle, config, corpora, find, protocols, store
-from serein.dataset import Side, extract
+from serein.dataset import Subset, extract_frames
 from serein.errors import ConfigError
-from serein.experiment.known import trained_on
-from serein.experiment.words import Texts, settings_of
+from serein.experiment.known import find_training_overlap
+from serein.experiment.words import Texts, build_text_config
 from serein.files import cache_folder, write_bytes
-from serein.precision import asked, settled
-from serein.predict import foretell
+from serein.precision import requested_precision, resolve_precision
+from serein.predict import predict_subset
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import Results
-from serein.system import SPOKEN, System, front_end_of
+from serein.system import TRANSCRIPT, System, build_front_end
 
-BATCH = 16
-MIXED = ("random", "speaker-dependent")
+BATCH_SIZE = 16
+SPEAKER_DEPENDENT_PROTOCOLS = ("random", "speaker-dependent")
 """Protocols whose folds share their speakers by definition."""
-NAMES = {"duplicate": "utterances", "speaker": "speakers"}
+LEAK_UNITS = {"duplicate": "utterances", "speaker": "speakers"}
 
 
-def recognised(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> Texts:
+def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> Texts:
     """What is heard in a corpus by what a recipe names; nothing where it names none.
 
     A saved model hears everything once: its transcripts are kept in the feature cache.
@@ -42,19 +42,21 @@ def recognised(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> T
     Raises:
         ConfigError: the saved model finds no words.
     """
-    how = settings_of(recipe)
+    how = build_text_config(recipe)
     if how is None or not how.recogniser:
         return {}
     path = Path(how.recogniser)
-    mark = find.digest([_file(path)])
+    mark = find.hash_sources([_content_file(path)])
     if is_evaluation(path):
-        return _tested(path, mark)
+        return _evaluation_transcripts(path, mark)
     keys = [mark, *(contents[one.id] for one in corpus.utterances)]
     file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
     if not file.is_file():
-        texts = transcribed(bundle.load(path).system, corpus.utterances, contents)
+        texts = transcribe_utterances(bundle.load(path).system, corpus.utterances, contents)
         write_bytes(file, json.dumps(texts).encode())
-    found: Texts = dict(zip((one.id for one in corpus.utterances), _kept(file), strict=True))
+    found: Texts = dict(
+        zip((one.id for one in corpus.utterances), _read_cached_texts(file), strict=True)
+    )
     return found
 
 
@@ -64,26 +66,26 @@ def is_evaluation(path: Path) -> bool:
     >>> is_evaluation(Path("asr.safetensors")), is_evaluation(Path("run/results.json"))
     (False, True)
     """
-    return path.is_dir() or path.suffix in (".json", store.PACKED)
+    return path.is_dir() or path.suffix in (".json", store.GZIP_SUFFIX)
 
 
 @lru_cache(maxsize=1)
-def _tested(path: Path, mark: str) -> Texts:
+def _evaluation_transcripts(path: Path, digest: str) -> Texts:
     """What each utterance's own fold heard in it, by the epochs that are quoted.
 
     Args:
         path: of the results.
-        mark: of their content, as every side of every fold asks, and a run may be made anew.
+        digest: of their content, as every side of every fold asks, and a run may be made anew.
     """
-    results = store.load(path)
+    results = store.load_results(path)
     return {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
 
 
-def _kept(file: Path) -> list[str]:
+def _read_cached_texts(file: Path) -> list[str]:
     return [str(text) for text in json.loads(file.read_bytes())]
 
 
-def transcribed(
+def transcribe_utterances(
     system: System, utterances: Sequence[Utterance], contents: Mapping[str, str]
 ) -> list[str]:
     """What a recogniser hears in utterances, in their order.
@@ -91,34 +93,34 @@ def transcribed(
     Raises:
         ConfigError: the system finds no words.
     """
-    if system.text is None or not system.transcribes:
+    if system.transcript_task is None or not system.has_transcript_loss:
         raise ConfigError(
             f"{system.recipe.name} finds no words; name a model that was trained to transcribe, "
             "such as one of feng2020-asr"
         )
-    frames = extract(utterances, front_end_of(system.recipe), contents)
-    side = Side(tuple(one.id for one in utterances), frames, {})
-    numbers = settled(asked(system.recipe), system.device)
-    id_nl = foretell(system, side, BATCH, numbers)[SPOKEN]
-    return [system.text.vocabulary.text(row) for row in id_nl.tolist()]
+    frames = extract_frames(utterances, build_front_end(system.recipe), contents)
+    side = Subset(tuple(one.id for one in utterances), frames, {})
+    numbers = resolve_precision(requested_precision(system.recipe), system.device)
+    id_nl = predict_subset(system, side, BATCH_SIZE, numbers)[TRANSCRIPT]
+    return [system.transcript_task.vocabulary.decode(row) for row in id_nl.tolist()]
 
 
-def marks(recipe: Recipe) -> list[str]:
+def hash_referenced_files(recipe: Recipe) -> list[str]:
     """The content of every saved model and all results that a recipe names."""
-    return [find.digest([_file(path)]) for path in _named(recipe)]
+    return [find.hash_sources([_content_file(path)]) for path in _referenced_paths(recipe)]
 
 
-def _file(path: Path) -> Path:
-    return store.results_file(path) if is_evaluation(path) else path
+def _content_file(path: Path) -> Path:
+    return store.resolve_results_file(path) if is_evaluation(path) else path
 
 
-def _named(recipe: Recipe) -> list[Path]:
-    how = settings_of(recipe)
+def _referenced_paths(recipe: Recipe) -> list[Path]:
+    how = build_text_config(recipe)
     named = [str(recipe.training.get("init", "")), how.recogniser if how else ""]
     return [Path(path) for path in named if path]
 
 
-def pretrained(
+def check_pretrained_leakage(
     recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str]
 ) -> tuple[Finding, ...]:
     """Whether the models that a recipe names have heard who validates or is tested.
@@ -127,14 +129,16 @@ def pretrained(
         UnknownName: ``protocol.allow`` names what is not known.
         ConfigError: results are of other folds or another corpus, or hold no transcripts of a side.
     """
-    allowed = protocols.listed(config.build(protocols.Settings, recipe.protocol, "protocol").allow)
+    allowed = protocols.parse_values(
+        config.build_config(protocols.SplitConfig, recipe.protocol, "protocol").allow
+    )
     ids = {id_ for fold in protocol.folds for id_ in (*fold.validation, *fold.test)}
     judged = replace(corpus, utterances=tuple(one for one in corpus.utterances if one.id in ids))
     found = list[Finding]()
-    for path in _named(recipe):
+    for path in _referenced_paths(recipe):
         if is_evaluation(path):
             mark = corpora.fingerprint(corpus, contents)
-            found += _inherited(path, recipe, protocol, mark, allowed)
+            found += _inherited_findings(path, recipe, protocol, mark, allowed)
             continue
         found += [
             Finding(
@@ -142,24 +146,28 @@ def pretrained(
                 verdict=("allowed" if kind in allowed else "error") if names else "clean",
                 count=len(names),
                 words=f"{path.name}, which this training starts from or reads by, was trained on "
-                f"{len(names) or 'no'} {NAMES[kind]} that validate or are tested",
+                f"{len(names) or 'no'} {LEAK_UNITS[kind]} that validate or are tested",
                 examples=tuple(names[:3]),
             )
-            for kind, names in trained_on(bundle.load(path).card, judged, contents).items()
+            for kind, names in find_training_overlap(
+                bundle.load(path).card, judged, contents
+            ).items()
         ]
     return tuple(found)
 
 
-def _inherited(
-    path: Path, recipe: Recipe, protocol: Protocol, mark: str, allowed: Sequence[str]
+def _inherited_findings(
+    path: Path, recipe: Recipe, protocol: Protocol, fingerprint: str, allowed: Sequence[str]
 ) -> list[Finding]:
     """What an evaluation let pass passes here only if it is allowed again."""
-    results = store.load(path)
-    _fits(path, results, recipe, protocol, mark)
+    results = store.load_results(path)
+    _check_same_folds(path, results, recipe, protocol, fingerprint)
     leaks = [
         replace(
             one,
-            verdict="allowed" if one.kind in allowed or protocol.name in MIXED else "error",
+            verdict="allowed"
+            if one.kind in allowed or protocol.name in SPEAKER_DEPENDENT_PROTOCOLS
+            else "error",
             words=f"in {results.recipe['name']}, whose transcripts are read: {one.words}",
         )
         for one in results.leakage
@@ -177,16 +185,18 @@ def _inherited(
     return [*leaks, *[told] * bool(watched)]
 
 
-def _fits(path: Path, results: Results, recipe: Recipe, protocol: Protocol, mark: str) -> None:
+def _check_same_folds(
+    path: Path, results: Results, recipe: Recipe, protocol: Protocol, fingerprint: str
+) -> None:
     """See to it that each transcript is of a system that did not train on its speaker."""
     theirs = str(results.protocol["hash"]), str(results.corpus["hash"])
-    if theirs != (protocol.hash, mark):
+    if theirs != (protocol.hash, fingerprint):
         raise ConfigError(
             f"{path} tested the folds {theirs[0]} of the corpus {theirs[1]}; this recipe has "
-            f"{protocol.hash} of {mark}: a system of other folds may have heard who is tested "
+            f"{protocol.hash} of {fingerprint}: a system of other folds may have heard who is tested "
             "here. Evaluate both on the same corpora with the same [protocol]"
         )
-    how = settings_of(recipe)
+    how = build_text_config(recipe)
     if how is not None and how.trained:
         raise ConfigError(
             f"text.trained = true asks for transcripts of training utterances, and those in {path} "

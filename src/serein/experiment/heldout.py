@@ -7,41 +7,41 @@ training. For other tasks these utterances train like any others; the test side 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serein.dataset import Frames, Side
+from serein.dataset import Frames, Subset
 from serein.errors import ConfigError
 from serein.experiment.labelling import held_out_shares
 from serein.experiment.plan import Plan
-from serein.protocols.sides import shuffled
+from serein.protocols.sides import hash_shuffle
 from serein.records import Fold, Utterance
 from serein.system import System
-from serein.truth import label_of
+from serein.truth import get_task_label
 
 Ids = tuple[str, ...]
 
 
-def side_of(task: str) -> str:
+def held_out_subset_name(task: str) -> str:
     """What the held-out utterances of a task are called among the watched sides."""
     return f"{task}, held out"
 
 
-def hidden(plan: Plan, fold: Fold) -> dict[str, Ids]:
+def select_held_out(plan: Plan, fold: Fold) -> dict[str, Ids]:
     """For each such task, the training utterances whose label is hidden, in order of ids.
 
     Raises:
         ConfigError: no class has two utterances to train on.
     """
     wanted = held_out_shares(plan.recipe)
-    train = plan.corpus.of(fold.train) if wanted else []
-    return {task: _held_out(train, task, share, plan) for task, share in wanted.items()}
+    train = plan.corpus.select(fold.train) if wanted else []
+    return {task: _select_of_task(train, task, share, plan) for task, share in wanted.items()}
 
 
-def _held_out(train: Sequence[Utterance], task: str, share: float, plan: Plan) -> Ids:
+def _select_of_task(train: Sequence[Utterance], task: str, share: float, plan: Plan) -> Ids:
     classes: dict[str, list[str]] = {}
     for one in train:
-        label = label_of(one, task, plan.recipe)
+        label = get_task_label(one, task, plan.recipe)
         if label is not None:
             classes.setdefault(str(label), []).append(one.id)
-    held = [id_ for ids in classes.values() for id_ in _first(ids, share, plan.seed)]
+    held = [id_ for ids in classes.values() for id_ in _sample_share(ids, share, plan.seed)]
     if not held:
         raise ConfigError(
             f"task {task} is scored on held-out utterances of training speakers, and none of "
@@ -50,40 +50,42 @@ def _held_out(train: Sequence[Utterance], task: str, share: float, plan: Plan) -
     return tuple(sorted(held))
 
 
-def _first(ids: Sequence[str], share: float, seed: int) -> list[str]:
+def _sample_share(ids: Sequence[str], share: float, seed: int) -> list[str]:
     """At least one where two are there, never all; those of a smaller share first."""
     count = min(len(ids) - 1, max(1, round(share * len(ids))))
-    return shuffled(ids, seed, str)[:count]
+    return hash_shuffle(ids, seed, str)[:count]
 
 
-def sides(plan: Plan, fold: Fold, frames: Frames, system: System) -> tuple[Side, dict[str, Side]]:
+def build_subsets(
+    plan: Plan, fold: Fold, frames: Frames, system: System
+) -> tuple[Subset, dict[str, Subset]]:
     """The training side of a fold and all that is watched, every label where it may be seen."""
-    train = plan.side(fold.train, frames, system, training=True)
+    train = plan.build_subset(fold.train, frames, system, training=True)
     named = {"validation": fold.validation, "test": fold.test}
-    watched = {name: plan.side(ids, frames, system) for name, ids in named.items() if ids}
-    for task, ids in hidden(plan, fold).items():
-        train = _without(train, task, ids, plan, system)
+    watched = {name: plan.build_subset(ids, frames, system) for name, ids in named.items() if ids}
+    for task, ids in select_held_out(plan, fold).items():
+        train = _hide_labels(train, task, ids, plan, system)
         watched = {
-            name: _without(one, task, one.ids, plan, system) for name, one in watched.items()
+            name: _hide_labels(one, task, one.ids, plan, system) for name, one in watched.items()
         }
-        own = plan.side(ids, frames, system)
+        own = plan.build_subset(ids, frames, system)
         for other in system.tasks:
-            own = own if other == task else _without(own, other, ids, plan, system)
-        watched[side_of(task)] = own
+            own = own if other == task else _hide_labels(own, other, ids, plan, system)
+        watched[held_out_subset_name(task)] = own
     return train, watched
 
 
-def _without(side: Side, task: str, ids: Ids, plan: Plan, system: System) -> Side:
+def _hide_labels(subset: Subset, task: str, ids: Ids, plan: Plan, system: System) -> Subset:
     """A side where a task's labels of these utterances are not known."""
     gone = set(ids)
     labels = [
-        None if one.id in gone else label_of(one, task, plan.recipe)
-        for one in plan.corpus.of(side.ids)
+        None if one.id in gone else get_task_label(one, task, plan.recipe)
+        for one in plan.corpus.select(subset.ids)
     ]
-    return replace(side, targets={**side.targets, task: system.tasks[task].targets(labels)})
+    return replace(subset, targets={**subset.targets, task: system.tasks[task].targets(labels)})
 
 
-def told(plan: Plan, held: Sequence[str]) -> list[str]:
+def describe_held_out(plan: Plan, held: Sequence[str]) -> list[str]:
     """What a reader must know of such scores, in words.
 
     Args:

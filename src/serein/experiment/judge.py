@@ -8,31 +8,31 @@ from urllib.parse import quote
 import torch
 
 from serein import config, corpora, store
-from serein.audio import seconds_of, windows
+from serein.audio import split_evenly, utterance_duration
 from serein.bundle import Bundle
 from serein.contracts import FrontEnd
-from serein.dataset import Side, extract
+from serein.dataset import Subset, extract_frames
 from serein.errors import ConfigError
 from serein.experiment import scores, words
-from serein.experiment.confidence import unfitted
-from serein.experiment.evaluate import unlabelled
-from serein.experiment.facts import command, described, environment, now
-from serein.experiment.known import trained_on
-from serein.experiment.labelling import held_out_shares, mapped, proxies
+from serein.experiment.confidence import measure_raw_confidence
+from serein.experiment.evaluate import describe_unlabelled
+from serein.experiment.facts import command_line, describe_corpus, describe_environment, utc_now
+from serein.experiment.known import find_training_overlap
+from serein.experiment.labelling import describe_proxies, held_out_shares, map_labels
 from serein.metrics.measures import Scores
-from serein.precision import Numbers, asked, fallen_back, settled
-from serein.predict import foretell
+from serein.precision import Precision, precision_warnings, requested_precision, resolve_precision
+from serein.predict import predict_subset
 from serein.records import Corpus, Finding, Recipe, Utterance
-from serein.results import Mapping as Words
+from serein.results import LabelMapping as Words
 from serein.results import Prediction, Results
-from serein.system import SPOKEN, System, front_end_of, notes_of
-from serein.truth import is_value, knows, labels_of, word_of
+from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
+from serein.truth import get_raw_label, get_task_labels, is_regression, is_scorable
 
-NEVER_HEARD = "foretold, not scored, as its classes are of the utterances that the model heard"
-BATCH = 40
+NOT_SCORED = "foretold, not scored, as its classes are of the utterances that the model heard"
+BATCH_SIZE = 40
 
 
-def judge(
+def score_model(
     bundle: Bundle,
     corpus: str | Sequence[str] | Corpus,
     *,
@@ -58,38 +58,41 @@ def judge(
     """
     read = corpora.read(corpus)
     system = bundle.system
-    recipe = _relabelled(system.recipe, settings)
-    kept, warnings = _judgeable(read, recipe, system.classes)
-    pieces = _pieces(system, kept)
+    recipe = _apply_label_settings(system.recipe, settings)
+    kept, warnings = _select_scorable(read, recipe, system.classes)
+    pieces = _split_utterances(system, kept)
     flat = [piece for parts in pieces for piece in parts]
     contents = corpora.contents([*read.utterances, *flat])
-    answers = {"model": _answers(system, pieces, contents)}
+    answers = {"model": _predict(system, pieces, contents)}
     records = [
-        scores.record(one, "model", scores.truths(one, recipe, system.classes), n, answers)
+        scores.build_prediction(
+            one, "model", scores.true_labels(one, recipe, system.classes), n, answers
+        )
         for n, one in enumerate(kept)
     ]
-    known = _trained_on(bundle, replace(read, utterances=tuple(kept)), contents)
+    known = _training_overlap(bundle, replace(read, utterances=tuple(kept)), contents)
     warnings += [one.words for one in known if one.verdict != "clean"]
     usual = {
-        task: _usual(counts, system.classes[task]) for task, counts in bundle.card.counts.items()
+        task: _majority_or_mean(counts, system.classes[task])
+        for task, counts in bundle.card.counts.items()
     }
-    rows = scores.baselines(records, {"model": usual}, system.classes)
+    rows = scores.score_baselines(records, {"model": usual}, system.classes)
     own = held_out_shares(recipe)
-    told = warnings + unlabelled(records, own) + [f"{task}: {NEVER_HEARD}" for task in own]
-    made = _results(bundle, recipe, read, contents, records, rows, name, told)
+    told = warnings + describe_unlabelled(records, own) + [f"{task}: {NOT_SCORED}" for task in own]
+    made = _build_results(bundle, recipe, read, contents, records, rows, name, told)
     return replace(made, leakage=known)
 
 
-def _usual(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:
+def _majority_or_mean(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:
     """The class that the model heard most, or the mean of the values."""
     if classes:
         return max(counts, key=lambda name: counts[name])
     return fmean(map(float, counts), counts.values())
 
 
-def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
+def _training_overlap(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
     """Which of these utterances and speakers the model was trained on."""
-    of = trained_on(bundle.card, corpus, contents)
+    of = find_training_overlap(bundle.card, corpus, contents)
     same, speakers = of["duplicate"], of["speaker"]
     new = "these scores say nothing about new speakers"
     total = len(corpus.utterances)
@@ -111,41 +114,47 @@ def _trained_on(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> 
 
 
 def _front_end(system: System) -> FrontEnd:
-    return front_end_of(system.recipe)  # on the CPU, wherever the model is
+    return build_front_end(system.recipe)  # on the CPU, wherever the model is
 
 
-def _pieces(system: System, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+def _split_utterances(system: System, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     """What the model hears of each utterance at a time; long ones are cut into windows."""
     front_end = _front_end(system)
-    return [_windows(utterance, front_end) for utterance in utterances]
+    return [_cut_windows(utterance, front_end) for utterance in utterances]
 
 
-def _answers(
-    system: System, pieces: Sequence[Sequence[Utterance]], contents: Mapping[str, str]
+def _predict(
+    system: System, windows_of: Sequence[Sequence[Utterance]], contents: Mapping[str, str]
 ) -> dict[str, list[list[float]]]:
     """Probabilities, or values, for each task, averaged over an utterance's pieces."""
-    flat = [piece for parts in pieces for piece in parts]
-    frames = extract(flat, _front_end(system), contents)
-    side = Side(tuple(piece.id for piece in flat), frames, {}, words.read(system, flat, {}))
-    counts = [len(parts) for parts in pieces]
+    flat = [piece for parts in windows_of for piece in parts]
+    frames = extract_frames(flat, _front_end(system), contents)
+    side = Subset(
+        tuple(piece.id for piece in flat), frames, {}, words.encode_transcripts(system, flat, {})
+    )
+    counts = [len(parts) for parts in windows_of]
     return {
         task: [part.mean(dim=0).tolist() for part in torch.split(p, counts)]
-        for task, p in foretell(system, side, BATCH, _numbers(system)).items()
-        if task != SPOKEN
+        for task, p in predict_subset(
+            system, side, BATCH_SIZE, _resolve_model_precision(system)
+        ).items()
+        if task != TRANSCRIPT
     }
 
 
-def _numbers(system: System) -> Numbers:
+def _resolve_model_precision(system: System) -> Precision:
     """What a saved model computes in here: what its recipe asks for, if the machine can."""
-    return settled(asked(system.recipe), system.device)
+    return resolve_precision(requested_precision(system.recipe), system.device)
 
 
-def _windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
+def _cut_windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
     """The utterance, or the windows that a recogniser would hear of it."""
-    if front_end.longest is None or seconds_of(utterance) <= front_end.longest:
+    if front_end.max_seconds is None or utterance_duration(utterance) <= front_end.max_seconds:
         return [utterance]
     rate = front_end.rate
-    cuts = windows(round(seconds_of(utterance) * rate), round(front_end.longest * rate))
+    cuts = split_evenly(
+        round(utterance_duration(utterance) * rate), round(front_end.max_seconds * rate)
+    )
     return [
         replace(
             utterance,
@@ -157,7 +166,7 @@ def _windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
     ]
 
 
-def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def _apply_label_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with other names for labels and classes; nothing else may change."""
     for setting in settings:
         path = setting.partition("=")[0].strip().split(".")
@@ -169,24 +178,24 @@ def _relabelled(recipe: Recipe, settings: Sequence[str]) -> Recipe:
                 + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
                 + ", and likewise .scheme=NAME and .map.WORD=CLASS"
             )
-        changed = replace(recipe, **config.override({"tasks": recipe.tasks}, setting))
-        if is_value(task, changed) != is_value(task, recipe):
-            kind = "values" if is_value(task, recipe) else "classes"
+        changed = replace(recipe, **config.apply_setting({"tasks": recipe.tasks}, setting))
+        if is_regression(task, changed) != is_regression(task, recipe):
+            kind = "values" if is_regression(task, recipe) else "classes"
             raise ConfigError(f"{setting!r}: the model answers {task} with {kind}")
         recipe = changed
     return recipe
 
 
-def _judgeable(
-    corpus: Corpus, recipe: Recipe, known: Mapping[str, Sequence[str]]
+def _select_scorable(
+    corpus: Corpus, recipe: Recipe, model_classes: Mapping[str, Sequence[str]]
 ) -> tuple[list[Utterance], list[str]]:
     """Utterances with a label that the model knows, and what was left out, in words."""
-    task, classes = next(iter(known.items()))
-    labels = labels_of(corpus.utterances, task, recipe)
+    task, classes = next(iter(model_classes.items()))
+    labels = get_task_labels(corpus.utterances, task, recipe)
     pairs = list(zip(corpus.utterances, labels, strict=True))
-    kept = [utterance for utterance, found in pairs if knows(classes, found)]
-    rest = [utterance for utterance, found in pairs if not knows(classes, found)]
-    others = sorted({word_of(one, task, recipe) or "missing" for one in rest})
+    kept = [utterance for utterance, found in pairs if is_scorable(classes, found)]
+    rest = [utterance for utterance, found in pairs if not is_scorable(classes, found)]
+    others = sorted({get_raw_label(one, task, recipe) or "missing" for one in rest})
     if not kept:
         raise ConfigError(
             f"no utterance of {corpus.name} has a {task} that the model knows: the corpus says "
@@ -199,7 +208,7 @@ def _judgeable(
     return kept, [f"{len(rest)} of {len(pairs)} utterances left out: {task} is one of {others}"]
 
 
-def _known(found: Words, classes: Sequence[str]) -> Words:
+def _restrict_to_classes(found: Words, classes: Sequence[str]) -> Words:
     """What became of a task's words where only the model's classes count."""
     if not classes:
         return found
@@ -213,7 +222,7 @@ def _known(found: Words, classes: Sequence[str]) -> Words:
     return replace(found, mapped=kept, dropped={**found.dropped, **lost})
 
 
-def _results(
+def _build_results(
     bundle: Bundle,
     recipe: Recipe,
     corpus: Corpus,
@@ -225,42 +234,44 @@ def _results(
 ) -> Results:
     system = bundle.system
     mapping = {
-        task: _known(mapped(corpus.utterances, task, recipe), system.classes[task])
+        task: _restrict_to_classes(
+            map_labels(corpus.utterances, task, recipe), system.classes[task]
+        )
         for task in recipe.tasks
     }
     return Results(
         format=store.FORMAT,
         name=quote(f"{name}-{corpus.name}", safe=""),
-        command=command(),
-        created=now(),
+        command=command_line(),
+        created=utc_now(),
         recipe=asdict(recipe),
-        corpus=described(corpus, contents),
+        corpus=describe_corpus(corpus, contents),
         protocol={
             "name": "saved model",
             "hash": "",
             "validation": "none",
-            "caution": proxies(mapping),
+            "caution": describe_proxies(mapping),
             "folds": [],
         },
-        environment=environment(
-            recipe, 0, torch.get_num_threads(), system.device, _numbers(system)
+        environment=describe_environment(
+            recipe, 0, torch.get_num_threads(), system.device, _resolve_model_precision(system)
         ),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
         selections={"model": f"the saved model {name}, as it is"},
-        **scores.pooled(records, ["model"], system.classes),
+        **scores.pool_scores(records, ["model"], system.classes),
         fold_means={},
         baselines=baselines,
         folds=[],
         predictions=records,
         warnings=[
             *corpus.notes,
-            *notes_of(recipe),
+            *collect_notes(recipe),
             *warnings,
-            *fallen_back(asked(system.recipe), system.device),
+            *precision_warnings(requested_precision(system.recipe), system.device),
         ],
         mapping=mapping,
-        groups=scores.grouped(records, "model", system.classes),
-        calibration=unfitted(system.classes, records, "model"),
+        groups=scores.score_groups(records, "model", system.classes),
+        calibration=measure_raw_confidence(system.classes, records, "model"),
     )

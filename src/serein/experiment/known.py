@@ -7,7 +7,9 @@ from serein.bundle import Card
 from serein.records import Corpus
 
 
-def trained_on(card: Card, corpus: Corpus, contents: Mapping[str, str]) -> dict[str, list[str]]:
+def find_training_overlap(
+    card: Card, corpus: Corpus, contents: Mapping[str, str]
+) -> dict[str, list[str]]:
     """Which utterances ("duplicate") and whom ("speaker") of a corpus a model was trained on.
 
     Args:
@@ -15,16 +17,16 @@ def trained_on(card: Card, corpus: Corpus, contents: Mapping[str, str]) -> dict[
         corpus: what to look through.
         contents: for each utterance id, a hash of its audio.
     """
-    samples = protocols.probes(corpus.utterances)
+    samples = protocols.hash_audio_excerpts(corpus.utterances)
     marks = {*card.heard, *card.samples}
     ids = [one.id for one in corpus.utterances]
     return {
         "duplicate": [id_ for id_ in ids if contents[id_] in marks or samples.get(id_) in marks],
-        "speaker": sorted(spoken(corpus) & set(card.speakers)),
+        "speaker": sorted(speaker_names(corpus) & set(card.speakers)),
     }
 
 
-def spoken(corpus: Corpus) -> set[str]:
+def speaker_names(corpus: Corpus) -> set[str]:
     """Who speaks in a corpus, as ``CORPUS/NAME``."""
     return {
         one.speaker if one.corpus else f"{corpus.name}/{one.speaker}"

@@ -8,13 +8,20 @@ from statistics import fmean
 
 from serein import find, recipes
 from serein.errors import ConfigError
-from serein.labels import PROXY, harmonised
+from serein.labels import PROXY_PREFIX, harmonize_emotion
 from serein.records import Corpus, Recipe, Utterance
-from serein.results import Mapping
-from serein.truth import classes_of, is_value, labels_of, scheme_of, word_of, words_of
+from serein.results import LabelMapping
+from serein.truth import (
+    find_classes,
+    get_raw_label,
+    get_raw_labels,
+    get_scheme,
+    get_task_labels,
+    is_regression,
+)
 
 
-def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]]:
+def apply_label_scheme(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, LabelMapping]]:
     """Leave out what the leading task's scheme drops; tell what became of every word.
 
     An utterance without any word for a task stays: a missing label costs nothing.
@@ -26,27 +33,27 @@ def labelled(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, Mapping]
     """
     if not recipe.tasks:
         return corpus, {}
-    heard = {task: _heard(corpus.utterances, task, recipe) for task in recipe.tasks}
+    heard = {task: _count_words(corpus.utterances, task, recipe) for task in recipe.tasks}
     for task, found in heard.items():
         _check_map(corpus, task, recipe, found)
-        _check_words(corpus, task, found)
+        _check_synonyms(corpus, task, found)
     task = next(iter(recipe.tasks))
-    kept = _kept(corpus.utterances, task, recipe)
+    kept = _drop_unmapped(corpus.utterances, task, recipe)
     if not kept:
         raise ConfigError(
             f"scheme {heard[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
             f"utterances: the corpus says {sorted(heard[task].dropped)}. Choose another scheme, "
             f"or map words with --set tasks.{task}.map.WORD=CLASS"
         )
-    kept, foreign = beside(kept, task, recipe)
+    kept, foreign = drop_foreign_classes(kept, task, recipe)
     if foreign:
-        classes = {*map(str, labels_of(kept, task, recipe))}
-        heard[task] = _without(heard[task], foreign, classes)
-    mapping = {task: _told(found, task, recipe) for task, found in heard.items()}
+        classes = {*map(str, get_task_labels(kept, task, recipe))}
+        heard[task] = _remove_foreign(heard[task], foreign, classes)
+    mapping = {task: _summarize_values(found, task, recipe) for task, found in heard.items()}
     return replace(corpus, utterances=kept), mapping
 
 
-def beside(
+def drop_foreign_classes(
     utterances: Sequence[Utterance], task: str, recipe: Recipe
 ) -> tuple[tuple[Utterance, ...], dict[str, dict[str, int]]]:
     """Leave out of other corpora what the main one, where there is one, has no class for.
@@ -58,9 +65,9 @@ def beside(
         ConfigError: a corpus has no class of the main one.
     """
     main = recipe.protocol.get("main")
-    if not main or is_value(task, recipe):
+    if not main or is_regression(task, recipe):
         return tuple(utterances), {}
-    labels = labels_of(utterances, task, recipe)
+    labels = get_task_labels(utterances, task, recipe)
     label = {one.id: found for one, found in zip(utterances, labels, strict=True)}
     own = {label[one.id] for one in utterances if one.corpus == main} - {None}
     if not own:
@@ -68,31 +75,31 @@ def beside(
     foreign: dict[str, Counter[str]] = defaultdict(Counter)
     for one in utterances:
         if label[one.id] not in own | {None}:
-            foreign[str(one.corpus)][str(word_of(one, task, recipe))] += 1
+            foreign[str(one.corpus)][str(get_raw_label(one, task, recipe))] += 1
     for corpus in foreign:
         theirs = {label[one.id] for one in utterances if one.corpus == corpus} - {None}
         if not own & theirs:
             raise ConfigError(
-                f"{corpus} has no {task} that {main}, the main corpus, has: {_listed(theirs)} and "
-                f"{_listed(own)}. Give them common names with --set tasks.{task}.scheme=harmonised "
+                f"{corpus} has no {task} that {main}, the main corpus, has: {_join_sorted(theirs)} and "
+                f"{_join_sorted(own)}. Give them common names with --set tasks.{task}.scheme=harmonised "
                 f"or --set tasks.{task}.map.WORD=CLASS, or leave {corpus} out"
             )
     kept = tuple(one for one in utterances if label[one.id] in own | {None})
     return kept, {corpus: dict(sorted(words.items())) for corpus, words in sorted(foreign.items())}
 
 
-def _listed(labels: Iterable[object]) -> str:
+def _join_sorted(labels: Iterable[object]) -> str:
     return ", ".join(sorted(map(str, labels)))
 
 
-def _without(
-    found: Mapping, foreign: dict[str, dict[str, int]], classes: Container[str]
-) -> Mapping:
+def _remove_foreign(
+    found: LabelMapping, foreign: dict[str, dict[str, int]], classes: Container[str]
+) -> LabelMapping:
     mapped = {label: words for label, words in found.mapped.items() if label in classes}
     return replace(found, mapped=mapped, foreign=foreign)
 
 
-def classes_in(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+def corpus_classes(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """The classes that a corpus holds for each task, sorted; none for a task of numbers.
 
     Raises:
@@ -100,11 +107,11 @@ def classes_in(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]:
             with its name.
     """
     try:
-        return classes_of(corpus.utterances, recipe)
+        return find_classes(corpus.utterances, recipe)
     except ConfigError as error:
         system, _, variant = recipe.name.partition("-")
         twin = "-".join(filter(None, (system, "proxy", variant)))
-        if twin not in recipes.names():
+        if twin not in recipes.list_recipes():
             raise
         raise ConfigError(
             f"{error}. Without ratings, {twin} takes levels of the emotions' names"
@@ -119,7 +126,7 @@ def held_out_shares(recipe: Recipe) -> dict[str, float]:
     """
     found = {}
     for task, table in recipe.tasks.items():
-        share = table.get("held_out", _usual(str(table.get("name", task))))
+        share = table.get("held_out", _default_held_out_share(str(table.get("name", task))))
         if share is not None:
             found[task] = float(share)
     first = next(iter(recipe.tasks))
@@ -132,36 +139,39 @@ def held_out_shares(recipe: Recipe) -> dict[str, float]:
 
 
 @cache
-def _usual(name: str) -> float | None:
-    return getattr(find.module("tasks", name).Config(), "held_out", None)
+def _default_held_out_share(name: str) -> float | None:
+    return getattr(find.load_module("tasks", name).Config(), "held_out", None)
 
 
-def mapped(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:
+def map_labels(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> LabelMapping:
     """What became of one task's words.
 
     Raises:
         ConfigError: an utterance's word is none that the scheme takes.
     """
-    return _told(_heard(utterances, task, recipe), task, recipe)
+    return _summarize_values(_count_words(utterances, task, recipe), task, recipe)
 
 
-def _told(heard: Mapping, task: str, recipe: Recipe) -> Mapping:
+def _summarize_values(mapping: LabelMapping, task: str, recipe: Recipe) -> LabelMapping:
     """Of classes every word; of numbers, which are too many, their range and mean."""
-    if not is_value(task, recipe) or not heard.mapped:
-        return heard
+    if not is_regression(task, recipe) or not mapping.mapped:
+        return mapping
     numbers = [
-        float(label) for label, words in heard.mapped.items() for _ in range(sum(words.values()))
+        float(label) for label, words in mapping.mapped.items() for _ in range(sum(words.values()))
     ]
     words = f"{min(numbers):g} to {max(numbers):g}, mean {fmean(numbers):.2f}"
-    return replace(heard, mapped={"values": {words: len(numbers)}})
+    return replace(mapping, mapped={"values": {words: len(numbers)}})
 
 
-def _heard(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mapping:
+def _count_words(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> LabelMapping:
     """What became of every word."""
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     lost: Counter[str] = Counter()
     missing = 0
-    words, labels = words_of(utterances, task, recipe), labels_of(utterances, task, recipe)
+    words, labels = (
+        get_raw_labels(utterances, task, recipe),
+        get_task_labels(utterances, task, recipe),
+    )
     for word, found in zip(words, labels, strict=True):
         if word is None:
             missing += 1
@@ -169,17 +179,17 @@ def _heard(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> Mappin
             lost[word] += 1
         else:
             classes[str(found)][word] += 1
-    return Mapping(
-        scheme=scheme_of(task, recipe),
+    return LabelMapping(
+        scheme=get_scheme(task, recipe),
         mapped={name: dict(sorted(words.items())) for name, words in sorted(classes.items())},
         dropped=dict(sorted(lost.items())),
         missing=missing,
     )
 
 
-def proxies(mapping: dict[str, Mapping]) -> str:
+def describe_proxies(mapping: dict[str, LabelMapping]) -> str:
     """What stands in for ratings, in words; empty where nothing does."""
-    tasks = [task for task, found in mapping.items() if found.scheme.startswith(PROXY)]
+    tasks = [task for task, found in mapping.items() if found.scheme.startswith(PROXY_PREFIX)]
     if not tasks:
         return ""
     return (
@@ -188,14 +198,19 @@ def proxies(mapping: dict[str, Mapping]) -> str:
     )
 
 
-def _kept(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> tuple[Utterance, ...]:
+def _drop_unmapped(
+    utterances: Sequence[Utterance], task: str, recipe: Recipe
+) -> tuple[Utterance, ...]:
     """All but those that have a word for a task, and the scheme has no class for it."""
-    words, labels = words_of(utterances, task, recipe), labels_of(utterances, task, recipe)
+    words, labels = (
+        get_raw_labels(utterances, task, recipe),
+        get_task_labels(utterances, task, recipe),
+    )
     told = zip(utterances, words, labels, strict=True)
     return tuple(one for one, word, label in told if word is None or label is not None)
 
 
-def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: Mapping) -> None:
+def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: LabelMapping) -> None:
     said = {*found.dropped, *(word for words in found.mapped.values() for word in words)}
     strange = sorted({*recipe.tasks[task].get("map", {})} - said)
     if strange:
@@ -205,13 +220,13 @@ def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: Mapping) -> Non
         )
 
 
-def _check_words(corpus: Corpus, task: str, found: Mapping) -> None:
+def _check_synonyms(corpus: Corpus, task: str, found: LabelMapping) -> None:
     """Several corpora that are read as one must not have two words for one class."""
     if found.scheme != "own" or not any(one.corpus for one in corpus.utterances):
         return
     names: dict[str, list[str]] = defaultdict(list)
     for label in found.mapped:
-        names[harmonised(label)].append(label)
+        names[harmonize_emotion(label)].append(label)
     twins = next((words for words in names.values() if len(words) > 1), None)
     if twins:
         raise ConfigError(

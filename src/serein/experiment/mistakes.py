@@ -6,23 +6,23 @@ T = steps of an attention map.
 from collections.abc import Sequence
 
 from serein import audio
-from serein.audio import seconds_of
+from serein.audio import utterance_duration
 from serein.dataset import Frames
 from serein.experiment.plan import Plan
-from serein.layers.transcript import FOUND, READ
-from serein.predict import answer, steps
+from serein.layers.transcript import ASR_ATTENTION, WORD_ATTENTION
+from serein.predict import attention_step_times, predict_batch
 from serein.records import Fold
-from serein.results import Look, Mistake, Prediction
-from serein.training.course import Course
-from serein.waveform import envelope
+from serein.results import AttentionTrace, ConfidentError, Prediction
+from serein.training.course import TrainingRun
+from serein.waveform import compute_envelope
 
-MOST = 12
+MAX_ERRORS = 12
 """How many errors a report shows."""
 
 
-def mistakes(
-    todo: Plan, courses: dict[str, Course], records: Sequence[Prediction], selection: str
-) -> list[Mistake]:
+def find_confident_errors(
+    plan: Plan, training_runs: dict[str, TrainingRun], records: Sequence[Prediction], selection: str
+) -> list[ConfidentError]:
     """The errors of the leading task that were made with most confidence, the worst first.
 
     None where that task answers with numbers, which are neither right nor wrong.
@@ -30,61 +30,72 @@ def mistakes(
     Attention is that of the weights that each fold kept, those of the quoted epoch.
 
     Args:
-        todo: the plan.
-        courses: what came of each fold.
+        plan: the plan.
+        training_runs: what came of each fold.
         records: every prediction.
         selection: whose answers are looked at.
     """
-    task = next(iter(todo.classes))
-    if not todo.classes[task]:
+    task = next(iter(plan.classes))
+    if not plan.classes[task]:
         return []
     known = [one for one in records if one.truth[task] is not None]
     wrong = [
-        one for one in known if one.answer(selection, task, todo.classes[task]) != one.truth[task]
+        one
+        for one in known
+        if one.predicted_label(selection, task, plan.classes[task]) != one.truth[task]
     ]
-    worst = sorted(wrong, key=lambda one: (-max(one.selections[selection][task]), one.id))[:MOST]
+    worst = sorted(wrong, key=lambda one: (-max(one.selections[selection][task]), one.id))[
+        :MAX_ERRORS
+    ]
     if not worst:
         return []
-    frames = todo.frames()
-    return [_mistake(todo, courses[one.fold], frames, one, selection, task) for one in worst]
+    frames = plan.load_frames()
+    return [
+        _build_error(plan, training_runs[one.fold], frames, one, selection, task) for one in worst
+    ]
 
 
-def _mistake(
-    todo: Plan, course: Course, frames: Frames, one: Prediction, selection: str, task: str
-) -> Mistake:
-    utterance = todo.corpus.of([one.id])[0]
-    fold = next(fold for fold in todo.protocol.folds if fold.name == one.fold)
-    seconds = seconds_of(utterance)
+def _build_error(
+    plan: Plan,
+    training_run: TrainingRun,
+    frames: Frames,
+    one: Prediction,
+    selection: str,
+    task: str,
+) -> ConfidentError:
+    utterance = plan.corpus.select([one.id])[0]
+    fold = next(fold for fold in plan.protocol.folds if fold.name == one.fold)
+    seconds = utterance_duration(utterance)
     wave_s = audio.load(utterance.path, 16_000, start=utterance.start, end=utterance.end)
-    return Mistake(
+    return ConfidentError(
         id=one.id,
         fold=one.fold,
         task=task,
         truth=str(one.truth[task]),
-        answer=str(one.answer(selection, task, todo.classes[task])),
+        answer=str(one.predicted_label(selection, task, plan.classes[task])),
         confidence=max(one.selections[selection][task]),
         seconds=seconds,
-        envelope=envelope(wave_s),
-        attention=looks(todo, fold, course, frames, one.id, seconds),
+        envelope=compute_envelope(wave_s),
+        attention=trace_attention(plan, fold, training_run, frames, one.id, seconds),
     )
 
 
-def looks(
-    todo: Plan, fold: Fold, course: Course, frames: Frames, id_: str, seconds: float
-) -> dict[str, Look]:
+def trace_attention(
+    plan: Plan, fold: Fold, training_run: TrainingRun, frames: Frames, id_: str, seconds: float
+) -> dict[str, AttentionTrace]:
     """The attention maps of one utterance, averaged over heads; none without kept weights."""
-    if not course.weights:
+    if not training_run.weights:
         return {}
-    system = todo.untrained(fold)
-    system.load_state_dict(course.weights)
-    (batch,) = todo.side((id_,), frames, system).batches(1)
-    _, output = answer(system, batch.inputs, todo.numbers)
+    system = plan.build_system(fold)
+    system.load_state_dict(training_run.weights)
+    (batch,) = plan.build_subset((id_,), frames, system).iter_batches(1)
+    _, output = predict_batch(system, batch.inputs, plan.precision)
     maps = {}
     for name, (weight_bht, stride) in output.attention.items():
-        if name in (FOUND, READ):
+        if name in (ASR_ATTENTION, WORD_ATTENTION):
             continue
         weight_t = weight_bht[0].flatten(0, -2).mean(dim=0)
-        times = steps(len(weight_t), stride, system.front_end.hop, seconds)
+        times = attention_step_times(len(weight_t), stride, system.front_end.hop, seconds)
         weights = [round(weight, 5) for weight in weight_t[: len(times)].tolist()]
-        maps[name] = Look(times=times, weight=weights)
+        maps[name] = AttentionTrace(times=times, weight=weights)
     return maps

@@ -8,21 +8,21 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serein import config, corpora, protocols, system, truth
-from serein.augment.copies import Copy, copies
-from serein.augment.settings import settings as augment_settings
+from serein.augment.copies import OfflineAugmentation, build_offline_augmentations
+from serein.augment.settings import build_augment_config as augment_settings
 from serein.contracts import FrontEnd
-from serein.dataset import Frames, Side, extract, standardised
-from serein.devices import device_of
+from serein.dataset import Frames, Subset, extract_frames, standardize_by_group
+from serein.devices import resolve_device
 from serein.errors import ConfigError, UnknownName
 from serein.experiment import hearsay, words
-from serein.experiment.facts import versions
-from serein.experiment.labelling import classes_in, held_out_shares, labelled
+from serein.experiment.facts import package_versions
+from serein.experiment.labelling import apply_label_scheme, corpus_classes, held_out_shares
 from serein.features import normalise
-from serein.precision import Numbers, settled
+from serein.precision import Precision, resolve_precision
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
-from serein.results import Mapping
-from serein.training.settings import Settings
-from serein.training.varied import varied
+from serein.results import LabelMapping
+from serein.training.settings import TrainingConfig
+from serein.training.varied import augment_subset
 
 
 @dataclass(frozen=True)
@@ -48,115 +48,122 @@ class Plan:
     corpus: Corpus
     contents: dict[str, str]
     classes: dict[str, tuple[str, ...]]
-    mapping: dict[str, Mapping]
+    mapping: dict[str, LabelMapping]
     protocol: Protocol
-    training: Settings
+    training: TrainingConfig
     seed: int
     device: str
     folder: Path
     leakage: tuple[Finding, ...] = ()
-    copies: tuple[Copy, ...] = ()
+    augmentations: tuple[OfflineAugmentation, ...] = ()
 
-    def front_end(self) -> FrontEnd:
+    def build_front_end(self) -> FrontEnd:
         """What makes frames of waveforms."""
-        return system.front_end_of(self.recipe)
+        return system.build_front_end(self.recipe)
 
-    def untrained(self, fold: Fold) -> "system.System":
+    def build_system(self, fold: Fold) -> "system.System":
         """The system of a fold before it is trained, its words those of the training side."""
-        known = words.known(self.corpus.of(fold.train), self.recipe)
+        known = words.build_word_list(self.corpus.select(fold.train), self.recipe)
         return system.System(self.recipe, self.classes, known)
 
-    def frames(self, copy: Copy | None = None) -> Frames:
+    def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
         """The frames of the whole corpus, or of a copy of it, from the cache or else made now."""
-        frames = extract(self.corpus.utterances, self.front_end(), self.contents, copy=copy)
+        frames = extract_frames(
+            self.corpus.utterances, self.build_front_end(), self.contents, augmentation=augmentation
+        )
         if self.statistics != "speaker":
             return frames
         speakers = {one.id: one.speaker or one.id for one in self.corpus.utterances}
-        return standardised(frames, speakers)
+        return standardize_by_group(frames, speakers)
 
     @property
-    def numbers(self) -> Numbers:
+    def precision(self) -> Precision:
         """What networks compute in here."""
-        return settled(self.training.precision, self.device)
+        return resolve_precision(self.training.precision, self.device)
 
     @property
     def statistics(self) -> str:
         """What frames are standardised by."""
-        return config.build(normalise.Config, self.recipe.normalise, "normalise").statistics
+        return config.build_config(normalise.Config, self.recipe.normalise, "normalise").statistics
 
-    def recognised(self) -> words.Texts:
+    def load_asr_transcripts(self) -> words.Texts:
         """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
-        return hearsay.recognised(self.recipe, self.corpus, self.contents)
+        return hearsay.load_asr_transcripts(self.recipe, self.corpus, self.contents)
 
-    def side(
+    def build_subset(
         self,
         ids: tuple[str, ...],
         frames: Frames,
-        judge: "system.System",
+        fold_system: "system.System",
         *,
         training: bool = False,
-    ) -> Side:
+    ) -> Subset:
         """One side of a fold, its targets by the classes of a system.
 
         Args:
             ids: of its utterances.
             frames: of the corpus.
-            judge: the system.
+            fold_system: the system.
             training: whether it trains, and reads what people wrote even where the other sides
                 read what a recogniser did.
         """
-        members, text = self.corpus.of(ids), judge.text
+        members, text = self.corpus.select(ids), fold_system.transcript_task
         as_written = text is None or (training and not text.config.trained)
-        heard = {} if as_written else self.recognised()
-        return Side(ids, frames, judge.targets(members), words.read(judge, members, heard))
+        heard = {} if as_written else self.load_asr_transcripts()
+        return Subset(
+            ids,
+            frames,
+            fold_system.targets(members),
+            words.encode_transcripts(fold_system, members, heard),
+        )
 
-    def varied(self, side: Side) -> Side:
+    def augment_subset(self, subset: Subset) -> Subset:
         """A training side as its epochs hear it."""
-        copies = [self.frames(copy) for copy in self.copies]
-        hidden = system.masks_of(self.recipe, self.front_end())
-        return varied(side, self.corpus.of(side.ids), self.training, copies, hidden)
+        copies = [self.load_frames(copy) for copy in self.augmentations]
+        hidden = system.build_recipe_masks(self.recipe, self.build_front_end())
+        return augment_subset(subset, self.corpus.select(subset.ids), self.training, copies, hidden)
 
-    def state(self, fold: Fold) -> Path:
+    def state_path(self, fold: Fold) -> Path:
         """Where a fold's training keeps its state."""
         return self.folder / "folds" / f"{quote(fold.name, safe='')}.pt"
 
 
-def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:
+def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:
     """Check every setting, split the corpus, and name the run after all that it depends on.
 
     Raises:
         ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
-    device = device_of(device)
+    device = resolve_device(device)
     if not recipe.tasks:
         raise ConfigError(
             f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
             "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
         )
-    system.check(recipe)
-    training = training_of(recipe)
-    how = config.build(protocols.Settings, recipe.protocol, "protocol")
+    system.check_recipe(recipe)
+    training = build_training_config(recipe)
+    how = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
     everybody = {one.id for one in corpus.utterances}
-    corpus, mapping = labelled(corpus, recipe)
-    classes = classes_in(corpus, recipe)
-    forms = copies_of(recipe, system.front_end_of(recipe))
+    corpus, mapping = apply_label_scheme(corpus, recipe)
+    classes = corpus_classes(corpus, recipe)
+    forms = build_augmentations(recipe, system.build_front_end(recipe))
     left_out = everybody - {one.id for one in corpus.utterances}
     protocol = protocols.split(corpus.utterances, how, left_out)
     contents = corpora.contents(corpus.utterances)
-    leakage = _leakage(recipe, corpus, tuple(classes), protocol, contents, how)
+    leakage = _check_leakage(recipe, corpus, tuple(classes), protocol, contents, how)
     facts = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
         protocol.hash,
         corpora.fingerprint(corpus, contents),
-        system.source_of(recipe),
-        [form.key for form in forms],
+        system.hash_recipe_sources(recipe),
+        [form.cache_key for form in forms],
         seed,
         device,
-        settled(training.precision, device),
-        versions() | system.packages_of(recipe),
-        hearsay.marks(recipe),
+        resolve_precision(training.precision, device),
+        package_versions() | system.collect_packages(recipe),
+        hearsay.hash_referenced_files(recipe),
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -166,34 +173,34 @@ def plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) 
         contents=contents,
         classes=classes,
         mapping=mapping,
-        protocol=protocols.cautioned(protocol, leakage),
+        protocol=protocols.add_cautions(protocol, leakage),
         training=training,
         seed=seed,
         device=device,
         folder=runs / name,
         leakage=leakage,
-        copies=forms,
+        augmentations=forms,
     )
 
 
-def copies_of(recipe: Recipe, front_end: FrontEnd) -> tuple[Copy, ...]:
+def build_augmentations(recipe: Recipe, front_end: FrontEnd) -> tuple[OfflineAugmentation, ...]:
     """Every form of an utterance that a recipe's training hears beside the recording.
 
     Raises:
         ConfigError: a folder of noises or rooms is none, or empty.
         AudioError: a file in it cannot be read.
     """
-    return copies(augment_settings(recipe.augment), front_end.rate)
+    return build_offline_augmentations(augment_settings(recipe.augment), front_end.rate)
 
 
-def training_of(recipe: Recipe) -> Settings:
+def build_training_config(recipe: Recipe) -> TrainingConfig:
     """The settings of the loop; an estimator is fitted once.
 
     Raises:
         ConfigError: a setting is unknown or out of range, or of no use to an estimator.
     """
-    how = config.build(Settings, recipe.training, "training")
-    if not system.is_fitted(recipe):
+    how = config.build_config(TrainingConfig, recipe.training, "training")
+    if not system.is_estimator(recipe):
         return how
     if how.balance != "none":
         raise ConfigError(
@@ -203,7 +210,7 @@ def training_of(recipe: Recipe) -> Settings:
     return replace(how, epochs=1, patience=0)
 
 
-def split(
+def split_corpus(
     corpus: str | Sequence[str] | Corpus, settings: Sequence[str] = ()
 ) -> tuple[Corpus, Protocol, tuple[Finding, ...]]:
     """Split a corpus and look for leaks, as an evaluation does before it trains.
@@ -220,26 +227,28 @@ def split(
         CorpusError: the corpus cannot be read.
         ProtocolError: it cannot be split that way.
     """
-    table = config.overridden({"protocol": {}}, settings)
+    table = config.apply_settings({"protocol": {}}, settings)
     for name in table:
         if name != "protocol":
             raise UnknownName("table of a split", name, ("protocol",))
-    how = config.build(protocols.Settings, table["protocol"], "protocol")
+    how = config.build_config(protocols.SplitConfig, table["protocol"], "protocol")
     read = corpora.read(corpus)
     made = protocols.split(read.utterances, how)
     contents = corpora.contents(read.utterances)
-    samples = protocols.heard(read.utterances)
-    found = protocols.findings(made, read.utterances, contents, samples=samples, allow=how.allow)
+    samples = protocols.hash_audio(read.utterances)
+    found = protocols.find_leaks(
+        made, read.utterances, contents, audio_hashes=samples, allow=how.allow
+    )
     return read, made, found
 
 
-def _leakage(
+def _check_leakage(
     recipe: Recipe,
     corpus: Corpus,
     tasks: tuple[str, ...],
     protocol: Protocol,
     contents: dict[str, str],
-    how: protocols.Settings,
+    split_config: protocols.SplitConfig,
 ) -> tuple[Finding, ...]:
     """What the check found; nothing that the user has not allowed by name.
 
@@ -247,24 +256,26 @@ def _leakage(
     sides.
     """
     own = held_out_shares(recipe)
-    found = hearsay.pretrained(recipe, protocol, corpus, contents) + protocols.findings(
+    found = hearsay.check_pretrained_leakage(
+        recipe, protocol, corpus, contents
+    ) + protocols.find_leaks(
         protocol,
         corpus.utterances,
         contents,
-        samples=protocols.heard(corpus.utterances),
+        audio_hashes=protocols.hash_audio(corpus.utterances),
         statistics=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {one.id: _kind(one, task, recipe) for one in corpus.utterances}
+            task: {one.id: _target_kind(one, task, recipe) for one in corpus.utterances}
             for task in tasks
             if task not in own
         },
-        allow=how.allow,
+        allow=split_config.allow,
     )
-    protocols.refuse(found)
+    protocols.raise_on_leaks(found)
     return found
 
 
-def _kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
+def _target_kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     """The class of an utterance; all values are of one kind, which no side may lack."""
-    label = truth.label_of(utterance, task, recipe)
+    label = truth.get_task_label(utterance, task, recipe)
     return "a value" if isinstance(label, float) else label

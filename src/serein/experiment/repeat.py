@@ -9,17 +9,17 @@ from urllib.parse import quote
 
 from serein import corpora, recipes, store
 from serein.errors import ConfigError
-from serein.experiment.engines import Engine, engaged
-from serein.experiment.evaluate import Run, carry_all_out
-from serein.experiment.plan import Plan, plan
-from serein.metrics.measures import Scores, measure_of
+from serein.experiment.engines import Engine, open_engine
+from serein.experiment.evaluate import Run, run_plans
+from serein.experiment.plan import Plan, build_plan
+from serein.metrics.measures import Scores, get_scorer
 from serein.records import Corpus, Recipe
-from serein.results import Flattery, Repeat, Results
+from serein.results import OptimisticVariant, Results, SeedResult
 
-FEWEST_FOLDS = 5
-KEPT = ("only", "longest", "most", "seed", "stratify", "main", "share", "ratio")
+MIN_FOLDS = 5
+KEPT_SETTINGS = ("only", "longest", "most", "seed", "stratify", "main", "share", "ratio")
 """Settings of a split that its flattery keeps."""
-FLATTERIES = {
+OPTIMISTIC_VARIANTS = {
     "random-split": "a random split into as many folds (five at least), the same speakers on both "
     "sides",
     "test-speaker-normalisation": "frames standardised by each speaker's own statistics, the "
@@ -27,7 +27,7 @@ FLATTERIES = {
 }
 
 
-def repeat(
+def evaluate_seeds(
     recipe: str | Recipe,
     corpus: str | Sequence[str] | Corpus,
     *,
@@ -72,28 +72,32 @@ def repeat(
     read = corpora.read(corpus)
 
     def planned(changed: Recipe, number: int = 0) -> Plan:
-        return plan(changed, read, seed=seed + number, device=device, runs=runs)
+        return build_plan(changed, read, seed=seed + number, device=device, runs=runs)
 
     # All plans are made before the first training: a split that cannot be costs nothing then.
     honest = [planned(chosen, number) for number in range(seeds)]
-    unfair = ways(chosen, len(honest[0].protocol.folds)) if audit else {}
+    unfair = optimistic_variants(chosen, len(honest[0].protocol.folds)) if audit else {}
     plans = {name: planned(changed) for name, changed in unfair.items()}
-    with engaged(engine, jobs, address) as hands:
-        every = list(carry_all_out([*honest, *plans.values()], hands, **options))
+    with open_engine(engine, jobs, address) as hands:
+        every = list(run_plans([*honest, *plans.values()], hands, **options))
     done, others = every[:seeds], every[seeds:]
-    flattered = [_flattery(name, one.results) for name, one in zip(plans, others, strict=True)]
+    flattered = [
+        _summarize_variant(name, one.results) for name, one in zip(plans, others, strict=True)
+    ]
     if seeds == 1 and not audit:
         return done[0]
-    joined = together([one.results for one in done], flattered)
+    joined = combine_seeds([one.results for one in done], flattered)
     folder = runs / joined.name
-    store.save(joined, folder)
-    return Run(joined, folder, anew=any(one.anew for one in done))
+    store.save_results(joined, folder)
+    return Run(joined, folder, is_new=any(one.is_new for one in done))
 
 
-def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> Results:
+def combine_seeds(
+    results: Sequence[Results], variants: Sequence[OptimisticVariant] = ()
+) -> Results:
     """The first of several results, with what the others scored."""
     first, last = results[0], results[-1]
-    parts = [*(one.name for one in results), *(one.run for one in flattered)]
+    parts = [*(one.name for one in results), *(one.run for one in variants)]
     mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     seeds = [one.environment["seed"] for one in (first, last)]
     span = f"seed{seeds[0]}" if len(results) == 1 else f"seeds{seeds[0]}-{seeds[1]}"
@@ -102,41 +106,43 @@ def together(results: Sequence[Results], flattered: Sequence[Flattery] = ()) -> 
         first,
         name=quote(f"{recipe}-{corpus}-{span}-{mark}", safe=""),
         seconds=sum(one.seconds for one in results),
-        repeats=[_repeat(one) for one in results] if len(results) > 1 else [],
-        flatteries=list(flattered),
+        repeats=[_summarize_seed(one) for one in results] if len(results) > 1 else [],
+        flatteries=list(variants),
     )
 
 
-def _repeat(results: Results) -> Repeat:
-    scores = {name: _plain(results, name) for name in results.selections}
-    return Repeat(seed=results.environment["seed"], run=results.name, scores=scores)
+def _summarize_seed(results: Results) -> SeedResult:
+    scores = {name: _scores_without_intervals(results, name) for name in results.selections}
+    return SeedResult(seed=results.environment["seed"], run=results.name, scores=scores)
 
 
-def _flattery(name: str, results: Results) -> Flattery:
-    scores = _plain(results, results.headline)
-    return Flattery(name=name, words=FLATTERIES[name], run=results.name, scores=scores)
+def _summarize_variant(name: str, results: Results) -> OptimisticVariant:
+    scores = _scores_without_intervals(results, results.headline)
+    return OptimisticVariant(
+        name=name, words=OPTIMISTIC_VARIANTS[name], run=results.name, scores=scores
+    )
 
 
-def _plain(results: Results, selection: str) -> dict[str, Scores]:
+def _scores_without_intervals(results: Results, selection: str) -> dict[str, Scores]:
     """The scores of each task without their intervals."""
     return {
-        task: {one.name: own.score(one.name) for one in measure_of(results.classes[task]).scores}
-        for task, own in results.scored(selection).items()
+        task: {one.name: own.score(one.name) for one in get_scorer(results.classes[task]).metrics}
+        for task, own in results.scores_by_task(selection).items()
     }
 
 
-def ways(recipe: Recipe, folds: int) -> dict[str, Recipe]:
+def optimistic_variants(recipe: Recipe, folds: int) -> dict[str, Recipe]:
     """The recipe in the ways that flatter it, but for those that it takes anyway.
 
     Args:
         recipe: of the honest evaluation.
         folds: of its split; a split of fewer than five is set beside five random folds.
     """
-    kept = {key: value for key, value in recipe.protocol.items() if key in KEPT}
+    kept = {key: value for key, value in recipe.protocol.items() if key in KEPT_SETTINGS}
     alone = recipe.protocol.get("validation") == "none"
     split: dict[str, Any] = {
         "name": "random",
-        "folds": max(folds, FEWEST_FOLDS),
+        "folds": max(folds, MIN_FOLDS),
         "validation": "none" if alone else 1,
         "allow": ["duplicate"],
         **kept,

@@ -15,25 +15,25 @@ from serein import config, corpora, recipes, store
 from serein.errors import ConfigError, ProtocolError, SereinError
 from serein.experiment import searched
 from serein.experiment import space as spaces
-from serein.experiment.engines import Engine, engaged
-from serein.experiment.evaluate import Run, Started, evaluate, quiet
-from serein.experiment.plan import Plan, plan
-from serein.metrics.measures import main_score
+from serein.experiment.engines import Engine, open_engine
+from serein.experiment.evaluate import OpenProgress, Run, evaluate, no_progress
+from serein.experiment.plan import Plan, build_plan
+from serein.metrics.measures import get_main_score
 from serein.records import Corpus, Recipe
 from serein.results import FoldResult, Results
 from serein.searches import Search, Trial
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
-    from serein.experiment.trials import Ledger
+    from serein.experiment.trials import TrialStore
 
-Begin = Callable[[Engine, spaces.Point], None]
-Once = Callable[[Engine, spaces.Point], Run]
-Told = Callable[[Trial, Search], None]
+SubmitTrial = Callable[[Engine, spaces.Point], None]
+RunTrial = Callable[[Engine, spaces.Point], Run]
+TrialCallback = Callable[[Trial, Search], None]
 """Is told of every trial that has ended, and of the search so far."""
 
 
-def silent(trial: Trial, search: Search) -> None:
+def ignore_trial(trial: Trial, search: Search) -> None:
     """Tell nobody."""
 
 
@@ -50,8 +50,8 @@ def search(
     runs: Path = Path("runs"),
     storage: str | None = None,
     partial: bool | None = None,
-    started: Started = quiet,
-    told: Told = silent,
+    open_progress: OpenProgress = no_progress,
+    on_trial: TrialCallback = ignore_trial,
     engine: str | Engine = "local",
     address: str | None = None,
 ) -> Search:
@@ -75,8 +75,8 @@ def search(
         storage: where trials are kept: a URL that Optuna understands, or a file on a disk that
             all processes see; None is a file in the search's folder.
         partial: take what is there of a corpus, however much is missing.
-        started: is told the plan of each evaluation, as for ``evaluate``.
-        told: is told of every trial that has ended.
+        open_progress: is told the plan of each evaluation, as for ``evaluate``.
+        on_trial: is told of every trial that has ended.
         engine: as for ``evaluate``; a cluster works on several trials at a time.
         address: as for ``evaluate``.
 
@@ -91,119 +91,125 @@ def search(
     if trials < 1:
         raise ConfigError(f"trials is {trials}; expected 1 or more")
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    chosen = recipes.changed(chosen, settings)
+    chosen = recipes.with_settings(chosen, settings)
     read = corpora.read(corpus, partial=partial)
-    ranges = spaces.read(chosen, space)
-    todo = plan(chosen, read, seed=seed, device=device, runs=runs)
-    _refuse(todo)
-    points = spaces.points(ranges, seed, trials)
-    name = searched.named(todo, ranges)
-    evaluation = searched.again(recipe, corpus, settings, seed, device, runs, partial)
-    ledger = _ledger(runs / name, name, ranges, points, storage)
+    ranges = spaces.parse_space(chosen, space)
+    todo = build_plan(chosen, read, seed=seed, device=device, runs=runs)
+    _check_validation(todo)
+    points = spaces.draw_points(ranges, seed, trials)
+    name = searched.search_name(todo, ranges)
+    evaluation = searched.evaluation_command(recipe, corpus, settings, seed, device, runs, partial)
+    ledger = _open_trial_store(runs / name, name, ranges, points, storage)
 
     def state() -> Search:
-        return searched.record(todo, name, ranges, ledger.trials(), trials, evaluation)
+        return searched.build_search(todo, name, ranges, ledger.list_trials(), trials, evaluation)
 
     how: dict[str, Any] = {"seed": seed, "device": device, "runs": runs}
 
     def ahead(hands: Engine, point: spaces.Point) -> None:
         with suppress(SereinError):  # it is told of when the trial's turn has come
-            hands.begin(plan(spaces.check(chosen, point), read, **how), fresh=False)
+            hands.submit(build_plan(spaces.apply_point(chosen, point), read, **how), fresh=False)
 
     def once(hands: Engine, point: spaces.Point) -> Run:
-        changed = spaces.check(chosen, point)
-        return evaluate(changed, read, **how, started=started, engine=hands)
+        changed = spaces.apply_point(chosen, point)
+        return evaluate(changed, read, **how, open_progress=open_progress, engine=hands)
 
-    with ledger.at_work(), engaged(engine, jobs, address) as hands:
-        for number in _work(ledger, hands, ahead, once, todo):
-            now_known = _saved(state, ledger, runs / name)
-            told(now_known.trials[number], now_known)
-    return _checked(_saved(state, ledger, runs / name))
+    with ledger.mark_alive(), open_engine(engine, jobs, address) as hands:
+        for number in _run_trials(ledger, hands, ahead, once, todo):
+            now_known = _save_state(state, ledger, runs / name)
+            on_trial(now_known.trials[number], now_known)
+    return _check_any_finished(_save_state(state, ledger, runs / name))
 
 
-def _refuse(todo: Plan) -> None:
-    if not all(fold.validation for fold in todo.protocol.folds):
+def _check_validation(plan: Plan) -> None:
+    if not all(fold.validation for fold in plan.protocol.folds):
         raise ConfigError(
-            f"{todo.recipe.name} has no validation speakers to score trials on "
+            f"{plan.recipe.name} has no validation speakers to score trials on "
             "(protocol.validation); a search by test speakers would have seen the answers. "
             "Set one: --set protocol.validation=1"
         )
 
 
-def _ledger(
+def _open_trial_store(
     folder: Path,
     name: str,
-    ranges: spaces.Space,
+    space: spaces.Space,
     points: list[spaces.Point],
     storage: str | None,
-) -> "Ledger":
+) -> "TrialStore":
     try:
-        from serein.experiment.trials import Ledger
+        from serein.experiment.trials import TrialStore
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"a search needs Optuna ({error}); install it: pip install 'serein[search]'"
         ) from error
-    return Ledger(folder, name, ranges, points, storage)
+    return TrialStore(folder, name, space, points, storage)
 
 
-def _work(ledger: "Ledger", hands: Engine, begin: Begin, once: Once, todo: Plan) -> Iterator[int]:
+def _run_trials(
+    store: "TrialStore", engine: Engine, submit_trial: SubmitTrial, run_trial: RunTrial, plan: Plan
+) -> Iterator[int]:
     """Run trials until none is left; give the number of each that has ended."""
     claimed: deque[Any] = deque()
     try:
-        while _claim(ledger, hands, begin, claimed):
+        while _claim_trials(store, engine, submit_trial, claimed):
             trial = claimed[0]
             try:
-                results = once(hands, ledger.points[trial.number]).results
-                folds = validated(results)
-                ledger.finish(trial, _mean(folds, results, todo), _facts(folds, results))
+                results = run_trial(engine, store.points[trial.number]).results
+                folds = validation_scores(results)
+                store.finish_trial(
+                    trial, _mean_score(folds, results, plan), _trial_attributes(folds, results)
+                )
             except (ConfigError, ProtocolError) as error:
-                ledger.fail(trial, str(error))
+                store.fail_trial(trial, str(error))
             yield claimed.popleft().number
     except BaseException:
         for trial in claimed:
-            ledger.release(trial)
+            store.release_trial(trial)
         raise
 
 
-def _claim(ledger: "Ledger", hands: Engine, begin: Begin, claimed: deque[Any]) -> bool:
+def _claim_trials(
+    store: "TrialStore", engine: Engine, submit_trial: SubmitTrial, claimed: deque[Any]
+) -> bool:
     """Claim one trial, and as many more as there is room for; False where none is left."""
-    while not claimed or hands.has_room():
-        trial = ledger.claim()
+    while not claimed or engine.has_room():
+        trial = store.claim_trial()
         if trial is None:
             break
         claimed.append(trial)
-        if hands.has_room():
-            begin(hands, ledger.points[trial.number])
+        if engine.has_room():
+            submit_trial(engine, store.points[trial.number])
     return bool(claimed)
 
 
-def validated(results: Results) -> dict[str, float | None]:
+def validation_scores(results: Results) -> dict[str, float | None]:
     """For each fold, the leading task's score on validation speakers at the epoch that it chose.
 
     It is the score that chose the epoch: averaged over as many epochs as the recipe says.
     """
     task = next(iter(results.recipe["tasks"]))
-    smooth = config.build(Settings, results.recipe["training"], "training").smooth
-    return {fold.name: _validated(fold, task, smooth) for fold in results.folds}
+    smooth = config.build_config(TrainingConfig, results.recipe["training"], "training").smooth
+    return {fold.name: _validation_score(fold, task, smooth) for fold in results.folds}
 
 
-def _validated(fold: FoldResult, task: str, smooth: int) -> float | None:
+def _validation_score(fold: FoldResult, task: str, smooth: int) -> float | None:
     last = fold.epochs["validation"]
     epochs = fold.history[max(0, last - smooth) : last]
-    found = [main_score(one.scores["validation"][task]) for one in epochs]
+    found = [get_main_score(one.scores["validation"][task]) for one in epochs]
     known = [score for score in found if score is not None]
     return fmean(known) if len(known) == len(epochs) else None
 
 
-def _mean(folds: dict[str, float | None], results: Results, todo: Plan) -> float:
+def _mean_score(folds: dict[str, float | None], results: Results, plan: Plan) -> float:
     """The mean over folds.
 
     Raises:
         ConfigError: there is none, or it is of other speakers or classes than the other trials'.
     """
-    task = next(iter(todo.classes))
-    same = results.protocol["hash"] == todo.protocol.hash
-    if not same or tuple(results.classes[task]) != todo.classes[task]:
+    task = next(iter(plan.classes))
+    same = results.protocol["hash"] == plan.protocol.hash
+    if not same or tuple(results.classes[task]) != plan.classes[task]:
         raise ConfigError(
             f"with these settings other utterances or classes of {task} are scored than in the "
             "other trials, and scores do not compare"
@@ -214,22 +220,24 @@ def _mean(folds: dict[str, float | None], results: Results, todo: Plan) -> float
     return fmean(known)
 
 
-def _facts(folds: dict[str, float | None], results: Results) -> dict[str, Any]:
+def _trial_attributes(folds: dict[str, float | None], results: Results) -> dict[str, Any]:
     return {"folds": folds, "run": results.name, "seconds": results.seconds}
 
 
-def _saved(state: Callable[[], Search], ledger: "Ledger", folder: Path) -> Search:
+def _save_state(
+    build_state: Callable[[], Search], trial_store: "TrialStore", folder: Path
+) -> Search:
     """Write the search as it is now; the later of two processes writes last."""
-    with ledger.lock:
-        found = state()
+    with trial_store.lock:
+        found = build_state()
         store.save_search(found, folder)
     return found
 
 
-def _checked(found: Search) -> Search:
-    faults = [one.fault for one in found.trials if one.state == "failed"]
-    if faults and len(faults) == len(found.trials):
+def _check_any_finished(search: Search) -> Search:
+    faults = [one.fault for one in search.trials if one.state == "failed"]
+    if faults and len(faults) == len(search.trials):
         raise ConfigError(
             f"none of {len(faults)} trials could be evaluated; the first: {faults[0]}"
         )
-    return found
+    return search

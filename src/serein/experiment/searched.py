@@ -9,30 +9,30 @@ from pathlib import Path
 
 from serein import corpora, store, system
 from serein.experiment import space as spaces
-from serein.experiment.facts import command, described, now
+from serein.experiment.facts import command_line, describe_corpus, utc_now
 from serein.experiment.plan import Plan
-from serein.metrics.measures import measure_of
+from serein.metrics.measures import get_scorer
 from serein.records import Corpus, Protocol, Recipe
-from serein.searches import Search, Trial, ranked
+from serein.searches import Search, Trial, rank_trials
 
 
-def named(todo: Plan, ranges: spaces.Space) -> str:
+def search_name(plan: Plan, space: spaces.Space) -> str:
     """What a search is called, on every machine; its trials all belong to the same question."""
     facts = [
-        asdict(todo.recipe) | {"about": {}},
-        list(todo.recipe.tasks),
-        todo.protocol.hash,
-        corpora.fingerprint(todo.corpus, todo.contents),
-        system.source_of(todo.recipe),
-        {one.name: one.words for one in ranges},
+        asdict(plan.recipe) | {"about": {}},
+        list(plan.recipe.tasks),
+        plan.protocol.hash,
+        corpora.fingerprint(plan.corpus, plan.contents),
+        system.hash_recipe_sources(plan.recipe),
+        {one.name: one.text for one in space},
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     # The folder of an evaluation is quoted so, too.
-    first = todo.folder.name.rpartition("-")[0]
+    first = plan.folder.name.rpartition("-")[0]
     return f"{first}-search-{digest}"
 
 
-def again(
+def evaluation_command(
     recipe: str | Recipe,
     corpus: str | Sequence[str] | Corpus,
     settings: Sequence[str],
@@ -54,52 +54,54 @@ def again(
     return words + (["--runs", str(runs)] if runs != Path("runs") else [])
 
 
-def record(
-    todo: Plan,
+def build_search(
+    plan: Plan,
     name: str,
-    ranges: spaces.Space,
+    space: spaces.Space,
     trials: list[Trial],
-    wanted: int,
+    n_trials: int,
     evaluation: list[str],
 ) -> Search:
     """Lay together what a report shows.
 
     Args:
-        todo: the plan of the recipe before a trial changed it.
+        plan: the plan of the recipe before a trial changed it.
         name: of the search.
-        ranges: its space.
+        space: its space.
         trials: every one so far.
-        wanted: how many there are to be.
+        n_trials: how many there are to be.
         evaluation: the command that evaluates the recipe.
     """
-    best = next(iter(ranked(trials)), None)
-    chosen = [w for s in spaces.worded(best.settings) for w in ("--set", s)] if best else []
-    protocol = todo.protocol
+    best = next(iter(rank_trials(trials)), None)
+    chosen = (
+        [w for s in spaces.format_settings(best.settings) for w in ("--set", s)] if best else []
+    )
+    protocol = plan.protocol
     return Search(
         format=store.FORMAT,
         name=name,
-        command=command(),
-        created=now(),
-        recipe=asdict(todo.recipe),
-        corpus=described(todo.corpus, todo.contents),
+        command=command_line(),
+        created=utc_now(),
+        recipe=asdict(plan.recipe),
+        corpus=describe_corpus(plan.corpus, plan.contents),
         protocol={
             "name": protocol.name,
             "hash": protocol.hash,
             "validation": protocol.validation,
             "folds": len(protocol.folds),
         },
-        task=next(iter(todo.recipe.tasks)),
-        space={one.name: one.words for one in ranges},
-        seed=todo.seed,
+        task=next(iter(plan.recipe.tasks)),
+        space={one.name: one.text for one in space},
+        seed=plan.seed,
         trials=trials,
         best=best.number if best else None,
         evaluation=shlex.join([*evaluation, *chosen]) if best else "",
-        warnings=list(_warnings(protocol, trials, wanted)),
-        score=measure_of(todo.classes[next(iter(todo.recipe.tasks))]).main.name,
+        warnings=list(_collect_warnings(protocol, trials, n_trials)),
+        score=get_scorer(plan.classes[next(iter(plan.recipe.tasks))]).main.name,
     )
 
 
-def _warnings(protocol: Protocol, trials: list[Trial], wanted: int) -> Iterator[str]:
+def _collect_warnings(protocol: Protocol, trials: list[Trial], n_trials: int) -> Iterator[str]:
     """What a reader must know before believing the scores."""
     if protocol.caution:
         yield protocol.caution
@@ -118,5 +120,5 @@ def _warnings(protocol: Protocol, trials: list[Trial], wanted: int) -> Iterator[
             f"trials that are running elsewhere or were interrupted: {unfinished}; the same "
             "command goes on with the search"
         )
-    if len(states) < wanted and not unfinished:
-        yield f"{len(states)} of {wanted} trials: the space holds no more, or the search goes on"
+    if len(states) < n_trials and not unfinished:
+        yield f"{len(states)} of {n_trials} trials: the space holds no more, or the search goes on"

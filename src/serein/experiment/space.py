@@ -17,14 +17,14 @@ from typing import Any
 from serein import config, recipes, system
 from serein.errors import ConfigError
 from serein.records import Recipe
-from serein.training.settings import Settings
+from serein.training.settings import TrainingConfig
 
 Point = dict[str, Any]
 """A value for each searched setting."""
 EXAMPLES = "write tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log or training.batch=16,32,64"
-JUDGES = ("protocol.", "training.smooth")
+SCORING_SETTINGS = ("protocol.", "training.smooth")
 """Settings that say how trials are scored."""
-PATIENCE = 10_000
+MAX_REPEATED_DRAWS = 10_000
 """So many draws in a row that have all been drawn before are taken for the end of a space."""
 
 
@@ -44,25 +44,25 @@ class Range:
     low: float
     high: float
     log: bool = False
-    whole: bool = False
+    integer: bool = False
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """As it would be typed."""
         return f"{self.low:.6g}..{self.high:.6g}{':log' * self.log}"
 
     @property
     def edges(self) -> tuple[Any, ...]:
         """Values that a recipe must take for it to take all."""
-        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+        return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
 
-    def at(self, share: float) -> float | int:
+    def quantile(self, q: float) -> float | int:
         """The value that a share, from 0 to below 1, of all values lies below."""
-        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        value = low * (high / low) ** share if self.log else low + (high - low) * share
+        low, high = (self.low - 0.5, self.high + 0.5) if self.integer else (self.low, self.high)
+        value = low * (high / low) ** q if self.log else low + (high - low) * q
         # Six digits are what reports and result files keep, so that a typed setting is the same.
         value = min(max(float(f"{value:.6g}"), self.low), self.high)
-        return round(value) if self.whole else value
+        return round(value) if self.integer else value
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,24 @@ class Choice:
     values: tuple[Any, ...]
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """As it would be typed."""
-        return ",".join(config.worded("", value).removeprefix("=") for value in self.values)
+        return ",".join(config.format_setting("", value).removeprefix("=") for value in self.values)
 
     @property
     def edges(self) -> tuple[Any, ...]:
         """Values that a recipe must take for it to take all."""
         return self.values
 
-    def at(self, share: float) -> Any:
+    def quantile(self, q: float) -> Any:
         """The value that a share, from 0 to below 1, of all values lies below."""
-        return self.values[int(share * len(self.values))]
+        return self.values[int(q * len(self.values))]
 
 
 Space = tuple[Range | Choice, ...]
 
 
-def read(recipe: Recipe, settings: Sequence[str]) -> Space:
+def parse_space(recipe: Recipe, settings: Sequence[str]) -> Space:
     """Read a space, and try its edges on a recipe.
 
     Args:
@@ -105,18 +105,18 @@ def read(recipe: Recipe, settings: Sequence[str]) -> Space:
     Raises:
         ConfigError: what is no range or choice, or what the recipe does not take.
     """
-    found = tuple(_read(recipe, one) for one in settings or _weights(recipe))
+    found = tuple(_parse_dimension(recipe, one) for one in settings or _default_space(recipe))
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{name} is searched twice; give it one range or choice")
     for one in found:
         for value in one.edges:
-            check(recipe, {one.name: value})
+            apply_point(recipe, {one.name: value})
     return found
 
 
-def _weights(recipe: Recipe) -> list[str]:
+def _default_space(recipe: Recipe) -> list[str]:
     weights = [f"tasks.{task}.weight=0..1" for task in list(recipe.tasks)[1:]]
     if not weights:
         raise ConfigError(
@@ -126,20 +126,20 @@ def _weights(recipe: Recipe) -> list[str]:
     return weights
 
 
-def _read(recipe: Recipe, setting: str) -> Range | Choice:
+def _parse_dimension(recipe: Recipe, setting: str) -> Range | Choice:
     name, _, text = map(str.strip, setting.partition("="))
-    config.override({}, setting)  # for the errors of a setting that is none
-    if name.startswith(JUDGES):
+    config.apply_setting({}, setting)  # for the errors of a setting that is none
+    if name.startswith(SCORING_SETTINGS):
         raise ConfigError(
             f"{name} says how trials are scored, and their scores would not compare; "
             f"fix it: --set {name}=..."
         )
-    return _range(recipe, name, text) if ".." in text else _choice(name, text)
+    return _parse_range(recipe, name, text) if ".." in text else _parse_choice(name, text)
 
 
-def _range(recipe: Recipe, name: str, text: str) -> Range:
+def _parse_range(recipe: Recipe, name: str, text: str) -> Range:
     ends, _, scale = text.partition(":")
-    low, high = map(config.value, map(str.strip, ends.split("..", maxsplit=1)))
+    low, high = map(config.parse_value, map(str.strip, ends.split("..", maxsplit=1)))
     for end in (low, high):
         if type(end) not in (int, float) or not math.isfinite(end):
             raise ConfigError(f"{name}={text}: {end!r} is no number; {EXAMPLES}")
@@ -149,61 +149,61 @@ def _range(recipe: Recipe, name: str, text: str) -> Range:
         raise ConfigError(f"{name}={text}: unknown scale {scale!r}; write LOW..HIGH:log, or none")
     if scale and low <= 0:
         raise ConfigError(f"{name}={text}: a logarithmic range begins above 0")
-    whole = type(low) is type(high) is int and not _takes(recipe, name, low + 0.5)
-    return Range(name, low, high, log=bool(scale), whole=whole)
+    whole = type(low) is type(high) is int and not _is_accepted(recipe, name, low + 0.5)
+    return Range(name, low, high, log=bool(scale), integer=whole)
 
 
-def _choice(name: str, text: str) -> Choice:
-    distinct = values(text)
+def _parse_choice(name: str, text: str) -> Choice:
+    distinct = parse_values(text)
     if len(distinct) < 2:
         raise ConfigError(f"{name}={text} is neither a range nor a choice; {EXAMPLES}")
     return Choice(name, distinct)
 
 
-def values(text: str) -> tuple[Any, ...]:
+def parse_values(text: str) -> tuple[Any, ...]:
     """The different values that stand between commas; none where one of them is empty.
 
     >>> values("0, 0.5, 1.0, 0"), values("adam,rmsprop"), values("1,")
     ((0, 0.5, 1.0), ('adam', 'rmsprop'), (1,))
     """
-    found = config.value(f"[{text}]")
+    found = config.parse_value(f"[{text}]")
     if not isinstance(found, list):
-        found = [config.value(part.strip()) for part in text.split(",")]
+        found = [config.parse_value(part.strip()) for part in text.split(",")]
     distinct = tuple(value for place, value in enumerate(found) if value not in found[:place])
     return () if "" in distinct else distinct
 
 
-def _takes(recipe: Recipe, name: str, value: Any) -> bool:
+def _is_accepted(recipe: Recipe, name: str, value: Any) -> bool:
     try:
-        check(recipe, {name: value})
+        apply_point(recipe, {name: value})
     except ConfigError:
         return False
     return True
 
 
-def check(recipe: Recipe, point: Point) -> Recipe:
+def apply_point(recipe: Recipe, point: Point) -> Recipe:
     """The recipe of a point.
 
     Raises:
         ConfigError: it takes no such setting.
     """
-    changed = recipes.changed(recipe, worded(point))
-    system.check(changed)
-    config.build(Settings, changed.training, "training")
+    changed = recipes.with_settings(recipe, format_settings(point))
+    system.check_recipe(changed)
+    config.build_config(TrainingConfig, changed.training, "training")
     return changed
 
 
-def worded(point: Point) -> list[str]:
+def format_settings(point: Point) -> list[str]:
     """A point as settings."""
-    return [config.worded(name, value) for name, value in point.items()]
+    return [config.format_setting(name, value) for name, value in point.items()]
 
 
-def points(space: Space, seed: int, trials: int) -> list[Point]:
+def draw_points(space: Space, seed: int, trials: int) -> list[Point]:
     """The first distinct points of a seed; fewer than asked for where a space holds no more."""
     found: dict[str, Point] = {}
     repeated = 0
-    for point in _draws(space, seed):
-        if len(found) == trials or repeated == PATIENCE:
+    for point in _iter_draws(space, seed):
+        if len(found) == trials or repeated == MAX_REPEATED_DRAWS:
             break
         key = repr(point)
         repeated = repeated + 1 if key in found else 0
@@ -211,6 +211,8 @@ def points(space: Space, seed: int, trials: int) -> list[Point]:
     return list(found.values())
 
 
-def _draws(space: Space, seed: int) -> Iterator[Point]:
+def _iter_draws(space: Space, seed: int) -> Iterator[Point]:
     for number in count():
-        yield {one.name: one.at(Random(f"{seed} {number} {one.name}").random()) for one in space}
+        yield {
+            one.name: one.quantile(Random(f"{seed} {number} {one.name}").random()) for one in space
+        }

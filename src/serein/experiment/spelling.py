@@ -9,20 +9,20 @@ from dataclasses import replace
 from torch import Tensor
 
 from serein.experiment.plan import Plan
-from serein.experiment.words import known
-from serein.metrics.words import word_scores
+from serein.experiment.words import build_word_list
+from serein.metrics.words import compute_word_scores
 from serein.records import Fold, Utterance
 from serein.results import Prediction
 from serein.transcripts import WordScores
-from serein.vocabulary import Vocabulary, normalised, spoken
+from serein.vocabulary import Vocabulary, normalize_text, tokenize
 
 
-def heard(
+def add_transcripts(
     plan: Plan,
     fold: Fold,
     tested: Sequence[Utterance],
     records: Sequence[Prediction],
-    found: Mapping[str, Tensor],
+    word_ids: Mapping[str, Tensor],
 ) -> list[Prediction]:
     """The records of a fold with what was said and what was found.
 
@@ -31,36 +31,38 @@ def heard(
         fold: whose training side the vocabulary comes from.
         tested: its test side.
         records: one for each of these.
-        found: for each selection, (n, L) numbers of words.
+        word_ids: for each selection, (n, L) numbers of words.
     """
-    words = Vocabulary(known(plan.corpus.of(fold.train), plan.recipe))
-    rows = {name: id_nl.tolist() for name, id_nl in found.items()}
+    words = Vocabulary(build_word_list(plan.corpus.select(fold.train), plan.recipe))
+    rows = {name: id_nl.tolist() for name, id_nl in word_ids.items()}
     return [
         replace(
             record,
             text=utterance.text,
-            heard={name: words.text(row[place]) for name, row in rows.items()},
+            heard={name: words.decode(row[place]) for name, row in rows.items()},
         )
         for place, (record, utterance) in enumerate(zip(records, tested, strict=True))
     ]
 
 
-def scores(
+def score_transcripts(
     plan: Plan, records: Sequence[Prediction], selections: Sequence[str]
 ) -> dict[str, WordScores]:
     """For each selection, how well words were found; nothing of a model that finds none."""
     written = [one for one in records if one.text is not None and one.heard]
     if not written:
         return {}
-    closed = len({_sentence(one) for one in written} & _trained(plan))
+    closed = len({_fold_sentence(one) for one in written} & _training_sentences(plan))
     words = {
-        fold.name: set(known(plan.corpus.of(fold.train), plan.recipe))
+        fold.name: set(build_word_list(plan.corpus.select(fold.train), plan.recipe))
         for fold in plan.protocol.folds
     }
-    unknown = sum(word not in words[one.fold] for one in written for word in spoken(str(one.text)))
+    unknown = sum(
+        word not in words[one.fold] for one in written for word in tokenize(str(one.text))
+    )
     texts, speakers = [str(one.text) for one in written], [one.speaker for one in written]
     return {
-        name: word_scores(
+        name: compute_word_scores(
             texts,
             [one.heard[name] for one in written],
             speakers,
@@ -71,15 +73,15 @@ def scores(
     }
 
 
-def _sentence(one: Prediction) -> tuple[str, str]:
-    return one.fold, normalised(str(one.text))
+def _fold_sentence(one: Prediction) -> tuple[str, str]:
+    return one.fold, normalize_text(str(one.text))
 
 
-def _trained(plan: Plan) -> set[tuple[str, str]]:
+def _training_sentences(plan: Plan) -> set[tuple[str, str]]:
     """Every fold with the sentences of its training side."""
     return {
-        (fold.name, normalised(one.text))
+        (fold.name, normalize_text(one.text))
         for fold in plan.protocol.folds
-        for one in plan.corpus.of(fold.train)
+        for one in plan.corpus.select(fold.train)
         if one.text is not None
     }

@@ -19,31 +19,31 @@ from numpy.typing import NDArray
 from serein import config, corpora, recipes, store
 from serein.errors import ConfigError
 from serein.experiment import space as spaces
-from serein.experiment.compare import Entrant, against, shared
-from serein.experiment.engines import Engine, engaged
-from serein.experiment.evaluate import carry_all_out
-from serein.experiment.facts import command, now
-from serein.experiment.plan import Plan, plan
+from serein.experiment.compare import ComparedRun, common_labels, compare_with_first
+from serein.experiment.engines import Engine, open_engine
+from serein.experiment.evaluate import run_plans
+from serein.experiment.facts import command_line, utc_now
+from serein.experiment.plan import Plan, build_plan
 from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.metrics.measures import defined
-from serein.metrics.significance import grouped_confusions, speaker_or_utterance_groups
-from serein.metrics.trend import arrangements, bootstrap_repeated, slope, slope_test
+from serein.metrics.measures import nan_to_none
+from serein.metrics.significance import choose_resampling_groups, confusion_by_group
+from serein.metrics.trend import bootstrap_over_seeds, count_arrangements, slope, slope_test
 from serein.records import Corpus, Recipe
 from serein.results import Results
-from serein.sweeps import Interval, Point, Seeded, Sweep, Trend
+from serein.sweeps import Interval, Sweep, SweepPoint, SweepSeed, Trend
 
-FEW = 5
+FEW_SEEDS = 5
 """With fewer seeds, resampling them says too little."""
 EXAMPLE = "write protocol.share=0,0.25,0.5,0.75,1"
-Scores = NDArray[np.float64]
-Told = Callable[[str, Results], None]
+ScoreArray = NDArray[np.float64]
+EvaluationCallback = Callable[[str, Results], None]
 """Is told of every evaluation: the setting as it would be typed, and what came of it."""
 
 
-def silent(setting: str, results: Results) -> None:
+def ignore_evaluation(setting: str, results: Results) -> None:
     """Tell nobody."""
 
 
@@ -58,7 +58,7 @@ def sweep(
     jobs: int | None = None,
     device: str = "cpu",
     runs: Path = Path("runs"),
-    told: Told = silent,
+    on_evaluation: EvaluationCallback = ignore_evaluation,
     engine: str | Engine = "local",
     address: str | None = None,
     **options: Any,
@@ -78,7 +78,7 @@ def sweep(
         jobs: as for ``evaluate``.
         device: as for ``evaluate``.
         runs: the folder that the sweep's own and those of its evaluations are made in.
-        told: is told of every evaluation that has ended.
+        on_evaluation: is told of every evaluation that has ended.
         engine: as for ``evaluate``; a cluster works on several evaluations at a time.
         address: as for ``evaluate``.
         **options: as for ``carry_out``.
@@ -94,14 +94,14 @@ def sweep(
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    base, chosen = chosen, recipes.changed(chosen, settings)
-    name, values = _read(setting)
+    base, chosen = chosen, recipes.with_settings(chosen, settings)
+    name, values = _parse_setting(setting)
     read = corpora.read(corpus)
     # All plans are made before the first training: a value that cannot be costs nothing then.
     plans = [
         [
-            plan(
-                recipes.changed(base, [*settings, config.worded(name, value)]),
+            build_plan(
+                recipes.with_settings(base, [*settings, config.format_setting(name, value)]),
                 read,
                 seed=seed + more,
                 device=device,
@@ -111,31 +111,31 @@ def sweep(
         ]
         for value in values
     ]
-    _check(name, values, [todo[0] for todo in plans])
+    _check_comparable(name, values, [todo[0] for todo in plans])
     entrants = []
-    with engaged(engine, jobs, address) as hands:
-        every = carry_all_out([todo for todos in plans for todo in todos], hands, **options)
+    with open_engine(engine, jobs, address) as hands:
+        every = run_plans([todo for todos in plans for todo in todos], hands, **options)
         for value in values:
-            words, done = config.worded(name, value), []
+            words, done = config.format_setting(name, value), []
             for run in islice(every, seeds):
                 done.append(run.results)
-                told(words, run.results)
-            entrants.append(Entrant(words, tuple(done)))
-    found = assemble(chosen, name, values, entrants)
+                on_evaluation(words, run.results)
+            entrants.append(ComparedRun(words, tuple(done)))
+    found = build_sweep(chosen, name, values, entrants)
     store.save_sweep(found, runs / found.name)
     return found
 
 
-def _read(setting: str) -> tuple[str, tuple[Any, ...]]:
-    config.override({}, setting)  # for the errors of a setting that is none
+def _parse_setting(setting: str) -> tuple[str, tuple[Any, ...]]:
+    config.apply_setting({}, setting)  # for the errors of a setting that is none
     name, _, text = map(str.strip, setting.partition("="))
-    values = spaces.values(text)
+    values = spaces.parse_values(text)
     if len(values) < 2:
         raise ConfigError(f"{name}={text} is not two values or more; {EXAMPLE}")
     return name, values
 
 
-def _check(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
+def _check_comparable(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
     """Points compare only where they test the same utterances, by the same classes."""
     first, task = plans[0], next(iter(plans[0].classes))
     if not first.classes[task]:
@@ -144,20 +144,20 @@ def _check(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
             f"sweep its levels (tasks.{task}.scheme=levels), or put a task of classes first"
         )
     for value, todo in zip(values, plans, strict=True):
-        if _tested(todo) != _tested(first) or todo.classes.get(task) != first.classes[task]:
+        if _tested_ids(todo) != _tested_ids(first) or todo.classes.get(task) != first.classes[task]:
             raise ConfigError(
-                f"{config.worded(name, value)} tests other utterances, or other classes of {task}, "
-                f"than {config.worded(name, values[0])}; sweep a setting of model, training or "
+                f"{config.format_setting(name, value)} tests other utterances, or other classes of {task}, "
+                f"than {config.format_setting(name, values[0])}; sweep a setting of model, training or "
                 "training side, and compare runs of other splits with `serein compare`"
             )
 
 
-def _tested(todo: Plan) -> list[str]:
-    return sorted(id_ for fold in todo.protocol.folds for id_ in fold.test)
+def _tested_ids(plan: Plan) -> list[str]:
+    return sorted(id_ for fold in plan.protocol.folds for id_ in fold.test)
 
 
-def assemble(
-    recipe: Recipe, name: str, values: Sequence[Any], entrants: Sequence[Entrant]
+def build_sweep(
+    recipe: Recipe, name: str, values: Sequence[Any], compared_runs: Sequence[ComparedRun]
 ) -> Sweep:
     """Lay together what a report shows.
 
@@ -165,16 +165,16 @@ def assemble(
         recipe: before the sweep changed it.
         name: of the setting.
         values: of it.
-        entrants: for each value, what came of every seed.
+        compared_runs: for each value, what came of every seed.
     """
-    first = entrants[0].first
+    first = compared_runs[0].first
     task = next(iter(first.classes))
-    truth = shared(entrants, task)
+    truth = common_labels(compared_runs, task)
     records = {one.id: one for one in first.predictions}
-    groups, words = speaker_or_utterance_groups([records[id_].speaker for id_ in truth])
-    counts = np.stack([_counted(one, task, truth, groups) for one in entrants])
+    groups, words = choose_resampling_groups([records[id_].speaker for id_ in truth])
+    counts = np.stack([_count_confusions(one, task, truth, groups) for one in compared_runs])
     draws = {
-        score: bootstrap_repeated(counts, of)
+        score: bootstrap_over_seeds(counts, of)
         for score, of in (
             ("wa", weighted_accuracy_from_confusion),
             ("ua", unweighted_accuracy_from_confusion),
@@ -182,9 +182,9 @@ def assemble(
     }
     return Sweep(
         format=store.FORMAT,
-        name=_named(name, entrants),
-        command=command(),
-        created=now(),
+        name=_sweep_name(name, compared_runs),
+        command=command_line(),
+        created=utc_now(),
         recipe=asdict(recipe),
         corpus=first.corpus,
         protocol=str(first.protocol["name"]),
@@ -193,76 +193,78 @@ def assemble(
         setting=name,
         utterances=len(truth),
         points=[
-            _point(value, one, counts[place], {s: found[:, place] for s, found in draws.items()})
-            for place, (value, one) in enumerate(zip(values, entrants, strict=True))
+            _build_point(
+                value, one, counts[place], {s: found[:, place] for s, found in draws.items()}
+            )
+            for place, (value, one) in enumerate(zip(values, compared_runs, strict=True))
         ],
-        interval=_told_of(words, len(entrants[0].runs)),
-        contests=against(entrants[0], entrants[1:], task),
-        trend=_trend(values, counts, draws["ua"]),
-        warnings=list(_warnings(entrants)),
+        interval=_describe_interval(words, len(compared_runs[0].runs)),
+        contests=compare_with_first(compared_runs[0], compared_runs[1:], task),
+        trend=_fit_trend(values, counts, draws["ua"]),
+        warnings=list(_collect_warnings(compared_runs)),
     )
 
 
-def _named(name: str, entrants: Sequence[Entrant]) -> str:
+def _sweep_name(name: str, compared_runs: Sequence[ComparedRun]) -> str:
     """What a sweep is called: the same evaluations are the same sweep."""
-    parts = [name, *(run.name for one in entrants for run in one.runs)]
+    parts = [name, *(run.name for one in compared_runs for run in one.runs)]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     # The folder of an evaluation ends in a mark of its own.
-    return f"{entrants[0].first.name.rpartition('-')[0]}-sweep-{digest}"
+    return f"{compared_runs[0].first.name.rpartition('-')[0]}-sweep-{digest}"
 
 
-def _counted(
-    one: Entrant, task: str, truth: Mapping[str, str | float], groups: Sequence[str]
+def _count_confusions(
+    one: ComparedRun, task: str, truth: Mapping[str, str | float], groups: Sequence[str]
 ) -> NDArray[np.int64]:
     """(S, G, K, K) counts of each seed's answers."""
     classes = one.first.classes[task]
     return np.stack(
         [
-            grouped_confusions(truth.values(), [own[id_] for id_ in truth], groups, classes)
-            for own in one.answers(task)
+            confusion_by_group(truth.values(), [own[id_] for id_ in truth], groups, classes)
+            for own in one.predicted_labels(task)
         ]
     )
 
 
-def _told_of(words: str, seeds: int) -> str:
+def _describe_interval(interval: str, seeds: int) -> str:
     if seeds == 1:
-        return f"{words}; of one training seed, another would give other scores"
-    return f"{words}, and over {seeds} seeds{' (few: likely too narrow)' * (seeds < FEW)}"
+        return f"{interval}; of one training seed, another would give other scores"
+    return f"{interval}, and over {seeds} seeds{' (few: likely too narrow)' * (seeds < FEW_SEEDS)}"
 
 
-def _point(
-    value: Any, one: Entrant, counts_sgkk: NDArray[np.int64], draws: dict[str, Scores]
-) -> Point:
+def _build_point(
+    value: Any, one: ComparedRun, counts_sgkk: NDArray[np.int64], draws: dict[str, ScoreArray]
+) -> SweepPoint:
     total, sums = counts_sgkk.sum(axis=(0, 1)), counts_sgkk.sum(axis=1)
     was, uas = weighted_accuracy_from_confusion(sums), unweighted_accuracy_from_confusion(sums)
-    return Point(
+    return SweepPoint(
         value=value,
         split=str(one.first.protocol["caution"]),
         trained=fmean(len(fold["train"]) for fold in one.first.protocol["folds"]),
-        wa=defined(weighted_accuracy_from_confusion(total)),
-        ua=defined(unweighted_accuracy_from_confusion(total)),
-        wa_interval=_middle(draws["wa"]),
-        ua_interval=_middle(draws["ua"]),
+        wa=nan_to_none(weighted_accuracy_from_confusion(total)),
+        ua=nan_to_none(unweighted_accuracy_from_confusion(total)),
+        wa_interval=_central_interval(draws["wa"]),
+        ua_interval=_central_interval(draws["ua"]),
         seeds=[
-            Seeded(
+            SweepSeed(
                 seed=run.environment["seed"],
                 run=run.name,
-                wa=defined(np.asarray(was)[place]),
-                ua=defined(np.asarray(uas)[place]),
+                wa=nan_to_none(np.asarray(was)[place]),
+                ua=nan_to_none(np.asarray(uas)[place]),
             )
             for place, run in enumerate(one.runs)
         ],
     )
 
 
-def _middle(draws_n: Scores) -> Interval:
+def _central_interval(draws_n: ScoreArray) -> Interval:
     """The middle 95 %; none where some draw is undefined."""
     low, high = np.quantile(draws_n, [0.025, 0.975])
     return None if np.isnan(low) else (float(low), float(high))
 
 
-def _trend(
-    values: Sequence[Any], counts_psgkk: NDArray[np.int64], draws_np: Scores
+def _fit_trend(
+    values: Sequence[Any], counts_psgkk: NDArray[np.int64], draws_np: ScoreArray
 ) -> Trend | None:
     if any(type(value) not in (int, float) for value in values):
         return None
@@ -271,15 +273,15 @@ def _trend(
         return None
     return Trend(
         slope=float(slope(values, ua_ps.mean(axis=1))),
-        interval=_middle(slope(values, draws_np)),
-        p=defined(slope_test(values, ua_ps.T)),
-        arrangements=arrangements(ua_ps.shape[1], len(values)),
+        interval=_central_interval(slope(values, draws_np)),
+        p=nan_to_none(slope_test(values, ua_ps.T)),
+        arrangements=count_arrangements(ua_ps.shape[1], len(values)),
     )
 
 
-def _warnings(entrants: Sequence[Entrant]) -> Iterator[str]:
+def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterator[str]:
     """What a reader must know before believing the scores."""
-    runs = [run for one in entrants for run in one.runs]
+    runs = [run for one in compared_runs for run in one.runs]
     yield from dict.fromkeys(words for run in runs for words in run.warnings)
     yield from dict.fromkeys(
         leak.words for run in runs for leak in run.leakage if leak.verdict == "allowed"

@@ -13,29 +13,40 @@ import torch
 
 from serein import bundle, config, corpora, find, protocols, recipes, store, system, truth, workers
 from serein.bundle import Bundle, Card
-from serein.dataset import Side, extract
-from serein.devices import device_of
+from serein.dataset import Subset, extract_frames
+from serein.devices import resolve_device
 from serein.errors import ConfigError
 from serein.experiment import hearsay, words
-from serein.experiment.evidence import believed, confidence, prepared, scores_in_words
-from serein.experiment.facts import command, environment, flat, now, versions
-from serein.experiment.known import spoken
-from serein.experiment.labelling import classes_in, labelled
-from serein.experiment.plan import copies_of, training_of
-from serein.precision import fallen_back, settled
+from serein.experiment.evidence import (
+    apply_evaluation,
+    describe_scores,
+    extract_confidence,
+    transfer_confidence,
+)
+from serein.experiment.facts import (
+    command_line,
+    describe_environment,
+    flatten,
+    package_versions,
+    utc_now,
+)
+from serein.experiment.known import speaker_names
+from serein.experiment.labelling import apply_label_scheme, corpus_classes
+from serein.experiment.plan import build_augmentations, build_training_config
+from serein.precision import precision_warnings, resolve_precision
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import Epoch, Results
 from serein.training.estimator import fit_estimator
 from serein.training.loop import fit
-from serein.training.settings import Settings
-from serein.training.start import start
-from serein.training.varied import varied
+from serein.training.settings import TrainingConfig
+from serein.training.start import load_initial_weights
+from serein.training.varied import augment_subset
 
-Started = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
+OpenProgress = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Is told how many epochs there will be, and gives what is told of every one."""
 
 
-def quiet(epochs: int) -> AbstractContextManager[Callable[[Epoch], None]]:
+def no_progress(epochs: int) -> AbstractContextManager[Callable[[Epoch], None]]:
     """Show nothing."""
     return nullcontext(lambda epoch: None)
 
@@ -49,9 +60,9 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     run: Path | None = None,
-    sure: Path | None = None,
+    confidence_run: Path | None = None,
     card: Path | None = None,
-    started: Started = quiet,
+    open_progress: OpenProgress = no_progress,
 ) -> Bundle:
     """Train on every utterance of a corpus, and save the model.
 
@@ -69,10 +80,10 @@ def train(
             its validation speakers chose, takes its temperature and threshold from them, and its
             card quotes the run's scores. Without such speakers it trains as long as the recipe
             says.
-        sure: another evaluation of this recipe, such as on other corpora, whose validation
+        confidence_run: another evaluation of this recipe, such as on other corpora, whose validation
             speakers give temperature and threshold in place of the run's.
         card: a TOML file with the card's words (name, licence, data, limits, use).
-        started: is told how many epochs there will be, and gives what is told of every one.
+        open_progress: is told how many epochs there will be, and gives what is told of every one.
 
     Raises:
         SereinError: whatever is wrong with recipe, corpus, audio or disk.
@@ -80,49 +91,53 @@ def train(
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; expected the file to write, x.safetensors")
     chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    judged = store.load(run) if run else None
+    judged = store.load_results(run) if run else None
     if judged is not None:
-        chosen = prepared(chosen, judged)
-    told = config.read(card) if card else {}
-    _check(chosen)
-    device, how = device_of(device), training_of(chosen)
-    heard = _heard(corpus, chosen, judged)
-    trust = confidence(judged) if judged else {}
-    if sure:
-        trust = believed(chosen, classes_in(heard.corpus, chosen), store.load(sure))
-    made, state = _learnt(chosen, how, heard, output, seed, device, started)
-    begun = words.begun(chosen)
+        chosen = apply_evaluation(chosen, judged)
+    told = config.read_toml(card) if card else {}
+    _check_trainable(chosen)
+    device, how = resolve_device(device), build_training_config(chosen)
+    heard = _load_training_data(corpus, chosen, judged)
+    trust = extract_confidence(judged) if judged else {}
+    if confidence_run:
+        trust = transfer_confidence(
+            chosen, corpus_classes(heard.corpus, chosen), store.load_results(confidence_run)
+        )
+    made, state = _train_system(chosen, how, heard, output, seed, device, open_progress)
+    begun = words.load_initial_bundle(chosen)
     before = begun.card if begun else Card()
     facts = {
         "name": output.stem,
-        "data": _source(heard.corpus),
-        "licence": "; ".join(system.notes_of(chosen)),
-        "scores": scores_in_words(judged) if judged else "not evaluated",
-        "training": _facts(chosen, how, seed, device),
-        "counts": {task: _counted(heard.corpus, task, chosen) for task in chosen.tasks},
-        "heard": tuple(sorted({*heard.contents.values(), *before.heard})),
-        "samples": tuple(sorted({*_samples(heard.corpus), *before.samples})),
-        "speakers": tuple(sorted({*spoken(heard.corpus), *before.speakers})),
+        "data": _describe_data(heard.corpus),
+        "licence": "; ".join(system.collect_notes(chosen)),
+        "scores": describe_scores(judged) if judged else "not evaluated",
+        "training": _describe_training(chosen, how, seed, device),
+        "counts": {task: _count_labels(heard.corpus, task, chosen) for task in chosen.tasks},
+        "heard": tuple(sorted({*heard.audio_hashes.values(), *before.heard})),
+        "samples": tuple(sorted({*_sample_hashes(heard.corpus), *before.samples})),
+        "speakers": tuple(sorted({*speaker_names(heard.corpus), *before.speakers})),
     }
-    saved = Bundle(made.to("cpu").eval(), config.build(Card, {**facts, **told}, "card"), trust)
-    if not workers.rank():
+    saved = Bundle(
+        made.to("cpu").eval(), config.build_config(Card, {**facts, **told}, "card"), trust
+    )
+    if not workers.get_rank():
         bundle.save(saved, output)
         state.unlink(missing_ok=True)
     return saved
 
 
-def _samples(corpus: Corpus) -> Iterable[str]:
-    return protocols.probes(corpus.utterances).values()
+def _sample_hashes(corpus: Corpus) -> Iterable[str]:
+    return protocols.hash_audio_excerpts(corpus.utterances).values()
 
 
-def _check(recipe: Recipe) -> None:
+def _check_trainable(recipe: Recipe) -> None:
     """See to it that a recipe is one that a model for others can be trained by."""
-    if workers.world() > 1 and system.is_fitted(recipe):
+    if workers.get_world_size() > 1 and system.is_estimator(recipe):
         raise ConfigError(
-            f"{recipe.model['name']} is fitted at once, and not in {workers.world()} processes; "
+            f"{recipe.model['name']} is fitted at once, and not in {workers.get_world_size()} processes; "
             "start one, without torchrun or srun"
         )
-    system.check(recipe)
+    system.check_recipe(recipe)
     if recipe.normalise.get("statistics") == "speaker":
         raise ConfigError(
             "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
@@ -131,93 +146,124 @@ def _check(recipe: Recipe) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _TrainingData:
     """What a model is trained on: utterances, a hash for each of them, and the corpus's own."""
 
     corpus: Corpus
-    contents: dict[str, str]
-    mark: str
+    audio_hashes: dict[str, str]
+    fingerprint: str
 
 
-def _heard(corpus: str | Sequence[str] | Corpus, recipe: Recipe, judged: Results | None) -> _Heard:
+def _load_training_data(
+    corpus: str | Sequence[str] | Corpus, recipe: Recipe, evaluation: Results | None
+) -> _TrainingData:
     """Read a corpus, and keep of it what the recipe trains on."""
-    read, _ = labelled(corpora.read(corpus), recipe)
+    read, _ = apply_label_scheme(corpora.read(corpus), recipe)
     contents = corpora.contents(read.utterances)
     mark = corpora.fingerprint(read, contents)
-    if judged is not None and judged.corpus["hash"] != mark:
+    if evaluation is not None and evaluation.corpus["hash"] != mark:
         raise ConfigError(
-            f"{judged.name} judged another corpus, or other labels of it; evaluate again"
+            f"{evaluation.name} judged another corpus, or other labels of it; evaluate again"
         )
-    read = replace(read, utterances=trained(read, recipe))
-    return _Heard(read, {one.id: contents[one.id] for one in read.utterances}, mark)
+    read = replace(read, utterances=select_training_utterances(read, recipe))
+    return _TrainingData(read, {one.id: contents[one.id] for one in read.utterances}, mark)
 
 
-def _learnt(
+def _train_system(
     recipe: Recipe,
-    how: Settings,
-    heard: _Heard,
+    training: TrainingConfig,
+    data: _TrainingData,
     output: Path,
     seed: int,
     device: str,
-    started: Started,
+    open_progress: OpenProgress,
 ) -> tuple["system.System", Path]:
     """The trained system, and where the state of its training lies."""
-    utterances = heard.corpus.utterances
+    utterances = data.corpus.utterances
     torch.manual_seed(seed)
-    classes = classes_in(heard.corpus, recipe)
-    made = system.System(recipe, classes, words.known(utterances, recipe))
-    start(made, how.init)
-    forms = copies_of(recipe, made.front_end)
+    classes = corpus_classes(data.corpus, recipe)
+    made = system.System(recipe, classes, words.build_word_list(utterances, recipe))
+    load_initial_weights(made, training.init)
+    forms = build_augmentations(recipe, made.front_end)
     frames, *copies = (
-        extract(utterances, made.front_end, heard.contents, copy=form) for form in (None, *forms)
+        extract_frames(utterances, made.front_end, data.audio_hashes, augmentation=form)
+        for form in (None, *forms)
     )
     ids = tuple(utterance.id for utterance in utterances)
-    side = Side(ids, frames, made.targets(utterances), words.read(made, utterances, {}))
-    side = varied(side, utterances, how, copies, system.masks_of(recipe, made.front_end))
-    needed, numbers = versions() | system.packages_of(recipe), settled(how.precision, device)
-    facts = [asdict(recipe), list(recipe.tasks), heard.mark, seed, device, numbers, needed]
-    state = _state(output, [*facts, hearsay.marks(recipe), [form.key for form in forms]])
-    learn = fit_estimator if system.is_fitted(recipe) else fit
-    with (quiet if workers.rank() else started)(how.epochs) as progress:
-        learn(made, side, {}, how, seed=seed, device=device, state=state, progress=progress)
+    side = Subset(
+        ids, frames, made.targets(utterances), words.encode_transcripts(made, utterances, {})
+    )
+    side = augment_subset(
+        side, utterances, training, copies, system.build_recipe_masks(recipe, made.front_end)
+    )
+    needed, numbers = (
+        package_versions() | system.collect_packages(recipe),
+        resolve_precision(training.precision, device),
+    )
+    facts = [asdict(recipe), list(recipe.tasks), data.fingerprint, seed, device, numbers, needed]
+    state = _state_path(
+        output, [*facts, hearsay.hash_referenced_files(recipe), [form.cache_key for form in forms]]
+    )
+    learn = fit_estimator if system.is_estimator(recipe) else fit
+    with (no_progress if workers.get_rank() else open_progress)(training.epochs) as progress:
+        learn(
+            made,
+            side,
+            {},
+            training,
+            seed=seed,
+            device=device,
+            checkpoint=state,
+            on_epoch_end=progress,
+        )
     return made, state
 
 
-def trained(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
+def select_training_utterances(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
     """What is not too long, no more than is wanted; beside a main corpus, its share of others."""
-    how = config.build(protocols.Settings, recipe.protocol, "protocol")
-    kept, _ = protocols.short(corpus.utterances, how.longest)
+    how = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
+    kept, _ = protocols.drop_long(corpus.utterances, how.longest)
     if how.main:
-        return tuple(protocols.together(kept, how))
-    return tuple(protocols.first(kept, how, corpus.name))
+        return tuple(protocols.select_training_utterances(kept, how))
+    return tuple(protocols.subsample(kept, how, corpus.name))
 
 
-def _state(output: Path, facts: list[Any]) -> Path:
+def _state_path(output: Path, facts: list[Any]) -> Path:
     """Where the training keeps its state; other settings have another place."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     return output.with_name(f".{output.stem}.{digest}.pt")
 
 
-def _counted(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
+def _count_labels(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
     """How often each class, or value, of a task occurs."""
-    labels = truth.labels_of(corpus.utterances, task, recipe)
+    labels = truth.get_task_labels(corpus.utterances, task, recipe)
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 
-def _source(corpus: Corpus) -> str:
+def _describe_data(corpus: Corpus) -> str:
     count = f"{len(corpus.utterances)} utterances"
-    if corpus.name not in find.names("corpora"):
+    if corpus.name not in find.list_names("corpora"):
         return f"{corpus.name}, {count}"
-    about = find.module("corpora", corpus.name).ABOUT
+    about = find.load_module("corpora", corpus.name).ABOUT
     return f"{about.title}, {count}, {about.licence}"
 
 
-def _facts(recipe: Recipe, how: Settings, seed: int, device: str) -> dict[str, Any]:
-    warnings = fallen_back(how.precision, device)
+def _describe_training(
+    recipe: Recipe, training: TrainingConfig, seed: int, device: str
+) -> dict[str, Any]:
+    warnings = precision_warnings(training.precision, device)
     return {
-        "command": command(),
-        "created": now(),
-        "epochs": how.epochs,
-        **flat(environment(recipe, seed, how.threads, device, settled(how.precision, device))),
+        "command": command_line(),
+        "created": utc_now(),
+        "epochs": training.epochs,
+        **flatten(
+            describe_environment(
+                recipe,
+                seed,
+                training.threads,
+                device,
+                resolve_precision(training.precision, device),
+            )
+        ),
         **({"warning": warnings[0]} if warnings else {}),
     }

@@ -31,11 +31,11 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-NAMELESS = timedelta(minutes=1)
+CLAIM_TIMEOUT = timedelta(minutes=1)
 """A trial that has been running so long without saying whose it is has lost its process."""
 
 
-class Ledger:
+class TrialStore:
     """The trials of one search."""
 
     def __init__(
@@ -62,10 +62,10 @@ class Ledger:
         self.points = points
         place = str(folder / "trials.log") if storage is None else storage
         try:
-            self.storage = _opened(place)
+            self.storage = _open_storage(place)
             self.study = optuna.create_study(
                 storage=self.storage,
-                sampler=Listed(points),
+                sampler=FixedPointSampler(points),
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
@@ -78,67 +78,69 @@ class Ledger:
             ) from error
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def mark_alive(self) -> Iterator[None]:
         """Let others see that this process lives."""
-        file = self._lock_of(self.worker)
+        file = self._lock_path(self.worker)
         with FileLock(file):
             yield
         file.unlink(missing_ok=True)
 
-    def claim(self) -> optuna.Trial | None:
+    def claim_trial(self) -> optuna.Trial | None:
         """The next trial, now this process's own; None where all are finished or running."""
         with self.lock:
-            self._put_back_the_dead()
+            self._release_orphans()
             trial = self.study.ask()
             if trial.number >= len(self.points):
-                self.release(trial)
+                self.release_trial(trial)
                 return None
             trial.set_user_attr("worker", self.worker)
             for one in self.space:
-                suggest(trial, one)
+                suggest_value(trial, one)
             return trial
 
-    def release(self, trial: optuna.Trial | FrozenTrial) -> None:
+    def release_trial(self, trial: optuna.Trial | FrozenTrial) -> None:
         """Put a trial back for others, under its number."""
         trial_id = trial._trial_id
         self.storage.set_trial_user_attr(trial_id, "worker", "")
         self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
-    def finish(self, trial: optuna.Trial, score: float, facts: Mapping[str, Any]) -> None:
+    def finish_trial(
+        self, trial: optuna.Trial, score: float, attributes: Mapping[str, Any]
+    ) -> None:
         """Write down what a trial scored."""
-        for name, fact in facts.items():
+        for name, fact in attributes.items():
             trial.set_user_attr(name, fact)
         self.study.tell(trial, score)
 
-    def fail(self, trial: optuna.Trial, fault: str) -> None:
+    def fail_trial(self, trial: optuna.Trial, fault: str) -> None:
         """Write down why a trial has no score."""
         trial.set_user_attr("fault", fault)
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def trials(self) -> list[Trial]:
+    def list_trials(self) -> list[Trial]:
         """Every trial so far, in order of their numbers."""
         found = self.study.get_trials(deepcopy=False)[: len(self.points)]
-        return [self._record(one) for one in found]
+        return [self._build_record(one) for one in found]
 
-    def _record(self, one: FrozenTrial) -> Trial:
-        facts = {key: one.user_attrs[key] for key in FACTS if key in one.user_attrs}
+    def _build_record(self, one: FrozenTrial) -> Trial:
+        facts = {key: one.user_attrs[key] for key in TRIAL_ATTRIBUTES if key in one.user_attrs}
         score = one.value if one.state == TrialState.COMPLETE else None
         settings = self.points[one.number]
         state = STATES[one.state]
         return Trial(number=one.number, settings=settings, state=state, score=score, **facts)
 
-    def _put_back_the_dead(self) -> None:
+    def _release_orphans(self) -> None:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
-            if self._is_dead(trial):
-                self.release(trial)
+            if self._is_orphan(trial):
+                self.release_trial(trial)
 
-    def _is_dead(self, trial: FrozenTrial) -> bool:
+    def _is_orphan(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker", "")
         if not worker:
             begun = trial.datetime_start
-            return begun is not None and datetime.now() - begun > NAMELESS
-        file = self._lock_of(worker)
+            return begun is not None and datetime.now() - begun > CLAIM_TIMEOUT
+        file = self._lock_path(worker)
         if not file.is_file():
             return False  # a machine that shares the storage but not this folder
         try:
@@ -147,15 +149,15 @@ class Ledger:
         except Timeout:
             return False
 
-    def _lock_of(self, worker: str) -> Path:
+    def _lock_path(self, worker: str) -> Path:
         return self.workers / f"{worker}.lock"
 
 
-FACTS = ("folds", "run", "seconds", "fault")
+TRIAL_ATTRIBUTES = ("folds", "run", "seconds", "fault")
 """What a trial's record holds besides its score."""
 
 
-class Listed(BaseSampler):
+class FixedPointSampler(BaseSampler):
     """Gives trial n the n-th of some points."""
 
     def __init__(self, points: list[Point]) -> None:
@@ -182,48 +184,52 @@ class Listed(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The value of the trial's own point."""
-        return simple(self.points[trial.number][param_name])
+        return to_storable(self.points[trial.number][param_name])
 
 
-class FreedLock(JournalFileOpenLock):
+class ProcessLock(JournalFileOpenLock):
     """Locks a journal; the system frees it when its process dies, where Optuna's own waits."""
 
     def __init__(self, path: str) -> None:
         """Lock the journal of that path."""
         super().__init__(path)
-        self.held = FileLock(f"{path}.lock")
+        self.file_lock = FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
         """Wait for it."""
-        self.held.acquire()
+        self.file_lock.acquire()
         return True
 
     def release(self) -> None:
         """Let others have it."""
-        self.held.release()
+        self.file_lock.release()
 
 
-def _opened(place: str) -> optuna.storages.BaseStorage:
-    if "://" in place:
+def _open_storage(location: str) -> optuna.storages.BaseStorage:
+    if "://" in location:
         try:
-            return optuna.storages.RDBStorage(place)
+            return optuna.storages.RDBStorage(location)
         except DBAPIError:  # another process was making the same tables
             sleep(1)
-            return optuna.storages.RDBStorage(place)
-    Path(place).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(place, FreedLock(place)))
+            return optuna.storages.RDBStorage(location)
+    Path(location).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(location, ProcessLock(location)))
 
 
-def suggest(trial: optuna.Trial, one: Range | Choice) -> None:
+def suggest_value(trial: optuna.Trial, dimension: Range | Choice) -> None:
     """Write a trial's value into the storage, for Optuna's own tools."""
-    if isinstance(one, Choice):
-        trial.suggest_categorical(one.name, [simple(value) for value in one.values])
-    elif one.whole:
-        trial.suggest_int(one.name, int(one.low), int(one.high), log=one.log)
+    if isinstance(dimension, Choice):
+        trial.suggest_categorical(
+            dimension.name, [to_storable(value) for value in dimension.values]
+        )
+    elif dimension.integer:
+        trial.suggest_int(
+            dimension.name, int(dimension.low), int(dimension.high), log=dimension.log
+        )
     else:
-        trial.suggest_float(one.name, one.low, one.high, log=one.log)
+        trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
 
 
-def simple(value: Any) -> Any:
+def to_storable(value: Any) -> Any:
     """Itself, or words where it is a list or table, which Optuna does not keep."""
     return value if isinstance(value, str | bool | int | float) else str(value)

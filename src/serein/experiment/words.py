@@ -22,18 +22,18 @@ Texts = Mapping[str, str | None]
 """For each utterance id, what is said."""
 
 
-def settings_of(recipe: Recipe) -> Config | None:
+def build_text_config(recipe: Recipe) -> Config | None:
     """What a recipe does with words; None where it does nothing."""
-    return config.build(Config, recipe.text, "text") if recipe.text else None
+    return config.build_config(Config, recipe.text, "text") if recipe.text else None
 
 
-def known(utterances: Sequence[Utterance], recipe: Recipe) -> tuple[str, ...]:
+def build_word_list(utterances: Sequence[Utterance], recipe: Recipe) -> tuple[str, ...]:
     """The words that a system trained on these utterances knows; none where it has no text.
 
     Raises:
         ConfigError: nobody wrote down what is said.
     """
-    how = settings_of(recipe)
+    how = build_text_config(recipe)
     if how is None:
         return ()
     texts = [one.text for one in utterances if one.text is not None]
@@ -43,25 +43,29 @@ def known(utterances: Sequence[Utterance], recipe: Recipe) -> tuple[str, ...]:
             "has a transcript; name a corpus with text, add a column 'text' to its table, or "
             "choose a system that only listens, such as feng2020-audio"
         )
-    first = begun(recipe)
+    first = load_initial_bundle(recipe)
     begin = Vocabulary(first.system.words) if first and first.system.words else Vocabulary()
-    return begin.extended(texts, how).words
+    return begin.with_texts(texts, how).words
 
 
-def begun(recipe: Recipe) -> Bundle | None:
+def load_initial_bundle(recipe: Recipe) -> Bundle | None:
     """The saved model that a training starts from."""
     path = str(recipe.training.get("init", ""))
     return bundle.load(Path(path)) if path else None
 
 
-def read(system: System, utterances: Sequence[Utterance], heard: Texts) -> Tensor | None:
+def encode_transcripts(
+    system: System, utterances: Sequence[Utterance], transcripts: Texts
+) -> Tensor | None:
     """(n, L) numbers of the words that a model may read; None where it reads none.
 
     Args:
         system: its vocabulary.
         utterances: of a side.
-        heard: transcripts to read instead of the corpus's own.
+        transcripts: transcripts to read instead of the corpus's own.
     """
-    if system.text is None:
+    if system.transcript_task is None:
         return None
-    return system.text.words([heard.get(one.id, one.text) for one in utterances])
+    return system.transcript_task.encode_texts(
+        [transcripts.get(one.id, one.text) for one in utterances]
+    )

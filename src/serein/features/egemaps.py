@@ -36,9 +36,9 @@ NOTE = f"features by openSMILE; {LICENCE}"
 """What whoever uses them must know."""
 WIDTHS = {("functionals", "v01b"): 88, ("functionals", "v02"): 88, ("lld", "v01b"): 23}
 WIDTHS |= {("lld", "v02"): 25}
-SHORTEST = 0.06
+MIN_SECONDS = 0.06
 """Seconds of openSMILE's longest window; of less it makes nothing but NaN."""
-LOUDEST = 1 - 2**-15
+MAX_SAMPLE = 1 - 2**-15
 """The highest sample that 16 bits hold."""
 
 
@@ -69,11 +69,11 @@ class FrontEnd(nn.Module):
             ConfigError: it is not installed.
         """
         super().__init__()
-        _opensmile()
+        _import_opensmile()
         self.config = config
         self.rate = config.rate
         self.hop = 0.01
-        self.longest = config.seconds
+        self.max_seconds = config.seconds
         self.width = WIDTHS[config.level, config.version]
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,20 +82,20 @@ class FrontEnd(nn.Module):
         Raises:
             AudioError: openSMILE made something that is no number of a waveform.
         """
-        if self.longest is not None:
-            length_b = length_b.clamp(max=round(self.longest * self.rate))
+        if self.max_seconds is not None:
+            length_b = length_b.clamp(max=round(self.max_seconds * self.rate))
         waves = zip(wave_bs.cpu().numpy(), length_b.tolist(), strict=True)
-        rows = [torch.from_numpy(self._described(wave_s[:length])) for wave_s, length in waves]
+        rows = [torch.from_numpy(self._extract(wave_s[:length])) for wave_s, length in waves]
         frames_b = torch.tensor([len(x_tf) for x_tf in rows])
         mask_bt = torch.arange(int(frames_b.max())) < frames_b[:, None]
         x_btf = pad_sequence(rows, batch_first=True)
         return x_btf.to(wave_bs.device), mask_bt.to(wave_bs.device)
 
-    def _described(self, wave_s: np.ndarray) -> np.ndarray:
+    def _extract(self, wave_s: np.ndarray) -> np.ndarray:
         """(S,) -> (T, F)."""
-        missing = max(0, round(SHORTEST * self.rate) - len(wave_s))
-        wave_s = np.pad(np.clip(wave_s, -1, LOUDEST), (0, missing))
-        x_tf = _smile(self.config.level, self.config.version)(wave_s, self.rate)[0].T
+        missing = max(0, round(MIN_SECONDS * self.rate) - len(wave_s))
+        wave_s = np.pad(np.clip(wave_s, -1, MAX_SAMPLE), (0, missing))
+        x_tf = _build_smile(self.config.level, self.config.version)(wave_s, self.rate)[0].T
         faulty = int((~np.isfinite(x_tf)).any(axis=1).sum())
         if faulty:
             seconds = len(wave_s) / self.rate
@@ -106,17 +106,17 @@ class FrontEnd(nn.Module):
         return np.ascontiguousarray(x_tf, dtype=np.float32)
 
 
-def _opensmile() -> Any:
+def _import_opensmile() -> Any:
     try:
         import opensmile
     except ImportError:
-        raise _lacking("is not installed") from None
+        raise _opensmile_error("is not installed") from None
     except OSError as error:
-        raise _lacking(f"does not load here ({error})") from error
+        raise _opensmile_error(f"does not load here ({error})") from error
     return opensmile
 
 
-def _lacking(fault: str) -> ConfigError:
+def _opensmile_error(fault: str) -> ConfigError:
     return ConfigError(
         f"the front end egemaps needs openSMILE, which {fault}: pip install 'serein[egemaps]'; "
         f"{LICENCE}"
@@ -124,9 +124,9 @@ def _lacking(fault: str) -> ConfigError:
 
 
 @cache
-def _smile(level: str, version: str) -> Callable[[np.ndarray, int], np.ndarray]:
+def _build_smile(level: str, version: str) -> Callable[[np.ndarray, int], np.ndarray]:
     """Waveform (S,) and rate in Hz -> (1, F, T); openSMILE itself starts anew for each."""
-    package = _opensmile()
+    package = _import_opensmile()
     levels = package.FeatureLevel
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it would rather have v02

@@ -29,14 +29,14 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 
-FLOOR = 1e-10
-GROUP = 32
+POWER_FLOOR = 1e-10
+BANDS_PER_PRODUCT = 32
 """Bands that share one matrix product over the bins that any of them sees."""
-AT_A_TIME = 64
+FRAMES_PER_BLOCK = 64
 """Frames that are transformed together; more would not fit into a core's cache."""
-DECIBELS = 80
+UNIT_RANGE_DECIBELS = 80
 """Below the loudest band of an utterance, from which on all is silence on the unit scale."""
-REACH = 4
+DELTA_CONTEXT = 4
 """Frames on each side that a derivative sees."""
 
 
@@ -89,16 +89,16 @@ class FrontEnd(nn.Module):
         self.config = config
         self.rate = config.rate
         self.hop = config.hop / config.rate
-        self.longest = config.seconds
+        self.max_seconds = config.seconds
         self.width = config.bands * (1 + config.deltas)
         filters_cm = mel_filters(config.rate, config.window, config.bands, config.high)
         filters_pm = filters_cm.repeat(2, axis=0)
-        slopes_ok = derivatives()[: 1 + config.deltas]
-        window_s = torch.from_numpy(hann(config.window))
+        slopes_ok = delta_filters()[: 1 + config.deltas]
+        window_s = torch.from_numpy(hann_window(config.window))
         self.register_buffer("window_s", window_s, persistent=False)
         self._spans = []
-        for group, start in enumerate(range(0, config.bands, GROUP)):
-            part_pm = torch.from_numpy(filters_pm[:, start : start + GROUP]).float()
+        for group, start in enumerate(range(0, config.bands, BANDS_PER_PRODUCT)):
+            part_pm = torch.from_numpy(filters_pm[:, start : start + BANDS_PER_PRODUCT]).float()
             used_p = part_pm.any(dim=1).nonzero()
             self._spans.append((int(used_p[0]), int(used_p[-1]) + 1))
             part_pm = part_pm[slice(*self._spans[-1])].contiguous()
@@ -107,13 +107,15 @@ class FrontEnd(nn.Module):
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        wave_bs, heard_b, length_b = self._sized(wave_bs, length_b)
-        frames_b, mask_bt = self._frames(length_b)
-        log_btm = self._logmel(wave_bs)[:, : mask_bt.shape[1]]
+        wave_bs, heard_b, length_b = self._crop_or_pad(wave_bs, length_b)
+        frames_b, mask_bt = self._count_frames(length_b)
+        log_btm = self._compute_log_mel(wave_bs)[:, : mask_bt.shape[1]]
         if self.config.scale == "unit":
-            heard_bt = self._frames(heard_b)[1]
-            log_btm = _unit(log_btm, F.pad(heard_bt, (0, log_btm.shape[1] - heard_bt.shape[1])))
-        return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
+            heard_bt = self._count_frames(heard_b)[1]
+            log_btm = _scale_to_unit(
+                log_btm, F.pad(heard_bt, (0, log_btm.shape[1] - heard_bt.shape[1]))
+            )
+        return self._append_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
     @property
     def shares(self) -> bool:
@@ -134,30 +136,30 @@ class FrontEnd(nn.Module):
             Frames (B, T, F) and mask (B, T), as for each window by itself.
         """
         hop, size = self.config.hop, self.config.window
-        log_tm = self._logmel(wave_s[None])[0]
-        frames_b, mask_bt = self._frames(length_b)
-        log_btm = log_tm[self._rows(start_b, mask_bt, len(log_tm))]
+        log_tm = self._compute_log_mel(wave_s[None])[0]
+        frames_b, mask_bt = self._count_frames(length_b)
+        log_btm = log_tm[self._window_frames(start_b, mask_bt, len(log_tm))]
         # Frames that reach beyond their window's ends see zeros there, not their neighbours.
-        frame_be = self._ends(frames_b)
+        frame_be = self._edge_frames(frames_b)
         place_bes = frame_be[..., None] * hop + torch.arange(size, device=wave_s.device) - size // 2
         inside_bes = (place_bes >= 0) & (place_bes < length_b[:, None, None])
         place_bes = (place_bes + start_b[:, None, None]).clamp(0, len(wave_s) - 1)
-        log_bem = self._bands((wave_s[place_bes] * inside_bes).double())
+        log_bem = self._compute_bands((wave_s[place_bes] * inside_bes).double())
         log_btm[torch.arange(len(start_b), device=wave_s.device)[:, None], frame_be] = log_bem
-        return self._with_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
+        return self._append_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
-    def _frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
+    def _count_frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Lengths in samples -> in frames (B,), and the mask (B, T) of these."""
         frames_b = 1 + length_b // self.config.hop
         step_t = torch.arange(int(frames_b.max()), device=length_b.device)
         return frames_b, step_t < frames_b[:, None]
 
-    def _rows(self, start_b: Tensor, mask_bt: Tensor, most: int) -> Tensor:
+    def _window_frames(self, start_b: Tensor, mask_bt: Tensor, most: int) -> Tensor:
         """Which of so many frames of a waveform are those of its windows: (B, T)."""
         step_t = torch.arange(mask_bt.shape[1], device=start_b.device)
         return (start_b[:, None] // self.config.hop + step_t).clamp(max=most - 1)
 
-    def _ends(self, frames_b: Tensor, reach: int = 0) -> Tensor:
+    def _edge_frames(self, frames_b: Tensor, reach: int = 0) -> Tensor:
         """Frames (B, E) that see beyond a window's ends, or within so many samples of them."""
         half = self.config.window - self.config.window // 2
         edge_e = torch.arange(-(-(half + reach) // self.config.hop), device=frames_b.device)
@@ -165,14 +167,14 @@ class FrontEnd(nn.Module):
         edges = torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)
         return torch.cat(edges, dim=1)
 
-    def _sized(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _crop_or_pad(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cut, and pad where the settings say so; zeros from each length on.
 
         Returns:
             (B, S), and the lengths in samples of what is heard, and of that with its padding.
         """
-        if self.longest is not None:
-            most = round(self.longest * self.rate)
+        if self.max_seconds is not None:
+            most = round(self.max_seconds * self.rate)
             wave_bs, length_b = wave_bs[:, :most], length_b.clamp(max=most)
             if self.config.pad:
                 wave_bs = F.pad(wave_bs, (0, most - wave_bs.shape[1]))
@@ -182,16 +184,16 @@ class FrontEnd(nn.Module):
         padded_b = torch.full_like(length_b, most) if self.config.pad else length_b
         return wave_bs, length_b, padded_b
 
-    def _logmel(self, wave_bs: Tensor) -> Tensor:
+    def _compute_log_mel(self, wave_bs: Tensor) -> Tensor:
         """(B, S) -> (B, T, M); the FFT in double precision, or quiet bands drown in rounding."""
         half = self.config.window // 2
         wave_bs = F.pad(wave_bs, (half, self.config.window - half)).double()
         frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
         rows = len(wave_bs) * frames_bts.shape[1]
-        blocks = frames_bts.chunk(math.ceil(rows / AT_A_TIME), dim=1)
-        return torch.cat([self._bands(block) for block in blocks], dim=1)
+        blocks = frames_bts.chunk(math.ceil(rows / FRAMES_PER_BLOCK), dim=1)
+        return torch.cat([self._compute_bands(block) for block in blocks], dim=1)
 
-    def _bands(self, frames_bts: Tensor) -> Tensor:
+    def _compute_bands(self, frames_bts: Tensor) -> Tensor:
         """(B, T, window) -> (B, T, M)."""
         spectrum_btc = torch.fft.rfft(frames_bts * self.window_s)
         parts_np = torch.view_as_real(spectrum_btc).float().flatten(2).flatten(0, 1)
@@ -200,31 +202,33 @@ class FrontEnd(nn.Module):
             power_np[:, low:high] @ self.get_buffer(f"mel_{group}_pm")
             for group, (low, high) in enumerate(self._spans)
         ]
-        log_nm = torch.cat(groups, dim=-1).clamp_(min=FLOOR).log_()
+        log_nm = torch.cat(groups, dim=-1).clamp_(min=POWER_FLOOR).log_()
         return log_nm.view(*frames_bts.shape[:2], -1)
 
-    def _with_deltas(self, log_btm: Tensor, frames_b: Tensor) -> Tensor:
+    def _append_deltas(self, log_btm: Tensor, frames_b: Tensor) -> Tensor:
         """(B, T, M) -> (B, T, F), the derivatives taken within each sequence."""
         if not self.config.deltas:
             return log_btm
         batch, frames, _ = log_btm.shape
-        step_t = torch.arange(-REACH, frames + REACH, device=log_btm.device).clamp(min=0)
+        step_t = torch.arange(-DELTA_CONTEXT, frames + DELTA_CONTEXT, device=log_btm.device).clamp(
+            min=0
+        )
         index_bt = torch.minimum(step_t, frames_b[:, None] - 1)
         index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]
-        near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * REACH + 1, 1).mT
+        near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * DELTA_CONTEXT + 1, 1).mT
         return (self.slopes_ok @ near_btkm).flatten(2)
 
 
-def _unit(log_btm: Tensor, heard_bt: Tensor) -> Tensor:
+def _scale_to_unit(log_btm: Tensor, heard_bt: Tensor) -> Tensor:
     """Logarithms of power -> [-1, 1] below each utterance's loudest; -1 where nothing is heard."""
-    heard_btm = heard_bt[..., None] & (log_btm > math.log(1.01 * FLOOR))
+    heard_btm = heard_bt[..., None] & (log_btm > math.log(1.01 * POWER_FLOOR))
     loudest_b11 = log_btm.masked_fill(~heard_btm, -math.inf).amax(dim=(1, 2), keepdim=True)
     decibels_btm = (log_btm - loudest_b11) * (10 / math.log(10))
-    unit_btm = (1 + decibels_btm * (2 / DECIBELS)).clamp(min=-1)
+    unit_btm = (1 + decibels_btm * (2 / UNIT_RANGE_DECIBELS)).clamp(min=-1)
     return unit_btm.masked_fill(~heard_btm, -1)
 
 
-def hann(size: int) -> np.ndarray:
+def hann_window(size: int) -> np.ndarray:
     """Hann's window, periodic: (size,), float64."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
@@ -248,7 +252,7 @@ def mel_filters(rate: int, size: int, bands: int, high: float | None = None) -> 
     """
     if high is not None and high > rate / 2:
         raise ConfigError(f"features.high = {high} Hz is beyond half of {rate} Hz; set it lower")
-    corner_m = _hertz(np.linspace(0.0, _mel(high or rate / 2), bands + 2))
+    corner_m = _mel_to_hertz(np.linspace(0.0, _hertz_to_mel(high or rate / 2), bands + 2))
     bin_c = np.linspace(0.0, rate / 2, size // 2 + 1)
     rise_cm = (bin_c[:, None] - corner_m[:-2]) / np.diff(corner_m[:-1])
     fall_cm = (corner_m[2:] - bin_c[:, None]) / np.diff(corner_m[1:])
@@ -262,21 +266,23 @@ def mel_filters(rate: int, size: int, bands: int, high: float | None = None) -> 
     return filters_cm
 
 
-LINEAR = 200 / 3
+HERTZ_PER_MEL = 200 / 3
 """Hz of one mel below 1 kHz."""
-STEP = np.log(6.4) / 27
+LOG_RATIO_PER_MEL = np.log(6.4) / 27
 """Natural logarithm of the ratio of one mel above 1 kHz."""
 
 
-def _mel(hertz: float) -> float:
-    return float(hertz / LINEAR if hertz < 1000 else 15 + np.log(hertz / 1000) / STEP)
+def _hertz_to_mel(hertz: float) -> float:
+    return float(
+        hertz / HERTZ_PER_MEL if hertz < 1000 else 15 + np.log(hertz / 1000) / LOG_RATIO_PER_MEL
+    )
 
 
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return np.where(mel < 15, mel * LINEAR, 1000 * np.exp(STEP * (mel - 15)))
+def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel * HERTZ_PER_MEL, 1000 * np.exp(LOG_RATIO_PER_MEL * (mel - 15)))
 
 
-def derivatives() -> np.ndarray:
+def delta_filters() -> np.ndarray:
     """Savitzky-Golay weights of the frame itself, its first and its second derivative.
 
     The nine frames are fitted by a line for the first and by a parabola for the second (Savitzky
@@ -285,7 +291,7 @@ def derivatives() -> np.ndarray:
     Returns:
         (3, 9), the weight of each frame from the earliest to the latest.
     """
-    step_k = np.arange(-REACH, REACH + 1, dtype=float)
+    step_k = np.arange(-DELTA_CONTEXT, DELTA_CONTEXT + 1, dtype=float)
     line = np.linalg.pinv(np.vander(step_k, 2, increasing=True))[1]
     parabola = 2 * np.linalg.pinv(np.vander(step_k, 3, increasing=True))[2]
     return np.stack([step_k == 0, line, parabola])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 
-STILL = 1e-6
+MIN_DEVIATION = 1e-6
 """A smaller deviation is none, and taken as 1."""
 
 
@@ -38,7 +38,7 @@ class Config:
     scope: Literal["bin", "all"] = "bin"
 
 
-class Normaliser(nn.Module):
+class Normalizer(nn.Module):
     """(x - mean) / deviation for each bin, or of all; saved with the model."""
 
     mean_f: Tensor
@@ -75,17 +75,17 @@ class Normaliser(nn.Module):
     def forward(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
         """(B, T, F) and its mask -> the same, standardised; padding is as meaningless as before."""
         if self.config.statistics == "utterance":
-            return self._alone(x_btf, mask_bt)
+            return self._normalize_each(x_btf, mask_bt)
         if self.config.statistics != "training":
             return x_btf
         scale_f = 1 / self.deviation_f
         return torch.addcmul(-self.mean_f * scale_f, x_btf, scale_f)
 
-    def _alone(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
+    def _normalize_each(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
         share_bt1 = (mask_bt / mask_bt.sum(dim=1, keepdim=True))[..., None].to(x_btf.dtype)
         apart_btf = x_btf - self._mean(x_btf * share_bt1)
         deviation_b1f = self._mean(apart_btf**2 * share_bt1).sqrt()
-        return apart_btf / deviation_b1f.masked_fill(deviation_b1f <= STILL, 1.0)
+        return apart_btf / deviation_b1f.masked_fill(deviation_b1f <= MIN_DEVIATION, 1.0)
 
     def _mean(self, x_btf: Tensor) -> Tensor:
         mean_b1f = x_btf.sum(dim=1, keepdim=True)
@@ -106,4 +106,4 @@ def moments(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         square_f = square_f + (wide_tf**2).sum(axis=0)
     mean_f = total_f / count
     deviation_f = np.sqrt(np.maximum(square_f / count - mean_f**2, 0))
-    return np.asarray(mean_f), np.where(deviation_f > STILL, deviation_f, 1.0)
+    return np.asarray(mean_f), np.where(deviation_f > MIN_DEVIATION, deviation_f, 1.0)

@@ -42,13 +42,13 @@ class FrontEnd(nn.Module):
         self.config = config
         self.rate = config.rate
         self.hop = config.hop / config.rate
-        self.longest = config.seconds
+        self.max_seconds = config.seconds
         self.width = config.hop
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        if self.longest is not None:
-            length_b = length_b.clamp(max=round(self.longest * self.rate))
+        if self.max_seconds is not None:
+            length_b = length_b.clamp(max=round(self.max_seconds * self.rate))
         frames_b = ((length_b + self.width - 1) // self.width).clamp(min=1)
         mask_bt = torch.arange(int(frames_b.max()), device=wave_bs.device) < frames_b[:, None]
         wave_bs = F.pad(wave_bs, (0, mask_bt.shape[1] * self.width - wave_bs.shape[1]))

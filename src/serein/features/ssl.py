@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from serein import encoders
 from serein.errors import ConfigError
-from serein.layers.encoder import settings_of, shape_of
-from serein.layers.pretrained import frozen
+from serein.layers.encoder import build_encoder_config, get_encoder_shape
+from serein.layers.pretrained import load_frozen_encoder
 
 PACKAGES = ("transformers",)
 """What the numbers depend on beside this file."""
@@ -70,9 +70,9 @@ class FrontEnd(nn.Module):
         """
         super().__init__()
         asked = config.download and not config.sha256
-        self._folder = encoders.located(config.encoder, config.revision, download=asked)
-        sha256 = encoders.checked(config.encoder, self._folder, config.sha256)
-        shape = shape_of(settings_of(encoders.described(self._folder)))
+        self._folder = encoders.find_encoder(config.encoder, config.revision, download=asked)
+        sha256 = encoders.verify_encoder(config.encoder, self._folder, config.sha256)
+        shape = get_encoder_shape(build_encoder_config(encoders.read_encoder_config(self._folder)))
         beyond = [layer for layer in config.layers if layer >= shape.states]
         if beyond:
             raise ConfigError(
@@ -83,24 +83,24 @@ class FrontEnd(nn.Module):
         self._layers = config.layers or tuple(range(shape.states))
         self.pinned = {"sha256": sha256, "download": False}
         self.given = {"states": len(self._layers)}
-        self.rate = encoders.RATE
-        self.hop = shape.step * config.pool / self.rate
+        self.rate = encoders.SAMPLE_RATE
+        self.hop = shape.hop * config.pool / self.rate
         self.width = len(self._layers) * shape.width
-        limits = [shape.most / self.rate if shape.most else None, config.seconds]
-        self.longest = min((limit for limit in limits if limit is not None), default=None)
+        limits = [shape.max_samples / self.rate if shape.max_samples else None, config.seconds]
+        self.max_seconds = min((limit for limit in limits if limit is not None), default=None)
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        if self.longest is not None:
-            length_b = length_b.clamp(max=round(self.longest * self.rate))
-        encoder = frozen(self._folder, self.config.sha256).to(wave_bs.device)
+        if self.max_seconds is not None:
+            length_b = length_b.clamp(max=round(self.max_seconds * self.rate))
+        encoder = load_frozen_encoder(self._folder, self.config.sha256).to(wave_bs.device)
         with torch.no_grad():
             x_btnd, mask_bt = encoder(wave_bs[:, : int(length_b.max())], length_b)
         x_btf = x_btnd[:, :, list(self._layers)].flatten(2)
-        return _pooled(x_btf, mask_bt, self.config.pool)
+        return _mean_pool(x_btf, mask_bt, self.config.pool)
 
 
-def _pooled(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
+def _mean_pool(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
     """The mean of so many frames at a time; of the last ones, of those that are there."""
     if pool == 1:
         return x_btf, mask_bt
@@ -114,4 +114,4 @@ def _pooled(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
     """What a recipe's numbers depend on beside packages: which encoder it is."""
-    return {"encoder": encoders.known(settings)}
+    return {"encoder": encoders.get_encoder_hash(settings)}

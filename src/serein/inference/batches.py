@@ -21,16 +21,16 @@ from serein.errors import AudioError
 from serein.inference import lengthy
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Settings
-from serein.inference.timeline import gradually
+from serein.inference.stream import StreamConfig
+from serein.inference.timeline import iter_timeline
 
 T = TypeVar("T")
 
-TOGETHER = 32
+GROUP_SIZE = 32
 """Recordings that are sorted by length at a time."""
-SECONDS = 240.0
+MAX_SECONDS_IN_MEMORY = 240.0
 """Of audio that is held before it is heard; what is longer is read in blocks by models that cut."""
-NOTHING = np.zeros(0, np.float32)
+NO_SAMPLES = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,12 +42,12 @@ class Failure:
 
 
 Chunk = tuple[str, ...]
-Heard = list[Recognition | Failure]
-Result = tuple[Chunk, Heard | None]
+ChunkResult = list[Recognition | Failure]
+FinishedChunk = tuple[Chunk, ChunkResult | None]
 
 
 @dataclass(frozen=True)
-class Work:
+class RecognitionContext:
     """What every chunk of a run has in common.
 
     Attributes:
@@ -56,96 +56,117 @@ class Work:
         hearing: how timelines are made; None is one answer for each file.
     """
 
-    recognizer: Recognizer
+    predictor: Recognizer
     root: Path
-    hearing: Settings | None = None
+    stream_config: StreamConfig | None = None
 
 
-class _Wave(NamedTuple):
+class _LoadedRecording(NamedTuple):
     """A recording as it was read: (S,), or why it could not be; or that it is too long for it."""
 
     name: str
     wave_s: Samples
     reason: str
-    long: bool = False
+    is_long: bool = False
 
 
-def recognise(
-    work: Work, names: Sequence[str], between: Callable[[], None] = lambda: None
+def recognize_files(
+    context: RecognitionContext, names: Sequence[str], on_step: Callable[[], None] = lambda: None
 ) -> list[Recognition | Failure]:
     """Recognise some files, one answer or failure for each, in their order.
 
     Args:
-        work: who hears them, where they are, and how.
+        context: who hears them, where they are, and how.
         names: paths from the folder on.
-        between: is called now and then.
+        on_step: is called now and then.
     """
-    if work.hearing is not None:
-        return [_tried(name, partial(_timeline, work, name, between)) for name in names]
+    if context.stream_config is not None:
+        return [
+            _catch_failure(name, partial(_recognize_timeline, context, name, on_step))
+            for name in names
+        ]
     heard: list[Recognition | Failure] = []
-    for group in _ahead(_groups(_read(work, names))):
-        between()
-        good = [(wave.name, wave.wave_s) for wave in group if not (wave.reason or wave.long)]
-        answers = {one.source: one for one in work.recognizer.together(good, attention=False)}
-        heard += [answers.get(wave.name) or _alone(work, wave, between) for wave in group]
+    for group in _prefetch(_group_recordings(_load_recordings(context, names))):
+        on_step()
+        good = [(wave.name, wave.wave_s) for wave in group if not (wave.reason or wave.is_long)]
+        answers = {one.source: one for one in context.predictor.predict_many(good, attention=False)}
+        heard += [
+            answers.get(wave.name) or _recognize_unbatched(context, wave, on_step) for wave in group
+        ]
     return heard
 
 
-def _timeline(work: Work, name: str, between: Callable[[], None]) -> Recognition:
-    answer, steps = None, gradually(work.recognizer, work.root / name, settings=work.hearing)
+def _recognize_timeline(
+    context: RecognitionContext, name: str, on_step: Callable[[], None]
+) -> Recognition:
+    answer, steps = (
+        None,
+        iter_timeline(context.predictor, context.root / name, config=context.stream_config),
+    )
     while answer is None:
-        between()
+        on_step()
         answer = next(steps)
     return replace(answer, source=name)
 
 
-def _alone(work: Work, wave: _Wave, between: Callable[[], None]) -> Recognition | Failure:
+def _recognize_unbatched(
+    context: RecognitionContext, wave: _LoadedRecording, on_step: Callable[[], None]
+) -> Recognition | Failure:
     """Of one that was not heard with others."""
     if wave.reason:
         return Failure(source=wave.name, reason=wave.reason)
-    path = work.root / wave.name
-    return _tried(wave.name, lambda: lengthy.recognise(work.recognizer, path, wave.name, between))
+    path = context.root / wave.name
+    return _catch_failure(
+        wave.name, lambda: lengthy.recognize_long(context.predictor, path, wave.name, on_step)
+    )
 
 
-def _read(work: Work, names: Sequence[str]) -> Iterator[_Wave]:
-    cuts = work.recognizer.window is not None
+def _load_recordings(
+    context: RecognitionContext, names: Sequence[str]
+) -> Iterator[_LoadedRecording]:
+    cuts = context.predictor.window is not None
     for name in names:
-        found = _tried(name, partial(_wave, work.root / name, work.recognizer.rate, cuts))
+        found = _catch_failure(
+            name, partial(_load_waveform, context.root / name, context.predictor.rate, cuts)
+        )
         if isinstance(found, Failure):
-            yield _Wave(name, NOTHING, found.reason)
+            yield _LoadedRecording(name, NO_SAMPLES, found.reason)
         else:
-            yield _Wave(name, NOTHING if found is None else found, "", found is None)
+            yield _LoadedRecording(name, NO_SAMPLES if found is None else found, "", found is None)
 
 
-def _wave(path: Path, rate: int, cuts: bool) -> Samples | None:
+def _load_waveform(path: Path, rate: int, has_window: bool) -> Samples | None:
     """All of a recording; None of one that is too long to be held, by a model that cuts it."""
-    if cuts and audio.duration(path) > SECONDS:
+    if has_window and audio.duration(path) > MAX_SECONDS_IN_MEMORY:
         return None
     return audio.load(path, rate)
 
 
-def _tried(name: str, work: Callable[[], T]) -> T | Failure:
+def _catch_failure(name: str, function: Callable[[], T]) -> T | Failure:
     try:
-        return work()
+        return function()
     except AudioError as error:
         return Failure(source=name, reason=str(error))
     except MemoryError:
         return Failure(source=name, reason=f"{name} is too long for this memory.")
 
 
-def _groups(waves: Iterator[_Wave]) -> Iterator[list[_Wave]]:
+def _group_recordings(waves: Iterator[_LoadedRecording]) -> Iterator[list[_LoadedRecording]]:
     """As many as are held at a time; the rate is taken for 16 kHz."""
-    group: list[_Wave] = []
+    group: list[_LoadedRecording] = []
     for wave in waves:
         group.append(wave)
-        if len(group) == TOGETHER or sum(len(w.wave_s) for w in group) > SECONDS * 16_000:
+        if (
+            len(group) == GROUP_SIZE
+            or sum(len(w.wave_s) for w in group) > MAX_SECONDS_IN_MEMORY * 16_000
+        ):
             yield group
             group = []
     if group:
         yield group
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items; the next one is made in a thread while one is used."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)

@@ -14,19 +14,19 @@ from serein.metrics.blocks import block_bootstrap_correlation
 from serein.metrics.regression import pearson_score, spearman_score
 from serein.metrics.significance import bootstrap_counts
 
-BLOCK = 0.2
+MIN_BLOCK_SECONDS = 0.2
 """Seconds, at least, that are resampled together: about a syllable."""
-FEWEST_BLOCKS = 8
+MIN_BLOCKS = 8
 """With fewer there is no interval."""
-FEWEST_FILES = 8
+MIN_FILES = 8
 """With fewer there is no interval over files."""
-ENOUGH = 20
+FEW = 20
 """Of blocks or files; with fewer, an interval is likely too narrow, and its words say so."""
 
 Interval = tuple[float, float] | None
 
 
-def correlation(
+def correlate_with_energy(
     weight_t: np.ndarray, energy_t: np.ndarray, step: float, *, resamples: int = 2_000
 ) -> Correlation:
     """How weights go with energy over time.
@@ -38,11 +38,11 @@ def correlation(
         resamples: draws of each interval.
     """
     count = len(weight_t)
-    reason = _undefined(weight_t, energy_t)
+    reason = _find_undefined_reason(weight_t, energy_t)
     if reason:
-        return _nothing(count, reason)
-    block = max(math.ceil(BLOCK / step - 1e-9), round(count ** (1 / 3)))
-    pearson, spearman, words = _intervals(weight_t, energy_t, block, resamples)
+        return _undefined_correlation(count, reason)
+    block = max(math.ceil(MIN_BLOCK_SECONDS / step - 1e-9), round(count ** (1 / 3)))
+    pearson, spearman, words = _bootstrap_intervals(weight_t, energy_t, block, resamples)
     return Correlation(
         count=count,
         pearson=pearson_score(weight_t, energy_t),
@@ -53,13 +53,13 @@ def correlation(
     )
 
 
-def _intervals(
+def _bootstrap_intervals(
     weight_t: np.ndarray, energy_t: np.ndarray, block: int, resamples: int
 ) -> tuple[Interval, Interval, str]:
     """Of both correlations, and how they were made."""
     blocks = len(weight_t) // block
-    if blocks < FEWEST_BLOCKS:
-        return None, None, f"no interval: {blocks} blocks, {FEWEST_BLOCKS} are needed,"
+    if blocks < MIN_BLOCKS:
+        return None, None, f"no interval: {blocks} blocks, {MIN_BLOCKS} are needed,"
     found = [
         block_bootstrap_correlation(
             weight_t, energy_t, block=block, ranked=ranked, resamples=resamples
@@ -68,20 +68,20 @@ def _intervals(
     ]
     if any(math.isnan(low) for low, _ in found):
         return None, None, "no interval: weight or energy is constant over too many blocks"
-    words = f"95 % moving-block bootstrap{_narrow(blocks)} over {blocks} blocks"
+    words = f"95 % moving-block bootstrap{_note_if_few(blocks)} over {blocks} blocks"
     return found[0], found[1], words
 
 
-def _narrow(count: int) -> str:
-    return " (few: likely too narrow)" * (count < ENOUGH)
+def _note_if_few(count: int) -> str:
+    return " (few: likely too narrow)" * (count < FEW)
 
 
-def _undefined(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
+def _find_undefined_reason(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
     """Why there is no correlation; empty where there is."""
     if len(weight_t) < 2:
         return f"undefined: {len(weight_t)} step{'s' * (len(weight_t) != 1)}"
     if np.ptp(energy_t) < 1e-4:
-        silent = " (silence)" * bool(energy_t[0] <= waveform.FLOOR)
+        silent = " (silence)" * bool(energy_t[0] <= waveform.FLOOR_DB)
         return f"undefined: the energy is the same at every step{silent}"
     # float32 weights that differ by their last digits are equal
     if np.ptp(weight_t) <= 1e-6 * weight_t.max():
@@ -89,7 +89,7 @@ def _undefined(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
     return ""
 
 
-def _nothing(count: int, reason: str) -> Correlation:
+def _undefined_correlation(count: int, reason: str) -> Correlation:
     return Correlation(
         count=count,
         pearson=None,
@@ -100,20 +100,22 @@ def _nothing(count: int, reason: str) -> Correlation:
     )
 
 
-def over_files(found: Sequence[Correlation]) -> Correlation:
+def average_correlations(correlations: Sequence[Correlation]) -> Correlation:
     """The mean over the files where it is defined; for its interval, files are resampled."""
-    pairs = [(one.pearson, one.spearman) for one in found if one.pearson is not None]
+    pairs = [(one.pearson, one.spearman) for one in correlations if one.pearson is not None]
     if not pairs:
-        return _nothing(0, "undefined: in every file")
+        return _undefined_correlation(0, "undefined: in every file")
     scores = np.array(pairs, dtype=float)
-    left = f"; undefined in {len(found) - len(pairs)} more" * (len(found) > len(pairs))
-    enough, files = len(pairs) >= FEWEST_FILES, f"{len(pairs)} file{'s' * (len(pairs) != 1)}"
-    words = (
-        f"95 % bootstrap{_narrow(len(pairs))} over {files}, which are taken for independent{left}"
-        if enough
-        else f"no interval: {files}; {FEWEST_FILES} are needed{left}"
+    left = f"; undefined in {len(correlations) - len(pairs)} more" * (
+        len(correlations) > len(pairs)
     )
-    pearson, spearman = (_over(column) if enough else None for column in scores.T)
+    enough, files = len(pairs) >= MIN_FILES, f"{len(pairs)} file{'s' * (len(pairs) != 1)}"
+    words = (
+        f"95 % bootstrap{_note_if_few(len(pairs))} over {files}, which are taken for independent{left}"
+        if enough
+        else f"no interval: {files}; {MIN_FILES} are needed{left}"
+    )
+    pearson, spearman = (_bootstrap_mean(column) if enough else None for column in scores.T)
     return Correlation(
         count=len(pairs),
         pearson=float(scores[:, 0].mean()),
@@ -124,6 +126,6 @@ def over_files(found: Sequence[Correlation]) -> Correlation:
     )
 
 
-def _over(scores: np.ndarray) -> tuple[float, float]:
+def _bootstrap_mean(scores: np.ndarray) -> tuple[float, float]:
     counts = np.stack([scores, np.ones_like(scores)], axis=1)
     return bootstrap_counts(counts, lambda sums: sums[:, 0] / sums[:, 1])

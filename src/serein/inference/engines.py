@@ -16,20 +16,30 @@ from typing import Any
 
 from serein import workers
 from serein.errors import StorageError
-from serein.inference.batches import Chunk, Heard, Result, Work, recognise
-from serein.inference.cluster import cluster
+from serein.inference.batches import (
+    Chunk,
+    ChunkResult,
+    FinishedChunk,
+    RecognitionContext,
+    recognize_files,
+)
+from serein.inference.cluster import run_ray
 
-Engine = Callable[[Work, Iterator[Chunk], int | None], Iterator[Result]]
+Engine = Callable[[RecognitionContext, Iterator[Chunk], int | None], Iterator[FinishedChunk]]
 """Work, chunks, and how many of these are heard at a time; None is for the engine to say."""
 
 
-def here(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
+def run_inline(
+    context: RecognitionContext, chunks: Iterator[Chunk], jobs: int | None
+) -> Iterator[FinishedChunk]:
     """Do all in this process."""
     for chunk in chunks:
-        yield chunk, recognise(work, chunk)
+        yield chunk, recognize_files(context, chunk)
 
 
-def processes(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator[Result]:
+def run_processes(
+    context: RecognitionContext, chunks: Iterator[Chunk], jobs: int | None
+) -> Iterator[FinishedChunk]:
     """Work in processes on this machine, one if no number is given; others take over for the dead.
 
     Raises:
@@ -37,19 +47,19 @@ def processes(work: Work, chunks: Iterator[Chunk], jobs: int | None) -> Iterator
     """
     jobs, broken = jobs or 1, True
     while broken:
-        with _pool(work, jobs) as pool:
-            broken = yield from _fed(pool, chunks, jobs if jobs == 1 else 2 * jobs)
+        with _open_pool(context, jobs) as pool:
+            broken = yield from _feed_pool(pool, chunks, jobs if jobs == 1 else 2 * jobs)
 
 
-def _fed(
-    pool: ProcessPoolExecutor, chunks: Iterator[Chunk], most: int
-) -> Generator[Result, None, bool]:
+def _feed_pool(
+    pool: ProcessPoolExecutor, chunks: Iterator[Chunk], max_chunks: int
+) -> Generator[FinishedChunk, None, bool]:
     """Keep a pool busy until no chunk is left, or it broke, which is the value returned."""
-    running: dict[Future[Heard], Chunk] = {}
+    running: dict[Future[ChunkResult], Chunk] = {}
     broken = False
     while True:
-        for chunk in islice(chunks, 0 if broken else most - len(running)):
-            running[_submitted(pool, chunk)] = chunk
+        for chunk in islice(chunks, 0 if broken else max_chunks - len(running)):
+            running[_submit_chunk(pool, chunk)] = chunk
         if not running:
             return broken
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -58,25 +68,25 @@ def _fed(
             yield running.pop(future), None if lost else future.result()
 
 
-def _submitted(pool: ProcessPoolExecutor, chunk: Chunk) -> Future[Heard]:
+def _submit_chunk(pool: ProcessPoolExecutor, chunk: Chunk) -> Future[ChunkResult]:
     try:
-        return pool.submit(_hear, chunk)
+        return pool.submit(_recognize_chunk, chunk)
     except BrokenProcessPool as error:
-        future: Future[Heard] = Future()
+        future: Future[ChunkResult] = Future()
         future.set_exception(error)
         return future
 
 
 @contextmanager
-def _pool(work: Work, jobs: int) -> Iterator[ProcessPoolExecutor]:
+def _open_pool(context: RecognitionContext, jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that stop soon when this one fails, and at once when it is gone."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    spawn = multiprocessing.get_context("spawn")
+    stop = spawn.Event()
     # As bytes: torch would share the weights' memory with each process, one file a weight.
-    content = pickle.dumps(work)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (content, stop))
+    content = pickle.dumps(context)
+    pool = ProcessPoolExecutor(jobs, spawn, _init_worker, (content, stop))
     try:
-        _started(pool)
+        _check_pool(pool)
         yield pool
     except BaseException:
         stop.set()
@@ -85,7 +95,7 @@ def _pool(work: Work, jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _started(pool: ProcessPoolExecutor) -> None:
+def _check_pool(pool: ProcessPoolExecutor) -> None:
     try:
         pool.submit(os.getpid).result()
     except BrokenProcessPool as error:
@@ -98,19 +108,19 @@ def _started(pool: ProcessPoolExecutor) -> None:
 _WORKER: dict[str, Any] = {}
 
 
-def _begin(content: bytes, stop: Any) -> None:
-    workers.begin()
+def _init_worker(content: bytes, stop: Any) -> None:
+    workers.init_worker()
     _WORKER.update(work=pickle.loads(content), stop=stop)
 
 
-def _hear(chunk: Chunk) -> Heard:
-    return recognise(_WORKER["work"], chunk, _obey)
+def _recognize_chunk(chunk: Chunk) -> ChunkResult:
+    return recognize_files(_WORKER["work"], chunk, _exit_if_stopped)
 
 
-def _obey() -> None:
+def _exit_if_stopped() -> None:
     if _WORKER["stop"].is_set():
         os._exit(1)
 
 
-ENGINES: dict[str, Engine] = {"processes": processes, "ray": cluster}
+ENGINES: dict[str, Engine] = {"processes": run_processes, "ray": run_ray}
 """By the names that a user gives them."""

@@ -19,16 +19,16 @@ from serein import audio, config, find, recipes, waveform
 from serein.audio import Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
-from serein.explanations import FORMAT, Explanation, Explanations, Track
-from serein.inference.correlate import correlation, over_files
+from serein.explanations import EXPLANATIONS_FORMAT, AttentionTrack, Explanation, Explanations
+from serein.inference.correlate import average_correlations, correlate_with_energy
 from serein.inference.recognition import AttentionMap, Recognition
-from serein.inference.recognizer import Recognizer, shipped
+from serein.inference.recognizer import Recognizer, list_models
 
-LONGEST = 300.0
+MAX_SECONDS = 300.0
 """Seconds that are explained at once; a drawing of more shows nothing."""
-PLAYED = 16_000
+PLAYBACK_RATE = 16_000
 """Hz of what a page plays."""
-HEARD = 0.04
+MIN_ENERGY_WINDOW = 0.04
 """Seconds, at least, that one value of energy is made of: two periods of the lowest voice, and the
 segment of Zhang et al. Over less, it follows the periods and not the loudness."""
 
@@ -63,91 +63,101 @@ def explain(
     if not isinstance(source, str | os.PathLike | tuple | bytes):
         source = source.read()  # twice heard below, and not every file can be read twice
     rate = recognizer.system.front_end.rate
-    beyond = start + LONGEST + 1
+    beyond = start + MAX_SECONDS + 1
     wave_s = audio.load(source, rate, start=start, end=beyond if end is None else min(end, beyond))
-    if len(wave_s) > LONGEST * rate:
+    if len(wave_s) > MAX_SECONDS * rate:
         raise AudioError(
-            f"more than {LONGEST:.0f} s of audio; attention is explained for {LONGEST:.0f} s at "
+            f"more than {MAX_SECONDS:.0f} s of audio; attention is explained for {MAX_SECONDS:.0f} s at "
             "most. Choose a part with start and end (--start and --end)."
         )
     found = recognizer(source, start=start, end=end)
     if not found.attention:
-        raise ConfigError(_without(recognizer))
+        raise ConfigError(_no_attention_message(recognizer))
     return Explanation(
         source=found.source,
         model=found.model,
         start=found.start,
         end=found.end,
         windows=found.windows,
-        labels={task: max(p, key=lambda name: p[name]) for task, p in _chances(found).items()},
-        probabilities=_chances(found),
-        envelope=waveform.envelope(wave_s),
+        labels={
+            task: max(p, key=lambda name: p[name])
+            for task, p in _collect_probabilities(found).items()
+        },
+        probabilities=_collect_probabilities(found),
+        envelope=waveform.compute_envelope(wave_s),
         attention={
-            name: _track(name, one, found, wave_s, rate) for name, one in found.attention.items()
+            name: _build_track(name, one, found, wave_s, rate)
+            for name, one in found.attention.items()
         },
         words=found.words,
     )
 
 
-def _chances(found: Recognition) -> dict[str, dict[str, float]]:
-    return {task: answer.probabilities for task, answer in found.tasks.items()}
+def _collect_probabilities(recognition: Recognition) -> dict[str, dict[str, float]]:
+    return {task: answer.probabilities for task, answer in recognition.tasks.items()}
 
 
-def _without(recognizer: Recognizer) -> str:
-    models = [name for name in shipped() if name != recognizer.name]
+def _no_attention_message(recognizer: Recognizer) -> str:
+    models = [name for name in list_models() if name != recognizer.name]
     return (
         f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) has no attention to "
         f"explain. Shipped models that have one: {', '.join(models) or 'none'}; recipes that train "
-        f"one: {', '.join(attentive())}."
+        f"one: {', '.join(list_attention_recipes())}."
     )
 
 
-def attentive() -> list[str]:
+def list_attention_recipes() -> list[str]:
     """The recipes of this package whose model has attention, sorted."""
-    return [name for name in recipes.names() if _attends(recipes.load(name).model)]
+    return [name for name in recipes.list_recipes() if _has_attention(recipes.load(name).model)]
 
 
-def _attends(table: Mapping[str, Any]) -> bool:
+def _has_attention(table: Mapping[str, Any]) -> bool:
     """By the model's own setting of that name."""
     settings = {key: value for key, value in table.items() if key not in ("name", "apart")}
-    kind = find.module("models", str(table["name"])).Config
-    return bool(getattr(config.build(kind, settings, "model"), "attention", False))
+    kind = find.load_module("models", str(table["name"])).Config
+    return bool(getattr(config.build_config(kind, settings, "model"), "attention", False))
 
 
-def _track(
-    name: str, found: AttentionMap, answer: Recognition, wave_s: np.ndarray, rate: int
-) -> Track:
-    times_t, weight_ht = np.array(found.times), np.array(found.weights)
-    step = float(np.median(np.diff(times_t))) if len(times_t) > 1 else answer.end - answer.start
-    width = max(step, HEARD)
-    energy_t = waveform.energy(wave_s, rate, (times_t - answer.start).tolist(), width)
-    alone = len(weight_ht) == 1 or found.words
+def _build_track(
+    name: str, attention_map: AttentionMap, recognition: Recognition, wave_s: np.ndarray, rate: int
+) -> AttentionTrack:
+    times_t, weight_ht = np.array(attention_map.times), np.array(attention_map.weights)
+    step = (
+        float(np.median(np.diff(times_t)))
+        if len(times_t) > 1
+        else recognition.end - recognition.start
+    )
+    width = max(step, MIN_ENERGY_WINDOW)
+    energy_t = waveform.compute_energy(wave_s, rate, (times_t - recognition.start).tolist(), width)
+    alone = len(weight_ht) == 1 or attention_map.words
     every = [weight_ht.mean(axis=0), *(() if alone else weight_ht)]
     # No segment of zhang2019 has its middle in an utterance's first frames: nobody chose that.
     lay_t = weight_ht.any(axis=0)
-    mean, *by_head = (correlation(weight_t[lay_t], energy_t[lay_t], step) for weight_t in every)
-    return Track(
-        tasks=_tasks(name, list(answer.tasks)),
-        times=found.times,
+    mean, *by_head = (
+        correlate_with_energy(weight_t[lay_t], energy_t[lay_t], step) for weight_t in every
+    )
+    return AttentionTrack(
+        tasks=_find_tasks(name, list(recognition.tasks)),
+        times=attention_map.times,
         step=step,
         energy=energy_t.tolist(),
         width=width,
         weight=every[0].tolist(),
-        heads=found.weights,
-        queries=found.queries,
+        heads=attention_map.weights,
+        queries=attention_map.queries,
         correlation=mean,
         by_head=by_head,
-        words=[one.word for one in answer.words] if found.words else [],
+        words=[one.word for one in recognition.words] if attention_map.words else [],
     )
 
 
-def _tasks(name: str, tasks: list[str]) -> list[str]:
+def _find_tasks(name: str, tasks: list[str]) -> list[str]:
     """A map is its task's where it is called so, and else all tasks'."""
     own = [task for task in tasks if name == task or name.startswith(f"{task}: ")]
     return own or tasks
 
 
-def together(
+def collect_explanations(
     explained: Sequence[Explanation], failed: Mapping[str, str], command: str = ""
 ) -> Explanations:
     """Several recordings as one record, with the mean correlation of each map.
@@ -159,28 +169,28 @@ def together(
     """
     names = dict.fromkeys(name for one in explained for name in one.attention)
     return Explanations(
-        format=FORMAT,
+        format=EXPLANATIONS_FORMAT,
         command=command,
         explained=list(explained),
         failed=dict(failed),
         correlations={
-            name: over_files([one.attention[name].correlation for one in explained])
+            name: average_correlations([one.attention[name].correlation for one in explained])
             for name in names
         },
     )
 
 
-def playable(source: Source, *, start: float = 0.0, end: float | None = None) -> str:
+def encode_playback(source: Source, *, start: float = 0.0, end: float | None = None) -> str:
     """A part of a recording for a page to play: WAV, 16 bits at 16 kHz, in base64.
 
     Raises:
         AudioError: it cannot be read, or is too short.
     """
-    wave_s = audio.load(source, PLAYED, start=start, end=end)
+    wave_s = audio.load(source, PLAYBACK_RATE, start=start, end=end)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(PLAYED)
+        file.setframerate(PLAYBACK_RATE)
         file.writeframes((np.clip(wave_s, -1, 1) * 32_767).astype("<i2").tobytes())
     return b64encode(buffer.getvalue()).decode()

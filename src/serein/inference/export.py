@@ -21,17 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from serein.bundle import Bundle, described
+from serein.bundle import Bundle, bundle_to_json
 from serein.errors import ConfigError
 from serein.files import write_bytes
-from serein.inference.alone import alone
-from serein.inference.exported import Exported, read
-from serein.predict import answer
+from serein.inference.alone import build_onnx_system
+from serein.inference.exported import ONNXSystem, load_onnx
+from serein.predict import predict_batch
 from serein.system import Output, System
 
-CLOSE = 1e-4
+TOLERANCE = 1e-4
 """How far a probability or a value may be from that of the model itself."""
-LENGTHS = (0.025, 0.06, 0.31, 1.0, 2.7)
+CHECKED_SECONDS = (0.025, 0.06, 0.31, 1.0, 2.7)
 """Seconds of noise on which both are compared."""
 
 
@@ -48,7 +48,7 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
     """
     if path.suffix != ".onnx":
         raise ConfigError(f"{path} does not end in .onnx; name it {path.with_suffix('.onnx')}")
-    if isinstance(bundle.system, Exported):
+    if isinstance(bundle.system, ONNXSystem):
         raise ConfigError("this model is an ONNX file already; copy it")
     try:
         import onnx  # noqa: F401
@@ -57,12 +57,12 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
     except ImportError as error:
         raise ConfigError(f'to export needs {error.name}: pip install "serein[onnx]"') from error
     system = copy.deepcopy(bundle.system).cpu().eval()
-    content = _content(replace(bundle, system=system))
-    _check(system, read(content, str(path)).system)
+    content = _export_model(replace(bundle, system=system))
+    _check_outputs(system, load_onnx(content, str(path)).system)
     write_bytes(path, content)
 
 
-class _Waveform(nn.Module):
+class _WaveformModel(nn.Module):
     """A system as a function of one waveform, its answers laid side by side."""
 
     def __init__(self, system: System) -> None:
@@ -71,23 +71,23 @@ class _Waveform(nn.Module):
 
     def forward(self, wave_bs: Tensor) -> tuple[Tensor, ...]:
         """(1, S) -> probabilities of each task, and attention maps."""
-        output = self.heard(wave_bs)
+        output = self.compute_output(wave_bs)
         maps = [one.weight for one in output.attention.values()]
         return (*self.system.decode(output).values(), *maps)
 
-    def heard(self, wave_bs: Tensor) -> Output:
+    def compute_output(self, wave_bs: Tensor) -> Output:
         """(1, S) -> what the system answers."""
         length_b = torch.full((1,), wave_bs.shape[1])
-        return self.system(self.system.hear(wave_bs, length_b))
+        return self.system(self.system.extract_features(wave_bs, length_b))
 
 
-def _content(bundle: Bundle) -> bytes:
+def _export_model(bundle: Bundle) -> bytes:
     system = bundle.system
-    one = _Waveform(alone(system))
-    noise_bs = _noise(system, 2.0)
+    one = _WaveformModel(build_onnx_system(system))
+    noise_bs = _make_noise(system, 2.0)
     with torch.inference_mode():
-        maps = _Waveform(system).heard(noise_bs).attention
-    with _quiet():
+        maps = _WaveformModel(system).compute_output(noise_bs).attention
+    with _silence_exporter():
         program = torch.onnx.export(
             one,
             (noise_bs,),
@@ -98,40 +98,40 @@ def _content(bundle: Bundle) -> bytes:
             verbose=False,
         )
     assert program is not None
-    document = json.loads(described(bundle)) | {"maps": {k: m.stride for k, m in maps.items()}}
+    document = json.loads(bundle_to_json(bundle)) | {"maps": {k: m.stride for k, m in maps.items()}}
     program.model.metadata_props["serein"] = json.dumps(document)
     return program.model_proto.SerializeToString()
 
 
-def _noise(system: System, seconds: float) -> Tensor:
+def _make_noise(system: System, seconds: float) -> Tensor:
     """(1, S)."""
     count = round(seconds * system.front_end.rate)
     return 0.1 * torch.randn(1, count, generator=torch.Generator().manual_seed(count))
 
 
-def _check(system: System, exported: System) -> None:
+def _check_outputs(system: System, exported: System) -> None:
     """Raises ConfigError where both do not answer alike."""
-    for seconds in LENGTHS:
-        wave_bs = _noise(system, seconds)
+    for seconds in CHECKED_SECONDS:
+        wave_bs = _make_noise(system, seconds)
         length_b = torch.tensor([wave_bs.shape[1]])
         with torch.inference_mode():
-            ours, _ = answer(system, system.hear(wave_bs, length_b))
-        theirs, _ = answer(exported, exported.hear(wave_bs, length_b))
-        worst = max(_apart(ours[task], theirs[task]) for task in ours)
-        if not worst <= CLOSE:
+            ours, _ = predict_batch(system, system.extract_features(wave_bs, length_b))
+        theirs, _ = predict_batch(exported, exported.extract_features(wave_bs, length_b))
+        worst = max(_max_difference(ours[task], theirs[task]) for task in ours)
+        if not worst <= TOLERANCE:
             raise ConfigError(
                 f"not exported: of {seconds} s of noise onnxruntime's answers are "
                 f"{worst:.2g} from the model's own. Try other versions of torch and onnxruntime"
             )
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> float:
+def _max_difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference; of values beyond 1, by their size."""
     return float(((ours - theirs).abs() / ours.abs().clamp(min=1)).max())
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """What the exporter says of its own parts is of no use to a user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels: list[Any] = [logger.level for logger in loggers]

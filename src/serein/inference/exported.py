@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serein import bundle
-from serein.bundle import FOREIGN, Bundle
-from serein.config import build
-from serein.devices import weightless
+from serein.bundle import MALFORMED_DOCUMENT_ERRORS, Bundle
+from serein.config import build_config
+from serein.devices import init_empty_weights
 from serein.errors import BundleError, ConfigError, SereinError
-from serein.features.normalise import Normaliser
-from serein.layers.attention import Attention
+from serein.features.normalise import Normalizer
+from serein.layers.attention import AttentionWeights
 from serein.records import Recipe
 from serein.system import Inputs, Output, System
 
 
-class Exported(System):
+class ONNXSystem(System):
     """A system whose every number comes from onnxruntime; it cannot be trained.
 
     Its modules tell what it is, such as its rate, and hold no weights.
@@ -41,17 +41,17 @@ class Exported(System):
             content: the file.
             session: onnxruntime's, of that file.
         """
-        with weightless():
-            super().__init__(recipe, classes, own=False)
-        self.normaliser = Normaliser(self.normaliser.config, 1)
+        with init_empty_weights():
+            super().__init__(recipe, classes, allow_custom=False)
+        self.normaliser = Normalizer(self.normaliser.config, 1)
         self.content, self.session = content, session
-        self.outputs = [one.name for one in session.get_outputs()]
+        self.output_names = [one.name for one in session.get_outputs()]
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         self.strides: dict[str, int] = document["maps"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Worker processes open the file anew."""
-        return _again, (self.content,)
+        return _load_system, (self.content,)
 
     @property
     def shares(self) -> bool:
@@ -62,7 +62,7 @@ class Exported(System):
         """The file; by it this model is told from others."""
         return {"onnx": torch.frombuffer(bytearray(self.content), dtype=torch.uint8)}
 
-    def hear(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
+    def extract_features(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
         """Waveforms (B, S) and lengths in samples, as they are."""
         return {"wave": (wave_bs, length_b)}
 
@@ -72,7 +72,9 @@ class Exported(System):
         heard = [self._run(wave_s[:length].numpy()) for wave_s, length in rows]
         said = {task: torch.cat([one[task] for one in heard]) for task in self.classes}
         maps = {
-            name: Attention(_stacked([one[f"attention.{name}"][0] for one in heard]), stride)
+            name: AttentionWeights(
+                _stack_maps([one[f"attention.{name}"][0] for one in heard]), stride
+            )
             for name, stride in self.strides.items()
         }
         return Output(
@@ -85,16 +87,16 @@ class Exported(System):
 
     def _run(self, wave_s: np.ndarray) -> dict[str, Tensor]:
         found = self.session.run(None, {"wave": wave_s[None].astype(np.float32)})
-        return dict(zip(self.outputs, map(torch.from_numpy, found), strict=True))
+        return dict(zip(self.output_names, map(torch.from_numpy, found), strict=True))
 
 
-def _stacked(weights: Sequence[Tensor]) -> Tensor:
+def _stack_maps(weights: Sequence[Tensor]) -> Tensor:
     """Maps (H, T), or (H, T, T) of queries by keys -> (B, H, ...), zeros behind each one's end."""
     most = max(weight.shape[-1] for weight in weights)
     return torch.stack([F.pad(w, (0, most - w.shape[-1]) * (w.ndim - 1)) for w in weights])
 
 
-def opened(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
+def open_model(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
     """Read a bundle, or a model that was exported to ONNX, as the ending says.
 
     Raises:
@@ -110,10 +112,10 @@ def opened(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bun
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"cannot read the model {path}: {error.strerror}") from error
-    return read(content, str(path))
+    return load_onnx(content, str(path))
 
 
-def read(content: bytes, name: str) -> Bundle:
+def load_onnx(content: bytes, name: str) -> Bundle:
     """Make a bundle of an exported model.
 
     Args:
@@ -124,23 +126,23 @@ def read(content: bytes, name: str) -> Bundle:
         BundleError: it is corrupt, or not of this package.
         ConfigError: the extra ``onnx`` is not installed.
     """
-    session = _session(content, name)
+    session = _open_session(content, name)
     try:
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         bundle.check_format(document, name)
-        recipe = build(Recipe, document["recipe"], "recipe")
-        system = Exported(recipe, document["classes"], content, session).eval()
-        return Bundle(system, *bundle.told(document))
+        recipe = build_config(Recipe, document["recipe"], "recipe")
+        system = ONNXSystem(recipe, document["classes"], content, session).eval()
+        return Bundle(system, *bundle.parse_card(document))
     except BundleError:
         raise
-    except (SereinError, *FOREIGN) as error:
+    except (SereinError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(
             f"{name} was not written by this version of `serein export` "
             f"({type(error).__name__}: {error}); export the model again"
         ) from error
 
 
-def _session(content: bytes, name: str) -> Any:
+def _open_session(content: bytes, name: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -158,5 +160,5 @@ def _session(content: bytes, name: str) -> Any:
         ) from error
 
 
-def _again(content: bytes) -> System:
-    return read(content, "the exported model").system
+def _load_system(content: bytes) -> System:
+    return load_onnx(content, "the exported model").system

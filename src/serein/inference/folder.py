@@ -17,32 +17,32 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serein.bundle import digest
+from serein.bundle import compute_bundle_digest
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.files import write_text
 from serein.inference import rows
-from serein.inference.batches import Chunk, Failure, Work
-from serein.inference.engines import ENGINES, Engine, here
-from serein.inference.listing import Found, Listing, spelled
-from serein.inference.parts import Store, agree, locked
+from serein.inference.batches import Chunk, Failure, RecognitionContext
+from serein.inference.engines import ENGINES, Engine, run_inline
+from serein.inference.listing import Listing, ListingEntry, path_to_text
+from serein.inference.parts import PartStore, check_plan, lock_run
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.rows import REASON, Row
-from serein.inference.stream import Settings, Stream
-from serein.results import Progress
+from serein.inference.rows import REASON_COLUMN, Row
+from serein.inference.stream import Stream, StreamConfig
+from serein.results import FolderProgress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AT_ONCE = 64
+FILES_PER_CHUNK = 64
 """Files that a worker gets at a time."""
-EVERY = 5.0
+SAVE_INTERVAL = 5.0
 """Seconds of work that are lost at most when the process is killed."""
-SUMMARY = "summary.json"
-COUNTED = {"recognized", "failed", "reasons"}
-TOLD = 10
+SUMMARY_FILE = "summary.json"
+SUMMARY_KEYS = {"recognized", "failed", "reasons"}
+MAX_REASONS = 10
 """Failures that a summary names."""
-ENDED = (
+CRASH_REASON = (
     "the process that read it ended, even when it read nothing else; the file is hostile, or too "
     "long for this memory"
 )
@@ -70,26 +70,26 @@ class Summary:
     reasons: dict[str, str]
     errors: Path | None
     ignored: int
-    before: int
+    done_before: int
     seconds: float
     elapsed: float
 
-    def table(self) -> "pd.DataFrame":
+    def to_frame(self) -> "pd.DataFrame":
         """The answers, indexed by (file, start, end) as audformat's tables are; needs pandas."""
-        store = Store(_run_of(self.output), rows.schema({}))
-        return _answers(store.table()).to_pandas()
+        store = PartStore(_run_folder(self.output), rows.build_schema({}))
+        return _select_answers(store.read_table()).to_pandas()
 
 
-def recognise(
-    recognizer: Recognizer,
+def recognize_folder(
+    predictor: Recognizer,
     folder: Path,
     output: Path,
     *,
     jobs: int | None = None,
     engine: str = "processes",
     retry: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-    hearing: Settings | None = None,
+    progress: Callable[[FolderProgress], None] | None = None,
+    stream_config: StreamConfig | None = None,
 ) -> Summary:
     """Recognise a folder; ``Recognizer.folder`` says what is what.
 
@@ -99,38 +99,43 @@ def recognise(
         StorageError: another process writes it, or it could not be written.
     """
     begun = time.monotonic()
-    if hearing is not None:
-        Stream(recognizer, recognizer.rate, hearing)  # settings that do not fit are told of once
+    if stream_config is not None:
+        Stream(
+            predictor, predictor.rate, stream_config
+        )  # settings that do not fit are told of once
     if not folder.is_dir():
         raise AudioError(f"{folder} is no folder; expected one with recordings. Check the path.")
-    rows.writer_of(output)
-    chosen = _engine(engine, jobs)
-    _check_any(Listing(folder))
-    work, model = Work(recognizer, folder, hearing), digest(recognizer.bundle)[:16]
-    with locked(_run_of(output), output):
-        agree(_run_of(output), output, _plan(work, model))
-        store = Store(_run_of(output), rows.schema(recognizer.classes))
-        store.tidy()
+    rows.find_writer(output)
+    chosen = _choose_engine(engine, jobs)
+    _check_not_empty(Listing(folder))
+    work, model = (
+        RecognitionContext(predictor, folder, stream_config),
+        compute_bundle_digest(predictor.bundle)[:16],
+    )
+    with lock_run(_run_folder(output), output):
+        check_plan(_run_folder(output), output, _build_plan(work, model))
+        store = PartStore(_run_folder(output), rows.build_schema(predictor.classes))
+        store.remove_leftovers()
         if retry:
-            _unfinished(store)
-            store.replace(store.table().filter(pc.is_null(pc.field(REASON))))
-        course = _Course(store, model, folder, progress)
-        course.follow(work, chosen, jobs)
-        counts = _written(store, output)
+            _mark_unfinished(store)
+            store.replace(store.read_table().filter(pc.is_null(pc.field(REASON_COLUMN))))
+        course = _FolderRun(store, model, folder, progress)
+        course.run(work, chosen, jobs)
+        counts = _write_results(store, output)
     return Summary(
         output=output,
         recognized=counts["recognized"],
         failed=counts["failed"],
         reasons=counts["reasons"],
-        errors=_errors_of(output) if counts["failed"] else None,
+        errors=_errors_file(output) if counts["failed"] else None,
         ignored=course.listing.ignored,
-        before=len(course.known),
+        done_before=len(course.done_before),
         seconds=course.seconds,
         elapsed=time.monotonic() - begun,
     )
 
 
-def _check_any(listing: Listing) -> None:
+def _check_not_empty(listing: Listing) -> None:
     if next(iter(listing), None) is None:
         raise AudioError(
             f"{listing.root} holds no recordings; {listing.ignored} files are of other kinds or "
@@ -138,108 +143,108 @@ def _check_any(listing: Listing) -> None:
         )
 
 
-def _run_of(output: Path) -> Path:
+def _run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-def _errors_of(output: Path) -> Path:
+def _errors_file(output: Path) -> Path:
     return output.with_name(f"{output.name}.errors.csv")
 
 
-def _plan(work: Work, model: str) -> dict[str, object]:
+def _build_plan(work: RecognitionContext, model: str) -> dict[str, object]:
     """What decides the answers, in words."""
     plan: dict[str, object] = {
-        "model": f"{work.recognizer.name} ({model})",
-        "folder": spelled(str(work.root.resolve())),
-        "thresholds": work.recognizer.thresholds,
-        "silence": "answered" if work.recognizer.always else "withheld",
+        "model": f"{work.predictor.name} ({model})",
+        "folder": path_to_text(str(work.root.resolve())),
+        "thresholds": work.predictor.thresholds,
+        "silence": "answered" if work.predictor.always else "withheld",
     }
-    return plan if work.hearing is None else {**plan, "segments": asdict(work.hearing)}
+    return plan if work.stream_config is None else {**plan, "segments": asdict(work.stream_config)}
 
 
-def _engine(name: str, jobs: int | None) -> Engine:
+def _choose_engine(name: str, jobs: int | None) -> Engine:
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected 1 or more")
-    return here if name == "processes" and jobs in (None, 1) else ENGINES[name]
+    return run_inline if name == "processes" and jobs in (None, 1) else ENGINES[name]
 
 
-class _Course:
+class _FolderRun:
     """One run: what is known, what is new, and what is told of it."""
 
     def __init__(
         self,
-        store: Store,
+        store: PartStore,
         model: str,
         folder: Path,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[FolderProgress], None] | None,
     ) -> None:
         self.store, self.model, self.progress = store, model, progress
-        self.known = store.done()
+        self.done_before = store.read_done()
         self.listing = Listing(folder)
         self.total: int | None = None
         self.done = self.failed = 0
         self.seconds = 0.0
         self.rows: list[Row] = []
-        self.kept = time.monotonic()
+        self.last_saved = time.monotonic()
 
-    def follow(self, work: Work, engine: Engine, jobs: int | None) -> None:
+    def run(self, work: RecognitionContext, engine: Engine, jobs: int | None) -> None:
         """Hear all that is new; whatever ends this, what was heard is kept."""
-        new = (one for one in self.listing if spelled(one.name) not in self.known)
+        new = (one for one in self.listing if path_to_text(one.name) not in self.done_before)
         first = next(new, None)
         if first is None:
             return
-        _unfinished(self.store)
-        Thread(target=self._count, args=(work.root,), daemon=True).start()
+        _mark_unfinished(self.store)
+        Thread(target=self._count_files, args=(work.root,), daemon=True).start()
         try:
-            for one in _heard(work, engine, self._chunks(chain([first], new)), jobs):
-                self._take(one)
+            for one in _iter_results(work, engine, self._iter_chunks(chain([first], new)), jobs):
+                self._add_result(one)
         finally:
-            self._keep()
+            self._save_rows()
 
-    def _count(self, root: Path) -> None:
+    def _count_files(self, root: Path) -> None:
         self.total = sum(1 for _ in Listing(root))
 
-    def _chunks(self, new: Iterator[Found]) -> Iterator[Chunk]:
+    def _iter_chunks(self, new: Iterator[ListingEntry]) -> Iterator[Chunk]:
         """Names of files, some at a time; folders that cannot be listed have failed already."""
-        while some := list(islice(new, AT_ONCE)):
+        while some := list(islice(new, FILES_PER_CHUNK)):
             for one in some:
                 if one.reason:
-                    self._take(Failure(source=one.name, reason=one.reason))
+                    self._add_result(Failure(source=one.name, reason=one.reason))
             if chunk := tuple(one.name for one in some if not one.reason):
                 yield chunk
 
-    def _take(self, one: Recognition | Failure) -> None:
-        name = spelled(one.source)
-        if isinstance(one, Failure):
-            self.rows.append(rows.failed(name, one.reason, self.model))
+    def _add_result(self, result: Recognition | Failure) -> None:
+        name = path_to_text(result.source)
+        if isinstance(result, Failure):
+            self.rows.append(rows.build_failure_row(name, result.reason, self.model))
             self.failed += 1
         else:
-            self.rows += rows.answered(name, one, self.model)
-            self.seconds += one.end - one.start
+            self.rows += rows.build_rows(name, result, self.model)
+            self.seconds += result.end - result.start
         self.done += 1
-        if time.monotonic() - self.kept > EVERY:
-            self._keep()
+        if time.monotonic() - self.last_saved > SAVE_INTERVAL:
+            self._save_rows()
         if self.progress is not None:
             self.progress(
-                Progress(
+                FolderProgress(
                     total=self.total,
-                    before=len(self.known),
+                    before=len(self.done_before),
                     done=self.done,
                     failed=self.failed,
                     seconds=self.seconds,
                 )
             )
 
-    def _keep(self) -> None:
+    def _save_rows(self) -> None:
         if self.rows:
             self.store.add(self.rows)
-        self.rows, self.kept = [], time.monotonic()
+        self.rows, self.last_saved = [], time.monotonic()
 
 
-def _heard(
-    work: Work, engine: Engine, chunks: Iterator[Chunk], jobs: int | None
+def _iter_results(
+    work: RecognitionContext, engine: Engine, chunks: Iterator[Chunk], jobs: int | None
 ) -> Iterator[Recognition | Failure]:
     """Of every file; those that were with a process that died are tried again one by one."""
     lost: list[str] = []
@@ -248,52 +253,52 @@ def _heard(
         yield from heard or ()
     if lost:
         for (name,), heard in engine(work, ((name,) for name in lost), 1):
-            yield from heard or [Failure(source=name, reason=ENDED)]
+            yield from heard or [Failure(source=name, reason=CRASH_REASON)]
 
 
-def _unfinished(store: Store) -> None:
+def _mark_unfinished(store: PartStore) -> None:
     """From here on the output does not hold all of it."""
-    (store.folder / SUMMARY).unlink(missing_ok=True)
+    (store.folder / SUMMARY_FILE).unlink(missing_ok=True)
 
 
-def _written(store: Store, output: Path) -> dict[str, Any]:
+def _write_results(store: PartStore, output: Path) -> dict[str, Any]:
     """Write the answers and the failures, where that is not done yet; count both."""
-    summary = store.folder / SUMMARY
+    summary = store.folder / SUMMARY_FILE
     with suppress(OSError, ValueError, RecursionError):
         told = json.loads(summary.read_text(encoding="utf-8"))
-        if output.exists() and isinstance(told, dict) and told.keys() >= COUNTED:
+        if output.exists() and isinstance(told, dict) and told.keys() >= SUMMARY_KEYS:
             return told
-    table = store.table().sort_by([("file", "ascending"), ("start", "ascending")])
+    table = store.read_table().sort_by([("file", "ascending"), ("start", "ascending")])
     store.replace(table)
-    _write(table, output)
-    counts = _counted(table)
+    _write_tables(table, output)
+    counts = _count_results(table)
     write_text(summary, json.dumps(counts))
     return counts
 
 
-def _counted(table: pa.Table) -> dict[str, Any]:
-    failures = _failures(table)
-    some = failures.slice(0, TOLD).to_pylist()
+def _count_results(table: pa.Table) -> dict[str, Any]:
+    failures = _select_failures(table)
+    some = failures.slice(0, MAX_REASONS).to_pylist()
     return {
         "recognized": len(pc.unique(table["file"])) - len(failures),
         "failed": len(failures),
-        "reasons": {row["file"]: row[REASON] for row in some},
+        "reasons": {row["file"]: row[REASON_COLUMN] for row in some},
     }
 
 
-def _write(table: pa.Table, output: Path) -> None:
-    failures = _failures(table)
+def _write_tables(table: pa.Table, output: Path) -> None:
+    failures = _select_failures(table)
     if len(failures):
-        rows.write(failures, _errors_of(output))
+        rows.write_table(failures, _errors_file(output))
     else:
-        _errors_of(output).unlink(missing_ok=True)
-    rows.write(_answers(table), output)
+        _errors_file(output).unlink(missing_ok=True)
+    rows.write_table(_select_answers(table), output)
 
 
-def _failures(table: pa.Table) -> pa.Table:
-    return table.filter(pc.is_valid(pc.field(REASON))).select(["file", REASON])
+def _select_failures(table: pa.Table) -> pa.Table:
+    return table.filter(pc.is_valid(pc.field(REASON_COLUMN))).select(["file", REASON_COLUMN])
 
 
-def _answers(table: pa.Table) -> pa.Table:
-    said = pc.is_null(pc.field(REASON)) & pc.is_valid(pc.field("start"))
-    return table.filter(said).drop_columns([REASON])
+def _select_answers(table: pa.Table) -> pa.Table:
+    said = pc.is_null(pc.field(REASON_COLUMN)) & pc.is_valid(pc.field("start"))
+    return table.filter(said).drop_columns([REASON_COLUMN])

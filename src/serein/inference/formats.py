@@ -15,14 +15,14 @@ from serein.inference.recognition import Answer, Recognition, Segment
 if TYPE_CHECKING:
     from rich.table import Table
 
-TIMED = ("rttm", "audformat", "vtt")
+SEGMENT_FORMATS = ("rttm", "audformat", "vtt")
 """Those that are made of segments."""
-FORMATS = ("table", "json", "csv", *TIMED)
+FORMATS = ("table", "json", "csv", *SEGMENT_FORMATS)
 UNSURE = "unsure"
 """A withheld answer, where nothing cannot be written."""
 
 
-def of(path: Path) -> str:
+def find_format(path: Path) -> str:
     """The format of a file to be written, by its ending.
 
     Raises:
@@ -37,16 +37,16 @@ def of(path: Path) -> str:
     return ending
 
 
-def written(name: str, answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
+def format_answers(name: str, answers: Sequence[Recognition], failures: Mapping[str, str]) -> str:
     """Answers in one of the formats but "table", each ending with a new line.
 
     Args:
         name: of the format.
         answers: one for each recording.
-        faults: what could not be read, and why; JSON alone has place for it.
+        failures: what could not be read, and why; JSON alone has place for it.
     """
     if name == "json":
-        return f"{as_json(answers, faults)}\n"
+        return f"{as_json(answers, failures)}\n"
     makers: dict[str, Callable[..., str]] = {
         "csv": as_csv,
         "rttm": as_rttm,
@@ -56,7 +56,7 @@ def written(name: str, answers: Sequence[Recognition], faults: Mapping[str, str]
     return makers[name](answers)
 
 
-def check(name: str, classes: Mapping[str, Sequence[str]], sources: int = 1) -> None:
+def check_format(name: str, classes: Mapping[str, Sequence[str]], sources: int = 1) -> None:
     """See to it that a format has place for what a model answers.
 
     Args:
@@ -77,32 +77,34 @@ def check(name: str, classes: Mapping[str, Sequence[str]], sources: int = 1) -> 
         )
 
 
-def as_json(answers: Sequence[Recognition], faults: Mapping[str, str]) -> str:
+def as_json(answers: Sequence[Recognition], failures: Mapping[str, str]) -> str:
     """One document: what was recognised, and what could not be read, with its reason."""
-    failed = [{"source": source, "reason": reason} for source, reason in faults.items()]
-    return json.dumps({"recognized": [one.plain() for one in answers], "failed": failed}, indent=1)
+    failed = [{"source": source, "reason": reason} for source, reason in failures.items()]
+    return json.dumps(
+        {"recognized": [one.to_dict() for one in answers], "failed": failed}, indent=1
+    )
 
 
 def as_csv(answers: Sequence[Recognition]) -> str:
     """A line for each recording or segment: labels, the probability of each class, and values."""
-    return _lines(answers, str)
+    return _format_csv(answers, str)
 
 
 def as_audformat(answers: Sequence[Recognition]) -> str:
     """A segmented table, as ``audformat.utils.read_csv`` takes it: times as days and hours."""
-    return _lines(answers, _timedelta)
+    return _format_csv(answers, _format_timedelta)
 
 
-def _lines(answers: Sequence[Recognition], time: Callable[[float], str]) -> str:
-    rows = list(_rows(answers))
+def _format_csv(answers: Sequence[Recognition], time: Callable[[float], str]) -> str:
+    rows = list(_iter_segments(answers))
     if not answers:
         return ""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    channels, numbers = any(one.channel for one in answers), _numbers(rows)
-    writer.writerow(["file", "start", "end", *["channel"] * channels, *_columns(rows)])
+    channels, numbers = any(one.channel for one in answers), _list_value_tasks(rows)
+    writer.writerow(["file", "start", "end", *["channel"] * channels, *_list_columns(rows)])
     for one, segment in rows:
-        plain = segment.plain()
+        plain = segment.to_dict()
         values = [one.channel or ""] * channels
         for task in plain["tasks"].values():
             values += [task["label"], *task["probabilities"].values()]
@@ -111,20 +113,20 @@ def _lines(answers: Sequence[Recognition], time: Callable[[float], str]) -> str:
     return text.getvalue()
 
 
-def _rows(answers: Sequence[Recognition]) -> Iterator[tuple[Recognition, Segment]]:
+def _iter_segments(answers: Sequence[Recognition]) -> Iterator[tuple[Recognition, Segment]]:
     return ((one, segment) for one in answers for segment in one.rows)
 
 
-def _columns(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
+def _list_columns(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
     if not rows:
         return []
     columns, first = [], rows[0][1]
     for task, found in first.tasks.items():
         columns += [task, *(f"{task}_{name}" for name in found.probabilities)]
-    return [*columns, *_numbers(rows)]
+    return [*columns, *_list_value_tasks(rows)]
 
 
-def _numbers(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
+def _list_value_tasks(rows: Sequence[tuple[Recognition, Segment]]) -> list[str]:
     """The tasks of numbers; a recording in which nobody speaks has none of them."""
     return list(dict.fromkeys(name for _, segment in rows for name in segment.values))
 
@@ -142,9 +144,9 @@ def as_rttm(answers: Sequence[Recognition]) -> str:
     stems = {one.source: Path(one.source).stem for one in answers}
     apart = len(set(stems.values())) == len(stems)
     lines = []
-    for one, segment in _rows(answers):
+    for one, segment in _iter_segments(answers):
         if not segment.tasks:
-            check("rttm", dict.fromkeys(segment.values, ()))
+            check_format("rttm", dict.fromkeys(segment.values, ()))
         name = "_".join((stems[one.source] if apart else one.source).split())
         place = f"{one.channel or 1} {segment.start:.3f} {segment.end - segment.start:.3f}"
         main = next(iter(segment.tasks.values()))
@@ -161,26 +163,26 @@ def as_vtt(answers: Sequence[Recognition]) -> str:
     Raises:
         ConfigError: there are several recordings.
     """
-    check("vtt", {}, len({one.source for one in answers}))
+    check_format("vtt", {}, len({one.source for one in answers}))
     cues = []
-    for one, segment in sorted(_rows(answers), key=lambda row: row[1].start):
+    for one, segment in sorted(_iter_segments(answers), key=lambda row: row[1].start):
         voice = f"<v channel {one.channel}>" if one.channel else ""
-        times = f"{_clock(round(1000 * segment.start))} --> {_clock(round(1000 * segment.end))}"
-        main = _cells(segment)[:1] if segment.tasks else []
+        times = f"{_format_clock(round(1000 * segment.start))} --> {_format_clock(round(1000 * segment.end))}"
+        main = _format_cells(segment)[:1] if segment.tasks else []
         values = [f"{name} {value:.2f}" for name, value in segment.values.items()]
         cues.append(f"\n{times}\n{voice}{escape(', '.join([*main, *values]), quote=False)}\n")
     return "".join(["WEBVTT\n", *cues])
 
 
-def _clock(milliseconds: int) -> str:
+def _format_clock(milliseconds: int) -> str:
     """Hours, minutes and seconds."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
 
 
-def _timedelta(seconds: float) -> str:
+def _format_timedelta(seconds: float) -> str:
     days, rest = divmod(round(seconds * 1000), 86_400_000)
-    return f"{days} days {_clock(rest)}"
+    return f"{days} days {_format_clock(rest)}"
 
 
 def as_table(answers: Sequence[Recognition]) -> "Table":
@@ -189,28 +191,28 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     from rich.table import Table
 
     timed = answers[0].segments is not None
-    rows = list(_rows(answers))
+    rows = list(_iter_segments(answers))
     first = rows[0][1] if rows else Segment(start=0, end=0, tasks={})
     heads = list(first.tasks)
     heads[1:1] = ["next"] * bool(heads)
     places = ["start", "end"] if timed else ["seconds"]
-    columns = [*heads, *_numbers(rows)] or [""]
+    columns = [*heads, *_list_value_tasks(rows)] or [""]
     table = Table("file", *places, *columns, box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     for column in table.columns[1 : 1 + len(places)]:
         column.justify = "right"
-    names = _names(answers)
+    names = _build_names(answers)
     for one in answers:
         for segment in one.rows if one.speech else []:
             times = [segment.start, segment.end] if timed else [segment.end - segment.start]
             cells = [f"{seconds:.2f}" for seconds in times]
-            table.add_row(escape(names[id(one)]), *cells, *_cells(segment))
+            table.add_row(escape(names[id(one)]), *cells, *_format_cells(segment))
         if not one.speech:
             table.add_row(escape(names[id(one)]), *[""] * len(places), "no speech")
     return table
 
 
-def _names(answers: Sequence[Recognition]) -> dict[int, str]:
+def _build_names(answers: Sequence[Recognition]) -> dict[int, str]:
     """What tells recordings apart, and their channels."""
     short = {one.source: Path(one.source).name for one in answers}
     apart = len(set(short.values())) == len(short)
@@ -221,16 +223,16 @@ def _names(answers: Sequence[Recognition]) -> dict[int, str]:
     }
 
 
-def _cells(segment: Segment) -> list[str]:
+def _format_cells(segment: Segment) -> list[str]:
     """The answer and the next classes of the main task, the others' answers, and values."""
-    cells = [_share(one, 0) if one.label else UNSURE for one in segment.tasks.values()]
+    cells = [_format_class(one, 0) if one.label else UNSURE for one in segment.tasks.values()]
     for main in list(segment.tasks.values())[:1]:
         runners = range(main.label is not None, min(3, len(main.probabilities)))
-        cells.insert(1, ", ".join(_share(main, rank) for rank in runners))
+        cells.insert(1, ", ".join(_format_class(main, rank) for rank in runners))
     return [*cells, *(f"{value:.2f}" for value in segment.values.values())]
 
 
-def _share(answer: Answer, rank: int) -> str:
+def _format_class(answer: Answer, rank: int) -> str:
     """The class of that rank and its probability."""
     ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     name, probability = ranked[rank]

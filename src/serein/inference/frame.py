@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-def frame_of(answers: Sequence[Recognition]) -> "pandas.DataFrame":
+def build_frame(recognitions: Sequence[Recognition]) -> "pandas.DataFrame":
     """What ``Recognition.to_frame`` does, for several; see there."""
     try:
         import pandas
@@ -19,7 +19,7 @@ def frame_of(answers: Sequence[Recognition]) -> "pandas.DataFrame":
 
     rows: list[dict[str, Any]] = []
     places = []
-    for one in answers:
+    for one in recognitions:
         for segment in one.rows:
             places.append((one.source, segment.start, segment.end))
             rows.append({} if one.channel is None else {"channel": one.channel})

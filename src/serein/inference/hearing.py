@@ -13,60 +13,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serein.inference.tape import Tape
-from serein.inference.together import padded
+from serein.inference.tape import SampleBuffer
+from serein.inference.together import pad_waveforms
 from serein.inference.windows import Probabilities
-from serein.precision import Numbers
-from serein.predict import answer
+from serein.precision import Precision
+from serein.predict import predict_batch
 from serein.system import Inputs, System
 
-AT_A_TIME = 32
+WINDOW_BATCH_SIZE = 32
 """Windows that the model hears at once."""
 
 
 class Window(NamedTuple):
     """Samples of a tape, from one place to before another, that the model hears at a time."""
 
-    tape: Tape
+    buffer: SampleBuffer
     start: int
     end: int
 
 
-def hear(system: System, windows: Sequence[Window], numbers: Numbers = "fp32") -> Probabilities:
+def predict_windows(
+    system: System, windows: Sequence[Window], precision: Precision = "fp32"
+) -> Probabilities:
     """Windows, each begun at a multiple of the front end's hop -> (B, K) in their order.
 
     Those of one tape come one after the other, as they lie on it.
     """
     rows: list[Probabilities] = []
-    for first in range(0, len(windows), AT_A_TIME):
-        inputs = _inputs(system, windows[first : first + AT_A_TIME])
-        probabilities, _ = answer(system, inputs, numbers)
+    for first in range(0, len(windows), WINDOW_BATCH_SIZE):
+        inputs = _extract_features(system, windows[first : first + WINDOW_BATCH_SIZE])
+        probabilities, _ = predict_batch(system, inputs, precision)
         joined_bk = torch.cat([probabilities[task] for task in system.classes], dim=1)
         rows.append(joined_bk.cpu().double().numpy())
     return np.concatenate(rows)
 
 
-def _inputs(system: System, windows: Sequence[Window]) -> Inputs:
+def _extract_features(system: System, windows: Sequence[Window]) -> Inputs:
     """What the model receives of some windows, padded to the longest of them."""
     device, front_end = system.device, system.front_end
     shared = len(windows) > 1 and system.shares
     overlapping = getattr(front_end, "overlapping", None) if shared else None
     with torch.inference_mode():
         if overlapping is None:
-            wave_bs, length_b = padded([tape[start:end] for tape, start, end in windows])
-            return system.hear(wave_bs.to(device), length_b.to(device))
+            wave_bs, length_b = pad_waveforms([tape[start:end] for tape, start, end in windows])
+            return system.extract_features(wave_bs.to(device), length_b.to(device))
         length_b = torch.tensor([end - start for _, start, end in windows])
-        wave_s, start_b = _laid(windows, round(front_end.hop * front_end.rate))
+        wave_s, start_b = _concatenate_windows(windows, round(front_end.hop * front_end.rate))
         frames = overlapping(wave_s.to(device), start_b.to(device), length_b.to(device))
         return {"frames": frames}
 
 
-def _laid(windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor]:
+def _concatenate_windows(windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor]:
     """The samples that some windows cover, end to end, and where each window begins in them."""
     runs, starts, laid = [windows[0]], list[int](), 0
     for window in windows:
         tape, start, end = runs[-1]
-        if window.tape is not tape or window.start > end:
+        if window.buffer is not tape or window.start > end:
             laid += -((start - end) // step) * step
             runs.append(window)
         runs[-1] = runs[-1]._replace(end=window.end)
@@ -77,7 +79,7 @@ def _laid(windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
     """Let torch use so many threads, and then as many as before; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -12,65 +12,67 @@ from itertools import islice
 
 from serein import audio
 from serein.audio import Resampler, Samples, Source
-from serein.inference.hearing import threads
+from serein.inference.hearing import torch_threads
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.tape import Tape
-from serein.inference.together import AT_A_TIME, Heard, hear_each
+from serein.inference.tape import SampleBuffer
+from serein.inference.together import BATCH_SIZE, WindowPrediction, predict_batches
 
-BLOCK = 60.0
+BLOCK_SECONDS = 60.0
 """Seconds that are read at a time."""
 
 
-def recognise(
-    recognizer: Recognizer, source: Source, name: str, between: Callable[[], None]
+def recognize_long(
+    predictor: Recognizer, source: Source, name: str, on_step: Callable[[], None]
 ) -> Recognition:
     """What ``Recognizer.together`` says of a recording, but for attention; memory does not grow.
 
     Args:
-        recognizer: with a ``window``.
+        predictor: with a ``window``.
         source: a path or bytes, which can be read twice.
         name: what the answer calls it.
-        between: is called now and then.
+        on_step: is called now and then.
 
     Raises:
         AudioError: it cannot be read, or is too short.
     """
-    assert recognizer.window is not None, "a model that hears all at once holds it"
-    most = round(recognizer.window * recognizer.rate)
-    cuts = audio.windows(_measured(source, recognizer.rate), most)
-    parts, told = _parts(source, recognizer.rate, cuts), list[tuple[Heard, bool]]()
-    with threads(recognizer.threads):
-        while some := list(islice(parts, AT_A_TIME)):
-            between()
-            heard = hear_each(recognizer.system, some, recognizer.numbers, attention=False)
-            told += zip(heard, recognizer.voices(some), strict=True)
-    return recognizer.concluded(name, 0.0, cuts, told)
+    assert predictor.window is not None, "a model that hears all at once holds it"
+    most = round(predictor.window * predictor.rate)
+    cuts = audio.split_evenly(_count_samples(source, predictor.rate), most)
+    parts, told = _iter_windows(source, predictor.rate, cuts), list[tuple[WindowPrediction, bool]]()
+    with torch_threads(predictor.threads):
+        while some := list(islice(parts, BATCH_SIZE)):
+            on_step()
+            heard = predict_batches(predictor.system, some, predictor.precision, attention=False)
+            told += zip(heard, predictor.detect_speech(some), strict=True)
+    return predictor.aggregate_windows(name, 0.0, cuts, told)
 
 
-def _measured(source: Source, rate: int) -> int:
+def _count_samples(source: Source, rate: int) -> int:
     """Samples at a rate, as a resampler will give them."""
-    found = [(len(wave_s), own) for wave_s, own in audio.blocks(source, seconds=BLOCK)]
+    found = [
+        (len(wave_s), own) for wave_s, own in audio.iter_blocks(source, block_seconds=BLOCK_SECONDS)
+    ]
     return math.floor(sum(count for count, _ in found) * rate / found[0][1] + 0.5)
 
 
-def _parts(source: Source, rate: int, cuts: list[tuple[int, int]]) -> Iterator[Samples]:
+def _iter_windows(source: Source, rate: int, cuts: list[tuple[int, int]]) -> Iterator[Samples]:
     """The samples (S,) of each window."""
-    tape, waiting = Tape(), iter(cuts)
+    tape, waiting = SampleBuffer(), iter(cuts)
     first, last = next(waiting)
-    for wave_s in _resampled(source, rate):
+    for wave_s in _iter_resampled(source, rate):
         tape.append(wave_s)
         while first < last <= tape.end:
             yield tape[first:last].copy()
             first, last = next(waiting, (last, last))
-            tape.forget(first)
+            tape.discard(first)
     if first < min(last, tape.end):
         yield tape[first : tape.end].copy()
 
 
-def _resampled(source: Source, rate: int) -> Iterator[Samples]:
+def _iter_resampled(source: Source, rate: int) -> Iterator[Samples]:
     resample = None
-    for wave_s, own in audio.blocks(source, seconds=BLOCK):
+    for wave_s, own in audio.iter_blocks(source, block_seconds=BLOCK_SECONDS):
         resample = resample or Resampler(own, rate)
         yield resample(wave_s)
     if resample is not None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-AUDIO = frozenset(
+AUDIO_SUFFIXES = frozenset(
     (
         *(".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac"),
         *(".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp3", ".mp4", ".mpga", ".oga", ".ogg"),
@@ -17,7 +17,7 @@ AUDIO = frozenset(
 """Names that end so are tried; what such a file holds decides how it is read, and whether."""
 
 
-class Found(NamedTuple):
+class ListingEntry(NamedTuple):
     """A recording, or a folder that cannot be listed.
 
     Attributes:
@@ -45,7 +45,7 @@ class Listing:
         self.root = str(root)
         self.ignored = 0
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[ListingEntry]:
         """Pass over all of it."""
         self.ignored = 0
         seen: set[tuple[int, int]] = set()
@@ -55,36 +55,36 @@ class Listing:
             while stack:
                 folder = stack.pop()
                 try:
-                    files, inner, linked = self._entries(folder, seen)
+                    files, inner, linked = self._scan_folder(folder, seen)
                 except OSError as error:
-                    yield Found(folder or ".", _unlisted(self._path(folder), error))
+                    yield ListingEntry(folder or ".", _listing_error(self._to_path(folder), error))
                     continue
-                yield from map(Found, files)
+                yield from map(ListingEntry, files)
                 stack += reversed(inner)
                 links += linked
 
-    def _path(self, name: str) -> str:
+    def _to_path(self, name: str) -> str:
         return os.path.join(self.root, name) if name else self.root
 
-    def _entries(
+    def _scan_folder(
         self, folder: str, seen: set[tuple[int, int]]
     ) -> tuple[list[str], list[str], list[str]]:
         """Recordings, folders and folders that are links; nothing of a folder that was seen."""
         files: list[str] = []
         inner: list[str] = []
         links: list[str] = []
-        facts = os.stat(self._path(folder))
+        facts = os.stat(self._to_path(folder))
         mark = facts.st_dev, facts.st_ino
         if mark in seen:
             return files, inner, links
-        with os.scandir(self._path(folder)) as entries:
+        with os.scandir(self._to_path(folder)) as entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.name.startswith("."):
                     self.ignored += 1
                 elif _is_folder(entry):
                     (links if entry.is_symlink() else inner).append(name)
-                elif os.path.splitext(entry.name)[1].lower() in AUDIO:
+                elif os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES:
                     files.append(name)
                 else:
                     self.ignored += 1
@@ -92,7 +92,7 @@ class Listing:
         return sorted(files), sorted(inner), sorted(links)
 
 
-def spelled(name: str) -> str:
+def path_to_text(name: str) -> str:
     """A path as text; bytes that are no UTF-8 are written as such.
 
     >>> spelled("M" + chr(0xDCFC) + "ller.wav") == "M" + chr(92) + "xfcller.wav"
@@ -107,5 +107,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _unlisted(path: str, error: OSError) -> str:
-    return f"{spelled(path)} cannot be listed: {error.strerror}. Check its rights."
+def _listing_error(path: str, error: OSError) -> str:
+    return f"{path_to_text(path)} cannot be listed: {error.strerror}. Check its rights."

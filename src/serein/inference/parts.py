@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from serein.errors import ConfigError, StorageError
-from serein.files import replacing, write_text
-from serein.inference.rows import REASON, Row
+from serein.files import replace_atomically, write_text
+from serein.inference.rows import REASON_COLUMN, Row
 
-PLAN = "plan.json"
-NAMED = re.compile(r"(part|base)-(\d{6,})\.parquet")
+PLAN_FILE = "plan.json"
+PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")
 
 
-class Store:
+class PartStore:
     """Rows in parts. Only who holds the lock may make one."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
@@ -42,35 +42,35 @@ class Store:
             schema: of the rows.
         """
         self.folder, self.schema = folder, schema
-        found = sorted(_numbered(folder))
+        found = sorted(_list_parts(folder))
         bases = [number for number, kind, _ in found if kind == "base"]
         self.base = bases[-1] if bases else -1
-        self.next = found[-1][0] + 1 if found else 0
+        self.next_number = found[-1][0] + 1 if found else 0
 
-    def tidy(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a process was writing when it was killed."""
         begun = [*self.folder.glob(".part-*"), *self.folder.glob(".base-*")]
-        for place in [*begun, *self._superfluous()]:
+        for place in [*begun, *self._list_superseded()]:
             place.unlink()
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+    def read_table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows.
 
         Raises:
             StorageError: a part is damaged.
         """
-        paths = sorted(_numbered(self.folder))
-        parts = [_read(path, columns) for *key, path in paths if key >= [self.base, "base"]]
+        paths = sorted(_list_parts(self.folder))
+        parts = [_read_part(path, columns) for *key, path in paths if key >= [self.base, "base"]]
         if not parts:
             empty = self.schema.empty_table()
             return empty.select(columns) if columns else empty
         return pa.concat_tables(parts)
 
-    def done(self) -> dict[str, bool]:
+    def read_done(self) -> dict[str, bool]:
         """The files that have a row, and whether that is an answer."""
-        table = self.table(["file", REASON])
+        table = self.read_table(["file", REASON_COLUMN])
         return dict(
-            zip(table["file"].to_pylist(), table[REASON].is_null().to_pylist(), strict=True)
+            zip(table["file"].to_pylist(), table[REASON_COLUMN].is_null().to_pylist(), strict=True)
         )
 
     def add(self, rows: list[Row]) -> None:
@@ -79,8 +79,10 @@ class Store:
         Raises:
             StorageError: the part could not be written.
         """
-        self._write(f"part-{self.next:06d}.parquet", pa.Table.from_pylist(rows, self.schema))
-        self.next += 1
+        self._write_part(
+            f"part-{self.next_number:06d}.parquet", pa.Table.from_pylist(rows, self.schema)
+        )
+        self.next_number += 1
 
     def replace(self, table: pa.Table) -> None:
         """Put one table in the place of all parts.
@@ -88,28 +90,28 @@ class Store:
         Raises:
             StorageError: it could not be written; the parts are still there.
         """
-        self.base = self.next
-        self._write(f"base-{self.base:06d}.parquet", table)
-        self.next += 1
-        for path in self._superfluous():
+        self.base = self.next_number
+        self._write_part(f"base-{self.base:06d}.parquet", table)
+        self.next_number += 1
+        for path in self._list_superseded():
             path.unlink()
 
-    def _write(self, name: str, table: pa.Table) -> None:
-        with replacing(self.folder / name) as temporary:
+    def _write_part(self, name: str, table: pa.Table) -> None:
+        with replace_atomically(self.folder / name) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
-    def _superfluous(self) -> list[Path]:
+    def _list_superseded(self) -> list[Path]:
         current = self.base, "base"
-        return [p for number, kind, p in _numbered(self.folder) if (number, kind) < current]
+        return [p for number, kind, p in _list_parts(self.folder) if (number, kind) < current]
 
 
-def _numbered(folder: Path) -> Iterator[tuple[int, str, Path]]:
+def _list_parts(folder: Path) -> Iterator[tuple[int, str, Path]]:
     for path in folder.iterdir():
-        if match := NAMED.fullmatch(path.name):
+        if match := PART_NAME.fullmatch(path.name):
             yield int(match[2]), match[1], path
 
 
-def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+def _read_part(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
@@ -120,14 +122,14 @@ def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
 
 
 @contextmanager
-def locked(folder: Path, output: Path) -> Iterator[None]:
+def lock_run(folder: Path, output: Path) -> Iterator[None]:
     """Let this process alone write to a run.
 
     Raises:
         ConfigError: the output is there, and is not of a run.
         StorageError: another process writes, or the folder cannot be made.
     """
-    if output.exists() and not (folder / PLAN).exists():
+    if output.exists() and not (folder / PLAN_FILE).exists():
         raise ConfigError(
             f"{output} is there already, and there is no {folder.name} beside it, by which a run "
             "could go on. Remove it, or choose another output"
@@ -151,7 +153,7 @@ def locked(folder: Path, output: Path) -> Iterator[None]:
         lock.release()
 
 
-def agree(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
+def check_plan(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
     """Begin a plan, or see that it is the one that was begun.
 
     Args:
@@ -162,7 +164,7 @@ def agree(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: another plan was begun there.
     """
-    path = folder / PLAN
+    path = folder / PLAN_FILE
     if not path.exists():
         write_text(path, json.dumps(plan, indent=1))
         return

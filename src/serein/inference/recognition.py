@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from serein.audio import Source
-from serein.transcripts import Word
+from serein.transcripts import RecognizedWord
 
 if TYPE_CHECKING:
     import pandas
@@ -65,11 +65,11 @@ class Segment:
     @property
     def label(self) -> str | None:
         """The main task's likeliest class; None where the recogniser abstained."""
-        return _label(self.tasks)
+        return _get_main_label(self.tasks)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return {one.name: _rounded(getattr(self, one.name)) for one in fields(self)}
+        return {one.name: _round_floats(getattr(self, one.name)) for one in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,13 +104,13 @@ class Recognition:
     values: dict[str, float] = field(default_factory=dict)
     channel: int | None = None
     segments: list[Segment] | None = None
-    words: list[Word] = field(default_factory=list)
+    words: list[RecognizedWord] = field(default_factory=list)
     speech: bool = True
 
     @property
     def label(self) -> str | None:
         """The main task's likeliest class; None where withheld, unheard, or without classes."""
-        return _label(self.tasks)
+        return _get_main_label(self.tasks)
 
     @property
     def rows(self) -> list[Segment]:
@@ -129,16 +129,16 @@ class Recognition:
         Raises:
             ConfigError: pandas is not installed.
         """
-        from serein.inference.frame import frame_of
+        from serein.inference.frame import build_frame
 
-        return frame_of([self])
+        return build_frame([self])
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return {one.name: _rounded(getattr(self, one.name)) for one in fields(self)}
+        return {one.name: _round_floats(getattr(self, one.name)) for one in fields(self)}
 
 
-def named(source: Source) -> str:
+def get_source_name(source: Source) -> str:
     """What an answer calls its source."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
@@ -147,18 +147,18 @@ def named(source: Source) -> str:
     )
 
 
-def _label(tasks: dict[str, Answer]) -> str | None:
+def _get_main_label(tasks: dict[str, Answer]) -> str | None:
     return next((answer.label for answer in tasks.values()), None)
 
 
-def _rounded(value: Any) -> Any:
+def _round_floats(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _round_floats(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         # Most of an answer are weights of attention, and each call would take as long again.
-        return [float(f"{one:.6g}") if type(one) is float else _rounded(one) for one in value]
-    if isinstance(value, Answer | AttentionMap | Segment | Word):
-        return {field.name: _rounded(getattr(value, field.name)) for field in fields(value)}
+        return [float(f"{one:.6g}") if type(one) is float else _round_floats(one) for one in value]
+    if isinstance(value, Answer | AttentionMap | Segment | RecognizedWord):
+        return {field.name: _round_floats(getattr(value, field.name)) for field in fields(value)}
     return value

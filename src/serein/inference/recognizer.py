@@ -17,41 +17,53 @@ from serein import audio, config, memory
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
-from serein.inference.exported import Exported, opened
-from serein.inference.hearing import threads
-from serein.inference.recognition import Answer, Recognition, named
-from serein.inference.together import Heard, hear_each, over_windows, words_of
-from serein.inference.voices import spoken
-from serein.precision import Numbers, Precision, asked, fallen_back, rounded, settled
+from serein.inference.exported import ONNXSystem, open_model
+from serein.inference.hearing import torch_threads
+from serein.inference.recognition import Answer, Recognition, get_source_name
+from serein.inference.together import (
+    WindowPrediction,
+    collect_words,
+    merge_attention,
+    predict_batches,
+)
+from serein.inference.voices import contains_speech
+from serein.precision import (
+    Precision,
+    PrecisionSetting,
+    precision_warnings,
+    requested_precision,
+    resolve_precision,
+    to_precision,
+)
 from serein.system import System
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
     from serein.inference.stream import Stream
-    from serein.results import Progress
+    from serein.results import FolderProgress
 
-DEFAULT = "serein-base"
+DEFAULT_MODEL = "serein-base"
 """The shipped model that is used where none is named."""
 
 
-def shipped() -> dict[str, Path]:
+def list_models() -> dict[str, Path]:
     """The models that come with this package, by name."""
     folder = Path(str(files("serein") / "pretrained"))
     return dict(sorted((file.stem, file) for file in folder.glob("*.safetensors")))
 
 
-def located(model: str | os.PathLike[str]) -> Path:
+def find_model_file(model: str | os.PathLike[str]) -> Path:
     """The file of a shipped model's name, or the path itself.
 
     Raises:
         UnknownName: neither a shipped model nor a file.
     """
-    if str(model) in shipped():
-        return shipped()[str(model)]
+    if str(model) in list_models():
+        return list_models()[str(model)]
     path = Path(model).expanduser()
     if not path.exists() and path.suffix not in (".onnx", ".safetensors"):
         hint = "The path of a .safetensors file of your own works too."
-        raise UnknownName("model", str(model), shipped(), hint)
+        raise UnknownName("model", str(model), list_models(), hint)
     return path
 
 
@@ -67,13 +79,13 @@ class Recognizer:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Bundle = DEFAULT,
+        model: str | os.PathLike[str] | Bundle = DEFAULT_MODEL,
         *,
         device: str = "cpu",
         threads: int | None = 1,
         trust: Sequence[str] = (),
         confidence: float | Literal["auto"] = 0.0,
-        precision: Precision | None = None,
+        precision: PrecisionSetting | None = None,
         always: bool = False,
     ) -> None:
         """Load a model.
@@ -99,20 +111,20 @@ class Recognizer:
             ConfigError: the confidence is out of range, or the bundle has no threshold; or there
                 is no such precision.
         """
-        memory.few_kernels()
+        memory.limit_onednn_cache()
         if isinstance(model, Bundle):
             self.bundle, self.name = model, model.card.name or "model"
         else:
-            path = located(model)
-            self.bundle = opened(path, device=device, trust=trust)
+            path = find_model_file(model)
+            self.bundle = open_model(path, device=device, trust=trust)
             self.name = path.stem
         self.system = self.bundle.system
-        self.numbers, self.warnings = _numbers(self.system, precision)
-        if self.numbers == "bf16":
-            self.system = rounded(self.system)
+        self.precision, self.warnings = _choose_precision(self.system, precision)
+        if self.precision == "bf16":
+            self.system = to_precision(self.system)
         self.threads = threads
         self.always = always
-        self.thresholds = _thresholds(self.bundle, self.name, confidence)
+        self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -127,7 +139,7 @@ class Recognizer:
     @property
     def window(self) -> float | None:
         """Seconds that the model hears at a time; longer recordings are cut into windows."""
-        return self.system.front_end.longest
+        return self.system.front_end.max_seconds
 
     def __call__(
         self, source: Source, *, start: float = 0.0, end: float | None = None
@@ -143,9 +155,9 @@ class Recognizer:
             AudioError: it cannot be read, or is too short.
         """
         wave_s = audio.load(source, self.rate, start=start, end=end)
-        return self.together([(named(source), wave_s)], start=start)[0]
+        return self.predict_many([(get_source_name(source), wave_s)], start=start)[0]
 
-    def together(
+    def predict_many(
         self,
         recordings: Sequence[tuple[str, Samples]],
         *,
@@ -162,24 +174,27 @@ class Recognizer:
         Returns:
             What each would be given alone, but for rounding.
         """
-        cuts = [audio.windows(len(wave_s), self._most(wave_s)) for _, wave_s in recordings]
+        cuts = [
+            audio.split_evenly(len(wave_s), self._window_samples(wave_s))
+            for _, wave_s in recordings
+        ]
         parts = [
             wave_s[first:last]
             for (_, wave_s), some in zip(recordings, cuts, strict=True)
             for first, last in some
         ]
-        with threads(self.threads):
-            voices = self.voices(parts)
-            heard = hear_each(self.system, parts, self.numbers, attention=attention)
+        with torch_threads(self.threads):
+            voices = self.detect_speech(parts)
+            heard = predict_batches(self.system, parts, self.precision, attention=attention)
         told = zip(heard, voices, strict=True)
         return [
-            self.concluded(name, start, some, [next(told) for _ in some])
+            self.aggregate_windows(name, start, some, [next(told) for _ in some])
             for (name, _), some in zip(recordings, cuts, strict=True)
         ]
 
-    def voices(self, parts: Sequence[Samples]) -> list[bool]:
+    def detect_speech(self, parts: Sequence[Samples]) -> list[bool]:
         """Of each part of a recording, whether its answer counts: somebody speaks in it."""
-        return [True] * len(parts) if self.always else spoken(parts, self.rate)
+        return [True] * len(parts) if self.always else contains_speech(parts, self.rate)
 
     def folder(
         self,
@@ -189,7 +204,7 @@ class Recognizer:
         jobs: int | None = None,
         engine: str = "processes",
         retry: bool = False,
-        progress: "Callable[[Progress], None] | None" = None,
+        progress: "Callable[[FolderProgress], None] | None" = None,
         **settings: Any,
     ) -> "Summary":
         """Recognise all recordings in a folder and below it; what was begun is gone on with.
@@ -210,10 +225,10 @@ class Recognizer:
             ConfigError: the output is of other settings, or of no run; or settings do not fit.
             StorageError: another process writes it, or it could not be written.
         """
-        from serein.inference.folder import recognise
-        from serein.inference.stream import Settings
+        from serein.inference.folder import recognize_folder
+        from serein.inference.stream import StreamConfig
 
-        return recognise(
+        return recognize_folder(
             self,
             Path(folder),
             Path(output),
@@ -221,19 +236,21 @@ class Recognizer:
             engine=engine,
             retry=retry,
             progress=progress,
-            hearing=config.build(Settings, settings, "folder") if settings else None,
+            stream_config=config.build_config(StreamConfig, settings, "folder")
+            if settings
+            else None,
         )
 
-    def _most(self, wave_s: Samples) -> int:
+    def _window_samples(self, wave_s: Samples) -> int:
         """Samples that the model hears at a time."""
         return len(wave_s) if self.window is None else round(self.window * self.rate)
 
-    def concluded(
+    def aggregate_windows(
         self,
         name: str,
         start: float,
         cuts: Sequence[tuple[int, int]],
-        told: Sequence[tuple[Heard, bool]],
+        predictions: Sequence[tuple[WindowPrediction, bool]],
     ) -> Recognition:
         """The answer for a recording from what was heard in each of its windows.
 
@@ -244,17 +261,17 @@ class Recognizer:
             name: what the answer calls it.
             start: where the samples begin in it, in seconds.
             cuts: each window's first sample and the one after its last.
-            told: what was heard in each of them, and whether somebody speaks in it.
+            predictions: what was heard in each of them, and whether somebody speaks in it.
         """
-        speech = any(voice for _, voice in told)
-        heard = [one for one, voice in told if voice or not speech]
+        speech = any(voice for _, voice in predictions)
+        heard = [one for one, voice in predictions if voice or not speech]
         windows = [
             (start + first / self.rate, start + last / self.rate)
-            for (first, last), (_, voice) in zip(cuts, told, strict=True)
+            for (first, last), (_, voice) in zip(cuts, predictions, strict=True)
             if voice or not speech
         ]
         answers = {
-            task: [fmean(p) for p in zip(*(one.answers[task] for one in heard), strict=True)]
+            task: [fmean(p) for p in zip(*(one.outputs[task] for one in heard), strict=True)]
             for task in self.classes
         }
         return Recognition(
@@ -263,13 +280,16 @@ class Recognizer:
             start=start,
             end=start + cuts[-1][1] / self.rate,
             windows=windows,
-            tasks=self.answers(answers, withheld=not speech),
-            attention=over_windows(
+            tasks=self.to_answers(answers, withheld=not speech),
+            attention=merge_attention(
                 [one.attention for one in heard], windows, self.system.front_end.hop
             ),
-            values=self.values(answers) if speech else {},
-            words=words_of(
-                heard if speech else [], windows, self.system.text, self.system.front_end.hop
+            values=self.to_values(answers) if speech else {},
+            words=collect_words(
+                heard if speech else [],
+                windows,
+                self.system.transcript_task,
+                self.system.front_end.hop,
             ),
             speech=speech,
         )
@@ -285,9 +305,9 @@ class Recognizer:
             ConfigError: settings that do not fit each other or the model.
             AudioError: a rate that no recording has.
         """
-        from serein.inference.stream import Settings, Stream
+        from serein.inference.stream import Stream, StreamConfig
 
-        return Stream(self, rate, config.build(Settings, settings, "stream"))
+        return Stream(self, rate, config.build_config(StreamConfig, settings, "stream"))
 
     def timeline(
         self,
@@ -316,26 +336,26 @@ class Recognizer:
             AudioError: it cannot be read, or is too short.
             ConfigError: settings that do not fit each other or the model.
         """
-        from serein.inference.stream import Settings
-        from serein.inference.timeline import timeline
+        from serein.inference.stream import StreamConfig
+        from serein.inference.timeline import recognize_timeline
 
-        how = config.build(Settings, settings, "timeline")
-        return timeline(self, source, (start, end), channel, shard, how)
+        how = config.build_config(StreamConfig, settings, "timeline")
+        return recognize_timeline(self, source, (start, end), channel, shard, how)
 
-    def answers(
-        self, found: Mapping[str, Sequence[float]], *, withheld: bool = False
+    def to_answers(
+        self, outputs: Mapping[str, Sequence[float]], *, withheld: bool = False
     ) -> dict[str, Answer]:
         """Of each task, its probabilities or its value -> what those of classes answer."""
-        said = {task: self._answer(task, p) for task, p in found.items() if self.classes[task]}
+        said = {task: self._to_answer(task, p) for task, p in outputs.items() if self.classes[task]}
         if withheld:
             return {task: replace(answer, label=None) for task, answer in said.items()}
         return said
 
-    def values(self, found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    def to_values(self, outputs: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """Of each task, its probabilities or its value -> what those of numbers answer."""
-        return {task: value[0] for task, value in found.items() if not self.classes[task]}
+        return {task: value[0] for task, value in outputs.items() if not self.classes[task]}
 
-    def _answer(self, task: str, probabilities: Sequence[float]) -> Answer:
+    def _to_answer(self, task: str, probabilities: Sequence[float]) -> Answer:
         classes = self.classes[task]
         best = int(np.argmax(probabilities))
         sure = probabilities[best] >= self.thresholds[task]
@@ -346,17 +366,24 @@ class Recognizer:
         )
 
 
-def _numbers(system: System, precision: Precision | None) -> tuple[Numbers, list[str]]:
+def _choose_precision(
+    system: System, precision: PrecisionSetting | None
+) -> tuple[Precision, list[str]]:
     """What is computed in, and what must be said of that."""
-    wanted = asked(system.recipe) if precision is None else precision
-    numbers, words = settled(wanted, system.device), fallen_back(wanted, system.device)
-    if not isinstance(system, Exported):
+    wanted = requested_precision(system.recipe) if precision is None else precision
+    numbers, words = (
+        resolve_precision(wanted, system.device),
+        precision_warnings(wanted, system.device),
+    )
+    if not isinstance(system, ONNXSystem):
         return numbers, words
     refused = "precision bf16 was asked for; an exported model computes in fp32"
     return "fp32", [refused] if precision == "bf16" else []
 
 
-def _thresholds(bundle: Bundle, name: str, confidence: float | Literal["auto"]) -> dict[str, float]:
+def _choose_thresholds(
+    bundle: Bundle, name: str, confidence: float | Literal["auto"]
+) -> dict[str, float]:
     """Of each task, the lowest probability that is answered."""
     if confidence == "auto":
         fitted = {task: one.threshold for task, one in bundle.confidence.items()}

@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serein.errors import UnknownName
-from serein.files import replacing
+from serein.files import replace_atomically
 from serein.inference.recognition import Recognition, Segment
 
-INDEX = ("file", "start", "end")
-REASON = "reason"
+INDEX_COLUMNS = ("file", "start", "end")
+REASON_COLUMN = "reason"
 """Why there is no answer; this column stands in the parts of a run and in no result."""
-NANO = 1_000_000_000
+NANOSECONDS = 1_000_000_000
 
 Row = dict[str, Any]
 
 
-def schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
+def build_schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
     """Columns of a part.
 
     Args:
@@ -42,11 +42,11 @@ def schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
         fields += [(task, pa.string()), (f"{task}_confidence", pa.float32())]
         fields += [(f"{task}_abstained", pa.bool_())]
         fields += [(f"{task}_{name}", pa.float32()) for name in names]
-    fields += [("model", pa.string()), (REASON, pa.string())]
-    return pa.schema(fields, {b"pandas": json.dumps(_for_pandas(fields)).encode()})
+    fields += [("model", pa.string()), (REASON_COLUMN, pa.string())]
+    return pa.schema(fields, {b"pandas": json.dumps(_build_pandas_metadata(fields)).encode()})
 
 
-def _for_pandas(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_pandas_metadata(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     """What pandas reads in a Parquet file: which columns are the index."""
     kinds = {"string": ("unicode", "object"), "bool": ("bool", "bool")}
     kinds |= {"float": ("float32", "float32"), "duration[ns]": ("timedelta", "timedelta64[ns]")}
@@ -55,53 +55,57 @@ def _for_pandas(fields: list[tuple[str, Any]]) -> dict[str, Any]:
         said, stored = kinds[str(kind)]
         facts = {"pandas_type": said, "numpy_type": stored, "metadata": None}
         columns.append({"name": name, "field_name": name, **facts})
-    return {"index_columns": list(INDEX), "column_indexes": [], "columns": columns}
+    return {"index_columns": list(INDEX_COLUMNS), "column_indexes": [], "columns": columns}
 
 
-def answered(name: str, one: Recognition, model: str) -> list[Row]:
+def build_rows(name: str, recognition: Recognition, model: str) -> list[Row]:
     """The rows of an answer: one, or one for each segment of a timeline.
 
     Args:
         name: of the file.
-        one: what was recognised in it.
+        recognition: what was recognised in it.
         model: what answered.
 
     Returns:
         Where nobody speaks, one without a place, which stands in the parts of a run alone.
     """
-    if not one.rows:
+    if not recognition.rows:
         return [{"file": name, "model": model}]
-    return [_answered(name, segment, model) for segment in one.rows]
+    return [_build_row(name, segment, model) for segment in recognition.rows]
 
 
-def _answered(name: str, one: Segment, model: str) -> Row:
-    row: Row = {"file": name, "start": round(one.start * NANO), "end": round(one.end * NANO)}
-    for task, found in one.tasks.items():
+def _build_row(name: str, segment: Segment, model: str) -> Row:
+    row: Row = {
+        "file": name,
+        "start": round(segment.start * NANOSECONDS),
+        "end": round(segment.end * NANOSECONDS),
+    }
+    for task, found in segment.tasks.items():
         row[task] = found.label
         row[f"{task}_confidence"] = found.confidence
         row[f"{task}_abstained"] = found.label is None
         row |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
-    return row | one.values | {"model": model}
+    return row | segment.values | {"model": model}
 
 
-def failed(name: str, reason: str, model: str) -> Row:
+def build_failure_row(name: str, reason: str, model: str) -> Row:
     """The row of a file that could not be read."""
-    return {"file": name, "model": model, REASON: reason}
+    return {"file": name, "model": model, REASON_COLUMN: reason}
 
 
-def write(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
     """Write a table, whole or not at all, as the ending of the path says.
 
     Raises:
         UnknownName: there is no such format.
         StorageError: the file could not be written.
     """
-    writer = writer_of(path)
-    with replacing(path) as temporary:
+    writer = find_writer(path)
+    with replace_atomically(path) as temporary:
         writer(table, temporary)
 
 
-def writer_of(path: Path) -> Callable[[pa.Table, Path], None]:
+def find_writer(path: Path) -> Callable[[pa.Table, Path], None]:
     """What writes a file that is named so.
 
     Raises:
@@ -112,41 +116,41 @@ def writer_of(path: Path) -> Callable[[pa.Table, Path], None]:
     return WRITERS[path.suffix]
 
 
-def _parquet(table: pa.Table, path: Path) -> None:
+def _write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _csv(table: pa.Table, path: Path) -> None:
+def _write_csv(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.column_names)
-        for row in _plain(table):
+        for row in _iter_plain_rows(table):
             writer.writerow(row.values())
 
 
-def _jsonl(table: pa.Table, path: Path) -> None:
+def _write_jsonl(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in _plain(table):
+        for row in _iter_plain_rows(table):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _plain(table: pa.Table) -> Iterator[Row]:
+def _iter_plain_rows(table: pa.Table) -> Iterator[Row]:
     """Rows with times in seconds; probabilities keep six digits."""
     for name in {"start", "end"} & set(table.column_names):
         place = table.column_names.index(name)
-        seconds = [None if t is None else t / NANO for t in _numbers(table[name])]
+        seconds = [None if t is None else t / NANOSECONDS for t in _to_integers(table[name])]
         table = table.set_column(place, name, pa.array(seconds, pa.float64()))
     for batch in table.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            yield {key: _short(value) for key, value in row.items()}
+            yield {key: _round_value(value) for key, value in row.items()}
 
 
-def _numbers(column: Any) -> list[int | None]:
+def _to_integers(column: Any) -> list[int | None]:
     return column.cast(pa.int64()).to_pylist()
 
 
-def _short(value: Any) -> Any:
+def _round_value(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

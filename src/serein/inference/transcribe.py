@@ -13,17 +13,17 @@ from serein import audio, bundle, store
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
-from serein.inference.hearing import threads as threads_of
-from serein.inference.together import padded, rows_of, words_of
-from serein.metrics.words import word_scores
-from serein.precision import Precision, asked, settled
-from serein.predict import answer
+from serein.inference.hearing import torch_threads as threads_of
+from serein.inference.together import collect_words, pad_waveforms, unbatch
+from serein.metrics.words import compute_word_scores
+from serein.precision import PrecisionSetting, requested_precision, resolve_precision
+from serein.predict import predict_batch
 from serein.records import Corpus, Utterance
-from serein.system import SPOKEN, Output
+from serein.system import TRANSCRIPT, Output
 from serein.transcripts import Transcription, Transcriptions, WordScores
-from serein.vocabulary import spoken
+from serein.vocabulary import tokenize
 
-Failed = Callable[[Utterance, AudioError], None]
+OnFailure = Callable[[Utterance, AudioError], None]
 """Is told of every recording that cannot be read."""
 
 
@@ -36,7 +36,7 @@ class Transcriber:
         *,
         device: str = "cpu",
         threads: int | None = 1,
-        precision: Precision | None = None,
+        precision: PrecisionSetting | None = None,
     ) -> None:
         """Load a model.
 
@@ -53,13 +53,15 @@ class Transcriber:
         made = model if isinstance(model, Bundle) else bundle.load(Path(model), device=device)
         self.bundle, self.system, self.threads = made, made.system, threads
         self.name = made.card.name or "model"
-        if self.system.text is None or not self.system.transcribes:
+        if self.system.transcript_task is None or not self.system.has_transcript_loss:
             raise ConfigError(
                 f"{self.name} ({self.system.recipe.name}) finds no words; `serein transcribe` "
                 "needs a model that was trained to, such as one of feng2020-asr-an4 or feng2020"
             )
-        self.vocabulary = self.system.text.vocabulary
-        self.numbers = settled(precision or asked(self.system.recipe), self.system.device)
+        self.vocabulary = self.system.transcript_task.vocabulary
+        self.precision = resolve_precision(
+            precision or requested_precision(self.system.recipe), self.system.device
+        )
 
     def __call__(self, source: Source) -> Transcription:
         """The words of one recording.
@@ -71,39 +73,41 @@ class Transcriber:
             AudioError: it cannot be read.
         """
         path = source if isinstance(source, str | os.PathLike) else ""
-        return self._heard(audio.load(source, self.system.front_end.rate), str(path))
+        return self._transcribe(audio.load(source, self.system.front_end.rate), str(path))
 
-    def each(self, utterances: Sequence[Utterance], failed: Failed) -> Iterator[Transcription]:
+    def transcribe_each(
+        self, utterances: Sequence[Utterance], on_failure: OnFailure
+    ) -> Iterator[Transcription]:
         """The words of every utterance that can be read, in their order.
 
         Args:
             utterances: what to read.
-            failed: is told of the others.
+            on_failure: is told of the others.
         """
         rate = self.system.front_end.rate
         for one in utterances:
             try:
                 wave_s = audio.load(one.path, rate, start=one.start, end=one.end)
-                found = self._heard(wave_s, one.id, one.text, one.speaker)
+                found = self._transcribe(wave_s, one.id, one.text, one.speaker)
             except AudioError as error:
-                failed(one, error)
+                on_failure(one, error)
                 continue
             yield found
 
-    def scores(self, found: Sequence[Transcription]) -> WordScores | None:
+    def compute_scores(self, transcriptions: Sequence[Transcription]) -> WordScores | None:
         """How well words were found; None where nothing had a transcript to compare with."""
-        known = [one for one in found if one.reference is not None]
+        known = [one for one in transcriptions if one.reference is not None]
         if not known:
             return None
         words, texts = set(self.vocabulary.words), [str(one.reference) for one in known]
-        return word_scores(
+        return compute_word_scores(
             texts,
             [one.text for one in known],
             [one.speaker for one in known],
-            unknown=sum(word not in words for text in texts for word in spoken(text)),
+            unknown=sum(word not in words for text in texts for word in tokenize(text)),
         )
 
-    def _heard(
+    def _transcribe(
         self,
         wave_s: Samples,
         name: str,
@@ -113,22 +117,24 @@ class Transcriber:
         seconds = len(wave_s) / self.system.front_end.rate
         device = self.system.device
         with threads_of(self.threads):
-            wave_1s, length_1 = padded([wave_s])
+            wave_1s, length_1 = pad_waveforms([wave_s])
             with torch.inference_mode():
-                inputs = self.system.hear(wave_1s.to(device), length_1.to(device))
-            _, output = answer(self.system, inputs, self.numbers)
-        return self._told(output, name, seconds, reference, speaker)
+                inputs = self.system.extract_features(wave_1s.to(device), length_1.to(device))
+            _, output = predict_batch(self.system, inputs, self.precision)
+        return self._build_transcription(output, name, seconds, reference, speaker)
 
-    def _told(
+    def _build_transcription(
         self, output: Output, name: str, seconds: float, reference: str | None, speaker: str | None
     ) -> Transcription:
         found = output.transcript
         assert found is not None
         assert found.id_bl is not None
-        text = self.vocabulary.text(found.id_bl[0].tolist())
+        text = self.vocabulary.decode(found.id_bl[0].tolist())
         bounded = found.ended_b is not None and not bool(found.ended_b[0])
-        (row,) = rows_of({SPOKEN: found.id_bl}, output.attention)
-        words = words_of([row], [(0.0, seconds)], self.system.text, self.system.front_end.hop)
+        (row,) = unbatch({TRANSCRIPT: found.id_bl}, output.attention)
+        words = collect_words(
+            [row], [(0.0, seconds)], self.system.transcript_task, self.system.front_end.hop
+        )
         return Transcription(
             id=name,
             text=text,
@@ -141,11 +147,11 @@ class Transcriber:
         )
 
 
-def transcriptions(
+def build_record(
     transcriber: Transcriber,
     corpus: Corpus,
-    found: Sequence[Transcription],
-    faults: Sequence[str],
+    rows: Sequence[Transcription],
+    failures: Sequence[str],
     *,
     command: str,
     created: str,
@@ -155,8 +161,8 @@ def transcriptions(
     Args:
         transcriber: that heard it.
         corpus: what was to be heard.
-        found: what was.
-        faults: why the rest was not.
+        rows: what was.
+        failures: why the rest was not.
         command: what was typed.
         created: when it ended, ISO 8601, UTC.
     """
@@ -168,7 +174,7 @@ def transcriptions(
         model=transcriber.name,
         card={"data": card.data, "training": card.training},
         corpus={"name": corpus.name, "utterances": len(corpus.utterances)},
-        scores=transcriber.scores(found),
-        rows=list(found),
-        warnings=[*corpus.notes, *faults],
+        scores=transcriber.compute_scores(rows),
+        rows=list(rows),
+        warnings=[*corpus.notes, *failures],
     )

@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serein.audio import SHORTEST
+from serein.audio import MIN_SECONDS
 from serein.errors import ConfigError
 
 Probabilities = npt.NDArray[np.float64]
 
 
-class Piece(NamedTuple):
+class ScoredSpan(NamedTuple):
     """Some samples and their probabilities and values (K,)."""
 
     start: int
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowingConfig:
     """How speech is cut.
 
     Attributes:
@@ -47,12 +47,18 @@ class Plan:
     hop: int
     frame: int
     smooth: int
-    shortest: int
+    min_length: int
 
     @classmethod
-    def of(
-        cls, window: float, hop: float, smooth: int, rate: int, frame: float, longest: float | None
-    ) -> "Plan":
+    def from_seconds(
+        cls,
+        window: float,
+        hop: float,
+        smooth: int,
+        rate: int,
+        frame: float,
+        max_window: float | None,
+    ) -> "WindowingConfig":
         """Turn seconds into samples, to the nearest frame.
 
         Args:
@@ -61,21 +67,21 @@ class Plan:
             smooth: hops that are averaged.
             rate: in Hz.
             frame: seconds from frame to frame.
-            longest: seconds that the model hears at most; None is any number.
+            max_window: seconds that the model hears at most; None is any number.
 
         Raises:
             ConfigError: the model cannot hear such windows, or they leave gaps.
         """
         step = max(1, round(frame * rate))
         count, hops = round(window * rate / step), round(hop * rate / step)
-        if window < SHORTEST or count < 1 or hops < 1:
+        if window < MIN_SECONDS or count < 1 or hops < 1:
             raise ConfigError(
-                f"windows of {window} s every {hop} s; the model needs at least {SHORTEST} s and a "
+                f"windows of {window} s every {hop} s; the model needs at least {MIN_SECONDS} s and a "
                 f"frame of {frame:g} s. Choose longer ones, such as 4 s every 1 s"
             )
-        if longest is not None and window > longest:
+        if max_window is not None and window > max_window:
             raise ConfigError(
-                f"windows of {window} s; this model hears at most {longest:g} s. "
+                f"windows of {window} s; this model hears at most {max_window:g} s. "
                 "Choose shorter ones"
             )
         if hop > window:
@@ -87,80 +93,82 @@ class Plan:
             raise ConfigError(
                 f"smoothing over {smooth} hops; expected an odd number. Choose 1, 3 or 5"
             )
-        return cls(count * step, hops * step, step, smooth, round(SHORTEST * rate))
+        return cls(count * step, hops * step, step, smooth, round(MIN_SECONDS * rate))
 
 
-class Cut:
+class WindowCutter:
     """One stretch of speech, as it becomes known."""
 
-    def __init__(self, plan: Plan, start: int) -> None:
+    def __init__(self, config: WindowingConfig, start: int) -> None:
         self.start = start
-        self.next = start
+        self.next_start = start
         """Where the next window begins, and from where on samples are still needed."""
-        self._plan = plan
+        self._plan = config
 
-    def windows(self, until: int, *, closed: bool) -> Iterator[tuple[int, int]]:
+    def iter_windows(self, until: int, *, closed: bool) -> Iterator[tuple[int, int]]:
         """Each window that is certain and was not before: its first sample and its end."""
         plan = self._plan
-        while self.next + plan.length <= until:
-            yield self.next, self.next + plan.length
-            self.next += plan.hop
-        heard = self.next - plan.hop + plan.length if self.next > self.start else self.start
-        if closed and until > heard and until - self.start >= plan.shortest:
+        while self.next_start + plan.length <= until:
+            yield self.next_start, self.next_start + plan.length
+            self.next_start += plan.hop
+        heard = (
+            self.next_start - plan.hop + plan.length if self.next_start > self.start else self.start
+        )
+        if closed and until > heard and until - self.start >= plan.min_length:
             late = max(0, until - plan.length - self.start)
             yield self.start + -(-late // plan.frame) * plan.frame, until
 
     @property
-    def needed(self) -> int:
+    def first_needed(self) -> int:
         """The first sample that may still be heard; the last window may begin before the next."""
-        return max(self.start, self.next - self._plan.hop)
+        return max(self.start, self.next_start - self._plan.hop)
 
 
-class Hops:
+class HopAverager:
     """The windows of one stretch to an answer for each hop."""
 
-    def __init__(self, plan: Plan, start: int) -> None:
-        self._plan, self._at = plan, start
-        self._windows: list[Piece] = []
-        self._raw: list[Piece] = []
+    def __init__(self, config: WindowingConfig, start: int) -> None:
+        self._plan, self._at = config, start
+        self._windows: list[ScoredSpan] = []
+        self._raw: list[ScoredSpan] = []
         self._given = 0
 
-    def add(self, window: Piece) -> list[Piece]:
+    def add(self, window: ScoredSpan) -> list[ScoredSpan]:
         """Hear one more window -> the hops that it makes certain."""
         self._windows.append(window)
         # Whatever comes, a stretch's last window too, begins after this one.
         while self._at + self._plan.hop // 2 < window.start:
-            self._cut(self._at + self._plan.hop)
-        return self._smoothed(self._plan.smooth // 2)
+            self._average_hop(self._at + self._plan.hop)
+        return self._smooth_hops(self._plan.smooth // 2)
 
-    def close(self, end: int) -> list[Piece]:
+    def close(self, end: int) -> list[ScoredSpan]:
         """End the stretch -> the rest of its hops."""
         while self._windows and self._at < end:
-            self._cut(min(self._at + self._plan.hop, end))
-        return self._smoothed(0)
+            self._average_hop(min(self._at + self._plan.hop, end))
+        return self._smooth_hops(0)
 
-    def _cut(self, end: int) -> None:
+    def _average_hop(self, end: int) -> None:
         middle = (self._at + end) // 2
         self._windows = [window for window in self._windows if window.end > middle]
         heard = [window.p_k for window in self._windows if window.start <= middle]
-        self._raw.append(Piece(self._at, end, np.mean(heard, axis=0)))
+        self._raw.append(ScoredSpan(self._at, end, np.mean(heard, axis=0)))
         self._at = end
 
-    def _smoothed(self, waiting: int) -> list[Piece]:
+    def _smooth_hops(self, pending: int) -> list[ScoredSpan]:
         """Hops with all their neighbours there; at the end of a stretch there are fewer."""
         reach = self._plan.smooth // 2
         done = []
-        while self._given < len(self._raw) - waiting:
+        while self._given < len(self._raw) - pending:
             near = self._raw[max(0, self._given - reach) : self._given + reach + 1]
             start, end, _ = self._raw[self._given]
-            done.append(Piece(start, end, np.mean([piece.p_k for piece in near], axis=0)))
+            done.append(ScoredSpan(start, end, np.mean([piece.p_k for piece in near], axis=0)))
             self._given += 1
         spare = max(0, self._given - reach)
         self._raw, self._given = self._raw[spare:], self._given - spare
         return done
 
 
-class Merger:
+class SegmentMerger:
     """Neighbouring hops of one label to segments."""
 
     def __init__(self, label: Callable[[Probabilities], str | None], *, merge: bool = True) -> None:
@@ -170,13 +178,13 @@ class Merger:
         self._of: str | None = None
 
     @property
-    def growing(self) -> Piece | None:
+    def partial(self) -> ScoredSpan | None:
         """The segment that is not certain yet, as far as it is known."""
         if self._sum_k is None:
             return None
-        return Piece(self._start, self._end, self._sum_k / (self._end - self._start))
+        return ScoredSpan(self._start, self._end, self._sum_k / (self._end - self._start))
 
-    def add(self, hop: Piece) -> Iterator[Piece]:
+    def add(self, hop: ScoredSpan) -> Iterator[ScoredSpan]:
         """Take one more hop -> the segment that it ends, if it does."""
         if not self._merge:
             yield hop
@@ -188,8 +196,8 @@ class Merger:
         yield from self.close()
         self._start, self._end, self._sum_k, self._of = hop.start, hop.end, weighed_k, label
 
-    def close(self) -> Iterator[Piece]:
+    def close(self) -> Iterator[ScoredSpan]:
         """End a stretch -> its last segment."""
-        if self.growing is not None:
-            yield self.growing
+        if self.partial is not None:
+            yield self.partial
         self._sum_k = None

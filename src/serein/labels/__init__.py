@@ -22,30 +22,32 @@ from serein import config
 from serein.errors import UnknownName
 from serein.labels import dimensions
 
-PROXY = "proxy-"
+PROXY_PREFIX = "proxy-"
 """How the schemes begin that stand in for ratings."""
-VALUES = "values"
+VALUES_SCHEME = "values"
 """The scheme of numbers."""
 DROPPED = ""
 """What a word becomes that is none of the classes."""
 
 
-def schemes() -> list[str]:
+def list_schemes() -> list[str]:
     """Every scheme, sorted.
 
     >>> schemes()[:4]
     ['four', 'harmonised', 'levels', 'own']
     """
-    return sorted(_schemes())
+    return sorted(_scheme_names())
 
 
 @cache
-def _schemes() -> frozenset[str]:
-    proxies = [f"{PROXY}{dimension}" for dimension in dimensions.DIMENSIONS]
-    return frozenset(["own", "harmonised", "levels", VALUES, *proxies, *_table()["schemes"]])
+def _scheme_names() -> frozenset[str]:
+    proxies = [f"{PROXY_PREFIX}{dimension}" for dimension in dimensions.DIMENSIONS]
+    return frozenset(
+        ["own", "harmonised", "levels", VALUES_SCHEME, *proxies, *_read_word_table()["schemes"]]
+    )
 
 
-def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
+def map_to_class(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
     """The class that a corpus's word stands for, or the number; empty if it is dropped.
 
     Args:
@@ -62,39 +64,39 @@ def class_of(word: str, scheme: str = "own", changes: Mapping[str, str] | None =
     >>> class_of("calm", "four", {"calm": "neutral"}), class_of("angry", "proxy-arousal")
     ('neutral', 'high')
     """
-    if scheme not in _schemes():
-        raise UnknownName("scheme of classes", scheme, schemes())
+    if scheme not in _scheme_names():
+        raise UnknownName("scheme of classes", scheme, list_schemes())
     chosen = (changes or {}).get(word, word)
     if scheme == "own" or chosen == DROPPED:
         return chosen
     if scheme == "levels":
-        return dimensions.level(chosen)
-    if scheme == VALUES:
-        return str(dimensions.number(chosen))
-    name = harmonised(chosen)
+        return dimensions.get_rating_level(chosen)
+    if scheme == VALUES_SCHEME:
+        return str(dimensions.parse_rating(chosen))
+    name = harmonize_emotion(chosen)
     if scheme == "harmonised":
         return name
-    if scheme.startswith(PROXY):
-        return dimensions.proxy(name, scheme.removeprefix(PROXY))
-    return _places(scheme).get(name, DROPPED)
+    if scheme.startswith(PROXY_PREFIX):
+        return dimensions.get_proxy_level(name, scheme.removeprefix(PROXY_PREFIX))
+    return _build_class_map(scheme).get(name, DROPPED)
 
 
-def harmonised(word: str) -> str:
+def harmonize_emotion(word: str) -> str:
     """The name of an emotion across corpora; an unknown word is its own.
 
     >>> harmonised("Fearful"), harmonised("nostalgia")
     ('fear', 'nostalgia')
     """
-    return _places("").get(word.strip().lower(), word)
+    return _build_class_map("").get(word.strip().lower(), word)
 
 
 @cache
-def _table() -> dict[str, Any]:
-    return config.read(Path(__file__).parent / "words.toml")
+def _read_word_table() -> dict[str, Any]:
+    return config.read_toml(Path(__file__).parent / "words.toml")
 
 
 @cache
-def _places(scheme: str) -> dict[str, str]:
+def _build_class_map(scheme: str) -> dict[str, str]:
     """From word to class, of a scheme or of the names that all of them share."""
-    table = _table()["schemes"][scheme] if scheme else _table()["words"]
+    table = _read_word_table()["schemes"][scheme] if scheme else _read_word_table()["words"]
     return {word: name for name, words in table.items() for word in words}

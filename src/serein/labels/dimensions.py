@@ -18,12 +18,12 @@ from serein.errors import ConfigError
 LEVELS = ("low", "middle", "high")
 DIMENSIONS = ("valence", "arousal", "dominance")
 """In the order of the norms; pleasure is valence."""
-LOWEST, LOW, HIGH, HIGHEST = 1.0, 2.0, 4.0, 5.0
-REACH = 0.2
+MIN_RATING, LOW_LIMIT, HIGH_LIMIT, MAX_RATING = 1.0, 2.0, 4.0, 5.0
+MIDDLE_LIMIT = 0.2
 """A norm nearer to 0 is middle."""
 
 
-def level(rating: str) -> str:
+def get_rating_level(rating: str) -> str:
     """The level of a rating.
 
     Args:
@@ -35,11 +35,11 @@ def level(rating: str) -> str:
     >>> level("2.0"), level("2.01"), level("3.99"), level("4")
     ('low', 'middle', 'middle', 'high')
     """
-    value = number(rating)
-    return LEVELS[(value > LOW) + (value >= HIGH)]
+    value = parse_rating(rating)
+    return LEVELS[(value > LOW_LIMIT) + (value >= HIGH_LIMIT)]
 
 
-def number(rating: str) -> float:
+def parse_rating(rating: str) -> float:
     """A rating as a number.
 
     Args:
@@ -55,7 +55,7 @@ def number(rating: str) -> float:
         value = float(rating)
     except ValueError:
         value = float("nan")
-    if not LOWEST <= value <= HIGHEST:
+    if not MIN_RATING <= value <= MAX_RATING:
         raise ConfigError(
             f"a rating is {rating!r}; expected a number from 1 to 5. If the scale is another one, "
             "bring the ratings to 1 to 5 in the table"
@@ -63,7 +63,7 @@ def number(rating: str) -> float:
     return value
 
 
-def proxy(emotion: str, dimension: str) -> str:
+def get_proxy_level(emotion: str, dimension: str) -> str:
     """The level that the norms give an emotion; empty where they do not know it.
 
     Args:
@@ -73,13 +73,13 @@ def proxy(emotion: str, dimension: str) -> str:
     >>> proxy("anger", "arousal"), proxy("sadness", "valence"), proxy("contempt", "valence")
     ('high', 'low', '')
     """
-    norm = _norms().get(emotion)
+    norm = _read_norms().get(emotion)
     if norm is None:
         return ""
     value = norm[DIMENSIONS.index(dimension)]
-    return LEVELS[(value >= -REACH) + (value > REACH)]
+    return LEVELS[(value >= -MIDDLE_LIMIT) + (value > MIDDLE_LIMIT)]
 
 
 @cache
-def _norms() -> dict[str, list[float]]:
-    return config.read(Path(__file__).parent / "norms.toml")
+def _read_norms() -> dict[str, list[float]]:
+    return config.read_toml(Path(__file__).parent / "norms.toml")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serein.layers.transcript import Transcript
+from serein.layers.transcript import TranscriptOutput
 
 
 class StructuredAttention(nn.Module):
@@ -26,11 +26,11 @@ class StructuredAttention(nn.Module):
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) and its mask -> the sums (B, H x D) and the weights (B, H, T)."""
         score_bth = self.heads(torch.tanh(self.hidden(x_btd)))
-        z_bhd, weight_bht = summed(x_btd, score_bth, mask_bt)
+        z_bhd, weight_bht = attention_pool(x_btd, score_bth, mask_bt)
         return z_bhd.flatten(1), weight_bht
 
 
-def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+def attention_pool(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
     """Sums weighed by the softmax of scores over time, padding left out.
 
     Args:
@@ -41,14 +41,14 @@ def summed(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, T
     Returns:
         The sums (B, H, D) and the weights (B, H, T).
     """
-    weight_bht = weights(score_bth, mask_bt)
+    weight_bht = masked_softmax(score_bth, mask_bt)
     return weight_bht.to(x_btd.dtype) @ x_btd, weight_bht
 
 
-def weights(score_bth: Tensor, mask_bt: Tensor) -> Tensor:
+def masked_softmax(score_bth: Tensor, mask_bt: Tensor) -> Tensor:
     """The softmax of scores (B, T, H) over time, padding left out -> (B, H, T)."""
     score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
-    return _wide(score_bth).softmax(dim=1).mT
+    return _at_least_fp32(score_bth).softmax(dim=1).mT
 
 
 class MultiHeadAttention(nn.Module):
@@ -57,18 +57,18 @@ class MultiHeadAttention(nn.Module):
     h_i = softmax(Q_i K_i' / sqrt(S)) V_i, y = (h_1, h_2, ...) W; Q_i, K_i and V_i are linear in x.
     """
 
-    def __init__(self, channels: int, heads: int, size: int) -> None:
+    def __init__(self, channels: int, heads: int, head_size: int) -> None:
         """Draw weights as ``torch.nn.Linear`` does.
 
         Args:
             channels: D, of input and output.
             heads: H.
-            size: S.
+            head_size: S.
         """
         super().__init__()
         self.heads = heads
-        self.project = nn.Linear(channels, 3 * heads * size, bias=False)
-        self.join = nn.Linear(heads * size, channels, bias=False)
+        self.project = nn.Linear(channels, 3 * heads * head_size, bias=False)
+        self.join = nn.Linear(heads * head_size, channels, bias=False)
 
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) and its mask -> (B, T, D), and the weights (B, H, T, T).
@@ -77,13 +77,15 @@ class MultiHeadAttention(nn.Module):
         tensor of the step.
         """
         batch, frames, _ = x_btd.shape
-        split_btjhs = _wide(self.project(x_btd)).view(batch, frames, 3, self.heads, -1)
+        split_btjhs = _at_least_fp32(self.project(x_btd)).view(batch, frames, 3, self.heads, -1)
         seen_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]
         with torch.autocast(x_btd.device.type, enabled=False):  # slower in bf16 on a CPU
-            h_bhts, weight_bhtt = self._heads(split_btjhs.permute(2, 0, 3, 1, 4), seen_b11t)
+            h_bhts, weight_bhtt = self._attend(split_btjhs.permute(2, 0, 3, 1, 4), seen_b11t)
         return self.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
 
-    def _heads(self, split_jbhts: Tensor, seen_b11t: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _attend(
+        self, split_jbhts: Tensor, seen_b11t: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values of every head -> h (B, H, T, S) and weights (B, H, T, T)."""
         q_bhts, k_bhts, v_bhts = split_jbhts
         if self.training:
@@ -96,12 +98,12 @@ class MultiHeadAttention(nn.Module):
         return weight_bhtt @ v_bhts, weight_bhtt
 
 
-def _wide(x: Tensor) -> Tensor:
+def _at_least_fp32(x: Tensor) -> Tensor:
     """In fp32 at least: weights that are rounded to bf16 do not sum to 1."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class Attention(NamedTuple):
+class AttentionWeights(NamedTuple):
     """One attention map.
 
     Attributes:
@@ -114,7 +116,7 @@ class Attention(NamedTuple):
     stride: int
 
 
-class Encoded(NamedTuple):
+class ModelOutput(NamedTuple):
     """What a model makes of a batch.
 
     Attributes:
@@ -124,5 +126,5 @@ class Encoded(NamedTuple):
     """
 
     vectors: dict[str, Tensor]
-    attention: dict[str, Attention]
-    transcript: Transcript | None = None
+    attention: dict[str, AttentionWeights]
+    transcript: TranscriptOutput | None = None

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 
-UNLABELLED = -1
+UNLABELLED_CLASS = -1
 
 
 @dataclass(frozen=True)
-class ClassConfig:
+class ClassificationConfig:
     """What may vary.
 
     Attributes:
@@ -39,12 +39,12 @@ class ClassConfig:
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
 
 
-class ClassTask(nn.Module):
+class ClassificationTask(nn.Module):
     """One label of each utterance, one of a list."""
 
     weights_k: Tensor
 
-    def __init__(self, config: ClassConfig, width: int, classes: Sequence[str]) -> None:
+    def __init__(self, config: ClassificationConfig, width: int, classes: Sequence[str]) -> None:
         super().__init__()
         if not classes:
             raise ConfigError(
@@ -70,7 +70,7 @@ class ClassTask(nn.Module):
         unknown = sorted({str(x) for x in labels if x is not None and x not in number})
         if unknown:
             raise ConfigError(f"unknown classes {unknown}; this task knows {list(self.classes)}")
-        return torch.tensor([UNLABELLED if x is None else number[str(x)] for x in labels])
+        return torch.tensor([UNLABELLED_CLASS if x is None else number[str(x)] for x in labels])
 
     def prepare(self, target_b: Tensor) -> None:
         """Fit what depends on the training side: the weights of the classes."""
@@ -87,11 +87,11 @@ class ClassTask(nn.Module):
             logits_bk,
             target_b,
             self.weights_k,
-            ignore_index=UNLABELLED,
+            ignore_index=UNLABELLED_CLASS,
             reduction="sum",
             label_smoothing=self.config.smoothing,
         )
-        known_b = target_b[target_b != UNLABELLED]
+        known_b = target_b[target_b != UNLABELLED_CLASS]
         return loss / self.weights_k[known_b].sum().clamp(min=1e-9)
 
     def decode(self, logits_bk: Tensor) -> Tensor:

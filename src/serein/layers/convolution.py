@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from serein.layers.product import Product
-from serein.layers.rows import Rows
+from serein.layers.product import FastLinear
+from serein.layers.rows import PackedFrames
 
 
 class EdgeConv1d(nn.Module):
@@ -32,13 +32,15 @@ class EdgeConv1d(nn.Module):
         self.weight_fkd = nn.Parameter(torch.empty(channels, taps, filters).uniform_(-bound, bound))
         self.bias_d = nn.Parameter(torch.empty(filters).uniform_(-bound, bound))
 
-    def forward(self, rows: Rows) -> Rows:
+    def forward(self, rows: PackedFrames) -> PackedFrames:
         """(N, F) -> (N, D)."""
         taps = self.weight_fkd.shape[1]
         tap_nd = (rows.x_nd @ self.weight_fkd.flatten(1)).chunk(taps, dim=-1)
         centre = taps // 2
-        shifted_nd = [_shifted(rows.of(x_nd), tap - centre) for tap, x_nd in enumerate(tap_nd)]
-        return rows.of(sum(shifted_nd, self.bias_d))
+        shifted_nd = [
+            _shift_rows(rows.with_features(x_nd), tap - centre) for tap, x_nd in enumerate(tap_nd)
+        ]
+        return rows.with_features(sum(shifted_nd, self.bias_d))
 
 
 class ValidConv1d(nn.Module):
@@ -57,7 +59,7 @@ class ValidConv1d(nn.Module):
         """
         super().__init__()
         self.taps = taps
-        self.product = Product(taps * channels, filters)
+        self.product = FastLinear(taps * channels, filters)
 
     def forward(self, x_nf: Tensor) -> Tensor:
         """(N, F) -> (N - taps + 1, D)."""
@@ -66,8 +68,8 @@ class ValidConv1d(nn.Module):
         return self.product(torch.cat(near, dim=-1) if self.taps > 1 else x_nf)
 
 
-def _shifted(rows: Rows, offset: int) -> Tensor:
+def _shift_rows(rows: PackedFrames, offset: int) -> Tensor:
     """What stands ``offset`` rows later (earlier where negative), edges repeated."""
     for _ in range(abs(offset)):
-        rows = rows.after() if offset > 0 else rows.before()
+        rows = rows.next_frames() if offset > 0 else rows.previous_frames()
     return rows.x_nd

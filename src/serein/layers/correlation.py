@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ROWS = 128
+ROWS_PER_BLOCK = 128
 """Rows that are worked on together; more would not fit into a core's cache."""
 
 
-def correlate(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) -> Tensor:
+def dft_convolve(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) -> Tensor:
     """y_i = sum over j of x_j weight_(j - i + offset); a tap that does not exist is zero.
 
     Args:
@@ -35,15 +35,15 @@ def correlate(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) 
         (R, I, D).
     """
     sizes = x_rjc.shape[1], outputs, weight_kcd.shape[0], offset
-    there_gj, tap_gk, back_ig = (torch.from_numpy(m).to(x_rjc) for m in _bases(*sizes))
+    there_gj, tap_gk, back_ig = (torch.from_numpy(m).to(x_rjc) for m in _build_dft_bases(*sizes))
     weight_gn = tap_gk @ weight_kcd.flatten(1)
     real_fcd, imaginary_fcd = weight_gn.view(-1, 2, *weight_kcd.shape[1:]).unbind(1)
     upper, lower = [real_fcd, imaginary_fcd], [-imaginary_fcd, real_fcd]
     mix_fcd = torch.cat([torch.cat(upper, dim=-1), torch.cat(lower, dim=-1)], dim=-2)
-    return _Filtered.apply(x_rjc, mix_fcd, there_gj, back_ig)  # type: ignore[no-untyped-call]
+    return _DFTConvolution.apply(x_rjc, mix_fcd, there_gj, back_ig)  # type: ignore[no-untyped-call]
 
 
-class _Filtered(torch.autograd.Function):
+class _DFTConvolution(torch.autograd.Function):
     """To frequencies, through a filter (F, 2C, 2D) there, and back; some rows at a time.
 
     What rows are at the frequencies is worked out again for the gradient: that costs less than
@@ -56,9 +56,9 @@ class _Filtered(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x_rjc, mix_fcd, there_gj, back_ig)
         y_ric = x_rjc.new_empty(len(x_rjc), len(back_ig), mix_fcd.shape[2] // 2)
-        for part_rjc, y_part_ric in zip(_parts(x_rjc), _parts(y_ric), strict=True):
-            y_frd = torch.bmm(_turned(there_gj, part_rjc), mix_fcd)
-            _turn_back(back_ig, y_frd, y_part_ric)
+        for part_rjc, y_part_ric in zip(_split_rows(x_rjc), _split_rows(y_ric), strict=True):
+            y_frd = torch.bmm(_to_frequencies(there_gj, part_rjc), mix_fcd)
+            _from_frequencies(back_ig, y_frd, y_part_ric)
         return y_ric
 
     @staticmethod
@@ -67,32 +67,32 @@ class _Filtered(torch.autograd.Function):
         x_rjc, mix_fcd, there_gj, back_ig = ctx.saved_tensors
         grad_x_rjc = x_rjc.new_empty(x_rjc.shape)
         grad_mix_fcd = torch.zeros_like(mix_fcd)
-        parts = zip(_parts(x_rjc), _parts(grad[0]), _parts(grad_x_rjc), strict=True)
+        parts = zip(_split_rows(x_rjc), _split_rows(grad[0]), _split_rows(grad_x_rjc), strict=True)
         for part_rjc, y_ric, grad_part_rjc in parts:
-            y_frd = _turned(back_ig.T, y_ric)
-            grad_mix_fcd.baddbmm_(_turned(there_gj, part_rjc).mT, y_frd)
-            _turn_back(there_gj.T, torch.bmm(y_frd, mix_fcd.mT), grad_part_rjc)
+            y_frd = _to_frequencies(back_ig.T, y_ric)
+            grad_mix_fcd.baddbmm_(_to_frequencies(there_gj, part_rjc).mT, y_frd)
+            _from_frequencies(there_gj.T, torch.bmm(y_frd, mix_fcd.mT), grad_part_rjc)
         return grad_x_rjc, grad_mix_fcd, None, None
 
 
-def _parts(x_rjc: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(x_rjc, ROWS)
+def _split_rows(x_rjc: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x_rjc, ROWS_PER_BLOCK)
 
 
-def _turned(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
+def _to_frequencies(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
     """Rows (R, J, C) -> real and imaginary parts side by side at each frequency, (F, R, 2C)."""
     x_rgc = torch.bmm(turn_gj.expand(len(x_rjc), -1, -1), x_rjc)
     return x_rgc.view(len(x_rjc), len(turn_gj) // 2, -1).transpose(0, 1)
 
 
-def _turn_back(turn_jg: Tensor, x_frc: Tensor, out_rjc: Tensor) -> None:
+def _from_frequencies(turn_jg: Tensor, x_frc: Tensor, out_rjc: Tensor) -> None:
     """The way back: (F, R, 2C) into (R, J, C)."""
     x_rgc = x_frc.transpose(0, 1).reshape(len(out_rjc), turn_jg.shape[1], -1)
     torch.bmm(turn_jg.expand(len(out_rjc), -1, -1), x_rgc, out=out_rjc)
 
 
 @cache
-def _bases(
+def _build_dft_bases(
     inputs: int, outputs: int, taps: int, offset: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs to frequencies (G, J), taps to frequencies (G, K), and outputs of them (I, G)."""
@@ -101,15 +101,15 @@ def _bases(
     lowest, highest = offset - tap_k[used_k].max(), inputs - 1 + offset - tap_k[used_k].min()
     size = max(outputs - lowest, highest + 1)
     angle_f = np.pi * (2 * np.arange((size + 1) // 2) + 1) / (size + size % 2)
-    back_gi = _waves(angle_f, np.arange(outputs)) / len(angle_f)
+    back_gi = _complex_exponentials(angle_f, np.arange(outputs)) / len(angle_f)
     return (
-        _waves(angle_f, np.arange(inputs)),
-        _waves(angle_f, offset - tap_k) * used_k,
+        _complex_exponentials(angle_f, np.arange(inputs)),
+        _complex_exponentials(angle_f, offset - tap_k) * used_k,
         np.ascontiguousarray(back_gi.T),
     )
 
 
-def _waves(angle_f: np.ndarray, step_n: np.ndarray) -> np.ndarray:
+def _complex_exponentials(angle_f: np.ndarray, step_n: np.ndarray) -> np.ndarray:
     """Real and imaginary part of exp(-i angle step), in turns: (G, N)."""
     angle_fn = np.outer(angle_f, step_n)
     return np.stack([np.cos(angle_fn), -np.sin(angle_fn)], axis=1).reshape(-1, len(step_n))

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serein.layers.transcript import START
-from serein.layers.unrolled import Weights, unrolled
+from serein.layers.transcript import START_ID
+from serein.layers.unrolled import StepWeights, unroll_decoder
 
 
-class State(NamedTuple):
+class DecoderState(NamedTuple):
     """What the next step needs; the beams of an utterance share what was heard.
 
     Attributes:
@@ -47,7 +47,7 @@ class State(NamedTuple):
     mask_b1t: Tensor
 
 
-class Passed(NamedTuple):
+class DecoderOutput(NamedTuple):
     """What the decoder went through over given words.
 
     Attributes:
@@ -61,7 +61,7 @@ class Passed(NamedTuple):
     weight_blt: Tensor
 
 
-class Decoder(nn.Module):
+class AttentionDecoder(nn.Module):
     """Location-aware attention, an LSTM, a tanh layer and the softmax over words."""
 
     def __init__(
@@ -99,79 +99,83 @@ class Decoder(nn.Module):
         self.from_state = nn.Linear(hidden, hidden, bias=False)
         self.output = nn.Linear(hidden, vocabulary)
 
-    def begin(self, h_bth: Tensor, mask_bt: Tensor) -> State:
+    def initial_state(self, h_bth: Tensor, mask_bt: Tensor) -> DecoderState:
         """What was heard (B, T, H) and its mask -> the state before the first word."""
-        zeros_b1d = h_bth.new_zeros(len(h_bth), 1, self.from_state.in_features, dtype=_wide(h_bth))
-        return State(
+        zeros_b1d = h_bth.new_zeros(
+            len(h_bth), 1, self.from_state.in_features, dtype=_wide_dtype(h_bth)
+        )
+        return DecoderState(
             s_bwd=zeros_b1d,
             cell_bwd=zeros_b1d,
-            weight_bwt=torch.zeros_like(mask_bt, dtype=_wide(h_bth))[:, None],
+            weight_bwt=torch.zeros_like(mask_bt, dtype=_wide_dtype(h_bth))[:, None],
             h_b1th=h_bth[:, None],
-            key_b1ta=self.key(h_bth).to(_wide(h_bth))[:, None],
+            key_b1ta=self.key(h_bth).to(_wide_dtype(h_bth))[:, None],
             mask_b1t=mask_bt[:, None],
         )
 
-    def step(self, previous_bw: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+    def step(self, previous_bw: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, DecoderState]:
         """The words before (B, W) -> log-probabilities (B, W, V) of the next ones, and the state.
 
         No next word is <s>.
         """
-        context_bwh, after = self._moved(self._gates(previous_bw), State(*state))
-        logits_bwv = self.output(self._hidden(context_bwh, after.s_bwd))
-        score_bwv = logits_bwv.to(_wide(logits_bwv)).log_softmax(dim=-1)
-        score_bwv[..., START] = -torch.inf
+        context_bwh, after = self._advance(self._embed_to_gates(previous_bw), DecoderState(*state))
+        logits_bwv = self.output(self._compute_hidden(context_bwh, after.s_bwd))
+        score_bwv = logits_bwv.to(_wide_dtype(logits_bwv)).log_softmax(dim=-1)
+        score_bwv[..., START_ID] = -torch.inf
         return score_bwv, after
 
     def forward(
-        self, h_bth: Tensor, mask_bt: Tensor, previous_bl: Tensor, *, own: float = 0.0
-    ) -> Passed:
+        self, h_bth: Tensor, mask_bt: Tensor, previous_bl: Tensor, *, sampling: float = 0.0
+    ) -> DecoderOutput:
         """Go over given words.
 
         Args:
             h_bth: (B, T, H), what was heard.
             mask_bt: (B, T), False on padding.
             previous_bl: (B, L), the word before each step; <s> first.
-            own: how often to go on from the likeliest word instead of the given one (scheduled
+            sampling: how often to go on from the likeliest word instead of the given one (scheduled
                 sampling, Bengio et al. 2015), drawn for each step of each utterance.
         """
-        state, gate_blg = self.begin(h_bth, mask_bt), self._gates(previous_bl)
-        if own:
-            own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < own
-            context_blh, s_bld, weight_blt = self._sampled(state, gate_blg, own_bl)
+        state, gate_blg = self.initial_state(h_bth, mask_bt), self._embed_to_gates(previous_bl)
+        if sampling:
+            own_bl = torch.rand(previous_bl.shape, device=previous_bl.device) < sampling
+            context_blh, s_bld, weight_blt = self._run_with_sampling(state, gate_blg, own_bl)
         else:
             weights = (self.query, self.location, self.place, self.energy, self.gates)
-            of_step = Weights(*(layer.weight for layer in weights))
-            context_blh, s_bld, weight_blt = unrolled(self._moved, state, gate_blg, of_step)
-        return Passed(s_bld, self._hidden(context_blh, s_bld), weight_blt)
+            of_step = StepWeights(*(layer.weight for layer in weights))
+            context_blh, s_bld, weight_blt = unroll_decoder(self._advance, state, gate_blg, of_step)
+        return DecoderOutput(s_bld, self._compute_hidden(context_blh, s_bld), weight_blt)
 
-    def _sampled(self, state: State, gate_blg: Tensor, own_bl: Tensor) -> tuple[Tensor, ...]:
+    def _run_with_sampling(
+        self, state: DecoderState, gate_blg: Tensor, own_bl: Tensor
+    ) -> tuple[Tensor, ...]:
         """Step by step, as what the decoder says decides how it goes on."""
         steps: list[tuple[Tensor, Tensor, Tensor]] = []
         for step, gate_bg in enumerate(gate_blg.unbind(dim=1)):
             gate_b1g = gate_bg[:, None]
             if steps:
-                own_b1g = self._gates(self._likeliest(*steps[-1][:2]))
+                own_b1g = self._embed_to_gates(self._predict_word(*steps[-1][:2]))
                 gate_b1g = torch.where(own_bl[:, step, None, None], own_b1g, gate_b1g)
-            context_b1h, state = self._moved(gate_b1g, state)
+            context_b1h, state = self._advance(gate_b1g, state)
             steps.append((context_b1h, state.s_bwd, state.weight_bwt))
         return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
-    def _gates(self, word_bl: Tensor) -> Tensor:
+    def _embed_to_gates(self, word_bl: Tensor) -> Tensor:
         """What words add to the gates: (B, L) -> (B, L, G)."""
         return self.word_gates(self.words(word_bl))
 
-    def _hidden(self, context_bwh: Tensor, s_bwd: Tensor) -> Tensor:
+    def _compute_hidden(self, context_bwh: Tensor, s_bwd: Tensor) -> Tensor:
         return torch.tanh(self.from_context(context_bwh) + self.from_state(s_bwd))
 
     @torch.no_grad()
-    def _likeliest(self, context_b1h: Tensor, s_b1d: Tensor) -> Tensor:
-        logits_b1v = self.output(self._hidden(context_b1h, s_b1d))
-        logits_b1v[..., START] = -torch.inf
+    def _predict_word(self, context_b1h: Tensor, s_b1d: Tensor) -> Tensor:
+        logits_b1v = self.output(self._compute_hidden(context_b1h, s_b1d))
+        logits_b1v[..., START_ID] = -torch.inf
         return logits_b1v.argmax(dim=-1)
 
-    def _moved(self, gate_bwg: Tensor, state: State) -> tuple[Tensor, State]:
+    def _advance(self, gate_bwg: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One step: g_l (B, W, H) and the state behind it."""
-        weight_bwt = self._attended(state)
+        weight_bwt = self._attend(state)
         context_bwh = weight_bwt.to(state.h_b1th.dtype) @ state.h_b1th[:, 0]
         gate_bwg = gate_bwg + self.gates(torch.cat([context_bwh, state.s_bwd], dim=-1))
         enter, forget, new, leave = gate_bwg.chunk(4, dim=-1)
@@ -179,10 +183,10 @@ class Decoder(nn.Module):
         s_bwd = leave.sigmoid() * cell_bwd.tanh()
         return context_bwh, state._replace(s_bwd=s_bwd, cell_bwd=cell_bwd, weight_bwt=weight_bwt)
 
-    def _attended(self, state: State) -> Tensor:
+    def _attend(self, state: DecoderState) -> Tensor:
         """a_l, from a_{l-1} and s_{l-1}: (B, W, T), in fp32 at least."""
         batch, beams, _ = state.s_bwd.shape
-        place_bwkt = self._places(state.weight_bwt).expand(-1, beams, -1, -1)
+        place_bwkt = self._location_features(state.weight_bwt).expand(-1, beams, -1, -1)
         query_bw1a = self.query(state.s_bwd)[:, :, None]
         # As one product, U f_l + Z s_{l-1} need no large sum of their own.
         left_bwkt = torch.cat([place_bwkt, torch.ones_like(place_bwkt[:, :, :1])], dim=2)
@@ -191,16 +195,18 @@ class Decoder(nn.Module):
         wide = state.key_b1ta.dtype
         with torch.autocast(state.key_b1ta.device.type, enabled=False):  # tanh is slow in bf16
             parts = state.key_b1ta, left_bwkt.mT.to(wide), right_bwka.to(wide)
-            score_bwt = self._energies(*parts).masked_fill(~state.mask_b1t, -torch.inf)
+            score_bwt = self._attention_energies(*parts).masked_fill(~state.mask_b1t, -torch.inf)
         return score_bwt.softmax(dim=-1)
 
-    def _places(self, weight_bwt: Tensor) -> Tensor:
+    def _location_features(self, weight_bwt: Tensor) -> Tensor:
         """f_l: (B, W, T) -> (B, W, K, T)."""
         taps = self.location.kernel_size[0]
         around_nt = F.pad(weight_bwt.flatten(0, 1), (taps // 2, (taps - 1) // 2))
         return self.location(around_nt[:, None]).unflatten(0, weight_bwt.shape[:2])
 
-    def _energies(self, key_b1ta: Tensor, left_bwtk: Tensor, right_bwka: Tensor) -> Tensor:
+    def _attention_energies(
+        self, key_b1ta: Tensor, left_bwtk: Tensor, right_bwka: Tensor
+    ) -> Tensor:
         """Energies z' tanh(keys + left right): (B, W, T)."""
         batch, beams, frames, _ = left_bwtk.shape
         energy_a = self.energy.weight[0].to(key_b1ta.dtype)
@@ -217,6 +223,6 @@ class Decoder(nn.Module):
         return energy_bwt
 
 
-def _wide(x: Tensor) -> torch.dtype:
+def _wide_dtype(x: Tensor) -> torch.dtype:
     """Sums and softmaxes in fp32 at least."""
     return torch.promote_types(x.dtype, torch.float32)

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-WINDOWS = 256
+WINDOWS_PER_BLOCK = 256
 """Windows that are worked on together; more would not fit into a core's cache."""
 
 
-def maxima(window_rw: Tensor, weight_kc: Tensor, bias_c: Tensor, pool: int) -> Tensor:
+def conv_max_pool(window_rw: Tensor, weight_kc: Tensor, bias_c: Tensor, pool: int) -> Tensor:
     """Filter each window where it covers all taps: W = J x pool + K - 1.
 
     Args:
@@ -33,11 +33,11 @@ def maxima(window_rw: Tensor, weight_kc: Tensor, bias_c: Tensor, pool: int) -> T
     tap_wo = torch.where((tap_wo >= 0) & (tap_wo < taps), tap_wo, taps).to(weight_kc.device)
     toeplitz_wjpc = F.pad(weight_kc, (0, 0, 0, 1))[tap_wo].view(-1, places, pool, filters)
     toeplitz_pwn = toeplitz_wjpc.permute(2, 0, 1, 3).flatten(2)
-    x_rn = _Maxima.apply(window_rw, toeplitz_pwn, bias_c.repeat(places))  # type: ignore[no-untyped-call]
+    x_rn = _ConvMaxPool.apply(window_rw, toeplitz_pwn, bias_c.repeat(places))  # type: ignore[no-untyped-call]
     return x_rn.view(-1, places, filters)
 
 
-class _Maxima(torch.autograd.Function):
+class _ConvMaxPool(torch.autograd.Function):
     """Nothing but the windows is kept for the gradient: filters are cheap, their outputs large.
 
     Of equal outputs the first gets the gradient.
@@ -47,7 +47,7 @@ class _Maxima(torch.autograd.Function):
     def forward(ctx: Any, window_rw: Tensor, toeplitz_pwn: Tensor, bias_n: Tensor) -> Tensor:
         ctx.save_for_backward(window_rw, toeplitz_pwn, bias_n)
         x_rn = window_rw.new_empty(len(window_rw), len(bias_n))
-        for part_rw, part_rn in zip(_parts(window_rw), _parts(x_rn), strict=True):
+        for part_rw, part_rn in zip(_split_windows(window_rw), _split_windows(x_rn), strict=True):
             top_rn = torch.matmul(part_rw, toeplitz_pwn).amax(dim=0)
             torch.add(top_rn, bias_n, out=part_rn).relu_()
         return x_rn
@@ -58,9 +58,11 @@ class _Maxima(torch.autograd.Function):
         window_rw, toeplitz_pwn, bias_n = ctx.saved_tensors
         grad_toeplitz_pwn, grad_bias_n = torch.zeros_like(toeplitz_pwn), torch.zeros_like(bias_n)
         grad_windows = []
-        for part_rw, grad_rn in zip(_parts(window_rw), _parts(grad[0]), strict=True):
+        for part_rw, grad_rn in zip(
+            _split_windows(window_rw), _split_windows(grad[0]), strict=True
+        ):
             y_prn = torch.matmul(part_rw, toeplitz_pwn)
-            grad_prn = _shared(y_prn, bias_n, grad_rn)
+            grad_prn = _route_gradient(y_prn, bias_n, grad_rn)
             grad_toeplitz_pwn += part_rw.T @ grad_prn
             grad_bias_n += grad_prn.sum(dim=(0, 1))
             if ctx.needs_input_grad[0]:
@@ -69,7 +71,7 @@ class _Maxima(torch.autograd.Function):
         return grad_window_rw, grad_toeplitz_pwn, grad_bias_n
 
 
-def _shared(y_prn: Tensor, bias_n: Tensor, grad_rn: Tensor) -> Tensor:
+def _route_gradient(y_prn: Tensor, bias_n: Tensor, grad_rn: Tensor) -> Tensor:
     """The gradient of the outputs: all of it for the largest, the first of equals."""
     top_rn = y_prn.amax(dim=0)
     left_rn = grad_rn * (top_rn + bias_n > 0)
@@ -80,5 +82,5 @@ def _shared(y_prn: Tensor, bias_n: Tensor, grad_rn: Tensor) -> Tensor:
     return torch.stack([*parts, left_rn])
 
 
-def _parts(x_rn: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(x_rn, WINDOWS)
+def _split_windows(x_rn: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x_rn, WINDOWS_PER_BLOCK)

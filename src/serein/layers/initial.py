@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def glorot(module: nn.Module) -> None:
+def init_glorot(module: nn.Module) -> None:
     """Draw weights as Keras does where nothing is said: Glorot & Bengio 2010, uniform.
 
     The variance of a signal then stays what it is through a deep network; torch's own draws shrink
@@ -21,10 +21,10 @@ def glorot(module: nn.Module) -> None:
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.LSTM):
-            _draw_lstm(part)
+            _init_lstm(part)
 
 
-def _draw_lstm(lstm: nn.LSTM) -> None:
+def _init_lstm(lstm: nn.LSTM) -> None:
     for name, weight in lstm.named_parameters():
         if name.startswith("weight_ih"):
             nn.init.xavier_uniform_(weight)

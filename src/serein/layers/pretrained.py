@@ -9,10 +9,10 @@ from torch import Tensor
 
 from serein import encoders
 from serein.errors import EncoderError
-from serein.layers.encoder import Encoder
+from serein.layers.encoder import SSLEncoder
 
 
-def load(encoder: Encoder, folder: Path) -> None:
+def load_weights(encoder: SSLEncoder, folder: Path) -> None:
     """Read an encoder's weights; what else the files hold, such as heads, is left out.
 
     Raises:
@@ -23,12 +23,12 @@ def load(encoder: Encoder, folder: Path) -> None:
 
     found: dict[str, Tensor] = {}
     try:
-        for file in encoders.weights(folder):
+        for file in encoders.find_weight_files(folder):
             found |= load_file(file)
     except (SafetensorError, OSError) as error:
         raise EncoderError(f"the weights in {folder} cannot be read: {error}") from error
     wanted = encoder.network.state_dict()
-    named = _named(found, encoder.network.base_model_prefix, wanted)
+    named = _match_names(found, encoder.network.base_model_prefix, wanted)
     lacking = sorted(set(wanted) - set(named))
     if lacking:
         raise EncoderError(
@@ -41,7 +41,7 @@ def load(encoder: Encoder, folder: Path) -> None:
         raise EncoderError(f"the weights in {folder} do not fit its config.json: {error}") from None
 
 
-def _named(
+def _match_names(
     found: Mapping[str, Tensor], prefix: str, wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The weights that are wanted, by their names within the encoder.
@@ -62,7 +62,7 @@ def _named(
 
 
 @lru_cache(maxsize=2)
-def frozen(folder: Path, sha256: str) -> Encoder:
+def load_frozen_encoder(folder: Path, sha256: str) -> SSLEncoder:
     """An encoder that nobody trains, read once a process.
 
     Args:
@@ -70,6 +70,6 @@ def frozen(folder: Path, sha256: str) -> Encoder:
         sha256: of its content, so that another content is read anew.
     """
     with torch.inference_mode(False):
-        made = Encoder(encoders.described(folder))
-        load(made, folder)
+        made = SSLEncoder(encoders.read_encoder_config(folder))
+        load_weights(made, folder)
         return made.eval().requires_grad_(False)

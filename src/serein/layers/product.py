@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-class Product(nn.Linear):
+class FastLinear(nn.Linear):
     """``torch.nn.Linear`` over rows: the same weights, the same answer."""
 
     def forward(self, x_nf: Tensor) -> Tensor:
@@ -25,10 +25,10 @@ class Product(nn.Linear):
         parts = (
             part.to(torch.get_autocast_dtype("cpu")) for part in (x_nf, self.weight, self.bias)
         )
-        return _Product.apply(*parts)  # type: ignore[no-untyped-call]
+        return _FastLinearFunction.apply(*parts)  # type: ignore[no-untyped-call]
 
 
-class _Product(torch.autograd.Function):
+class _FastLinearFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_nf: Tensor, weight_df: Tensor, bias_d: Tensor) -> Tensor:
         ctx.save_for_backward(x_nf, weight_df)

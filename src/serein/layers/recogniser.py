@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from serein.layers.beam import Found, search
-from serein.layers.decoder import Decoder, Passed
-from serein.layers.recurrence import BLSTMs
-from serein.layers.stacking import stacked
-from serein.layers.transcript import END, START, Transcript
+from serein.layers.beam import BeamSearchResult, beam_search
+from serein.layers.decoder import AttentionDecoder, DecoderOutput
+from serein.layers.recurrence import StackedBLSTM
+from serein.layers.stacking import stack_frames
+from serein.layers.transcript import END_ID, START_ID, TranscriptOutput
 
 Count = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
-class RecogniserConfig:
+class ASRConfig:
     """What may vary.
 
     Attributes:
@@ -62,7 +62,7 @@ class RecogniserConfig:
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
-class Heard(NamedTuple):
+class ASROutput(NamedTuple):
     """What a recogniser makes of a batch.
 
     Attributes:
@@ -72,16 +72,16 @@ class Heard(NamedTuple):
         weight_blt: (B, L, T'), where each step looked; zeros behind the last one.
     """
 
-    transcript: Transcript
+    transcript: TranscriptOutput
     state_bld: Tensor
     mask_bl: Tensor
     weight_blt: Tensor
 
 
-class Recogniser(nn.Module):
+class Seq2SeqASR(nn.Module):
     """Frames in; words, and the states of their decoder, out."""
 
-    def __init__(self, config: RecogniserConfig, width: int, vocabulary: int) -> None:
+    def __init__(self, config: ASRConfig, width: int, vocabulary: int) -> None:
         """Build it.
 
         Args:
@@ -93,8 +93,8 @@ class Recogniser(nn.Module):
         self.config = config
         heard = 2 * config.encoder_hidden
         sizes = config.encoder_hidden, config.encoder_layers, config.dropout
-        self.encoder = BLSTMs(config.stack * width, *sizes)
-        self.decoder = Decoder(
+        self.encoder = StackedBLSTM(config.stack * width, *sizes)
+        self.decoder = AttentionDecoder(
             heard,
             vocabulary,
             hidden=config.decoder_hidden,
@@ -107,7 +107,7 @@ class Recogniser(nn.Module):
 
     def forward(
         self, frames: tuple[Tensor, Tensor], words: tuple[Tensor, Tensor] | None = None
-    ) -> Heard:
+    ) -> ASROutput:
         """Frames (B, T, F) and mask, words (B, L - 1) and mask -> what was heard.
 
         Words are followed in training, and where the setting ``forced`` says so; else they are
@@ -115,40 +115,40 @@ class Recogniser(nn.Module):
         """
         h_bth, mask_bt = self.encode(*frames)
         if words is not None and (self.training or self.config.forced):
-            passed, mask_bl = self._over(h_bth, mask_bt, *words)
+            passed, mask_bl = self._run_decoder(h_bth, mask_bt, *words)
             logits_blv = self.decoder.output(passed.y_bld)
             ctc_btv = None if self.ctc is None else self.ctc(h_bth)
-            told = Transcript(logits_blv, None, None, ctc_btv, mask_bt)
+            told = TranscriptOutput(logits_blv, None, None, ctc_btv, mask_bt)
         else:
             found = self.search(h_bth, mask_bt)
-            passed, mask_bl = self._over(h_bth, mask_bt, found.id_bl, found.id_bl >= 0)
-            told = Transcript(None, found.id_bl, found.score_b, None, mask_bt, found.ended_b)
+            passed, mask_bl = self._run_decoder(h_bth, mask_bt, found.id_bl, found.id_bl >= 0)
+            told = TranscriptOutput(None, found.id_bl, found.score_b, None, mask_bt, found.ended_b)
         state_bld = passed.y_bld if self.config.state == "hidden" else passed.s_bld
-        return Heard(told, state_bld, mask_bl, passed.weight_blt * mask_bl[..., None])
+        return ASROutput(told, state_bld, mask_bl, passed.weight_blt * mask_bl[..., None])
 
     def encode(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (B, T, F) and mask -> (B, T', H) and mask."""
-        x_btf, mask_bt = stacked(x_btf, mask_bt, self.config.stack)
+        x_btf, mask_bt = stack_frames(x_btf, mask_bt, self.config.stack)
         return self.encoder(x_btf, mask_bt), mask_bt
 
     @torch.no_grad()
-    def search(self, h_bth: Tensor, mask_bt: Tensor) -> Found:
+    def search(self, h_bth: Tensor, mask_bt: Tensor) -> BeamSearchResult:
         """The likeliest words of what was encoded, (B, T', H) and mask."""
-        return search(
+        return beam_search(
             self.decoder.step,
-            self.decoder.begin(h_bth, mask_bt),
-            start=START,
-            end=END,
+            self.decoder.initial_state(h_bth, mask_bt),
+            start=START_ID,
+            end=END_ID,
             width=self.config.beam,
-            longest=self.config.longest,
+            max_length=self.config.longest,
             bonus=self.config.length_bonus,
         )
 
-    def _over(
-        self, h_bth: Tensor, mask_bt: Tensor, id_bl: Tensor, said_bl: Tensor
-    ) -> tuple[Passed, Tensor]:
+    def _run_decoder(
+        self, h_bth: Tensor, mask_bt: Tensor, id_bl: Tensor, token_mask_bl: Tensor
+    ) -> tuple[DecoderOutput, Tensor]:
         """Through the decoder over words: what it went through, and which steps are of words."""
-        previous_bl = F.pad(id_bl.masked_fill(~said_bl, END), (1, 0), value=START)
+        previous_bl = F.pad(id_bl.masked_fill(~token_mask_bl, END_ID), (1, 0), value=START_ID)
         own = self.config.sampling if self.training else 0.0
         passed = self.decoder(h_bth, mask_bt, previous_bl, own=own)
-        return passed, F.pad(said_bl, (1, 0), value=True)
+        return passed, F.pad(token_mask_bl, (1, 0), value=True)

@@ -27,11 +27,11 @@ class BLSTM(nn.Module):
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> Tensor:
         """(B, T, D) and its mask -> (B, T, 2 x hidden); padding gives what must not be used."""
         ahead_btd, _ = self.forwards(x_btd)
-        back_btd, _ = self.backwards(reversed_(x_btd, mask_bt))
-        return torch.cat([ahead_btd, reversed_(back_btd, mask_bt)], dim=-1)
+        back_btd, _ = self.backwards(reverse_sequences(x_btd, mask_bt))
+        return torch.cat([ahead_btd, reverse_sequences(back_btd, mask_bt)], dim=-1)
 
 
-class BLSTMs(nn.Module):
+class StackedBLSTM(nn.Module):
     """Layers of them, one upon the other, with dropout between two layers."""
 
     def __init__(self, channels: int, hidden: int, layers: int, dropout: float) -> None:
@@ -59,7 +59,7 @@ def last_outputs(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
     return x_btd[torch.arange(len(last_b), device=x_btd.device), last_b]
 
 
-def reversed_(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
+def reverse_sequences(x_btd: Tensor, mask_bt: Tensor) -> Tensor:
     """Each sequence from its last frame to its first, its padding left in place."""
     if bool(mask_bt.all()):
         return x_btd.flip(1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedFrames:
     """Sequences laid end to end.
 
     Attributes:
@@ -36,19 +36,19 @@ class Rows:
     length_b: Tensor
     group: int
 
-    def of(self, x_nd: Tensor) -> "Rows":
+    def with_features(self, x_nd: Tensor) -> "PackedFrames":
         """The same sequences with other channels."""
         return replace(self, x_nd=x_nd)
 
-    def before(self) -> "Rows":
+    def previous_frames(self) -> "PackedFrames":
         """Each row's predecessor; a first row is its own."""
-        return self.of(torch.where(self.first_n1, self.x_nd, self.x_nd.roll(1, 0)))
+        return self.with_features(torch.where(self.first_n1, self.x_nd, self.x_nd.roll(1, 0)))
 
-    def after(self) -> "Rows":
+    def next_frames(self) -> "PackedFrames":
         """Each row's successor; a last row is its own."""
-        return self.of(torch.where(self.last_n1, self.x_nd, self.x_nd.roll(-1, 0)))
+        return self.with_features(torch.where(self.last_n1, self.x_nd, self.x_nd.roll(-1, 0)))
 
-    def pooled(self) -> tuple[Tensor, Tensor]:
+    def max_pool(self) -> tuple[Tensor, Tensor]:
         """Maximum over every ``group`` rows, as (B, T', D) and its mask (B, T').
 
         T' counts groups of the longest sequence; a last group that is not full counts.
@@ -56,7 +56,7 @@ class Rows:
         """
         x_nd = (self.x_nd * self.inside_n1).view(-1, self.group, self.x_nd.shape[1]).amax(dim=1)
         laid_b = self.extent_b // self.group
-        length_b = _groups(self.length_b, self.group)
+        length_b = _count_groups(self.length_b, self.group)
         step_t = torch.arange(int(length_b.max()), device=x_nd.device)
         start_b = laid_b.cumsum(0) - laid_b
         index_bt = start_b[:, None] + torch.minimum(step_t, laid_b[:, None] - 1)
@@ -64,26 +64,26 @@ class Rows:
         return F.embedding(index_bt, x_nd), mask_bt
 
 
-def lay(x_btd: Tensor, mask_bt: Tensor, *, group: int, reach: int) -> Rows:
+def pack_frames(x_btd: Tensor, mask_bt: Tensor, *, group: int, context: int) -> PackedFrames:
     """Lay sequences end to end.
 
     Args:
         x_btd: (B, T, D).
         mask_bt: (B, T), True for the frames of a sequence, which come first; at least one each.
         group: rows that are pooled together later.
-        reach: how many neighbours on one side a row will have seen before it is pooled.
+        context: how many neighbours on one side a row will have seen before it is pooled.
     """
     batch, frames = mask_bt.shape
     length_b = mask_bt.sum(dim=1)
-    full_b = _groups(length_b, group) * group
-    needed_b = varied(x_btd, length_b) + reach + group
-    extent_b = torch.minimum(full_b, _groups(needed_b, group) * group)
+    full_b = _count_groups(length_b, group) * group
+    needed_b = constant_tail(x_btd, length_b) + context + group
+    extent_b = torch.minimum(full_b, _count_groups(needed_b, group) * group)
     step_t = torch.arange(frames + group - 1, device=x_btd.device)
     laid_bt = step_t < extent_b[:, None]
     last_b = torch.minimum(length_b, extent_b) - 1
     source_bt = torch.minimum(step_t, last_b[:, None])
     source_bt = source_bt + frames * torch.arange(batch, device=x_btd.device)[:, None]
-    return Rows(
+    return PackedFrames(
         x_nd=x_btd.flatten(0, 1)[source_bt[laid_bt]],
         first_n1=(step_t == 0).expand_as(laid_bt)[laid_bt][:, None],
         last_n1=(step_t == last_b[:, None])[laid_bt][:, None],
@@ -94,11 +94,11 @@ def lay(x_btd: Tensor, mask_bt: Tensor, *, group: int, reach: int) -> Rows:
     )
 
 
-def _groups(length_b: Tensor, group: int) -> Tensor:
+def _count_groups(length_b: Tensor, group: int) -> Tensor:
     return (length_b + group - 1) // group
 
 
-def windows(
+def pack_windows(
     x_btd: Tensor, mask_bt: Tensor, *, size: int, fill: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Lay sequences end to end for what looks at every window of some frames.
@@ -118,7 +118,7 @@ def windows(
     missing = max(0, size - x_btd.shape[1])
     x_btd = F.pad(x_btd.masked_fill(~mask_bt[..., None], fill), (0, 0, 0, missing), value=fill)
     length_b = mask_bt.sum(dim=1).clamp(min=size)
-    extent_b = torch.minimum(length_b, varied(x_btd, length_b) + size - 1)
+    extent_b = torch.minimum(length_b, constant_tail(x_btd, length_b) + size - 1)
     laid_bt = torch.arange(x_btd.shape[1], device=x_btd.device) < extent_b[:, None]
     count_b = length_b - size + 1
     step_l = torch.arange(int(count_b.max()), device=x_btd.device)
@@ -127,7 +127,7 @@ def windows(
     return x_btd[laid_bt], place_bl, step_l < count_b[:, None]
 
 
-def at_middles(x_bld: Tensor, mask_bt: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def align_to_centres(x_bld: Tensor, mask_bt: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """What was made of windows (B, L, D) -> as frames (B, T, D), each where its middle is.
 
     The middle of a window of four frames is where its third one begins: the first two frames and
@@ -150,7 +150,7 @@ def at_middles(x_bld: Tensor, mask_bt: Tensor, size: int) -> tuple[Tensor, Tenso
     return F.embedding(place_bt, x_bld.flatten(0, 1)), window_bt == nearest_bt
 
 
-def varied(x_btd: Tensor, length_b: Tensor) -> Tensor:
+def constant_tail(x_btd: Tensor, length_b: Tensor) -> Tensor:
     """(B,), frames up to and including the first of those that repeat to the end."""
     if x_btd.device.type != "cpu":
         return length_b

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.layers.correlation import correlate
-from serein.layers.filters import maxima
+from serein.layers.correlation import dft_convolve
+from serein.layers.filters import conv_max_pool
 
 
 class SegmentConvolutions(nn.Module):
@@ -58,10 +58,13 @@ class SegmentConvolutions(nn.Module):
                 f"model.group = {group} must divide model.filters = {filters}"
             )
         self.hops, self.pool, self.group, self.exact = hops, pool, group, exact
-        self.before, self.behind = (taps - 1) // 2, taps // 2
-        self.first, self.last = math.ceil(self.before / pool), math.ceil(self.behind / pool)
+        self.pad_left, self.pad_right = (taps - 1) // 2, taps // 2
+        self.pooled_left, self.pooled_right = (
+            math.ceil(self.pad_left / pool),
+            math.ceil(self.pad_right / pool),
+        )
         self.positions = hop // pool
-        if min(self._parts()) < 1:
+        if min(self._split_sizes()) < 1:
             raise ConfigError(
                 f"model.taps = {taps} reach too far for a hop of {hop} samples, {self.positions} "
                 f"after pooling; set model.taps lower: {self.positions // 2} fit"
@@ -81,71 +84,73 @@ class SegmentConvolutions(nn.Module):
         differences of like numbers, of which bf16 would leave little.
         """
         with torch.autocast(wave_nf.device.type, enabled=False):
-            return self._convolved(wave_nf)
+            return self._convolve(wave_nf)
 
-    def _convolved(self, wave_nf: Tensor) -> Tensor:
-        x_njc = self._first_everywhere(F.pad(wave_nf, (0, 0, 1, 1)))
-        y_njc = self._second_everywhere(x_njc)
+    def _convolve(self, wave_nf: Tensor) -> Tensor:
+        x_njc = self._convolve_first(F.pad(wave_nf, (0, 0, 1, 1)))
+        y_njc = self._convolve_second(x_njc)
         if not self.exact:
-            whole_nf = self._strongest(y_njc)
-            return self._joined(whole_nf, whole_nf, whole_nf)
-        left_njc, middle_njc, right_njc = torch.split(y_njc, self._parts(), dim=1)
-        left_nf, middle_nf, right_nf = map(self._strongest, (left_njc, middle_njc, right_njc))
-        between = self.positions - 2 * self.behind
-        head_njc, _, tail_njc = torch.split(x_njc, [self.behind, between, self.behind], dim=1)
-        begun_njc = left_njc + self._beginning(wave_nf, head_njc, tail_njc)
-        ended_njc = right_njc + self._end(wave_nf, head_njc, tail_njc)
-        return self._joined(
-            torch.cat([self._strongest(begun_njc), middle_nf, right_nf], dim=1),
+            whole_nf = self._max_over_channels(y_njc)
+            return self._concat_hops(whole_nf, whole_nf, whole_nf)
+        left_njc, middle_njc, right_njc = torch.split(y_njc, self._split_sizes(), dim=1)
+        left_nf, middle_nf, right_nf = map(
+            self._max_over_channels, (left_njc, middle_njc, right_njc)
+        )
+        between = self.positions - 2 * self.pad_right
+        head_njc, _, tail_njc = torch.split(x_njc, [self.pad_right, between, self.pad_right], dim=1)
+        begun_njc = left_njc + self._start_correction(wave_nf, head_njc, tail_njc)
+        ended_njc = right_njc + self._end_correction(wave_nf, head_njc, tail_njc)
+        return self._concat_hops(
+            torch.cat([self._max_over_channels(begun_njc), middle_nf, right_nf], dim=1),
             torch.cat([left_nf, middle_nf, right_nf], dim=1),
-            torch.cat([left_nf, middle_nf, self._strongest(ended_njc)], dim=1),
+            torch.cat([left_nf, middle_nf, self._max_over_channels(ended_njc)], dim=1),
         )
 
-    def _parts(self) -> list[int]:
+    def _split_sizes(self) -> list[int]:
         """Positions that zeros before a segment reach, none, and zeros behind it."""
-        left, right = self.before + self.first, self.last + self.behind
+        left, right = self.pad_left + self.pooled_left, self.pooled_right + self.pad_right
         return [left, self.positions - left - right, right]
 
-    def _first_everywhere(self, wave_nf: Tensor) -> Tensor:
+    def _convolve_first(self, wave_nf: Tensor) -> Tensor:
         """(N, samples) -> (N, J, C), pooled."""
-        tile = math.gcd(self.positions, self.last) * self.pool
-        wave_s = F.pad(wave_nf.flatten(), (self.before, self.behind))
-        window_rw = wave_s.unfold(0, tile + self.before + self.behind, tile)
-        return self._first_of(window_rw).view(len(wave_nf), self.positions, -1)
+        tile = math.gcd(self.positions, self.pooled_right) * self.pool
+        wave_s = F.pad(wave_nf.flatten(), (self.pad_left, self.pad_right))
+        window_rw = wave_s.unfold(0, tile + self.pad_left + self.pad_right, tile)
+        return self._first_convolution(window_rw).view(len(wave_nf), self.positions, -1)
 
-    def _second_everywhere(self, x_njc: Tensor) -> Tensor:
+    def _convolve_second(self, x_njc: Tensor) -> Tensor:
         """(N + 2, J, C) -> (N, J, C), for all but the first and the last hop."""
-        inside = slice(self.positions - self.before, self.behind - self.positions)
-        seen = self.positions + self.before + self.behind
+        inside = slice(self.positions - self.pad_left, self.pad_right - self.positions)
+        seen = self.positions + self.pad_left + self.pad_right
         near_njc = x_njc.flatten(0, 1)[inside].unfold(0, seen, self.positions).mT
-        return correlate(near_njc, self.weight2_kcd, self.positions) + self.bias2_c
+        return dft_convolve(near_njc, self.weight2_kcd, self.positions) + self.bias2_c
 
-    def _beginning(self, wave_nf: Tensor, head_njc: Tensor, tail_njc: Tensor) -> Tensor:
+    def _start_correction(self, wave_nf: Tensor, head_njc: Tensor, tail_njc: Tensor) -> Tensor:
         """By what the second convolution of a segment differs in its first positions."""
-        count = self.first * self.pool
-        silent_nf = F.pad(wave_nf[:, : count + self.behind], (self.before, 0))
-        change_njc = self._first_of(silent_nf) - head_njc[1:-1, : self.first]
-        missing_njc = tail_njc[:-2, self.behind - self.before :]
+        count = self.pooled_left * self.pool
+        silent_nf = F.pad(wave_nf[:, : count + self.pad_right], (self.pad_left, 0))
+        change_njc = self._first_convolution(silent_nf) - head_njc[1:-1, : self.pooled_left]
+        missing_njc = tail_njc[:-2, self.pad_right - self.pad_left :]
         change_njc = torch.cat([-missing_njc, change_njc], dim=1)
-        return correlate(change_njc, self.weight2_kcd, self._parts()[0])
+        return dft_convolve(change_njc, self.weight2_kcd, self._split_sizes()[0])
 
-    def _end(self, wave_nf: Tensor, head_njc: Tensor, tail_njc: Tensor) -> Tensor:
+    def _end_correction(self, wave_nf: Tensor, head_njc: Tensor, tail_njc: Tensor) -> Tensor:
         """By what the second convolution of a segment differs in its last positions."""
-        count = self.last * self.pool
-        silent_nf = F.pad(wave_nf[:, -count - self.before :], (0, self.behind))
-        change_njc = self._first_of(silent_nf) - tail_njc[1:-1, -self.last :]
+        count = self.pooled_right * self.pool
+        silent_nf = F.pad(wave_nf[:, -count - self.pad_left :], (0, self.pad_right))
+        change_njc = self._first_convolution(silent_nf) - tail_njc[1:-1, -self.pooled_right :]
         change_njc = torch.cat([change_njc, -head_njc[2:]], dim=1)
-        offset = self.before + self.behind
-        return correlate(change_njc, self.weight2_kcd, self._parts()[2], offset)
+        offset = self.pad_left + self.pad_right
+        return dft_convolve(change_njc, self.weight2_kcd, self._split_sizes()[2], offset)
 
-    def _first_of(self, window_rw: Tensor) -> Tensor:
-        return maxima(window_rw, self.weight1_kc, self.bias1_c, self.pool)
+    def _first_convolution(self, window_rw: Tensor) -> Tensor:
+        return conv_max_pool(window_rw, self.weight1_kc, self.bias1_c, self.pool)
 
-    def _strongest(self, y_njc: Tensor) -> Tensor:
+    def _max_over_channels(self, y_njc: Tensor) -> Tensor:
         """Maximum over channels and ReLU: (N, J, C) -> (N, J x groups)."""
         return F.max_pool1d(y_njc.flatten(0, 1), self.group).relu().view(len(y_njc), -1)
 
-    def _joined(self, begun_nf: Tensor, whole_nf: Tensor, ended_nf: Tensor) -> Tensor:
+    def _concat_hops(self, begun_nf: Tensor, whole_nf: Tensor, ended_nf: Tensor) -> Tensor:
         """First, inner and last hops laid side by side: (N - hops + 1, width)."""
         count = len(whole_nf) - self.hops + 1
         inner = [whole_nf[hop : hop + count] for hop in range(1, self.hops - 1)]

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, summed
+from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
 from serein.layers.dropout import Dropout
 
 
-class LayerMean(nn.Module):
+class WeightedLayerSum(nn.Module):
     """The mean of the states, weighed by the softmax of a learnt number for each."""
 
     def __init__(self, states: int) -> None:
@@ -55,19 +55,21 @@ class StatePooling(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.width = hidden
-        self.layers = LayerMean(states)
+        self.layers = WeightedLayerSum(states)
         self.dense = nn.Linear(channels, hidden)
         self.dropout = Dropout(dropout)
         self.attend = nn.Linear(hidden, len(self.tasks), bias=False) if attention else None
 
-    def forward(self, x_btnd: Tensor, mask_bt: Tensor) -> Encoded:
+    def forward(self, x_btnd: Tensor, mask_bt: Tensor) -> ModelOutput:
         """(B, T, N, D) and mask (B, T) -> a vector (B, E) and weights (B, 1, T) for each task."""
         h_bte = self.dropout(self.dense(self.layers(x_btnd)).relu())
         h_bte = h_bte.masked_fill(~mask_bt[..., None], 0)
         if self.attend is None:
             mean_be = h_bte.sum(dim=1) / mask_bt.sum(dim=1, keepdim=True)
-            return Encoded(dict.fromkeys(self.tasks, mean_be), {})
-        r_bhe, weight_bht = summed(h_bte, self.attend(h_bte), mask_bt)
+            return ModelOutput(dict.fromkeys(self.tasks, mean_be), {})
+        r_bhe, weight_bht = attention_pool(h_bte, self.attend(h_bte), mask_bt)
         vectors = dict(zip(self.tasks, r_bhe.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
-        return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})
+        return ModelOutput(
+            vectors, {task: AttentionWeights(weight, stride=1) for task, weight in maps}
+        )

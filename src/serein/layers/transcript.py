@@ -9,16 +9,16 @@ from torch import Tensor
 
 from serein import vocabulary
 
-START, END = map(vocabulary.SPECIAL.index, (vocabulary.START, vocabulary.END))
+START_ID, END_ID = map(vocabulary.SPECIAL_TOKENS.index, (vocabulary.START, vocabulary.END))
 """The numbers of <s>, which is CTC's blank too, and of </s>."""
 
-FOUND = "recogniser"
+ASR_ATTENTION = "recogniser"
 """The attention map (B, L, T') of each word over the frames."""
-READ = "words"
+WORD_ATTENTION = "words"
 """The attention map (B, H, L) of heads over words, which has no frames: its stride is 0."""
 
 
-class Transcript(NamedTuple):
+class TranscriptOutput(NamedTuple):
     """What a recogniser says of a batch; what was not asked for is None.
 
     Attributes:

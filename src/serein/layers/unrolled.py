@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Move = Callable[[Tensor, Any], tuple[Tensor, Any]]
+DecoderStep = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-class Weights(NamedTuple):
+class StepWeights(NamedTuple):
     """Of what goes from step to step: Z, F, U, z, and those of the LSTM behind its words."""
 
     query_ad: Tensor
@@ -29,31 +29,31 @@ class Weights(NamedTuple):
     recurrent_gx: Tensor
 
 
-def unrolled(
-    move: Move, state: Any, gate_blg: Tensor, weights: Weights
+def unroll_decoder(
+    step: DecoderStep, state: Any, gate_blg: Tensor, weights: StepWeights
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Step over what the words add to the gates.
 
     Args:
-        move: a step of the decoder.
+        step: a step of the decoder.
         state: before the first one, all zeros but what was heard and its keys.
         gate_blg: (B, L, G).
-        weights: that ``move`` uses.
+        weights: that ``step`` uses.
 
     Returns:
         g (B, L, H), s (B, L, D) and the attention (B, L, T).
     """
-    return _Unrolled.apply(move, state, gate_blg, state.h_b1th, state.key_b1ta, *weights)  # type: ignore[no-untyped-call]
+    return _UnrolledDecoder.apply(step, state, gate_blg, state.h_b1th, state.key_b1ta, *weights)  # type: ignore[no-untyped-call]
 
 
-class _Unrolled(torch.autograd.Function):
+class _UnrolledDecoder(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, move: Move, state: Any, gate_blg: Tensor, *tensors: Tensor
+        ctx: Any, step: DecoderStep, state: Any, gate_blg: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         steps = []
         for gate_bg in gate_blg.unbind(dim=1):
-            context_b1h, state = move(gate_bg[:, None], state)
+            context_b1h, state = step(gate_bg[:, None], state)
             steps.append((context_b1h, state.s_bwd, state.weight_bwt, state.cell_bwd))
         *out, cell_bld = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
         ctx.save_for_backward(gate_blg, *tensors, *out, cell_bld)
@@ -63,30 +63,36 @@ class _Unrolled(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gate_blg, h_b1th, key_b1ta, *rest = ctx.saved_tensors
-        return (None, None, *_Backward(gate_blg, h_b1th[:, 0], key_b1ta[:, 0], *rest).run(*grads))
+        return (
+            None,
+            None,
+            *_UnrolledBackward(gate_blg, h_b1th[:, 0], key_b1ta[:, 0], *rest).run(*grads),
+        )
 
 
-class _Backward:
+class _UnrolledBackward:
     """What the gradients of all steps need, and the way back over them."""
 
     def __init__(self, gate_blg: Tensor, h_bth: Tensor, key_bta: Tensor, *rest: Tensor) -> None:
         *weights, context_blh, s_bld, weight_blt, cell_bld = rest
         self.gate_blg, self.h_bth, self.key_bta = gate_blg, h_bth, key_bta
-        self.weights, self.attended_blt = Weights(*weights), weight_blt
-        self.s_bld, self.before_blt, self.cell_bld = map(_before, (s_bld, weight_blt, cell_bld))
+        self.weights, self.attended_blt = StepWeights(*weights), weight_blt
+        self.s_bld, self.before_blt, self.cell_bld = map(
+            _shift_steps, (s_bld, weight_blt, cell_bld)
+        )
         self.recurrent_gx = self.weights.recurrent_gx.to(h_bth.dtype)
         self.seen_blx = torch.cat([context_blh, self.s_bld.to(h_bth.dtype)], dim=2)
         gates_blg = (gate_blg + self.seen_blx @ self.recurrent_gx.T).to(s_bld.dtype)
         enter_bld, forget_bld, new_bld, leave_bld = gates_blg.chunk(4, dim=2)
         self.open_bljd = torch.stack([enter_bld, forget_bld, leave_bld], dim=2).sigmoid()
         self.new_bld, self.out_bld = new_bld.tanh(), cell_bld.tanh()
-        self.around_blr = self._around()
+        self.around_blr = self._pad_attention()
         filters_nkt = F.conv1d(self.around_blr.flatten(0, 1)[:, None], self.weights.location_k1p)
         place_blkt = filters_nkt.view(*weight_blt.shape[:2], *filters_nkt.shape[1:])
         self.left_blct = torch.cat([place_blkt, torch.ones_like(place_blkt[:, :, :1])], dim=2)
         self.query_bla = self.s_bld @ self.weights.query_ad.T
 
-    def _around(self) -> Tensor:
+    def _pad_attention(self) -> Tensor:
         taps = self.weights.location_k1p.shape[2]
         return F.pad(self.before_blt, (taps // 2, (taps - 1) // 2))
 
@@ -103,16 +109,16 @@ class _Backward:
         )
         steps = []
         for step in reversed(range(self.gate_blg.shape[1])):
-            gate_bg, cell_bd = self._lstm(step, grad_s_bld[:, step] + s_bd, cell_bd)
+            gate_bg, cell_bd = self._lstm_gradient(step, grad_s_bld[:, step] + s_bd, cell_bd)
             seen_bx = gate_bg.to(self.recurrent_gx.dtype) @ self.recurrent_gx
             context_bh = grad_context_blh[:, step] + seen_bx[:, :heard]
-            weight_bt = grad_weight_blt[:, step] + weight_bt + self._of_sum(context_bh)
-            query_ba, place_bkt, weight_bt = self._attention(step, weight_bt)
+            weight_bt = grad_weight_blt[:, step] + weight_bt + self._context_gradient(context_bh)
+            query_ba, place_bkt, weight_bt = self._attention_gradient(step, weight_bt)
             s_bd = seen_bx[:, heard:] + query_ba @ self.weights.query_ad
             steps.append((gate_bg, context_bh, query_ba, place_bkt))
-        return self._joined(*(torch.stack(x[::-1], 1) for x in zip(*steps, strict=True)))
+        return self._sum_over_steps(*(torch.stack(x[::-1], 1) for x in zip(*steps, strict=True)))
 
-    def _lstm(self, step: int, s_bd: Tensor, cell_bd: Tensor) -> tuple[Tensor, Tensor]:
+    def _lstm_gradient(self, step: int, s_bd: Tensor, cell_bd: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of a step's gates, and of the cell before it."""
         enter_bd, forget_bd, leave_bd = self.open_bljd[:, step].unbind(1)
         new_bd, out_bd = self.new_bld[:, step], self.out_bld[:, step]
@@ -125,10 +131,10 @@ class _Backward:
         )
         return torch.cat(parts, dim=1), cell_bd * forget_bd
 
-    def _of_sum(self, context_bh: Tensor) -> Tensor:
+    def _context_gradient(self, context_bh: Tensor) -> Tensor:
         return (self.h_bth @ context_bh[..., None].to(self.h_bth.dtype))[..., 0]
 
-    def _attention(self, step: int, weight_bt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _attention_gradient(self, step: int, weight_bt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of a step's query and filters, and of the attention before it."""
         attended_bt, left_bct = self.attended_blt[:, step], self.left_blct[:, step]
         energy_bt = attended_bt * (weight_bt - (attended_bt * weight_bt).sum(1, keepdim=True))
@@ -148,7 +154,7 @@ class _Backward:
         before_bt = around_b1r[:, 0, first : first + attended_bt.shape[1]]
         return grad_right_bca[:, -1], place_bkt, before_bt
 
-    def _joined(
+    def _sum_over_steps(
         self, gate_blg: Tensor, context_blh: Tensor, query_bla: Tensor, place_blkt: Tensor
     ) -> tuple[Tensor, ...]:
         """Of all steps, what is linear in them."""
@@ -169,6 +175,6 @@ class _Backward:
         )
 
 
-def _before(x_bln: Tensor) -> Tensor:
+def _shift_steps(x_bln: Tensor) -> Tensor:
     """What each step begins from: that of the step before, zeros at first."""
     return F.pad(x_bln, (0, 0, 1, -1))

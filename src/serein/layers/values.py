@@ -9,27 +9,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-UNLABELLED = float("nan")
+UNLABELLED_VALUE = float("nan")
 
 
-class ValueTask(nn.Module):
+class RegressionTask(nn.Module):
     """One number for each utterance, in the unit of its labels."""
 
     mean: Tensor
     deviation: Tensor
     classes: tuple[str, ...] = ()
 
-    def __init__(self, config: Any, width: int, kind: Literal["ccc", "mse"] = "ccc") -> None:
+    def __init__(self, config: Any, width: int, loss_name: Literal["ccc", "mse"] = "ccc") -> None:
         """Build it.
 
         Args:
             config: its settings, with a ``weight``.
             width: D.
-            kind: of loss: 1 less the concordance, or the mean squared error.
+            loss_name: of loss: 1 less the concordance, or the mean squared error.
         """
         super().__init__()
         self.config = config
-        self.kind = kind
+        self.loss_name = loss_name
         self.head = nn.Linear(width, 1)
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("deviation", torch.tensor(1.0))
@@ -40,7 +40,7 @@ class ValueTask(nn.Module):
 
     def targets(self, labels: Sequence[str | float | None]) -> Tensor:
         """Labels -> (B,) numbers."""
-        return torch.tensor([UNLABELLED if x is None else float(x) for x in labels])
+        return torch.tensor([UNLABELLED_VALUE if x is None else float(x) for x in labels])
 
     def prepare(self, target_b: Tensor) -> None:
         """Fit what depends on the training side: where its values lie, and how far apart."""
@@ -54,7 +54,7 @@ class ValueTask(nn.Module):
         """Of the labelled utterances, 1 - CCC or the mean squared error; 0 if there are none."""
         known_b = ~target_b.isnan()
         value_b, truth_b = logits_bk[known_b, 0], target_b[known_b]
-        if self.kind == "mse":
+        if self.loss_name == "mse":
             return (value_b - truth_b).square().sum() / max(len(truth_b), 1)
         return concordance_loss(value_b, truth_b)
 

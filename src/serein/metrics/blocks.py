@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from serein.metrics.regression import pearson_score, spearman_score
 
-CELLS_AT_A_TIME = 1_000_000
+CORRELATION_CHUNK_CELLS = 1_000_000
 """Bounds the memory: 8 bytes a cell, a handful of copies."""
 
-Rows = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 def block_bootstrap_correlation(
@@ -66,28 +66,30 @@ def block_bootstrap_correlation(
     if math.isnan(score):
         return math.nan, math.nan
     draw = np.random.default_rng(seed)
-    step = max(1, CELLS_AT_A_TIME // len(x_t))
-    scores: list[Rows] = []
+    step = max(1, CORRELATION_CHUNK_CELLS // len(x_t))
+    scores: list[FloatArray] = []
     for start in range(0, resamples, step):
-        times_rt = _drawn(len(x_t), block, min(step, resamples - start), draw)
-        pair = [_ranks(v_t, times_rt) if ranked else _standard(v_t) for v_t in (x_t, y_t)]
-        scores.append(_correlations(times_rt, *pair))
+        times_rt = _sample_blocks(len(x_t), block, min(step, resamples - start), draw)
+        pair = [
+            _rank_within_draws(v_t, times_rt) if ranked else _standardize(v_t) for v_t in (x_t, y_t)
+        ]
+        scores.append(_correlate_draws(times_rt, *pair))
     low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _drawn(count: int, block: int, draws: int, draw: np.random.Generator) -> Rows:
+def _sample_blocks(count: int, block: int, draws: int, rng: np.random.Generator) -> FloatArray:
     """How often each step comes up in each draw of blocks: (R, T)."""
     blocks, places = math.ceil(count / block), count - block + 1
     change_rt = np.zeros((draws, count + 1))
     row_rb = np.arange(draws)[:, None]
-    begin_rb = draw.integers(0, places, size=(draws, blocks))
+    begin_rb = rng.integers(0, places, size=(draws, blocks))
     np.add.at(change_rt, (row_rb, begin_rb), 1)
     np.add.at(change_rt, (row_rb, begin_rb + block), -1)
     return change_rt.cumsum(axis=1)[:, :-1]
 
 
-def _ranks(value_t: Rows, times_rt: Rows) -> Rows:
+def _rank_within_draws(value_t: FloatArray, times_rt: FloatArray) -> FloatArray:
     """Each step's rank within each draw, equal values sharing the middle one: (R, T)."""
     values, group_t = np.unique(value_t, return_inverse=True)
     order_t = np.argsort(group_t, kind="stable")
@@ -98,14 +100,14 @@ def _ranks(value_t: Rows, times_rt: Rows) -> Rows:
     return (ranks[:, group_t] - middle) / middle
 
 
-def _standard(value_t: Rows) -> Rows:
+def _standardize(value_t: FloatArray) -> FloatArray:
     return ((value_t - value_t.mean()) / value_t.std())[None]
 
 
-def _correlations(times_rt: Rows, x_rt: Rows, y_rt: Rows) -> Rows:
+def _correlate_draws(times_rt: FloatArray, x_rt: FloatArray, y_rt: FloatArray) -> FloatArray:
     """Pearson's correlation of each draw: (R,)."""
 
-    def mean(value_rt: Rows) -> Rows:
+    def mean(value_rt: FloatArray) -> FloatArray:
         return np.asarray((times_rt * value_rt).sum(axis=1) / times_rt.sum(axis=1))
 
     x_r, y_r = mean(x_rt), mean(y_rt)

@@ -19,10 +19,10 @@ from serein.metrics.classification import (
 BINS = 15
 """As Guo et al. (2017)."""
 
-SHARES = tuple(tenths / 10 for tenths in range(10, 0, -1))
+COVERAGES = tuple(tenths / 10 for tenths in range(10, 0, -1))
 """Of utterances answered: all, nine in ten, ... one in ten."""
 
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Bounds of a fitted temperature."""
 
 
@@ -48,7 +48,7 @@ def reliability_bins(
     >>> reliability_bins([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]], [0, 0, 0], bins=2)
     [(1, 0.5, 1.0), (2, 0.75, 0.5)]
     """
-    shares, labels = _checked(probabilities, truth)
+    shares, labels = _check_inputs(probabilities, truth)
     if bins < 1:
         raise ValueError(f"need bins >= 1; got {bins}")
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
@@ -115,9 +115,9 @@ def brier_score_loss(probabilities: ArrayLike, truth: ArrayLike) -> float:
     >>> brier_score_loss([[0.75, 0.25], [0.5, 0.5]], [0, 1])
     0.3125
     """
-    shares, labels = _checked(probabilities, truth)
+    shares, labels = _check_inputs(probabilities, truth)
     wanted = np.eye(shares.shape[1])[labels]
-    return _mean(((shares - wanted) ** 2).sum(axis=1))
+    return _mean_or_nan(((shares - wanted) ** 2).sum(axis=1))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, truth: ArrayLike) -> float:
@@ -138,11 +138,11 @@ def negative_log_likelihood(probabilities: ArrayLike, truth: ArrayLike) -> float
     >>> round(negative_log_likelihood([[0.75, 0.25], [0.5, 0.5]], [0, 1]), 4)
     0.4904
     """
-    shares, labels = _checked(probabilities, truth)
-    return -_mean(_log(shares[np.arange(len(labels)), labels]))
+    shares, labels = _check_inputs(probabilities, truth)
+    return -_mean_or_nan(_log_or_minus_inf(shares[np.arange(len(labels)), labels]))
 
 
-def temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
+def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
     r"""The temperature that makes probabilities fit the truth best.
 
     .. math:: \hat T = \arg\min_T \mathrm{NLL}(\mathrm{softmax}(\ln p / T))
@@ -168,15 +168,15 @@ def temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
     >>> round(temperature(overconfident, [0, 0, 0, 1]), 4)
     2.0
     """
-    shares, labels = _checked(probabilities, truth)
+    shares, labels = _check_inputs(probabilities, truth)
     true = shares[np.arange(len(labels)), labels]
     peak, possible = shares.max(axis=1, keepdims=True), shares > 0
     alike = not (possible & (shares < peak)).any()
     if alike or not true.all():
         return float("nan")
-    logs = _log(shares)
+    logs = _log_or_minus_inf(shares)
     finite = np.where(possible, logs, 0.0)
-    low, high = 1 / HOTTEST, 1 / COLDEST
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(60):
         middle = (low + high) / 2
         slope = np.mean((_softmax(logs * middle) * finite).sum(axis=1) - np.log(true))
@@ -184,7 +184,7 @@ def temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
     return 2 / (low + high)
 
 
-def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
+def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
     r"""Probabilities at another temperature; over 1 they are flatter, under 1 sharper.
 
     .. math:: p'_k = p_k^{1/T} / \sum_j p_j^{1/T}
@@ -206,11 +206,11 @@ def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"need a temperature > 0; got {temperature}")
-    return _softmax(_log(_rows(probabilities)) / temperature)
+    return _softmax(_log_or_minus_inf(_check_probabilities(probabilities)) / temperature)
 
 
 def coverage_curve(
-    probabilities: ArrayLike, truth: ArrayLike, *, shares: Sequence[float] = SHARES
+    probabilities: ArrayLike, truth: ArrayLike, *, coverages: Sequence[float] = COVERAGES
 ) -> list[tuple[float, float, float, float]]:
     """What remains right when the least confident utterances are refused.
 
@@ -223,7 +223,7 @@ def coverage_curve(
     Args:
         probabilities: (n, K) probability of each class.
         truth: (n,) class indices.
-        shares: of utterances to answer, each in (0, 1].
+        coverages: of utterances to answer, each in (0, 1].
 
     Returns:
         For each share: the lowest confidence that is answered, the share answered, WA and UA of
@@ -235,33 +235,35 @@ def coverage_curve(
     >>> coverage_curve([[0.75, 0.25], [0.5, 0.5]], [0, 1], shares=(1.0, 0.5))
     [(0.5, 1.0, 0.5, 0.5), (0.75, 0.5, 1.0, 1.0)]
     """
-    rows, labels = _checked(probabilities, truth)
-    if not all(0 < share <= 1 for share in shares):
-        raise ValueError(f"need shares in (0, 1]; got {list(shares)}")
-    return [_answered(rows, labels, share) for share in shares]
+    rows, labels = _check_inputs(probabilities, truth)
+    if not all(0 < share <= 1 for share in coverages):
+        raise ValueError(f"need shares in (0, 1]; got {list(coverages)}")
+    return [_score_at_coverage(rows, labels, share) for share in coverages]
 
 
-def _answered(
-    rows: NDArray[np.float64], labels: NDArray[np.int64], share: float
+def _score_at_coverage(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float
 ) -> tuple[float, float, float, float]:
     n = len(labels)
     if not n:
         return (float("nan"),) * 4
-    confidence = rows.max(axis=1)
+    confidence = probabilities.max(axis=1)
     # 0.55 of 100 are 55, though the product is a little more.
-    asked = int(np.ceil(share * n * (1 - 1e-12)))
+    asked = int(np.ceil(coverage * n * (1 - 1e-12)))
     threshold = np.sort(confidence)[n - asked]
     kept = confidence >= threshold
-    confusion = confusion_matrix(labels[kept], rows[kept].argmax(axis=1), range(rows.shape[1]))
+    confusion = confusion_matrix(
+        labels[kept], probabilities[kept].argmax(axis=1), range(probabilities.shape[1])
+    )
     wa = weighted_accuracy_from_confusion(confusion)
     ua = unweighted_accuracy_from_confusion(confusion)
     return float(threshold), float(kept.mean()), float(wa), float(ua)
 
 
-def _checked(
+def _check_inputs(
     probabilities: ArrayLike, truth: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    rows, labels = _rows(probabilities), np.asarray(truth)
+    rows, labels = _check_probabilities(probabilities), np.asarray(truth)
     if labels.shape != rows.shape[:1]:
         raise ValueError(f"need one class index a row; got {rows.shape} and {labels.shape}")
     known = np.isin(labels, np.arange(rows.shape[1])).all() and labels.dtype.kind in "iu"
@@ -270,7 +272,7 @@ def _checked(
     return rows, labels.astype(np.int64)
 
 
-def _rows(probabilities: ArrayLike) -> NDArray[np.float64]:
+def _check_probabilities(probabilities: ArrayLike) -> NDArray[np.float64]:
     rows = np.asarray(probabilities, dtype=float)
     if rows.ndim != 2 or not rows.shape[1]:
         raise ValueError(f"need probabilities (n, K); got {rows.shape}")
@@ -284,9 +286,9 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _log(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log(shares, out=np.full(shares.shape, -np.inf), where=shares > 0)
+def _log_or_minus_inf(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(probabilities, out=np.full(probabilities.shape, -np.inf), where=probabilities > 0)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean_or_nan(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if values.size else float("nan")

@@ -79,8 +79,8 @@ def recalls_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
     >>> recalls_from_confusion([[3, 1], [0, 0]])
     array([0.75,  nan])
     """
-    counts = _counts(confusion)
-    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
+    counts = _check_confusion(confusion)
+    return _divide(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
 
 
 def weighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
@@ -100,8 +100,8 @@ def weighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64
     >>> float(weighted_accuracy_from_confusion([[3, 1], [1, 1]]))
     0.6666666666666666
     """
-    counts = _counts(confusion)
-    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
+    counts = _check_confusion(confusion)
+    return _divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
 def unweighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
@@ -144,8 +144,8 @@ def precisions_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
     >>> precisions_from_confusion([[3, 0], [1, 0]])
     array([0.75,  nan])
     """
-    counts = _counts(confusion)
-    return _ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2))
+    counts = _check_confusion(confusion)
+    return _divide(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2))
 
 
 def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
@@ -171,9 +171,9 @@ def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
     >>> round(float(macro_f1_from_confusion([[3, 1], [1, 1]])), 4)
     0.625
     """
-    counts = _counts(confusion)
+    counts = _check_confusion(confusion)
     both = counts.sum(axis=-1) + counts.sum(axis=-2)
-    return _mean_of_defined(_ratio(2 * np.diagonal(counts, axis1=-2, axis2=-1), both))
+    return _mean_of_defined(_divide(2 * np.diagonal(counts, axis1=-2, axis2=-1), both))
 
 
 def weighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
@@ -184,7 +184,7 @@ def weighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Hash
     >>> weighted_accuracy_score(["joy", "joy", "joy", "anger"], ["joy", "joy", "anger", "joy"])
     0.5
     """
-    return float(weighted_accuracy_from_confusion(_confusion_of_occurring(truth, prediction)))
+    return float(weighted_accuracy_from_confusion(_confusion_of_labels(truth, prediction)))
 
 
 def unweighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
@@ -195,7 +195,7 @@ def unweighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Ha
     >>> unweighted_accuracy_score(["joy", "joy", "joy", "joy", "fear"], ["joy"] * 5)
     0.5
     """
-    return float(unweighted_accuracy_from_confusion(_confusion_of_occurring(truth, prediction)))
+    return float(unweighted_accuracy_from_confusion(_confusion_of_labels(truth, prediction)))
 
 
 def macro_f1_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
@@ -206,7 +206,7 @@ def macro_f1_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) ->
     >>> round(macro_f1_score(["joy", "joy", "anger"], ["joy", "fear", "anger"]), 4)
     0.5556
     """
-    return float(macro_f1_from_confusion(_confusion_of_occurring(truth, prediction)))
+    return float(macro_f1_from_confusion(_confusion_of_labels(truth, prediction)))
 
 
 def majority_class(truth: Iterable[Any]) -> Any:
@@ -237,7 +237,7 @@ def chance_scores(classes: Sequence[Hashable]) -> tuple[float, float]:
     return share, share
 
 
-def _confusion_of_occurring(
+def _confusion_of_labels(
     truth: Iterable[Hashable], prediction: Iterable[Hashable]
 ) -> NDArray[np.int64]:
     truth, prediction = list(truth), list(prediction)
@@ -249,7 +249,7 @@ def _check_lengths(truth: int, prediction: int) -> None:
         raise ValueError(f"truth and prediction differ in length: {truth} != {prediction}")
 
 
-def _counts(confusion: ArrayLike) -> NDArray[np.float64]:
+def _check_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
     counts = np.asarray(confusion, dtype=float)
     if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:
         raise ValueError(f"need square confusion matrices (..., K, K); got {counts.shape}")
@@ -259,9 +259,9 @@ def _counts(confusion: ArrayLike) -> NDArray[np.float64]:
 
 
 def _mean_of_defined(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _ratio(np.nansum(scores, axis=-1), np.isfinite(scores).sum(axis=-1))
+    return _divide(np.nansum(scores, axis=-1), np.isfinite(scores).sum(axis=-1))
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+def _divide(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -18,8 +18,8 @@ from serein.metrics.significance import (
     Statistic,
     bootstrap_counts,
     bootstrap_interval,
-    grouped_confusions,
-    grouped_sums,
+    confusion_by_group,
+    sum_by_group,
 )
 
 Scores = dict[str, float | None]
@@ -27,7 +27,7 @@ Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Score:
+class Metric:
     """One number that says how well a task was done.
 
     Attributes:
@@ -40,26 +40,26 @@ class Score:
 
     name: str
     title: str
-    words: str
+    description: str
     statistic: Statistic
-    format: str = ".1%"
+    format_spec: str = ".1%"
 
     @property
-    def percent(self) -> bool:
+    def is_percent(self) -> bool:
         """Whether it is a share, and written so."""
-        return self.format.endswith("%")
+        return self.format_spec.endswith("%")
 
-    def worded(self, score: float) -> str:
+    def format_score(self, value: float) -> str:
         """Title and number.
 
         >>> measure_of(()).main.worded(0.61712)
         'CCC 0.617'
         """
-        return f"{self.title} {score:{self.format}}"
+        return f"{self.title} {value:{self.format_spec}}"
 
 
 @dataclass(frozen=True)
-class Measure:
+class Scorer:
     """How answers of one kind are scored.
 
     Attributes:
@@ -69,88 +69,94 @@ class Measure:
             score follows, the groups in sorting order.
     """
 
-    scores: tuple[Score, ...]
-    main: Score
+    metrics: tuple[Metric, ...]
+    main: Metric
     tally: Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]], NDArray[Any]]
 
-    def scored(self, total: ArrayLike) -> Scores:
+    def compute_scores(self, total: ArrayLike) -> Scores:
         """Every score of one tally."""
-        return {one.name: defined(one.statistic(np.asarray(total, float))) for one in self.scores}
+        return {
+            one.name: nan_to_none(one.statistic(np.asarray(total, float))) for one in self.metrics
+        }
 
 
-def interval(
-    tallies: NDArray[Any], score: Score, *, resamples: int = 10_000
+def compute_interval(
+    tallies: NDArray[Any], metric: Metric, *, resamples: int = 10_000
 ) -> tuple[float, float] | None:
     """95 % bootstrap interval of a score, whole groups being resampled; None where undefined."""
     bootstrap = bootstrap_interval if tallies.ndim == 3 else bootstrap_counts
-    low, high = bootstrap(tallies, score.statistic, resamples=resamples)
+    low, high = bootstrap(tallies, metric.statistic, resamples=resamples)
     return None if np.isnan(low) else (low, high)
 
 
-def defined(score: ArrayLike) -> float | None:
+def nan_to_none(score: ArrayLike) -> float | None:
     """A score as results hold it: None where it is undefined."""
     value = float(np.asarray(score))
     return None if np.isnan(value) else value
 
 
-def _moments(
+def _tally_moments(
     truth: Sequence[Any], answers: Sequence[Any], groups: Sequence[Any], classes: Sequence[Any]
 ) -> NDArray[np.float64]:
-    return grouped_sums(regression.moments(truth, answers), groups)
+    return sum_by_group(regression.moments(truth, answers), groups)
 
 
-WA = Score(
+WA = Metric(
     "wa",
     "WA",
     "weighted accuracy: the share of all utterances that is right",
     classification.weighted_accuracy_from_confusion,
 )
-UA = Score(
+UA = Metric(
     "ua",
     "UA",
     "unweighted accuracy: the mean of the classes' recalls",
     classification.unweighted_accuracy_from_confusion,
 )
-CCC = Score(
+CCC = Metric(
     "ccc",
     "CCC",
     "concordance correlation coefficient: how near the answers are to the truth, -1 to 1",
     regression.concordance_from_moments,
     ".3f",
 )
-RMSE = Score(
+RMSE = Metric(
     "rmse",
     "RMSE",
     "root mean squared error, in the unit of the labels; lower is better",
     regression.root_mean_squared_error_from_moments,
     ".3f",
 )
-PEARSON = Score(
+PEARSON = Metric(
     "pearson",
     "Pearson",
     "Pearson's correlation, which sees no shift and no scale, -1 to 1",
     regression.pearson_from_moments,
     ".3f",
 )
-OF_CLASSES = Measure((WA, UA), UA, grouped_confusions)
-OF_VALUES = Measure((CCC, RMSE, PEARSON), CCC, _moments)
+CLASSIFICATION_SCORER = Scorer((WA, UA), UA, confusion_by_group)
+REGRESSION_SCORER = Scorer((CCC, RMSE, PEARSON), CCC, _tally_moments)
 
 
-def measure_of(classes: Sequence[Any]) -> Measure:
+def get_scorer(classes: Sequence[Any]) -> Scorer:
     """How a task is scored: one of classes, or, where it has none, one of values."""
-    return OF_CLASSES if classes else OF_VALUES
+    return CLASSIFICATION_SCORER if classes else REGRESSION_SCORER
 
 
-def main_of(scores: Mapping[str, float | None]) -> Score:
+def get_main_metric(scores: Mapping[str, float | None]) -> Metric:
     """What a task of these scores has its epochs chosen by: UA, or CCC."""
     return next(one for one in (UA, CCC) if one.name in scores)
 
 
-def main_score(scores: Mapping[str, float | None]) -> float | None:
+def get_main_score(scores: Mapping[str, float | None]) -> float | None:
     """What chooses an epoch: the UA of classes, the CCC of values."""
-    return scores[main_of(scores).name]
+    return scores[get_main_metric(scores).name]
 
 
-def score_named(name: str) -> Score:
+def get_metric(name: str) -> Metric:
     """The score of that name."""
-    return next(one for one in (*OF_CLASSES.scores, *OF_VALUES.scores) if one.name == name)
+    return next(
+        one
+        for one in (*CLASSIFICATION_SCORER.metrics, *REGRESSION_SCORER.metrics)
+        if one.name == name
+    )

@@ -13,12 +13,12 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serein.metrics.significance import CELLS_AT_A_TIME, Statistic
+from serein.metrics.significance import CHUNK_CELLS, Statistic
 
-MOST_ENUMERATED = 14
+MAX_ENUMERATED = 14
 """Groups that differ; with more, swaps are drawn: 2 ** 14 is more than the usual 10,000 draws."""
 
-ROUNDING = 1e-12
+SCORE_TOLERANCE = 1e-12
 """Differences nearer than this are equal: the same counts, summed in another order."""
 
 
@@ -123,7 +123,7 @@ def permutation_test(
     >>> permutation_test(better, worse, weighted_accuracy_from_confusion)
     0.03125
     """
-    ours, theirs = _pair(first, second)
+    ours, theirs = _check_pair(first, second)
     if draws < 1:
         raise ValueError(f"need draws >= 1; got {draws}")
     if not len(ours):
@@ -132,10 +132,12 @@ def permutation_test(
     observed = gaps.sum(axis=0)
     # A group that both answer alike makes no difference to swap; one sign each for the others.
     gaps = gaps[gaps.any(axis=tuple(range(1, gaps.ndim)))]
-    exact = len(gaps) <= MOST_ENUMERATED
-    signed = _all_swaps(gaps) if exact else _drawn_swaps(gaps, draws, np.random.default_rng(seed))
-    found = np.concatenate([_difference(total, sums, statistic) for sums in signed])
-    least = np.abs(_difference(total, observed[None], statistic)) - ROUNDING
+    exact = len(gaps) <= MAX_ENUMERATED
+    signed = (
+        _enumerate_swaps(gaps) if exact else _sample_swaps(gaps, draws, np.random.default_rng(seed))
+    )
+    found = np.concatenate([_score_differences(total, sums, statistic) for sums in signed])
+    least = np.abs(_score_differences(total, observed[None], statistic)) - SCORE_TOLERANCE
     if np.isnan(found).any() or np.isnan(least).any():
         return float("nan")
     reached = int((np.abs(found) >= least).sum())
@@ -179,7 +181,7 @@ def two_proportion_test(first: float, second: float, n: int) -> tuple[float, flo
     return z, math.erfc(z / math.sqrt(2)) / 2
 
 
-def holm_adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
+def holm_correction(p_values: ArrayLike) -> NDArray[np.float64]:
     r"""P-values of several tests, adjusted so that one level holds for all of them together.
 
     .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) \, p_{(j)})
@@ -236,7 +238,9 @@ def cohens_h(first: float, second: float) -> float:
     return 2 * math.asin(math.sqrt(first)) - 2 * math.asin(math.sqrt(second))
 
 
-def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _check_pair(
+    first: ArrayLike, second: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ours, theirs = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if ours.ndim == 2 and ours.shape == theirs.shape:
         return ours, theirs
@@ -251,7 +255,7 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDA
     return ours, theirs
 
 
-def _difference(
+def _score_differences(
     total: NDArray[np.float64], gaps: NDArray[np.float64], statistic: Statistic
 ) -> NDArray[np.float64]:
     """Difference of the scores of (total + gap) / 2 and (total - gap) / 2, for each gap."""
@@ -259,22 +263,22 @@ def _difference(
     return np.asarray(statistic(ours), dtype=float) - np.asarray(statistic(theirs), dtype=float)
 
 
-def _all_swaps(gaps: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _enumerate_swaps(gaps: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     count, shape = len(gaps), gaps.shape[1:]
     signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
     sums = signs.astype(float) @ gaps.reshape(count, math.prod(shape))
     return [sums.reshape(2**count, *shape)]
 
 
-def _drawn_swaps(
-    gaps: NDArray[np.float64], draws: int, draw: np.random.Generator
+def _sample_swaps(
+    gaps: NDArray[np.float64], draws: int, rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
     # As in the bootstrap: of equal groups it matters only how many are swapped.
     kinds, members = np.unique(gaps, axis=0, return_counts=True)
-    step = max(1, CELLS_AT_A_TIME // max(len(kinds), kinds[0].size))
+    step = max(1, CHUNK_CELLS // max(len(kinds), kinds[0].size))
     sums = []
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        kept = members - 2.0 * draw.binomial(members, 0.5, size=(size, len(kinds)))
+        kept = members - 2.0 * rng.binomial(members, 0.5, size=(size, len(kinds)))
         sums.append((kept @ kinds.reshape(len(kinds), -1)).reshape(size, *kinds[0].shape))
     return sums

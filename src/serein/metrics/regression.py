@@ -9,7 +9,7 @@ add up, as confusion matrices do, so that whole speakers can be resampled or swa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-ROUNDING = 1e-12
+VARIANCE_TOLERANCE = 1e-12
 """A variance that is this small beside the mean square is that of a constant."""
 
 
@@ -35,7 +35,7 @@ def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     >>> round(concordance_score([0, 1, 2], [0, 1, 1]), 4)
     0.6667
     """
-    t, p = _pair(truth, prediction)
+    t, p = _check_pair(truth, prediction)
     if t.size < 2:
         return float("nan")
     t_off, p_off = _deviations(t), _deviations(p)
@@ -64,7 +64,7 @@ def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     >>> round(pearson_score([0, 1, 2], [0, 1, 1]), 4)
     0.866
     """
-    t, p = _pair(truth, prediction)
+    t, p = _check_pair(truth, prediction)
     if t.size < 2:
         return float("nan")
     t_off, p_off = _deviations(t), _deviations(p)
@@ -93,8 +93,8 @@ def spearman_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     >>> round(spearman_score([0, 1, 2, 3], [0, 1, 1, 100]), 4)
     0.9487
     """
-    t, p = _pair(truth, prediction)
-    return pearson_score(_ranks(t), _ranks(p))
+    t, p = _check_pair(truth, prediction)
+    return pearson_score(_rank(t), _rank(p))
 
 
 def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
@@ -115,7 +115,7 @@ def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
     >>> round(root_mean_squared_error([0, 1, 2], [0, 1, 1]), 4)
     0.5774
     """
-    t, p = _pair(truth, prediction)
+    t, p = _check_pair(truth, prediction)
     return float(np.sqrt(np.mean((t - p) ** 2))) if t.size else float("nan")
 
 
@@ -155,9 +155,9 @@ def concordance_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
     >>> round(float(concordance_from_moments([3, 3, 2, 5, 2, 1])), 4)
     0.6667
     """
-    n, error, variance_t, variance_p, shift = _spreads(sums)
+    n, error, variance_t, variance_p, shift = _mean_statistics(sums)
     spread = variance_t + variance_p + shift
-    return 1 - _ratio(error, np.where(n > 1, spread, 0.0))
+    return 1 - _divide(error, np.where(n > 1, spread, 0.0))
 
 
 def pearson_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
@@ -172,9 +172,9 @@ def pearson_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
     >>> round(float(pearson_from_moments([3, 3, 2, 5, 2, 1])), 4)
     0.866
     """
-    _, error, variance_t, variance_p, shift = _spreads(sums)
+    _, error, variance_t, variance_p, shift = _mean_statistics(sums)
     covariance = (variance_t + variance_p + shift - error) / 2
-    return np.clip(_ratio(covariance, np.sqrt(variance_t * variance_p)), -1, 1)
+    return np.clip(_divide(covariance, np.sqrt(variance_t * variance_p)), -1, 1)
 
 
 def root_mean_squared_error_from_moments(sums: ArrayLike) -> NDArray[np.float64]:
@@ -189,30 +189,30 @@ def root_mean_squared_error_from_moments(sums: ArrayLike) -> NDArray[np.float64]
     >>> round(float(root_mean_squared_error_from_moments([3, 3, 2, 5, 2, 1])), 4)
     0.5774
     """
-    return np.sqrt(_spreads(sums)[1])
+    return np.sqrt(_mean_statistics(sums)[1])
 
 
-def _spreads(sums: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+def _mean_statistics(sums: ArrayLike) -> tuple[NDArray[np.float64], ...]:
     """Utterances, mean squared error, both variances, and the squared difference of the means."""
     rows = np.asarray(sums, dtype=float)
     if rows.shape[-1:] != (6,):
         raise ValueError(f"need six sums, (..., 6); got {rows.shape}")
     n, *_ = parts = np.moveaxis(rows, -1, 0)
-    mean_t, mean_p, square_t, square_p, error = (_ratio(part, n) for part in parts[1:])
+    mean_t, mean_p, square_t, square_p, error = (_divide(part, n) for part in parts[1:])
     variances = (_variance(square_t, mean_t), _variance(square_p, mean_p))
     return n, error, *variances, (mean_t - mean_p) ** 2
 
 
 def _variance(square: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
     found = square - mean**2
-    return np.where(found <= ROUNDING * square, 0.0, found)
+    return np.where(found <= VARIANCE_TOLERANCE * square, 0.0, found)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def _divide(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
-def _pair(
+def _check_pair(
     truth: ArrayLike, prediction: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     t, p = np.asarray(truth, dtype=float), np.asarray(prediction, dtype=float)
@@ -228,6 +228,6 @@ def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values - values.mean() if np.ptp(values) else np.zeros_like(values)
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes - 1) / 2)[group]

@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from serein.metrics.classification import class_indices
 
-FEWEST_SPEAKERS = 8
+MIN_SPEAKERS = 8
 """With fewer speakers, utterances are resampled instead."""
 
-ENOUGH_SPEAKERS = 20
+MIN_RELIABLE_SPEAKERS = 20
 """With fewer speakers, an interval over them is likely too narrow, and its words say so."""
 
-CELLS_AT_A_TIME = 1_000_000
+CHUNK_CELLS = 1_000_000
 """Bounds the memory: 8 bytes a cell, a handful of copies."""
 
 Statistic = Callable[[NDArray[np.float64]], ArrayLike]
@@ -66,7 +66,7 @@ def bootstrap_interval(
     >>> bootstrap_interval([good, bad] * 5, weighted_accuracy_from_confusion)
     (0.58, 0.82)
     """
-    return _interval(_groups(confusions), statistic, resamples, level, seed)
+    return _percentile_interval(_check_confusions(confusions), statistic, resamples, level, seed)
 
 
 def bootstrap_difference(
@@ -107,14 +107,14 @@ def bootstrap_difference(
     >>> round(low, 2), round(high, 2)
     (0.04, 0.16)
     """
-    pair = _tallies(first), _tallies(second)
+    pair = _check_sums(first), _check_sums(second)
     if pair[0].shape != pair[1].shape:
         raise ValueError(f"pairs need equal shapes; got {pair[0].shape} and {pair[1].shape}")
 
     def difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(statistic(sums[:, 0])) - np.asarray(statistic(sums[:, 1]))
 
-    return _interval(np.stack(pair, axis=1), difference, resamples, level, seed)
+    return _percentile_interval(np.stack(pair, axis=1), difference, resamples, level, seed)
 
 
 def bootstrap_counts(
@@ -149,10 +149,10 @@ def bootstrap_counts(
     rows = np.asarray(counts, dtype=float)
     if rows.ndim != 2:
         raise ValueError(f"need one row of counts a group, (G, C); got {rows.shape}")
-    return _interval(rows, statistic, resamples, level, seed)
+    return _percentile_interval(rows, statistic, resamples, level, seed)
 
 
-def grouped_sums(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64]:
+def sum_by_group(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64]:
     """The sum of each group's rows.
 
     Args:
@@ -178,47 +178,47 @@ def grouped_sums(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64
     return sums
 
 
-def _tallies(sums: ArrayLike) -> NDArray[np.float64]:
+def _check_sums(sums: ArrayLike) -> NDArray[np.float64]:
     rows = np.asarray(sums, dtype=float)
-    return rows if rows.ndim == 2 else _groups(rows)
+    return rows if rows.ndim == 2 else _check_confusions(rows)
 
 
-def _groups(confusions: ArrayLike) -> NDArray[np.float64]:
+def _check_confusions(confusions: ArrayLike) -> NDArray[np.float64]:
     groups = np.asarray(confusions, dtype=float)
     if groups.ndim != 3 or groups.shape[1] != groups.shape[2]:
         raise ValueError(f"need one confusion matrix a group, (G, K, K); got {groups.shape}")
     return groups
 
 
-def _interval(
+def _percentile_interval(
     groups: NDArray[np.float64], statistic: Statistic, resamples: int, level: float, seed: int
 ) -> tuple[float, float]:
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"need resamples >= 1 and 0 < level < 1; got {resamples} and {level}")
     if not len(groups):
         return float("nan"), float("nan")
-    scores = _resampled(groups, statistic, resamples, np.random.default_rng(seed))
+    scores = _resample_scores(groups, statistic, resamples, np.random.default_rng(seed))
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _resampled(
-    groups: NDArray[np.float64], statistic: Statistic, resamples: int, draw: np.random.Generator
+def _resample_scores(
+    groups: NDArray[np.float64], statistic: Statistic, resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     # Groups with equal matrices are interchangeable: drawing how often each kind comes up has
     # the same distribution, and makes a thousand single utterances no dearer than K * K kinds.
     kinds, members = np.unique(groups, axis=0, return_counts=True)
-    step = max(1, CELLS_AT_A_TIME // max(len(kinds), kinds[0].size))
+    step = max(1, CHUNK_CELLS // max(len(kinds), kinds[0].size))
     scores = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        times = draw.multinomial(len(groups), members / len(groups), size=size)
+        times = rng.multinomial(len(groups), members / len(groups), size=size)
         sums = times.astype(float) @ kinds.reshape(len(kinds), -1)
         scores.append(np.asarray(statistic(sums.reshape(size, *kinds[0].shape)), dtype=float))
     return np.concatenate(scores)
 
 
-def grouped_confusions(
+def confusion_by_group(
     truth: Iterable[Hashable],
     prediction: Iterable[Hashable],
     groups: Sequence[Any],
@@ -255,7 +255,7 @@ def grouped_confusions(
     return np.bincount(cells, minlength=len(names) * k * k).reshape(len(names), k, k)
 
 
-def speaker_or_utterance_groups(speakers: Sequence[str | None]) -> tuple[list[str], str]:
+def choose_resampling_groups(speakers: Sequence[str | None]) -> tuple[list[str], str]:
     """What to resample: speakers, or utterances where there are too few of them.
 
     Args:
@@ -270,8 +270,8 @@ def speaker_or_utterance_groups(speakers: Sequence[str | None]) -> tuple[list[st
     """
     known = [speaker for speaker in speakers if speaker is not None]
     count = len(set(known))
-    if count >= FEWEST_SPEAKERS and len(known) == len(speakers):
-        narrow = " (few: likely too narrow)" * (count < ENOUGH_SPEAKERS)
+    if count >= MIN_SPEAKERS and len(known) == len(speakers):
+        narrow = " (few: likely too narrow)" * (count < MIN_RELIABLE_SPEAKERS)
         return known, f"95 % bootstrap over {count} speakers{narrow}"
     reason = f"{count} speaker{'s are' if count != 1 else ' is'} too few to resample"
     if len(known) < len(speakers):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_EDIT = 1 << 32
+_EDIT_COST = 1 << 32
 """Cost of an edit. Deletions cost one more, so the cheapest path says how many there are."""
 
 
@@ -35,7 +35,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
     >>> word_error_rate(["so it goes", "yes"], ["so he goes on", "yes"])
     0.5
     """
-    return float(word_error_rate_from_counts(word_errors(references, hypotheses).sum(axis=0)))
+    return float(word_error_rate_from_counts(count_word_errors(references, hypotheses).sum(axis=0)))
 
 
 def word_error_rate_from_counts(counts: ArrayLike) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def word_error_rate_from_counts(counts: ArrayLike) -> NDArray[np.float64]:
     return np.divide(edits, words, out=np.full(words.shape, np.nan), where=words > 0)
 
 
-def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
+def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
     """Count each utterance's errors along a shortest path from reference to hypothesis.
 
     Levenshtein (1966), over words. Several paths may be shortest; the counts are those of one with
@@ -84,24 +84,24 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
         lengths = f"{len(references)} != {len(hypotheses)}"
         raise ValueError(f"references and hypotheses differ in length: {lengths}")
     pairs = zip(references, hypotheses, strict=True)
-    rows = [_edits(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
+    rows = [_count_edits(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
-def _edits(reference: list[str], hypothesis: list[str]) -> tuple[int, int, int, int]:
-    distance, deletions = divmod(_cost(reference, hypothesis), _EDIT)
+def _count_edits(reference: list[str], hypothesis: list[str]) -> tuple[int, int, int, int]:
+    distance, deletions = divmod(_compute_edit_cost(reference, hypothesis), _EDIT_COST)
     insertions = deletions + len(hypothesis) - len(reference)
     return distance - deletions - insertions, deletions, insertions, len(reference)
 
 
-def _cost(reference: list[str], hypothesis: list[str]) -> int:
+def _compute_edit_cost(reference: list[str], hypothesis: list[str]) -> int:
     place = {word: index for index, word in enumerate(dict.fromkeys([*reference, *hypothesis]))}
     heard = np.array([place[word] for word in hypothesis], dtype=np.int64)
-    insert = np.arange(len(hypothesis) + 1, dtype=np.int64) * _EDIT
+    insert = np.arange(len(hypothesis) + 1, dtype=np.int64) * _EDIT_COST
     row = insert
     for word in reference:
-        best = row + _EDIT + 1
-        best[1:] = np.minimum(best[1:], row[:-1] + _EDIT * (heard != place[word]))
+        best = row + _EDIT_COST + 1
+        best[1:] = np.minimum(best[1:], row[:-1] + _EDIT_COST * (heard != place[word]))
         # An insertion steps along the row: the best of all starts further left.
         row = np.minimum.accumulate(best - insert) + insert
     return int(row[-1])

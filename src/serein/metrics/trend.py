@@ -10,13 +10,13 @@ from math import factorial, prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serein.metrics.significance import CELLS_AT_A_TIME, Statistic
+from serein.metrics.significance import CHUNK_CELLS, Statistic
 
-Scores = NDArray[np.float64]
-ROUNDING = 1e-12
+FloatArray = NDArray[np.float64]
+SLOPE_TOLERANCE = 1e-12
 
 
-def slope(values: ArrayLike, scores: ArrayLike) -> Scores:
+def slope(values: ArrayLike, scores: ArrayLike) -> FloatArray:
     """Least-squares slope of scores against values.
 
     Args:
@@ -70,19 +70,23 @@ def slope_test(
     0.05555555555555555
     """
     y_sp = np.atleast_2d(np.asarray(scores, dtype=float))
-    observed = abs(float(slope(values, y_sp.mean(axis=0)))) - ROUNDING
+    observed = abs(float(slope(values, y_sp.mean(axis=0)))) - SLOPE_TOLERANCE
     if draws < 1:
         raise ValueError(f"need draws >= 1; got {draws}")
     if not np.isfinite(y_sp).all():
         return float("nan")
-    exact = arrangements(*y_sp.shape) <= draws
-    turned = _every(y_sp) if exact else _drawn(y_sp, draws, np.random.default_rng(seed))
+    exact = count_arrangements(*y_sp.shape) <= draws
+    turned = (
+        _enumerate_mean_scores(y_sp)
+        if exact
+        else _sample_mean_scores(y_sp, draws, np.random.default_rng(seed))
+    )
     found = np.abs(slope(values, np.stack(list(turned))))
     reached = int((found >= observed).sum())
     return reached / len(found) if exact else (1 + reached) / (1 + draws)
 
 
-def arrangements(seeds: int, values: int) -> int:
+def count_arrangements(seeds: int, values: int) -> int:
     """How many ways there are to exchange the scores of each seed among the values.
 
     >>> arrangements(3, 5)
@@ -91,19 +95,21 @@ def arrangements(seeds: int, values: int) -> int:
     return prod([factorial(values)] * seeds)
 
 
-def _every(y_sp: Scores) -> Iterator[Scores]:
+def _enumerate_mean_scores(y_sp: FloatArray) -> Iterator[FloatArray]:
     for rows in product(*(permutations(row) for row in y_sp.tolist())):
         yield np.mean(rows, axis=0)
 
 
-def _drawn(y_sp: Scores, draws: int, draw: np.random.Generator) -> Iterator[Scores]:
+def _sample_mean_scores(
+    y_sp: FloatArray, draws: int, rng: np.random.Generator
+) -> Iterator[FloatArray]:
     for _ in range(draws):
-        yield draw.permuted(y_sp, axis=1).mean(axis=0)
+        yield rng.permuted(y_sp, axis=1).mean(axis=0)
 
 
-def bootstrap_repeated(
+def bootstrap_over_seeds(
     confusions: ArrayLike, statistic: Statistic, *, resamples: int = 10_000, seed: int = 0
-) -> Scores:
+) -> FloatArray:
     """Scores of systems trained with several seeds, as other seeds and speakers would have had it.
 
     Each draw takes G of the G groups with replacement, the same for all systems, and for each
@@ -131,7 +137,7 @@ def bootstrap_repeated(
     x_gc = np.moveaxis(counts, 2, 0).reshape(groups, -1)
     # A stream for each, so that the draws do not depend on how many are made at a time.
     of_groups, of_seeds = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    step = max(1, CELLS_AT_A_TIME // max(groups, x_gc.shape[1]))
+    step = max(1, CHUNK_CELLS // max(groups, x_gc.shape[1]))
     scores = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serein.metrics.measures import defined
+from serein.metrics.measures import nan_to_none
 from serein.metrics.significance import (
     bootstrap_counts,
-    grouped_sums,
-    speaker_or_utterance_groups,
+    choose_resampling_groups,
+    sum_by_group,
 )
-from serein.metrics.transcription import word_error_rate_from_counts, word_errors
+from serein.metrics.transcription import count_word_errors, word_error_rate_from_counts
 from serein.transcripts import WordScores
-from serein.vocabulary import normalised
+from serein.vocabulary import normalize_text
 
 
-def word_scores(
+def compute_word_scores(
     references: Sequence[str],
-    found: Sequence[str],
+    hypotheses: Sequence[str],
     speakers: Sequence[str | None],
     *,
     closed: int | None = None,
@@ -27,15 +27,15 @@ def word_scores(
 
     Args:
         references: what was said.
-        found: what was recognised.
+        hypotheses: what was recognised.
         speakers: of each; whole speakers are resampled for the interval.
         closed: how many of the sentences were spoken in training too, each counted once a fold.
         unknown: words of the references that the recogniser has no number for.
     """
-    said = [normalised(text) for text in references]
-    counts = word_errors(said, found)
-    groups, told = speaker_or_utterance_groups(speakers)
-    sums = grouped_sums(counts, groups)
+    said = [normalize_text(text) for text in references]
+    counts = count_word_errors(said, hypotheses)
+    groups, told = choose_resampling_groups(speakers)
+    sums = sum_by_group(counts, groups)
     low, high = bootstrap_counts(sums, word_error_rate_from_counts)
     substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
     return WordScores(
@@ -44,7 +44,7 @@ def word_scores(
         substitutions=substitutions,
         deletions=deletions,
         insertions=insertions,
-        wer=defined(word_error_rate_from_counts(counts.sum(axis=0))),
+        wer=nan_to_none(word_error_rate_from_counts(counts.sum(axis=0))),
         wer_interval=None if np.isnan(low) else (low, high),
         interval=told,
         unknown=unknown,

@@ -27,17 +27,17 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.layers.attention import Attention, Encoded, weights
-from serein.layers.counted import moments, spoken
+from serein.layers.attention import AttentionWeights, ModelOutput, masked_softmax
+from serein.layers.counted import moments, speech_mask
 from serein.layers.dropout import Dropout
 from serein.layers.functionals import Functionals
-from serein.layers.running import Running
+from serein.layers.running import RunningStandardizer
 
 Count = Annotated[int, Ge(1)]
-Share = Annotated[float, Ge(0), Lt(1)]
+Probability = Annotated[float, Ge(0), Lt(1)]
 STRIDE = 4
 """Frames that a step of the convolutions' output stands for."""
-LEAST = 1e-5
+VARIANCE_EPSILON = 1e-5
 """Added to a square before its root, whose slope has no end at 0."""
 
 
@@ -70,8 +70,8 @@ class Config:
     channels: Count = 128
     attention_hidden: Count = 64
     heads: Count = 4
-    hide: Share = 0.3
-    dropout: Share = 0.4
+    hide: Probability = 0.3
+    dropout: Probability = 0.4
 
     @property
     def attention(self) -> bool:
@@ -102,42 +102,44 @@ class Model(nn.Module):
             )
         self.config, self.tasks = config, tuple(tasks)
         self.functionals = Functionals(width - 3)
-        self.running = Running(self.functionals.width)
+        self.running = RunningStandardizer(self.functionals.width)
         self.dense, self.trunks = nn.ModuleList(), nn.ModuleList()
         for _ in range(config.members):
             if config.functionals:
-                self.dense.append(Dense(config, self.functionals.width))
+                self.dense.append(FunctionalsBranch(config, self.functionals.width))
             if config.convolutions:
-                self.trunks.append(Trunk(config, width - 3))
+                self.trunks.append(ConvolutionalBranch(config, width - 3))
         each = config.hidden * config.functionals + 2 * config.channels * config.convolutions
         self.width = config.members * each
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, K x D) and weights (B, H, T')."""
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
-        spoken_bt = spoken(x_btf[..., -3], mask_bt, self.config.within)
+        spoken_bt = speech_mask(x_btf[..., -3], mask_bt, self.config.within)
         with torch.autocast(x_btf.device.type, enabled=False):
             told_bf = self.functionals(x_btf, mask_bt, spoken_bt, self.config.hop)
             told_bf = self.running(told_bf)
-        heard = _centred(x_btf[..., :-3], mask_bt, spoken_bt), mask_bt, told_bf
+        heard = _subtract_mean(x_btf[..., :-3], mask_bt, spoken_bt), mask_bt, told_bf
         if self.training:
-            return Encoded(dict.fromkeys(self.tasks, self._apart(*heard)), {})
-        z_bd, maps = self._together(*heard)
-        return Encoded(dict.fromkeys(self.tasks, z_bd), maps)
+            return ModelOutput(dict.fromkeys(self.tasks, self._encode_assigned(*heard)), {})
+        z_bd, maps = self._encode_all(*heard)
+        return ModelOutput(dict.fromkeys(self.tasks, z_bd), maps)
 
-    def _together(
+    def _encode_all(
         self, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor
-    ) -> tuple[Tensor, dict[str, Attention]]:
+    ) -> tuple[Tensor, dict[str, AttentionWeights]]:
         """What all members make of everything."""
-        all_heard = [self._heard(k, x_btm, mask_bt, told_bf) for k in range(self.config.members)]
+        all_heard = [
+            self._encode_member(k, x_btm, mask_bt, told_bf) for k in range(self.config.members)
+        ]
         z_bd = torch.cat([z_bd for z_bd, _ in all_heard], dim=1)
         if not self.trunks:
             return z_bd, {}
         weight_bht = torch.stack([weight_bht for _, weight_bht in all_heard]).mean(dim=0)
-        return z_bd, {"heads": Attention(weight_bht, stride=STRIDE)}
+        return z_bd, {"heads": AttentionWeights(weight_bht, stride=STRIDE)}
 
-    def _apart(self, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor) -> Tensor:
+    def _encode_assigned(self, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor) -> Tensor:
         """Each utterance heard by one member, whose vector is as strong as all of them."""
         members = self.config.members
         parts = torch.randperm(len(x_btm), device=x_btm.device).tensor_split(members)
@@ -145,10 +147,12 @@ class Model(nn.Module):
         for member, part_b in enumerate(parts):
             if len(part_b):
                 heard = x_btm[part_b], mask_bt[part_b], told_bf[part_b]
-                z_bkd[part_b, member] = members * self._heard(member, *heard)[0].to(z_bkd.dtype)
+                z_bkd[part_b, member] = members * self._encode_member(member, *heard)[0].to(
+                    z_bkd.dtype
+                )
         return z_bkd.flatten(1)
 
-    def _heard(
+    def _encode_member(
         self, member: int, x_btm: Tensor, mask_bt: Tensor, told_bf: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One member's vector (B, D), and its weights (B, H, T')."""
@@ -161,13 +165,13 @@ class Model(nn.Module):
         return torch.cat(z_bd, dim=1), weight_bht
 
 
-def _centred(x_btm: Tensor, mask_bt: Tensor, spoken_bt: Tensor) -> Tensor:
+def _subtract_mean(x_btm: Tensor, mask_bt: Tensor, spoken_bt: Tensor) -> Tensor:
     """Each band less its mean over frames of speech."""
     mean_bm, _ = moments(x_btm, spoken_bt)
     return (x_btm - mean_bm[:, None]) * mask_bt[..., None]
 
 
-class Dense(nn.Module):
+class FunctionalsBranch(nn.Module):
     """Functionals (B, F) -> (B, D)."""
 
     def __init__(self, config: Config, width: int) -> None:
@@ -181,7 +185,7 @@ class Dense(nn.Module):
         return z_bd
 
 
-class Trunk(nn.Module):
+class ConvolutionalBranch(nn.Module):
     """Frames -> mean and deviation of channels by attention."""
 
     def __init__(self, config: Config, bands: int) -> None:
@@ -219,15 +223,15 @@ class Trunk(nn.Module):
                 x_bctm = F.max_pool2d(x_bctm, size, ceil_mode=True)
                 mask_bt = mask_bt[:, ::2] if number == 1 else mask_bt
         x_btd = self.join(self.dropout(x_bctm.transpose(1, 2).flatten(2))).relu()
-        return self._pooled(x_btd, mask_bt)
+        return self._pool_statistics(x_btd, mask_bt)
 
-    def _pooled(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+    def _pool_statistics(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each head's own channels, by its attention."""
-        weight_bht = weights(self.score(torch.tanh(self.hidden(x_btd))), mask_bt)
+        weight_bht = masked_softmax(self.score(torch.tanh(self.hidden(x_btd))), mask_bt)
         x_bhtc = x_btd.view(*x_btd.shape[:2], self.heads, -1).transpose(1, 2)
         share_bht1 = weight_bht[..., None].to(x_btd.dtype)
         mean_bh1c = (x_bhtc * share_bht1).sum(dim=2, keepdim=True)
         square_bhc = ((x_bhtc - mean_bh1c).square() * share_bht1).sum(dim=2)
-        deviation_bhc = (square_bhc + LEAST).sqrt()
+        deviation_bhc = (square_bhc + VARIANCE_EPSILON).sqrt()
         z_bd = torch.cat([mean_bh1c.flatten(1), deviation_bhc.flatten(1)], dim=1)
         return self.dropout(z_bd), weight_bht

@@ -39,17 +39,17 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.layers.attention import Attention, Encoded, StructuredAttention
-from serein.layers.recogniser import Count, Heard, Recogniser, RecogniserConfig
-from serein.layers.recurrence import BLSTMs
-from serein.layers.transcript import END, FOUND, READ
+from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
+from serein.layers.recogniser import ASRConfig, ASROutput, Count, Seq2SeqASR
+from serein.layers.recurrence import StackedBLSTM
+from serein.layers.transcript import ASR_ATTENTION, END_ID, WORD_ATTENTION
 
 TRANSCRIPT = "transcript"
 """The task that the recogniser is for; all others read the vector."""
 
 
 @dataclass(frozen=True)
-class Config(RecogniserConfig):
+class Config(ASRConfig):
     """What section 5.3 sets, and which of the systems it is.
 
     Attributes:
@@ -111,9 +111,9 @@ class Model(nn.Module):
         self.config = config
         self.tasks = tuple(task for task in tasks if task != TRANSCRIPT)
         self.width = config.dense
-        _check(config, tuple(tasks), vocabulary)
+        _check_config(config, tuple(tasks), vocabulary)
         transcribes = TRANSCRIPT in tasks or config.text == "states"
-        self.recogniser = Recogniser(config, width, vocabulary) if transcribes else None
+        self.recogniser = Seq2SeqASR(config, width, vocabulary) if transcribes else None
         self.audio = _Branch(width, config) if self.tasks and config.audio else None
         self.words: nn.Embedding | None = None
         self.text: _Branch | None = None
@@ -130,7 +130,7 @@ class Model(nn.Module):
         self,
         frames: tuple[Tensor, Tensor] | None = None,
         words: tuple[Tensor, Tensor] | None = None,
-    ) -> Encoded:
+    ) -> ModelOutput:
         """What is heard and said -> a vector (B, D), maps of attention, and a transcript.
 
         Args:
@@ -142,23 +142,23 @@ class Model(nn.Module):
         """
         sums_bd, maps, heard = [], {}, None
         if self.recogniser is not None:
-            heard = self.recogniser(_given(frames, "frames"), words)
-            maps[FOUND] = Attention(heard.weight_blt, self.config.stack)
+            heard = self.recogniser(_require_input(frames, "frames"), words)
+            maps[ASR_ATTENTION] = AttentionWeights(heard.weight_blt, self.config.stack)
         if self.audio is not None:
-            z_bd, weight_bht = self.audio(*self._cut(*_given(frames, "frames")))
+            z_bd, weight_bht = self.audio(*self._crop_or_pad(*_require_input(frames, "frames")))
             sums_bd.append(z_bd)
-            maps["audio"] = Attention(weight_bht, stride=1)
+            maps["audio"] = AttentionWeights(weight_bht, stride=1)
         if self.text is not None:
-            z_bd, weight_bhl = self.text(*self._read(heard, words))
+            z_bd, weight_bhl = self.text(*self._select_text_input(heard, words))
             sums_bd.append(z_bd)
-            maps[READ] = Attention(weight_bhl, stride=0)
+            maps[WORD_ATTENTION] = AttentionWeights(weight_bhl, stride=0)
         vectors = {}
         if self.dense is not None:
             x_bd = self.dense(torch.cat(sums_bd, dim=1)).relu()
             vectors = dict.fromkeys(self.tasks, x_bd)
-        return Encoded(vectors, maps, None if heard is None else heard.transcript)
+        return ModelOutput(vectors, maps, None if heard is None else heard.transcript)
 
-    def _cut(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+    def _crop_or_pad(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Section 5.2: the first 7.5 seconds, and zeros where the paper's padding is asked for."""
         frames = self.config.frames or x_btf.shape[1]
         x_btf, mask_bt = x_btf[:, :frames], mask_bt[:, :frames]
@@ -169,18 +169,18 @@ class Model(nn.Module):
         )
         return x_btf, torch.ones_like(x_btf[..., 0], dtype=torch.bool)
 
-    def _read(
-        self, heard: Heard | None, words: tuple[Tensor, Tensor] | None
+    def _select_text_input(
+        self, heard: ASROutput | None, words: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """What the branch of words reads, (B, L, D) and mask: equation 2 or 12."""
         if self.words is None:
             assert heard is not None
             state_bld = heard.state_bld if self.config.flow else heard.state_bld.detach()
             return state_bld, heard.mask_bl
-        id_bl, said_bl = _given(words, "words")
+        id_bl, said_bl = _require_input(words, "words")
         if not id_bl.shape[1]:
             id_bl, said_bl = F.pad(id_bl, (0, 1)), F.pad(said_bl, (0, 1))
-        id_bl = id_bl.masked_fill(~said_bl, END)
+        id_bl = id_bl.masked_fill(~said_bl, END_ID)
         first_l = torch.arange(id_bl.shape[1], device=id_bl.device) == 0
         return self.words(id_bl), said_bl | first_l
 
@@ -190,7 +190,7 @@ class _Branch(nn.Module):
 
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
-        self.blstms = BLSTMs(channels, config.hidden, config.layers, config.dropout)
+        self.blstms = StackedBLSTM(channels, config.hidden, config.layers, config.dropout)
         sizes = config.attention_hidden, config.heads
         self.attend = StructuredAttention(2 * config.hidden, *sizes)
 
@@ -199,7 +199,7 @@ class _Branch(nn.Module):
         return self.attend(self.blstms(x_btd, mask_bt), mask_bt)
 
 
-def _check(config: Config, tasks: Sequence[str], vocabulary: int) -> None:
+def _check_config(config: Config, tasks: Sequence[str], vocabulary: int) -> None:
     others = [task for task in tasks if task != TRANSCRIPT]
     if others and not config.audio and config.text == "none":
         raise ConfigError(
@@ -209,7 +209,7 @@ def _check(config: Config, tasks: Sequence[str], vocabulary: int) -> None:
     if config.pad and not config.frames:
         raise ConfigError("model.pad = true fills up to model.frames, which is 0: set how many")
     needs = TRANSCRIPT in tasks or (bool(others) and config.text != "none")
-    if needs and vocabulary <= END:
+    if needs and vocabulary <= END_ID:
         reader = f'model.text = "{config.text}"' if others else f"task {TRANSCRIPT}"
         raise ConfigError(
             f"{reader} reads or writes words, and this recipe's vocabulary has {vocabulary}: train "
@@ -217,7 +217,7 @@ def _check(config: Config, tasks: Sequence[str], vocabulary: int) -> None:
         )
 
 
-def _given(one: tuple[Tensor, Tensor] | None, name: str) -> tuple[Tensor, Tensor]:
+def _require_input(one: tuple[Tensor, Tensor] | None, name: str) -> tuple[Tensor, Tensor]:
     if one is None:
         raise ConfigError(
             f"this model reads {name}, and none were given: pass them with their mask"

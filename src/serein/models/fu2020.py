@@ -32,16 +32,21 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, MultiHeadAttention, summed
+from serein.layers.attention import (
+    AttentionWeights,
+    ModelOutput,
+    MultiHeadAttention,
+    attention_pool,
+)
 from serein.layers.convolution import ValidConv1d
 from serein.layers.dropout import Dropout
-from serein.layers.initial import glorot
-from serein.layers.product import Product
+from serein.layers.initial import init_glorot
+from serein.layers.product import FastLinear
 from serein.layers.recurrence import BLSTM
-from serein.layers.rows import at_middles, windows
+from serein.layers.rows import align_to_centres, pack_windows
 
 Count = Annotated[int, Ge(1)]
-PAD = -1.0
+PAD_VALUE = -1.0
 
 
 @dataclass(frozen=True)
@@ -84,30 +89,30 @@ class Model(nn.Module):
         self.config = config
         self.tasks = tuple(tasks)
         self.width = 2 * config.hidden
-        self.seen = 1 + sum(taps - 1 for taps in config.taps)
+        self.receptive_field = 1 + sum(taps - 1 for taps in config.taps)
         ins = (width, *config.filters)
         sizes = zip(ins, config.filters, config.taps, strict=False)
         self.convolutions = nn.ModuleList(ValidConv1d(*size) for size in sizes)
-        self.bottleneck = Product(config.filters[-1], config.bottleneck)
+        self.bottleneck = FastLinear(config.filters[-1], config.bottleneck)
         widths = [config.bottleneck] + [self.width] * (config.layers - 1)
         self.blstms = nn.ModuleList(BLSTM(channels, config.hidden) for channels in widths)
         self.dropout = Dropout(config.dropout)
         self.attend = MultiHeadAttention(self.width, config.heads, config.head_size)
         self.local = nn.Linear(self.width, 1, bias=False)
-        glorot(self)
+        init_glorot(self)
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D), weights (B, H, T, T), (B, 1, T)."""
-        x_nd, place_bl, mask_bl = windows(*frames, size=self.seen, fill=PAD)
+        x_nd, place_bl, mask_bl = pack_windows(*frames, size=self.receptive_field, fill=PAD_VALUE)
         for convolution in self.convolutions:
             x_nd = convolution(x_nd).relu_()
         x_bld = self.dropout(F.embedding(place_bl, self.bottleneck(x_nd)))
         for blstm in self.blstms:
             x_bld = self.dropout(blstm(x_bld, mask_bl))
-        x_btd, middle_bt = at_middles(x_bld, frames[1], self.seen)
+        x_btd, middle_bt = align_to_centres(x_bld, frames[1], self.receptive_field)
         h_btd, self_bhtt = self.attend(x_btd, middle_bt)  # equations 1 and 2
-        o_b1d, local_b1t = summed(h_btd, self.local(h_btd), middle_bt)  # equations 3 and 4
-        maps = {"local": Attention(local_b1t, stride=1)}
+        o_b1d, local_b1t = attention_pool(h_btd, self.local(h_btd), middle_bt)  # equations 3 and 4
+        maps = {"local": AttentionWeights(local_b1t, stride=1)}
         if self_bhtt is not None:
-            maps["self"] = Attention(self_bhtt, stride=1)
-        return Encoded(dict.fromkeys(self.tasks, o_b1d[:, 0]), maps)
+            maps["self"] = AttentionWeights(self_bhtt, stride=1)
+        return ModelOutput(dict.fromkeys(self.tasks, o_b1d[:, 0]), maps)

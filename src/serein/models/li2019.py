@@ -20,11 +20,11 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, StructuredAttention
+from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
 from serein.layers.convolution import EdgeConv1d
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import BLSTM, last_states
-from serein.layers.rows import lay
+from serein.layers.rows import pack_frames
 
 Count = Annotated[int, Ge(1)]
 
@@ -79,22 +79,22 @@ class Model(nn.Module):
             self.attend = StructuredAttention(2 * config.hidden, *sizes)
             self.width *= config.heads
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights (B, H, T')."""
-        x_btd, mask_bt = self._convolved(*frames)
+        x_btd, mask_bt = self._convolve(*frames)
         for blstm in (self.blstm1, self.blstm2):
             x_btd = self.dropout(blstm(x_btd, mask_bt))
         if not self.config.attention:
-            return Encoded(dict.fromkeys(self.tasks, last_states(x_btd, mask_bt)), {})
+            return ModelOutput(dict.fromkeys(self.tasks, last_states(x_btd, mask_bt)), {})
         z_bd, weight_bht = self.attend(x_btd, mask_bt)
-        attention = Attention(weight_bht, stride=self.config.pool)
-        return Encoded(dict.fromkeys(self.tasks, z_bd), {"heads": attention})
+        attention = AttentionWeights(weight_bht, stride=self.config.pool)
+        return ModelOutput(dict.fromkeys(self.tasks, z_bd), {"heads": attention})
 
-    def _convolved(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+    def _convolve(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Equations 1-4: (B, T, F) and its mask -> (B, T', D) and its mask."""
         reach = 2 * (self.config.taps // 2)
-        rows = lay(x_btf, mask_bt, group=self.config.pool, reach=reach)
+        rows = pack_frames(x_btf, mask_bt, group=self.config.pool, context=reach)
         for convolution in (self.conv1, self.conv2):
             rows = convolution(rows)
-            rows = rows.of(rows.x_nd.relu())
-        return rows.pooled()
+            rows = rows.with_features(rows.x_nd.relu())
+        return rows.max_pool()

@@ -16,7 +16,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
-from serein.layers.attention import Encoded
+from serein.layers.attention import ModelOutput
 from serein.layers.states import StatePooling
 
 Count = Annotated[int, Ge(1)]
@@ -71,7 +71,7 @@ class Model(nn.Module):
         )
         self.width = config.hidden
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D) and weights for each task."""
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)

@@ -17,10 +17,10 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, summed
+from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import last_outputs
-from serein.layers.stacking import stacked
+from serein.layers.stacking import stack_frames
 
 Count = Annotated[int, Ge(1)]
 
@@ -66,14 +66,16 @@ class Model(nn.Module):
             nn.Linear(config.hidden, len(self.tasks), bias=False) if config.attention else None
         )
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
-        x_btf, mask_bt = stacked(*frames, self.stack)
+        x_btf, mask_bt = stack_frames(*frames, self.stack)
         h_btd, _ = self.gru(x_btf)
         h_btd = self.dropout(h_btd)
         if self.attend is None:
-            return Encoded(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
-        r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), mask_bt)
+            return ModelOutput(dict.fromkeys(self.tasks, last_outputs(h_btd, mask_bt)), {})
+        r_bhd, weight_bht = attention_pool(h_btd, self.attend(h_btd), mask_bt)
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
-        return Encoded(vectors, {task: Attention(weight, self.stack) for task, weight in maps})
+        return ModelOutput(
+            vectors, {task: AttentionWeights(weight, self.stack) for task, weight in maps}
+        )

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from serein import encoders
 from serein.errors import ConfigError
-from serein.layers.attention import Encoded
-from serein.layers.encoder import Encoder
-from serein.layers.pretrained import load
+from serein.layers.attention import ModelOutput
+from serein.layers.encoder import SSLEncoder
+from serein.layers.pretrained import load_weights
 from serein.layers.states import StatePooling
 
 PACKAGES = ("transformers",)
@@ -82,16 +82,16 @@ class Model(nn.Module):
             ConfigError: hops of another length than the encoder's step.
         """
         super().__init__()
-        self.encoder, sha256, described = _built(config)
-        step = self.encoder.shape.step
+        self.encoder, sha256, described = _build_encoder(config)
+        step = self.encoder.shape.hop
         if width != step:
             raise ConfigError(
                 f"frames of {width} samples; this encoder makes steps of {step}: use the front "
-                f"end rawframes with features.hop = {step} and features.rate = {encoders.RATE}"
+                f"end rawframes with features.hop = {step} and features.rate = {encoders.SAMPLE_RATE}"
             )
         self.encoder.share = config.share
         if not config.convolutions:
-            self.encoder.freeze()
+            self.encoder.freeze_convolutions()
         self.pooling = StatePooling(
             self.encoder.shape.states,
             self.encoder.shape.width,
@@ -103,7 +103,7 @@ class Model(nn.Module):
         self.width = config.hidden
         self.pinned = {"architecture": described, "sha256": sha256, "download": False}
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D) and weights for each task."""
         x_btf, mask_bt = frames
         wave_bs = x_btf.masked_fill(~mask_bt[..., None], 0).flatten(1)
@@ -114,23 +114,23 @@ class Model(nn.Module):
             task: one._replace(weight=F.pad(one.weight, (0, missing)))
             for task, one in found.attention.items()
         }
-        return Encoded(found.vectors, maps)
+        return ModelOutput(found.vectors, maps)
 
 
-def _built(config: Config) -> tuple[Encoder, str, dict[str, Any]]:
+def _build_encoder(config: Config) -> tuple[SSLEncoder, str, dict[str, Any]]:
     """The encoder, its SHA-256, and its settings."""
     if config.architecture is not None:
-        return Encoder(config.architecture), config.sha256, config.architecture
+        return SSLEncoder(config.architecture), config.sha256, config.architecture
     asked = config.download and not config.sha256
-    folder = encoders.located(config.encoder, config.revision, download=asked)
-    sha256 = encoders.checked(config.encoder, folder, config.sha256)
-    described = encoders.described(folder)
-    made = Encoder(described)
+    folder = encoders.find_encoder(config.encoder, config.revision, download=asked)
+    sha256 = encoders.verify_encoder(config.encoder, folder, config.sha256)
+    described = encoders.read_encoder_config(folder)
+    made = SSLEncoder(described)
     if not any(parameter.is_meta for parameter in made.parameters()):
-        load(made, folder)
+        load_weights(made, folder)
     return made, sha256, described
 
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
     """What a recipe's numbers depend on beside packages: which encoder it begins with."""
-    return {"encoder": encoders.known(settings)}
+    return {"encoder": encoders.get_encoder_hash(settings)}

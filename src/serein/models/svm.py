@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serein.errors import ConfigError, UnknownName
-from serein.layers.attention import Encoded
-from serein.layers.classes import ClassTask
+from serein.layers.attention import ModelOutput
+from serein.layers.classes import ClassificationTask
 from serein.layers.examples import Examples
 from serein.metrics.classification import unweighted_accuracy_score
 
@@ -32,7 +32,7 @@ Exponent = Annotated[int, Ge(-30), Le(20)]
 
 PACKAGES = ("scikit-learn",)
 """What the numbers depend on beside this file."""
-NEVER = -10.0
+ABSENT_CLASS_LOGIT = -10.0
 """The logit of a class that nobody in training had."""
 
 
@@ -84,14 +84,14 @@ class Model(nn.Module):
         self.register_buffer("mean_d", torch.zeros(width))
         self.register_buffer("deviation_d", torch.ones(width))
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, D) with their mask (B, T) -> a vector (B, D) for each task."""
         x_btd, mask_bt = frames
         total_bd = x_btd.masked_fill(~mask_bt[..., None], 0).sum(dim=1)
         mean_bd = total_bd / mask_bt.sum(dim=1, keepdim=True)
-        return Encoded(dict.fromkeys(self.tasks, self._standard(mean_bd)), {})
+        return ModelOutput(dict.fromkeys(self.tasks, self._standardize(mean_bd)), {})
 
-    def _standard(self, x_bd: Tensor) -> Tensor:
+    def _standardize(self, x_bd: Tensor) -> Tensor:
         return (x_bd - self.mean_d) / self.deviation_d
 
     def fit(
@@ -114,47 +114,49 @@ class Model(nn.Module):
         self.mean_d.copy_(x_nd.mean(dim=0))
         deviation_d = x_nd.std(dim=0, correction=0)
         self.deviation_d.copy_(torch.where(deviation_d > 1e-6, deviation_d, 1.0))
-        return {name: self._learnt(name, task, train, validation) for name, task in tasks.items()}
+        return {name: self._fit_head(name, task, train, validation) for name, task in tasks.items()}
 
-    def _learnt(
+    def _fit_head(
         self, name: str, task: nn.Module, train: Examples, validation: Examples | None
     ) -> float:
         """Write one task's head; its C."""
-        if not isinstance(task, ClassTask):
+        if not isinstance(task, ClassificationTask):
             raise ConfigError(f"the model svm tells classes apart; task {name} has none")
-        x_nd, target_n = self._labelled(name, train)
+        x_nd, target_n = self._select_labelled(name, train)
         weight_n = task.weights_k.cpu().double().numpy()[target_n]
 
         def machines(c: float) -> tuple[Array, Array]:
-            return one_against_rest(x_nd, target_n, weight_n, len(task.classes), c)
+            return fit_one_vs_rest(x_nd, target_n, weight_n, len(task.classes), c)
 
-        c = self.config.c.get(name) or self._picked(name, machines, validation)
+        c = self.config.c.get(name) or self._select_c(name, machines, validation)
         weight_kd, bias_k = machines(c)
         with torch.no_grad():
             task.head.weight.copy_(torch.from_numpy(weight_kd))
             task.head.bias.copy_(torch.from_numpy(bias_k))
         return c
 
-    def _picked(
-        self, name: str, machines: Callable[[float], tuple[Array, Array]], side: Examples | None
+    def _select_c(
+        self, name: str, fit: Callable[[float], tuple[Array, Array]], validation: Examples | None
     ) -> float:
         """The C with the best UA on a side, the lowest of equals."""
-        x_nd, target_n = self._labelled(name, side) if side else (np.empty(0), np.empty(0))
+        x_nd, target_n = (
+            self._select_labelled(name, validation) if validation else (np.empty(0), np.empty(0))
+        )
         if not len(target_n):
             return self.config.otherwise
         costs = [2.0**n for n in range(self.config.lowest, self.config.highest + 1)]
-        answers = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(machines, costs)]
+        answers = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(fit, costs)]
         scores = [unweighted_accuracy_score(target_n, answer_n) for answer_n in answers]
         return costs[int(np.argmax(scores))]
 
-    def _labelled(self, name: str, side: Examples) -> tuple[Array, NDArray[np.int64]]:
+    def _select_labelled(self, name: str, examples: Examples) -> tuple[Array, NDArray[np.int64]]:
         """Standardised vectors (n, D) and classes (n,) of those whose class is known."""
-        target_n = side.targets[name]
-        x_nd = self._standard(side.vectors[name])[target_n >= 0]
+        target_n = examples.targets[name]
+        x_nd = self._standardize(examples.vectors[name])[target_n >= 0]
         return x_nd.cpu().double().numpy(), target_n[target_n >= 0].cpu().numpy()
 
 
-def one_against_rest(
+def fit_one_vs_rest(
     x_nd: Array, target_n: NDArray[np.int64], weight_n: Array, classes: int, c: float
 ) -> tuple[Array, Array]:
     """A linear machine for each class; one that nobody has is never answered.
@@ -179,7 +181,7 @@ def one_against_rest(
             "the model svm is fitted by scikit-learn, which is not installed; "
             "pip install 'serein[svm]'"
         ) from None
-    weight_kd, bias_k = np.zeros((classes, x_nd.shape[1])), np.full(classes, NEVER)
+    weight_kd, bias_k = np.zeros((classes, x_nd.shape[1])), np.full(classes, ABSENT_CLASS_LOGIT)
     for k in np.unique(target_n):
         own_n = target_n == k
         if own_n.all():

@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from serein.layers.attention import Attention, Encoded, summed
+from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
 from serein.layers.dropout import Dropout
 from serein.layers.recurrence import last_outputs
-from serein.layers.rows import at_middles, windows
+from serein.layers.rows import align_to_centres, pack_windows
 from serein.layers.segments import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]
@@ -96,15 +96,19 @@ class Model(nn.Module):
         if config.attention:
             self.attend = nn.Linear(config.hidden, len(self.tasks), bias=False)
 
-    def forward(self, frames: tuple[Tensor, Tensor]) -> Encoded:
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights for each task."""
-        wave_nf, place_bl, mask_bl = windows(*frames, size=self.config.hops, fill=0)
+        wave_nf, place_bl, mask_bl = pack_windows(*frames, size=self.config.hops, fill=0)
         v_bld = F.embedding(place_bl, self.convolutions(wave_nf))  # equation 1
         h_bld, _ = self.gru(self.dropout(v_bld))  # equation 2
         if not self.config.attention:
-            return Encoded(dict.fromkeys(self.tasks, last_outputs(h_bld, mask_bl)), {})
-        h_btd, middle_bt = at_middles(h_bld, frames[1], self.config.hops)
-        r_bhd, weight_bht = summed(h_btd, self.attend(h_btd), middle_bt)  # equations 3 and 4
+            return ModelOutput(dict.fromkeys(self.tasks, last_outputs(h_bld, mask_bl)), {})
+        h_btd, middle_bt = align_to_centres(h_bld, frames[1], self.config.hops)
+        r_bhd, weight_bht = attention_pool(
+            h_btd, self.attend(h_btd), middle_bt
+        )  # equations 3 and 4
         vectors = dict(zip(self.tasks, r_bhd.unbind(dim=1), strict=True))
         maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
-        return Encoded(vectors, {task: Attention(weight, stride=1) for task, weight in maps})
+        return ModelOutput(
+            vectors, {task: AttentionWeights(weight, stride=1) for task, weight in maps}
+        )

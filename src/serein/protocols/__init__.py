@@ -12,39 +12,39 @@ from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import fixed, mixed, speakers
-from serein.protocols.beside import beside, parted, together
-from serein.protocols.fewer import fewer, first
-from serein.protocols.filters import disjoint, joined, only, short
-from serein.protocols.heard import heard, probes
-from serein.protocols.leakage import cautioned, findings, refuse
+from serein.protocols.beside import add_auxiliary, select_training_utterances, split_main
+from serein.protocols.fewer import limit_train, subsample
+from serein.protocols.filters import drop_long, filter_values, join_cautions, make_disjoint
+from serein.protocols.heard import hash_audio, hash_audio_excerpts
+from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
 from serein.protocols.saved import SUFFIXES, load, save
-from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import placed, without
+from serein.protocols.settings import SplitConfig, parse_values
+from serein.protocols.sides import get_subsets, remove_ids
 from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
     "PROTOCOLS",
-    "Kind",
-    "Settings",
-    "cautioned",
-    "check",
-    "describe",
-    "findings",
-    "first",
-    "heard",
-    "listed",
+    "ProtocolKind",
+    "SplitConfig",
+    "add_cautions",
+    "check_protocol",
+    "describe_protocols",
+    "drop_long",
+    "find_leaks",
+    "hash_audio",
+    "hash_audio_excerpts",
     "load",
-    "probes",
-    "refuse",
+    "parse_values",
+    "raise_on_leaks",
     "save",
-    "short",
+    "select_training_utterances",
     "split",
-    "together",
+    "subsample",
 ]
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProtocolKind:
     """A way to split.
 
     Attributes:
@@ -53,50 +53,58 @@ class Kind:
         takes: settings that it has beyond those of all.
     """
 
-    words: str
-    split: Callable[[Sequence[Utterance], Settings], Protocol]
-    takes: tuple[str, ...] = ()
+    description: str
+    split: Callable[[Sequence[Utterance], SplitConfig], Protocol]
+    settings: tuple[str, ...] = ()
 
 
-ALL = ("name", "validation", "only", "longest", "disjoint", "groups", "most", "allow")
-BESIDE = ("main", "share", "ratio")
-DEALT = ("folds", "seed", "stratify")
-ALONE = ("leave-one-corpus-out",)
+COMMON_SETTINGS = ("name", "validation", "only", "longest", "disjoint", "groups", "most", "allow")
+AUXILIARY_SETTINGS = ("main", "share", "ratio")
+FOLD_SETTINGS = ("folds", "seed", "stratify")
+WITHOUT_AUXILIARY = ("leave-one-corpus-out",)
 """Protocols that say themselves which corpora train."""
 PROTOCOLS = {
-    "leave-one-speaker-out": Kind("one fold a speaker", speakers.leave_one_speaker_out),
-    "leave-one-session-out": Kind("one fold a session", speakers.leave_one_session_out),
-    "leave-one-corpus-out": Kind("one fold a corpus", speakers.leave_one_corpus_out),
-    "speaker-k-fold": Kind(
-        "groups of speakers, balanced in gender and classes", speakers.speaker_k_fold, DEALT
+    "leave-one-speaker-out": ProtocolKind("one fold a speaker", speakers.leave_one_speaker_out),
+    "leave-one-session-out": ProtocolKind("one fold a session", speakers.leave_one_session_out),
+    "leave-one-corpus-out": ProtocolKind("one fold a corpus", speakers.leave_one_corpus_out),
+    "speaker-k-fold": ProtocolKind(
+        "groups of speakers, balanced in gender and classes", speakers.speaker_k_fold, FOLD_SETTINGS
     ),
-    "zhang-text": Kind("IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", fixed.sessions),
-    "zhang-sizes": Kind("IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", fixed.sessions),
-    "parts": Kind("the corpus's own train, dev and test parts", fixed.parts, ("train", "test")),
-    "by-label": Kind(
-        "sides by the values of an attribute or label", fixed.by_label, ("by", "train", "test")
+    "zhang-text": ProtocolKind(
+        "IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", fixed.split_sessions
     ),
-    "random": Kind("random folds; speaker-dependent", mixed.random_folds, DEALT),
-    "speaker-dependent": Kind(
-        "random folds, as in Table 5 of Feng 2020", mixed.random_folds, DEALT
+    "zhang-sizes": ProtocolKind(
+        "IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", fixed.split_sessions
+    ),
+    "parts": ProtocolKind(
+        "the corpus's own train, dev and test parts", fixed.split_parts, ("train", "test")
+    ),
+    "by-label": ProtocolKind(
+        "sides by the values of an attribute or label",
+        fixed.split_by_label,
+        ("by", "train", "test"),
+    ),
+    "random": ProtocolKind("random folds; speaker-dependent", mixed.random_folds, FOLD_SETTINGS),
+    "speaker-dependent": ProtocolKind(
+        "random folds, as in Table 5 of Feng 2020", mixed.random_folds, FOLD_SETTINGS
     ),
 }
 
 
-def describe() -> dict[str, str]:
+def describe_protocols() -> dict[str, str]:
     """Every protocol and what it does, in a line."""
-    return {name: kind.words for name, kind in PROTOCOLS.items()}
+    return {name: kind.description for name, kind in PROTOCOLS.items()}
 
 
 def split(
-    utterances: Sequence[Utterance], settings: Settings, left_out: Container[str] = ()
+    utterances: Sequence[Utterance], settings: SplitConfig, excluded_ids: Container[str] = ()
 ) -> Protocol:
     """Split a corpus.
 
     Args:
         utterances: all that is to be split.
         settings: how.
-        left_out: ids of this corpus that its user left out, such as those without a class; a
+        excluded_ids: ids of this corpus that its user left out, such as those without a class; a
             saved protocol may name them.
 
     Raises:
@@ -104,43 +112,48 @@ def split(
         ConfigError: a setting is not one of this protocol.
         ProtocolError: these utterances cannot be split that way.
     """
-    kept, words = only(utterances, settings.only)
-    kept, long = short(kept, settings.longest)
+    kept, words = filter_values(utterances, settings.only)
+    kept, long = drop_long(kept, settings.longest)
     if settings.name.lower().endswith(SUFFIXES):
-        kind = Kind("a saved protocol", partial(_saved, left_out=left_out))
+        kind = ProtocolKind("a saved protocol", partial(_load_saved, excluded_ids=excluded_ids))
     elif settings.name in PROTOCOLS:
         kind = PROTOCOLS[settings.name]
     else:
         hint = f"The file of a saved one ends in {' or '.join(SUFFIXES)}."
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
-    main, others = parted(kept, settings)
-    apart = partial(disjoint, utterances=kept, names=listed(settings.disjoint))
+    main, others = split_main(kept, settings)
+    apart = partial(make_disjoint, utterances=kept, names=parse_values(settings.disjoint))
     protocol = kind.split(main, settings)
     if settings.most is None:
-        protocol = apart(beside(protocol, others, settings), groups=settings.groups)
+        protocol = apart(add_auxiliary(protocol, others, settings), groups=settings.groups)
     else:
-        protocol = fewer(apart(protocol, groups=settings.groups), main, settings)
-        protocol = beside(protocol, others, settings)
+        protocol = limit_train(apart(protocol, groups=settings.groups), main, settings)
+        protocol = add_auxiliary(protocol, others, settings)
         protocol = apart(protocol) if others else protocol
-    protocol = replace(protocol, caution=joined(protocol.caution, words, long))
-    check(protocol)
+    protocol = replace(protocol, caution=join_cautions(protocol.caution, words, long))
+    check_protocol(protocol)
     return protocol
 
 
-def _check_settings(settings: Settings, kind: Kind) -> None:
+def _check_settings(settings: SplitConfig, kind: ProtocolKind) -> None:
     """A setting that would change nothing is a mistake of whoever set it."""
     if settings.groups > 1 and not settings.disjoint:
         raise ConfigError(
             f"protocol.groups = {settings.groups} is of the values of protocol.disjoint, which "
             "names none; name an attribute or label there, such as sentence"
         )
-    _check_beside(settings)
-    empty = Settings()
-    alone = settings.name in ALONE or settings.name.lower().endswith(SUFFIXES)
+    _check_auxiliary(settings)
+    empty = SplitConfig()
+    alone = settings.name in WITHOUT_AUXILIARY or settings.name.lower().endswith(SUFFIXES)
     drawn = settings.main or settings.most is not None
-    known = *ALL, *kind.takes, *(() if alone else BESIDE), *(DEALT[1:] if drawn else ())
-    for name in (field.name for field in fields(Settings)):
+    known = (
+        *COMMON_SETTINGS,
+        *kind.settings,
+        *(() if alone else AUXILIARY_SETTINGS),
+        *(FOLD_SETTINGS[1:] if drawn else ()),
+    )
+    for name in (field.name for field in fields(SplitConfig)):
         if name not in known and getattr(settings, name) != getattr(empty, name):
             raise ConfigError(
                 f"protocol.{name} = {getattr(settings, name)!r}; {settings.name} has no such "
@@ -148,10 +161,12 @@ def _check_settings(settings: Settings, kind: Kind) -> None:
             )
 
 
-def _check_beside(settings: Settings) -> None:
+def _check_auxiliary(settings: SplitConfig) -> None:
     """Amounts are of the corpora beside a main one, and given in one way."""
-    empty = Settings()
-    given = [name for name in BESIDE[1:] if getattr(settings, name) != getattr(empty, name)]
+    empty = SplitConfig()
+    given = [
+        name for name in AUXILIARY_SETTINGS[1:] if getattr(settings, name) != getattr(empty, name)
+    ]
     if given and not settings.main:
         raise ConfigError(
             f"protocol.{given[0]} is of the corpora beside protocol.main, which names none; name "
@@ -164,8 +179,8 @@ def _check_beside(settings: Settings) -> None:
         )
 
 
-def _saved(
-    utterances: Sequence[Utterance], settings: Settings, left_out: Container[str]
+def _load_saved(
+    utterances: Sequence[Utterance], settings: SplitConfig, excluded_ids: Container[str]
 ) -> Protocol:
     """A protocol from a file, for the corpus that it was made of."""
     if settings.validation != 1:
@@ -175,8 +190,8 @@ def _saved(
         )
     protocol = load(Path(settings.name).expanduser())
     there = {one.id for one in utterances}
-    named = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
-    gone = {id_ for id_ in named - there if id_ in left_out}
+    named = {id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side}
+    gone = {id_ for id_ in named - there if id_ in excluded_ids}
     strange, left = sorted(named - there - gone), there - named
     if strange:
         raise ProtocolError(
@@ -187,11 +202,11 @@ def _saved(
     clauses = [f"{len(left)} of {len(there)} utterances are on no side"] * bool(left)
     if gone:
         clauses.append(f"{len(gone)} of the {len(named)} that {settings.name} names are left out")
-    folds = tuple(without(fold, gone) for fold in protocol.folds)
-    return replace(protocol, folds=folds, caution=joined(protocol.caution, *clauses))
+    folds = tuple(remove_ids(fold, gone) for fold in protocol.folds)
+    return replace(protocol, folds=folds, caution=join_cautions(protocol.caution, *clauses))
 
 
-def check(protocol: Protocol) -> None:
+def check_protocol(protocol: Protocol) -> None:
     """Check that folds are folds: named apart, no side empty, no utterance on two sides.
 
     Nor is any tested in two folds; and all have a validation side, or none has.
@@ -205,15 +220,15 @@ def check(protocol: Protocol) -> None:
     if len(names) < len(protocol.folds):
         raise ProtocolError(f"{protocol.name} has two folds {max(names, key=names.__getitem__)}")
     for fold in protocol.folds:
-        _check_sides(fold)
-    _check_across(protocol)
+        _check_subsets(fold)
+    _check_folds(protocol)
 
 
-def _check_sides(fold: Fold) -> None:
+def _check_subsets(fold: Fold) -> None:
     if not fold.train or not fold.test:
         raise ProtocolError(f"fold {fold.name} has an empty training or test side")
     seen: dict[str, str] = {}
-    for side, ids in placed(fold).items():
+    for side, ids in get_subsets(fold).items():
         if len(set(ids)) < len(ids):
             twice = max(ids, key=Counter(ids).__getitem__)
             raise ProtocolError(f"fold {fold.name} names {twice} twice on its {side} side")
@@ -226,7 +241,7 @@ def _check_sides(fold: Fold) -> None:
                 )
 
 
-def _check_across(protocol: Protocol) -> None:
+def _check_folds(protocol: Protocol) -> None:
     """What no fold shows alone."""
     first = {bool(fold.validation): fold.name for fold in reversed(protocol.folds)}
     if len(first) == 2:

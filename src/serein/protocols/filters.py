@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from serein.audio import seconds_of
+from serein.audio import utterance_duration
 from serein.errors import ProtocolError
-from serein.protocols.settings import Values, listed
-from serein.protocols.sides import has, numbered, of, said
+from serein.protocols.settings import Values, parse_values
+from serein.protocols.sides import get_scoped_value, get_value, has_value, number_folds
 from serein.records import Fold, Protocol, Utterance
 
 
-def only(
+def filter_values(
     utterances: Sequence[Utterance], table: Mapping[str, Values]
 ) -> tuple[list[Utterance], str]:
     """Keep the utterances that have the wanted values.
@@ -24,23 +24,25 @@ def only(
     """
     kept = list(utterances)
     for name, wanted in table.items():
-        found = {value for one in kept if (value := said(one, name))}
-        kept = [one for one in kept if has(one, name, listed(wanted))]
+        found = {value for one in kept if (value := get_value(one, name))}
+        kept = [one for one in kept if has_value(one, name, parse_values(wanted))]
         if not kept:
             raise ProtocolError(
-                f"protocol.only.{name} = {', '.join(listed(wanted))} leaves no utterance; "
+                f"protocol.only.{name} = {', '.join(parse_values(wanted))} leaves no utterance; "
                 f"found {', '.join(sorted(found)[:20]) or f'no {name} at all'}"
             )
-    terms = ", ".join(f"{name} {' or '.join(listed(table[name]))}" for name in table)
+    terms = ", ".join(f"{name} {' or '.join(parse_values(table[name]))}" for name in table)
     return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
 
 
-def short(utterances: Sequence[Utterance], longest: float | None) -> tuple[list[Utterance], str]:
+def drop_long(
+    utterances: Sequence[Utterance], max_duration: float | None
+) -> tuple[list[Utterance], str]:
     """Keep the utterances that last no longer than wanted.
 
     Args:
         utterances: of a corpus.
-        longest: in seconds; None keeps all.
+        max_duration: in seconds; None keeps all.
 
     Returns:
         Those that stay, and how many do not, in words; no words where all stay.
@@ -49,21 +51,23 @@ def short(utterances: Sequence[Utterance], longest: float | None) -> tuple[list[
         ProtocolError: none stays.
         AudioError: a file does not say how long it is.
     """
-    if longest is None:
+    if max_duration is None:
         return list(utterances), ""
-    lasting = [seconds_of(one) for one in utterances]
-    kept = [one for one, seconds in zip(utterances, lasting, strict=True) if seconds <= longest]
+    lasting = [utterance_duration(one) for one in utterances]
+    kept = [
+        one for one, seconds in zip(utterances, lasting, strict=True) if seconds <= max_duration
+    ]
     if not kept:
         raise ProtocolError(
-            f"protocol.longest = {longest:g} s leaves none of {len(utterances)} utterances; the "
+            f"protocol.longest = {max_duration:g} s leaves none of {len(utterances)} utterances; the "
             f"shortest lasts {min(lasting, default=0):.1f} s"
         )
     gone = len(utterances) - len(kept)
-    words = f"{gone} of {len(utterances)} utterances last longer than {longest:g} s: left out"
+    words = f"{gone} of {len(utterances)} utterances last longer than {max_duration:g} s: left out"
     return kept, words if gone else ""
 
 
-def disjoint(
+def make_disjoint(
     protocol: Protocol, utterances: Iterable[Utterance], names: Sequence[str], groups: int = 1
 ) -> Protocol:
     """Take from the other sides what shares a value with the test side of its fold.
@@ -79,26 +83,28 @@ def disjoint(
     """
     members = list(utterances)
     for name in names:
-        values = {one.id: value for one in members if (value := _value(one, name))}
+        values = {one.id: value for one in members if (value := _get_disjoint_value(one, name))}
         if not values:
             raise ProtocolError(
                 f"protocol.disjoint names {name}, and no utterance has one; name an attribute or "
                 "a label of this corpus"
             )
-        group = _grouped(values, members, groups)
-        parted = [part for fold in protocol.folds for part in _parted(fold, group, groups, name)]
-        folds = tuple(_without(fold, values, name) for fold in parted)
-        before, after = _lengths(parted), _lengths(folds)
+        group = _group_values(values, members, groups)
+        parted = [
+            part for fold in protocol.folds for part in _split_test(fold, group, groups, name)
+        ]
+        folds = tuple(_drop_tested_values(fold, values, name) for fold in parted)
+        before, after = _count_utterances(parted), _count_utterances(folds)
         words = (
             f"{name}-disjoint: {before[0] - after[0]} of {before[0]} training and "
             f"{before[1] - after[1]} of {before[1]} validation utterances left out, summed over "
             f"folds, as their {name} is tested"
         )
-        protocol = replace(protocol, folds=folds, caution=joined(protocol.caution, words))
+        protocol = replace(protocol, folds=folds, caution=join_cautions(protocol.caution, words))
     return protocol
 
 
-def _grouped(
+def _group_values(
     values: Mapping[str, str], utterances: Iterable[Utterance], groups: int
 ) -> dict[str, int]:
     """A group for each id, the same for all of a value; groups alike in size."""
@@ -114,18 +120,18 @@ def _grouped(
     return group
 
 
-def _parted(fold: Fold, group: Mapping[str, int], groups: int, name: str) -> list[Fold]:
+def _split_test(fold: Fold, group: Mapping[str, int], groups: int, name: str) -> list[Fold]:
     if groups == 1:
         return [fold]
     tests = [tuple(id_ for id_ in fold.test if group[id_] == place) for place in range(groups)]
     return [
         replace(fold, name=f"{fold.name}, {name} {number}", test=test)
-        for number, test in zip(numbered(groups), tests, strict=True)
+        for number, test in zip(number_folds(groups), tests, strict=True)
         if test
     ]
 
 
-def _without(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
+def _drop_tested_values(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
     tested = {values[id_] for id_ in fold.test if id_ in values}
     kept = {}
     for side, ids in (("training", fold.train), ("validation", fold.validation)):
@@ -140,22 +146,22 @@ def _without(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
     return replace(fold, train=kept["training"], validation=kept["validation"])
 
 
-def _lengths(folds: Iterable[Fold]) -> tuple[int, int]:
+def _count_utterances(folds: Iterable[Fold]) -> tuple[int, int]:
     return sum(len(f.train) for f in folds), sum(len(f.validation) for f in folds)
 
 
-def _value(utterance: Utterance, name: str) -> str | None:
-    return sentence(utterance) if name == "sentence" else of(utterance, name)
+def _get_disjoint_value(utterance: Utterance, name: str) -> str | None:
+    return get_sentence(utterance) if name == "sentence" else get_scoped_value(utterance, name)
 
 
-def sentence(utterance: Utterance) -> str | None:
+def get_sentence(utterance: Utterance) -> str | None:
     """Which sentence is spoken: its label, or else its words without case and punctuation."""
-    label = of(utterance, "sentence")
+    label = get_scoped_value(utterance, "sentence")
     if label is not None:
         return f"{utterance.corpus}/{label}" if utterance.corpus else label
     return re.sub(r"[\W_]+", " ", (utterance.text or "").casefold()).strip() or None
 
 
-def joined(*clauses: str) -> str:
+def join_cautions(*clauses: str) -> str:
     """Several cautions as one."""
     return "; ".join(clause for clause in clauses if clause)

@@ -5,8 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from serein.errors import ConfigError, ProtocolError
-from serein.protocols.settings import Settings, listed
-from serein.protocols.sides import gathered, has, many, matches, of, said, set_aside
+from serein.protocols.settings import SplitConfig, parse_values
+from serein.protocols.sides import (
+    count_noun,
+    get_scoped_value,
+    get_value,
+    group_by,
+    has_value,
+    hold_out_validation,
+    is_match,
+)
 from serein.records import Fold, Protocol, Utterance
 
 SESSIONS = {
@@ -20,7 +28,7 @@ Zhang et al. 2019, section 4.1, names sessions 1-3, 4 and 5, and prints the size
 session 1 the third; sessions 3-5 hold 6,409, 90 more than printed.
 """
 
-PARTS = {
+PART_PATTERNS = {
     "train": ("train*", "*-train"),
     "validation": ("dev*", "*-dev"),
     "test": ("test*", "*-test"),
@@ -28,7 +36,7 @@ PARTS = {
 """How parts are called: LibriSpeech's train-clean-100, AN4's an4-train."""
 
 
-def sessions(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+def split_sessions(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
     """IEMOCAP's five sessions on the sides that a paper gives them."""
     if settings.validation not in (1, "none"):
         raise ConfigError(
@@ -36,8 +44,8 @@ def sessions(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
             'side of its own: leave protocol.validation out, or set it to "none"'
         )
     lists = SESSIONS[settings.name]
-    groups = gathered(utterances, "session")
-    numbers = {name: _number(name) for name in groups}
+    groups = group_by(utterances, "session")
+    numbers = {name: _parse_session_number(name) for name in groups}
     if sorted(numbers.values()) != sorted(sum(lists, ())):
         raise ProtocolError(
             f"{settings.name} needs IEMOCAP's five sessions; found {len(groups)}: "
@@ -47,78 +55,87 @@ def sessions(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
         [one for name, number in numbers.items() if number in side for one in groups[name]]
         for side in lists
     )
-    words, held = f"session {', '.join(lists[1])}, as in the paper", _ids(validation)
+    words, held = f"session {', '.join(lists[1])}, as in the paper", _list_ids(validation)
     if settings.validation == "none":
         words, held, train = "none", (), train + validation
     fold = Fold(
-        name=f"session {', '.join(lists[2])}", train=_ids(train), validation=held, test=_ids(test)
+        name=f"session {', '.join(lists[2])}",
+        train=_list_ids(train),
+        validation=held,
+        test=_list_ids(test),
     )
     return Protocol(name=settings.name, validation=words, folds=(fold,))
 
 
-def parts(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+def split_parts(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
     """A corpus's own parts, by the label ``part``: train-*, dev-* and test-*.
 
     Without a part for validation, speakers of the training side validate.
     """
-    lists = {side: listed(getattr(settings, side)) or PARTS[side] for side in ("train", "test")}
-    named = {value for one in utterances if (value := said(one, "part"))}
-    own = tuple(value for value in sorted(named) if matches(value, PARTS["validation"]))
-    if settings.validation == "none" and not listed(settings.train):
+    lists = {
+        side: parse_values(getattr(settings, side)) or PART_PATTERNS[side]
+        for side in ("train", "test")
+    }
+    named = {value for one in utterances if (value := get_value(one, "part"))}
+    own = tuple(value for value in sorted(named) if is_match(value, PART_PATTERNS["validation"]))
+    if settings.validation == "none" and not parse_values(settings.train):
         lists["train"] += own
-    return _by_values(utterances, settings, "part", lists, own)
+    return _split_by_values(utterances, settings, "part", lists, own)
 
 
-def by_label(utterances: Sequence[Utterance], settings: Settings) -> Protocol:
+def split_by_label(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
     """Sides by the values of any attribute or label: train on one corpus, test on another."""
-    if not settings.by or not listed(settings.test):
+    if not settings.by or not parse_values(settings.test):
         raise ConfigError(
             f"{settings.name} needs protocol.by (an attribute or label, such as corpus) and "
             f"protocol.test (its values that are tested); found {settings.by!r} and "
             f"{settings.test!r}"
         )
-    lists = {side: listed(getattr(settings, side)) for side in ("train", "test")}
-    return _by_values(utterances, settings, settings.by, lists, ())
+    lists = {side: parse_values(getattr(settings, side)) for side in ("train", "test")}
+    return _split_by_values(utterances, settings, settings.by, lists, ())
 
 
-Lists = dict[str, tuple[str, ...]]
+ValueLists = dict[str, tuple[str, ...]]
 
 
-def _by_values(
+def _split_by_values(
     utterances: Sequence[Utterance],
-    settings: Settings,
+    settings: SplitConfig,
     name: str,
-    lists: Lists,
-    own: tuple[str, ...],
+    lists: ValueLists,
+    validation_values: tuple[str, ...],
 ) -> Protocol:
-    """One fold by lists of values; ``own`` validates where the settings name no values."""
+    """One fold by lists of values; ``validation_values`` validates where the settings name no values."""
     count = settings.validation if isinstance(settings.validation, int) else 0
-    held = () if settings.validation == "none" else listed(settings.validation)
-    lists = {**lists, "validation": own if count else held}
-    sides, left = _sides(utterances, name, lists)
-    train, validation, words = _ids(sides["train"]), _ids(sides["validation"]), "none"
+    held = () if settings.validation == "none" else parse_values(settings.validation)
+    lists = {**lists, "validation": validation_values if count else held}
+    sides, left = _assign_subsets(utterances, name, lists)
+    train, validation, words = _list_ids(sides["train"]), _list_ids(sides["validation"]), "none"
     if validation:
         words = f"{name} {', '.join(lists['validation'])}"
     elif count:
-        words = f"{many(count, 'speaker')} of the training side, of each corpus in it"
-        train, validation = set_aside(sides["train"], count)
-    tested = sorted({str(said(one, name)) for one in sides["test"]})
+        words = f"{count_noun(count, 'speaker')} of the training side, of each corpus in it"
+        train, validation = hold_out_validation(sides["train"], count)
+    tested = sorted({str(get_value(one, name)) for one in sides["test"]})
     title = ", ".join(tested) if len(tested) < 6 else f"{len(tested)} of {name}"
-    fold = Fold(name=title, train=train, validation=validation, test=_ids(sides["test"]))
+    fold = Fold(name=title, train=train, validation=validation, test=_list_ids(sides["test"]))
     return Protocol(
-        name=settings.name, validation=words, folds=(fold,), caution=_left(left, utterances, name)
+        name=settings.name,
+        validation=words,
+        folds=(fold,),
+        caution=_describe_unassigned(left, utterances, name),
     )
 
 
-def _sides(
-    utterances: Sequence[Utterance], name: str, lists: Lists
+def _assign_subsets(
+    utterances: Sequence[Utterance], name: str, lists: ValueLists
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """Utterances by side, and the values of those on none; no training list takes the rest."""
     sides: dict[str, list[Utterance]] = {side: [] for side in lists}
     left = []
     for one in sorted(utterances, key=lambda u: u.id):
-        value = said(one, name)
-        on = [side for side, wanted in lists.items() if has(one, name, wanted)]
+        value = get_value(one, name)
+        on = [side for side, wanted in lists.items() if has_value(one, name, wanted)]
         if len(on) > 1:
             raise ConfigError(f"{name} {value} is on two sides, {on[0]} and {on[1]}; name it once")
         if not on and not lists["train"]:
@@ -127,35 +144,35 @@ def _sides(
             sides[on[0]].append(one)
         else:
             left.append(str(value))
-    _check(utterances, name, lists)
+    _check_values(utterances, name, lists)
     return sides, left
 
 
-def _check(utterances: Sequence[Utterance], name: str, lists: Lists) -> None:
+def _check_values(utterances: Sequence[Utterance], name: str, lists: ValueLists) -> None:
     """Every value that is named must be there, and of every pattern one."""
-    found = sorted({value for one in utterances if (value := said(one, name))})
-    known = {*found, *(of(one, name) for one in utterances)}
+    found = sorted({value for one in utterances if (value := get_value(one, name))})
+    known = {*found, *(get_scoped_value(one, name) for one in utterances)}
     for side, wanted in lists.items():
         missing = [one for one in wanted if "*" not in one and one not in known]
-        if missing or (wanted and not any(matches(value, wanted) for value in known)):
+        if missing or (wanted and not any(is_match(value, wanted) for value in known)):
             raise ProtocolError(
                 f"no utterance has {name} {', '.join(missing or wanted)}, which protocol.{side} "
                 f"names; found {', '.join(found) or f'no {name} at all'}"
             )
 
 
-def _left(left: list[str], utterances: Sequence[Utterance], name: str) -> str:
-    if not left:
+def _describe_unassigned(unassigned: list[str], utterances: Sequence[Utterance], name: str) -> str:
+    if not unassigned:
         return ""
-    values = ", ".join(value for value, _ in Counter(left).most_common(5))
-    return f"{len(left)} of {len(utterances)} utterances are on no side: their {name} is {values}"
+    values = ", ".join(value for value, _ in Counter(unassigned).most_common(5))
+    return f"{len(unassigned)} of {len(utterances)} utterances are on no side: their {name} is {values}"
 
 
-def _ids(side: Sequence[Utterance]) -> tuple[str, ...]:
-    return tuple(one.id for one in side)
+def _list_ids(utterances: Sequence[Utterance]) -> tuple[str, ...]:
+    return tuple(one.id for one in utterances)
 
 
-def _number(session: str) -> str:
+def _parse_session_number(session: str) -> str:
     """The number in which a session's name ends: 5 of "Session5" and of "05"."""
     found = re.search(r"(\d+)\D*$", session)
     return found[1].lstrip("0") if found else session

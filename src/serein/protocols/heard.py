@@ -9,14 +9,14 @@ import soundfile
 
 from serein.records import Utterance
 
-PROBE = 2048
+EXCERPT_SAMPLES = 2048
 """Samples that are compared first, in the middle: where recordings begin, many are silent."""
 
-BLOCK = 2**20
-THREADS = 4
+BLOCK_SAMPLES = 2**20
+NUM_THREADS = 4
 
 
-def heard(utterances: Iterable[Utterance]) -> dict[str, str]:
+def hash_audio(utterances: Iterable[Utterance]) -> dict[str, str]:
     """For each id a hash that equals another's where all their samples are equal, and only there.
 
     Samples are taken as the file has them, without resampling: a WAV and its FLAC are equal, and a
@@ -27,39 +27,39 @@ def heard(utterances: Iterable[Utterance]) -> dict[str, str]:
         Hashes, to be compared with each other alone.
     """
     members = list(utterances)
-    with ThreadPoolExecutor(THREADS) as pool:
-        probes = list(pool.map(_probe, members))
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        probes = list(pool.map(_hash_excerpt, members))
         counts = Counter(probes)
         alike = [
             one for one, probe in zip(members, probes, strict=True) if probe and counts[probe] > 1
         ]
-        whole = list(pool.map(_whole, alike))
+        whole = list(pool.map(_hash_whole, alike))
     marks = {one.id: probe for one, probe in zip(members, probes, strict=True) if probe}
     return marks | {one.id: mark for one, mark in zip(alike, whole, strict=True) if mark}
 
 
-def probes(utterances: Iterable[Utterance]) -> dict[str, str]:
+def hash_audio_excerpts(utterances: Iterable[Utterance]) -> dict[str, str]:
     """For each id a hash of its rate, channels, length and middle, the same in any lossless file.
 
     What agrees in these is, but for digital silence, the same recording. What libsndfile cannot
     read is left out.
     """
     members = list(utterances)
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(_probe, members))
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        found = list(pool.map(_hash_excerpt, members))
     return {one.id: mark for one, mark in zip(members, found, strict=True) if mark}
 
 
-def _probe(utterance: Utterance) -> str:
+def _hash_excerpt(utterance: Utterance) -> str:
     """A hash of what is quickly read; empty where nothing can be."""
-    return _hashed(utterance, probe=True)
+    return _hash_samples(utterance, excerpt=True)
 
 
-def _whole(utterance: Utterance) -> str:
-    return _hashed(utterance, probe=False)
+def _hash_whole(utterance: Utterance) -> str:
+    return _hash_samples(utterance, excerpt=False)
 
 
-def _hashed(utterance: Utterance, *, probe: bool) -> str:
+def _hash_samples(utterance: Utterance, *, excerpt: bool) -> str:
     try:
         with soundfile.SoundFile(utterance.path) as sound:
             first = min(round(utterance.start * sound.samplerate), sound.frames)
@@ -67,10 +67,13 @@ def _hashed(utterance: Utterance, *, probe: bool) -> str:
             left = max(0, min(end, sound.frames) - first)
             mark = hashlib.blake2b(digest_size=16)
             mark.update(f"{sound.samplerate} {sound.channels} {left}".encode())
-            if probe:
-                first, left = first + max(0, left - PROBE) // 2, min(left, PROBE)
+            if excerpt:
+                first, left = (
+                    first + max(0, left - EXCERPT_SAMPLES) // 2,
+                    min(left, EXCERPT_SAMPLES),
+                )
             sound.seek(first)
-            while left > 0 and len(block := sound.read(min(left, BLOCK), dtype="float32")):
+            while left > 0 and len(block := sound.read(min(left, BLOCK_SAMPLES), dtype="float32")):
                 mark.update(block)
                 left -= len(block)
             return mark.hexdigest()

@@ -6,21 +6,21 @@ from dataclasses import replace
 from serein.errors import ProtocolError, UnknownName
 from serein.protocols import classes, duplicates
 from serein.protocols.classes import Targets
-from serein.protocols.filters import joined, sentence
-from serein.protocols.settings import Values, listed
-from serein.protocols.sides import many, of, placed
+from serein.protocols.filters import get_sentence, join_cautions
+from serein.protocols.settings import Values, parse_values
+from serein.protocols.sides import count_noun, get_scoped_value, get_subsets
 from serein.records import Finding, Protocol, Utterance
 
 ALLOWABLE = ("duplicate", "partner", "speaker")
 """Errors that a user may allow by name."""
 
-MIXED = ("random", "speaker-dependent")
+SPEAKER_DEPENDENT = ("random", "speaker-dependent")
 """Protocols that are speaker-dependent by definition."""
 
-MIXED_KINDS = ("speaker", "partner")
+SPEAKER_DEPENDENT_LEAKS = ("speaker", "partner")
 """What they leak by definition."""
 
-STATISTICS = {
+NORMALIZATION_VERDICTS = {
     "training": ("clean", "frames are standardised by the training side of each fold alone"),
     "none": ("clean", "frames are not standardised"),
     "utterance": ("clean", "every utterance is standardised by itself alone"),
@@ -32,12 +32,12 @@ STATISTICS = {
 }
 
 
-def findings(
+def find_leaks(
     protocol: Protocol,
     utterances: Sequence[Utterance],
-    contents: Mapping[str, str],
+    file_hashes: Mapping[str, str],
     *,
-    samples: Mapping[str, str] | None = None,
+    audio_hashes: Mapping[str, str] | None = None,
     statistics: str = "training",
     targets: Targets | None = None,
     allow: Values = (),
@@ -47,8 +47,8 @@ def findings(
     Args:
         protocol: what to check.
         utterances: what it splits.
-        contents: for each id, a hash of its bytes, from ``corpora.contents``.
-        samples: for each id, a hash of its samples, from ``heard``; None compares bytes alone.
+        file_hashes: for each id, a hash of its bytes, from ``corpora.contents``.
+        audio_hashes: for each id, a hash of its samples, from ``heard``; None compares bytes alone.
         statistics: whose frames standardise: "training", "none", "utterance" or "speaker".
         targets: classes; None takes the label "emotion".
         allow: kinds that shall not stop the run.
@@ -57,23 +57,23 @@ def findings(
         UnknownName: ``allow`` or ``statistics`` names what is not known.
         ProtocolError: ``utterances`` lacks some that the protocol names.
     """
-    allowed = _allowed(protocol, listed(allow))
-    named = {id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
+    allowed = _get_allowed_kinds(protocol, parse_values(allow))
+    named = {id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side}
     members = [one for one in utterances if one.id in named]
     if len(members) < len(named):
         raise ProtocolError(
-            f"{protocol.name} names {many(len(named), 'utterance')}, of which {len(members)} were "
+            f"{protocol.name} names {count_noun(len(named), 'utterance')}, of which {len(members)} were "
             "given to be checked; expected all"
         )
-    targets = targets or {"emotion": {one.id: of(one, "emotion") for one in members}}
+    targets = targets or {"emotion": {one.id: get_scoped_value(one, "emotion") for one in members}}
     found = (
-        _speakers(protocol, members),
-        _partners(protocol, members),
-        duplicates.find(protocol, members, {**contents, **(samples or {})}),
-        _sentences(protocol, members),
-        _normalisation(statistics),
-        _validation(protocol, targets),
-        classes.find(protocol, targets),
+        _check_speakers(protocol, members),
+        _check_partners(protocol, members),
+        duplicates.find_duplicates(protocol, members, {**file_hashes, **(audio_hashes or {})}),
+        _check_sentences(protocol, members),
+        _check_normalization(statistics),
+        _check_validation(protocol, targets),
+        classes.check_classes(protocol, targets),
     )
     return tuple(
         replace(one, verdict="allowed") if one.verdict == "error" and one.kind in allowed else one
@@ -82,13 +82,13 @@ def findings(
     )
 
 
-def refuse(found: Iterable[Finding]) -> None:
+def raise_on_leaks(findings: Iterable[Finding]) -> None:
     """Stop where something was found that was not allowed.
 
     Raises:
         ProtocolError: with every error, and how to allow it.
     """
-    errors = [one for one in found if one.verdict == "error"]
+    errors = [one for one in findings if one.verdict == "error"]
     if not errors:
         return
     kinds = [one.kind for one in errors if one.kind in ALLOWABLE]
@@ -98,28 +98,28 @@ def refuse(found: Iterable[Finding]) -> None:
     raise ProtocolError(f"{fault}. {'. '.join(told)}.{hint if kinds else ''}")
 
 
-def cautioned(protocol: Protocol, found: Iterable[Finding]) -> Protocol:
+def add_cautions(protocol: Protocol, findings: Iterable[Finding]) -> Protocol:
     """The protocol, its caution naming what was found and allowed; its hash stays."""
-    known = MIXED_KINDS if protocol.name in MIXED else ()
-    told = [one for one in found if one.verdict == "allowed" and one.kind not in known]
+    known = SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ()
+    told = [one for one in findings if one.verdict == "allowed" and one.kind not in known]
     clauses = [f"{one.kind} leak allowed: {one.words}" for one in told]
-    return replace(protocol, caution=joined(protocol.caution, *clauses))
+    return replace(protocol, caution=join_cautions(protocol.caution, *clauses))
 
 
-def _allowed(protocol: Protocol, names: Sequence[str]) -> set[str]:
+def _get_allowed_kinds(protocol: Protocol, names: Sequence[str]) -> set[str]:
     for name in names:
         if name not in ALLOWABLE:
             raise UnknownName("leak of protocol.allow", name, ALLOWABLE)
-    return {*names, *(MIXED_KINDS if protocol.name in MIXED else ())}
+    return {*names, *(SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ())}
 
 
-def _across(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, str]]:
+def _find_shared_values(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, str]]:
     """Values that a fold has on two sides: each with the fold and the sides, in words."""
     found = []
     for fold in protocol.folds:
         held = {
             side: {values[id_] for id_ in ids if id_ in values}
-            for side, ids in placed(fold).items()
+            for side, ids in get_subsets(fold).items()
         }
         train, validation, test = held.values()
         for value in sorted((train & validation) | (train & test) | (validation & test)):
@@ -128,17 +128,17 @@ def _across(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, st
     return found
 
 
-def _speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
-    speaker = {one.id: name for one in members if (name := of(one, "speaker"))}
-    found = _across(protocol, speaker)
+def _check_speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
+    speaker = {one.id: name for one in members if (name := get_scoped_value(one, "speaker"))}
+    found = _find_shared_values(protocol, speaker)
     nameless = len(members) - len(speaker)
     clauses = []
     if nameless:
-        clauses = [f"no speaker is known of {nameless} of {many(len(members), 'utterance')}"]
+        clauses = [f"no speaker is known of {nameless} of {count_noun(len(members), 'utterance')}"]
     if found:
-        people = many(len({name for name, _ in found}), "speaker")
+        people = count_noun(len({name for name, _ in found}), "speaker")
         clauses = [
-            f"on two sides of a fold: {people}, {many(len(found), 'time')} over all folds",
+            f"on two sides of a fold: {people}, {count_noun(len(found), 'time')} over all folds",
             *clauses,
         ]
     elif speaker or not nameless:
@@ -148,26 +148,30 @@ def _speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
         verdict="error" if found else "warning" if nameless else "clean",
         count=len(found) or nameless,
         words="; ".join(clauses),
-        examples=_first(text for _, text in found),
+        examples=_first_examples(text for _, text in found),
     )
 
 
-def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
+def _check_partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
     """Who talks to whom: they share a dialogue, or a session of two."""
     talking = [one for one in members if one.dialogue is not None]
     if not talking:
         return None
     people: dict[str | None, set[str | None]] = {}
     for one in talking:
-        people.setdefault(of(one, "session"), set()).add(of(one, "speaker"))
+        people.setdefault(get_scoped_value(one, "session"), set()).add(
+            get_scoped_value(one, "speaker")
+        )
     pairs = {name for name, who in people.items() if name and None not in who and len(who) == 2}
-    parted = [one for one in talking if of(one, "session") in pairs]
+    parted = [one for one in talking if get_scoped_value(one, "session") in pairs]
     units = {
-        unit: {one.id: str(of(one, unit)) for one in those}
+        unit: {one.id: str(get_scoped_value(one, unit)) for one in those}
         for unit, those in (("session", parted), ("dialogue", talking))
     }
-    found = {unit: _across(protocol, values) for unit, values in units.items()}
-    parts = [many(len({v for v, _ in across}), unit) for unit, across in found.items() if across]
+    found = {unit: _find_shared_values(protocol, values) for unit, values in units.items()}
+    parts = [
+        count_noun(len({v for v, _ in across}), unit) for unit, across in found.items() if across
+    ]
     count = sum(map(len, found.values()))
     words = "nobody's partner in a dialogue or session is on another side"
     if count:
@@ -177,12 +181,12 @@ def _partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | Non
         verdict="error" if count else "clean",
         count=count,
         words=words,
-        examples=_first(f"{unit} {text}" for unit in found for _, text in found[unit]),
+        examples=_first_examples(f"{unit} {text}" for unit in found for _, text in found[unit]),
     )
 
 
-def _sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
-    said = {one.id: words for one in members if (words := sentence(one))}
+def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
+    said = {one.id: words for one in members if (words := get_sentence(one))}
     if not said:
         return None
     count, tested, again = 0, 0, dict[str, None]()
@@ -196,48 +200,50 @@ def _sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | No
         verdict="warning" if count else "clean",
         count=count,
         words=f"{count} of {tested} tested utterances say what another side of their fold says "
-        f"too, {many(len(again), 'sentence')} in all"
+        f"too, {count_noun(len(again), 'sentence')} in all"
         if count
         else "no tested sentence is said on another side of its fold",
-        examples=_first(again),
+        examples=_first_examples(again),
     )
 
 
-def _normalisation(statistics: str) -> Finding:
-    if statistics not in STATISTICS:
-        raise UnknownName("scope of normalisation", statistics, STATISTICS)
-    verdict, words = STATISTICS[statistics]
+def _check_normalization(statistics: str) -> Finding:
+    if statistics not in NORMALIZATION_VERDICTS:
+        raise UnknownName("scope of normalisation", statistics, NORMALIZATION_VERDICTS)
+    verdict, words = NORMALIZATION_VERDICTS[statistics]
     return Finding(
         kind="normalisation", verdict=verdict, count=int(verdict != "clean"), words=words
     )
 
 
-def _validation(protocol: Protocol, targets: Targets) -> Finding:
-    ids = {id_: id_ for fold in protocol.folds for side in placed(fold).values() for id_ in side}
-    found = _across(protocol, ids)
-    blind = classes.blind(protocol, targets)
+def _check_validation(protocol: Protocol, targets: Targets) -> Finding:
+    ids = {
+        id_: id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side
+    }
+    found = _find_shared_values(protocol, ids)
+    blind = classes.find_unvalidated_folds(protocol, targets)
     without = [fold.name for fold in protocol.folds if not fold.validation]
     clauses = []
     if found:
-        clauses.append(f"on two sides of a fold: {many(len(found), 'utterance')}")
+        clauses.append(f"on two sides of a fold: {count_noun(len(found), 'utterance')}")
     if blind:
         clauses.append(
-            f"nothing chooses the epoch of {many(len(blind), 'fold')}, whose validation side has "
+            f"nothing chooses the epoch of {count_noun(len(blind), 'fold')}, whose validation side has "
             f'no {next(iter(targets))} at all: set protocol.validation higher, or to "none"'
         )
     words = "no utterance is on two sides of a fold; validation is apart from training and test"
     if without:
-        words = (
-            f"no utterance is on two sides; {many(len(without), 'fold')} without validation side"
-        )
+        words = f"no utterance is on two sides; {count_noun(len(without), 'fold')} without validation side"
     return Finding(
         kind="validation",
         verdict="error" if clauses else "clean",
         count=len(found) + len(blind),
         words="; ".join(clauses) or words,
-        examples=_first([*(text for _, text in found), *(f"fold {name}" for name in blind)]),
+        examples=_first_examples(
+            [*(text for _, text in found), *(f"fold {name}" for name in blind)]
+        ),
     )
 
 
-def _first(texts: Iterable[str]) -> tuple[str, ...]:
+def _first_examples(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(list(texts)[:5])

@@ -17,14 +17,14 @@ from typing import Any
 
 from serein.errors import ProtocolError
 from serein.files import write_text
-from serein.protocols.settings import word
-from serein.protocols.sides import placed
+from serein.protocols.settings import format_value
+from serein.protocols.sides import get_subsets
 from serein.records import Fold, Protocol, Utterance
 
 SUFFIXES = (".json", ".csv")
-SIDES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 COLUMNS = ["fold", "side", "id"]
-EXPECTED = "expected what `protocols.save` writes. Save it again, or restore the file"
+EXPECTED_FORMAT = "expected what `protocols.save` writes. Save it again, or restore the file"
 
 
 def save(protocol: Protocol, path: Path, utterances: Sequence[Utterance] = ()) -> None:
@@ -41,7 +41,7 @@ def save(protocol: Protocol, path: Path, utterances: Sequence[Utterance] = ()) -
     """
     _check_suffix(path)
     if path.suffix.lower() == ".csv":
-        write_text(path, _table(protocol, utterances))
+        write_text(path, _format_csv(protocol, utterances))
     else:
         content = {"format": 1, "hash": protocol.hash, **asdict(protocol)}
         write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
@@ -56,12 +56,12 @@ def load(path: Path) -> Protocol:
     _check_suffix(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return _of_table(path, text) if path.suffix.lower() == ".csv" else _of_json(path, text)
+        return _parse_csv(path, text) if path.suffix.lower() == ".csv" else _parse_json(path, text)
     except OSError as error:
         raise ProtocolError(f"{path} cannot be read: {error.strerror}; check the name") from error
     except (ValueError, TypeError, LookupError, RecursionError, csv.Error) as error:
         fault = f"{type(error).__name__}: {error}"
-        raise ProtocolError(f"{path} holds no protocol ({fault}); {EXPECTED}") from error
+        raise ProtocolError(f"{path} holds no protocol ({fault}); {EXPECTED_FORMAT}") from error
 
 
 def _check_suffix(path: Path) -> None:
@@ -69,7 +69,7 @@ def _check_suffix(path: Path) -> None:
         raise ProtocolError(f"{path} should end in {' or '.join(SUFFIXES)}; name it so")
 
 
-def _of_json(path: Path, text: str) -> Protocol:
+def _parse_json(path: Path, text: str) -> Protocol:
     held = json.loads(text)
     if held["format"] != 1:
         raise ProtocolError(
@@ -80,7 +80,7 @@ def _of_json(path: Path, text: str) -> Protocol:
         validation=str(held["validation"]),
         caution=str(held["caution"]),
         folds=tuple(
-            Fold(name=str(fold["name"]), **{side: tuple(map(str, fold[side])) for side in SIDES})
+            Fold(name=str(fold["name"]), **{side: tuple(map(str, fold[side])) for side in SUBSETS})
             for fold in held["folds"]
         ),
     )
@@ -92,32 +92,36 @@ def _of_json(path: Path, text: str) -> Protocol:
     return protocol
 
 
-def _table(protocol: Protocol, utterances: Sequence[Utterance]) -> str:
+def _format_csv(protocol: Protocol, utterances: Sequence[Utterance]) -> str:
     by_id = {utterance.id: utterance for utterance in utterances}
     labels = sorted({name for utterance in utterances for name in utterance.labels})
-    more = ["path", "speaker", *(name for name in labels if name not in TAKEN)] if by_id else []
+    more = (
+        ["path", "speaker", *(name for name in labels if name not in RESERVED_COLUMNS)]
+        if by_id
+        else []
+    )
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow([*COLUMNS, *more])
     for fold in protocol.folds:
-        for side, ids in placed(fold).items():
+        for side, ids in get_subsets(fold).items():
             for id_ in ids:
-                rows.writerow([fold.name, side, id_, *_cells(by_id.get(id_), more)])
+                rows.writerow([fold.name, side, id_, *_format_cells(by_id.get(id_), more)])
     return text.getvalue()
 
 
-TAKEN = {*COLUMNS, "path", "speaker"}
+RESERVED_COLUMNS = {*COLUMNS, "path", "speaker"}
 
 
-def _cells(utterance: Utterance | None, names: list[str]) -> list[str]:
+def _format_cells(utterance: Utterance | None, names: list[str]) -> list[str]:
     if utterance is None:
         return [""] * len(names)
     told: dict[str, Any] = {"path": str(utterance.path), "speaker": utterance.speaker}
     told = {**utterance.labels, **told}
-    return ["" if (value := told.get(name)) is None else word(value) for name in names]
+    return ["" if (value := told.get(name)) is None else format_value(value) for name in names]
 
 
-def _of_table(path: Path, text: str) -> Protocol:
+def _parse_csv(path: Path, text: str) -> Protocol:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
@@ -127,11 +131,11 @@ def _of_table(path: Path, text: str) -> Protocol:
         )
     folds: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        sides = folds.setdefault(row["fold"], {side: [] for side in SIDES})
+        sides = folds.setdefault(row["fold"], {side: [] for side in SUBSETS})
         if row["side"] not in sides or not row["id"]:
             raise ProtocolError(
                 f"{path}, line {rows.line_num}: side {row['side']!r}, id {row['id']!r}; expected "
-                f"one of {', '.join(SIDES)}, and an id"
+                f"one of {', '.join(SUBSETS)}, and an id"
             )
         sides[row["side"]].append(row["id"])
     return Protocol(

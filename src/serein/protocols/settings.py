@@ -18,7 +18,7 @@ Amount = Annotated[float, Ge(0)] | dict[str, Annotated[float, Ge(0)]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SplitConfig:
     """How to split.
 
     Attributes:
@@ -66,7 +66,7 @@ class Settings:
     allow: Values = ()
 
     @property
-    def count(self) -> int:
+    def num_validation(self) -> int:
         """How many speakers, sessions or folds validate.
 
         Raises:
@@ -82,7 +82,7 @@ class Settings:
         return 0
 
 
-def listed(values: Values) -> tuple[str, ...]:
+def parse_values(values: Values) -> tuple[str, ...]:
     """The words of a setting.
 
     >>> listed("dev-clean, dev-other"), listed((1, 2.5))
@@ -90,10 +90,12 @@ def listed(values: Values) -> tuple[str, ...]:
     """
     if isinstance(values, str):
         return tuple(part.strip() for part in values.split(",") if part.strip())
-    return tuple(map(word, values)) if isinstance(values, tuple) else (word(values),)
+    return (
+        tuple(map(format_value, values)) if isinstance(values, tuple) else (format_value(values),)
+    )
 
 
-def word(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A value as a person would write it: the label 1.0 is the setting 1."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -22,7 +22,7 @@ Percent = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class PublishedResult:
     """One system's scores, as one line of a paper gives them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Matrix:
+class ConfusionMatrix:
     """A confusion matrix; a row is a true class, a column an answer.
 
     Attributes:
@@ -101,29 +101,29 @@ class Paper:
     year: int
     venue: str
     doubts: list[str]
-    rows: list[Row]
-    matrices: list[Matrix]
+    rows: list[PublishedResult]
+    matrices: list[ConfusionMatrix]
 
 
-def papers() -> list[Paper]:
+def load_papers() -> list[Paper]:
     """Every paper of this package, sorted by name.
 
     >>> [paper.name for paper in papers()]
     ['feng2020', 'fu2020', 'li2019', 'zhang2019']
     """
-    return [from_table(file.stem, config.read(file)) for file in sorted(FOLDER.glob("*.toml"))]
+    return [from_table(file.stem, config.read_toml(file)) for file in sorted(FOLDER.glob("*.toml"))]
 
 
-def rows(recipe: str) -> list[Row]:
+def find_results(recipe: str) -> list[PublishedResult]:
     """What was published of a recipe's system; empty for a recipe of our own.
 
     >>> [row.scores["emotion"] for row in rows("li2019")]
     [{'wa': 81.6, 'ua': 82.8}]
     """
-    return [row for paper in papers() for row in paper.rows if row.recipe == recipe]
+    return [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
 
 
-def in_words(row: Row) -> str:
+def format_result(row: PublishedResult) -> str:
     """A row in one line.
 
     >>> in_words(rows("li2019")[0])
@@ -147,20 +147,23 @@ def from_table(name: str, table: Mapping[str, Any]) -> Paper:
         ConfigError: a value is missing, of the wrong type, or does not fit the others.
     """
     parts = dict(table)
-    found = [row for part in parts.pop("tables", []) for row in _rows(name, part)]
-    matrices = [_matrix(name, part) for part in parts.pop("matrices", [])]
+    found = [row for part in parts.pop("tables", []) for row in _parse_rows(name, part)]
+    matrices = [_parse_matrix(name, part) for part in parts.pop("matrices", [])]
     whole = {"doubts": [], **parts, "name": name, "rows": found, "matrices": matrices}
-    return config.build(Paper, whole, f"paper {name}")
+    return config.build_config(Paper, whole, f"paper {name}")
 
 
-def _rows(name: str, table: Mapping[str, Any]) -> list[Row]:
+def _parse_rows(name: str, table: Mapping[str, Any]) -> list[PublishedResult]:
     shared = {key: value for key, value in table.items() if key != "rows"}
     where = f"{shared.get('table', 'a table')} of {name}"
-    return [config.build(Row, config.merged(shared, row), where) for row in table.get("rows", [])]
+    return [
+        config.build_config(PublishedResult, config.merge_tables(shared, row), where)
+        for row in table.get("rows", [])
+    ]
 
 
-def _matrix(name: str, table: Mapping[str, Any]) -> Matrix:
-    matrix = config.build(Matrix, table, f"matrix of {name}")
+def _parse_matrix(name: str, table: Mapping[str, Any]) -> ConfusionMatrix:
+    matrix = config.build_config(ConfusionMatrix, table, f"matrix of {name}")
     sides = {len(matrix.classes), len(matrix.entries), *map(len, matrix.entries)}
     if len(sides) > 1:
         raise ConfigError(f"{matrix.table} of {name} has sides {sorted(sides)}; expected a square")

@@ -26,7 +26,7 @@ DEFAULTS: config.Table = {
 }
 
 
-def names() -> list[str]:
+def list_recipes() -> list[str]:
     """Every recipe of this package, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.toml"))
 
@@ -38,12 +38,12 @@ def load(name: str, settings: Sequence[str] = ()) -> Recipe:
         UnknownName: no recipe or table has that name.
         ConfigError: the file is not a recipe.
     """
-    table = config.merged(DEFAULTS, _resolve(name, ()))
+    table = config.merge_tables(DEFAULTS, _resolve_table(name, ()))
     called = Path(name).stem if name.endswith(".toml") else name
-    return from_table(called, _changed(table, settings))
+    return from_table(called, _apply_settings(table, settings))
 
 
-def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """A recipe with settings laid on it.
 
     Raises:
@@ -51,13 +51,13 @@ def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         ConfigError: a setting that is none.
     """
     table = {key: getattr(recipe, key) for key in DEFAULTS}
-    return from_table(recipe.name, _changed(table, settings))
+    return from_table(recipe.name, _apply_settings(table, settings))
 
 
-def _changed(table: config.Table, settings: Sequence[str]) -> config.Table:
+def _apply_settings(table: config.Table, settings: Sequence[str]) -> config.Table:
     if not settings:
         return table
-    table = config.overridden(table, settings)
+    table = config.apply_settings(table, settings)
     about = table["about"]
     before = [about["changed"]] if "changed" in about else []
     return {**table, "about": {**about, "changed": ", ".join([*before, *settings])}}
@@ -82,13 +82,13 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
             raise ConfigError(f"recipe {name}: [{key}] needs a name, such as name = 'li2019'")
     if not table["tasks"] and not table["text"].get("weight"):
         raise ConfigError(f"recipe {name} has no task; add [tasks.emotion]")
-    return config.build(Recipe, {"name": name, **table}, f"recipe {name}")
+    return config.build_config(Recipe, {"name": name, **table}, f"recipe {name}")
 
 
-def _resolve(name: str, seen: tuple[str, ...]) -> config.Table:
+def _resolve_table(name: str, seen: tuple[str, ...]) -> config.Table:
     if name in seen:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, name])}")
-    table = config.read(_file(name))
+    table = config.read_toml(_recipe_file(name))
     parent = table.pop("extends", None)
     if parent is None:
         return table
@@ -96,13 +96,13 @@ def _resolve(name: str, seen: tuple[str, ...]) -> config.Table:
         raise ConfigError(f"recipe {name}: extends = {parent!r}; expected the name of a recipe")
     if parent.endswith(".toml"):
         parent = str(Path(name).parent / parent)
-    return config.merged(_resolve(parent, (*seen, name)), table)
+    return config.merge_tables(_resolve_table(parent, (*seen, name)), table)
 
 
-def _file(name: str) -> Path:
+def _recipe_file(name: str) -> Path:
     if name.endswith(".toml"):
         return Path(name)
-    if name not in names():
+    if name not in list_recipes():
         hint = "The path of a TOML file of your own works too."
-        raise UnknownName("recipe", name, names(), hint)
+        raise UnknownName("recipe", name, list_recipes(), hint)
     return FOLDER / f"{name}.toml"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from serein.results import Results
 
 
-def write_all(results: "Results", path: Path) -> tuple[Path, ...]:
+def write_report(results: "Results", path: Path) -> tuple[Path, ...]:
     """Write the page, and the same as Markdown and as LaTeX, to a run folder; give their paths.
 
     Args:
@@ -23,8 +23,12 @@ def write_all(results: "Results", path: Path) -> tuple[Path, ...]:
     from serein.files import write_text
     from serein.report import latex, markdown, page
 
-    makers = {".html": page.html, ".md": markdown.render, ".tex": latex.render}
-    paths = [(path / page.NAME).with_suffix(suffix) for suffix in makers]
+    makers = {
+        ".html": page.render_html,
+        ".md": markdown.render_markdown,
+        ".tex": latex.render_latex,
+    }
+    paths = [(path / page.REPORT_NAME).with_suffix(suffix) for suffix in makers]
     for file, make in zip(paths, makers.values(), strict=True):
         write_text(file, make(results))
     return tuple(paths)

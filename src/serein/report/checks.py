@@ -3,15 +3,23 @@
 from collections.abc import Iterator
 
 from serein.report import summary
-from serein.report.summary import decimal, percent
-from serein.report.table import UNDEFINED, Column, Row, Table, numbers, row, words
-from serein.results import Confidence, Mapping, Results
+from serein.report.summary import format_decimal, format_percent
+from serein.report.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    make_row,
+    number_columns,
+    text_columns,
+)
+from serein.results import CalibrationScores, LabelMapping, Results
 
-EXAMPLES = 3
+MAX_EXAMPLES = 3
 """More examples than these of one finding are counted, not shown."""
 
 
-def leakage(results: Results) -> Table | None:
+def build_leakage_table(results: Results) -> Table | None:
     """What the leakage check found; None where it did not run."""
     if not results.leakage:
         return None
@@ -20,14 +28,18 @@ def leakage(results: Results) -> Table | None:
         note="Done before anything was trained. Clean: looked for and not found; warning: found, "
         "and trained nevertheless; allowed: would have stopped the run, had its user not allowed "
         "it; error: stops a run.",
-        columns=(*words("check", "verdict"), *numbers("found"), *words("in words", "examples")),
+        columns=(
+            *text_columns("check", "verdict"),
+            *number_columns("found"),
+            *text_columns("in words", "examples"),
+        ),
         rows=tuple(
-            row(
+            make_row(
                 found.kind,
                 found.verdict,
                 str(found.count),
                 found.words,
-                _some(found.examples),
+                _format_examples(found.examples),
                 kind=found.verdict,
             )
             for found in results.leakage
@@ -35,13 +47,13 @@ def leakage(results: Results) -> Table | None:
     )
 
 
-def _some(examples: tuple[str, ...]) -> str:
-    more = len(examples) - EXAMPLES
-    shown = ", ".join(examples[:EXAMPLES])
+def _format_examples(examples: tuple[str, ...]) -> str:
+    more = len(examples) - MAX_EXAMPLES
+    shown = ", ".join(examples[:MAX_EXAMPLES])
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def leaks(results: Results) -> str | None:
+def describe_leakage(results: Results) -> str | None:
     """The leakage check in one sentence; None where it did not run."""
     if not results.leakage:
         return None
@@ -52,38 +64,40 @@ def leaks(results: Results) -> str | None:
     return f"Leakage check: {'; '.join(told)}."
 
 
-def labels(results: Results) -> list[Table]:
+def build_label_tables(results: Results) -> list[Table]:
     """What became of each task's labels."""
-    return [_labels(task, mapping) for task, mapping in results.mapping.items()]
+    return [_build_label_table(task, mapping) for task, mapping in results.mapping.items()]
 
 
-def _labels(task: str, mapping: Mapping) -> Table:
-    rows = [_mapped(name, counts) for name, counts in mapping.mapped.items()]
+def _build_label_table(task: str, mapping: LabelMapping) -> Table:
+    rows = [_label_row(name, counts) for name, counts in mapping.mapped.items()]
     if mapping.dropped:
-        rows.append(_mapped("(dropped)", mapping.dropped, kind="baseline"))
+        rows.append(_label_row("(dropped)", mapping.dropped, kind="baseline"))
     rows += [
-        _mapped(f"(not in the main corpus: {corpus})", counts, kind="baseline")
+        _label_row(f"(not in the main corpus: {corpus})", counts, kind="baseline")
         for corpus, counts in mapping.foreign.items()
     ]
     if mapping.missing:
-        rows.append(row("(no label)", "", str(mapping.missing), kind="baseline"))
+        rows.append(make_row("(no label)", "", str(mapping.missing), kind="baseline"))
     return Table(
         title=f"{task}: labels",
         note=f"Scheme: {mapping.scheme}. For each class the corpus's own words, and how often each "
         "occurred.",
-        columns=(*words("class", "in the corpus"), *numbers("utterances")),
+        columns=(*text_columns("class", "in the corpus"), *number_columns("utterances")),
         rows=tuple(rows),
     )
 
 
-def _mapped(name: str, counts: dict[str, int], kind: str = "") -> Row:
+def _label_row(name: str, counts: dict[str, int], kind: str = "") -> Row:
     told = ", ".join(f"{word} ({count})" for word, count in counts.items())
-    return row(name, told, str(sum(counts.values())), kind=kind)
+    return make_row(name, told, str(sum(counts.values())), kind=kind)
 
 
-def calibration(results: Results) -> Table | None:
+def build_calibration_table(results: Results) -> Table | None:
     """Calibration error and Brier score of each task; None where nobody measured them."""
-    rows = [line for task in _calibrated(results) for line in _confidences(results, task)]
+    rows = [
+        line for task in _list_calibrated_tasks(results) for line in _confidence_rows(results, task)
+    ]
     if not rows:
         return None
     reason = "undefined: nothing was scored"
@@ -91,40 +105,45 @@ def calibration(results: Results) -> Table | None:
         title=f"Confidence, {results.headline}",
         note="ECE: expected calibration error, the mean gap between confidence and accuracy, 0 to "
         "1. Brier: mean squared distance from the truth, 0 to 2. Less is better.",
-        columns=(*words("task", "probabilities"), *numbers("ECE", "Brier", undefined=reason)),
+        columns=(
+            *text_columns("task", "probabilities"),
+            *number_columns("ECE", "Brier", undefined_reason=reason),
+        ),
         rows=tuple(rows),
     )
 
 
-def _calibrated(results: Results) -> list[str]:
-    return [task for task in summary.tasks(results) if task in results.calibration]
+def _list_calibrated_tasks(results: Results) -> list[str]:
+    return [task for task in summary.list_scored_tasks(results) if task in results.calibration]
 
 
-def _confidences(results: Results, task: str) -> Iterator[Row]:
+def _confidence_rows(results: Results, task: str) -> Iterator[Row]:
     own = results.calibration[task]
-    yield _confidence(task, "as the model says", own.raw)
+    yield _confidence_row(task, "as the model says", own.raw)
     if own.tempered:
-        yield _confidence(task, "with each fold's temperature", own.tempered)
+        yield _confidence_row(task, "with each fold's temperature", own.tempered)
 
 
-def _confidence(task: str, name: str, confidence: Confidence) -> Row:
-    return row(task, name, *(decimal(value) for value in (confidence.ece, confidence.brier)))
+def _confidence_row(task: str, name: str, confidence: CalibrationScores) -> Row:
+    return make_row(
+        task, name, *(format_decimal(value) for value in (confidence.ece, confidence.brier))
+    )
 
 
-def confidence(results: Results) -> str | None:
+def describe_confidence(results: Results) -> str | None:
     """How far the leading task's confidence can be believed, in a sentence; None if unknown."""
-    task = next(iter(_calibrated(results)), None)
+    task = next(iter(_list_calibrated_tasks(results)), None)
     if task is None:
         return None
     own = results.calibration[task]
-    words = f"ECE {decimal(own.raw.ece)}, Brier {decimal(own.raw.brier)}"
+    words = f"ECE {format_decimal(own.raw.ece)}, Brier {format_decimal(own.raw.brier)}"
     if own.tempered:
-        after = f"{decimal(own.tempered.ece)} and {decimal(own.tempered.brier)}"
+        after = f"{format_decimal(own.tempered.ece)} and {format_decimal(own.tempered.brier)}"
         words += f"; with a temperature fitted on validation, {after}"
     return f"Confidence of {task}: {words}."
 
 
-def thresholds(results: Results, task: str) -> Table | None:
+def build_threshold_table(results: Results, task: str) -> Table | None:
     """What refusing the least confident utterances is worth; None where nobody measured it."""
     own = results.calibration.get(task)
     if own is None or not own.thresholds:
@@ -132,15 +151,20 @@ def thresholds(results: Results, task: str) -> Table | None:
     return Table(
         title=f"{task}: refusing the least confident utterances, %",
         note="What is left when only utterances at or above a confidence are answered.",
-        columns=(*words("answered"), *numbers("lowest confidence", "WA", "UA")),
+        columns=(*text_columns("answered"), *number_columns("lowest confidence", "WA", "UA")),
         rows=tuple(
-            row(percent(share), percent(lowest), percent(wa), percent(ua))
+            make_row(
+                format_percent(share),
+                format_percent(lowest),
+                format_percent(wa),
+                format_percent(ua),
+            )
             for lowest, share, wa, ua in own.thresholds
         ),
     )
 
 
-def temperatures(results: Results) -> Table | None:
+def build_temperature_table(results: Results) -> Table | None:
     """Each fold's temperatures; None where none was fitted."""
     folds = [fold for fold in results.folds if fold.temperatures]
     tasks = [task for task in results.classes if any(task in fold.temperatures for fold in folds)]
@@ -151,47 +175,52 @@ def temperatures(results: Results) -> Table | None:
         title="Temperatures",
         note="What logits are divided by, fitted on each fold's validation side; above 1 the model "
         "was too sure of itself.",
-        columns=(*words("fold"), *(Column(name=task, undefined=reason) for task in tasks)),
+        columns=(
+            *text_columns("fold"),
+            *(Column(name=task, undefined_reason=reason) for task in tasks),
+        ),
         rows=tuple(
-            row(fold.name, *(_two(fold.temperatures.get(task)) for task in tasks))
+            make_row(
+                fold.name, *(_format_temperature(fold.temperatures.get(task)) for task in tasks)
+            )
             for fold in results.folds
         ),
     )
 
 
-def _two(value: float | None) -> str:
+def _format_temperature(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.2f}"
 
 
-def facts(results: Results) -> Table:
+def build_provenance_table(results: Results) -> Table:
     """What the run was made of."""
     split = {key: value for key, value in results.protocol.items() if key != "folds"}
     rows = [
         ("run", results.name),
         ("ended", results.created),
-        ("training time, all processes", summary.duration(results.seconds)),
-        *((f"corpus: {name}", value) for name, value in summary.flat(results.corpus)),
-        *((f"protocol: {name}", value) for name, value in summary.flat(split)),
-        *summary.flat(results.environment),
+        ("training time, all processes", summary.format_duration(results.seconds)),
+        *((f"corpus: {name}", value) for name, value in summary.flatten(results.corpus)),
+        *((f"protocol: {name}", value) for name, value in summary.flatten(split)),
+        *summary.flatten(results.environment),
     ]
     if len(results.repeats) > 1:
         rows.append(("seeds", ", ".join(f"{one.seed} ({one.run})" for one in results.repeats)))
     return Table(
         title="Circumstances of the run",
         note="Seed, threads and versions are part of what makes it repeatable.",
-        columns=words("what", "value"),
-        rows=tuple(row(*pair) for pair in rows if pair[1]),
+        columns=text_columns("what", "value"),
+        rows=tuple(make_row(*pair) for pair in rows if pair[1]),
     )
 
 
-def settings(results: Results) -> Table | None:
+def build_settings_table(results: Results) -> Table | None:
     """Every setting of the recipe; None where there is no recipe."""
-    rows = tuple(row(name, value) for name, value in summary.flat(results.recipe))
+    rows = tuple(make_row(name, value) for name, value in summary.flatten(results.recipe))
     if not rows:
         return None
     return Table(
         title="Settings of the recipe",
         note="As --set name=value takes them.",
-        columns=words("setting", "value"),
+        columns=text_columns("setting", "value"),
         rows=rows,
     )

@@ -31,100 +31,121 @@ class Section:
     """
 
     title: str
-    words: tuple[str, ...] = ()
+    paragraphs: tuple[str, ...] = ()
     code: str = ""
     tables: tuple[Table, ...] = ()
 
 
-def sections(results: Results) -> list[Section]:
+def build_sections(results: Results) -> list[Section]:
     """The whole report, without what has no data."""
     every = [
-        _headline(results),
-        *_scores(results),
-        *_checks(results),
-        Section(title="Reproduce", code=results.command, tables=(checks.facts(results),)),
+        _headline_section(results),
+        *_score_sections(results),
+        *_check_sections(results),
+        Section(
+            title="Reproduce",
+            code=results.command,
+            tables=(checks.build_provenance_table(results),),
+        ),
     ]
-    return [section for section in every if section.words or section.tables]
+    return [section for section in every if section.paragraphs or section.tables]
 
 
-def _headline(results: Results) -> Section:
-    return Section(title="Headline", words=tuple(headline(results)))
+def _headline_section(results: Results) -> Section:
+    return Section(title="Headline", paragraphs=tuple(describe_headline(results)))
 
 
-def headline(results: Results) -> Iterator[str]:
+def describe_headline(results: Results) -> Iterator[str]:
     """What is quoted, and what must be known to believe it, line by line."""
-    caution = summary.caution(results)
+    caution = summary.get_caution(results)
     if caution:
         yield f"CAUTION: {caution}"
     meaning = results.selections.get(results.headline, "")
     yield f"Quoted: {results.headline} ({meaning})" if meaning else f"Quoted: {results.headline}"
-    for task in summary.tasks(results):
-        yield summary.scored(results, task)
-    yield from told(results)
-    yield from (f"Warning: {warning}" for warning in summary.warnings(results))
+    for task in summary.list_scored_tasks(results):
+        yield summary.describe_scores(results, task)
+    yield from describe_highlights(results)
+    yield from (f"Warning: {warning}" for warning in summary.list_warnings(results))
 
 
-def told(results: Results) -> list[str]:
+def describe_highlights(results: Results) -> list[str]:
     """What stands below the scores: seeds, best and worst, confidence, leaks; a sentence each."""
-    lead = summary.leading(results)
+    lead = summary.get_leading_task(results)
     found = (
-        seeds.spread(results, lead),
-        *(speakers.extremes(results, lead, kind) for kind in tables.kinds(lead)),
-        checks.confidence(results),
-        checks.leaks(results),
+        seeds.describe_seeds(results, lead),
+        *(
+            speakers.describe_extremes(results, lead, kind)
+            for kind in tables.list_group_attributes(lead)
+        ),
+        checks.describe_confidence(results),
+        checks.describe_leakage(results),
     )
     return [sentence for sentence in found if sentence]
 
 
-def _scores(results: Results) -> Iterator[Section]:
-    every = summary.tasks(results)
-    fooled = flattery.table(results)
-    yield Section(title="How you could have been fooled", tables=_there([fooled]))
+def _score_sections(results: Results) -> Iterator[Section]:
+    every = summary.list_scored_tasks(results)
+    fooled = flattery.build_optimistic_table(results)
+    yield Section(title="How you could have been fooled", tables=_drop_missing([fooled]))
     meanings = [f"{name}: {words}." for name, words in results.selections.items()]
-    gap = audit.gap(results)
+    gap = audit.describe_selection_gap(results)
     yield Section(
-        title=audit.heading(results),
-        words=(*meanings, *([gap] if gap else [])) if every else (),
+        title=audit.get_audit_heading(results),
+        paragraphs=(*meanings, *([gap] if gap else [])) if every else (),
         tables=(
-            *(tables.selections(results, task) for task in every),
-            *_there(tables.folds(results, task) for task in every),
+            *(tables.build_selection_table(results, task) for task in every),
+            *_drop_missing(tables.build_fold_table(results, task) for task in every),
         ),
     )
-    yield Section(title="The paper's figures", tables=_there([paper.table(results)]))
-    yield Section(title="Classes", tables=tuple(_classes(results)))
     yield Section(
-        title="Words", tables=_there([transcripts.table(results), transcripts.worst(results)])
+        title="The paper's figures", tables=_drop_missing([paper.build_published_table(results)])
+    )
+    yield Section(title="Classes", tables=tuple(_class_tables(results)))
+    yield Section(
+        title="Words",
+        tables=_drop_missing(
+            [transcripts.build_word_table(results), transcripts.build_transcript_table(results)]
+        ),
     )
     yield Section(
         title="Speakers",
-        tables=_there(
-            tables.parts(results, task, kind) for task in every for kind in tables.kinds(task)
+        tables=_drop_missing(
+            tables.build_group_table(results, task, kind)
+            for task in every
+            for kind in tables.list_group_attributes(task)
         ),
     )
-    yield Section(title="Seeds", tables=_there(seeds.table(results, task) for task in every))
+    yield Section(
+        title="Seeds", tables=_drop_missing(seeds.build_seed_table(results, task) for task in every)
+    )
 
 
-def _classes(results: Results) -> Iterator[Table]:
-    for task in summary.of_classes(results):
-        yield tables.classes(results, task)
-        if len(results.classes[task]) <= plots.LEGIBLE:
-            yield tables.confusion(results, task)
+def _class_tables(results: Results) -> Iterator[Table]:
+    for task in summary.list_classification_tasks(results):
+        yield tables.build_class_table(results, task)
+        if len(results.classes[task]) <= plots.MAX_LABELLED_CLASSES:
+            yield tables.build_confusion_table(results, task)
 
 
-def _checks(results: Results) -> Iterator[Section]:
+def _check_sections(results: Results) -> Iterator[Section]:
     yield Section(
         title="Confidence",
-        tables=_there(
+        tables=_drop_missing(
             [
-                checks.calibration(results),
-                checks.temperatures(results),
-                *(checks.thresholds(results, task) for task in summary.tasks(results)),
+                checks.build_calibration_table(results),
+                checks.build_temperature_table(results),
+                *(
+                    checks.build_threshold_table(results, task)
+                    for task in summary.list_scored_tasks(results)
+                ),
             ]
         ),
     )
-    yield Section(title="Leakage check", tables=_there([checks.leakage(results)]))
-    yield Section(title="Labels", tables=tuple(checks.labels(results)))
+    yield Section(
+        title="Leakage check", tables=_drop_missing([checks.build_leakage_table(results)])
+    )
+    yield Section(title="Labels", tables=tuple(checks.build_label_tables(results)))
 
 
-def _there(found: Iterable[Table | None]) -> tuple[Table, ...]:
+def _drop_missing(found: Iterable[Table | None]) -> tuple[Table, ...]:
     return tuple(table for table in found if table is not None)

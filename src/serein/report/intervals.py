@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.metrics.classification import recalls_from_confusion
-from serein.metrics.measures import Score, interval
-from serein.metrics.significance import speaker_or_utterance_groups
+from serein.metrics.measures import Metric, compute_interval
+from serein.metrics.significance import choose_resampling_groups
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.results import Prediction, Results
@@ -19,7 +19,7 @@ RESAMPLES = 2000
 Counts = NDArray[np.int64]
 
 
-def recalls(results: Results, task: str) -> tuple[dict[str, Interval], str]:
+def compute_recall_intervals(results: Results, task: str) -> tuple[dict[str, Interval], str]:
     """An interval for the headline's recall of each class.
 
     Whole speakers are resampled where there are enough. A class that some draw leaves without
@@ -28,17 +28,17 @@ def recalls(results: Results, task: str) -> tuple[dict[str, Interval], str]:
     Returns:
         The intervals, and how they were made in words.
     """
-    items = summary.answered(results, task, results.headline)
-    groups, words = speaker_or_utterance_groups([item.speaker for item in items])
-    confusions = _tallies(results, task, items, groups)
+    items = summary.select_scored(results, task, results.headline)
+    groups, words = choose_resampling_groups([item.speaker for item in items])
+    confusions = _tally_groups(results, task, items, groups)
     return {
-        name: interval(_one_class(confusions, index), RECALL, resamples=RESAMPLES)
+        name: compute_interval(_one_vs_rest(confusions, index), RECALL, resamples=RESAMPLES)
         for index, name in enumerate(results.classes[task])
     }, words
 
 
-def scores(
-    results: Results, task: str, items: Sequence[Prediction], *, speakers: bool
+def compute_score_intervals(
+    results: Results, task: str, items: Sequence[Prediction], *, by_speaker: bool
 ) -> dict[str, Interval]:
     """Intervals of the headline's scores on a part of the utterances.
 
@@ -46,17 +46,17 @@ def scores(
         results: of the run.
         task: which task.
         items: the part; each has an answer and a truth.
-        speakers: whether whole speakers are resampled, rather than utterances.
+        by_speaker: whether whole speakers are resampled, rather than utterances.
     """
     own = [str(item.speaker) for item in items]
-    groups = own if speakers else [str(index) for index in range(len(items))]
-    tallies = _tallies(results, task, items, groups)
-    counts = right_and_wrong(tallies) if results.classes[task] else tallies
-    every = summary.measure(results, task).scores
-    return {one.name: interval(counts, one, resamples=RESAMPLES) for one in every}
+    groups = own if by_speaker else [str(index) for index in range(len(items))]
+    tallies = _tally_groups(results, task, items, groups)
+    counts = merge_wrong_answers(tallies) if results.classes[task] else tallies
+    every = summary.get_task_scorer(results, task).metrics
+    return {one.name: compute_interval(counts, one, resamples=RESAMPLES) for one in every}
 
 
-def right_and_wrong(confusions: Counts) -> Counts:
+def merge_wrong_answers(confusions: Counts) -> Counts:
     """Counts where every wrong answer is the same one, as WA, UA and recalls do not ask which.
 
     Far fewer kinds of utterances are left to draw from.
@@ -79,23 +79,25 @@ def right_and_wrong(confusions: Counts) -> Counts:
     return reduced
 
 
-def _one_class(confusions: Counts, index: int) -> Counts:
+def _one_vs_rest(confusions: Counts, index: int) -> Counts:
     pairs = np.zeros((len(confusions), 2, 2), dtype=np.int64)
     pairs[:, 0, 0] = confusions[:, index, index]
     pairs[:, 0, 1] = confusions[:, index].sum(axis=-1) - pairs[:, 0, 0]
     return pairs
 
 
-def _tallies(
+def _tally_groups(
     results: Results, task: str, items: Sequence[Prediction], groups: Sequence[str]
 ) -> NDArray[Any]:
     truth = [item.truth[task] for item in items]
-    answers = summary.answers(results, task, results.headline, items)
-    return summary.measure(results, task).tally(truth, answers, groups, results.classes[task])
+    answers = summary.get_answers(results, task, results.headline, items)
+    return summary.get_task_scorer(results, task).tally(
+        truth, answers, groups, results.classes[task]
+    )
 
 
 def _first_recall(confusions: NDArray[np.float64]) -> NDArray[np.float64]:
     return recalls_from_confusion(confusions)[..., 0]
 
 
-RECALL = Score("recall", "recall", "the share of a class that is found", _first_recall)
+RECALL = Metric("recall", "recall", "the share of a class that is found", _first_recall)

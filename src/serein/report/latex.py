@@ -6,7 +6,7 @@ from serein.report import document, summary
 from serein.report.table import Column, Table
 from serein.results import Results
 
-SPECIAL = {
+LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -17,37 +17,39 @@ SPECIAL = {
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-LONG = 40
+WRAPPED_LENGTH = 40
 """A column with a longer cell is broken into lines."""
-HALF = 60
+WIDE_LENGTH = 60
 """Characters that fill about half a line."""
 
 
-def render(results: Results) -> str:
+def render_latex(results: Results) -> str:
     """Every table of the report, each a float with a caption; ends with a newline."""
-    found = [one for part in document.sections(results) for one in part.tables]
-    caution = summary.caution(results)
-    return write(f"{summary.title(results)}: {summary.protocol(results)}", found, caution)
+    found = [one for part in document.build_sections(results) for one in part.tables]
+    caution = summary.get_caution(results)
+    return render_latex_tables(
+        f"{summary.format_title(results)}: {summary.describe_protocol(results)}", found, caution
+    )
 
 
-def write(title: str, tables: Iterable[Table], caution: str = "") -> str:
+def render_latex_tables(title: str, tables: Iterable[Table], caution: str = "") -> str:
     """Tables below a comment; a caution stands in every caption, as tables travel alone."""
     head = f"% {' '.join(title.split())}\n% \\usepackage{{booktabs}}"
-    return "\n\n".join([head, *(table(one, caution) for one in tables)]) + "\n"
+    return "\n\n".join([head, *(render_latex_table(one, caution) for one in tables)]) + "\n"
 
 
-def table(shown: Table, caution: str = "") -> str:
+def render_latex_table(table: Table, caution: str = "") -> str:
     """One table as a float."""
-    words = [f"{shown.title}.", shown.note, f"CAUTION: {caution}" if caution else ""]
+    words = [f"{table.title}.", table.note, f"CAUTION: {caution}" if caution else ""]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape(' '.join(word for word in words if word))}}}",
-        rf"\begin{{tabular}}{{{_columns(shown)}}}",
+        rf"\caption{{{escape_latex(' '.join(word for word in words if word))}}}",
+        rf"\begin{{tabular}}{{{_latex_column_spec(table)}}}",
         r"\toprule",
-        *_heads(shown),
+        *_latex_heads(table),
         r"\midrule",
-        *(_line(map(escape, row.cells)) for row in shown.rows),
+        *(_latex_line(map(escape_latex, row.cells)) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -55,45 +57,45 @@ def table(shown: Table, caution: str = "") -> str:
     return "\n".join(lines)
 
 
-def _columns(shown: Table) -> str:
-    cells = zip(*(row.cells for row in shown.rows), strict=True) if shown.rows else []
-    longest = [max(map(len, column)) for column in cells] or [0] * len(shown.columns)
-    return "".join(map(_column, shown.columns, longest))
+def _latex_column_spec(table: Table) -> str:
+    cells = zip(*(row.cells for row in table.rows), strict=True) if table.rows else []
+    longest = [max(map(len, column)) for column in cells] or [0] * len(table.columns)
+    return "".join(map(_latex_column, table.columns, longest))
 
 
-def _column(column: Column, longest: int) -> str:
-    if longest > LONG:
-        return rf"p{{{0.5 if longest > HALF else 0.35}\linewidth}}"
-    return "l" if column.words else "r"
+def _latex_column(column: Column, longest: int) -> str:
+    if longest > WRAPPED_LENGTH:
+        return rf"p{{{0.5 if longest > WIDE_LENGTH else 0.35}\linewidth}}"
+    return "l" if column.is_text else "r"
 
 
-def _heads(shown: Table) -> Iterator[str]:
-    if any(column.group for column in shown.columns):
+def _latex_heads(table: Table) -> Iterator[str]:
+    if any(column.group for column in table.columns):
         spans = [
-            rf"\multicolumn{{{len(columns)}}}{{c}}{{{escape(group)}}}" if group else ""
-            for group, columns in shown.groups
+            rf"\multicolumn{{{len(columns)}}}{{c}}{{{escape_latex(group)}}}" if group else ""
+            for group, columns in table.groups
         ]
-        yield _line(spans)
-        yield "".join(_rules(shown))
-    yield _line(escape(column.name) for column in shown.columns)
+        yield _latex_line(spans)
+        yield "".join(_latex_rules(table))
+    yield _latex_line(escape_latex(column.name) for column in table.columns)
 
 
-def _rules(shown: Table) -> Iterator[str]:
+def _latex_rules(table: Table) -> Iterator[str]:
     place = 1
-    for group, columns in shown.groups:
+    for group, columns in table.groups:
         if group:
             yield rf"\cmidrule(lr){{{place}-{place + len(columns) - 1}}}"
         place += len(columns)
 
 
-def _line(cells: Iterable[str]) -> str:
+def _latex_line(cells: Iterable[str]) -> str:
     return rf"{' & '.join(cells)} \\"
 
 
-def escape(words: str) -> str:
+def escape_latex(text: str) -> str:
     r"""Words that LaTeX sets as they are.
 
     >>> print(escape("a_b&c% [x]"))
     a\_b\&c\% {[}x{]}
     """
-    return "".join(SPECIAL.get(character, character) for character in " ".join(words.split()))
+    return "".join(LATEX_ESCAPES.get(character, character) for character in " ".join(text.split()))

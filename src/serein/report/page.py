@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serein.files import write_text
-from serein.metrics.measures import Score
+from serein.metrics.measures import Metric
 from serein.report import (
     audit,
     checks,
@@ -23,7 +23,7 @@ from serein.report import (
 )
 from serein.results import Results
 
-NAME = "report.html"
+REPORT_NAME = "report.html"
 SECTIONS = {  # for each section its heading (the first depends), and the values that it shows
     "fooled": ("How you could have been fooled", ("fooled",)),
     "audit": ("", ("tasks",)),
@@ -42,49 +42,56 @@ SECTIONS = {  # for each section its heading (the first depends), and the values
 }
 
 Figures = dict[str, tuple[Any, str]]
-Values = dict[str, Any]
+TemplateValues = dict[str, Any]
 
 
-def write(results: Results, path: Path) -> None:
+def write_page(results: Results, path: Path) -> None:
     """Write the page to a run folder.
 
     Raises:
         StorageError: the file could not be written; what stood there before still stands.
     """
-    write_text(path / NAME, html(results))
+    write_text(path / REPORT_NAME, render_html(results))
 
 
-def html(results: Results) -> str:
+def render_html(results: Results) -> str:
     """The page as text; `plotly`'s script stands in it once."""
     from plotly.offline import get_plotlyjs
 
-    drawn = figures(results)
-    values: Values = {
-        **_headline(results),
-        **_scores(results, drawn),
-        **_checks(results),
-        "fooled": flattery.table(results),
-        "paper": paper.table(results),
-        "doubts": paper.doubts(results),
-        "words": [one for one in (transcripts.table(results), transcripts.worst(results)) if one],
+    drawn = build_figures(results)
+    values: TemplateValues = {
+        **_headline_values(results),
+        **_score_values(results, drawn),
+        **_check_values(results),
+        "fooled": flattery.build_optimistic_table(results),
+        "paper": paper.build_published_table(results),
+        "doubts": paper.list_doubts(results),
+        "words": [
+            one
+            for one in (
+                transcripts.build_word_table(results),
+                transcripts.build_transcript_table(results),
+            )
+            if one
+        ],
         "scatters": [name for name in drawn if name.startswith("scatter-")],
         "curves": [name for name in ("loss", "validation", "test") if name in drawn],
     }
-    return fill(
+    return render_template(
         "report.html",
         **values,
         results=results,
         summary=summary,
-        title=f"{summary.title(results)}: report",
+        title=f"{summary.format_title(results)}: report",
         source="results.json",
-        contents=_contents(values, audit.heading(results)),
+        contents=_list_contents(values, audit.get_audit_heading(results)),
         figures=drawn,
         data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
         script=get_plotlyjs() if drawn else "",
     )
 
 
-def fill(template: str, **values: Any) -> str:
+def render_template(template: str, **values: Any) -> str:
     """A template of this package with values in it, escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -99,7 +106,7 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values) + "\n"
 
 
-def _contents(values: Values, first: str) -> list[tuple[str, str]]:
+def _list_contents(values: TemplateValues, first: str) -> list[tuple[str, str]]:
     return [
         (id_, heading or first)
         for id_, (heading, needed) in SECTIONS.items()
@@ -107,64 +114,64 @@ def _contents(values: Values, first: str) -> list[tuple[str, str]]:
     ]
 
 
-def figures(results: Results) -> Figures:
+def build_figures(results: Results) -> Figures:
     """Every figure that the results hold data for, and what it shows in words, by its name."""
     return {
-        **_confusions(results),
-        **_scatters(results),
-        **_reliabilities(results),
-        **_curves(results),
+        **_confusion_figures(results),
+        **_scatter_figures(results),
+        **_reliability_figures(results),
+        **_curve_figures(results),
     }
 
 
-def _confusions(results: Results) -> Figures:
+def _confusion_figures(results: Results) -> Figures:
     return {
         f"confusion-{task}": (
-            plots.confusion(results.scores[results.headline][task], results.classes[task]),
+            plots.plot_confusion(results.scores[results.headline][task], results.classes[task]),
             f"Confusion matrix of {task}: counts, and the share of each true class; "
             "the table below it holds the same numbers",
         )
-        for task in summary.of_classes(results)
+        for task in summary.list_classification_tasks(results)
     }
 
 
-def _scatters(results: Results) -> Figures:
+def _scatter_figures(results: Results) -> Figures:
     return {
         f"scatter-{task}": (
-            plots.scatter(*summary.pairs(results, task)),
+            plots.plot_scatter(*summary.get_value_pairs(results, task)),
             f"Answers of {task} against the truth; on the dashed line they are the same",
         )
-        for task in summary.tasks(results)
+        for task in summary.list_scored_tasks(results)
         if not results.classes[task]
     }
 
 
-def _reliabilities(results: Results) -> Figures:
+def _reliability_figures(results: Results) -> Figures:
     return {
         f"reliability-{task}": (
-            plots.reliability(own),
+            plots.plot_reliability(own),
             f"Reliability of {task}: share of right answers against confidence",
         )
-        for task in summary.tasks(results)
+        for task in summary.list_scored_tasks(results)
         if (own := results.calibration.get(task)) and own.raw.bins
     }
 
 
-def _curves(results: Results) -> Figures:
+def _curve_figures(results: Results) -> Figures:
     drawn: Figures = {}
     if summary.is_fitted(results):
         return drawn
     quoted = {results.headline: f"{results.headline} picks"}
-    for task in summary.tasks(results)[:1]:
+    for task in summary.list_scored_tasks(results)[:1]:
         seen = [name for name in results.selections if audit.is_optimistic(results, name, task)]
-        main = summary.measure(results, task).main
+        main = summary.get_task_scorer(results, task).main
         picks = {**quoted, **{name: f"{name} picks" for name in seen}}
         curves = {
-            "loss": ("Training loss", plots.loss(results.folds, quoted)),
+            "loss": ("Training loss", plots.plot_loss(results.folds, quoted)),
             **{
                 side: (
                     f"{main.title} of {task} on the {side} side",
-                    plots.accuracy(results.folds, side, task, chosen, main),
+                    plots.plot_scores(results.folds, side, task, chosen, main),
                 )
                 for side, chosen in (("validation", quoted), ("test", picks))
             },
@@ -175,18 +182,18 @@ def _curves(results: Results) -> Figures:
     return drawn
 
 
-def _headline(results: Results) -> Values:
+def _headline_values(results: Results) -> TemplateValues:
     return {
-        "caution": summary.caution(results),
-        "sentences": document.told(results),
-        "gap": audit.gap(results),
+        "caution": summary.get_caution(results),
+        "sentences": document.describe_highlights(results),
+        "gap": audit.describe_selection_gap(results),
     }
 
 
-def _scores(results: Results, drawn: Figures) -> Values:
-    every = summary.tasks(results)
-    tasks = [_task(results, task, drawn) for task in every]
-    by_seed = (seeds.table(results, task) for task in every)
+def _score_values(results: Results, figures: Figures) -> TemplateValues:
+    every = summary.list_scored_tasks(results)
+    tasks = [_task_values(results, task, figures) for task in every]
+    by_seed = (seeds.build_seed_table(results, task) for task in every)
     return {
         "tasks": tasks,
         "classified": [task for task in tasks if task["classes"]],
@@ -195,44 +202,52 @@ def _scores(results: Results, drawn: Figures) -> Values:
     }
 
 
-def _task(results: Results, task: str, drawn: Figures) -> Values:
-    parts = {kind: tables.parts(results, task, kind) for kind in tables.kinds(task)}
+def _task_values(results: Results, task: str, figures: Figures) -> TemplateValues:
+    parts = {
+        kind: tables.build_group_table(results, task, kind)
+        for kind in tables.list_group_attributes(task)
+    }
     reliability = f"reliability-{task}"
     of_classes = bool(results.classes[task])
     return {
         "name": task,
-        "cards": [_card(results, task, kind) for kind in summary.measure(results, task).scores],
-        "brackets": summary.brackets(results, task),
-        "rows": audit.comparison(results, task),
-        "selections": tables.selections(results, task),
-        "folds": tables.folds(results, task),
-        "classes": tables.classes(results, task) if of_classes else None,
-        "confusion": tables.confusion(results, task) if of_classes else None,
+        "cards": [
+            _score_card(results, task, kind)
+            for kind in summary.get_task_scorer(results, task).metrics
+        ],
+        "brackets": summary.describe_intervals(results, task),
+        "rows": audit.compare_selections(results, task),
+        "selections": tables.build_selection_table(results, task),
+        "folds": tables.build_fold_table(results, task),
+        "classes": tables.build_class_table(results, task) if of_classes else None,
+        "confusion": tables.build_confusion_table(results, task) if of_classes else None,
         "parts": {kind: table for kind, table in parts.items() if table},
-        "reliability": reliability if reliability in drawn else "",
-        "thresholds": checks.thresholds(results, task),
+        "reliability": reliability if reliability in figures else "",
+        "thresholds": checks.build_threshold_table(results, task),
     }
 
 
-def _card(results: Results, task: str, kind: Score) -> Values:
-    scores = results.scored(results.headline)[task]
-    score = scores.score(kind.name)
+def _score_card(results: Results, task: str, metric: Metric) -> TemplateValues:
+    scores = results.scores_by_task(results.headline)[task]
+    score = scores.score(metric.name)
     return {
-        "title": kind.title,
-        "words": kind.words,
-        "score": "" if score is None else f"{summary.cell(kind, score)}{summary.unit(kind)}",
-        "interval": summary.bounds(scores.bounds(kind.name), kind),
-        "moments": seeds.moments(results, task, kind),
+        "title": metric.title,
+        "words": metric.description,
+        "score": ""
+        if score is None
+        else f"{summary.format_score(metric, score)}{summary.format_unit(metric)}",
+        "interval": summary.format_interval(scores.bounds(metric.name), metric),
+        "moments": seeds.format_seed_moments(results, task, metric),
     }
 
 
-def _checks(results: Results) -> Values:
+def _check_values(results: Results) -> TemplateValues:
     return {
-        "calibration": checks.calibration(results),
-        "temperatures": checks.temperatures(results),
-        "leakage": checks.leakage(results),
-        "labels": checks.labels(results),
-        "drawings": mistakes.drawings(results),
-        "facts": checks.facts(results),
-        "settings": checks.settings(results),
+        "calibration": checks.build_calibration_table(results),
+        "temperatures": checks.build_temperature_table(results),
+        "leakage": checks.build_leakage_table(results),
+        "labels": checks.build_label_tables(results),
+        "drawings": mistakes.draw_errors(results),
+        "facts": checks.build_provenance_table(results),
+        "settings": checks.build_settings_table(results),
     }

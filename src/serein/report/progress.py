@@ -14,14 +14,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from serein.metrics.measures import main_of, main_score
+from serein.metrics.measures import get_main_metric, get_main_score
 from serein.results import Epoch
 
-LINES = 10
+MAX_LINES = 10
 """Plain lines that one fold gets."""
 
 
-class Shown:
+class ProgressDisplay:
     """Has a bar that is there within a ``with`` block."""
 
     bar: Progress
@@ -41,7 +41,7 @@ class Shown:
         self.bar.stop()
 
 
-class Course(Shown):
+class TrainingProgress(ProgressDisplay):
     """Shows epochs as they end; use it in a ``with`` block."""
 
     def __init__(self, folds: int, epochs: int, console: Console) -> None:
@@ -55,39 +55,45 @@ class Course(Shown):
         self.total = folds * epochs
         self.epochs = epochs
         self.console = console
-        self.done: dict[str, int] = {}
-        self.begun = time.monotonic()
-        self.first = 0
-        self.bar = bar(console)
+        self.done_epochs: dict[str, int] = {}
+        self.started_at = time.monotonic()
+        self.resumed_epochs = 0
+        self.bar = build_bar(console)
         self.task = self.bar.add_task("starting", total=self.total)
 
-    def tell(self, fold: str, epoch: Epoch) -> None:
+    def update(self, fold: str, epoch: Epoch) -> None:
         """One epoch of one fold has ended."""
-        if fold not in self.done:
-            self.first += epoch.epoch - 1
-        self.done[fold] = epoch.epoch
+        if fold not in self.done_epochs:
+            self.resumed_epochs += epoch.epoch - 1
+        self.done_epochs[fold] = epoch.epoch
         words = f"fold {fold} epoch {epoch.epoch}/{self.epochs} loss {epoch.loss:.3f}"
-        words += self._validation(epoch)
-        self.bar.update(self.task, description=words, completed=sum(self.done.values()))
-        step = max(1, self.epochs // LINES)
+        words += self._format_validation(epoch)
+        self.bar.update(self.task, description=words, completed=sum(self.done_epochs.values()))
+        step = max(1, self.epochs // MAX_LINES)
         if not self.console.is_terminal and (epoch.epoch % step == 0 or epoch.epoch == self.epochs):
-            self.console.print(f"{words} left {self._left()}", highlight=False, soft_wrap=True)
+            self.console.print(
+                f"{words} left {self._format_remaining()}", highlight=False, soft_wrap=True
+            )
 
-    def _validation(self, epoch: Epoch) -> str:
+    def _format_validation(self, epoch: Epoch) -> str:
         tasks = epoch.scores.get("validation")
         if not tasks:
             return ""
         scores = next(iter(tasks.values()))
-        score = main_score(scores)
-        return "" if score is None else f" validation {main_of(scores).worded(score)}"
+        score = get_main_score(scores)
+        return "" if score is None else f" validation {get_main_metric(scores).format_score(score)}"
 
-    def _left(self) -> str:
-        done = sum(self.done.values())
-        seconds = (time.monotonic() - self.begun) / max(done - self.first, 1) * (self.total - done)
-        return clock(seconds)
+    def _format_remaining(self) -> str:
+        done = sum(self.done_epochs.values())
+        seconds = (
+            (time.monotonic() - self.started_at)
+            / max(done - self.resumed_epochs, 1)
+            * (self.total - done)
+        )
+        return format_clock(seconds)
 
 
-def bar(console: Console) -> Progress:
+def build_bar(console: Console) -> Progress:
     """One that shows itself on a terminal alone."""
     return Progress(
         TextColumn("{task.description}"),
@@ -102,7 +108,7 @@ def bar(console: Console) -> Progress:
     )
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Minutes and seconds, or hours, minutes and seconds.
 
     >>> clock(95), clock(7265)

@@ -9,25 +9,34 @@ from rich.text import Text
 from serein import config
 from serein.files import write_text
 from serein.report import comparison, markdown, page, plots, summary, terminal
-from serein.report.comparison import chance
+from serein.report.comparison import format_p_value
 from serein.report.document import Section
 from serein.report.page import Figures
-from serein.report.table import UNDEFINED, Column, Row, Table, interval_column, numbers, row, words
+from serein.report.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    make_interval_column,
+    make_row,
+    number_columns,
+    text_columns,
+)
 from serein.results import Results
-from serein.sweeps import Point, Sweep, Trend
+from serein.sweeps import Sweep, SweepPoint, Trend
 
-FILES = ("sweep.html", "sweep.md")
-SURE = 0.05
+SWEEP_FILES = ("sweep.html", "sweep.md")
+SIGNIFICANCE_LEVEL = 0.05
 """A trend is one where p is below, and the interval of its slope holds no 0."""
-NO_SPREAD = "undefined: one seed"
+NO_SEED_SPREAD = "undefined: one seed"
 
 
-def title(sweep: Sweep) -> str:
+def format_sweep_title(sweep: Sweep) -> str:
     """Which setting of which recipe was swept on which corpus."""
     return f"Sweep: {sweep.setting} of {sweep.recipe['name']} on {sweep.corpus['name']}"
 
 
-def told(sweep: Sweep) -> str:
+def describe_sweep(sweep: Sweep) -> str:
     """How much was swept, in one clause."""
     seeds = [one.seed for one in sweep.points[0].seeds]
     return (
@@ -37,7 +46,7 @@ def told(sweep: Sweep) -> str:
     )
 
 
-def verdict(sweep: Sweep) -> str:
+def describe_trend(sweep: Sweep) -> str:
     """Whether UA rises or falls with the setting, in two sentences."""
     trend = sweep.trend
     if trend is None:
@@ -45,98 +54,107 @@ def verdict(sweep: Sweep) -> str:
             f"No trend was looked for: {sweep.setting} has values that are no numbers, or a score "
             "is undefined."
         )
-    low_high = summary.bounds(trend.interval) or "no interval"
+    low_high = summary.format_interval(trend.interval) or "no interval"
     return (
         f"UA of {sweep.task} changes by {100 * trend.slope + 0.0:+.1f} points {low_high} for each "
         f"unit of {sweep.setting} (least squares over {len(sweep.points)} values); exchanging the "
-        f"values within each seed gives as steep a slope with p {_equal(trend.p)}. "
-        f"{_sentence(trend, sweep.setting)}"
+        f"values within each seed gives as steep a slope with p {_format_p_equality(trend.p)}. "
+        f"{_describe_significance(trend, sweep.setting)}"
     )
 
 
-def _equal(p: float | None) -> str:
-    found = chance(p)
+def _format_p_equality(p: float | None) -> str:
+    found = format_p_value(p)
     return found if found.startswith("<") else f"= {found}"
 
 
-def _sentence(trend: Trend, setting: str) -> str:
-    if trend.arrangements * SURE <= 1:
+def _describe_significance(trend: Trend, setting: str) -> str:
+    if trend.arrangements * SIGNIFICANCE_LEVEL <= 1:
         return (
             f"Whether there is a trend cannot be told: {trend.arrangements} exchanges give no p "
-            f"below {chance(1 / trend.arrangements)}; more values or seeds would."
+            f"below {format_p_value(1 / trend.arrangements)}; more values or seeds would."
         )
-    sure = trend.p is not None and trend.p < SURE
+    sure = trend.p is not None and trend.p < SIGNIFICANCE_LEVEL
     if not sure or trend.interval is None or trend.interval[0] <= 0 <= trend.interval[1]:
         return "This shows no trend; which is not to say that there is none."
     return f"This shows a trend: UA {'rises' if trend.slope > 0 else 'falls'} with {setting}."
 
 
-def line(setting: str, results: Results) -> str:
+def describe_run(setting: str, results: Results) -> str:
     """What to say when an evaluation ends."""
-    task = summary.leading(results)
+    task = summary.get_leading_task(results)
     seed = results.environment["seed"]
-    return f"{setting}, seed {seed}: {summary.scored(results, task)}"
+    return f"{setting}, seed {seed}: {summary.describe_scores(results, task)}"
 
 
-def tables(sweep: Sweep) -> list[Table]:
+def build_sweep_tables(sweep: Sweep) -> list[Table]:
     """Every value; each against the first one; and the runs."""
-    splits = [_splits(sweep)] * (len({one.split for one in sweep.points}) > 1)
-    return [_points(sweep), *comparison.contests(sweep.contests), *splits, _runs(sweep)]
+    splits = [_split_table(sweep)] * (len({one.split for one in sweep.points}) > 1)
+    return [
+        _point_table(sweep),
+        *comparison.build_test_tables(sweep.contests),
+        *splits,
+        _run_table(sweep),
+    ]
 
 
-def _points(sweep: Sweep) -> Table:
+def _point_table(sweep: Sweep) -> Table:
     return Table(
         title=f"{sweep.task}, {sweep.selection}: every value, %",
         note=f"All seeds' answers together. Intervals: {sweep.interval}. Trained: utterances of a "
         "fold's training side, the mean over folds.",
         columns=(
-            Column(name=sweep.setting, words=True),
-            *numbers("trained", "WA"),
-            interval_column(),
-            Column(name="UA", bar=True),
-            interval_column(),
-            *numbers("lowest UA", "highest UA", undefined=NO_SPREAD),
+            Column(name=sweep.setting, is_text=True),
+            *number_columns("trained", "WA"),
+            make_interval_column(),
+            Column(name="UA", has_bar=True),
+            make_interval_column(),
+            *number_columns("lowest UA", "highest UA", undefined_reason=NO_SEED_SPREAD),
         ),
-        rows=tuple(_point(one, sweep) for one in sweep.points),
+        rows=tuple(_point_row(one, sweep) for one in sweep.points),
     )
 
 
-def _point(one: Point, sweep: Sweep) -> Row:
+def _point_row(one: SweepPoint, sweep: Sweep) -> Row:
     known = [seed.ua for seed in one.seeds if seed.ua is not None]
     ends = (min(known), max(known)) if len(known) > 1 else (None, None)
-    return row(
-        _value(one, sweep),
+    return make_row(
+        _format_value(one, sweep),
         f"{one.trained:.0f}",
-        summary.percent(one.wa),
-        summary.bounds(one.wa_interval) or UNDEFINED,
-        summary.percent(one.ua),
-        summary.bounds(one.ua_interval) or UNDEFINED,
-        *map(summary.percent, ends),
+        summary.format_percent(one.wa),
+        summary.format_interval(one.wa_interval) or UNDEFINED,
+        summary.format_percent(one.ua),
+        summary.format_interval(one.ua_interval) or UNDEFINED,
+        *map(summary.format_percent, ends),
     )
 
 
-def _value(one: Point, sweep: Sweep) -> str:
-    return config.worded(sweep.setting, one.value).partition("=")[2]
+def _format_value(one: SweepPoint, sweep: Sweep) -> str:
+    return config.format_setting(sweep.setting, one.value).partition("=")[2]
 
 
-def _splits(sweep: Sweep) -> Table:
+def _split_table(sweep: Sweep) -> Table:
     return Table(
         title="Training sides",
-        columns=words(sweep.setting, "split"),
-        rows=tuple(row(_value(one, sweep), one.split) for one in sweep.points),
+        columns=text_columns(sweep.setting, "split"),
+        rows=tuple(make_row(_format_value(one, sweep), one.split) for one in sweep.points),
     )
 
 
-def _runs(sweep: Sweep) -> Table:
+def _run_table(sweep: Sweep) -> Table:
     return Table(
         title="Runs",
-        columns=(*words(sweep.setting), *numbers("seed", "WA", "UA"), *words("run")),
+        columns=(
+            *text_columns(sweep.setting),
+            *number_columns("seed", "WA", "UA"),
+            *text_columns("run"),
+        ),
         rows=tuple(
-            row(
-                _value(point, sweep),
+            make_row(
+                _format_value(point, sweep),
                 str(one.seed),
-                summary.percent(one.wa),
-                summary.percent(one.ua),
+                summary.format_percent(one.wa),
+                summary.format_percent(one.ua),
                 one.run,
             )
             for point in sweep.points
@@ -145,56 +163,56 @@ def _runs(sweep: Sweep) -> Table:
     )
 
 
-def figures(sweep: Sweep) -> Figures:
+def build_sweep_figures(sweep: Sweep) -> Figures:
     """UA and WA against the setting, with intervals, and every seed."""
     return {
         "sweep": (
-            plots.sweep(sweep),
+            plots.plot_sweep(sweep),
             f"UA and WA of {sweep.task} against {sweep.setting}, with 95 % intervals, and the UA "
             "of each seed; the table below holds the same numbers",
         )
     }
 
 
-def render(sweep: Sweep) -> RenderableType:
+def render_sweep(sweep: Sweep) -> RenderableType:
     """The sweep for a `rich` console."""
-    return Group(*_parts(sweep))
+    return Group(*_sweep_parts(sweep))
 
 
-def _parts(sweep: Sweep) -> Iterator[RenderableType]:
-    yield terminal.line(title(sweep), "bold")
-    yield terminal.line(told(sweep))
-    yield terminal.line(verdict(sweep), "bold")
+def _sweep_parts(sweep: Sweep) -> Iterator[RenderableType]:
+    yield terminal.make_line(format_sweep_title(sweep), "bold")
+    yield terminal.make_line(describe_sweep(sweep))
+    yield terminal.make_line(describe_trend(sweep), "bold")
     for warning in sweep.warnings:
-        yield terminal.line(f"Warning: {warning}", "yellow")
-    for table in tables(sweep)[:-1]:
+        yield terminal.make_line(f"Warning: {warning}", "yellow")
+    for table in build_sweep_tables(sweep)[:-1]:
         yield Text()
-        yield terminal.draw(table)
+        yield terminal.draw_table(table)
 
 
-def as_markdown(sweep: Sweep) -> str:
+def render_sweep_markdown(sweep: Sweep) -> str:
     """The sweep as Markdown; ends with a newline."""
     warnings = [f"Warning: {warning}" for warning in sweep.warnings]
     sections = [
-        Section(title="", words=(told(sweep), verdict(sweep), *warnings)),
-        Section(title="Scores", tables=tuple(tables(sweep))),
+        Section(title="", paragraphs=(describe_sweep(sweep), describe_trend(sweep), *warnings)),
+        Section(title="Scores", tables=tuple(build_sweep_tables(sweep))),
         Section(title="Reproduce", code=sweep.command),
     ]
-    return markdown.write(title(sweep), sections)
+    return markdown.render_markdown_sections(format_sweep_title(sweep), sections)
 
 
-def html(sweep: Sweep) -> str:
+def render_sweep_html(sweep: Sweep) -> str:
     """The sweep as a page that opens offline."""
     from plotly.offline import get_plotlyjs
 
-    drawn = figures(sweep)
-    return page.fill(
+    drawn = build_sweep_figures(sweep)
+    return page.render_template(
         "sweep.html",
         sweep=sweep,
-        title=title(sweep),
-        told=told(sweep),
-        verdict=verdict(sweep),
-        tables=tables(sweep),
+        title=format_sweep_title(sweep),
+        told=describe_sweep(sweep),
+        verdict=describe_trend(sweep),
+        tables=build_sweep_tables(sweep),
         figures=drawn,
         data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
         script=get_plotlyjs(),
@@ -202,12 +220,14 @@ def html(sweep: Sweep) -> str:
     )
 
 
-def write(sweep: Sweep, path: Path) -> tuple[Path, ...]:
+def write_sweep(sweep: Sweep, path: Path) -> tuple[Path, ...]:
     """Write ``sweep.html`` and ``sweep.md`` to a folder; give their paths.
 
     Raises:
         StorageError: a file could not be written; what stood there before still stands.
     """
-    for name, text in zip(FILES, (html(sweep), as_markdown(sweep)), strict=True):
+    for name, text in zip(
+        SWEEP_FILES, (render_sweep_html(sweep), render_sweep_markdown(sweep)), strict=True
+    ):
         write_text(path / name, text)
-    return tuple(path / name for name in FILES)
+    return tuple(path / name for name in SWEEP_FILES)

@@ -22,9 +22,9 @@ class Column:
 
     name: str
     group: str = ""
-    words: bool = False
-    bar: bool = False
-    undefined: str = NO_SCORE
+    is_text: bool = False
+    has_bar: bool = False
+    undefined_reason: str = NO_SCORE
 
     @property
     def heading(self) -> str:
@@ -73,25 +73,25 @@ class Table:
         return found
 
 
-def words(*names: str) -> tuple[Column, ...]:
+def text_columns(*names: str) -> tuple[Column, ...]:
     """Columns of words.
 
     >>> [column.words for column in words("what", "value")]
     [True, True]
     """
-    return tuple(Column(name=name, words=True) for name in names)
+    return tuple(Column(name=name, is_text=True) for name in names)
 
 
-def numbers(*names: str, undefined: str = NO_SCORE) -> tuple[Column, ...]:
+def number_columns(*names: str, undefined_reason: str = NO_SCORE) -> tuple[Column, ...]:
     """Columns of numbers."""
-    return tuple(Column(name=name, undefined=undefined) for name in names)
+    return tuple(Column(name=name, undefined_reason=undefined_reason) for name in names)
 
 
-def interval_column() -> Column:
+def make_interval_column() -> Column:
     """The column beside a score."""
-    return Column(name="interval", undefined=NO_INTERVAL)
+    return Column(name="interval", undefined_reason=NO_INTERVAL)
 
 
-def row(*cells: str, kind: str = "") -> Row:
+def make_row(*cells: str, kind: str = "") -> Row:
     """A line of cells."""
     return Row(cells=cells, kind=kind)

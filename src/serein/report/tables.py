@@ -3,96 +3,101 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from serein.metrics.measures import WA, Measure, Score
+from serein.metrics.measures import WA, Metric, Scorer
 from serein.report import audit, intervals, speakers, summary
-from serein.report.summary import Interval, percent
+from serein.report.summary import Interval, format_percent
 from serein.report.table import (
     UNDEFINED,
     Column,
     Row,
     Table,
-    interval_column,
-    numbers,
-    row,
-    words,
+    make_interval_column,
+    make_row,
+    number_columns,
+    text_columns,
 )
 from serein.results import FoldResult, Results
 
-SEVERAL = ("corpus", "language")
+ONLY_IF_SEVERAL = ("corpus", "language")
 """What scores are split by only where several were tested."""
 NO_CLASS = "undefined: no utterance of this class was tested"
 NO_EPOCH = "this selection picked no epoch"
 
 
-def selections(results: Results, task: str) -> Table:
+def build_selection_table(results: Results, task: str) -> Table:
     """Every selection and baseline: pooled, with intervals, and the mean over folds.
 
     The scores of classes stand side by side; those of numbers, which are more and longer, one
     below the other.
     """
-    rows = audit.comparison(results, task)
-    measure = summary.measure(results, task)
+    rows = audit.compare_selections(results, task)
+    measure = summary.get_task_scorer(results, task)
     if not results.classes[task]:
-        return _tall(results, task, measure, rows)
-    by_fold = numbers(*(f"{one.title} folds" for one in measure.scores))
+        return _build_tall_table(results, task, measure, rows)
+    by_fold = number_columns(*(f"{one.title} folds" for one in measure.metrics))
     return Table(
-        title=f"{task}: scores{summary.head(results, task)}",
-        note=" ".join(_notes_of_selections(results, task, rows)),
+        title=f"{task}: scores{summary.format_title_unit(results, task)}",
+        note=" ".join(_selection_notes(results, task, rows)),
         columns=(
-            *words("selection"),
-            *_with_intervals(measure),
-            *(by_fold if _has_means(measure, rows) else ()),
+            *text_columns("selection"),
+            *_score_columns(measure),
+            *(by_fold if _has_fold_means(measure, rows) else ()),
         ),
-        rows=tuple(_selection(measure, line, means=_has_means(measure, rows)) for line in rows),
+        rows=tuple(
+            _selection_row(measure, line, means=_has_fold_means(measure, rows)) for line in rows
+        ),
     )
 
 
-def _tall(results: Results, task: str, measure: Measure, rows: list[audit.Row]) -> Table:
-    means = _has_means(measure, rows)
-    every = (*numbers("value"), interval_column(), *numbers("folds") * means)
+def _build_tall_table(
+    results: Results, task: str, measure: Scorer, rows: list[audit.ScoreRow]
+) -> Table:
+    means = _has_fold_means(measure, rows)
+    every = (*number_columns("value"), make_interval_column(), *number_columns("folds") * means)
     cells = [
-        (line, one, _selection(replace(measure, scores=(one,)), line, means=means))
+        (line, one, _selection_row(replace(measure, metrics=(one,)), line, means=means))
         for line in rows
-        for one in measure.scores
+        for one in measure.metrics
     ]
     return Table(
         title=f"{task}: scores",
-        note=" ".join(_notes_of_selections(results, task, rows)),
-        columns=(*words("selection", "score"), *every),
+        note=" ".join(_selection_notes(results, task, rows)),
+        columns=(*text_columns("selection", "score"), *every),
         rows=tuple(
-            row(own.cells[0], one.title, *own.cells[1:], kind=line.kind) for line, one, own in cells
+            make_row(own.cells[0], one.title, *own.cells[1:], kind=line.kind)
+            for line, one, own in cells
         ),
     )
 
 
-def _has_means(measure: Measure, rows: list[audit.Row]) -> bool:
-    return any(line.folds.get(measure.main.name) is not None for line in rows)
+def _has_fold_means(measure: Scorer, rows: list[audit.ScoreRow]) -> bool:
+    return any(line.fold_means.get(measure.main.name) is not None for line in rows)
 
 
-def _with_intervals(measure: Measure) -> Iterator[Column]:
+def _score_columns(measure: Scorer) -> Iterator[Column]:
     """A column for each score, and one for its interval."""
-    for one in measure.scores:
+    for one in measure.metrics:
         yield Column(name=one.title)
-        yield interval_column()
+        yield make_interval_column()
 
 
-def _selection(measure: Measure, line: audit.Row, *, means: bool) -> Row:
+def _selection_row(measure: Scorer, line: audit.ScoreRow, *, means: bool) -> Row:
     baseline = line.kind == "baseline"
     cells, folds = [], []
-    for one in measure.scores:
-        own = "" if baseline else bracket(line.intervals.get(one.name), one)
-        cells += [summary.cell(one, line.scores.get(one.name)), own]
-        folds.append("" if baseline else summary.cell(one, line.folds.get(one.name)))
-    return row(
-        f"{line.name}{audit.MARKS.get(line.kind, '')}", *cells, *folds * means, kind=line.kind
+    for one in measure.metrics:
+        own = "" if baseline else format_interval_cell(line.intervals.get(one.name), one)
+        cells += [summary.format_score(one, line.scores.get(one.name)), own]
+        folds.append("" if baseline else summary.format_score(one, line.fold_means.get(one.name)))
+    return make_row(
+        f"{line.name}{audit.KIND_MARKS.get(line.kind, '')}", *cells, *folds * means, kind=line.kind
     )
 
 
-def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> Iterator[str]:
-    measure = summary.measure(results, task)
-    heads = ", ".join(f"{one.title} folds" for one in measure.scores if results.classes[task])
-    means = f" ({heads or 'folds'}: means over folds)" * _has_means(measure, rows)
-    count = results.scored(results.headline)[task].utterances
+def _selection_notes(results: Results, task: str, rows: list[audit.ScoreRow]) -> Iterator[str]:
+    measure = summary.get_task_scorer(results, task)
+    heads = ", ".join(f"{one.title} folds" for one in measure.metrics if results.classes[task])
+    means = f" ({heads or 'folds'}: means over folds)" * _has_fold_means(measure, rows)
+    count = results.scores_by_task(results.headline)[task].utterances
     yield f"All {count} predictions together{means}."
     if task in results.held_out_tasks:
         yield f"Scored on {summary.HELD_OUT}, not on the test side."
@@ -100,35 +105,35 @@ def _notes_of_selections(results: Results, task: str, rows: list[audit.Row]) -> 
     if followers:
         names = ", ".join(line.name for line in followers)
         yield f"{names}: epoch chosen by {followers[0].chosen_by}."
-    yield f"Intervals: {summary.brackets(results, task) or 'none was made'}."
+    yield f"Intervals: {summary.describe_intervals(results, task) or 'none was made'}."
 
 
-def bracket(interval: Interval, kind: Score = WA) -> str:
+def format_interval_cell(interval: Interval, metric: Metric = WA) -> str:
     """An interval as a cell holds it."""
-    return summary.bounds(interval, kind) or UNDEFINED
+    return summary.format_interval(interval, metric) or UNDEFINED
 
 
-def folds(results: Results, task: str) -> Table | None:
+def build_fold_table(results: Results, task: str) -> Table | None:
     """Each fold's test side under every selection; None where no fold was scored."""
     scored = [fold for fold in results.folds if any(task in own for own in fold.scores.values())]
     if not scored:
         return None
-    validators = speakers.validators(results)
-    tested = {part.name: part.utterances for part in speakers.parts(results, task, "fold")}
-    alone = speakers.are_folds(results) and task not in results.held_out_tasks
+    validators = speakers.find_validation_speakers(results)
+    tested = {part.name: part.utterances for part in speakers.score_groups(results, task, "fold")}
+    alone = speakers.has_speaker_folds(results) and task not in results.held_out_tasks
     groups = [_fold_columns(results, name, task) for name in results.selections]
-    first = Column(name="speaker" if alone else "fold", words=True)
+    first = Column(name="speaker" if alone else "fold", is_text=True)
     return Table(
-        title=f"{task}: fold by fold{summary.head(results, task)}",
-        note=_note_of_folds(results, task, alone=alone),
+        title=f"{task}: fold by fold{summary.format_title_unit(results, task)}",
+        note=_describe_folds(results, task, is_speaker=alone),
         columns=(
             first,
-            *numbers("utterances"),
-            *(words("validated by") if validators else ()),
+            *number_columns("utterances"),
+            *(text_columns("validated by") if validators else ()),
             *(column for group in groups for column in group),
         ),
         rows=tuple(
-            row(
+            make_row(
                 fold.name,
                 str(tested.get(fold.name, 0)),
                 *([validators.get(fold.name, "")] if validators else []),
@@ -140,11 +145,14 @@ def folds(results: Results, task: str) -> Table | None:
 
 
 def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
-    group = audit.marked(results, name, task)
+    group = audit.format_selection(results, name, task)
     picked = "C" if summary.is_fitted(results) else "epoch"
     return [
-        Column(name=picked, group=group, undefined=NO_EPOCH),
-        *(Column(name=one.title, group=group) for one in summary.measure(results, task).scores),
+        Column(name=picked, group=group, undefined_reason=NO_EPOCH),
+        *(
+            Column(name=one.title, group=group)
+            for one in summary.get_task_scorer(results, task).metrics
+        ),
     ]
 
 
@@ -153,14 +161,14 @@ def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
         own = fold.scores.get(name, {}).get(task, {})
         cost = fold.chosen.get(task)
         yield str(fold.epochs.get(name, UNDEFINED)) if cost is None else f"{cost:.3g}"
-        for one in summary.measure(results, task).scores:
-            yield summary.cell(one, own.get(one.name))
+        for one in summary.get_task_scorer(results, task).metrics:
+            yield summary.format_score(one, own.get(one.name))
 
 
-def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
-    lead = audit.chosen_by(results, task)
-    by = f" by the {summary.measure(results, lead).main.title} of {lead}" if lead else ""
-    sides = "Each fold's test side, one speaker each" if alone else "Each fold's test side"
+def _describe_folds(results: Results, task: str, *, is_speaker: bool) -> str:
+    lead = audit.get_selecting_task(results, task)
+    by = f" by the {summary.get_task_scorer(results, lead).main.title} of {lead}" if lead else ""
+    sides = "Each fold's test side, one speaker each" if is_speaker else "Each fold's test side"
     if task in results.held_out_tasks:
         sides = f"In each fold, {summary.HELD_OUT}"
     if summary.is_fitted(results):
@@ -168,31 +176,31 @@ def _note_of_folds(results: Results, task: str, *, alone: bool) -> str:
     return f"{sides}, and the epoch that each selection picked{by}."
 
 
-def classes(results: Results, task: str) -> Table:
+def build_class_table(results: Results, task: str) -> Table:
     """Recall of each class with its interval, and what it is most often taken for."""
     scores = results.scores[results.headline][task]
-    found, how = intervals.recalls(results, task)
-    mistaken = summary.mistaken_for(results, task)
-    recall = Column(name="recall", bar=True, undefined=NO_CLASS)
+    found, how = intervals.compute_recall_intervals(results, task)
+    mistaken = summary.find_common_confusions(results, task)
+    recall = Column(name="recall", has_bar=True, undefined_reason=NO_CLASS)
     interval = Column(
-        name="interval", undefined="no interval: some draw holds no utterance of this class"
+        name="interval", undefined_reason="no interval: some draw holds no utterance of this class"
     )
     return Table(
         title=f"{task}: classes, {results.headline}, %",
         note=f"Intervals: {how}.",
         columns=(
-            *words("class"),
-            *numbers("utterances"),
+            *text_columns("class"),
+            *number_columns("utterances"),
             recall,
             interval,
-            *words("most often mistaken for"),
+            *text_columns("most often mistaken for"),
         ),
         rows=tuple(
-            row(
+            make_row(
                 name,
                 str(sum(counts)),
-                percent(scores.recalls.get(name)),
-                bracket(found[name]),
+                format_percent(scores.recalls.get(name)),
+                format_interval_cell(found[name]),
                 mistaken.get(name, ""),
             )
             for name, counts in zip(results.classes[task], scores.confusion, strict=True)
@@ -200,16 +208,16 @@ def classes(results: Results, task: str) -> Table:
     )
 
 
-def confusion(results: Results, task: str) -> Table:
+def build_confusion_table(results: Results, task: str) -> Table:
     """Counts, and percent of each row."""
     names = results.classes[task]
     return Table(
         title=f"{task}: confusion matrix, {results.headline}",
         note="Counts, and in brackets percent of the row; a row is a true class, a column a "
         "predicted one.",
-        columns=(*words("truth"), *numbers(*names)),
+        columns=(*text_columns("truth"), *number_columns(*names)),
         rows=tuple(
-            row(name, *(_count(count, sum(counts)) for count in counts))
+            make_row(name, *(_format_count(count, sum(counts)) for count in counts))
             for name, counts in zip(
                 names, results.scores[results.headline][task].confusion, strict=True
             )
@@ -217,39 +225,45 @@ def confusion(results: Results, task: str) -> Table:
     )
 
 
-def _count(count: int, total: int) -> str:
-    return f"{count} ({percent(count / total)})" if total else str(count)
+def _format_count(count: int, total: int) -> str:
+    return f"{count} ({format_percent(count / total)})" if total else str(count)
 
 
-def parts(results: Results, task: str, kind: str) -> Table | None:
+def build_group_table(results: Results, task: str, attribute: str) -> Table | None:
     """Scores of each speaker, gender, corpus or language with intervals; None where none are."""
-    found = speakers.parts(results, task, kind)
-    if len(found) < (2 if kind in SEVERAL else 1):
+    found = speakers.score_groups(results, task, attribute)
+    if len(found) < (2 if attribute in ONLY_IF_SEVERAL else 1):
         return None
-    bounds, how = speakers.bounds(results, task, kind)
-    classes, measure = results.classes[task], summary.measure(results, task)
-    own = f" UA over the classes that the {kind} has." * bool(kind != "gender" and classes)
+    bounds, how = speakers.compute_group_intervals(results, task, attribute)
+    classes, measure = results.classes[task], summary.get_task_scorer(results, task)
+    own = f" UA over the classes that the {attribute} has." * bool(
+        attribute != "gender" and classes
+    )
     columns = [
-        replace(one, bar=measure.main.percent and one.name == measure.main.title)
-        for one in _with_intervals(measure)
+        replace(one, has_bar=measure.main.is_percent and one.name == measure.main.title)
+        for one in _score_columns(measure)
     ]
     return Table(
-        title=f"{task}: each {kind}, {results.headline}{summary.head(results, task)}",
+        title=f"{task}: each {attribute}, {results.headline}{summary.format_title_unit(results, task)}",
         note=f"Intervals: {how}.{own}",
-        columns=(*words(kind), *numbers("utterances"), *columns),
+        columns=(*text_columns(attribute), *number_columns("utterances"), *columns),
         rows=tuple(
-            row(part.name, str(part.utterances), *_part(measure, part, bounds[part.name]))
+            make_row(
+                part.name, str(part.utterances), *_group_cells(measure, part, bounds[part.name])
+            )
             for part in found
         ),
     )
 
 
-def _part(measure: Measure, part: speakers.Part, bounds: dict[str, Interval]) -> Iterator[str]:
-    for one in measure.scores:
-        yield summary.cell(one, part.scores[one.name])
-        yield bracket(bounds[one.name], one)
+def _group_cells(
+    measure: Scorer, part: speakers.GroupScores, bounds: dict[str, Interval]
+) -> Iterator[str]:
+    for one in measure.metrics:
+        yield summary.format_score(one, part.scores[one.name])
+        yield format_interval_cell(bounds[one.name], one)
 
 
-def kinds(task: str) -> list[str]:
+def list_group_attributes(task: str) -> list[str]:
     """What the scores of a task are split by."""
-    return ["speaker"] + ["gender"] * (task != "gender") + list(SEVERAL)
+    return ["speaker"] + ["gender"] * (task != "gender") + list(ONLY_IF_SEVERAL)

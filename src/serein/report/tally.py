@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from serein.report.progress import Shown, bar, clock
-from serein.results import Progress
+from serein.report.progress import ProgressDisplay, build_bar, format_clock
+from serein.results import FolderProgress
 
-EVERY = 10.0
+PRINT_INTERVAL = 10.0
 """Seconds between plain lines."""
 
 
-class Tally(Shown):
+class FolderProgressBar(ProgressDisplay):
     """Shows files as they are done; use it in a ``with`` block."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,28 +23,28 @@ class Tally(Shown):
             clock: seconds.
         """
         self.console, self.clock = console, clock
-        self.begun = self.said = clock()
-        self.bar = bar(console)
+        self.started_at = self.printed_at = clock()
+        self.bar = build_bar(console)
         self.task = self.bar.add_task("listing", total=None)
 
-    def tell(self, count: Progress) -> None:
+    def update(self, progress: FolderProgress) -> None:
         """Some files are done."""
         now = self.clock()
-        done, words = count.before + count.done, self._words(count, now)
-        self.bar.update(self.task, description=words, completed=done, total=count.total)
-        if not self.console.is_terminal and now - self.said >= EVERY:
-            self.said = now
-            of = "" if count.total is None else f" of {count.total:,}"
-            line = f"{done:,}{of} files, {words}{self._left(count, now)}"
+        done, words = progress.before + progress.done, self._format_speed(progress, now)
+        self.bar.update(self.task, description=words, completed=done, total=progress.total)
+        if not self.console.is_terminal and now - self.printed_at >= PRINT_INTERVAL:
+            self.printed_at = now
+            of = "" if progress.total is None else f" of {progress.total:,}"
+            line = f"{done:,}{of} files, {words}{self._format_remaining(progress, now)}"
             self.console.print(line, highlight=False, soft_wrap=True)
 
-    def _words(self, count: Progress, now: float) -> str:
-        speed = count.seconds / max(now - self.begun, 1e-9)
-        failed = f"{count.failed:,} failed, " if count.failed else ""
+    def _format_speed(self, progress: FolderProgress, now: float) -> str:
+        speed = progress.seconds / max(now - self.started_at, 1e-9)
+        failed = f"{progress.failed:,} failed, " if progress.failed else ""
         return f"{failed}{speed:,.0f}x real time"
 
-    def _left(self, count: Progress, now: float) -> str:
-        if count.total is None:
+    def _format_remaining(self, progress: FolderProgress, now: float) -> str:
+        if progress.total is None:
             return ""
-        rest = max(0, count.total - count.before - count.done)
-        return f", left {clock((now - self.begun) / count.done * rest)}"
+        rest = max(0, progress.total - progress.before - progress.done)
+        return f", left {format_clock((now - self.started_at) / progress.done * rest)}"

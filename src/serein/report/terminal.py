@@ -11,65 +11,74 @@ from serein.report import audit, document, summary, tables, transcripts
 from serein.report.table import Table
 from serein.results import Results
 
-STYLES = {"headline": "bold", "optimistic": "yellow", "baseline": "dim"}
-LOUD = {"CAUTION": "bold red", "Warning": "yellow"}
+ROW_STYLES = {"headline": "bold", "optimistic": "yellow", "baseline": "dim"}
+PREFIX_STYLES = {"CAUTION": "bold red", "Warning": "yellow"}
 """How lines that begin so are set off, besides by that word."""
 
 
-def render(results: Results) -> RenderableType:
+def render_terminal(results: Results) -> RenderableType:
     """The scores for a `rich` console: ``console.print(render(results))``."""
     parts: list[RenderableType] = [
-        line(summary.title(results), "bold"),
-        line(summary.protocol(results)),
-        *(line(words, _style(words, results)) for words in document.headline(results)),
+        make_line(summary.format_title(results), "bold"),
+        make_line(summary.describe_protocol(results)),
+        *(
+            make_line(words, _get_line_style(words, results))
+            for words in document.describe_headline(results)
+        ),
     ]
-    for task in summary.tasks(results):
-        parts += [Text(), draw(tables.selections(results, task)), *_notes(results, task)]
+    for task in summary.list_scored_tasks(results):
+        parts += [
+            Text(),
+            draw_table(tables.build_selection_table(results, task)),
+            *_task_notes(results, task),
+        ]
         if results.classes[task]:
-            parts += [Text(), draw(tables.classes(results, task))]
-    spoken = transcripts.table(results)
-    return Group(*parts, *([Text(), draw(spoken)] if spoken else []))
+            parts += [Text(), draw_table(tables.build_class_table(results, task))]
+    spoken = transcripts.build_word_table(results)
+    return Group(*parts, *([Text(), draw_table(spoken)] if spoken else []))
 
 
-def _style(words: str, results: Results) -> str:
-    first = words.split(":")[0]
-    return "bold" if first in summary.tasks(results) else LOUD.get(first, "")
+def _get_line_style(line: str, results: Results) -> str:
+    first = line.split(":")[0]
+    return "bold" if first in summary.list_scored_tasks(results) else PREFIX_STYLES.get(first, "")
 
 
-def _notes(results: Results, task: str) -> Iterator[Text]:
-    for row in audit.comparison(results, task):
+def _task_notes(results: Results, task: str) -> Iterator[Text]:
+    for row in audit.compare_selections(results, task):
         if row.kind == "optimistic":
-            yield line(f"{row.name}: {row.note}.", "yellow")
-    sentence = audit.gap(results) if task == summary.leading(results) else None
+            yield make_line(f"{row.name}: {row.note}.", "yellow")
+    sentence = (
+        audit.describe_selection_gap(results) if task == summary.get_leading_task(results) else None
+    )
     if sentence:
-        yield line(sentence)
+        yield make_line(sentence)
 
 
-def draw(shown: Table) -> RenderableType:
+def draw_table(table: Table) -> RenderableType:
     """A table with its title above and its note below it."""
     drawn = Drawn(
-        title=line(shown.title, "bold"),
+        title=make_line(table.title, "bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
     )
-    for column in shown.columns:
+    for column in table.columns:
         drawn.add_column(
-            line(column.heading),
-            justify="left" if column.words else "right",
-            no_wrap=not column.words,
+            make_line(column.heading),
+            justify="left" if column.is_text else "right",
+            no_wrap=not column.is_text,
             overflow="fold",
         )
-    for row in shown.rows:
-        drawn.add_row(*map(line, row.cells), style=STYLES.get(row.kind, ""))
-    return Group(drawn, line(shown.note, "dim")) if shown.note else drawn
+    for row in table.rows:
+        drawn.add_row(*map(make_line, row.cells), style=ROW_STYLES.get(row.kind, ""))
+    return Group(drawn, make_line(table.note, "dim")) if table.note else drawn
 
 
-def line(words: str, style: str = "") -> Text:
+def make_line(text: str, style: str = "") -> Text:
     """Words as they are: neither markup nor a terminal's escape codes pass.
 
     Names come from files.
     """
-    return Text("".join(c if c.isprintable() else "?" for c in words), style=style)
+    return Text("".join(c if c.isprintable() else "?" for c in text), style=style)

@@ -6,142 +6,159 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serein.explanations import Explanation, Track
-from serein.report.plots import FOLD, MARKS, MEAN
-from serein.transcripts import Word
+from serein.explanations import AttentionTrack, Explanation
+from serein.report.plots import FOLD_COLOR, MARK_COLORS, MEAN_COLOR
+from serein.transcripts import RecognizedWord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FILL = "rgba(213, 94, 0, 0.3)"
-SCALE = [[0, "rgba(213, 94, 0, 0)"], [1, "rgba(213, 94, 0, 1)"]]
+ATTENTION_FILL = "rgba(213, 94, 0, 0.3)"
+ATTENTION_COLORSCALE = [[0, "rgba(213, 94, 0, 0)"], [1, "rgba(213, 94, 0, 1)"]]
 """From nothing to `MEAN`, on a light page and a dark one."""
-ROW, GAP = 120, 34
+ROW_HEIGHT, ROW_GAP = 120, 34
 """Height of a row, and what is free above it for its name."""
-STRIP = 14
+HEAD_HEIGHT = 14
 """Height of a head."""
-BELOW = 48
+AXIS_HEIGHT = 48
 """For the axis of seconds."""
-BAR = 0.06
+BAR_SECONDS = 0.06
 """Seconds that the bar of a word is wide; words that are nearer share one."""
-NEAR = 0.05
+EDGE_FRACTION = 0.05
 """Share of the recording beside whose ends names are written inwards."""
-LEAST = 20.0
+MIN_DECIBEL_RANGE = 20.0
 """Decibels from the bottom of a row to its top, at least."""
 
-Row = tuple[str, int, list[dict[str, Any]]]
+FigureRow = tuple[str, int, list[dict[str, Any]]]
 """Its name, its height, and its traces; one that asks for the energy's axis has ``yaxis = "e"``."""
 
 
-def tracks(found: Explanation) -> "Figure":
+def draw_attention(explanation: Explanation) -> "Figure":
     """Draw waveform, attention and energy, and under each map of several heads a strip of them.
 
     Args:
-        found: of one recording.
+        explanation: of one recording.
     """
     from plotly.graph_objects import Figure
 
-    rows = list(_rows(found))
-    height = sum(GAP + size for _, size, _ in rows) + BELOW
+    rows = list(_figure_rows(explanation))
+    height = sum(ROW_GAP + size for _, size, _ in rows) + AXIS_HEIGHT
     traces, axes, names, top = [], {}, [], 0
     for number, (name, size, drawn) in enumerate(rows, 1):
-        high, low = (1 - (top + edge) / (height - BELOW) for edge in (GAP, GAP + size))
+        high, low = (
+            1 - (top + edge) / (height - AXIS_HEIGHT) for edge in (ROW_GAP, ROW_GAP + size)
+        )
         own = "y" if number == 1 else f"y{number}"
         over = f"y{number + len(rows)}"
         domain = [max(low, 0), high]
-        axes[_axis(own)] = {**_plain(), "domain": domain, **_range(drawn)}
-        axes[_axis(over)] = {"overlaying": own, "visible": False, "range": _levels(found)}
+        axes[_get_axis_key(own)] = {**_axis_style(), "domain": domain, **_get_axis_range(drawn)}
+        axes[_get_axis_key(over)] = {
+            "overlaying": own,
+            "visible": False,
+            "range": _get_energy_range(explanation),
+        }
         traces += [{**one, "yaxis": over if one.get("yaxis") == "e" else own} for one in drawn]
-        names.append(_name(name, high))
-        top += GAP + size
-    bounds = [_bound(start) for start, _ in found.windows[1:]]
-    seconds = {"title": {"text": "seconds", "standoff": 8}, "range": [found.start, found.end]}
+        names.append(_row_annotation(name, high))
+        top += ROW_GAP + size
+    bounds = [_window_boundary(start) for start, _ in explanation.windows[1:]]
+    seconds = {
+        "title": {"text": "seconds", "standoff": 8},
+        "range": [explanation.start, explanation.end],
+    }
     last = "y" if len(rows) == 1 else f"y{len(rows)}"
-    axes["xaxis"] = {**_plain(), **seconds, "anchor": last, "showgrid": True}
+    axes["xaxis"] = {**_axis_style(), **seconds, "anchor": last, "showgrid": True}
     return Figure(traces, layout=_layout(height) | axes | {"annotations": names, "shapes": bounds})
 
 
-def _rows(found: Explanation) -> Iterator[Row]:
-    yield "waveform", ROW, [_wave(found)]
-    if any(word.weight is not None for word in found.words):
-        yield "words as they were recognised, and what emotion made of each", ROW, _words(found)
-    for name, track in found.attention.items():
-        yield _title(name, track, found), ROW, [_energy(track), _weight(track, found)]
+def _figure_rows(explanation: Explanation) -> Iterator[FigureRow]:
+    yield "waveform", ROW_HEIGHT, [_waveform_trace(explanation)]
+    if any(word.weight is not None for word in explanation.words):
+        yield (
+            "words as they were recognised, and what emotion made of each",
+            ROW_HEIGHT,
+            _word_traces(explanation),
+        )
+    for name, track in explanation.attention.items():
+        yield (
+            _row_title(name, track, explanation),
+            ROW_HEIGHT,
+            [_energy_trace(track), _weight_trace(track, explanation)],
+        )
         if len(track.heads) > 1:
-            size = max(ROW // 2, STRIP * len(track.heads))
+            size = max(ROW_HEIGHT // 2, HEAD_HEIGHT * len(track.heads))
             kind = "words" if track.words else "heads"
-            yield f"{escape(name)}: each of {len(track.heads)} {kind}", size, [_strip(track)]
+            yield f"{escape(name)}: each of {len(track.heads)} {kind}", size, [_head_heatmap(track)]
 
 
-def _title(name: str, track: Track, found: Explanation) -> str:
+def _row_title(name: str, track: AttentionTrack, explanation: Explanation) -> str:
     """Whose attention it is, and what was answered."""
     answers = [
-        f"{task} {found.labels[task]} ({100 * found.probabilities[task][found.labels[task]]:.0f} %)"
+        f"{task} {explanation.labels[task]} ({100 * explanation.probabilities[task][explanation.labels[task]]:.0f} %)"
         for task in track.tasks
     ]
     own = track.tasks == [name]
     return escape(f"{'' if own else f'{name}: '}{', '.join(answers)}")
 
 
-def _wave(found: Explanation) -> dict[str, Any]:
+def _waveform_trace(explanation: Explanation) -> dict[str, Any]:
     # The envelope's stretches, closed at the last sample; up along the highest, back on the lowest.
-    low, high = np.array(found.envelope).T
-    edges = np.linspace(found.start, found.end, len(low) + 1)
+    low, high = np.array(explanation.envelope).T
+    edges = np.linspace(explanation.start, explanation.end, len(low) + 1)
     middle = (edges[:-1] + edges[1:]) / 2
     return {
         "type": "scatter",
-        "x": _short([*middle, *middle[::-1]]),
-        "y": _short([*high, *low[::-1]]),
+        "x": _round_values([*middle, *middle[::-1]]),
+        "y": _round_values([*high, *low[::-1]]),
         "mode": "lines",
         "fill": "toself",
-        "fillcolor": MARKS[0],
-        "line": {"color": MARKS[0], "width": 1},
+        "fillcolor": MARK_COLORS[0],
+        "line": {"color": MARK_COLORS[0], "width": 1},
         "hoverinfo": "skip",
         "showlegend": False,
     }
 
 
-def _weight(track: Track, found: Explanation) -> dict[str, Any]:
+def _weight_trace(track: AttentionTrack, explanation: Explanation) -> dict[str, Any]:
     # A step reaches half the way to its neighbours; the first and the last one to the ends.
     times = np.array(track.times)
-    edges = [found.start, *(times[:-1] + times[1:]) / 2, found.end]
+    edges = [explanation.start, *(times[:-1] + times[1:]) / 2, explanation.end]
     return {
         "type": "scatter",
-        "x": _short(edges),
-        "y": _short(100 * np.array([*track.weight, track.weight[-1]])),
-        "customdata": _short([*times, times[-1]]),
+        "x": _round_values(edges),
+        "y": _round_values(100 * np.array([*track.weight, track.weight[-1]])),
+        "customdata": _round_values([*times, times[-1]]),
         "mode": "lines",
-        "line": {"color": MEAN, "width": 1.5, "shape": "hv"},
+        "line": {"color": MEAN_COLOR, "width": 1.5, "shape": "hv"},
         "fill": "tozeroy",
-        "fillcolor": FILL,
+        "fillcolor": ATTENTION_FILL,
         "hovertemplate": "%{customdata:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
         "showlegend": False,
     }
 
 
-def _energy(track: Track) -> dict[str, Any]:
+def _energy_trace(track: AttentionTrack) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "x": _short(track.times),
-        "y": _short(track.energy),
+        "x": _round_values(track.times),
+        "y": _round_values(track.energy),
         "yaxis": "e",
         "mode": "lines",
-        "line": {"color": FOLD, "width": 1.5},
+        "line": {"color": FOLD_COLOR, "width": 1.5},
         "hovertemplate": "%{x:.2f} s: %{y:.1f} dB<extra></extra>",
         "showlegend": False,
     }
 
 
-def _strip(track: Track) -> dict[str, Any]:
+def _head_heatmap(track: AttentionTrack) -> dict[str, Any]:
     heads = 100 * np.array(track.heads)
     names = [escape(word) for word in track.words]
     told = names or [f"head {number}" for number in range(1, len(heads) + 1)]
     return {
         "type": "heatmap",
-        "x": _short(track.times),
+        "x": _round_values(track.times),
         "y": list(range(1, len(heads) + 1)),
-        "z": [_short(row) for row in heads],
-        "colorscale": SCALE,
+        "z": [_round_values(row) for row in heads],
+        "colorscale": ATTENTION_COLORSCALE,
         "zmin": 0,
         "ygap": 1,
         "showscale": False,
@@ -151,52 +168,60 @@ def _strip(track: Track) -> dict[str, Any]:
     }
 
 
-def _words(found: Explanation) -> list[dict[str, Any]]:
+def _word_traces(explanation: Explanation) -> list[dict[str, Any]]:
     """A bar for each moment, as high as all its words together; their names above it."""
-    moments: list[list[Word]] = []
-    placed = [word for word in found.words if word.time is not None and word.weight is not None]
-    for word in sorted(placed, key=_time):
-        if moments and _time(word) - _time(moments[-1][0]) < BAR:
+    moments: list[list[RecognizedWord]] = []
+    placed = [
+        word for word in explanation.words if word.time is not None and word.weight is not None
+    ]
+    for word in sorted(placed, key=_get_word_time):
+        if moments and _get_word_time(word) - _get_word_time(moments[-1][0]) < BAR_SECONDS:
             moments[-1].append(word)
         else:
             moments.append([word])
-    times = [_time(some[0]) for some in moments]
+    times = [_get_word_time(some[0]) for some in moments]
     at = {
-        "x": _short(times),
-        "y": _short([100 * sum(word.weight or 0.0 for word in some) for some in moments]),
+        "x": _round_values(times),
+        "y": _round_values([100 * sum(word.weight or 0.0 for word in some) for some in moments]),
         "text": ["<br>".join(escape(word.word) for word in some) for some in moments],
         "showlegend": False,
     }
     names = {
         "type": "scatter",
         "mode": "text",
-        "textposition": [_aside(time, found) for time in times],
+        "textposition": [_get_text_position(time, explanation) for time in times],
         "cliponaxis": False,
         "hoverinfo": "skip",
     }
     bars = {
         "type": "bar",
-        "width": BAR,
+        "width": BAR_SECONDS,
         "textposition": "none",
-        "marker": {"color": MEAN},
+        "marker": {"color": MEAN_COLOR},
         "hovertemplate": "%{text}, %{x:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
         "meta": max(map(len, moments), default=1),
     }
     return [at | names, at | bars]
 
 
-def _time(word: Word) -> float:
+def _get_word_time(word: RecognizedWord) -> float:
     return word.time or 0.0
 
 
-def _aside(time: float, found: Explanation) -> str:
+def _get_text_position(time: float, explanation: Explanation) -> str:
     """Where a name is written, so that it stays within the recording."""
-    share = (time - found.start) / (found.end - found.start)
-    return "top right" if share < NEAR else "top left" if share > 1 - NEAR else "top center"
+    share = (time - explanation.start) / (explanation.end - explanation.start)
+    return (
+        "top right"
+        if share < EDGE_FRACTION
+        else "top left"
+        if share > 1 - EDGE_FRACTION
+        else "top center"
+    )
 
 
-def _range(drawn: list[dict[str, Any]]) -> dict[str, Any]:
-    kind = drawn[-1]
+def _get_axis_range(traces: list[dict[str, Any]]) -> dict[str, Any]:
+    kind = traces[-1]
     if kind["type"] == "heatmap":
         heads = kind["y"]
         if kind["meta"]:
@@ -212,22 +237,22 @@ def _range(drawn: list[dict[str, Any]]) -> dict[str, Any]:
     return {"range": [-1.05 * most, 1.05 * most], "tickvals": [0]}
 
 
-def _levels(found: Explanation) -> list[float]:
+def _get_energy_range(explanation: Explanation) -> list[float]:
     """Decibels from the bottom of a row to its top: what differs little is drawn low."""
-    every = [level for track in found.attention.values() for level in track.energy]
-    return [min(every), max(max(every), min(every) + LEAST) + 1]
+    every = [level for track in explanation.attention.values() for level in track.energy]
+    return [min(every), max(max(every), min(every) + MIN_DECIBEL_RANGE) + 1]
 
 
-def _short(values: Any) -> list[float]:
+def _round_values(values: Any) -> list[float]:
     # More digits than a screen shows would only make the page large.
     return [float(f"{value:.5g}") for value in values]
 
 
-def _axis(name: str) -> str:
+def _get_axis_key(name: str) -> str:
     return f"yaxis{name[1:]}"
 
 
-def _plain() -> dict[str, Any]:
+def _axis_style() -> dict[str, Any]:
     return {
         "automargin": True,
         "fixedrange": True,
@@ -237,9 +262,9 @@ def _plain() -> dict[str, Any]:
     }
 
 
-def _name(words: str, high: float) -> dict[str, Any]:
+def _row_annotation(text: str, high: float) -> dict[str, Any]:
     return {
-        "text": words,
+        "text": text,
         "x": 0,
         "y": high,
         "xref": "paper",
@@ -251,7 +276,7 @@ def _name(words: str, high: float) -> dict[str, Any]:
     }
 
 
-def _bound(start: float) -> dict[str, Any]:
+def _window_boundary(start: float) -> dict[str, Any]:
     return {
         "type": "line",
         "x0": start,
@@ -259,7 +284,7 @@ def _bound(start: float) -> dict[str, Any]:
         "y0": 0,
         "y1": 1,
         "yref": "paper",
-        "line": {"color": FOLD, "width": 1, "dash": "dash"},
+        "line": {"color": FOLD_COLOR, "width": 1, "dash": "dash"},
     }
 
 

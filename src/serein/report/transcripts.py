@@ -1,18 +1,26 @@
 """How well a model that finds words found them, and what it heard where it was most wrong."""
 
-from serein.metrics.transcription import word_errors
-from serein.report.summary import percent
-from serein.report.table import Column, Row, Table, interval_column, numbers, row, words
-from serein.report.tables import bracket
+from serein.metrics.transcription import count_word_errors
+from serein.report.summary import format_percent
+from serein.report.table import (
+    Column,
+    Row,
+    Table,
+    make_interval_column,
+    make_row,
+    number_columns,
+    text_columns,
+)
+from serein.report.tables import format_interval_cell
 from serein.results import Prediction, Results
 from serein.transcripts import WordScores
-from serein.vocabulary import normalised
+from serein.vocabulary import normalize_text
 
-MOST = 12
+MAX_TRANSCRIPTS = 12
 """How many transcripts a report shows."""
 
 
-def table(results: Results) -> Table | None:
+def build_word_table(results: Results) -> Table | None:
     """The word error rate of every selection; None where nobody looked for words."""
     if not results.words:
         return None
@@ -20,24 +28,30 @@ def table(results: Results) -> Table | None:
     return Table(
         title="words: error rate, %",
         note=f"Pooled over utterances, in lower case and without punctuation; {first.interval}. "
-        f"{closed(first)}",
+        f"{describe_closed_set(first)}",
         columns=(
-            *words("selection"),
+            *text_columns("selection"),
             Column(name="WER"),
-            interval_column(),
-            *numbers("substitutions", "deletions", "insertions", "words"),
+            make_interval_column(),
+            *number_columns("substitutions", "deletions", "insertions", "words"),
         ),
-        rows=tuple(_row(name, one, results) for name, one in results.words.items()),
+        rows=tuple(_word_row(name, one, results) for name, one in results.words.items()),
     )
 
 
-def _row(name: str, one: WordScores, results: Results) -> Row:
+def _word_row(name: str, one: WordScores, results: Results) -> Row:
     counts = one.substitutions, one.deletions, one.insertions, one.words
     kind = "headline" if name == results.headline else ""
-    return row(name, percent(one.wer), bracket(one.wer_interval), *map(str, counts), kind=kind)
+    return make_row(
+        name,
+        format_percent(one.wer),
+        format_interval_cell(one.wer_interval),
+        *map(str, counts),
+        kind=kind,
+    )
 
 
-def closed(scores: WordScores) -> str:
+def describe_closed_set(scores: WordScores) -> str:
     """Whether the sentences were known from training, in a sentence.
 
     Args:
@@ -53,27 +67,29 @@ def closed(scores: WordScores) -> str:
     )
 
 
-def worst(results: Results) -> Table | None:
+def build_transcript_table(results: Results) -> Table | None:
     """What was heard of the utterances with most errors, at the headline's epochs."""
     heard = [one for one in results.predictions if one.text is not None and one.heard]
-    ranked = sorted(heard, key=lambda one: (-_errors(one, results.headline), one.id))[:MOST]
+    ranked = sorted(heard, key=lambda one: (-_count_errors(one, results.headline), one.id))[
+        :MAX_TRANSCRIPTS
+    ]
     if not ranked:
         return None
     return Table(
         title=f"words: the transcripts with most errors, {results.headline}",
-        columns=(*words("utterance", "said", "heard"), *numbers("errors")),
+        columns=(*text_columns("utterance", "said", "heard"), *number_columns("errors")),
         rows=tuple(
-            row(
+            make_row(
                 one.id,
                 one.text or "",
                 one.heard[results.headline] or "(nothing)",
-                str(_errors(one, results.headline)),
+                str(_count_errors(one, results.headline)),
             )
             for one in ranked
         ),
     )
 
 
-def _errors(one: Prediction, selection: str) -> int:
-    counts = word_errors([normalised(one.text or "")], [one.heard[selection]])
+def _count_errors(one: Prediction, selection: str) -> int:
+    counts = count_word_errors([normalize_text(one.text or "")], [one.heard[selection]])
     return int(counts[0, :3].sum())

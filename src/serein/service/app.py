@@ -9,46 +9,48 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serein.service import about, page, problems, recognize, stream
 from serein.service.engine import Engine
-from serein.service.keys import Keys
-from serein.service.observe import Observed
-from serein.service.problems import Problem, documented
+from serein.service.keys import ApiKeys
+from serein.service.observe import ObservabilityMiddleware
+from serein.service.problems import Problem, describe_responses
 
-ABOUT = """Speech emotion recognition. Nothing that is sent is stored.
+DESCRIPTION = """Speech emotion recognition. Nothing that is sent is stored.
 
 An answer is what listeners would likely call the sound of a voice, not what a person feels. Do not
 use it to decide about people. The European Union's AI Act forbids inferring emotions at work and in
 education, and holds other uses to strict rules."""
 
 
-def create(engine: Engine, keys: Keys | None = None) -> Observed:
+def create_app(engine: Engine, keys: ApiKeys | None = None) -> ObservabilityMiddleware:
     """Make the app.
 
     Args:
         engine: answers; not closed as long as the app is used.
         keys: who may call; without any, everybody who reaches it.
     """
-    app = FastAPI(title="serein", version=version("serein"), description=ABOUT, redoc_url=None)
-    problems.install(app)
+    app = FastAPI(
+        title="serein", version=version("serein"), description=DESCRIPTION, redoc_url=None
+    )
+    problems.install_handlers(app)
     closed: dict[str, Any] = {}
     if keys is not None:
-        closed = {"dependencies": [_guard(keys)], "responses": documented(401)}
-    app.include_router(recognize.router(engine), **closed)
-    app.include_router(stream.router(engine, keys))
-    app.include_router(about.model(engine), **closed)
-    app.include_router(about.numbers(engine), **closed)
-    app.include_router(about.health(engine))
-    app.include_router(page.router())
-    if engine.settings.origins:
+        closed = {"dependencies": [_require_key(keys)], "responses": describe_responses(401)}
+    app.include_router(recognize.recognize_routes(engine), **closed)
+    app.include_router(stream.stream_routes(engine, keys))
+    app.include_router(about.model_routes(engine), **closed)
+    app.include_router(about.metrics_routes(engine), **closed)
+    app.include_router(about.health_routes(engine))
+    app.include_router(page.page_routes())
+    if engine.config.origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(engine.settings.origins),
+            allow_origins=list(engine.config.origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    return Observed(app, engine.metrics)
+    return ObservabilityMiddleware(app, engine.metrics)
 
 
-def _guard(keys: Keys) -> params.Depends:
+def _require_key(keys: ApiKeys) -> params.Depends:
     bearer = HTTPBearer(auto_error=False, description="A key that `serein serve --new-key` made.")
 
     async def holder(

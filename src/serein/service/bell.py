@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, ref
 T = TypeVar("T")
 
 
-class Bell:
+class LoopWaker:
     """Of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -22,15 +22,15 @@ class Bell:
         self._finished: deque[asyncio.Future[None]] = deque()
         self._rung = False
 
-    def ring(self, waiter: "asyncio.Future[None]") -> None:
+    def wake_soon(self, waiter: "asyncio.Future[None]") -> None:
         """Have who waits woken; from any thread."""
         self._finished.append(waiter)
         loop = self._loop()
         if loop is not None and not self._rung and not loop.is_closed():
             self._rung = True
-            loop.call_soon_threadsafe(self._wake)
+            loop.call_soon_threadsafe(self._wake_waiters)
 
-    def _wake(self) -> None:
+    def _wake_waiters(self) -> None:
         self._rung = False  # first, so that whoever comes while others are woken rings anew
         while self._finished:
             waiter = self._finished.popleft()
@@ -38,15 +38,15 @@ class Bell:
                 waiter.set_result(None)
 
 
-_BELLS: WeakKeyDictionary[asyncio.AbstractEventLoop, Bell] = WeakKeyDictionary()
+_WAKERS: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaker] = WeakKeyDictionary()
 
 
-async def finished(future: Future[T]) -> T:
+async def wait_for(future: Future[T]) -> T:
     """What a thread makes of a future, or raises; whoever waits no longer cancels it."""
     loop = asyncio.get_running_loop()
-    bell = _BELLS.setdefault(loop, Bell(loop))
+    bell = _WAKERS.setdefault(loop, LoopWaker(loop))
     waiter: asyncio.Future[None] = loop.create_future()
-    future.add_done_callback(lambda _: bell.ring(waiter))
+    future.add_done_callback(lambda _: bell.wake_soon(waiter))
     try:
         await waiter
     finally:

@@ -6,15 +6,15 @@ from pathlib import PurePosixPath
 
 from fastapi import Request
 
-from serein.service.form import Form
+from serein.service.form import FormParser
 from serein.service.problems import Problem
-from serein.service.settings import MEGA, Settings
+from serein.service.settings import MEBIBYTE, ServiceConfig
 
-UNNAMED = "upload"
-LONGEST_NAME = 200
+DEFAULT_NAME = "upload"
+MAX_NAME_LENGTH = 200
 
 
-async def received(request: Request, settings: Settings) -> tuple[str, bytes]:
+async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, bytes]:
     """The one recording of a request: its name and its bytes.
 
     Raises:
@@ -22,20 +22,20 @@ async def received(request: Request, settings: Settings) -> tuple[str, bytes]:
         ClientDisconnect: the client is gone.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > settings.max_bytes:
-        raise _too_big(settings)
+    if declared.isdecimal() and int(declared) > config.max_bytes:
+        raise _too_large_problem(config)
     form = request.headers.get("content-type", "").lower().startswith("multipart/")
     try:
-        async with asyncio.timeout(settings.body_seconds):
-            chunks = _limited(request, settings)
+        async with asyncio.timeout(config.body_seconds):
+            chunks = _iter_limited(request, config)
             if form:
-                name, body = await _form(request, chunks)
+                name, body = await _read_form(request, chunks)
             else:
-                name, body = UNNAMED, b"".join([chunk async for chunk in chunks])
+                name, body = DEFAULT_NAME, b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         raise Problem(
             408,
-            f"the request was not complete after {settings.body_seconds:g} s; send it faster, "
+            f"the request was not complete after {config.body_seconds:g} s; send it faster, "
             "or less of it (FLAC, or parts)",
             Connection="close",
         ) from None
@@ -44,35 +44,35 @@ async def received(request: Request, settings: Settings) -> tuple[str, bytes]:
     return name, body
 
 
-def safe(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """The last part of a file's name, of printable characters; it is never used as a path."""
     last = PurePosixPath(name.replace("\\", "/")).name
-    kept = "".join(c for c in last if c.isprintable())[:LONGEST_NAME]
-    return kept if kept.strip(". ") else UNNAMED
+    kept = "".join(c for c in last if c.isprintable())[:MAX_NAME_LENGTH]
+    return kept if kept.strip(". ") else DEFAULT_NAME
 
 
-async def _limited(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
+async def _iter_limited(request: Request, config: ServiceConfig) -> AsyncGenerator[bytes, None]:
     """The body as it comes, up to the limit, whatever its head declares."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > settings.max_bytes:
-            raise _too_big(settings)
+        if size > config.max_bytes:
+            raise _too_large_problem(config)
         yield chunk
 
 
-async def _form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[str, bytes]:
+async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[str, bytes]:
     try:
-        form = Form(request.headers["content-type"])
+        form = FormParser(request.headers["content-type"])
         async for chunk in chunks:
             form.write(chunk)
-        name, body = form.file()
+        name, body = form.get_file()
     except ValueError as error:
-        raise _no_form(str(error)) from error
-    return safe(name), body
+        raise _form_problem(str(error)) from error
+    return sanitize_name(name), body
 
 
-def _no_form(reason: str) -> Problem:
+def _form_problem(reason: str) -> Problem:
     return Problem(
         400,
         f"the form cannot be used: {reason} Expected multipart/form-data with one file, such as "
@@ -81,10 +81,10 @@ def _no_form(reason: str) -> Problem:
     )
 
 
-def _too_big(settings: Settings) -> Problem:
+def _too_large_problem(config: ServiceConfig) -> Problem:
     return Problem(
         413,
-        f"the request is larger than {settings.max_bytes / MEGA:g} MB, the most that is taken at "
+        f"the request is larger than {config.max_bytes / MEBIBYTE:g} MB, the most that is taken at "
         "once. Send it in parts, or as FLAC.",
         Connection="close",
     )

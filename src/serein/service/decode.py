@@ -13,35 +13,35 @@ import numpy as np
 from serein.audio import Samples
 from serein.service import worker
 from serein.service.problems import Problem
-from serein.service.settings import Settings
+from serein.service.settings import ServiceConfig
 
-STARTING = 120.0
+START_TIMEOUT = 120.0
 """Seconds that a worker may take to start, on a machine that has other things to do."""
 
 
-class Decoder:
+class DecoderProcess:
     """One worker process; used by one thread at a time."""
 
-    def __init__(self, rate: int, settings: Settings, died: Callable[[], None]) -> None:
+    def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
         """Start the process.
 
         Args:
             rate: wanted sampling rate in Hz.
-            settings: its limits.
-            died: is told of each process that did not live through an upload.
+            config: its limits.
+            on_death: is told of each process that did not live through an upload.
         """
-        self.settings, self.died = settings, died
-        limits = settings.max_seconds, settings.decode_megabytes, settings.decode_seconds
+        self.config, self.on_death = config, on_death
+        limits = config.max_seconds, config.decode_megabytes, config.decode_seconds
         module = [sys.executable, "-P", "-m", worker.__name__]
         self._command = [*module, *map(str, (rate, *limits))]
-        self._process, self._started = self._spawned(), False
+        self._process, self._started = self._spawn(), False
 
     @property
     def pid(self) -> int:
         """Of the process that is there now."""
         return self._process.pid
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the process is there."""
         return self._process.poll() is None
 
@@ -51,15 +51,15 @@ class Decoder:
         Raises:
             Problem: they are not audio, decoding them goes beyond a limit, or there is no process.
         """
-        self._begun()
+        self._ensure_started()
         try:
-            kind, content = self._exchange(body, self.settings.decode_seconds)
+            kind, content = self._exchange(body, self.config.decode_seconds)
         except (OSError, EOFError) as error:
             late = isinstance(error, TimeoutError)
-            self.died()
-            self._renew()
-            raise self._killed(late) from None
-        return self._samples(kind, content)
+            self.on_death()
+            self._restart()
+            raise self._failure_problem(late) from None
+        return self._parse_reply(kind, content)
 
     def close(self) -> None:
         """End the process."""
@@ -70,25 +70,25 @@ class Decoder:
                 assert pipe is not None
                 pipe.close()
 
-    def _begun(self) -> None:
+    def _ensure_started(self) -> None:
         """See to it that the process is there and waits for an upload."""
-        if not self.alive():  # the system may have ended it while it was idle
-            self._renew()
+        if not self.is_alive():  # the system may have ended it while it was idle
+            self._restart()
         if self._started:
             return
         try:
-            self._exchange(None, STARTING)
+            self._exchange(None, START_TIMEOUT)
         except (OSError, EOFError):
-            self._renew()
+            self._restart()
             words = "no process that decodes could be started; ask again later"
             raise Problem(503, words, Retry_After="5") from None
         self._started = True
 
-    def _renew(self) -> None:
+    def _restart(self) -> None:
         self.close()
-        self._process, self._started = self._spawned(), False
+        self._process, self._started = self._spawn(), False
 
-    def _spawned(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         # Nothing that a decoder writes about somebody's file belongs into our log.
         # Ctrl-C is for the service, which finishes what it accepted.
         return subprocess.Popen(
@@ -113,8 +113,8 @@ class Decoder:
         timer.start()
         try:
             if body is not None:
-                worker.send(process.stdin, worker.UPLOAD, body)
-            return worker.receive(process.stdout)
+                worker.send_message(process.stdin, worker.UPLOAD, body)
+            return worker.receive_message(process.stdout)
         except (OSError, EOFError):
             if late.is_set():
                 raise TimeoutError from None
@@ -122,7 +122,7 @@ class Decoder:
         finally:
             timer.cancel()
 
-    def _samples(self, kind: bytes, content: bytes) -> Samples:
+    def _parse_reply(self, kind: bytes, content: bytes) -> Samples:
         if kind == worker.SAMPLES:
             return np.frombuffer(content, np.float32).copy()  # torch wants to own what it reads
         if kind == worker.UNREADABLE:
@@ -130,20 +130,20 @@ class Decoder:
         if kind == worker.TOO_LONG:
             raise Problem(
                 413,
-                f"the upload lasts longer than {self.settings.max_seconds:g} s, the most that is "
+                f"the upload lasts longer than {self.config.max_seconds:g} s, the most that is "
                 "taken at once. Send it in parts.",
             )
         raise Problem(
             413,
-            f"decoding the upload takes more than {self.settings.decode_megabytes} MB of memory; "
+            f"decoding the upload takes more than {self.config.decode_megabytes} MB of memory; "
             "send it in parts, or at a lower sampling rate",
         )
 
-    def _killed(self, late: bool) -> Problem:
-        if late:
+    def _failure_problem(self, timed_out: bool) -> Problem:
+        if timed_out:
             return Problem(
                 422,
-                f"decoding the upload takes longer than {self.settings.decode_seconds:g} s; "
+                f"decoding the upload takes longer than {self.config.decode_seconds:g} s; "
                 "convert it to WAV or FLAC, or send it in parts",
             )
         return Problem(
@@ -151,16 +151,16 @@ class Decoder:
         )
 
 
-class Decoders:
+class DecoderPool:
     """Several of them, and the uploads that wait for one."""
 
-    def __init__(self, rate: int, settings: Settings, died: Callable[[], None]) -> None:
+    def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
         """Start the processes; arguments as ``Decoder``."""
-        self.all = [Decoder(rate, settings, died) for _ in range(settings.decoders)]
-        self._idle: SimpleQueue[Decoder] = SimpleQueue()
-        for decoder in self.all:
+        self.processes = [DecoderProcess(rate, config, on_death) for _ in range(config.decoders)]
+        self._idle: SimpleQueue[DecoderProcess] = SimpleQueue()
+        for decoder in self.processes:
             self._idle.put(decoder)
-        self._threads = ThreadPoolExecutor(len(self.all), "decode")
+        self._threads = ThreadPoolExecutor(len(self.processes), "decode")
 
     def submit(self, body: bytes) -> Future[Samples]:
         """Have an upload decoded; one that is cancelled while it waits is dropped."""
@@ -169,7 +169,7 @@ class Decoders:
     def close(self) -> None:
         """Decode what waits, then end the processes."""
         self._threads.shutdown()
-        for decoder in self.all:
+        for decoder in self.processes:
             decoder.close()
 
     def _decode(self, body: bytes) -> Samples:

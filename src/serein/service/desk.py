@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from serein.inference.recognizer import Recognizer
 
 
-class Order(Protocol):
+class QueuedJob(Protocol):
     """Work that somebody waits for."""
 
     @property
@@ -23,20 +23,20 @@ class Order(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Order)
+JobT = TypeVar("JobT", bound=QueuedJob)
 
 
-class Desk(Generic[W]):
+class BatchingThread(Generic[JobT]):
     """The thread; what is done at it is said by ``_gathered`` and ``_answers``."""
 
     def __init__(self, name: str) -> None:
         """Start the thread."""
-        self._queue: SimpleQueue[W | None] = SimpleQueue()
+        self._queue: SimpleQueue[JobT | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether somebody answers."""
         return self._thread.is_alive()
 
@@ -47,17 +47,17 @@ class Desk(Generic[W]):
 
     def _run(self) -> None:
         while not self._closing:
-            some = [one for one in self._gathered() if one.future.set_running_or_notify_cancel()]
+            some = [one for one in self._collect() if one.future.set_running_or_notify_cancel()]
             for recognizer in dict.fromkeys(one.recognizer for one in some):
                 own = [one for one in some if one.recognizer is recognizer]
-                for one, answer in zip(own, self._answers(own), strict=True):
-                    _tell(one.future, answer)
+                for one, answer in zip(own, self._process(own), strict=True):
+                    _set_outcome(one.future, answer)
 
-    def _gathered(self) -> Sequence[W]:
+    def _collect(self) -> Sequence[JobT]:
         """Wait for work -> what is taken together; sets ``_closing`` where None is found."""
         raise NotImplementedError
 
-    def _answers(self, some: Sequence[W]) -> Iterable[object]:
+    def _process(self, batch: Sequence[JobT]) -> Iterable[object]:
         """The answer to each of those that one recogniser answers, or the error that it is.
 
         Each is told before the next one is asked for.
@@ -65,8 +65,8 @@ class Desk(Generic[W]):
         raise NotImplementedError
 
 
-def _tell(future: Future[Any], answer: object) -> None:
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+def _set_outcome(future: Future[Any], outcome: object) -> None:
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
     else:
-        future.set_result(answer)
+        future.set_result(outcome)

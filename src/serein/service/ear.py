@@ -11,12 +11,12 @@ from serein.errors import BundleError
 from serein.inference import streams
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.speech import detector
+from serein.inference.speech import load_silero
 from serein.inference.stream import Stream
-from serein.service.desk import Desk
+from serein.service.desk import BatchingThread
 
 
-class Part(NamedTuple):
+class StreamJob(NamedTuple):
     """A block of a stream, or its end, and where the answer is awaited."""
 
     stream: Stream
@@ -26,32 +26,32 @@ class Part(NamedTuple):
     @property
     def recognizer(self) -> Recognizer:
         """Who listens."""
-        return self.stream.recognizer
+        return self.stream.predictor
 
 
-class Ear(Desk[Part]):
+class StreamBatcher(BatchingThread[StreamJob]):
     """One thread; nobody waits in it for others to come."""
 
-    def __init__(self, took: Callable[[int], None]) -> None:
+    def __init__(self, on_batch: Callable[[int], None]) -> None:
         """Start the thread.
 
         Args:
-            took: is told of how many streams parts were heard together.
+            on_batch: is told of how many streams parts were heard together.
         """
-        self.took = took
+        self.on_batch = on_batch
         with suppress(BundleError):  # who asks for speech detection is told
-            detector()  # now, so that no stream's start waits for it
+            load_silero()  # now, so that no stream's start waits for it
         super().__init__("ear")
 
     def submit(self, stream: Stream, block: Block | None) -> Future[list[Segment]]:
         """Have a block heard, or for None the stream ended; one at a time of each stream."""
         future: Future[list[Segment]] = Future()
-        self._queue.put(Part(stream, block, future))
+        self._queue.put(StreamJob(stream, block, future))
         return future
 
-    def _gathered(self) -> list[Part]:
+    def _collect(self) -> list[StreamJob]:
         """The first that comes, and all that came before somebody listened."""
-        parts: list[Part] = []
+        parts: list[StreamJob] = []
         with suppress(Empty):
             part = self._queue.get()
             while part is not None:
@@ -60,7 +60,7 @@ class Ear(Desk[Part]):
             self._closing = True
         return parts
 
-    def _answers(self, some: Sequence[Part]) -> Sequence[object]:
-        self.took(len(some))
-        feeds = [(part.stream, part.block) for part in some]
-        return streams.feed(some[0].recognizer, feeds)
+    def _process(self, batch: Sequence[StreamJob]) -> Sequence[object]:
+        self.on_batch(len(batch))
+        feeds = [(part.stream, part.block) for part in batch]
+        return streams.feed_streams(batch[0].recognizer, feeds)

@@ -10,29 +10,29 @@ from serein.audio import Samples
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Settings as Hearing
-from serein.inference.timeline import gradually
-from serein.service.batching import Batcher
-from serein.service.bell import finished
-from serein.service.decode import Decoders
-from serein.service.ear import Ear
-from serein.service.hall import Hall
+from serein.inference.stream import StreamConfig as Hearing
+from serein.inference.timeline import iter_timeline
+from serein.service.batching import RequestBatcher
+from serein.service.bell import wait_for
+from serein.service.decode import DecoderPool
+from serein.service.ear import StreamBatcher
+from serein.service.hall import StreamSlots
 from serein.service.metrics import Metrics
 from serein.service.problems import Problem
-from serein.service.settings import Settings
+from serein.service.settings import ServiceConfig
 
 
 class Engine:
     """Everything behind the HTTP; runs until it is closed."""
 
     def __init__(
-        self, recognizer: Recognizer, settings: Settings, others: Sequence[Recognizer] = ()
+        self, recognizer: Recognizer, config: ServiceConfig, others: Sequence[Recognizer] = ()
     ) -> None:
         """Start processes and threads.
 
         Args:
             recognizer: answers; nobody else may use it meanwhile.
-            settings: limits.
+            config: limits.
             others: answer where they are asked for by name.
 
         Raises:
@@ -42,17 +42,17 @@ class Engine:
         if len(self.recognizers) <= len(others):
             names = ", ".join(one.name for one in (recognizer, *others))
             raise ConfigError(f"models are chosen by name, found {names}; rename a file")
-        self.recognizer, self.settings, self.metrics = recognizer, settings, Metrics()
+        self.recognizer, self.config, self.metrics = recognizer, config, Metrics()
         self.closing, self._in_progress = False, 0
         self._by_rate = {
-            rate: Decoders(rate, settings, self.metrics.deaths.inc)
+            rate: DecoderPool(rate, config, self.metrics.decoder_deaths.inc)
             for rate in dict.fromkeys(one.rate for one in self.recognizers.values())
         }
         self.decoders = self._by_rate[recognizer.rate]
-        took, coming = self.metrics.together.observe, lambda: self._in_progress
-        self.batcher = Batcher(recognizer, settings.batch, settings.wait, coming, took)
-        self.ear = Ear(self.metrics.ears.observe)
-        self.hall = Hall(settings.streams, self.metrics)
+        took, coming = self.metrics.batch_sizes.observe, lambda: self._in_progress
+        self.batcher = RequestBatcher(recognizer, config.batch, config.wait, coming, took)
+        self.stream_batcher = StreamBatcher(self.metrics.stream_batch_sizes.observe)
+        self.stream_slots = StreamSlots(config.streams, self.metrics)
 
     def close(self) -> None:
         """Finish what was accepted, and end."""
@@ -60,23 +60,23 @@ class Engine:
         for decoders in self._by_rate.values():
             decoders.close()
         self.batcher.close()
-        self.ear.close()
+        self.stream_batcher.close()
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.closing and self.batcher.alive() and self.ear.alive()
+        return not self.closing and self.batcher.is_alive() and self.stream_batcher.is_alive()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def hold_slot(self) -> Iterator[None]:
         """One of the places in the queue.
 
         Raises:
             Problem: all are taken.
         """
-        if self._in_progress >= self.settings.queue:
+        if self._in_progress >= self.config.queue:
             raise Problem(
                 429,
-                f"{self.settings.queue} requests are in progress, the most that are taken at a "
+                f"{self.config.queue} requests are in progress, the most that are taken at a "
                 "time; ask again later",
                 Retry_After="1",
                 Connection="close",
@@ -89,7 +89,7 @@ class Engine:
             self._in_progress -= 1
             self.metrics.in_progress.set(self._in_progress)
 
-    def chosen(self, name: str | None) -> Recognizer:
+    def select_recognizer(self, name: str | None) -> Recognizer:
         """The recogniser of that name; without one, the first.
 
         Raises:
@@ -101,12 +101,12 @@ class Engine:
             raise Problem(400, str(UnknownName("model", name, self.recognizers)))
         return self.recognizers[name]
 
-    async def answer(
+    async def recognize(
         self,
         name: str,
         body: bytes,
         recognizer: Recognizer | None = None,
-        hearing: Hearing | None = None,
+        stream_config: Hearing | None = None,
     ) -> Recognition:
         """Decode and recognise; what is cancelled before its turn is dropped.
 
@@ -114,35 +114,37 @@ class Engine:
             name: what the answer calls it.
             body: an audio file.
             recognizer: who answers, if not the first one.
-            hearing: how a timeline is made; None is one answer for all of it.
+            stream_config: how a timeline is made; None is one answer for all of it.
 
         Raises:
             Problem: it is not audio, or takes too much or too long.
         """
         who = recognizer or self.recognizer
         try:
-            async with asyncio.timeout(self.settings.answer_seconds):
-                wave_s = await finished(self._by_rate[who.rate].submit(body))
-                self.metrics.audio.inc(len(wave_s) / who.rate)
-                if hearing is None:
-                    return await finished(self.batcher.submit(name, wave_s, who))
-                return replace(await self._timeline(who, wave_s, hearing), source=name)
+            async with asyncio.timeout(self.config.answer_seconds):
+                wave_s = await wait_for(self._by_rate[who.rate].submit(body))
+                self.metrics.audio_seconds.inc(len(wave_s) / who.rate)
+                if stream_config is None:
+                    return await wait_for(self.batcher.submit(name, wave_s, who))
+                return replace(
+                    await self._recognize_timeline(who, wave_s, stream_config), source=name
+                )
         except TimeoutError:
             raise Problem(
                 503,
-                f"no answer within {self.settings.answer_seconds:g} s; ask again later",
+                f"no answer within {self.config.answer_seconds:g} s; ask again later",
                 Retry_After="5",
             ) from None
 
-    async def _timeline(
-        self, recognizer: Recognizer, wave_s: Samples, hearing: Hearing
+    async def _recognize_timeline(
+        self, recognizer: Recognizer, wave_s: Samples, stream_config: Hearing
     ) -> Recognition:
         """Segment by segment; after each block others have their turn."""
         source, answer = (wave_s, recognizer.rate), None
-        steps = gradually(recognizer, source, settings=hearing, lanes_at_a_time=1)
+        steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=1)
         try:
             while answer is None:
-                answer = await finished(self.batcher.turn(partial(next, steps)))
+                answer = await wait_for(self.batcher.submit_call(partial(next, steps)))
         except ConfigError as error:
             raise Problem(400, str(error)) from None
         except AudioError as error:

@@ -3,11 +3,11 @@
 from python_multipart import MultipartParser
 from python_multipart.multipart import parse_options_header
 
-PARTS = 16
+MAX_PARTS = 16
 """More than these are no form of ours."""
 
 
-class Form:
+class FormParser:
     """What has come of multipart/form-data so far."""
 
     def __init__(self, content_type: str) -> None:
@@ -22,12 +22,12 @@ class Form:
         self._parser = MultipartParser(
             options[b"boundary"],
             {
-                "on_part_begin": self._begin,
-                "on_header_field": self._field,
-                "on_header_value": self._value,
-                "on_header_end": self._header,
-                "on_part_data": self._data,
-                "on_end": self._end,
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_part_data": self._on_part_data,
+                "on_end": self._on_end,
             },
         )
         self._parts, self._whole, self._in_file = 0, False, False
@@ -43,7 +43,7 @@ class Form:
         """
         self._parser.write(chunk)
 
-    def file(self) -> tuple[str, bytes]:
+    def get_file(self) -> tuple[str, bytes]:
         """The one file: its name, and its bytes.
 
         Raises:
@@ -55,33 +55,33 @@ class Form:
             raise ValueError("it holds no file.")
         return self._file_name.decode(errors="replace"), b"".join(self._pieces)
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._parts += 1
         self._in_file = False
-        if self._parts > PARTS:
-            raise ValueError(f"it holds more than {PARTS} parts.")
+        if self._parts > MAX_PARTS:
+            raise ValueError(f"it holds more than {MAX_PARTS} parts.")
 
-    def _field(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
 
-    def _value(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._content += data[start:end]
 
-    def _header(self) -> None:
+    def _on_header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
-            self._disposed(parse_options_header(self._content)[1].get(b"filename"))
+            self._set_file_name(parse_options_header(self._content)[1].get(b"filename"))
         self._name = self._content = b""
 
-    def _disposed(self, name: bytes | None) -> None:
+    def _set_file_name(self, name: bytes | None) -> None:
         if name is None:
             return
         if self._file_name is not None:
             raise ValueError("it holds two files.")
         self._file_name, self._in_file = name, True
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._pieces.append(data[start:end])
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         self._whole = True

@@ -7,12 +7,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serein.errors import ConfigError
-from serein.inference.formats import TIMED, check
+from serein.inference.formats import SEGMENT_FORMATS, check_format
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Settings, Stream
+from serein.inference.stream import Stream, StreamConfig
 from serein.service.problems import Problem
 
-TYPES = {
+MEDIA_TYPES = {
     "csv": "text/csv",
     "audformat": "text/csv",
     "rttm": "text/plain",
@@ -21,7 +21,7 @@ TYPES = {
 """Of the formats that are not JSON."""
 
 
-class How(BaseModel):
+class RecognizeQuery(BaseModel):
     """The query of a request."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,40 +42,40 @@ class How(BaseModel):
     )
     format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
 
-    def hearing(self) -> Settings | None:
+    def to_stream_config(self) -> StreamConfig | None:
         """How a timeline is made; None where none is asked for."""
         names = ("window", "hop", "smooth", "speech", "merge")
         given = {name: one for name in names if (one := getattr(self, name)) is not None}
-        return Settings(**given) if given or self.format in TIMED else None
+        return StreamConfig(**given) if given or self.format in SEGMENT_FORMATS else None
 
-    def check(self, recognizer: Recognizer, hearing: Settings) -> None:
+    def check_compatible(self, recognizer: Recognizer, stream_config: StreamConfig) -> None:
         """See to it that the settings fit each other and the model, and the format both.
 
         Raises:
             Problem: they do not.
         """
         try:
-            Stream(recognizer, recognizer.rate, hearing)
-            check(self.format, recognizer.classes)
+            Stream(recognizer, recognizer.rate, stream_config)
+            check_format(self.format, recognizer.classes)
         except ConfigError as error:
             raise Problem(400, str(error)) from None
 
 
-async def asked(request: Request) -> How:
+async def parse_query(request: Request) -> RecognizeQuery:
     """The query of a request; FastAPI's own way looks at the type of every field each time.
 
     Raises:
         RequestValidationError: it is not as described.
     """
     try:
-        return How.model_validate(dict(request.query_params))
+        return RecognizeQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
 
 
-def described() -> list[dict[str, Any]]:
+def describe_parameters() -> list[dict[str, Any]]:
     """The query, as the OpenAPI document describes it."""
-    fields = How.model_json_schema()["properties"]
+    fields = RecognizeQuery.model_json_schema()["properties"]
     about = {"in": "query", "required": False}
     return [
         {"name": name, **about, "schema": one, **_description(one)} for name, one in fields.items()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from serein.errors import ConfigError, StorageError
 
-LINE = re.compile(r"([\w.@-]+)\s+([0-9a-f]{64})")
+KEY_LINE = re.compile(r"([\w.@-]+)\s+([0-9a-f]{64})")
 
 
-class Keys:
+class ApiKeys:
     """Who may call."""
 
     def __init__(self, hashes: dict[str, str]) -> None:
@@ -29,19 +29,19 @@ class Keys:
 
     def holder(self, key: str) -> str | None:
         """Whose key this is; every hash is compared, whichever fits."""
-        given, found = hashed(key), None
+        given, found = hash_key(key), None
         for name, known in self._hashes.items():
             if hmac.compare_digest(given, known):
                 found = name
         return found
 
 
-def hashed(key: str) -> str:
+def hash_key(key: str) -> str:
     """What is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read(path: Path) -> Keys:
+def read_keys(path: Path) -> ApiKeys:
     """Read a file of keys.
 
     Raises:
@@ -55,7 +55,7 @@ def read(path: Path) -> Keys:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = LINE.fullmatch(line.strip())
+        match = KEY_LINE.fullmatch(line.strip())
         if match is None or match[1] in hashes:
             fault = "a name that was there before" if match else "no name and SHA-256"
             raise ConfigError(
@@ -67,10 +67,10 @@ def read(path: Path) -> Keys:
         raise ConfigError(
             f"{path} holds no key; make one: `serein serve --new-key NAME --key-file {path}`"
         )
-    return Keys(hashes)
+    return ApiKeys(hashes)
 
 
-def add(path: Path, name: str) -> str:
+def add_key(path: Path, name: str) -> str:
     """Make a key, and add its hash to a file that its owner alone may read.
 
     Returns:
@@ -80,15 +80,15 @@ def add(path: Path, name: str) -> str:
         ConfigError: the name is taken or holds odd characters.
         StorageError: the file cannot be written.
     """
-    known = read(path).names if path.exists() and path.stat().st_size else []
-    if name in known or not LINE.fullmatch(f"{name} {'0' * 64}"):
+    known = read_keys(path).names if path.exists() and path.stat().st_size else []
+    if name in known or not KEY_LINE.fullmatch(f"{name} {'0' * 64}"):
         taken = "is taken" if name in known else "holds odd characters"
         raise ConfigError(f"key name {name!r} {taken}; choose another of letters, digits, . - _ @")
     key = secrets.token_urlsafe(32)
     try:
         path.touch(mode=0o600)
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{name} {hashed(key)}\n")
+            file.write(f"{name} {hash_key(key)}\n")
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
     return key

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 LOGGER = logging.getLogger("serein.service")
-OURS = (LOGGER.name, "uvicorn.error")
+LOGGER_NAMES = (LOGGER.name, "uvicorn.error")
 
 
 class JsonLines(logging.Formatter):
@@ -27,18 +27,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
+def _is_logged(record: logging.LogRecord) -> bool:
     """Uvicorn tells of each WebSocket its client's address and all of its query."""
     return not str(record.msg).startswith('%s - "WebSocket')
 
 
 @contextmanager
-def written(stream: TextIO) -> Iterator[None]:
+def log_to(stream: TextIO) -> Iterator[None]:
     """Write the service's log to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    handler.addFilter(_is_ours)
-    loggers = [logging.getLogger(name) for name in OURS]
+    handler.addFilter(_is_logged)
+    loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     for logger in loggers:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)

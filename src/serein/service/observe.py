@@ -11,29 +11,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serein.service.logs import LOGGER
 from serein.service.metrics import Metrics
 
-CAREFUL = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-NOTHING = "default-src 'none'; frame-ancestors 'none'"
-SWAGGER = (
+DENY_ALL_POLICY = "default-src 'none'; frame-ancestors 'none'"
+SWAGGER_POLICY = (
     "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; "
     "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
     "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com"
 )
 """FastAPI's own page at /docs loads Swagger UI from there."""
 
-NUMBERS = Random()
+REQUEST_IDS = Random()
 """Of requests: unlike each other, and no secret; the system's own would be asked each time."""
 
-TOLD = ("request", "key", "bytes", "seconds")
+LOGGED_STATE = ("request", "key", "bytes", "seconds")
 """What the log takes of a request's state."""
 
 
-class Observed:
+class ObservabilityMiddleware:
     """An app, and what is seen of its requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -45,7 +45,7 @@ class Observed:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin, number = perf_counter(), f"{NUMBERS.getrandbits(64):016x}"
+        begin, number = perf_counter(), f"{REQUEST_IDS.getrandbits(64):016x}"
         seen: dict[str, Any] = scope.setdefault("state", {})
         status = 500
 
@@ -54,8 +54,8 @@ class Observed:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                policy = SWAGGER if scope["path"] == "/docs" else NOTHING
-                for name, value in {**CAREFUL, "Content-Security-Policy": policy}.items():
+                policy = SWAGGER_POLICY if scope["path"] == "/docs" else DENY_ALL_POLICY
+                for name, value in {**SECURITY_HEADERS, "Content-Security-Policy": policy}.items():
                     headers.setdefault(name, value)  # the page has its own
                 headers["X-Request-Id"] = number
             await send(message)
@@ -65,18 +65,20 @@ class Observed:
         except Exception:  # FastAPI has answered 500 by now
             LOGGER.exception("failed", extra={"fields": {"request": number}})
         finally:
-            self._told(scope, status, perf_counter() - begin, {"request": number, **seen})
+            self._record_request(scope, status, perf_counter() - begin, {"request": number, **seen})
 
-    def _told(self, scope: Scope, status: int, seconds: float, seen: dict[str, Any]) -> None:
+    def _record_request(
+        self, scope: Scope, status: int, seconds: float, state: dict[str, Any]
+    ) -> None:
         route = getattr(scope.get("route"), "path", "none")  # never the path that was asked for
         self.metrics.requests.labels(route, status).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        self.metrics.request_seconds.labels(route).observe(seconds)
         fields: dict[str, Any] = {
             "method": scope["method"],
             "route": route,
             "status": status,
             "ms": round(1000 * seconds, 1),
-            **{key: seen[key] for key in TOLD if key in seen},
+            **{key: state[key] for key in LOGGED_STATE if key in state},
         }
         level = logging.INFO if status < 500 else logging.ERROR
         LOGGER.log(level, "request", extra={"fields": fields})

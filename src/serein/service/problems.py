@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from serein.service.schemas import ProblemDocument
 
-LEFT = 499
+CLIENT_CLOSED_REQUEST = 499
 """Of a client that did not wait for its answer; seen in logs and metrics alone."""
 
 
@@ -30,15 +30,15 @@ class Problem(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-class Media(JSONResponse):
+class ProblemResponse(JSONResponse):
     """JSON under its own name."""
 
     media_type = "application/problem+json"
 
 
-def document(problem: Problem) -> ProblemDocument:
+def to_document(problem: Problem) -> ProblemDocument:
     """What is said of it."""
-    left = problem.status == LEFT
+    left = problem.status == CLIENT_CLOSED_REQUEST
     return ProblemDocument(
         title="Client Closed Request" if left else HTTPStatus(problem.status).phrase,
         status=problem.status,
@@ -46,28 +46,30 @@ def document(problem: Problem) -> ProblemDocument:
     )
 
 
-def response(problem: Problem) -> Media:
+def to_response(problem: Problem) -> ProblemResponse:
     """What the client gets."""
-    return Media(document(problem).model_dump(), problem.status, headers=problem.headers)
+    return ProblemResponse(
+        to_document(problem).model_dump(), problem.status, headers=problem.headers
+    )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def describe_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These problems, as the OpenAPI document describes them."""
-    content = {Media.media_type: {"schema": ProblemDocument.model_json_schema()}}
+    content = {ProblemResponse.media_type: {"schema": ProblemDocument.model_json_schema()}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in statuses
     }
 
 
-def install(app: FastAPI) -> None:
+def install_handlers(app: FastAPI) -> None:
     """Answer every error of an app as a problem."""
 
-    async def known(request: Request, error: Exception) -> Media:
+    async def known(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, Problem)
-        return response(error)
+        return to_response(error)
 
-    async def http(request: Request, error: Exception) -> Media:
+    async def http(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, HTTPException)
         words = {
             404: "there is nothing at this path; /docs lists what there is",
@@ -75,16 +77,16 @@ def install(app: FastAPI) -> None:
         }
         problem = Problem(error.status_code, words.get(error.status_code, error.detail))
         problem.headers = dict(error.headers or {})
-        return response(problem)
+        return to_response(problem)
 
-    async def invalid(request: Request, error: Exception) -> Media:
+    async def invalid(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, RequestValidationError)
         faults = {str(one["loc"][-1]): one["msg"] for one in error.errors()}
         words = "; ".join(f"{name}: {words}" for name, words in faults.items())
-        return response(Problem(400, f"the request is not as /docs describes it. {words}"))
+        return to_response(Problem(400, f"the request is not as /docs describes it. {words}"))
 
-    async def unexpected(request: Request, error: Exception) -> Media:
-        return response(Problem(500, "serein failed; the log says how, by this X-Request-Id"))
+    async def unexpected(request: Request, error: Exception) -> ProblemResponse:
+        return to_response(Problem(500, "serein failed; the log says how, by this X-Request-Id"))
 
     app.add_exception_handler(Problem, known)
     app.add_exception_handler(HTTPException, http)

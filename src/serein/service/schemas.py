@@ -39,7 +39,7 @@ class Health(BaseModel):
     status: str
 
 
-class Start(BaseModel):
+class StartMessage(BaseModel):
     """How a client starts a stream."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -55,12 +55,12 @@ class Start(BaseModel):
     key: str | None = None
     model: str | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def stream_options(self) -> dict[str, Any]:
         """Those of ``inference.stream.Settings``."""
         return self.model_dump(include={"window", "hop", "smooth", "speech", "merge"})
 
 
-class End(BaseModel):
+class EndMessage(BaseModel):
     """How a client ends it."""
 
     model_config = ConfigDict(extra="forbid")

@@ -13,17 +13,17 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.service import logs
-from serein.service.app import create
+from serein.service.app import create_app
 from serein.service.engine import Engine
-from serein.service.keys import Keys
-from serein.service.observe import Observed
-from serein.service.settings import Settings
+from serein.service.keys import ApiKeys
+from serein.service.observe import ObservabilityMiddleware
+from serein.service.settings import ServiceConfig
 
-IDLE = 15
+KEEP_ALIVE_SECONDS = 15
 """Seconds after which a connection that asks nothing is closed."""
-UNREAD = 60
+SEND_TIMEOUT_SECONDS = 60
 """Seconds after which a connection whose client takes nothing is cut (Linux)."""
-SWITCH = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.0005
 """Seconds that the model's thread may keep the interpreter while requests wait for it."""
 
 
@@ -39,14 +39,14 @@ class Server(uvicorn.Server):
         """End the streams with what they sent, then all else."""
         for server in self.servers:
             server.close()
-        await self._engine.hall.close(self._engine.settings.answer_seconds)
+        await self._engine.stream_slots.close(self._engine.config.answer_seconds)
         await super().shutdown(sockets)
 
 
 def serve(
     recognizer: Recognizer,
-    settings: Settings,
-    keys: Keys | None = None,
+    config: ServiceConfig,
+    keys: ApiKeys | None = None,
     *,
     others: Sequence[Recognizer] = (),
     host: str = "127.0.0.1",
@@ -56,7 +56,7 @@ def serve(
 
     Args:
         recognizer: answers.
-        settings: limits.
+        config: limits.
         keys: who may call; without any, everybody who reaches the port.
         others: answer where they are asked for by name.
         host: address to listen at.
@@ -66,32 +66,32 @@ def serve(
         ConfigError: the port is taken, the address is not this machine's, or two models have one
             name.
     """
-    sys.setswitchinterval(SWITCH)
-    with logs.written(sys.stderr), _listening(host, port) as listener:
-        with closing(Engine(recognizer, settings, others)) as engine, _quiet_end():
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    with logs.log_to(sys.stderr), _open_listener(host, port) as listener:
+        with closing(Engine(recognizer, config, others)) as engine, _ignore_raised_signals():
             address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
             logs.LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
-            Server(config(create(engine, keys), settings), engine).run([listener])
+            Server(build_uvicorn_config(create_app(engine, keys), config), engine).run([listener])
         logs.LOGGER.info("ended")
 
 
-def config(app: Observed, settings: Settings) -> uvicorn.Config:
+def build_uvicorn_config(app: ObservabilityMiddleware, config: ServiceConfig) -> uvicorn.Config:
     """How uvicorn serves an app: what a browser offers to compress is not worth a bomb."""
     return uvicorn.Config(
         app,
         ws=WebSocketsSansIOProtocol,
-        ws_max_size=2 * settings.stream_bytes,
+        ws_max_size=2 * config.stream_bytes,
         ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
-        timeout_keep_alive=IDLE,
-        timeout_graceful_shutdown=round(settings.body_seconds + settings.answer_seconds),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(config.body_seconds + config.answer_seconds),
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _open_listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         made = socket.create_server((host, port), family=family)
@@ -103,12 +103,12 @@ def _listening(host: str, port: int) -> socket.socket:
     # it the body of an answer waits 40 ms for the client's kernel to acknowledge the head.
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # else who reads nothing could stay connected
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SEND_TIMEOUT_SECONDS)
     return made
 
 
 @contextmanager
-def _quiet_end() -> Iterator[None]:
+def _ignore_raised_signals() -> Iterator[None]:
     """Uvicorn ends gracefully and then raises the signal anew, which is to end nothing more."""
 
     def nothing(number: int, frame: FrameType | None) -> None:

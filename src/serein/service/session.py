@@ -10,39 +10,41 @@ from pydantic import ValidationError
 
 from serein.inference.recognition import Segment
 from serein.inference.stream import Stream
-from serein.service.bell import finished
+from serein.service.bell import wait_for
 from serein.service.engine import Engine
-from serein.service.inbox import Inbox
+from serein.service.inbox import PCMBuffer
 from serein.service.problems import Problem
-from serein.service.schemas import End, Start
-from serein.service.talk import Left, Talk
+from serein.service.schemas import EndMessage, StartMessage
+from serein.service.talk import ClientDisconnected, MessageSocket
 
-SAMPLE = 2
+SAMPLE_BYTES = 2
 """Bytes of 16-bit PCM."""
-AT_A_TIME = 1.0
+MAX_BLOCK_SECONDS = 1.0
 """Seconds of a stream that are heard at a time, so that nobody has the model for long."""
-GRACE = 0.1
+GRACE_SECONDS = 0.1
 """Seconds in which a message that was received is taken over before a stream is ended."""
 
 
-class Session:
+class StreamSession:
     """A stream from its first block to its last answer."""
 
-    def __init__(self, talk: Talk, engine: Engine, stream: Stream, start: Start) -> None:
+    def __init__(
+        self, socket: MessageSocket, engine: Engine, stream: Stream, start: StartMessage
+    ) -> None:
         """Begin."""
-        self.talk, self.engine, self.stream, self.start = talk, engine, stream, start
-        self.bytes = self.segments = self._heard = 0
-        self.by = "client"
-        frame = SAMPLE * start.channels
+        self.socket, self.engine, self.stream, self.start = socket, engine, stream, start
+        self.received_bytes = self.segment_count = self._processed_bytes = 0
+        self.ended_by = "client"
+        frame = SAMPLE_BYTES * start.channels
         self._second = frame * start.rate
-        self.inbox = Inbox(frame, round(AT_A_TIME * self._second))
+        self.buffer = PCMBuffer(frame, round(MAX_BLOCK_SECONDS * self._second))
         self._reading: asyncio.Task[None] | None = None
         self._left = False
 
     @property
-    def heard(self) -> float:
+    def processed_seconds(self) -> float:
         """Seconds."""
-        return round(self._heard / self._second, 6)
+        return round(self._processed_bytes / self._second, 6)
 
     async def run(self) -> None:
         """Answer until the client ends it, or the service; then what came is answered too.
@@ -51,46 +53,46 @@ class Session:
             Problem: the client does what it may not; what came before that was answered.
             Left: it is gone.
         """
-        self._reading = reading = asyncio.create_task(self._received())
-        reading.add_done_callback(self._over)
-        if self.by == "service":
+        self._reading = reading = asyncio.create_task(self._read_messages())
+        reading.add_done_callback(self._on_reader_done)
+        if self.ended_by == "service":
             reading.cancel()
         try:
-            await self._answered()
+            await self._process_audio()
             if not reading.cancelled():
                 reading.result()  # raises what ended it
-            if self.inbox.rest:
+            if self.buffer.buffered_bytes:
                 raise Problem(
                     400,
-                    f"the stream ends within a sample, {self.inbox.rest} bytes of "
-                    f"{self.inbox.frame}; expected 16-bit PCM. Check what else was sent.",
+                    f"the stream ends within a sample, {self.buffer.buffered_bytes} bytes of "
+                    f"{self.buffer.frame_bytes}; expected 16-bit PCM. Check what else was sent.",
                 )
         finally:
             reading.cancel()
 
     def end(self) -> None:
         """Take no more, but for what has come already."""
-        asyncio.get_running_loop().call_later(GRACE, self._stop)
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stop)
 
     def _stop(self) -> None:
         if self._reading is None or self._reading.cancel():
-            self.by = "service"
+            self.ended_by = "service"
 
-    def _over(self, reading: "asyncio.Task[None]") -> None:
-        self._left = not reading.cancelled() and isinstance(reading.exception(), Left)
-        self.inbox.end()
+    def _on_reader_done(self, reading: "asyncio.Task[None]") -> None:
+        self._left = not reading.cancelled() and isinstance(reading.exception(), ClientDisconnected)
+        self.buffer.end()
 
-    async def _received(self) -> None:
-        settings, now = self.engine.settings, asyncio.get_running_loop().time
+    async def _read_messages(self) -> None:
+        settings, now = self.engine.config, asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(None) as limit:
                 while True:
                     limit.reschedule(now() + settings.stream_idle)
-                    content = await self.talk.receive()
+                    content = await self.socket.receive()
                     limit.reschedule(None)
                     if isinstance(content, str):
-                        return _ends(content)
-                    await self._put(content)
+                        return _check_end_message(content)
+                    await self._buffer_audio(content)
         except TimeoutError:
             raise Problem(
                 408,
@@ -98,11 +100,11 @@ class Session:
                 'with {"type": "end"}',
             ) from None
 
-    async def _put(self, content: bytes) -> None:
-        longest = self.engine.settings.stream_seconds
-        left = round(longest * self.start.rate) * self.inbox.frame - self.bytes
-        self.bytes += len(content)
-        await self.inbox.put(content[:left])
+    async def _buffer_audio(self, content: bytes) -> None:
+        longest = self.engine.config.stream_seconds
+        left = round(longest * self.start.rate) * self.buffer.frame_bytes - self.received_bytes
+        self.received_bytes += len(content)
+        await self.buffer.put(content[:left])
         if len(content) > left:
             raise Problem(
                 413,
@@ -110,44 +112,46 @@ class Session:
                 "Open another one.",
             )
 
-    async def _answered(self) -> None:
+    async def _process_audio(self) -> None:
         last = False
         while not last:
-            content, since, last = await self.inbox.take(self.stream.wanted)
+            content, since, last = await self.buffer.take(self.stream.samples_needed)
             if self._left:
-                raise Left
+                raise ClientDisconnected
             if content:
                 block = np.frombuffer(content, "<i2").reshape(-1, self.start.channels)
-                await self._hear(block, since)
-        await self._hear(None, monotonic())
+                await self._process_block(block, since)
+        await self._process_block(None, monotonic())
 
-    async def _hear(self, block: npt.NDArray[np.int16] | None, since: float) -> None:
+    async def _process_block(self, block: npt.NDArray[np.int16] | None, since: float) -> None:
         """Have a block heard, or the end, and tell what it makes certain."""
-        segments = await finished(self.engine.ear.submit(self.stream, block))
+        segments = await wait_for(self.engine.stream_batcher.submit(self.stream, block))
         count = 0 if block is None else block.nbytes
-        self._heard += count
+        self._processed_bytes += count
         metrics = self.engine.metrics
-        metrics.streamed.inc(count / self._second)
+        metrics.streamed_seconds.inc(count / self._second)
         if segments:
-            self.segments += len(segments)
+            self.segment_count += len(segments)
             late = monotonic() - since
-            metrics.late.observe(late)
-            items = [item_of(segment) for segment in segments]
+            metrics.stream_latency.observe(late)
+            items = [segment_to_item(segment) for segment in segments]
             ms = round(1000 * late, 1)
-            await self.talk.send("segments", items=items, heard=self.heard, latency_ms=ms)
+            await self.socket.send(
+                "segments", items=items, heard=self.processed_seconds, latency_ms=ms
+            )
 
 
-def item_of(segment: Segment) -> dict[str, Any]:
+def segment_to_item(segment: Segment) -> dict[str, Any]:
     """A segment as a client gets it: as in a file's JSON, and what the main task says again."""
-    plain = segment.plain()
+    plain = segment.to_dict()
     for main in list(plain["tasks"].values())[:1]:
         plain |= {**main, "abstained": main["label"] is None}
     return plain
 
 
-def _ends(text: str) -> None:
+def _check_end_message(text: str) -> None:
     try:
-        End.model_validate_json(text)
+        EndMessage.model_validate_json(text)
     except ValidationError:
         raise Problem(
             400,

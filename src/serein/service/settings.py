@@ -5,11 +5,11 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-MEGA = 2**20
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServiceConfig:
     """Limits that hold for each request, and how requests are put together.
 
     Attributes:
@@ -49,9 +49,9 @@ class Settings:
     @property
     def max_bytes(self) -> int:
         """Of one request's body."""
-        return round(self.max_megabytes * MEGA)
+        return round(self.max_megabytes * MEBIBYTE)
 
     @property
     def stream_bytes(self) -> int:
         """Of one message of a stream."""
-        return round(self.stream_megabytes * MEGA)
+        return round(self.stream_megabytes * MEBIBYTE)

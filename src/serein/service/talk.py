@@ -7,25 +7,25 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serein.service.problems import Problem
-from serein.service.settings import MEGA
+from serein.service.settings import MEBIBYTE
 
 
-class Left(Exception):
+class ClientDisconnected(Exception):
     """The client is gone, or takes no answers."""
 
 
-class Talk:
+class MessageSocket:
     """A WebSocket, and what goes over it; says what it cannot do by a ``Problem``."""
 
-    def __init__(self, socket: WebSocket, most: int, patience: float) -> None:
+    def __init__(self, socket: WebSocket, max_bytes: int, timeout: float) -> None:
         """Take a socket that was accepted.
 
         Args:
             socket: of the client.
-            most: bytes of a message.
-            patience: seconds in which the client must take an answer.
+            max_bytes: bytes of a message.
+            timeout: seconds in which the client must take an answer.
         """
-        self._socket, self._most, self._patience = socket, most, patience
+        self._socket, self._most, self._patience = socket, max_bytes, timeout
 
     async def receive(self) -> bytes | str:
         """The next message.
@@ -36,14 +36,14 @@ class Talk:
         """
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Left
+            raise ClientDisconnected
         content: bytes | str | None = message.get("bytes")
         if content is None:
             content = str(message["text"])
         if len(content) > self._most:
             raise Problem(
                 413,
-                f"a message is larger than {self._most / MEGA:g} MB, the most that is taken at "
+                f"a message is larger than {self._most / MEBIBYTE:g} MB, the most that is taken at "
                 "once. Send smaller blocks, such as of 20 ms.",
             )
         return content
@@ -58,4 +58,4 @@ class Talk:
             async with asyncio.timeout(self._patience):
                 await self._socket.send_text(json.dumps({"type": kind, **fields}))
         except (TimeoutError, WebSocketDisconnect):
-            raise Left from None
+            raise ClientDisconnected from None

@@ -16,8 +16,8 @@ from typing import IO
 from serein import audio
 from serein.errors import AudioError
 
-HEAD = struct.Struct(">cQ")
-READY, UPLOAD, SAMPLES, UNREADABLE, TOO_LONG, TOO_MUCH = b"R", b"U", b"S", b"A", b"L", b"M"
+HEADER = struct.Struct(">cQ")
+READY, UPLOAD, SAMPLES, UNREADABLE, TOO_LONG, OUT_OF_MEMORY = b"R", b"U", b"S", b"A", b"L", b"M"
 
 
 class Upload(io.BytesIO):
@@ -26,53 +26,53 @@ class Upload(io.BytesIO):
     name = "the upload"
 
 
-def answer(body: bytes, rate: int, longest: float) -> tuple[bytes, bytes]:
+def decode_upload(body: bytes, rate: int, max_seconds: float) -> tuple[bytes, bytes]:
     """Decode one upload.
 
     Args:
         body: the bytes of a file.
         rate: wanted sampling rate in Hz.
-        longest: most seconds; of more, one second beyond is decoded at most.
+        max_seconds: most seconds; of more, one second beyond is decoded at most.
 
     Returns:
         A kind, and what belongs to it: float32 samples, or a reason.
     """
     try:
-        wave_s = audio.load(Upload(body), rate, end=longest + 1)
+        wave_s = audio.load(Upload(body), rate, end=max_seconds + 1)
     except AudioError as error:
         if isinstance(error.__cause__, MemoryError):
-            return TOO_MUCH, b""
+            return OUT_OF_MEMORY, b""
         return UNREADABLE, str(error).replace("that part of the", "the").encode()
     except MemoryError:
-        return TOO_MUCH, b""
-    if len(wave_s) > math.ceil(longest * rate):
+        return OUT_OF_MEMORY, b""
+    if len(wave_s) > math.ceil(max_seconds * rate):
         return TOO_LONG, b""
     return SAMPLES, wave_s.tobytes()
 
 
-def send(pipe: IO[bytes], kind: bytes, content: bytes) -> None:
+def send_message(pipe: IO[bytes], kind: bytes, content: bytes) -> None:
     """Write one message."""
-    pipe.write(HEAD.pack(kind, len(content)))
+    pipe.write(HEADER.pack(kind, len(content)))
     pipe.write(content)
     pipe.flush()
 
 
-def receive(pipe: IO[bytes]) -> tuple[bytes, bytes]:
+def receive_message(pipe: IO[bytes]) -> tuple[bytes, bytes]:
     """Read one message.
 
     Raises:
         EOFError: the other side is gone.
     """
-    head = pipe.read(HEAD.size)
-    if len(head) == HEAD.size:
-        kind, length = HEAD.unpack(head)
+    head = pipe.read(HEADER.size)
+    if len(head) == HEADER.size:
+        kind, length = HEADER.unpack(head)
         content = pipe.read(length)
         if len(content) == length:
             return kind, content
     raise EOFError
 
 
-def main(rate: int, longest: float, megabytes: int, seconds: float) -> None:
+def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
     """Answer uploads until there are no more."""
     # What a decoder prints must not be taken for its answer.
     answers = os.fdopen(os.dup(1), "wb")
@@ -82,11 +82,11 @@ def main(rate: int, longest: float, megabytes: int, seconds: float) -> None:
 
     assert av
     assert soxr
-    _limit(megabytes)
-    send(answers, READY, b"")
+    _limit_resources(megabytes)
+    send_message(answers, READY, b"")
     while True:
         try:
-            _, body = receive(sys.stdin.buffer)
+            _, body = receive_message(sys.stdin.buffer)
         except EOFError:
             return
         except MemoryError:
@@ -94,10 +94,10 @@ def main(rate: int, longest: float, megabytes: int, seconds: float) -> None:
         used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), hard))
-        send(answers, *answer(body, rate, longest))
+        send_message(answers, *decode_upload(body, rate, max_seconds))
 
 
-def _limit(megabytes: int) -> None:
+def _limit_resources(megabytes: int) -> None:
     """So much more memory than now; no file is written, no core is left behind."""
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(kind, (0, 0))

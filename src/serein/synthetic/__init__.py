@@ -27,22 +27,30 @@ from serein.synthetic._iemocap import write_iemocap
 from serein.synthetic._librispeech import write_librispeech
 from serein.synthetic._ravdess import write_ravdess
 from serein.synthetic._savee import write_savee
-from serein.synthetic._speech import RATE, speak
-from serein.synthetic._voices import LEXICON, MANNERS, SOUNDS, Manner, Sound, Voice, seeded
+from serein.synthetic._speech import RATE, synthesize
+from serein.synthetic._voices import (
+    EMOTION_STYLES,
+    LEXICON,
+    SOUNDS,
+    Sound,
+    SpeakingStyle,
+    Voice,
+    make_rng,
+)
 
 __all__ = [
     "COLUMNS",
+    "EMOTION_STYLES",
     "LEXICON",
-    "MANNERS",
     "RATE",
     "SOUNDS",
-    "TABLE",
-    "Manner",
-    "Settings",
+    "TABLE_NAME",
     "Sound",
+    "SpeakingStyle",
+    "SyntheticConfig",
     "Voice",
     "generate",
-    "speak",
+    "synthesize",
     "write_audformat",
     "write_cremad",
     "write_emodb",
@@ -54,7 +62,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SyntheticConfig:
     """What ``generate`` makes: every speaker says every sentence in every emotion.
 
     Attributes:
@@ -69,7 +77,7 @@ class Settings:
     """
 
     speakers: int = 8
-    emotions: tuple[str, ...] = tuple(MANNERS)
+    emotions: tuple[str, ...] = tuple(EMOTION_STYLES)
     sentences: int = 3
     words: int = 3
     takes: int = 1
@@ -88,17 +96,17 @@ class Settings:
         if not 0 <= self.telling <= 1:
             raise ConfigError(f"telling is {self.telling}; expected a share, 0 to 1")
         if not self.emotions:
-            raise ConfigError(f"no emotions; expected some of {', '.join(MANNERS)}")
+            raise ConfigError(f"no emotions; expected some of {', '.join(EMOTION_STYLES)}")
         for emotion in self.emotions:
-            if emotion not in MANNERS:
-                raise UnknownName("emotion", emotion, MANNERS)
+            if emotion not in EMOTION_STYLES:
+                raise UnknownName("emotion", emotion, EMOTION_STYLES)
 
 
-TABLE = "labels.csv"
+TABLE_NAME = "labels.csv"
 COLUMNS = ("path", "id", "speaker", "session", "gender", "language", "emotion", "text")
 
 
-def generate(root: Path, settings: Settings | None = None) -> list[Utterance]:
+def generate(root: Path, config: SyntheticConfig | None = None) -> list[Utterance]:
     """Write a corpus: ``wav/*.wav`` and, once they all stand, the table ``labels.csv``.
 
     Returns:
@@ -107,23 +115,23 @@ def generate(root: Path, settings: Settings | None = None) -> list[Utterance]:
     Raises:
         StorageError: a file could not be written, or a table of someone else's stands there.
     """
-    settings = settings or Settings()
-    table = root / TABLE
+    config = config or SyntheticConfig()
+    table = root / TABLE_NAME
     if table.exists():
         if table.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
             raise StorageError(f"{table} is not from this generator; choose an empty folder")
         table.unlink()
-    utterances = sorted(_cast(root, settings), key=lambda utterance: utterance.id)
+    utterances = sorted(_plan_utterances(root, config), key=lambda utterance: utterance.id)
     for one in utterances:
-        voice = Voice.of(one.speaker or "", one.gender or "", seed=settings.seed)
+        voice = Voice.for_speaker(one.speaker or "", one.gender or "", seed=config.seed)
         text, emotion = one.text or "", str(one.labels["emotion"])
-        rng = seeded(settings.seed, one.id, text)
-        write_wav(one.path, speak(text.split(), voice, emotion, rng))
-    write_text(table, "\n".join([*_rows(root, utterances), ""]))
+        rng = make_rng(config.seed, one.id, text)
+        write_wav(one.path, synthesize(text.split(), voice, emotion, rng))
+    write_text(table, "\n".join([*_table_rows(root, utterances), ""]))
     return utterances
 
 
-def _cast(root: Path, settings: Settings) -> Iterator[Utterance]:
+def _plan_utterances(root: Path, settings: SyntheticConfig) -> Iterator[Utterance]:
     """Who says what, and how."""
     speakers, emotions = range(settings.speakers), sorted(set(settings.emotions))
     lines, takes = range(settings.sentences), range(settings.takes)
@@ -136,24 +144,24 @@ def _cast(root: Path, settings: Settings) -> Iterator[Utterance]:
             session=f"{number // 2 + 1:02}",
             gender=("female", "male")[number % 2],
             language="art",  # ISO 639-2: an artificial language; 639-1 has no code
-            text=_sentence(settings, line, emotion),
+            text=_make_sentence(settings, line, emotion),
             labels={"emotion": emotion},
         )
 
 
-def _sentence(settings: Settings, number: int, emotion: str) -> str:
-    rng = seeded(settings.seed, "sentence", number)
+def _make_sentence(settings: SyntheticConfig, number: int, emotion: str) -> str:
+    rng = make_rng(settings.seed, "sentence", number)
     count = max(1, settings.words + int(rng.integers(-1, 2)))
     words = rng.choice(LEXICON, count, replace=count > len(LEXICON))
     if settings.telling:
-        rng = seeded(settings.seed, "telling", number, emotion)
-        own = LEXICON[list(MANNERS).index(emotion) :: len(MANNERS)]
+        rng = make_rng(settings.seed, "telling", number, emotion)
+        own = LEXICON[list(EMOTION_STYLES).index(emotion) :: len(EMOTION_STYLES)]
         told = rng.random(count) < settings.telling
         words = np.where(told, rng.choice(own, count), rng.choice(LEXICON, count))
     return " ".join(words)
 
 
-def _rows(root: Path, utterances: Sequence[Utterance]) -> Iterator[str]:
+def _table_rows(root: Path, utterances: Sequence[Utterance]) -> Iterator[str]:
     yield ",".join(COLUMNS)
     for one in utterances:
         path = one.path.relative_to(root).as_posix()

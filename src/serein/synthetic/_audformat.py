@@ -4,8 +4,8 @@ from pathlib import Path
 
 from serein.files import write_text
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import RATE, speak
-from serein.synthetic._voices import LEXICON, Voice, seeded
+from serein.synthetic._speech import RATE, synthesize
+from serein.synthetic._voices import LEXICON, Voice, make_rng
 
 AUDFORMAT_EMOTIONS = ("anger", "neutral")
 AUDFORMAT_HEADER = """\
@@ -74,21 +74,26 @@ def write_audformat(root: Path, *, speakers: int = 4, words: int = 2, seed: int 
         words: of each sentence.
         seed: other seeds give other voices and sentences.
     """
-    said = {text: seeded(seed, text).choice(LEXICON, words).tolist() for text in ("a01", "a02")}
+    said = {text: make_rng(seed, text).choice(LEXICON, words).tolist() for text in ("a01", "a02")}
     files, tables = ["file,speaker"], {"train": ["file,start,end,emotion,arousal,sentence"]}
     tables["test"] = tables["train"].copy()
     people = ["speaker,gender,age"]
     for number in range(1, speakers + 1):
         name, gender = f"{number:02}", ("female", "male")[number % 2]
-        voice, rows = Voice.of(name, gender, seed=seed), tables[("train", "test")[number // 2 % 2]]
+        voice, rows = (
+            Voice.for_speaker(name, gender, seed=seed),
+            tables[("train", "test")[number // 2 % 2]],
+        )
         people.append(f"{name},{gender},{20 + number}")
         for emotion in AUDFORMAT_EMOTIONS:
             file = f"audio/{name}-{emotion}.wav"
-            spoken = [speak(one, voice, emotion, seeded(seed, file)) for one in said.values()]
+            spoken = [
+                synthesize(one, voice, emotion, make_rng(seed, file)) for one in said.values()
+            ]
             write_wav(root / file, *spoken)
             files.append(f"{file},{name}")
-            cut, arousal = _audformat_time(len(spoken[0])), 0.1 + 0.6 * (emotion == "anger")
-            rows.append(f"{file},{_audformat_time(0)},{cut},{emotion},{arousal},a01")
+            cut, arousal = _format_timedelta(len(spoken[0])), 0.1 + 0.6 * (emotion == "anger")
+            rows.append(f"{file},{_format_timedelta(0)},{cut},{emotion},{arousal},a01")
             rows.append(f"{file},{cut},NaT,{emotion},,a02")
     texts = [" ".join(one) for one in said.values()]
     header = AUDFORMAT_HEADER.format(rate=RATE, first=texts[0], second=texts[1])
@@ -98,7 +103,7 @@ def write_audformat(root: Path, *, speakers: int = 4, words: int = 2, seed: int 
     write_text(root / "db.yaml", header)
 
 
-def _audformat_time(samples: int) -> str:
+def _format_timedelta(samples: int) -> str:
     """As pandas writes it."""
     whole, rest = divmod(samples * 1_000_000 // RATE, 1_000_000)
     return f"0 days 00:{whole // 60:02}:{whole % 60:02}" + (f".{rest:06}" if rest else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serein.files import write_text
-from serein.synthetic._studio import Studio
+from serein.synthetic._studio import SentenceRecorder
 
 CREMAD_EMOTIONS = {
     "ANG": "anger",
@@ -15,7 +15,7 @@ CREMAD_EMOTIONS = {
     "SAD": "sadness",
 }
 CREMAD_TEXTS = ("DFA", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
-CREMAD_SILENT = {"NEU": 5}
+CREMAD_INCOMPLETE_SPEAKERS = {"NEU": 5}
 """How many of the last speakers lack a take; three in any other emotion."""
 
 
@@ -35,10 +35,10 @@ def write_cremad(
         words: of each sentence; 0 for silence.
         seed: other seeds give other voices and sentences.
     """
-    studio = Studio(words=words, seed=seed)
+    studio = SentenceRecorder(words=words, seed=seed)
     genders = {str(1001 + number): ("male", "female")[number % 2] for number in range(speakers)}
     for speaker, gender in genders.items():
-        for text, emotion, level in _takes(speaker, takes):
+        for text, emotion, level in _cremad_takes(speaker, takes):
             name = f"{speaker}_{text}_{emotion}_{level}"
             studio.record(
                 root / "AudioWAV" / f"{name}.wav",
@@ -46,19 +46,19 @@ def write_cremad(
                 speaker=speaker,
                 gender=gender,
                 emotion=CREMAD_EMOTIONS[emotion],
-                sentence=studio.sentence(text),
+                sentence=studio.make_sentence(text),
             )
     rows = [f"{name},{20 + int(name) % 55},{sex.title()},," for name, sex in genders.items()]
     table = ["ActorID,Age,Sex,Race,Ethnicity", *rows, ""]
     write_text(root / "VideoDemographics.csv", "\n".join(table))
 
 
-def _takes(speaker: str, takes: int) -> Iterator[tuple[str, str, str]]:
+def _cremad_takes(speaker: str, takes: int) -> Iterator[tuple[str, str, str]]:
     """Sentence, emotion and level of what a speaker says."""
     for emotion in CREMAD_EMOTIONS:
         levels = ("XX",) if emotion == "NEU" else ("LO", "MD", "HI")
         whole = [*(("IEO", level) for level in levels), *((text, "XX") for text in CREMAD_TEXTS)]
-        lacking = int(speaker) > 1091 - CREMAD_SILENT.get(emotion, 3)
+        lacking = int(speaker) > 1091 - CREMAD_INCOMPLETE_SPEAKERS.get(emotion, 3)
         for text, level in whole[: min(takes, len(whole) - lacking)]:
             slip = (speaker, text, emotion) == ("1040", "ITH", "SAD")
             yield text, emotion, "X" if slip else level

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serein.files import write_bytes
-from serein.synthetic._studio import Studio, shares
-from serein.synthetic._voices import MANNERS, seeded
+from serein.synthetic._studio import SentenceRecorder, shares
+from serein.synthetic._voices import EMOTION_STYLES, make_rng
 
-EMODB_LETTERS = dict(zip("WLEAFNT", MANNERS, strict=True))
+EMODB_LETTERS = dict(zip("WLEAFNT", EMOTION_STYLES, strict=True))
 EMODB_COUNTS = dict(zip("WLEAFNT", (127, 81, 46, 69, 71, 79, 62), strict=True))
 EMODB_MEN = ("03", "10", "11", "12", "15")
 EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
@@ -27,7 +27,7 @@ def write_emodb(root: Path, *, utterances: int = 535, words: int = 4, seed: int 
         seed: other seeds give other voices and sentences.
     """
     names = _emodb_names(utterances)
-    studio = Studio(words=words, seed=seed)
+    studio = SentenceRecorder(words=words, seed=seed)
     for name in names:
         speaker, text, letter = name[:2], name[2:5], name[5]
         studio.record(
@@ -36,10 +36,10 @@ def write_emodb(root: Path, *, utterances: int = 535, words: int = 4, seed: int 
             speaker=speaker,
             gender="male" if speaker in EMODB_MEN else "female",
             emotion=EMODB_LETTERS[letter],
-            sentence=studio.sentence(text),
+            sentence=studio.make_sentence(text),
         )
     dropped = [f"{name[:6]}x" for name in names[::2]]
-    write_bytes(root / "erkennung.txt", _erkennung(names, dropped, seed).encode("latin-1"))
+    write_bytes(root / "erkennung.txt", _erkennung_table(names, dropped, seed).encode("latin-1"))
 
 
 def _emodb_names(utterances: int) -> list[str]:
@@ -54,9 +54,9 @@ def _emodb_names(utterances: int) -> list[str]:
     return sorted(names)
 
 
-def _erkennung(kept: Sequence[str], dropped: Sequence[str], seed: int) -> str:
+def _erkennung_table(kept: Sequence[str], dropped: Sequence[str], seed: int) -> str:
     """Listeners' judgements, padded with no-break spaces as in the original."""
-    rng = seeded(seed, "erkennung")
+    rng = make_rng(seed, "erkennung")
     lines, pad = ["Nr.\tSatz\terkannt\tnatuerlich"], "\xa0" * 5
     for number, name in enumerate(sorted([*kept, *dropped]), 1):
         lowest = 4 if name.endswith("x") else 16

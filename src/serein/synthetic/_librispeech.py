@@ -5,10 +5,10 @@ from pathlib import Path
 
 from serein.files import write_text
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import speak
-from serein.synthetic._voices import LEXICON, Voice, seeded
+from serein.synthetic._speech import synthesize
+from serein.synthetic._voices import LEXICON, Voice, make_rng
 
-LIBRISPEECH_HEAD = ";ID  |SEX| SUBSET           |MINUTES| NAME"
+LIBRISPEECH_HEADER = ";ID  |SEX| SUBSET           |MINUTES| NAME"
 
 
 def write_librispeech(
@@ -34,18 +34,18 @@ def write_librispeech(
         words: of each utterance.
         seed: other seeds give other voices and words.
     """
-    lines = ["; Made up; the layout is LibriSpeech's.", LIBRISPEECH_HEAD]
+    lines = ["; Made up; the layout is LibriSpeech's.", LIBRISPEECH_HEADER]
     for number in range(speakers * len(parts)):
         part, speaker, sex = parts[number // speakers], f"{10 + number}", "FM"[number % 2]
         lines.append(f"{speaker:<4} | {sex} | {part:<16} | 0.10 | Voice {speaker}")
-        voice = Voice.of(speaker, "female" if sex == "F" else "male", seed=seed)
+        voice = Voice.for_speaker(speaker, "female" if sex == "F" else "male", seed=seed)
         for chapter in range(100 * number, 100 * number + chapters):
             said = {}
             for count in range(utterances):
                 name = f"{speaker}-{chapter}-{count:04}"
-                spoken = seeded(seed, "words", name).choice(LEXICON, words).tolist()
+                spoken = make_rng(seed, "words", name).choice(LEXICON, words).tolist()
                 said[name] = [word.upper() for word in spoken]
-                samples = speak(spoken, voice, "neutral", seeded(seed, name))
+                samples = synthesize(spoken, voice, "neutral", make_rng(seed, name))
                 write_wav(root / part / speaker / str(chapter) / f"{name}.flac", samples)
             transcript = "\n".join(
                 f"{name} {' '.join(text).upper()}" for name, text in said.items()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import speak
-from serein.synthetic._voices import LEXICON, Voice, seeded
+from serein.synthetic._speech import synthesize
+from serein.synthetic._voices import LEXICON, Voice, make_rng
 
-RAVDESS_MANNERS = {
+RAVDESS_STYLES = {
     "01": "neutral",
     "02": "boredom",
     "03": "happiness",
@@ -25,7 +25,7 @@ RAVDESS_STEREO = (
     *("01-06-01-01-02-20", "01-05-02-01-01-24"),
 )
 """As many as RAVDESS has, not the same ones."""
-RAVDESS_TWINS = "03-01-03-01-02-01-07", "03-01-03-01-02-02-07"
+RAVDESS_DUPLICATES = "03-01-03-01-02-01-07", "03-01-03-01-02-02-07"
 
 
 def write_ravdess(
@@ -52,11 +52,11 @@ def write_ravdess(
         seed: other seeds give other voices and statements.
     """
     for number in range(1, actors + 1):
-        voice = Voice.of(f"{number:02}", "male" if number % 2 else "female", seed=seed)
+        voice = Voice.for_speaker(f"{number:02}", "male" if number % 2 else "female", seed=seed)
         for name in _ravdess_names(number):
-            statement = seeded(seed, "sentence", name[12:14]).choice(LEXICON, words).tolist()
-            heard = RAVDESS_TWINS[0] if name in RAVDESS_TWINS else name
-            samples = speak(statement, voice, RAVDESS_MANNERS[name[6:8]], seeded(seed, heard))
+            statement = make_rng(seed, "sentence", name[12:14]).choice(LEXICON, words).tolist()
+            heard = RAVDESS_DUPLICATES[0] if name in RAVDESS_DUPLICATES else name
+            samples = synthesize(statement, voice, RAVDESS_STYLES[name[6:8]], make_rng(seed, heard))
             if name[3:] in RAVDESS_STEREO:
                 samples = np.stack([samples, samples], axis=1)
             write_wav(root / f"Actor_{number:02}" / f"{name}{suffix}", samples)
@@ -70,7 +70,7 @@ def _ravdess_names(actor: int) -> list[str]:
     return [
         f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor:02}"
         for emotion, intensity, statement, repetition in product(
-            RAVDESS_MANNERS, ("01", "02"), ("01", "02"), ("01", "02")
+            RAVDESS_STYLES, ("01", "02"), ("01", "02"), ("01", "02")
         )
         if (emotion, intensity) != ("01", "02")
     ]

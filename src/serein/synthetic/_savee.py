@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from serein.files import write_text
-from serein.synthetic._studio import Studio
+from serein.synthetic._studio import SentenceRecorder
 
 SAVEE_LETTERS = {
     "a": "anger",
@@ -32,7 +32,7 @@ def write_savee(
         words: of each sentence; 0 for silence.
         seed: other seeds give other voices and sentences.
     """
-    studio = Studio(words=words, seed=seed)
+    studio = SentenceRecorder(words=words, seed=seed)
     names = [
         (speaker, f"{letters}{number:02}")
         for number in range(1, 31)
@@ -48,6 +48,6 @@ def write_savee(
             speaker=speaker,
             gender="male",
             emotion=SAVEE_LETTERS[sentence[:-2]],
-            sentence=studio.sentence(sentence),
+            sentence=studio.make_sentence(sentence),
         )
     write_text(root / ("Info.txt" if flat else "AudioData/Info.txt"), "Made-up speech.\n")

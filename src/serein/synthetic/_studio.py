@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import speak
-from serein.synthetic._voices import LEXICON, Voice, seeded
+from serein.synthetic._speech import synthesize
+from serein.synthetic._voices import LEXICON, Voice, make_rng
 
-NEAREST = {
+SUBSTITUTE_STYLES = {
     "excitement": "happiness",
     "frustration": "anger",
     "other": "neutral",
@@ -21,7 +21,7 @@ NEAREST = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Studio:
+class SentenceRecorder:
     """Where made-up sentences are recorded.
 
     Attributes:
@@ -32,9 +32,9 @@ class Studio:
     words: int
     seed: int
 
-    def sentence(self, *key: object) -> str:
+    def make_sentence(self, *key: object) -> str:
         """What is said wherever ``key`` stands for it."""
-        return " ".join(seeded(self.seed, "sentence", *key).choice(LEXICON, self.words))
+        return " ".join(make_rng(self.seed, "sentence", *key).choice(LEXICON, self.words))
 
     def record(
         self, path: Path, *, name: str, speaker: str, gender: str, emotion: str, sentence: str
@@ -46,9 +46,11 @@ class Studio:
         """
         samples = np.zeros(160, np.float32)
         if sentence:
-            voice = Voice.of(speaker, gender, seed=self.seed)
-            chance = seeded(self.seed, name)
-            samples = speak(sentence.split(), voice, NEAREST.get(emotion, emotion), chance)
+            voice = Voice.for_speaker(speaker, gender, seed=self.seed)
+            chance = make_rng(self.seed, name)
+            samples = synthesize(
+                sentence.split(), voice, SUBSTITUTE_STYLES.get(emotion, emotion), chance
+            )
         write_wav(path, samples)
 
 

@@ -56,7 +56,7 @@ LEXICON = (
 )
 
 
-class Manner(NamedTuple):
+class SpeakingStyle(NamedTuple):
     """How an emotion departs from plain speech.
 
     Attributes:
@@ -78,16 +78,16 @@ class Manner(NamedTuple):
     tremor: float
 
 
-MANNERS = {
-    "anger": Manner(4.5, 0.4, 0.12, 6, 3, 0, 0),
-    "boredom": Manner(-2, -0.7, -0.25, -3, -1.2, 0.04, 0),
-    "disgust": Manner(-1, 0.2, -0.3, 0.5, 0.6, 0.02, 0.1),
-    "fear": Manner(6, -0.2, 0.25, 0, 0.3, 0.1, 0.5),
-    "happiness": Manner(4, 0.7, 0.05, 3.5, 1.2, 0.01, 0),
-    "neutral": Manner(0, 0, 0, 0, 0, 0.02, 0),
-    "sadness": Manner(-1, -0.5, -0.3, -5, -3, 0.14, 0.2),
+EMOTION_STYLES = {
+    "anger": SpeakingStyle(4.5, 0.4, 0.12, 6, 3, 0, 0),
+    "boredom": SpeakingStyle(-2, -0.7, -0.25, -3, -1.2, 0.04, 0),
+    "disgust": SpeakingStyle(-1, 0.2, -0.3, 0.5, 0.6, 0.02, 0.1),
+    "fear": SpeakingStyle(6, -0.2, 0.25, 0, 0.3, 0.1, 0.5),
+    "happiness": SpeakingStyle(4, 0.7, 0.05, 3.5, 1.2, 0.01, 0),
+    "neutral": SpeakingStyle(0, 0, 0, 0, 0, 0.02, 0),
+    "sadness": SpeakingStyle(-1, -0.5, -0.3, -5, -3, 0.14, 0.2),
 }
-CHANCE = Manner(1.6, 0.25, 0.12, 2, 1, 0.02, 0.1)
+STYLE_DEVIATION = SpeakingStyle(1.6, 0.25, 0.12, 2, 1, 0.02, 0.1)
 """Standard deviations of the same emotion from one utterance to the next."""
 
 
@@ -110,9 +110,9 @@ class Voice:
     strength: float
 
     @classmethod
-    def of(cls, name: str, gender: str, *, seed: int = 0) -> "Voice":
+    def for_speaker(cls, name: str, gender: str, *, seed: int = 0) -> "Voice":
         """The voice that ``name`` has under this seed; ``gender`` is "female" or "male"."""
-        rng = seeded(seed, "voice", name)
+        rng = make_rng(seed, "voice", name)
         pitch, tract = (205, 1.15) if gender == "female" else (115, 1.0)
         return cls(
             pitch=float(pitch * 2 ** (rng.normal(0, 1.6) / 12)),
@@ -123,7 +123,7 @@ class Voice:
         )
 
 
-def seeded(*parts: object) -> np.random.Generator:
+def make_rng(*parts: object) -> np.random.Generator:
     """A generator that depends on these parts, and on nothing else."""
     digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))

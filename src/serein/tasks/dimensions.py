@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serein.errors import ConfigError
-from serein.layers.classes import ClassConfig, ClassTask
-from serein.layers.values import ValueTask
+from serein.layers.classes import ClassificationConfig, ClassificationTask
+from serein.layers.values import RegressionTask
 
 
 @dataclass(frozen=True)
-class Config(ClassConfig):
+class Config(ClassificationConfig):
     """Of a class, but by levels unless another scheme is named.
 
     Attributes:
@@ -32,21 +32,23 @@ class Config(ClassConfig):
     loss: Literal["ccc", "mse"] = "ccc"
 
 
-def made(config: Config, width: int, classes: Sequence[str]) -> ClassTask | ValueTask:
+def build_task(
+    config: Config, width: int, classes: Sequence[str]
+) -> ClassificationTask | RegressionTask:
     """Which level, by cross-entropy (Zhang et al. 2019, equation 5); without classes, which value.
 
     Raises:
         ConfigError: a setting that values have no use for.
     """
     if classes:
-        return ClassTask(config, width, classes)
+        return ClassificationTask(config, width, classes)
     for name, off in (("class_weights", "none"), ("smoothing", 0)):
         if getattr(config, name) != off:
             raise ConfigError(
                 f"{name} = {getattr(config, name)!r} serves classes, and scheme 'values' has none; "
                 "leave it out"
             )
-    return ValueTask(config, width, config.loss)
+    return RegressionTask(config, width, config.loss)
 
 
-Task = made
+Task = build_task

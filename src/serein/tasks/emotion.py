@@ -1,9 +1,9 @@
 """Task: which emotion, one of the corpus's own classes."""
 
-from serein.layers.classes import ClassConfig, ClassTask
+from serein.layers.classes import ClassificationConfig, ClassificationTask
 
-Config = ClassConfig
+Config = ClassificationConfig
 
 
-class Task(ClassTask):
+class Task(ClassificationTask):
     """Which emotion; cross-entropy (Li et al. 2019, section 4.3)."""

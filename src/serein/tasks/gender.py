@@ -1,9 +1,9 @@
 """Task: the speaker's gender as the corpus gives it, an aid to other tasks."""
 
-from serein.layers.classes import ClassConfig, ClassTask
+from serein.layers.classes import ClassificationConfig, ClassificationTask
 
-Config = ClassConfig
+Config = ClassificationConfig
 
 
-class Task(ClassTask):
+class Task(ClassificationTask):
     """Female or male; cross-entropy (Li et al. 2019, section 4.3)."""

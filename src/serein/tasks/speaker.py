@@ -10,11 +10,11 @@ from typing import Annotated
 
 from annotated_types import Gt, Lt
 
-from serein.layers.classes import ClassConfig, ClassTask
+from serein.layers.classes import ClassificationConfig, ClassificationTask
 
 
 @dataclass(frozen=True)
-class Config(ClassConfig):
+class Config(ClassificationConfig):
     """What may vary.
 
     Attributes:
@@ -25,5 +25,5 @@ class Config(ClassConfig):
     held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
 
-class Task(ClassTask):
+class Task(ClassificationTask):
     """Which speaker; cross-entropy (Fu et al. 2020, section 4.3)."""

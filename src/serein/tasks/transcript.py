@@ -17,15 +17,15 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from serein import vocabulary
-from serein.layers.transcript import END, START, Transcript
+from serein.layers.transcript import END_ID, START_ID, TranscriptOutput
 from serein.vocabulary import Vocabulary
 
-NOBODY = -1
+IGNORE_INDEX = -1
 """Behind the end of a transcript, and in place of one that nobody wrote."""
 
 
 @dataclass(frozen=True)
-class Config(vocabulary.Config):
+class Config(vocabulary.VocabularyConfig):
     """What may vary; `[text]` of a recipe.
 
     Attributes:
@@ -54,62 +54,64 @@ class Task:
 
     def targets(self, texts: Sequence[str | None]) -> Tensor:
         """Texts -> (B, L) numbers, the end's among them; only ``NOBODY`` where there is no text."""
-        return _padded([[] if x is None else [*self.vocabulary.ids(x), END] for x in texts])
+        return _pad_ids([[] if x is None else [*self.vocabulary.encode(x), END_ID] for x in texts])
 
-    def words(self, texts: Sequence[str | None]) -> Tensor:
+    def encode_texts(self, texts: Sequence[str | None]) -> Tensor:
         """Texts -> (B, L) numbers of what is said; ``NOBODY`` behind each end."""
-        return _padded([[] if text is None else self.vocabulary.ids(text) for text in texts])
+        return _pad_ids([[] if text is None else self.vocabulary.encode(text) for text in texts])
 
-    def loss(self, found: Transcript, target_bl: Tensor) -> Tensor:
+    def loss(self, output: TranscriptOutput, target_bl: Tensor) -> Tensor:
         """Mean cross-entropy over the words of the batch; 0 if nobody wrote down any."""
-        assert found.logits_blv is not None, "a model in training foretells the words it is given"
-        target_bl = target_bl[:, : found.logits_blv.shape[1]].long()
-        count = (target_bl != NOBODY).sum().clamp(min=1)
+        assert output.logits_blv is not None, "a model in training foretells the words it is given"
+        target_bl = target_bl[:, : output.logits_blv.shape[1]].long()
+        count = (target_bl != IGNORE_INDEX).sum().clamp(min=1)
         cost = F.cross_entropy(
-            found.logits_blv.flatten(0, 1).float(),
+            output.logits_blv.flatten(0, 1).float(),
             target_bl.flatten(),
-            ignore_index=NOBODY,
+            ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=self.config.smoothing,
         )
         share = self.config.ctc
-        if not share or found.ctc_btv is None:
+        if not share or output.ctc_btv is None:
             return cost / count
-        return (1 - share) * cost / count + share * _aligned(found, target_bl) / count
+        return (1 - share) * cost / count + share * _ctc_loss(output, target_bl) / count
 
-    def decode(self, found: Transcript) -> Tensor:
+    def decode(self, output: TranscriptOutput) -> Tensor:
         """(B, L) numbers of the words that were found, ``NOBODY`` behind each end."""
-        if found.id_bl is not None:
-            return found.id_bl
-        assert found.logits_blv is not None
-        return _cut(found.logits_blv.argmax(dim=-1))
+        if output.id_bl is not None:
+            return output.id_bl
+        assert output.logits_blv is not None
+        return _cut_at_end(output.logits_blv.argmax(dim=-1))
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+def _pad_ids(rows: Sequence[Sequence[int]]) -> Tensor:
     width = max(map(len, rows), default=0)
-    return torch.tensor([[*row, *[NOBODY] * (width - len(row))] for row in rows], dtype=torch.int32)
+    return torch.tensor(
+        [[*row, *[IGNORE_INDEX] * (width - len(row))] for row in rows], dtype=torch.int32
+    )
 
 
-def _cut(id_bl: Tensor) -> Tensor:
+def _cut_at_end(id_bl: Tensor) -> Tensor:
     """Words up to each first end."""
-    over_bl = (id_bl == END).cumsum(dim=1) > 0
-    return id_bl.masked_fill(over_bl, NOBODY)
+    over_bl = (id_bl == END_ID).cumsum(dim=1) > 0
+    return id_bl.masked_fill(over_bl, IGNORE_INDEX)
 
 
-def _aligned(found: Transcript, target_bl: Tensor) -> Tensor:
+def _ctc_loss(output: TranscriptOutput, target_bl: Tensor) -> Tensor:
     """The CTC loss (Graves et al. 2006), summed over the batch.
 
     A transcript of more words than frames cannot be aligned and costs nothing.
     """
-    assert found.ctc_btv is not None
-    assert found.mask_bt is not None
-    said_bl = (target_bl != NOBODY) & (target_bl != END)
+    assert output.ctc_btv is not None
+    assert output.mask_bt is not None
+    said_bl = (target_bl != IGNORE_INDEX) & (target_bl != END_ID)
     return F.ctc_loss(
-        found.ctc_btv.float().log_softmax(dim=-1).transpose(0, 1),
+        output.ctc_btv.float().log_softmax(dim=-1).transpose(0, 1),
         target_bl.masked_fill(~said_bl, 0),
-        found.mask_bt.sum(dim=1),
+        output.mask_bt.sum(dim=1),
         said_bl.sum(dim=1),
-        blank=START,
+        blank=START_ID,
         reduction="sum",
         zero_infinity=True,
     )

@@ -8,7 +8,7 @@ import torch
 from serein.system import System
 
 
-class Average:
+class WeightAverage:
     """An exponential moving average of a system's weights; with a decay of 0, the system itself.
 
     Over the first steps the decay is lower, (1 + n) / (10 + n) after n of them, so that the weights

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from serein.dataset import Side, trimmed
+from serein.dataset import Subset, trim_padding
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """What one process sees of a step.
 
     Attributes:
@@ -32,13 +32,13 @@ class Share:
         return sum(self.counts)
 
 
-def shares(
-    side: Side, order: Sequence[int], size: int, first: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Share]:
+def shard_batches(
+    subset: Subset, order: Sequence[int], size: int, first: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[BatchShard]:
     """Cut a side into batches, and take of each what one process is to see.
 
     Args:
-        side: all of it.
+        subset: all of it.
         order: the same in all processes.
         size: utterances of a batch, over all processes.
         first: how many batches to pass over, without reading them.
@@ -50,6 +50,6 @@ def shares(
         parts = [chosen[one::world] for one in range(world)]
         everyone = [place for part in parts for place in part]
         mine = parts[rank] or chosen[:1]
-        (batch,) = side.batches(len(mine), mine)
-        targets = {name: trimmed(target[everyone]) for name, target in side.targets.items()}
-        yield Share(batch.inputs, targets, tuple(map(len, parts)))
+        (batch,) = subset.iter_batches(len(mine), mine)
+        targets = {name: trim_padding(target[everyone]) for name, target in subset.targets.items()}
+        yield BatchShard(batch.inputs, targets, tuple(map(len, parts)))

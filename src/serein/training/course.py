@@ -15,27 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serein.dataset import Side
+from serein.dataset import Subset
 from serein.files import write_bytes
-from serein.layers.transcript import END
-from serein.metrics.measures import Scores, defined, main_score, measure_of
-from serein.metrics.transcription import word_error_rate_from_counts, word_errors
-from serein.precision import Numbers
-from serein.predict import foretell
+from serein.layers.transcript import END_ID
+from serein.metrics.measures import Scores, get_main_score, get_scorer, nan_to_none
+from serein.metrics.transcription import count_word_errors, word_error_rate_from_counts
+from serein.precision import Precision
+from serein.predict import predict_subset
 from serein.results import Epoch
 from serein.system import System
-from serein.vocabulary import SPECIAL, UNKNOWN
+from serein.vocabulary import SPECIAL_TOKENS, UNKNOWN
 
-Probabilities = dict[str, dict[str, Tensor]]
+SubsetPredictions = dict[str, dict[str, Tensor]]
 """For each watched side and task, (n, K)."""
-Progress = Callable[[Epoch], None]
+EpochCallback = Callable[[Epoch], None]
 """Is told of every epoch as it ends."""
-Keep = Callable[["Course"], bool]
+EpochPredicate = Callable[["TrainingRun"], bool]
 """Says yes or no of the epoch that has just ended."""
 
 
 @dataclass
-class Course:
+class TrainingRun:
     """What happened in a training.
 
     Attributes:
@@ -46,88 +46,92 @@ class Course:
     """
 
     epochs: list[Epoch] = field(default_factory=list)
-    foretold: list[Probabilities] = field(default_factory=list)
+    predictions: list[SubsetPredictions] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
-    chosen: dict[str, float] = field(default_factory=dict)
+    selected_settings: dict[str, float] = field(default_factory=dict)
 
-    def best(self, side: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
+    def best_epoch(self, subset: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
         """The epoch with the highest score on a side, counted from 1; the earliest of equals.
 
         Args:
-            side: which watched side.
+            subset: which watched side.
             tasks: whose UA, or CCC; of several, the mean of those that are defined.
             smooth: epochs, the one itself and those before it, whose score is averaged.
         """
-        known = np.array([_mean(epoch.scores[side], tasks) for epoch in self.epochs])
+        known = np.array([_mean_score(epoch.scores[subset], tasks) for epoch in self.epochs])
         means = [known[max(0, last - smooth) : last].mean() for last in range(1, len(known) + 1)]
         return int(np.argmax(means)) + 1
 
 
-def _mean(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
-    known = [score for task in tasks if (score := main_score(scores[task])) is not None]
+def _mean_score(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
+    known = [score for task in tasks if (score := get_main_score(scores[task])) is not None]
     return fmean(known) if known else -1.0
 
 
-def scored(answer_nk: Tensor, target_n: Tensor) -> Scores:
+def compute_scores(answer_nk: Tensor, target_n: Tensor) -> Scores:
     """WA and UA of the likeliest classes, or CCC, RMSE and correlation of values.
 
     None where no utterance has a label. Of transcripts, their word error rate.
     """
     if target_n.dim() == 2:
-        return spelt(answer_nk, target_n)
+        return score_transcripts(answer_nk, target_n)
     value = target_n.is_floating_point()
     known_n = ~target_n.isnan() if value else target_n >= 0
     answer_n = answer_nk[:, 0] if value else answer_nk.argmax(dim=1)
     classes = () if value else range(answer_nk.shape[1])
     truth, answers = target_n[known_n].tolist(), answer_n[known_n].tolist()
-    measure = measure_of(classes)
-    return measure.scored(measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0))
+    measure = get_scorer(classes)
+    return measure.compute_scores(
+        measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0)
+    )
 
 
-def spelt(answer_nl: Tensor, target_nl: Tensor) -> Scores:
+def score_transcripts(answer_nl: Tensor, target_nl: Tensor) -> Scores:
     """The word error rate of transcripts as numbers; a word that has none is never found."""
-    unknown = SPECIAL.index(UNKNOWN)
+    unknown = SPECIAL_TOKENS.index(UNKNOWN)
     counts = [
-        word_errors(
-            [" ".join("?" if word == unknown else str(word) for word in target if word > END)],
+        count_word_errors(
+            [" ".join("?" if word == unknown else str(word) for word in target if word > END_ID)],
             [" ".join(str(word) for word in answer if word >= 0)],
         )[0]
         for answer, target in zip(answer_nl.tolist(), target_nl.tolist(), strict=True)
         if any(word >= 0 for word in target)
     ]
     total = np.sum(counts, axis=0) if counts else np.zeros(4)
-    return {"wer": defined(word_error_rate_from_counts(total))}
+    return {"wer": nan_to_none(word_error_rate_from_counts(total))}
 
 
-def looked(
-    system: System, watched: Mapping[str, Side], size: int, numbers: Numbers = "fp32"
-) -> tuple[Probabilities, dict[str, dict[str, dict[str, float | None]]]]:
-    """What a system foretells of every watched side, ``size`` at a time, and how well it does."""
-    foretold = {name: foretell(system, side, size, numbers) for name, side in watched.items()}
+def evaluate_subsets(
+    system: System, subsets: Mapping[str, Subset], batch_size: int, precision: Precision = "fp32"
+) -> tuple[SubsetPredictions, dict[str, dict[str, dict[str, float | None]]]]:
+    """What a system foretells of every watched side, ``batch_size`` at a time, and how well it does."""
+    foretold = {
+        name: predict_subset(system, side, batch_size, precision) for name, side in subsets.items()
+    }
     scores = {
-        name: {task: scored(foretold[name][task], t) for task, t in side.targets.items()}
-        for name, side in watched.items()
+        name: {task: compute_scores(foretold[name][task], t) for task, t in side.targets.items()}
+        for name, side in subsets.items()
     }
     return foretold, scores
 
 
-def save(path: Path, course: Course, rest: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, run: TrainingRun, rest: Mapping[str, Any]) -> None:
     """Write the course and the state of the loop, whole or not at all."""
     epochs = [
         {"epoch": e.epoch, "loss": e.loss, "seconds": e.seconds, "scores": e.scores}
-        for e in course.epochs
+        for e in run.epochs
     ]
     content = BytesIO()
-    kept = {"foretold": course.foretold, "weights": course.weights, "chosen": course.chosen}
+    kept = {"foretold": run.predictions, "weights": run.weights, "chosen": run.selected_settings}
     torch.save({"epochs": epochs, **kept, **rest}, content)
     write_bytes(path, content.getbuffer())
 
 
-def resume(path: Path) -> tuple[Course, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[TrainingRun, dict[str, Any]]:
     """Read what `save` wrote; a missing or broken file is a training that has not begun."""
     with suppress(Exception):  # torch raises errors of any kind over damaged bytes
         state = torch.load(path, map_location="cpu", weights_only=True)
         epochs = [Epoch(**epoch) for epoch in state.pop("epochs")]
         kept = [state.pop(name) for name in ("foretold", "weights", "chosen")]
-        return Course(epochs, *kept), state
-    return Course(), {}
+        return TrainingRun(epochs, *kept), state
+    return TrainingRun(), {}

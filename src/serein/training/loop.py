@@ -10,34 +10,40 @@ import numpy as np
 import torch
 
 from serein import memory
-from serein.dataset import Side
-from serein.devices import device_of
-from serein.precision import flushed, settled
+from serein.dataset import Subset
+from serein.devices import resolve_device
+from serein.precision import flush_denormals, resolve_precision
 from serein.results import Epoch
 from serein.system import System
-from serein.training.average import Average
-from serein.training.batches import shares
-from serein.training.course import Course, Keep, Progress, looked, resume
-from serein.training.place import Diary, Place
-from serein.training.processes import answering, joined, whole
-from serein.training.rates import share_of_rate
-from serein.training.settings import Settings
+from serein.training.average import WeightAverage
+from serein.training.batches import shard_batches
+from serein.training.course import (
+    EpochCallback,
+    EpochPredicate,
+    TrainingRun,
+    evaluate_subsets,
+    load_checkpoint,
+)
+from serein.training.place import CheckpointWriter, EpochPosition
+from serein.training.processes import gather_output, handle_lost_processes, launch_fabric
+from serein.training.rates import lr_schedule
+from serein.training.settings import TrainingConfig
 
 
-@answering()
+@handle_lost_processes()
 def fit(
     system: System,
-    train: Side,
-    watched: Mapping[str, Side],
-    settings: Settings,
+    train: Subset,
+    eval_subsets: Mapping[str, Subset],
+    config: TrainingConfig,
     *,
     seed: int = 0,
     device: str = "cpu",
-    state: Path | None = None,
-    progress: Progress = lambda epoch: None,
-    keep: Keep = lambda course: False,
-    enough: Keep = lambda course: False,
-) -> Course:
+    checkpoint: Path | None = None,
+    on_epoch_end: EpochCallback = lambda epoch: None,
+    keep_weights: EpochPredicate = lambda course: False,
+    should_stop: EpochPredicate = lambda course: False,
+) -> TrainingRun:
     """Train a system, and look at the watched sides after every epoch.
 
     Nothing here chooses an epoch: watching costs the training side nothing, and who selects,
@@ -47,15 +53,15 @@ def fit(
     Args:
         system: is trained in place; its normalisation is fitted on the training side here.
         train: what it learns from.
-        watched: sides to score after each epoch, by name.
-        settings: of this loop.
+        eval_subsets: sides to score after each epoch, by name.
+        config: of this loop.
         seed: of the weights, the order of utterances, and dropout.
         device: where to compute: "cpu", "cuda", or "auto".
-        state: where to keep the state, written after every epoch, and within it as the settings
+        checkpoint: where to keep the state, written after every epoch, and within it as the settings
             say; a training that was interrupted goes on from there, with the same numbers.
-        progress: is told of every epoch, and of the last one that an interruption left.
-        keep: says after each epoch whether the course is to hold its weights.
-        enough: says after each epoch whether the training is to end before its last one.
+        on_epoch_end: is told of every epoch, and of the last one that an interruption left.
+        keep_weights: says after each epoch whether the course is to hold its weights.
+        should_stop: says after each epoch whether the training is to end before its last one.
 
     Returns:
         The course, with the probabilities of every epoch on every watched side.
@@ -63,80 +69,93 @@ def fit(
     Raises:
         StorageError: the state cannot be written, or another process of this training is gone.
     """
-    torch.set_num_threads(settings.threads)
-    memory.kept()
-    numbers = settled(settings.precision, device_of(device))
-    fabric = joined(device, numbers)
+    torch.set_num_threads(config.threads)
+    memory.keep_freed_memory()
+    numbers = resolve_precision(config.precision, resolve_device(device))
+    fabric = launch_fabric(device, numbers)
     rank, world = fabric.global_rank, fabric.world_size
     if rank:
-        state, progress = None, lambda epoch: None
-    course, kept = fabric.broadcast(resume(state) if state else (Course(), {}))
+        checkpoint, on_epoch_end = None, lambda epoch: None
+    course, kept = fabric.broadcast(
+        load_checkpoint(checkpoint) if checkpoint else (TrainingRun(), {})
+    )
     if "system" not in kept and not rank:
         system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
-    optimiser = _optimiser(system, settings)
-    rates = share_of_rate(settings, len(train.ids))
+    optimiser = _build_optimizer(system, config)
+    rates = lr_schedule(config, len(train.ids))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
     model, stepper = fabric.setup(system, optimiser)
-    average = Average(system, settings.average)
+    average = WeightAverage(system, config.average)
     parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
     parts["average"] = average
     for name, part in parts.items():
         if name in kept:
             part.load_state_dict(kept[name])
-    place, diary = Place(**kept.get("place", {})), Diary(state, settings.checkpoint)
+    place, diary = (
+        EpochPosition(**kept.get("place", {})),
+        CheckpointWriter(checkpoint, config.checkpoint),
+    )
     if course.epochs:
-        progress(course.epochs[-1])
-    while len(course.epochs) < settings.epochs and not (course.epochs and enough(course)):
+        on_epoch_end(course.epochs[-1])
+    while len(course.epochs) < config.epochs and not (course.epochs and should_stop(course)):
         number = len(course.epochs) + 1
         started = time.perf_counter() - place.seconds
-        torch.manual_seed(_seed(seed, number))
-        heard = train.drawn(_seed(seed, number))
-        order = heard.shuffled(settings.batch, settings.bucket, _seed(seed, number))
-        place.draw_on()
+        torch.manual_seed(_derive_seed(seed, number))
+        heard = train.draw_epoch(_derive_seed(seed, number))
+        order = heard.shuffled_order(config.batch, config.bucket, _derive_seed(seed, number))
+        place.restore_rng()
         model.train()
-        with flushed() if settings.flush else nullcontext():
-            for batch in shares(heard, order, settings.batch, place.batches, rank, world):
+        with flush_denormals() if config.flush else nullcontext():
+            for batch in shard_batches(heard, order, config.batch, place.batches, rank, world):
                 if world > 1:
-                    torch.manual_seed(_seed(seed, number, place.batches, rank))
+                    torch.manual_seed(_derive_seed(seed, number, place.batches, rank))
                 inputs, targets = fabric.to_device((batch.inputs, batch.targets))
                 stepper.zero_grad()
-                cost = system.loss(whole(model(inputs), batch.counts, rank), targets)
+                cost = system.loss(gather_output(model(inputs), batch.counts, rank), targets)
                 fabric.backward(cost * world)  # DDP takes the mean over processes, not the sum
-                if settings.clip:
-                    fabric.clip_gradients(model, stepper, clip_val=settings.clip)
+                if config.clip:
+                    fabric.clip_gradients(model, stepper, clip_val=config.clip)
                 stepper.step()
                 schedule.step()
                 average.step()
                 place.loss += float(cost.detach()) * len(batch) / len(train.ids)
                 place.batches += 1
-                if diary.due:
-                    place.mark(time.perf_counter() - started)
+                if diary.is_due:
+                    place.capture_rng(time.perf_counter() - started)
                     diary.write(course, parts, place)
-        looks = ({}, {}) if rank else looked(average.system, watched, settings.batch, numbers)
+        looks = (
+            ({}, {})
+            if rank
+            else evaluate_subsets(average.system, eval_subsets, config.batch, numbers)
+        )
         foretold, scores = fabric.broadcast(looks)
         seconds = time.perf_counter() - started
         course.epochs.append(Epoch(epoch=number, loss=place.loss, seconds=seconds, scores=scores))
-        course.foretold.append(foretold)
-        if keep(course):
+        course.predictions.append(foretold)
+        if keep_weights(course):
             weights = average.system.state_dict()
             course.weights = {name: x.detach().cpu().clone() for name, x in weights.items()}
-        place = Place()
+        place = EpochPosition()
         diary.write(course, parts, place)
-        progress(course.epochs[-1])
+        on_epoch_end(course.epochs[-1])
     system.load_state_dict(average.system.state_dict())
     return course
 
 
-def _optimiser(system: System, settings: Settings) -> torch.optim.Optimizer:
-    rate, decay, groups = settings.rate, settings.weight_decay, _groups(system, settings.rate)
-    if settings.optimiser == "adam":
+def _build_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
+    rate, decay, groups = (
+        config.rate,
+        config.weight_decay,
+        _build_parameter_groups(system, config.rate),
+    )
+    if config.optimiser == "adam":
         return torch.optim.Adam(groups, rate, weight_decay=decay)
     return torch.optim.RMSprop(groups, rate, 0.9, 1e-7, weight_decay=decay)
 
 
-def _groups(system: System, rate: float) -> list[dict[str, Any]]:
+def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]:
     """All weights; those of a module with a ``share`` learn at that share of the rate."""
     shares: dict[Any, float] = {}
     for module in system.modules():
@@ -148,6 +167,6 @@ def _groups(system: System, rate: float) -> list[dict[str, Any]]:
     return [{"params": some, "lr": share * rate} for share, some in groups.items()]
 
 
-def _seed(*numbers: int) -> int:
+def _derive_seed(*numbers: int) -> int:
     """A seed of its own for every epoch, so that none depends on what ran before it."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serein.training.course import Course, save
+from serein.training.course import TrainingRun, save_checkpoint
 
-SHARE = 0.02
+MAX_WRITE_SHARE = 0.02
 """Of a training's time, the most that writing within epochs may take."""
 
 
 @dataclass
-class Place:
+class EpochPosition:
     """A place in an epoch, between two of its batches.
 
     Attributes:
@@ -29,31 +29,31 @@ class Place:
     batches: int = 0
     loss: float = 0.0
     seconds: float = 0.0
-    random: list[Tensor] = field(default_factory=list)
+    rng_states: list[Tensor] = field(default_factory=list)
 
-    def draw_on(self) -> None:
+    def restore_rng(self) -> None:
         """Let what is drawn next be what would have been; where an epoch begins, change nothing."""
-        if self.random:
-            torch.set_rng_state(self.random[0])
-        if len(self.random) - 1 == _devices() > 0:
-            torch.cuda.set_rng_state_all(self.random[1:])
+        if self.rng_states:
+            torch.set_rng_state(self.rng_states[0])
+        if len(self.rng_states) - 1 == _count_cuda_devices() > 0:
+            torch.cuda.set_rng_state_all(self.rng_states[1:])
 
-    def mark(self, seconds: float) -> None:
+    def capture_rng(self, seconds: float) -> None:
         """Note what only matters when the epoch is gone on with: the time, and what is drawn next.
 
         Args:
             seconds: since the epoch began.
         """
         self.seconds = seconds
-        devices = torch.cuda.get_rng_state_all() if _devices() else []
-        self.random = [torch.get_rng_state(), *devices]
+        devices = torch.cuda.get_rng_state_all() if _count_cuda_devices() else []
+        self.rng_states = [torch.get_rng_state(), *devices]
 
 
-def _devices() -> int:
+def _count_cuda_devices() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-class Diary:
+class CheckpointWriter:
     """Writes a training's state when it is time, and so seldom that it costs little."""
 
     def __init__(self, path: Path | None, every: float) -> None:
@@ -69,19 +69,19 @@ class Diary:
         self._last = time.monotonic()
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time to write within an epoch."""
         if self.path is None or not self.every:
             return False
-        return time.monotonic() - self._last >= max(self.every, self._cost / SHARE)
+        return time.monotonic() - self._last >= max(self.every, self._cost / MAX_WRITE_SHARE)
 
-    def write(self, course: Course, parts: Mapping[str, Any], place: Place) -> None:
+    def write(self, run: TrainingRun, parts: Mapping[str, Any], position: EpochPosition) -> None:
         """Write, whether or not it is time.
 
         Args:
-            course: what happened so far.
+            run: what happened so far.
             parts: what has a state, by name.
-            place: where in the epoch this is.
+            position: where in the epoch this is.
 
         Raises:
             StorageError: the file could not be written.
@@ -90,6 +90,6 @@ class Diary:
             return
         begun = time.monotonic()
         states = {name: part.state_dict() for name, part in parts.items()}
-        save(self.path, course, {**states, "place": vars(place)})
+        save_checkpoint(self.path, run, {**states, "place": vars(position)})
         self._last = time.monotonic()
         self._cost = self._last - begun

@@ -24,25 +24,25 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from serein import workers
-from serein.devices import device_of
+from serein.devices import resolve_device
 from serein.errors import StorageError
-from serein.precision import Numbers
+from serein.precision import Precision
 from serein.system import Output
 
-LOST = ("gloo", "connection", "timed out")
+CONNECTION_ERROR_WORDS = ("gloo", "connection", "timed out")
 """Words of the errors that gloo raises where another process does not answer."""
 
 
-def joined(device: str, numbers: Numbers) -> Fabric:
+def launch_fabric(device: str, precision: Precision) -> Fabric:
     """Meet the other processes of this training, where there are any.
 
     Args:
         device: where each of them computes: "cpu", "cuda" (its own one), or "auto".
-        numbers: that networks compute in.
+        precision: that networks compute in.
     """
-    mixed = _Autocast("bf16-mixed", device_of(device)) if numbers == "bf16" else None
-    world, local = workers.world(), workers.local()
-    plugins: list[Any] = [_environment(), *([mixed] if mixed else [])]
+    mixed = _Autocast("bf16-mixed", resolve_device(device)) if precision == "bf16" else None
+    world, local = workers.get_world_size(), workers.get_local_world_size()
+    plugins: list[Any] = [_detect_environment(), *([mixed] if mixed else [])]
     fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, plugins=plugins)
     fabric.launch()
     return fabric
@@ -58,14 +58,14 @@ class _Autocast(MixedPrecision):
         return data
 
 
-def _environment() -> ClusterEnvironment:
+def _detect_environment() -> ClusterEnvironment:
     """Who started the processes; within a job of SLURM there may be one that stands alone."""
-    if workers.world() == 1:
+    if workers.get_world_size() == 1:
         return LightningEnvironment()
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
 
 
-def whole(output: Output, counts: Sequence[int], rank: int) -> Output:
+def gather_output(output: Output, counts: Sequence[int], rank: int) -> Output:
     """The answers to all utterances of a step, of which this process can change its own alone.
 
     Args:
@@ -78,19 +78,19 @@ def whole(output: Output, counts: Sequence[int], rank: int) -> Output:
     """
     if len(counts) == 1:
         return output
-    logits = {name: _gathered(x, counts, rank) for name, x in output.logits.items()}
+    logits = {name: _gather_rows(x, counts, rank) for name, x in output.logits.items()}
     found = output.transcript
     if found is not None:
         words, steps, mask_bt = found.logits_blv, found.ctc_btv, found.mask_bt
         found = found._replace(
-            logits_blv=None if words is None else _gathered(words, counts, rank),
-            ctc_btv=None if steps is None else _gathered(steps, counts, rank),
-            mask_bt=None if mask_bt is None else _gathered(mask_bt.int(), counts, rank).bool(),
+            logits_blv=None if words is None else _gather_rows(words, counts, rank),
+            ctc_btv=None if steps is None else _gather_rows(steps, counts, rank),
+            mask_bt=None if mask_bt is None else _gather_rows(mask_bt.int(), counts, rank).bool(),
         )
     return output._replace(logits=logits, transcript=found)
 
 
-def _gathered(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
+def _gather_rows(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
     """Rows of all processes; what is longer in one of them is filled with zeros in the others."""
     if x.ndim > 1:
         size = torch.tensor(x.shape[1:], device=x.device)
@@ -106,7 +106,7 @@ def _gathered(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def handle_lost_processes() -> Iterator[None]:
     """Within it, a process that no longer answers is an error that says so; then they part.
 
     Raises:
@@ -119,11 +119,13 @@ def answering() -> Iterator[None]:
             dist.destroy_process_group()
     except RuntimeError as error:
         words = str(error)
-        gone = isinstance(error, dist.DistError) or any(one in words.lower() for one in LOST)
-        if workers.world() == 1 or not gone:
+        gone = isinstance(error, dist.DistError) or any(
+            one in words.lower() for one in CONNECTION_ERROR_WORDS
+        )
+        if workers.get_world_size() == 1 or not gone:
             raise
         raise StorageError(
-            f"process {workers.rank()} of {workers.world()} of this training lost another one "
+            f"process {workers.get_rank()} of {workers.get_world_size()} of this training lost another one "
             f"({words.splitlines()[0]}); what was written is kept: start them all again with the "
             "same command, and they go on from there"
         ) from error

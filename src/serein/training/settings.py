@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from serein.precision import Precision
+from serein.precision import PrecisionSetting
 
-Kind = Literal["class", "corpus", "speaker"]
+BalanceKey = Literal["class", "corpus", "speaker"]
 """What an epoch may hold evenly: the classes of the leading task, corpora, speakers."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingConfig:
     """Settings of the loop.
 
     Attributes:
@@ -59,11 +59,11 @@ class Settings:
     clip: Annotated[float, Ge(0)] = 0.0
     weight_decay: Annotated[float, Ge(0)] = 0.0
     average: Annotated[float, Ge(0), Lt(1)] = 0.0
-    balance: Literal["none"] | Kind | tuple[Kind, ...] = "none"
+    balance: Literal["none"] | BalanceKey | tuple[BalanceKey, ...] = "none"
     smooth: Annotated[int, Ge(1)] = 1
     choose: Literal["first", "mean", "none"] = "first"
     patience: Annotated[int, Ge(0)] = 0
-    precision: Precision = "fp32"
+    precision: PrecisionSetting = "fp32"
     flush: bool = False
     init: str = ""
     threads: Annotated[int, Ge(1)] = 1

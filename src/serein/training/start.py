@@ -11,7 +11,7 @@ from serein.errors import BundleError
 from serein.system import System
 
 
-def start(system: System, init: str) -> list[str]:
+def load_initial_weights(system: System, init: str) -> list[str]:
     """Copy into a system what a saved model has learnt.
 
     Weights of the same name and shape are copied. Where classes or words differ, the rows of those
@@ -38,7 +38,7 @@ def start(system: System, init: str) -> list[str]:
         )
     theirs, ours = saved.state_dict(), dict(system.named_parameters())
     copied = [
-        name for name in ours if name in theirs and _copied(name, ours, theirs, system, saved)
+        name for name in ours if name in theirs and _copy_weight(name, ours, theirs, system, saved)
     ]
     if not copied:
         raise BundleError(
@@ -48,7 +48,7 @@ def start(system: System, init: str) -> list[str]:
     return copied
 
 
-def _copied(
+def _copy_weight(
     name: str,
     ours: Mapping[str, Tensor],
     theirs: Mapping[str, Tensor],
@@ -57,16 +57,16 @@ def _copied(
 ) -> bool:
     """Copy one weight, or the rows of it that both know."""
     with torch.no_grad():
-        rows = _rows(name, system), _rows(name, saved)
+        rows = _get_row_names(name, system), _get_row_names(name, saved)
         if rows[0] != rows[1]:
-            return _by_rows(ours[name], theirs[name], *rows)
+            return _copy_rows(ours[name], theirs[name], *rows)
         if ours[name].shape != theirs[name].shape:
             return False
         ours[name].copy_(theirs[name])
         return True
 
 
-def _by_rows(own: Tensor, other: Tensor, ours: Sequence[str], theirs: Sequence[str]) -> bool:
+def _copy_rows(own: Tensor, other: Tensor, ours: Sequence[str], theirs: Sequence[str]) -> bool:
     shared = [(ours.index(row), place) for place, row in enumerate(theirs) if row in set(ours)]
     fits = own.shape[1:] == other.shape[1:] and len(own) == len(ours) and len(other) == len(theirs)
     if not shared or not fits:
@@ -76,7 +76,7 @@ def _by_rows(own: Tensor, other: Tensor, ours: Sequence[str], theirs: Sequence[s
     return True
 
 
-def _rows(name: str, system: System) -> Sequence[str]:
+def _get_row_names(name: str, system: System) -> Sequence[str]:
     """What the rows of a weight stand for: classes of a head, or words; else nothing."""
     kind, _, rest = name.partition(".")
     if kind == "heads":

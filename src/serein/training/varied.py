@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serein.augment.masks import Masks
-from serein.dataset import Batch, Frames, Side
+from serein.augment.masks import SpecAugment
+from serein.dataset import Batch, Frames, Subset
 from serein.errors import ConfigError
 from serein.records import Utterance
-from serein.training.settings import Kind, Settings
+from serein.training.settings import BalanceKey, TrainingConfig
 
 
 @dataclass(frozen=True)
-class Varied(Side):
+class AugmentedSubset(Subset):
     """A training side; its own frames are the recordings as they are.
 
     Attributes:
@@ -31,52 +31,56 @@ class Varied(Side):
             on; empty where chance alone decides.
     """
 
-    copies: tuple[Frames, ...] = ()
-    masks: Masks | None = None
+    augmented_frames: tuple[Frames, ...] = ()
+    spec_augment: SpecAugment | None = None
     groups: tuple[tuple[Hashable, ...], ...] = ()
 
-    def drawn(self, seed: int) -> Side:
+    def draw_epoch(self, seed: int) -> Subset:
         """What one epoch hears: as many utterances, each in one form, with masks of its own."""
         place_n = np.arange(len(self.ids))
         if self.groups:
-            place_n = evenly(self.groups, np.random.default_rng([seed, 1]))
-        form_n = np.random.default_rng([seed, 2]).integers(len(self.copies) + 1, size=len(place_n))
-        draws = len(place_n), self.masks.draws if self.masks else 0
-        return _Drawn(
+            place_n = systematic_sample(self.groups, np.random.default_rng([seed, 1]))
+        form_n = np.random.default_rng([seed, 2]).integers(
+            len(self.augmented_frames) + 1, size=len(place_n)
+        )
+        draws = len(place_n), self.spec_augment.draws_per_utterance if self.spec_augment else 0
+        return EpochView(
             ids=tuple(self.ids[place] for place in place_n),
             frames=self.frames,
             targets={name: target_n[place_n] for name, target_n in self.targets.items()},
             words=None if self.words is None else self.words[place_n],
-            forms=tuple((self.frames, *self.copies)[form] for form in form_n),
-            masks=self.masks,
+            frame_sources=tuple((self.frames, *self.augmented_frames)[form] for form in form_n),
+            spec_augment=self.spec_augment,
             draw_nm=torch.from_numpy(np.random.default_rng([seed, 3]).random(draws)),
         )
 
 
 @dataclass(frozen=True)
-class _Drawn(Side):
+class EpochView(Subset):
     """What one epoch hears; an utterance may stand in several places, in several forms."""
 
-    forms: tuple[Frames, ...] = ()
-    masks: Masks | None = None
+    frame_sources: tuple[Frames, ...] = ()
+    spec_augment: SpecAugment | None = None
     draw_nm: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
-    def at(self, place: int) -> np.ndarray:
-        return self.forms[place][self.ids[place]]
+    def frames_at(self, place: int) -> np.ndarray:
+        return self.frame_sources[place][self.ids[place]]
 
     def length(self, place: int) -> int:
-        return self.forms[place].length(self.ids[place])
+        return self.frame_sources[place].length(self.ids[place])
 
-    def batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
+    def iter_batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
         places = list(range(len(self.ids))) if order is None else list(order)
-        for number, batch in enumerate(super().batches(size, places)):
-            if self.masks:
+        for number, batch in enumerate(super().iter_batches(size, places)):
+            if self.spec_augment:
                 chosen = places[number * size : (number + 1) * size]
-                self.masks(*batch.inputs["frames"], self.draw_nm[chosen])
+                self.spec_augment(*batch.inputs["frames"], self.draw_nm[chosen])
             yield batch
 
 
-def evenly(groups: Sequence[tuple[Hashable, ...]], rng: np.random.Generator) -> np.ndarray:
+def systematic_sample(
+    groups: Sequence[tuple[Hashable, ...]], rng: np.random.Generator
+) -> np.ndarray:
     """As many places as there are, so drawn that parts of the whole come equally often.
 
     Each group's count is within one of what is due to it, and so is that of all groups that begin
@@ -89,7 +93,7 @@ def evenly(groups: Sequence[tuple[Hashable, ...]], rng: np.random.Generator) -> 
     Returns:
         (n,) places; some more than once.
     """
-    share_n = _shares(groups)
+    share_n = _balanced_weights(groups)
     _, rank_n = np.unique([repr(group) for group in groups], return_inverse=True)
     order_n = rng.permutation(len(groups))
     order_n = order_n[np.argsort(rank_n[order_n], kind="stable")]
@@ -99,7 +103,7 @@ def evenly(groups: Sequence[tuple[Hashable, ...]], rng: np.random.Generator) -> 
     return order_n[taken_n]
 
 
-def _shares(groups: Sequence[tuple[Hashable, ...]]) -> np.ndarray:
+def _balanced_weights(groups: Sequence[tuple[Hashable, ...]]) -> np.ndarray:
     """Of each place, its share: one over its siblings at every level."""
     below: dict[tuple[Hashable, ...], dict[Hashable, int]] = {}
     for group in groups:
@@ -114,40 +118,44 @@ def _shares(groups: Sequence[tuple[Hashable, ...]]) -> np.ndarray:
     return share_n
 
 
-def varied(
-    side: Side,
+def augment_subset(
+    subset: Subset,
     utterances: Sequence[Utterance],
-    settings: Settings,
-    copies: Sequence[Frames] = (),
-    masks: Masks | None = None,
-) -> Side:
+    config: TrainingConfig,
+    augmented_frames: Sequence[Frames] = (),
+    spec_augment: SpecAugment | None = None,
+) -> Subset:
     """A training side that every epoch draws from; the side itself where nothing varies.
 
     Args:
-        side: its frames are those of the recordings as they are.
+        subset: its frames are those of the recordings as they are.
         utterances: in the order of its ids.
-        settings: of the loop: what an epoch holds evenly.
-        copies: frames of the same utterances in other forms.
-        masks: what is hidden of frames.
+        config: of the loop: what an epoch holds evenly.
+        augmented_frames: frames of the same utterances in other forms.
+        spec_augment: what is hidden of frames.
 
     Raises:
         ConfigError: classes are to be balanced, and the leading task has none.
     """
-    kinds = (settings.balance,) if isinstance(settings.balance, str) else settings.balance
+    kinds = (config.balance,) if isinstance(config.balance, str) else config.balance
     wanted = [kind for kind in kinds if kind != "none"]
-    if not wanted and not copies and masks is None:
-        return side
-    groups = [_parts(side, utterances, kind) for kind in wanted]
+    if not wanted and not augmented_frames and spec_augment is None:
+        return subset
+    groups = [_group_keys(subset, utterances, kind) for kind in wanted]
     together = tuple(zip(*groups, strict=True))
-    parts = side.ids, side.frames, side.targets, side.words
-    return Varied(*parts, copies=tuple(copies), masks=masks, groups=together)
+    parts = subset.ids, subset.frames, subset.targets, subset.words
+    return AugmentedSubset(
+        *parts, augmented_frames=tuple(augmented_frames), spec_augment=spec_augment, groups=together
+    )
 
 
-def _parts(side: Side, utterances: Sequence[Utterance], kind: Kind) -> list[Hashable]:
+def _group_keys(
+    subset: Subset, utterances: Sequence[Utterance], kind: BalanceKey
+) -> list[Hashable]:
     """For each utterance, its part; those of whom nobody knows are one part more."""
     if kind != "class":
         return [one.label(kind) or "" for one in utterances]
-    for task, target_n in side.targets.items():
+    for task, target_n in subset.targets.items():
         if target_n.is_floating_point() or target_n.dim() > 1:
             raise ConfigError(
                 f"training.balance has 'class', and task {task}, the leading one, answers with "

@@ -11,13 +11,13 @@ from fastapi.responses import Response
 
 from serein.service.problems import Problem
 
-TYPES = {
+MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -26,61 +26,61 @@ POLICY = (
 PLOTLY = "plotly.js"
 
 
-class File(NamedTuple):
+class PageFile(NamedTuple):
     """What is sent of a file."""
 
-    kind: str
+    media_type: str
     content: bytes
-    packed: bytes
-    tag: str
+    gzipped: bytes
+    etag: str
 
 
-def router() -> APIRouter:
+def page_routes() -> APIRouter:
     """The page and its files, for everybody: what they ask the service for may need a key."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
     def _root(request: Request) -> Response:
-        return _sent(request, "index.html")
+        return _respond(request, "index.html")
 
     @routes.get("/page/{name}")
     def _file(request: Request, name: str) -> Response:
-        return _sent(request, name)
+        return _respond(request, name)
 
     return routes
 
 
-def _sent(request: Request, name: str) -> Response:
-    if name not in names():
+def _respond(request: Request, name: str) -> Response:
+    if name not in list_files():
         raise Problem(404, "there is no such file; the page at / names those that there are")
-    file = _read(name)
+    file = _load_file(name)
     headers = {
-        "ETag": file.tag,
+        "ETag": file.etag,
         "Cache-Control": "no-cache",  # asked for again each time, sent again when it has changed
         "Vary": "Accept-Encoding",
-        "Content-Security-Policy": POLICY,
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     }
-    if file.tag in request.headers.get("if-none-match", ""):
+    if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     content = file.content
     if "gzip" in request.headers.get("accept-encoding", ""):
-        content = file.packed
+        content = file.gzipped
         headers["Content-Encoding"] = "gzip"
-    return Response(content, headers=headers, media_type=file.kind)
+    return Response(content, headers=headers, media_type=file.media_type)
 
 
 @cache
-def names() -> frozenset[str]:
+def list_files() -> frozenset[str]:
     """The files that are served."""
     here = (one.name for one in files(__name__).iterdir())
-    return frozenset({PLOTLY, *(name for name in here if name.rpartition(".")[2] in TYPES)})
+    return frozenset({PLOTLY, *(name for name in here if name.rpartition(".")[2] in MEDIA_TYPES)})
 
 
 @cache
-def _read(name: str) -> File:
+def _load_file(name: str) -> PageFile:
     place = files("plotly") / "package_data" / "plotly.min.js" if name == PLOTLY else None
     content = (place or files(__name__) / name).read_bytes()
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     packed = gzip.compress(content, 6, mtime=0)
-    return File(TYPES[name.rpartition(".")[2]], content, packed, tag)
+    return PageFile(MEDIA_TYPES[name.rpartition(".")[2]], content, packed, tag)
