@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.timing import Row
-from serein.experiment.facts import describe_machine, package_versions, utc_now
+from serein.evaluation.provenance import describe_machine, package_versions, utc_now
 from serein.inference.recognizer import DEFAULT_MODEL
 
 NAMES = (

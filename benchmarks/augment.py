@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Row, paired
-from serein.augment.copies import build_offline_augmentations
-from serein.augment.masks import build_spec_augment
-from serein.augment.settings import AugmentConfig
-from serein.dataset import pad_frames
+from serein.augment.config import AugmentConfig
+from serein.augment.offline import build_offline_augmentations
+from serein.augment.specaugment import build_spec_augment
+from serein.training.dataset import pad_frames
 
 RATE = 16_000
 WAVE = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)

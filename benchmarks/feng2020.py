@@ -27,13 +27,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.timing import Row, paired
 from serein import memory, recipes
-from serein.layers.recogniser import ASRConfig, Seq2SeqASR
-from serein.layers.transcript import END_ID, START_ID
+from serein.labels.vocabulary import SPECIAL_TOKENS
+from serein.layers.asr import ASRConfig, Seq2SeqASR
+from serein.layers.outputs import END_ID, START_ID
 from serein.models.feng2020 import Config, Model
 from serein.precision import Precision, autocast_context, flush_denormals, has_bf16, to_precision
-from serein.predict import predict_batch
 from serein.system import System
-from serein.vocabulary import SPECIAL_TOKENS
+from serein.training.predict import predict_batch
 
 BATCH, FRAMES, BANDS, WORDS, CLASSES = 20, 510, 40, 20, 4
 SEARCHED, STACKS, HEARD, STEPS, BEAMS, VOCABULARY = 16, 170, 640, 30, 4, 1000

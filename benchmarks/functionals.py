@@ -21,15 +21,15 @@ from sklearn.svm import SVC
 
 from serein import audio, corpora
 from serein.config import build_config
-from serein.experiment.facts import describe_machine, utc_now
+from serein.evaluation.provenance import describe_machine, utc_now
 from serein.features import voice
-from serein.files import write_text
 from serein.layers.counted import speech_mask
 from serein.layers.functionals import Functionals
+from serein.metrics.bootstrap import bootstrap_interval, confusion_by_group
 from serein.metrics.classification import unweighted_accuracy_from_confusion
-from serein.metrics.significance import bootstrap_interval, confusion_by_group
 from serein.recipes import load
 from serein.records import Utterance
+from serein.utils.files import write_text
 
 FOLDS = 4
 COST = 5.0

@@ -32,8 +32,8 @@ def ours() -> Hearer:
 
 def folder() -> Hearer:
     """The shipped model as it hears folders, several files at a time."""
-    from serein.inference.batches import RecognitionContext, recognize_files
     from serein.inference.recognizer import Recognizer
+    from serein.inference.workers import RecognitionContext, recognize_files
 
     recognizer = Recognizer()
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.timing import Row, paired
 from serein import corpora, protocols
-from serein.metrics import paired as tests
+from serein.metrics import statistical_tests as tests
+from serein.metrics.bootstrap import bootstrap_difference, bootstrap_interval, confusion_by_group
 from serein.metrics.classification import unweighted_accuracy_from_confusion
-from serein.metrics.significance import bootstrap_difference, bootstrap_interval, confusion_by_group
 from serein.protocols import SplitConfig, find_leaks, hash_audio
 from serein.records import Corpus
 from serein.report import write_report

@@ -70,10 +70,11 @@ def _lay_out(root: Path) -> None:
 
 def _once(corpus: str, root: Path) -> None:
     """What a training does before its first step, but for the front end; print how long it took."""
-    from serein import corpora, recipes, system, truth
-    from serein.dataset import Frames, Subset
-    from serein.experiment.labelling import apply_label_scheme
+    from serein import corpora, recipes, system
+    from serein.evaluation.labels import apply_label_scheme
+    from serein.labels import targets
     from serein.training.batches import shard_batches
+    from serein.training.dataset import Frames, Subset
 
     place = root / ("labels.csv" if corpus == "table" else "LibriSpeech")
     name = "mine" if corpus == "table" else corpus
@@ -84,7 +85,7 @@ def _once(corpus: str, root: Path) -> None:
     corpora.fingerprint(read, corpora.contents(read.utterances))
     hashed_seconds, begun = perf_counter() - begun, perf_counter()
     kept, _ = apply_label_scheme(read, recipe)
-    made = system.System(recipe, truth.find_classes(kept.utterances, recipe))
+    made = system.System(recipe, targets.find_classes(kept.utterances, recipe))
     lengths = np.random.default_rng(0).integers(50, 2 * FRAMES - 50, UTTERANCES)
     ends = lengths.cumsum().tolist()
     x_nf = np.memmap(root / "frames", np.float32, "w+", shape=(ends[-1], WIDTH))

@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.timing import Row
 from serein import recipes
-from serein.dataset import Frames, Subset
-from serein.experiment.plan import build_training_config
+from serein.evaluation.plan import build_training_config
 from serein.system import System
 from serein.training import loop, place
 from serein.training.batches import shard_batches
-from serein.training.course import save_checkpoint
+from serein.training.checkpoint import save_checkpoint
+from serein.training.dataset import Frames, Subset
 from serein.training.loop import fit
 
 CLASSES = {

@@ -17,13 +17,13 @@ import numpy as np
 
 from serein import audio, corpora
 from serein.audio import Samples
-from serein.augment import sounds, waves
-from serein.experiment.facts import describe_machine, utc_now
-from serein.experiment.labelling import apply_label_scheme
-from serein.files import write_text
+from serein.augment import sounds, waveform
+from serein.evaluation.labels import apply_label_scheme
+from serein.evaluation.provenance import describe_machine, utc_now
 from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
+from serein.labels.targets import get_task_labels
 from serein.records import Utterance
-from serein.truth import get_task_labels
+from serein.utils.files import write_text
 
 RATE = 16_000
 Change = Callable[[Samples, np.random.Generator, Samples], Samples]
@@ -64,14 +64,14 @@ def noisy(snr: float) -> Change:
     """Beside pink noise."""
 
     def change(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
-        return waves.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng), snr)
+        return waveform.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng), snr)
 
     return change
 
 
 def both(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
     """Another speaker at the same loudness, all the time."""
-    return waves.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
+    return waveform.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
 
 
 def alone(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
@@ -86,11 +86,11 @@ def alone(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Sample
 
 CONDITIONS: dict[str, Change] = {
     "as recorded": lambda wave_s, rng, other_s: wave_s,
-    "20 dB softer": lambda wave_s, rng, other_s: waves.apply_gain(wave_s, -20.0),
-    "telephone, 8 kHz": lambda wave_s, rng, other_s: waves.telephone(wave_s, RATE),
+    "20 dB softer": lambda wave_s, rng, other_s: waveform.apply_gain(wave_s, -20.0),
+    "telephone, 8 kHz": lambda wave_s, rng, other_s: waveform.telephone(wave_s, RATE),
     "a tenth clipped": clipped,
     "with a DC offset of 0.2": lambda wave_s, rng, other_s: wave_s + np.float32(0.2),
-    "a room of 0.6 s": lambda wave_s, rng, other_s: waves.add_reverb(
+    "a room of 0.6 s": lambda wave_s, rng, other_s: waveform.add_reverb(
         wave_s, sounds.simulate_impulse_response(RATE, 0.6, rng)
     ),
     "pink noise, 10 dB": noisy(10.0),

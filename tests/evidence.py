@@ -10,7 +10,7 @@ from serein.metrics.classification import (
     weighted_accuracy_score,
 )
 from serein.records import Finding
-from serein.results import (
+from serein.results.evaluation import (
     AttentionTrace,
     Calibration,
     CalibrationScores,

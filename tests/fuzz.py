@@ -20,9 +20,9 @@ from checksums import renumbered_ogg
 from mutations import mutated
 from sounds import FFMPEG, FORMATS, encoded, muxed, sweep
 
-from serein.service.decode import DecoderProcess
+from serein.service.config import ServiceConfig
+from serein.service.decoding import DecoderProcess
 from serein.service.problems import Problem
-from serein.service.settings import ServiceConfig
 
 SECONDS = 5.0
 """That one file may take; beyond, it hangs."""

@@ -27,12 +27,13 @@ from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 from small import small_recipe, small_system
 
-from serein import bundle, corpora, protocols, recipes, store, synthetic
+from serein import bundle, corpora, protocols, recipes, synthetic
 from serein.corpora import audformat, table
 from serein.errors import SereinError
-from serein.experiment.plan import build_plan
+from serein.evaluation.plan import build_plan
 from serein.inference.parts import PartStore, check_plan
 from serein.records import Corpus, Fold, Protocol, Utterance
+from serein.results import io as store
 from serein.searches import Trial
 from serein.sweeps import SweepPoint, SweepSeed
 

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from serein.layers.decoder import AttentionDecoder
-from serein.layers.recurrence import BLSTM, StackedBLSTM
+from serein.layers.recurrent import BLSTM, StackedBLSTM
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -8,7 +8,7 @@ from reporting import CLASSES
 from rich.console import Console
 
 from serein.report import terminal
-from serein.results import Results
+from serein.results.evaluation import Results
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 

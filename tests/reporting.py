@@ -7,6 +7,11 @@ import numpy as np
 from evidence import six
 from numpy.typing import NDArray
 
+from serein.metrics.bootstrap import (
+    bootstrap_interval,
+    choose_resampling_groups,
+    confusion_by_group,
+)
 from serein.metrics.classification import (
     chance_scores,
     confusion_matrix,
@@ -17,12 +22,7 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
     weighted_accuracy_score,
 )
-from serein.metrics.significance import (
-    bootstrap_interval,
-    choose_resampling_groups,
-    confusion_by_group,
-)
-from serein.results import ClassScores, Epoch, FoldResult, Prediction, Results
+from serein.results.evaluation import ClassScores, Epoch, FoldResult, Prediction, Results
 
 CLASSES = {
     "emotion": ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"],

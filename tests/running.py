@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from serein.experiment.evaluate import OpenProgress
-from serein.experiment.plan import Plan
-from serein.results import Epoch
+from serein.evaluation.evaluate import OpenProgress
+from serein.evaluation.plan import Plan
+from serein.results.evaluation import Epoch
 
 Told = list[tuple[str, int]]
 

@@ -21,9 +21,9 @@ from starlette.types import ASGIApp
 from serein.bundle import Bundle, Card, save
 from serein.inference.recognizer import Recognizer
 from serein.service.app import create_app
+from serein.service.auth import ApiKeys
+from serein.service.config import ServiceConfig
 from serein.service.engine import Engine
-from serein.service.keys import ApiKeys
-from serein.service.settings import ServiceConfig
 
 SPEECH = encoded("flac", sweep(1.0))
 RECOGNIZE = "/v1/recognize"

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from small import CLASSES, random_side, small_recipe
 
-from serein import workers
-from serein.dataset import Subset
 from serein.system import System
 from serein.training import place
-from serein.training.course import TrainingRun
+from serein.training.checkpoint import TrainingRun
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
 from serein.training.loop import fit
-from serein.training.settings import TrainingConfig
+from serein.utils import distributed
 
 SETTINGS = TrainingConfig(
     epochs=3, batch=4, bucket=2, optimiser="rmsprop", rate=1e-3, clip=0.5, checkpoint=1e-9
@@ -38,12 +38,14 @@ def side(lengths: list[int], seed: int) -> Subset:
 def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, TrainingRun]:
     """Train a small system of three kinds of loss; "killed" ends the second process on its way."""
     place.MAX_WRITE_SHARE = float("inf")
-    torch.manual_seed(workers.get_rank())  # that weights are alike is not to be the user's worry
+    torch.manual_seed(
+        distributed.get_rank()
+    )  # that weights are alike is not to be the user's worry
     recipe = small_recipe("model.dropout=0", WEIGHED, *TASKS)
     system = System(recipe, {**CLASSES, "arousal": ()})
     learnt = side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33], seed=1)
     watched = {"test": side([13, 4, 19], seed=9)}
-    if mode == "killed" and workers.get_rank() == 1:
+    if mode == "killed" and distributed.get_rank() == 1:
         _die_at(6)
     course = fit(system, learnt, watched, SETTINGS, checkpoint=folder / "state.pt", **options)
     return system, course
@@ -75,7 +77,7 @@ def main() -> None:
         "scores": [epoch.scores for epoch in course.epochs],
         "told": told,
     }
-    torch.save(facts, folder / f"rank{workers.get_rank()}.pt")
+    torch.save(facts, folder / f"rank{distributed.get_rank()}.pt")
 
 
 if __name__ == "__main__":

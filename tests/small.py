@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from serein import recipes
-from serein.dataset import Frames, Subset
 from serein.records import Recipe
 from serein.system import System
+from serein.training.dataset import Frames, Subset
 
 SIZES = (
     "features.bands=16",

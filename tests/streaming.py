@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from serein.service.app import create_app
+from serein.service.auth import ApiKeys
 from serein.service.engine import Engine
-from serein.service.keys import ApiKeys
 from serein.service.server import Server, build_uvicorn_config
 
 PATH = "/v1/stream"

@@ -8,14 +8,14 @@ from small import QUICK, random_side, small_recipe, small_system
 
 from serein import bundle, system
 from serein.bundle import Bundle, Card
-from serein.dataset import Subset
 from serein.errors import ConfigError
-from serein.experiment.evaluate import evaluate
+from serein.evaluation.evaluate import evaluate
 from serein.records import Corpus
-from serein.results import Epoch
-from serein.training.course import TrainingRun
+from serein.results.evaluation import Epoch
+from serein.training.checkpoint import TrainingRun
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
 from serein.training.loop import fit
-from serein.training.settings import TrainingConfig
 
 APART = "model.apart=true"
 

@@ -36,7 +36,7 @@ def test_blocks_are_the_whole(kind: str) -> None:
 
 
 def test_blocks_are_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serein.audio._blocks.PIECE", 1000)
+    monkeypatch.setattr("serein.audio.streaming.PIECE", 1000)
     pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.5)]
     assert pieces == [8000, 8000, 8000, 8000]
     pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.6)]
@@ -66,7 +66,7 @@ def test_channels_are_counted(kind: str) -> None:
 def test_a_file_that_breaks_off_says_so_when_it_is_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serein.audio._blocks.PIECE", RATE)
+    monkeypatch.setattr("serein.audio.streaming.PIECE", RATE)
     file = tmp_path / "long.flac"
     noise = np.random.default_rng(0).normal(0, 0.1, 60 * RATE)
     soundfile.write(file, noise, RATE)

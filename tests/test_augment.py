@@ -11,14 +11,14 @@ from small import small_recipe
 
 from serein import audio, bundle, corpora, recipes, system
 from serein.augment import sounds
-from serein.augment.copies import OfflineAugmentation, build_offline_augmentations
-from serein.augment.settings import AugmentConfig, build_augment_config
+from serein.augment.config import AugmentConfig, build_augment_config
+from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
 from serein.bundle import Bundle, Card
-from serein.dataset import compute_frames, extract_frames
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.features.logmel import Config, FrontEnd
-from serein.files import cache_folder
 from serein.records import Corpus, Recipe
+from serein.training.dataset import compute_frames, extract_frames
+from serein.utils.files import cache_folder
 
 RATE = 16_000
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))

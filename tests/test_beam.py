@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from serein.layers.beam import BeamSearchResult, State, beam_search
+from serein.layers.beam_search import BeamSearchResult, State, beam_search
 
 START, END = 0, 1
 WORDS = 5

@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serein.metrics.classification import (
-    confusion_matrix,
-    recalls_from_confusion,
-    unweighted_accuracy_from_confusion,
-    weighted_accuracy_from_confusion,
-)
-from serein.metrics.significance import (
+from serein.metrics.bootstrap import (
     bootstrap_counts,
     bootstrap_difference,
     bootstrap_interval,
@@ -23,7 +17,13 @@ from serein.metrics.significance import (
     confusion_by_group,
     sum_by_group,
 )
-from serein.metrics.transcription import word_error_rate_from_counts
+from serein.metrics.classification import (
+    confusion_matrix,
+    recalls_from_confusion,
+    unweighted_accuracy_from_confusion,
+    weighted_accuracy_from_confusion,
+)
+from serein.metrics.word_error_rate import word_error_rate_from_counts
 
 EMOTIONS = ["anger", "boredom", "fear", "joy", "sadness"]
 
@@ -109,7 +109,7 @@ def test_difference_keeps_pairs_together() -> None:
 def test_bootstrap_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     confusions = speakers_confusions(10, 4)
     whole = bootstrap_interval(confusions, weighted_accuracy_from_confusion, resamples=1000)
-    monkeypatch.setattr("serein.metrics.significance.CELLS_AT_A_TIME", 333)
+    monkeypatch.setattr("serein.metrics.bootstrap.CELLS_AT_A_TIME", 333)
     chunked = bootstrap_interval(confusions, weighted_accuracy_from_confusion, resamples=1000)
     assert whole == chunked
 

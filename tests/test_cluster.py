@@ -16,20 +16,21 @@ from clusters import Alone
 from running import Told, numbers, telling
 from small import QUICK, small_recipe
 
-from serein import cluster, store
-from serein.dataset import is_cached
+from serein import cluster
 from serein.errors import ConfigError, CorpusError, SereinError, StorageError, UnknownName
+from serein.evaluation.engines import open_engine
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.ray_backend import RayEngine
+from serein.evaluation.repeats import evaluate_seeds
+from serein.evaluation.search import search
+from serein.evaluation.sweep import sweep
 from serein.experiment import afar
-from serein.experiment.cluster import RayEngine
-from serein.experiment.engines import open_engine
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, build_plan
-from serein.experiment.repeat import evaluate_seeds
-from serein.experiment.search import search
-from serein.experiment.sweep import sweep
-from serein.files import write_bytes
 from serein.records import Corpus
-from serein.results import Epoch
+from serein.results import io
+from serein.results.evaluation import Epoch
+from serein.training.dataset import is_cached
+from serein.utils.files import write_bytes
 
 FOLDS = [f"s{n:02}" for n in range(1, 5)]
 FEW = (*QUICK, "training.epochs=1")
@@ -207,7 +208,7 @@ def test_a_sweep_gives_the_same_points(corpus: Corpus, tmp_path: Path) -> None:
         "li2019", corpus, setting, runs=tmp_path / "a", engine=hands, on_evaluation=told, **options
     )
     alone = sweep("li2019", corpus, setting, runs=tmp_path / "b", **options)
-    assert store.to_builtin(done.points) == store.to_builtin(alone.points)
+    assert io.to_builtin(done.points) == io.to_builtin(alone.points)
     assert words == ["training.batch=8"] * 2 + ["training.batch=16"] * 2
 
 
@@ -266,7 +267,7 @@ def test_what_gives_other_numbers_is_refused(
 ) -> None:
     todo = planned(corpus, tmp_path)
     sent = afar.pack_plan(todo)
-    monkeypatch.setattr(f"serein.experiment.afar.{name}", value)
+    monkeypatch.setattr(f"serein.evaluation.afar.{name}", value)
     fault = ended(afar.train_fold(sent, todo.protocol.folds[0], None))
     assert isinstance(fault, ConfigError)
     assert message in str(fault)

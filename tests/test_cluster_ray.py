@@ -14,11 +14,11 @@ import pytest
 from running import Told, numbers, telling
 from small import QUICK
 
-from serein.experiment.cluster import FoldJob, RayEngine
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.search import search
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.ray_backend import FoldJob, RayEngine
+from serein.evaluation.search import search
 from serein.records import Corpus
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 
 LONG = (*QUICK, "training.epochs=20")
 FOLDS = [f"s{n:02}" for n in range(1, 5)]

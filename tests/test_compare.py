@@ -12,13 +12,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportions_ztest
 
-from serein import store
-from serein.comparisons import PairedTest
 from serein.errors import ConfigError
-from serein.experiment.compare import compare
-from serein.experiment.repeat import combine_seeds
+from serein.evaluation.compare import compare
+from serein.evaluation.repeats import combine_seeds
 from serein.records import Finding
-from serein.results import Prediction, Results
+from serein.results import io
+from serein.results.evaluation import Prediction, Results
+from serein.results.studies import PairedTest
 
 
 def other(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results:
@@ -50,7 +50,7 @@ def base() -> Results:
 
 
 def saved(results: Results, folder: Path) -> Path:
-    store.save_results(results, folder / results.name)
+    io.save_results(results, folder / results.name)
     return folder / results.name
 
 
@@ -208,9 +208,9 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
 def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path) -> None:
     runs = [other(base, seed, "a") for seed in range(2)]
     for one in runs:
-        store.save_results(one, tmp_path / f"{one.name}.json")
-    store.save_results(combine_seeds(runs), tmp_path / "a.json")
-    store.save_results(base, tmp_path / "base.json")
+        io.save_results(one, tmp_path / f"{one.name}.json")
+    io.save_results(combine_seeds(runs), tmp_path / "a.json")
+    io.save_results(base, tmp_path / "base.json")
     found = compare([tmp_path / "a.json", tmp_path / "base.json"])
     assert found.runs[0]["seeds"] == [0, 1]
 

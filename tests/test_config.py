@@ -10,11 +10,11 @@ import pytest
 from annotated_types import Ge, Gt
 from tiny import recipe_settings
 
-from serein import config, corpora, errors, find, protocols, recipes, system
+from serein import config, corpora, errors, protocols, recipes, registry, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
+from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.records import Recipe
-from serein.training.settings import TrainingConfig
-from serein.vocabulary import SPECIAL_TOKENS
+from serein.training.config import TrainingConfig
 
 LI2019 = recipes.load("li2019")
 LEVELS = dict.fromkeys(("arousal", "valence", "dominance"), ("low", "middle", "high"))
@@ -297,12 +297,12 @@ def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
 
 
 def test_a_file_name_is_a_name() -> None:
-    for package in find.KINDS:
-        names = find.list_names(package)
+    for package in registry.KINDS:
+        names = registry.list_names(package)
         assert names == sorted(names)
         for name in names:
-            assert find.load_module(package, name).__name__ == f"serein.{package}.{name}"
-    assert "normalise" not in find.list_names("features")
+            assert registry.load_module(package, name).__name__ == f"serein.{package}.{name}"
+    assert "normalise" not in registry.list_names("features")
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     package: str, name: str, message: str
 ) -> None:
     with pytest.raises(UnknownName, match=message) as caught:
-        find.load_module(package, name)
-    assert caught.value.known == find.list_names(package)
+        registry.load_module(package, name)
+    assert caught.value.known == registry.list_names(package)
 
 
 def test_a_dotted_name_is_a_module_of_ones_own(
@@ -339,11 +339,11 @@ def test_a_dotted_name_is_a_module_of_ones_own(
     (tmp_path / "own_lab" / "empty.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UnknownName):
-        find.load_module("models", "own_lab.model", allow_custom=False)
+        registry.load_module("models", "own_lab.model", allow_custom=False)
     assert "own_lab.model" not in sys.modules
-    assert find.load_module("models", "own_lab.model").MINE == 1
+    assert registry.load_module("models", "own_lab.model").MINE == 1
     with pytest.raises(UnknownName, match="No module named 'no_such_thing'"):
-        find.load_module("models", "own_lab.broken")
+        registry.load_module("models", "own_lab.broken")
     with pytest.raises(ConfigError, match=r"own_lab\.empty \(.*empty\.py\) lacks Config and Model"):
         system.check_recipe(recipes.load("li2019", ["model.name=own_lab.empty"]))
 

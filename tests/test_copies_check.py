@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from serein import corpora, find
-from serein.copies import check
-from serein.copies.check import IntegrityReport, check_corpus, published_hashes
+from serein import corpora, registry
 from serein.copies.terminal import report_lines
 from serein.corpora import emodb
+from serein.download import integrity
+from serein.download.integrity import IntegrityReport, check_corpus, published_hashes
 from serein.errors import CorpusError
 from serein.synthetic import write_emodb, write_iemocap, write_librispeech
 
@@ -33,7 +33,7 @@ def known(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = sorted((root / "wav").iterdir())
     text = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  wav/{file.name}" for file in files]
     (folder / "emodb.sha256").write_text("\n".join([*text, ""]))
-    monkeypatch.setattr(check, "HASHES", folder)
+    monkeypatch.setattr(integrity, "HASHES", folder)
     counted(root, monkeypatch)
     return folder / "emodb.sha256"
 
@@ -159,7 +159,7 @@ def test_a_corpus_without_hashes_is_read_and_searched_for_twins(
         opened.append(path)
         return path.name
 
-    monkeypatch.setattr(check, "_hash", counted)
+    monkeypatch.setattr(integrity, "_hash", counted)
     found = check_corpus(f"librispeech={tmp_path}")
     assert (found.utterances, found.published_count, found.intact_count, found.is_intact) == (
         6,
@@ -207,7 +207,7 @@ def test_the_shipped_hashes_are_of_whole_corpora(name: str, count: int) -> None:
     assert len(known) == count
     assert all(len(digest) == 64 and int(digest, 16) for digest, _ in known.values())
     assert {path.rpartition(".")[2] for _, path in known.values()} == {"wav"}
-    assert name in {*find.list_names("corpora"), "savee"}
+    assert name in {*registry.list_names("corpora"), "savee"}
 
 
 def test_names_that_recur_take_their_folder() -> None:

@@ -13,10 +13,10 @@ from threading import Thread
 import pytest
 
 from serein import cli, corpora
-from serein.copies import check
-from serein.copies import fetch as copies
-from serein.copies.fetch import Archive, fetch, find_archive, load_archives
 from serein.copies.unpack import unpack_archive
+from serein.download import fetch as copies
+from serein.download import integrity
+from serein.download.fetch import Archive, fetch, find_archive, load_archives
 from serein.errors import CorpusError, StorageError, UnknownName
 from serein.synthetic import write_emodb, write_librispeech
 
@@ -243,7 +243,7 @@ def berlin(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "hashes").mkdir()
     text = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  wav/{file.name}" for file in files]
     (tmp_path / "hashes" / "emodb.sha256").write_text("\n".join(text))
-    monkeypatch.setattr(check, "HASHES", tmp_path / "hashes")
+    monkeypatch.setattr(integrity, "HASHES", tmp_path / "hashes")
     home.files["download.zip"] = zipped(root)
     return root
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tables import csv
 
-from serein import corpora, find
+from serein import corpora, registry
 from serein.corpora import emodb, synthetic
 from serein.errors import CorpusError, UnknownName
 from serein.records import Corpus, CorpusInfo, Utterance
@@ -37,9 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Every corpus
 
 
-@pytest.mark.parametrize("name", find.list_names("corpora"))
+@pytest.mark.parametrize("name", registry.list_names("corpora"))
 def test_a_corpus_tells_about_itself_and_reads(name: str) -> None:
-    module = find.load_module("corpora", name)
+    module = registry.load_module("corpora", name)
     assert isinstance(module.ABOUT, CorpusInfo)
     assert module.ABOUT.title
     assert module.ABOUT.licence
@@ -283,7 +283,7 @@ def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
 ) -> None:
     name = reader(tmp_path, monkeypatch, '["a", "b", "c"]')
     assert corpora.load(f"{name}={tmp_path}").notes == ()
-    module = find.load_module("corpora", name)
+    module = registry.load_module("corpora", name)
     monkeypatch.setattr(
         module, "notes", lambda root, read: [f"{root.name}: {len(read)}"], raising=False
     )

@@ -8,7 +8,7 @@ import pytest
 from small import QUICK
 from tables import csv
 
-from serein import corpora, find
+from serein import corpora, registry
 from serein.corpora import emodb, table
 from serein.errors import ConfigError, CorpusError
 
@@ -92,7 +92,7 @@ def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) 
 def test_the_listing_shows_every_corpus(folder: Path) -> None:
     corpora.register("mine", csv(folder, "file\na.wav\n"))
     entries = {entry.name: entry for entry in corpora.list_corpora()}
-    assert list(entries) == sorted({*find.list_names("corpora"), "mine"})
+    assert list(entries) == sorted({*registry.list_names("corpora"), "mine"})
     assert entries["emodb"].about == emodb.ABOUT
     assert entries["emodb"].path is None
     assert entries["mine"].path == folder / "labels.csv"

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from crossing import CROSSED, ONCE, crossed
 
-from serein import bundle, recipes, store
+from serein import bundle, recipes
 from serein.errors import ConfigError, ProtocolError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, build_plan
-from serein.experiment.repeat import optimistic_variants
-from serein.experiment.train import train
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.repeats import optimistic_variants
+from serein.evaluation.train import train
 from serein.records import Corpus
 from serein.report import checks, markdown, tables
+from serein.results import io
 
 SHARED = {"anger", "disgust", "fear", "happiness", "neutral", "sadness"}
 
@@ -86,7 +87,7 @@ def test_only_the_main_corpus_is_tested(run: Run) -> None:
 
 
 def test_what_was_left_out_is_counted(run: Run) -> None:
-    kept = store.load_results(run.folder)
+    kept = io.load_results(run.folder)
     assert kept.mapping["emotion"].foreign == {"emodb": {"boredom": 7}}
     words = "7 utterances of emodb left out: boredom (7) is no emotion that the main corpus has"
     assert words in kept.warnings
@@ -142,7 +143,7 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
 def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Path) -> None:
     both = [*ONCE, "protocol.name=leave-one-corpus-out", "tasks.emotion.map.boredom="]
     run = evaluate("li2019", joint, settings=both, runs=tmp_path)
-    results = store.load_results(run.folder)
+    results = io.load_results(run.folder)
     assert {kind: list(own) for kind, own in results.groups.items()} == {
         "corpus": ["emodb", "savee"],
         "language": ["de", "en"],

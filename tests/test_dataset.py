@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from small import CLASSES, random_frames, random_side, small_recipe
 
 from serein import audio, corpora
-from serein.dataset import Frames, compute_frames, extract_frames
 from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd
-from serein.files import cache_folder
 from serein.records import Corpus, Utterance
 from serein.system import System
+from serein.training.dataset import Frames, compute_frames, extract_frames
+from serein.utils.files import cache_folder
 
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))
 

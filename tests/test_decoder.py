@@ -7,7 +7,7 @@ from plain import array, decoded
 from torch import Tensor
 
 from serein.layers.decoder import AttentionDecoder, DecoderState
-from serein.layers.transcript import START_ID
+from serein.layers.outputs import START_ID
 
 LENGTHS = [7, 3, 1, 12]
 WORDS = 9

@@ -8,12 +8,12 @@ from small import QUICK
 
 from serein import corpora, labels, recipes
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import score_model
-from serein.experiment.train import train
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.train import train
 from serein.labels import dimensions
 from serein.records import Corpus
-from serein.report import page, summary
+from serein.report import html, summary
 from serein.synthetic import write_iemocap
 
 PROXIES = [
@@ -87,7 +87,7 @@ def test_proxies_are_named_in_the_headline(run: Run) -> None:
     assert list(results.classes) == ["arousal", "valence", "dominance"]
     assert "proxy labels: arousal, valence, dominance are norms" in results.protocol["caution"]
     assert summary.get_caution(results).startswith("proxy labels")
-    assert 'role="note"><strong>Caution:</strong> proxy labels' in page.render_html(results)
+    assert 'role="note"><strong>Caution:</strong> proxy labels' in html.render_html(results)
     assert results.mapping["arousal"].scheme == "proxy-arousal"
     assert results.mapping["arousal"].mapped["high"] == {"anger": 8}
 

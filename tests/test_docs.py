@@ -62,7 +62,7 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["serein", *words])
     monkeypatch.setattr("serein.cli.folder.cores", lambda: 1)
     monkeypatch.setattr(cli.make, "cores", lambda: 1)
-    monkeypatch.setattr("serein.cli.shared.cores", lambda: 1)
+    monkeypatch.setattr("serein.cli.common.cores", lambda: 1)
     monkeypatch.setattr("serein.service.server.serve", lambda *_, **__: None)
     try:
         cli.main()

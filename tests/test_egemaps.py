@@ -14,14 +14,15 @@ import pytest
 import soundfile
 import torch
 
-from serein import config, corpora, dataset, recipes, system
-from serein.dataset import compute_frames, extract_frames
+from serein import config, corpora, recipes, system
 from serein.errors import AudioError, ConfigError
-from serein.experiment.evaluate import evaluate
+from serein.evaluation.evaluate import evaluate
 from serein.features import egemaps
 from serein.features.egemaps import Config, FrontEnd
-from serein.files import cache_folder
 from serein.records import Corpus, Utterance
+from serein.training import dataset
+from serein.training.dataset import compute_frames, extract_frames
+from serein.utils.files import cache_folder
 
 Wave = npt.NDArray[np.float32]
 RATE = 16_000

@@ -12,8 +12,8 @@ from tiny import ENCODERS, LAYERED, laid, renamed
 
 from serein import encoders
 from serein.errors import EncoderError
-from serein.layers.encoder import SSLEncoder
 from serein.layers.pretrained import load_frozen_encoder, load_weights
+from serein.layers.ssl_encoder import SSLEncoder
 
 transformers = pytest.importorskip(
     "transformers", reason="needs transformers: pip install 'serein[ssl]'"

@@ -11,23 +11,25 @@ import torch
 from rich.console import Console
 from small import QUICK, random_side
 
-from serein import bundle, recipes, store
-from serein.dataset import Subset
+from serein import bundle, recipes
 from serein.errors import ConfigError
-from serein.experiment.compare import compare
-from serein.experiment.evaluate import Run, evaluate
+from serein.evaluation.compare import compare
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.repeats import evaluate_seeds
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.train import train
 from serein.experiment.evidence import apply_evaluation
-from serein.experiment.judge import score_model
-from serein.experiment.repeat import evaluate_seeds
-from serein.experiment.train import train
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
-from serein.report import flattery, latex, markdown, page, tables, terminal
-from serein.results import Epoch
+from serein.report import flattery, latex, markdown, tables, terminal
+from serein.report import html as page
+from serein.results import io
+from serein.results.evaluation import Epoch
 from serein.system import System
-from serein.training.course import TrainingRun
+from serein.training.checkpoint import TrainingRun
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
 from serein.training.estimator import fit_estimator
-from serein.training.settings import TrainingConfig
 
 TRAIN = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7] * 3)
 VALIDATION = random_side([10, 20, 6, 15] * 3, seed=5)
@@ -118,7 +120,7 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
     assert found is not None
     assert found > 1 / 3
     assert results.mistakes or found == 1
-    assert [fold.chosen for fold in store.load_results(finished.folder).folds] == [
+    assert [fold.chosen for fold in io.load_results(finished.folder).folds] == [
         {task: float(f"{c:.6g}") for task, c in fold.chosen.items()} for fold in results.folds
     ]
 
@@ -126,7 +128,7 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
 def test_it_is_read_from_disk_when_asked_for_again(finished: Run, corpus: Corpus) -> None:
     again = evaluate(RECIPE, corpus, runs=finished.folder.parent)
     assert not again.is_new
-    assert store.to_json(again.results) == store.to_json(finished.results)
+    assert io.to_json(again.results) == io.to_json(finished.results)
 
 
 def test_without_a_validation_side_there_is_the_one_that_was_fitted(

@@ -12,14 +12,15 @@ from running import Told, numbers, telling
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 from small import QUICK, small_recipe
 
-from serein import corpora, store
+from serein import corpora
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
-from serein.experiment import scores
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import build_plan
+from serein.evaluation import scores
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import build_plan
 from serein.records import Corpus
-from serein.results import Epoch, Results
-from serein.training.course import TrainingRun
+from serein.results import io
+from serein.results.evaluation import Epoch, Results
+from serein.training.checkpoint import TrainingRun
 
 
 def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
@@ -158,7 +159,7 @@ def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Cor
 
 
 def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> None:
-    assert store.to_builtin(store.load_results(run.folder)) == store.to_builtin(results)
+    assert io.to_builtin(io.load_results(run.folder)) == io.to_builtin(results)
 
 
 def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
@@ -166,7 +167,7 @@ def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> 
     again = evaluated(corpus, run.folder.parent, started=telling(told))
     assert told == []
     assert again.folder == run.folder
-    assert again.results == store.load_results(run.folder)
+    assert again.results == io.load_results(run.folder)
 
 
 def test_a_fresh_run_is_done_again_with_the_same_numbers(
@@ -205,7 +206,7 @@ def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path)
     assert all(len(fold["validation"]) == 0 for fold in results.protocol["folds"])
     assert all(len(fold["train"]) == 18 for fold in results.protocol["folds"])
     assert all(set(epoch.scores) == {"test"} for f in results.folds for epoch in f.history)
-    store.load_results(tmp_path / results.name)
+    io.load_results(tmp_path / results.name)
 
 
 def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:

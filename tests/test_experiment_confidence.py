@@ -8,12 +8,12 @@ import torch
 from small import QUICK
 
 from serein import recipes
-from serein.experiment.confidence import fit_temperatures
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import Plan, build_plan
+from serein.evaluation.calibration import fit_temperatures
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import Plan, build_plan
 from serein.records import Corpus
-from serein.results import Epoch
-from serein.training.course import TrainingRun
+from serein.results.evaluation import Epoch
+from serein.training.checkpoint import TrainingRun
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,10 @@ from small import CLASSES, small_system
 from tiny import recipe_settings
 from torch import Tensor, nn
 
-from serein import recipes, store, waveform
-from serein.audio import Source
+from serein import recipes
+from serein.audio import Source, envelope
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, ConfigError, UnknownName
-from serein.explanations import Correlation, Explanation, Explanations
 from serein.inference.correlate import average_correlations, correlate_with_energy
 from serein.inference.explain import (
     collect_explanations,
@@ -31,6 +30,8 @@ from serein.inference.recognition import AttentionMap, Recognition
 from serein.inference.recognizer import Recognizer
 from serein.layers.attention import AttentionWeights, ModelOutput
 from serein.models import li2019
+from serein.results import io as store
+from serein.results.inference import Correlation, Explanation, Explanations
 from serein.system import System
 
 RATE = 16_000
@@ -72,7 +73,7 @@ class Staring(Recognizer):
         found = super().__call__(source, start=start, end=end)
         times = found.attention["heads"].times
         assert isinstance(source, tuple)
-        weight_t = self.weigh(waveform.compute_energy(source[0], RATE, times, 0.075))
+        weight_t = self.weigh(envelope.compute_energy(source[0], RATE, times, 0.075))
         weights = [(weight_t / weight_t.sum()).tolist()]
         return replace(found, attention={"heads": AttentionMap(times=times, weights=weights)})
 
@@ -145,13 +146,13 @@ def test_explanation_is_the_models_own_attention(make: object, stride: int) -> N
         assert track.heads == [pytest.approx(row.tolist(), abs=1e-7) for row in weight_bht[0]]
         assert track.weight == pytest.approx(weight_bht[0].mean(dim=0).tolist(), abs=1e-7)
         assert sum(track.weight) == pytest.approx(1, abs=1e-5)
-        expected = waveform.compute_energy(wave_s, RATE, track.times, track.width)
+        expected = envelope.compute_energy(wave_s, RATE, track.times, track.width)
         assert track.energy == pytest.approx(expected.tolist())
     assert found.probabilities == {
         task: dict(zip(names, system.decode(output)[task][0].tolist(), strict=True))
         for task, names in system.classes.items()
     }
-    assert found.envelope == waveform.compute_envelope(wave_s)
+    assert found.envelope == envelope.compute_envelope(wave_s)
 
 
 def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:

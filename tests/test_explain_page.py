@@ -19,15 +19,15 @@ from small import small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
-from serein.explanations import (
+from serein.report import explanation
+from serein.report.attention import draw_attention
+from serein.results.inference import (
     EXPLANATIONS_FORMAT,
     AttentionTrack,
     Correlation,
     Explanation,
     Explanations,
 )
-from serein.report import explanation
-from serein.report.tracks import draw_attention
 from serein.transcripts import RecognizedWord
 
 Run = Callable[..., tuple[int, str, str]]

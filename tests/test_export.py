@@ -16,10 +16,10 @@ from talking import same
 from serein import bundle, recipes
 from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import BundleError, ConfigError
-from serein.inference import export
-from serein.inference.alone import build_onnx_system
-from serein.inference.export import to_onnx
-from serein.inference.exported import load_onnx, open_model
+from serein.inference import onnx_export
+from serein.inference.onnx_export import to_onnx
+from serein.inference.onnx_modules import build_onnx_system
+from serein.inference.onnx_runtime import load_onnx, open_model
 from serein.inference.recognizer import Recognizer
 from serein.layers.values import RegressionTask
 from serein.system import System
@@ -284,7 +284,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     content = (folder / "mine.onnx").read_bytes()
-    monkeypatch.setattr(export, "_content", lambda _: content)
+    monkeypatch.setattr(onnx_export, "_content", lambda _: content)
     other = Bundle(small_system("features.pad=false", seed=1).eval(), Card())
     with pytest.raises(ConfigError, match="not exported"):
         to_onnx(other, tmp_path / "x.onnx")

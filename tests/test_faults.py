@@ -17,17 +17,18 @@ from folders import small_recognizer, spoken
 from small import QUICK, small_system
 from sounds import encoded
 
-from serein import bundle, corpora, protocols, store, synthetic
+from serein import bundle, corpora, protocols, synthetic
 from serein.bundle import Bundle, Card
 from serein.errors import SereinError, StorageError
-from serein.experiment.evaluate import Run, evaluate
-from serein.inference.export import to_onnx
+from serein.evaluation.evaluate import Run, evaluate
 from serein.inference.listing import Listing
+from serein.inference.onnx_export import to_onnx
 from serein.protocols import SplitConfig
 from serein.records import Corpus
-from serein.report import page
-from serein.service import settings
-from serein.service.decode import DecoderProcess
+from serein.report import html
+from serein.results import io
+from serein.service import config
+from serein.service.decoding import DecoderProcess
 
 Write = Callable[[Path, Corpus, Run], object]
 
@@ -59,11 +60,11 @@ def an_export(disk: Path, corpus: Corpus, done: Run) -> None:
 
 
 def results(disk: Path, corpus: Corpus, done: Run) -> None:
-    store.save_results(done.results, disk)
+    io.save_results(done.results, disk)
 
 
 def a_page(disk: Path, corpus: Corpus, done: Run) -> None:
-    page.write_page(done.results, disk)
+    html.write_page(done.results, disk)
 
 
 def a_protocol(disk: Path, corpus: Corpus, done: Run) -> None:
@@ -146,7 +147,7 @@ def test_what_is_finished_can_be_taken_up_from_a_disk_that_is_full_or_read_only(
     assert not evaluated(corpus, disk).is_new
     again = small_recognizer().folder(voices, disk / "out.parquet")
     assert (again.recognized, again.done_before) == (first.recognized, 3)
-    assert store.load_results(run.folder).scores == store.load_results(done.folder).scores
+    assert io.load_results(run.folder).scores == io.load_results(done.folder).scores
 
 
 def test_a_clock_that_jumps_changes_nothing(
@@ -164,7 +165,7 @@ def test_a_clock_that_jumps_changes_nothing(
     summary = small_recognizer().folder(tmp_path / "voices", tmp_path / "out.csv")
     assert (summary.recognized, summary.failed) == (3, 0)
     assert 0 <= summary.elapsed < 300
-    decoder = DecoderProcess(16_000, settings.ServiceConfig(), lambda: None)
+    decoder = DecoderProcess(16_000, config.ServiceConfig(), lambda: None)
     try:
         assert len(decoder.decode(encoded("flac"))) == 32_000
     finally:
@@ -187,7 +188,7 @@ def test_two_evaluations_at_the_same_time_end_as_one_would(
     for code, words_ in zip(codes, told, strict=True):
         assert code == 0 or "is in use by another evaluation; wait for it" in words_
     (folder,) = tmp_path.iterdir()
-    assert store.load_results(folder).scores == store.load_results(done.folder).scores
+    assert io.load_results(folder).scores == io.load_results(done.folder).scores
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Traceback" not in last.stderr
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from serein import config
 from serein.errors import ConfigError
 from serein.layers.attention import ModelOutput
-from serein.layers.transcript import END_ID, START_ID
+from serein.layers.outputs import END_ID, START_ID
 from serein.models import feng2020
 
 SMALL = {

@@ -6,21 +6,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from serein import bundle, recipes, store
+from serein import bundle, recipes
 from serein import corpora as reading
 from serein.errors import BundleError, ConfigError, ProtocolError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import build_plan
-from serein.experiment.train import train
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import build_plan
+from serein.evaluation.train import train
 from serein.inference.explain import collect_explanations, explain
-from serein.inference.export import to_onnx
+from serein.inference.onnx_export import to_onnx
 from serein.inference.recognizer import Recognizer, list_models
 from serein.inference.transcribe import Transcriber
+from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.records import Finding
-from serein.report import document, explanation, page, terminal
+from serein.report import document, explanation, terminal
+from serein.report import html as page
+from serein.results import io
 from serein.synthetic import SyntheticConfig, generate
 from serein.system import check_recipe
-from serein.vocabulary import SPECIAL_TOKENS
 
 SMALL = (
     "features.bands=12",
@@ -118,7 +120,7 @@ def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
 
 
 def test_its_results_are_read_back(joint: Run) -> None:
-    read = store.load_results(joint.folder)
+    read = io.load_results(joint.folder)
     assert read.words["last"].words == joint.results.words["last"].words
     assert read.predictions[0].heard == joint.results.predictions[0].heard
 
@@ -194,7 +196,7 @@ def test_results_that_were_made_anew_are_read_anew(
     for word in ("bi", "du"):
         said = dict.fromkeys(joint.results.selections, word)
         changed = [replace(one, heard=said) for one in joint.results.predictions]
-        store.save_results(replace(joint.results, predictions=changed), file)
+        io.save_results(replace(joint.results, predictions=changed), file)
         todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
         assert set(todo.load_asr_transcripts().values()) == {word}
 
@@ -218,7 +220,7 @@ def test_leaks_that_transcripts_bring_along_are_found(
 ) -> None:
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
     leak = Finding(kind="duplicate", verdict="allowed", count=9, words=words, examples=())
-    store.save_results(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
+    io.save_results(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
     runs = tmp_path / "runs"
     settings = (f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
@@ -229,7 +231,7 @@ def test_leaks_that_transcripts_bring_along_are_found(
     verdicts = {one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.words}
     assert verdicts == {"duplicate": "allowed", "validation": "warning"}
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
-    store.save_results(other, tmp_path / "other.json")
+    io.save_results(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
         read(corpora, runs, f"text.recogniser={tmp_path / 'other.json'}")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from splitting import iemocap
 
 from serein.errors import ConfigError
-from serein.experiment.plan import split_corpus as read_and_split
-from serein.experiment.train import train
+from serein.evaluation.plan import split_corpus as read_and_split
+from serein.evaluation.train import train
 from serein.protocols import SplitConfig, select_training_utterances, split
 from serein.synthetic import SyntheticConfig as Made
 from serein.synthetic import generate

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serein import files
 from serein.errors import StorageError
-from serein.files import replace_atomically, write_bytes, write_text
+from serein.utils import files
+from serein.utils.files import replace_atomically, write_bytes, write_text
 
 HALF = """
 import sys

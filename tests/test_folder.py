@@ -13,9 +13,9 @@ from folders import DEADLY, RATE, DeadlyFrontEnd, bad_files, small_recognizer, s
 from safetensors import safe_open
 
 from serein.errors import AudioError, ConfigError, SereinError, StorageError, UnknownName
-from serein.inference import batches, engines, folder, rows
+from serein.inference import engines, folder, tables, workers
 from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file
-from serein.results import FolderProgress
+from serein.results.evaluation import FolderProgress
 
 
 @pytest.fixture(scope="module")
@@ -311,14 +311,14 @@ def test_a_cluster_that_is_not_there(
 
 
 def test_groups_are_bounded_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "TOGETHER", 3)
-    monkeypatch.setattr(batches, "SECONDS", 2.0)
+    monkeypatch.setattr(workers, "TOGETHER", 3)
+    monkeypatch.setattr(workers, "SECONDS", 2.0)
     lengths = [1, 1, 1, 1, 0.5, 3, 1]
     waves = [
-        batches._LoadedRecording(str(i), np.zeros(round(s * RATE), np.float32), "")
+        workers._LoadedRecording(str(i), np.zeros(round(s * RATE), np.float32), "")
         for i, s in enumerate(lengths)
     ]
-    groups = [[w.name for w in group] for group in batches._group_recordings(iter(waves))]
+    groups = [[w.name for w in group] for group in workers._group_recordings(iter(waves))]
     assert groups == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
 
@@ -329,13 +329,13 @@ def test_memory_that_does_not_suffice_is_a_reason(
         raise MemoryError
 
     monkeypatch.setattr("serein.audio.load", short)
-    (found,) = batches.recognize_files(batches.RecognitionContext(recognizer, voices), ["a/00.wav"])
-    assert isinstance(found, batches.Failure)
+    (found,) = workers.recognize_files(workers.RecognitionContext(recognizer, voices), ["a/00.wav"])
+    assert isinstance(found, workers.Failure)
     assert "too long for this memory" in found.reason
 
 
 def test_columns(recognizer: Recognizer) -> None:
-    names = rows.build_schema({"mood": ("low", "high")}).names
+    names = tables.build_schema({"mood": ("low", "high")}).names
     assert names == [
         *("file", "start", "end", "mood", "mood_confidence", "mood_abstained"),
         *("mood_low", "mood_high", "model", "reason"),

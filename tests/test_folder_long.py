@@ -18,9 +18,9 @@ from talking import Wave, rating, talk
 from serein import audio
 from serein.bundle import save
 from serein.errors import ConfigError, UnknownName
-from serein.inference import batches, lengthy
+from serein.inference import lengthy, workers
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import StreamConfig
+from serein.inference.streaming import StreamConfig
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,7 +35,7 @@ def recognizer() -> Recognizer:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is longer than 2 s is too long to be held."""
-    monkeypatch.setattr(batches, "SECONDS", 2.0)
+    monkeypatch.setattr(workers, "SECONDS", 2.0)
     monkeypatch.setattr(lengthy, "BLOCK", 1.0)
 
 
@@ -82,10 +82,10 @@ def test_a_long_recording_has_the_answer_that_it_has_alone(
     for task, answer in wanted.tasks.items():
         for name, p in answer.probabilities.items():
             assert row[f"{task}_{name}"] == pytest.approx(p, abs=1e-5)
-    (one,) = batches.recognize_files(
-        batches.RecognitionContext(recognizer, path.parent), [path.name]
+    (one,) = workers.recognize_files(
+        workers.RecognitionContext(recognizer, path.parent), [path.name]
     )
-    assert not isinstance(one, batches.Failure)
+    assert not isinstance(one, workers.Failure)
     assert (one.source, one.windows) == (path.name, wanted.windows)
 
 
@@ -95,15 +95,15 @@ def test_short_and_long_ones_stay_in_order(
     names = [f"{number}.wav" for number in range(6)]
     for number, name in enumerate(names):
         speech(tmp_path / name, 0.5 if number % 2 else 3.0, seed=number)
-    work = batches.RecognitionContext(recognizer, tmp_path)
-    wanted = batches.recognize_files(work, names)
-    monkeypatch.setattr(batches, "SECONDS", 2.0)
+    work = workers.RecognitionContext(recognizer, tmp_path)
+    wanted = workers.recognize_files(work, names)
+    monkeypatch.setattr(workers, "SECONDS", 2.0)
     called: list[None] = []
-    found = batches.recognize_files(work, names, lambda: called.append(None))
+    found = workers.recognize_files(work, names, lambda: called.append(None))
     assert [one.source for one in found] == names
     for one, other in zip(found, wanted, strict=True):
-        assert not isinstance(one, batches.Failure)
-        assert not isinstance(other, batches.Failure)
+        assert not isinstance(one, workers.Failure)
+        assert not isinstance(other, workers.Failure)
         expected = other.tasks["emotion"].probabilities
         assert one.tasks["emotion"].probabilities == pytest.approx(expected, abs=1e-5)
     assert len(called) >= 3
@@ -112,27 +112,27 @@ def test_short_and_long_ones_stay_in_order(
 def test_values_of_a_long_recording(tmp_path: Path, impatient: None) -> None:
     speech(tmp_path / "long.wav", 9.0)
     one = rating()
-    (found,) = batches.recognize_files(batches.RecognitionContext(one, tmp_path), ["long.wav"])
-    assert not isinstance(found, batches.Failure)
+    (found,) = workers.recognize_files(workers.RecognitionContext(one, tmp_path), ["long.wav"])
+    assert not isinstance(found, workers.Failure)
     assert found.values == pytest.approx(one(tmp_path / "long.wav").values, abs=1e-5)
 
 
 def test_memory_does_not_grow_with_the_length(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "SECONDS", 20.0)
+    monkeypatch.setattr(workers, "SECONDS", 20.0)
     monkeypatch.setattr(lengthy, "BLOCK", 5.0)
     (tmp_path / "long.flac").touch()
     peaks = []
     for seconds in (600, 1500):  # a decoder holds a minute of it
         soundfile.write(tmp_path / "long.flac", np.zeros(seconds * RATE, np.float32), RATE)
         tracemalloc.start()
-        (found,) = batches.recognize_files(
-            batches.RecognitionContext(recognizer, tmp_path), ["long.flac"]
+        (found,) = workers.recognize_files(
+            workers.RecognitionContext(recognizer, tmp_path), ["long.flac"]
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert not isinstance(found, batches.Failure)
+        assert not isinstance(found, workers.Failure)
         assert found.end == seconds
     assert peaks[1] < 1.2 * peaks[0]
     assert peaks[1] < 4 * 1500 * RATE
@@ -142,8 +142,8 @@ def test_a_model_that_hears_all_at_once_holds_it(tmp_path: Path, impatient: None
     whole = small_recognizer()
     whole.system.front_end.max_seconds = None
     speech(tmp_path / "long.wav", 5.0)
-    (found,) = batches.recognize_files(batches.RecognitionContext(whole, tmp_path), ["long.wav"])
-    assert not isinstance(found, batches.Failure)
+    (found,) = workers.recognize_files(workers.RecognitionContext(whole, tmp_path), ["long.wav"])
+    assert not isinstance(found, workers.Failure)
     assert found.windows == [(0.0, 5.0)]
 
 
@@ -168,8 +168,8 @@ def test_long_ones_that_cannot_be_read(
     monkeypatch.setattr(audio, "blocks", short)
     names = sorted(os.listdir(tmp_path))
     for hearing in (None, StreamConfig(speech=False)):
-        found = batches.recognize_files(
-            batches.RecognitionContext(recognizer, tmp_path, hearing), names
+        found = workers.recognize_files(
+            workers.RecognitionContext(recognizer, tmp_path, hearing), names
         )
         reasons = {one.source: getattr(one, "reason", "") for one in found}
         assert list(reasons) == names

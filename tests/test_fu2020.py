@@ -12,7 +12,7 @@ from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.layers.convolution import ValidConv1d
-from serein.layers.recurrence import BLSTM
+from serein.layers.recurrent import BLSTM
 from serein.models import fu2020
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

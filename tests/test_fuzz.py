@@ -18,7 +18,7 @@ from sounds import encoded, sweep
 
 from serein.audio import Samples, load
 from serein.errors import AudioError
-from serein.service.decode import DecoderProcess
+from serein.service.decoding import DecoderProcess
 
 SHORT = {kind: encoded(kind, sweep(0.3)) for kind in ("wav", "flac", "ogg", "mp3")}
 

@@ -12,10 +12,11 @@ import fuzz_documents
 import pytest
 from odd import TRAP, odd_document, odd_json, odd_lines, odd_table, odd_value
 
-from serein import bundle, config, recipes, store
+from serein import bundle, config, recipes
 from serein.config import MAX_DEPTH, is_shallow
 from serein.corpora import table
 from serein.errors import BundleError, ConfigError, CorpusError
+from serein.results import io
 
 KINDS = [
     *("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed"),
@@ -137,8 +138,8 @@ def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None
     (tmp_path / "results.json").write_text(
         '{"format": 2, "folds": ' + "[" * depth + "]" * depth + "}"
     )
-    for read in (store.load_results, store.load_search, store.load_sweep):
-        for name in (store.SEARCH_FILE, store.SWEEP_FILE):
+    for read in (io.load_results, io.load_search, io.load_sweep):
+        for name in (io.SEARCH_FILE, io.SWEEP_FILE):
             (tmp_path / name).write_bytes((tmp_path / "results.json").read_bytes())
         with pytest.raises(ConfigError, match=r"nested more than 32 deep|is not JSON"):
             read(tmp_path)
@@ -147,11 +148,11 @@ def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None
 def test_a_few_bytes_that_unpack_to_all_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MOST", 2**16)
+    monkeypatch.setattr(io, "MOST", 2**16)
     path = tmp_path / "results.json.gz"
     path.write_bytes(gzip.compress(b" " * 2**20))
     with pytest.raises(ConfigError, match="unpacks to more than 65,536 bytes"):
-        store.load_results(path)
+        io.load_results(path)
 
 
 def test_a_table_that_is_nested_without_end(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from serein import hashes
 from serein.errors import CorpusError
-from serein.files import cache_folder
+from serein.utils.files import cache_folder
 
 Read = list[str]
 

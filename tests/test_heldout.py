@@ -10,17 +10,19 @@ import torch
 from crossing import ONCE, SPOKEN, crossed
 from small import small_recipe
 
-from serein import recipes, store
+from serein import recipes
 from serein.errors import ConfigError
-from serein.experiment.compare import compare
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.heldout import build_subsets, held_out_subset_name, select_held_out
-from serein.experiment.judge import NOT_SCORED, score_model
-from serein.experiment.labelling import held_out_shares
-from serein.experiment.plan import Plan, build_plan
-from serein.experiment.train import train
+from serein.evaluation.compare import compare
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.held_out import build_subsets, held_out_subset_name, select_held_out
+from serein.evaluation.labels import held_out_shares
+from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.score_saved import NOT_SCORED, score_model
+from serein.evaluation.train import train
 from serein.records import Corpus, Fold
-from serein.report import markdown, page, summary, tables
+from serein.report import html as page
+from serein.report import markdown, summary, tables
+from serein.results import io
 from serein.system import System
 from serein.tasks.speaker import Config
 
@@ -149,8 +151,8 @@ def test_the_leakage_check_does_not_misread_it(run: Run, corpus: Corpus, tmp_pat
 
 
 def test_results_are_kept_and_told_of(run: Run) -> None:
-    kept = store.load_results(run.folder)
-    assert store.to_builtin(kept.held_out) == store.to_builtin(run.results.held_out)
+    kept = io.load_results(run.folder)
+    assert io.to_builtin(kept.held_out) == io.to_builtin(run.results.held_out)
     assert kept.held_out_tasks == {"speaker"}
     told = [words for words in kept.warnings if "speaker" in words]
     assert len(told) == 1

@@ -11,13 +11,14 @@ import torch
 from sklearn.metrics import accuracy_score
 from small import QUICK, small_system
 
-from serein import corpora, store
+from serein import corpora
 from serein.bundle import Bundle, Card, load
 from serein.errors import ConfigError
-from serein.experiment.evaluate import evaluate
-from serein.experiment.judge import score_model
-from serein.experiment.train import train
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.train import train
 from serein.records import Corpus
+from serein.results import io
 from serein.synthetic import SyntheticConfig, generate
 
 ONE = ("training.epochs=1",)
@@ -65,8 +66,8 @@ def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path)
     answers = [classes[int(np.argmax(row))] for row in rows]
     assert results.scores["model"]["emotion"].wa == pytest.approx(accuracy_score(truth, answers))
     assert results.warnings == []
-    store.save_results(results, tmp_path)
-    assert store.load_results(tmp_path).scores["model"]["emotion"].confusion == (
+    io.save_results(results, tmp_path)
+    assert io.load_results(tmp_path).scores["model"]["emotion"].confusion == (
         results.scores["model"]["emotion"].confusion
     )
 
@@ -104,7 +105,7 @@ def test_judging_does_not_train(corpus: Corpus) -> None:
     bundle = model()
     before = {name: x.clone() for name, x in bundle.system.state_dict().items()}
     one, two = score_model(bundle, corpus), score_model(bundle, corpus)
-    assert store.to_builtin(one.predictions) == store.to_builtin(two.predictions)
+    assert io.to_builtin(one.predictions) == io.to_builtin(two.predictions)
     assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())
 
 

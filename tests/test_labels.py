@@ -6,10 +6,10 @@ from small import small_recipe
 
 from serein import corpora, labels
 from serein.errors import ConfigError, CorpusError, UnknownName
-from serein.experiment.labelling import apply_label_scheme
+from serein.evaluation.labels import apply_label_scheme
+from serein.labels.targets import find_classes, get_raw_labels, get_task_label, get_task_labels
 from serein.records import Corpus, Recipe, Utterance
 from serein.synthetic import SyntheticConfig, generate
-from serein.truth import find_classes, get_raw_labels, get_task_label, get_task_labels
 
 WORDS = ["angry", "happy", "excited", "calm", "neutral", "sad", None]
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import StructuredAttention
-from serein.layers.classes import UNLABELLED_CLASS, ClassificationConfig, ClassificationTask
 from serein.layers.convolution import EdgeConv1d
 from serein.layers.dropout import Dropout
-from serein.layers.recurrence import BLSTM, last_states, reverse_sequences
-from serein.layers.rows import pack_frames
+from serein.layers.packed import pack_frames
+from serein.layers.recurrent import BLSTM, last_states, reverse_sequences
+from serein.tasks.heads import UNLABELLED_CLASS, ClassificationConfig, ClassificationTask
 
 LENGTHS = [1, 2, 3, 17]
 

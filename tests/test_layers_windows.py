@@ -8,8 +8,8 @@ from torch import Tensor
 
 from serein.layers.attention import MultiHeadAttention
 from serein.layers.convolution import ValidConv1d
+from serein.layers.packed import align_to_centres, pack_windows
 from serein.layers.product import FastLinear
-from serein.layers.rows import align_to_centres, pack_windows
 
 
 def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:

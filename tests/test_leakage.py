@@ -25,13 +25,13 @@ from splitting import (
 )
 
 from serein import corpora as corpus_readers
-from serein import store
 from serein.corpora import contents
 from serein.errors import ProtocolError, UnknownName
-from serein.experiment.evaluate import evaluate
-from serein.experiment.plan import build_plan
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.plan import build_plan
 from serein.protocols import add_cautions, find_leaks, hash_audio, raise_on_leaks
 from serein.records import Corpus, Fold, Utterance
+from serein.results import io
 
 
 def test_what_is_clean_is_found_too() -> None:
@@ -298,7 +298,7 @@ def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
     kinds = {one.kind: one.verdict for one in run.results.leakage}
     assert (kinds["speaker"], kinds["validation"]) == ("allowed", "clean")
     assert run.results.protocol["caution"].startswith("speaker-dependent")
-    assert store.load_results(run.folder).leakage == run.results.leakage
+    assert io.load_results(run.folder).leakage == run.results.leakage
 
 
 def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: Path) -> None:

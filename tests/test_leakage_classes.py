@@ -8,7 +8,7 @@ from small import small_recipe
 from splitting import UTTERANCES, by_hand, checked, verdicts
 
 from serein.errors import ProtocolError
-from serein.experiment.plan import build_plan
+from serein.evaluation.plan import build_plan
 from serein.protocols import raise_on_leaks
 from serein.records import Corpus, Protocol
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serein import config
-from serein.dataset import compute_frames
 from serein.errors import ConfigError
 from serein.features.logmel import POWER_FLOOR, Config, FrontEnd, delta_filters, mel_filters
 from serein.synthetic import Voice, synthesize
+from serein.training.dataset import compute_frames
 
 Wave = npt.NDArray[np.float32]
 RATE = 16_000

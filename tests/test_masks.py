@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from serein.augment.masks import SpecAugment, build_spec_augment
-from serein.augment.settings import AugmentConfig
+from serein.augment.config import AugmentConfig
+from serein.augment.specaugment import SpecAugment, build_spec_augment
 from serein.errors import ConfigError
 
 BANDS = 16

@@ -16,14 +16,14 @@ from small import random_frames
 from tiny import ENCODERS, LAYERED, as_toml
 from torch import Tensor
 
-from serein import bundle, config, find, recipes
-from serein.dataset import Subset
+from serein import bundle, config, recipes, registry
 from serein.layers.convolution import EdgeConv1d
 from serein.models import li2019
 from serein.records import Recipe
 from serein.system import Inputs, Output, System, is_estimator
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
 from serein.training.estimator import fit_estimator
-from serein.training.settings import TrainingConfig
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LEVELS = ("high", "low", "middle")
@@ -79,7 +79,7 @@ class Case:
 def names() -> list[str]:
     """Every model; that of pretrained encoders where transformers is installed."""
     return [
-        name for name in find.list_names("models") if name != "ssl" or find_spec("transformers")
+        name for name in registry.list_names("models") if name != "ssl" or find_spec("transformers")
     ]
 
 

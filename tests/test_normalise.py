@@ -9,21 +9,21 @@ import torch
 
 from serein import config, recipes, system
 from serein.errors import ConfigError
-from serein.features import normalise
+from serein.features import normalization
 from serein.features.logmel import POWER_FLOOR
 
 
 def fitted(
     frames: list[npt.NDArray[Any]], statistics: str = "training", scope: str = "bin"
-) -> normalise.Normalizer:
+) -> normalization.Normalizer:
     table = {"statistics": statistics, "scope": scope}
-    made = config.build_config(normalise.Config, table, "normalise")
-    normaliser = normalise.Normalizer(made, frames[0].shape[1])
+    made = config.build_config(normalization.Config, table, "normalise")
+    normaliser = normalization.Normalizer(made, frames[0].shape[1])
     normaliser.fit(frames)
     return normaliser
 
 
-def standardised(normaliser: normalise.Normalizer, frames: npt.NDArray[Any]) -> torch.Tensor:
+def standardised(normaliser: normalization.Normalizer, frames: npt.NDArray[Any]) -> torch.Tensor:
     x_btf = torch.from_numpy(frames)[None]
     return normaliser(x_btf, torch.ones(x_btf.shape[:2], dtype=torch.bool))[0]
 

@@ -13,24 +13,20 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_effectsize, proportions_ztest
 
+from serein.metrics.bootstrap import bootstrap_difference, bootstrap_interval, confusion_by_group
 from serein.metrics.classification import (
     macro_f1_from_confusion,
     recalls_from_confusion,
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.metrics.paired import (
+from serein.metrics.statistical_tests import (
     cohens_h,
     discordant_counts,
     holm_correction,
     mcnemar_test,
     permutation_test,
     two_proportion_test,
-)
-from serein.metrics.significance import (
-    bootstrap_difference,
-    bootstrap_interval,
-    confusion_by_group,
 )
 
 Matrices = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -121,12 +117,12 @@ def test_drawn_swaps_agree_with_all_swaps(monkeypatch: pytest.MonkeyPatch) -> No
     first, second = matrices(1, speakers=12)
     statistic = unweighted_accuracy_from_confusion
     exact = permutation_test(first, second, statistic)
-    monkeypatch.setattr("serein.metrics.paired.MOST_ENUMERATED", 4)
+    monkeypatch.setattr("serein.metrics.statistical_tests.MOST_ENUMERATED", 4)
     drawn = permutation_test(first, second, statistic, draws=40_000, seed=1)
     assert drawn == pytest.approx(exact, abs=0.01)
     assert drawn == permutation_test(first, second, statistic, draws=40_000, seed=1)
     assert drawn != permutation_test(first, second, statistic, draws=40_000, seed=2)
-    monkeypatch.setattr("serein.metrics.paired.CELLS_AT_A_TIME", 333)
+    monkeypatch.setattr("serein.metrics.statistical_tests.CELLS_AT_A_TIME", 333)
     assert drawn == permutation_test(first, second, statistic, draws=40_000, seed=1)
 
 

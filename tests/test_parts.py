@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from serein.errors import ConfigError, StorageError
-from serein.inference import rows
+from serein.inference import tables
 from serein.inference.parts import PartStore, check_plan, lock_run
 from serein.inference.recognition import Answer, Recognition
-from serein.inference.rows import Row
+from serein.inference.tables import Row
 
-SCHEMA = rows.build_schema({"emotion": ("anger", "joy")})
+SCHEMA = tables.build_schema({"emotion": ("anger", "joy")})
 PLAN = {"model": "small (0123)", "folder": "/speech", "thresholds": {"emotion": 0.5}}
 
 
@@ -160,7 +160,7 @@ def test_parts_are_tables_of_the_schema(tmp_path: Path) -> None:
 
 
 def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
-    columns = rows.build_schema({"arousal": (), "gender": ("female", "male")})
+    columns = tables.build_schema({"arousal": (), "gender": ("female", "male")})
     assert str(columns.field("arousal").type) == "float"
     assert "arousal_confidence" not in columns.names
     answer = Answer(label="male", confidence=0.75, probabilities={"female": 0.25, "male": 0.75})
@@ -174,6 +174,6 @@ def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
         attention={},
         values={"arousal": 3.5},
     )
-    table = pa.Table.from_pylist(rows.build_rows("a.wav", heard, "m"), schema=columns)
+    table = pa.Table.from_pylist(tables.build_rows("a.wav", heard, "m"), schema=columns)
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]

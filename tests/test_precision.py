@@ -13,9 +13,9 @@ from torch import Tensor
 from serein import bundle, config, precision, recipes
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import score_model
-from serein.experiment.train import train
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.train import train
 from serein.inference.recognizer import Recognizer
 from serein.precision import (
     Precision,
@@ -26,11 +26,11 @@ from serein.precision import (
     resolve_precision,
     to_precision,
 )
-from serein.predict import predict_subset
 from serein.records import Corpus
 from serein.system import System
+from serein.training.config import TrainingConfig
 from serein.training.loop import fit
-from serein.training.settings import TrainingConfig
+from serein.training.predict import predict_subset
 
 SIDE = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
 SETTINGS = TrainingConfig(epochs=3, batch=5, rate=1e-3)

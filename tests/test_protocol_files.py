@@ -14,7 +14,7 @@ from small import small_recipe
 from splitting import SMALL, UTTERANCES, by_hand, made
 
 from serein.errors import ConfigError, ProtocolError
-from serein.experiment.plan import build_plan
+from serein.evaluation.plan import build_plan
 from serein.protocols import SplitConfig, find_leaks, load, save, split
 from serein.records import Corpus, Fold, Protocol
 

@@ -14,7 +14,7 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.metrics.paired import two_proportion_test
+from serein.metrics.statistical_tests import two_proportion_test
 from serein.published import ConfusionMatrix, Paper, PublishedResult
 
 PAPERS = {paper.name: paper for paper in published.load_papers()}

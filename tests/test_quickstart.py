@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from serein import quickstart, recipes
+from serein import recipes
+from serein.cli import quickstart
 from serein.records import Recipe
 from serein.synthetic import SyntheticConfig
 

@@ -9,15 +9,15 @@ from small import small_recipe, small_system
 from test_training import PLAIN, SETTINGS, VALIDATION, largest_difference, trained
 
 from serein.errors import ConfigError
-from serein.experiment.plan import build_training_config
-from serein.layers.classes import ClassificationConfig, ClassificationTask
-from serein.predict import predict_subset
+from serein.evaluation.plan import build_training_config
 from serein.recipes import load
 from serein.tasks import dimensions
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
 from serein.training.average import WeightAverage
-from serein.training.course import load_checkpoint
+from serein.training.checkpoint import load_checkpoint
+from serein.training.config import TrainingConfig
+from serein.training.predict import predict_subset
 from serein.training.rates import lr_schedule
-from serein.training.settings import TrainingConfig
 
 HOW = TrainingConfig(epochs=5, batch=10)
 STEPS = 5 * 3  # of 25 utterances

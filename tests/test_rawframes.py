@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from serein import config
-from serein.dataset import compute_frames
 from serein.errors import ConfigError
 from serein.features.rawframes import Config, FrontEnd
+from serein.training.dataset import compute_frames
 
 Wave = npt.NDArray[np.float32]
 

@@ -89,7 +89,7 @@ def test_more_windows_than_are_heard_at_once(
 ) -> None:
     wave = noise(31)
     whole = recognizer((wave, RATE))
-    monkeypatch.setattr("serein.inference.together.AT_A_TIME", 2)
+    monkeypatch.setattr("serein.inference.predictor.AT_A_TIME", 2)
     again = recognizer((wave, RATE))
     assert len(whole.windows) == 5
     for task, answer in whole.tasks.items():

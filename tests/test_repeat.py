@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from small import QUICK, small_recipe
 
-from serein import config, protocols, store
+from serein import config, protocols
 from serein.errors import ConfigError, ProtocolError
-from serein.experiment.compare import compare
-from serein.experiment.evaluate import Run
-from serein.experiment.repeat import combine_seeds, evaluate_seeds, optimistic_variants
+from serein.evaluation.compare import compare
+from serein.evaluation.evaluate import Run
+from serein.evaluation.repeats import combine_seeds, evaluate_seeds, optimistic_variants
 from serein.records import Corpus
 from serein.report import flattery, seeds
+from serein.results import io
 
 ONCE = (*QUICK, "training.epochs=1")
 
@@ -36,7 +37,7 @@ def run(corpus: Corpus, runs: Path) -> Run:
 def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
     assert [one.seed for one in run.results.repeats] == [3, 4]
     for one in run.results.repeats:
-        alone = store.load_results(runs / one.run)
+        alone = io.load_results(runs / one.run)
         assert alone.environment["seed"] == one.seed
         assert alone.repeats == []
         for selection, tasks in alone.scores.items():
@@ -46,18 +47,18 @@ def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
 
 
 def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: Path) -> None:
-    first = store.load_results(runs / run.results.repeats[0].run)
-    assert store.to_builtin(run.results.scores) == store.to_builtin(first.scores)
-    assert store.to_builtin(run.results.predictions) == store.to_builtin(first.predictions)
+    first = io.load_results(runs / run.results.repeats[0].run)
+    assert io.to_builtin(run.results.scores) == io.to_builtin(first.scores)
+    assert io.to_builtin(run.results.predictions) == io.to_builtin(first.predictions)
     assert "-seeds3-4-" in run.results.name
-    kept = store.load_results(run.folder)
-    assert store.to_builtin(kept.repeats) == store.to_builtin(run.results.repeats)
+    kept = io.load_results(run.folder)
+    assert io.to_builtin(kept.repeats) == io.to_builtin(run.results.repeats)
     scores = [one.scores["validation"]["emotion"]["wa"] or 0 for one in run.results.repeats]
     assert f"WA {100 * fmean(scores):.1f} %" in str(seeds.describe_seeds(run.results, "emotion"))
 
 
 def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
-    found = {one.name: store.load_results(runs / one.run) for one in run.results.flatteries}
+    found = {one.name: io.load_results(runs / one.run) for one in run.results.flatteries}
     assert list(found) == ["random-split", "test-speaker-normalisation"]
     mixed, standardised = found.values()
     assert mixed.protocol["name"] == "random"
@@ -84,7 +85,7 @@ def test_what_is_finished_is_not_done_again(run: Run, corpus: Corpus, runs: Path
     again = repeated(corpus, runs, seed=3, seeds=2, audit=True)
     assert not again.is_new
     assert again.folder == run.folder
-    assert store.to_builtin(again.results.scores) == store.to_builtin(run.results.scores)
+    assert io.to_builtin(again.results.scores) == io.to_builtin(run.results.scores)
 
 
 def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
@@ -105,7 +106,7 @@ def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -
     settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
     done = repeated(corpus, tmp_path, *settings, audit=True)
     mixed = next(one for one in done.results.flatteries if one.name == "random-split")
-    tested = store.load_results(tmp_path / mixed.run).predictions
+    tested = io.load_results(tmp_path / mixed.run).predictions
     assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
 
 

@@ -14,10 +14,10 @@ from reading import text, undefined
 from reporting import example
 from rich.console import Console
 
-from serein import store
 from serein.errors import ConfigError
 from serein.report import terminal
-from serein.results import Epoch, Results
+from serein.results import io as store
+from serein.results.evaluation import Epoch, Results
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_text_passes_no_markup_and_no_escape_codes(results: Results) -> None:
 
 def test_report_is_light_to_import() -> None:
     code = (
-        "import sys, serein.report.page, serein.report.terminal, serein.store;"
+        "import sys, serein.report.html, serein.report.terminal, serein.results.io;"
         "heavy = {'torch', 'typer', 'plotly', 'jinja2', 'pydantic', 'pandas'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

@@ -10,17 +10,8 @@ from reading import Page, only_a_model, plain, text, undefined
 from reporting import CLASSES, SPEAKERS, WORDS, example
 
 from serein.metrics.classification import weighted_accuracy_score
-from serein.report import (
-    audit,
-    intervals,
-    latex,
-    markdown,
-    page,
-    seeds,
-    speakers,
-    summary,
-)
-from serein.results import Results
+from serein.report import audit, html, intervals, latex, markdown, seeds, speakers, summary
+from serein.results.evaluation import Results
 
 MOMENTS = ["mean", "standard deviation"]
 
@@ -97,7 +88,7 @@ def test_only_the_leading_task_is_optimistic(results: Results) -> None:
     words = text(results, 80)
     assert words.count("best (optimistic)") == 1
     assert "validation, best: epoch chosen by emotion." in plain(words)
-    shown = plain(Page(page.render_html(results)).words)
+    shown = plain(Page(html.render_html(results)).words)
     assert shown.count("best (optimistic)") == 3  # the scores, the folds and the seeds of emotion
     assert "validation, best: epoch chosen by emotion" in shown
     assert "picked by the UA of emotion." in shown
@@ -111,7 +102,7 @@ def test_intervals_say_what_they_leave_out(results: Results, stored: str | None)
     again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
     caveat = "over 10 speakers (few: likely too narrow); one training seed, another would"
     assert caveat in plain(text(again))
-    assert caveat in plain(Page(page.render_html(again)).words)
+    assert caveat in plain(Page(html.render_html(again)).words)
 
 
 def test_parts_are_the_speakers_own(results: Results) -> None:
@@ -140,7 +131,7 @@ def test_best_and_worst_speaker_are_named(results: Results) -> None:
     assert f": {best.name}, UA {100 * ua(best):.1f} % ({best.utterances} utterances)" in sentence
     assert f"; worst: {worst.name}, UA {100 * ua(worst):.1f} % (" in sentence
     assert sentence in plain(text(results))
-    assert sentence in plain(Page(page.render_html(results)).words)
+    assert sentence in plain(Page(html.render_html(results)).words)
     assert speakers.describe_extremes(only_a_model(results), "emotion") is None
     genders = str(speakers.describe_extremes(results, "emotion", "gender"))
     assert re.fullmatch(
@@ -159,29 +150,29 @@ def test_folds_name_who_validated(results: Results) -> None:
     told = speakers.find_validation_speakers(replace(results, protocol={"folds": folds}))
     assert list(told.values()) == ["03, 08, 09, 10", "6 speakers", "2 utterances", "none"]
     assert speakers.find_validation_speakers(replace(results, protocol={"folds": SPEAKERS})) == {}
-    assert "validated by" not in page.render_html(replace(results, protocol={}))
+    assert "validated by" not in html.render_html(replace(results, protocol={}))
 
 
 def test_speakers_are_told_whether_or_not_they_are_folds(results: Results) -> None:
     assert speakers.has_speaker_folds(results)
-    shown = page.render_html(results)
+    shown = html.render_html(results)
     assert "emotion: each speaker, validation, %" in shown
     assert "emotion: each gender, validation, %" in shown
     assert "gender: each gender" not in shown
     assert "one speaker each" in shown
     own = [replace(item, fold="1") for item in results.predictions]
     pooled = replace(results, predictions=own, folds=[replace(results.folds[0], name="1")])
-    shown = page.render_html(pooled)
+    shown = html.render_html(pooled)
     assert "emotion: each speaker, validation, %" in shown
     assert "one speaker each" not in shown
     assert not speakers.has_speaker_folds(only_a_model(results))
-    assert "each speaker" not in page.render_html(only_a_model(results))
+    assert "each speaker" not in html.render_html(only_a_model(results))
 
 
 def test_speaker_dependent_protocol_is_in_the_headline(results: Results) -> None:
     random = replace(results, protocol={**results.protocol, "name": "random"})
     assert "random (speaker-dependent), 10 folds" in text(random)
-    assert "random (speaker-dependent), 10 folds" in page.render_html(random)
+    assert "random (speaker-dependent), 10 folds" in html.render_html(random)
 
 
 def test_caution_stands_before_every_score(results: Results) -> None:
@@ -189,7 +180,7 @@ def test_caution_stands_before_every_score(results: Results) -> None:
     warned = replace(results, protocol={**results.protocol, "name": "random", "caution": words})
     told = plain(text(warned))
     assert f"random, 10 folds, 535 utterances tested, 10 speakers CAUTION: {words}" in told
-    shown = page.render_html(warned)
+    shown = html.render_html(warned)
     main = shown[shown.index("<main") :]
     assert main.index(words) < main.index('class="cards"')
     assert main.count("see caution") == 4
@@ -198,7 +189,7 @@ def test_caution_stands_before_every_score(results: Results) -> None:
     assert all(f"CAUTION: {words}" in caption for caption in captions)
     assert "caution" not in text(results).lower()
     empty = replace(results, protocol={**results.protocol, "caution": ""})
-    assert "see caution" not in page.render_html(empty)
+    assert "see caution" not in html.render_html(empty)
 
 
 def test_leaks_stand_among_the_warnings_once(results: Results) -> None:
@@ -279,7 +270,7 @@ def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
     assert sentence.startswith(f"Mean of emotion over 3 seeds (0, 1, 2): {mean}, UA ")
     assert sentence.endswith("; quoted is seed 0.")
     assert sentence in plain(text(results))
-    shown = plain(Page(page.render_html(results)).words)
+    shown = plain(Page(html.render_html(results)).words)
     assert sentence in shown
     assert f"] 3 seeds: {100 * (first - 0.02):.1f} ± 2.0 emotion UA" in shown
 

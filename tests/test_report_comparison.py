@@ -9,8 +9,8 @@ import pytest
 from reading import Page, plain
 from rich.console import Console
 
-from serein.comparisons import Comparison, PairedTest
 from serein.report import comparison
+from serein.results.studies import Comparison, PairedTest
 
 RUDE = "<b>|a_b"
 FIRST = PairedTest(

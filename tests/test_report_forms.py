@@ -11,9 +11,9 @@ from reporting import example
 from rich.console import Console
 
 from serein import report
-from serein.report import checks, document, latex, markdown, mistakes, page, summary, terminal
+from serein.report import checks, document, html, latex, markdown, mistakes, summary, terminal
 from serein.report.table import Column, Table, make_row, text_columns
-from serein.results import AttentionTrace, Results
+from serein.results.evaluation import AttentionTrace, Results
 
 NASTY = "a_b&c%"
 TABLE = Table(
@@ -183,7 +183,7 @@ def test_forms_of_poor_results(results: Results, change: object) -> None:
 def test_all_forms_are_written(results: Results, tmp_path: Path) -> None:
     paths = report.write_report(results, tmp_path)
     assert [path.name for path in paths] == ["report.html", "report.md", "report.tex"]
-    assert paths[0].read_text() == page.render_html(results)
+    assert paths[0].read_text() == html.render_html(results)
     assert paths[1].read_text() == markdown.render_markdown(results)
     assert paths[2].read_text() == latex.render_latex(results)
 
@@ -218,7 +218,7 @@ def test_confidence_is_told_with_and_without_temperatures(results: Results) -> N
     warm = checks.build_temperature_table(results)
     assert warm is not None
     assert warm.rows[-1].cells == ("16", "n/a", "n/a")
-    assert "no temperature: the fold has no labelled validation side" in page.render_html(results)
+    assert "no temperature: the fold has no labelled validation side" in html.render_html(results)
 
 
 def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> None:
@@ -260,6 +260,6 @@ def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results)
 )
 def test_drawings_of_what_there_is(results: Results, change: dict[str, object]) -> None:
     poor = replace(results, mistakes=[replace(results.mistakes[0], **change)])  # type: ignore[arg-type]
-    parsed = Page(page.render_html(poor))
+    parsed = Page(html.render_html(poor))
     assert len(parsed.all("svg")) == 1
     assert all("nan" not in str(path["d"]) for path in parsed.all("path"))

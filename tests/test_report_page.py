@@ -11,10 +11,11 @@ from plotly.offline import get_plotlyjs
 from reading import Page, only_a_model, plain, text, undefined
 from reporting import CLASSES, example
 
-from serein import store
 from serein.records import Finding
-from serein.report import audit, page, plots, summary
-from serein.results import AttentionTrace, LabelMapping, OptimisticVariant, Results
+from serein.report import audit, html, summary
+from serein.report import figures as plots
+from serein.results import io
+from serein.results.evaluation import AttentionTrace, LabelMapping, OptimisticVariant, Results
 
 LOOK = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
 
@@ -26,7 +27,7 @@ def results() -> Results:
 
 @pytest.fixture(scope="module")
 def parsed(results: Results) -> Page:
-    return Page(page.render_html(results))
+    return Page(html.render_html(results))
 
 
 def test_page_is_well_formed_and_needs_no_network(parsed: Page) -> None:
@@ -95,7 +96,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
         mistakes=[replace(results.mistakes[0], id=rude, truth=rude, attention={rude: LOOK})],
         repeats=[replace(repeat, run=rude) for repeat in results.repeats],
     )
-    text = page.render_html(hostile)
+    text = html.render_html(hostile)
     parsed = Page(text)
     assert parsed.open == []
     assert len(parsed.scripts) == 3
@@ -107,7 +108,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
 
 def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     bare = only_a_model(results)
-    parsed = Page(page.render_html(bare))
+    parsed = Page(html.render_html(bare))
     headings = {tag.get("id") for tag in parsed.all("h2")}
     assert headings == {"audit", "classes", "reproduce"}
     assert "Selection audit" not in parsed.words
@@ -115,20 +116,20 @@ def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     words = text(bare, 80)
     assert "WA folds" not in words
     assert "model (quoted)" in words
-    store.save_results(bare, tmp_path)
-    assert store.load_results(tmp_path) == bare
+    io.save_results(bare, tmp_path)
+    assert io.load_results(tmp_path) == bare
 
 
 def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
     empty = replace(results, scores={}, folds=[], predictions=[], fold_means={}, baselines={})
-    parsed = Page(page.render_html(empty))
+    parsed = Page(html.render_html(empty))
     assert "Nothing was scored" in parsed.words
     assert parsed.scripts == []
     assert text(empty).startswith("li2019-emodb on emodb")
 
 
 def test_undefined_is_said(results: Results) -> None:
-    parsed = Page(page.render_html(undefined(results)))
+    parsed = Page(html.render_html(undefined(results)))
     reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
     assert "undefined: nothing was scored" in reasons
     assert "undefined: no utterance of this class was tested" in reasons
@@ -181,7 +182,7 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
 def test_every_map_of_an_error_is_drawn(results: Results) -> None:
     late = AttentionTrace(times=[0.0, 1.2], weight=[0.1, 0.9])
     two = replace(results.mistakes[0], attention={"local": LOOK, "self": late})
-    drawn = Page(page.render_html(replace(results, mistakes=[two])))
+    drawn = Page(html.render_html(replace(results, mistakes=[two])))
     assert [tag["class"] for tag in drawn.all("path")] == [
         *("wave", "attention", "attention line1", "axis")
     ]
@@ -212,26 +213,26 @@ def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results)
 
 
 def test_published_figures_stand_beside_ours(results: Results) -> None:
-    words = plain(Page(page.render_html(results)).words)
+    words = plain(Page(html.render_html(results)).words)
     score = results.scores["validation"]["emotion"]
     ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
     assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
     assert "leave-one-session-out the best of 100 epochs, probably on the test side 81.6" in words
     assert "Doubts about the paper's figures" in words
-    assert "The paper's figures" not in page.render_html(replace(results, recipe={}))
+    assert "The paper's figures" not in html.render_html(replace(results, recipe={}))
     none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
-    assert "The paper's figures" not in page.render_html(none)
+    assert "The paper's figures" not in html.render_html(none)
 
 
 def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
-    asked = plain(Page(page.render_html(results)).words)
+    asked = plain(Page(html.render_html(results)).words)
     assert "How you could have been fooled" in asked
     assert "with --audit to measure a random split" in asked
     scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
     flattery = OptimisticVariant(
         name="random-split", words="mixed speakers", run="r", scores=scores
     )
-    words = plain(Page(page.render_html(replace(results, flatteries=[flattery]))).words)
+    words = plain(Page(html.render_html(replace(results, flatteries=[flattery]))).words)
     quoted = results.scores["validation"]["emotion"]
     assert quoted.wa is not None
     assert quoted.ua is not None
@@ -240,12 +241,12 @@ def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
     assert "--audit" not in words
     assert "test-picked epochs the best epoch on each fold" in words
     honest = replace(results, selections={"last": "the last epoch"}, headline="last")
-    assert "How you could have been fooled" not in page.render_html(honest)
+    assert "How you could have been fooled" not in html.render_html(honest)
 
 
 def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:
     results = example(5531)
     start = time.process_time()
-    page.write_page(results, tmp_path)
+    html.write_page(results, tmp_path)
     assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size - len(get_plotlyjs().encode()) < 5e5

@@ -20,10 +20,15 @@ from test_training import (
     trained,
 )
 
-from serein.dataset import Frames, Subset
 from serein.training import loop, place
 from serein.training.batches import BatchShard, shard_batches
-from serein.training.course import TrainingRun, evaluate_subsets, load_checkpoint, save_checkpoint
+from serein.training.checkpoint import (
+    TrainingRun,
+    evaluate_subsets,
+    load_checkpoint,
+    save_checkpoint,
+)
+from serein.training.dataset import Frames, Subset
 from serein.training.place import CheckpointWriter, EpochPosition
 
 ALWAYS = replace(SETTINGS, epochs=3, checkpoint=1e-9)

@@ -14,7 +14,7 @@ from small import SIZES
 from test_training import largest_difference
 
 from serein.synthetic import SyntheticConfig, generate
-from serein.training.course import load_checkpoint
+from serein.training.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = 20

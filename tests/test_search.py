@@ -13,22 +13,22 @@ import pytest
 from filelock import FileLock
 from small import SIZES
 
-from serein import store
 from serein.errors import ConfigError, CorpusError, StorageError
-from serein.experiment import space as spaces
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.search import search, validation_scores
+from serein.evaluation import search_space as spaces
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.search import search, validation_scores
+from serein.evaluation.search_space import Range
+from serein.evaluation.trials import CLAIM_TIMEOUT, TrialStore
 from serein.experiment.searched import evaluation_command as searched_by
-from serein.experiment.space import Range
-from serein.experiment.trials import CLAIM_TIMEOUT, TrialStore
 from serein.records import Corpus, Recipe
-from serein.results import Epoch, FoldResult, Results
+from serein.results import io
+from serein.results.evaluation import Epoch, FoldResult, Results
 from serein.searches import Search
 from serein.synthetic import SyntheticConfig, generate, write_emodb
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
-EVALUATE = "serein.experiment.search.evaluate"
+EVALUATE = "serein.evaluation.search.evaluate"
 Evaluate = Callable[..., Run]
 
 
@@ -62,7 +62,7 @@ class Scorer:
 
 @pytest.fixture
 def scorer(done: Search, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
-    scorer = Scorer(store.load_results(runs / done.trials[0].run))
+    scorer = Scorer(io.load_results(runs / done.trials[0].run))
     monkeypatch.setattr(EVALUATE, scorer)
     return scorer
 
@@ -91,7 +91,7 @@ def interrupting(inner: Evaluate, at: int, error: BaseException) -> Evaluate:
 
 
 def test_a_trial_is_scored_as_its_epoch_was_chosen(done: Search, runs: Path) -> None:
-    results = store.load_results(runs / done.trials[0].run)
+    results = io.load_results(runs / done.trials[0].run)
     uas = [0.2, 0.6, 0.4, None]
     history = [
         Epoch(epoch=n + 1, loss=1, seconds=1, scores={"validation": {"emotion": {"ua": ua}}})
@@ -109,7 +109,7 @@ def test_every_trial_is_an_evaluation(done: Search, corpus: Corpus, runs: Path) 
     assert [one.number for one in done.trials] == [0, 1, 2]
     assert {one.state for one in done.trials} == {"finished"}
     for one in done.trials:
-        results = store.load_results(runs / one.run)
+        results = io.load_results(runs / one.run)
         assert results.recipe["tasks"]["gender"]["weight"] == one.settings["tasks.gender.weight"]
         assert results.recipe["training"]["batch"] == one.settings["training.batch"]
         own = [
@@ -121,12 +121,12 @@ def test_every_trial_is_an_evaluation(done: Search, corpus: Corpus, runs: Path) 
         assert one.seconds == pytest.approx(results.seconds, rel=1e-5)
     best = max(one.score or 0 for one in done.trials)
     assert done.best == next(one.number for one in done.trials if one.score == best)
-    assert store.to_builtin(store.load_search(runs / done.name)) == store.to_builtin(done)
+    assert io.to_builtin(io.load_search(runs / done.name)) == io.to_builtin(done)
 
 
 def test_a_finished_search_is_read(done: Search, corpus: Corpus, runs: Path) -> None:
     again = searched(corpus, runs)
-    assert store.to_builtin(again.trials) == store.to_builtin(done.trials)
+    assert io.to_builtin(again.trials) == io.to_builtin(done.trials)
     assert again.name == done.name
 
 
@@ -165,18 +165,16 @@ def test_an_interrupted_search_goes_on(
             searched(corpus, tmp_path / "hurt", trials=5)
     monkeypatch.setattr(EVALUATE, scorer)
     hurt = searched(corpus, tmp_path / "hurt", trials=5)
-    assert store.to_builtin(hurt.trials) == store.to_builtin(calm.trials)
+    assert io.to_builtin(hurt.trials) == io.to_builtin(calm.trials)
     assert scorer.asked == weights(calm)
 
 
 def test_more_trials_continue_a_search(scorer: Scorer, corpus: Corpus, tmp_path: Path) -> None:
     few = searched(corpus, tmp_path, trials=2)
     many = searched(corpus, tmp_path, trials=4)
-    assert store.to_builtin(many.trials[:2]) == store.to_builtin(few.trials)
+    assert io.to_builtin(many.trials[:2]) == io.to_builtin(few.trials)
     assert len(scorer.asked) == len(many.trials) == 4
-    assert store.to_builtin(searched(corpus, tmp_path, trials=2).trials) == store.to_builtin(
-        few.trials
-    )
+    assert io.to_builtin(searched(corpus, tmp_path, trials=2).trials) == io.to_builtin(few.trials)
 
 
 @pytest.mark.parametrize("storage", [None, "file", "sqlite"])
@@ -242,7 +240,7 @@ def test_a_trial_of_nobody_is_taken_over_in_a_minute(
     here = ledger(tmp_path)
     here.study.ask()
     assert number(here) == 1
-    monkeypatch.setattr("serein.experiment.trials.NAMELESS", 0 * CLAIM_TIMEOUT)
+    monkeypatch.setattr("serein.evaluation.trials.NAMELESS", 0 * CLAIM_TIMEOUT)
     assert number(here) == 0
 
 
@@ -281,7 +279,7 @@ def test_what_cannot_be_searched_is_refused(
     with pytest.raises(ConfigError, match="cannot open the storage nothing://x"):
         searched(corpus, tmp_path, storage="nothing://x")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "serein.experiment.trials")
+    monkeypatch.delitem(sys.modules, "serein.evaluation.trials")
     with pytest.raises(ConfigError, match=r"pip install 'serein\[search\]'"):
         searched(corpus, tmp_path)
 
@@ -298,9 +296,7 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
     for line in (3, 19, 7):  # a trial has a head, 4 x 4 epochs, and a last line
         killed(line, [*command, tmp_path / "hurt"])
     subprocess.run([*command, tmp_path / "hurt"], check=True, capture_output=True)
-    calm, hurt = (
-        store.load_search(next((tmp_path / n).glob("*search*"))) for n in ("calm", "hurt")
-    )
+    calm, hurt = (io.load_search(next((tmp_path / n).glob("*search*"))) for n in ("calm", "hurt"))
     assert calm.name == hurt.name
     for ours, theirs in zip(calm.trials, hurt.trials, strict=True):
         assert replace(ours, seconds=None) == replace(theirs, seconds=None)
@@ -326,7 +322,7 @@ def test_a_part_of_a_corpus_is_searched_when_asked_and_the_command_says_so(
         asked.append(corpus)
         raise ConfigError("seen enough")
 
-    monkeypatch.setattr("serein.experiment.search.plan", seen)
+    monkeypatch.setattr("serein.evaluation.search.plan", seen)
     with pytest.raises(CorpusError, match="535"):
         search("li2019", given, OVER, runs=tmp_path)
     with pytest.raises(ConfigError, match="seen enough"):

@@ -11,11 +11,13 @@ import pytest
 from reading import Page, plain
 from small import SIZES
 
-from serein import cli, store
+from serein import cli
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, evaluate
+from serein.evaluation.evaluate import Run, evaluate
 from serein.records import Recipe
-from serein.report import plots, trials
+from serein.report import figures
+from serein.report import search as trials
+from serein.results import io
 from serein.searches import Search, Trial
 
 RUDE = "<b>|a_b"
@@ -119,9 +121,9 @@ def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> N
 
 
 def test_points_stand_where_trials_scored(search: Search) -> None:
-    others, best = plots.plot_trials(search, "tasks.gender.weight").data
+    others, best = figures.plot_trials(search, "tasks.gender.weight").data
     assert [(*others.x, *others.y), (*best.x, *best.y)] == [(0.25, 50.0), (0.5, 61.3)]
-    assert plots.plot_trials(search, "model.name").data[1].x == ("&lt;b&gt;|a_b",)
+    assert figures.plot_trials(search, "model.name").data[1].x == ("&lt;b&gt;|a_b",)
 
 
 def test_a_search_without_scores_has_no_figures(search: Search) -> None:
@@ -133,13 +135,13 @@ def test_a_search_without_scores_has_no_figures(search: Search) -> None:
 
 
 def test_a_search_is_kept_and_read(search: Search, tmp_path: Path) -> None:
-    store.save_search(search, tmp_path)
-    assert store.load_search(tmp_path) == search
-    (tmp_path / store.SEARCH_FILE).write_text('{"format": 2, "name": "x"}')
+    io.save_search(search, tmp_path)
+    assert io.load_search(tmp_path) == search
+    (tmp_path / io.SEARCH_FILE).write_text('{"format": 2, "name": "x"}')
     with pytest.raises(ConfigError, match="holds no search: command: Field required"):
-        store.load_search(tmp_path)
+        io.load_search(tmp_path)
     with pytest.raises(ConfigError, match="cannot read"):
-        store.load_search(tmp_path / "nowhere")
+        io.load_search(tmp_path / "nowhere")
 
 
 def command(
@@ -191,7 +193,7 @@ def test_a_failed_trial_is_listed_and_the_status_says_so(
         return evaluate(recipe, *arguments, **options)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("serein.experiment.search.evaluate", fussy)
+    monkeypatch.setattr("serein.evaluation.search.evaluate", fussy)
     small = [word for one in (*SIZES, "training.epochs=1") for word in ("--set", one)]
     words = ["search", "li2019", "--corpus", f"synthetic={root}", *small, "--jobs", "1"]
     status, out, err = command([*words, "--over", "model.heads=1,2"], monkeypatch, capsys)

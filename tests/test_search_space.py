@@ -4,8 +4,8 @@ import pytest
 from small import small_recipe
 
 from serein.errors import ConfigError
-from serein.experiment import space as spaces
-from serein.experiment.space import Choice, Range
+from serein.evaluation import search_space as spaces
+from serein.evaluation.search_space import Choice, Range
 
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
 SIDES = ("training", "speaker")

@@ -5,7 +5,7 @@ import torch
 
 from serein.layers.correlation import dft_convolve
 from serein.layers.filters import conv_max_pool
-from serein.layers.segments import SegmentConvolutions
+from serein.layers.segment_convolution import SegmentConvolutions
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,19 @@ import pytest
 import torch
 from small import QUICK, random_frames, random_side, small_system
 
-from serein import dataset
 from serein.errors import ConfigError
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.plan import build_plan
-from serein.experiment.train import train
-from serein.predict import predict_subset
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import build_plan
+from serein.evaluation.train import train
 from serein.recipes import load
 from serein.records import Corpus
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 from serein.system import System
-from serein.training.course import TrainingRun
+from serein.training import dataset
+from serein.training.checkpoint import TrainingRun
+from serein.training.config import TrainingConfig
 from serein.training.loop import fit
-from serein.training.settings import TrainingConfig
+from serein.training.predict import predict_subset
 
 
 def course(*scores: float | None) -> TrainingRun:

@@ -14,7 +14,7 @@ from sounds import any_kind, encoded, every_kind, sweep
 
 from serein.bundle import save
 from serein.inference.recognition import Recognition
-from serein.service import keys, logs
+from serein.service import auth, logs
 from serein.service.engine import Engine
 from serein.service.schemas import Model
 
@@ -139,8 +139,8 @@ def test_other_origins_only_where_the_owner_says_so(call: Client) -> None:
 
 
 def test_keys_open_what_is_closed(tmp_path: Path) -> None:
-    key = keys.add_key(tmp_path / "keys", "ann")
-    with client(keys.read_keys(tmp_path / "keys")) as (call, _):
+    key = auth.add_key(tmp_path / "keys", "ann")
+    with client(auth.read_keys(tmp_path / "keys")) as (call, _):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
             for path in ("/v1/model", "/metrics", RECOGNIZE):
                 method = "POST" if path == RECOGNIZE else "GET"
@@ -155,8 +155,8 @@ def test_keys_open_what_is_closed(tmp_path: Path) -> None:
 
 
 def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
-    stream, key = StringIO(), keys.add_key(tmp_path / "keys", "ann")
-    with logs.log_to(stream), client(keys.read_keys(tmp_path / "keys")) as (call, _):
+    stream, key = StringIO(), auth.add_key(tmp_path / "keys", "ann")
+    with logs.log_to(stream), client(auth.read_keys(tmp_path / "keys")) as (call, _):
         right = {"Authorization": f"Bearer {key}"}
         call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
         call("GET", "/secret", headers={"Authorization": "Bearer secret"})

@@ -13,7 +13,7 @@ import pytest
 from serving import RECOGNIZE, SPEECH, Live, head, response
 from websockets.sync.client import connect
 
-from serein.service import keys
+from serein.service import auth
 from serein.service.server import _open_listener
 
 Run = Callable[..., tuple[int, str, str]]
@@ -167,7 +167,7 @@ def test_keys_of_a_file_and_an_end_by_ctrl_c(tmp_path: Path, run: Run) -> None:
     assert live.process.wait(60) == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children.split())
     assert key not in live.log.read_text()
-    assert keys.hash_key(key) in (tmp_path / "keys").read_text()
+    assert auth.hash_key(key) in (tmp_path / "keys").read_text()
 
 
 def test_a_port_that_is_taken(run: Run) -> None:

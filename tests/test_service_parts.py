@@ -15,10 +15,10 @@ from sounds import encoded, sweep
 from serein import service
 from serein.errors import ConfigError, StorageError
 from serein.inference.recognition import Recognition
-from serein.service import keys, worker
+from serein.service import auth, decoder_process
 from serein.service.batching import RequestBatcher
+from serein.service.config import ServiceConfig
 from serein.service.problems import Problem
-from serein.service.settings import ServiceConfig
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
@@ -26,11 +26,11 @@ RATE = 16_000
 
 def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    made = {name: keys.add_key(path, name) for name in ("ann", "bob@site")}
+    made = {name: auth.add_key(path, name) for name in ("ann", "bob@site")}
     text = path.read_text()
     assert path.stat().st_mode & 0o077 == 0
     path.write_text(f"# who may call\n\n{text}")
-    known = keys.read_keys(path)
+    known = auth.read_keys(path)
     assert known.names == ["ann", "bob@site"]
     for name, key in made.items():
         assert len(key) >= 43
@@ -42,7 +42,7 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
         made["ann"][:-1],
         made["ann"] + "x",
         "\udcff",
-        keys.hash_key(made["ann"]),
+        auth.hash_key(made["ann"]),
     ):
         assert known.holder(wrong) is None
 
@@ -60,28 +60,28 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
 def test_files_that_hold_no_keys(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(ConfigError, match=words):
-        keys.read_keys(tmp_path / "keys")
+        auth.read_keys(tmp_path / "keys")
     with pytest.raises(ConfigError, match="cannot be read"):
-        keys.read_keys(tmp_path / "nothing")
+        auth.read_keys(tmp_path / "nothing")
 
 
 def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
-    keys.add_key(tmp_path / "keys", "ann")
+    auth.add_key(tmp_path / "keys", "ann")
     for name, words in (("ann", "is taken"), ("a b", "odd characters"), ("", "odd characters")):
         with pytest.raises(ConfigError, match=words):
-            keys.add_key(tmp_path / "keys", name)
+            auth.add_key(tmp_path / "keys", name)
     with pytest.raises(StorageError, match="cannot be written"):
-        keys.add_key(tmp_path / "no" / "keys", "ann")
+        auth.add_key(tmp_path / "no" / "keys", "ann")
 
 
 def test_a_worker_answers_by_kinds() -> None:
-    kind, content = worker.decode_upload(SPEECH, RATE, 5.0)
-    assert kind == worker.SAMPLES
+    kind, content = decoder_process.decode_upload(SPEECH, RATE, 5.0)
+    assert kind == decoder_process.SAMPLES
     assert np.frombuffer(content, np.float32) == pytest.approx(sweep(1.0), abs=1e-3)
-    assert worker.decode_upload(SPEECH, RATE, 0.5) == (worker.TOO_LONG, b"")
-    assert worker.decode_upload(SPEECH, RATE, 1.0)[0] == worker.SAMPLES
-    kind, reason = worker.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
-    assert kind == worker.UNREADABLE
+    assert decoder_process.decode_upload(SPEECH, RATE, 0.5) == (decoder_process.TOO_LONG, b"")
+    assert decoder_process.decode_upload(SPEECH, RATE, 1.0)[0] == decoder_process.SAMPLES
+    kind, reason = decoder_process.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
+    assert kind == decoder_process.UNREADABLE
     assert reason.startswith(b"the upload holds 10 ms of audio")
 
 
@@ -90,7 +90,7 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr("serein.audio._sndfile.Sndfile.blocks", full)
-    assert worker.decode_upload(SPEECH, RATE, 5.0) == (worker.OUT_OF_MEMORY, b"")
+    assert decoder_process.decode_upload(SPEECH, RATE, 5.0) == (decoder_process.OUT_OF_MEMORY, b"")
 
 
 def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:

@@ -10,7 +10,7 @@ from schemathesis import BaseSchema, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from serving import RECOGNIZE, client
 
-from serein.service import keys
+from serein.service import auth
 from serein.service.schemas import ProblemDocument
 
 PATHS = (RECOGNIZE, "/v1/model", "/v1/models", "/healthz", "/readyz", "/metrics")
@@ -27,8 +27,8 @@ def service(
     known, headers = None, {}
     if request.param == "closed":
         path = tmp_path_factory.mktemp("keys") / "keys"
-        headers = {"Authorization": f"Bearer {keys.add_key(path, 'ann')}"}
-        known = keys.read_keys(path)
+        headers = {"Authorization": f"Bearer {auth.add_key(path, 'ann')}"}
+        known = auth.read_keys(path)
     with client(known, max_megabytes=1, max_seconds=10, wait=0.0) as (call, _):
         yield schemathesis.openapi.from_asgi("/openapi.json", call.app), headers
 

@@ -23,7 +23,7 @@ from talking import RATE, Wave, talk
 from websockets.exceptions import InvalidStatus
 
 from serein.records import Corpus
-from serein.service import keys, logs
+from serein.service import auth, logs
 from serein.service.session import segment_to_item
 
 Pcm = npt.NDArray[np.int16]
@@ -160,9 +160,9 @@ def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
 
 
 def test_keys_in_the_message_or_the_head(tmp_path: Path) -> None:
-    key = keys.add_key(tmp_path / "keys", "ann")
+    key = auth.add_key(tmp_path / "keys", "ann")
     stream = StringIO()
-    with logs.log_to(stream), hosted(keys.read_keys(tmp_path / "keys")) as host:
+    with logs.log_to(stream), hosted(auth.read_keys(tmp_path / "keys")) as host:
         for given_key, header in (
             (None, ""),
             ("wrong", ""),

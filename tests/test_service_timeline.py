@@ -15,14 +15,14 @@ from test_service import close
 
 from serein.bundle import save
 from serein.errors import AudioError, ConfigError
-from serein.inference import formats, timeline
+from serein.inference import formats, long_form
+from serein.inference.long_form import CHUNK_SECONDS
 from serein.inference.recognition import Recognition
-from serein.inference.timeline import CHUNK_SECONDS
 from serein.records import Corpus
 from serein.service.batching import RequestBatcher
+from serein.service.config import ServiceConfig
 from serein.service.engine import Engine
 from serein.service.schemas import Model
-from serein.service.settings import ServiceConfig
 
 Run = Callable[..., tuple[int, str, str]]
 OTHER = small_recognizer("other", seed=1)
@@ -156,7 +156,7 @@ def test_the_command_serves_several(
 
 def test_step_by_step_is_the_same(corpus: Corpus) -> None:
     recognizer, source = small_recognizer(), (talk(corpus, 2.5 * CHUNK_SECONDS), RATE)
-    *waits, answer = timeline.iter_timeline(recognizer, source, chunks_at_a_time=1)
+    *waits, answer = long_form.iter_timeline(recognizer, source, chunks_at_a_time=1)
     assert len(waits) >= 2
     assert set(waits) == {None}
     assert isinstance(answer, Recognition)

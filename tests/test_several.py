@@ -14,12 +14,13 @@ from several import train
 from small import SIZES
 from test_training import largest_difference
 
-from serein import bundle, workers
+from serein import bundle
 from serein.errors import ConfigError, StorageError
-from serein.experiment.evaluate import evaluate
-from serein.experiment.train import train as save_model
-from serein.training.course import load_checkpoint
-from serein.training.processes import handle_lost_processes
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.train import train as save_model
+from serein.training.checkpoint import load_checkpoint
+from serein.training.distributed import handle_lost_processes
+from serein.utils import distributed
 
 HERE = Path(__file__).parent
 ELASTIC = {"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "127.0.0.1"}
@@ -151,9 +152,9 @@ def test_who_works_here_is_what_the_starter_says(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     assert (
-        workers.get_world_size(),
-        workers.get_rank(),
-        workers.get_local_world_size(),
+        distributed.get_world_size(),
+        distributed.get_rank(),
+        distributed.get_local_world_size(),
     ) == expected
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serein.audio import Samples
-from serein.augment import sounds, waves
+from serein.augment import sounds, waveform
 from serein.inference.recognizer import Recognizer
 from serein.synthetic import Voice, synthesize
 
@@ -24,7 +24,7 @@ def rng() -> np.random.Generator:
 
 def beside(other_s: Samples) -> Samples:
     wave_s = speech()
-    return waves.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
+    return waveform.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
 
 
 def surrounded() -> Samples:
@@ -35,14 +35,16 @@ def surrounded() -> Samples:
 
 
 HARD: dict[str, Callable[[], Samples]] = {
-    "telephone": lambda: waves.telephone(speech(), RATE),
+    "telephone": lambda: waveform.telephone(speech(), RATE),
     "clipped": lambda: (20 * speech()).clip(-1, 1),
-    "soft": lambda: waves.apply_gain(speech(), -20.0),
+    "soft": lambda: waveform.apply_gain(speech(), -20.0),
     "offset": lambda: speech() + np.float32(0.3),
-    "whispered": lambda: waves.whisper(speech(), RATE, rng()),
+    "whispered": lambda: waveform.whisper(speech(), RATE, rng()),
     "two at once": lambda: beside(speech("male", "sadness")),
     "noise": lambda: beside(sounds.generate_noise(RATE, RATE, rng())),
-    "room": lambda: waves.add_reverb(speech(), sounds.simulate_impulse_response(RATE, 1.5, rng())),
+    "room": lambda: waveform.add_reverb(
+        speech(), sounds.simulate_impulse_response(RATE, 1.5, rng())
+    ),
     "surrounded": surrounded,
 }
 
@@ -66,9 +68,9 @@ def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind
 def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) -> None:
     """Of speech with a background, as any recording has; digital silence has no loudness."""
     wave_s = 0.1 * speech()
-    wave_s = waves.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng()), 40.0)
+    wave_s = waveform.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng()), 40.0)
     ours, theirs = (
-        recognizer((waves.apply_gain(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
+        recognizer((waveform.apply_gain(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
     )
     assert theirs.probabilities == pytest.approx(ours.probabilities, abs=0.02)
 

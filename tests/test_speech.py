@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from talking import RATE, Wave, talk
 
 from serein.errors import BundleError
-from serein.inference import speech
-from serein.inference.speech import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, load_silero
+from serein.inference import vad
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, load_silero
 from serein.records import Corpus
 
 
@@ -92,7 +92,7 @@ def test_silence_is_no_speech_and_no_samples_are_no_blocks() -> None:
 
 def test_missing_weights_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     load_silero.cache_clear()
-    monkeypatch.setattr(speech, "find_spec", lambda name: None)
+    monkeypatch.setattr(vad, "find_spec", lambda name: None)
     with pytest.raises(BundleError, match="pip install 'silero-vad"):
         load_silero()
     load_silero.cache_clear()

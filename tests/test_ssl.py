@@ -15,18 +15,18 @@ from tiny import ENCODERS, LAYERED, laid
 
 from serein import bundle, config, corpora, recipes, system
 from serein.bundle import Bundle, Card
-from serein.dataset import compute_frames, extract_frames
 from serein.errors import BundleError, ConfigError, EncoderError
-from serein.experiment.evaluate import evaluate
-from serein.experiment.judge import score_model
-from serein.experiment.train import train
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.train import train
 from serein.features.ssl import Config, FrontEnd
-from serein.files import cache_folder
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 from serein.system import System
+from serein.training.config import TrainingConfig
+from serein.training.dataset import compute_frames, extract_frames
 from serein.training.loop import _build_optimizer
-from serein.training.settings import TrainingConfig
+from serein.utils.files import cache_folder
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
 Wave = npt.NDArray[np.float32]
@@ -370,7 +370,7 @@ def test_without_transformers_one_is_told_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "a")
-    monkeypatch.setattr("serein.layers.encoder.import_module", broken)
+    monkeypatch.setattr("serein.layers.ssl_encoder.import_module", broken)
     with pytest.raises(EncoderError, match=r"pip install 'serein\[ssl\]'"):
         front_end(folder)
 

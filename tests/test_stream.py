@@ -13,9 +13,9 @@ from talking import RATE, Wave, listener, same, talk
 
 from serein.audio import Block
 from serein.errors import AudioError, ConfigError
+from serein.inference.long_form import join_shards
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.timeline import join_shards
 from serein.records import Corpus
 
 QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}

@@ -12,7 +12,7 @@ from serein.inference import streams
 from serein.inference.hearing import predict_windows
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Stream
+from serein.inference.streaming import Stream
 from serein.records import Corpus
 
 QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}

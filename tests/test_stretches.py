@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from serein.audio import Samples
 from serein.inference import stretches
-from serein.inference.speech import BLOCK_SAMPLES, CHUNK_BLOCKS
 from serein.inference.stretches import NoVAD, SileroVAD, SpeechSegment
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS
 
 WINDOW = 4000
 

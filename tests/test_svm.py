@@ -14,12 +14,12 @@ from small import random_frames
 from torch import Tensor
 
 from serein import config, recipes, system
-from serein.dataset import Subset
 from serein.errors import ConfigError, UnknownName
-from serein.layers.classes import ClassificationConfig, ClassificationTask
 from serein.layers.examples import Examples
 from serein.metrics.classification import unweighted_accuracy_score
 from serein.models.svm import ABSENT_CLASS_LOGIT, Config, Model, fit_one_vs_rest
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
+from serein.training.dataset import Subset
 
 NAMES = ("anger", "joy", "sadness")
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from crossing import CROSSED, crossed
 
-from serein import store
 from serein.errors import ConfigError, ProtocolError, UnknownName
-from serein.experiment.compare import compare
-from serein.experiment.sweep import sweep
+from serein.evaluation.compare import compare
+from serein.evaluation.sweep import sweep
 from serein.metrics.trend import slope, slope_test
 from serein.records import Corpus
-from serein.report import sweeps
-from serein.results import Results
+from serein.report import sweep as sweeps
+from serein.results import io
+from serein.results.evaluation import Results
 from serein.sweeps import Sweep, Trend
 
 SHARE = "protocol.share=0,0.5,1"
@@ -47,7 +47,7 @@ def done(joint: Corpus, runs: Path) -> Sweep:
 
 
 def results_of(done: Sweep, runs: Path) -> list[list[Results]]:
-    return [[store.load_results(runs / seed.run) for seed in point.seeds] for point in done.points]
+    return [[io.load_results(runs / seed.run) for seed in point.seeds] for point in done.points]
 
 
 def test_every_point_is_an_evaluation(done: Sweep, runs: Path) -> None:
@@ -103,12 +103,10 @@ def test_a_finished_sweep_is_read(
     def refused(*arguments: Any, **options: Any) -> None:
         raise AssertionError("nothing is to be trained")
 
-    monkeypatch.setattr("serein.experiment.folds.fit", refused)
+    monkeypatch.setattr("serein.evaluation.folds.fit", refused)
     again = swept(joint, runs, SHARE, *HASTY)
-    assert store.to_builtin(replace(again, created="")) == store.to_builtin(
-        replace(done, created="")
-    )
-    assert store.to_builtin(store.load_sweep(runs / done.name)) == store.to_builtin(again)
+    assert io.to_builtin(replace(again, created="")) == io.to_builtin(replace(done, created=""))
+    assert io.to_builtin(io.load_sweep(runs / done.name)) == io.to_builtin(again)
     fewer = swept(joint, runs, "protocol.share=1,0", *HASTY)
     assert [point.value for point in fewer.points] == [1, 0]
     assert fewer.name != done.name

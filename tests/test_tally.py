@@ -5,7 +5,7 @@ from rich.console import Console
 
 from serein.report.progress import format_clock
 from serein.report.tally import PRINT_INTERVAL, FolderProgressBar
-from serein.results import FolderProgress
+from serein.results.evaluation import FolderProgress
 
 
 def told(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:

@@ -15,9 +15,9 @@ from talking import RATE, Wave, rating, same, talk
 from serein.bundle import save
 from serein.errors import ConfigError
 from serein.inference import formats, streams
+from serein.inference.long_form import join_shards
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.timeline import join_shards
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]

@@ -35,7 +35,7 @@ def test_together_is_as_alone(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -
     recognizer = small_recognizer()
     recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
     alone = [recognizer.predict_many([one])[0] for one in recordings]
-    monkeypatch.setattr("serein.inference.together.AT_A_TIME", at_a_time)
+    monkeypatch.setattr("serein.inference.predictor.AT_A_TIME", at_a_time)
     together = recognizer.predict_many(recordings)
     assert [one.source for one in together] == [name for name, _ in recordings]
     for one, other in zip(together, alone, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serein.metrics.transcription import (
+from serein.metrics.word_error_rate import (
     count_word_errors,
     word_error_rate,
     word_error_rate_from_counts,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from serein.metrics.bootstrap import bootstrap_interval
 from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.metrics.significance import bootstrap_interval
 from serein.metrics.trend import bootstrap_over_seeds, count_arrangements, slope, slope_test
 
 SHARES = (0, 0.25, 0.5, 0.75, 1)

@@ -10,14 +10,15 @@ from scipy import stats
 from small import QUICK
 from torch import Tensor
 
-from serein import config, corpora, labels, recipes, system, truth
+from serein import config, corpora, labels, recipes, system
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import ConfigError
-from serein.experiment.labelling import apply_label_scheme
+from serein.evaluation.labels import apply_label_scheme
 from serein.labels import dimensions
+from serein.labels import targets as truth
 from serein.layers.values import RegressionTask, concordance_loss
-from serein.metrics import measures
-from serein.metrics.paired import permutation_test
+from serein.metrics import scoring
+from serein.metrics.bootstrap import bootstrap_counts, bootstrap_difference, sum_by_group
 from serein.metrics.regression import (
     concordance_from_moments,
     concordance_score,
@@ -27,11 +28,11 @@ from serein.metrics.regression import (
     root_mean_squared_error,
     root_mean_squared_error_from_moments,
 )
-from serein.metrics.significance import bootstrap_counts, bootstrap_difference, sum_by_group
+from serein.metrics.statistical_tests import permutation_test
 from serein.records import Corpus, Recipe, Utterance
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 from serein.tasks.dimensions import Config, Task
-from serein.training.course import TrainingRun, compute_scores
+from serein.training.checkpoint import TrainingRun, compute_scores
 
 VALUE = "tasks.arousal={name='dimensions', scheme='values'}"
 ALONE = ["tasks.emotion=remove", "tasks.gender=remove"]
@@ -83,7 +84,7 @@ def test_sums_of_groups_add_up() -> None:
 
 def test_an_answer_that_is_no_number_leaves_nothing_defined() -> None:
     sums = moments([1, 2, 3], [1, float("nan"), 3]).sum(axis=0)
-    assert measures.REGRESSION_SCORER.compute_scores(sums) == {
+    assert scoring.REGRESSION_SCORER.compute_scores(sums) == {
         "ccc": None,
         "rmse": None,
         "pearson": None,
@@ -99,12 +100,12 @@ def test_other_shapes_are_refused(wrong: list[float]) -> None:
 
 
 def test_each_kind_of_task_has_its_scores() -> None:
-    assert [one.name for one in measures.get_scorer(["a", "b"]).metrics] == ["wa", "ua"]
-    assert [one.name for one in measures.get_scorer(()).metrics] == ["ccc", "rmse", "pearson"]
-    assert measures.get_main_score({"wa": 0.1, "ua": 0.2}) == 0.2
-    assert measures.get_main_score({"ccc": None, "rmse": 1.0, "pearson": None}) is None
-    assert measures.get_metric("rmse").format_score(0.5) == "RMSE 0.500"
-    assert measures.get_metric("ua").format_score(0.5) == "UA 50.0%"
+    assert [one.name for one in scoring.get_scorer(["a", "b"]).metrics] == ["wa", "ua"]
+    assert [one.name for one in scoring.get_scorer(()).metrics] == ["ccc", "rmse", "pearson"]
+    assert scoring.get_main_score({"wa": 0.1, "ua": 0.2}) == 0.2
+    assert scoring.get_main_score({"ccc": None, "rmse": 1.0, "pearson": None}) is None
+    assert scoring.get_metric("rmse").format_score(0.5) == "RMSE 0.500"
+    assert scoring.get_metric("ua").format_score(0.5) == "UA 50.0%"
 
 
 def rated(shift: float, seed: int = 1) -> tuple[list[float], list[float], list[int]]:
@@ -116,21 +117,21 @@ def rated(shift: float, seed: int = 1) -> tuple[list[float], list[float], list[i
 
 def test_an_interval_holds_the_score_and_is_that_of_whole_speakers() -> None:
     truth, answers, groups = rated(0.8)
-    tallies = measures.REGRESSION_SCORER.tally(truth, answers, groups, ())
-    for kind in measures.REGRESSION_SCORER.metrics:
-        low, high = measures.compute_interval(tallies, kind) or (1.0, 0.0)
+    tallies = scoring.REGRESSION_SCORER.tally(truth, answers, groups, ())
+    for kind in scoring.REGRESSION_SCORER.metrics:
+        low, high = scoring.compute_interval(tallies, kind) or (1.0, 0.0)
         assert low < float(np.asarray(kind.statistic(tallies.sum(axis=0)))) < high
-    assert measures.compute_interval(tallies, measures.CCC) == bootstrap_counts(
+    assert scoring.compute_interval(tallies, scoring.CCC) == bootstrap_counts(
         tallies, concordance_from_moments
     )
-    nothing = measures.REGRESSION_SCORER.tally([], [], [], ())
-    assert measures.compute_interval(nothing, measures.CCC) is None
+    nothing = scoring.REGRESSION_SCORER.tally([], [], [], ())
+    assert scoring.compute_interval(nothing, scoring.CCC) is None
 
 
 def test_two_systems_are_told_apart_by_their_sums() -> None:
     truth, good, groups = rated(0.3)
     bad = rated(1.5, seed=2)[1]
-    ours, theirs = (measures.REGRESSION_SCORER.tally(truth, one, groups, ()) for one in (good, bad))
+    ours, theirs = (scoring.REGRESSION_SCORER.tally(truth, one, groups, ()) for one in (good, bad))
     low, high = bootstrap_difference(ours, theirs, concordance_from_moments)
     gap = concordance_score(truth, good) - concordance_score(truth, bad)
     assert 0 < low < gap < high

@@ -10,33 +10,25 @@ from reading import Page, plain
 from rich.console import Console
 from small import QUICK
 
-from serein import recipes, store
+from serein import recipes
 from serein.bundle import load
 from serein.corpora import iemocap
 from serein.errors import ConfigError, ProtocolError
-from serein.experiment.compare import compare
-from serein.experiment.evaluate import Run, evaluate
-from serein.experiment.judge import score_model
-from serein.experiment.plan import build_plan
-from serein.experiment.repeat import combine_seeds
-from serein.experiment.search import search
-from serein.experiment.train import train
+from serein.evaluation.compare import compare
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import build_plan
+from serein.evaluation.repeats import combine_seeds
+from serein.evaluation.score_saved import score_model
+from serein.evaluation.search import search
+from serein.evaluation.train import train
 from serein.inference import formats
 from serein.inference.recognizer import Recognizer
 from serein.metrics.regression import concordance_score, pearson_score, root_mean_squared_error
 from serein.records import Corpus
-from serein.report import (
-    audit,
-    comparison,
-    latex,
-    markdown,
-    page,
-    plots,
-    progress,
-    terminal,
-    trials,
-)
-from serein.results import Results
+from serein.report import audit, comparison, figures, html, latex, markdown, progress, terminal
+from serein.report import search as trials
+from serein.results import io
+from serein.results.evaluation import Results
 from serein.synthetic import write_iemocap
 
 SETTINGS = [
@@ -145,8 +137,8 @@ def test_what_only_classes_have_is_left_out(results: Results) -> None:
 
 
 def test_results_are_read_as_they_were_written(run: Run, results: Results) -> None:
-    again = store.load_results(run.folder)
-    assert store.to_json(again) == store.to_json(results)
+    again = io.load_results(run.folder)
+    assert io.to_json(again) == io.to_json(results)
     assert again.predictions[1].truth["arousal"] == results.predictions[1].truth["arousal"]
 
 
@@ -176,7 +168,7 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
     own = results.value_scores["validation"]["arousal"]
     low, high = own.ccc_interval or (0.0, 0.0)
     quoted = f"CCC {own.ccc:.3f} [{low:.3f}, {high:.3f}], RMSE {own.rmse:.3f} ["
-    shown = page.render_html(results)
+    shown = html.render_html(results)
     assert quoted in text(results)
     assert quoted in plain(markdown.render_markdown(results))
     assert f"{own.ccc:.3f} [{low:.3f}, {high:.3f}]" in plain(Page(shown).words)
@@ -208,7 +200,7 @@ def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
 
 
 def test_the_page_draws_truth_against_answer(results: Results) -> None:
-    drawn = page.build_figures(results)
+    drawn = html.build_figures(results)
     assert "scatter-arousal" in drawn
     assert "confusion-arousal" not in drawn
     assert "confusion-sex" in drawn
@@ -219,8 +211,8 @@ def test_the_page_draws_truth_against_answer(results: Results) -> None:
     assert list(line.x) == list(line.y) == [min([*truth, *answers]), max([*truth, *answers])]
     assert drawn["validation"][1].startswith("CCC of arousal on the validation side")
     assert drawn["validation"][0].layout.yaxis.title.text == "validation CCC"
-    assert 'href="#values"' in page.render_html(results)
-    assert len(plots.plot_scatter([], []).data) == 2
+    assert 'href="#values"' in html.render_html(results)
+    assert len(figures.plot_scatter([], []).data) == 2
 
 
 def test_the_gap_is_told_without_points(results: Results) -> None:
@@ -292,7 +284,7 @@ def test_a_search_ranks_by_concordance(rated: Corpus, tmp_path: Path) -> None:
         runs=tmp_path,
     )
     best = found.ranked_trials[0]
-    run = store.load_results(tmp_path / best.run)
+    run = io.load_results(tmp_path / best.run)
     ccc = [fold.history[0].scores["validation"]["arousal"]["ccc"] or 0 for fold in run.folds]
     assert (found.task, found.score) == ("arousal", "ccc")
     assert best.score == pytest.approx(fmean(ccc))
@@ -360,7 +352,7 @@ def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> N
     assert "1 of 60 utterances left out: arousal is one of ['missing']" in found.warnings
     assert list(found.calibration) == ["sex"]
     assert "CCC" in text(found)
-    assert "scatter-arousal" in page.build_figures(found)
+    assert "scatter-arousal" in html.build_figures(found)
 
 
 def test_a_model_of_values_alone_answers_without_a_label(rated: Corpus, tmp_path: Path) -> None:

@@ -20,19 +20,19 @@ from test_training import (
 )
 
 from serein import recipes
-from serein.augment.masks import SpecAugment
-from serein.dataset import Frames, Subset
+from serein.augment.specaugment import SpecAugment
 from serein.errors import ConfigError
-from serein.experiment import heldout
-from serein.experiment.evaluate import evaluate
+from serein.evaluation import held_out
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.plan import build_plan
+from serein.evaluation.train import train
 from serein.experiment.evidence import apply_evaluation
-from serein.experiment.plan import build_plan
-from serein.experiment.train import train
 from serein.records import Corpus, Utterance
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 from serein.system import System
-from serein.training.settings import TrainingConfig
-from serein.training.varied import augment_subset, systematic_sample
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Frames, Subset
+from serein.training.sampling import augment_subset, systematic_sample
 
 MASKS = SpecAugment(time_masks=1, max_frames=6, max_share=0.5, band_masks=1, max_bands=4, bands=16)
 SPEAKERS = {id_: f"s{place % 3}" for place, id_ in enumerate(TRAIN.ids)}
@@ -274,8 +274,8 @@ def test_who_is_watched_is_heard_as_recorded(corpus: Corpus, tmp_path: Path) -> 
     assert todo.folder != plain.folder
     fold = todo.protocol.folds[0]
     judge = System(todo.recipe, todo.classes)
-    side, watched = heldout.build_subsets(todo, fold, todo.load_frames(), judge)
-    _, wanted = heldout.build_subsets(plain, fold, plain.load_frames(), judge)
+    side, watched = held_out.build_subsets(todo, fold, todo.load_frames(), judge)
+    _, wanted = held_out.build_subsets(plain, fold, plain.load_frames(), judge)
     assert set(watched) == {"validation", "test"}
     for name, one in watched.items():
         assert type(one) is Subset

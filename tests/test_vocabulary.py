@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.errors import ConfigError
-from serein.vocabulary import (
+from serein.labels.vocabulary import (
     SPECIAL_TOKENS,
     Vocabulary,
     VocabularyConfig,

@@ -19,7 +19,7 @@ from serein.inference.formats import as_csv, as_table
 from serein.inference.lengthy import recognize_long
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.speech import LSTMState
+from serein.inference.vad import LSTMState
 from serein.inference.voices import BLOCKS_PER_STEP, contains_speech
 from serein.synthetic import SyntheticConfig, generate
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serein.waveform import FLOOR_DB, compute_energy, compute_envelope
+from serein.audio.envelope import FLOOR_DB, compute_energy, compute_envelope
 
 RATE = 16_000
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.audio import Samples
-from serein.augment import sounds, waves
+from serein.augment import sounds, waveform
 
 RATE = 16_000
 
@@ -39,7 +39,7 @@ def decibels(one: Samples, other: Samples) -> float:
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.1, 2.0])
 def test_faster_is_shorter_and_higher(factor: float) -> None:
-    found = waves.change_speed(tone(), RATE, factor)
+    found = waveform.change_speed(tone(), RATE, factor)
     assert len(found) == pytest.approx(2 * RATE / factor, abs=1)
     assert loudest(found) == pytest.approx(200 * factor, rel=0.01)
     assert found.dtype == np.float32
@@ -47,7 +47,7 @@ def test_faster_is_shorter_and_higher(factor: float) -> None:
 
 @pytest.mark.parametrize("semitones", [-6.0, -2.0, 0.0, 1.0, 6.0])
 def test_higher_is_as_long_and_as_loud(semitones: float) -> None:
-    found = waves.shift_pitch(tone(), RATE, semitones)
+    found = waveform.shift_pitch(tone(), RATE, semitones)
     assert len(found) == 2 * RATE
     assert loudest(found) == pytest.approx(200 * 2 ** (semitones / 12), rel=0.01)
     inside = slice(RATE // 4, -RATE // 4)
@@ -58,13 +58,13 @@ def test_higher_is_as_long_and_as_loud(semitones: float) -> None:
 @pytest.mark.parametrize("ratio", [0.6, 1.0, 1.7])
 def test_stretching_leaves_the_pitch(rate: int, ratio: float) -> None:
     size = round(2 * rate * ratio)
-    found = waves.time_stretch(tone(rate=rate), rate, size)
+    found = waveform.time_stretch(tone(rate=rate), rate, size)
     assert len(found) == size
     assert loudest(found, rate) == pytest.approx(200, rel=0.01)
 
 
 def test_stretching_to_the_same_length_changes_nothing() -> None:
-    found = waves.time_stretch(hiss(), RATE, 2 * RATE)
+    found = waveform.time_stretch(hiss(), RATE, 2 * RATE)
     np.testing.assert_allclose(found, hiss(), atol=1e-5)
 
 
@@ -73,7 +73,7 @@ def test_stretching_to_the_same_length_changes_nothing() -> None:
 def test_the_shortest_and_the_softest_can_be_moved(count: int, silent: bool) -> None:
     wave_s = np.zeros(count, np.float32) if silent else hiss()[:count]
     for semitones in (-2.0, 2.0):
-        found = waves.shift_pitch(wave_s, RATE, semitones)
+        found = waveform.shift_pitch(wave_s, RATE, semitones)
         assert len(found) == count
         assert np.isfinite(found).all()
         assert not (silent and found.any())
@@ -82,27 +82,27 @@ def test_the_shortest_and_the_softest_can_be_moved(count: int, silent: bool) -> 
 @given(snr=st.floats(-30, 60), loud=st.floats(1e-4, 10), seed=st.integers(0, 99))
 def test_noise_has_the_ratio_that_was_asked_for(snr: float, loud: float, seed: int) -> None:
     wave_s, noise_s = tone(), hiss(seed=seed) * np.float32(loud)
-    added = waves.add_noise(wave_s.astype(np.float64), noise_s, snr) - wave_s
+    added = waveform.add_noise(wave_s.astype(np.float64), noise_s, snr) - wave_s
     assert decibels(wave_s, added) == pytest.approx(snr, abs=0.01)
 
 
 def test_silence_stays_as_it_is() -> None:
     nothing = np.zeros(2 * RATE, np.float32)
-    assert np.array_equal(waves.add_noise(nothing, hiss(), 10), nothing)
-    assert np.array_equal(waves.add_noise(hiss(), nothing, 10), hiss())
-    assert np.array_equal(waves.add_reverb(nothing, hiss(0.1)), nothing)
-    assert np.array_equal(waves.telephone(nothing, RATE), nothing)
+    assert np.array_equal(waveform.add_noise(nothing, hiss(), 10), nothing)
+    assert np.array_equal(waveform.add_noise(hiss(), nothing, 10), hiss())
+    assert np.array_equal(waveform.add_reverb(nothing, hiss(0.1)), nothing)
+    assert np.array_equal(waveform.telephone(nothing, RATE), nothing)
 
 
 @pytest.mark.parametrize("gain", [-20.0, 0.0, 6.0])
 def test_gain_is_in_decibels(gain: float) -> None:
-    assert decibels(waves.apply_gain(hiss(), gain), hiss()) == pytest.approx(gain, abs=1e-4)
+    assert decibels(waveform.apply_gain(hiss(), gain), hiss()) == pytest.approx(gain, abs=1e-4)
 
 
 def test_a_room_of_one_wall_is_an_echo() -> None:
     response_r = np.zeros(900, np.float32)
     response_r[100], response_r[600] = 0.5, 0.25
-    found = waves.add_reverb(tone(), response_r)
+    found = waveform.add_reverb(tone(), response_r)
     echo = np.concatenate([np.zeros(500, np.float32), tone()[:-500]])
     wanted = tone() + 0.5 * echo
     scale = np.sqrt(np.square(tone()).sum() / np.square(wanted).sum())
@@ -121,7 +121,7 @@ def test_a_made_up_room_dies_away_as_long_as_asked() -> None:
 
 def test_reverberation_keeps_length_and_energy() -> None:
     response_r = sounds.simulate_impulse_response(RATE, 0.3, np.random.default_rng(1))
-    found = waves.add_reverb(hiss(), response_r)
+    found = waveform.add_reverb(hiss(), response_r)
     assert len(found) == len(hiss())
     assert decibels(found, hiss()) == pytest.approx(0, abs=1e-3)
 
@@ -129,7 +129,7 @@ def test_reverberation_keeps_length_and_energy() -> None:
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_a_telephone_passes_its_band_alone(rate: int) -> None:
     noise_s = np.random.default_rng(0).normal(0, 0.1, rate * 2).astype(np.float32)
-    found = waves.telephone(noise_s, rate)
+    found = waveform.telephone(noise_s, rate)
     assert len(found) == len(noise_s)
     assert level(found, 3400, rate, rate) < -50
     assert level(found, 0, 200, rate) < -50
@@ -137,7 +137,7 @@ def test_a_telephone_passes_its_band_alone(rate: int) -> None:
 
 
 def test_a_telephone_leaves_a_tone_and_adds_the_noise_of_eight_bits() -> None:
-    found = waves.telephone(tone(1000), RATE)
+    found = waveform.telephone(tone(1000), RATE)
     inside = slice(RATE // 4, -RATE // 4)
     error = found[inside] - tone(1000)[inside]
     assert 25 < decibels(tone(1000)[inside], error) < 45
@@ -145,11 +145,13 @@ def test_a_telephone_leaves_a_tone_and_adds_the_noise_of_eight_bits() -> None:
 
 @pytest.mark.parametrize("hertz", [1000.0, 4000.0, 7000.0])
 def test_a_limit_takes_what_is_above(hertz: float) -> None:
-    found = waves.band_limit(hiss(), RATE, hertz)
+    found = waveform.band_limit(hiss(), RATE, hertz)
     assert level(found, hertz, RATE) < -50
     inside = slice(RATE // 4, -RATE // 4)
     low = tone(0.5 * hertz)
-    np.testing.assert_allclose(waves.band_limit(low, RATE, hertz)[inside], low[inside], atol=1e-4)
+    np.testing.assert_allclose(
+        waveform.band_limit(low, RATE, hertz)[inside], low[inside], atol=1e-4
+    )
 
 
 def test_noise_has_its_colour() -> None:
@@ -164,9 +166,9 @@ def test_noise_has_its_colour() -> None:
 @pytest.mark.parametrize("size", [1, 2, 31, 400, 58_182])
 def test_any_length_will_do(size: int) -> None:
     assert len(sounds.generate_noise(size, RATE, np.random.default_rng(size))) == size
-    assert len(waves.band_limit(np.ones(size, np.float32), RATE, 4000)) == size
-    assert len(waves.add_reverb(np.ones(size, np.float32), np.ones(3, np.float32))) == size
-    assert len(waves.whisper(np.ones(size, np.float32), RATE, np.random.default_rng(0))) == size
+    assert len(waveform.band_limit(np.ones(size, np.float32), RATE, 4000)) == size
+    assert len(waveform.add_reverb(np.ones(size, np.float32), np.ones(3, np.float32))) == size
+    assert len(waveform.whisper(np.ones(size, np.float32), RATE, np.random.default_rng(0))) == size
 
 
 def test_noise_is_not_below_hearing() -> None:
@@ -182,7 +184,7 @@ def test_a_whisper_keeps_the_vocal_tract_and_loses_the_voice(rate: int) -> None:
     time_s = np.arange(rate // 50) / rate
     ring_s = np.exp(-300 * time_s) * np.sin(2 * np.pi * 1500 * time_s)
     voice_s = (0.3 * np.convolve(pulse_s, ring_s)[: 2 * rate]).astype(np.float32)
-    found = waves.whisper(voice_s, rate, np.random.default_rng(0))
+    found = waveform.whisper(voice_s, rate, np.random.default_rng(0))
     assert decibels(found, voice_s) == pytest.approx(0, abs=1)
     assert level(found, 1200, 1800, rate) > -3
     assert periodic(voice_s, rate // 100) > 0.95
@@ -195,7 +197,7 @@ def periodic(wave_s: Samples, period: int) -> float:
 
 
 def test_silence_is_whispered_as_silence() -> None:
-    found = waves.whisper(np.zeros(RATE, np.float32), RATE, np.random.default_rng(0))
+    found = waveform.whisper(np.zeros(RATE, np.float32), RATE, np.random.default_rng(0))
     assert not found.any()
 
 
@@ -203,7 +205,7 @@ def test_silence_is_whispered_as_silence() -> None:
 def test_a_part_is_a_stretch_in_which_something_is_heard(size: int, seed: int) -> None:
     wave_s = np.zeros(2 * RATE, np.float32)
     wave_s[RATE : RATE + 800] = hiss(0.05)
-    found = waves.crop(wave_s, size, np.random.default_rng(seed))
+    found = waveform.crop(wave_s, size, np.random.default_rng(seed))
     assert len(found) == min(size, len(wave_s))
     assert found.any()
     assert found.tobytes() in wave_s.tobytes()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serein.errors import ConfigError
 from serein.inference.tape import SampleBuffer
-from serein.inference.windows import (
+from serein.inference.windowing import (
     HopAverager,
     Probabilities,
     ScoredSpan,

@@ -48,7 +48,7 @@ LAYERED = "wav2vec2-layer"
 def laid(folder: Path, kind: str = LAYERED, *, seed: int = 0, prefix: str = "") -> Path:
     """An encoder's folder, its weights by other names where a head's model has them."""
     pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
-    from serein.layers.encoder import SSLEncoder
+    from serein.layers.ssl_encoder import SSLEncoder
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
         StorageError,
         UnknownName,
     )
-    from serein.experiment.evaluate import Run, evaluate
-    from serein.experiment.judge import score_model
-    from serein.experiment.search import search
-    from serein.experiment.train import train
-    from serein.explanations import Explanation
+    from serein.evaluation.evaluate import Run, evaluate
+    from serein.evaluation.score_saved import score_model
+    from serein.evaluation.search import search
+    from serein.evaluation.train import train
     from serein.inference.explain import explain
+    from serein.inference.long_form import join_shards
     from serein.inference.recognition import Recognition, Segment
     from serein.inference.recognizer import Recognizer
-    from serein.inference.stream import Stream
+    from serein.inference.streaming import Stream
     from serein.inference.streams import feed_streams
-    from serein.inference.timeline import join_shards
     from serein.recipes import load as load_recipe
     from serein.records import Corpus, Protocol, Recipe, Utterance
-    from serein.results import Results
-    from serein.store import load_results
+    from serein.results.evaluation import Results
+    from serein.results.inference import Explanation
+    from serein.results.io import load_results
 
 __all__ = [
     "AudioError",
@@ -78,26 +78,26 @@ _MODULES = {
     "Bundle": "serein.bundle",
     "Card": "serein.bundle",
     "Corpus": "serein.records",
-    "Explanation": "serein.explanations",
+    "Explanation": "serein.results.inference",
     "Protocol": "serein.records",
     "Recipe": "serein.records",
     "Recognition": "serein.inference.recognition",
     "Recognizer": "serein.inference.recognizer",
-    "Results": "serein.results",
-    "Run": "serein.experiment.evaluate",
+    "Results": "serein.results.evaluation",
+    "Run": "serein.evaluation.evaluate",
     "Segment": "serein.inference.recognition",
-    "Stream": "serein.inference.stream",
+    "Stream": "serein.inference.streaming",
     "Utterance": "serein.records",
-    "evaluate": "serein.experiment.evaluate",
+    "evaluate": "serein.evaluation.evaluate",
     "explain": "serein.inference.explain",
     "feed_streams": "serein.inference.streams",
-    "join_shards": "serein.inference.timeline",
+    "join_shards": "serein.inference.long_form",
     "load_corpus": "serein.corpora",
     "load_recipe": "serein.recipes",
-    "load_results": "serein.store",
-    "score_model": "serein.experiment.judge",
-    "search": "serein.experiment.search",
-    "train": "serein.experiment.train",
+    "load_results": "serein.results.io",
+    "score_model": "serein.evaluation.score_saved",
+    "search": "serein.evaluation.search",
+    "train": "serein.evaluation.train",
 }
 _ATTRIBUTES = {"load_corpus": "load", "load_recipe": "load"}
 _DEPRECATED = {"judge": "score_model"}

@@ -16,11 +16,11 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build_config
-from serein.devices import init_empty_weights, resolve_device
 from serein.errors import BundleError, EncoderError, SereinError
-from serein.files import write_bytes
 from serein.records import Recipe
 from serein.system import System
+from serein.utils.device import init_empty_weights, resolve_device
+from serein.utils.files import write_bytes
 
 FORMAT_VERSION = 3
 """The newest layout that this version reads; 2 had no words, 1 no confidence."""

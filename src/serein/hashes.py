@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from serein.errors import CorpusError, StorageError
-from serein.files import cache_folder, write_bytes
+from serein.utils.files import cache_folder, write_bytes
 
 RACY_WINDOW_NS = 2_000_000_000
 """Nanoseconds; some file systems count in steps of two seconds."""

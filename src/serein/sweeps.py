@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serein.comparisons import PairedTest
+from serein.results.studies import PairedTest
 
 Interval = tuple[float, float] | None
 

@@ -12,20 +12,20 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from serein import config, find
-from serein.augment.masks import SpecAugment, build_spec_augment
-from serein.augment.settings import build_augment_config as augment_settings
-from serein.contracts import FrontEnd, Model, Task
-from serein.devices import init_empty_weights
+from serein import config, registry
+from serein.augment.config import build_augment_config as augment_settings
+from serein.augment.specaugment import SpecAugment, build_spec_augment
 from serein.errors import ConfigError
-from serein.features import normalise
+from serein.features import normalization
+from serein.interfaces import FrontEnd, Model, Task
+from serein.labels.targets import get_task_labels, is_regression
+from serein.labels.vocabulary import SPECIAL_TOKENS, Vocabulary
 from serein.layers.apart import SingleTaskEnsemble
 from serein.layers.attention import AttentionWeights, ModelOutput
-from serein.layers.transcript import TranscriptOutput
+from serein.layers.outputs import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
-from serein.truth import get_task_labels, is_regression
-from serein.vocabulary import SPECIAL_TOKENS, Vocabulary
+from serein.utils.device import init_empty_weights
 
 TRANSCRIPT = "transcript"
 """What the words of a model that finds them go by, beside the names of tasks."""
@@ -76,8 +76,8 @@ class System(nn.Module):
         super().__init__()
         self.temperatures: dict[str, float] = {}
         self.front_end = build_front_end(recipe, allow_custom=allow_custom)
-        settings = config.build_config(normalise.Config, recipe.normalise, "normalise")
-        self.normaliser = normalise.Normalizer(settings, self.front_end.width)
+        settings = config.build_config(normalization.Config, recipe.normalise, "normalise")
+        self.normaliser = normalization.Normalizer(settings, self.front_end.width)
         self.transcript_task = _build_transcript_task(recipe, words)
         given = _front_end_settings(self.front_end, recipe.model, allow_custom)
         recipe = replace(recipe, model={**given, **recipe.model})
@@ -194,14 +194,16 @@ def hash_recipe_sources(recipe: Recipe) -> str:
     names = {"features": recipe.features["name"], "models": recipe.model["name"]}
     used = [(package, str(name)) for package, name in names.items()]
     used += [("tasks", str(table.get("name", task))) for task, table in recipe.tasks.items()]
-    files = [find.load_module(package, name).__file__ for package, name in used]
+    files = [registry.load_module(package, name).__file__ for package, name in used]
     own = [Path(file) for file in files if file]
-    return find.hash_sources([*(find.PACKAGE_ROOT / place for place in NUMERIC_SOURCES), *own])
+    return registry.hash_sources(
+        [*(registry.PACKAGE_ROOT / place for place in NUMERIC_SOURCES), *own]
+    )
 
 
 def is_estimator(recipe: Recipe) -> bool:
     """Whether a recipe's model is an estimator: fitted at once, not trained in epochs."""
-    return hasattr(find.load_module("models", str(recipe.model["name"])).Model, "fit")
+    return hasattr(registry.load_module("models", str(recipe.model["name"])).Model, "fit")
 
 
 def collect_packages(recipe: Recipe) -> dict[str, str]:
@@ -213,7 +215,7 @@ def collect_packages(recipe: Recipe) -> dict[str, str]:
     tables = {"features": recipe.features, "models": recipe.model}
     found: dict[str, str] = {}
     for package, table in tables.items():
-        module = find.load_module(package, str(table["name"]))
+        module = registry.load_module(package, str(table["name"]))
         found |= {name: version(name) for name in getattr(module, "PACKAGES", ())}
         if hasattr(module, "contents"):
             found |= module.contents(table)
@@ -223,7 +225,9 @@ def collect_packages(recipe: Recipe) -> dict[str, str]:
 def collect_notes(recipe: Recipe) -> list[str]:
     """What must be said wherever a recipe's parts are used, such as another's licence."""
     tables = {"features": recipe.features, "models": recipe.model}
-    modules = [find.load_module(package, str(table["name"])) for package, table in tables.items()]
+    modules = [
+        registry.load_module(package, str(table["name"])) for package, table in tables.items()
+    ]
     return [str(module.NOTE) for module in modules if hasattr(module, "NOTE")]
 
 
@@ -287,7 +291,7 @@ def _build_transcript_task(recipe: Recipe, words: Sequence[str]) -> transcript.T
 def _build_model(recipe: Recipe, allow_custom: bool, width: int, words: int) -> Model:
     """One network for all tasks; or, where the recipe says ``apart``, one for each."""
     table, tasks = recipe.model, tuple(recipe.tasks)
-    module = find.load_module("models", str(table["name"]), allow_custom=allow_custom)
+    module = registry.load_module("models", str(table["name"]), allow_custom=allow_custom)
     reads = hasattr(getattr(module, "Model", None), "READS")
     if recipe.text and not reads:
         raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
@@ -298,7 +302,7 @@ def _build_model(recipe: Recipe, allow_custom: bool, width: int, words: int) -> 
     if not isinstance(apart, bool):
         raise ConfigError(f"model.apart = {apart!r}; expected true or false")
     if apart and hasattr(
-        find.load_module("models", str(table["name"]), allow_custom=allow_custom).Model, "fit"
+        registry.load_module("models", str(table["name"]), allow_custom=allow_custom).Model, "fit"
     ):
         raise ConfigError(
             f"model.apart = true: {table['name']} fits each task by itself as it is; remove apart"
@@ -316,7 +320,9 @@ def _front_end_settings(
     """Settings of the model that only the front end knows, such as how many states it lays."""
     told: Mapping[str, Any] = getattr(front_end, "given", {})
     known = getattr(
-        find.load_module("models", str(table["name"]), allow_custom=allow_custom), "Config", None
+        registry.load_module("models", str(table["name"]), allow_custom=allow_custom),
+        "Config",
+        None,
     )
     return {name: value for name, value in told.items() if hasattr(known, name)}
 
@@ -332,7 +338,7 @@ def _build_part(
     package: str, kind: str, table: Mapping[str, Any], allow_custom: bool, *rest: Any
 ) -> Any:
     """Find a file by its name and make what it offers."""
-    found = find.load_module(package, str(table["name"]), allow_custom=allow_custom)
+    found = registry.load_module(package, str(table["name"]), allow_custom=allow_custom)
     lacking = [part for part in ("Config", kind) if not hasattr(found, part)]
     if lacking:
         raise ConfigError(f"{table['name']} ({found.__file__}) lacks {' and '.join(lacking)}")

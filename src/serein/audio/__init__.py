@@ -11,8 +11,8 @@ from typing import cast
 
 import numpy as np
 
-from serein.audio._blocks import Block, Resampler, convert_block, iter_blocks
-from serein.audio._opened import (
+from serein.audio._sources import Source, source_name
+from serein.audio.decoding import (
     MAX_FRAMES_PER_READ,
     MAX_SECONDS,
     describe_part,
@@ -20,7 +20,7 @@ from serein.audio._opened import (
     sample_range,
     translate_decoding_errors,
 )
-from serein.audio._samples import (
+from serein.audio.samples import (
     MIN_SECONDS,
     RATE_RANGE,
     AudioReader,
@@ -31,7 +31,7 @@ from serein.audio._samples import (
     check_rate,
     to_mono,
 )
-from serein.audio._sources import Source, source_name
+from serein.audio.streaming import Block, Resampler, convert_block, iter_blocks
 from serein.records import Utterance
 
 __all__ = [

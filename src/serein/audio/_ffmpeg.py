@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from serein.audio._samples import Samples, to_float32, truncated_error
 from serein.audio._sources import UnnamedFile
+from serein.audio.samples import Samples, to_float32, truncated_error
 from serein.errors import AudioError
 
 

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import soundfile
 
 from serein.audio._containers import data_chunk_sizes
-from serein.audio._samples import Samples, truncated_error
 from serein.audio._sources import UnnamedFile
+from serein.audio.samples import Samples, truncated_error
 from serein.errors import AudioError
 
 MAX_SAMPLES_PER_READ = (

@@ -11,9 +11,9 @@ import numpy as np
 
 from serein import audio
 from serein.audio import Samples
-from serein.augment.waves import next_fast_length
+from serein.augment.waveform import next_fast_length
+from serein.corpora._reading import find_unread
 from serein.errors import AudioError, ConfigError
-from serein.recordings import find_unread
 
 MAX_RESPONSE_SECONDS = 4.0
 """Seconds of an impulse response that are heard."""

@@ -7,18 +7,18 @@ from pathlib import Path
 import typer
 
 from serein.cli import (
-    apply,
     corpora,
+    evaluate,
     explain,
     export,
-    judge,
-    make,
+    recognize,
     search,
     serve,
     sweep,
+    train,
     transcribe,
 )
-from serein.cli.shared import print_stderr
+from serein.cli.common import print_stderr
 from serein.errors import ConfigError, SereinError
 
 app = typer.Typer(
@@ -29,21 +29,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    apply.recognize,
+    recognize.recognize,
     explain.explain,
     transcribe.transcribe,
-    judge.evaluate,
-    judge.compare,
+    evaluate.evaluate,
+    evaluate.compare,
     search.search,
     sweep.sweep,
-    judge.report,
-    make.train,
-    make.recipes,
-    judge.protocols,
-    apply.card,
+    evaluate.report,
+    train.train,
+    train.recipes,
+    evaluate.protocols,
+    recognize.card,
     export.export,
     serve.serve,
-    make.quickstart,
+    train.quickstart,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import PartialOption, SeedOption, console
+from serein.cli.common import PartialOption, SeedOption, console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,8 +56,8 @@ def check(
     corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
 ) -> None:
     """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
-    from serein.copies.check import check_corpus
     from serein.copies.terminal import report_table
+    from serein.download.integrity import check_corpus
 
     found = check_corpus(corpus)
     print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
@@ -76,9 +76,9 @@ def fetch(
     to: Annotated[Path | None, typer.Option(help="Its folder; default: ./NAME.")] = None,
 ) -> None:
     """Download a corpus that may be had freely, check it, and remember where it is."""
-    from serein.copies import fetch as copies
     from serein.copies.terminal import progress_bar
     from serein.corpora import list_corpora
+    from serein.download import fetch as copies
 
     archive = copies.find_archive(name, part)
     about = next(entry.about for entry in list_corpora() if entry.name == name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import MODEL_HELP, DeviceOption, TrustOption, console, print_stderr
+from serein.cli.common import MODEL_HELP, DeviceOption, TrustOption, console, print_stderr
 from serein.errors import SereinError
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def explain(
     trust: TrustOption = None,
 ) -> None:
     """Show where a model looks in recordings, and whether that is where they are loud."""
-    from serein import store
     from serein.errors import ConfigError, UnknownName
-    from serein.experiment.facts import command_line
-    from serein.files import write_text
+    from serein.evaluation.provenance import command_line
     from serein.inference import explain as explaining
     from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
+    from serein.results import io
+    from serein.utils.files import write_text
 
     if format not in EXPLAIN_FORMATS:
         raise UnknownName("format", format, EXPLAIN_FORMATS)
@@ -59,9 +59,9 @@ def explain(
             print_stderr(str(error))
     found = explaining.collect_explanations(explained, faults, command_line())
     if format == "json" and output is None:
-        print(store.to_json(found), end="")
+        print(io.to_json(found), end="")
     elif format == "json" and output is not None:
-        write_text(output, store.to_json(found))
+        write_text(output, io.to_json(found))
         print(output)
     elif explained:
         from serein.report import explanation

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from serein.cli.shared import MODEL_HELP
+from serein.cli.common import MODEL_HELP
 
 
 def export(
@@ -13,8 +13,8 @@ def export(
     onnx: Annotated[Path, typer.Option(help="The ONNX file to write: waveform in, answers out.")],
 ) -> None:
     """Write a model as ONNX, front end inside, once it answers there as it does here."""
-    from serein.inference.export import to_onnx
-    from serein.inference.exported import open_model
+    from serein.inference.onnx_export import to_onnx
+    from serein.inference.onnx_runtime import open_model
     from serein.inference.recognizer import find_model_file
 
     to_onnx(open_model(find_model_file(model)), onnx)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serein.cli.shared import console, count_cores, print_stderr
+from serein.cli.common import console, count_cores, print_stderr
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import (
+from serein.cli.common import (
     CorporaOption,
     DeviceOption,
     FoldJobsOption,
@@ -51,7 +51,7 @@ def search(
     partial: PartialOption = None,
 ) -> None:
     """Draw settings at random and rank them on validation speakers; resumable and shareable."""
-    from serein.experiment.search import search as found
+    from serein.evaluation.search import search as found
 
     done = found(
         recipe,
@@ -76,7 +76,7 @@ def search(
 
 
 def _print_trial(trial: "Trial", search: "Search") -> None:
-    from serein.report import trials
+    from serein.report import search as trials
 
     console(stderr=True).print(
         trials.describe_trial(trial, search), highlight=False, soft_wrap=True
@@ -85,7 +85,7 @@ def _print_trial(trial: "Trial", search: "Search") -> None:
 
 def show_search(search: "Search", folder: Path) -> None:
     """Print a search, and write its report."""
-    from serein.report import trials
+    from serein.report import search as trials
 
     paths = trials.write_search(search, folder)
     console().print(trials.render_search(search))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from serein.cli.apply import parse_confidence
-from serein.cli.shared import MODEL_HELP, DeviceOption, TrustOption, print_stderr
+from serein.cli.common import MODEL_HELP, DeviceOption, TrustOption, print_stderr
+from serein.cli.recognize import parse_confidence
 from serein.errors import ConfigError
 
 
@@ -51,8 +51,8 @@ def serve(
     """Serve models over HTTP, with a page at /, until it is told to end (extra: serve)."""
     from serein import config
     from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
-    from serein.service import keys as key_files
-    from serein.service.settings import ServiceConfig
+    from serein.service import auth as key_files
+    from serein.service.config import ServiceConfig
 
     if new_key is not None:
         print(key_files.add_key(_require_key_file(key_file), new_key))

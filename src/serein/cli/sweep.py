@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import (
+from serein.cli.common import (
     CorporaOption,
     DeviceOption,
     FoldJobsOption,
@@ -24,7 +24,7 @@ from serein.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from serein.results import Results
+    from serein.results.evaluation import Results
     from serein.sweeps import Sweep
 
 
@@ -44,7 +44,7 @@ def sweep(
     partial: PartialOption = None,
 ) -> None:
     """Evaluate each value of a setting with several seeds, and look for a trend; resumable."""
-    from serein.experiment.sweep import sweep as swept
+    from serein.evaluation.sweep import sweep as swept
 
     done = swept(
         recipe,
@@ -65,7 +65,7 @@ def sweep(
 
 
 def _print_value(setting: str, results: "Results") -> None:
-    from serein.report import sweeps
+    from serein.report import sweep as sweeps
 
     console(stderr=True).print(
         sweeps.describe_run(setting, results), highlight=False, soft_wrap=True
@@ -74,7 +74,7 @@ def _print_value(setting: str, results: "Results") -> None:
 
 def show_sweep(result: "Sweep", folder: Path) -> None:
     """Print a sweep, and write its report."""
-    from serein.report import sweeps
+    from serein.report import sweep as sweeps
 
     paths = sweeps.write_sweep(result, folder)
     console().print(sweeps.render_sweep(result))

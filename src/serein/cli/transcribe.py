@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.shared import (
+from serein.cli.common import (
     DeviceOption,
     OptionalCorporaOption,
     PartialOption,
@@ -33,10 +33,10 @@ def transcribe(
     partial: PartialOption = None,
 ) -> None:
     """Write down the words of recordings, or of a corpus with its word error rate."""
-    from serein import store
-    from serein.experiment.facts import command_line, utc_now
+    from serein.evaluation.provenance import command_line, utc_now
     from serein.inference.transcribe import Transcriber, build_record
     from serein.records import Corpus, Utterance
+    from serein.results import io
 
     if bool(files) == bool(corpus):
         raise ConfigError("give recordings, or a corpus with --corpus; found both or neither")
@@ -59,7 +59,7 @@ def transcribe(
     if told.scores:
         print(_format_scores(told.scores))
     if output:
-        store.save_transcriptions(told, output)
+        io.save_transcriptions(told, output)
     for fault in faults:
         print_stderr(fault)
     if faults:

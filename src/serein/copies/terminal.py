@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serein.copies.check import IntegrityReport
 from serein.copies.download import ProgressCallback as Told
+from serein.download.integrity import IntegrityReport
 
 MAX_EXAMPLES = 3
 

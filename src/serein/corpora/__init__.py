@@ -25,11 +25,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from serein import find
+from serein import registry
 from serein.errors import ConfigError, CorpusError, UnknownName
-from serein.files import write_text
 from serein.hashes import hash_files
 from serein.records import ATTRIBUTES, Corpus, CorpusInfo, Utterance
+from serein.utils.files import write_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -144,13 +144,13 @@ def _find_reader(name: str, place: Path | None) -> ModuleType:
     # What looks like a file or a path must not be imported.
     own = all(part.isidentifier() for part in name.split(".")) and not name.endswith(TABLE_SUFFIXES)
     try:
-        module = find.load_module("corpora", name, allow_custom=own)
+        module = registry.load_module("corpora", name, allow_custom=own)
     except UnknownName as error:
         if name and place is not None and place.suffix.lower() in TABLE_SUFFIXES:
-            return find.load_module("corpora", "table")
+            return registry.load_module("corpora", "table")
         if own and "." in name:
             raise
-        known = {*find.list_names("corpora"), *saved_paths()}
+        known = {*registry.list_names("corpora"), *saved_paths()}
         hint = "A table of your own needs a name: `--corpus mine=labels.csv`."
         raise UnknownName("corpus", name, known, hint) from error
     if not callable(getattr(module, "read", None)):
@@ -293,7 +293,7 @@ class CorpusEntry:
 def list_corpora() -> list[CorpusEntry]:
     """Every corpus that can be read by name, sorted; a user's own ones among them."""
     held = saved_paths()
-    names = sorted({*find.list_names("corpora"), *held})
+    names = sorted({*registry.list_names("corpora"), *held})
     return [
         CorpusEntry(name=name, about=_describe_corpus(name, held), path=held.get(name))
         for name in names

@@ -32,8 +32,8 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from serein.corpora._reading import describe_missing
 from serein.errors import CorpusError
-from serein.recordings import describe_missing
 from serein.records import CorpusInfo, Label, Utterance
 
 ABOUT = CorpusInfo(

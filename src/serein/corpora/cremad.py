@@ -19,8 +19,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from serein.errors import CorpusError
-from serein.recordings import (
+from serein.corpora._reading import (
     check_counts,
     decode_field,
     describe_skipped,
@@ -29,6 +28,7 @@ from serein.recordings import (
     list_recordings,
     restore_advice,
 )
+from serein.errors import CorpusError
 from serein.records import CorpusInfo, Utterance
 
 ABOUT = CorpusInfo(

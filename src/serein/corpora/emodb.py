@@ -18,8 +18,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from serein.errors import CorpusError
-from serein.recordings import (
+from serein.corpora._reading import (
     check_counts,
     decode_field,
     describe_skipped,
@@ -28,6 +27,7 @@ from serein.recordings import (
     list_recordings,
     restore_advice,
 )
+from serein.errors import CorpusError
 from serein.records import CorpusInfo, Utterance
 
 ABOUT = CorpusInfo(

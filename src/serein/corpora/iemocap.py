@@ -31,8 +31,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from serein.corpora._reading import check_counts, find_subfolder, list_recordings, restore_advice
 from serein.errors import CorpusError
-from serein.recordings import check_counts, find_subfolder, list_recordings, restore_advice
 from serein.records import CorpusInfo, Label, Utterance
 
 ABOUT = CorpusInfo(

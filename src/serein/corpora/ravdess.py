@@ -20,8 +20,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from serein.corpora._reading import describe_skipped, find_unread, restore_advice
 from serein.errors import CorpusError
-from serein.recordings import describe_skipped, find_unread, restore_advice
 from serein.records import CorpusInfo, Utterance
 
 ABOUT = CorpusInfo(

@@ -22,14 +22,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from serein.errors import CorpusError
-from serein.recordings import (
+from serein.corpora._reading import (
     check_counts,
     describe_skipped,
     find_unread,
     list_recordings,
     restore_advice,
 )
+from serein.errors import CorpusError
 from serein.records import CorpusInfo, Utterance
 
 ABOUT = CorpusInfo(

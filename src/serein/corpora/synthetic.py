@@ -13,8 +13,8 @@ Scores on it say nothing about human speech.
 import csv
 from pathlib import Path
 
+from serein.corpora._reading import describe_missing
 from serein.errors import CorpusError
-from serein.recordings import describe_missing
 from serein.records import CorpusInfo, Utterance
 from serein.synthetic import COLUMNS, TABLE_NAME
 

@@ -16,15 +16,15 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 from serein import corpora, system
-from serein.dataset import is_cached
 from serein.errors import ConfigError, CorpusError, SereinError
-from serein.experiment.facts import package_versions
-from serein.experiment.folds import run_fold
-from serein.experiment.plan import Plan
-from serein.files import write_bytes
+from serein.evaluation.folds import run_fold
+from serein.evaluation.plan import Plan
+from serein.evaluation.provenance import package_versions
 from serein.records import Fold
-from serein.results import Epoch
-from serein.training.course import TrainingRun
+from serein.results.evaluation import Epoch
+from serein.training.checkpoint import TrainingRun
+from serein.training.dataset import is_cached
+from serein.utils.files import write_bytes
 
 UpdateQueue = SimpleQueue[Epoch | TrainingRun | BaseException]
 STATE_POLL_SECONDS = 1.0

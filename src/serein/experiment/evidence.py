@@ -6,9 +6,9 @@ from statistics import median
 
 from serein.bundle import ConfidenceCalibration
 from serein.errors import ConfigError
-from serein.metrics.measures import get_scorer
+from serein.metrics.scoring import get_scorer
 from serein.records import Recipe
-from serein.results import Results
+from serein.results.evaluation import Results
 
 
 def apply_evaluation(recipe: Recipe, evaluation: Results) -> Recipe:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from serein import store
 from serein.errors import StorageError
-from serein.experiment.plan import Plan
+from serein.evaluation.plan import Plan
+from serein.results import io
 
 
 @contextmanager
@@ -34,11 +34,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 def is_finished(plan: Plan) -> bool:
     """Whether its results are there to be read."""
-    return store.resolve_results_file(plan.folder).is_file()
+    return io.resolve_results_file(plan.folder).is_file()
 
 
 def clear_run(plan: Plan) -> None:
     """Remove the results, and the state of every fold."""
-    store.resolve_results_file(plan.folder).unlink(missing_ok=True)
+    io.resolve_results_file(plan.folder).unlink(missing_ok=True)
     for fold in plan.protocol.folds:
         plan.state_path(fold).unlink(missing_ok=True)

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from serein import corpora, store, system
-from serein.experiment import space as spaces
-from serein.experiment.facts import command_line, describe_corpus, utc_now
-from serein.experiment.plan import Plan
-from serein.metrics.measures import get_scorer
+from serein import corpora, system
+from serein.evaluation import search_space as spaces
+from serein.evaluation.plan import Plan
+from serein.evaluation.provenance import command_line, describe_corpus, utc_now
+from serein.metrics.scoring import get_scorer
 from serein.records import Corpus, Protocol, Recipe
+from serein.results import io
 from serein.searches import Search, Trial, rank_trials
 
 
@@ -78,7 +79,7 @@ def build_search(
     )
     protocol = plan.protocol
     return Search(
-        format=store.FORMAT,
+        format=io.FORMAT,
         name=name,
         command=command_line(),
         created=utc_now(),

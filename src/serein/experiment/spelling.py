@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from serein.experiment.plan import Plan
+from serein.evaluation.plan import Plan
 from serein.experiment.words import build_word_list
+from serein.labels.vocabulary import Vocabulary, normalize_text, tokenize
 from serein.metrics.words import compute_word_scores
 from serein.records import Fold, Utterance
-from serein.results import Prediction
+from serein.results.evaluation import Prediction
 from serein.transcripts import WordScores
-from serein.vocabulary import Vocabulary, normalize_text, tokenize
 
 
 def add_transcripts(

@@ -13,10 +13,10 @@ from torch import Tensor
 from serein import bundle, config
 from serein.bundle import Bundle
 from serein.errors import ConfigError
+from serein.labels.vocabulary import Vocabulary
 from serein.records import Recipe, Utterance
 from serein.system import System
 from serein.tasks.transcript import Config
-from serein.vocabulary import Vocabulary
 
 Texts = Mapping[str, str | None]
 """For each utterance id, what is said."""

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from serein import encoders
 from serein.errors import ConfigError
-from serein.layers.encoder import build_encoder_config, get_encoder_shape
 from serein.layers.pretrained import load_frozen_encoder
+from serein.layers.ssl_encoder import build_encoder_config, get_encoder_shape
 
 PACKAGES = ("transformers",)
 """What the numbers depend on beside this file."""

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from serein.cluster import count_task_slots, join_ray_cluster, wait_for_tasks
-from serein.inference.batches import (
+from serein.inference.workers import (
     Chunk,
     ChunkResult,
     FinishedChunk,

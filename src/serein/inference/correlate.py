@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serein import waveform
-from serein.explanations import Correlation
+from serein.audio import envelope
 from serein.metrics.blocks import block_bootstrap_correlation
+from serein.metrics.bootstrap import bootstrap_counts
 from serein.metrics.regression import pearson_score, spearman_score
-from serein.metrics.significance import bootstrap_counts
+from serein.results.inference import Correlation
 
 MIN_BLOCK_SECONDS = 0.2
 """Seconds, at least, that are resampled together: about a syllable."""
@@ -81,7 +81,7 @@ def _find_undefined_reason(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
     if len(weight_t) < 2:
         return f"undefined: {len(weight_t)} step{'s' * (len(weight_t) != 1)}"
     if np.ptp(energy_t) < 1e-4:
-        silent = " (silence)" * bool(energy_t[0] <= waveform.FLOOR_DB)
+        silent = " (silence)" * bool(energy_t[0] <= envelope.FLOOR_DB)
         return f"undefined: the energy is the same at every step{silent}"
     # float32 weights that differ by their last digits are equal
     if np.ptp(weight_t) <= 1e-6 * weight_t.max():

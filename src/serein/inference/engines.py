@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from serein import workers
 from serein.errors import StorageError
-from serein.inference.batches import (
+from serein.inference.cluster import run_ray
+from serein.inference.workers import (
     Chunk,
     ChunkResult,
     FinishedChunk,
     RecognitionContext,
     recognize_files,
 )
-from serein.inference.cluster import run_ray
+from serein.utils import distributed
 
 Engine = Callable[[RecognitionContext, Iterator[Chunk], int | None], Iterator[FinishedChunk]]
 """Work, chunks, and how many of these are heard at a time; None is for the engine to say."""
@@ -109,7 +109,7 @@ _WORKER: dict[str, Any] = {}
 
 
 def _init_worker(content: bytes, stop: Any) -> None:
-    workers.init_worker()
+    distributed.init_worker()
     _WORKER.update(work=pickle.loads(content), stop=stop)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from serein import audio, config, find, recipes, waveform
-from serein.audio import Source
+from serein import audio, config, recipes, registry
+from serein.audio import Source, envelope
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
-from serein.explanations import EXPLANATIONS_FORMAT, AttentionTrack, Explanation, Explanations
 from serein.inference.correlate import average_correlations, correlate_with_energy
 from serein.inference.recognition import AttentionMap, Recognition
 from serein.inference.recognizer import Recognizer, list_models
+from serein.results.inference import EXPLANATIONS_FORMAT, AttentionTrack, Explanation, Explanations
 
 MAX_SECONDS = 300.0
 """Seconds that are explained at once; a drawing of more shows nothing."""
@@ -84,7 +84,7 @@ def explain(
             for task, p in _collect_probabilities(found).items()
         },
         probabilities=_collect_probabilities(found),
-        envelope=waveform.compute_envelope(wave_s),
+        envelope=envelope.compute_envelope(wave_s),
         attention={
             name: _build_track(name, one, found, wave_s, rate)
             for name, one in found.attention.items()
@@ -114,7 +114,7 @@ def list_attention_recipes() -> list[str]:
 def _has_attention(table: Mapping[str, Any]) -> bool:
     """By the model's own setting of that name."""
     settings = {key: value for key, value in table.items() if key not in ("name", "apart")}
-    kind = find.load_module("models", str(table["name"])).Config
+    kind = registry.load_module("models", str(table["name"])).Config
     return bool(getattr(config.build_config(kind, settings, "model"), "attention", False))
 
 
@@ -128,7 +128,7 @@ def _build_track(
         else recognition.end - recognition.start
     )
     width = max(step, MIN_ENERGY_WINDOW)
-    energy_t = waveform.compute_energy(wave_s, rate, (times_t - recognition.start).tolist(), width)
+    energy_t = envelope.compute_energy(wave_s, rate, (times_t - recognition.start).tolist(), width)
     alone = len(weight_ht) == 1 or attention_map.words
     every = [weight_ht.mean(axis=0), *(() if alone else weight_ht)]
     # No segment of zhang2019 has its middle in an utterance's first frames: nobody chose that.

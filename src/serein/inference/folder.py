@@ -19,17 +19,17 @@ import pyarrow.compute as pc
 
 from serein.bundle import compute_bundle_digest
 from serein.errors import AudioError, ConfigError, UnknownName
-from serein.files import write_text
-from serein.inference import rows
-from serein.inference.batches import Chunk, Failure, RecognitionContext
+from serein.inference import tables
 from serein.inference.engines import ENGINES, Engine, run_inline
 from serein.inference.listing import Listing, ListingEntry, path_to_text
 from serein.inference.parts import PartStore, check_plan, lock_run
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.rows import REASON_COLUMN, Row
-from serein.inference.stream import Stream, StreamConfig
-from serein.results import FolderProgress
+from serein.inference.streaming import Stream, StreamConfig
+from serein.inference.tables import REASON_COLUMN, Row
+from serein.inference.workers import Chunk, Failure, RecognitionContext
+from serein.results.evaluation import FolderProgress
+from serein.utils.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class Summary:
 
     def to_frame(self) -> "pd.DataFrame":
         """The answers, indexed by (file, start, end) as audformat's tables are; needs pandas."""
-        store = PartStore(_run_folder(self.output), rows.build_schema({}))
+        store = PartStore(_run_folder(self.output), tables.build_schema({}))
         return _select_answers(store.read_table()).to_pandas()
 
 
@@ -105,7 +105,7 @@ def recognize_folder(
         )  # settings that do not fit are told of once
     if not folder.is_dir():
         raise AudioError(f"{folder} is no folder; expected one with recordings. Check the path.")
-    rows.find_writer(output)
+    tables.find_writer(output)
     chosen = _choose_engine(engine, jobs)
     _check_not_empty(Listing(folder))
     work, model = (
@@ -114,7 +114,7 @@ def recognize_folder(
     )
     with lock_run(_run_folder(output), output):
         check_plan(_run_folder(output), output, _build_plan(work, model))
-        store = PartStore(_run_folder(output), rows.build_schema(predictor.classes))
+        store = PartStore(_run_folder(output), tables.build_schema(predictor.classes))
         store.remove_leftovers()
         if retry:
             _mark_unfinished(store)
@@ -218,10 +218,10 @@ class _FolderRun:
     def _add_result(self, result: Recognition | Failure) -> None:
         name = path_to_text(result.source)
         if isinstance(result, Failure):
-            self.rows.append(rows.build_failure_row(name, result.reason, self.model))
+            self.rows.append(tables.build_failure_row(name, result.reason, self.model))
             self.failed += 1
         else:
-            self.rows += rows.build_rows(name, result, self.model)
+            self.rows += tables.build_rows(name, result, self.model)
             self.seconds += result.end - result.start
         self.done += 1
         if time.monotonic() - self.last_saved > SAVE_INTERVAL:
@@ -289,10 +289,10 @@ def _count_results(table: pa.Table) -> dict[str, Any]:
 def _write_tables(table: pa.Table, output: Path) -> None:
     failures = _select_failures(table)
     if len(failures):
-        rows.write_table(failures, _errors_file(output))
+        tables.write_table(failures, _errors_file(output))
     else:
         _errors_file(output).unlink(missing_ok=True)
-    rows.write_table(_select_answers(table), output)
+    tables.write_table(_select_answers(table), output)
 
 
 def _select_failures(table: pa.Table) -> pa.Table:

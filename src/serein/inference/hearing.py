@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from serein.inference.predictor import pad_waveforms
 from serein.inference.tape import SampleBuffer
-from serein.inference.together import pad_waveforms
-from serein.inference.windows import Probabilities
+from serein.inference.windowing import Probabilities
 from serein.precision import Precision
-from serein.predict import predict_batch
 from serein.system import Inputs, System
+from serein.training.predict import predict_batch
 
 WINDOW_BATCH_SIZE = 32
 """Windows that the model hears at once."""

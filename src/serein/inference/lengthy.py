@@ -13,10 +13,10 @@ from itertools import islice
 from serein import audio
 from serein.audio import Resampler, Samples, Source
 from serein.inference.hearing import torch_threads
+from serein.inference.predictor import BATCH_SIZE, WindowPrediction, predict_batches
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.tape import SampleBuffer
-from serein.inference.together import BATCH_SIZE, WindowPrediction, predict_batches
 
 BLOCK_SECONDS = 60.0
 """Seconds that are read at a time."""

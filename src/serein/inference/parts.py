@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from serein.errors import ConfigError, StorageError
-from serein.files import replace_atomically, write_text
-from serein.inference.rows import REASON_COLUMN, Row
+from serein.inference.tables import REASON_COLUMN, Row
+from serein.utils.files import replace_atomically, write_text
 
 PLAN_FILE = "plan.json"
 PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")

@@ -17,15 +17,15 @@ from serein import audio, config, memory
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
-from serein.inference.exported import ONNXSystem, open_model
 from serein.inference.hearing import torch_threads
-from serein.inference.recognition import Answer, Recognition, get_source_name
-from serein.inference.together import (
+from serein.inference.onnx_runtime import ONNXSystem, open_model
+from serein.inference.predictor import (
     WindowPrediction,
     collect_words,
     merge_attention,
     predict_batches,
 )
+from serein.inference.recognition import Answer, Recognition, get_source_name
 from serein.inference.voices import contains_speech
 from serein.precision import (
     Precision,
@@ -39,8 +39,8 @@ from serein.system import System
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
-    from serein.inference.stream import Stream
-    from serein.results import FolderProgress
+    from serein.inference.streaming import Stream
+    from serein.results.evaluation import FolderProgress
 
 DEFAULT_MODEL = "serein-base"
 """The shipped model that is used where none is named."""
@@ -226,7 +226,7 @@ class Recognizer:
             StorageError: another process writes it, or it could not be written.
         """
         from serein.inference.folder import recognize_folder
-        from serein.inference.stream import StreamConfig
+        from serein.inference.streaming import StreamConfig
 
         return recognize_folder(
             self,
@@ -305,7 +305,7 @@ class Recognizer:
             ConfigError: settings that do not fit each other or the model.
             AudioError: a rate that no recording has.
         """
-        from serein.inference.stream import Stream, StreamConfig
+        from serein.inference.streaming import Stream, StreamConfig
 
         return Stream(self, rate, config.build_config(StreamConfig, settings, "stream"))
 
@@ -336,8 +336,8 @@ class Recognizer:
             AudioError: it cannot be read, or is too short.
             ConfigError: settings that do not fit each other or the model.
         """
-        from serein.inference.stream import StreamConfig
-        from serein.inference.timeline import recognize_timeline
+        from serein.inference.long_form import recognize_timeline
+        from serein.inference.streaming import StreamConfig
 
         how = config.build_config(StreamConfig, settings, "timeline")
         return recognize_timeline(self, source, (start, end), channel, shard, how)

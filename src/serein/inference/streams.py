@@ -9,8 +9,8 @@ from serein.audio import Block
 from serein.inference.hearing import Window, predict_windows, torch_threads
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import NO_PREDICTIONS, Step, Stream
-from serein.inference.windows import Probabilities
+from serein.inference.streaming import NO_PREDICTIONS, Step, Stream
+from serein.inference.windowing import Probabilities
 
 
 def feed_streams(

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from serein.audio import Samples
-from serein.inference.speech import BLOCK_MS, BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD
+from serein.inference.vad import BLOCK_MS, BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD
 
 THRESHOLD = 0.5
 NEG_THRESHOLD = 0.35

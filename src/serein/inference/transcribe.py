@@ -9,19 +9,20 @@ from pathlib import Path
 
 import torch
 
-from serein import audio, bundle, store
+from serein import audio, bundle
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
 from serein.inference.hearing import torch_threads as threads_of
-from serein.inference.together import collect_words, pad_waveforms, unbatch
+from serein.inference.predictor import collect_words, pad_waveforms, unbatch
+from serein.labels.vocabulary import tokenize
 from serein.metrics.words import compute_word_scores
 from serein.precision import PrecisionSetting, requested_precision, resolve_precision
-from serein.predict import predict_batch
 from serein.records import Corpus, Utterance
+from serein.results import io
 from serein.system import TRANSCRIPT, Output
+from serein.training.predict import predict_batch
 from serein.transcripts import Transcription, Transcriptions, WordScores
-from serein.vocabulary import tokenize
 
 OnFailure = Callable[[Utterance, AudioError], None]
 """Is told of every recording that cannot be read."""
@@ -168,7 +169,7 @@ def build_record(
     """
     card = transcriber.bundle.card
     return Transcriptions(
-        format=store.FORMAT,
+        format=io.FORMAT,
         command=command,
         created=created,
         model=transcriber.name,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from serein.audio import Resampler, Samples
-from serein.inference.speech import (
+from serein.inference.vad import (
     BLOCK_SAMPLES,
     CONTEXT_SAMPLES,
     SAMPLE_RATE,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serein.layers.transcript import TranscriptOutput
+from serein.layers.outputs import TranscriptOutput
 
 
 class StructuredAttention(nn.Module):

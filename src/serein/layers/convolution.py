@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from serein.layers.packed import PackedFrames
 from serein.layers.product import FastLinear
-from serein.layers.rows import PackedFrames
 
 
 class EdgeConv1d(nn.Module):

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serein.layers.transcript import START_ID
+from serein.layers.outputs import START_ID
 from serein.layers.unrolled import StepWeights, unroll_decoder
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from serein import encoders
 from serein.errors import EncoderError
-from serein.layers.encoder import SSLEncoder
+from serein.layers.ssl_encoder import SSLEncoder
 
 
 def load_weights(encoder: SSLEncoder, folder: Path) -> None:

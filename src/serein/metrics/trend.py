@@ -10,7 +10,7 @@ from math import factorial, prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serein.metrics.significance import CHUNK_CELLS, Statistic
+from serein.metrics.bootstrap import CHUNK_CELLS, Statistic
 
 FloatArray = NDArray[np.float64]
 SLOPE_TOLERANCE = 1e-12

@@ -4,15 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serein.metrics.measures import nan_to_none
-from serein.metrics.significance import (
-    bootstrap_counts,
-    choose_resampling_groups,
-    sum_by_group,
-)
-from serein.metrics.transcription import count_word_errors, word_error_rate_from_counts
+from serein.labels.vocabulary import normalize_text
+from serein.metrics.bootstrap import bootstrap_counts, choose_resampling_groups, sum_by_group
+from serein.metrics.scoring import nan_to_none
+from serein.metrics.word_error_rate import count_word_errors, word_error_rate_from_counts
 from serein.transcripts import WordScores
-from serein.vocabulary import normalize_text
 
 
 def compute_word_scores(

@@ -39,10 +39,10 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from serein.errors import ConfigError
+from serein.layers.asr import ASRConfig, ASROutput, Count, Seq2SeqASR
 from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
-from serein.layers.recogniser import ASRConfig, ASROutput, Count, Seq2SeqASR
-from serein.layers.recurrence import StackedBLSTM
-from serein.layers.transcript import ASR_ATTENTION, END_ID, WORD_ATTENTION
+from serein.layers.outputs import ASR_ATTENTION, END_ID, WORD_ATTENTION
+from serein.layers.recurrent import StackedBLSTM
 
 TRANSCRIPT = "transcript"
 """The task that the recogniser is for; all others read the vector."""

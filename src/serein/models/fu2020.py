@@ -41,9 +41,9 @@ from serein.layers.attention import (
 from serein.layers.convolution import ValidConv1d
 from serein.layers.dropout import Dropout
 from serein.layers.initial import init_glorot
+from serein.layers.packed import align_to_centres, pack_windows
 from serein.layers.product import FastLinear
-from serein.layers.recurrence import BLSTM
-from serein.layers.rows import align_to_centres, pack_windows
+from serein.layers.recurrent import BLSTM
 
 Count = Annotated[int, Ge(1)]
 PAD_VALUE = -1.0

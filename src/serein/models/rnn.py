@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
 from serein.layers.dropout import Dropout
-from serein.layers.recurrence import last_outputs
+from serein.layers.recurrent import last_outputs
 from serein.layers.stacking import stack_frames
 
 Count = Annotated[int, Ge(1)]

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from serein import encoders
 from serein.errors import ConfigError
 from serein.layers.attention import ModelOutput
-from serein.layers.encoder import SSLEncoder
 from serein.layers.pretrained import load_weights
+from serein.layers.ssl_encoder import SSLEncoder
 from serein.layers.states import StatePooling
 
 PACKAGES = ("transformers",)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError, UnknownName
 from serein.layers.attention import ModelOutput
-from serein.layers.classes import ClassificationTask
 from serein.layers.examples import Examples
 from serein.metrics.classification import unweighted_accuracy_score
+from serein.tasks.heads import ClassificationTask
 
 Array = NDArray[np.float64]
 Exponent = Annotated[int, Ge(-30), Le(20)]

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
 from serein.layers.dropout import Dropout
-from serein.layers.recurrence import last_outputs
-from serein.layers.rows import align_to_centres, pack_windows
-from serein.layers.segments import SegmentConvolutions
+from serein.layers.packed import align_to_centres, pack_windows
+from serein.layers.recurrent import last_outputs
+from serein.layers.segment_convolution import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]
 

@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
-from serein.protocols import fixed, mixed, speakers
+from serein.protocols import mixed, predefined, splitters
 from serein.protocols.beside import add_auxiliary, select_training_utterances, split_main
 from serein.protocols.fewer import limit_train, subsample
-from serein.protocols.filters import drop_long, filter_values, join_cautions, make_disjoint
 from serein.protocols.heard import hash_audio, hash_audio_excerpts
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
 from serein.protocols.saved import SUFFIXES, load, save
 from serein.protocols.settings import SplitConfig, parse_values
 from serein.protocols.sides import get_subsets, remove_ids
+from serein.protocols.subsets import drop_long, filter_values, join_cautions, make_disjoint
 from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
@@ -64,24 +64,26 @@ FOLD_SETTINGS = ("folds", "seed", "stratify")
 WITHOUT_AUXILIARY = ("leave-one-corpus-out",)
 """Protocols that say themselves which corpora train."""
 PROTOCOLS = {
-    "leave-one-speaker-out": ProtocolKind("one fold a speaker", speakers.leave_one_speaker_out),
-    "leave-one-session-out": ProtocolKind("one fold a session", speakers.leave_one_session_out),
-    "leave-one-corpus-out": ProtocolKind("one fold a corpus", speakers.leave_one_corpus_out),
+    "leave-one-speaker-out": ProtocolKind("one fold a speaker", splitters.leave_one_speaker_out),
+    "leave-one-session-out": ProtocolKind("one fold a session", splitters.leave_one_session_out),
+    "leave-one-corpus-out": ProtocolKind("one fold a corpus", splitters.leave_one_corpus_out),
     "speaker-k-fold": ProtocolKind(
-        "groups of speakers, balanced in gender and classes", speakers.speaker_k_fold, FOLD_SETTINGS
+        "groups of speakers, balanced in gender and classes",
+        splitters.speaker_k_fold,
+        FOLD_SETTINGS,
     ),
     "zhang-text": ProtocolKind(
-        "IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", fixed.split_sessions
+        "IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", predefined.split_sessions
     ),
     "zhang-sizes": ProtocolKind(
-        "IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", fixed.split_sessions
+        "IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", predefined.split_sessions
     ),
     "parts": ProtocolKind(
-        "the corpus's own train, dev and test parts", fixed.split_parts, ("train", "test")
+        "the corpus's own train, dev and test parts", predefined.split_parts, ("train", "test")
     ),
     "by-label": ProtocolKind(
         "sides by the values of an attribute or label",
-        fixed.split_by_label,
+        predefined.split_by_label,
         ("by", "train", "test"),
     ),
     "random": ProtocolKind("random folds; speaker-dependent", mixed.random_folds, FOLD_SETTINGS),

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from serein.errors import ConfigError, ProtocolError
 from serein.protocols.fewer import subsample
-from serein.protocols.filters import join_cautions
 from serein.protocols.settings import Amount, SplitConfig
 from serein.protocols.sides import systematic_sample
+from serein.protocols.subsets import join_cautions
 from serein.records import Protocol, Utterance
 
 Pools = dict[str, list[str]]

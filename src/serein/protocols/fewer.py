@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serein.errors import ConfigError
-from serein.protocols.filters import join_cautions
 from serein.protocols.settings import SplitConfig
 from serein.protocols.sides import systematic_sample
+from serein.protocols.subsets import join_cautions
 from serein.records import Protocol, Utterance
 
 

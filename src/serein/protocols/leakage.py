@@ -6,9 +6,9 @@ from dataclasses import replace
 from serein.errors import ProtocolError, UnknownName
 from serein.protocols import classes, duplicates
 from serein.protocols.classes import Targets
-from serein.protocols.filters import get_sentence, join_cautions
 from serein.protocols.settings import Values, parse_values
 from serein.protocols.sides import count_noun, get_scoped_value, get_subsets
+from serein.protocols.subsets import get_sentence, join_cautions
 from serein.records import Finding, Protocol, Utterance
 
 ALLOWABLE = ("duplicate", "partner", "speaker")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from serein.errors import ProtocolError
-from serein.files import write_text
 from serein.protocols.settings import format_value
 from serein.protocols.sides import get_subsets
 from serein.records import Fold, Protocol, Utterance
+from serein.utils.files import write_text
 
 SUFFIXES = (".json", ".csv")
 SUBSETS = ("train", "validation", "test")

@@ -1,13 +1,13 @@
 """What a run found, for people: in the terminal, as one HTML page, as Markdown and LaTeX.
 
-Everything is drawn from `serein.results.Results` alone.
+Everything is drawn from `serein.results.evaluation.Results` alone.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serein.results import Results
+    from serein.results.evaluation import Results
 
 
 def write_report(results: "Results", path: Path) -> tuple[Path, ...]:
@@ -20,15 +20,15 @@ def write_report(results: "Results", path: Path) -> tuple[Path, ...]:
     Raises:
         StorageError: a file could not be written; what stood there before still stands.
     """
-    from serein.files import write_text
-    from serein.report import latex, markdown, page
+    from serein.report import html, latex, markdown
+    from serein.utils.files import write_text
 
     makers = {
-        ".html": page.render_html,
+        ".html": html.render_html,
         ".md": markdown.render_markdown,
         ".tex": latex.render_latex,
     }
-    paths = [(path / page.REPORT_NAME).with_suffix(suffix) for suffix in makers]
+    paths = [(path / html.REPORT_NAME).with_suffix(suffix) for suffix in makers]
     for file, make in zip(paths, makers.values(), strict=True):
         write_text(file, make(results))
     return tuple(paths)

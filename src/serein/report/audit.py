@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serein.metrics.measures import Metric, Scores
-from serein.metrics.significance import bootstrap_difference, choose_resampling_groups
+from serein.metrics.bootstrap import bootstrap_difference, choose_resampling_groups
+from serein.metrics.scoring import Metric, Scores
 from serein.report import summary
 from serein.report.summary import Interval
-from serein.results import Results
+from serein.results.evaluation import Results
 
 BASELINES = {
     "majority": "always answers the most frequent class of the training side",

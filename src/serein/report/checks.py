@@ -13,7 +13,7 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results import CalibrationScores, LabelMapping, Results
+from serein.results.evaluation import CalibrationScores, LabelMapping, Results
 
 MAX_EXAMPLES = 3
 """More examples than these of one finding are counted, not shown."""

@@ -6,11 +6,8 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from serein import store
-from serein.comparisons import Comparison, PairedTest
-from serein.files import write_text
-from serein.metrics.measures import UA, get_metric
-from serein.report import markdown, page, summary, terminal
+from serein.metrics.scoring import UA, get_metric
+from serein.report import html, markdown, summary, terminal
 from serein.report.document import Section
 from serein.report.table import (
     NO_INTERVAL,
@@ -22,6 +19,9 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
+from serein.results import io
+from serein.results.studies import Comparison, PairedTest
+from serein.utils.files import write_text
 
 TITLE = "Comparison"
 NO_TEST = "this test was not made"
@@ -180,7 +180,7 @@ def render_markdown(comparison: Comparison) -> str:
 
 def render_html(comparison: Comparison) -> str:
     """The comparison as a page that opens offline."""
-    return page.render_template(
+    return html.render_template(
         "comparison.html",
         comparison=comparison,
         tables=build_tables(comparison),
@@ -196,7 +196,7 @@ def write_comparison(comparison: Comparison, path: Path) -> tuple[Path, ...]:
         StorageError: a file could not be written; what stood there before still stands.
     """
     texts = {
-        "comparison.json": store.to_json(comparison),
+        "comparison.json": io.to_json(comparison),
         "comparison.html": render_html(comparison),
         "comparison.md": render_markdown(comparison),
     }

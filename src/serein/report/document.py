@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from serein.report import (
     audit,
     checks,
+    figures,
     flattery,
     paper,
-    plots,
     seeds,
     speakers,
     summary,
@@ -16,7 +16,7 @@ from serein.report import (
     transcripts,
 )
 from serein.report.table import Table
-from serein.results import Results
+from serein.results.evaluation import Results
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +123,7 @@ def _score_sections(results: Results) -> Iterator[Section]:
 def _class_tables(results: Results) -> Iterator[Table]:
     for task in summary.list_classification_tasks(results):
         yield tables.build_class_table(results, task)
-        if len(results.classes[task]) <= plots.MAX_LABELLED_CLASSES:
+        if len(results.classes[task]) <= figures.MAX_LABELLED_CLASSES:
             yield tables.build_confusion_table(results, task)
 
 

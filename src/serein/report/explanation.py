@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from serein.explanations import AttentionTrack, Correlation, Explanation, Explanations
-from serein.report import page, summary, terminal
+from serein.labels.vocabulary import END
+from serein.report import html, summary, terminal
+from serein.report.attention import draw_attention
 from serein.report.table import UNDEFINED, Column, Row, Table, make_row, text_columns
-from serein.report.tracks import draw_attention
-from serein.vocabulary import END
+from serein.results.inference import AttentionTrack, Correlation, Explanation, Explanations
 
 UNDEFINED_REASON = "undefined, or no interval: see the note above"
 
@@ -149,7 +149,7 @@ def render_html(explanations: Explanations, sounds: Mapping[str, str] | None = N
     named = {f"recording-{number}": one for number, one in enumerate(explanations.explained, 1)}
     drawn = {name: draw_attention(one) for name, one in named.items()}
     heard = sounds or {}
-    return page.render_template(
+    return html.render_template(
         "explanation.html",
         title=format_title(explanations),
         command=explanations.command,

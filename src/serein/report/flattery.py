@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from serein.metrics.measures import Metric, Scores
+from serein.metrics.scoring import Metric, Scores
 from serein.report import audit, summary
 from serein.report.table import Column, Row, Table, make_row, text_columns
-from serein.results import Results
+from serein.results.evaluation import Results
 
 AUDIT_HINT = (
     "Run the evaluation with --audit to measure a random split and test-speaker normalisation too"

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serein.metrics.bootstrap import choose_resampling_groups
 from serein.metrics.classification import recalls_from_confusion
-from serein.metrics.measures import Metric, compute_interval
-from serein.metrics.significance import choose_resampling_groups
+from serein.metrics.scoring import Metric, compute_interval
 from serein.report import summary
 from serein.report.summary import Interval
-from serein.results import Prediction, Results
+from serein.results.evaluation import Prediction, Results
 
 RESAMPLES = 2000
 """A bound of such an interval moves by some tenths of a point from seed to seed."""

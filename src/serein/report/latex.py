@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from serein.report import document, summary
 from serein.report.table import Column, Table
-from serein.results import Results
+from serein.results.evaluation import Results
 
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from serein.report import document, summary
 from serein.report.document import Section
 from serein.report.table import Table
-from serein.results import Results
+from serein.results.evaluation import Results
 
 
 def render_markdown(results: Results) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.report import summary
-from serein.results import AttentionTrace, ConfidentError, Results
+from serein.results.evaluation import AttentionTrace, ConfidentError, Results
 
 DRAWING_WIDTH, DRAWING_HEIGHT = 320, 90
 """Of a drawing, in its own units, without the axis below it."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from serein import published
 from serein.report import summary
 from serein.report.table import Column, Row, Table, make_row, text_columns
-from serein.results import Results
+from serein.results.evaluation import Results
 
 NOT_REPORTED = "not reported"
 

@@ -14,8 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from serein.metrics.measures import get_main_metric, get_main_score
-from serein.results import Epoch
+from serein.metrics.scoring import get_main_metric, get_main_score
+from serein.results.evaluation import Epoch
 
 MAX_LINES = 10
 """Plain lines that one fold gets."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
-from serein.metrics.measures import Metric
+from serein.metrics.scoring import Metric
 from serein.report import audit, summary
 from serein.report.table import Column, Table, make_row, text_columns
-from serein.results import Results
+from serein.results.evaluation import Results
 
 
 def build_seed_table(results: Results, task: str) -> Table | None:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from serein.metrics.measures import Scores
-from serein.metrics.significance import MIN_SPEAKERS
+from serein.metrics.bootstrap import MIN_SPEAKERS
+from serein.metrics.scoring import Scores
 from serein.report import intervals, summary
 from serein.report.summary import Interval
-from serein.results import Prediction, Results
+from serein.results.evaluation import Prediction, Results
 
 MAX_NAMED = 4
 MIN_UTTERANCES = 10

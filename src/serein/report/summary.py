@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serein.metrics.measures import WA, Metric, Scorer, get_scorer
-from serein.metrics.significance import MIN_RELIABLE_SPEAKERS
-from serein.results import Prediction, Results
+from serein.metrics.bootstrap import MIN_RELIABLE_SPEAKERS
+from serein.metrics.scoring import WA, Metric, Scorer, get_scorer
+from serein.results.evaluation import Prediction, Results
 
 Interval = tuple[float, float] | None
 HELD_OUT = "held-out utterances of training speakers"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from serein.metrics.measures import WA, Metric, Scorer
+from serein.metrics.scoring import WA, Metric, Scorer
 from serein.report import audit, intervals, speakers, summary
 from serein.report.summary import Interval, format_percent
 from serein.report.table import (
@@ -16,7 +16,7 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results import FoldResult, Results
+from serein.results.evaluation import FoldResult, Results
 
 ONLY_IF_SEVERAL = ("corpus", "language")
 """What scores are split by only where several were tested."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from serein.report.progress import ProgressDisplay, build_bar, format_clock
-from serein.results import FolderProgress
+from serein.results.evaluation import FolderProgress
 
 PRINT_INTERVAL = 10.0
 """Seconds between plain lines."""

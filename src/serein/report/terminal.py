@@ -9,7 +9,7 @@ from rich.text import Text
 
 from serein.report import audit, document, summary, tables, transcripts
 from serein.report.table import Table
-from serein.results import Results
+from serein.results.evaluation import Results
 
 ROW_STYLES = {"headline": "bold", "optimistic": "yellow", "baseline": "dim"}
 PREFIX_STYLES = {"CAUTION": "bold red", "Warning": "yellow"}

@@ -1,6 +1,7 @@
 """How well a model that finds words found them, and what it heard where it was most wrong."""
 
-from serein.metrics.transcription import count_word_errors
+from serein.labels.vocabulary import normalize_text
+from serein.metrics.word_error_rate import count_word_errors
 from serein.report.summary import format_percent
 from serein.report.table import (
     Column,
@@ -12,9 +13,8 @@ from serein.report.table import (
     text_columns,
 )
 from serein.report.tables import format_interval_cell
-from serein.results import Prediction, Results
+from serein.results.evaluation import Prediction, Results
 from serein.transcripts import WordScores
-from serein.vocabulary import normalize_text
 
 MAX_TRANSCRIPTS = 12
 """How many transcripts a report shows."""

@@ -7,10 +7,10 @@ from fastapi import Depends, FastAPI, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from serein.service import about, page, problems, recognize, stream
+from serein.service import about, page, problems, routes, websocket
+from serein.service.auth import ApiKeys
 from serein.service.engine import Engine
-from serein.service.keys import ApiKeys
-from serein.service.observe import ObservabilityMiddleware
+from serein.service.observability import ObservabilityMiddleware
 from serein.service.problems import Problem, describe_responses
 
 DESCRIPTION = """Speech emotion recognition. Nothing that is sent is stored.
@@ -34,8 +34,8 @@ def create_app(engine: Engine, keys: ApiKeys | None = None) -> ObservabilityMidd
     closed: dict[str, Any] = {}
     if keys is not None:
         closed = {"dependencies": [_require_key(keys)], "responses": describe_responses(401)}
-    app.include_router(recognize.recognize_routes(engine), **closed)
-    app.include_router(stream.stream_routes(engine, keys))
+    app.include_router(routes.recognize_routes(engine), **closed)
+    app.include_router(websocket.stream_routes(engine, keys))
     app.include_router(about.model_routes(engine), **closed)
     app.include_router(about.metrics_routes(engine), **closed)
     app.include_router(about.health_routes(engine))

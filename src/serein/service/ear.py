@@ -11,8 +11,8 @@ from serein.errors import BundleError
 from serein.inference import streams
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.inference.speech import load_silero
-from serein.inference.stream import Stream
+from serein.inference.streaming import Stream
+from serein.inference.vad import load_silero
 from serein.service.desk import BatchingThread
 
 

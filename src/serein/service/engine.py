@@ -8,18 +8,18 @@ from functools import partial
 
 from serein.audio import Samples
 from serein.errors import AudioError, ConfigError, UnknownName
+from serein.inference.long_form import iter_timeline
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import StreamConfig as Hearing
-from serein.inference.timeline import iter_timeline
+from serein.inference.streaming import StreamConfig as Hearing
 from serein.service.batching import RequestBatcher
 from serein.service.bell import wait_for
-from serein.service.decode import DecoderPool
+from serein.service.config import ServiceConfig
+from serein.service.decoding import DecoderPool
 from serein.service.ear import StreamBatcher
 from serein.service.hall import StreamSlots
 from serein.service.metrics import Metrics
 from serein.service.problems import Problem
-from serein.service.settings import ServiceConfig
 
 
 class Engine:

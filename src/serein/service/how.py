@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serein.errors import ConfigError
 from serein.inference.formats import SEGMENT_FORMATS, check_format
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream import Stream, StreamConfig
+from serein.inference.streaming import Stream, StreamConfig
 from serein.service.problems import Problem
 
 MEDIA_TYPES = {

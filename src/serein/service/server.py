@@ -14,10 +14,10 @@ from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.service import logs
 from serein.service.app import create_app
+from serein.service.auth import ApiKeys
+from serein.service.config import ServiceConfig
 from serein.service.engine import Engine
-from serein.service.keys import ApiKeys
-from serein.service.observe import ObservabilityMiddleware
-from serein.service.settings import ServiceConfig
+from serein.service.observability import ObservabilityMiddleware
 
 KEEP_ALIVE_SECONDS = 15
 """Seconds after which a connection that asks nothing is closed."""

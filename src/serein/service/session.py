@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from serein.inference.recognition import Segment
-from serein.inference.stream import Stream
+from serein.inference.streaming import Stream
 from serein.service.bell import wait_for
 from serein.service.engine import Engine
 from serein.service.inbox import PCMBuffer

@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from serein.service.config import MEBIBYTE
 from serein.service.problems import Problem
-from serein.service.settings import MEBIBYTE
 
 
 class ClientDisconnected(Exception):

@@ -17,17 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from serein.errors import ConfigError, StorageError, UnknownName
-from serein.files import write_text
 from serein.records import Utterance
 from serein.synthetic._audformat import write_audformat
 from serein.synthetic._cremad import write_cremad
 from serein.synthetic._emodb import write_emodb
 from serein.synthetic._files import write_wav
-from serein.synthetic._iemocap import write_iemocap
 from serein.synthetic._librispeech import write_librispeech
 from serein.synthetic._ravdess import write_ravdess
 from serein.synthetic._savee import write_savee
-from serein.synthetic._speech import RATE, synthesize
 from serein.synthetic._voices import (
     EMOTION_STYLES,
     LEXICON,
@@ -37,6 +34,9 @@ from serein.synthetic._voices import (
     Voice,
     make_rng,
 )
+from serein.synthetic.layouts import write_iemocap
+from serein.synthetic.speech import RATE, synthesize
+from serein.utils.files import write_text
 
 __all__ = [
     "COLUMNS",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from serein.files import write_text
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import RATE, synthesize
 from serein.synthetic._voices import LEXICON, Voice, make_rng
+from serein.synthetic.speech import RATE, synthesize
+from serein.utils.files import write_text
 
 AUDFORMAT_EMOTIONS = ("anger", "neutral")
 AUDFORMAT_HEADER = """\

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from serein.files import write_text
 from serein.synthetic._studio import SentenceRecorder
+from serein.utils.files import write_text
 
 CREMAD_EMOTIONS = {
     "ANG": "anger",

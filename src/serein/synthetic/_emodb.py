@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from serein.files import write_bytes
 from serein.synthetic._studio import SentenceRecorder, shares
 from serein.synthetic._voices import EMOTION_STYLES, make_rng
+from serein.utils.files import write_bytes
 
 EMODB_LETTERS = dict(zip("WLEAFNT", EMOTION_STYLES, strict=True))
 EMODB_COUNTS = dict(zip("WLEAFNT", (127, 81, 46, 69, 71, 79, 62), strict=True))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import soundfile
 
 from serein.errors import StorageError
-from serein.synthetic._speech import RATE
+from serein.synthetic.speech import RATE
 
 
 def write_wav(path: Path, *samples: npt.NDArray[np.float32]) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from serein.files import write_text
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import synthesize
 from serein.synthetic._voices import LEXICON, Voice, make_rng
+from serein.synthetic.speech import synthesize
+from serein.utils.files import write_text
 
 LIBRISPEECH_HEADER = ";ID  |SEX| SUBSET           |MINUTES| NAME"
 

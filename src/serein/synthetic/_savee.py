@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from serein.files import write_text
 from serein.synthetic._studio import SentenceRecorder
+from serein.utils.files import write_text
 
 SAVEE_LETTERS = {
     "a": "anger",

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from serein.synthetic._files import write_wav
-from serein.synthetic._speech import synthesize
 from serein.synthetic._voices import LEXICON, Voice, make_rng
+from serein.synthetic.speech import synthesize
 
 SUBSTITUTE_STYLES = {
     "excitement": "happiness",

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serein.errors import ConfigError
-from serein.layers.classes import ClassificationConfig, ClassificationTask
 from serein.layers.values import RegressionTask
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Task: which emotion, one of the corpus's own classes."""
 
-from serein.layers.classes import ClassificationConfig, ClassificationTask
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
 
 Config = ClassificationConfig
 

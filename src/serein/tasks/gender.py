@@ -1,6 +1,6 @@
 """Task: the speaker's gender as the corpus gives it, an aid to other tasks."""
 
-from serein.layers.classes import ClassificationConfig, ClassificationTask
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
 
 Config = ClassificationConfig
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Lt
 
-from serein.layers.classes import ClassificationConfig, ClassificationTask
+from serein.tasks.heads import ClassificationConfig, ClassificationTask
 
 
 @dataclass(frozen=True)

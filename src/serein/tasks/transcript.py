@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from serein import vocabulary
-from serein.layers.transcript import END_ID, START_ID, TranscriptOutput
-from serein.vocabulary import Vocabulary
+from serein.labels import vocabulary
+from serein.labels.vocabulary import Vocabulary
+from serein.layers.outputs import END_ID, START_ID, TranscriptOutput
 
 IGNORE_INDEX = -1
 """Behind the end of a transcript, and in place of one that nobody wrote."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from serein.dataset import Subset, trim_padding
+from serein.training.dataset import Subset, trim_padding
 
 
 @dataclass(frozen=True)

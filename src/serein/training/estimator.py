@@ -10,12 +10,11 @@ from typing import cast
 
 import torch
 
-from serein.contracts import Estimator
-from serein.dataset import Subset
+from serein.interfaces import Estimator
 from serein.layers.examples import Examples
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 from serein.system import System
-from serein.training.course import (
+from serein.training.checkpoint import (
     EpochCallback,
     EpochPredicate,
     TrainingRun,
@@ -23,7 +22,8 @@ from serein.training.course import (
     load_checkpoint,
     save_checkpoint,
 )
-from serein.training.settings import TrainingConfig
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
 
 
 def fit_estimator(

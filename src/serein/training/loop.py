@@ -10,24 +10,24 @@ import numpy as np
 import torch
 
 from serein import memory
-from serein.dataset import Subset
-from serein.devices import resolve_device
 from serein.precision import flush_denormals, resolve_precision
-from serein.results import Epoch
+from serein.results.evaluation import Epoch
 from serein.system import System
 from serein.training.average import WeightAverage
 from serein.training.batches import shard_batches
-from serein.training.course import (
+from serein.training.checkpoint import (
     EpochCallback,
     EpochPredicate,
     TrainingRun,
     evaluate_subsets,
     load_checkpoint,
 )
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
+from serein.training.distributed import gather_output, handle_lost_processes, launch_fabric
 from serein.training.place import CheckpointWriter, EpochPosition
-from serein.training.processes import gather_output, handle_lost_processes, launch_fabric
 from serein.training.rates import lr_schedule
-from serein.training.settings import TrainingConfig
+from serein.utils.device import resolve_device
 
 
 @handle_lost_processes()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serein.training.course import TrainingRun, save_checkpoint
+from serein.training.checkpoint import TrainingRun, save_checkpoint
 
 MAX_WRITE_SHARE = 0.02
 """Of a training's time, the most that writing within epochs may take."""

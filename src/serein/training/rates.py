@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from serein.training.settings import TrainingConfig
+from serein.training.config import TrainingConfig
 
 
 def lr_schedule(config: TrainingConfig, count: int) -> Callable[[int], float]:

@@ -1,0 +1,73 @@
+"""A system and utterances to probabilities, or values: what experiment and inference share.
+
+n = utterances of a side, K = classes of a task, or 1 for a number.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from serein.precision import Precision, autocast_context
+from serein.system import Inputs, Output, System
+from serein.training.dataset import Subset
+
+
+def predict_subset(
+    system: System, subset: Subset, batch_size: int, precision: Precision = "fp32"
+) -> dict[str, Tensor]:
+    """The probabilities, or values, of every utterance of a side.
+
+    Args:
+        system: in whatever mode; it is left in evaluation mode.
+        subset: its frames and targets.
+        batch_size: utterances at a time; those of like length go together.
+        precision: that the system computes in.
+
+    Returns:
+        (n, K) for each task, on the CPU, in the order of the side's ids; (n, L) numbers of the
+        words of a model that finds some, -1 behind each end.
+    """
+    order = np.argsort([subset.frames.length(id_) for id_ in subset.ids], kind="stable")
+    parts = []
+    for batch in subset.iter_batches(batch_size, order.tolist()):
+        inputs = {
+            name: (x.to(system.device), mask.to(system.device))
+            for name, (x, mask) in batch.inputs.items()
+        }
+        parts.append(predict_batch(system, inputs, precision)[0])
+    place = torch.from_numpy(np.argsort(order, kind="stable"))
+    return {name: _concat_padded([part[name] for part in parts])[place].cpu() for name in parts[0]}
+
+
+def _concat_padded(parts: Sequence[Tensor]) -> Tensor:
+    """Batches end to end; transcripts as wide as the longest one."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
+
+
+def predict_batch(
+    system: System, inputs: Inputs, precision: Precision = "fp32"
+) -> tuple[dict[str, Tensor], Output]:
+    """What a system says of one batch: (B, K) for each task, and its output."""
+    system.eval()
+    with torch.inference_mode():
+        with autocast_context(precision, system.device):
+            output = system(inputs)
+        return system.decode(output), output
+
+
+def attention_step_times(count: int, stride: int, hop: float, seconds: float) -> list[float]:
+    """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
+
+    Args:
+        count: of the steps.
+        stride: frames of a step.
+        hop: seconds from frame to frame.
+        seconds: how long the recording is; steps that begin behind its end are padding.
+    """
+    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
+    middle_t = begin_t + (stride - 1) / 2 * hop
+    return middle_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()
