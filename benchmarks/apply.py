@@ -22,8 +22,7 @@ import torch
 from benchmarks.timing import Row, paired, peak
 from serein import audio
 from serein.inference.recognizer import Recognizer
-from serein.inference.vad import BLOCK_SAMPLES, ChunkedVAD
-from serein.inference.voices import contains_speech
+from serein.inference.vad import BLOCK_SAMPLES, ChunkedVAD, contains_speech
 from serein.synthetic import SyntheticConfig, generate
 
 HOUSE = Path(__file__).parent.parent

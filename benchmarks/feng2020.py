@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.timing import Row, paired
-from serein import memory, recipes
+from serein import recipes
 from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.layers.asr import ASRConfig, Seq2SeqASR
 from serein.layers.outputs import END_ID, START_ID
 from serein.models.feng2020 import Config, Model
-from serein.precision import Precision, autocast_context, flush_denormals, has_bf16, to_precision
-from serein.system import System
-from serein.training.predict import predict_batch
+from serein.system import System, predict_batch
+from serein.utils import device
+from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16, to_precision
 
 BATCH, FRAMES, BANDS, WORDS, CLASSES = 20, 510, 40, 20, 4
 SEARCHED, STACKS, HEARD, STEPS, BEAMS, VOCABULARY = 16, 170, 640, 30, 4, 1000
@@ -45,7 +45,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
-    memory.keep_freed_memory()
+    device.keep_freed_memory()
     numbers: Precision = "bf16" if has_bf16("cpu") else "fp32"
     steps = [_step(1_000, numbers), _step(10_000, numbers), _alone(numbers)]
     return [*steps, _searches(numbers), _recognition(numbers)]

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from benchmarks.beside import VARIABLE, beside, keras, together
 from benchmarks.timing import Row, paired
-from serein import memory, recipes
+from serein import recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
-from serein.precision import Precision, autocast_context, flush_denormals, has_bf16
 from serein.system import System
+from serein.utils import device
+from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16
 
 BATCH, FRAMES, BANDS, RATE = 64, 256, 128, 16_000
 SPOKEN = 112
@@ -63,7 +64,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
-    memory.keep_freed_memory()
+    device.keep_freed_memory()
     all_numbers: list[Precision] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
     rows = [_step(numbers, FRAMES) for numbers in all_numbers]
     rows += [_step(all_numbers[-1], SPOKEN), _keras(all_numbers[-1])]

@@ -23,8 +23,7 @@ from serein import audio, corpora
 from serein.config import build_config
 from serein.evaluation.provenance import describe_machine, utc_now
 from serein.features import voice
-from serein.layers.counted import speech_mask
-from serein.layers.functionals import Functionals
+from serein.layers.functionals import Functionals, speech_mask
 from serein.metrics.bootstrap import bootstrap_interval, confusion_by_group
 from serein.metrics.classification import unweighted_accuracy_from_confusion
 from serein.recipes import load

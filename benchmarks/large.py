@@ -73,8 +73,8 @@ def _once(corpus: str, root: Path) -> None:
     from serein import corpora, recipes, system
     from serein.evaluation.labels import apply_label_scheme
     from serein.labels import targets
-    from serein.training.batches import shard_batches
     from serein.training.dataset import Frames, Subset
+    from serein.training.sampling import shard_batches
 
     place = root / ("labels.csv" if corpus == "table" else "LibriSpeech")
     name = "mine" if corpus == "table" else corpus

@@ -17,11 +17,11 @@ from benchmarks.timing import Row
 from serein import recipes
 from serein.evaluation.plan import build_training_config
 from serein.system import System
-from serein.training import loop, place
-from serein.training.batches import shard_batches
+from serein.training import checkpoint, loop
 from serein.training.checkpoint import save_checkpoint
 from serein.training.dataset import Frames, Subset
 from serein.training.loop import fit
+from serein.training.sampling import shard_batches
 
 CLASSES = {
     "emotion": tuple("abcdefg"),
@@ -47,7 +47,7 @@ def _rows(name: str) -> list[Row]:
         how = replace(build_training_config(recipe), epochs=epochs)
         with (
             patch.object(loop, "shares", _timed(shard_batches, spent)),
-            patch.object(place, "save", _noted(save_checkpoint, spent)),
+            patch.object(checkpoint, "save", _noted(save_checkpoint, spent)),
         ):
             begun = perf_counter()
             course = fit(system, side, {}, how, checkpoint=Path(folder) / "state.pt")

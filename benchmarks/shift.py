@@ -17,7 +17,7 @@ import numpy as np
 
 from serein import audio, corpora
 from serein.audio import Samples
-from serein.augment import sounds, waveform
+from serein.augment import waveform
 from serein.evaluation.labels import apply_label_scheme
 from serein.evaluation.provenance import describe_machine, utc_now
 from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
@@ -64,7 +64,7 @@ def noisy(snr: float) -> Change:
     """Beside pink noise."""
 
     def change(wave_s: Samples, rng: np.random.Generator, other_s: Samples) -> Samples:
-        return waveform.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng), snr)
+        return waveform.add_noise(wave_s, waveform.generate_noise(len(wave_s), RATE, rng), snr)
 
     return change
 
@@ -91,14 +91,16 @@ CONDITIONS: dict[str, Change] = {
     "a tenth clipped": clipped,
     "with a DC offset of 0.2": lambda wave_s, rng, other_s: wave_s + np.float32(0.2),
     "a room of 0.6 s": lambda wave_s, rng, other_s: waveform.add_reverb(
-        wave_s, sounds.simulate_impulse_response(RATE, 0.6, rng)
+        wave_s, waveform.simulate_impulse_response(RATE, 0.6, rng)
     ),
     "pink noise, 10 dB": noisy(10.0),
     "pink noise, 0 dB": noisy(0.0),
     "whispered": whispered,
     "two speakers at once": both,
     "0.3 s in 30 s of silence": alone,
-    "noise alone": lambda wave_s, rng, other_s: sounds.generate_noise(len(wave_s), RATE, rng) * 0.1,
+    "noise alone": lambda wave_s, rng, other_s: (
+        waveform.generate_noise(len(wave_s), RATE, rng) * 0.1
+    ),
 }
 
 

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from benchmarks.beside import VARIABLE, beside, keras, serve, together
 from benchmarks.timing import Row, paired
-from serein import memory, precision, recipes
+from serein import recipes
 from serein.system import System
+from serein.utils import device
 
 BATCH = 40
 FRAMES = 301
 CLASSES = {"emotion": tuple("abcdefg"), "gender": ("female", "male")}
 RECIPES = {"li2019": True, "li2019-emodb": False}
 """Whether a recipe pads."""
-ASKED: tuple[precision.PrecisionSetting, ...] = ("fp32", "auto")
-NUMBERS = sorted({precision.resolve_precision(one, "cpu") for one in ASKED}, reverse=True)
+ASKED: tuple[device.PrecisionSetting, ...] = ("fp32", "auto")
+NUMBERS = sorted({device.resolve_precision(one, "cpu") for one in ASKED}, reverse=True)
 """What ``training.precision`` may be on this machine."""
 
 
@@ -53,7 +54,7 @@ class Plain(nn.Module):
 
 def main() -> list[Row]:
     torch.set_num_threads(1)
-    memory.keep_freed_memory()
+    device.keep_freed_memory()
     return [
         row
         for recipe in RECIPES
@@ -83,7 +84,7 @@ def _row(recipe: str) -> Row:
     )
 
 
-def _keras(recipe: str, folds: int, numbers: precision.Precision) -> Row:
+def _keras(recipe: str, folds: int, numbers: device.Precision) -> Row:
     """So many processes of ours in turns with as many of Keras's."""
     python, side = keras(), ", 2 folds side by side" if folds > 1 else ""
     what = f"training step of {recipe}, {numbers}{side}"
@@ -106,7 +107,7 @@ def _keras(recipe: str, folds: int, numbers: precision.Precision) -> Row:
     )
 
 
-def _ours(recipe: str, numbers: precision.Precision = "fp32") -> Callable[[], object]:
+def _ours(recipe: str, numbers: device.Precision = "fp32") -> Callable[[], object]:
     torch.manual_seed(0)
     x_btf, mask_bt = _batch()
     if RECIPES[recipe]:
@@ -116,7 +117,7 @@ def _ours(recipe: str, numbers: precision.Precision = "fp32") -> Callable[[], ob
     targets, system = _targets(), System(recipes.load(recipe), CLASSES)
 
     def loss() -> Tensor:
-        with precision.autocast_context(numbers, "cpu"):
+        with device.autocast_context(numbers, "cpu"):
             return system.loss(system({"frames": frames}), targets)
 
     return _step(system, loss)

@@ -22,7 +22,7 @@ from sounds import FFMPEG, FORMATS, encoded, muxed, sweep
 
 from serein.service.config import ServiceConfig
 from serein.service.decoding import DecoderProcess
-from serein.service.problems import Problem
+from serein.service.schemas import Problem
 
 SECONDS = 5.0
 """That one file may take; beyond, it hangs."""

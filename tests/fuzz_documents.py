@@ -31,11 +31,10 @@ from serein import bundle, corpora, protocols, recipes, synthetic
 from serein.corpora import audformat, table
 from serein.errors import SereinError
 from serein.evaluation.plan import build_plan
-from serein.inference.parts import PartStore, check_plan
+from serein.inference.tables import PartStore, check_plan
 from serein.records import Corpus, Fold, Protocol, Utterance
 from serein.results import io as store
-from serein.searches import Trial
-from serein.sweeps import SweepPoint, SweepSeed
+from serein.results.studies import SweepPoint, SweepSeed, Trial
 
 MEMORY = 2**30
 """Bytes that a reader may take beyond what the process has when it begins."""

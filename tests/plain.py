@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from serein.layers.decoder import AttentionDecoder
+from serein.layers.asr import AttentionDecoder
 from serein.layers.recurrent import BLSTM, StackedBLSTM
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -12,7 +12,7 @@ import torch
 from small import CLASSES, random_side, small_recipe
 
 from serein.system import System
-from serein.training import place
+from serein.training import checkpoint
 from serein.training.checkpoint import TrainingRun
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
@@ -37,7 +37,7 @@ def side(lengths: list[int], seed: int) -> Subset:
 
 def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, TrainingRun]:
     """Train a small system of three kinds of loss; "killed" ends the second process on its way."""
-    place.MAX_WRITE_SHARE = float("inf")
+    checkpoint.MAX_WRITE_SHARE = float("inf")
     torch.manual_seed(
         distributed.get_rank()
     )  # that weights are alike is not to be the user's worry
@@ -53,7 +53,7 @@ def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, Trainin
 
 def _die_at(steps: int) -> None:
     from serein.training import loop
-    from serein.training.batches import shard_batches
+    from serein.training.sampling import shard_batches
 
     def some(*arguments: Any) -> Any:
         nonlocal steps

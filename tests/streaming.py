@@ -14,10 +14,9 @@ from serving import engine
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from serein.service.app import create_app
+from serein.service.app import Server, build_uvicorn_config, create_app
 from serein.service.auth import ApiKeys
 from serein.service.engine import Engine
-from serein.service.server import Server, build_uvicorn_config
 
 PATH = "/v1/stream"
 START = {"type": "start", "rate": 16_000, "window": 1.0, "hop": 0.25}

@@ -11,8 +11,8 @@ from small import VALUES, small_system
 from serein.bundle import Bundle, Card
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
-from serein.layers.values import RegressionTask
 from serein.records import Corpus
+from serein.tasks.heads import RegressionTask
 
 RATE = 16_000
 Wave = npt.NDArray[np.float32]

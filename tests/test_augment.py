@@ -10,7 +10,7 @@ import soundfile
 from small import small_recipe
 
 from serein import audio, bundle, corpora, recipes, system
-from serein.augment import sounds
+from serein.augment import waveform
 from serein.augment.config import AugmentConfig, build_augment_config
 from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
 from serein.bundle import Bundle, Card
@@ -178,7 +178,7 @@ def test_noises_come_from_a_folder_and_those_in_it(tmp_path: Path) -> None:
     root = recorded(tmp_path / "noises", "b.wav", "deep/a.FLAC", "c.wav", seconds=0.3)
     (root / "README").write_text("not audio")
     (root / ".hidden.wav").write_text("not audio")
-    folder = sounds.open_audio_folder(str(root), "noise_folder")
+    folder = waveform.open_audio_folder(str(root), "noise_folder")
     assert folder is not None
     names = [file.relative_to(root).as_posix() for file, _ in folder.files]
     assert names == ["b.wav", "c.wav", "deep/a.FLAC"]
@@ -192,14 +192,14 @@ def test_noises_come_from_a_folder_and_those_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0])
 def test_a_stretch_is_of_one_recording_and_as_long_as_asked(tmp_path: Path, seconds: float) -> None:
-    folder = sounds.open_audio_folder(
+    folder = waveform.open_audio_folder(
         str(recorded(tmp_path, "a.wav", seconds=seconds)), "noise_folder"
     )
     assert folder is not None
     whole = audio.load(tmp_path / "a.wav")
     starts = set()
     for seed in range(5):
-        found = sounds.load_excerpt(folder, RATE, RATE, np.random.default_rng(seed))
+        found = waveform.load_excerpt(folder, RATE, RATE, np.random.default_rng(seed))
         assert len(found) == RATE
         seen = [whole[:-2] == found[0], whole[1:-1] == found[1], whole[2:] == found[2]]
         begin = int(np.flatnonzero(np.logical_and.reduce(seen))[0])

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from serein.metrics.blocks import block_bootstrap_correlation
+from serein.metrics.bootstrap import block_bootstrap_correlation
 from serein.metrics.regression import pearson_score, spearman_score
 
 
@@ -54,7 +54,7 @@ def test_interval_equals_a_literal_loop(ranked: bool, digits: int) -> None:
 def test_long_series_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = smooth(2, 80), smooth(3, 80)
     whole = block_bootstrap_correlation(first, second, block=8, resamples=100)
-    monkeypatch.setattr("serein.metrics.blocks.CELLS_AT_A_TIME", 800)
+    monkeypatch.setattr("serein.metrics.bootstrap.CELLS_AT_A_TIME", 800)
     parts = block_bootstrap_correlation(first, second, block=8, resamples=100)
     assert parts == pytest.approx(whole, abs=1e-12)
 

@@ -20,8 +20,7 @@ from small import CLASSES, small_recipe, small_system
 from serein import bundle
 from serein.bundle import Bundle, Card, load, save
 from serein.errors import BundleError, StorageError
-from serein.system import System
-from serein.training.predict import predict_batch
+from serein.system import System, predict_batch
 
 CARD = Card(
     name="small",

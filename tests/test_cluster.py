@@ -16,8 +16,8 @@ from clusters import Alone
 from running import Told, numbers, telling
 from small import QUICK, small_recipe
 
-from serein import cluster
 from serein.errors import ConfigError, CorpusError, SereinError, StorageError, UnknownName
+from serein.evaluation import ray_backend
 from serein.evaluation.engines import open_engine
 from serein.evaluation.evaluate import Run, evaluate
 from serein.evaluation.plan import Plan, build_plan
@@ -25,11 +25,11 @@ from serein.evaluation.ray_backend import RayEngine
 from serein.evaluation.repeats import evaluate_seeds
 from serein.evaluation.search import search
 from serein.evaluation.sweep import sweep
-from serein.experiment import afar
 from serein.records import Corpus
 from serein.results import io
 from serein.results.evaluation import Epoch
 from serein.training.dataset import is_cached
+from serein.utils import distributed
 from serein.utils.files import write_bytes
 
 FOLDS = [f"s{n:02}" for n in range(1, 5)]
@@ -212,7 +212,7 @@ def test_a_sweep_gives_the_same_points(corpus: Corpus, tmp_path: Path) -> None:
     assert words == ["training.batch=8"] * 2 + ["training.batch=16"] * 2
 
 
-def ended(news: Iterator[afar.FoldUpdate]) -> Any:
+def ended(news: Iterator[ray_backend.FoldUpdate]) -> Any:
     return list(news)[-1].outcome
 
 
@@ -223,7 +223,7 @@ def moved(todo: Plan, folder: Path, content: bytes | None) -> bytes:
     if content is not None:
         path.write_bytes(content)
     corpus = replace(todo.corpus, utterances=(replace(first, path=path), *rest))
-    return afar.pack_plan(replace(todo, corpus=corpus))
+    return ray_backend.pack_plan(replace(todo, corpus=corpus))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,9 @@ def test_a_machine_without_the_corpus_is_named(
     corpus: Corpus, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     todo = planned(corpus, tmp_path)
-    fault = ended(afar.train_fold(moved(todo, tmp_path, content), todo.protocol.folds[0], None))
+    fault = ended(
+        ray_backend.train_fold(moved(todo, tmp_path, content), todo.protocol.folds[0], None)
+    )
     assert isinstance(fault, CorpusError)
     assert message in str(fault)
     assert os.uname().nodename in str(fault)
@@ -246,7 +248,9 @@ def test_frames_in_the_cache_do_without_the_corpus(corpus: Corpus, tmp_path: Pat
     assert not is_cached(todo.corpus.utterances, todo.build_front_end(), todo.contents)
     todo.load_frames()
     assert is_cached(todo.corpus.utterances, todo.build_front_end(), todo.contents)
-    course = ended(afar.train_fold(moved(todo, tmp_path, None), todo.protocol.folds[0], None))
+    course = ended(
+        ray_backend.train_fold(moved(todo, tmp_path, None), todo.protocol.folds[0], None)
+    )
     assert len(course.epochs) == 1
 
 
@@ -266,9 +270,9 @@ def test_what_gives_other_numbers_is_refused(
     message: str,
 ) -> None:
     todo = planned(corpus, tmp_path)
-    sent = afar.pack_plan(todo)
+    sent = ray_backend.pack_plan(todo)
     monkeypatch.setattr(f"serein.evaluation.afar.{name}", value)
-    fault = ended(afar.train_fold(sent, todo.protocol.folds[0], None))
+    fault = ended(ray_backend.train_fold(sent, todo.protocol.folds[0], None))
     assert isinstance(fault, ConfigError)
     assert message in str(fault)
 
@@ -280,7 +284,9 @@ def test_recordings_are_sent_by_their_whole_paths(
     root = todo.corpus.utterances[0].path.parent
     monkeypatch.chdir(root)
     near = [replace(u, path=Path(os.path.relpath(u.path))) for u in todo.corpus.utterances]
-    content = afar.pack_plan(replace(todo, corpus=replace(todo.corpus, utterances=tuple(near))))
+    content = ray_backend.pack_plan(
+        replace(todo, corpus=replace(todo.corpus, utterances=tuple(near)))
+    )
     sent, _ = pickle.loads(content)
     assert [os.path.normpath(u.path) for u in sent.corpus.utterances] == [
         os.path.normpath(u.path.absolute()) for u in todo.corpus.utterances
@@ -292,7 +298,7 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
 ) -> None:
     todo = planned(corpus, tmp_path)
     fold = todo.protocol.folds[0]
-    told: list[afar.FoldUpdate] = []
+    told: list[ray_backend.FoldUpdate] = []
 
     def run_fold(here: Plan, fold: Any, progress: Callable[[str, Epoch], None]) -> Any:
         place = here.state_path(fold)
@@ -302,12 +308,12 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
             os.sched_yield()
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(afar, "run_fold", run_fold)
-    monkeypatch.setattr(afar, "EVERY", 0.05)
+    monkeypatch.setattr(ray_backend, "run_fold", run_fold)
+    monkeypatch.setattr(ray_backend, "EVERY", 0.05)
     todo.load_frames()
-    news = afar.train_fold(afar.pack_plan(todo), fold, b"earlier")
+    news = ray_backend.train_fold(ray_backend.pack_plan(todo), fold, b"earlier")
     told.append(next(news))
-    assert told == [afar.FoldUpdate(state=b"in the middle of an epoch")]
+    assert told == [ray_backend.FoldUpdate(state=b"in the middle of an epoch")]
     with pytest.raises(RuntimeError, match="a bug"):
         next(news)
 
@@ -353,8 +359,8 @@ def test_room_is_counted_by_machines_that_live() -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     ray = SimpleNamespace(nodes=lambda: nodes)
-    assert [cluster.count_task_slots(ray, cores) for cores in (1, 2, 4, 5)] == [7, 3, 1, 0]
-    assert cluster.count_task_slots(ray, 1, 1) == 1
+    assert [distributed.count_task_slots(ray, cores) for cores in (1, 2, 4, 5)] == [7, 3, 1, 0]
+    assert distributed.count_task_slots(ray, 1, 1) == 1
 
 
 def test_ctrl_c_is_heard_where_ray_would_swallow_it() -> None:
@@ -374,7 +380,7 @@ def test_ctrl_c_is_heard_where_ray_would_swallow_it() -> None:
     before = signal.signal(signal.SIGINT, handler)
     try:
         with pytest.raises(Heard):
-            cluster.wait_for_tasks(SimpleNamespace(wait=wait), ["task"])
+            distributed.wait_for_tasks(SimpleNamespace(wait=wait), ["task"])
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -12,11 +12,12 @@ import pytest
 import soundfile
 from tables import csv
 
-from serein import corpora, hashes
+from serein import corpora
 from serein.corpora import synthetic, table
 from serein.errors import CorpusError
 from serein.records import Corpus, Utterance
 from serein.synthetic import SyntheticConfig, generate
+from serein.utils import files
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,13 @@ def test_contents_tell_recordings_apart(folder: Path) -> None:
 
 def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    hashed = hashes._hash_file
+    hashed = files._hash_file
 
     def counted(file: str) -> bytes:
         opened.append(file)
         return hashed(file)
 
-    monkeypatch.setattr(hashes, "_hashed", counted)
+    monkeypatch.setattr(files, "_hashed", counted)
     path = csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
     assert len(corpora.contents(table.read(path))) == 3
     assert opened == [str(folder / "a.wav"), str(folder / "c.wav")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serein import corpora, registry
-from serein.copies.terminal import report_lines
+from serein.cli.corpora import report_lines
 from serein.corpora import emodb
 from serein.download import integrity
 from serein.download.integrity import IntegrityReport, check_corpus, published_hashes

@@ -13,10 +13,9 @@ from threading import Thread
 import pytest
 
 from serein import cli, corpora
-from serein.copies.unpack import unpack_archive
 from serein.download import fetch as copies
 from serein.download import integrity
-from serein.download.fetch import Archive, fetch, find_archive, load_archives
+from serein.download.fetch import Archive, fetch, find_archive, load_archives, unpack_archive
 from serein.errors import CorpusError, StorageError, UnknownName
 from serein.synthetic import write_emodb, write_librispeech
 

@@ -6,7 +6,7 @@ import torch
 from plain import array, decoded
 from torch import Tensor
 
-from serein.layers.decoder import AttentionDecoder, DecoderState
+from serein.layers.asr import AttentionDecoder, DecoderState
 from serein.layers.outputs import START_ID
 
 LENGTHS = [7, 3, 1, 12]

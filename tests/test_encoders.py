@@ -10,10 +10,9 @@ import pytest
 import torch
 from tiny import ENCODERS, LAYERED, laid, renamed
 
-from serein import encoders
 from serein.errors import EncoderError
-from serein.layers.pretrained import load_frozen_encoder, load_weights
-from serein.layers.ssl_encoder import SSLEncoder
+from serein.layers import ssl_encoder
+from serein.layers.ssl_encoder import SSLEncoder, load_frozen_encoder, load_weights
 
 transformers = pytest.importorskip(
     "transformers", reason="needs transformers: pip install 'serein[ssl]'"
@@ -39,12 +38,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    monkeypatch.delenv(encoders.ENCODER_FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, raising=False)
     return folder
 
 
 def made(folder: Path) -> SSLEncoder:
-    encoder = SSLEncoder(encoders.read_encoder_config(folder))
+    encoder = SSLEncoder(ssl_encoder.read_encoder_config(folder))
     load_weights(encoder, folder)
     return encoder.eval()
 
@@ -61,24 +60,28 @@ def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_folder_is_an_encoder_and_its_content_is_its_name(tmp_path: Path) -> None:
     one, same = laid(tmp_path / "one"), laid(tmp_path / "same")
     other = laid(tmp_path / "other", seed=1)
-    assert encoders.find_encoder(str(one)) == one
-    assert encoders.hash_encoder(one) == encoders.hash_encoder(same) != encoders.hash_encoder(other)
-    assert len(encoders.hash_encoder(one)) == 64
+    assert ssl_encoder.find_encoder(str(one)) == one
+    assert (
+        ssl_encoder.hash_encoder(one)
+        == ssl_encoder.hash_encoder(same)
+        != ssl_encoder.hash_encoder(other)
+    )
+    assert len(ssl_encoder.hash_encoder(one)) == 64
     (same / "README.md").write_text("words that change no number")
-    assert encoders.hash_encoder(one) == encoders.hash_encoder(same)
+    assert ssl_encoder.hash_encoder(one) == ssl_encoder.hash_encoder(same)
     (same / "preprocessor_config.json").write_text('{"do_normalize": false}')
-    assert encoders.hash_encoder(one) != encoders.hash_encoder(same)
+    assert ssl_encoder.hash_encoder(one) != ssl_encoder.hash_encoder(same)
 
 
 def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "shelf" / "tiny")
-    monkeypatch.setenv(encoders.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
+    monkeypatch.setenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
     for name in ("tiny", HUB, "/another/machine/tiny"):
-        assert encoders.find_encoder(name) == folder
+        assert ssl_encoder.find_encoder(name) == folder
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.find_encoder("lab/large")
+        ssl_encoder.find_encoder("lab/large")
 
 
 def cached(hub: Path, revision: str = "main") -> Path:
@@ -92,21 +95,21 @@ def cached(hub: Path, revision: str = "main") -> Path:
 @pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
 def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
     folder = cached(hub, revision)
-    assert encoders.find_encoder(HUB, revision) == folder
+    assert ssl_encoder.find_encoder(HUB, revision) == folder
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.find_encoder(HUB, "another")
+        ssl_encoder.find_encoder(HUB, "another")
     (folder / "config.json").unlink()
     with pytest.raises(EncoderError, match="is not here"):
-        encoders.find_encoder(HUB, revision)
+        ssl_encoder.find_encoder(HUB, revision)
 
 
 def test_an_absent_encoder_is_told_of_at_once_with_what_to_do() -> None:
     with pytest.raises(EncoderError) as caught:
-        encoders.find_encoder(HUB, "refs/pr/2")
+        ssl_encoder.find_encoder(HUB, "refs/pr/2")
     words = str(caught.value)
     assert f"hf download {HUB} --revision refs/pr/2" in words
     assert "download = true" in words
-    assert encoders.ENCODER_FOLDER_VARIABLE in words
+    assert ssl_encoder.ENCODER_FOLDER_VARIABLE in words
 
 
 def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +122,7 @@ def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     for download in (False, True):
-        assert encoders.find_encoder(HUB, download=download) == folder
+        assert ssl_encoder.find_encoder(HUB, download=download) == folder
     assert [one["local_files_only"] for one in asked] == [True, False]
     assert all(file.endswith((".json", ".safetensors")) for file in asked[0]["allow_patterns"])
 
@@ -130,25 +133,25 @@ def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(EncoderError, match=r"the hub does not give lab/tiny \(main\): no route"):
-        encoders.find_encoder(HUB, download=True)
+        ssl_encoder.find_encoder(HUB, download=True)
 
 
 def test_what_is_no_encoder_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="no encoder is named"):
-        encoders.find_encoder("")
+        ssl_encoder.find_encoder("")
     for name in (str(tmp_path), str(tmp_path / "none" / "at" / "all")):
         with pytest.raises(EncoderError, match=r"it has no config\.json"):
-            encoders.find_encoder(name)
+            ssl_encoder.find_encoder(name)
 
 
 def test_a_pickle_is_never_read(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(EncoderError, match=r"but pytorch_model\.bin, a pickle.*refs/pr/N"):
-        encoders.hash_encoder(folder)
+        ssl_encoder.hash_encoder(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(EncoderError, match=r"no model\.safetensors; take"):
-        encoders.find_weight_files(folder)
+        ssl_encoder.find_weight_files(folder)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, 
     folder = laid(tmp_path / "a")
     (folder / file).write_text(text)
     with pytest.raises(EncoderError, match=words):
-        encoders.read_encoder_config(folder)
+        ssl_encoder.read_encoder_config(folder)
 
 
 @pytest.mark.parametrize(
@@ -236,13 +239,13 @@ def test_weights_of_another_shape_or_no_weights_are_refused(tmp_path: Path) -> N
 
 def test_an_encoder_is_read_once_and_anew_when_it_changes(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
-    first = encoders.hash_encoder(folder)
+    first = ssl_encoder.hash_encoder(folder)
     one = load_frozen_encoder(folder, first)
     assert load_frozen_encoder(folder, first) is one
     assert not any(parameter.requires_grad for parameter in one.parameters())
     laid(folder, seed=1)
-    assert encoders.hash_encoder(folder) != first
-    assert load_frozen_encoder(folder, encoders.hash_encoder(folder)) is not one
+    assert ssl_encoder.hash_encoder(folder) != first
+    assert load_frozen_encoder(folder, ssl_encoder.hash_encoder(folder)) is not one
 
 
 # What it answers

@@ -17,11 +17,10 @@ from serein.evaluation.compare import compare
 from serein.evaluation.evaluate import Run, evaluate
 from serein.evaluation.repeats import evaluate_seeds
 from serein.evaluation.score_saved import score_model
-from serein.evaluation.train import train
-from serein.experiment.evidence import apply_evaluation
+from serein.evaluation.train import apply_evaluation, train
 from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
-from serein.report import flattery, latex, markdown, tables, terminal
+from serein.report import audit, latex, markdown, tables, terminal
 from serein.report import html as page
 from serein.results import io
 from serein.results.evaluation import Epoch
@@ -184,7 +183,7 @@ def test_fooling_oneself_is_measured_but_for_what_there_is_not(
         "random-split",
         "test-speaker-normalisation",
     ]
-    shown = flattery.build_optimistic_table(results)
+    shown = audit.build_optimistic_table(results)
     assert shown is not None
     assert not [line for line in shown.rows if "test-picked" in line.cells[0]]
     assert results.repeats[0].scores == results.repeats[1].scores  # nothing in it is chance

@@ -19,9 +19,10 @@ from serein import recipes
 from serein.audio import Source, envelope
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, ConfigError, UnknownName
-from serein.inference.correlate import average_correlations, correlate_with_energy
 from serein.inference.explain import (
+    average_correlations,
     collect_explanations,
+    correlate_with_energy,
     encode_playback,
     explain,
     list_attention_recipes,

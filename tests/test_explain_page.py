@@ -27,8 +27,8 @@ from serein.results.inference import (
     Correlation,
     Explanation,
     Explanations,
+    RecognizedWord,
 )
-from serein.transcripts import RecognizedWord
 
 Run = Callable[..., tuple[int, str, str]]
 STEPS = 20

@@ -21,8 +21,8 @@ from serein.inference.onnx_export import to_onnx
 from serein.inference.onnx_modules import build_onnx_system
 from serein.inference.onnx_runtime import load_onnx, open_model
 from serein.inference.recognizer import Recognizer
-from serein.layers.values import RegressionTask
 from serein.system import System
+from serein.tasks.heads import RegressionTask
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -21,7 +21,7 @@ from serein import bundle, corpora, protocols, synthetic
 from serein.bundle import Bundle, Card
 from serein.errors import SereinError, StorageError
 from serein.evaluation.evaluate import Run, evaluate
-from serein.inference.listing import Listing
+from serein.inference.folder import Listing
 from serein.inference.onnx_export import to_onnx
 from serein.protocols import SplitConfig
 from serein.records import Corpus

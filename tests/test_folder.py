@@ -13,7 +13,7 @@ from folders import DEADLY, RATE, DeadlyFrontEnd, bad_files, small_recognizer, s
 from safetensors import safe_open
 
 from serein.errors import AudioError, ConfigError, SereinError, StorageError, UnknownName
-from serein.inference import engines, folder, tables, workers
+from serein.inference import folder, tables, workers
 from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file
 from serein.results.evaluation import FolderProgress
 
@@ -277,7 +277,7 @@ def test_processes_outlive_a_hostile_file(voices: Path, tmp_path: Path) -> None:
 def test_no_process_can_be_started(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "_begin", os._exit)
+    monkeypatch.setattr(workers, "_begin", os._exit)
     with pytest.raises(StorageError, match="no worker process could be started"):
         recognizer.folder(voices, tmp_path / "out.parquet", jobs=2)
 

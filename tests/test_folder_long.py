@@ -18,7 +18,7 @@ from talking import Wave, rating, talk
 from serein import audio
 from serein.bundle import save
 from serein.errors import ConfigError, UnknownName
-from serein.inference import lengthy, workers
+from serein.inference import long_form, workers
 from serein.inference.recognizer import Recognizer
 from serein.inference.streaming import StreamConfig
 from serein.records import Corpus
@@ -36,7 +36,7 @@ def recognizer() -> Recognizer:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is longer than 2 s is too long to be held."""
     monkeypatch.setattr(workers, "SECONDS", 2.0)
-    monkeypatch.setattr(lengthy, "BLOCK", 1.0)
+    monkeypatch.setattr(long_form, "BLOCK", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_length(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "SECONDS", 20.0)
-    monkeypatch.setattr(lengthy, "BLOCK", 5.0)
+    monkeypatch.setattr(long_form, "BLOCK", 5.0)
     (tmp_path / "long.flac").touch()
     peaks = []
     for seconds in (600, 1500):  # a decoder holds a minute of it

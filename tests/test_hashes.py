@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serein import hashes
 from serein.errors import CorpusError
+from serein.utils import files as hashes
 from serein.utils.files import cache_folder
 
 Read = list[str]

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from serein.errors import ConfigError
 from serein.layers.attention import StructuredAttention
 from serein.layers.convolution import EdgeConv1d
-from serein.layers.dropout import Dropout
 from serein.layers.packed import pack_frames
-from serein.layers.recurrent import BLSTM, last_states, reverse_sequences
+from serein.layers.recurrent import BLSTM, Dropout, last_states, reverse_sequences
 from serein.tasks.heads import UNLABELLED_CLASS, ClassificationConfig, ClassificationTask
 
 LENGTHS = [1, 2, 3, 17]

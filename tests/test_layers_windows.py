@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serein.layers.attention import MultiHeadAttention
-from serein.layers.convolution import ValidConv1d
+from serein.layers.convolution import FastLinear, ValidConv1d
 from serein.layers.packed import align_to_centres, pack_windows
-from serein.layers.product import FastLinear
 
 
 def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:

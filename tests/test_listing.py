@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from serein.inference.listing import AUDIO_SUFFIXES, Listing, ListingEntry, path_to_text
+from serein.inference.folder import AUDIO_SUFFIXES, Listing, ListingEntry, path_to_text
 
 
 def touch(root: Path, *names: str) -> None:

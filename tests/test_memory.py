@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from test_training import trained
 
-from serein import memory
 from serein.inference.recognizer import Recognizer
+from serein.utils import device
 
 FREED = """
 import resource
@@ -29,9 +29,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.fixture(autouse=True)
 def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing was chosen before, here and in what follows."""
-    for name in memory.MALLOC_VARIABLES:
+    for name in device.MALLOC_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    kept = memory.keep_freed_memory
+    kept = device.keep_freed_memory
     kept.cache_clear()
     yield
     kept.cache_clear()
@@ -42,16 +42,16 @@ def faults(how: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.skipif(not memory._is_glibc(), reason="libc is not glibc")
+@pytest.mark.skipif(not device._is_glibc(), reason="libc is not glibc")
 def test_what_is_freed_is_kept_and_not_faulted_in_again() -> None:
     assert faults("kept") < faults("given back") / 4
 
 
-@pytest.mark.parametrize("name", memory.MALLOC_VARIABLES)
+@pytest.mark.parametrize("name", device.MALLOC_VARIABLES)
 def test_who_has_chosen_keeps_the_choice(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "131072")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("libc was asked"))
-    assert not memory.keep_freed_memory()
+    assert not device.keep_freed_memory()
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
@@ -62,15 +62,15 @@ def test_where_libc_is_another_nothing_is_done(
         raise error(name)
 
     monkeypatch.setattr(os, "confstr", unknown)
-    assert not memory.keep_freed_memory()
+    assert not device.keep_freed_memory()
     monkeypatch.setattr(os, "confstr", lambda name: None)
-    memory.keep_freed_memory.cache_clear()
-    assert not memory.keep_freed_memory()
+    device.keep_freed_memory.cache_clear()
+    assert not device.keep_freed_memory()
 
 
 def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(memory, "kept", lambda: asked.append(True))
+    monkeypatch.setattr(device, "kept", lambda: asked.append(True))
     trained()
     assert asked == [True]
 
@@ -78,9 +78,9 @@ def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_recogniser_keeps_few_kernels_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(memory.ONEDNN_CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(device.ONEDNN_CACHE_VARIABLE, raising=False)
     Recognizer()
-    assert os.environ[memory.ONEDNN_CACHE_VARIABLE] == memory.ONEDNN_CACHE_CAPACITY
-    monkeypatch.setenv(memory.ONEDNN_CACHE_VARIABLE, "700")
+    assert os.environ[device.ONEDNN_CACHE_VARIABLE] == device.ONEDNN_CACHE_CAPACITY
+    monkeypatch.setenv(device.ONEDNN_CACHE_VARIABLE, "700")
     Recognizer()
-    assert os.environ[memory.ONEDNN_CACHE_VARIABLE] == "700"
+    assert os.environ[device.ONEDNN_CACHE_VARIABLE] == "700"

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from serein.layers.functionals import Functionals
-from serein.layers.movements import (
+from serein.layers.functionals import (
     MIN_VARIANCE,
     MODULATION_BANDS,
     MODULATION_STEP,
+    Functionals,
     contour_trends,
     find_span,
     modulation_spectrum,

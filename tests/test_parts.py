@@ -6,9 +6,8 @@ import pytest
 
 from serein.errors import ConfigError, StorageError
 from serein.inference import tables
-from serein.inference.parts import PartStore, check_plan, lock_run
 from serein.inference.recognition import Answer, Recognition
-from serein.inference.tables import Row
+from serein.inference.tables import PartStore, Row, check_plan, lock_run
 
 SCHEMA = tables.build_schema({"emotion": ("anger", "joy")})
 PLAN = {"model": "small (0123)", "folder": "/speech", "thresholds": {"emotion": 0.5}}

@@ -10,14 +10,20 @@ import torch
 from small import QUICK, random_side, small_system
 from torch import Tensor
 
-from serein import bundle, config, precision, recipes
+from serein import bundle, config, recipes
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.evaluation.evaluate import Run, evaluate
 from serein.evaluation.score_saved import score_model
 from serein.evaluation.train import train
 from serein.inference.recognizer import Recognizer
-from serein.precision import (
+from serein.records import Corpus
+from serein.system import System
+from serein.training.config import TrainingConfig
+from serein.training.loop import fit
+from serein.training.predict import predict_subset
+from serein.utils import device as precision
+from serein.utils.device import (
     Precision,
     PrecisionSetting,
     autocast_context,
@@ -26,11 +32,6 @@ from serein.precision import (
     resolve_precision,
     to_precision,
 )
-from serein.records import Corpus
-from serein.system import System
-from serein.training.config import TrainingConfig
-from serein.training.loop import fit
-from serein.training.predict import predict_subset
 
 SIDE = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
 SETTINGS = TrainingConfig(epochs=3, batch=5, rate=1e-3)

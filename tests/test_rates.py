@@ -13,11 +13,10 @@ from serein.evaluation.plan import build_training_config
 from serein.recipes import load
 from serein.tasks import dimensions
 from serein.tasks.heads import ClassificationConfig, ClassificationTask
-from serein.training.average import WeightAverage
 from serein.training.checkpoint import load_checkpoint
 from serein.training.config import TrainingConfig
+from serein.training.loop import WeightAverage, lr_schedule
 from serein.training.predict import predict_subset
-from serein.training.rates import lr_schedule
 
 HOW = TrainingConfig(epochs=5, batch=10)
 STEPS = 5 * 3  # of 25 utterances

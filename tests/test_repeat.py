@@ -14,7 +14,7 @@ from serein.evaluation.compare import compare
 from serein.evaluation.evaluate import Run
 from serein.evaluation.repeats import combine_seeds, evaluate_seeds, optimistic_variants
 from serein.records import Corpus
-from serein.report import flattery, seeds
+from serein.report import audit, tables
 from serein.results import io
 
 ONCE = (*QUICK, "training.epochs=1")
@@ -54,7 +54,7 @@ def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: 
     kept = io.load_results(run.folder)
     assert io.to_builtin(kept.repeats) == io.to_builtin(run.results.repeats)
     scores = [one.scores["validation"]["emotion"]["wa"] or 0 for one in run.results.repeats]
-    assert f"WA {100 * fmean(scores):.1f} %" in str(seeds.describe_seeds(run.results, "emotion"))
+    assert f"WA {100 * fmean(scores):.1f} %" in str(tables.describe_seeds(run.results, "emotion"))
 
 
 def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
@@ -71,7 +71,7 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
         quoted = found[one.name].scores[found[one.name].headline]["emotion"]
         wanted = {"wa": quoted.wa, "ua": quoted.ua}
         assert one.scores["emotion"] == pytest.approx(wanted, abs=1e-6)
-    table = flattery.build_optimistic_table(run.results)
+    table = audit.build_optimistic_table(run.results)
     assert table is not None
     assert [row.cells[0] for row in table.rows] == [
         "as quoted",

@@ -10,7 +10,7 @@ from reading import Page, only_a_model, plain, text, undefined
 from reporting import CLASSES, SPEAKERS, WORDS, example
 
 from serein.metrics.classification import weighted_accuracy_score
-from serein.report import audit, html, intervals, latex, markdown, seeds, speakers, summary
+from serein.report import audit, html, latex, markdown, speakers, summary, tables
 from serein.results.evaluation import Results
 
 MOMENTS = ["mean", "standard deviation"]
@@ -206,7 +206,7 @@ def test_leaks_stand_among_the_warnings_once(results: Results) -> None:
 
 def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) -> None:
     names = results.classes["emotion"]
-    found, words = intervals.compute_recall_intervals(results, "emotion")
+    found, words = speakers.compute_recall_intervals(results, "emotion")
     assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
     hits = dict.fromkeys(SPEAKERS, 0)
     counts = dict.fromkeys(SPEAKERS, 0)
@@ -222,10 +222,10 @@ def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) ->
 
 
 def test_a_class_that_some_draw_lacks_has_no_interval(results: Results) -> None:
-    found, _ = intervals.compute_recall_intervals(results, "gender")
+    found, _ = speakers.compute_recall_intervals(results, "gender")
     assert found == {"female": None, "male": None}
     assert (
-        intervals.compute_recall_intervals(replace(results, predictions=[]), "gender")[0]["male"]
+        speakers.compute_recall_intervals(replace(results, predictions=[]), "gender")[0]["male"]
         is None
     )
 
@@ -255,7 +255,7 @@ def test_wa_of_a_speaker_is_resampled_like_a_share(results: Results) -> None:
 
 
 def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
-    table = seeds.build_seed_table(results, "emotion")
+    table = tables.build_seed_table(results, "emotion")
     assert table is not None
     first = results.scores["validation"]["emotion"].wa or 0
     assert [row.cells[0] for row in table.rows] == ["0 (quoted)", "1", "2", *MOMENTS]
@@ -265,7 +265,7 @@ def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
         "2.0",
     ]
     assert [column.heading for column in table.columns][-1] == "best (optimistic) UA"
-    sentence = str(seeds.describe_seeds(results, "emotion"))
+    sentence = str(tables.describe_seeds(results, "emotion"))
     mean = f"WA {100 * (first - 0.02):.1f} % (standard deviation 2.0)"
     assert sentence.startswith(f"Mean of emotion over 3 seeds (0, 1, 2): {mean}, UA ")
     assert sentence.endswith("; quoted is seed 0.")
@@ -277,11 +277,11 @@ def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
 
 def test_one_seed_has_no_spread_and_undefined_scores_no_mean(results: Results) -> None:
     alone = replace(results, repeats=results.repeats[:1])
-    assert seeds.build_seed_table(alone, "emotion") is None
-    assert seeds.describe_seeds(alone, "emotion") is None
+    assert tables.build_seed_table(alone, "emotion") is None
+    assert tables.describe_seeds(alone, "emotion") is None
     broken = replace(results.repeats[1], scores={"validation": {"emotion": {"wa": None}}})
     partly = replace(results, repeats=[results.repeats[0], broken])
-    table = seeds.build_seed_table(partly, "emotion")
+    table = tables.build_seed_table(partly, "emotion")
     assert table is not None
     assert [row.cells[1] for row in table.rows[-2:]] == ["n/a", "n/a"]
-    assert seeds.describe_seeds(partly, "emotion") is None
+    assert tables.describe_seeds(partly, "emotion") is None

@@ -11,7 +11,7 @@ from reporting import example
 from rich.console import Console
 
 from serein import report
-from serein.report import checks, document, html, latex, markdown, mistakes, summary, terminal
+from serein.report import attention, checks, document, html, latex, markdown, summary, terminal
 from serein.report.table import Column, Table, make_row, text_columns
 from serein.results.evaluation import AttentionTrace, Results
 
@@ -228,7 +228,7 @@ def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> Non
         envelope=[(-2.0, 2.0), (-0.5, 0.5)],
         attention={"pooling": AttentionTrace(times=[0.0, 0.5, 1.5], weight=[0.2, 0.6, 0.2])},
     )
-    (drawing,) = mistakes.draw_errors(replace(results, mistakes=[mistake]))
+    (drawing,) = attention.draw_errors(replace(results, mistakes=[mistake]))
     assert drawing.waveform_path == "M0.0,0.0 320.0,22.5 320.0,67.5 0.0,90.0Z"
     assert drawing.attention_paths["pooling"] == "M0.0,90V60.0H80.0V0.0H240.0V60.0H320.0V90Z"
     assert drawing.ticks == [(0.0, "0"), (80.0, "0.5"), (160.0, "1"), (240.0, "1.5"), (320.0, "2")]
@@ -243,7 +243,7 @@ def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results)
         envelope=[(-0.1, 0.1)] * 5000,
         attention={"pooling": look},
     )
-    (drawing,) = mistakes.draw_errors(replace(results, mistakes=[long]))
+    (drawing,) = attention.draw_errors(replace(results, mistakes=[long]))
     assert len(drawing.waveform_path) < 4000
     assert len(drawing.attention_paths["pooling"]) < 2000
     assert [label for _, label in drawing.ticks] == ["0", "2", "4", "6", "8", "10"]

@@ -20,16 +20,17 @@ from test_training import (
     trained,
 )
 
-from serein.training import loop, place
-from serein.training.batches import BatchShard, shard_batches
+from serein.training import checkpoint, loop
 from serein.training.checkpoint import (
+    CheckpointWriter,
+    EpochPosition,
     TrainingRun,
     evaluate_subsets,
     load_checkpoint,
     save_checkpoint,
 )
 from serein.training.dataset import Frames, Subset
-from serein.training.place import CheckpointWriter, EpochPosition
+from serein.training.sampling import BatchShard, shard_batches
 
 ALWAYS = replace(SETTINGS, epochs=3, checkpoint=1e-9)
 """A state after every one of 4 batches."""
@@ -37,7 +38,7 @@ ALWAYS = replace(SETTINGS, epochs=3, checkpoint=1e-9)
 
 @pytest.fixture(autouse=True)
 def _whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "SHARE", float("inf"))
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
@@ -175,9 +176,9 @@ def test_what_is_resumed_is_not_normalised_anew(tmp_path: Path) -> None:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
         self.now = 100.0
-        monkeypatch.setattr(place, "SHARE", 0.02)
+        monkeypatch.setattr(checkpoint, "SHARE", 0.02)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(place, "save", lambda *_: self.pass_(cost))
+        monkeypatch.setattr(checkpoint, "save", lambda *_: self.pass_(cost))
 
     def pass_(self, seconds: float) -> None:
         self.now += seconds

@@ -16,14 +16,14 @@ from small import SIZES
 from serein.errors import ConfigError, CorpusError, StorageError
 from serein.evaluation import search_space as spaces
 from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.search import evaluation_command as searched_by
 from serein.evaluation.search import search, validation_scores
 from serein.evaluation.search_space import Range
 from serein.evaluation.trials import CLAIM_TIMEOUT, TrialStore
-from serein.experiment.searched import evaluation_command as searched_by
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Epoch, FoldResult, Results
-from serein.searches import Search
+from serein.results.studies import Search
 from serein.synthetic import SyntheticConfig, generate, write_emodb
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")

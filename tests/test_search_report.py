@@ -18,7 +18,7 @@ from serein.records import Recipe
 from serein.report import figures
 from serein.report import search as trials
 from serein.results import io
-from serein.searches import Search, Trial
+from serein.results.studies import Search, Trial
 
 RUDE = "<b>|a_b"
 

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from serein.layers.correlation import dft_convolve
-from serein.layers.filters import conv_max_pool
-from serein.layers.segment_convolution import SegmentConvolutions
+from serein.layers.segment_convolution import SegmentConvolutions, conv_max_pool, dft_convolve
 
 
 @pytest.mark.parametrize(

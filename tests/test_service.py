@@ -14,7 +14,7 @@ from sounds import any_kind, encoded, every_kind, sweep
 
 from serein.bundle import save
 from serein.inference.recognition import Recognition
-from serein.service import auth, logs
+from serein.service import auth, observability
 from serein.service.engine import Engine
 from serein.service.schemas import Model
 
@@ -156,7 +156,7 @@ def test_keys_open_what_is_closed(tmp_path: Path) -> None:
 
 def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     stream, key = StringIO(), auth.add_key(tmp_path / "keys", "ann")
-    with logs.log_to(stream), client(auth.read_keys(tmp_path / "keys")) as (call, _):
+    with observability.log_to(stream), client(auth.read_keys(tmp_path / "keys")) as (call, _):
         right = {"Authorization": f"Bearer {key}"}
         call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
         call("GET", "/secret", headers={"Authorization": "Bearer secret"})

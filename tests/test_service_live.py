@@ -14,7 +14,7 @@ from serving import RECOGNIZE, SPEECH, Live, head, response
 from websockets.sync.client import connect
 
 from serein.service import auth
-from serein.service.server import _open_listener
+from serein.service.app import _open_listener
 
 Run = Callable[..., tuple[int, str, str]]
 LIMITS = ("--body-seconds", "2", "--max-megabytes", "1", "--max-seconds", "20")

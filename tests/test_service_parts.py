@@ -18,7 +18,7 @@ from serein.inference.recognition import Recognition
 from serein.service import auth, decoder_process
 from serein.service.batching import RequestBatcher
 from serein.service.config import ServiceConfig
-from serein.service.problems import Problem
+from serein.service.schemas import Problem
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
@@ -89,7 +89,7 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("serein.audio._sndfile.Sndfile.blocks", full)
+    monkeypatch.setattr("serein.audio.decoding.Sndfile.blocks", full)
     assert decoder_process.decode_upload(SPEECH, RATE, 5.0) == (decoder_process.OUT_OF_MEMORY, b"")
 
 
@@ -187,7 +187,7 @@ def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None
 
 
 def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "serein.service.server", raising=False)
+    monkeypatch.delitem(sys.modules, "serein.service.app", raising=False)
     monkeypatch.delattr(service, "server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     status, _, err = run("serve")
@@ -213,7 +213,7 @@ def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
 def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
     monkeypatch.setattr(
-        "serein.service.server.serve",
+        "serein.service.app.serve",
         lambda recognizer, *rest, **where: called.append((*rest, where)),
     )
     options = ("--wait", "0.007", "--origin", "https://a.example")

@@ -23,7 +23,7 @@ from talking import RATE, Wave, talk
 from websockets.exceptions import InvalidStatus
 
 from serein.records import Corpus
-from serein.service import auth, logs
+from serein.service import auth, observability
 from serein.service.session import segment_to_item
 
 Pcm = npt.NDArray[np.int16]
@@ -162,7 +162,7 @@ def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
 def test_keys_in_the_message_or_the_head(tmp_path: Path) -> None:
     key = auth.add_key(tmp_path / "keys", "ann")
     stream = StringIO()
-    with logs.log_to(stream), hosted(auth.read_keys(tmp_path / "keys")) as host:
+    with observability.log_to(stream), hosted(auth.read_keys(tmp_path / "keys")) as host:
         for given_key, header in (
             (None, ""),
             ("wrong", ""),
@@ -197,7 +197,7 @@ def test_pages_of_other_origins_are_refused(host: Host) -> None:
 
 def test_numbers_and_logs_tell_nothing_of_content(pcm: Pcm) -> None:
     stream = StringIO()
-    with logs.log_to(stream), hosted() as host:
+    with observability.log_to(stream), hosted() as host:
         streamed(host, pcm.tobytes())
         until(lambda: "serein_streams_open 0.0" in host.text())
         until(lambda: '"stream"' in stream.getvalue())

@@ -15,7 +15,7 @@ from talking import RATE
 from websockets.exceptions import ConnectionClosed
 
 from serein.service.engine import Engine
-from serein.service.inbox import PCMBuffer
+from serein.service.session import PCMBuffer
 
 OPEN = json.dumps(START)
 EVERYTHING = json.dumps({**START, "speech": False})

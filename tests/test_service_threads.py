@@ -11,8 +11,7 @@ import pytest
 from serving import small_recognizer
 
 from serein.inference.recognizer import Recognizer
-from serein.service.bell import LoopWaker, wait_for
-from serein.service.desk import BatchingThread
+from serein.service.batching import BatchingThread, LoopWaker, wait_for
 
 
 class Sum(NamedTuple):

@@ -145,7 +145,7 @@ def test_the_command_serves_several(
     def serve(first: object, *_: object, others: list[object], **__: object) -> None:
         served.append([getattr(one, "name", "") for one in (first, *others)])
 
-    monkeypatch.setattr("serein.service.server.serve", serve)
+    monkeypatch.setattr("serein.service.app.serve", serve)
     save(OTHER.bundle, tmp_path / "other.safetensors")
     assert run("serve")[0] == 0
     assert (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serein.audio import Samples
-from serein.augment import sounds, waveform
+from serein.augment import waveform
 from serein.inference.recognizer import Recognizer
 from serein.synthetic import Voice, synthesize
 
@@ -41,9 +41,9 @@ HARD: dict[str, Callable[[], Samples]] = {
     "offset": lambda: speech() + np.float32(0.3),
     "whispered": lambda: waveform.whisper(speech(), RATE, rng()),
     "two at once": lambda: beside(speech("male", "sadness")),
-    "noise": lambda: beside(sounds.generate_noise(RATE, RATE, rng())),
+    "noise": lambda: beside(waveform.generate_noise(RATE, RATE, rng())),
     "room": lambda: waveform.add_reverb(
-        speech(), sounds.simulate_impulse_response(RATE, 1.5, rng())
+        speech(), waveform.simulate_impulse_response(RATE, 1.5, rng())
     ),
     "surrounded": surrounded,
 }
@@ -68,7 +68,7 @@ def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind
 def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) -> None:
     """Of speech with a background, as any recording has; digital silence has no loudness."""
     wave_s = 0.1 * speech()
-    wave_s = waveform.add_noise(wave_s, sounds.generate_noise(len(wave_s), RATE, rng()), 40.0)
+    wave_s = waveform.add_noise(wave_s, waveform.generate_noise(len(wave_s), RATE, rng()), 40.0)
     ours, theirs = (
         recognizer((waveform.apply_gain(wave_s, by), RATE)).tasks["emotion"] for by in (0.0, gain)
     )

@@ -8,8 +8,8 @@ import pytest
 from talking import RATE, Wave, listener, same, talk
 
 from serein.errors import AudioError
-from serein.inference import streams
-from serein.inference.hearing import predict_windows
+from serein.inference import streaming
+from serein.inference.predictor import predict_windows
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.streaming import Stream
@@ -39,11 +39,11 @@ def fed(
     found: list[list[Segment]] = [[] for _ in many]
     for at in range(0, 6 * RATE, size):
         feeds = [(one, wave[at : at + size]) for one, wave in zip(many, waves, strict=True)]
-        for segments, more in zip(found, streams.feed_streams(recognizer, feeds), strict=True):
+        for segments, more in zip(found, streaming.feed_streams(recognizer, feeds), strict=True):
             assert not isinstance(more, Exception)
             segments += more
     for segments, more in zip(
-        found, streams.feed_streams(recognizer, [(s, None) for s in many]), strict=True
+        found, streaming.feed_streams(recognizer, [(s, None) for s in many]), strict=True
     ):
         assert not isinstance(more, Exception)
         segments += more
@@ -61,7 +61,7 @@ def test_each_is_as_if_alone(recognizer: Recognizer, waves: list[Wave], size: in
 def test_a_block_that_is_none_breaks_nothing(recognizer: Recognizer, waves: list[Wave]) -> None:
     many = opened(recognizer)
     many[0].close()
-    bad, *others = streams.feed_streams(
+    bad, *others = streaming.feed_streams(
         recognizer, [(many[0], waves[0]), (many[1], np.array([np.nan])), (many[2], waves[2])]
     )
     assert isinstance(bad, AudioError)
@@ -80,8 +80,8 @@ def test_one_that_cannot_be_heard_is_alone_with_that(
             raise RuntimeError("no")
         return predict_windows(system, windows, numbers)
 
-    monkeypatch.setattr(streams, "hear", fragile)
-    told = streams.feed_streams(recognizer, list(zip(many, waves, strict=True)))
+    monkeypatch.setattr(streaming, "hear", fragile)
+    told = streaming.feed_streams(recognizer, list(zip(many, waves, strict=True)))
     assert isinstance(told[1], RuntimeError)
     same([*_segments(told[2]), *many[2].close()], _alone(recognizer, waves[2]))
 
@@ -109,8 +109,8 @@ def test_feeding_may_wait_for_what_is_wanted(
 
 
 def test_nobody_and_nothing(recognizer: Recognizer) -> None:
-    assert streams.feed_streams(recognizer, []) == []
-    assert streams.feed_streams(recognizer, [(one, b"") for one in opened(recognizer)]) == [
+    assert streaming.feed_streams(recognizer, []) == []
+    assert streaming.feed_streams(recognizer, [(one, b"") for one in opened(recognizer)]) == [
         [],
         [],
         [],

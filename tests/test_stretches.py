@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serein.audio import Samples
-from serein.inference import stretches
-from serein.inference.stretches import NoVAD, SileroVAD, SpeechSegment
-from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS
+from serein.inference import vad
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, NoVAD, SileroVAD, SpeechSegment
 
 WINDOW = 4000
 
@@ -31,7 +30,7 @@ class Given:
 
 @pytest.fixture(autouse=True)
 def _given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stretches, "Lanes", Given)
+    monkeypatch.setattr(vad, "Lanes", Given)
 
 
 def wave(*parts: tuple[float, int]) -> Samples:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from serein import config, recipes, system
 from serein.errors import ConfigError, UnknownName
-from serein.layers.examples import Examples
+from serein.layers.outputs import Examples
 from serein.metrics.classification import unweighted_accuracy_score
 from serein.models.svm import ABSENT_CLASS_LOGIT, Config, Model, fit_one_vs_rest
 from serein.tasks.heads import ClassificationConfig, ClassificationTask

@@ -14,12 +14,12 @@ from crossing import CROSSED, crossed
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.evaluation.compare import compare
 from serein.evaluation.sweep import sweep
-from serein.metrics.trend import slope, slope_test
+from serein.metrics.statistical_tests import slope, slope_test
 from serein.records import Corpus
 from serein.report import sweep as sweeps
 from serein.results import io
 from serein.results.evaluation import Results
-from serein.sweeps import Sweep, Trend
+from serein.results.studies import Sweep, Trend
 
 SHARE = "protocol.share=0,0.5,1"
 HASTY = ("training.rate=0.02", "training.batch=4", "training.epochs=3")

@@ -3,8 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from serein.report.progress import format_clock
-from serein.report.tally import PRINT_INTERVAL, FolderProgressBar
+from serein.report.progress import PRINT_INTERVAL, FolderProgressBar, format_clock
 from serein.results.evaluation import FolderProgress
 
 

@@ -21,10 +21,10 @@ from serein.corpora import audformat
 from serein.errors import AudioError, ConfigError
 from serein.features.logmel import Config, FrontEnd
 from serein.inference import formats
-from serein.inference.hearing import Window, predict_windows
+from serein.inference.predictor import Window, predict_windows
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.tape import SampleBuffer
+from serein.inference.windowing import SampleBuffer
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]

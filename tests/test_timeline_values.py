@@ -14,7 +14,7 @@ from talking import RATE, Wave, rating, same, talk
 
 from serein.bundle import save
 from serein.errors import ConfigError
-from serein.inference import formats, streams
+from serein.inference import formats, streaming
 from serein.inference.long_form import join_shards
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
@@ -127,8 +127,8 @@ def test_file_is_shards(mixed: Recognizer, wave: Wave) -> None:
 
 def test_streams_together(mixed: Recognizer, wave: Wave) -> None:
     many = [mixed.stream(RATE, **QUICK) for _ in range(3)]
-    fed = streams.feed_streams(mixed, [(stream, wave) for stream in many])
-    closed = streams.feed_streams(mixed, [(stream, None) for stream in many])
+    fed = streaming.feed_streams(mixed, [(stream, wave) for stream in many])
+    closed = streaming.feed_streams(mixed, [(stream, None) for stream in many])
     wanted = mixed.timeline((wave, RATE), **QUICK).segments or []
     for one, rest in zip(fed, closed, strict=True):
         assert isinstance(one, list)

@@ -10,12 +10,12 @@ from small import random_side, small_system
 from torch import Tensor, nn
 
 from serein.results.evaluation import Epoch
-from serein.system import System
+from serein.system import System, predict_batch
 from serein.training.checkpoint import TrainingRun, compute_scores, load_checkpoint
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.loop import fit
-from serein.training.predict import predict_batch, predict_subset
+from serein.training.predict import predict_subset
 
 TRAIN = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7])
 VALIDATION = random_side([10, 20, 6, 15], seed=5)

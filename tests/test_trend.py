@@ -11,7 +11,12 @@ from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
-from serein.metrics.trend import bootstrap_over_seeds, count_arrangements, slope, slope_test
+from serein.metrics.statistical_tests import (
+    bootstrap_over_seeds,
+    count_arrangements,
+    slope,
+    slope_test,
+)
 
 SHARES = (0, 0.25, 0.5, 0.75, 1)
 
@@ -99,7 +104,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 
 def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)
-    monkeypatch.setattr("serein.metrics.trend.CELLS_AT_A_TIME", 7 * 54)
+    monkeypatch.setattr("serein.metrics.statistical_tests.CELLS_AT_A_TIME", 7 * 54)
     again = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)
     assert whole.shape == again.shape == (50, 2)
     np.testing.assert_array_equal(whole, again)

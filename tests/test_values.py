@@ -16,7 +16,6 @@ from serein.errors import ConfigError
 from serein.evaluation.labels import apply_label_scheme
 from serein.labels import dimensions
 from serein.labels import targets as truth
-from serein.layers.values import RegressionTask, concordance_loss
 from serein.metrics import scoring
 from serein.metrics.bootstrap import bootstrap_counts, bootstrap_difference, sum_by_group
 from serein.metrics.regression import (
@@ -32,6 +31,7 @@ from serein.metrics.statistical_tests import permutation_test
 from serein.records import Corpus, Recipe, Utterance
 from serein.results.evaluation import Epoch
 from serein.tasks.dimensions import Config, Task
+from serein.tasks.heads import RegressionTask, concordance_loss
 from serein.training.checkpoint import TrainingRun, compute_scores
 
 VALUE = "tasks.arousal={name='dimensions', scheme='values'}"

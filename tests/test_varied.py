@@ -25,8 +25,7 @@ from serein.errors import ConfigError
 from serein.evaluation import held_out
 from serein.evaluation.evaluate import evaluate
 from serein.evaluation.plan import build_plan
-from serein.evaluation.train import train
-from serein.experiment.evidence import apply_evaluation
+from serein.evaluation.train import apply_evaluation, train
 from serein.records import Corpus, Utterance
 from serein.results.evaluation import Epoch
 from serein.system import System

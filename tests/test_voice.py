@@ -12,9 +12,15 @@ from serein import recipes
 from serein.config import build_config
 from serein.errors import ConfigError
 from serein.features import logmel, voice
-from serein.layers.counted import QUANTILES, moments, quantiles, speech_mask
-from serein.layers.functionals import Functionals
-from serein.layers.running import RUNNING_CLIP, RunningStandardizer
+from serein.layers.functionals import (
+    QUANTILES,
+    RUNNING_CLIP,
+    Functionals,
+    RunningStandardizer,
+    moments,
+    quantiles,
+    speech_mask,
+)
 from serein.models import base
 from serein.synthetic import Voice, synthesize
 from serein.system import System

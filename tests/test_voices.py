@@ -16,11 +16,10 @@ from serein.audio import Samples, load
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.formats import as_csv, as_table
-from serein.inference.lengthy import recognize_long
+from serein.inference.long_form import recognize_long
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.vad import LSTMState
-from serein.inference.voices import BLOCKS_PER_STEP, contains_speech
+from serein.inference.vad import BLOCKS_PER_STEP, LSTMState, contains_speech
 from serein.synthetic import SyntheticConfig, generate
 
 RATE = 16_000
@@ -135,7 +134,7 @@ def test_chance_does_not_add_up(monkeypatch: pytest.MonkeyPatch, speech: Samples
     def by_chance(model: object, some: list[Tensor], state: LSTMState) -> tuple[Tensor, LSTMState]:
         return torch.from_numpy(rng.random((len(some), BLOCKS_PER_STEP)) < 0.002).float(), state
 
-    monkeypatch.setattr("serein.inference.voices._heard", by_chance)
+    monkeypatch.setattr("serein.inference.vad._heard", by_chance)
     assert contains_speech([np.zeros(600 * RATE, np.float32)], RATE) == [False]
 
 

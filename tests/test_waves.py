@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.audio import Samples
-from serein.augment import sounds, waveform
+from serein.augment import waveform
 
 RATE = 16_000
 
@@ -110,7 +110,7 @@ def test_a_room_of_one_wall_is_an_echo() -> None:
 
 
 def test_a_made_up_room_dies_away_as_long_as_asked() -> None:
-    response_r = sounds.simulate_impulse_response(RATE, 0.5, np.random.default_rng(0))
+    response_r = waveform.simulate_impulse_response(RATE, 0.5, np.random.default_rng(0))
     assert len(response_r) == RATE // 2
     assert response_r.argmax() == 0
     # Schroeder (1965): the energy that is still to come falls in a line of decibels.
@@ -120,7 +120,7 @@ def test_a_made_up_room_dies_away_as_long_as_asked() -> None:
 
 
 def test_reverberation_keeps_length_and_energy() -> None:
-    response_r = sounds.simulate_impulse_response(RATE, 0.3, np.random.default_rng(1))
+    response_r = waveform.simulate_impulse_response(RATE, 0.3, np.random.default_rng(1))
     found = waveform.add_reverb(hiss(), response_r)
     assert len(found) == len(hiss())
     assert decibels(found, hiss()) == pytest.approx(0, abs=1e-3)
@@ -157,7 +157,7 @@ def test_a_limit_takes_what_is_above(hertz: float) -> None:
 def test_noise_has_its_colour() -> None:
     slopes = set()
     for seed in range(30):
-        noise_s = sounds.generate_noise(2 * RATE, RATE, np.random.default_rng(seed))
+        noise_s = waveform.generate_noise(2 * RATE, RATE, np.random.default_rng(seed))
         slopes.add(round(level(noise_s, 1000, 2000) - level(noise_s, 2000, 4000)))
     assert slopes <= {-4, -3, -2, -1, 0, 1, 2, 3, 4}
     assert {-3, 0, 3} <= slopes
@@ -165,7 +165,7 @@ def test_noise_has_its_colour() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 31, 400, 58_182])
 def test_any_length_will_do(size: int) -> None:
-    assert len(sounds.generate_noise(size, RATE, np.random.default_rng(size))) == size
+    assert len(waveform.generate_noise(size, RATE, np.random.default_rng(size))) == size
     assert len(waveform.band_limit(np.ones(size, np.float32), RATE, 4000)) == size
     assert len(waveform.add_reverb(np.ones(size, np.float32), np.ones(3, np.float32))) == size
     assert len(waveform.whisper(np.ones(size, np.float32), RATE, np.random.default_rng(0))) == size
@@ -173,7 +173,9 @@ def test_any_length_will_do(size: int) -> None:
 
 def test_noise_is_not_below_hearing() -> None:
     for seed in range(10):
-        assert level(sounds.generate_noise(2 * RATE, RATE, np.random.default_rng(seed)), 0, 25) < -3
+        assert (
+            level(waveform.generate_noise(2 * RATE, RATE, np.random.default_rng(seed)), 0, 25) < -3
+        )
 
 
 @pytest.mark.parametrize("rate", [8000, RATE, 48_000])

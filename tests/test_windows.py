@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.errors import ConfigError
-from serein.inference.tape import SampleBuffer
 from serein.inference.windowing import (
     HopAverager,
     Probabilities,
+    SampleBuffer,
     ScoredSpan,
     SegmentMerger,
     WindowCutter,

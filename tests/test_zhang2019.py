@@ -16,9 +16,8 @@ from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.models.zhang2019 import Config, Model
-from serein.system import System
+from serein.system import System, attention_step_times, predict_batch
 from serein.training.dataset import compute_frames
-from serein.training.predict import attention_step_times, predict_batch
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 HOP = 24

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from serein.inference.long_form import join_shards
     from serein.inference.recognition import Recognition, Segment
     from serein.inference.recognizer import Recognizer
-    from serein.inference.streaming import Stream
-    from serein.inference.streams import feed_streams
+    from serein.inference.streaming import Stream, feed_streams
     from serein.recipes import load as load_recipe
     from serein.records import Corpus, Protocol, Recipe, Utterance
     from serein.results.evaluation import Results
@@ -90,7 +89,7 @@ _MODULES = {
     "Utterance": "serein.records",
     "evaluate": "serein.evaluation.evaluate",
     "explain": "serein.inference.explain",
-    "feed_streams": "serein.inference.streams",
+    "feed_streams": "serein.inference.streaming",
     "join_shards": "serein.inference.long_form",
     "load_corpus": "serein.corpora",
     "load_recipe": "serein.recipes",

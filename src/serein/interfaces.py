@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from serein.layers.attention import ModelOutput
-from serein.layers.examples import Examples
+from serein.layers.outputs import Examples
 
 
 class FrontEnd(Protocol):

@@ -27,7 +27,7 @@ def list_names(package: str) -> list[str]:
     )
 
 
-SHARED_MODULES = {"normalise"}
+SHARED_MODULES = {"heads", "normalization"}
 """Files that stand in such a folder and are no choice in it."""
 
 

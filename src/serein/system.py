@@ -1,9 +1,11 @@
 """One system: front end, normalisation, model and heads, put together from a recipe.
 
 B = batch, S = samples, K = classes of a task, or 1 for a number.
+
+A network of its own for each task, trained side by side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +22,11 @@ from serein.features import normalization
 from serein.interfaces import FrontEnd, Model, Task
 from serein.labels.targets import get_task_labels, is_regression
 from serein.labels.vocabulary import SPECIAL_TOKENS, Vocabulary
-from serein.layers.apart import SingleTaskEnsemble
 from serein.layers.attention import AttentionWeights, ModelOutput
 from serein.layers.outputs import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
-from serein.utils.device import init_empty_weights
+from serein.utils.device import Precision, autocast_context, init_empty_weights
 
 TRANSCRIPT = "transcript"
 """What the words of a model that finds them go by, beside the names of tasks."""
@@ -183,8 +184,7 @@ def build_front_end(recipe: Recipe, *, allow_custom: bool = True) -> FrontEnd:
 
 NUMERIC_SOURCES = (
     *("audio", "augment", "features", "labels", "layers", "models", "tasks", "training"),
-    *("labels/words.toml", "labels/norms.toml", "contracts.py", "dataset.py", "encoders.py"),
-    *("precision.py", "predict.py", "system.py", "truth.py", "vocabulary.py"),
+    *("labels/words.toml", "labels/norms.toml", "interfaces.py", "system.py", "utils/device.py"),
 )
 """Where a changed line may change a number."""
 
@@ -345,3 +345,66 @@ def _build_part(
     settings = {key: value for key, value in table.items() if key != "name"}
     built = config.build_config(found.Config, settings, f"{package}.{table['name']}")
     return getattr(found, kind)(built, *rest)
+
+
+class SingleTaskEnsemble(nn.Module):
+    """Several single-task systems as one: they see the same batches and share no parameter.
+
+    Adam, L2 and the clipping of single values act on each parameter alone, so that training them
+    together is training each of them by itself.
+    """
+
+    def __init__(
+        self, build_model: Callable[[Sequence[str]], nn.Module], tasks: Sequence[str]
+    ) -> None:
+        """Build them.
+
+        Args:
+            build_model: a network for some tasks, with a ``width``.
+            tasks: names, dots and all.
+        """
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.models = nn.ModuleList(build_model((task,)) for task in self.tasks)
+        self.width: int = self.models[0].width  # type: ignore[assignment]
+
+    @property
+    def pinned(self) -> Mapping[str, Any]:
+        """What the networks say of themselves, all of one recipe."""
+        return getattr(self.models[0], "pinned", {})
+
+    def forward(self, **inputs: tuple[Tensor, Tensor]) -> ModelOutput:
+        """Each task's vector and attention from its own network."""
+        vectors: dict[str, Tensor] = {}
+        attention: dict[str, AttentionWeights] = {}
+        for task, model in zip(self.tasks, self.models, strict=True):
+            encoded = model(**inputs)
+            vectors[task] = encoded.vectors[task]
+            for name, found in encoded.attention.items():
+                attention[name if name == task else f"{task}: {name}"] = found
+        return ModelOutput(vectors, attention)
+
+
+def predict_batch(
+    system: System, inputs: Inputs, precision: Precision = "fp32"
+) -> tuple[dict[str, Tensor], Output]:
+    """What a system says of one batch: (B, K) for each task, and its output."""
+    system.eval()
+    with torch.inference_mode():
+        with autocast_context(precision, system.device):
+            output = system(inputs)
+        return system.decode(output), output
+
+
+def attention_step_times(count: int, stride: int, hop: float, seconds: float) -> list[float]:
+    """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
+
+    Args:
+        count: of the steps.
+        stride: frames of a step.
+        hop: seconds from frame to frame.
+        seconds: how long the recording is; steps that begin behind its end are padding.
+    """
+    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
+    middle_t = begin_t + (stride - 1) / 2 * hop
+    return middle_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()

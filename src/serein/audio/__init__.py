@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 
-from serein.audio._sources import Source, source_name
 from serein.audio.decoding import (
     MAX_FRAMES_PER_READ,
     MAX_SECONDS,
@@ -25,10 +24,12 @@ from serein.audio.samples import (
     RATE_RANGE,
     AudioReader,
     Samples,
+    Source,
     check_finite,
     check_length,
     check_part,
     check_rate,
+    source_name,
     to_mono,
 )
 from serein.audio.streaming import Block, Resampler, convert_block, iter_blocks

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from serein.audio._sources import Source, source_name
 from serein.audio.decoding import (
     MAX_FRAMES_PER_READ,
     describe_part,
@@ -18,11 +17,13 @@ from serein.audio.decoding import (
 from serein.audio.samples import (
     ArrayReader,
     Samples,
+    Source,
     check_channel,
     check_finite,
     check_length,
     check_part,
     check_rate,
+    source_name,
     to_mono,
 )
 from serein.errors import AudioError

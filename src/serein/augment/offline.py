@@ -12,7 +12,7 @@ import numpy as np
 
 from serein import registry
 from serein.audio import Samples
-from serein.augment import sounds, waveform
+from serein.augment import waveform
 from serein.augment.config import AugmentConfig
 
 
@@ -31,8 +31,8 @@ class OfflineAugmentation:
     config: AugmentConfig
     index: int
     rate: int
-    rooms: sounds.AudioFolder | None = None
-    noises: sounds.AudioFolder | None = None
+    rooms: waveform.AudioFolder | None = None
+    noises: waveform.AudioFolder | None = None
 
     @property
     def cache_key(self) -> str:
@@ -66,9 +66,9 @@ class OfflineAugmentation:
             return wave_s
         if self.rooms:
             return waveform.add_reverb(
-                wave_s, sounds.load_impulse_response(self.rooms, self.rate, rng)
+                wave_s, waveform.load_impulse_response(self.rooms, self.rate, rng)
             )
-        response_r = sounds.simulate_impulse_response(
+        response_r = waveform.simulate_impulse_response(
             self.rate, rng.uniform(*how.room_seconds), rng
         )
         return waveform.add_reverb(wave_s, response_r)
@@ -79,9 +79,9 @@ class OfflineAugmentation:
             return wave_s
         snr, size = rng.uniform(*how.noise_snr), len(wave_s)
         if self.noises:
-            noise_s = sounds.load_excerpt(self.noises, self.rate, size, rng)
+            noise_s = waveform.load_excerpt(self.noises, self.rate, size, rng)
         else:
-            noise_s = sounds.generate_noise(size, self.rate, rng)
+            noise_s = waveform.generate_noise(size, self.rate, rng)
         return waveform.add_noise(wave_s, noise_s, snr)
 
     def _apply_channel(self, wave_s: Samples, id_: str) -> Samples:
@@ -113,6 +113,6 @@ def build_offline_augmentations(
     """
     if not config.waveform_settings:
         return ()
-    rooms = sounds.open_audio_folder(config.room_folder, "room_folder")
-    noises = sounds.open_audio_folder(config.noise_folder, "noise_folder")
+    rooms = waveform.open_audio_folder(config.room_folder, "room_folder")
+    noises = waveform.open_audio_folder(config.noise_folder, "noise_folder")
     return tuple(OfflineAugmentation(config, n, rate, rooms, noises) for n in range(config.copies))

@@ -10,7 +10,6 @@ from serein.cli import (
     corpora,
     evaluate,
     explain,
-    export,
     recognize,
     search,
     serve,
@@ -41,7 +40,7 @@ COMMANDS = (
     train.recipes,
     evaluate.protocols,
     recognize.card,
-    export.export,
+    recognize.export,
     serve.serve,
     train.quickstart,
 )

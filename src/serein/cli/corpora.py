@@ -1,14 +1,25 @@
-"""Commands about corpora."""
+"""Commands about corpora.
 
+Checks and downloads on a terminal.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from serein.cli.common import PartialOption, SeedOption, console
+from serein.download.fetch import ProgressCallback as Told
+from serein.download.integrity import IntegrityReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 app = typer.Typer(help="What can be read, and where your copies are.")
 
@@ -56,7 +67,7 @@ def check(
     corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
 ) -> None:
     """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
-    from serein.copies.terminal import report_table
+
     from serein.download.integrity import check_corpus
 
     found = check_corpus(corpus)
@@ -76,7 +87,7 @@ def fetch(
     to: Annotated[Path | None, typer.Option(help="Its folder; default: ./NAME.")] = None,
 ) -> None:
     """Download a corpus that may be had freely, check it, and remember where it is."""
-    from serein.copies.terminal import progress_bar
+
     from serein.corpora import list_corpora
     from serein.download import fetch as copies
 
@@ -116,3 +127,66 @@ def make(
     )
     made = generate(path, settings)
     print(f"{path}: {len(made)} utterances; use it with --corpus synthetic={path}")
+
+
+MAX_EXAMPLES = 3
+
+
+def report_table(check: IntegrityReport) -> Table:
+    """A line for each thing that was found."""
+    table = Table("files", "", box=None, header_style="bold")
+    table.add_column("such as", overflow="fold")
+    for count, words, examples in report_lines(check):
+        table.add_row(str(count), words, examples)
+    return table
+
+
+def report_lines(check: IntegrityReport) -> list[tuple[int, str, str]]:
+    """What was found: how many files, what they are, and some of them."""
+    found: list[tuple[int, str, tuple[str, ...]]] = [
+        (check.intact_count, "as published, byte by byte", ()),
+        (len(check.changed), "changed", check.changed),
+        (len(check.missing), "missing", check.missing),
+        (len(check.extra), "not in the published corpus", check.extra),
+        (
+            len(check.other_format),
+            "in another format: only names and count were compared",
+            check.other_format,
+        ),
+    ]
+    if not check.published_count:
+        found = [(check.utterances, "utterances read; no hashes are known to compare with", ())]
+    pairs = tuple(f"{one} = {other}" for one, other in check.duplicates)
+    found.append((len(pairs), "repeat another one, byte by byte", pairs))
+    return [
+        (
+            count,
+            words,
+            ", ".join(examples[:MAX_EXAMPLES]) + ", ..." * (len(examples) > MAX_EXAMPLES),
+        )
+        for count, words, examples in found
+        if count
+    ]
+
+
+@contextmanager
+def progress_bar(name: str, console: Console) -> Iterator[Told]:
+    """Show how far a download is, and nothing where no person watches.
+
+    Args:
+        name: what is downloaded.
+        console: where to show it.
+
+    Yields:
+        What is told the bytes that are here, and how many there are.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as shown:
+        task = shown.add_task(name, total=None)
+        yield lambda here, total: shown.update(task, completed=here, total=total)

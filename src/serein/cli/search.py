@@ -20,7 +20,7 @@ from serein.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from serein.searches import Search, Trial
+    from serein.results.studies import Search, Trial
 
 
 def search(

@@ -101,11 +101,11 @@ def _require_key_file(key_file: Path | None) -> Path:
 def _import_server() -> ModuleType:
     """What serves, if all that it needs is installed."""
     try:
-        from serein.service import server
+        from serein.service import app
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("serein"):
             raise
         raise ConfigError(
             f"serein serve needs {error.name}, which is not installed: pip install 'serein[serve]'"
         ) from error
-    return server
+    return app

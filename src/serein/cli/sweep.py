@@ -25,7 +25,7 @@ from serein.cli.common import (
 
 if TYPE_CHECKING:
     from serein.results.evaluation import Results
-    from serein.sweeps import Sweep
+    from serein.results.studies import Sweep
 
 
 def sweep(

@@ -16,7 +16,7 @@ from serein.cli.common import (
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
-    from serein.transcripts import Transcription, WordScores
+    from serein.results.inference import Transcription, WordScores
 
 
 def transcribe(

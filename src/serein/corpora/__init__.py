@@ -27,9 +27,8 @@ from typing import Any
 
 from serein import registry
 from serein.errors import ConfigError, CorpusError, UnknownName
-from serein.hashes import hash_files
 from serein.records import ATTRIBUTES, Corpus, CorpusInfo, Utterance
-from serein.utils.files import write_text
+from serein.utils.files import hash_files, write_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 

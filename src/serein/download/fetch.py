@@ -2,32 +2,134 @@
 
 An interrupted download is continued. Nothing stands in the corpus's folder before all of it has
 been compared with what its owners publish.
+
+Download a file; what was interrupted is continued.
+
+Unpack an archive that nobody has looked into.
 """
 
 import os
+import stat
+import tarfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from gzip import BadGzipFile
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from serein import corpora
-from serein.copies.download import Downloader, ProgressCallback
-from serein.copies.unpack import unpack_archive
 from serein.download.integrity import IntegrityReport, check_corpus
 from serein.errors import CorpusError, StorageError, UnknownName
 
-ARCHIVES_FILE = Path(__file__).parent / "homes.toml"
+ProgressCallback = Callable[[int, int | None], None]
+"""Is told the bytes that are here, and all of them where that is known."""
+
+BLOCK_BYTES = 1 << 18
+TIMEOUT_SECONDS = 60  # seconds without a byte
+RANGE_NOT_SATISFIABLE = 416
+PARTIAL_CONTENT = 206
+
+
+class Downloader:
+    """Downloads by way of a partial file, in the manner that pooch calls."""
+
+    def __init__(self, partial_file: Path, progress: ProgressCallback | None = None) -> None:
+        """Prepare.
+
+        Args:
+            partial_file: the partial file; it stays if the download is interrupted, and is continued.
+            progress: is told how far the download is.
+        """
+        self.partial_file = partial_file
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Download ``url``, and put it in the place of ``output_file``.
+
+        Raises:
+            CorpusError: it is not there, or the connection broke.
+            OSError: a file cannot be written.
+        """
+        here = self.partial_file.stat().st_size if self.partial_file.exists() else 0
+        try:
+            with _open_url(url, here) as answer:
+                here = here if answer.status == PARTIAL_CONTENT else 0
+                length = answer.headers.get("Content-Length")
+                total = here + int(length) if length else None
+                self._save(url, answer, here, total)
+        except RangeNotSatisfiable:
+            self.partial_file.unlink()
+            self(url, output_file, pooch)
+        else:
+            os.replace(self.partial_file, output_file)
+
+    def _save(self, url: str, answer: HTTPResponse, here: int, total: int | None) -> None:
+        with self.partial_file.open("ab" if here else "wb") as file:
+            for block in _read_blocks(url, answer):
+                file.write(block)
+                here += len(block)
+                if self.progress:
+                    self.progress(here, total)
+        if total is not None and here < total:
+            raise _connection_error(url, f"it ended after {here} of {total} bytes")
+
+
+class RangeNotSatisfiable(Exception):
+    """The server has nothing after the bytes that are here, so they are not of this file."""
+
+
+def _open_url(url: str, here: int) -> HTTPResponse:
+    headers = {"User-Agent": "serein"} | ({"Range": f"bytes={here}-"} if here else {})
+    request = Request(url, headers=headers)
+    try:
+        answer: HTTPResponse = urlopen(request, timeout=TIMEOUT_SECONDS)
+    except HTTPError as error:
+        with suppress(OSError):
+            error.close()
+        if here and error.code == RANGE_NOT_SATISFIABLE:
+            raise RangeNotSatisfiable from error
+        raise CorpusError(
+            f"{url} cannot be fetched: {error.code} {error.reason}; try again later, or set "
+            "SEREIN_MIRROR to a place that has the file"
+        ) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise _connection_error(url, str(error)) from error
+    return answer
+
+
+def _read_blocks(url: str, answer: HTTPResponse) -> Iterator[bytes]:
+    try:
+        while block := answer.read(BLOCK_BYTES):
+            yield block
+    except (OSError, HTTPException) as error:
+        raise _connection_error(url, str(error)) from error
+
+
+def _connection_error(url: str, reason: str) -> CorpusError:
+    return CorpusError(
+        f"the connection to {url} broke: {reason}. What is here is kept: run the same command "
+        "again to go on"
+    )
+
+
+ARCHIVES_FILE = Path(__file__).parent / "archives.toml"
 MIRROR_VARIABLE = "SEREIN_MIRROR"
 """The environment variable that names another place to fetch archives from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """An archive of a corpus; ``homes.toml`` says what each field is."""
+    """An archive of a corpus; ``archives.toml`` says what each field is."""
 
     corpus: str
     part: str
@@ -187,3 +289,35 @@ def _move_into(folder: Path, to: Path) -> None:
     for one in sorted(folder.iterdir(), key=lambda one: (one.is_dir(), one.name)):
         if not (to / one.name).exists():
             one.rename(to / one.name)
+
+
+EXTRACT_OPTIONS: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python before 3.11.4 has no filters; names and kinds are checked here for all of them."""
+
+
+def unpack_archive(file: Path, folder: Path) -> None:
+    """Unpack a zip or a tar archive; nothing is written outside ``folder``.
+
+    Raises:
+        CorpusError: it is no such archive, is cut short, or would write elsewhere.
+        OSError: a file cannot be written.
+    """
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                for one in archive.infolist():
+                    _check_member(file, one.filename, link=stat.S_ISLNK(one.external_attr >> 16))
+                archive.extractall(folder)
+        else:
+            with tarfile.open(file) as pack:
+                for member in pack.getmembers():
+                    _check_member(file, member.name, link=not (member.isfile() or member.isdir()))
+                pack.extractall(folder, **EXTRACT_OPTIONS)
+    except (tarfile.TarError, zipfile.BadZipFile, BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{file} cannot be unpacked: {error}; fetch it again") from error
+
+
+def _check_member(file: Path, name: str, *, link: bool) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in str(path.parts[:1]) or link:
+        raise CorpusError(f"{file} would write elsewhere ({path}); do not trust it")

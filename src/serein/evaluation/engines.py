@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from serein.cluster import join_ray_cluster
 from serein.errors import ConfigError, UnknownName
 from serein.evaluation import folds
 from serein.evaluation.plan import Plan
 from serein.evaluation.ray_backend import RayEngine
 from serein.training.checkpoint import TrainingRun
+from serein.utils.distributed import join_ray_cluster
 
 ENGINES = ("local", "ray")
 """By the names that a user gives them."""

@@ -12,9 +12,9 @@ from serein.evaluation.plan import Plan
 from serein.layers.outputs import ASR_ATTENTION, WORD_ATTENTION
 from serein.records import Fold
 from serein.results.evaluation import AttentionTrace, ConfidentError, Prediction
+from serein.system import attention_step_times, predict_batch
 from serein.training.checkpoint import TrainingRun
 from serein.training.dataset import Frames
-from serein.training.predict import attention_step_times, predict_batch
 
 MAX_ERRORS = 12
 """How many errors a report shows."""

@@ -15,7 +15,7 @@ from serein.evaluation.calibration import fit_temperatures, measure_calibration
 from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.errors import find_confident_errors
 from serein.evaluation.labels import describe_proxies, held_out_shares
-from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.plan import Plan, build_plan, clear_run, is_finished, lock_folder
 from serein.evaluation.provenance import (
     command_line,
     describe_corpus,
@@ -23,15 +23,13 @@ from serein.evaluation.provenance import (
     peak_megabytes,
     utc_now,
 )
-from serein.experiment import spelling
-from serein.experiment.folder import clear_run, is_finished, lock_folder
-from serein.precision import precision_warnings
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
 from serein.system import collect_notes
 from serein.training.checkpoint import TrainingRun
 from serein.utils import distributed
+from serein.utils.device import precision_warnings
 
 OpenProgress = Callable[[Plan], AbstractContextManager[folds.EpochCallback]]
 """Is told what will be done, and gives what is told of every epoch."""
@@ -232,7 +230,7 @@ def assemble_results(
         ],
         mapping=plan.mapping,
         calibration=measure_calibration(plan, training_runs, judged, fitted),
-        words=spelling.score_transcripts(plan, records, selections),
+        words=scores.score_transcripts(plan, records, selections),
         mistakes=find_confident_errors(plan, training_runs, records, selections[0]),
         leakage=list(plan.leakage),
     )

@@ -11,7 +11,7 @@ from serein.errors import ConfigError
 from serein.evaluation.labels import held_out_shares
 from serein.evaluation.plan import Plan
 from serein.labels.targets import get_task_label
-from serein.protocols.sides import hash_shuffle
+from serein.protocols.splitters import hash_shuffle
 from serein.records import Fold, Utterance
 from serein.system import System
 from serein.training.dataset import Frames, Subset

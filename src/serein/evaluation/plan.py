@@ -1,30 +1,35 @@
-"""What an evaluation will do, as a value that processes can be handed."""
+"""What an evaluation will do, as a value that processes can be handed.
+
+The folder of an evaluation: whose it is, and what an earlier run left there.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from serein import config, corpora, protocols, system
 from serein.augment.config import build_augment_config as augment_settings
 from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
 from serein.evaluation.labels import apply_label_scheme, corpus_classes, held_out_shares
 from serein.evaluation.provenance import package_versions
-from serein.experiment import words
 from serein.features import normalization
 from serein.interfaces import FrontEnd
 from serein.labels import targets
-from serein.precision import Precision, resolve_precision
 from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
+from serein.results import io
 from serein.results.evaluation import LabelMapping
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Frames, Subset, extract_frames, standardize_by_group
 from serein.training.sampling import augment_subset
-from serein.utils.device import resolve_device
+from serein.utils.device import Precision, resolve_device, resolve_precision
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Plan:
 
     def build_system(self, fold: Fold) -> "system.System":
         """The system of a fold before it is trained, its words those of the training side."""
-        known = words.build_word_list(self.corpus.select(fold.train), self.recipe)
+        known = transcripts.build_word_list(self.corpus.select(fold.train), self.recipe)
         return system.System(self.recipe, self.classes, known)
 
     def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
@@ -90,7 +95,7 @@ class Plan:
             normalization.Config, self.recipe.normalise, "normalise"
         ).statistics
 
-    def load_asr_transcripts(self) -> words.Texts:
+    def load_asr_transcripts(self) -> transcripts.Texts:
         """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
         return transcripts.load_asr_transcripts(self.recipe, self.corpus, self.contents)
 
@@ -118,7 +123,7 @@ class Plan:
             ids,
             frames,
             fold_system.targets(members),
-            words.encode_transcripts(fold_system, members, heard),
+            transcripts.encode_transcripts(fold_system, members, heard),
         )
 
     def augment_subset(self, subset: Subset) -> Subset:
@@ -283,3 +288,36 @@ def _target_kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
     """The class of an utterance; all values are of one kind, which no side may lack."""
     label = targets.get_task_label(utterance, task, recipe)
     return "a value" if isinstance(label, float) else label
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Let this process alone write there.
+
+    Raises:
+        StorageError: another one does, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(f"{folder} is in use by another evaluation; wait for it") from None
+    except OSError as error:
+        raise StorageError(f"cannot write in {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_finished(plan: Plan) -> bool:
+    """Whether its results are there to be read."""
+    return io.resolve_results_file(plan.folder).is_file()
+
+
+def clear_run(plan: Plan) -> None:
+    """Remove the results, and the state of every fold."""
+    io.resolve_results_file(plan.folder).unlink(missing_ok=True)
+    for fold in plan.protocol.folds:
+        plan.state_path(fold).unlink(missing_ok=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from serein import corpora
-from serein.precision import Precision
 from serein.records import Corpus, Recipe
 from serein.system import collect_packages
+from serein.utils.device import Precision
 
 
 def command_line() -> str:

@@ -11,7 +11,7 @@ from serein import config, corpora
 from serein.audio import split_evenly, utterance_duration
 from serein.bundle import Bundle
 from serein.errors import ConfigError
-from serein.evaluation import scores
+from serein.evaluation import scores, transcripts
 from serein.evaluation.calibration import measure_raw_confidence
 from serein.evaluation.evaluate import describe_unlabelled
 from serein.evaluation.labels import describe_proxies, held_out_shares, map_labels
@@ -21,12 +21,10 @@ from serein.evaluation.provenance import (
     describe_environment,
     utc_now,
 )
-from serein.experiment import words
-from serein.experiment.known import find_training_overlap
+from serein.evaluation.transcripts import find_training_overlap
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
 from serein.metrics.scoring import Scores
-from serein.precision import Precision, precision_warnings, requested_precision, resolve_precision
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import LabelMapping as Words
@@ -34,6 +32,12 @@ from serein.results.evaluation import Prediction, Results
 from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
+from serein.utils.device import (
+    Precision,
+    precision_warnings,
+    requested_precision,
+    resolve_precision,
+)
 
 NOT_SCORED = "foretold, not scored, as its classes are of the utterances that the model heard"
 BATCH_SIZE = 40
@@ -137,7 +141,10 @@ def _predict(
     flat = [piece for parts in windows_of for piece in parts]
     frames = extract_frames(flat, _front_end(system), contents)
     side = Subset(
-        tuple(piece.id for piece in flat), frames, {}, words.encode_transcripts(system, flat, {})
+        tuple(piece.id for piece in flat),
+        frames,
+        {},
+        transcripts.encode_transcripts(system, flat, {}),
     )
     counts = [len(parts) for parts in windows_of]
     return {

@@ -30,11 +30,16 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
 )
 from serein.metrics.scoring import nan_to_none
-from serein.metrics.trend import bootstrap_over_seeds, count_arrangements, slope, slope_test
+from serein.metrics.statistical_tests import (
+    bootstrap_over_seeds,
+    count_arrangements,
+    slope,
+    slope_test,
+)
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Results
-from serein.sweeps import Interval, Sweep, SweepPoint, SweepSeed, Trend
+from serein.results.studies import Interval, Sweep, SweepPoint, SweepSeed, Trend
 
 FEW_SEEDS = 5
 """With fewer seeds, resampling them says too little."""

@@ -2,6 +2,14 @@
 
 Either a saved model writes them, which must not have heard who validates or is tested, or they are
 those of an evaluation by the same folds, each by the system that was tested on it.
+
+Whom a saved model has heard in training.
+
+Which words a fold's system knows, and which it reads.
+
+The vocabulary is built from the transcripts of the training side alone.
+
+n = utterances of a side, L = words of the longest transcript.
 """
 
 import hashlib
@@ -11,18 +19,103 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from torch import Tensor
+
 from serein import bundle, config, corpora, protocols, registry
+from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
-from serein.experiment.known import find_training_overlap
-from serein.experiment.words import Texts, build_text_config
-from serein.precision import requested_precision, resolve_precision
+from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import Results
 from serein.system import TRANSCRIPT, System, build_front_end
+from serein.tasks.transcript import Config
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
+from serein.utils.device import requested_precision, resolve_precision
 from serein.utils.files import cache_folder, write_bytes
+
+
+def find_training_overlap(
+    card: Card, corpus: Corpus, contents: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Which utterances ("duplicate") and whom ("speaker") of a corpus a model was trained on.
+
+    Args:
+        card: of the model.
+        corpus: what to look through.
+        contents: for each utterance id, a hash of its audio.
+    """
+    samples = protocols.hash_audio_excerpts(corpus.utterances)
+    marks = {*card.heard, *card.samples}
+    ids = [one.id for one in corpus.utterances]
+    return {
+        "duplicate": [id_ for id_ in ids if contents[id_] in marks or samples.get(id_) in marks],
+        "speaker": sorted(speaker_names(corpus) & set(card.speakers)),
+    }
+
+
+def speaker_names(corpus: Corpus) -> set[str]:
+    """Who speaks in a corpus, as ``CORPUS/NAME``."""
+    return {
+        one.speaker if one.corpus else f"{corpus.name}/{one.speaker}"
+        for one in corpus.utterances
+        if one.speaker
+    }
+
+
+Texts = Mapping[str, str | None]
+"""For each utterance id, what is said."""
+
+
+def build_text_config(recipe: Recipe) -> Config | None:
+    """What a recipe does with words; None where it does nothing."""
+    return config.build_config(Config, recipe.text, "text") if recipe.text else None
+
+
+def build_word_list(utterances: Sequence[Utterance], recipe: Recipe) -> tuple[str, ...]:
+    """The words that a system trained on these utterances knows; none where it has no text.
+
+    Raises:
+        ConfigError: nobody wrote down what is said.
+    """
+    how = build_text_config(recipe)
+    if how is None:
+        return ()
+    texts = [one.text for one in utterances if one.text is not None]
+    if not any(texts):
+        raise ConfigError(
+            f"recipe {recipe.name} reads words, and none of {len(utterances)} training utterances "
+            "has a transcript; name a corpus with text, add a column 'text' to its table, or "
+            "choose a system that only listens, such as feng2020-audio"
+        )
+    first = load_initial_bundle(recipe)
+    begin = Vocabulary(first.system.words) if first and first.system.words else Vocabulary()
+    return begin.with_texts(texts, how).words
+
+
+def load_initial_bundle(recipe: Recipe) -> Bundle | None:
+    """The saved model that a training starts from."""
+    path = str(recipe.training.get("init", ""))
+    return bundle.load(Path(path)) if path else None
+
+
+def encode_transcripts(
+    system: System, utterances: Sequence[Utterance], transcripts: Texts
+) -> Tensor | None:
+    """(n, L) numbers of the words that a model may read; None where it reads none.
+
+    Args:
+        system: its vocabulary.
+        utterances: of a side.
+        transcripts: transcripts to read instead of the corpus's own.
+    """
+    if system.transcript_task is None:
+        return None
+    return system.transcript_task.encode_texts(
+        [transcripts.get(one.id, one.text) for one in utterances]
+    )
+
 
 BATCH_SIZE = 16
 SPEAKER_DEPENDENT_PROTOCOLS = ("random", "speaker-dependent")

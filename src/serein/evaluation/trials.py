@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from serein.errors import ConfigError
 from serein.evaluation.search_space import Choice, Point, Range, Space
-from serein.searches import Trial
+from serein.results.studies import Trial
 
 STATES = {
     TrialState.COMPLETE: "finished",

@@ -17,14 +17,13 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from serein import encoders
 from serein.errors import ConfigError
-from serein.layers.pretrained import load_frozen_encoder
-from serein.layers.ssl_encoder import build_encoder_config, get_encoder_shape
+from serein.layers import ssl_encoder
+from serein.layers.ssl_encoder import build_encoder_config, get_encoder_shape, load_frozen_encoder
 
 PACKAGES = ("transformers",)
 """What the numbers depend on beside this file."""
-SOURCES = ("encoders.py", "layers/encoder.py", "layers/pretrained.py")
+SOURCES = ("layers/ssl_encoder.py",)
 """Other files of this package that they depend on."""
 NOTE = "a pretrained encoder's own licence holds for what is made with it"
 """What whoever uses them must know."""
@@ -70,9 +69,11 @@ class FrontEnd(nn.Module):
         """
         super().__init__()
         asked = config.download and not config.sha256
-        self._folder = encoders.find_encoder(config.encoder, config.revision, download=asked)
-        sha256 = encoders.verify_encoder(config.encoder, self._folder, config.sha256)
-        shape = get_encoder_shape(build_encoder_config(encoders.read_encoder_config(self._folder)))
+        self._folder = ssl_encoder.find_encoder(config.encoder, config.revision, download=asked)
+        sha256 = ssl_encoder.verify_encoder(config.encoder, self._folder, config.sha256)
+        shape = get_encoder_shape(
+            build_encoder_config(ssl_encoder.read_encoder_config(self._folder))
+        )
         beyond = [layer for layer in config.layers if layer >= shape.states]
         if beyond:
             raise ConfigError(
@@ -83,7 +84,7 @@ class FrontEnd(nn.Module):
         self._layers = config.layers or tuple(range(shape.states))
         self.pinned = {"sha256": sha256, "download": False}
         self.given = {"states": len(self._layers)}
-        self.rate = encoders.SAMPLE_RATE
+        self.rate = ssl_encoder.SAMPLE_RATE
         self.hop = shape.hop * config.pool / self.rate
         self.width = len(self._layers) * shape.width
         limits = [shape.max_samples / self.rate if shape.max_samples else None, config.seconds]
@@ -114,4 +115,4 @@ def _mean_pool(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tenso
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
     """What a recipe's numbers depend on beside packages: which encoder it is."""
-    return {"encoder": encoders.get_encoder_hash(settings)}
+    return {"encoder": ssl_encoder.get_encoder_hash(settings)}

@@ -25,8 +25,7 @@ from serein.bundle import Bundle, bundle_to_json
 from serein.errors import ConfigError
 from serein.inference.onnx_modules import build_onnx_system
 from serein.inference.onnx_runtime import ONNXSystem, load_onnx
-from serein.system import Output, System
-from serein.training.predict import predict_batch
+from serein.system import Output, System, predict_batch
 from serein.utils.files import write_bytes
 
 TOLERANCE = 1e-4

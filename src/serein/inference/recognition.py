@@ -1,11 +1,16 @@
-"""What a recogniser answers. Times are in seconds from the start of the recording."""
+"""What a recogniser answers. Times are in seconds from the start of the recording.
+
+Recognitions as a pandas table.
+"""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from serein.audio import Source
-from serein.transcripts import RecognizedWord
+from serein.errors import ConfigError
+from serein.results.inference import RecognizedWord
 
 if TYPE_CHECKING:
     import pandas
@@ -129,7 +134,6 @@ class Recognition:
         Raises:
             ConfigError: pandas is not installed.
         """
-        from serein.inference.frame import build_frame
 
         return build_frame([self])
 
@@ -162,3 +166,31 @@ def _round_floats(value: Any) -> Any:
     if isinstance(value, Answer | AttentionMap | Segment | RecognizedWord):
         return {field.name: _round_floats(getattr(value, field.name)) for field in fields(value)}
     return value
+
+
+def build_frame(recognitions: Sequence[Recognition]) -> "pandas.DataFrame":
+    """What ``Recognition.to_frame`` does, for several; see there."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("a table needs pandas; install it with pip install pandas") from error
+
+    rows: list[dict[str, Any]] = []
+    places = []
+    for one in recognitions:
+        for segment in one.rows:
+            places.append((one.source, segment.start, segment.end))
+            rows.append({} if one.channel is None else {"channel": one.channel})
+            for task, found in segment.tasks.items():
+                rows[-1][task] = found.label
+                rows[-1] |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
+            rows[-1] |= segment.values
+    index = pandas.MultiIndex.from_arrays(
+        [
+            pandas.Index([file for file, _, _ in places], dtype="string"),
+            pandas.to_timedelta([start for _, start, _ in places], unit="s"),
+            pandas.to_timedelta([end for _, _, end in places], unit="s"),
+        ],
+        names=["file", "start", "end"],
+    )
+    return pandas.DataFrame(rows, index=index)

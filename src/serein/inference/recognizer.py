@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from serein import audio, config, memory
+from serein import audio, config
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import ConfigError, UnknownName
-from serein.inference.hearing import torch_threads
 from serein.inference.onnx_runtime import ONNXSystem, open_model
 from serein.inference.predictor import (
     WindowPrediction,
     collect_words,
     merge_attention,
     predict_batches,
+    torch_threads,
 )
 from serein.inference.recognition import Answer, Recognition, get_source_name
-from serein.inference.voices import contains_speech
-from serein.precision import (
+from serein.inference.vad import contains_speech
+from serein.system import System
+from serein.utils import device as memory
+from serein.utils.device import (
     Precision,
     PrecisionSetting,
     precision_warnings,
@@ -35,7 +37,6 @@ from serein.precision import (
     resolve_precision,
     to_precision,
 )
-from serein.system import System
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary

@@ -1,6 +1,8 @@
 """A recogniser with a state: samples in, segments out as they become certain.
 
 A long recording is this stream, fed with large blocks; so both answer alike.
+
+Many streams at the same time: their windows go through the model together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +14,22 @@ import numpy as np
 
 from serein.audio import Block, Resampler, convert_block
 from serein.errors import AudioError, ConfigError
-from serein.inference.hearing import Window, predict_windows, torch_threads
+from serein.inference.predictor import Window, predict_windows, torch_threads
 from serein.inference.recognition import Segment
-from serein.inference.stretches import NoVAD, SileroVAD, SpeechDetector, SpeechSegment
-from serein.inference.tape import SampleBuffer
-from serein.inference.vad import BLOCK_MS, CHUNK_BLOCKS
+from serein.inference.recognizer import Recognizer
+from serein.inference.vad import (
+    BLOCK_MS,
+    CHUNK_BLOCKS,
+    NoVAD,
+    SileroVAD,
+    SpeechDetector,
+    SpeechSegment,
+)
 from serein.inference.vad import SAMPLE_RATE as SPEECH_RATE
 from serein.inference.windowing import (
     HopAverager,
     Probabilities,
+    SampleBuffer,
     ScoredSpan,
     SegmentMerger,
     WindowCutter,
@@ -254,3 +263,64 @@ class Step(NamedTuple):
     averager: HopAverager
     window: Window | None
     end: int | None
+
+
+def feed_streams(
+    predictor: Recognizer, feeds: Sequence[tuple[Stream, Block | None]]
+) -> list[list[Segment] | Exception]:
+    """Feed streams of one recogniser.
+
+    Args:
+        predictor: who listens in all of them.
+        feeds: streams, each once, and their blocks as for ``Stream.feed``; None closes.
+
+    Returns:
+        Of each, in their order, what ``feed`` or ``close`` would return, but for rounding; or what
+        they would raise, which the others do not notice.
+    """
+    with torch_threads(predictor.threads):
+        taken = [_prepare_steps(stream, block) for stream, block in feeds]
+        windows = [_collect_windows(steps) for steps in taken]
+        heard = _predict_streams(predictor, windows)
+        return [
+            _apply_predictions(stream, steps, p_bk)
+            for (stream, _), steps, p_bk in zip(feeds, taken, heard, strict=True)
+        ]
+
+
+def _prepare_steps(stream: Stream, block: Block | None) -> list[Step] | Exception:
+    try:
+        return stream.prepare_steps(block)
+    except Exception as error:
+        return error
+
+
+def _collect_windows(steps: list[Step] | Exception) -> list[Window]:
+    if isinstance(steps, Exception):
+        return []
+    return [step.window for step in steps if step.window]
+
+
+def _predict_streams(
+    predictor: Recognizer, windows: list[list[Window]]
+) -> list[Probabilities | Exception]:
+    """What each stream's windows say; a stream whose windows cannot be heard is alone with that."""
+    every = [window for some in windows for window in some]
+    if not every:
+        return [NO_PREDICTIONS for _ in windows]
+    try:
+        p_bk = predict_windows(predictor.system, every, predictor.precision)
+    except Exception as error:
+        if len(windows) == 1:
+            return [error]
+        return [heard for some in windows for heard in _predict_streams(predictor, [some])]
+    ends = list(accumulate(map(len, windows)))
+    return list(np.split(p_bk, ends[:-1]))
+
+
+def _apply_predictions(
+    stream: Stream, steps: list[Step] | Exception, p_bk: Probabilities | Exception
+) -> list[Segment] | Exception:
+    if isinstance(steps, Exception):
+        return steps
+    return p_bk if isinstance(p_bk, Exception) else stream.apply_predictions(steps, p_bk)

@@ -13,16 +13,15 @@ from serein import audio, bundle
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
-from serein.inference.hearing import torch_threads as threads_of
 from serein.inference.predictor import collect_words, pad_waveforms, unbatch
+from serein.inference.predictor import torch_threads as threads_of
 from serein.labels.vocabulary import tokenize
-from serein.metrics.words import compute_word_scores
-from serein.precision import PrecisionSetting, requested_precision, resolve_precision
+from serein.metrics.word_error_rate import compute_word_scores
 from serein.records import Corpus, Utterance
 from serein.results import io
-from serein.system import TRANSCRIPT, Output
-from serein.training.predict import predict_batch
-from serein.transcripts import Transcription, Transcriptions, WordScores
+from serein.results.inference import Transcription, Transcriptions, WordScores
+from serein.system import TRANSCRIPT, Output, predict_batch
+from serein.utils.device import PrecisionSetting, requested_precision, resolve_precision
 
 OnFailure = Callable[[Utterance, AudioError], None]
 """Is told of every recording that cannot be read."""

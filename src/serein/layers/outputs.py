@@ -1,8 +1,13 @@
 """What a recogniser makes of what is said, and the words that every vocabulary has.
 
 B = batch, L = steps of words, V = words of the vocabulary, T' = frames of the encoder.
+
+What an estimator is fitted on.
+
+n = utterances, D = channels.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -37,3 +42,15 @@ class TranscriptOutput(NamedTuple):
     ctc_btv: Tensor | None
     mask_bt: Tensor | None
     ended_b: Tensor | None = None
+
+
+class Examples(NamedTuple):
+    """Utterances as an estimator sees them, and what they stand for.
+
+    Attributes:
+        vectors: for each task, (n, D): what the estimator itself made of them.
+        targets: for each task, (n,).
+    """
+
+    vectors: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]

@@ -7,17 +7,206 @@ sees neighbours. The first convolution is done again there. The second one is li
 correction what the differences among its inputs come to.
 
 N = hops, J = pooled positions of a hop, C = filters, R = windows of W samples.
+
+Convolution with long kernels as three matrix products: to frequencies, there, and back.
+
+A row of J values and a kernel of K taps are taken to N / 2 frequencies at which sums that reach
+beyond N come back negated; N is just large enough that none of those lands on an output. The way
+there and the way back are matrix products too: for a hundred values they are as fast as an FFT
+and need no other order of the values in memory. For 40 taps and 80 outputs that is a
+quarter of the products that a convolution takes tap by tap, and all matrices are large.
+
+R = rows, J = inputs of a row, I = outputs of a row, K = taps, C = channels in, D = channels out,
+F = N / 2 frequencies, G = their real and imaginary parts in turns.
+
+Filters over windows of a signal, the maximum of every few outputs, and ReLU.
+
+R = windows, W = samples of a window, K = taps, C = filters, P = outputs under one maximum, J =
+maxima of a window, N = J x C.
 """
 
 import math
+from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from serein.errors import ConfigError
-from serein.layers.correlation import dft_convolve
-from serein.layers.filters import conv_max_pool
+
+ROWS_PER_BLOCK = 128
+"""Rows that are worked on together; more would not fit into a core's cache."""
+
+
+def dft_convolve(x_rjc: Tensor, weight_kcd: Tensor, outputs: int, offset: int = 0) -> Tensor:
+    """y_i = sum over j of x_j weight_(j - i + offset); a tap that does not exist is zero.
+
+    Args:
+        x_rjc: (R, J, C); rows may overlap in memory.
+        weight_kcd: (K, C, D).
+        outputs: I.
+        offset: the tap that the first input has in the first output.
+
+    Returns:
+        (R, I, D).
+    """
+    sizes = x_rjc.shape[1], outputs, weight_kcd.shape[0], offset
+    there_gj, tap_gk, back_ig = (torch.from_numpy(m).to(x_rjc) for m in _build_dft_bases(*sizes))
+    weight_gn = tap_gk @ weight_kcd.flatten(1)
+    real_fcd, imaginary_fcd = weight_gn.view(-1, 2, *weight_kcd.shape[1:]).unbind(1)
+    upper, lower = [real_fcd, imaginary_fcd], [-imaginary_fcd, real_fcd]
+    mix_fcd = torch.cat([torch.cat(upper, dim=-1), torch.cat(lower, dim=-1)], dim=-2)
+    return _DFTConvolution.apply(x_rjc, mix_fcd, there_gj, back_ig)  # type: ignore[no-untyped-call]
+
+
+class _DFTConvolution(torch.autograd.Function):
+    """To frequencies, through a filter (F, 2C, 2D) there, and back; some rows at a time.
+
+    What rows are at the frequencies is worked out again for the gradient: that costs less than
+    to keep it, which is several times their size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_rjc: Tensor, mix_fcd: Tensor, there_gj: Tensor, back_ig: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x_rjc, mix_fcd, there_gj, back_ig)
+        y_ric = x_rjc.new_empty(len(x_rjc), len(back_ig), mix_fcd.shape[2] // 2)
+        for part_rjc, y_part_ric in zip(_split_rows(x_rjc), _split_rows(y_ric), strict=True):
+            y_frd = torch.bmm(_to_frequencies(there_gj, part_rjc), mix_fcd)
+            _from_frequencies(back_ig, y_frd, y_part_ric)
+        return y_ric
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x_rjc, mix_fcd, there_gj, back_ig = ctx.saved_tensors
+        grad_x_rjc = x_rjc.new_empty(x_rjc.shape)
+        grad_mix_fcd = torch.zeros_like(mix_fcd)
+        parts = zip(_split_rows(x_rjc), _split_rows(grad[0]), _split_rows(grad_x_rjc), strict=True)
+        for part_rjc, y_ric, grad_part_rjc in parts:
+            y_frd = _to_frequencies(back_ig.T, y_ric)
+            grad_mix_fcd.baddbmm_(_to_frequencies(there_gj, part_rjc).mT, y_frd)
+            _from_frequencies(there_gj.T, torch.bmm(y_frd, mix_fcd.mT), grad_part_rjc)
+        return grad_x_rjc, grad_mix_fcd, None, None
+
+
+def _split_rows(x_rjc: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x_rjc, ROWS_PER_BLOCK)
+
+
+def _to_frequencies(turn_gj: Tensor, x_rjc: Tensor) -> Tensor:
+    """Rows (R, J, C) -> real and imaginary parts side by side at each frequency, (F, R, 2C)."""
+    x_rgc = torch.bmm(turn_gj.expand(len(x_rjc), -1, -1), x_rjc)
+    return x_rgc.view(len(x_rjc), len(turn_gj) // 2, -1).transpose(0, 1)
+
+
+def _from_frequencies(turn_jg: Tensor, x_frc: Tensor, out_rjc: Tensor) -> None:
+    """The way back: (F, R, 2C) into (R, J, C)."""
+    x_rgc = x_frc.transpose(0, 1).reshape(len(out_rjc), turn_jg.shape[1], -1)
+    torch.bmm(turn_jg.expand(len(out_rjc), -1, -1), x_rgc, out=out_rjc)
+
+
+@cache
+def _build_dft_bases(
+    inputs: int, outputs: int, taps: int, offset: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs to frequencies (G, J), taps to frequencies (G, K), and outputs of them (I, G)."""
+    tap_k = np.arange(taps)
+    used_k = (tap_k > offset - outputs) & (tap_k < inputs + offset)
+    lowest, highest = offset - tap_k[used_k].max(), inputs - 1 + offset - tap_k[used_k].min()
+    size = max(outputs - lowest, highest + 1)
+    angle_f = np.pi * (2 * np.arange((size + 1) // 2) + 1) / (size + size % 2)
+    back_gi = _complex_exponentials(angle_f, np.arange(outputs)) / len(angle_f)
+    return (
+        _complex_exponentials(angle_f, np.arange(inputs)),
+        _complex_exponentials(angle_f, offset - tap_k) * used_k,
+        np.ascontiguousarray(back_gi.T),
+    )
+
+
+def _complex_exponentials(angle_f: np.ndarray, step_n: np.ndarray) -> np.ndarray:
+    """Real and imaginary part of exp(-i angle step), in turns: (G, N)."""
+    angle_fn = np.outer(angle_f, step_n)
+    return np.stack([np.cos(angle_fn), -np.sin(angle_fn)], axis=1).reshape(-1, len(step_n))
+
+
+WINDOWS_PER_BLOCK = 256
+"""Windows that are worked on together; more would not fit into a core's cache."""
+
+
+def conv_max_pool(window_rw: Tensor, weight_kc: Tensor, bias_c: Tensor, pool: int) -> Tensor:
+    """Filter each window where it covers all taps: W = J x pool + K - 1.
+
+    Args:
+        window_rw: (R, W); windows may overlap in memory.
+        weight_kc: (K, C).
+        bias_c: (C,).
+        pool: P.
+
+    Returns:
+        (R, J, C), not negative.
+    """
+    taps, filters = weight_kc.shape
+    places = (window_rw.shape[1] - taps + 1) // pool
+    tap_wo = torch.arange(window_rw.shape[1])[:, None] - torch.arange(places * pool)
+    tap_wo = torch.where((tap_wo >= 0) & (tap_wo < taps), tap_wo, taps).to(weight_kc.device)
+    toeplitz_wjpc = F.pad(weight_kc, (0, 0, 0, 1))[tap_wo].view(-1, places, pool, filters)
+    toeplitz_pwn = toeplitz_wjpc.permute(2, 0, 1, 3).flatten(2)
+    x_rn = _ConvMaxPool.apply(window_rw, toeplitz_pwn, bias_c.repeat(places))  # type: ignore[no-untyped-call]
+    return x_rn.view(-1, places, filters)
+
+
+class _ConvMaxPool(torch.autograd.Function):
+    """Nothing but the windows is kept for the gradient: filters are cheap, their outputs large.
+
+    Of equal outputs the first gets the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, window_rw: Tensor, toeplitz_pwn: Tensor, bias_n: Tensor) -> Tensor:
+        ctx.save_for_backward(window_rw, toeplitz_pwn, bias_n)
+        x_rn = window_rw.new_empty(len(window_rw), len(bias_n))
+        for part_rw, part_rn in zip(_split_windows(window_rw), _split_windows(x_rn), strict=True):
+            top_rn = torch.matmul(part_rw, toeplitz_pwn).amax(dim=0)
+            torch.add(top_rn, bias_n, out=part_rn).relu_()
+        return x_rn
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        window_rw, toeplitz_pwn, bias_n = ctx.saved_tensors
+        grad_toeplitz_pwn, grad_bias_n = torch.zeros_like(toeplitz_pwn), torch.zeros_like(bias_n)
+        grad_windows = []
+        for part_rw, grad_rn in zip(
+            _split_windows(window_rw), _split_windows(grad[0]), strict=True
+        ):
+            y_prn = torch.matmul(part_rw, toeplitz_pwn)
+            grad_prn = _route_gradient(y_prn, bias_n, grad_rn)
+            grad_toeplitz_pwn += part_rw.T @ grad_prn
+            grad_bias_n += grad_prn.sum(dim=(0, 1))
+            if ctx.needs_input_grad[0]:
+                grad_windows.append((grad_prn @ toeplitz_pwn.mT).sum(dim=0))
+        grad_window_rw = torch.cat(grad_windows) if grad_windows else None
+        return grad_window_rw, grad_toeplitz_pwn, grad_bias_n
+
+
+def _route_gradient(y_prn: Tensor, bias_n: Tensor, grad_rn: Tensor) -> Tensor:
+    """The gradient of the outputs: all of it for the largest, the first of equals."""
+    top_rn = y_prn.amax(dim=0)
+    left_rn = grad_rn * (top_rn + bias_n > 0)
+    parts = []
+    for y_rn in y_prn[:-1]:
+        parts.append(left_rn * (y_rn == top_rn))
+        left_rn = left_rn - parts[-1]
+    return torch.stack([*parts, left_rn])
+
+
+def _split_windows(x_rn: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(x_rn, WINDOWS_PER_BLOCK)
 
 
 class SegmentConvolutions(nn.Module):

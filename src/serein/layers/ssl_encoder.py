@@ -13,13 +13,35 @@ masks torch warns of. The others are masked.
 No layer is dropped and nothing masked by chance in training, whatever the configuration says.
 
 B = batch, S = samples, T = frames, N = states, D = channels of a state, M = mel bands.
+
+The weights of pretrained encoders, read from safetensors and from nothing else.
+
+States of many layers into one vector: a learnt mean over layers, and one over time.
+
+Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021: an
+encoder is judged by a weighted sum of the states of all its layers, the weights learnt with the
+task.
+
+B = batch, T = frames, N = states, D = channels, E = channels after the projection, H = tasks.
+
+Pretrained speech encoders on disk: where one lies, what it is, and what it is known by.
+
+An encoder is a folder in the manner of ``transformers``: config.json, preprocessor_config.json, and
+weights in safetensors, which run no code. A name of the Hugging Face hub is such a folder in the
+hub's cache. It is known by the SHA-256 of these files, wherever they lie.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib import import_module
 from inspect import signature
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +49,240 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from serein import encoders
 from serein.errors import EncoderError
+from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
+from serein.layers.recurrent import Dropout
+
+
+class WeightedLayerSum(nn.Module):
+    """The mean of the states, weighed by the softmax of a learnt number for each."""
+
+    def __init__(self, states: int) -> None:
+        super().__init__()
+        self.score_n = nn.Parameter(torch.zeros(states))
+
+    def forward(self, x_btnd: Tensor) -> Tensor:
+        """(B, T, N, D) -> (B, T, D)."""
+        return torch.einsum("btnd,n->btd", x_btnd, self.score_n.softmax(dim=0).to(x_btnd.dtype))
+
+
+class StatePooling(nn.Module):
+    """The mean over layers, a dense layer with ReLU, and a mean over time for each task."""
+
+    def __init__(
+        self,
+        states: int,
+        channels: int,
+        tasks: Sequence[str],
+        *,
+        hidden: int,
+        attention: bool,
+        dropout: float,
+    ) -> None:
+        """Draw weights; all layers weigh the same at first.
+
+        Args:
+            states: N.
+            channels: D.
+            tasks: names of those who get a vector each.
+            hidden: E.
+            attention: whether each task weighs moments by scores of its own (Zhang et al. 2019,
+                equations 3 and 4); else they weigh the same for all.
+            dropout: of the dense layer's output.
+        """
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.width = hidden
+        self.layers = WeightedLayerSum(states)
+        self.dense = nn.Linear(channels, hidden)
+        self.dropout = Dropout(dropout)
+        self.attend = nn.Linear(hidden, len(self.tasks), bias=False) if attention else None
+
+    def forward(self, x_btnd: Tensor, mask_bt: Tensor) -> ModelOutput:
+        """(B, T, N, D) and mask (B, T) -> a vector (B, E) and weights (B, 1, T) for each task."""
+        h_bte = self.dropout(self.dense(self.layers(x_btnd)).relu())
+        h_bte = h_bte.masked_fill(~mask_bt[..., None], 0)
+        if self.attend is None:
+            mean_be = h_bte.sum(dim=1) / mask_bt.sum(dim=1, keepdim=True)
+            return ModelOutput(dict.fromkeys(self.tasks, mean_be), {})
+        r_bhe, weight_bht = attention_pool(h_bte, self.attend(h_bte), mask_bt)
+        vectors = dict(zip(self.tasks, r_bhe.unbind(dim=1), strict=True))
+        maps = zip(self.tasks, torch.split(weight_bht, 1, dim=1), strict=True)
+        return ModelOutput(
+            vectors, {task: AttentionWeights(weight, stride=1) for task, weight in maps}
+        )
+
+
+CONFIG_FILES = ("config.json", "preprocessor_config.json")
+WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors")
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+ENCODER_FOLDER_VARIABLE = "SEREIN_ENCODERS"
+"""Environment variable: a folder of encoders, looked into by the last part of a name."""
+SAMPLE_RATE = 16_000
+"""Hz that every one of these encoders hears."""
+
+
+def find_encoder(name: str, revision: str = "main", *, download: bool = False) -> Path:
+    """The folder of an encoder.
+
+    Args:
+        name: its folder, or its name on the hub.
+        revision: branch, tag or commit on the hub.
+        download: whether the hub may be asked; else nothing leaves this machine.
+
+    Raises:
+        EncoderError: it is not here, or the hub does not give it.
+    """
+    if not name:
+        raise EncoderError(
+            "no encoder is named; give a folder or a name of the hub that holds safetensors, such "
+            "as --set features.encoder=FOLDER (model.encoder of a model that is fine-tuned)"
+        )
+    shelf = os.environ.get(ENCODER_FOLDER_VARIABLE)
+    places = [Path(name).expanduser(), *([Path(shelf) / Path(name).name] if shelf else [])]
+    for place in places:
+        if (place / "config.json").is_file():
+            return place
+    if not HUB_NAME.fullmatch(name) or places[0].exists():
+        raise EncoderError(
+            f"no encoder in {name}: it has no config.json. Expected a folder that "
+            f"save_pretrained wrote; put it there, or into a folder that {ENCODER_FOLDER_VARIABLE} names"
+        )
+    return _find_hub_encoder(name, revision, download)
+
+
+def _find_hub_encoder(name: str, revision: str, download: bool) -> Path:
+    """The folder of a hub's encoder in the hub's own cache; fetched into it where one may."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise missing_transformers_error() from error
+    wanted = [*CONFIG_FILES, *WEIGHT_PATTERNS]
+    try:
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=wanted, local_files_only=not download
+        )
+    except Exception as error:  # the hub's errors and its client's have no base in common
+        if download:
+            raise EncoderError(f"the hub does not give {name} ({revision}): {error}") from error
+        found = ""
+    if found and (Path(found) / "config.json").is_file():
+        return Path(found)
+    raise EncoderError(
+        f"the encoder {name} ({revision}) is not here: neither a folder nor in the hub's cache. "
+        f"Get it with `hf download {name} --revision {revision}`, let a recipe do so with "
+        f"download = true beside encoder, or copy its folder into one that {ENCODER_FOLDER_VARIABLE} names"
+    )
+
+
+def missing_transformers_error() -> EncoderError:
+    """That ``transformers`` is not installed, in words."""
+    return EncoderError(
+        "pretrained encoders need transformers, which is not installed: pip install 'serein[ssl]'"
+    )
+
+
+def find_weight_files(folder: Path) -> list[Path]:
+    """The files of an encoder's weights, sorted.
+
+    Raises:
+        EncoderError: there are none that run no code.
+    """
+    found = sorted({file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)})
+    if found:
+        return found
+    pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in folder.glob(pattern))
+    raise EncoderError(
+        f"{folder} holds no model.safetensors"
+        + (f", but {pickles[0]}, a pickle, which could run code when read" if pickles else "")
+        + "; take a revision in safetensors (many hubs' conversions are refs/pr/N), or convert it "
+        "with save_pretrained where you trust it"
+    )
+
+
+def hash_encoder(folder: Path) -> str:
+    """The SHA-256 of an encoder's settings and weights.
+
+    Raises:
+        EncoderError: there are no weights, or they cannot be read.
+    """
+    files = [
+        file for name in CONFIG_FILES if (file := folder / name).is_file()
+    ] + find_weight_files(folder)
+    return _hash_encoder_files(tuple((file, *_size_and_mtime(file)) for file in files))
+
+
+def _size_and_mtime(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@cache
+def _hash_encoder_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Read once a process: weights are gigabytes."""
+    mark = hashlib.sha256()
+    for path, size, _ in files:
+        mark.update(f"{path.name} {size}\n".encode())
+        try:
+            with path.open("rb") as file:
+                mark.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise EncoderError(f"cannot read the encoder's {path}: {error.strerror}") from error
+    return mark.hexdigest()
+
+
+def verify_encoder(name: str, folder: Path, sha256: str) -> str:
+    """The SHA-256 of an encoder, which must be the one that is wanted, if any is.
+
+    Raises:
+        EncoderError: it is another one.
+    """
+    found = hash_encoder(folder)
+    if sha256 and found != sha256:
+        raise EncoderError(
+            f"the encoder {name} in {folder} is another one: its SHA-256 is {found[:16]}..., and "
+            f"{sha256[:16]}... is wanted. Get the one that the model was trained with, or train "
+            "the model anew"
+        )
+    return found
+
+
+def get_encoder_hash(settings: Mapping[str, Any]) -> str:
+    """The SHA-256 by which the settings of a front end or a model know their encoder.
+
+    Raises:
+        EncoderError: it is not here.
+    """
+    if settings.get("sha256") or settings.get("architecture"):
+        return str(settings.get("sha256", ""))
+    name, revision = settings.get("encoder", ""), settings.get("revision", "main")
+    return hash_encoder(find_encoder(name, revision, download=settings.get("download", False)))
+
+
+def read_encoder_config(folder: Path) -> dict[str, Any]:
+    """An encoder's config.json, and whether it wants waveforms standardised ("do_normalize").
+
+    Raises:
+        EncoderError: a file is no JSON, or it hears another rate than 16 kHz.
+    """
+    config = _read_json(folder / CONFIG_FILES[0])
+    heard = _read_json(folder / CONFIG_FILES[1]) if (folder / CONFIG_FILES[1]).is_file() else {}
+    rate = heard.get("sampling_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise EncoderError(f"the encoder in {folder} hears {rate} Hz; expected {SAMPLE_RATE}")
+    return {**config, "do_normalize": bool(heard.get("do_normalize", True))}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{file} is no description of an encoder: {error}") from error
+    if not isinstance(found, dict):
+        raise EncoderError(f"{file} is no description of an encoder: expected a JSON object")
+    return found
+
 
 ARCHITECTURES = {
     "wav2vec2": ("wav2vec2", "Wav2Vec2Config", "Wav2Vec2Model"),
@@ -113,7 +367,7 @@ def _import_class(kind: str, index: int) -> Any:
     try:
         found = import_module(f"transformers.models.{folder}.{file}_{_module_suffix(kind)}")
     except ImportError as error:
-        raise encoders.missing_transformers_error() from error
+        raise missing_transformers_error() from error
     return getattr(found, ARCHITECTURES[kind][index])
 
 
@@ -169,7 +423,7 @@ class SSLEncoder(nn.Module):
     def _register_mel_filters(self, bands: int) -> None:
         from transformers.audio_utils import mel_filter_bank
 
-        sizes = 1 + WHISPER_WINDOW // 2, bands, 0.0, 8000.0, encoders.SAMPLE_RATE
+        sizes = 1 + WHISPER_WINDOW // 2, bands, 0.0, 8000.0, SAMPLE_RATE
         filters_cm = mel_filter_bank(*sizes, norm="slaney", mel_scale="slaney")
         with torch.device("cpu"):
             filters_mc, window_s = (
@@ -266,3 +520,66 @@ def _standardize(wave_bs: Tensor, mask_bs: Tensor) -> Tensor:
     centred_bs = centred_bs.masked_fill(~mask_bs, 0)
     variance_b1 = centred_bs.square().sum(dim=1, keepdim=True) / count_b1
     return centred_bs * (variance_b1 + 1e-7).rsqrt()
+
+
+def load_weights(encoder: SSLEncoder, folder: Path) -> None:
+    """Read an encoder's weights; what else the files hold, such as heads, is left out.
+
+    Raises:
+        EncoderError: weights that the encoder needs are not there, or have other shapes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = {}
+    try:
+        for file in find_weight_files(folder):
+            found |= load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise EncoderError(f"the weights in {folder} cannot be read: {error}") from error
+    wanted = encoder.network.state_dict()
+    named = _match_names(found, encoder.network.base_model_prefix, wanted)
+    lacking = sorted(set(wanted) - set(named))
+    if lacking:
+        raise EncoderError(
+            f"{len(lacking)} of {len(wanted)} weights of the encoder are not in {folder}, the "
+            f"first one {lacking[0]}; they would be left to chance. Get the whole model"
+        )
+    try:
+        encoder.network.load_state_dict(named)
+    except RuntimeError as error:
+        raise EncoderError(f"the weights in {folder} do not fit its config.json: {error}") from None
+
+
+def _match_names(
+    found: Mapping[str, Tensor], prefix: str, wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights that are wanted, by their names within the encoder.
+
+    Models with heads keep theirs one floor lower; torch before 2.1 called the two parts of a
+    normalised weight otherwise.
+    """
+    names = {}
+    for name, weight in found.items():
+        for start in (f"{prefix}.encoder.", "encoder.", f"{prefix}.", ""):
+            inner = name.removeprefix(start) if name.startswith(start) else ""
+            inner = inner.replace("weight_g", "parametrizations.weight.original0")
+            inner = inner.replace("weight_v", "parametrizations.weight.original1")
+            if inner in wanted:
+                names[inner] = weight
+                break
+    return names
+
+
+@lru_cache(maxsize=2)
+def load_frozen_encoder(folder: Path, sha256: str) -> SSLEncoder:
+    """An encoder that nobody trains, read once a process.
+
+    Args:
+        folder: of the encoder.
+        sha256: of its content, so that another content is read anew.
+    """
+    with torch.inference_mode(False):
+        made = SSLEncoder(read_encoder_config(folder))
+        load_weights(made, folder)
+        return made.eval().requires_grad_(False)

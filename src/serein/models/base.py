@@ -28,10 +28,8 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import AttentionWeights, ModelOutput, masked_softmax
-from serein.layers.counted import moments, speech_mask
-from serein.layers.dropout import Dropout
-from serein.layers.functionals import Functionals
-from serein.layers.running import RunningStandardizer
+from serein.layers.functionals import Functionals, RunningStandardizer, moments, speech_mask
+from serein.layers.recurrent import Dropout
 
 Count = Annotated[int, Ge(1)]
 Probability = Annotated[float, Ge(0), Lt(1)]

@@ -38,12 +38,9 @@ from serein.layers.attention import (
     MultiHeadAttention,
     attention_pool,
 )
-from serein.layers.convolution import ValidConv1d
-from serein.layers.dropout import Dropout
-from serein.layers.initial import init_glorot
+from serein.layers.convolution import FastLinear, ValidConv1d
 from serein.layers.packed import align_to_centres, pack_windows
-from serein.layers.product import FastLinear
-from serein.layers.recurrent import BLSTM
+from serein.layers.recurrent import BLSTM, Dropout, init_glorot
 
 Count = Annotated[int, Ge(1)]
 PAD_VALUE = -1.0

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
 from serein.layers.convolution import EdgeConv1d
-from serein.layers.dropout import Dropout
 from serein.layers.packed import pack_frames
-from serein.layers.recurrent import BLSTM, last_states
+from serein.layers.recurrent import BLSTM, Dropout, last_states
 
 Count = Annotated[int, Ge(1)]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import ModelOutput
-from serein.layers.states import StatePooling
+from serein.layers.ssl_encoder import StatePooling
 
 Count = Annotated[int, Ge(1)]
 

@@ -17,10 +17,9 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from serein.layers.asr import stack_frames
 from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
-from serein.layers.dropout import Dropout
-from serein.layers.recurrent import last_outputs
-from serein.layers.stacking import stack_frames
+from serein.layers.recurrent import Dropout, last_outputs
 
 Count = Annotated[int, Ge(1)]
 

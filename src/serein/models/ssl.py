@@ -18,12 +18,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from serein import encoders
 from serein.errors import ConfigError
+from serein.layers import ssl_encoder
 from serein.layers.attention import ModelOutput
-from serein.layers.pretrained import load_weights
-from serein.layers.ssl_encoder import SSLEncoder
-from serein.layers.states import StatePooling
+from serein.layers.ssl_encoder import SSLEncoder, StatePooling, load_weights
 
 PACKAGES = ("transformers",)
 """What the numbers depend on beside this package."""
@@ -87,7 +85,7 @@ class Model(nn.Module):
         if width != step:
             raise ConfigError(
                 f"frames of {width} samples; this encoder makes steps of {step}: use the front "
-                f"end rawframes with features.hop = {step} and features.rate = {encoders.SAMPLE_RATE}"
+                f"end rawframes with features.hop = {step} and features.rate = {ssl_encoder.SAMPLE_RATE}"
             )
         self.encoder.share = config.share
         if not config.convolutions:
@@ -122,9 +120,9 @@ def _build_encoder(config: Config) -> tuple[SSLEncoder, str, dict[str, Any]]:
     if config.architecture is not None:
         return SSLEncoder(config.architecture), config.sha256, config.architecture
     asked = config.download and not config.sha256
-    folder = encoders.find_encoder(config.encoder, config.revision, download=asked)
-    sha256 = encoders.verify_encoder(config.encoder, folder, config.sha256)
-    described = encoders.read_encoder_config(folder)
+    folder = ssl_encoder.find_encoder(config.encoder, config.revision, download=asked)
+    sha256 = ssl_encoder.verify_encoder(config.encoder, folder, config.sha256)
+    described = ssl_encoder.read_encoder_config(folder)
     made = SSLEncoder(described)
     if not any(parameter.is_meta for parameter in made.parameters()):
         load_weights(made, folder)
@@ -133,4 +131,4 @@ def _build_encoder(config: Config) -> tuple[SSLEncoder, str, dict[str, Any]]:
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
     """What a recipe's numbers depend on beside packages: which encoder it begins with."""
-    return {"encoder": encoders.get_encoder_hash(settings)}
+    return {"encoder": ssl_encoder.get_encoder_hash(settings)}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError, UnknownName
 from serein.layers.attention import ModelOutput
-from serein.layers.examples import Examples
+from serein.layers.outputs import Examples
 from serein.metrics.classification import unweighted_accuracy_score
 from serein.tasks.heads import ClassificationTask
 

@@ -25,9 +25,8 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.layers.attention import AttentionWeights, ModelOutput, attention_pool
-from serein.layers.dropout import Dropout
 from serein.layers.packed import align_to_centres, pack_windows
-from serein.layers.recurrent import last_outputs
+from serein.layers.recurrent import Dropout, last_outputs
 from serein.layers.segment_convolution import SegmentConvolutions
 
 Count = Annotated[int, Ge(1)]

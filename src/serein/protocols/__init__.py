@@ -11,15 +11,23 @@ from functools import partial
 from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
-from serein.protocols import mixed, predefined, splitters
-from serein.protocols.beside import add_auxiliary, select_training_utterances, split_main
-from serein.protocols.fewer import limit_train, subsample
-from serein.protocols.heard import hash_audio, hash_audio_excerpts
+from serein.protocols import predefined, splitters
+from serein.protocols.duplicates import hash_audio, hash_audio_excerpts
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
-from serein.protocols.saved import SUFFIXES, load, save
+from serein.protocols.predefined import SUFFIXES, load, save
 from serein.protocols.settings import SplitConfig, parse_values
-from serein.protocols.sides import get_subsets, remove_ids
-from serein.protocols.subsets import drop_long, filter_values, join_cautions, make_disjoint
+from serein.protocols.splitters import get_subsets, remove_ids
+from serein.protocols.subsets import (
+    add_auxiliary,
+    drop_long,
+    filter_values,
+    join_cautions,
+    limit_train,
+    make_disjoint,
+    select_training_utterances,
+    split_main,
+    subsample,
+)
 from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
@@ -86,9 +94,11 @@ PROTOCOLS = {
         predefined.split_by_label,
         ("by", "train", "test"),
     ),
-    "random": ProtocolKind("random folds; speaker-dependent", mixed.random_folds, FOLD_SETTINGS),
+    "random": ProtocolKind(
+        "random folds; speaker-dependent", splitters.random_folds, FOLD_SETTINGS
+    ),
     "speaker-dependent": ProtocolKind(
-        "random folds, as in Table 5 of Feng 2020", mixed.random_folds, FOLD_SETTINGS
+        "random folds, as in Table 5 of Feng 2020", splitters.random_folds, FOLD_SETTINGS
     ),
 }
 

@@ -1,13 +1,21 @@
-"""What the choice of epochs does to the scores: every selection side by side."""
+"""What the choice of epochs does to the scores: every selection side by side.
 
+How one could have been fooled, and what each way would have been worth here.
+
+The paper's figures beside ours.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from serein import published
 from serein.metrics.bootstrap import bootstrap_difference, choose_resampling_groups
 from serein.metrics.scoring import Metric, Scores
 from serein.report import summary
 from serein.report.summary import Interval
+from serein.report.table import Column, Row, Table, make_row, text_columns
 from serein.results.evaluation import Results
 
 BASELINES = {
@@ -168,3 +176,133 @@ def compute_difference(
     )
     low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
     return (None if np.isnan(low) else (low, high)), words
+
+
+AUDIT_HINT = (
+    "Run the evaluation with --audit to measure a random split and test-speaker normalisation too"
+)
+
+
+def build_optimistic_table(results: Results) -> Table | None:
+    """The quoted scores, and what less careful evaluations of the same system report."""
+    task = summary.get_leading_task(results)
+    scores = results.scores_by_task(results.headline).get(task)
+    ways = list(_list_optimistic_variants(results, task)) if scores else []
+    if scores is None or not ways:
+        return None
+    kinds = summary.get_task_scorer(results, task).metrics
+    quoted = {one.name: scores.score(one.name) for one in kinds}
+    points = " in points" if results.classes[task] else ""
+    measured = "" if results.flatteries else f" {AUDIT_HINT}."
+    seed = results.environment.get("seed")
+    return Table(
+        title=f"{task}: what fooling oneself would have been worth{summary.format_title_unit(results, task)}",
+        note=f"All of seed {seed}, pooled over folds; gains{points} over the quoted row.{measured}",
+        columns=(
+            *text_columns("evaluation", "what was done"),
+            *(Column(name=one.title) for one in kinds),
+            *(Column(name=f"gain in {one.title}") for one in kinds),
+        ),
+        rows=(
+            make_row(
+                "as quoted",
+                results.selections.get(results.headline, ""),
+                *(summary.format_score(one, quoted[one.name]) for one in kinds),
+                *("" for _ in kinds),
+                kind="headline",
+            ),
+            *(_optimistic_row(name, note, found, quoted, kinds) for name, note, found in ways),
+        ),
+    )
+
+
+def _list_optimistic_variants(results: Results, task: str) -> Iterator[tuple[str, str, Scores]]:
+    for name in results.selections:
+        if is_optimistic(results, name, task):
+            own = results.scores_by_task(name)[task]
+            found = {
+                one.name: own.score(one.name)
+                for one in summary.get_task_scorer(results, task).metrics
+            }
+            yield "test-picked epochs", results.selections[name], found
+    for one in results.flatteries:
+        if task in one.scores:
+            yield one.name.replace("-", " "), one.words, one.scores[task]
+
+
+def _optimistic_row(
+    name: str, note: str, found: Scores, quoted: Scores, kinds: Sequence[Metric]
+) -> Row:
+    pairs = [(one, found.get(one.name)) for one in kinds]
+    shown = (summary.format_score(one, score) for one, score in pairs)
+    gains = (summary.compute_gain(one, score, quoted[one.name]) for one, score in pairs)
+    signed = (summary.format_gain(one, gain) for one, gain in zip(kinds, gains, strict=True))
+    return make_row(name, note, *shown, *signed, kind="optimistic")
+
+
+NOT_REPORTED = "not reported"
+
+
+def get_followed_recipe(results: Results) -> str:
+    """The recipe of the published system that this one is, or that it follows."""
+    about = results.recipe.get("about", {})
+    return str(about.get("follows") or results.recipe.get("name", ""))
+
+
+def build_published_table(results: Results) -> Table | None:
+    """Ours first, then what the paper printed; None where it printed nothing, or nothing is scored.
+
+    Of a paper's tasks the one that leads here is shown.
+    """
+    task = next(iter(summary.list_scored_tasks(results)), None)
+    if task is None or not results.classes[task]:  # no paper on the shelf prints scores of values
+        return None
+    printed = [
+        one for one in published.find_results(get_followed_recipe(results)) if task in one.scores
+    ]
+    if not printed:
+        return None
+    scores = results.scores[results.headline][task]
+    ours = {
+        one.name: scores.score(one.name) for one in summary.get_task_scorer(results, task).metrics
+    }
+    names = list(dict.fromkeys([*ours, *(name for one in printed for name in one.scores[task])]))
+    return Table(
+        title=f"{task}: ours and what was published, %",
+        note="Each figure belongs to its corpus, its protocol and its choice of epochs; where "
+        "these differ, the figures cannot be compared.",
+        columns=(
+            *text_columns("system", "corpus", "protocol", "selection"),
+            *(Column(name=name.upper(), undefined_reason=NOT_REPORTED) for name in names),
+        ),
+        rows=(
+            _our_row(results, ours, names),
+            *(_published_row(one, task, names) for one in printed),
+        ),
+    )
+
+
+def list_doubts(results: Results) -> tuple[str, ...]:
+    """What the paper's figures say against each other, its text or its code."""
+    name = get_followed_recipe(results)
+    own = [one for one in published.load_papers() if any(line.recipe == name for line in one.rows)]
+    return tuple(doubt for one in own for doubt in one.doubts)
+
+
+def _our_row(results: Results, scores: Mapping[str, float | None], names: Sequence[str]) -> Row:
+    return make_row(
+        f"ours ({summary.format_title(results)})",
+        str(results.corpus.get("name", "")),
+        str(results.protocol.get("name", "")),
+        results.headline,
+        *(summary.format_percent(scores.get(name)) for name in names),
+        kind="headline",
+    )
+
+
+def _published_row(one: published.PublishedResult, task: str, names: Sequence[str]) -> Row:
+    scores = {str(name): score for name, score in one.scores[task].items()}
+    shown = [
+        f"{scores[name]:.1f}" if name in scores else summary.format_percent(None) for name in names
+    ]
+    return make_row(f"{one.system} ({one.table})", one.corpus, one.protocol, one.selection, *shown)

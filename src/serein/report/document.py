@@ -3,18 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serein.report import (
-    audit,
-    checks,
-    figures,
-    flattery,
-    paper,
-    seeds,
-    speakers,
-    summary,
-    tables,
-    transcripts,
-)
+from serein.report import audit, checks, figures, speakers, summary, tables
+from serein.report import tables as seeds
+from serein.report import tables as transcripts
 from serein.report.table import Table
 from serein.results.evaluation import Results
 
@@ -85,7 +76,7 @@ def describe_highlights(results: Results) -> list[str]:
 
 def _score_sections(results: Results) -> Iterator[Section]:
     every = summary.list_scored_tasks(results)
-    fooled = flattery.build_optimistic_table(results)
+    fooled = audit.build_optimistic_table(results)
     yield Section(title="How you could have been fooled", tables=_drop_missing([fooled]))
     meanings = [f"{name}: {words}." for name, words in results.selections.items()]
     gap = audit.describe_selection_gap(results)
@@ -98,7 +89,7 @@ def _score_sections(results: Results) -> Iterator[Section]:
         ),
     )
     yield Section(
-        title="The paper's figures", tables=_drop_missing([paper.build_published_table(results)])
+        title="The paper's figures", tables=_drop_missing([audit.build_published_table(results)])
     )
     yield Section(title="Classes", tables=tuple(_class_tables(results)))
     yield Section(

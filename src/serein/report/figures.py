@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from serein.metrics.scoring import UA, Metric, get_metric
 from serein.results.evaluation import Calibration, CalibrationScores, ClassScores, Epoch, FoldResult
-from serein.searches import Search, Trial
-from serein.sweeps import Interval, Sweep, SweepSeed
+from serein.results.studies import Interval, Search, Sweep, SweepSeed, Trial
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter

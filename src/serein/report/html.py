@@ -7,18 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serein.metrics.scoring import Metric
-from serein.report import (
-    audit,
-    checks,
-    document,
-    flattery,
-    mistakes,
-    paper,
-    seeds,
-    summary,
-    tables,
-    transcripts,
-)
+from serein.report import attention, audit, checks, document, summary, tables
 from serein.report import figures as plots
 from serein.results.evaluation import Results
 from serein.utils.files import write_text
@@ -63,14 +52,14 @@ def render_html(results: Results) -> str:
         **_headline_values(results),
         **_score_values(results, drawn),
         **_check_values(results),
-        "fooled": flattery.build_optimistic_table(results),
-        "paper": paper.build_published_table(results),
-        "doubts": paper.list_doubts(results),
+        "fooled": audit.build_optimistic_table(results),
+        "paper": audit.build_published_table(results),
+        "doubts": audit.list_doubts(results),
         "words": [
             one
             for one in (
-                transcripts.build_word_table(results),
-                transcripts.build_transcript_table(results),
+                tables.build_word_table(results),
+                tables.build_transcript_table(results),
             )
             if one
         ],
@@ -193,7 +182,7 @@ def _headline_values(results: Results) -> TemplateValues:
 def _score_values(results: Results, figures: Figures) -> TemplateValues:
     every = summary.list_scored_tasks(results)
     tasks = [_task_values(results, task, figures) for task in every]
-    by_seed = (seeds.build_seed_table(results, task) for task in every)
+    by_seed = (tables.build_seed_table(results, task) for task in every)
     return {
         "tasks": tasks,
         "classified": [task for task in tasks if task["classes"]],
@@ -237,7 +226,7 @@ def _score_card(results: Results, task: str, metric: Metric) -> TemplateValues:
         if score is None
         else f"{summary.format_score(metric, score)}{summary.format_unit(metric)}",
         "interval": summary.format_interval(scores.bounds(metric.name), metric),
-        "moments": seeds.format_seed_moments(results, task, metric),
+        "moments": tables.format_seed_moments(results, task, metric),
     }
 
 
@@ -247,7 +236,7 @@ def _check_values(results: Results) -> TemplateValues:
         "temperatures": checks.build_temperature_table(results),
         "leakage": checks.build_leakage_table(results),
         "labels": checks.build_label_tables(results),
-        "drawings": mistakes.draw_errors(results),
+        "drawings": attention.draw_errors(results),
         "facts": checks.build_provenance_table(results),
         "settings": checks.build_settings_table(results),
     }

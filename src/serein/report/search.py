@@ -24,7 +24,7 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.searches import Search, Trial
+from serein.results.studies import Search, Trial
 from serein.utils.files import write_text
 
 SEARCH_FILES = ("search.html", "search.md")

@@ -22,7 +22,7 @@ from serein.report.table import (
     text_columns,
 )
 from serein.results.evaluation import Results
-from serein.sweeps import Sweep, SweepPoint, Trend
+from serein.results.studies import Sweep, SweepPoint, Trend
 from serein.utils.files import write_text
 
 SWEEP_FILES = ("sweep.html", "sweep.md")

@@ -1,10 +1,18 @@
-"""The tables of scores, as plain data; every form of the report shows these."""
+"""The tables of scores, as plain data; every form of the report shows these.
 
-from collections.abc import Iterator
+The same evaluation with several seeds: how far chance alone moves its scores.
+
+How well a model that finds words found them, and what it heard where it was most wrong.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from statistics import fmean, stdev
 
+from serein.labels.vocabulary import normalize_text
 from serein.metrics.scoring import WA, Metric, Scorer
-from serein.report import audit, intervals, speakers, summary
+from serein.metrics.word_error_rate import count_word_errors
+from serein.report import audit, speakers, summary
 from serein.report.summary import Interval, format_percent
 from serein.report.table import (
     UNDEFINED,
@@ -16,7 +24,8 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results.evaluation import FoldResult, Results
+from serein.results.evaluation import FoldResult, Prediction, Results
+from serein.results.inference import WordScores
 
 ONLY_IF_SEVERAL = ("corpus", "language")
 """What scores are split by only where several were tested."""
@@ -179,7 +188,7 @@ def _describe_folds(results: Results, task: str, *, is_speaker: bool) -> str:
 def build_class_table(results: Results, task: str) -> Table:
     """Recall of each class with its interval, and what it is most often taken for."""
     scores = results.scores[results.headline][task]
-    found, how = intervals.compute_recall_intervals(results, task)
+    found, how = speakers.compute_recall_intervals(results, task)
     mistaken = summary.find_common_confusions(results, task)
     recall = Column(name="recall", has_bar=True, undefined_reason=NO_CLASS)
     interval = Column(
@@ -267,3 +276,172 @@ def _group_cells(
 def list_group_attributes(task: str) -> list[str]:
     """What the scores of a task are split by."""
     return ["speaker"] + ["gender"] * (task != "gender") + list(ONLY_IF_SEVERAL)
+
+
+def build_seed_table(results: Results, task: str) -> Table | None:
+    """Each seed's scores under every selection, their mean and deviation; None for one seed."""
+    if len(results.repeats) < 2:
+        return None
+    scores_of = summary.get_task_scorer(results, task).metrics
+    kinds = [(name, kind) for name in results.selections for kind in scores_of]
+    columns = [
+        Column(name=kind.title, group=audit.format_selection(results, name, task))
+        for name, kind in kinds
+    ]
+    by_seed = [
+        [repeat.scores.get(name, {}).get(task, {}).get(kind.name) for name, kind in kinds]
+        for repeat in results.repeats
+    ]
+
+    def cells(scores: Iterable[float | None]) -> list[str]:
+        pairs = zip(kinds, scores, strict=True)
+        return [summary.format_score(kind, score) for (_, kind), score in pairs]
+
+    points = ", in points" if results.classes[task] else ""
+    return Table(
+        title=f"{task}: seeds{summary.format_title_unit(results, task)}",
+        note="The same evaluation with other weights, order and dropout; the deviation is that of "
+        f"a sample (n - 1){points}.",
+        columns=(*text_columns("seed"), *columns),
+        rows=(
+            *(
+                make_row(f"{repeat.seed}{_get_seed_mark(results, repeat.seed)}", *cells(scores))
+                for repeat, scores in zip(results.repeats, by_seed, strict=True)
+            ),
+            make_row("mean", *cells(map(_mean_score, zip(*by_seed, strict=True)))),
+            make_row(
+                "standard deviation", *cells(map(_score_deviation, zip(*by_seed, strict=True)))
+            ),
+        ),
+    )
+
+
+def _get_seed_mark(results: Results, seed: int) -> str:
+    return audit.KIND_MARKS["headline"] if results.environment.get("seed") == seed else ""
+
+
+def describe_seeds(results: Results, task: str) -> str | None:
+    """Mean and deviation of the headline's scores over seeds, in a sentence; None for one seed."""
+    clauses = [
+        f"{kind.title} {pair[0]}{summary.format_unit(kind)} (standard deviation {pair[1]})"
+        for kind in summary.get_task_scorer(results, task).metrics
+        if (pair := format_seed_moments(results, task, kind))
+    ]
+    if not clauses:
+        return None
+    names = ", ".join(str(repeat.seed) for repeat in results.repeats)
+    seed = results.environment.get("seed")
+    here = f"; quoted is seed {seed}" if seed is not None else ""
+    count = len(results.repeats)
+    return f"Mean of {task} over {count} seeds ({names}): {', '.join(clauses)}{here}."
+
+
+def format_seed_moments(results: Results, task: str, metric: Metric) -> tuple[str, str] | None:
+    """Mean and deviation of one of the headline's scores over seeds, as a table holds them.
+
+    None for one seed, and where a seed's score is undefined.
+    """
+    by_task = [repeat.scores.get(results.headline, {}).get(task, {}) for repeat in results.repeats]
+    scores = [own.get(metric.name) for own in by_task]
+    deviation = _score_deviation(scores)
+    if deviation is None:
+        return None
+    return summary.format_score(metric, _mean_score(scores)), summary.format_score(
+        metric, deviation
+    )
+
+
+def _mean_score(scores: Iterable[float | None]) -> float | None:
+    known = _get_complete_scores(scores)
+    return fmean(known) if known else None
+
+
+def _score_deviation(scores: Iterable[float | None]) -> float | None:
+    known = _get_complete_scores(scores)
+    return stdev(known) if len(known) > 1 else None
+
+
+def _get_complete_scores(scores: Iterable[float | None]) -> list[float]:
+    # A mean of the seeds that happen to be defined would be one of something else.
+    scores = list(scores)
+    known = [score for score in scores if score is not None]
+    return known if len(known) == len(scores) else []
+
+
+MAX_TRANSCRIPTS = 12
+"""How many transcripts a report shows."""
+
+
+def build_word_table(results: Results) -> Table | None:
+    """The word error rate of every selection; None where nobody looked for words."""
+    if not results.words:
+        return None
+    first = next(iter(results.words.values()))
+    return Table(
+        title="words: error rate, %",
+        note=f"Pooled over utterances, in lower case and without punctuation; {first.interval}. "
+        f"{describe_closed_set(first)}",
+        columns=(
+            *text_columns("selection"),
+            Column(name="WER"),
+            make_interval_column(),
+            *number_columns("substitutions", "deletions", "insertions", "words"),
+        ),
+        rows=tuple(_word_row(name, one, results) for name, one in results.words.items()),
+    )
+
+
+def _word_row(name: str, one: WordScores, results: Results) -> Row:
+    counts = one.substitutions, one.deletions, one.insertions, one.words
+    kind = "headline" if name == results.headline else ""
+    return make_row(
+        name,
+        format_percent(one.wer),
+        format_interval_cell(one.wer_interval),
+        *map(str, counts),
+        kind=kind,
+    )
+
+
+def describe_closed_set(scores: WordScores) -> str:
+    """Whether the sentences were known from training, in a sentence.
+
+    Args:
+        scores: of tested utterances.
+    """
+    if not scores.closed:
+        return "No tested sentence was spoken in training."
+    return (
+        f"Closed set: {scores.sentences} sentences are all that is said here, and in "
+        f"{scores.closed} cases a fold's training side holds a sentence that it tests; this rate "
+        "says little of other sentences (protocol.disjoint=text with protocol.groups=2 splits "
+        "them)."
+    )
+
+
+def build_transcript_table(results: Results) -> Table | None:
+    """What was heard of the utterances with most errors, at the headline's epochs."""
+    heard = [one for one in results.predictions if one.text is not None and one.heard]
+    ranked = sorted(heard, key=lambda one: (-_count_errors(one, results.headline), one.id))[
+        :MAX_TRANSCRIPTS
+    ]
+    if not ranked:
+        return None
+    return Table(
+        title=f"words: the transcripts with most errors, {results.headline}",
+        columns=(*text_columns("utterance", "said", "heard"), *number_columns("errors")),
+        rows=tuple(
+            make_row(
+                one.id,
+                one.text or "",
+                one.heard[results.headline] or "(nothing)",
+                str(_count_errors(one, results.headline)),
+            )
+            for one in ranked
+        ),
+    )
+
+
+def _count_errors(one: Prediction, selection: str) -> int:
+    counts = count_word_errors([normalize_text(one.text or "")], [one.heard[selection]])
+    return int(counts[0, :3].sum())

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from serein.report import audit, document, summary, tables, transcripts
+from serein.report import audit, document, summary, tables
 from serein.report.table import Table
 from serein.results.evaluation import Results
 
@@ -34,7 +34,7 @@ def render_terminal(results: Results) -> RenderableType:
         ]
         if results.classes[task]:
             parts += [Text(), draw_table(tables.build_class_table(results, task))]
-    spoken = transcripts.build_word_table(results)
+    spoken = tables.build_word_table(results)
     return Group(*parts, *([Text(), draw_table(spoken)] if spoken else []))
 
 

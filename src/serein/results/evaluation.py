@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serein.records import Finding
-from serein.transcripts import WordScores
+from serein.results.inference import WordScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,11 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from serein.config import MAX_DEPTH, is_shallow
 from serein.errors import ConfigError
 from serein.results.evaluation import Results
-from serein.results.inference import Explanations
-from serein.results.studies import Comparison
-from serein.searches import Search
-from serein.sweeps import Sweep
-from serein.transcripts import Transcriptions
+from serein.results.inference import Explanations, Transcriptions
+from serein.results.studies import Comparison, Search, Sweep
 from serein.utils.files import write_bytes, write_text
 
 if TYPE_CHECKING:

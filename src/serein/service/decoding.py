@@ -13,7 +13,7 @@ import numpy as np
 from serein.audio import Samples
 from serein.service import decoder_process
 from serein.service.config import ServiceConfig
-from serein.service.problems import Problem
+from serein.service.schemas import Problem
 
 START_TIMEOUT = 120.0
 """Seconds that a worker may take to start, on a machine that has other things to do."""

@@ -1,15 +1,111 @@
-"""Around every request: an id, headers that keep browsers careful, a line of log, and metrics."""
+"""Around every request: an id, headers that keep browsers careful, a line of log, and metrics.
 
+Logs as lines of JSON: what was asked of the service and how it went, never what was in it.
+
+What Prometheus may know: how many, how long, how full; nothing of who or what.
+"""
+
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from random import Random
 from time import perf_counter
-from typing import Any
+from typing import Any, TextIO
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serein.service.logs import LOGGER
-from serein.service.metrics import Metrics
+LOGGER = logging.getLogger("serein.service")
+LOGGER_NAMES = (LOGGER.name, "uvicorn.error")
+
+
+class JsonLines(logging.Formatter):
+    """One record, one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level and event; the fields of a request; how it failed, if it did."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _is_logged(record: logging.LogRecord) -> bool:
+    """Uvicorn tells of each WebSocket its client's address and all of its query."""
+    return not str(record.msg).startswith('%s - "WebSocket')
+
+
+@contextmanager
+def log_to(stream: TextIO) -> Iterator[None]:
+    """Write the service's log to a stream."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    handler.addFilter(_is_logged)
+    loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """One service's own registry, so that two in one process are told apart."""
+
+    def __init__(self) -> None:
+        self.registry = held = CollectorRegistry()
+        self.requests = Counter(
+            "serein_requests", "Requests answered", ["route", "status"], registry=held
+        )
+        self.request_seconds = Histogram(
+            "serein_request_seconds",
+            "Head to answer",
+            ["route"],
+            registry=held,
+            buckets=LATENCY_BUCKETS,
+        )
+        self.batch_sizes = Histogram(
+            "serein_batch_recordings", "Answered at once", registry=held, buckets=SIZE_BUCKETS
+        )
+        self.in_progress = Gauge("serein_in_progress", "Recordings in work", registry=held)
+        self.audio_seconds = Counter("serein_audio_seconds", "Audio recognised", registry=held)
+        self.decoder_deaths = Counter("serein_decoder_deaths", "Ended by an upload", registry=held)
+        self.open_streams = Gauge("serein_streams_open", "Streams that are open", registry=held)
+        self.streams_ended = Counter("serein_streams", "Streams ended", ["code"], registry=held)
+        self.streamed_seconds = Counter(
+            "serein_stream_audio_seconds", "Heard in streams", registry=held
+        )
+        self.stream_latency = Histogram(
+            "serein_stream_latency_seconds",
+            "Block to segment",
+            registry=held,
+            buckets=LATENCY_BUCKETS,
+        )
+        self.stream_batch_sizes = Histogram(
+            "serein_stream_batch_blocks", "Of streams, at once", registry=held, buckets=SIZE_BUCKETS
+        )
+
+    def render(self) -> bytes:
+        """In Prometheus's own format, version 0.0.4."""
+        return generate_latest(self.registry)
+
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",

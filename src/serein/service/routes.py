@@ -1,19 +1,29 @@
-"""The endpoint that recognises one recording."""
+"""The endpoint that recognises one recording.
+
+Endpoints that tell of the service: its model, its health, its numbers.
+
+How a recording is to be recognised, as a request says it.
+"""
 
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
+from serein.errors import ConfigError
 from serein.inference import formats
+from serein.inference.formats import SEGMENT_FORMATS, as_card, check_format
 from serein.inference.recognition import Recognition
+from serein.inference.recognizer import Recognizer
+from serein.inference.streaming import Stream, StreamConfig
 from serein.service.engine import Engine
-from serein.service.how import MEDIA_TYPES, RecognizeQuery, describe_parameters, parse_query
-from serein.service.problems import CLIENT_CLOSED_REQUEST, Problem, describe_responses
+from serein.service.schemas import CLIENT_CLOSED_REQUEST, Health, Model, Problem, describe_responses
 from serein.service.uploads import read_upload
 
 T = TypeVar("T")
@@ -114,3 +124,147 @@ def _disconnected_problem() -> Problem:
     return Problem(
         CLIENT_CLOSED_REQUEST, "the client left before its answer was there", Connection="close"
     )
+
+
+class PrometheusResponse(PlainTextResponse):
+    """Prometheus's text."""
+
+    media_type = "text/plain; version=0.0.4"
+
+
+def model_routes(engine: Engine) -> APIRouter:
+    """What can be known of the models."""
+    routes = APIRouter(tags=["model"])
+    known = {name: _describe_model(one, engine) for name, one in engine.recognizers.items()}
+
+    @routes.get("/v1/model", summary="What answers", responses=describe_responses(400))
+    async def _model(
+        model: Annotated[str | None, Query(description="its name; the first if not given")] = None,
+    ) -> Model:
+        """Labels, limits, and the card: data, licence, scores, use and misuse."""
+        return known[engine.select_recognizer(model).name]
+
+    @routes.get("/v1/models", summary="All that answer")
+    async def _models() -> list[Model]:
+        """The first is asked where a request names none."""
+        return list(known.values())
+
+    return routes
+
+
+def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
+    settings = engine.config
+    return Model(
+        name=recognizer.name,
+        classes={task: list(names) for task, names in recognizer.classes.items()},
+        rate=recognizer.rate,
+        window=recognizer.window,
+        thresholds=recognizer.thresholds,
+        max_seconds=settings.max_seconds,
+        max_bytes=settings.max_bytes,
+        card=as_card(recognizer.bundle),
+    )
+
+
+def metrics_routes(engine: Engine) -> APIRouter:
+    """What a monitor reads."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/metrics", summary="For Prometheus", response_class=PrometheusResponse)
+    async def _metrics() -> PrometheusResponse:
+        return PrometheusResponse(engine.metrics.render())
+
+    return routes
+
+
+def health_routes(engine: Engine) -> APIRouter:
+    """What a supervisor asks, without a key."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/healthz", summary="Is the process there?")
+    async def _healthz() -> Health:
+        return Health(status="ok")
+
+    @routes.get(
+        "/readyz", summary="Would a request be answered?", responses=describe_responses(503)
+    )
+    async def _readyz() -> Health:
+        if not engine.is_ready():
+            raise Problem(503, "not ready: it is ending, or the model is gone")
+        return Health(status="ready")
+
+    return routes
+
+
+MEDIA_TYPES = {
+    "csv": "text/csv",
+    "audformat": "text/csv",
+    "rttm": "text/plain",
+    "vtt": "text/vtt",
+}
+"""Of the formats that are not JSON."""
+
+
+class RecognizeQuery(BaseModel):
+    """The query of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="its name; the first of /v1/models if not given")
+    window: Annotated[float | None, Field(gt=0, le=60)] = Field(
+        None, description="seconds that the model hears at a time; 4 if not given"
+    )
+    hop: Annotated[float | None, Field(ge=0.25, le=60)] = Field(
+        None, description="seconds from one window to the next; 1 if not given"
+    )
+    smooth: Annotated[int | None, Field(ge=1, le=99)] = Field(
+        None, description="average so many hops, an odd number; 1 if not given"
+    )
+    speech: bool | None = Field(None, description="whether speech alone is heard; true")
+    merge: bool | None = Field(
+        None, description="whether neighbouring hops of one label are one segment; true"
+    )
+    format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
+
+    def to_stream_config(self) -> StreamConfig | None:
+        """How a timeline is made; None where none is asked for."""
+        names = ("window", "hop", "smooth", "speech", "merge")
+        given = {name: one for name in names if (one := getattr(self, name)) is not None}
+        return StreamConfig(**given) if given or self.format in SEGMENT_FORMATS else None
+
+    def check_compatible(self, recognizer: Recognizer, stream_config: StreamConfig) -> None:
+        """See to it that the settings fit each other and the model, and the format both.
+
+        Raises:
+            Problem: they do not.
+        """
+        try:
+            Stream(recognizer, recognizer.rate, stream_config)
+            check_format(self.format, recognizer.classes)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
+
+
+async def parse_query(request: Request) -> RecognizeQuery:
+    """The query of a request; FastAPI's own way looks at the type of every field each time.
+
+    Raises:
+        RequestValidationError: it is not as described.
+    """
+    try:
+        return RecognizeQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def describe_parameters() -> list[dict[str, Any]]:
+    """The query, as the OpenAPI document describes it."""
+    fields = RecognizeQuery.model_json_schema()["properties"]
+    about = {"in": "query", "required": False}
+    return [
+        {"name": name, **about, "schema": one, **_description(one)} for name, one in fields.items()
+    ]
+
+
+def _description(field: dict[str, Any]) -> dict[str, str]:
+    return {key: one for key, one in field.items() if key == "description"}

@@ -1,21 +1,157 @@
-"""One stream: a client sends PCM, and is told each segment as soon as it is certain."""
+"""One stream: a client sends PCM, and is told each segment as soon as it is certain.
+
+What a client has sent and nobody has heard yet.
+
+What goes over a WebSocket: messages of a bounded size in, JSON out to who takes it.
+"""
 
 import asyncio
+import json
+from collections import deque
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serein.inference.recognition import Segment
 from serein.inference.streaming import Stream
-from serein.service.bell import wait_for
+from serein.service.batching import wait_for
+from serein.service.config import MEBIBYTE
 from serein.service.engine import Engine
-from serein.service.inbox import PCMBuffer
-from serein.service.problems import Problem
-from serein.service.schemas import EndMessage, StartMessage
-from serein.service.talk import ClientDisconnected, MessageSocket
+from serein.service.schemas import EndMessage, Problem, StartMessage
+
+MAX_ARRIVALS = 4096
+"""Blocks that are known by when they came; of a client that sends smaller ones, not all are."""
+
+
+class PCMChunk(NamedTuple):
+    """What is heard next.
+
+    Attributes:
+        content: whole samples of all channels.
+        since: when enough of it had come, by ``time.monotonic``.
+        last: whether nothing comes after it.
+    """
+
+    content: bytes
+    arrival_time: float
+    is_last: bool
+
+
+class PCMBuffer:
+    """Bytes in blocks of any size in, whole samples in parts out; one task puts, one takes."""
+
+    def __init__(self, frame_bytes: int, max_bytes: int) -> None:
+        """Begin.
+
+        Args:
+            frame_bytes: bytes of one sample of all channels.
+            max_bytes: bytes that are taken at a time; whoever puts waits while there are more.
+        """
+        self.frame_bytes, self.max_bytes = (
+            frame_bytes,
+            max(frame_bytes, max_bytes // frame_bytes * frame_bytes),
+        )
+        self.ended = False
+        self._held, self._taken, self._enough = bytearray(), 0, frame_bytes
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=MAX_ARRIVALS)
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that are there."""
+        return len(self._held)
+
+    async def put(self, content: bytes) -> None:
+        """Add what came, and wait until there is room for more."""
+        self._held += content
+        self._arrivals.append((self._taken + self.buffered_bytes, monotonic()))
+        if self.buffered_bytes >= self._enough:
+            self._news.set()
+        while self.buffered_bytes > self.max_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.ended = True
+        self._news.set()
+
+    async def take(self, count: int) -> PCMChunk:
+        """Wait for so many samples, or the end; of more, all that may be taken at a time."""
+        self._enough = min(max(1, count) * self.frame_bytes, self.max_bytes)
+        while self.buffered_bytes < self._enough and not self.ended:
+            self._news.clear()
+            await self._news.wait()
+        since = self._find_arrival_time(self._taken + self._enough)
+        size = min(self.buffered_bytes // self.frame_bytes * self.frame_bytes, self.max_bytes)
+        content = bytes(self._held[:size])
+        del self._held[:size]
+        self._taken += size
+        if self.buffered_bytes <= self.max_bytes:
+            self._room.set()
+        return PCMChunk(content, since, self.ended and self.buffered_bytes < self.frame_bytes)
+
+    def _find_arrival_time(self, position: int) -> float:
+        """When the byte before a place came, or the last one."""
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < position:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else monotonic()
+
+
+class ClientDisconnected(Exception):
+    """The client is gone, or takes no answers."""
+
+
+class MessageSocket:
+    """A WebSocket, and what goes over it; says what it cannot do by a ``Problem``."""
+
+    def __init__(self, socket: WebSocket, max_bytes: int, timeout: float) -> None:
+        """Take a socket that was accepted.
+
+        Args:
+            socket: of the client.
+            max_bytes: bytes of a message.
+            timeout: seconds in which the client must take an answer.
+        """
+        self._socket, self._most, self._patience = socket, max_bytes, timeout
+
+    async def receive(self) -> bytes | str:
+        """The next message.
+
+        Raises:
+            Left: there is none.
+            Problem: it is too large.
+        """
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ClientDisconnected
+        content: bytes | str | None = message.get("bytes")
+        if content is None:
+            content = str(message["text"])
+        if len(content) > self._most:
+            raise Problem(
+                413,
+                f"a message is larger than {self._most / MEBIBYTE:g} MB, the most that is taken at "
+                "once. Send smaller blocks, such as of 20 ms.",
+            )
+        return content
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """Send a message.
+
+        Raises:
+            Left: nobody takes it.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._socket.send_text(json.dumps({"type": kind, **fields}))
+        except (TimeoutError, WebSocketDisconnect):
+            raise ClientDisconnected from None
+
 
 SAMPLE_BYTES = 2
 """Bytes of 16-bit PCM."""

@@ -15,14 +15,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from serein.errors import SereinError
 from serein.inference.recognizer import Recognizer
 from serein.inference.streaming import Stream
-from serein.service import problems
+from serein.service import schemas
 from serein.service.auth import ApiKeys
 from serein.service.engine import Engine
-from serein.service.logs import LOGGER
-from serein.service.problems import Problem
-from serein.service.schemas import StartMessage
-from serein.service.session import StreamSession
-from serein.service.talk import ClientDisconnected, MessageSocket
+from serein.service.observability import LOGGER
+from serein.service.schemas import Problem, StartMessage
+from serein.service.session import ClientDisconnected, MessageSocket, StreamSession
 
 STREAM_PATH = "/v1/stream"
 GOING_AWAY, POLICY_VIOLATION, MESSAGE_TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER, ABNORMAL_CLOSURE = (
@@ -92,7 +90,7 @@ class Connection:
     async def refuse(self) -> None:
         """Open nothing for a page of another origin."""
         words = "this service takes no streams from pages of other origins; --origin lets one"
-        await self._socket.send_denial_response(problems.to_response(Problem(403, words)))
+        await self._socket.send_denial_response(schemas.to_response(Problem(403, words)))
         self._log(POLICY_VIOLATION)
 
     async def run(self) -> None:
@@ -120,7 +118,7 @@ class Connection:
         except Exception:
             LOGGER.exception("failed", extra={"fields": {"request": self._id}})
             found = Problem(500, f"serein failed; the log says how, by {self._id}")
-        await self._talk.send("problem", **problems.to_document(found).model_dump(exclude={"type"}))
+        await self._talk.send("problem", **schemas.to_document(found).model_dump(exclude={"type"}))
         return CLOSE_CODES.get(found.status, POLICY_VIOLATION)
 
     async def _serve_stream(self) -> int:

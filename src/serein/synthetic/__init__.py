@@ -18,24 +18,27 @@ import numpy as np
 
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.records import Utterance
-from serein.synthetic._audformat import write_audformat
-from serein.synthetic._cremad import write_cremad
-from serein.synthetic._emodb import write_emodb
-from serein.synthetic._files import write_wav
-from serein.synthetic._librispeech import write_librispeech
-from serein.synthetic._ravdess import write_ravdess
-from serein.synthetic._savee import write_savee
-from serein.synthetic._voices import (
+from serein.synthetic.layouts import (
+    write_audformat,
+    write_cremad,
+    write_emodb,
+    write_iemocap,
+    write_librispeech,
+    write_ravdess,
+    write_savee,
+    write_wav,
+)
+from serein.synthetic.speech import (
     EMOTION_STYLES,
     LEXICON,
+    RATE,
     SOUNDS,
     Sound,
     SpeakingStyle,
     Voice,
     make_rng,
+    synthesize,
 )
-from serein.synthetic.layouts import write_iemocap
-from serein.synthetic.speech import RATE, synthesize
 from serein.utils.files import write_text
 
 __all__ = [

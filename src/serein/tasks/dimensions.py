@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serein.errors import ConfigError
-from serein.layers.values import RegressionTask
-from serein.tasks.heads import ClassificationConfig, ClassificationTask
+from serein.tasks.heads import ClassificationConfig, ClassificationTask, RegressionTask
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from serein.precision import PrecisionSetting
+from serein.utils.device import PrecisionSetting
 
 BalanceKey = Literal["class", "corpus", "speaker"]
 """What an epoch may hold evenly: the classes of the leading task, corpora, speakers."""

@@ -24,10 +24,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import Tensor
 
 from serein.errors import StorageError
-from serein.precision import Precision
 from serein.system import Output
 from serein.utils import distributed
-from serein.utils.device import resolve_device
+from serein.utils.device import Precision, resolve_device
 
 CONNECTION_ERROR_WORDS = ("gloo", "connection", "timed out")
 """Words of the errors that gloo raises where another process does not answer."""

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 
 from serein.interfaces import Estimator
-from serein.layers.examples import Examples
+from serein.layers.outputs import Examples
 from serein.results.evaluation import Epoch
 from serein.system import System
 from serein.training.checkpoint import (

@@ -1,22 +1,27 @@
-"""The training loop; nothing in it has to do with any one paper."""
+"""The training loop; nothing in it has to do with any one paper.
 
+How the learning rate goes over the steps of a training.
+
+Weights averaged over the steps of a training.
+"""
+
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from serein import memory
-from serein.precision import flush_denormals, resolve_precision
 from serein.results.evaluation import Epoch
 from serein.system import System
-from serein.training.average import WeightAverage
-from serein.training.batches import shard_batches
 from serein.training.checkpoint import (
+    CheckpointWriter,
     EpochCallback,
+    EpochPosition,
     EpochPredicate,
     TrainingRun,
     evaluate_subsets,
@@ -25,9 +30,9 @@ from serein.training.checkpoint import (
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.distributed import gather_output, handle_lost_processes, launch_fabric
-from serein.training.place import CheckpointWriter, EpochPosition
-from serein.training.rates import lr_schedule
-from serein.utils.device import resolve_device
+from serein.training.sampling import shard_batches
+from serein.utils import device as memory
+from serein.utils.device import flush_denormals, resolve_device, resolve_precision
 
 
 @handle_lost_processes()
@@ -170,3 +175,73 @@ def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]
 def _derive_seed(*numbers: int) -> int:
     """A seed of its own for every epoch, so that none depends on what ran before it."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def lr_schedule(config: TrainingConfig, count: int) -> Callable[[int], float]:
+    """The share of ``settings.rate`` that a step takes, by the number of steps before it.
+
+    Args:
+        config: of the loop.
+        count: of the training side's utterances.
+    """
+    steps = config.epochs * -(-count // config.batch)
+
+    def share(step: int) -> float:
+        risen = min(1.0, (step + 1) / (config.warmup + 1))
+        return risen * _schedule_factor(config, step, steps) / (1 + config.decay * step)
+
+    return share
+
+
+def _schedule_factor(config: TrainingConfig, step: int, steps: int) -> float:
+    """What the schedule leaves; half a cosine from the end of the warm-up to the last step."""
+    if config.schedule == "constant":
+        return 1.0
+    begun = (step - config.warmup) / max(1, steps - config.warmup)
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, begun)))
+
+
+class WeightAverage:
+    """An exponential moving average of a system's weights; with a decay of 0, the system itself.
+
+    Over the first steps the decay is lower, (1 + n) / (10 + n) after n of them, so that the weights
+    that a training began with are soon forgotten.
+
+    Attributes:
+        system: the average; what is watched, kept and saved.
+    """
+
+    def __init__(self, system: System, decay: float) -> None:
+        """Begin with the weights as they are.
+
+        Args:
+            system: that trains, on its device.
+            decay: what remains of the average at each step.
+        """
+        self.decay = decay
+        self.steps = 0
+        self.system = deepcopy(system) if decay else system
+        self._last = system
+
+    def step(self) -> None:
+        """Take in the weights of a step."""
+        if not self.decay:
+            return
+        self.steps += 1
+        gain = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for mean, last in zip(self.system.parameters(), self._last.parameters(), strict=True):
+                mean.lerp_(last, gain)
+            buffers = zip(self.system.buffers(), self._last.buffers(), strict=True)
+            for kept, now in buffers:
+                kept.copy_(now)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that goes on needs."""
+        return {"steps": self.steps, "system": self.system.state_dict()} if self.decay else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        if self.decay:
+            self.steps = state["steps"]
+            self.system.load_state_dict(state["system"])

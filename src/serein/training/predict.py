@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serein.precision import Precision, autocast_context
-from serein.system import Inputs, Output, System
+from serein.system import System, predict_batch
 from serein.training.dataset import Subset
+from serein.utils.device import Precision
 
 
 def predict_subset(
@@ -46,28 +46,3 @@ def _concat_padded(parts: Sequence[Tensor]) -> Tensor:
     """Batches end to end; transcripts as wide as the longest one."""
     width = max(part.shape[1] for part in parts)
     return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
-
-
-def predict_batch(
-    system: System, inputs: Inputs, precision: Precision = "fp32"
-) -> tuple[dict[str, Tensor], Output]:
-    """What a system says of one batch: (B, K) for each task, and its output."""
-    system.eval()
-    with torch.inference_mode():
-        with autocast_context(precision, system.device):
-            output = system(inputs)
-        return system.decode(output), output
-
-
-def attention_step_times(count: int, stride: int, hop: float, seconds: float) -> list[float]:
-    """Where the middles of an attention map's steps lie, in seconds; those that begin in time.
-
-    Args:
-        count: of the steps.
-        stride: frames of a step.
-        hop: seconds from frame to frame.
-        seconds: how long the recording is; steps that begin behind its end are padding.
-    """
-    begin_t = torch.arange(count, dtype=torch.float64) * stride * hop
-    middle_t = begin_t + (stride - 1) / 2 * hop
-    return middle_t[begin_t <= seconds + 1e-6].clamp(max=seconds).tolist()

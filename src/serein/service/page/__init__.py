@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from serein.service.problems import Problem
+from serein.service.schemas import Problem
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",

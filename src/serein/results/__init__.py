@@ -1,0 +1,1 @@
+"""Records of evaluations, studies and inference, and their JSON files."""

@@ -1,0 +1,1 @@
+"""Files, hashes, devices, processes: what every other package may use."""
