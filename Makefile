@@ -24,14 +24,14 @@ test-slow: .venv/slow
 	$(BIN)/python -m pytest -m slow
 
 fuzz: .venv/dev
-	$(BIN)/python tests/fuzz.py --count $(COUNT) --seed $(SEED)
+	$(BIN)/python tests/fuzz_audio.py --count $(COUNT) --seed $(SEED)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
 
 # Needs Chromium; `.venv/bin/playwright install chromium` brings one where the system has none.
 screens: .venv/dev
-	$(BIN)/python tests/screens.py docs/page
+	$(BIN)/python tests/screenshots.py docs/page
 
 .venv/torch:
 	$(PYTHON) -m venv .venv

@@ -58,7 +58,7 @@ def _statistics() -> Row:
 
 def _report() -> Row:
     sys.path.append(str(HOUSE / "tests"))
-    from reporting import example
+    from builders.example_results import example
 
     results = example(UTTERANCES)
     with tempfile.TemporaryDirectory() as folder:

@@ -77,7 +77,7 @@ def _steps(whose: str) -> Callable[[], None]:
     if whose == "ours":
         return _trained(model, lambda: torch.stack(list(model((x_btf, mask_bt)).vectors.values())))
     sys.path.append(str(HOUSE / "tests"))
-    from persegment import PerSegment
+    from builders.zhang2019_per_segment import PerSegment
 
     obvious = PerSegment(model, HOP)
     return _trained(obvious, lambda: obvious(x_btf.flatten(1)))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from builders.csv_tables import recordings
 from hypothesis import settings
-from tables import recordings
 
 from serein import cli
 from serein.records import Corpus
@@ -120,7 +120,7 @@ def microphone() -> Path | None:
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> Iterator[Any]:
     """A service in a process of its own."""
-    from serving import Live
+    from builders.service_client import Live
 
     made = Live(tmp_path_factory.mktemp("served"), *serve_options)
     yield made
@@ -130,7 +130,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> 
 @pytest.fixture(scope="module")
 def chromium(microphone: Path | None) -> Iterator[Any]:
     """A browser; where there is none, tests that ask for it are skipped."""
-    from browsing import browser
+    from builders.browser import browser
 
     try:
         with browser(microphone) as made:
@@ -142,7 +142,7 @@ def chromium(microphone: Path | None) -> Iterator[Any]:
 @pytest.fixture
 def page(chromium: Any, live: Any) -> Iterator[Any]:
     """The service's page, opened anew."""
-    from browsing import opened
+    from builders.browser import opened
 
     with opened(chromium, live.url) as made:
         yield made

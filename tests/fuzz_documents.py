@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from mutations import mutated
-from odd import TRAP, odd_document, odd_json, odd_lines, odd_table
-from reporting import example
+from builders.example_results import example
+from builders.mutations import mutated
+from builders.odd_values import TRAP, odd_document, odd_json, odd_lines, odd_table
+from builders.small_systems import small_recipe, small_system
 from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
-from small import small_recipe, small_system
 
 from serein import bundle, corpora, protocols, recipes, synthetic
 from serein.corpora import audformat, table

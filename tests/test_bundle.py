@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.small_systems import CLASSES, small_recipe, small_system
 from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
-from small import CLASSES, small_recipe, small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card, load, save

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt
-from tiny import recipe_settings
+from builders.tiny_encoders import recipe_settings
 
 from serein import config, corpora, errors, protocols, recipes, registry, system
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName

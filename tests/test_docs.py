@@ -60,9 +60,9 @@ def status(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         short = [] if "--init" in words else ["--set", "features.seconds=1.0"]
         words = [*words, "--set", "training.epochs=1", *short]
     monkeypatch.setattr(sys, "argv", ["serein", *words])
-    monkeypatch.setattr("serein.cli.recognize.cores", lambda: 1)
-    monkeypatch.setattr(cli.make, "cores", lambda: 1)
-    monkeypatch.setattr("serein.cli.common.cores", lambda: 1)
+    monkeypatch.setattr("serein.cli.recognize.count_cores", lambda: 1)
+    monkeypatch.setattr(cli.train, "count_cores", lambda: 1)
+    monkeypatch.setattr("serein.cli.common.count_cores", lambda: 1)
     monkeypatch.setattr("serein.service.app.serve", lambda *_, **__: None)
     try:
         cli.main()

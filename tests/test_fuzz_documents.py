@@ -10,7 +10,7 @@ from typing import Any
 
 import fuzz_documents
 import pytest
-from odd import TRAP, odd_document, odd_json, odd_lines, odd_table, odd_value
+from builders.odd_values import TRAP, odd_document, odd_json, odd_lines, odd_table, odd_value
 
 from serein import bundle, config, recipes
 from serein.config import MAX_DEPTH, is_shallow
@@ -148,7 +148,7 @@ def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None
 def test_a_few_bytes_that_unpack_to_all_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(io, "MOST", 2**16)
+    monkeypatch.setattr(io, "MAX_BYTES", 2**16)
     path = tmp_path / "results.json.gz"
     path.write_bytes(gzip.compress(b" " * 2**20))
     with pytest.raises(ConfigError, match="unpacks to more than 65,536 bytes"):

@@ -258,9 +258,6 @@ class StreamBatcher(BatchingThread[StreamJob]):
         return streaming.feed_streams(batch[0].recognizer, feeds)
 
 
-T_BELL = TypeVar("T")
-
-
 class LoopWaker:
     """Of one event loop."""
 
@@ -289,7 +286,7 @@ class LoopWaker:
 _WAKERS: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaker] = WeakKeyDictionary()
 
 
-async def wait_for(future: Future[T_BELL]) -> T_BELL:
+async def wait_for(future: Future[T]) -> T:
     """What a thread makes of a future, or raises; whoever waits no longer cancels it."""
     loop = asyncio.get_running_loop()
     bell = _WAKERS.setdefault(loop, LoopWaker(loop))

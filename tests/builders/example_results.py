@@ -1,0 +1,235 @@
+"""Results of a run that never was: ten speakers, seven emotions, a hundred epochs a fold."""
+
+from typing import Any
+
+import numpy as np
+from builders import committed_runs as evidence
+from builders.committed_runs import six
+from numpy.typing import NDArray
+
+from serein.metrics.bootstrap import (
+    bootstrap_interval,
+    choose_resampling_groups,
+    confusion_by_group,
+)
+from serein.metrics.classification import (
+    chance_scores,
+    confusion_matrix,
+    majority_class,
+    recalls_from_confusion,
+    unweighted_accuracy_from_confusion,
+    unweighted_accuracy_score,
+    weighted_accuracy_from_confusion,
+    weighted_accuracy_score,
+)
+from serein.results.evaluation import ClassScores, Epoch, FoldResult, Prediction, Results
+
+CLASSES = {
+    "emotion": ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"],
+    "gender": ["female", "male"],
+}
+SKILL = {"validation": 1.6, "last": 1.5, "best": 2.0}
+WORDS = {
+    "validation": "the epoch with the best UA on the validation speakers",
+    "last": "the last epoch",
+    "best": "the best epoch on each fold's test side; optimistic: picked on the test side",
+}
+SPEAKERS = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
+
+
+def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
+    rng = np.random.default_rng(seed)
+    predictions = [prediction(index, rng) for index in range(utterances)]
+    scores = {
+        selection: {task: scored(predictions, selection, task) for task in CLASSES}
+        for selection in WORDS
+    }
+    folds = [fold(speaker, predictions, epochs, rng) for speaker in SPEAKERS]
+    plain = {
+        selection: {task: {"wa": own.wa, "ua": own.ua} for task, own in by_task.items()}
+        for selection, by_task in scores.items()
+    }
+    return Results(
+        format=2,
+        name="li2019-emodb-loso",
+        command="serein evaluate li2019-emodb --corpus emodb --workers 2",
+        created="2026-11-21T02:46:44+00:00",
+        recipe=recipe(),
+        corpus={"name": "emodb", "utterances": utterances, "speakers": 10, "hash": "9f3b52c0e1d4"},
+        protocol={
+            "name": "leave-one-speaker-out",
+            "hash": "0123456789abcdef",
+            "validation": "1 speakers after the tested one",
+            "folds": split(predictions),
+        },
+        environment={
+            "seed": 0,
+            "threads": 2,
+            "device": "cpu",
+            "machine": "x86_64, 2 cores, 8 GB",
+            "versions": {"serein": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
+        },
+        seconds=5025.4,
+        classes=CLASSES,
+        headline="validation",
+        selections=WORDS,
+        scores=scores,
+        fold_means={
+            selection: {task: mean_over(folds, selection, task) for task in CLASSES}
+            for selection in WORDS
+        },
+        baselines={
+            "majority": {task: majority(predictions, task) for task in CLASSES},
+            "chance": {
+                task: dict.fromkeys(("wa", "ua"), six(chance_scores(names)[0]))
+                for task, names in CLASSES.items()
+            },
+        },
+        folds=folds,
+        predictions=predictions,
+        warnings=["3 utterances are shorter than 1 s and were padded."],
+        mapping=evidence.mapping(predictions),
+        leakage=evidence.leakage(),
+        calibration=evidence.calibration(predictions, CLASSES),
+        repeats=evidence.repeats(plain, seeds=(0, 1, 2)),
+        mistakes=evidence.mistakes(predictions, CLASSES["emotion"], rng),
+    )
+
+
+def split(predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """Leave one speaker out; the next one validates, and nobody does for the last one."""
+    ids = {name: [item.id for item in predictions if item.speaker == name] for name in SPEAKERS}
+    sides = []
+    for index, name in enumerate(SPEAKERS):
+        chooser = SPEAKERS[index + 1 : index + 2]
+        rest = [other for other in SPEAKERS if other not in (name, *chooser)]
+        train = [id_ for other in rest for id_ in ids[other]]
+        validation = [id_ for other in chooser for id_ in ids[other]]
+        sides.append({"name": name, "train": train, "validation": validation, "test": ids[name]})
+    return sides
+
+
+def recipe() -> dict[str, Any]:
+    return {
+        "name": "li2019-emodb",
+        "about": {
+            "paper": "Li, Zhao, Kawahara: Improved end-to-end SER (Interspeech 2019)",
+            "follows": "li2019",
+        },
+        "features": {"name": "logmel", "rate": 16000, "bands": 128},
+        "normalise": {"name": "mean-variance", "per": "training fold"},
+        "model": {"name": "li2019", "heads": 8, "dropout": 0.3},
+        "tasks": {"emotion": {"weight": 1.0}, "gender": {"weight": 0.5}},
+        "training": {"epochs": 100, "learning_rate": 0.0001, "batch": 32},
+        "protocol": {"name": "leave-one-speaker-out", "validation": 1},
+    }
+
+
+def prediction(index: int, rng: np.random.Generator) -> Prediction:
+    speaker = SPEAKERS[index % len(SPEAKERS)]
+    gender = CLASSES["gender"][SPEAKERS.index(speaker) % 2]
+    truth = {"emotion": str(rng.choice(CLASSES["emotion"])), "gender": gender}
+    noise = {task: rng.normal(size=len(names)) for task, names in CLASSES.items()}
+    return Prediction(
+        id=f"{speaker}a{index:04}",
+        fold=speaker,
+        speaker=speaker,
+        gender=gender,
+        truth={**truth},
+        selections={
+            selection: {
+                task: probabilities(noise[task] + skill * (np.array(names) == truth[task]))
+                for task, names in CLASSES.items()
+            }
+            for selection, skill in SKILL.items()
+        },
+    )
+
+
+def probabilities(logits: NDArray[np.float64]) -> list[float]:
+    shares = np.exp(logits) / np.exp(logits).sum()
+    return [float(f"{share:.6g}") for share in shares]
+
+
+def answers(predictions: list[Prediction], selection: str, task: str) -> list[str]:
+    rows = [item.selections[selection][task] for item in predictions]
+    return [CLASSES[task][int(np.argmax(row))] for row in rows]
+
+
+def truths(predictions: list[Prediction], task: str) -> list[str]:
+    return [str(item.truth[task]) for item in predictions]
+
+
+def both(confusion: NDArray[np.int64]) -> dict[str, float | None]:
+    return {
+        "wa": six(float(weighted_accuracy_from_confusion(confusion))),
+        "ua": six(float(unweighted_accuracy_from_confusion(confusion))),
+    }
+
+
+def scored(predictions: list[Prediction], selection: str, task: str) -> ClassScores:
+    truth, answer = truths(predictions, task), answers(predictions, selection, task)
+    groups, words = choose_resampling_groups([item.speaker for item in predictions])
+    grouped = confusion_by_group(truth, answer, groups, CLASSES[task])
+    wa = bootstrap_interval(grouped, weighted_accuracy_from_confusion, resamples=500)
+    ua = bootstrap_interval(grouped, unweighted_accuracy_from_confusion, resamples=500)
+    confusion = grouped.sum(axis=0)
+    recalls = [six(float(recall)) for recall in recalls_from_confusion(confusion)]
+    return ClassScores(
+        utterances=len(truth),
+        **both(confusion),
+        wa_interval=(six(wa[0]), six(wa[1])),
+        ua_interval=(six(ua[0]), six(ua[1])),
+        interval=words,
+        recalls=dict(zip(CLASSES[task], recalls, strict=True)),
+        confusion=confusion.tolist(),
+    )
+
+
+def fold(
+    name: str, predictions: list[Prediction], epochs: int, rng: np.random.Generator
+) -> FoldResult:
+    own = [item for item in predictions if item.fold == name]
+    scores = {
+        selection: {
+            task: both(
+                confusion_matrix(truths(own, task), answers(own, selection, task), CLASSES[task])
+            )
+            for task in CLASSES
+        }
+        for selection in WORDS
+    }
+    chosen, best = sorted(rng.choice(np.arange(1, epochs + 1), size=2).tolist())
+    picked = {"validation": chosen, "last": epochs, "best": best}
+    history = [epoch(number, rng) for number in range(1, epochs + 1)]
+    warmth = {} if name == SPEAKERS[-1] else {"emotion": six(rng.uniform(1, 2)), "gender": 1.2}
+    return FoldResult(name=name, epochs=picked, scores=scores, history=history, temperatures=warmth)
+
+
+def epoch(number: int, rng: np.random.Generator) -> Epoch:
+    level = 0.7 - 0.5 * np.exp(-number / 15)
+    jitter = rng.normal(scale=0.04, size=8)
+    scores: dict[str, dict[str, dict[str, float | None]]] = {
+        side: {
+            task: {
+                "wa": six(level + jitter[4 * row + 2 * column] - 0.05 * row),
+                "ua": six(level + jitter[4 * row + 2 * column + 1] - 0.05 * row),
+            }
+            for column, task in enumerate(CLASSES)
+        }
+        for row, side in enumerate(("validation", "test"))
+    }
+    loss = six(0.2 + 1.8 * float(np.exp(-number / 20)) + abs(float(jitter[0])))
+    return Epoch(epoch=number, loss=loss, seconds=5.0, scores=scores)
+
+
+def mean_over(folds: list[FoldResult], selection: str, task: str) -> dict[str, float | None]:
+    rows = [item.scores[selection][task] for item in folds]
+    return {key: six(float(np.mean([row[key] or 0.0 for row in rows]))) for key in ("wa", "ua")}
+
+
+def majority(predictions: list[Prediction], task: str) -> dict[str, float | None]:
+    truth = truths(predictions, task)
+    answers = [majority_class(truth)] * len(truth)
+    wa, ua = weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
+    return {"wa": six(wa), "ua": six(ua)}

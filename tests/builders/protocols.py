@@ -1,0 +1,114 @@
+"""Utterances without audio, for tests of protocols."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hypothesis import strategies as st
+
+from serein import config
+from serein.protocols import SplitConfig, find_leaks, split
+from serein.records import Finding, Fold, Protocol, Utterance
+
+GENDERS = "female", "male", None
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+SESSIONS = {"1": 1819, "2": 1811, "3": 2136, "4": 2103, "5": 2170}
+"""IEMOCAP's utterances by session."""
+
+EMOTIONS = ("anger", "happiness", "neutral", "neutral", "sadness")
+
+
+def utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
+    name = f"{speaker}-{number}"
+    path = Path(f"{quote(name, safe='')}.wav")
+    return Utterance(id=name, path=path, speaker=speaker, gender=gender)
+
+
+@st.composite
+def corpora(draw: st.DrawFn, least: int = 2) -> list[Utterance]:
+    """Speakers of any names and genders, with any number of utterances each, in any order."""
+    names = st.text("abc/ ä0", min_size=1, max_size=3)
+    speakers = draw(st.lists(names, min_size=least, max_size=9, unique=True))
+    utterances = []
+    for speaker in speakers:
+        gender = draw(st.sampled_from(GENDERS))
+        count = draw(st.integers(1, 4))
+        utterances += [utterance(speaker, number, gender) for number in range(count)]
+    return list(draw(st.permutations(utterances)))
+
+
+def iemocap(sizes: dict[str, int] = SESSIONS) -> list[Utterance]:
+    """IEMOCAP's shape: five sessions of two, half of the dialogues scripted, the same in all."""
+    made = []
+    for session, size in sizes.items():
+        for number in range(size):
+            dialogue, letter = number % 30, "FM"[number // 30 % 2]
+            style = "scripted" if dialogue % 2 else "improvised"
+            words = f"line {number % 500}" if dialogue % 2 else f"{session} says {number}"
+            name = f"Ses0{session}_{style}{dialogue:02}_{letter}{number:04}"
+            labels: dict[str, str | float] = {"emotion": EMOTIONS[number % 5], "style": style}
+            made.append(
+                Utterance(
+                    id=name,
+                    path=Path(f"{name}.wav"),
+                    speaker=f"{session}{letter}",
+                    gender={"F": "female", "M": "male"}[letter],
+                    session=session,
+                    dialogue=f"{session}-{dialogue}",
+                    text=words,
+                    labels=labels | ({"script": f"{dialogue}"} if dialogue % 2 else {}),
+                )
+            )
+    return made
+
+
+def several(**speakers: int) -> list[Utterance]:
+    """Corpora by name, each with that many speakers of three utterances, genders alternating."""
+    return [
+        Utterance(
+            id=f"{corpus}-{number:02}-{take}",
+            path=Path(f"{corpus}/{number}/{take}.wav"),
+            speaker=f"{number:02}",
+            gender=GENDERS[number % 2],
+            corpus=corpus,
+            labels={"emotion": EMOTIONS[take], "part": f"{'dev' if number % 3 else 'train'}-x"},
+        )
+        for corpus, count in speakers.items()
+        for number in range(count)
+        for take in range(3)
+    ]
+
+
+def made(utterances: Sequence[Utterance], name: str, **settings: Any) -> Protocol:
+    """A split by settings as a recipe gives them."""
+    return split(
+        utterances, config.build_config(SplitConfig, {"name": name, **settings}, "protocol")
+    )
+
+
+def speakers_of(ids: tuple[str, ...]) -> set[str]:
+    return {id_.rpartition("-")[0] for id_ in ids}
+
+
+SMALL = iemocap(dict.fromkeys(SESSIONS, 90))
+"""An IEMOCAP of 450 utterances."""
+
+UTTERANCES = [utterance(name, number) for name in "abc" for number in range(2)]
+
+
+def by_hand(train: str, validation: str, test: str, *, name: str = "by hand") -> Protocol:
+    """One fold of utterances such as "a0 a1"."""
+    sides = [tuple(f"{x[0]}-{x[1]}" for x in side.split()) for side in (train, validation, test)]
+    fold = Fold(name="one", train=sides[0], validation=sides[1], test=sides[2])
+    return Protocol(name=name, validation="by hand", folds=(fold,))
+
+
+def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
+    """Findings by kind; every recording another one, unless said otherwise."""
+    marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
+    return {one.kind: one for one in find_leaks(protocol, utterances, marks, **more)}
+
+
+def verdicts(found: dict[str, Finding]) -> dict[str, str]:
+    return {kind: one.verdict for kind, one in found.items() if one.verdict != "clean"}

@@ -1,0 +1,112 @@
+"""Trainings that start from a saved model, by command."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from builders.small_systems import SIZES, small_system
+
+from serein import bundle
+from serein.bundle import Bundle, Card
+from serein.synthetic import SyntheticConfig, generate
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = [word for setting in SIZES for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("mine") / "made"
+    generate(root, SyntheticConfig(speakers=4, emotions=("anger", "boredom"), sentences=2))
+    return f"mine={root / 'labels.csv'}"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "small = one.safetensors"
+    bundle.save(Bundle(small_system().eval(), Card(name="small", data="nothing")), path)
+    return path
+
+
+def test_a_model_of_new_classes_keeps_what_the_old_one_learnt(
+    run: Run, corpus: str, saved: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "mine.safetensors"
+    options = ["--init", saved, "-o", output, "--set", "training.rate=1e-9"]
+    status, _, err = run("train", "li2019", "--corpus", corpus, *options, *SMALL)
+    assert (status, err.count("serein:")) == (0, 0)
+    old, new = bundle.load(saved).system, bundle.load(output).system
+    assert old.classes["emotion"] != new.classes["emotion"] == ("anger", "boredom")
+    theirs = old.state_dict()
+    for name, weight in new.state_dict().items():
+        if name.startswith(("heads.", "normalise")):
+            continue
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5)
+    heads = [x.state_dict()["heads.emotion.head.weight"] for x in (old, new)]
+    row = old.classes["emotion"].index("anger")
+    torch.testing.assert_close(heads[1][0], heads[0][row], rtol=0, atol=1e-5)
+
+
+def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_path: Path) -> None:
+    made = SyntheticConfig(speakers=4, emotions=("anger", "boredom"), sentences=2, seed=1)
+    generate(tmp_path / "other", made)
+    other = f"other={tmp_path / 'other' / 'labels.csv'}"
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run("train", "li2019", "--corpus", corpus, "-o", first, *SMALL)[0] == 0
+    trained = ["train", "li2019", "--corpus", other, "--init", first, "-o", second]
+    assert run(*trained, *SMALL, "--set", "training.epochs=1")[0] == 0
+    old, new = bundle.load(first).card, bundle.load(second).card
+    assert {*old.heard} < {*new.heard}
+    assert {*old.samples} <= {*new.samples}
+    assert {one.partition("/")[0] for one in new.speakers} == {"mine", "other"}
+    status, _, err = run("evaluate", "li2019", "--corpus", corpus, "--init", second, *SMALL)
+    assert (status, "was trained on 16 utterances" in err) == (1, True)
+
+
+def test_where_a_training_starts_is_said_once(
+    run: Run, corpus: str, saved: Path, tmp_path: Path
+) -> None:
+    options = ["--init", saved, "--set", f"training.init={saved}", "-o", tmp_path / "x.safetensors"]
+    status, _, err = run("train", "li2019", "--corpus", corpus, *options, *SMALL)
+    assert (status, "say the same thing" in err) == (2, True)
+
+
+def test_a_learning_curve_starts_each_of_its_points_there(
+    run: Run, corpus: str, saved: Path, tmp_path: Path
+) -> None:
+    options = ["--init", saved, "--setting", "protocol.most=2,6", "--runs", tmp_path, "--jobs", "1"]
+    split = ["--set", "protocol.folds=2", "--set", "protocol.name=speaker-k-fold"]
+    split += ["--set", "protocol.validation=none"]
+    status, out, err = run("sweep", "li2019", "--corpus", corpus, *options, *SMALL, *split)
+    assert (status, err.count("serein:")) == (0, 0)
+    assert "protocol.most" in out
+    for file in tmp_path.glob("*/results.json"):
+        found = json.loads(file.read_text())
+        assert found["recipe"]["training"]["init"] == str(saved)
+        assert "each fold trains on" in found["protocol"]["caution"]
+
+
+@pytest.mark.parametrize(
+    ("init", "status", "told"),
+    [
+        ("li2020", 2, "unknown model 'li2020'"),
+        ("gone.safetensors", 1, "gone.safetensors"),
+        ("li2019-emodb", 1, "hears frames of"),
+    ],
+)
+def test_a_model_that_cannot_be_begun_from_is_told_of(
+    init: str, status: int, told: str, run: Run, corpus: str, tmp_path: Path
+) -> None:
+    options = ["--init", init, "-o", tmp_path / "x.safetensors"]
+    found, _, err = run("train", "li2019", "--corpus", corpus, *options, *SMALL)
+    assert (found, told in err) == (status, True)
+
+
+def test_a_saved_model_that_is_scored_starts_from_nothing(
+    run: Run, corpus: str, saved: Path
+) -> None:
+    status, _, err = run("evaluate", "--model", saved, "--corpus", corpus, "--init", saved)
+    assert status == 2
+    assert "--init: a saved model is scored as it is" in err

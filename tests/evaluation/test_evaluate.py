@@ -1,0 +1,351 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.progress import Told, numbers, telling
+from builders.small_systems import QUICK, small_recipe
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
+
+from serein import corpora
+from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
+from serein.evaluation import scores
+from serein.evaluation.evaluate import Run, evaluate
+from serein.evaluation.plan import build_plan
+from serein.records import Corpus
+from serein.results import io
+from serein.results.evaluation import Epoch, Results
+from serein.training.checkpoint import TrainingRun
+
+
+def evaluated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
+    return evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=runs, **options)
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return evaluated(corpus, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def results(run: Run) -> Results:
+    return run.results
+
+
+def test_a_run_has_three_selections_and_the_honest_one_leads(results: Results) -> None:
+    assert list(results.selections) == ["validation", "last", "test"]
+    assert results.headline == "validation"
+    assert "optimistic" in results.selections["test"]
+    assert "optimistic" not in results.selections["validation"] + results.selections["last"]
+    assert set(results.scores) == set(results.fold_means) == set(results.selections)
+
+
+def test_every_utterance_is_tested_once_by_a_system_that_never_heard_its_speaker(
+    results: Results, corpus: Corpus
+) -> None:
+    assert sorted(one.id for one in results.predictions) == [u.id for u in corpus.utterances]
+    speaker = {u.id: u.speaker for u in corpus.utterances}
+    sides = {fold["name"]: fold for fold in results.protocol["folds"]}
+    for one in results.predictions:
+        fold = sides[one.fold]
+        assert one.id in fold["test"]
+        assert one.speaker not in {speaker[id_] for id_ in (*fold["train"], *fold["validation"])}
+        assert one.truth == {"emotion": one.id.split("-")[1], "gender": one.gender}
+
+
+def test_scores_pool_the_predictions(results: Results) -> None:
+    for selection in results.selections:
+        for task, classes in results.classes.items():
+            found = results.scores[selection][task]
+            truth = [one.truth[task] for one in results.predictions]
+            rows = np.array([one.selections[selection][task] for one in results.predictions])
+            np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+            answers = [classes[place] for place in rows.argmax(axis=1)]
+            assert found.utterances == len(truth) == 24
+            wa = accuracy_score(truth, answers)
+            assert found.wa == pytest.approx(wa)
+            assert found.ua == pytest.approx(balanced_accuracy_score(truth, answers))
+            wanted = confusion_matrix(truth, answers, labels=classes)
+            assert found.confusion == wanted.tolist()
+            recalls = recall_score(truth, answers, labels=classes, average=None, zero_division=0)
+            assert list(found.recalls) == classes
+            assert list(found.recalls.values()) == pytest.approx(recalls.tolist())
+            assert found.wa_interval is not None
+            assert found.wa_interval[0] <= wa <= found.wa_interval[1]
+
+
+def test_every_fold_scores_its_own_test_side(results: Results) -> None:
+    for fold in results.folds:
+        tested = [one for one in results.predictions if one.fold == fold.name]
+        for selection, epoch in fold.epochs.items():
+            for task, classes in results.classes.items():
+                rows = np.array([one.selections[selection][task] for one in tested])
+                answers = [classes[place] for place in rows.argmax(axis=1)]
+                truth = [one.truth[task] for one in tested]
+                assert fold.scores[selection][task]["wa"] == accuracy_score(truth, answers)
+                assert fold.scores[selection][task] == fold.history[epoch - 1].scores["test"][task]
+
+
+def test_each_selection_takes_the_epoch_that_it_says(results: Results) -> None:
+    for fold in results.folds:
+        assert fold.epochs["last"] == 2
+        for side in ("validation", "test"):
+            uas = [epoch.scores[side]["emotion"]["ua"] for epoch in fold.history]
+            assert uas[fold.epochs[side] - 1] == max(x for x in uas if x is not None)
+
+
+def test_each_selection_looks_at_its_own_side(corpus: Corpus, tmp_path: Path) -> None:
+    uas = {"validation": [0.1, 0.2, 0.9, 0.9, 0.3], "test": [0.1, 0.8, 0.2, 0.3, 0.4]}
+    history = [
+        Epoch(
+            epoch=n + 1,
+            loss=1.0,
+            seconds=1.0,
+            scores={
+                side: {"emotion": {"wa": 1 - ua[n], "ua": ua[n]}, "gender": {"ua": n / 9}}
+                for side, ua in uas.items()
+            },
+        )
+        for n in range(5)
+    ]
+    for settings, wanted in [
+        ("protocol.validation=1", {"validation": 3, "last": 5, "test": 2}),
+        ("protocol.validation=none", {"last": 5, "test": 2}),
+    ]:
+        todo = build_plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
+        found = scores.select_epochs(todo, todo.protocol.folds[0], TrainingRun(history, []))
+        assert found == wanted
+        assert next(iter(found)) == next(iter(wanted))
+
+
+def test_fold_means_are_means_over_folds(results: Results) -> None:
+    for selection, tasks in results.fold_means.items():
+        for task, pair in tasks.items():
+            for name, mean in pair.items():
+                found = [fold.scores[selection][task][name] for fold in results.folds]
+                assert mean == pytest.approx(fmean(x for x in found if x is not None))
+
+
+def test_baselines_know_nothing(results: Results) -> None:
+    assert results.baselines["chance"]["emotion"] == {
+        "wa": pytest.approx(1 / 3),
+        "ua": pytest.approx(1 / 3),
+    }
+    assert results.baselines["majority"]["emotion"]["wa"] == pytest.approx(1 / 3)
+    # Two speakers train, of both genders or of one: the majority is the other one's gender.
+    assert results.baselines["majority"]["gender"]["wa"] is not None
+
+
+def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Corpus) -> None:
+    assert results.recipe["model"]["filters"] == 8
+    assert results.corpus == {
+        "name": "spoken",
+        "utterances": 24,
+        "speakers": 4,
+        "hash": corpora.fingerprint(corpus),
+    }
+    assert results.environment["seed"] == 0
+    assert results.environment["threads"] == 1
+    assert results.environment["versions"]["torch"] == torch.__version__
+    assert len(results.protocol["hash"]) == 16
+    assert results.warnings == []
+    assert results.name == run.folder.name
+    assert results.name.startswith("li2019-spoken-seed0-")
+
+
+def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> None:
+    assert io.to_builtin(io.load_results(run.folder)) == io.to_builtin(results)
+
+
+def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
+    told: Told = []
+    again = evaluated(corpus, run.folder.parent, started=telling(told))
+    assert told == []
+    assert again.folder == run.folder
+    assert again.results == io.load_results(run.folder)
+
+
+def test_a_fresh_run_is_done_again_with_the_same_numbers(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    first = evaluated(corpus, tmp_path, "training.epochs=1")
+    told: Told = []
+    before = numbers(first.folder)
+    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, started=telling(told))
+    assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
+    assert numbers(first.folder) == before
+
+
+def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = small_recipe()
+    folders = {
+        build_plan(chosen, read, seed=seed, device="cpu", runs=tmp_path).folder
+        for chosen, read, seed in [
+            (recipe, corpus, 0),
+            (recipe, corpus, 1),
+            (small_recipe("training.epochs=3"), corpus, 0),
+            (small_recipe("protocol.validation=2"), corpus, 0),
+            (recipe, replace(corpus, utterances=corpus.utterances[:-1]), 0),
+            (recipe, replace(corpus, name="other"), 0),
+        ]
+    }
+    assert len(folders) == 6
+    assert build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path).folder in folders
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path) -> None:
+    results, *_ = evaluated(corpus, tmp_path, "protocol.validation=none", "training.epochs=1")
+    assert list(results.selections) == ["last", "test"]
+    assert results.headline == "last"
+    assert all(len(fold["validation"]) == 0 for fold in results.protocol["folds"])
+    assert all(len(fold["train"]) == 18 for fold in results.protocol["folds"])
+    assert all(set(epoch.scores) == {"test"} for f in results.folds for epoch in f.history)
+    io.load_results(tmp_path / results.name)
+
+
+def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    told: Told = []
+    other = evaluated(corpus, tmp_path, jobs=2, started=telling(told))
+    assert numbers(other.folder) == numbers(run.folder)
+    assert sorted(told) == [(f"s{n:02}", epoch) for n in range(1, 5) for epoch in (1, 2)]
+
+
+KILLED = """
+import os, signal, sys
+from contextlib import nullcontext
+from pathlib import Path
+from serein.corpora import synthetic
+from serein.experiment import scores
+from serein.experiment.evaluate import evaluate
+from serein.records import Corpus
+
+def progress(fold, epoch):
+    if (fold, epoch.epoch) == ("s02", 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+root, runs, *settings = sys.argv[1:]
+corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(Path(root))))
+started = lambda todo: nullcontext(progress)
+evaluate("li2019", corpus, settings=settings, runs=Path(runs), started=started)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    corpus: Corpus, root: Path, run: Run, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(root), str(tmp_path), *QUICK]
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert ended.returncode == -9, ended.stderr.decode()
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == run.folder.name
+    assert not (folder / "results.json").exists()
+    states = sorted((folder / "folds").glob("*.pt"))
+    assert [state.name for state in states] == ["s01.pt", "s02.pt"]
+    finished = states[0].stat().st_mtime_ns
+    told: Told = []
+    evaluated(corpus, tmp_path, started=telling(told))
+    rest = [("s02", 1), ("s02", 2), *((f"s{n:02}", epoch) for n in (3, 4) for epoch in (1, 2))]
+    assert told == [("s01", 2), *rest]  # what was done is told of by its last epoch
+    assert states[0].stat().st_mtime_ns == finished
+    assert numbers(folder) == numbers(run.folder)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_in_use_is_refused_and_one_that_failed_is_free_again(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def act(fold: str, epoch: Epoch) -> None:
+        with pytest.raises(StorageError, match="in use by another evaluation"):
+            evaluated(corpus, tmp_path, "training.epochs=1")
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        evaluated(corpus, tmp_path, "training.epochs=1", started=telling([], act))
+    told: Told = []
+    assert evaluated(corpus, tmp_path, "training.epochs=1", started=telling(told)).folder.is_dir()
+    assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
+
+
+def test_a_folder_that_cannot_be_written_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="cannot write in"):
+        evaluated(corpus, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ("model.filter=8", UnknownName, "did you mean 'filters'"),
+        ("training.epoch=8", UnknownName, "did you mean 'epochs'"),
+        ("training.epochs=0", ConfigError, r"training\.epochs = 0"),
+        ("protocol.name=leave-one-out", UnknownName, "leave-one-speaker-out"),
+        ("protocol.validation=3", ProtocolError, "5 speakers"),
+        ("tasks.emotion.label=mood", ConfigError, "task emotion needs two classes"),
+        ("normalise.statistics=all", ConfigError, r"normalise\.statistics"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_done(
+    corpus: Corpus, tmp_path: Path, setting: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        evaluated(corpus, tmp_path, setting)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_without_ratings_is_shown_another_recipe(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"arousal needs two classes.*zhang2019-proxy-mtl takes"):
+        evaluate("zhang2019-mtl", corpus, runs=tmp_path)
+
+
+def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    first, *rest = corpus.utterances
+    copied = replace(rest[-1], path=first.path)
+    with pytest.raises(
+        ProtocolError, match=r"the split leaks\. duplicate: .*protocol\.allow=duplicate"
+    ):
+        evaluated(replace(corpus, utterances=(first, *rest[:-1], copied)), tmp_path)
+
+
+def test_a_missing_recording_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+    first, *rest = corpus.utterances
+    gone = replace(first, path=tmp_path / "gone.wav")
+    with pytest.raises(CorpusError, match=r"gone\.wav cannot be read"):
+        evaluated(replace(corpus, utterances=(gone, *rest)), tmp_path)
+
+
+def test_missing_labels_are_foretold_and_not_scored(corpus: Corpus, tmp_path: Path) -> None:
+    some = [
+        replace(one, gender=None) if one.id.endswith("02-1") else one for one in corpus.utterances
+    ]
+    results, *_ = evaluated(
+        replace(corpus, utterances=tuple(some)), tmp_path, "training.epochs=1", seed=3
+    )
+    assert results.scores["last"]["gender"].utterances == 12
+    assert results.scores["last"]["emotion"].utterances == 24
+    assert results.warnings == ["12 of 24 utterances have no gender label: foretold, not scored"]
+    assert all(len(one.selections["last"]["gender"]) == 2 for one in results.predictions)
+
+
+@pytest.mark.parametrize("speaker", ["../../out", "/tmp/serein-out", "a/b", "ä ö:*?"])
+def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, speaker: str) -> None:
+    named = tuple(
+        replace(one, speaker=speaker) if one.speaker == "s01" else one for one in corpus.utterances
+    )
+    todo = build_plan(
+        small_recipe(), replace(corpus, utterances=named), seed=0, device="cpu", runs=tmp_path
+    )
+    states = [todo.state_path(fold) for fold in todo.protocol.folds]
+    assert {state.resolve().parent for state in states} == {(todo.folder / "folds").resolve()}
+    assert len(set(states)) == 4
+
+
+# A saved model on labelled audio

@@ -1,0 +1,145 @@
+"""Several seeds as one evaluation, and what fooling oneself is worth."""
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from builders.small_systems import QUICK, small_recipe
+
+from serein import config, protocols
+from serein.errors import ConfigError, ProtocolError
+from serein.evaluation.compare import compare
+from serein.evaluation.evaluate import Run
+from serein.evaluation.repeats import combine_seeds, evaluate_seeds, optimistic_variants
+from serein.records import Corpus
+from serein.report import audit, tables
+from serein.results import io
+
+ONCE = (*QUICK, "training.epochs=1")
+
+
+def repeated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
+    return evaluate_seeds("li2019", corpus, settings=[*ONCE, *settings], runs=runs, **options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, runs: Path) -> Run:
+    return repeated(corpus, runs, seed=3, seeds=2, audit=True)
+
+
+def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
+    assert [one.seed for one in run.results.repeats] == [3, 4]
+    for one in run.results.repeats:
+        alone = io.load_results(runs / one.run)
+        assert alone.environment["seed"] == one.seed
+        assert alone.repeats == []
+        for selection, tasks in alone.scores.items():
+            for task, scores in tasks.items():
+                wanted = {"wa": scores.wa, "ua": scores.ua}
+                assert one.scores[selection][task] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: Path) -> None:
+    first = io.load_results(runs / run.results.repeats[0].run)
+    assert io.to_builtin(run.results.scores) == io.to_builtin(first.scores)
+    assert io.to_builtin(run.results.predictions) == io.to_builtin(first.predictions)
+    assert "-seeds3-4-" in run.results.name
+    kept = io.load_results(run.folder)
+    assert io.to_builtin(kept.repeats) == io.to_builtin(run.results.repeats)
+    scores = [one.scores["validation"]["emotion"]["wa"] or 0 for one in run.results.repeats]
+    assert f"WA {100 * fmean(scores):.1f} %" in str(tables.describe_seeds(run.results, "emotion"))
+
+
+def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
+    found = {one.name: io.load_results(runs / one.run) for one in run.results.flatteries}
+    assert list(found) == ["random-split", "test-speaker-normalisation"]
+    mixed, standardised = found.values()
+    assert mixed.protocol["name"] == "random"
+    assert (len(run.results.protocol["folds"]), len(mixed.protocol["folds"])) == (4, 5)
+    assert "speaker-dependent" in mixed.protocol["caution"]
+    assert standardised.recipe["normalise"]["statistics"] == "speaker"
+    assert standardised.protocol["hash"] == run.results.protocol["hash"]
+    assert {one.environment["seed"] for one in found.values()} == {3}
+    for one in run.results.flatteries:
+        quoted = found[one.name].scores[found[one.name].headline]["emotion"]
+        wanted = {"wa": quoted.wa, "ua": quoted.ua}
+        assert one.scores["emotion"] == pytest.approx(wanted, abs=1e-6)
+    table = audit.build_optimistic_table(run.results)
+    assert table is not None
+    assert [row.cells[0] for row in table.rows] == [
+        "as quoted",
+        "test-picked epochs",
+        "random split",
+        "test speaker normalisation",
+    ]
+
+
+def test_what_is_finished_is_not_done_again(run: Run, corpus: Corpus, runs: Path) -> None:
+    again = repeated(corpus, runs, seed=3, seeds=2, audit=True)
+    assert not again.is_new
+    assert again.folder == run.folder
+    assert io.to_builtin(again.results.scores) == io.to_builtin(run.results.scores)
+
+
+def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
+    alone = repeated(corpus, runs, seed=3)
+    assert alone.results.name == run.results.repeats[0].run
+    assert alone.results.repeats == []
+    assert alone.results.flatteries == []
+
+
+def test_runs_of_several_seeds_are_compared(run: Run, corpus: Corpus, runs: Path) -> None:
+    other = repeated(corpus, runs, "model.attention=false", seed=3, seeds=2)
+    found = compare([run.folder, other.folder])
+    assert [one["seeds"] for one in found.runs] == [[3, 4], [3, 4]]
+    assert found.contests[0].utterances == len(corpus.utterances)
+
+
+def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -> None:
+    settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
+    done = repeated(corpus, tmp_path, *settings, audit=True)
+    mixed = next(one for one in done.results.flatteries if one.name == "random-split")
+    tested = io.load_results(tmp_path / mixed.run).predictions
+    assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
+
+
+def test_there_is_no_evaluation_of_no_seeds(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seeds is 0; expected 1 or more"):
+        repeated(corpus, tmp_path, seeds=0)
+
+
+def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus) -> None:
+    table = {"name": "by-label", "by": "speaker", "test": ["s01"], "validation": ["s02"]}
+    recipe = replace(small_recipe(*ONCE), protocol={**table, "only": {"gender": "female"}})
+    split = optimistic_variants(recipe, 1)["random-split"].protocol
+    assert (split["name"], split["folds"], split["validation"]) == ("random", 5, 1)
+    assert split["only"] == {"gender": "female"}
+    assert not {"by", "test", "train"} & set(split)
+    protocols.split(
+        corpus.utterances, config.build_config(protocols.SplitConfig, split, "protocol")
+    )
+
+
+def test_an_audit_that_cannot_be_stops_before_anything_trains(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    said = zip(("s01", "s02", "s03", "s04"), ("anger", "neutral", "anger", "neutral"), strict=True)
+    pairs = set(said)
+    every = {(one.speaker, one.labels["emotion"]): one for one in corpus.utterances}
+    few = replace(corpus, utterances=tuple(one for key, one in every.items() if key in pairs))
+    settings = [*ONCE, "protocol.validation=none"]
+    with pytest.raises(ProtocolError, match="need as many utterances"):
+        evaluate_seeds("li2019", few, settings=settings, runs=tmp_path, audit=True)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_names_of_joined_runs_are_names_of_files(run: Run) -> None:
+    strange = replace(run.results, corpus={**run.results.corpus, "name": "a/b"})
+    assert "/" not in combine_seeds([strange, strange]).name

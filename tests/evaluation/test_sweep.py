@@ -1,0 +1,253 @@
+"""Sweeps: every point an evaluation, nothing trained twice, and what is said of a trend."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.cross_language import CROSSED, crossed
+
+from serein.errors import ConfigError, ProtocolError, UnknownName
+from serein.evaluation.compare import compare
+from serein.evaluation.sweep import sweep
+from serein.metrics.statistical_tests import slope, slope_test
+from serein.records import Corpus
+from serein.report import sweep as sweeps
+from serein.results import io
+from serein.results.evaluation import Results
+from serein.results.studies import Sweep, Trend
+
+SHARE = "protocol.share=0,0.5,1"
+HASTY = ("training.rate=0.02", "training.batch=4", "training.epochs=3")
+"""So that seeds and shares give scores of their own."""
+
+
+def swept(corpus: Corpus, runs: Path, setting: str = SHARE, *more: str, **options: Any) -> Sweep:
+    options = {"seeds": 2, **options}
+    return sweep("li2019", corpus, setting, settings=[*CROSSED, *more], runs=runs, **options)
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return crossed(tmp_path_factory.mktemp("joint"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def done(joint: Corpus, runs: Path) -> Sweep:
+    return swept(joint, runs, SHARE, *HASTY)
+
+
+def results_of(done: Sweep, runs: Path) -> list[list[Results]]:
+    return [[io.load_results(runs / seed.run) for seed in point.seeds] for point in done.points]
+
+
+def test_every_point_is_an_evaluation(done: Sweep, runs: Path) -> None:
+    assert [point.value for point in done.points] == [0, 0.5, 1]
+    for point, each in zip(done.points, results_of(done, runs), strict=True):
+        assert [one.environment["seed"] for one in each] == [0, 1]
+        assert {one.recipe["protocol"]["share"] for one in each} == {point.value}
+        quoted = [one.scores[one.headline]["emotion"] for one in each]
+        assert [seed.ua for seed in point.seeds] == pytest.approx(
+            [one.ua for one in quoted], rel=1e-5
+        )
+        assert [seed.wa for seed in point.seeds] == pytest.approx(
+            [one.wa for one in quoted], rel=1e-5
+        )
+        assert point.ua == pytest.approx(fmean(one.ua or 0 for one in quoted), rel=1e-5)
+        assert point.wa == pytest.approx(fmean(one.wa or 0 for one in quoted), rel=1e-5)
+        assert point.ua_interval is not None
+        assert point.ua_interval[0] <= (point.ua or 0) <= point.ua_interval[1]
+    assert len({seed.ua for point in done.points for seed in point.seeds}) > 2
+    assert [point.trained for point in done.points] == [16, 32, 49]
+    assert "emodb (16 of 33 utterances)" in done.points[1].split
+    assert (done.task, done.selection, done.utterances) == ("emotion", "validation", 32)
+
+
+def test_each_point_is_tested_against_the_first(done: Sweep, runs: Path) -> None:
+    assert [(one.first, one.second) for one in done.contests] == [
+        ("protocol.share=0.5", "protocol.share=0"),
+        ("protocol.share=1", "protocol.share=0"),
+    ]
+    seeds = results_of(done, runs)
+    for contest, first in zip(done.contests, (1, 2), strict=True):
+        own = [done.points[first].ua or 0, done.points[0].ua or 0]
+        assert contest.scores["ua"] == pytest.approx(own)
+        pair = compare([runs / seeds[first][0].name, runs / seeds[0][0].name]).contests[0]
+        assert contest.mcnemar == pytest.approx(pair.mcnemar)
+        assert contest.adjusted["mcnemar"] >= (contest.mcnemar or 0) - 1e-9
+
+
+def test_the_trend_is_that_of_the_seeds(done: Sweep) -> None:
+    assert done.trend is not None
+    ua_sp = np.array([[point.seeds[s].ua for point in done.points] for s in range(2)], dtype=float)
+    assert done.trend.slope == pytest.approx(float(slope([0, 0.5, 1], ua_sp.mean(axis=0))))
+    assert done.trend.p == pytest.approx(slope_test([0, 0.5, 1], ua_sp))
+    assert done.trend.arrangements == 36
+    low, high = done.trend.interval or (1, 0)
+    assert low <= done.trend.slope <= high
+    assert "2 seeds (few: likely too narrow)" in done.interval
+
+
+def test_a_finished_sweep_is_read(
+    done: Sweep, joint: Corpus, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("nothing is to be trained")
+
+    monkeypatch.setattr("serein.evaluation.folds.fit", refused)
+    again = swept(joint, runs, SHARE, *HASTY)
+    assert io.to_builtin(replace(again, created="")) == io.to_builtin(replace(done, created=""))
+    assert io.to_builtin(io.load_sweep(runs / done.name)) == io.to_builtin(again)
+    fewer = swept(joint, runs, "protocol.share=1,0", *HASTY)
+    assert [point.value for point in fewer.points] == [1, 0]
+    assert fewer.name != done.name
+    with pytest.raises(AssertionError, match="nothing is to be trained"):
+        swept(joint, runs, SHARE, *HASTY, seeds=3)
+
+
+def test_an_interrupted_sweep_goes_on(
+    joint: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def tell(setting: str, results: Results) -> None:
+        told.append(setting)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    setting = "protocol.share=0,1"
+    with pytest.raises(KeyboardInterrupt):
+        swept(joint, tmp_path, setting, seeds=1, told=tell)
+    assert list(tmp_path.glob("*/sweep.json")) == []
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/results.json")}
+    assert len(before) == 2
+    done = swept(joint, tmp_path, setting, seeds=1, told=tell)
+    assert told == ["protocol.share=0", "protocol.share=1"] * 2
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert done.trend is not None
+    assert done.trend.arrangements == 2
+    assert "cannot be told: 2 exchanges give no p below 0.500" in sweeps.describe_trend(done)
+    assert "of one training seed, another would give other scores" in done.interval
+
+
+def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
+    one = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=DC")
+    done = swept(joint, tmp_path, "training.choose=first,mean", *one, seeds=1)
+    assert (done.trend, done.utterances) == (None, 8)
+    assert [point.value for point in done.points] == ["first", "mean"]
+    assert "has values that are no numbers" in sweeps.describe_trend(done)
+    axis = sweeps.build_sweep_figures(done)["sweep"][0].to_plotly_json()["layout"]["xaxis"]
+    assert axis["type"] == "category"
+
+
+FAULTS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
+    ("protocol.share", {}, ConfigError, "'protocol.share' is not a setting"),
+    ("protocol.share=", {}, ConfigError, "protocol.share= is not two values or more; write"),
+    ("protocol.share=0.5", {}, ConfigError, "share=0.5 is not two values or more"),
+    ("protocol.share=1,1.0", {}, ConfigError, "is not two values or more"),
+    ("protocol.share=0..1", {}, ConfigError, r"share=0\.\.1 is not two values or more"),
+    ("protocol.share=0,1.5", {}, ConfigError, "share = 1.5 asks for 50 utterances of emodb"),
+    ("protocol.shares=0,1", {}, UnknownName, "did you mean 'share'"),
+    ("protocol.main=savee,emodb", {}, ConfigError, "main=emodb tests other utterances, or other"),
+    ("tasks.emotion.scheme=own,four", {}, ConfigError, "scheme=four tests other utterances"),
+    ("protocol.main=savee,paris", {}, ProtocolError, "main = 'paris' is to be one of several"),
+    (SHARE, {"seeds": 0}, ConfigError, "seeds is 0; expected 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("setting", "options", "kind", "words"), FAULTS)
+def test_what_cannot_be_swept_costs_nothing(
+    joint: Corpus,
+    tmp_path: Path,
+    setting: str,
+    options: dict[str, Any],
+    kind: type[Exception],
+    words: str,
+) -> None:
+    with pytest.raises(kind, match=words):
+        swept(joint, tmp_path, setting, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+SURE = Trend(slope=0.1, interval=(0.05, 0.15), p=0.001, arrangements=36)
+
+
+@pytest.mark.parametrize(
+    ("trend", "words"),
+    [
+        (SURE, "changes by +10.0 points [5.0, 15.0] for each unit of protocol.share"),
+        (SURE, "This shows a trend: UA rises with protocol.share."),
+        (replace(SURE, slope=-0.1, interval=(-0.2, -0.1)), "UA falls with protocol.share"),
+        (replace(SURE, p=0.0004), "as steep a slope with p < 0.001."),
+        (replace(SURE, p=0.06), "with p = 0.060. This shows no trend; which is not to say"),
+        (replace(SURE, interval=(-0.01, 0.2)), "This shows no trend"),
+        (replace(SURE, interval=None), "points no interval for"),
+        (replace(SURE, p=None), "p = n/a. This shows no trend"),
+        (replace(SURE, arrangements=20), "20 exchanges give no p below 0.050"),
+    ],
+)
+def test_the_verdict(done: Sweep, trend: Trend, words: str) -> None:
+    assert words in sweeps.describe_trend(replace(done, trend=trend))
+
+
+def test_the_report_holds_what_was_found(done: Sweep, tmp_path: Path) -> None:
+    html_file, markdown_file = sweeps.write_sweep(done, tmp_path)
+    html, text = html_file.read_text(), markdown_file.read_text()
+    assert (html_file.name, markdown_file.name) == ("sweep.html", "sweep.md")
+    for point in done.points:
+        assert f"{100 * (point.ua or 0):.1f}" in text
+        assert all(seed.run in text for seed in point.seeds)
+    assert "# Sweep: protocol.share of li2019 on savee+emodb" in text
+    assert "3 values x 2 seeds (0, 1), leave-one-speaker-out, 32 utterances tested" in text
+    assert "**Training sides**" in text
+    assert "7 utterances of emodb left out: boredom (7)" in text
+    assert "protocol.share=0.5" in text
+    (figure,) = json.loads(html.split('id="figures">')[1].split("</script>")[0]).values()
+    seeds, ua, wa = figure["data"]
+    assert ua["x"] == wa["x"] == [0, 0.5, 1]
+    assert ua["y"] == pytest.approx([100 * (p.ua or 0) for p in done.points], abs=0.05)
+    high = [100 * (p.ua_interval or (0, 0))[1] for p in done.points]
+    assert np.add(ua["y"], ua["error_y"]["array"]) == pytest.approx(high, abs=0.1)
+    assert len(seeds["y"]) == 6
+    assert "Plotly" in html
+
+
+def test_the_command(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, joint: Corpus
+) -> None:
+    place = joint.utterances[0].path.parents[2]
+    corpora = [f"--corpus={name}={place / name}" for name in ("savee", "emodb")]
+    settings = [f"--set={setting}" for setting in CROSSED]
+    words = ["sweep", "li2019", *corpora, "--partial", *settings, "--jobs=1"]
+    status, out, err = run(*words, "--setting", "protocol.share=0,1")
+    assert status == 0
+    assert "Sweep: protocol.share of li2019 on savee+emodb" in out
+    assert "protocol.share=1, seed 0: emotion: WA" in err
+    (folder,) = (tmp_path / "runs").glob("*-sweep-*")
+    assert {file.name for file in folder.iterdir()} == {"sweep.json", "sweep.html", "sweep.md"}
+    (folder / "sweep.md").unlink()
+    status, again, _ = run("report", folder)
+    assert status == 0
+    assert again.split("\n\n")[:-1] == out.split("\n\n")[:-1]
+    assert (folder / "sweep.md").is_file()
+    status, _, err = run(*words, "--setting", "protocol.share=0,2")
+    assert (status, "share = 2 asks for 66 utterances of emodb" in err) == (2, True)
+
+
+def test_a_leading_number_is_refused(joint: Corpus, runs: Path) -> None:
+    rated = [
+        replace(one, labels={**one.labels, "rating": float(1 + place % 5)})
+        for place, one in enumerate(joint.utterances)
+    ]
+    number = "tasks.emotion={name='dimensions', label='rating', scheme='values'}"
+    with pytest.raises(ConfigError, match="emotion, the first task, is foretold as a number"):
+        swept(replace(joint, utterances=tuple(rated)), runs, SHARE, number)

@@ -1,0 +1,362 @@
+"""What a model attended to, and how that goes with the signal's energy."""
+
+import base64
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from builders.small_systems import CLASSES, small_system
+from builders.tiny_encoders import recipe_settings
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from serein import recipes
+from serein.audio import Source, envelope
+from serein.bundle import Bundle, Card, save
+from serein.errors import AudioError, ConfigError, UnknownName
+from serein.inference.explain import (
+    average_correlations,
+    collect_explanations,
+    correlate_with_energy,
+    encode_playback,
+    explain,
+    list_attention_recipes,
+)
+from serein.inference.recognition import AttentionMap, Recognition
+from serein.inference.recognizer import Recognizer
+from serein.layers.attention import AttentionWeights, ModelOutput
+from serein.models import li2019
+from serein.results import io as store
+from serein.results.inference import Correlation, Explanation, Explanations
+from serein.system import System
+
+RATE = 16_000
+LEVELS = ("low", "middle", "high")
+SAME = "undefined: the energy is the same at every step"
+
+
+def recogniser(*settings: str) -> Recognizer:
+    system = small_system("features.pad=false", *settings).eval()
+    return Recognizer(Bundle(system, Card(name="small")), always=True)
+
+
+def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
+    torch.manual_seed(0)
+    sizes = ["model.filters=4", "model.group=2", "model.hidden=8", "model.layers=1"]
+    recipe = recipes.load(name, [*sizes, *settings])
+    system = System(recipe, dict.fromkeys(recipe.tasks, LEVELS)).eval()
+    return Recognizer(Bundle(system, Card(name=name)), always=True)
+
+
+def speech(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
+    """Noise that grows louder and softer twice a second, never the same."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    knots = np.arange(0, seconds + 0.5, 0.25)
+    loudness = np.interp(time, knots, draw.uniform(-3, 0, len(knots)))
+    return (10**loudness * draw.normal(0, 0.3, len(time))).astype(np.float32)
+
+
+class Staring(Recognizer):
+    """Weighs each step as it is told to, by the energy around it."""
+
+    def weigh(self, energy_t: np.ndarray) -> np.ndarray:
+        return energy_t + 101
+
+    def __call__(
+        self, source: Source, *, start: float = 0.0, end: float | None = None
+    ) -> Recognition:
+        found = super().__call__(source, start=start, end=end)
+        times = found.attention["heads"].times
+        assert isinstance(source, tuple)
+        weight_t = self.weigh(envelope.compute_energy(source[0], RATE, times, 0.075))
+        weights = [(weight_t / weight_t.sum()).tolist()]
+        return replace(found, attention={"heads": AttentionMap(times=times, weights=weights)})
+
+
+@pytest.fixture(scope="module")
+def staring() -> Staring:
+    return Staring(Bundle(small_system("features.pad=false").eval(), Card(name="small")))
+
+
+@pytest.mark.parametrize(
+    ("shape", "pearson", "spearman"),
+    [
+        (lambda level: level + 101, 1.0, 1.0),
+        (lambda level: -level, -1.0, -1.0),
+        (lambda level: 10 ** (level / 10), None, 1.0),
+    ],
+)
+def test_attention_that_follows_energy_correlates_by_one(
+    staring: Staring,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: object,
+    pearson: float | None,
+    spearman: float,
+) -> None:
+    monkeypatch.setattr(staring, "weigh", shape)
+    found = explain(staring, (speech(), RATE)).attention["heads"].correlation
+    assert found.spearman == pytest.approx(spearman)
+    assert found.spearman_interval == pytest.approx((spearman, spearman))
+    assert found.pearson is not None
+    if pearson is None:
+        assert 0 < found.pearson < 0.99
+    else:
+        assert found.pearson == pytest.approx(pearson)
+    assert "moving-block bootstrap" in found.words
+
+
+def test_attention_that_is_independent_correlates_by_about_nothing(
+    staring: Staring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(0)
+    monkeypatch.setattr(staring, "weigh", lambda level: draw.uniform(1, 2, len(level)))
+    found = [explain(staring, (speech(6.0, seed), RATE)) for seed in range(8)]
+    mean = collect_explanations(found, {}).correlations["heads"]
+    assert mean.count == 8
+    for value, interval in (
+        (mean.pearson, mean.pearson_interval),
+        (mean.spearman, mean.spearman_interval),
+    ):
+        assert value == pytest.approx(0, abs=0.1)
+        assert interval is not None
+        assert interval[0] < 0 < interval[1]
+
+
+@pytest.mark.parametrize(("make", "stride"), [(recogniser, 3), (zhang, 1)])
+def test_explanation_is_the_models_own_attention(make: object, stride: int) -> None:
+    recognizer = make()  # type: ignore[operator]
+    wave_s = speech(1.5)
+    found = explain(recognizer, (wave_s, RATE))
+    system = recognizer.system
+    with torch.inference_mode():
+        inputs = system.extract_features(
+            torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
+        )
+        output = system(inputs)
+    assert set(found.attention) == set(output.attention)
+    for name, (weight_bht, own) in output.attention.items():
+        track = found.attention[name]
+        assert own == stride
+        assert track.step == pytest.approx(stride * system.front_end.hop)
+        assert track.heads == [pytest.approx(row.tolist(), abs=1e-7) for row in weight_bht[0]]
+        assert track.weight == pytest.approx(weight_bht[0].mean(dim=0).tolist(), abs=1e-7)
+        assert sum(track.weight) == pytest.approx(1, abs=1e-5)
+        expected = envelope.compute_energy(wave_s, RATE, track.times, track.width)
+        assert track.energy == pytest.approx(expected.tolist())
+    assert found.probabilities == {
+        task: dict(zip(names, system.decode(output)[task][0].tolist(), strict=True))
+        for task, names in system.classes.items()
+    }
+    assert found.envelope == envelope.compute_envelope(wave_s)
+
+
+def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:
+    found = explain(zhang(), (speech(1.0), RATE)).attention
+    assert {name: track.tasks for name, track in found.items()} == {
+        name: [name] for name in ("arousal", "valence", "dominance")
+    }
+    for track in found.values():  # the first two frames and the last one are no segment's middle
+        assert (len(track.times), track.correlation.count) == (100, 97)
+        assert track.width == 0.04
+        assert track.by_head == []
+    shared = explain(recogniser(), (speech(1.0), RATE)).attention["heads"]
+    assert shared.tasks == ["emotion", "gender"]
+    assert len(shared.by_head) == len(shared.heads) == 2
+    assert shared.width == pytest.approx(0.075)
+    apart = explain(recogniser("model.apart=true"), (speech(1.0), RATE)).attention
+    assert {name: track.tasks for name, track in apart.items()} == {
+        "emotion: heads": ["emotion"],
+        "gender: heads": ["gender"],
+    }
+
+
+class Queries(nn.Module):
+    """Each head looks from every step; the first half of the steps looks at the first one."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
+        encoded = self.inner(frames)
+        weight_bht, stride = encoded.attention["heads"]
+        steps = weight_bht.shape[-1]
+        weight_bhqt = torch.zeros(*weight_bht.shape, steps)
+        weight_bhqt[:, :, : steps // 2, 0] = 1
+        weight_bhqt[:, :, steps // 2 :, -1] = 1
+        return ModelOutput(encoded.vectors, {"layer": AttentionWeights(weight_bhqt, stride)})
+
+
+def test_maps_with_queries_are_averaged_over_them_and_say_so() -> None:
+    recognizer = recogniser()
+    recognizer.system.model = Queries(recognizer.system.model)  # type: ignore[assignment, arg-type]
+    track = explain(recognizer, (speech(1.19), RATE)).attention["layer"]
+    assert track.queries
+    steps = len(track.times)
+    assert track.weight[0] == pytest.approx(steps // 2 / steps)
+    assert track.weight[-1] == pytest.approx(1 - steps // 2 / steps)
+    assert sum(track.weight) == pytest.approx(1)
+    assert not explain(recogniser(), (speech(1.0), RATE)).attention["heads"].queries
+
+
+def test_a_part_keeps_the_recordings_own_times(tmp_path: Path) -> None:
+    wave_s = speech(3.0)
+    soundfile.write(tmp_path / "speech.wav", wave_s, RATE, subtype="FLOAT")
+    recognizer = recogniser()
+    part = explain(recognizer, tmp_path / "speech.wav", start=1.0, end=2.5)
+    alone = explain(recognizer, (wave_s[RATE : 5 * RATE // 2], RATE))
+    assert (part.start, part.end) == (1.0, 2.5)
+    there, here = part.attention["heads"], alone.attention["heads"]
+    assert there.times == pytest.approx([1 + time for time in here.times])
+    assert there.energy == pytest.approx(here.energy)
+    assert there.correlation == here.correlation
+
+
+def test_long_recordings_are_explained_in_windows_and_very_long_ones_refused() -> None:
+    found = explain(recogniser(), (speech(20.0), RATE))
+    assert len(found.windows) == 3
+    assert found.attention["heads"].correlation.count == len(found.attention["heads"].times)
+    hours = (np.zeros(400 * 1000, np.float32), 1000)
+    with pytest.raises(AudioError, match=r"more than 300 s .* Choose a part"):
+        explain(recogniser(), hours)
+    assert explain(recogniser(), hours, start=399.0).end == pytest.approx(400)
+
+
+@pytest.mark.parametrize(
+    ("wave_s", "words"),
+    [
+        (
+            np.zeros(2 * RATE, np.float32),
+            "undefined: the energy is the same at every step (silence)",
+        ),
+        (np.full(2 * RATE, 0.1, np.float32), "undefined: the energy is the same at every step"),
+        (speech(0.03), "undefined: 1 step"),
+        (speech(0.5), "no interval: 2 blocks, 8 are needed, of 3 steps (0.23 s)"),
+    ],
+)
+def test_what_is_undefined_is_none_and_said(wave_s: np.ndarray, words: str) -> None:
+    found = explain(recogniser(), (wave_s, RATE)).attention["heads"].correlation
+    assert found.words == words
+    assert found.pearson_interval is None
+    assert (found.pearson is None) == (found.spearman is None) == words.startswith("undefined")
+
+
+def test_a_file_shorter_than_one_segment_has_one_step() -> None:
+    found = explain(zhang(), (speech(0.03), RATE)).attention["valence"]
+    assert sum(found.weight) == pytest.approx(1)
+    assert found.correlation.words == "undefined: 1 step"
+
+
+def test_correlation_of_a_constant_or_a_mostly_constant_attention() -> None:
+    level_t = np.linspace(-60, 0, 100)
+    even = np.full(100, 0.01, np.float32) + np.float32(1e-9)
+    assert correlate_with_energy(even, level_t, 0.075).words.endswith(
+        "the attention is the same at every step"
+    )
+    peak = np.r_[np.ones(99), 2.0]
+    found = correlate_with_energy(peak, level_t, 0.075)
+    assert found.pearson is not None
+    assert found.pearson_interval is None
+    assert "constant over too many blocks" in found.words
+    assert (
+        "blocks of 20 steps (0.20 s)"
+        in correlate_with_energy(np.arange(200.0), np.arange(200.0), 0.01).words
+    )
+
+
+def test_the_mean_over_files_counts_what_is_defined() -> None:
+    def one(value: float | None) -> Correlation:
+        return Correlation(
+            count=30,
+            pearson=value,
+            pearson_interval=None,
+            spearman=value,
+            spearman_interval=None,
+            words="",
+        )
+
+    few = average_correlations([one(0.2), one(0.4), one(None)])
+    assert (few.count, few.pearson_interval) == (2, None)
+    assert few.pearson == few.spearman == pytest.approx(0.3)
+    assert few.words == "no interval: 2 files; 8 are needed; undefined in 1 more"
+    values = np.random.default_rng(0).uniform(-0.5, 0.5, 30)
+    many = average_correlations([one(float(value)) for value in values])
+    draw = np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1)
+    assert many.pearson_interval == pytest.approx(np.quantile(draw, [0.025, 0.975]), abs=0.01)
+    assert many.words == "95 % bootstrap over 30 files, which are taken for independent"
+    assert average_correlations([one(None)]).words == "undefined: in every file"
+
+
+def test_models_without_attention_name_those_with() -> None:
+    for recognizer in (recogniser("model.attention=false"), zhang("zhang2019-proxy-mtl")):
+        with pytest.raises(ConfigError, match="has no attention to explain") as raised:
+            explain(recognizer, (speech(1.0), RATE))
+        assert "li2019-emodb, serein-base, serein-base-noncommercial; recipes" in str(raised.value)
+    assert {"li2019", "zhang2019", "zhang2019-proxy-stl-attention"} <= set(list_attention_recipes())
+    assert not {
+        name for name in list_attention_recipes() if "no-attention" in name or name.endswith("mtl")
+    }
+
+
+def test_any_model_and_any_source_will_do(tmp_path: Path) -> None:
+    system = small_system("features.pad=false").eval()
+    bundle = Bundle(system, Card(name="small"))
+    save(bundle, tmp_path / "small.safetensors")
+    wave_s = speech(1.0)
+    soundfile.write(tmp_path / "a.wav", wave_s, RATE, subtype="FLOAT")
+    content = (tmp_path / "a.wav").read_bytes()
+    first = explain(bundle, (wave_s, RATE)).attention
+    for model in (tmp_path / "small.safetensors", Recognizer(bundle)):
+        for source in (tmp_path / "a.wav", content, io.BytesIO(content)):
+            assert explain(model, source).attention == first
+    with pytest.raises(UnknownName, match="li2019-emodb"):
+        explain("nothing", content)
+    with pytest.raises(AudioError, match="does not exist"):
+        explain(bundle, tmp_path / "missing.wav")
+
+
+def test_json_comes_back_as_it_was() -> None:
+    found = [explain(recogniser(), (wave_s, RATE)) for wave_s in (speech(2.0), np.zeros(RATE))]
+    record = collect_explanations(
+        found, {"gone.wav": "gone.wav does not exist"}, "serein explain a.wav"
+    )
+    text = store.to_json(record)
+    back = TypeAdapter(Explanations).validate_json(text, strict=True)
+    assert store.to_json(back) == text
+    document = json.loads(text)
+    assert document["format"] == 1
+    assert document["failed"] == {"gone.wav": "gone.wav does not exist"}
+    second = document["explained"][1]["attention"]["heads"]["correlation"]
+    assert second["pearson"] is None
+    assert "silence" in second["words"]
+    first = back.explained[0].attention["heads"]
+    assert first.times == pytest.approx(found[0].attention["heads"].times, rel=1e-5)
+    assert isinstance(back.explained[0], Explanation)
+
+
+def test_what_is_played_is_the_part_at_16_bits() -> None:
+    wave_s = 2 * speech(2.0)
+    content = base64.b64decode(encode_playback((wave_s, RATE), start=0.5, end=1.5))
+    samples, rate = soundfile.read(io.BytesIO(content))
+    assert rate == RATE
+    expected = np.clip(wave_s[RATE // 2 : 3 * RATE // 2], -1, 1)
+    assert samples == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_attentive_recipe_is_explained(tmp_path: Path) -> None:
+    for name in list_attention_recipes():
+        recipe = recipes.load(name, recipe_settings(name, tmp_path))
+        classes = {task: CLASSES.get(task, LEVELS) for task in recipe.tasks}
+        system = System(recipe, classes).eval()
+        found = explain(Bundle(system, Card(name=name)), (speech(1.0), RATE))
+        assert found.attention
+        assert sorted(
+            {task for track in found.attention.values() for task in track.tasks}
+        ) == sorted(classes)
+    assert li2019.Config().attention

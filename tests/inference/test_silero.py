@@ -1,0 +1,98 @@
+"""silero-vad in lanes: its own numbers, whatever the blocks."""
+
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders.speech_streams import RATE, Wave, talk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serein.errors import BundleError
+from serein.inference import vad
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, ChunkedVAD, load_silero
+from serein.records import Corpus
+
+
+@pytest.fixture(scope="module")
+def wave(corpus: Corpus) -> Wave:
+    return talk(corpus, 40.0)
+
+
+def in_blocks(lanes: ChunkedVAD, wave: Wave, sizes: Sequence[int]) -> Wave:
+    found: list[Wave] = []
+    at = 0
+    while at < len(wave):
+        size = sizes[len(found) % len(sizes)]
+        found.append(lanes(wave[at : at + size], last=at + size >= len(wave)))
+        at += size
+    return np.concatenate(found)
+
+
+def theirs(wave: Wave) -> Wave:
+    """What the package itself answers, block by block."""
+    places = find_spec("silero_vad").submodule_search_locations  # type: ignore[union-attr]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        path = Path((places or [""])[0]) / "data/silero_vad.jit"
+        model = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        blocks = torch.from_numpy(wave[: len(wave) // BLOCK_SAMPLES * BLOCK_SAMPLES]).view(
+            -1, BLOCK_SAMPLES
+        )
+        return np.array([model(block, RATE).item() for block in blocks], np.float32)
+
+
+def test_the_first_lane_is_the_package_to_the_digit(wave: Wave) -> None:
+    part = wave[: 300 * BLOCK_SAMPLES]
+    expected = theirs(part)
+    assert expected.max() > 0.9 > 0.1 > expected.min()
+    np.testing.assert_allclose(ChunkedVAD()(part), expected, atol=1e-4)
+
+
+def test_a_lane_is_warm_when_it_begins(wave: Wave) -> None:
+    """Beyond the first lane the state has forgotten what lies before its warm-up."""
+    expected = theirs(wave)
+    found = ChunkedVAD()(wave)
+    assert len(found) == len(expected) > CHUNK_BLOCKS
+    late = np.abs(found[CHUNK_BLOCKS:] - expected[CHUNK_BLOCKS:])
+    assert late.mean() < 0.02
+    assert np.mean((found > 0.5) != (expected > 0.5)) < 0.01
+
+
+@settings(max_examples=15)
+@given(sizes=st.lists(st.integers(1, 200_000), min_size=1, max_size=4))
+def test_blocks_of_any_size_give_the_same(wave: Wave, sizes: list[int]) -> None:
+    sizes = [max([8_000, *sizes]), *sizes]
+    whole = ChunkedVAD()(wave, last=True)
+    assert len(whole) == -(-len(wave) // BLOCK_SAMPLES)
+    np.testing.assert_allclose(in_blocks(ChunkedVAD(), wave, sizes), whole, atol=1e-5)
+
+
+def test_a_later_lane_needs_but_the_one_before(wave: Wave) -> None:
+    long = np.concatenate([wave, wave])
+    whole = ChunkedVAD()(long)
+    later = ChunkedVAD(1)(long[CHUNK_BLOCKS * BLOCK_SAMPLES :])
+    np.testing.assert_allclose(later[CHUNK_BLOCKS:], whole[2 * CHUNK_BLOCKS :], atol=1e-5)
+    assert (
+        np.abs(later[:20] - whole[CHUNK_BLOCKS : CHUNK_BLOCKS + 20]).max() > 1e-5
+    )  # that one begins cold
+
+
+def test_silence_is_no_speech_and_no_samples_are_no_blocks() -> None:
+    assert ChunkedVAD()(np.zeros(RATE, np.float32)).max() < 0.1
+    assert len(ChunkedVAD()(np.zeros(BLOCK_SAMPLES - 1, np.float32))) == 0
+    assert len(ChunkedVAD()(np.zeros(0, np.float32), last=True)) == 0
+    assert len(ChunkedVAD()(np.zeros(1, np.float32), last=True)) == 1
+
+
+def test_missing_weights_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_silero.cache_clear()
+    monkeypatch.setattr(vad, "find_spec", lambda name: None)
+    with pytest.raises(BundleError, match="pip install 'silero-vad"):
+        load_silero()
+    load_silero.cache_clear()

@@ -1,0 +1,141 @@
+"""From probabilities to stretches of speech; a block is 32 ms."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serein.audio import Samples
+from serein.inference import vad
+from serein.inference.vad import BLOCK_SAMPLES, CHUNK_BLOCKS, NoVAD, SileroVAD, SpeechSegment
+
+WINDOW = 4000
+
+
+class Given:
+    """Lanes that answer what each block's first sample says."""
+
+    def __init__(self, first: int = 0) -> None:
+        self.at = first * CHUNK_BLOCKS
+        self._rest = np.zeros(0, np.float32)
+        self.calls = 0
+
+    def __call__(self, wave_s: Samples, *, last: bool = False) -> Samples:
+        wave_s = np.concatenate([self._rest, wave_s])
+        count = len(wave_s) // BLOCK_SAMPLES
+        self._rest = wave_s[count * BLOCK_SAMPLES :]
+        self.calls += 1
+        return wave_s[: count * BLOCK_SAMPLES : BLOCK_SAMPLES]
+
+
+@pytest.fixture(autouse=True)
+def _given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vad, "ChunkedVAD", Given)
+
+
+def wave(*parts: tuple[float, int]) -> Samples:
+    """Probabilities and for how many blocks."""
+    values = np.concatenate([np.full(count, value, np.float32) for value, count in parts])
+    return np.repeat(values, BLOCK_SAMPLES)
+
+
+def found(samples: Samples, size: int = 10**9) -> list[SpeechSegment]:
+    speech, ended = SileroVAD(WINDOW), []
+    for at in range(0, len(samples), size):
+        last = at + size >= len(samples)
+        ended += speech(samples[at : at + size], last=last, window_end=None)
+    return [one for one in ended if one.closed]
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([(0.0, 50)], []),
+        ([(0.0, 10), (0.9, 10), (0.0, 30)], [(220, 740)]),
+        ([(0.9, 10), (0.0, 30)], [(0, 420)]),  # no margin before the start of a recording
+        ([(0.0, 10), (0.9, 7), (0.0, 30)], []),  # 224 ms are too short
+        ([(0.9, 10), (0.4, 10), (0.0, 30)], [(0, 740)]),  # the lower threshold keeps it going
+        ([(0.4, 30)], []),  # but begins nothing
+        ([(0.9, 10), (0.0, 15), (0.9, 10), (0.0, 30)], [(0, 1220)]),  # a pause of 480 ms
+        ([(0.9, 10), (0.0, 16), (0.9, 10), (0.0, 30)], [(0, 420), (732, 1252)]),  # of 512 ms
+        ([(0.0, 10), (0.9, 10)], [(220, 740)]),  # speech until the end
+        ([(0.9, 3), (0.0, 20), (0.9, 10)], [(636, 1156)]),
+    ],
+)
+def test_rules(parts: list[tuple[float, int]], wanted: list[tuple[int, int]]) -> None:
+    assert [(one.start, one.end) for one in found(wave(*parts))] == wanted
+
+
+@settings(max_examples=40)
+@given(
+    values=st.lists(st.sampled_from([0.0, 0.4, 0.9]), min_size=1, max_size=30),
+    counts=st.lists(st.integers(1, 25), min_size=30, max_size=30),
+    size=st.integers(1, 20_000),
+)
+def test_listening_late_finds_the_same(values: list[float], counts: list[int], size: int) -> None:
+    samples = wave(*zip(values, counts, strict=False))
+    assert found(samples, max(size, len(samples) // 200)) == found(samples)
+
+
+def test_a_stretch_that_goes_on_is_told_of_without_delay() -> None:
+    speech = SileroVAD(WINDOW)
+    samples = wave((0.9, 400))
+    known: list[SpeechSegment] = []
+    for block in range(400):
+        end = None if not known else 4000
+        known = speech(samples[block * BLOCK_SAMPLES :][:BLOCK_SAMPLES], last=False, window_end=end)
+        if known and known[0].end >= 4000:
+            break
+    assert block + 1 == 122  # 122 blocks are 3,904 ms, and the margin 100
+    assert known == [SpeechSegment(0, 4004, False)]
+
+
+def test_silence_is_heard_many_blocks_at_a_time() -> None:
+    speech = SileroVAD(WINDOW)
+    for _ in range(170):
+        assert speech(wave((0.0, 1)), last=False, window_end=None) == []
+    assert speech._lanes.calls == 10  # type: ignore[attr-defined]
+
+
+def test_what_is_needed_is_kept() -> None:
+    speech = SileroVAD(WINDOW)
+    assert speech.first_needed == 0
+    speech(wave((0.0, 100)), last=False, window_end=None)
+    assert speech.first_needed == 3100
+    speech(wave((0.9, 2), (0.0, 5)), last=False, window_end=None)
+    assert speech.first_needed == 3100  # it has not listened yet
+    speech(wave((0.9, 30)), last=False, window_end=None)
+    assert speech.first_needed == 3100
+
+
+def test_a_shard_hears_what_begins_in_its_lanes() -> None:
+    speech = SileroVAD(WINDOW, (2, 3))
+    before, speaks, silence = (
+        wave((0.0, CHUNK_BLOCKS - 20)),
+        wave((0.9, 40)),
+        wave((0.0, CHUNK_BLOCKS - 20)),
+    )
+    assert speech(np.concatenate([before, speaks]), last=False, window_end=None) == []
+    assert not speech.is_finished
+    known = speech(
+        np.concatenate([silence[: 400 * BLOCK_SAMPLES], speaks]), last=False, window_end=None
+    )
+    assert [one.start for one in known] == [2 * CHUNK_BLOCKS * 32 + 420 * 32 - 100]
+    late = wave((0.0, CHUNK_BLOCKS - 500), (0.9, 60))
+    ended = speech(late, last=False, window_end=None)
+    assert [one.closed for one in ended] == [True, False]
+    assert not speech.is_finished  # its last stretch goes beyond the lane
+    last = speech(wave((0.0, 20)), last=False, window_end=None)
+    assert [one.closed for one in last] == [True]
+    assert speech.is_finished
+
+
+def test_everything_is_one_stretch() -> None:
+    everything = NoVAD(16_000)
+    assert everything(np.zeros(24, np.float32), last=False, window_end=None) == [
+        SpeechSegment(0, 1, False)
+    ]
+    assert everything(np.zeros(24, np.float32), last=True, window_end=None) == [
+        SpeechSegment(0, 3, True)
+    ]
+    assert everything.first_needed == 0

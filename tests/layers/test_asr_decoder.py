@@ -1,0 +1,202 @@
+"""The decoder against its equations in NumPy; stepping against going over given words."""
+
+import numpy as np
+import pytest
+import torch
+from builders.numpy_layers import array, decoded
+from torch import Tensor
+
+from serein.layers.asr import AttentionDecoder, DecoderState
+from serein.layers.outputs import START_ID
+
+LENGTHS = [7, 3, 1, 12]
+WORDS = 9
+CHANNELS = 5
+
+
+def made(taps: int = 4, attention: int = 6) -> AttentionDecoder:
+    torch.manual_seed(0)
+    sizes = {"hidden": 4, "words": 3, "attention": attention, "filters": 2, "taps": taps}
+    return AttentionDecoder(CHANNELS, WORDS, **sizes).double()
+
+
+def heard(lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor]:
+    """Rubbish behind each end."""
+    torch.manual_seed(1)
+    h_bth = torch.randn(len(lengths), max(lengths) + 2, CHANNELS, dtype=torch.float64)
+    return h_bth, torch.arange(h_bth.shape[1]) < torch.tensor(lengths)[:, None]
+
+
+def said(count: int = 4, steps: int = 5) -> Tensor:
+    previous_bl = torch.randint(
+        2, WORDS, (count, steps), generator=torch.Generator().manual_seed(2)
+    )
+    previous_bl[:, 0] = START_ID
+    return previous_bl
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("learning", [True, False])
+def test_equations_6_to_11(taps: int, learning: bool) -> None:
+    decoder, (h_bth, mask_bt), previous_bl = made(taps), heard(), said()
+    with torch.set_grad_enabled(learning):
+        passed = decoder(h_bth, mask_bt, previous_bl)
+    for b, length in enumerate(LENGTHS):
+        wanted = decoded(decoder, array(h_bth[b, :length]), previous_bl[b].tolist())
+        np.testing.assert_allclose(array(passed.s_bld[b]), wanted.s, atol=1e-12)
+        np.testing.assert_allclose(array(passed.y_bld[b]), wanted.y, atol=1e-12)
+        weights = array(passed.weight_blt[b])
+        np.testing.assert_allclose(weights[:, :length], wanted.weights, atol=1e-12)
+        assert (weights[:, length:] == 0).all()
+
+
+@torch.no_grad()
+def test_stepping_is_going_over_given_words() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said()
+    passed = decoder(h_bth, mask_bt, previous_bl)
+    state = decoder.initial_state(h_bth, mask_bt)
+    for step, previous_b in enumerate(previous_bl.T):
+        score_b1v, state = decoder.step(previous_b[:, None], state)
+        wanted_bv = decoder.output(passed.y_bld[:, step]).log_softmax(dim=-1)
+        torch.testing.assert_close(score_b1v[:, 0, 1:], wanted_bv[:, 1:])
+        assert (score_b1v[..., START_ID] == -torch.inf).all()
+        torch.testing.assert_close(state.s_bwd[:, 0], passed.s_bld[:, step])
+        torch.testing.assert_close(state.weight_bwt[:, 0], passed.weight_blt[:, step])
+
+
+@torch.no_grad()
+def test_beams_do_not_see_each_other() -> None:
+    """Three beams of each utterance against three utterances of it."""
+    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(12)
+    apart = decoder(*(x.repeat_interleave(3, dim=0) for x in (h_bth, mask_bt)), previous_bl)
+    state: DecoderState = decoder.initial_state(h_bth, mask_bt)
+    for step in range(previous_bl.shape[1]):
+        score_bwv, state = decoder.step(previous_bl[:, step].view(4, 3), state)
+        wanted_nv = decoder.output(apart.y_bld[:, step]).log_softmax(dim=-1)
+        torch.testing.assert_close(score_bwv.flatten(0, 1)[:, 1:], wanted_nv[:, 1:])
+    assert state.h_b1th.shape[1] == state.key_b1ta.shape[1] == 1
+    assert state.h_b1th.data_ptr() == h_bth.data_ptr()
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_padding_and_the_rest_of_the_batch_change_nothing(learning: bool) -> None:
+    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said()
+    with torch.set_grad_enabled(learning):
+        together = decoder(h_bth, mask_bt, previous_bl)
+        for b, length in enumerate(LENGTHS):
+            alone = decoder(
+                h_bth[b : b + 1, :length], mask_bt[b : b + 1, :length], previous_bl[b : b + 1]
+            )
+            torch.testing.assert_close(together.y_bld[b], alone.y_bld[0])
+            torch.testing.assert_close(together.weight_blt[b, :, :length], alone.weight_blt[0])
+
+
+def objective(decoder: AttentionDecoder, h_bth: Tensor, mask_bt: Tensor, weight: Tensor) -> Tensor:
+    passed = decoder(h_bth, mask_bt, said())
+    logits_blv = decoder.output(passed.y_bld)
+    return (logits_blv * weight).sum() + passed.s_bld.sum() + passed.weight_blt[..., 0].sum()
+
+
+def test_gradients_are_those_of_differences() -> None:
+    decoder, (h_bth, mask_bt) = made(), heard()
+    weight = torch.randn(4, 5, WORDS, dtype=torch.float64)
+    h_bth.requires_grad_()
+    torch.autograd.backward(objective(decoder, h_bth, mask_bt, weight))
+    watched = {"h": h_bth, **dict(decoder.named_parameters())}
+    for name, parameter in watched.items():
+        direction = torch.randn_like(parameter)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter += sign * 1e-6 * direction
+                values.append(float(objective(decoder, h_bth, mask_bt, weight)))
+                parameter -= sign * 1e-6 * direction
+        assert parameter.grad is not None
+        slope = float((parameter.grad * direction).sum())
+        assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-7), name
+        assert slope != 0
+
+
+def gradients(
+    decoder: AttentionDecoder, *, own: float = 0.0, low: bool = False
+) -> dict[str, Tensor]:
+    """Of everything that is learnt, and of what was heard."""
+    h_bth, mask_bt = heard()
+    h_bth = h_bth.to(decoder.output.weight.dtype).requires_grad_()
+    decoder.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        heard_bth = h_bth.bfloat16() if low else h_bth
+        passed = decoder(heard_bth, mask_bt, said(), own=own)
+        logits_blv = decoder.output(passed.y_bld)
+    cost = logits_blv.square().sum() + passed.s_bld.sum() + passed.weight_blt.square().sum()
+    torch.autograd.backward(cost)
+    found = {"h": h_bth, **dict(decoder.named_parameters())}
+    return {name: x.grad for name, x in found.items() if x.grad is not None}
+
+
+@pytest.mark.parametrize("taps", [1, 4, 100])
+def test_gradients_are_those_of_autograd_step_by_step(taps: int) -> None:
+    """Where its own words are never drawn, sampling goes over the given ones step by step."""
+    found, wanted = gradients(made(taps)), gradients(made(taps), own=1e-12)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-10, rtol=1e-8)
+
+
+def test_gradients_in_bf16_are_close() -> None:
+    found, wanted = (gradients(made(attention=32).float(), low=low) for low in (True, False))
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert found[name].dtype == torch.float32
+        assert (found[name] - gradient).norm() <= 0.05 * gradient.norm() + 1e-4, name
+
+
+def test_no_gradient_reaches_padding() -> None:
+    decoder, (h_bth, mask_bt) = made(), heard()
+    h_bth.requires_grad_()
+    torch.autograd.backward(decoder(h_bth, mask_bt, said()).y_bld.sum())
+    assert h_bth.grad is not None
+    assert (h_bth.grad[~mask_bt] == 0).all()
+    assert (h_bth.grad[mask_bt].abs().sum(dim=1) > 0).all()
+
+
+def test_its_own_words_are_followed_where_asked() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(steps=12)
+    own = decoder(h_bth, mask_bt, previous_bl, own=1.0)
+    logits_blv = decoder.output(own.y_bld)
+    logits_blv[..., START_ID] = -torch.inf
+    likeliest_bl = logits_blv.argmax(dim=-1)
+    fed_bl = torch.cat([previous_bl[:, :1], likeliest_bl[:, :-1]], dim=1)
+    assert (fed_bl != previous_bl).any()
+    torch.testing.assert_close(own.y_bld, decoder(h_bth, mask_bt, fed_bl).y_bld)
+
+
+def test_now_and_then_its_own_words_are_drawn_by_the_seed() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(steps=12)
+    answers = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        answers.append(decoder(h_bth, mask_bt, previous_bl, own=0.5).y_bld)
+    plain_bld = decoder(h_bth, mask_bt, previous_bl).y_bld
+    assert torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[0], answers[2])
+    torch.testing.assert_close(answers[0][:, 0], plain_bld[:, 0])
+    same_bl = (answers[0] - plain_bld).abs().amax(dim=-1) < 1e-12
+    assert 0 < same_bl[:, 1:].sum() < same_bl[:, 1:].numel()
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_in_bf16_it_is_close_and_weights_are_fp32(learning: bool) -> None:
+    decoder = made(attention=32).float()
+    h_bth, mask_bt = heard()
+    with torch.set_grad_enabled(learning):
+        wanted = decoder(h_bth.float(), mask_bt, said())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = decoder(h_bth.bfloat16(), mask_bt, said())
+            score_b1v, _ = decoder.step(
+                said()[:, :1], decoder.initial_state(h_bth.bfloat16(), mask_bt)
+            )
+    assert found.weight_blt.dtype == score_b1v.dtype == torch.float32
+    torch.testing.assert_close(found.weight_blt.sum(dim=-1), torch.ones(4, 5))
+    torch.testing.assert_close(found.y_bld.float(), wanted.y_bld, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.weight_blt, wanted.weight_blt, atol=0.02, rtol=0)

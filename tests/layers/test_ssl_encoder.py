@@ -1,0 +1,324 @@
+"""Pretrained encoders on disk, and what they answer against ``transformers`` itself."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny_encoders import ENCODERS, LAYERED, laid, renamed
+
+from serein.errors import EncoderError
+from serein.layers import ssl_encoder
+from serein.layers.ssl_encoder import SSLEncoder, load_frozen_encoder, load_weights
+
+transformers = pytest.importorskip(
+    "transformers", reason="needs transformers: pip install 'serein[ssl]'"
+)
+HUB = "lab/tiny"
+CLASSES = {
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+    "data2vec-audio": "Data2VecAudioModel",
+    "whisper": "WhisperModel",
+}
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and no network."""
+
+    def no_network(*_: Any) -> None:
+        raise AssertionError("somebody asked the network")
+
+    folder = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.delenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, raising=False)
+    return folder
+
+
+def made(folder: Path) -> SSLEncoder:
+    encoder = SSLEncoder(ssl_encoder.read_encoder_config(folder))
+    load_weights(encoder, folder)
+    return encoder.eval()
+
+
+def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Waveforms with rubbish behind their ends."""
+    torch.manual_seed(1)
+    return 0.1 * torch.randn(len(lengths), max(lengths) + 50), torch.tensor(lengths)
+
+
+# Where it lies
+
+
+def test_a_folder_is_an_encoder_and_its_content_is_its_name(tmp_path: Path) -> None:
+    one, same = laid(tmp_path / "one"), laid(tmp_path / "same")
+    other = laid(tmp_path / "other", seed=1)
+    assert ssl_encoder.find_encoder(str(one)) == one
+    assert (
+        ssl_encoder.hash_encoder(one)
+        == ssl_encoder.hash_encoder(same)
+        != ssl_encoder.hash_encoder(other)
+    )
+    assert len(ssl_encoder.hash_encoder(one)) == 64
+    (same / "README.md").write_text("words that change no number")
+    assert ssl_encoder.hash_encoder(one) == ssl_encoder.hash_encoder(same)
+    (same / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    assert ssl_encoder.hash_encoder(one) != ssl_encoder.hash_encoder(same)
+
+
+def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = laid(tmp_path / "shelf" / "tiny")
+    monkeypatch.setenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
+    for name in ("tiny", HUB, "/another/machine/tiny"):
+        assert ssl_encoder.find_encoder(name) == folder
+    with pytest.raises(EncoderError, match="is not here"):
+        ssl_encoder.find_encoder("lab/large")
+
+
+def cached(hub: Path, revision: str = "main") -> Path:
+    """The hub's own layout of what it has fetched."""
+    place = hub / "models--lab--tiny"
+    (place / "refs" / revision).parent.mkdir(parents=True)
+    (place / "refs" / revision).write_text("a" * 40)
+    return laid(place / "snapshots" / ("a" * 40))
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
+def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
+    folder = cached(hub, revision)
+    assert ssl_encoder.find_encoder(HUB, revision) == folder
+    with pytest.raises(EncoderError, match="is not here"):
+        ssl_encoder.find_encoder(HUB, "another")
+    (folder / "config.json").unlink()
+    with pytest.raises(EncoderError, match="is not here"):
+        ssl_encoder.find_encoder(HUB, revision)
+
+
+def test_an_absent_encoder_is_told_of_at_once_with_what_to_do() -> None:
+    with pytest.raises(EncoderError) as caught:
+        ssl_encoder.find_encoder(HUB, "refs/pr/2")
+    words = str(caught.value)
+    assert f"hf download {HUB} --revision refs/pr/2" in words
+    assert "download = true" in words
+    assert ssl_encoder.ENCODER_FOLDER_VARIABLE in words
+
+
+def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    folder = laid(tmp_path / "given")
+
+    def snapshot_download(name: str, **settings: Any) -> str:
+        asked.append({"name": name, **settings})
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    for download in (False, True):
+        assert ssl_encoder.find_encoder(HUB, download=download) == folder
+    assert [one["local_files_only"] for one in asked] == [True, False]
+    assert all(file.endswith((".json", ".safetensors")) for file in asked[0]["allow_patterns"])
+
+
+def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(name: str, **_: Any) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(EncoderError, match=r"the hub does not give lab/tiny \(main\): no route"):
+        ssl_encoder.find_encoder(HUB, download=True)
+
+
+def test_what_is_no_encoder_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="no encoder is named"):
+        ssl_encoder.find_encoder("")
+    for name in (str(tmp_path), str(tmp_path / "none" / "at" / "all")):
+        with pytest.raises(EncoderError, match=r"it has no config\.json"):
+            ssl_encoder.find_encoder(name)
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "a")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match=r"but pytorch_model\.bin, a pickle.*refs/pr/N"):
+        ssl_encoder.hash_encoder(folder)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(EncoderError, match=r"no model\.safetensors; take"):
+        ssl_encoder.find_weight_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("config.json", "{", "is no description of an encoder"),
+        ("config.json", "[]", "expected a JSON object"),
+        ("preprocessor_config.json", '{"sampling_rate": 8000}', "hears 8000 Hz; expected 16000"),
+    ],
+)
+def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, words: str) -> None:
+    folder = laid(tmp_path / "a")
+    (folder / file).write_text(text)
+    with pytest.raises(EncoderError, match=words):
+        ssl_encoder.read_encoder_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "bert"}, "of type 'bert'; expected one of wav2vec2, hubert"),
+        ({"model_type": None}, "of type None"),
+        ({"num_hidden_layers": "many"}, "not that of a wav2vec2"),
+        ({"conv_stride": 3}, "not that of a wav2vec2"),
+        ({"num_attention_heads": 3}, "builds no such wav2vec2"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_told_of(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(EncoderError, match=words):
+        SSLEncoder({**ENCODERS[LAYERED], **changes})
+
+
+def test_nothing_but_sizes_is_taken_from_a_description() -> None:
+    """``transformers`` would fetch an attention of that name from the hub, and run it."""
+    foreign = {"_attn_implementation": "lab/attention", "attn_implementation": "lab/attention"}
+    others = {"auto_map": {"AutoModel": "code.Model"}, "return_dict": False, "layerdrop": 0.9}
+    for settings in ENCODERS.values():
+        found = SSLEncoder({**settings, **foreign, **others}).network.config
+        assert found._attn_implementation in ("sdpa", "eager")
+        assert not hasattr(found, "auto_map")
+        assert found.return_dict is True
+        assert getattr(found, "encoder_layerdrop", 0.0) == 0.0
+        assert found.model_type == "whisper" or found.layerdrop == 0.0
+
+
+# Its weights
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_weights_are_found_beneath_the_names_of_larger_models(tmp_path: Path, kind: str) -> None:
+    prefix = {"whisper": "model.encoder.", "data2vec-audio": "data2vec_audio."}
+    above = prefix.get(kind, f"{kind.split('-')[0]}.")
+    plain = made(laid(tmp_path / "plain", kind)).state_dict()
+    within = made(laid(tmp_path / "within", kind, prefix=above)).state_dict()
+    assert plain.keys() == within.keys()
+    assert all(torch.equal(weight, within[name]) for name, weight in plain.items())
+
+
+def test_weights_by_their_names_of_old_are_found(tmp_path: Path) -> None:
+    old = laid(tmp_path / "old")
+    place = "encoder.pos_conv_embed.conv."
+    new = f"{place}parametrizations.weight.original"
+    renamed(old, {f"{new}0": f"{place}weight_g", f"{new}1": f"{place}weight_v"})
+    found, wanted = made(old).state_dict(), made(laid(tmp_path / "new")).state_dict()
+    assert all(torch.equal(weight, found[name]) for name, weight in wanted.items())
+
+
+def test_a_weight_that_lacks_is_not_left_to_chance(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "a")
+    renamed(folder, {"encoder.layers.1.attention.k_proj.weight": ""})
+    with pytest.raises(EncoderError, match=r"1 of \d+ weights .*layers\.1\.attention\.k_proj"):
+        made(folder)
+
+
+def test_weights_of_another_shape_or_no_weights_are_refused(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "a")
+    settings = {**ENCODERS[LAYERED], "intermediate_size": 48}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(EncoderError, match=r"do not fit its config\.json"):
+        made(folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(EncoderError, match="cannot be read"):
+        made(folder)
+
+
+def test_an_encoder_is_read_once_and_anew_when_it_changes(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "a")
+    first = ssl_encoder.hash_encoder(folder)
+    one = load_frozen_encoder(folder, first)
+    assert load_frozen_encoder(folder, first) is one
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+    laid(folder, seed=1)
+    assert ssl_encoder.hash_encoder(folder) != first
+    assert load_frozen_encoder(folder, ssl_encoder.hash_encoder(folder)) is not one
+
+
+# What it answers
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "whisper"])
+def test_states_are_those_of_transformers(tmp_path: Path, kind: str, standardise: bool) -> None:
+    folder = laid(tmp_path / "a", kind)
+    heard = json.dumps({"do_normalize": standardise, "sampling_rate": 16_000})
+    (folder / "preprocessor_config.json").write_text(heard)
+    name = CLASSES[ENCODERS[kind]["model_type"]]
+    theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
+    reader = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
+    wave_bs, length_b = noise(8000)
+    wave_s = wave_bs[0, :8000]
+    asked = reader(wave_s.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        ours, mask_bt = made(folder)(wave_bs, length_b)
+        wanted = theirs(asked, output_hidden_states=True)
+    assert ours.shape == (1, 24, 3, 16)
+    assert bool(mask_bt.all())
+    states = [*wanted.hidden_states[:2], wanted.last_hidden_state]
+    torch.testing.assert_close(ours, torch.stack(states, dim=2), atol=2e-5, rtol=0)
+
+
+def test_whispers_states_are_those_of_transformers(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "a", "whisper")
+    theirs = made(folder).network
+    reader = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
+    wave_bs, length_b = noise(8000)
+    asked = reader(wave_bs[0, :8000].numpy(), sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        ours, _ = made(folder)(wave_bs, length_b)
+        wanted = theirs(asked.input_features, output_hidden_states=True)
+    assert ours.shape == (1, 25, 3, 16)
+    found = torch.stack(wanted.hidden_states, dim=2)[:, :25]
+    torch.testing.assert_close(ours, found, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str) -> None:
+    encoder = made(laid(tmp_path / "a", kind))
+    wave_bs, length_b = noise(9000, 4100, 400, 30)
+    with torch.no_grad():
+        x_btnd, mask_bt = encoder(wave_bs, length_b)
+    assert x_btnd.shape == (4, mask_bt.shape[1], 3, 16)
+    for row, length in enumerate(length_b.tolist()):
+        with torch.no_grad():
+            alone, heard = encoder(wave_bs[row : row + 1, :length], torch.tensor([length]))
+        frames = int(heard.sum())
+        assert frames == int(mask_bt[row].sum()) == alone.shape[1]
+        torch.testing.assert_close(x_btnd[row, :frames], alone[0], atol=1e-5, rtol=0)
+        assert (x_btnd[row, frames:] == 0).all()
+
+
+def test_padding_would_be_heard_by_encoders_that_norm_over_time(tmp_path: Path) -> None:
+    """Why these take one waveform after the other: masked, they would answer otherwise."""
+    encoder = made(laid(tmp_path / "a", "wav2vec2-group"))
+    wave_bs, length_b = noise(9000, 4100)
+    with torch.no_grad():
+        apart, mask_bt = encoder(wave_bs, length_b)
+        encoder.supports_mask = True
+        masked, _ = encoder(wave_bs, length_b)
+    assert not torch.allclose(apart[1][mask_bt[1]], masked[1][mask_bt[1]], atol=1e-3)
+
+
+def test_whisper_hears_no_more_than_it_can(tmp_path: Path) -> None:
+    encoder = made(laid(tmp_path / "a", "whisper"))
+    wave_bs, length_b = noise(20_000)
+    assert encoder.shape.max_samples == 16_000
+    with torch.no_grad():
+        x_btnd, _ = encoder(wave_bs, length_b)
+        cut, _ = encoder(wave_bs[:, :16_000], torch.tensor([16_000]))
+    assert np.array_equal(x_btnd, cut)
+    assert x_btnd.shape[1] == 50

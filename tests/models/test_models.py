@@ -1,0 +1,385 @@
+"""What every model promises; a new file in models/ is tested by being there.
+
+Below, li2019 against the paper's equations, written out in loops.
+"""
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.small_systems import random_frames
+from builders.tiny_encoders import ENCODERS, LAYERED, as_toml
+from torch import Tensor
+
+from serein import bundle, config, recipes, registry
+from serein.layers.convolution import EdgeConv1d
+from serein.models import li2019
+from serein.records import Recipe
+from serein.system import Inputs, Output, System, is_estimator
+from serein.training.config import TrainingConfig
+from serein.training.dataset import Subset
+from serein.training.estimator import fit_estimator
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+LEVELS = ("high", "low", "middle")
+CLASSES = {
+    "emotion": ("anger", "joy", "neutral", "sadness"),
+    "gender": ("female", "male"),
+    "speaker": ("DC", "JE", "JK"),
+    **dict.fromkeys(("arousal", "dominance", "valence"), LEVELS),
+}
+MORE = {
+    "base": ["model.functionals=false"],
+    "rnn": ["model.attention=true", "model.apart=false", "model.stack=3"],
+}
+"""Settings that no recipe of a model asks for."""
+SMALLER = {
+    "base": ["model.members=2", "model.filters=4", "model.channels=32", "model.hidden=32"],
+    "feng2020": [
+        "model.text=none",
+        "model.pad=false",
+        "model.hidden=16",
+        "model.attention_hidden=32",
+        "model.heads=4",
+        "model.dense=32",
+    ],
+    "probe": ["features.name=logmel", "features.bands=16", "model.states=3", "model.hidden=32"],
+    "ssl": [f"model.architecture={as_toml(ENCODERS[LAYERED])}", "model.hidden=32"],
+    "fu2020": [
+        "features.bands=32",
+        "model.filters=[16,16,32]",
+        "model.bottleneck=64",
+        "model.hidden=32",
+        "model.heads=4",
+        "model.head_size=8",
+    ],
+    "zhang2019": [
+        "features.name=rawframes",
+        "features.hop=16",
+        "model.filters=8",
+        "model.taps=5",
+        "model.group=2",
+        "model.hidden=16",
+    ],
+}
+"""Settings of models that are too slow to be tested in full."""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    recipe: Recipe
+
+
+def names() -> list[str]:
+    """Every model; that of pretrained encoders where transformers is installed."""
+    return [
+        name for name in registry.list_names("models") if name != "ssl" or find_spec("transformers")
+    ]
+
+
+def cases() -> list[Case]:
+    """Every model as every recipe of it wants it: the full one, and its ablations.
+
+    What reads or finds words has tests of its own, in test_feng2020.
+    """
+    found = []
+    for name in names():
+        smaller = SMALLER.get(name, [])
+        every = [r for r in recipes.list_recipes() if not recipes.load(r).text]
+        own = [(r, smaller) for r in every if recipes.load(r).model["name"] == name]
+        own += [(r, MORE[name]) for r, _ in own[:1] if name in MORE]
+        seen: list[tuple[dict[str, Any], list[str]]] = []
+        for base, settings in own or [("li2019", [f"model.name={name}", *smaller])]:
+            recipe = recipes.load(base, settings)
+            kind = recipe.model, list(recipe.tasks)
+            if kind not in seen:
+                seen.append(kind)
+                more = "-more" if settings and settings == MORE.get(name) else ""
+                found.append(Case(f"{base if own else name}{more}", recipe))
+    return found
+
+
+@pytest.fixture(params=cases(), ids=lambda case: case.name)
+def system(request: pytest.FixtureRequest) -> System:
+    torch.manual_seed(0)
+    return System(request.param.recipe, {t: CLASSES[t] for t in request.param.recipe.tasks})
+
+
+def drawn(system: System, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Frames of these lengths, with rubbish where there is padding, and their mask."""
+    x_btf = torch.randn(len(lengths), max(lengths), system.front_end.width)
+    mask_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    x_btf[~mask_bt] *= 100
+    return x_btf, mask_bt
+
+
+def asked(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
+    with torch.no_grad():
+        output: Output = system({"frames": (x_btf, mask_bt)})
+    return output
+
+
+def attends(system: System) -> bool:
+    return not is_estimator(system.recipe) and system.recipe.model.get("attention", True)
+
+
+def targets(system: System, count: int) -> dict[str, Tensor]:
+    return {name: torch.arange(count) % len(task.classes) for name, task in system.tasks.items()}
+
+
+def test_every_model_is_covered_and_so_is_every_ablation() -> None:
+    assert {case.recipe.model["name"] for case in cases()} == set(names())
+    named = {case.name for case in cases()}
+    for ablation in ("no-attention", "single-task"):
+        assert {f"li2019-{ablation}", f"li2019-emodb-{ablation}"} & named
+
+
+def test_padding_changes_nothing(system: System) -> None:
+    system.eval()
+    lengths = [50, 31, 1, 2, 30]
+    x_btf, mask_bt = drawn(system, lengths)
+    together = asked(system, x_btf, mask_bt)
+    for b, length in enumerate(lengths):
+        alone = asked(system, x_btf[b : b + 1, :length], mask_bt[b : b + 1, :length])
+        for task, logits_bk in alone.logits.items():
+            torch.testing.assert_close(together.logits[task][b], logits_bk[0], atol=1e-5, rtol=0)
+        for name, attention in alone.attention.items():
+            sizes = [slice(size) for size in attention.weight.shape[1:]]
+            weight = together.attention[name].weight[b][tuple(sizes)]
+            torch.testing.assert_close(weight, attention.weight[0], atol=1e-5, rtol=0)
+
+
+def test_the_rest_of_the_batch_changes_nothing(system: System) -> None:
+    system.eval()
+    x_btf, mask_bt = drawn(system, [20, 9, 14])
+    order = torch.tensor([2, 0, 1])
+    one, other = asked(system, x_btf, mask_bt), asked(system, x_btf[order], mask_bt[order])
+    for task in one.logits:
+        torch.testing.assert_close(one.logits[task][order], other.logits[task], atol=1e-5, rtol=0)
+
+
+def test_every_parameter_learns(system: System) -> None:
+    system.train()
+    inputs = {"frames": drawn(system, [50, 30, 20])}
+    torch.autograd.backward(system.loss(system(inputs), targets(system, 3)))
+    silent = [
+        name
+        for name, parameter in system.named_parameters()
+        if parameter.requires_grad
+        and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+    ]
+    assert silent == []
+
+
+def trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) -> None:
+    optimiser = torch.optim.Adam(system.parameters(), lr=3e-3)
+    system.train()
+    for _ in range(100):
+        optimiser.zero_grad()
+        torch.autograd.backward(system.loss(system(inputs), wanted))
+        optimiser.step()
+
+
+def test_eight_utterances_are_learnt_by_heart(system: System) -> None:
+    inputs, wanted = {"frames": drawn(system, [40, 30, 20, 10] * 2)}, targets(system, 8)
+    if is_estimator(system.recipe):
+        frames = random_frames([40, 30, 20, 10] * 2, system.front_end.width)
+        side = Subset(tuple(frames.index), frames, wanted)
+        fit_estimator(system, side, {"validation": side}, TrainingConfig())
+        inputs = {"frames": frames.pad_batch(side.ids)}
+    else:
+        trained_in_steps(system, inputs, wanted)
+    system.eval()
+    answers = system.decode(asked(system, *inputs["frames"]))
+    for task, probabilities_bk in answers.items():
+        assert probabilities_bk.argmax(dim=1).tolist() == wanted[task].tolist()
+        torch.testing.assert_close(probabilities_bk.sum(dim=1), torch.ones(8))
+
+
+def test_training_mode_is_by_chance_and_evaluation_mode_is_not(system: System) -> None:
+    inputs = drawn(system, [30, 20])
+    system.train()
+    one, other = asked(system, *inputs), asked(system, *inputs)
+    sure = is_estimator(system.recipe)
+    assert all(torch.equal(x_bk, other.logits[t]) == sure for t, x_bk in one.logits.items())
+    system.eval()
+    one, other = asked(system, *inputs), asked(system, *inputs)
+    assert all(torch.equal(x_bk, other.logits[task]) for task, x_bk in one.logits.items())
+
+
+def test_saved_is_loaded(system: System, tmp_path: Path) -> None:
+    system.normaliser.fit([np.random.default_rng(0).normal(3, 2, (50, system.front_end.width))])
+    bundle.save(bundle.Bundle(system, bundle.Card(name="a")), tmp_path / "a.safetensors")
+    loaded = bundle.load(tmp_path / "a.safetensors").system
+    inputs = drawn(system.eval(), [30, 20])
+    before, after = asked(system, *inputs), asked(loaded, *inputs)
+    assert loaded.classes == system.classes
+    assert loaded.recipe == system.recipe
+    for task, logits_bk in before.logits.items():
+        assert torch.equal(logits_bk, after.logits[task])
+
+
+def test_attention_sums_to_one_over_speech_and_is_zero_on_padding(system: System) -> None:
+    system.eval()
+    lengths = [50, 29, 3, 1]
+    output = asked(system, *drawn(system, lengths))
+    assert bool(output.attention) == attends(system)
+    for weight, stride in output.attention.values():
+        assert weight.shape[0] == 4
+        assert weight.shape[-1] == math.ceil(50 / stride)
+        assert (weight >= 0).all()
+        torch.testing.assert_close(weight.sum(dim=-1), torch.ones(weight.shape[:-1]))
+        for b, length in enumerate(lengths):
+            assert (weight[b, ..., math.ceil(length / stride) :] == 0).all()
+
+
+def test_attention_finds_the_moment_that_it_learns_from(system: System) -> None:
+    """Step t of a map stands for the frames from t x stride on: its times are right.
+
+    Over several recordings, for a recurrent layer remembers other frames of each.
+    """
+    if not attends(system):
+        assert asked(system.eval(), *drawn(system, [9])).attention == {}
+        return
+    system.eval()
+    x_btf, mask_bt = drawn(system, [60] * 16)
+    x_btf.requires_grad_()
+    for weight, stride in system({"frames": (x_btf, mask_bt)}).attention.values():
+        score = weight.flatten(0, -2).sum(dim=0)
+        step = int(score.numel() // 2)
+        (gradient_btf,) = torch.autograd.grad(score[step], x_btf, retain_graph=True)
+        nearest = int(gradient_btf.abs().sum(dim=(0, 2)).argmax())
+        seen = max(2 * stride, system.recipe.model.get("hops", 0))  # frames that one step sees
+        assert abs(nearest - (step * stride + stride // 2)) <= seen
+
+
+# Li et al. 2019, equations 1 to 9, one number at a time.
+
+
+def window(x: Array, i: int, size: int) -> Array:
+    """Equation 3, with the first and the last frame repeated."""
+    near = range(i - (size - 1) // 2, i + (size - 1) // 2 + 1)
+    return np.array([x[min(max(place, 0), len(x) - 1)] for place in near])
+
+
+def convolved(x: Array, convolution: EdgeConv1d) -> Array:
+    """Equations 1 and 2, and ReLU."""
+    weight_fkd = convolution.weight_fkd.detach().numpy()
+    bias_d = convolution.bias_d.detach().numpy()
+    taps, filters = weight_fkd.shape[1:]
+    out = np.zeros((len(x), filters))
+    for i in range(len(x)):
+        for j in range(filters):
+            product = np.sum(weight_fkd[:, :, j].T * window(x, i, taps))
+            out[i, j] = max(0.0, bias_d[j] + product)
+    return out
+
+
+def pooled(x: Array, size: int) -> Array:
+    """Equation 4; a last window that is not full counts."""
+    return np.array([x[start : start + size].max(axis=0) for start in range(0, len(x), size)])
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(x: Array, cell: torch.nn.LSTM) -> Array:
+    """Hochreiter and Schmidhuber 1997 with a forget gate, by its equations."""
+    wanted = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    w, u, b, c = (getattr(cell, name).detach().numpy() for name in wanted)
+    hidden, state = np.zeros(cell.hidden_size), np.zeros(cell.hidden_size)
+    out = []
+    for frame in x:
+        enter, forget, new, leave = np.split(w @ frame + u @ hidden + b + c, 4)
+        state = sigmoid(forget) * state + sigmoid(enter) * np.tanh(new)
+        hidden = sigmoid(leave) * np.tanh(state)
+        out.append(hidden)
+    return np.array(out)
+
+
+def encoded(x: Array, model: li2019.Model) -> tuple[Array, Array]:
+    """The vector z and the weights a of one utterance."""
+    for convolution in (model.conv1, model.conv2):
+        x = convolved(x, convolution)
+    x = pooled(x, model.config.pool)
+    for blstm in (model.blstm1, model.blstm2):
+        x = np.hstack([lstm(x, blstm.forwards), lstm(x[::-1], blstm.backwards)[::-1]])
+    if not model.config.attention:
+        half = model.config.hidden
+        return np.concatenate([x[-1, :half], x[0, half:]]), np.zeros((0, len(x)))
+    first = model.attend.hidden.weight.detach().numpy()
+    weights, sums = [], []
+    for second in model.attend.heads.weight.detach().numpy():
+        score = np.exp(second @ np.tanh(first @ x.T))
+        a = score / score.sum()  # equations 5 and 7
+        weights.append(a)
+        sums.append(a @ x)  # equations 6 and 8
+    return np.concatenate(sums), np.array(weights)  # equation 9
+
+
+SMALL = {"filters": 5, "hidden": 4, "attention_hidden": 6, "heads": 3}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"taps": 5}, {"taps": 1, "pool": 2}, {"pool": 1}, {"attention": False}]
+)
+def test_li2019_is_what_the_paper_says(settings: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    sizes = config.build_config(li2019.Config, {**SMALL, **settings}, "model")
+    model = li2019.Model(sizes, 7, ["emotion"]).double().eval()
+    lengths = [1, 2, 3, 4, 17, 31, 31, 24]
+    x_btf = torch.randn(len(lengths), 40, 7, dtype=torch.float64)
+    x_btf[5, 12:] = 0  # what a paper pads with, as frames like others
+    x_btf[6, 2:] = x_btf[6, 2].clone()
+    x_btf[7] = 0
+    mask_bt = torch.arange(40) < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        answer = model((x_btf, mask_bt))
+    assert answer.vectors["emotion"].shape == (len(lengths), model.width)
+    for b, length in enumerate(lengths):
+        z, a = encoded(x_btf[b, :length].numpy(), model)
+        np.testing.assert_allclose(answer.vectors["emotion"][b].numpy(), z, atol=1e-12)
+        if sizes.attention:
+            found = answer.attention["heads"].weight[b].numpy()
+            np.testing.assert_allclose(found[:, : a.shape[1]], a, atol=1e-12)
+
+
+def test_li2019_has_the_sizes_of_table_1() -> None:
+    model = li2019.Model(li2019.Config(), 384, ["emotion"])
+    count = {name: p.numel() for name, p in model.named_parameters()}
+    assert count["conv1.weight_fkd"] == 384 * 3 * 64
+    assert count["conv2.weight_fkd"] == 64 * 3 * 64
+    assert count["attend.hidden.weight"] == 512 * 120
+    assert count["attend.heads.weight"] == 8 * 512
+    assert count["blstm1.forwards.weight_hh_l0"] == 4 * 60 * 60
+    assert model.width == 2 * 8 * 60
+    assert model.dropout.probability == 0.5
+
+
+def test_li2019_drops_out_after_each_blstm() -> None:
+    widths = []
+
+    class Nothing(torch.nn.Module):
+        def forward(self, x_btd: Tensor) -> Tensor:
+            widths.append(x_btd.shape[-1])
+            return torch.zeros_like(x_btd)
+
+    model = li2019.Model(config.build_config(li2019.Config, SMALL, "model"), 7, ["emotion"])
+    model.register_module("dropout", Nothing())
+    vectors = model((torch.randn(2, 9, 7), torch.ones(2, 9, dtype=torch.bool))).vectors
+    assert widths == [8, 8]
+    assert (vectors["emotion"] == 0).all()
+
+
+def test_one_vector_serves_every_task() -> None:
+    model = li2019.Model(li2019.Config(), 8, ["emotion", "gender"])
+    vectors = model((torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool))).vectors
+    assert list(vectors) == ["emotion", "gender"]
+    assert vectors["emotion"] is vectors["gender"]

@@ -1,0 +1,57 @@
+"""Recordings that are told apart by their samples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from builders.protocols import made, utterance
+
+from serein.corpora import contents
+from serein.errors import ProtocolError
+from serein.protocols import find_leaks, hash_audio, raise_on_leaks
+from serein.records import Utterance
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> dict[str, Utterance]:
+    """One recording in several files, and others that nearly are it."""
+    noise = np.random.default_rng(0).integers(-9000, 9000, 40_000).astype(np.int16)
+    late, longer = noise.copy(), np.append(noise, np.int16(5))
+    late[-1] += 1
+    soundfile.write(tmp_path / "one.wav", noise, 16_000)
+    soundfile.write(tmp_path / "flac.flac", noise, 16_000)
+    soundfile.write(tmp_path / "float.wav", noise / 32768, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "late.wav", late, 16_000)
+    soundfile.write(tmp_path / "longer.wav", longer, 16_000)
+    soundfile.write(tmp_path / "slow.wav", noise, 8_000)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([noise, noise], 1), 16_000)
+    (tmp_path / "text.wav").write_text("no audio")
+    made_ = {file.stem: replace(utterance(file.stem, 0), path=file) for file in tmp_path.iterdir()}
+    made_["part"] = replace(utterance("part", 0), path=tmp_path / "longer.wav", end=2.5)
+    made_["gone"] = replace(utterance("gone", 0), path=tmp_path / "gone.wav")
+    return made_
+
+
+def test_the_same_samples_are_heard_in_any_coding(recordings: dict[str, Utterance]) -> None:
+    marks = hash_audio(recordings.values())
+    same = {id_ for id_, mark in marks.items() if mark == marks["one-0"]}
+    assert same == {"one-0", "flac-0", "float-0", "part-0"}
+    assert len({mark for id_, mark in marks.items() if id_ not in same}) == len(marks) - len(same)
+    assert set(recordings) - {id_[:-2] for id_ in marks} == {"text", "gone"}
+    assert marks == hash_audio([*recordings.values()][::-1])
+
+
+def test_a_copy_in_another_coding_is_a_leak(recordings: dict[str, Utterance]) -> None:
+    utterances = [recordings[name] for name in ("one", "flac", "late", "text")]
+    protocol = made(utterances, "leave-one-speaker-out", validation="none")
+    by_bytes = {one.kind: one for one in find_leaks(protocol, utterances, contents(utterances))}
+    assert by_bytes["duplicate"].verdict == "clean"
+    by_ear = find_leaks(
+        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+    )
+    with pytest.raises(
+        ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
+    ):
+        raise_on_leaks(by_ear)

@@ -1,0 +1,103 @@
+"""Classes that a side lacks: what cannot be learnt, and what nothing chooses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders.protocols import UTTERANCES, by_hand, checked, verdicts
+from builders.small_systems import small_recipe
+
+from serein.errors import ProtocolError
+from serein.evaluation.plan import build_plan
+from serein.protocols import raise_on_leaks
+from serein.records import Corpus, Protocol
+
+MOODS = {"a-0": "joy", "a-1": "fear", "b-0": "joy", "b-1": "fear", "c-0": "joy", "c-1": "fear"}
+
+
+def test_classes_that_are_on_one_side_only() -> None:
+    target = {"a-0": "joy", "a-1": "fear", "b-0": "rage", "b-1": "joy", "c-0": None}
+    found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
+    assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
+    assert found["classes"].examples == ("mood rage in fold one", "mood fear")
+    assert "that its training side lacks: mood rage in fold one" in found["classes"].words
+    labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
+    assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
+
+
+def test_classes_that_do_not_choose_the_epoch_are_told() -> None:
+    one = by_hand("a0 a1", "c0", "b0 b1").folds[0]
+    two = replace(one, name="two", train=("b-0", "b-1"), validation=("c-0", "c-1"), test=("a-0",))
+    protocol = Protocol(name="by hand", validation="by hand", folds=(one, two))
+    other = dict.fromkeys(MOODS, "female") | {"a-0": "male", "b-0": "male"}
+    found = checked(protocol, UTTERANCES, targets={"mood": MOODS, "gender": other})["classes"]
+    assert (found.verdict, found.count) == ("warning", 1)
+    assert found.words == "validation lacks 1 class in fold one: the epoch is chosen by the others"
+    assert found.examples == ("fear not validated in fold one",)
+    many = tuple(replace(one, name=f"{number}") for number in range(7))
+    found = checked(replace(protocol, folds=many), UTTERANCES, targets={"mood": MOODS})["classes"]
+    assert "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the epoch" in found.words
+    assert (found.count, len(found.examples)) == (7, 5)
+
+
+def test_folds_without_validation_lack_no_class_there() -> None:
+    found = checked(by_hand("a0 a1", "", "b0 b1"), UTTERANCES, targets={"mood": MOODS})
+    assert verdicts(found) == {}
+
+
+def test_a_validation_side_without_any_label_is_an_error_that_nobody_can_allow() -> None:
+    target = {**MOODS, "c-0": None, "c-1": None}
+    found = checked(
+        by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target}, allow="speaker"
+    )
+    assert verdicts(found) == {"validation": "error"}
+    words = (
+        r"the split will not do\. validation: nothing chooses the epoch of 1 fold, .* no mood at"
+    )
+    with pytest.raises(
+        ProtocolError, match=words + r' all: .*higher, or to "none", .* fold one\.$'
+    ):
+        raise_on_leaks(found.values())
+    second = {"gender": MOODS, "mood": target}
+    assert checked(by_hand("a0 a1", "c0 c1", "b0"), UTTERANCES, targets=second)[
+        "validation"
+    ].verdict == ("clean")
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [
+        ({**MOODS, "a-0": None, "a-1": None}, "error"),
+        ({**MOODS, "a-0": "rage", "a-1": "rage", "c-0": "rage"}, "error"),
+        ({**MOODS, "a-0": None, "a-1": None, "b-0": None, "b-1": None}, "error"),
+        ({**MOODS, "a-0": "rage", "c-0": "rage"}, "warning"),
+        ({**MOODS, "b-0": None, "b-1": None}, "warning"),
+    ],
+)
+def test_a_fold_that_trains_nothing_that_it_tests_is_an_error(
+    target: dict[str, str | None], verdict: str
+) -> None:
+    found = checked(by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target})
+    assert found["classes"].verdict == verdict
+    if verdict == "error":
+        message = "will not do.*classes: 1 fold whose training side has no class that is tested"
+        with pytest.raises(ProtocolError, match=message):
+            raise_on_leaks(found.values())
+
+
+def test_a_corpus_without_labels_can_be_looked_through() -> None:
+    assert verdicts(checked(by_hand("a0", "c0", "b0"), UTTERANCES)) == {}
+
+
+def test_an_evaluation_without_validation_labels_does_not_start(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    bare = tuple(
+        replace(one, labels={}) if one.speaker == "s02" else one for one in corpus.utterances
+    )
+    recipe = small_recipe()
+    with pytest.raises(ProtocolError, match="nothing chooses the epoch of 1 fold, whose valid"):
+        build_plan(recipe, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
+    alone = small_recipe("protocol.validation=none")
+    todo = build_plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind: one.verdict for one in todo.leakage}["validation"] == "clean"

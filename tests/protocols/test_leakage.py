@@ -1,0 +1,361 @@
+"""The check that no split leaks."""
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.protocols import (
+    SHARED,
+    SMALL,
+    UTTERANCES,
+    by_hand,
+    checked,
+    corpora,
+    iemocap,
+    made,
+    several,
+    utterance,
+    verdicts,
+)
+from builders.small_systems import small_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serein import corpora as corpus_readers
+from serein.corpora import contents
+from serein.errors import ProtocolError, UnknownName
+from serein.evaluation.evaluate import evaluate
+from serein.evaluation.plan import build_plan
+from serein.protocols import add_cautions, find_leaks, hash_audio, raise_on_leaks
+from serein.records import Corpus, Fold, Utterance
+from serein.results import io
+
+
+def test_what_is_clean_is_found_too() -> None:
+    utterances = [replace(one, labels={"emotion": "joy"}) for one in UTTERANCES]
+    found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)
+    assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
+    assert verdicts(found) == {}
+    assert all(one.count == 0 and one.words and one.examples == () for one in found.values())
+    raise_on_leaks(found.values())
+
+
+@given(corpora(least=3))
+def test_no_split_by_speaker_leaks(utterances: list[Utterance]) -> None:
+    found = checked(made(utterances, "leave-one-speaker-out"), utterances)
+    assert verdicts(found) == {}
+
+
+def test_errors_are_told_together_and_how_to_allow_them() -> None:
+    dialogue = [replace(one, dialogue="d") for one in UTTERANCES]
+    found = checked(by_hand("a0", "", "a1 b0"), dialogue)
+    with pytest.raises(ProtocolError) as caught:
+        raise_on_leaks(found.values())
+    words = str(caught.value)
+    assert "speaker: on two sides of a fold: 1 speaker, 1 time over all folds" in words
+    assert "such as a (train, test in fold one)" in words
+    assert "partner: partners are on two sides of a fold; parted are 1 dialogue," in words
+    assert "protocol.allow=speaker,partner" in words
+    allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
+    assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
+    assert allowed["speaker"].words == found["speaker"].words
+    raise_on_leaks(allowed.values())
+    protocol = by_hand("a0", "", "a1 b0")
+    told = add_cautions(protocol, allowed.values())
+    assert told.caution.startswith("speaker leak allowed: on two sides of a fold: 1 speaker")
+    assert "; partner leak allowed: " in told.caution
+    assert told.hash == protocol.hash
+    assert add_cautions(protocol, found.values()) == protocol
+
+
+def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
+    found = checked(by_hand("a0 b0", "b0", "a1"), UTTERANCES, allow=("speaker",))
+    assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
+    with pytest.raises(
+        ProtocolError,
+        match=r"^the split will not do\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
+    ):
+        raise_on_leaks(found.values())
+    with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
+        checked(by_hand("a0", "", "b0"), UTTERANCES, allow="speakers")
+
+
+def test_utterances_that_nobody_gave_cannot_be_checked() -> None:
+    with pytest.raises(ProtocolError, match="names 2 utterances, of which 1 were given"):
+        checked(by_hand("a0", "", "b0"), UTTERANCES[:1])
+
+
+# Speakers
+
+
+@pytest.mark.parametrize(
+    ("sides", "example"),
+    [
+        (("a0", "", "a1"), "a (train, test in fold one)"),
+        (("a0", "b0", "b1"), "b (validation, test in fold one)"),
+        (("a0 c0", "c1", "b0"), "c (train, validation in fold one)"),
+    ],
+)
+def test_a_speaker_on_two_sides(sides: tuple[str, str, str], example: str) -> None:
+    found = checked(by_hand(*sides), UTTERANCES)
+    assert verdicts(found) == {"speaker": "error"}
+    assert (found["speaker"].count, found["speaker"].examples) == (1, (example,))
+
+
+def test_nobody_knows_who_speaks() -> None:
+    utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
+    found = checked(by_hand("a0", "", "b0 c0"), utterances)
+    assert verdicts(found) == {"speaker": "warning"}
+    assert found["speaker"].words == (
+        "no speaker is known of 1 of 3 utterances; no known speaker is on two sides of a fold"
+    )
+    nobody = [replace(one, speaker=None) for one in UTTERANCES]
+    found = checked(by_hand("a0", "", "b0"), nobody)
+    assert found["speaker"].words == "no speaker is known of 2 of 2 utterances"
+    assert verdicts(found) == {"speaker": "warning"}
+    mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
+    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].words == (
+        "on two sides of a fold: 1 speaker, 1 time over all folds; "
+        "no speaker is known of 1 of 3 utterances"
+    )
+
+
+@pytest.mark.parametrize("name", ["random", "speaker-dependent"])
+def test_random_folds_are_speaker_dependent_by_definition(name: str) -> None:
+    found = checked(made(SMALL, name), SMALL)
+    assert verdicts(found) == {"speaker": "allowed", "partner": "allowed", "sentence": "warning"}
+    assert found["speaker"].count == 50
+    raise_on_leaks(found.values())
+    assert add_cautions(made(SMALL, name), found.values()) == made(SMALL, name)
+
+
+def test_the_same_name_in_two_corpora_is_no_leak() -> None:
+    utterances = several(berlin=4, delhi=4)
+    found = checked(made(utterances, "leave-one-corpus-out"), utterances)
+    assert verdicts(found) == {}
+
+
+# Partners
+
+
+def test_leave_one_speaker_out_parts_the_sessions_of_two() -> None:
+    one = checked(made(SMALL, "leave-one-speaker-out"), SMALL)
+    assert one["partner"].verdict == "error"
+    assert "parted are 5 sessions and 150 dialogues" in one["partner"].words
+    assert one["partner"].examples[0] == "session 1 (validation, test in fold 1F)"
+    two = checked(made(SMALL, "leave-one-session-out"), SMALL)
+    assert two["partner"].verdict == "clean"
+
+
+def test_sessions_of_more_or_without_dialogue_may_be_parted() -> None:
+    alone = [replace(one, dialogue=one.id, session="s") for one in UTTERANCES]
+    assert checked(by_hand("a0", "c0", "b0"), alone)["partner"].verdict == "clean"
+    silent = [replace(one, session="s") for one in UTTERANCES]
+    assert "partner" not in checked(by_hand("a0", "", "b0"), silent)
+    two = [one for one in alone if one.speaker != "c"]
+    assert checked(by_hand("a0", "", "b0"), two)["partner"].count == 1
+
+
+# Copies
+
+
+@pytest.mark.parametrize(
+    ("sides", "same", "verdict", "words"),
+    [
+        (("a0", "", "b0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
+        (("a0", "b0", "c0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
+        (("a0 b0", "", "c0"), ("a-0", "b-0"), "warning", "but on one side: 1 utterance"),
+        (("a0 a1", "", "c0"), ("a-0", "a-1"), "warning", "but on one side: 1 utterance"),
+        (("a0", "", "a1"), ("a-0", "a-1"), "warning", "of the same speaker"),
+        (("a0", "", "c0"), ("a-0", "b-0"), "clean", "no recording"),
+    ],
+)
+@pytest.mark.parametrize("by", ["contents", "samples"])
+def test_a_recording_under_two_names(
+    sides: tuple[str, str, str], same: tuple[str, str], verdict: str, words: str, by: str
+) -> None:
+    marks = dict.fromkeys(same, "the same")
+    more: dict[str, Any] = {by: marks}
+    found = checked(by_hand(*sides), UTTERANCES, allow="speaker", **more)["duplicate"]
+    assert (found.verdict, found.count) == (verdict, int(verdict != "clean"))
+    assert words in found.words
+    if verdict == "error":
+        assert same[0] in found.examples[0]
+
+
+def test_copies_are_counted_in_every_fold() -> None:
+    protocol = made(UTTERANCES, "leave-one-speaker-out")
+    found = checked(protocol, UTTERANCES, contents={"a-0": "b-1"})["duplicate"]
+    assert (found.verdict, found.count) == ("error", 3)
+    assert found.examples[0] == "a-0 (test) and b-1 (validation) in fold a"
+
+
+def stretch(speaker: str, number: int, start: float, end: float | None) -> Utterance:
+    return replace(utterance(speaker, number), path=Path("long.wav"), start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "verdict"),
+    [
+        ((0.0, 2.0), (1.0, 3.0), "error"),
+        ((0.0, 9.0), (2.0, 3.0), "error"),
+        ((0.0, 2.0), (0.0, 2.0), "error"),
+        ((0.0, None), (5.0, 6.0), "error"),
+        ((5.0, 6.0), (0.0, None), "error"),
+        ((0.0, 2.0), (2.0, 3.0), "clean"),
+        ((0.0, 2.0004), (2.0, 3.0), "clean"),
+        ((4.0, 5.0), (0.0, 1.0), "clean"),
+    ],
+)
+@pytest.mark.parametrize("speaker", ["a", "b"])
+def test_overlapping_stretches_of_one_file(
+    trained: tuple[float, float], tested: tuple[float, float], verdict: str, speaker: str
+) -> None:
+    utterances = [stretch("a", 0, *trained), stretch(speaker, 1, *tested)]
+    protocol = by_hand("a0", "", f"{speaker}1")
+    assert checked(protocol, utterances, allow="speaker")["duplicate"].verdict == verdict
+    together = [*utterances, utterance("c", 0)]
+    found = checked(by_hand(f"a0 {speaker}1", "", "c0"), together)["duplicate"]
+    assert found.verdict == ("clean" if verdict == "clean" else "warning")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), min_size=2, max_size=9), st.data()
+)
+def test_overlaps_are_those_of_every_pair(
+    times: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    utterances = [stretch("a", n, start, start + long) for n, (start, long) in enumerate(times)]
+    side = {one.id: data.draw(st.sampled_from(["train", "test"])) for one in utterances}
+    sides = {s: tuple(id_ for id_ in side if side[id_] == s) for s in ("train", "test")}
+    protocol = by_hand("", "", "")
+    protocol = replace(protocol, folds=(Fold(name="one", validation=(), **sides),))
+    leaks = any(
+        one.start < (other.end or 0) and other.start < (one.end or 0)
+        for one in utterances
+        for other in utterances
+        if side[one.id] != side[other.id]
+    )
+    found = checked(protocol, utterances, allow="speaker")["duplicate"]
+    assert (found.verdict in ("error",)) == leaks
+
+
+# Sentences, frames, classes
+
+
+def test_sentences_that_are_tested_and_trained_are_counted() -> None:
+    said = {"a-0": "Hello.", "b-0": "hello", "b-1": "bye", "c-0": "bye!"}
+    utterances = [replace(one, text=said.get(one.id)) for one in UTTERANCES]
+    found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
+    assert (found.verdict, found.count) == ("warning", 2)
+    assert found.words.startswith("2 of 2 tested utterances say what another side of their fold")
+    assert sorted(found.examples) == ["bye", "hello"]
+    assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
+
+
+def test_labels_tell_sentences_before_words_do() -> None:
+    utterances = [replace(one, text="la", labels={"sentence": one.id}) for one in UTTERANCES]
+    assert checked(by_hand("a0", "", "b0"), utterances)["sentence"].verdict == "clean"
+    disjoint = made(
+        iemocap(dict.fromkeys("12345", 300)), "leave-one-session-out", disjoint="sentence"
+    )
+    whole = iemocap(dict.fromkeys("12345", 300))
+    assert checked(disjoint, whole)["sentence"].verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    ("statistics", "verdict"), [("training", "clean"), ("none", "clean"), ("speaker", "warning")]
+)
+def test_whose_frames_standardise(statistics: str, verdict: str) -> None:
+    found = checked(by_hand("a0", "", "b0"), UTTERANCES, statistics=statistics)["normalisation"]
+    assert found.verdict == verdict
+    assert ("test speakers' own recordings" in found.words) == (verdict == "warning")
+    with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
+        checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
+
+
+def test_what_a_corpus_says_nothing_of_is_not_found() -> None:
+    found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
+    assert sorted(found) == ["duplicate", "normalisation", "speaker", "validation"]
+
+
+def test_folds_without_validation_are_told_of() -> None:
+    found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
+    assert found["validation"].verdict == "clean"
+    assert "3 folds without validation side" in found["validation"].words
+
+
+# In an evaluation
+
+
+def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = small_recipe("training.epochs=1", "protocol.name=random", "protocol.folds=2")
+    recipe = replace(recipe, protocol={**recipe.protocol, "validation": "none"})
+    run = evaluate(recipe, corpus, runs=tmp_path)
+    kinds = {one.kind: one.verdict for one in run.results.leakage}
+    assert (kinds["speaker"], kinds["validation"]) == ("allowed", "clean")
+    assert run.results.protocol["caution"].startswith("speaker-dependent")
+    assert io.load_results(run.folder).leakage == run.results.leakage
+
+
+def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: Path) -> None:
+    talking = [replace(one, dialogue=one.session) for one in corpus.utterances]
+    two = replace(corpus, utterances=tuple(talking))
+    with pytest.raises(ProtocolError, match=r"the split leaks\. partner: .*allow=partner"):
+        build_plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
+    allowed = small_recipe("protocol.allow=partner")
+    todo = build_plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind for one in todo.leakage if one.verdict == "allowed"} == {"partner"}
+    assert todo.protocol.caution.startswith("partner leak allowed: partners are on two sides")
+
+
+# Size, and real corpora
+
+
+@pytest.mark.parametrize("name", ["leave-one-speaker-out", "random"])
+def test_ten_folds_of_ten_thousand_take_well_under_a_second(name: str) -> None:
+    utterances = iemocap()
+    random.Random(0).shuffle(utterances)
+    marks = {one.id: one.id for one in utterances}
+    protocol = made(utterances, name, **({"folds": 10} if name == "random" else {}))
+    begun = time.process_time()
+    find_leaks(protocol, utterances, marks, audio_hashes=marks)
+    assert time.process_time() - begun < 2.0
+
+
+def test_ravdess_has_one_pair_of_the_same_actor() -> None:
+    root = SHARED / "ravdess"
+    if not root.exists():
+        pytest.skip("RAVDESS is not in ../shared/data")
+    utterances = [
+        Utterance(id=file.stem, path=file, speaker=file.stem[-2:], text=file.stem[12:14])
+        for file in sorted(root.glob("Actor_0*/*.*"))
+    ]
+    protocol, marks = made(utterances, "leave-one-speaker-out"), contents(utterances)
+    for samples in (None, hash_audio(utterances)):
+        found = find_leaks(protocol, utterances, marks, audio_hashes=samples)
+        by_kind = {one.kind: one for one in found}
+        assert verdicts(by_kind) == {"duplicate": "warning", "sentence": "warning"}
+        assert by_kind["duplicate"].count == 1
+        raise_on_leaks(found)
+    drawn = made(utterances, "random")
+    found = find_leaks(drawn, utterances, marks)
+    assert {one.kind: one.verdict for one in found}["duplicate"] == "warning"
+
+
+def test_emodb_is_clean_but_for_its_sentences() -> None:
+    if not (SHARED / "emodb").exists():
+        pytest.skip("EMO-DB is not in ../shared/data")
+    utterances = corpus_readers.load(f"emodb={SHARED / 'emodb'}").utterances
+    protocol = made(utterances, "leave-one-speaker-out")
+    found = find_leaks(
+        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+    )
+    by_kind = {one.kind: one for one in found}
+    assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
+    assert by_kind["classes"].examples == ("disgust not validated in fold 15",)
+    assert by_kind["sentence"].count == 535
+    assert "10 sentences in all" in by_kind["sentence"].words

@@ -1,0 +1,120 @@
+"""Training sides with fewer utterances than there are."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from builders.protocols import iemocap
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serein.errors import ConfigError
+from serein.evaluation.plan import split_corpus as read_and_split
+from serein.evaluation.train import train
+from serein.protocols import SplitConfig, select_training_utterances, split
+from serein.synthetic import SyntheticConfig as Made
+from serein.synthetic import generate
+
+SIZES = {"1": 60, "2": 50, "3": 70}
+UTTERANCES = iemocap(SIZES)
+
+
+def sessions(**settings: object) -> list[set[str]]:
+    """The training sides of sessions left out one by one."""
+    how = SplitConfig(name="leave-one-session-out", **settings)  # type: ignore[arg-type]
+    return [set(fold.train) for fold in split(UTTERANCES, how).folds]
+
+
+@given(few=st.integers(1, 49), more=st.integers(0, 20), seed=st.integers(0, 5))
+def test_a_smaller_number_takes_some_of_what_a_larger_one_takes(
+    few: int, more: int, seed: int
+) -> None:
+    many = min(few + more, 50)
+    less, larger, whole = sessions(most=few, seed=seed), sessions(most=many, seed=seed), sessions()
+    for a, b, c in zip(less, larger, whole, strict=True):
+        assert a <= b <= c
+        assert (len(a), len(b)) == (few, many)
+
+
+def test_other_sides_stay() -> None:
+    how = SplitConfig(name="leave-one-session-out")
+    few = SplitConfig(name="leave-one-session-out", most=20)
+    for a, b in zip(split(UTTERANCES, how).folds, split(UTTERANCES, few).folds, strict=True):
+        assert (a.name, a.validation, a.test) == (b.name, b.validation, b.test)
+
+
+def test_every_class_keeps_its_share() -> None:
+    emotion = {one.id: one.label("emotion") for one in UTTERANCES}
+    for kept, whole in zip(sessions(most=25), sessions(), strict=True):
+        found, there = Counter(emotion[id_] for id_ in kept), Counter(emotion[i] for i in whole)
+        for name, count in there.items():
+            assert abs(found[name] - 25 * count / len(whole)) <= 1
+
+
+def test_another_seed_takes_others() -> None:
+    assert sessions(most=20, seed=0) != sessions(most=20, seed=1)
+
+
+def test_what_a_fold_trains_on_is_told() -> None:
+    found = split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=20))
+    assert found.caution == "each fold trains on 20 of 50 to 70 utterances"
+
+
+def test_more_than_there_is_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"most = 51 asks for more than the 50 utterances that"):
+        split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=51))
+
+
+def test_what_is_tested_elsewhere_is_left_out_first() -> None:
+    how = SplitConfig(name="leave-one-session-out", disjoint="script", groups=3, most=8)
+    text = {one.id: one.label("script") for one in UTTERANCES}
+    found = split(UTTERANCES, how)
+    assert len(found.folds) == 9
+    for fold in found.folds:
+        assert len(fold.train) == 8
+        tested = {text[id_] for id_ in fold.test} - {None}
+        assert not tested & {text[id_] for id_ in fold.train}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two of four utterances a speaker, whose speakers bear the same names."""
+    root = tmp_path_factory.mktemp("corpora")
+    for seed, name in enumerate(("mine", "yours")):
+        made = Made(speakers=4, emotions=("anger", "sadness"), sentences=2, seed=seed)
+        generate(root / name, made)
+    return [f"{name}={root / name / 'labels.csv'}" for name in ("mine", "yours")]
+
+
+def test_only_the_main_corpus_grows_smaller(corpora: list[str]) -> None:
+    settings = ["protocol.main=mine", "protocol.most=6", "protocol.ratio=0.5"]
+    corpus, protocol, _ = read_and_split(corpora, settings)
+    for fold in protocol.folds:
+        counts = Counter(one.corpus for one in corpus.select(fold.train))
+        assert counts == {"mine": 6, "yours": 3}
+    how = SplitConfig(main="mine", most=6, ratio=0.5)
+    assert Counter(one.corpus for one in select_training_utterances(corpus.utterances, how)) == {
+        "mine": 6,
+        "yours": 3,
+    }
+
+
+def test_a_model_trains_on_no_more(corpora: list[str], tmp_path: Path) -> None:
+    settings = ["protocol.most=5", "training.epochs=1"]
+    saved = train("quickstart", corpora[0], tmp_path / "a.safetensors", settings=settings)
+    assert len(saved.card.heard) == 5
+
+
+def test_a_pattern_names_all_speakers_of_a_corpus(corpora: list[str]) -> None:
+    settings = [
+        "protocol.name=by-label",
+        "protocol.by=speaker",
+        "protocol.train=mine/*",
+        "protocol.validation=yours/s01,yours/s02",
+        "protocol.test=yours/s03,yours/s04",
+    ]
+    corpus, protocol, _ = read_and_split(corpora, settings)
+    (fold,) = protocol.folds
+    assert {one.corpus for one in corpus.select(fold.train)} == {"mine"}
+    assert len(fold.train) == 16
+    assert {one.speaker for one in corpus.select(fold.test)} == {"yours/s03", "yours/s04"}

@@ -1,0 +1,287 @@
+"""What the choice of epochs and of speakers does to the scores, in words and numbers."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.example_results import CLASSES, SPEAKERS, WORDS, example
+from builders.report_reader import Page, only_a_model, plain, text, undefined
+
+from serein.metrics.classification import weighted_accuracy_score
+from serein.report import audit, html, latex, markdown, speakers, summary, tables
+from serein.results.evaluation import Results
+
+MOMENTS = ["mean", "standard deviation"]
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return example()
+
+
+def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
+    rows = {row.name: row for row in audit.compare_selections(results, "emotion")}
+    best, quoted, last = (
+        float(summary.format_percent(rows[name].scores["ua"]))
+        for name in ("best", "validation", "last")
+    )
+    sentence = str(audit.describe_selection_gap(results))
+    assert sentence.startswith(
+        f"Picking epochs on the test side reports a UA of {best} %: "
+        f"{best - quoted:.1f} points above the epochs that validation chose "
+        f"and {best - last:.1f} points above the last epoch. "
+    )
+    interval, words = audit.compute_difference(results, "emotion", "best", "validation")
+    low, high = (summary.format_percent(bound) for bound in interval or ())
+    assert sentence.endswith(f"differ by {low} to {high} points: paired {words}.")
+    swapped = replace(results, scores={**results.scores, "best": results.scores["last"]})
+    assert f"{quoted - last:.1f} points below the epochs that" in str(
+        audit.describe_selection_gap(swapped)
+    )
+    assert "and the same as the last epoch" in str(audit.describe_selection_gap(swapped))
+    assert audit.describe_selection_gap(undefined(results)) is None
+    assert audit.describe_selection_gap(only_a_model(results)) is None
+    quoting = replace(results, headline="last", selections={k: WORDS[k] for k in ("last", "best")})
+    assert f": {best - last:.1f} points above the last epoch." in str(
+        audit.describe_selection_gap(quoting)
+    )
+
+
+def test_gap_interval_equals_drawing_speakers_one_by_one(results: Results) -> None:
+    names = results.classes["emotion"]
+    hits: dict[str, Any] = {speaker: np.zeros((3, 7)) for speaker in SPEAKERS}
+    for item in results.predictions:
+        gold = names.index(str(item.truth["emotion"]))
+        hits[str(item.speaker)][2, gold] += 1
+        for side, name in enumerate(("best", "validation")):
+            hits[str(item.speaker)][side, gold] += (
+                int(np.argmax(item.selections[name]["emotion"])) == gold
+            )
+    rng = np.random.default_rng(1)
+    gaps = []
+    for _ in range(10_000):
+        best, quoted, total = sum(hits[name] for name in rng.choice(SPEAKERS, size=10))
+        gaps.append(np.mean(best / total) - np.mean(quoted / total))
+    interval, words = audit.compute_difference(results, "emotion", "best", "validation")
+    assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
+    assert interval == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=0.003)
+
+
+def test_gap_of_few_speakers_resamples_utterances(results: Results) -> None:
+    few = [item for item in results.predictions if item.speaker in SPEAKERS[:7]]
+    assert "over 376 utterances (7 speakers are too few" in str(
+        audit.describe_selection_gap(replace(results, predictions=few))
+    )
+    nobody = str(audit.describe_selection_gap(replace(results, predictions=[])))
+    assert nobody.endswith("the last epoch.")
+
+
+def test_only_the_leading_task_is_optimistic(results: Results) -> None:
+    kinds = {task: {r.name: r for r in audit.compare_selections(results, task)} for task in CLASSES}
+    assert kinds["emotion"]["best"].kind == "optimistic"
+    assert kinds["gender"]["best"].kind == "selection"
+    assert [row.chosen_by for row in kinds["emotion"].values()] == [None] * 5
+    followers = [name for name, row in kinds["gender"].items() if row.chosen_by == "emotion"]
+    assert followers == ["validation", "best"]
+    words = text(results, 80)
+    assert words.count("best (optimistic)") == 1
+    assert "validation, best: epoch chosen by emotion." in plain(words)
+    shown = plain(Page(html.render_html(results)).words)
+    assert shown.count("best (optimistic)") == 3  # the scores, the folds and the seeds of emotion
+    assert "validation, best: epoch chosen by emotion" in shown
+    assert "picked by the UA of emotion." in shown
+
+
+@pytest.mark.parametrize("stored", ["95 % bootstrap over 10 speakers", None])
+def test_intervals_say_what_they_leave_out(results: Results, stored: str | None) -> None:
+    """Old runs say less of theirs; a run that says it is not told it twice."""
+    scores = results.scores["validation"]
+    old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
+    again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
+    caveat = "over 10 speakers (few: likely too narrow); one training seed, another would"
+    assert caveat in plain(text(again))
+    assert caveat in plain(Page(html.render_html(again)).words)
+
+
+def test_parts_are_the_speakers_own(results: Results) -> None:
+    parts = speakers.score_groups(results, "emotion", "speaker")
+    assert [part.name for part in parts] == sorted({str(p.speaker) for p in results.predictions})
+    own = [item for item in results.predictions if item.speaker == "08"]
+    classes = results.classes["emotion"]
+    answers = [classes[int(np.argmax(p.selections["validation"]["emotion"]))] for p in own]
+    expected = weighted_accuracy_score([p.truth["emotion"] for p in own], answers)
+    assert parts[1].scores["wa"] == pytest.approx(expected)
+    assert sum(part.utterances for part in parts) == 535
+    unlabelled = [replace(p, truth={"emotion": None}) for p in results.predictions]
+    assert (
+        speakers.score_groups(replace(results, predictions=unlabelled), "emotion", "speaker") == []
+    )
+
+
+def ua(part: speakers.GroupScores) -> float:
+    return part.scores["ua"] or 0.0
+
+
+def test_best_and_worst_speaker_are_named(results: Results) -> None:
+    parts = speakers.score_groups(results, "emotion", "speaker")
+    best, worst = max(parts, key=ua), min(parts, key=ua)
+    sentence = str(speakers.describe_extremes(results, "emotion"))
+    assert f": {best.name}, UA {100 * ua(best):.1f} % ({best.utterances} utterances)" in sentence
+    assert f"; worst: {worst.name}, UA {100 * ua(worst):.1f} % (" in sentence
+    assert sentence in plain(text(results))
+    assert sentence in plain(Page(html.render_html(results)).words)
+    assert speakers.describe_extremes(only_a_model(results), "emotion") is None
+    genders = str(speakers.describe_extremes(results, "emotion", "gender"))
+    assert re.fullmatch(
+        r"Best gender of emotion: \w+, UA .* \(26\d utterances\); worst: .*", genders
+    )
+    assert genders in plain(text(results))
+
+
+def test_folds_name_who_validated(results: Results) -> None:
+    found = speakers.find_validation_speakers(results)
+    assert list(found) == SPEAKERS
+    assert (found["03"], found["15"], found["16"]) == ("08", "16", "none")
+    ids = [item.id for item in results.predictions[:6]]
+    sides = {"four": ids[:4], "six": ids, "untested": ["x", "y"], "nobody": []}
+    folds = [{"name": name, "validation": side} for name, side in sides.items()]
+    told = speakers.find_validation_speakers(replace(results, protocol={"folds": folds}))
+    assert list(told.values()) == ["03, 08, 09, 10", "6 speakers", "2 utterances", "none"]
+    assert speakers.find_validation_speakers(replace(results, protocol={"folds": SPEAKERS})) == {}
+    assert "validated by" not in html.render_html(replace(results, protocol={}))
+
+
+def test_speakers_are_told_whether_or_not_they_are_folds(results: Results) -> None:
+    assert speakers.has_speaker_folds(results)
+    shown = html.render_html(results)
+    assert "emotion: each speaker, validation, %" in shown
+    assert "emotion: each gender, validation, %" in shown
+    assert "gender: each gender" not in shown
+    assert "one speaker each" in shown
+    own = [replace(item, fold="1") for item in results.predictions]
+    pooled = replace(results, predictions=own, folds=[replace(results.folds[0], name="1")])
+    shown = html.render_html(pooled)
+    assert "emotion: each speaker, validation, %" in shown
+    assert "one speaker each" not in shown
+    assert not speakers.has_speaker_folds(only_a_model(results))
+    assert "each speaker" not in html.render_html(only_a_model(results))
+
+
+def test_speaker_dependent_protocol_is_in_the_headline(results: Results) -> None:
+    random = replace(results, protocol={**results.protocol, "name": "random"})
+    assert "random (speaker-dependent), 10 folds" in text(random)
+    assert "random (speaker-dependent), 10 folds" in html.render_html(random)
+
+
+def test_caution_stands_before_every_score(results: Results) -> None:
+    words = "speaker-dependent: the tested speakers were trained on"
+    warned = replace(results, protocol={**results.protocol, "name": "random", "caution": words})
+    told = plain(text(warned))
+    assert f"random, 10 folds, 535 utterances tested, 10 speakers CAUTION: {words}" in told
+    shown = html.render_html(warned)
+    main = shown[shown.index("<main") :]
+    assert main.index(words) < main.index('class="cards"')
+    assert main.count("see caution") == 4
+    assert f"CAUTION: {words}" in markdown.render_markdown(warned).split("## Selection audit")[0]
+    captions = re.findall(r"\\caption\{.*\}", latex.render_latex(warned))
+    assert all(f"CAUTION: {words}" in caption for caption in captions)
+    assert "caution" not in text(results).lower()
+    empty = replace(results, protocol={**results.protocol, "caution": ""})
+    assert "see caution" not in html.render_html(empty)
+
+
+def test_leaks_stand_among_the_warnings_once(results: Results) -> None:
+    sentence = results.leakage[2].words
+    assert summary.list_warnings(results) == [
+        "3 utterances are shorter than 1 s and were padded.",
+        sentence,
+        results.leakage[3].words,
+    ]
+    told = replace(results, warnings=[sentence], leakage=results.leakage[:3])
+    assert summary.list_warnings(told) == [sentence]
+    assert "clean: speaker, duplicate; warning: sentence" in plain(text(told))
+
+
+def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) -> None:
+    names = results.classes["emotion"]
+    found, words = speakers.compute_recall_intervals(results, "emotion")
+    assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
+    hits = dict.fromkeys(SPEAKERS, 0)
+    counts = dict.fromkeys(SPEAKERS, 0)
+    for item in results.predictions:
+        if item.truth["emotion"] == "fear":
+            shares = item.selections["validation"]["emotion"]
+            counts[str(item.speaker)] += 1
+            hits[str(item.speaker)] += names[int(np.argmax(shares))] == "fear"
+    rng = np.random.default_rng(2)
+    draws = [rng.choice(SPEAKERS, size=10) for _ in range(10_000)]
+    recalls = [sum(hits[n] for n in draw) / sum(counts[n] for n in draw) for draw in draws]
+    assert found["fear"] == pytest.approx(np.quantile(recalls, [0.025, 0.975]), abs=0.012)
+
+
+def test_a_class_that_some_draw_lacks_has_no_interval(results: Results) -> None:
+    found, _ = speakers.compute_recall_intervals(results, "gender")
+    assert found == {"female": None, "male": None}
+    assert (
+        speakers.compute_recall_intervals(replace(results, predictions=[]), "gender")[0]["male"]
+        is None
+    )
+
+
+def test_part_intervals_resample_what_there_is_enough_of(results: Results) -> None:
+    found, words = speakers.compute_group_intervals(results, "emotion", "speaker")
+    assert words == "95 % bootstrap over the utterances of each speaker; likely too narrow"
+    for part in speakers.score_groups(results, "emotion", "speaker"):
+        for name, interval in found[part.name].items():
+            assert interval is not None
+            assert interval[0] < (part.scores[name] or 0) < interval[1]
+    one = [replace(item, gender="female") for item in results.predictions]
+    found, words = speakers.compute_group_intervals(
+        replace(results, predictions=one), "emotion", "gender"
+    )
+    assert words == "95 % bootstrap over the speakers of each gender"
+    wa = results.scores["validation"]["emotion"].wa_interval
+    assert found["female"]["wa"] == pytest.approx(wa, abs=0.01)
+
+
+def test_wa_of_a_speaker_is_resampled_like_a_share(results: Results) -> None:
+    found, _ = speakers.compute_group_intervals(results, "emotion", "speaker")
+    part = speakers.score_groups(results, "emotion", "speaker")[0]
+    draws = np.random.default_rng(3).binomial(part.utterances, part.scores["wa"] or 0, size=20_000)
+    expected = np.quantile(draws / part.utterances, [0.025, 0.975])
+    assert found[part.name]["wa"] == pytest.approx(expected, abs=0.02)
+
+
+def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
+    table = tables.build_seed_table(results, "emotion")
+    assert table is not None
+    first = results.scores["validation"]["emotion"].wa or 0
+    assert [row.cells[0] for row in table.rows] == ["0 (quoted)", "1", "2", *MOMENTS]
+    assert [row.cells[1] for row in table.rows] == [
+        *(f"{100 * (first - 0.02 * place):.1f}" for place in range(3)),
+        f"{100 * (first - 0.02):.1f}",
+        "2.0",
+    ]
+    assert [column.heading for column in table.columns][-1] == "best (optimistic) UA"
+    sentence = str(tables.describe_seeds(results, "emotion"))
+    mean = f"WA {100 * (first - 0.02):.1f} % (standard deviation 2.0)"
+    assert sentence.startswith(f"Mean of emotion over 3 seeds (0, 1, 2): {mean}, UA ")
+    assert sentence.endswith("; quoted is seed 0.")
+    assert sentence in plain(text(results))
+    shown = plain(Page(html.render_html(results)).words)
+    assert sentence in shown
+    assert f"] 3 seeds: {100 * (first - 0.02):.1f} ± 2.0 emotion UA" in shown
+
+
+def test_one_seed_has_no_spread_and_undefined_scores_no_mean(results: Results) -> None:
+    alone = replace(results, repeats=results.repeats[:1])
+    assert tables.build_seed_table(alone, "emotion") is None
+    assert tables.describe_seeds(alone, "emotion") is None
+    broken = replace(results.repeats[1], scores={"validation": {"emotion": {"wa": None}}})
+    partly = replace(results, repeats=[results.repeats[0], broken])
+    table = tables.build_seed_table(partly, "emotion")
+    assert table is not None
+    assert [row.cells[1] for row in table.rows[-2:]] == ["n/a", "n/a"]
+    assert tables.describe_seeds(partly, "emotion") is None

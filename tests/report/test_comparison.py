@@ -1,0 +1,111 @@
+"""Several runs against each other, in three forms."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders.report_reader import Page, plain
+from rich.console import Console
+
+from serein.report import comparison
+from serein.results.studies import Comparison, PairedTest
+
+RUDE = "<b>|a_b"
+FIRST = PairedTest(
+    task="emotion",
+    selection="validation",
+    first="li2019",
+    second=RUDE,
+    utterances=535,
+    scores={"wa": (0.61, 0.55), "ua": (0.583, 0.541)},
+    main="ua",
+    difference=0.042,
+    difference_interval=(-0.004, 0.09),
+    interval="paired 95 % bootstrap over 10 speakers",
+    mcnemar=0.00002,
+    permutation=0.031,
+    swapped="whole speakers (10, which give no p under 0.002)",
+    z=0.024,
+    adjusted={"mcnemar": 0.00004, "permutation": 0.062},
+    effect=0.122,
+)
+SECOND = replace(
+    FIRST,
+    selection="last",
+    difference=-0.01,
+    difference_interval=None,
+    mcnemar=None,
+    permutation=None,
+    z=None,
+    adjusted={},
+    effect=None,
+)
+
+
+@pytest.fixture
+def compared() -> Comparison:
+    return Comparison(
+        format=1,
+        command="serein compare runs/a runs/b",
+        created="2026-11-21T02:46:44+00:00",
+        runs=[
+            {"name": "li2019", "protocol": "leave-one-speaker-out", "seeds": [0, 1, 2]},
+            {"name": RUDE, "protocol": "leave-one-speaker-out", "seeds": None},
+        ],
+        contests=[FIRST, SECOND],
+        warnings=["the splits differ"],
+    )
+
+
+def test_tables_of_each_task_and_selection(compared: Comparison) -> None:
+    runs, scores, tests, last, untested = comparison.build_tables(compared)
+    assert runs.rows[0].cells == ("li2019", "leave-one-speaker-out", "0, 1, 2")
+    assert runs.rows[1].cells[-1] == ""
+    assert scores.title == "emotion, validation: scores, %"
+    assert scores.rows[0].cells == (
+        *("li2019", RUDE, "535", "61.0", "55.0", "58.3", "54.1", "+4.2", "[-0.4, 9.0]"),
+    )
+    heads = [column.heading for column in tests.columns]
+    assert heads[2:] == ["McNemar", "permutation", "z-test", "effect"]
+    assert tests.rows[0].cells[2:] == ("< 0.001 (< 0.001)", "0.031 (0.062)", "0.024", "+0.12")
+    assert last.rows[0].cells[-2:] == ("-1.0", "n/a")
+    assert untested.rows[0].cells == ("li2019", RUDE, "n/a")
+
+
+def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
+    file = io.StringIO()
+    Console(file=file, width=80, color_system=None).print(comparison.render_terminal(compared))
+    shown = file.getvalue()
+    assert shown.startswith("Warning: the splits differ")
+    assert RUDE in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "[-0.4, 9.0]" in shown
+
+
+def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> None:
+    data, html, text = comparison.write_comparison(compared, tmp_path)
+    assert json.loads(data.read_text())["contests"][0]["utterances"] == 535
+    assert (html.name, text.name) == ("comparison.html", "comparison.md")
+    shown = text.read_text()
+    assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\n**Runs**")
+    assert r"| li2019 | &lt;b&gt;\|a\_b | 535 | 61.0 |" in shown
+    assert shown.endswith("```\nserein compare runs/a runs/b\n```\n")
+    parsed = Page(html.read_text())
+    assert parsed.open == []
+    assert parsed.scripts == []
+    assert len(parsed.all("table")) == len(parsed.all("caption")) == 5
+    words = plain(parsed.words)
+    assert "2 runs, 2 contests" in words
+    assert f"li2019 {RUDE} 535 61.0 55.0 58.3 54.1 +4.2 [-0.4, 9.0]" in words
+    assert "the splits differ" in words
+
+
+def test_a_comparison_of_nothing_is_said_so(compared: Comparison) -> None:
+    empty = replace(compared, runs=[], contests=[], warnings=[])
+    assert comparison.build_tables(empty) == []
+    assert "0 runs, 0 contests" in comparison.render_html(empty)
+    assert "warnings" not in {
+        tag.get("id") for tag in Page(comparison.render_html(empty)).all("h2")
+    }

@@ -1,0 +1,252 @@
+"""The page: whole, escaped, legible without eyes, small, and drawn from results alone."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders.example_results import CLASSES, example
+from builders.report_reader import Page, only_a_model, plain, text, undefined
+from plotly.offline import get_plotlyjs
+
+from serein.records import Finding
+from serein.report import audit, html, summary
+from serein.report import figures as plots
+from serein.results import io
+from serein.results.evaluation import AttentionTrace, LabelMapping, OptimisticVariant, Results
+
+LOOK = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return example()
+
+
+@pytest.fixture(scope="module")
+def parsed(results: Results) -> Page:
+    return Page(html.render_html(results))
+
+
+def test_page_is_well_formed_and_needs_no_network(parsed: Page) -> None:
+    assert parsed.open == []
+    for tag, attributes in parsed.tags:
+        for name in ("src", "href", "data", "action", "poster", "srcset"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith("#"), (tag, value)
+    assert not parsed.all("link")
+    policy = [tag["content"] for tag in parsed.all("meta") if "http-equiv" in tag]
+    assert "default-src 'none'" in str(policy)
+    library = get_plotlyjs()
+    assert sum(library in script for script in parsed.scripts) == 1
+    targets = {attributes["id"] for _, attributes in parsed.tags if "id" in attributes}
+    assert {str(a["href"])[1:] for a in parsed.all("a")} <= targets
+
+
+def test_page_says_the_scores(results: Results, parsed: Page) -> None:
+    words = " ".join(parsed.words.replace("\u00a0", " ").split())
+    for task in results.classes:
+        scores = results.scores["validation"][task]
+        for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
+            assert f"{summary.format_percent(value)} % {summary.format_interval(interval)}" in words
+    assert str(audit.describe_selection_gap(results)) in words
+    assert "Full model (Table 2) IEMOCAP: anger, happiness with excitement" in words
+    assert "validation (quoted)" in words
+    assert "best (optimistic)" in words
+    assert "3 utterances are shorter than 1 s" in words
+    assert results.command in words
+    for fact in ("0123456789abcdef", "9f3b52c0e1d4", "model.heads", "1 h 23 min 45 s", "2.13.0"):
+        assert fact in words
+
+
+def test_tables_can_be_read_aloud(parsed: Page) -> None:
+    tables, captions = parsed.all("table"), parsed.all("caption")
+    assert len(tables) == len(captions) >= 10
+    assert {header.get("scope") for header in parsed.all("th")} == {"col", "row", "colgroup"}
+    regions = [tag for tag in parsed.all("div") if tag.get("class") == "scroll"]
+    assert all(tag["tabindex"] == "0" and tag["aria-label"] for tag in regions)
+    plotted = [tag for tag in parsed.all("div") if "data-figure" in tag]
+    assert len(plotted) == 7
+    assert all(tag["role"] == "img" and tag["aria-label"] for tag in plotted)
+
+
+def test_page_escapes_whatever_results_say(results: Results) -> None:
+    rude = "</script><script>alert(1)</script>"
+    names = [rude, *results.classes["emotion"][1:]]
+    hostile = replace(
+        results,
+        protocol={**results.protocol, "caution": rude},
+        name=rude,
+        command=rude,
+        corpus={"name": "<script>", "hash": rude},
+        recipe={"name": rude, "about": {"system": rude}, rude: {rude: rude}},
+        selections={**results.selections, "validation": rude},
+        classes={**results.classes, "emotion": names},
+        predictions=[replace(item, truth={"emotion": rude}) for item in results.predictions],
+        folds=[replace(fold, name=f"{rude}{fold.name}") for fold in results.folds],
+        warnings=[rude],
+        mapping={
+            rude: LabelMapping(scheme=rude, mapped={rude: {rude: 1}}, dropped={rude: 1}, missing=1)
+        },
+        leakage=[
+            Finding(kind=rude, verdict=rude, count=1, words=rude, examples=(rude,)),
+        ],
+        mistakes=[replace(results.mistakes[0], id=rude, truth=rude, attention={rude: LOOK})],
+        repeats=[replace(repeat, run=rude) for repeat in results.repeats],
+    )
+    text = html.render_html(hostile)
+    parsed = Page(text)
+    assert parsed.open == []
+    assert len(parsed.scripts) == 3
+    assert "<script>alert" not in text
+    assert f"{rude} on <script>" in parsed.words
+    figures = json.loads(parsed.scripts[0])
+    assert "&lt;/script&gt;" in figures["confusion-emotion"]["data"][0]["x"][0]
+
+
+def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
+    bare = only_a_model(results)
+    parsed = Page(html.render_html(bare))
+    headings = {tag.get("id") for tag in parsed.all("h2")}
+    assert headings == {"audit", "classes", "reproduce"}
+    assert "Selection audit" not in parsed.words
+    assert "model (quoted)" in parsed.words
+    words = text(bare, 80)
+    assert "WA folds" not in words
+    assert "model (quoted)" in words
+    io.save_results(bare, tmp_path)
+    assert io.load_results(tmp_path) == bare
+
+
+def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
+    empty = replace(results, scores={}, folds=[], predictions=[], fold_means={}, baselines={})
+    parsed = Page(html.render_html(empty))
+    assert "Nothing was scored" in parsed.words
+    assert parsed.scripts == []
+    assert text(empty).startswith("li2019-emodb on emodb")
+
+
+def test_undefined_is_said(results: Results) -> None:
+    parsed = Page(html.render_html(undefined(results)))
+    reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
+    assert "undefined: nothing was scored" in reasons
+    assert "undefined: no utterance of this class was tested" in reasons
+    assert "n/a" in parsed.words
+    assert "emotion: WA n/a, UA n/a" in text(undefined(results))
+
+
+def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:
+    scores = undefined(results).scores["validation"]["emotion"]
+    heat, *words = plots.plot_confusion(scores, CLASSES["emotion"]).data
+    assert list(heat.z[2]) == [None] * 7
+    assert sum(heat.z[0]) == pytest.approx(100, abs=0.1)
+    assert sum(len(trace.text) for trace in words) == 42
+    many = replace(scores, confusion=np.eye(24, dtype=int).tolist())
+    assert len(plots.plot_confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
+
+
+def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
+    chosen = {"validation": "validation picks", "best": "best picks"}
+    figure = plots.plot_scores(results.folds, "test", "emotion", chosen)
+    assert figure is not None
+    *folds, mean, picked, best = figure.data
+    assert len(folds) == 10
+    expected = np.mean([fold.history[4].scores["test"]["emotion"]["ua"] for fold in results.folds])
+    assert mean.y[4] == pytest.approx(100 * expected, abs=0.1)
+    assert list(picked.x) == [fold.epochs["validation"] for fold in results.folds]
+    assert picked.marker.symbol != best.marker.symbol
+    assert plots.plot_scores(results.folds, "test", "valence", chosen) is None
+    assert plots.plot_loss([], {}) is None
+
+
+def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) -> None:
+    drawn = parsed.all("svg")
+    assert len(drawn) == len(results.mistakes) == 6
+    first = results.mistakes[0]
+    assert drawn[0]["role"] == "img"
+    told = str(drawn[0]["aria-label"])
+    assert told.startswith(
+        f"Waveform of {first.id}, 2.40 s, {first.truth} taken for {first.answer} with "
+        f"{100 * first.confidence:.1f} % confidence; pooling is highest from "
+    )
+    assert f"{first.truth} taken for {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
+    assert f"{first.id}, fold {first.fold}, pooling" in parsed.words
+    assert next(iter(first.attention)) == "pooling"
+    assert len(first.attention) == 2
+    kinds = [tag["class"] for tag in parsed.all("path")][:4]
+    assert kinds == ["wave", "attention", "attention line1", "axis"]
+
+
+def test_every_map_of_an_error_is_drawn(results: Results) -> None:
+    late = AttentionTrace(times=[0.0, 1.2], weight=[0.1, 0.9])
+    two = replace(results.mistakes[0], attention={"local": LOOK, "self": late})
+    drawn = Page(html.render_html(replace(results, mistakes=[two])))
+    assert [tag["class"] for tag in drawn.all("path")] == [
+        *("wave", "attention", "attention line1", "axis")
+    ]
+    assert "local, self (line 1)" in plain(drawn.words)
+    told = str(drawn.all("svg")[0]["aria-label"])
+    assert "self is highest from 1.20 to 2.40 s, with 90.0 % of its weight" in told
+
+
+def test_verdicts_are_words_too(results: Results, parsed: Page) -> None:
+    kinds = [tag.get("class") for tag in parsed.all("tr")]
+    assert [kind for kind in kinds if kind in ("clean", "warning", "allowed", "error")] == [
+        finding.verdict for finding in results.leakage
+    ]
+    words = plain(parsed.words)
+    assert "sentence warning 5350 every tested sentence" in words
+    assert "a01, a02, a04 and 2 more" in words
+
+
+def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results) -> None:
+    own = results.calibration["emotion"]
+    ideal, raw, tempered = plots.plot_reliability(own).data
+    assert list(ideal.x) == list(ideal.y) == [0, 100]
+    assert list(raw.customdata) == [count for count, _, _ in own.raw.bins]
+    assert raw.y[2] == pytest.approx(100 * own.raw.bins[2][2], abs=0.01)
+    assert raw.marker.symbol != tempered.marker.symbol
+    assert raw.line.dash != tempered.line.dash
+    assert len(plots.plot_reliability(replace(own, tempered=None)).data) == 2
+
+
+def test_published_figures_stand_beside_ours(results: Results) -> None:
+    words = plain(Page(html.render_html(results)).words)
+    score = results.scores["validation"]["emotion"]
+    ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
+    assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
+    assert "leave-one-session-out the best of 100 epochs, probably on the test side 81.6" in words
+    assert "Doubts about the paper's figures" in words
+    assert "The paper's figures" not in html.render_html(replace(results, recipe={}))
+    none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
+    assert "The paper's figures" not in html.render_html(none)
+
+
+def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
+    asked = plain(Page(html.render_html(results)).words)
+    assert "How you could have been fooled" in asked
+    assert "with --audit to measure a random split" in asked
+    scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
+    flattery = OptimisticVariant(
+        name="random-split", words="mixed speakers", run="r", scores=scores
+    )
+    words = plain(Page(html.render_html(replace(results, flatteries=[flattery]))).words)
+    quoted = results.scores["validation"]["emotion"]
+    assert quoted.wa is not None
+    assert quoted.ua is not None
+    gains = [90.0 - round(100 * quoted.wa, 1), 95.0 - round(100 * quoted.ua, 1)]
+    assert f"random split mixed speakers 90.0 95.0 {gains[0]:+.1f} {gains[1]:+.1f}" in words
+    assert "--audit" not in words
+    assert "test-picked epochs the best epoch on each fold" in words
+    honest = replace(results, selections={"last": "the last epoch"}, headline="last")
+    assert "How you could have been fooled" not in html.render_html(honest)
+
+
+def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:
+    results = example(5531)
+    start = time.process_time()
+    html.write_page(results, tmp_path)
+    assert time.process_time() - start < 3
+    assert (tmp_path / "report.html").stat().st_size - len(get_plotlyjs().encode()) < 5e5

@@ -1,0 +1,265 @@
+"""Bad input over HTTP: a clear 4xx as problem+json, and nothing lost for the others."""
+
+import asyncio
+import io
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from builders.encoded_audio import encoded, sweep
+from builders.service_client import RECOGNIZE, SPEECH, Client, client, stopped
+
+from serein.service.engine import Engine
+
+WAV = encoded("wav", sweep(1.0))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[tuple[Client, Engine]]:
+    with client(max_seconds=20, max_megabytes=4, queue=4) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def call(service: tuple[Client, Engine]) -> Client:
+    return service[0]
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """Status and reason of what must be a problem."""
+    document = answer.json()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert document["status"] == answer.status_code
+    assert document["title"]
+    return answer.status_code, document["detail"]
+
+
+def bomb(hours: float = 2.0, *, tells: bool = True) -> bytes:
+    """Silence as FLAC; with or without a head that tells how much."""
+    buffer, second = io.BytesIO(), np.zeros(8_000 * 60, np.int16)
+    with soundfile.SoundFile(buffer, "w", 8_000, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(round(60 * hours)):
+            file.write(second)
+    content = bytearray(buffer.getvalue())
+    if not tells:
+        content[21] &= 0xF0  # the 36 bits of STREAMINFO that count the samples
+        content[22:26] = bytes(4)
+    return bytes(content)
+
+
+def lying(size: int) -> bytes:
+    """A WAV of a second that promises more."""
+    return WAV[:40] + struct.pack("<I", size) + WAV[44:]
+
+
+UNREADABLE = {
+    "nothing": (b"", 400, "is empty"),
+    "text": (b"dear sir or madam", 422, "not audio"),
+    "a page": (b"<html><audio src=x.wav></html>", 422, "not audio"),
+    "a playlist": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 422, "audio"),
+    "half a FLAC": (SPEECH[: len(SPEECH) // 2], 422, "breaks off"),
+    "a head alone": (WAV[:44], 422, "expected"),
+    "a WAV that lies": (lying(0x10000000), 422, "breaks off"),
+    "noise": (np.random.default_rng(0).bytes(5000), 422, "not audio"),
+    "10 ms": (encoded("wav", sweep(0.01)), 422, "holds 10 ms"),
+    "NaN": (encoded("wav", np.full(16_000, np.nan), subtype="FLOAT"), 422, "NaN"),
+    "too long": (encoded("flac", sweep(21.0, 8_000), rate=8_000), 413, "longer than 20 s"),
+    "too big": (bytes(4 * 2**20 + 1), 413, "larger than 4 MB"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_heard(call: Client, kind: str) -> None:
+    content, status, words = UNREADABLE[kind]
+    for answer in (
+        call.post(content),
+        call("POST", RECOGNIZE, files={"file": ("speech.wav", content)}),
+    ):
+        found, reason = problem(answer)
+        assert found == status, reason
+        assert words in reason
+        assert "given" not in reason
+    assert call.post(SPEECH).status_code == 200
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_small_flac_that_decodes_to_hours(call: Client, tells: bool) -> None:
+    content = bomb(tells=tells)
+    assert len(content) < 1e6
+    assert problem(call.post(content)) == (413, problem(call.post(content))[1])
+    assert call.post(SPEECH).status_code == 200
+
+
+def form(*parts: str, end: str = "--x--\r\n") -> dict[str, Any]:
+    content = "".join(f"--x\r\n{part}\r\n" for part in parts) + end
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    return {"content": content.encode(), "headers": headers}
+
+
+FILE = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\ncontent'
+FIELD = 'Content-Disposition: form-data; name="file"\r\n\r\ncontent'
+FORMS = {
+    "two files": (form(FILE, FILE), "two files"),
+    "two names in a part": (form(FILE.replace("\r\n\r\n", "\r\n" + FILE)), "two files"),
+    "no file": (form(FIELD), "holds no file"),
+    "nothing": (form(), "holds no file"),
+    "broken off": (form(FILE, end=""), "breaks off"),
+    "no boundary": (
+        {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+        "no boundary",
+    ),
+    "no parts": ({**form(), "content": b"text"}, "boundary"),
+    "many parts": (form(*[FIELD] * 17), "more than 16 parts"),
+    "a long head": (form(f"X: {'x' * 9999}\r\n\r\n"), "header"),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_forms_that_cannot_be_used(call: Client, kind: str) -> None:
+    rest, words = FORMS[kind]
+    status, reason = problem(call("POST", RECOGNIZE, **rest))
+    assert status == 400
+    assert words in reason
+    assert "one file" in reason
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/../../etc/passwd", 404),
+        ("GET", "/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("GET", RECOGNIZE, 405),
+        ("PUT", RECOGNIZE, 405),
+        ("POST", "/v1/model", 405),
+        ("DELETE", "/healthz", 405),
+    ],
+)
+def test_unknown_paths_and_wrong_methods(call: Client, method: str, path: str, status: int) -> None:
+    answer = call(method, path)
+    assert problem(answer)[0] == status
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+def later(action: Any, seconds: float = 0.5) -> threading.Timer:
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer
+
+
+def test_a_full_queue_says_when_to_come_again(service: tuple[Client, Engine]) -> None:
+    call, engine = service
+    with stopped(engine):
+        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGCONT), 1.0)
+        answers = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 7)
+    assert [one.status_code for one in answers] == [200] * 4 + [429] * 3
+    assert {one.headers["Retry-After"] for one in answers[4:]} == {"1"}
+    assert "4 requests are in progress" in problem(answers[-1])[1]
+
+
+def test_a_decoder_that_is_killed_takes_one_request_with_it(
+    service: tuple[Client, Engine],
+) -> None:
+    call, engine = service
+    with stopped(engine):
+        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGKILL))
+        first, *others = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
+    assert problem(first)[0] == 422
+    assert "decoder fail" in problem(first)[1]
+    assert [one.status_code for one in others] == [200] * 3
+    assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
+
+
+def test_a_decoder_that_the_system_ended_while_idle_is_missed_by_nobody() -> None:
+    with client() as (call, engine):
+        (decoder,) = engine.decoders.processes
+        os.kill(decoder.pid, signal.SIGKILL)
+        while decoder.is_alive():
+            time.sleep(0.01)
+        assert call("GET", "/readyz").status_code == 200
+        assert call.post(SPEECH).status_code == 200
+        assert "serein_decoder_deaths_total 0.0" in call("GET", "/metrics").text
+
+
+def test_a_decoder_that_takes_too_long_is_killed() -> None:
+    with client(decode_seconds=0.5) as (call, engine):
+        with stopped(engine):
+            first, other = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 2)
+        assert problem(first) == (422, problem(first)[1])
+        assert "longer than 0.5 s" in problem(first)[1]
+        assert other.status_code == 200
+
+
+def test_a_file_that_takes_too_much_memory() -> None:
+    large = encoded("flac", np.zeros(48_000 * 200, np.int16), rate=48_000)
+    with client(decode_megabytes=32) as (call, _):
+        first, other = call.together([("POST", RECOGNIZE, {"content": c}) for c in (large, SPEECH)])
+        assert first.status_code in (413, 422)
+        assert problem(first)[1]
+        assert other.status_code == 200
+
+
+def test_an_answer_that_does_not_come_in_time() -> None:
+    with client(answer_seconds=0.5) as (call, engine), stopped(engine):
+        answer = call.post(SPEECH)
+    assert problem(answer)[0] == 503
+    assert answer.headers["Retry-After"] == "5"
+
+
+def test_one_that_the_model_cannot_answer_does_not_take_the_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with client(wait=0.3) as (call, engine):
+        together = engine.recognizer.predict_many
+
+        def fragile(recordings: Any) -> Any:
+            if any(name == "bad.wav" for name, _ in recordings):
+                raise RuntimeError("no")
+            return together(recordings)
+
+        monkeypatch.setattr(engine.recognizer, "predict_many", fragile)
+        names = ["a.wav", "bad.wav", "b.wav"]
+        forms = [{"files": {"file": (name, SPEECH)}} for name in names]
+        answers = call.together([("POST", RECOGNIZE, rest) for rest in forms])
+        assert [one.status_code for one in answers] == [200, 500, 200]
+        assert "X-Request-Id" in answers[1].headers
+        assert "serein failed" in problem(answers[1])[1]
+
+
+def test_who_leaves_frees_a_place_and_what_waits_is_dropped(
+    service: tuple[Client, Engine],
+) -> None:
+    call, engine = service
+    sent: list[Any] = []
+
+    async def leave() -> None:
+        messages = [{"type": "http.request", "body": SPEECH}, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            if len(messages) == 1:
+                await asyncio.sleep(0.2)
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": RECOGNIZE}
+        scope |= {"raw_path": b"", "root_path": "", "query_string": b"", "headers": []}
+        scope |= {"server": ("serein", 80), "client": None, "scheme": "http", "http_version": "1.1"}
+        await call.app(scope, receive, send)
+
+    with stopped(engine):
+        begin = time.monotonic()
+        asyncio.run(leave())
+        assert time.monotonic() - begin < 30
+    assert sent[0]["status"] == 499
+    answers = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
+    assert [one.status_code for one in answers] == [200] * 4

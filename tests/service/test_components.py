@@ -1,0 +1,224 @@
+"""Keys, decoders, the batcher and the command, each by itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.encoded_audio import encoded, sweep
+from builders.service_client import SPEECH, engine, small_recognizer
+
+from serein import service
+from serein.errors import ConfigError, StorageError
+from serein.inference.recognition import Recognition
+from serein.service import auth, decoder_process
+from serein.service.batching import RequestBatcher
+from serein.service.config import ServiceConfig
+from serein.service.schemas import Problem
+
+Run = Callable[..., tuple[int, str, str]]
+RATE = 16_000
+
+
+def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    made = {name: auth.add_key(path, name) for name in ("ann", "bob@site")}
+    text = path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_text(f"# who may call\n\n{text}")
+    known = auth.read_keys(path)
+    assert known.names == ["ann", "bob@site"]
+    for name, key in made.items():
+        assert len(key) >= 43
+        assert key not in text
+        assert known.holder(key) == name
+    for wrong in (
+        "",
+        "x",
+        made["ann"][:-1],
+        made["ann"] + "x",
+        "\udcff",
+        auth.hash_key(made["ann"]),
+    ):
+        assert known.holder(wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no key"),
+        ("# nobody\n", "holds no key"),
+        ("ann secret\n", "line 1: no name and SHA-256"),
+        (f"ann {'0' * 64}\nann {'1' * 64}\n", "line 2: a name that was there"),
+        (f"ann {'0' * 63}g\n", "line 1"),
+    ],
+)
+def test_files_that_hold_no_keys(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        auth.read_keys(tmp_path / "keys")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        auth.read_keys(tmp_path / "nothing")
+
+
+def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
+    auth.add_key(tmp_path / "keys", "ann")
+    for name, words in (("ann", "is taken"), ("a b", "odd characters"), ("", "odd characters")):
+        with pytest.raises(ConfigError, match=words):
+            auth.add_key(tmp_path / "keys", name)
+    with pytest.raises(StorageError, match="cannot be written"):
+        auth.add_key(tmp_path / "no" / "keys", "ann")
+
+
+def test_a_worker_answers_by_kinds() -> None:
+    kind, content = decoder_process.decode_upload(SPEECH, RATE, 5.0)
+    assert kind == decoder_process.SAMPLES
+    assert np.frombuffer(content, np.float32) == pytest.approx(sweep(1.0), abs=1e-3)
+    assert decoder_process.decode_upload(SPEECH, RATE, 0.5) == (decoder_process.TOO_LONG, b"")
+    assert decoder_process.decode_upload(SPEECH, RATE, 1.0)[0] == decoder_process.SAMPLES
+    kind, reason = decoder_process.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
+    assert kind == decoder_process.UNREADABLE
+    assert reason.startswith(b"the upload holds 10 ms of audio")
+
+
+def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("serein.audio.decoding.SndfileReader.read_blocks", full)
+    assert decoder_process.decode_upload(SPEECH, RATE, 5.0) == (decoder_process.OUT_OF_MEMORY, b"")
+
+
+def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, resource as r; from serein.service import worker; worker._limit(100)\n"
+        "print([n for n in ('torch', 'fastapi', 'pydantic') if n in sys.modules])\n"
+        "print(r.getrlimit(r.RLIMIT_FSIZE), r.getrlimit(r.RLIMIT_CORE))\n"
+        "try: bytearray(200 * 2**20)\nexcept MemoryError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "(0, 0) (0, 0)", "refused"]
+
+
+def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
+    code = "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 9))\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", code]).returncode < 0
+    with engine(decode_seconds=1000.0) as made:
+        (decoder,) = made.decoders.processes
+        decoder.decode(SPEECH)
+        limits = Path(f"/proc/{decoder.pid}/limits").read_text()
+        line = next(one for one in limits.splitlines() if "cpu time" in one)
+        assert 1000 < int(line.split()[3]) < 1100
+
+
+def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
+    with engine() as made:
+        (decoder,) = made.decoders.processes
+        command, decoder._command = decoder._command, [sys.executable, "-c", "pass"]
+        decoder.close()
+        for _ in range(2):
+            with pytest.raises(Problem, match="could be started") as caught:
+                decoder.decode(SPEECH)
+            assert caught.value.status == 503
+        decoder._command = command
+        decoder.close()
+        assert len(decoder.decode(SPEECH)) == RATE
+
+
+def test_closing_ends_the_workers() -> None:
+    with engine(decoders=2) as made:
+        pids = [decoder.pid for decoder in made.decoders.processes]
+        assert made.is_ready()
+    assert not made.is_ready()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def batcher(
+    took: Callable[[int], None], *, most: int = 4, wait: float = 5.0, coming: int = 99
+) -> RequestBatcher:
+    return RequestBatcher(small_recognizer(), most, wait, lambda: coming, took)
+
+
+def test_a_batch_is_full_by_its_windows() -> None:
+    took: list[int] = []
+    made = batcher(took.append)
+    futures = [made.submit(str(n), sweep(1.0)) for n in range(4)]
+    assert [future.result(60).source for future in futures] == ["0", "1", "2", "3"]
+    long = made.submit("long", sweep(29.0))  # four windows by itself
+    assert len(long.result(60).windows) == 4
+    made.close()
+    assert took == [4, 1]
+    assert not made.is_alive()
+
+
+def test_closing_answers_what_waits_at_once() -> None:
+    took: list[int] = []
+    made = batcher(took.append, wait=1000.0)
+    futures = [made.submit(str(n), sweep(0.5)) for n in range(3)]
+    made.close()
+    assert all(isinstance(future.result(0), Recognition) for future in futures)
+    assert sum(took) == 3
+
+
+def test_what_is_cancelled_is_not_answered() -> None:
+    took: list[int] = []
+    made = batcher(took.append, wait=0.5)
+    kept, dropped = made.submit("kept", sweep(0.5)), made.submit("dropped", sweep(0.5))
+    assert dropped.cancel()
+    assert kept.result(60).source == "kept"
+    made.close()
+    assert took == [1]
+
+
+@pytest.mark.parametrize("limit", [{"most": 1}, {"coming": 1}])
+def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None:
+    took: list[int] = []
+    made = batcher(took.append, wait=1000.0, **limit)
+    for name in ("one", "two"):
+        assert made.submit(name, sweep(0.5)).result(60).source == name
+    made.close()
+    assert took == [1, 1]
+
+
+def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "serein.service.app", raising=False)
+    monkeypatch.delattr(service, "server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    status, _, err = run("serve")
+    assert status == 2
+    assert "serein serve needs uvicorn" in err
+    assert "pip install 'serein[serve]'" in err
+
+
+def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
+    for words, said in (
+        (("--new-key", "ann"), "--new-key needs --key-file"),
+        (("--key-file", tmp_path / "none"), "cannot be read"),
+        (("--model", "nothing"), "unknown model"),
+        (("--confidence", "high"), "expected 0 to 1"),
+        (("--queue", "0"), "serve.queue = 0: Input should be greater than or equal to 1"),
+        (("--max-seconds", "-1"), "serve.max_seconds = -1.0"),
+    ):
+        status, _, err = run("serve", *words)
+        assert status == 2
+        assert said in err
+
+
+def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        "serein.service.app.serve",
+        lambda recognizer, *rest, **where: called.append((*rest, where)),
+    )
+    options = ("--wait", "0.007", "--origin", "https://a.example")
+    status, _, err = run("serve", "--host", "0.0.0.0", *options)
+    assert status == 0
+    assert "everybody who reaches 0.0.0.0" in err
+    made = ServiceConfig(wait=0.007, origins=("https://a.example",))
+    assert called == [(made, None, {"others": [], "host": "0.0.0.0", "port": 8000})]

@@ -1,0 +1,172 @@
+"""The page's files: how they are sent, and what can be known of them without a browser."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import pytest
+from builders.service_client import Client, client
+from plotly.offline import get_plotlyjs
+
+from serein.service import page
+
+HERE = files("serein.service.page")
+STYLE = (HERE / "style.css").read_text()
+TEXTS = {name: (HERE / name).read_text() for name in sorted(page.list_files() - {page.PLOTLY})}
+
+
+@pytest.fixture(scope="module")
+def call() -> Iterator[Client]:
+    with client() as (made, _):
+        yield made
+
+
+@pytest.mark.parametrize("name", sorted(page.list_files()))
+def test_each_file_is_sent_with_its_type(call: Client, name: str) -> None:
+    answer = call("GET", f"/page/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == page.MEDIA_TYPES[name.rpartition(".")[2]]
+    assert answer.text == (get_plotlyjs() if name == page.PLOTLY else TEXTS[name])
+
+
+def test_the_root_is_the_page(call: Client) -> None:
+    answer = call("GET", "/")
+    assert answer.text == TEXTS["index.html"]
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == page.CONTENT_SECURITY_POLICY
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_what_a_browser_has_is_not_sent_again(call: Client) -> None:
+    first = call("GET", "/page/main.js")
+    assert first.headers["Cache-Control"] == "no-cache"
+    tag = first.headers["ETag"]
+    again = call("GET", "/page/main.js", headers={"If-None-Match": f'"old", W/{tag}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == tag
+    other = call("GET", "/page/main.js", headers={"If-None-Match": '"old"'})
+    assert other.status_code == 200
+    assert call("GET", "/page/live.js").headers["ETag"] != tag
+
+
+def test_packed_only_for_those_who_unpack(call: Client) -> None:
+    packed = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "gzip"})
+    plain = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert int(packed.headers["Content-Length"]) < len(gzip.compress(plain.content, 1))
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/__init__.py", "/page/..%2fapp.py", "/page/none.js", "/page/a/b.js"]
+)
+def test_nothing_else_is_sent(call: Client, path: str) -> None:
+    answer = call("GET", path)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_nothing_comes_from_elsewhere() -> None:
+    for name, text in TEXTS.items():
+        found = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"']*", text))
+        assert found <= {"http://www.w3.org/2000/svg"}, name
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = set(re.findall(r"page/([\w.-]+)", "".join(TEXTS.values())))
+    imported = set(re.findall(r'from "\./([\w.-]+)"', "".join(TEXTS.values())))
+    assert named | imported == page.list_files() - {"index.html"}
+
+
+def test_files_are_short() -> None:
+    assert {name: len(text.splitlines()) for name, text in TEXTS.items()}
+    assert all(len(text.splitlines()) < 300 for text in TEXTS.values())
+
+
+class Tags(HTMLParser):
+    """What stands in the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.every: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.every.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def tags() -> list[tuple[str, dict[str, str | None]]]:
+    reader = Tags()
+    reader.feed(TEXTS["index.html"])
+    return reader.every
+
+
+def test_references_between_elements_lead_somewhere(
+    tags: list[tuple[str, dict[str, str | None]]],
+) -> None:
+    known = [found["id"] for _, found in tags if "id" in found]
+    assert len(known) == len(set(known))
+    for _, found in tags:
+        for name in ("for", "aria-labelledby", "aria-describedby"):
+            assert set((found.get(name) or "").split()) <= set(known)
+    used = set(re.findall(r'\$\("([\w-]+)"\)', TEXTS["main.js"]))
+    assert used <= set(known)
+
+
+def test_every_field_has_a_label(tags: list[tuple[str, dict[str, str | None]]]) -> None:
+    labelled = {found.get("for") for tag, found in tags if tag == "label"}
+    for tag, found in tags:
+        if tag in ("input", "select") and found.get("type") != "radio":
+            assert found["id"] in labelled or found["aria-label"]
+        if tag == "button":
+            assert found["type"] in ("button", "submit")
+    assert dict(tags)["html"]["lang"] == "en"
+    assert not any("style" in found or "onclick" in found for _, found in tags)
+
+
+def shades(scheme: int) -> dict[str, str]:
+    """The variables of the style sheet: 0 light, 1 dark."""
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    return dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme]))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, "contrast ratio"."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_contrast(scheme: int) -> None:
+    found = shades(scheme)
+    words = [
+        *((ink, paper) for ink in ("ink", "soft", "accent") for paper in ("paper", "panel")),
+        ("on-accent", "accent"),
+        ("warn", "warn-paper"),
+        ("ink", "warn-paper"),
+    ]
+    for ink, paper in words:
+        assert contrast(found[ink], found[paper]) >= 4.5, (ink, paper)
+    for mark in ("edge", "accent", "stop", "wave", "look"):
+        assert contrast(found[mark], found["paper"]) >= 3, mark
+
+
+def test_text_on_every_colour_of_a_class_can_be_read() -> None:
+    colours = set(re.findall(r"#[0-9a-f]{6}", TEXTS["colours.js"]))
+    assert len(colours) >= 9
+    for colour in colours:
+        assert max(contrast(colour, ink) for ink in ("#000000", "#ffffff")) >= 4.5

@@ -1,0 +1,307 @@
+"""The page in Chromium: files, the timeline, keys and errors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from builders.browser import PHONE, drop, opened, shown, until
+from builders.encoded_audio import encoded
+from builders.service_client import RECOGNIZE, Live, small_recognizer
+from builders.speech_streams import talk
+
+from serein.bundle import save
+from serein.records import Corpus
+
+SECONDS = 12.0
+
+
+@pytest.fixture(scope="module")
+def spoken(corpus: Corpus) -> bytes:
+    return encoded("wav", talk(corpus, SECONDS))
+
+
+@pytest.fixture(scope="module")
+def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    other = tmp_path_factory.mktemp("other") / "other.safetensors"
+    save(small_recognizer("other", 1).bundle, other)
+    return ["--model", str(other), "--max-seconds", "60"]
+
+
+def complaint(page: Any) -> str:
+    page.wait_for_selector("#problem strong")
+    return str(page.inner_text("#problem"))
+
+
+def segments(live: Live, content: bytes, query: str = "hop=1&window=4&smooth=1") -> list[Any]:
+    files = {"file": ("call.wav", content)}
+    answer = httpx.post(f"{live.url}{RECOGNIZE}?{query}", files=files, timeout=60).json()
+    return list(answer["segments"])
+
+
+def test_a_file_is_dropped(page: Any, live: Live, spoken: bytes) -> None:
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    drop(page, "call.wav", spoken)
+    shown(page)
+    assert page.inner_text("#result-title") == "call.wav"
+    wanted = segments(live, spoken)
+    page.click("#as-table summary")
+    found = page.locator("#tables tbody th").all_inner_texts()
+    assert found == [one["tasks"]["emotion"]["label"] for one in wanted]
+    whole = live.post(spoken).json()["tasks"]["emotion"]
+    assert page.inner_text("#verdicts .answer").startswith(whole["label"])
+    assert f"{round(100 * whole['confidence'])} %" in page.inner_text("#verdicts .answer")
+    assert page.get_attribute("#plot", "aria-valuemax") == f"{SECONDS:.1f}"
+    assert all(url.startswith((live.url, "blob:", "data:")) for url in seen)
+
+
+def test_rows_of_the_picture(page: Any, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    kinds = "figure.data.map(one => one.type + (one.stackgroup ?? ''))"
+    drawn = page.evaluate(kinds)
+    assert drawn.count("scatterone") == 3  # anger, neutral, sadness
+    assert "bar" in drawn
+    assert "heatmap" not in drawn
+    assert any("attention" in one["text"] for one in page.evaluate("figure.layout.annotations"))
+    page.check("[value=spectrum]")
+    until(page, "figure.data.some(one => one.type === 'heatmap')")
+    page.select_option("#task", "gender")
+    until(page, "figure.data.filter(one => one.stackgroup).length === 2")
+    sums = page.evaluate(
+        "figure.data.filter(one => one.stackgroup).map(one => one.y)"
+        ".reduce((a, b) => a.map((y, place) => y + b[place]))"
+    )
+    assert all(value == pytest.approx(0) or value == pytest.approx(100, abs=0.01) for value in sums)
+
+
+def test_a_click_plays_from_there_and_the_cursor_moves(page: Any, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    place = page.evaluate("figure._fullLayout.xaxis._offset + figure._fullLayout.xaxis.l2p(4)")
+    page.click("#plot", position={"x": place, "y": 40})
+    until(page, "document.getElementById('sound').currentTime > 4.2")
+    assert page.evaluate("document.getElementById('sound').currentTime") < 11
+    until(page, f"parseFloat(document.getElementById('cursor').style.left) > {place + 2}")
+    page.evaluate("document.getElementById('sound').pause()")
+    page.click("#as-table summary")
+    page.click("#tables tbody tr:first-child button")
+    until(page, "!document.getElementById('sound').paused")
+
+
+def test_the_keyboard_alone(page: Any, spoken: bytes, tmp_path: Path) -> None:
+    # Told of choosers late, Chromium may show the first one to nobody.
+    page.on("filechooser", lambda _: None)
+    order = []
+    for _ in range(7):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert order == ["A", "choose", "record", "live", "model", "other", "SUMMARY"]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) != "none"
+    page.focus("#choose")
+    (tmp_path / "call.wav").write_bytes(spoken)
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(tmp_path / "call.wav")
+    shown(page)
+    assert page.evaluate("document.activeElement.id") == "result"
+    assert "call.wav, 0:12.0: " in page.inner_text("#status")
+    page.focus("#plot")
+    for key, text in (("End", "0:12.0"), ("ArrowLeft", "0:11.0"), ("PageDown", "0:01.0")):
+        page.keyboard.press(key)
+        assert page.get_attribute("#plot", "aria-valuetext").startswith(f"{text} of 0:12.0, ")
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    until(page, "document.getElementById('sound').currentTime > 0.1")
+    page.keyboard.press("Space")
+    assert page.evaluate("document.getElementById('sound').paused")
+
+
+def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    got = {}
+    for name in ("json", "csv", "vtt"):
+        with page.expect_download() as download:
+            page.click(f"[data-format={name}]")
+        assert download.value.suggested_filename == f"call.{name}"
+        got[name] = Path(download.value.path()).read_text()
+    wanted = segments(live, spoken)
+    assert json.loads(got["json"])["segments"] == wanted
+    assert len(got["csv"].splitlines()) == len(wanted) + 1
+    assert got["csv"].startswith("file,start,end,emotion,")
+    assert got["vtt"].startswith("WEBVTT\n")
+    assert got["vtt"].count(" --> ") == len(wanted)
+
+
+def test_two_models(page: Any, live: Live, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    page.select_option("#other", "other")
+    until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
+    until(page, "figure.data.filter(one => one.stackgroup).length === 6")
+    assert page.locator("caption").all_text_contents() == ["small", "other"]
+    assert "the same answer for" in page.inner_text("#agreement")
+    assert "small’s" in page.inner_text("#download")
+    spoken_by = page.get_attribute("#plot", "aria-valuetext")
+    assert "small: " in spoken_by
+    assert "other: " in spoken_by
+    page.select_option("#model", "other")  # which is then compared with nothing
+    until(page, "document.querySelectorAll('#verdicts .verdict').length === 1")
+    assert page.input_value("#other") == ""
+
+
+def test_other_settings_ask_anew(page: Any, live: Live, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    before = page.evaluate("figure.data.find(one => one.stackgroup).x.length")
+    page.click("text=How it is heard")
+    page.fill("#hop", "0.5")
+    page.keyboard.press("Tab")
+    until(page, f"figure.data.find(one => one.stackgroup).x.length > {before}")
+    page.fill("#hop", "0.1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.getElementById('hop').validity.rangeUnderflow")
+    page.fill("#hop", "1")
+    page.fill("#window", "20")
+    page.keyboard.press("Tab")
+    assert "does not take this" in complaint(page)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"dear sir or madam", "cannot be read as a recording"),
+        (b"", "0 bytes"),
+        (encoded("wav")[:5000], "breaks off"),
+    ],
+    ids=["text", "nothing", "half"],
+)
+def test_what_cannot_be_read(page: Any, spoken: bytes, content: bytes, words: str) -> None:
+    drop(page, "<img src=x onerror=alert(1)>.wav", content)
+    assert words in complaint(page)
+    assert page.locator("#problem img").count() == 0
+    assert page.is_hidden("#result")
+    drop(page, "call.wav", spoken)
+    shown(page)
+    assert page.inner_text("#problem") == ""
+
+
+def test_names_are_never_markup(page: Any, spoken: bytes) -> None:
+    drop(page, "<img src=x onerror=alert(1)>.wav", spoken)
+    shown(page)
+    assert page.inner_text("#result-title") == "<img src=x onerror=alert(1)>.wav"
+    assert page.locator("main img").count() == 0
+
+
+def test_too_long(page: Any, corpus: Corpus) -> None:
+    drop(page, "long.flac", encoded("flac", talk(corpus, 62.0)))
+    found = complaint(page)
+    assert "too large" in found
+    assert "longer than 60 s" in found
+
+
+def test_a_service_that_is_busy_or_gone_is_asked_again(page: Any, spoken: bytes) -> None:
+    busy = {"title": "Too Many Requests", "status": 429, "detail": "64 requests are in progress"}
+    page.route("**/v1/recognize*", lambda route: route.fulfill(status=429, json=busy), times=2)
+    drop(page, "call.wav", spoken)
+    assert "busy" in complaint(page)
+    assert "64 requests are in progress." in page.inner_text("#problem")
+    page.unroute("**/v1/recognize*")
+    page.route("**/v1/recognize*", lambda route: route.abort(), times=2)
+    page.click("#problem button")
+    until(page, "document.getElementById('problem').innerText.includes('reached')")
+    page.unroute("**/v1/recognize*")
+    page.click("#problem button")
+    shown(page)
+
+
+def test_a_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus: Corpus) -> None:
+    drop(page, "call.aiff", encoded("aiff", talk(corpus, SECONDS)))
+    shown(page)
+    assert page.is_hidden("#sound")
+    assert page.is_hidden("#view")
+    assert page.evaluate("figure.data.some(one => one.stackgroup)")
+    assert "cannot play" in page.inner_text("#unplayed")
+
+
+def test_silence_has_neither_a_timeline_nor_an_answer(page: Any) -> None:
+    drop(page, "sweep.wav", encoded("wav"))
+    page.wait_for_selector("#result:not([hidden])")
+    until(page, "document.getElementById('status').innerText.includes('Nobody')")
+    assert page.is_visible("#status")
+    assert page.inner_text("#verdicts .answer") == "nobody speaks"
+    assert "%" not in page.inner_text("#verdicts")
+    assert page.is_hidden("#as-table")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(chromium: Any, live: Live, spoken: bytes, scheme: Any) -> None:
+    with opened(chromium, live.url, size=PHONE, color_scheme=scheme, has_touch=True) as page:
+        drop(page, "call.wav", spoken)
+        shown(page)
+        page.click("text=How it is heard")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+        sizes = page.evaluate(
+            "[...document.querySelectorAll('button, select, .switch label, summary')]"
+            ".map(one => one.getBoundingClientRect()).filter(one => one.width)"
+            ".map(({width, height}) => Math.min(width, height))"
+        )
+        assert min(sizes) >= 24  # WCAG 2.2, 2.5.8
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(20, 23, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_the_picture_follows_light_and_dark(page: Any, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    ink = "figure.layout.font.color"
+    light = page.evaluate(ink)
+    page.emulate_media(color_scheme="dark")
+    until(page, f"{ink} !== '{light}'")
+
+
+def test_everything_that_can_be_used_has_a_name(page: Any, spoken: bytes) -> None:
+    drop(page, "call.wav", spoken)
+    shown(page)
+    page.click("#as-table summary")
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    used = {"button", "slider", "radio", "combobox", "checkbox", "spinbutton", "table", "form"}
+    found = [
+        (one["role"]["value"], one.get("name", {}).get("value", ""))
+        for one in nodes
+        if one.get("role", {}).get("value") in used and not one["ignored"]
+    ]
+    assert {"button", "slider", "radio", "combobox", "table"} <= {role for role, _ in found}
+    assert [role for role, name in found if not name.strip()] == []
+    assert page.get_attribute("#status", "role") == "status"
+    assert page.get_attribute("#problem", "role") == "alert"
+
+
+def test_keys(chromium: Any, spoken: bytes, tmp_path: Path, run: Any) -> None:
+    _, out, _ = run("serve", "--new-key", "ann", "--key-file", tmp_path / "keys")
+    closed = Live(tmp_path, "--key-file", str(tmp_path / "keys"))
+    try:
+        with opened(chromium, closed.url) as page:
+            assert "needs a key" in complaint(page)
+            page.fill("#key", "wrong")
+            page.keyboard.press("Enter")
+            until(page, "document.getElementById('problem').innerText.includes('known')")
+            page.fill("#key", out.strip())
+            page.click("text=Use this key")
+            until(page, "!document.querySelector('#problem strong')")
+            drop(page, "call.wav", spoken)
+            shown(page)
+            kept = "[sessionStorage.length, localStorage.length, document.cookie]"
+            assert page.evaluate(kept) == [1, 0, ""]
+            page.reload()
+            until(page, "document.getElementById('limits').innerText.includes('most')")
+            page.click("#forget")
+            assert "needs a key" in complaint(page)
+            assert page.evaluate(kept) == [0, 0, ""]
+    finally:
+        assert closed.end() == 0

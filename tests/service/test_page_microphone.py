@@ -1,0 +1,182 @@
+"""The page and a microphone that hears a file: recordings, live answers, refusal."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.browser import launched, opened, shown, until
+from builders.encoded_audio import encoded
+from builders.service_client import Live
+from builders.speech_streams import talk
+
+from serein.records import Corpus
+
+Sent = list[str | bytes]
+ANSWER = {
+    "label": "anger",
+    "confidence": 0.7,
+    "probabilities": {"anger": 0.7, "neutral": 0.2, "sadness": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def serve_options() -> list[str]:
+    return ["--max-seconds", "8"]
+
+
+@pytest.fixture(scope="module")
+def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("heard") / "microphone.wav"
+    path.write_bytes(encoded("wav", talk(corpus, 20.0)))
+    return path
+
+
+def listened(page: Any, seconds: int) -> None:
+    until(page, f"document.getElementById('clock').innerText >= '0:0{seconds}'")
+
+
+def test_a_recording(page: Any) -> None:
+    page.focus("#record")
+    page.keyboard.press("Enter")
+    assert page.wait_for_selector("#record[aria-pressed=true]").inner_text() == "Stop"
+    until(page, "document.getElementById('level').value > 0.02")
+    listened(page, 2)
+    assert page.is_disabled("#live")
+    page.keyboard.press("Enter")
+    shown(page)
+    assert page.inner_text("#result-title").startswith("recording ")
+    assert float(page.get_attribute("#plot", "aria-valuemax")) >= 2
+    assert page.evaluate("document.getElementById('sound').duration") >= 2
+    assert page.get_attribute("#record", "aria-pressed") == "false"
+    assert page.is_hidden("#listening")
+
+
+def test_a_recording_ends_where_the_service_would_refuse_it(page: Any) -> None:
+    page.click("#record")
+    shown(page)
+    assert 6.5 < float(page.get_attribute("#plot", "aria-valuemax")) <= 8
+
+
+def streams(page: Any, served: Callable[[Any], None]) -> None:
+    """Another service behind the WebSocket."""
+    page.route_web_socket("**/v1/stream", served)
+    page.reload()  # the browser knows of it from the next page on
+    until(page, "document.getElementById('limits').innerText.includes('at most')")
+
+
+def answering(socket: Any, sent: Sent) -> None:
+    """A service that answers each second of a stream, and its first second twice."""
+
+    def heard(message: str | bytes) -> None:
+        sent.append(message)
+        if isinstance(message, str):
+            if json.loads(message)["type"] == "start":
+                socket.send(json.dumps({"type": "ready", "classes": {}}))
+            return
+        seconds = sum(len(one) for one in sent if isinstance(one, bytes)) / 2 / rate(sent)
+        starts = [0] if seconds < 2 else [int(seconds) - 1]
+        items = [{"start": s, "end": s + 1, "tasks": {"emotion": ANSWER}} for s in starts]
+        told = {"type": "segments", "items": items, "heard": seconds, "latency_ms": 12.3}
+        socket.send(json.dumps(told))
+
+    socket.on_message(heard)
+
+
+def rate(sent: Sent) -> int:
+    (start,) = [one for one in map(str, sent) if '"start"' in one and one.startswith("{")][:1]
+    return int(json.loads(start)["rate"])
+
+
+def test_answers_while_somebody_speaks(page: Any) -> None:
+    sent: Sent = []
+    streams(page, lambda socket: answering(socket, sent))
+    page.click("#live")
+    until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
+    listened(page, 3)
+    assert "Answered in 12 ms" in page.inner_text("#latency")
+    assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
+    assert page.evaluate("figure.data.find(one => one.type === 'bar').base[0]") == 0
+    page.click("#live")
+    shown(page)  # what was heard is now a recording like any other
+    start = json.loads(next(one for one in sent if isinstance(one, str)))
+    assert start["type"] == "start"
+    assert (start["model"], start["window"], start["hop"]) == ("small", 4, 1)
+    assert start["merge"] is False
+    assert "key" not in start
+    assert json.loads(str(sent[-1])) == {"type": "end"}
+    blocks = [one for one in sent if isinstance(one, bytes)]
+    assert all(len(one) == 2 * 2048 for one in blocks)
+    assert sum(map(len, blocks)) / 2 / start["rate"] >= 3
+    assert float(page.get_attribute("#plot", "aria-valuemax")) >= 3
+
+
+def test_a_stream_that_is_refused(page: Any) -> None:
+    told = {"type": "problem", "title": "Unauthorized", "status": 429, "detail": "no place is free"}
+
+    def refuse(socket: Any) -> None:
+        socket.on_message(lambda _: socket.send(json.dumps(told)))
+
+    streams(page, refuse)
+    page.click("#live")
+    page.wait_for_selector("#problem strong")
+    assert "busy" in page.inner_text("#problem")
+    assert "No place is free." in page.inner_text("#problem")
+    listened(page, 1)
+    page.click("#live")  # what was heard is not lost
+    shown(page)
+
+
+def test_a_stream_that_breaks_off(page: Any) -> None:
+    streams(page, lambda socket: socket.close(code=1011))
+    page.click("#live")
+    page.wait_for_selector("#problem strong")
+    assert "broke off" in page.inner_text("#problem")
+    listened(page, 1)
+    page.click("#live")
+    shown(page)
+
+
+def test_the_services_own_stream(page: Any) -> None:
+    page.click("#live")
+    until(page, "document.getElementById('now').innerText.includes('%')")
+    assert "Answered in" in page.inner_text("#latency")
+    page.click("#live")
+    shown(page)
+
+
+def test_a_microphone_that_is_refused(live: Live, microphone: Path, chromium: Any) -> None:
+    strict = launched(chromium.browser_type, microphone, allowed=False)
+    with closing(strict), opened(strict, live.url) as page:
+        for button in ("#record", "#live"):
+            page.click(button)
+            page.wait_for_selector("#problem strong")
+            assert "The microphone was refused" in page.inner_text("#problem")
+            assert page.get_attribute(button, "aria-pressed") == "false"
+
+
+LACKING = """() => { navigator.mediaDevices.getUserMedia = async () => {
+  throw new DOMException("it cannot be had", "%s");
+}; }"""
+OTHERS = {
+    "none is there": ("NotFoundError", "There is no microphone"),
+    "another program has it": ("NotReadableError", "Another program may hold it"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_microphone_that_cannot_be_had(page: Any, kind: str) -> None:
+    name, words = OTHERS[kind]
+    page.evaluate(LACKING % name)
+    page.click("#record")
+    page.wait_for_selector("#problem strong")
+    assert words in page.inner_text("#problem")
+
+
+def test_a_page_that_may_ask_for_no_microphone(page: Any) -> None:
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+    page.click("#record")
+    page.wait_for_selector("#problem strong")
+    assert "https" in page.inner_text("#problem")

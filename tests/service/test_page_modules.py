@@ -1,0 +1,115 @@
+"""What the page's modules compute, called in Chromium by themselves."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from builders.browser import browser, opened
+from builders.service_client import Live
+
+EMODB = ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"]
+RAVDESS = ["anger", "calm", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+IEMOCAP = ["anger", "excitement", "frustration", "happiness", "neutral", "sadness", "surprise"]
+LEVELS = ["low", "middle", "high"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    live = Live(tmp_path_factory.mktemp("modules"))
+    try:
+        with browser() as chromium, opened(chromium, live.url) as made:
+            yield made
+    except LookupError as error:
+        pytest.skip(str(error))
+    finally:
+        assert live.end() == 0
+
+
+def called(page: Any, module: str, name: str, *arguments: object) -> Any:
+    script = f"async given => (await import('/page/{module}.js')).{name}(...given)"
+    return page.evaluate(script, list(arguments))
+
+
+def hop(start: float, label: str | None, p: float) -> dict[str, Any]:
+    answer = {"label": label, "confidence": p, "probabilities": {"a": p, "b": 1 - p}}
+    return {"start": start, "end": start + 1, "tasks": {"emotion": answer}}
+
+
+@pytest.mark.parametrize("classes", [EMODB, RAVDESS, IEMOCAP, LEVELS], ids=len)
+def test_no_two_classes_look_the_same(page: Any, classes: list[str]) -> None:
+    found = called(page, "colours", "colours", classes)
+    assert list(found) == classes
+    assert len(set(found.values())) == len(classes)
+
+
+def test_neighbours_of_one_label_are_a_run(page: Any) -> None:
+    hops = [hop(0, "a", 0.9), hop(1, "a", 0.7), hop(2, None, 0.5), hop(5, None, 0.6)]
+    found = called(page, "segments", "runs", hops, "emotion")
+    assert [(one["start"], one["end"], one["label"]) for one in found] == [
+        (0, 2, "a"),
+        (2, 3, None),
+        (5, 6, None),  # there was a pause before it
+    ]
+    assert [one["confidence"] for one in found] == pytest.approx([0.8, 0.5, 0.6])
+    assert called(page, "segments", "runs", [], "emotion") == []
+
+
+def test_agreement_is_of_the_time_that_both_answer(page: Any) -> None:
+    one = [hop(0, "a", 0.9), hop(1, "b", 0.2), hop(2, "a", 0.9)]
+    other = [hop(0.5, "a", 0.9), hop(1.5, "a", 0.9)]
+    assert called(page, "segments", "agreement", one, other, "emotion") == pytest.approx(0.5)
+    assert called(page, "segments", "agreement", one, [hop(9, "a", 1)], "emotion") is None
+
+
+def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
+    segments = [
+        {"start": 0, "end": 1, "values": {"arousal": 2.0}},
+        {"start": 1, "end": 1.5, "values": {"arousal": 5.0}},
+        {"start": 2, "end": 3, "values": {"arousal": 9.0}},
+    ]
+    for end, wanted in ((1, 2.0), (1.5, 3.0), (3, 5.4)):
+        found = called(page, "segments", "mean", segments, "arousal", 0, end)
+        assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "digits", "words"),
+    [(0, 0, "0:00"), (61, 0, "1:01"), (59.96, 1, "1:00.0"), (3.04, 1, "0:03.0"), (600, 0, "10:00")],
+)
+def test_clocks(page: Any, seconds: float, digits: int, words: str) -> None:
+    assert called(page, "segments", "clock", seconds, digits) == words
+
+
+def test_a_spectrogram_is_highest_where_the_tone_is(page: Any) -> None:
+    time = np.arange(8_000) / 16_000
+    for hertz in (300, 1_000, 4_000):
+        tone = (0.5 * np.sin(2 * np.pi * hertz * time)).tolist()
+        found = called(page, "spectrum", "spectrogram", tone, 16_000)
+        column = np.array(found["z"])[:, 20]
+        band = int(column.argmax())
+        assert column[band] == pytest.approx(0, abs=1)
+        assert found["hz"][band] - 32 <= hertz <= found["hz"][band + 1] + 32
+
+
+def test_an_envelope_keeps_the_extremes(page: Any) -> None:
+    wave = np.zeros(10_000)
+    wave[1234], wave[9999] = -0.5, 0.25
+    found = called(page, "spectrum", "envelope", wave.tolist(), 100)
+    assert len(found["low"]) == 100
+    assert found["low"][12] == -0.5
+    assert found["high"][99] == 0.25
+
+
+def test_what_is_recorded_is_a_wav(page: Any) -> None:
+    script = """async samples => {
+      const {wav} = await import('/page/wav.js');
+      const file = wav([Float32Array.from(samples), Float32Array.from([2, -2])], 48000, 'a.wav');
+      return [...new Uint8Array(await file.arrayBuffer())];
+    }"""
+    wave = [0, 0.5, -0.5, 0.25]
+    samples, rate = soundfile.read(io.BytesIO(bytes(page.evaluate(script, wave))))
+    assert rate == 48_000
+    assert samples == pytest.approx([*wave, 1, -1], abs=1e-4)

@@ -1,0 +1,131 @@
+"""The page with models that answer with numbers, in Chromium."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.browser import drop, until
+from builders.encoded_audio import encoded
+from builders.service_client import Live
+from builders.speech_streams import rating, talk
+
+from serein.bundle import save
+from serein.inference.recognizer import Recognizer
+from serein.records import Corpus
+
+SEX = "tasks.sex={name='gender'}"
+NAMES = ["arousal", "valence"]
+TITLES = "figure.layout.annotations.map(one => one.text)"
+
+
+@pytest.fixture(scope="module")
+def spoken(corpus: Corpus) -> bytes:
+    return encoded("wav", talk(corpus, 12.0))
+
+
+@pytest.fixture(scope="module")
+def microphone(spoken: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("heard") / "microphone.wav"
+    path.write_bytes(spoken)
+    return path
+
+
+@pytest.fixture(scope="module")
+def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("models")
+    options: list[str] = []
+    for name, more in (("alone", ()), ("mixed", (SEX,))):
+        save(rating(*more).bundle, folder / f"{name}.safetensors")
+        options += ["--model", str(folder / f"{name}.safetensors")]
+    return options
+
+
+def dropped(page: Any, spoken: bytes, model: str) -> None:
+    page.select_option("#model", model)
+    drop(page, "call.wav", spoken)
+    page.wait_for_selector("#result:not([hidden])")
+    until(page, "document.querySelector('#figure .main-svg')")
+    until(page, "document.getElementById('status').textContent.includes('arousal ')")
+
+
+def test_numbers_alone_are_curves(page: Any, spoken: bytes) -> None:
+    dropped(page, spoken, "alone")
+    whole = rating()(spoken)
+    told = [f"{name}: {value:.2f}" for name, value in whole.values.items()]
+    assert page.inner_text("#verdicts .answer") == ", ".join(told)
+    titles = page.evaluate(TITLES)
+    assert titles[:2] == NAMES
+    assert "confidence" not in titles
+    hops = rating().timeline(spoken, window=4.0, hop=1.0).segments or []
+    drawn = page.evaluate(
+        "figure.data.filter(one => one.hovertemplate?.startsWith('valence'))[0].y"
+    )
+    found = [y for y in drawn if y is not None]
+    assert (
+        found[::2]
+        == found[1::2]
+        == pytest.approx([one.values["valence"] for one in hops], abs=1e-3)
+    )
+    page.click("#as-table summary")
+    heads = [text for text in page.locator("#tables thead th").all_inner_texts() if text]
+    assert heads == ["start", "end", *NAMES]
+    cells = page.locator("#tables tbody tr:first-child td").all_inner_texts()
+    assert cells[3:] == [f"{value:.2f}" for value in hops[0].values.values()]
+    name = page.get_attribute("#tables tbody tr:first-child button", "aria-label")
+    assert name.endswith(f": arousal {cells[3]}, valence {cells[4]}")
+
+
+def test_numbers_stand_below_classes(page: Any, spoken: bytes) -> None:
+    dropped(page, spoken, "mixed")
+    recognizer: Recognizer = rating(SEX)
+    assert page.evaluate(TITLES)[:4] == ["sex", "confidence", *NAMES]
+    assert str(recognizer(spoken).label) in page.inner_text("#verdicts .answer")
+    segments = recognizer.timeline(spoken, window=4.0, hop=1.0).segments or []
+    page.click("#as-table summary")
+    rows = page.locator("#tables tbody tr")
+    assert rows.count() == len(segments)
+    for number, segment in enumerate(segments):
+        cells = rows.nth(number).locator("td").all_inner_texts()
+        expected = list(segment.values.values())
+        assert [float(cell) for cell in cells[-2:]] == pytest.approx(expected, abs=0.0051)
+    page.focus("#plot")
+    page.keyboard.press("End")
+    page.keyboard.press("Home")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "arousal " in page.get_attribute("#plot", "aria-valuetext")
+
+
+def test_two_models_with_unlike_tasks(page: Any, spoken: bytes) -> None:
+    dropped(page, spoken, "alone")
+    page.select_option("#other", "small")
+    until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
+    until(page, f"{TITLES}.includes('arousal, alone')")
+    assert page.inner_text("#agreement") == ""
+    page.select_option("#model", "small")
+    page.select_option("#other", "alone")
+    until(page, f"{TITLES}[0] === 'small' && {TITLES}.includes('valence, alone')")
+    assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
+    assert page.evaluate("document.querySelectorAll('#tables table').length") == 2
+
+
+def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
+    dropped(page, spoken, "alone")
+    for kind, begin in (("csv", "file,start,end,arousal,valence\n"), ("vtt", "WEBVTT\n")):
+        with page.expect_download() as download:
+            page.click(f"[data-format={kind}]")
+        assert Path(download.value.path()).read_text().startswith(begin)
+    assert page.inner_text("#problem") == ""
+    assert live.process.poll() is None
+
+
+@pytest.mark.parametrize("model", ["alone", "mixed"])
+def test_numbers_while_somebody_speaks(page: Any, model: str) -> None:
+    page.select_option("#model", model)
+    page.click("#live")
+    until(page, "document.getElementById('now').innerText.includes('arousal ')")
+    assert ("%" in page.inner_text("#now")) == (model == "mixed")
+    until(page, f"{TITLES}.includes('valence')")
+    page.click("#live")
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.inner_text("#problem") == ""

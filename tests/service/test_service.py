@@ -1,0 +1,169 @@
+"""The service as a good client meets it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.encoded_audio import any_kind, encoded, every_kind, sweep
+from builders.service_client import RECOGNIZE, SPEECH, Client, client, small_recognizer
+from pydantic import TypeAdapter
+
+from serein.bundle import save
+from serein.inference.recognition import Recognition
+from serein.service import auth, observability
+from serein.service.engine import Engine
+from serein.service.schemas import Model
+
+Run = Callable[..., tuple[int, str, str]]
+GENDERS = ["female", "male"]
+LENGTHS = (0.3, 1.0, 2.5, 9.0, 0.7, 20.0, 1.5, 0.05)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[tuple[Client, Engine]]:
+    with client(wait=0.3) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def call(service: tuple[Client, Engine]) -> Client:
+    return service[0]
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether two documents are the same to 1e-5 in every number."""
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return bool(one == pytest.approx(other, abs=1e-5))
+
+
+def test_answers_are_those_of_the_command_whatever_they_are_batched_with(
+    service: tuple[Client, Engine], run: Run, tmp_path: Path
+) -> None:
+    call, engine = service
+    files = [tmp_path / f"{number}.flac" for number in range(len(LENGTHS))]
+    for file, seconds in zip(files, LENGTHS, strict=True):
+        file.write_bytes(encoded("flac", sweep(seconds, 22_050), rate=22_050))
+    save(small_recognizer().bundle, tmp_path / "small.safetensors")
+    words = ["--model", tmp_path / "small.safetensors", "--format", "json", "--always"]
+    status, out, _ = run("recognize", *files, *words)
+    assert status == 0
+    forms = [{"files": {"file": (file.name, file.read_bytes())}} for file in files]
+    answers = call.together([("POST", RECOGNIZE, form) for form in forms])
+    for answer, wanted, file in zip(answers, json.loads(out)["recognized"], files, strict=True):
+        assert answer.status_code == 200
+        assert close(answer.json(), {**wanted, "source": file.name})
+    counts = re.findall(r"serein_batch_recordings_(?:sum|count) (\d+)", text(call))
+    batches, recordings = sorted(map(int, counts))
+    assert batches < recordings  # some were together
+    assert engine.is_ready()
+
+
+def text(call: Client) -> str:
+    return call("GET", "/metrics").text
+
+
+@pytest.mark.parametrize("kind", every_kind())
+def test_every_format_as_form_and_as_body(call: Client, kind: str) -> None:
+    content = any_kind(kind)
+    form = call("POST", RECOGNIZE, files={"any name": (f"speech.{kind}", content)})
+    raw = call.post(content)
+    assert (form.status_code, raw.status_code) == (200, 200)
+    assert form.json() == {**raw.json(), "source": f"speech.{kind}"}
+    assert raw.json()["source"] == "upload"
+
+
+def test_the_answer_is_a_recognition(call: Client) -> None:
+    answer = TypeAdapter(Recognition).validate_python(call.post(SPEECH).json())
+    assert answer.end == pytest.approx(1.0)
+    assert set(answer.tasks) == {"emotion", "gender"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Windows\\speech.wav", "speech.wav"),
+        ("/", "upload"),
+        ("..", "upload"),
+        ("a\u202eb.wav", "ab.wav"),
+        ("x" * 999, "x" * 200),
+    ],
+)
+def test_names_of_files_are_never_paths(call: Client, sent: str, said: str) -> None:
+    answer = call("POST", RECOGNIZE, files={"file": (sent, SPEECH)})
+    assert answer.json()["source"] == said
+
+
+def test_the_model_says_what_it_is(call: Client) -> None:
+    about = Model.model_validate(call("GET", "/v1/model").json())
+    assert about.classes == {"emotion": ["anger", "neutral", "sadness"], "gender": GENDERS}
+    assert (about.rate, about.window, about.max_seconds) == (16_000, 7.5, 300)
+    assert about.card.startswith("# small\n")
+
+
+def test_health_and_numbers(service: tuple[Client, Engine]) -> None:
+    call, engine = service
+    assert call("GET", "/healthz").json() == {"status": "ok"}
+    assert call("GET", "/readyz").json() == {"status": "ready"}
+    assert 'serein_requests_total{route="/healthz",status="200"} 1.0' in text(call)
+    engine.closing = True
+    assert call("GET", "/readyz").status_code == 503
+    engine.closing = False
+
+
+def test_headers_keep_browsers_careful(call: Client) -> None:
+    for answer in (call("GET", "/healthz"), call("GET", "/nothing"), call.post(b"text")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Server" not in answer.headers
+    assert "cdn.jsdelivr.net" in call("GET", "/docs").headers["Content-Security-Policy"]
+
+
+def test_other_origins_only_where_the_owner_says_so(call: Client) -> None:
+    asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+    assert call("OPTIONS", RECOGNIZE, headers=asked).status_code == 405
+    assert "Access-Control-Allow-Origin" not in call("GET", "/v1/model", headers=asked).headers
+    with client(origins=("https://page.example",)) as (open_call, _):
+        allowed = open_call("OPTIONS", RECOGNIZE, headers=asked).headers
+        assert allowed["Access-Control-Allow-Origin"] == "https://page.example"
+        other = open_call("OPTIONS", RECOGNIZE, headers={**asked, "Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_keys_open_what_is_closed(tmp_path: Path) -> None:
+    key = auth.add_key(tmp_path / "keys", "ann")
+    with client(auth.read_keys(tmp_path / "keys")) as (call, _):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
+            for path in ("/v1/model", "/metrics", RECOGNIZE):
+                method = "POST" if path == RECOGNIZE else "GET"
+                answer = call(method, path, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["WWW-Authenticate"] == "Bearer"
+                assert key not in answer.text
+        right = {"Authorization": f"Bearer {key}"}
+        assert call("GET", "/v1/model", headers=right).status_code == 200
+        assert call.post(SPEECH, headers=right).status_code == 200
+        assert call("GET", "/healthz").status_code == 200
+
+
+def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+    stream, key = StringIO(), auth.add_key(tmp_path / "keys", "ann")
+    with observability.log_to(stream), client(auth.read_keys(tmp_path / "keys")) as (call, _):
+        right = {"Authorization": f"Bearer {key}"}
+        call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
+        call("GET", "/secret", headers={"Authorization": "Bearer secret"})
+    good, lost = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (good["route"], good["status"], good["key"]) == (RECOGNIZE, 200, "ann")
+    assert (good["bytes"], good["seconds"]) == (len(SPEECH), 1.0)
+    assert good["ms"] > 0
+    assert (lost["route"], lost["status"]) == ("none", 404)
+    assert "secret" not in stream.getvalue()
+    assert key not in stream.getvalue()

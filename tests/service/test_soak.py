@@ -1,0 +1,47 @@
+"""Ten minutes of load, bad requests among the good ones: no error, no growth. `make test-slow`."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders.encoded_audio import any_kind
+from builders.service_client import SPEECH, Live
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+HOUSE = Path(__file__).parents[2]
+SECONDS = float(os.environ.get("SEREIN_SOAK_SECONDS", "600"))
+GROWTH = 16.0
+"""MB that allocators may still take after the first tenth."""
+
+
+def megabytes(pid: int) -> float:
+    """Resident in a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pages = [int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in (pid, *children)]
+    return sum(pages) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def test_ten_minutes_of_load_leave_no_trace(tmp_path: Path) -> None:
+    live, file = Live(tmp_path), tmp_path / "speech.flac"
+    file.write_bytes(SPEECH)
+    command = [sys.executable, "-m", "benchmarks.load", str(live.port), str(file)]
+    command += ["--clients", "8", "--seconds", str(SECONDS)]
+    with subprocess.Popen(command, cwd=HOUSE, stdout=subprocess.PIPE) as load:
+        begin, seen = time.monotonic(), list[float]()
+        while load.poll() is None and time.monotonic() < begin + SECONDS - 1:
+            assert live.post(b"text").status_code == 422
+            assert live.post(SPEECH[:500]).status_code == 422
+            assert live.post(any_kind("m4a")).status_code == 200
+            seen.append(megabytes(live.process.pid))
+            time.sleep(SECONDS / 200)
+        out, _ = load.communicate()
+    found = json.loads(out)
+    assert set(found["statuses"]) <= {200, 429}
+    assert len(found["latencies"]) > SECONDS
+    warm = max(seen[: len(seen) // 10 + 1])
+    assert max(seen[-len(seen) // 10 :]) < warm + GROWTH, seen
+    assert live.end() == 0

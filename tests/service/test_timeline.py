@@ -1,0 +1,211 @@
+"""Timelines, formats and several models over HTTP."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from builders.encoded_audio import encoded, sweep
+from builders.service_client import RECOGNIZE, SPEECH, Client, client, small_recognizer
+from builders.speech_streams import RATE, same, talk
+from service.test_service import close
+
+from serein.bundle import save
+from serein.errors import AudioError, ConfigError
+from serein.inference import formats, long_form
+from serein.inference.long_form import CHUNK_SECONDS
+from serein.inference.recognition import Recognition
+from serein.records import Corpus
+from serein.service.batching import RequestBatcher
+from serein.service.config import ServiceConfig
+from serein.service.engine import Engine
+from serein.service.schemas import Model
+
+Run = Callable[..., tuple[int, str, str]]
+OTHER = small_recognizer("other", seed=1)
+
+
+@pytest.fixture(scope="module")
+def call() -> Iterator[Client]:
+    with client(others=[OTHER]) as (made, _):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def spoken(corpus: Corpus) -> bytes:
+    return encoded("flac", talk(corpus, 40.0))
+
+
+def sent(call: Client, content: bytes, query: str) -> httpx.Response:
+    return call("POST", f"{RECOGNIZE}?{query}", files={"file": ("call.flac", content)})
+
+
+def test_a_timeline_is_that_of_the_command(
+    call: Client, spoken: bytes, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "call.flac").write_bytes(spoken)
+    save(small_recognizer().bundle, tmp_path / "small.safetensors")
+    words = ["--model", tmp_path / "small.safetensors", "--window", "3", "--hop", "0.5"]
+    for more, query in (([], ""), (["--smooth", "3"], "&smooth=3"), (["--no-speech"], "&speech=0")):
+        command = ["recognize", tmp_path / "call.flac", *words, *more, "--format", "json"]
+        status, out, _ = run(*command)
+        assert status == 0
+        (wanted,) = json.loads(out)["recognized"]
+        answer = sent(call, spoken, f"window=3&hop=0.5{query}")
+        assert answer.status_code == 200, answer.text
+        assert wanted["segments"]
+        assert close(answer.json(), {**wanted, "source": "call.flac"})
+
+
+def test_hops_by_themselves_join_to_the_segments(call: Client, spoken: bytes) -> None:
+    hops, segments = (
+        sent(call, spoken, f"hop=0.5&merge={merge}").json()["segments"]
+        for merge in ("false", "true")
+    )
+    assert len(hops) > len(segments) > 0
+    starts = {round(one["start"], 4) for one in hops}
+    assert {round(one["start"], 4) for one in segments} <= starts
+
+
+@pytest.mark.parametrize("name", ["csv", "audformat", "rttm", "vtt"])
+def test_formats(call: Client, spoken: bytes, name: str) -> None:
+    answer = sent(call, spoken, f"format={name}&hop=1")
+    wanted = small_recognizer().timeline(spoken, hop=1.0)
+    text = getattr(formats, f"as_{name}")([replace(wanted, source="call.flac")])
+    assert answer.text == text
+    kind = {"vtt": "text/vtt", "rttm": "text/plain"}.get(name, "text/csv")
+    assert answer.headers["Content-Type"].startswith(kind)
+
+
+def test_csv_is_of_the_whole_unless_segments_are_asked_for(call: Client) -> None:
+    assert len(sent(call, SPEECH, "format=csv").text.splitlines()) == 2
+    assert sent(call, SPEECH, "format=vtt").text == "WEBVTT\n"  # nobody speaks
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("window=0", "window"),
+        ("hop=0.1", "hop"),
+        ("hop=often", "hop"),
+        ("smooth=2", "odd"),
+        ("window=30", "7.5"),
+        ("window=2&hop=3", "hop"),
+        ("format=mp3", "format"),
+        ("widow=4", "widow"),
+        ("model=smal", "did you mean 'small'"),
+    ],
+)
+def test_what_cannot_be_asked_for(call: Client, query: str, words: str) -> None:
+    answer = sent(call, SPEECH, query)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_timeline_of_what_is_no_recording(call: Client) -> None:
+    for content, status in ((b"dear sir or madam", 422), (b"", 400)):
+        assert sent(call, content, "hop=1").status_code == status
+
+
+def test_models_are_chosen_by_name(call: Client) -> None:
+    every = [Model.model_validate(one) for one in call("GET", "/v1/models").json()]
+    assert [one.name for one in every] == ["small", "other"]
+    assert call("GET", "/v1/model").json()["name"] == "small"
+    assert call("GET", "/v1/model?model=other").json()["name"] == "other"
+    assert call("GET", "/v1/model?model=no").status_code == 400
+    for name in ("small", "other"):
+        wanted = small_recognizer(name, int(name == "other"))(SPEECH).to_dict()
+        answer = sent(call, SPEECH, f"model={name}").json()
+        assert close(answer, {**wanted, "source": "call.flac"})
+
+
+def test_those_that_come_together_are_answered_by_their_own_models(call: Client) -> None:
+    names = ["small", "other"] * 4
+    paths = [f"{RECOGNIZE}?model={name}" for name in names]
+    answers = call.together([("POST", path, {"content": SPEECH}) for path in paths])
+    assert [one.json()["model"] for one in answers] == names
+    every = [json.dumps(one.json()["tasks"]) for one in answers]
+    assert len(set(every[::2]) & set(every[1::2])) == 0
+
+
+def test_two_models_of_one_name() -> None:
+    with pytest.raises(ConfigError, match="found small, small; rename"):
+        Engine(small_recognizer(), ServiceConfig(), [small_recognizer()])
+
+
+def test_the_command_serves_several(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[str]] = []
+
+    def serve(first: object, *_: object, others: list[object], **__: object) -> None:
+        served.append([getattr(one, "name", "") for one in (first, *others)])
+
+    monkeypatch.setattr("serein.service.app.serve", serve)
+    save(OTHER.bundle, tmp_path / "other.safetensors")
+    assert run("serve")[0] == 0
+    assert (
+        run("serve", "--model", "li2019-emodb", "--model", tmp_path / "other.safetensors")[0] == 0
+    )
+    assert served == [["serein-base"], ["li2019-emodb", "other"]]
+
+
+def test_step_by_step_is_the_same(corpus: Corpus) -> None:
+    recognizer, source = small_recognizer(), (talk(corpus, 2.5 * CHUNK_SECONDS), RATE)
+    *waits, answer = long_form.iter_timeline(recognizer, source, chunks_at_a_time=1)
+    assert len(waits) >= 2
+    assert set(waits) == {None}
+    assert isinstance(answer, Recognition)
+    same(answer.segments or [], recognizer.timeline(source).segments or [])
+
+
+def test_a_turn_goes_between_batches() -> None:
+    took: list[int] = []
+    made = RequestBatcher(small_recognizer(), 16, 1000.0, lambda: 99, took.append)
+    waits = made.submit("one", sweep(0.5))
+    turn = made.submit_call(threading.current_thread)  # which nobody waits for
+    assert turn.result(60).name == "batch"
+    assert waits.result(60).source == "one"
+    fails = made.submit_call(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        fails.result(60)
+    assert made.submit("two", sweep(0.5)).cancel() or made.is_alive()
+    made.close()
+    assert not made.is_alive()
+
+
+def test_a_long_timeline_lets_others_through(spoken: bytes) -> None:
+    with client(max_seconds=RATE) as (call, _):
+        long = ("POST", f"{RECOGNIZE}?hop=0.25&speech=0", {"content": spoken})
+        short = ("POST", RECOGNIZE, {"content": SPEECH})
+        answers = call.together([long, short, short])
+    assert [one.status_code for one in answers] == [200] * 3
+    assert answers[0].json()["segments"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(ConfigError, 400), (AudioError, 422)])
+def test_what_goes_wrong_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+) -> None:
+    def broken(*_: object, **__: object) -> Iterator[None]:
+        yield None
+        raise error("it broke off")
+
+    monkeypatch.setattr("serein.service.engine.iter_timeline", broken)
+    with client() as (call, _):
+        answer = sent(call, SPEECH, "hop=1")
+    assert (answer.status_code, answer.json()["detail"]) == (status, "it broke off")
+
+
+def test_models_of_two_rates_each_hear_at_their_own() -> None:
+    slow = small_recognizer("slow")
+    slow.system.front_end.rate = 8_000
+    with client(others=[slow]) as (call, made):
+        answer = sent(call, SPEECH, "model=slow").json()
+        assert answer["end"] == pytest.approx(1.0)
+        assert len(made.decoders.processes) == 1
+        assert answer["tasks"] != sent(call, SPEECH, "model=small").json()["tasks"]

@@ -1,0 +1,127 @@
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serein.errors import CorpusError
+from serein.utils import files as hashes
+from serein.utils.files import cache_folder
+
+Read = list[str]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    for name in "abc":
+        (tmp_path / name).write_bytes(name.encode() * 100)
+    return [str(tmp_path / name) for name in "abc"]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """The files that were read, and not remembered."""
+    told: Read = []
+    hashed = hashes._hash_file
+
+    def counted(file: str) -> bytes:
+        told.append(Path(file).name)
+        return hashed(file)
+
+    monkeypatch.setattr(hashes, "_hash_file", counted)
+    return told
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files were written long ago."""
+    monkeypatch.setattr(hashes, "RACY_WINDOW_NS", -(10**18))
+
+
+@pytest.mark.usefixtures("later")
+def test_files_are_read_once(files: list[str], read: Read) -> None:
+    first = hashes.hash_files(files)
+    assert read == ["a", "b", "c"]
+    assert hashes.hash_files(files) == first
+    assert read == ["a", "b", "c"]
+    assert len({len(digest) for digest in first}) == 1
+    assert len(set(first)) == 3
+
+
+def swapped(file: Path) -> None:
+    """Another file of the same size and time of writing."""
+    stamp = file.stat()
+    file.with_name("new").write_bytes(b"x" * 100)
+    os.utime(file.with_name("new"), ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    file.with_name("new").replace(file)
+
+
+def backdated(file: Path) -> None:
+    """Other bytes in the same file, and its time of writing set back."""
+    stamp = file.stat()
+    time.sleep(0.02)
+    file.write_bytes(b"x" * 100)
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def longer(file: Path) -> None:
+    file.write_bytes(b"x" * 101)
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("change", [swapped, backdated, longer])
+def test_what_has_changed_is_read_again(
+    files: list[str], read: Read, change: Callable[[Path], None]
+) -> None:
+    first = hashes.hash_files(files)
+    change(Path(files[1]))
+    second = hashes.hash_files(files)
+    assert read == ["a", "b", "c", "b"]
+    assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, True]
+    assert hashes.hash_files(files) == second
+    assert read == ["a", "b", "c", "b"]
+
+
+def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], read: Read) -> None:
+    first = hashes.hash_files(files)
+    assert hashes.hash_files(files) == first
+    assert read == ["a", "b", "c"] * 2
+    assert not list(cache_folder().glob("hashes-*"))
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("content", [b"", b"no array", bytes(500)])
+def test_a_damaged_memory_is_none(files: list[str], read: Read, content: bytes) -> None:
+    first = hashes.hash_files(files)
+    (memory,) = cache_folder().glob("hashes-*")
+    memory.write_bytes(content)
+    assert hashes.hash_files(files) == first
+    assert read == ["a", "b", "c"] * 2
+
+
+@pytest.mark.usefixtures("later")
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    files: list[str], read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "file" / "cache"))
+    assert hashes.hash_files(files) == hashes.hash_files(files)
+    assert read == ["a", "b", "c"] * 2
+
+
+def test_no_files_have_no_hashes() -> None:
+    assert hashes.hash_files([]) == []
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_that_is_gone_is_named(files: list[str], known: bool) -> None:
+    if known:
+        hashes.hash_files(files)
+    Path(files[2]).unlink()
+    with pytest.raises(CorpusError, match=r"c cannot be read: No such file .*; restore it"):
+        hashes.hash_files(files)
+    Path(files[2]).mkdir()
+    with pytest.raises(CorpusError, match=r"c cannot be read: Is a directory; restore it"):
+        hashes.hash_files(files)
