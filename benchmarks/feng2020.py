@@ -184,7 +184,7 @@ def _alone(numbers: Precision) -> Row:
 
 def _recognition(numbers: Precision) -> Row:
     torch.manual_seed(0)
-    recipe = recipes.load("feng2020", ["training.init=", f"model.longest={WORDS}"])
+    recipe = recipes.load("feng2020", ["training.init=", f"model.max_steps={WORDS}"])
     known = [*SPECIAL_TOKENS, *(f"word{number}" for number in range(VOCABULARY))]
     system = System(recipe, {"emotion": ("anger", "joy", "neutral", "sadness")}, known).eval()
     wave_bs, length_b = torch.randn(1, 64_000) / 10, torch.tensor([64_000])
@@ -250,7 +250,7 @@ def _searches(numbers: Precision) -> Row:
 
 
 def _search(numbers: Precision, h_bth: Tensor) -> Callable[[], object]:
-    sizes = ASRConfig(beam=BEAMS, longest=STEPS)
+    sizes = ASRConfig(beam=BEAMS, max_steps=STEPS)
     recogniser = Seq2SeqASR(sizes, BANDS, VOCABULARY).eval()
     recogniser.decoder.output.bias.data[END_ID] = -1e3
     if numbers == "bf16":  # as a loaded recogniser has its weights, and its encoder answers

@@ -134,7 +134,7 @@ def _operations() -> int:
 def _warm(seconds: float) -> Row:
     system = System(recipes.load(RECIPE), CLASSES)
     bundle = Bundle(system.eval(), Card(name="fu2020"))
-    recognizer = Recognizer(bundle, threads=2, always=True)
+    recognizer = Recognizer(bundle, threads=2, answer_nonspeech=True)
     noise = np.random.default_rng(0).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
     mine, _, _ = paired(lambda: recognizer((noise, RATE)), lambda: None, repeats=31)
     what = f"recognise {seconds} s with fu2020, warm, {recognizer.precision}, 2 threads"

@@ -49,7 +49,7 @@ SCORED: dict[str, Any] = {
     "wa_interval": (0.1, 0.9),
     "ua_interval": (0.1, 0.9),
 }
-POINT = SweepPoint(value=1, split="a", trained=9.0, seeds=[SEEDED], **SCORED)
+POINT = SweepPoint(value=1, split="a", training_utterances=9.0, seeds=[SEEDED], **SCORED)
 
 
 class Kind(NamedTuple):

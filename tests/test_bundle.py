@@ -30,7 +30,7 @@ CARD = Card(
     limits="all",
     use="tests",
     training={"seed": 3, "versions": {"torch": "2"}},
-    heard=("ab", "cd"),
+    file_hashes=("ab", "cd"),
 )
 Document = dict[str, Any]
 

@@ -15,17 +15,22 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from serein.config import build_config
+from serein.config import build_config, rename_settings
 from serein.errors import BundleError, EncoderError, SereinError
 from serein.records import Recipe
 from serein.system import System
 from serein.utils.device import init_empty_weights, resolve_device
 from serein.utils.files import write_bytes
 
-FORMAT_VERSION = 3
-"""The newest layout that this version reads; 2 had no words, 1 no confidence."""
-WORDLESS_FORMAT_VERSION = 2
-"""The layout of a model that knows no words, as older versions read it."""
+FORMAT_VERSION = 4
+"""The layout that this version writes. 3 had other names of settings and fields, 2 had no words,
+1 had no confidence."""
+RENAMED_CARD_FIELDS = {
+    "counts": "class_counts",
+    "heard": "file_hashes",
+    "samples": "audio_hashes",
+}
+"""Fields of a card in formats 1 to 3, and their present names."""
 
 MALFORMED_DOCUMENT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What Python makes of a document that is shaped otherwise."""
@@ -56,9 +61,9 @@ class Card:
     limits: str = ""
     use: str = ""
     training: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    heard: tuple[str, ...] = ()
-    samples: tuple[str, ...] = ()
+    class_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    file_hashes: tuple[str, ...] = ()
+    audio_hashes: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
 
 
@@ -74,7 +79,7 @@ class ConfidenceCalibration:
 
     temperature: Annotated[float, Gt(0)] = 1.0
     threshold: Annotated[float, Ge(0), Le(1)] = 0.0
-    words: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def bundle_to_json(bundle: Bundle) -> str:
         if not recipe[table]:
             del recipe[table]
     document = {
-        "format": FORMAT_VERSION if system.words else WORDLESS_FORMAT_VERSION,
+        "format": FORMAT_VERSION,
         "recipe": recipe,
         "classes": system.classes,
         **({"words": system.words} if system.words else {}),
@@ -142,7 +147,8 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     """
     document, tensors = _read_document(path)
     try:
-        recipe = _disable_downloads(build_config(Recipe, document["recipe"], "recipe"))
+        tables = rename_settings(document["recipe"], warn=False)
+        recipe = _disable_downloads(build_config(Recipe, tables, "recipe"))
         _check_trusted_names(recipe, trust)
         words = tuple(document.get("words", ()))
         with init_empty_weights():
@@ -160,9 +166,12 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
 
 def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
     """The card of a bundle's document, and the confidence of each task."""
-    tables = document.get("confidence", {})
-    confidence = {task: build_config(ConfidenceCalibration, tables[task], task) for task in tables}
-    return build_config(Card, document["card"], "card"), confidence
+    confidence = {}
+    for task, table in document.get("confidence", {}).items():
+        table = {"description" if key == "words" else key: value for key, value in table.items()}
+        confidence[task] = build_config(ConfidenceCalibration, table, task)
+    card = {RENAMED_CARD_FIELDS.get(key, key): value for key, value in document["card"].items()}
+    return build_config(Card, card, "card"), confidence
 
 
 def check_format(document: Any, name: str) -> None:

@@ -5,6 +5,7 @@ A setting that no dataclass declares is an error that lists the known ones.
 
 import json
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -85,7 +86,7 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     A table that changes its ``name`` starts afresh: another model has other settings.
     The value ``"remove"`` takes a table away.
 
-    >>> merged({"a": {"x": 1, "y": 2}, "b": {}}, {"a": {"y": 3}, "b": "remove"})
+    >>> merge_tables({"a": {"x": 1, "y": 2}, "b": {}}, {"a": {"y": 3}, "b": "remove"})
     {'a': {'x': 1, 'y': 3}}
     """
     result = dict(base)
@@ -101,10 +102,82 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     return result
 
 
+RENAMED_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "augment": {"part": "crop", "part_seconds": "crop_seconds"},
+    "features": {"within": "speech_range"},
+    "model": {
+        "apart": "separate",
+        "exact": "zero_pad_segments",
+        "flow": "asr_gradient",
+        "forced": "teacher_forcing",
+        "hide": "functionals_dropout",
+        "highest": "max_exponent",
+        "longest": "max_steps",
+        "lowest": "min_exponent",
+        "otherwise": "default_c",
+        "sampling": "scheduled_sampling",
+        "share": "lr_factor",
+        "within": "speech_range",
+    },
+    "protocol": {
+        "groups": "disjoint_groups",
+        "longest": "max_duration",
+        "most": "train_size",
+        "ratio": "auxiliary_ratio",
+        "share": "auxiliary_share",
+    },
+    "text": {
+        "minimum": "min_count",
+        "recogniser": "transcripts_from",
+        "size": "max_words",
+        "trained": "train_on_transcripts",
+    },
+    "training": {
+        "average": "ema_decay",
+        "choose": "select_by",
+        "flush": "flush_denormals",
+        "smooth": "selection_window",
+    },
+}
+"""Settings that had another name in release 0.1, by table of a recipe: old name to new name."""
+
+
+def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
+    """Give the settings of a recipe's tables their present names.
+
+    Only the tables of this package's own front ends and models are changed: a module of a user may
+    have a setting of any name.
+
+    >>> rename_settings({"protocol": {"longest": 20}}, warn=False)
+    {'protocol': {'max_duration': 20}}
+
+    Args:
+        recipe: its tables, by name.
+        warn: whether each old name is warned of; a saved model or result cannot be rewritten.
+
+    Raises:
+        ConfigError: a setting is there under both names.
+    """
+    renamed: Table = dict(recipe)
+    for name, table in recipe.items():
+        names = RENAMED_SETTINGS.get(name, {})
+        if not isinstance(table, Mapping) or "." in str(table.get("name", "")):
+            continue
+        for old in [key for key in table if key in names]:
+            new = names[old]
+            if new in table:
+                raise ConfigError(f"{name}.{old} is now {name}.{new}, and both are set; remove one")
+            if warn:
+                message = f"{name}.{old} is now {name}.{new}; the old name works in this release"
+                warnings.warn(message, FutureWarning, stacklevel=2)
+        renamed[name] = {names.get(key, key): value for key, value in table.items()}
+    return renamed
+
+
 def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
     """Lay one ``path.to.key=value`` on a table; the value is TOML, or else a plain word.
 
-    >>> override({"training": {"epochs": 100}}, "training.epochs=3")
+    >>> apply_setting({"training": {"epochs": 100}}, "training.epochs=3")
     {'training': {'epochs': 3}}
 
     Raises:
@@ -117,7 +190,9 @@ def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
     layer: Table = {key: parse_value(text.strip())}
     for parent in reversed(parents):
         layer = {parent: layer}
-    return merge_tables(table, layer)
+    below = table.get(parents[0])
+    is_custom = isinstance(below, Mapping) and "." in str(below.get("name", ""))
+    return merge_tables(table, layer if is_custom else rename_settings(layer))
 
 
 def apply_settings(table: Table, settings: Iterable[str]) -> Table:
@@ -126,7 +201,7 @@ def apply_settings(table: Table, settings: Iterable[str]) -> Table:
     A ``name`` comes before all others, that of an outer table first, as it starts its table
     afresh: in whatever order they are written, none is lost.
 
-    >>> overridden({"model": {"name": "rnn", "layers": 1}}, ["model.heads=3", "model.name=li2019"])
+    >>> apply_settings({"model": {"name": "rnn", "layers": 1}}, ["model.heads=3", "model.name=li2019"])
     {'model': {'name': 'li2019', 'heads': 3}}
     """
     for setting in sorted(settings, key=_setting_order):
@@ -143,7 +218,7 @@ def _setting_order(setting: str) -> tuple[bool, int]:
 def parse_value(text: str) -> Any:
     """What stands right of a setting's ``=``.
 
-    >>> value("3"), value("[1, 2]"), value("li2019")
+    >>> parse_value("3"), parse_value("[1, 2]"), parse_value("li2019")
     (3, [1, 2], 'li2019')
     """
     try:
@@ -155,7 +230,7 @@ def parse_value(text: str) -> Any:
 def format_setting(path: str, found: Any) -> str:
     """The setting that lays a value there, as short as it can be written.
 
-    >>> worded("model.heads", 3), worded("model.name", "li2019"), worded("model.name", "3")
+    >>> format_setting("model.heads", 3), format_setting("model.name", "li2019"), format_setting("model.name", "3")
     ('model.heads=3', 'model.name=li2019', 'model.name="3"')
     """
     if isinstance(found, str) and parse_value(found) == found and found == found.strip():

@@ -144,7 +144,7 @@ class Finding:
     kind: str
     verdict: str
     count: int
-    words: str
+    description: str
     examples: tuple[str, ...] = ()
 
 

@@ -18,7 +18,7 @@ KINDS = {"corpora": "corpus", "features": "front end", "models": "model", "tasks
 def list_names(package: str) -> list[str]:
     """The names that a folder of this package offers, sorted.
 
-    >>> names("tasks")
+    >>> list_names("tasks")
     ['dimensions', 'emotion', 'gender', 'speaker', 'transcript']
     """
     files = (PACKAGE_ROOT / package).glob("*.py")

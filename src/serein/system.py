@@ -248,9 +248,9 @@ def check_recipe(recipe: Recipe) -> None:
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn anew in every "
             "epoch; leave [augment] out of the recipe"
         )
-    if recipe.text and recipe.augment.get("part"):
+    if recipe.text and recipe.augment.get("crop"):
         raise ConfigError(
-            "augment.part would lay all of an utterance's words beside a part of its sound; leave "
+            "augment.crop would lay all of an utterance's words beside a part of its sound; leave "
             "it out of a recipe that reads words"
         )
     if made.normaliser.config.statistics == "utterance" and recipe.features.get("pad"):
@@ -297,15 +297,15 @@ def _build_model(recipe: Recipe, allow_custom: bool, width: int, words: int) -> 
         raise ConfigError(f"model {table['name']} reads no words; remove [text] from the recipe")
     spoken = (TRANSCRIPT,) * bool(recipe.text.get("weight"))
     more = ((*tasks, *spoken), words) if reads else (tasks,)
-    rest = {key: value for key, value in table.items() if key != "apart"}
-    apart = table.get("apart", False)
+    rest = {key: value for key, value in table.items() if key != "separate"}
+    apart = table.get("separate", False)
     if not isinstance(apart, bool):
-        raise ConfigError(f"model.apart = {apart!r}; expected true or false")
+        raise ConfigError(f"model.separate = {apart!r}; expected true or false")
     if apart and hasattr(
         registry.load_module("models", str(table["name"]), allow_custom=allow_custom).Model, "fit"
     ):
         raise ConfigError(
-            f"model.apart = true: {table['name']} fits each task by itself as it is; remove apart"
+            f"model.separate = true: {table['name']} fits each task by itself as it is; remove apart"
         )
 
     def make(names: Sequence[str]) -> Any:

@@ -17,7 +17,7 @@ DEADLY = 0.75
 
 def small_recognizer(confidence: float = 0.0) -> Recognizer:
     bundle = Bundle(small_system("features.pad=false").eval(), Card(name="small"))
-    return Recognizer(bundle, confidence=confidence, always=True)
+    return Recognizer(bundle, confidence=confidence, answer_nonspeech=True)
 
 
 def speech(path: Path, seconds: float, seed: int = 0) -> None:

@@ -36,20 +36,22 @@ SECONDS, HOP = 2.4, 0.048
 
 def leakage() -> list[Finding]:
     return [
-        Finding(kind="speaker", verdict="clean", count=0, words="no speaker on two sides"),
-        Finding(kind="duplicate", verdict="clean", count=0, words="no recording on two sides"),
+        Finding(kind="speaker", verdict="clean", count=0, description="no speaker on two sides"),
+        Finding(
+            kind="duplicate", verdict="clean", count=0, description="no recording on two sides"
+        ),
         Finding(
             kind="sentence",
             verdict="warning",
             count=5350,
-            words="every tested sentence is also spoken on the training side",
+            description="every tested sentence is also spoken on the training side",
             examples=("a01", "a02", "a04", "a05", "a07"),
         ),
         Finding(
             kind="validation",
             verdict="allowed",
             count=1,
-            words="1 fold has no validation side and trains on everybody else",
+            description="1 fold has no validation side and trains on everybody else",
             examples=("16",),
         ),
     ]
@@ -85,7 +87,7 @@ def calibration(
         sharper = rows**1.6 / (rows**1.6).sum(axis=1, keepdims=True)
         found[task] = Calibration(
             raw=confidence(rows, gold),
-            tempered=confidence(sharper, gold),
+            calibrated=confidence(sharper, gold),
             thresholds=[threshold(rows, gold, share) for share in SHARES],
         )
     return found

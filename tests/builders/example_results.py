@@ -92,7 +92,7 @@ def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
         leakage=evidence.leakage(),
         calibration=evidence.calibration(predictions, CLASSES),
         repeats=evidence.repeats(plain, seeds=(0, 1, 2)),
-        mistakes=evidence.mistakes(predictions, CLASSES["emotion"], rng),
+        confident_errors=evidence.mistakes(predictions, CLASSES["emotion"], rng),
     )
 
 

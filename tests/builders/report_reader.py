@@ -69,7 +69,7 @@ def only_a_model(results: Results) -> Results:
         leakage=[],
         calibration={},
         repeats=[],
-        mistakes=[],
+        confident_errors=[],
     )
 
 

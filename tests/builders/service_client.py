@@ -31,7 +31,7 @@ RECOGNIZE = "/v1/recognize"
 
 def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
     bundle = Bundle(small_system("features.pad=false", seed=seed).eval(), Card(name=name))
-    return Recognizer(bundle, always=True)
+    return Recognizer(bundle, answer_nonspeech=True)
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_pat
     trained = ["train", "li2019", "--corpus", other, "--init", first, "-o", second]
     assert run(*trained, *SMALL, "--set", "training.epochs=1")[0] == 0
     old, new = bundle.load(first).card, bundle.load(second).card
-    assert {*old.heard} < {*new.heard}
-    assert {*old.samples} <= {*new.samples}
+    assert {*old.file_hashes} < {*new.file_hashes}
+    assert {*old.audio_hashes} <= {*new.audio_hashes}
     assert {one.partition("/")[0] for one in new.speakers} == {"mine", "other"}
     status, _, err = run("evaluate", "li2019", "--corpus", corpus, "--init", second, *SMALL)
     assert (status, "was trained on 16 utterances" in err) == (1, True)
@@ -76,12 +76,21 @@ def test_where_a_training_starts_is_said_once(
 def test_a_learning_curve_starts_each_of_its_points_there(
     run: Run, corpus: str, saved: Path, tmp_path: Path
 ) -> None:
-    options = ["--init", saved, "--setting", "protocol.most=2,6", "--runs", tmp_path, "--jobs", "1"]
+    options = [
+        "--init",
+        saved,
+        "--setting",
+        "protocol.train_size=2,6",
+        "--runs",
+        tmp_path,
+        "--jobs",
+        "1",
+    ]
     split = ["--set", "protocol.folds=2", "--set", "protocol.name=speaker-k-fold"]
     split += ["--set", "protocol.validation=none"]
     status, out, err = run("sweep", "li2019", "--corpus", corpus, *options, *SMALL, *split)
     assert (status, err.count("serein:")) == (0, 0)
-    assert "protocol.most" in out
+    assert "protocol.train_size" in out
     for file in tmp_path.glob("*/results.json"):
         found = json.loads(file.read_text())
         assert found["recipe"]["training"]["init"] == str(saved)

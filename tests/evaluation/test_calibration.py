@@ -60,7 +60,7 @@ def test_a_folds_temperature_fits_its_validation_side_best(run: Run, todo: Plan)
 def test_confidence_is_counted_on_test_sides(run: Run) -> None:
     results = run.results
     for task, found in results.calibration.items():
-        assert found.tempered is not None
+        assert found.calibrated is not None
         heat = {fold.name: fold.temperatures[task] for fold in results.folds}
         rows = [
             heated(np.array([one.selections["validation"][task]]), heat[one.fold])[0]
@@ -70,8 +70,8 @@ def test_confidence_is_counted_on_test_sides(run: Run) -> None:
         truth = [names.index(str(one.truth[task])) for one in results.predictions]
         apart = np.array(rows) - np.eye(len(names))[truth]
         brier = (apart**2).sum(axis=1).mean()
-        assert found.tempered.brier == pytest.approx(brier, abs=1e-5)
-        assert sum(count for count, _, _ in found.tempered.bins) == len(truth)
+        assert found.calibrated.brier == pytest.approx(brier, abs=1e-5)
+        assert sum(count for count, _, _ in found.calibrated.bins) == len(truth)
         right = np.array([int(np.argmax(row)) == t for row, t in zip(rows, truth, strict=True)])
         confidence = np.array([row.max() for row in rows])
         for threshold, share, wa, _ in found.thresholds:
@@ -103,7 +103,7 @@ def test_without_a_validation_side_nothing_is_fitted(corpus: Corpus, tmp_path: P
     results = evaluate("li2019", corpus, settings=settings, runs=tmp_path).results
     assert [fold.temperatures for fold in results.folds] == [{}] * 4
     for found in results.calibration.values():
-        assert found.tempered is None
+        assert found.calibrated is None
         assert found.thresholds == []
         assert found.raw.ece is not None
         assert 0 <= found.raw.ece <= 1

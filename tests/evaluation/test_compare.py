@@ -88,18 +88,20 @@ def test_a_run_of_several_corpora_meets_one_of_its_main_corpus(
     base: Results, tmp_path: Path
 ) -> None:
     worse = other(base, 1, "worse")
-    wanted = emotion(compare([saved(base, tmp_path / "a"), saved(worse, tmp_path / "a")]).contests)
+    wanted = emotion(
+        compare([saved(base, tmp_path / "a"), saved(worse, tmp_path / "a")]).paired_tests
+    )
     together = joined(worse, "worse-joined")
     found = compare([saved(base, tmp_path / "b"), saved(together, tmp_path / "b")])
-    assert emotion(found.contests) == wanted
+    assert emotion(found.paired_tests) == wanted
     assert any("do not have the same corpus" in one for one in found.warnings)
 
 
 def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path) -> None:
     worse = other(base, 1, "worse")
     found = compare([saved(base, tmp_path), saved(worse, tmp_path)])
-    assert [one.task for one in found.contests] == ["emotion", "gender"]
-    one = emotion(found.contests)
+    assert [one.task for one in found.paired_tests] == ["emotion", "gender"]
+    one = emotion(found.paired_tests)
     gold, a, b = truth(base), answers(base), answers(worse)
     assert (one.first, one.second) == (base.recipe["name"], "worse")
     assert one.utterances == 200
@@ -119,7 +121,7 @@ def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path
 
 def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> None:
     worse = other(base, 1, "worse")
-    one = emotion(compare([saved(base, tmp_path), saved(worse, tmp_path)]).contests)
+    one = emotion(compare([saved(base, tmp_path), saved(worse, tmp_path)]).paired_tests)
     gold, a, b = truth(base), answers(base), answers(worse)
     speakers = np.array([record.speaker for record in base.predictions])
     observed = balanced_accuracy_score(gold, a) - balanced_accuracy_score(gold, b)
@@ -136,29 +138,31 @@ def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> N
 def test_few_speakers_are_swapped_whole_too(base: Results, tmp_path: Path) -> None:
     few = [replace(one, speaker=f"s{n % 4}") for n, one in enumerate(base.predictions)]
     small = replace(base, predictions=few)
-    one = emotion(compare([saved(small, tmp_path), saved(other(small, 1, "b"), tmp_path)]).contests)
-    assert one.swapped == "whole speakers (4, which give no p under 0.12)"
+    one = emotion(
+        compare([saved(small, tmp_path), saved(other(small, 1, "b"), tmp_path)]).paired_tests
+    )
+    assert one.permutation_unit == "whole speakers (4, which give no p under 0.12)"
     assert one.permutation is not None
     assert (one.permutation * 16).is_integer()
     assert "utterances" in one.interval
     nobody = replace(small, predictions=[replace(item, speaker=None) for item in few])
     place = tmp_path / "nobody"
-    one = emotion(compare([saved(nobody, place), saved(other(nobody, 1, "b"), place)]).contests)
-    assert one.swapped == "utterances, as not every speaker is known"
+    one = emotion(compare([saved(nobody, place), saved(other(nobody, 1, "b"), place)]).paired_tests)
+    assert one.permutation_unit == "utterances, as not every speaker is known"
 
 
 def test_the_claim_is_that_the_first_is_better(base: Results, tmp_path: Path) -> None:
     worse = saved(other(base, 1, "worse", 0.6), tmp_path)
     claims = [[saved(base, tmp_path), worse], [worse, saved(base, tmp_path)]]
-    right, wrong = (emotion(compare(places).contests).z for places in claims)
+    right, wrong = (emotion(compare(places).paired_tests).z for places in claims)
     assert right is not None
     assert wrong == pytest.approx(1 - right)
     assert right < 0.05
 
 
 def test_leaks_and_saved_models_are_told_of(base: Results, tmp_path: Path) -> None:
-    leak = Finding(kind="normalisation", verdict="warning", count=1, words="by speaker")
-    clean = replace(leak, kind="speaker", verdict="clean", words="no speaker is")
+    leak = Finding(kind="normalisation", verdict="warning", count=1, description="by speaker")
+    clean = replace(leak, kind="speaker", verdict="clean", description="no speaker is")
     protocol = {**base.protocol, "hash": ""}
     judged = replace(other(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
     words = "\n".join(compare([saved(base, tmp_path), saved(judged, tmp_path)]).warnings)
@@ -178,10 +182,10 @@ def test_changed_recipes_are_named_by_what_was_changed(base: Results, tmp_path: 
 def test_p_is_adjusted_over_all_contests(base: Results, tmp_path: Path) -> None:
     runs = [base, *(other(base, n, f"r{n}", 0.1 * n) for n in (1, 2))]
     found = compare([saved(one, tmp_path) for one in runs])
-    assert len(found.contests) == 6
+    assert len(found.paired_tests) == 6
     for test in ("mcnemar", "permutation", "z"):
-        raw = [getattr(one, test) for one in found.contests]
-        adjusted = [one.adjusted[test] for one in found.contests]
+        raw = [getattr(one, test) for one in found.paired_tests]
+        adjusted = [one.adjusted[test] for one in found.paired_tests]
         assert all(p <= q for p, q in zip(raw, adjusted, strict=True))
         assert min(adjusted) == pytest.approx(min(1, 6 * min(raw)))
 
@@ -194,7 +198,7 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
         return saved(combine_seeds(runs), tmp_path)
 
     found = compare([seeds("a", 0.1, 3), seeds("b", 0.3, 2)])
-    one = emotion(found.contests)
+    one = emotion(found.paired_tests)
     gold = truth(base)
     uas = [
         np.mean([balanced_accuracy_score(gold, answers(other(base, s, n, w))) for s in range(c)])
@@ -224,7 +228,7 @@ def test_a_missing_seed_is_told_of(base: Results, tmp_path: Path) -> None:
 
 def test_a_run_equals_itself(base: Results, tmp_path: Path) -> None:
     twin = replace(base, name="twin", recipe={**base.recipe, "name": "twin"})
-    one = emotion(compare([saved(base, tmp_path), saved(twin, tmp_path)]).contests)
+    one = emotion(compare([saved(base, tmp_path), saved(twin, tmp_path)]).paired_tests)
     assert one.difference == 0
     assert one.difference_interval == (0, 0)
     assert (one.mcnemar, one.permutation, one.z, one.effect) == (1, 1, 0.5, 0)
@@ -275,4 +279,4 @@ def test_what_a_reader_must_know_is_said(base: Results, tmp_path: Path) -> None:
     words = "\n".join(found.warnings)
     for part in ("same split", "same corpus", "epochs alike", "one training seed", "b: speaker-"):
         assert part in words
-    assert emotion(found.contests).selection == "validation / last"
+    assert emotion(found.paired_tests).selection == "validation / last"

@@ -30,7 +30,9 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(scope="module")
 def run(joint: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs")
-    return evaluate("li2019", joint, settings=[*CROSSED, "protocol.share=0.5"], runs=folder)
+    return evaluate(
+        "li2019", joint, settings=[*CROSSED, "protocol.auxiliary_share=0.5"], runs=folder
+    )
 
 
 def planned(corpus: Corpus, folder: Path, *settings: str) -> Plan:
@@ -83,7 +85,7 @@ def test_only_the_main_corpus_is_tested(run: Run) -> None:
     assert "emodb (16 of 33 utterances)" in results.protocol["caution"]
     (classes,) = (one for one in results.leakage if one.kind == "classes")
     assert classes.examples[0] == "gender female"
-    assert "1 time a class is trained that no fold tests: gender female" in classes.words
+    assert "1 time a class is trained that no fold tests: gender female" in classes.description
 
 
 def test_what_was_left_out_is_counted(run: Run) -> None:
@@ -99,7 +101,9 @@ def test_what_was_left_out_is_counted(run: Run) -> None:
 
 def test_frames_are_standardised_by_all_that_trains(joint: Corpus, tmp_path: Path) -> None:
     none, all_ = (
-        evaluate("li2019", joint, settings=[*CROSSED, f"protocol.share={x}"], runs=tmp_path)
+        evaluate(
+            "li2019", joint, settings=[*CROSSED, f"protocol.auxiliary_share={x}"], runs=tmp_path
+        )
         for x in (0, 1)
     )
     few, many = (one.results.predictions[0].selections["last"] for one in (none, all_))
@@ -113,7 +117,7 @@ def test_a_share_of_nothing_is_the_main_corpus_alone(joint: Corpus, tmp_path: Pa
     alone = Corpus(name="savee", utterances=tuple(utterances))
     drop = (*ONCE, "tasks.gender=remove")
     bare = evaluate("li2019", alone, settings=drop, runs=tmp_path).results
-    none = ("protocol.main=savee", "protocol.share=0")
+    none = ("protocol.main=savee", "protocol.auxiliary_share=0")
     joined = evaluate("li2019", joint, settings=[*drop, *none], runs=tmp_path).results
     assert [one.id for one in bare.predictions] == [one.id for one in joined.predictions]
     for one, two in zip(bare.predictions, joined.predictions, strict=True):
@@ -137,7 +141,9 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
     classes = next(one for one in results.leakage if one.kind == "classes")
     lacked = "surprise" if test == "savee" else "boredom"
     assert classes.verdict == "warning"
-    assert f"a class is tested that its training side lacks: emotion {lacked}" in classes.words
+    assert (
+        f"a class is tested that its training side lacks: emotion {lacked}" in classes.description
+    )
 
 
 def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Path) -> None:
@@ -205,11 +211,15 @@ def test_what_the_scheme_drops_is_not_counted_twice(joint: Corpus, tmp_path: Pat
     ("setting", "kind", "words"),
     [
         (
-            "protocol.share=2",
+            "protocol.auxiliary_share=2",
             ConfigError,
             "share = 2 asks for 66 utterances of emodb, which",
         ),
-        ("protocol.share.de=1.1", ConfigError, "asks for 36 utterances of de, which has 33"),
+        (
+            "protocol.auxiliary_share.de=1.1",
+            ConfigError,
+            "asks for 36 utterances of de, which has 33",
+        ),
         ("protocol.main=iemocap", ProtocolError, "main = 'iemocap' .* found emodb, savee"),
     ],
 )
@@ -239,16 +249,16 @@ def test_documented_settings_split(joint: Corpus, tmp_path: Path, settings: list
 
 
 def test_flatteries_keep_the_main_corpus() -> None:
-    recipe = recipes.load("li2019", [*CROSSED, "protocol.share=0.5"])
+    recipe = recipes.load("li2019", [*CROSSED, "protocol.auxiliary_share=0.5"])
     found = optimistic_variants(recipe, 4)["random-split"].protocol
     assert (found["name"], found["main"], found["share"]) == ("random", "savee", 0.5)
 
 
 def test_a_model_of_the_whole_trains_on_its_share(joint: Corpus, tmp_path: Path) -> None:
-    settings = [*CROSSED, "protocol.share=0.5"]
+    settings = [*CROSSED, "protocol.auxiliary_share=0.5"]
     saved = train("li2019", joint, tmp_path / "a.safetensors", settings=settings)
-    assert sum(saved.card.counts["emotion"].values()) == 32 + 16
-    assert "boredom" not in saved.card.counts["emotion"]
-    assert len(saved.card.heard) == 32 + 16
+    assert sum(saved.card.class_counts["emotion"].values()) == 32 + 16
+    assert "boredom" not in saved.card.class_counts["emotion"]
+    assert len(saved.card.file_hashes) == 32 + 16
     again = bundle.load(tmp_path / "a.safetensors")
     assert again.system.classes["emotion"][-1] == "surprise"

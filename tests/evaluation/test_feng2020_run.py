@@ -37,7 +37,7 @@ EAR = (
     "model.decoder_hidden=8",
     "model.decoder_words=8",
     "model.decoder_attention=8",
-    "model.longest=6",
+    "model.max_steps=6",
     "model.beam=2",
 )
 HEART = (
@@ -66,7 +66,7 @@ def ear(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     """A recogniser that has heard the first corpus."""
     path = tmp_path_factory.mktemp("ear") / "ear.safetensors"
     table = corpora["first"] / "labels.csv"
-    train("feng2020-asr", f"heard={table}", path, settings=(*EAR, "text.minimum=1"))
+    train("feng2020-asr", f"heard={table}", path, settings=(*EAR, "text.min_count=1"))
     return path
 
 
@@ -122,7 +122,7 @@ def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
 def test_its_results_are_read_back(joint: Run) -> None:
     read = io.load_results(joint.folder)
     assert read.words["last"].words == joint.results.words["last"].words
-    assert read.predictions[0].heard == joint.results.predictions[0].heard
+    assert read.predictions[0].transcripts == joint.results.predictions[0].transcripts
 
 
 def test_reports_tell_the_words(joint: Run) -> None:
@@ -141,7 +141,7 @@ def test_reports_tell_the_words(joint: Run) -> None:
 def test_a_fold_knows_the_words_of_its_training_side(
     corpora: dict[str, Path], tmp_path: Path
 ) -> None:
-    apart = ("protocol.disjoint=text", "protocol.groups=3")
+    apart = ("protocol.disjoint=text", "protocol.disjoint_groups=3")
     recipe = recipes.load("feng2020-text", [*SMALL, *HEART, *apart])
     todo = build_plan(
         recipe, reading.read(f"synthetic={corpora['second']}"), seed=0, device="cpu", runs=tmp_path
@@ -165,7 +165,7 @@ def read(corpora: dict[str, Path], runs: Path, *settings: str, system: str = "te
 def test_systems_that_read_are_judged_by_transcripts(
     system: str, corpora: dict[str, Path], ear: Path, tmp_path: Path
 ) -> None:
-    settings = (f"text.recogniser={ear}", "training.epochs=1")
+    settings = (f"text.transcripts_from={ear}", "training.epochs=1")
     run = read(corpora, tmp_path, *settings, system=system)
     assert run.results.scores["last"]["emotion"].utterances == 18
     assert run.results.words == {}
@@ -174,11 +174,11 @@ def test_systems_that_read_are_judged_by_transcripts(
 def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
     corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
-    named = f"text.recogniser={joint.folder}"
+    named = f"text.transcripts_from={joint.folder}"
     recipe = recipes.load("feng2020-text-asr", [*SMALL, *HEART, named])
     corpus = reading.read(f"synthetic={corpora['second']}")
     todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
-    wanted = {one.id: one.heard["validation"] for one in joint.results.predictions}
+    wanted = {one.id: one.transcripts["validation"] for one in joint.results.predictions}
     assert todo.load_asr_transcripts() == wanted
     run = read(corpora, tmp_path, named)
     assert run.results.scores["last"]["emotion"].utterances == 18
@@ -189,13 +189,13 @@ def test_results_that_were_made_anew_are_read_anew(
 ) -> None:
     file, named = (
         tmp_path / "run.json",
-        [*SMALL, *HEART, f"text.recogniser={tmp_path / 'run.json'}"],
+        [*SMALL, *HEART, f"text.transcripts_from={tmp_path / 'run.json'}"],
     )
     recipe = recipes.load("feng2020-text-asr", named)
     corpus = reading.read(f"synthetic={corpora['second']}")
     for word in ("bi", "du"):
         said = dict.fromkeys(joint.results.selections, word)
-        changed = [replace(one, heard=said) for one in joint.results.predictions]
+        changed = [replace(one, transcripts=said) for one in joint.results.predictions]
         io.save_results(replace(joint.results, predictions=changed), file)
         todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
         assert set(todo.load_asr_transcripts().values()) == {word}
@@ -212,28 +212,30 @@ def test_transcripts_of_other_folds_are_refused(
     split: tuple[str, ...], corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"tested the folds .* this recipe has"):
-        read(corpora, tmp_path, *split, f"text.recogniser={joint.folder}")
+        read(corpora, tmp_path, *split, f"text.transcripts_from={joint.folder}")
 
 
 def test_leaks_that_transcripts_bring_along_are_found(
     corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
-    leak = Finding(kind="duplicate", verdict="allowed", count=9, words=words, examples=())
+    leak = Finding(kind="duplicate", verdict="allowed", count=9, description=words, examples=())
     io.save_results(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
     runs = tmp_path / "runs"
-    settings = (f"text.recogniser={tmp_path / 'run.json'}", "training.epochs=1")
+    settings = (f"text.transcripts_from={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
         read(corpora, runs, *settings)
     with pytest.raises(ConfigError, match=r"text\.trained = true asks for transcripts"):
-        read(corpora, runs, *settings, "text.trained=true")
+        read(corpora, runs, *settings, "text.train_on_transcripts=true")
     run = read(corpora, runs, *settings, "protocol.allow=duplicate")
-    verdicts = {one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.words}
+    verdicts = {
+        one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.description
+    }
     assert verdicts == {"duplicate": "allowed", "validation": "warning"}
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
     io.save_results(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
-        read(corpora, runs, f"text.recogniser={tmp_path / 'other.json'}")
+        read(corpora, runs, f"text.transcripts_from={tmp_path / 'other.json'}")
 
 
 def test_transcripts_that_nobody_wrote_are_missed(
@@ -243,11 +245,11 @@ def test_transcripts_that_nobody_wrote_are_missed(
     where, once = f"synthetic={corpora['second']}", (*split, "training.epochs=1")
     mute = evaluate("feng2020-audio", where, settings=(*SMALL, *HEART, *once), runs=tmp_path)
     with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio finds no words"):
-        read(corpora, tmp_path, *once, f"text.recogniser={mute.folder}")
+        read(corpora, tmp_path, *once, f"text.transcripts_from={mute.folder}")
     settings = (*EAR, *HEART, *once, f"training.init={ear}")
     fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
     with pytest.raises(ConfigError, match=r"tested none of 6 utterances that validate here"):
-        read(corpora, tmp_path, *once, f"text.recogniser={fixed.folder}")
+        read(corpora, tmp_path, *once, f"text.transcripts_from={fixed.folder}")
 
 
 def test_what_has_been_heard_is_not_tested(

@@ -126,7 +126,7 @@ def test_the_task_is_scored_on_held_out_utterances(run: Run, corpus: Corpus) -> 
     folds = [fold.scores[results.headline]["speaker"]["wa"] for fold in results.folds]
     assert sum(wa or 0 for wa in folds) / 4 == pytest.approx(found.wa)
     assert "speaker" not in results.folds[0].temperatures
-    assert results.calibration["speaker"].tempered is None
+    assert results.calibration["speaker"].calibrated is None
 
 
 def test_the_emotion_score_is_not_touched(run: Run, corpus: Corpus, tmp_path: Path) -> None:
@@ -174,14 +174,14 @@ def test_results_are_kept_and_told_of(run: Run) -> None:
 
 def test_runs_are_compared_by_what_they_tested(run: Run, corpus: Corpus, tmp_path: Path) -> None:
     other = ran(corpus, tmp_path, "training.rate=1e-2")
-    contests = compare([run.folder, other.folder]).contests
+    contests = compare([run.folder, other.folder]).paired_tests
     assert [one.task for one in contests] == ["emotion"]
 
 
 def test_a_saved_model_is_not_scored_on_speakers(corpus: Corpus, tmp_path: Path) -> None:
     saved = train("li2019", corpus, tmp_path / "a.safetensors", settings=HALF)
     assert saved.system.classes["speaker"] == ("s01", "s02", "s03", "s04")
-    assert saved.card.counts["speaker"] == dict.fromkeys(saved.system.classes["speaker"], 6)
+    assert saved.card.class_counts["speaker"] == dict.fromkeys(saved.system.classes["speaker"], 6)
     results = score_model(saved, corpus)
     assert results.scores["model"]["speaker"].utterances == 0
     assert results.scores["model"]["emotion"].utterances == 24
@@ -192,7 +192,7 @@ def test_a_saved_model_is_not_scored_on_speakers(corpus: Corpus, tmp_path: Path)
 
 def test_every_class_weighs_as_it_trains(corpus: Corpus, tmp_path: Path) -> None:
     balanced = "tasks.speaker.class_weights=balanced"
-    results = ran(corpus, tmp_path, balanced, "training.choose=mean").results
+    results = ran(corpus, tmp_path, balanced, "training.select_by=mean").results
     assert results.scores[results.headline]["speaker"].utterances == 24
 
 

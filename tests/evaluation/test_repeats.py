@@ -58,7 +58,7 @@ def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: 
 
 
 def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
-    found = {one.name: io.load_results(runs / one.run) for one in run.results.flatteries}
+    found = {one.name: io.load_results(runs / one.run) for one in run.results.optimistic_variants}
     assert list(found) == ["random-split", "test-speaker-normalisation"]
     mixed, standardised = found.values()
     assert mixed.protocol["name"] == "random"
@@ -67,7 +67,7 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
     assert standardised.recipe["normalise"]["statistics"] == "speaker"
     assert standardised.protocol["hash"] == run.results.protocol["hash"]
     assert {one.environment["seed"] for one in found.values()} == {3}
-    for one in run.results.flatteries:
+    for one in run.results.optimistic_variants:
         quoted = found[one.name].scores[found[one.name].headline]["emotion"]
         wanted = {"wa": quoted.wa, "ua": quoted.ua}
         assert one.scores["emotion"] == pytest.approx(wanted, abs=1e-6)
@@ -92,20 +92,20 @@ def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, ru
     alone = repeated(corpus, runs, seed=3)
     assert alone.results.name == run.results.repeats[0].run
     assert alone.results.repeats == []
-    assert alone.results.flatteries == []
+    assert alone.results.optimistic_variants == []
 
 
 def test_runs_of_several_seeds_are_compared(run: Run, corpus: Corpus, runs: Path) -> None:
     other = repeated(corpus, runs, "model.attention=false", seed=3, seeds=2)
     found = compare([run.folder, other.folder])
     assert [one["seeds"] for one in found.runs] == [[3, 4], [3, 4]]
-    assert found.contests[0].utterances == len(corpus.utterances)
+    assert found.paired_tests[0].utterances == len(corpus.utterances)
 
 
 def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -> None:
     settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
     done = repeated(corpus, tmp_path, *settings, audit=True)
-    mixed = next(one for one in done.results.flatteries if one.name == "random-split")
+    mixed = next(one for one in done.results.optimistic_variants if one.name == "random-split")
     tested = io.load_results(tmp_path / mixed.run).predictions
     assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
 

@@ -34,7 +34,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def model(heard: Sequence[str] = ()) -> Bundle:
-    return Bundle(small_system("features.pad=false").eval(), Card(heard=tuple(heard)))
+    return Bundle(small_system("features.pad=false").eval(), Card(file_hashes=tuple(heard)))
 
 
 def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
@@ -91,7 +91,7 @@ def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
 ) -> None:
     results = score_model(model(), corpus)
     for task, found in results.calibration.items():
-        assert found.tempered is None
+        assert found.calibrated is None
         assert (
             sum(count for count, _, _ in found.raw.bins) == results.scores["model"][task].utterances
         )
@@ -160,7 +160,7 @@ def test_another_evaluation_says_how_far_a_model_is_believed(
     assert made.system.recipe.training["epochs"] == own.results.recipe["training"]["epochs"]
     found = other.results.calibration["emotion"]
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
-    assert "of elsewhere" in made.confidence["emotion"].words
+    assert "of elsewhere" in made.confidence["emotion"].description
     assert made.card.scores.startswith("spoken, ")
 
 
@@ -168,7 +168,7 @@ def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     longer = [*QUICK, "training.epochs=4", "training.rate=0.03"]
-    run = evaluate("li2019", corpus, settings=[*longer, "training.choose=none"], runs=tmp_path)
+    run = evaluate("li2019", corpus, settings=[*longer, "training.select_by=none"], runs=tmp_path)
     chosen = evaluate("li2019", corpus, settings=longer, runs=tmp_path)
     assert [fold.epochs["validation"] for fold in run.results.folds] == [4] * len(run.results.folds)
     assert any(fold.epochs["validation"] < 4 for fold in chosen.results.folds)

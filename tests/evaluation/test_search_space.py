@@ -62,7 +62,7 @@ def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
         ("training.batch=4,many", "training.batch = 'many'"),
         ("model.name=li2019,lee2019", "did you mean 'li2019'"),
         ("protocol.folds=2..5", "says how trials are scored"),
-        ("training.smooth=1..5", "says how trials are scored"),
+        ("training.selection_window=1..5", "says how trials are scored"),
     ],
 )
 def test_what_is_no_space_is_refused(setting: str, message: str) -> None:

@@ -86,7 +86,7 @@ def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) -> None:
-    found = run.results.mistakes
+    found = run.results.confident_errors
     classes = run.results.classes["emotion"]
     wrong = {
         one.id: max(one.selections["validation"]["emotion"])
@@ -110,7 +110,7 @@ def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) 
 
 def test_attention_is_that_of_the_quoted_epoch(run: Run, corpus: Corpus) -> None:
     todo = build_plan(load("li2019", QUICK), corpus, seed=0, device="cpu", runs=run.folder.parent)
-    one = run.results.mistakes[0]
+    one = run.results.confident_errors[0]
     state = torch.load(run.folder / "folds" / f"{one.fold}.pt", weights_only=True)
     system = System(todo.recipe, todo.classes)
     system.load_state_dict(state["weights"])

@@ -21,7 +21,7 @@ from serein.results import io
 from serein.results.evaluation import Results
 from serein.results.studies import Sweep, Trend
 
-SHARE = "protocol.share=0,0.5,1"
+SHARE = "protocol.auxiliary_share=0,0.5,1"
 HASTY = ("training.rate=0.02", "training.batch=4", "training.epochs=3")
 """So that seeds and shares give scores of their own."""
 
@@ -67,21 +67,21 @@ def test_every_point_is_an_evaluation(done: Sweep, runs: Path) -> None:
         assert point.ua_interval is not None
         assert point.ua_interval[0] <= (point.ua or 0) <= point.ua_interval[1]
     assert len({seed.ua for point in done.points for seed in point.seeds}) > 2
-    assert [point.trained for point in done.points] == [16, 32, 49]
+    assert [point.training_utterances for point in done.points] == [16, 32, 49]
     assert "emodb (16 of 33 utterances)" in done.points[1].split
     assert (done.task, done.selection, done.utterances) == ("emotion", "validation", 32)
 
 
 def test_each_point_is_tested_against_the_first(done: Sweep, runs: Path) -> None:
-    assert [(one.first, one.second) for one in done.contests] == [
-        ("protocol.share=0.5", "protocol.share=0"),
-        ("protocol.share=1", "protocol.share=0"),
+    assert [(one.first, one.second) for one in done.paired_tests] == [
+        ("protocol.auxiliary_share=0.5", "protocol.auxiliary_share=0"),
+        ("protocol.auxiliary_share=1", "protocol.auxiliary_share=0"),
     ]
     seeds = results_of(done, runs)
-    for contest, first in zip(done.contests, (1, 2), strict=True):
+    for contest, first in zip(done.paired_tests, (1, 2), strict=True):
         own = [done.points[first].ua or 0, done.points[0].ua or 0]
         assert contest.scores["ua"] == pytest.approx(own)
-        pair = compare([runs / seeds[first][0].name, runs / seeds[0][0].name]).contests[0]
+        pair = compare([runs / seeds[first][0].name, runs / seeds[0][0].name]).paired_tests[0]
         assert contest.mcnemar == pytest.approx(pair.mcnemar)
         assert contest.adjusted["mcnemar"] >= (contest.mcnemar or 0) - 1e-9
 
@@ -107,7 +107,7 @@ def test_a_finished_sweep_is_read(
     again = swept(joint, runs, SHARE, *HASTY)
     assert io.to_builtin(replace(again, created="")) == io.to_builtin(replace(done, created=""))
     assert io.to_builtin(io.load_sweep(runs / done.name)) == io.to_builtin(again)
-    fewer = swept(joint, runs, "protocol.share=1,0", *HASTY)
+    fewer = swept(joint, runs, "protocol.auxiliary_share=1,0", *HASTY)
     assert [point.value for point in fewer.points] == [1, 0]
     assert fewer.name != done.name
     with pytest.raises(AssertionError, match="nothing is to be trained"):
@@ -124,14 +124,14 @@ def test_an_interrupted_sweep_goes_on(
         if len(told) == 2:
             raise KeyboardInterrupt
 
-    setting = "protocol.share=0,1"
+    setting = "protocol.auxiliary_share=0,1"
     with pytest.raises(KeyboardInterrupt):
         swept(joint, tmp_path, setting, seeds=1, told=tell)
     assert list(tmp_path.glob("*/sweep.json")) == []
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/results.json")}
     assert len(before) == 2
     done = swept(joint, tmp_path, setting, seeds=1, told=tell)
-    assert told == ["protocol.share=0", "protocol.share=1"] * 2
+    assert told == ["protocol.auxiliary_share=0", "protocol.auxiliary_share=1"] * 2
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert done.trend is not None
     assert done.trend.arrangements == 2
@@ -141,7 +141,7 @@ def test_an_interrupted_sweep_goes_on(
 
 def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
     one = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=DC")
-    done = swept(joint, tmp_path, "training.choose=first,mean", *one, seeds=1)
+    done = swept(joint, tmp_path, "training.select_by=first,mean", *one, seeds=1)
     assert (done.trend, done.utterances) == (None, 8)
     assert [point.value for point in done.points] == ["first", "mean"]
     assert "has values that are no numbers" in sweeps.describe_trend(done)
@@ -150,12 +150,22 @@ def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
 
 
 FAULTS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
-    ("protocol.share", {}, ConfigError, "'protocol.share' is not a setting"),
-    ("protocol.share=", {}, ConfigError, "protocol.share= is not two values or more; write"),
-    ("protocol.share=0.5", {}, ConfigError, "share=0.5 is not two values or more"),
-    ("protocol.share=1,1.0", {}, ConfigError, "is not two values or more"),
-    ("protocol.share=0..1", {}, ConfigError, r"share=0\.\.1 is not two values or more"),
-    ("protocol.share=0,1.5", {}, ConfigError, "share = 1.5 asks for 50 utterances of emodb"),
+    ("protocol.auxiliary_share", {}, ConfigError, "'protocol.auxiliary_share' is not a setting"),
+    (
+        "protocol.auxiliary_share=",
+        {},
+        ConfigError,
+        "protocol.auxiliary_share= is not two values or more; write",
+    ),
+    ("protocol.auxiliary_share=0.5", {}, ConfigError, "share=0.5 is not two values or more"),
+    ("protocol.auxiliary_share=1,1.0", {}, ConfigError, "is not two values or more"),
+    ("protocol.auxiliary_share=0..1", {}, ConfigError, r"share=0\.\.1 is not two values or more"),
+    (
+        "protocol.auxiliary_share=0,1.5",
+        {},
+        ConfigError,
+        "share = 1.5 asks for 50 utterances of emodb",
+    ),
     ("protocol.shares=0,1", {}, UnknownName, "did you mean 'share'"),
     ("protocol.main=savee,emodb", {}, ConfigError, "main=emodb tests other utterances, or other"),
     ("tasks.emotion.scheme=own,four", {}, ConfigError, "scheme=four tests other utterances"),
@@ -184,9 +194,12 @@ SURE = Trend(slope=0.1, interval=(0.05, 0.15), p=0.001, arrangements=36)
 @pytest.mark.parametrize(
     ("trend", "words"),
     [
-        (SURE, "changes by +10.0 points [5.0, 15.0] for each unit of protocol.share"),
-        (SURE, "This shows a trend: UA rises with protocol.share."),
-        (replace(SURE, slope=-0.1, interval=(-0.2, -0.1)), "UA falls with protocol.share"),
+        (SURE, "changes by +10.0 points [5.0, 15.0] for each unit of protocol.auxiliary_share"),
+        (SURE, "This shows a trend: UA rises with protocol.auxiliary_share."),
+        (
+            replace(SURE, slope=-0.1, interval=(-0.2, -0.1)),
+            "UA falls with protocol.auxiliary_share",
+        ),
         (replace(SURE, p=0.0004), "as steep a slope with p < 0.001."),
         (replace(SURE, p=0.06), "with p = 0.060. This shows no trend; which is not to say"),
         (replace(SURE, interval=(-0.01, 0.2)), "This shows no trend"),
@@ -206,11 +219,11 @@ def test_the_report_holds_what_was_found(done: Sweep, tmp_path: Path) -> None:
     for point in done.points:
         assert f"{100 * (point.ua or 0):.1f}" in text
         assert all(seed.run in text for seed in point.seeds)
-    assert "# Sweep: protocol.share of li2019 on savee+emodb" in text
+    assert "# Sweep: protocol.auxiliary_share of li2019 on savee+emodb" in text
     assert "3 values x 2 seeds (0, 1), leave-one-speaker-out, 32 utterances tested" in text
     assert "**Training sides**" in text
     assert "7 utterances of emodb left out: boredom (7)" in text
-    assert "protocol.share=0.5" in text
+    assert "protocol.auxiliary_share=0.5" in text
     (figure,) = json.loads(html.split('id="figures">')[1].split("</script>")[0]).values()
     seeds, ua, wa = figure["data"]
     assert ua["x"] == wa["x"] == [0, 0.5, 1]
@@ -228,10 +241,10 @@ def test_the_command(
     corpora = [f"--corpus={name}={place / name}" for name in ("savee", "emodb")]
     settings = [f"--set={setting}" for setting in CROSSED]
     words = ["sweep", "li2019", *corpora, "--partial", *settings, "--jobs=1"]
-    status, out, err = run(*words, "--setting", "protocol.share=0,1")
+    status, out, err = run(*words, "--setting", "protocol.auxiliary_share=0,1")
     assert status == 0
-    assert "Sweep: protocol.share of li2019 on savee+emodb" in out
-    assert "protocol.share=1, seed 0: emotion: WA" in err
+    assert "Sweep: protocol.auxiliary_share of li2019 on savee+emodb" in out
+    assert "protocol.auxiliary_share=1, seed 0: emotion: WA" in err
     (folder,) = (tmp_path / "runs").glob("*-sweep-*")
     assert {file.name for file in folder.iterdir()} == {"sweep.json", "sweep.html", "sweep.md"}
     (folder / "sweep.md").unlink()
@@ -239,7 +252,7 @@ def test_the_command(
     assert status == 0
     assert again.split("\n\n")[:-1] == out.split("\n\n")[:-1]
     assert (folder / "sweep.md").is_file()
-    status, _, err = run(*words, "--setting", "protocol.share=0,2")
+    status, _, err = run(*words, "--setting", "protocol.auxiliary_share=0,2")
     assert (status, "share = 2 asks for 66 utterances of emodb" in err) == (2, True)
 
 

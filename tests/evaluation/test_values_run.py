@@ -128,7 +128,7 @@ def test_knowing_nothing_answers_the_mean_of_the_training_side(
 
 
 def test_what_only_classes_have_is_left_out(results: Results) -> None:
-    assert results.mistakes == []
+    assert results.confident_errors == []
     assert {one.kind: one.verdict for one in results.leakage}["classes"] == "clean"
     assert list(results.calibration) == ["sex"]
     assert all("arousal" not in fold.temperatures for fold in results.folds)
@@ -143,7 +143,7 @@ def test_results_are_read_as_they_were_written(run: Run, results: Results) -> No
 
 
 def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
-    settings = [*SETTINGS, "training.choose=mean", "training.epochs=1"]
+    settings = [*SETTINGS, "training.select_by=mean", "training.epochs=1"]
     chosen = evaluate("li2019", rated, settings=settings, runs=tmp_path).results
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
     assert "epoch chosen by" not in markdown.render_markdown(chosen)
@@ -250,7 +250,7 @@ def test_two_runs_are_compared_by_concordance(
 ) -> None:
     other = evaluate("li2019", rated, settings=[*SETTINGS, "model.heads=1"], runs=runs)
     found = compare([run.folder, other.folder])
-    first, second = found.contests
+    first, second = found.paired_tests
     assert (first.task, first.main, second.main) == ("arousal", "ccc", "ua")
     ours, theirs = (concordance_score(*pairs(one.results, "validation")) for one in (run, other))
     assert first.scores["ccc"] == pytest.approx((ours, theirs), abs=1e-5)
@@ -333,7 +333,7 @@ def test_a_card_tells_of_values(model: Path, results: Results) -> None:
     assert "arousal: a number; sex: female, male" in card
     assert f"CCC {own.ccc:.3f} RMSE {own.rmse:.3f} Pearson {own.pearson:.3f} (" in card
     assert list(saved.confidence) == ["sex"]
-    assert sum(saved.card.counts["arousal"].values()) == 59
+    assert sum(saved.card.class_counts["arousal"].values()) == 59
 
 
 def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> None:

@@ -203,7 +203,7 @@ def test_an_encoder_learns_and_its_convolutions_do_not(tmp_path: Path, kind: str
 
 
 def test_an_encoder_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
-    one = made("ssl-finetune", laid(tmp_path / "a"), "model.share=0.25")
+    one = made("ssl-finetune", laid(tmp_path / "a"), "model.lr_factor=0.25")
     optimiser = _build_optimizer(one, TrainingConfig(rate=1e-3))
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in one.named_parameters():
@@ -356,7 +356,7 @@ def test_a_fine_tuned_model_begins_with_the_encoders_weights_and_leaves_them(
 ) -> None:
     folder = laid(tmp_path / "encoder")
     before = made("ssl-finetune", folder).state_dict()
-    many = ("training.epochs=40", "training.rate=0.01", "model.share=1.0")
+    many = ("training.epochs=40", "training.rate=0.01", "model.lr_factor=1.0")
     path, saved = taught("ssl-finetune", tmp_path, corpus, *many)
     after = saved.system.state_dict()
     still = [name for name in before if torch.equal(before[name], after[name])]

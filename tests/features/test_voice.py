@@ -282,11 +282,11 @@ def test_in_training_one_member_hears_each_utterance() -> None:
 
 
 def test_the_front_end_tells_the_model_its_hop_and_what_speech_is() -> None:
-    recipe = recipes.load("serein-base", ["features.hop=160", "features.within=30"])
+    recipe = recipes.load("serein-base", ["features.hop=160", "features.speech_range=30"])
     built = System(recipe, {"emotion": ["anger", "neutral"], "gender": ["female", "male"]})
     assert isinstance(built.model, base.Model)
     assert built.model.config.hop == 0.01
-    assert built.model.config.within == pytest.approx(30 * math.log(10) / 10 / 3)
+    assert built.model.config.speech_range == pytest.approx(30 * math.log(10) / 10 / 3)
 
 
 def test_a_model_without_any_view_is_refused() -> None:

@@ -33,7 +33,9 @@ def noise() -> tuple[np.ndarray, int]:
 
 def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
     found = bundle(
-        emotion=ConfidenceCalibration(temperature=2.5, threshold=0.4, words="by four speakers")
+        emotion=ConfidenceCalibration(
+            temperature=2.5, threshold=0.4, description="by four speakers"
+        )
     )
     assert found.confidence == {"emotion": ConfidenceCalibration(2.5, 0.4, "by four speakers")}
     assert found.system.temperatures == {"emotion": 2.5}
@@ -42,7 +44,7 @@ def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
 
 def test_a_temperature_divides_the_logits(bundle: Make) -> None:
     plain, warm = bundle(), bundle(emotion=ConfidenceCalibration(temperature=2.0))
-    before, after = (Recognizer(one, always=True)(noise()) for one in (plain, warm))
+    before, after = (Recognizer(one, answer_nonspeech=True)(noise()) for one in (plain, warm))
     p = torch.tensor(list(before.tasks["emotion"].probabilities.values()))
     wanted = (p.log() / 2).softmax(dim=0)
     got = torch.tensor(list(after.tasks["emotion"].probabilities.values()))
@@ -52,8 +54,8 @@ def test_a_temperature_divides_the_logits(bundle: Make) -> None:
 
 def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
     saved = bundle(emotion=ConfidenceCalibration(threshold=0.99))
-    sure = Recognizer(saved, always=True)
-    unsure = Recognizer(saved, confidence="auto", always=True)
+    sure = Recognizer(saved, answer_nonspeech=True)
+    unsure = Recognizer(saved, confidence="auto", answer_nonspeech=True)
     assert sure(noise()).label is not None
     answer = unsure(noise())
     assert answer.label is None
@@ -67,11 +69,11 @@ def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
 
 def test_a_number_is_every_tasks_threshold(bundle: Make) -> None:
     saved = bundle()
-    answer = Recognizer(saved, confidence=1.0, always=True)(noise())
+    answer = Recognizer(saved, confidence=1.0, answer_nonspeech=True)(noise())
     assert [found.label for found in answer.tasks.values()] == [None, None]
     table = formats.as_table([answer])
     assert list(table.columns[2].cells) == ["unsure"]
-    everything = Recognizer(saved, confidence=0.0, always=True)(noise())
+    everything = Recognizer(saved, confidence=0.0, answer_nonspeech=True)(noise())
     assert None not in [found.label for found in everything.tasks.values()]
 
 

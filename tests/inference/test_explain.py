@@ -42,7 +42,7 @@ SAME = "undefined: the energy is the same at every step"
 
 def recogniser(*settings: str) -> Recognizer:
     system = small_system("features.pad=false", *settings).eval()
-    return Recognizer(Bundle(system, Card(name="small")), always=True)
+    return Recognizer(Bundle(system, Card(name="small")), answer_nonspeech=True)
 
 
 def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
@@ -50,7 +50,7 @@ def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
     sizes = ["model.filters=4", "model.group=2", "model.hidden=8", "model.layers=1"]
     recipe = recipes.load(name, [*sizes, *settings])
     system = System(recipe, dict.fromkeys(recipe.tasks, LEVELS)).eval()
-    return Recognizer(Bundle(system, Card(name=name)), always=True)
+    return Recognizer(Bundle(system, Card(name=name)), answer_nonspeech=True)
 
 
 def speech(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_attention_that_follows_energy_correlates_by_one(
         assert 0 < found.pearson < 0.99
     else:
         assert found.pearson == pytest.approx(pearson)
-    assert "moving-block bootstrap" in found.words
+    assert "moving-block bootstrap" in found.description
 
 
 def test_attention_that_is_independent_correlates_by_about_nothing(
@@ -169,7 +169,7 @@ def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:
     assert shared.tasks == ["emotion", "gender"]
     assert len(shared.by_head) == len(shared.heads) == 2
     assert shared.width == pytest.approx(0.075)
-    apart = explain(recogniser("model.apart=true"), (speech(1.0), RATE)).attention
+    apart = explain(recogniser("model.separate=true"), (speech(1.0), RATE)).attention
     assert {name: track.tasks for name, track in apart.items()} == {
         "emotion: heads": ["emotion"],
         "gender: heads": ["gender"],
@@ -242,7 +242,7 @@ def test_long_recordings_are_explained_in_windows_and_very_long_ones_refused() -
 )
 def test_what_is_undefined_is_none_and_said(wave_s: np.ndarray, words: str) -> None:
     found = explain(recogniser(), (wave_s, RATE)).attention["heads"].correlation
-    assert found.words == words
+    assert found.description == words
     assert found.pearson_interval is None
     assert (found.pearson is None) == (found.spearman is None) == words.startswith("undefined")
 
@@ -250,23 +250,23 @@ def test_what_is_undefined_is_none_and_said(wave_s: np.ndarray, words: str) -> N
 def test_a_file_shorter_than_one_segment_has_one_step() -> None:
     found = explain(zhang(), (speech(0.03), RATE)).attention["valence"]
     assert sum(found.weight) == pytest.approx(1)
-    assert found.correlation.words == "undefined: 1 step"
+    assert found.correlation.description == "undefined: 1 step"
 
 
 def test_correlation_of_a_constant_or_a_mostly_constant_attention() -> None:
     level_t = np.linspace(-60, 0, 100)
     even = np.full(100, 0.01, np.float32) + np.float32(1e-9)
-    assert correlate_with_energy(even, level_t, 0.075).words.endswith(
+    assert correlate_with_energy(even, level_t, 0.075).description.endswith(
         "the attention is the same at every step"
     )
     peak = np.r_[np.ones(99), 2.0]
     found = correlate_with_energy(peak, level_t, 0.075)
     assert found.pearson is not None
     assert found.pearson_interval is None
-    assert "constant over too many blocks" in found.words
+    assert "constant over too many blocks" in found.description
     assert (
         "blocks of 20 steps (0.20 s)"
-        in correlate_with_energy(np.arange(200.0), np.arange(200.0), 0.01).words
+        in correlate_with_energy(np.arange(200.0), np.arange(200.0), 0.01).description
     )
 
 
@@ -278,19 +278,19 @@ def test_the_mean_over_files_counts_what_is_defined() -> None:
             pearson_interval=None,
             spearman=value,
             spearman_interval=None,
-            words="",
+            description="",
         )
 
     few = average_correlations([one(0.2), one(0.4), one(None)])
     assert (few.count, few.pearson_interval) == (2, None)
     assert few.pearson == few.spearman == pytest.approx(0.3)
-    assert few.words == "no interval: 2 files; 8 are needed; undefined in 1 more"
+    assert few.description == "no interval: 2 files; 8 are needed; undefined in 1 more"
     values = np.random.default_rng(0).uniform(-0.5, 0.5, 30)
     many = average_correlations([one(float(value)) for value in values])
     draw = np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1)
     assert many.pearson_interval == pytest.approx(np.quantile(draw, [0.025, 0.975]), abs=0.01)
-    assert many.words == "95 % bootstrap over 30 files, which are taken for independent"
-    assert average_correlations([one(None)]).words == "undefined: in every file"
+    assert many.description == "95 % bootstrap over 30 files, which are taken for independent"
+    assert average_correlations([one(None)]).description == "undefined: in every file"
 
 
 def test_models_without_attention_name_those_with() -> None:

@@ -41,7 +41,9 @@ FU = (
     "model.heads=2",
     "model.head_size=4",
 )
-CONFIDENCE = {"emotion": ConfidenceCalibration(temperature=1.7, threshold=0.5, words="fitted")}
+CONFIDENCE = {
+    "emotion": ConfidenceCalibration(temperature=1.7, threshold=0.5, description="fitted")
+}
 
 
 def zhang(*settings: str) -> System:
@@ -82,8 +84,8 @@ def exported(system: System, folder: Path) -> tuple[Recognizer, Recognizer]:
     confidence = CONFIDENCE if system.classes.get("emotion") else {}
     made = Bundle(system.eval(), Card(name="mine", data="nothing"), confidence)
     to_onnx(made, folder / "mine.onnx")
-    before = Recognizer(made, precision="fp32", always=True)
-    return before, Recognizer(folder / "mine.onnx", always=True)
+    before = Recognizer(made, precision="fp32", answer_nonspeech=True)
+    return before, Recognizer(folder / "mine.onnx", answer_nonspeech=True)
 
 
 def noise(count: int) -> np.ndarray:
@@ -125,13 +127,15 @@ def test_a_model_answers_alike_at_every_length(both: tuple[Recognizer, Recognize
 VARIANTS = [
     li("features.pad=true"),
     li("model.attention=false", "features.deltas=0", "model.taps=5", "model.pool=1"),
-    li("features.deltas=1", "features.bands=40", "model.apart=true", "normalise.statistics=none"),
+    li(
+        "features.deltas=1", "features.bands=40", "model.separate=true", "normalise.statistics=none"
+    ),
     li("normalise.statistics=utterance"),
     li("tasks.gender=remove", "features.seconds=1.5", "features.high=5000"),
     zhang("model.hops=3", "model.attention=false", "model.layers=1"),
-    zhang("features.seconds=3.0", "model.apart=true"),
+    zhang("features.seconds=3.0", "model.separate=true"),
     fu("features.scale=log", "features.deltas=1", "features.seconds=1.5"),
-    fu("model.taps=[3, 3, 5]", "model.layers=1", "model.apart=true", "features.pad=false"),
+    fu("model.taps=[3, 3, 5]", "model.layers=1", "model.separate=true", "features.pad=false"),
 ]
 
 
@@ -259,7 +263,7 @@ def test_what_cannot_be_exported_says_why(
     class Own(torch.nn.Module):
         pass
 
-    strange, loose = li(), zhang("model.exact=false")
+    strange, loose = li(), zhang("model.zero_pad_segments=false")
     strange.model = Own()  # type: ignore[assignment]
     read = recipes.load("li2019", ["model.name=svm", "features.bands=16"])
     fitted = System(read, dict.fromkeys(read.tasks, LEVELS))
@@ -267,7 +271,7 @@ def test_what_cannot_be_exported_says_why(
     wrong = [
         (Bundle(strange, Card()), path, "li2019 cannot be exported: it is not written in"),
         (Bundle(fitted, Card()), path, "svm cannot be exported: it is an estimator, which sci"),
-        (Bundle(loose, Card()), path, "model.exact = true"),
+        (Bundle(loose, Card()), path, "model.zero_pad_segments = true"),
         (both[0].bundle, tmp_path / "x.safetensors", r"name it .*x\.onnx"),
         (both[1].bundle, path, "an ONNX file already"),
     ]

@@ -25,7 +25,7 @@ EMODB = Path(__file__).parents[3] / "shared/data/emodb"
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     bundle = Bundle(small_system("features.pad=false").eval(), Card(name="small"))
-    return Recognizer(bundle, always=True)
+    return Recognizer(bundle, answer_nonspeech=True)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_attention_has_times_and_sums_to_one(recognizer: Recognizer) -> None:
 
 
 def test_a_recipe_that_pads_hears_its_zeros_too() -> None:
-    padding = Recognizer(Bundle(small_system().eval(), Card()), always=True)
+    padding = Recognizer(Bundle(small_system().eval(), Card()), answer_nonspeech=True)
     answer = padding((noise(2.0), RATE))
     times = answer.attention["heads"].times
     assert times[-1] <= 2.05  # what lies on the zeros is not shown
@@ -160,7 +160,7 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
     assert "CC0" in card.data
     assert "WA" in card.scores
     assert "AI Act" in card.use
-    assert len(card.heard) == 535
+    assert len(card.file_hashes) == 535
     assert formats.as_card(recognizer.bundle).startswith("# serein-base\n")
     assert recognizer.bundle.confidence["emotion"].threshold > 0
 

@@ -81,7 +81,7 @@ def test_nothing_is_said_of_what_nobody_says(name: str) -> None:
     assert found.label is None
     assert {answer.label for answer in found.tasks.values()} == {None}
     assert found.end == 4.0
-    forced = Recognizer(always=True)((WORDLESS[name], RATE))
+    forced = Recognizer(answer_nonspeech=True)((WORDLESS[name], RATE))
     assert forced.speech
     assert forced.label == max(
         found.tasks["emotion"].probabilities, key=found.tasks["emotion"].probabilities.__getitem__
@@ -152,7 +152,7 @@ def test_a_folder_is_not_gone_on_with_otherwise(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "noise.wav", WORDLESS["white noise"], RATE)
     Recognizer().folder(tmp_path, tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="silence"):
-        Recognizer(always=True).folder(tmp_path, tmp_path / "out.csv")
+        Recognizer(answer_nonspeech=True).folder(tmp_path, tmp_path / "out.csv")
 
 
 def test_a_timeline_of_noise_has_no_speech() -> None:

@@ -46,14 +46,15 @@ def test_frequent_words_come_first_and_equals_by_the_alphabet() -> None:
 
 
 def test_rare_words_have_no_number() -> None:
-    made = build_vocabulary(["a a b", "c c"], VocabularyConfig(minimum=2))
+    made = build_vocabulary(["a a b", "c c"], VocabularyConfig(min_count=2))
     assert made.words[3:] == ("a", "c")
     assert made.encode("b a") == [2, 3]
 
 
 def test_the_size_counts_words_that_are_said() -> None:
     assert (
-        len(build_vocabulary(["a a a b b c"], VocabularyConfig(size=2))) == len(SPECIAL_TOKENS) + 2
+        len(build_vocabulary(["a a a b b c"], VocabularyConfig(max_words=2)))
+        == len(SPECIAL_TOKENS) + 2
     )
 
 
@@ -62,7 +63,7 @@ def test_more_words_stand_behind_those_that_were_learnt() -> None:
     more = first.with_texts(["it never goes so never"], VocabularyConfig())
     assert more.words[: len(first)] == first.words
     assert more.words[len(first) :] == ("never",)
-    assert first.with_texts(["a b"], VocabularyConfig(size=3)).words == first.words
+    assert first.with_texts(["a b"], VocabularyConfig(max_words=3)).words == first.words
 
 
 def test_what_follows_the_end_is_not_said() -> None:

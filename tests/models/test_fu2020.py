@@ -215,7 +215,7 @@ def recognizer(request: pytest.FixtureRequest) -> Recognizer:
     torch.manual_seed(0)
     recipe = recipes.load("fu2020-single-task", [*TINY, "training.precision=fp32", request.param])
     bundle = Bundle(system.System(recipe, CLASSES).eval(), Card(name="fu"))
-    return Recognizer(bundle, always=True)
+    return Recognizer(bundle, answer_nonspeech=True)
 
 
 @pytest.mark.parametrize(("seconds", "windows"), [(0.05, 1), (0.2, 1), (6.375, 1), (60, 10)])

@@ -35,7 +35,7 @@ CLASSES = {
 }
 MORE = {
     "base": ["model.functionals=false"],
-    "rnn": ["model.attention=true", "model.apart=false", "model.stack=3"],
+    "rnn": ["model.attention=true", "model.separate=false", "model.stack=3"],
 }
 """Settings that no recipe of a model asks for."""
 SMALLER = {

@@ -188,12 +188,14 @@ def test_a_bin_that_never_varies_does_no_harm() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(UnknownName, match=r"unknown task of model.c 'gendre'"):
         made(c={"gendre": 1.0})
-    with pytest.raises(ConfigError, match=r"model.lowest = 3 is above model.highest = 0"):
+    with pytest.raises(
+        ConfigError, match=r"model.min_exponent = 3 is above model.max_exponent = 0"
+    ):
         made(lowest=3)
     with pytest.raises(ConfigError, match=r"model.c.emotion = -1"):
         made(c={"emotion": -1})
     with pytest.raises(ConfigError, match=r"svm fits each task by itself as it is; remove apart"):
-        system.check_recipe(recipes.load("egemaps-svm", ["model.apart=true"]))
+        system.check_recipe(recipes.load("egemaps-svm", ["model.separate=true"]))
 
 
 def test_a_task_without_classes_is_refused() -> None:

@@ -319,7 +319,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     torch.manual_seed(0)
     system = System(recipes.load(str(file)), CLASSES)
     system.normaliser.fit([compute_frames(WAVES["speech"].astype(np.float32), system.front_end)])
-    return Recognizer(Bundle(system, Card(name="small")), always=True)
+    return Recognizer(Bundle(system, Card(name="small")), answer_nonspeech=True)
 
 
 @pytest.mark.parametrize("kind", WAVES)

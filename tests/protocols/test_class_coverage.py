@@ -20,7 +20,7 @@ def test_classes_that_are_on_one_side_only() -> None:
     found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
     assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
     assert found["classes"].examples == ("mood rage in fold one", "mood fear")
-    assert "that its training side lacks: mood rage in fold one" in found["classes"].words
+    assert "that its training side lacks: mood rage in fold one" in found["classes"].description
     labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
     assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
 
@@ -32,11 +32,16 @@ def test_classes_that_do_not_choose_the_epoch_are_told() -> None:
     other = dict.fromkeys(MOODS, "female") | {"a-0": "male", "b-0": "male"}
     found = checked(protocol, UTTERANCES, targets={"mood": MOODS, "gender": other})["classes"]
     assert (found.verdict, found.count) == ("warning", 1)
-    assert found.words == "validation lacks 1 class in fold one: the epoch is chosen by the others"
+    assert (
+        found.description
+        == "validation lacks 1 class in fold one: the epoch is chosen by the others"
+    )
     assert found.examples == ("fear not validated in fold one",)
     many = tuple(replace(one, name=f"{number}") for number in range(7))
     found = checked(replace(protocol, folds=many), UTTERANCES, targets={"mood": MOODS})["classes"]
-    assert "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the epoch" in found.words
+    assert (
+        "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the epoch" in found.description
+    )
     assert (found.count, len(found.examples)) == (7, 5)
 
 

@@ -39,7 +39,7 @@ def test_what_is_clean_is_found_too() -> None:
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)
     assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
     assert verdicts(found) == {}
-    assert all(one.count == 0 and one.words and one.examples == () for one in found.values())
+    assert all(one.count == 0 and one.description and one.examples == () for one in found.values())
     raise_on_leaks(found.values())
 
 
@@ -61,7 +61,7 @@ def test_errors_are_told_together_and_how_to_allow_them() -> None:
     assert "protocol.allow=speaker,partner" in words
     allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
     assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
-    assert allowed["speaker"].words == found["speaker"].words
+    assert allowed["speaker"].description == found["speaker"].description
     raise_on_leaks(allowed.values())
     protocol = by_hand("a0", "", "a1 b0")
     told = add_cautions(protocol, allowed.values())
@@ -109,15 +109,15 @@ def test_nobody_knows_who_speaks() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0 c0"), utterances)
     assert verdicts(found) == {"speaker": "warning"}
-    assert found["speaker"].words == (
+    assert found["speaker"].description == (
         "no speaker is known of 1 of 3 utterances; no known speaker is on two sides of a fold"
     )
     nobody = [replace(one, speaker=None) for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0"), nobody)
-    assert found["speaker"].words == "no speaker is known of 2 of 2 utterances"
+    assert found["speaker"].description == "no speaker is known of 2 of 2 utterances"
     assert verdicts(found) == {"speaker": "warning"}
     mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
-    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].words == (
+    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].description == (
         "on two sides of a fold: 1 speaker, 1 time over all folds; "
         "no speaker is known of 1 of 3 utterances"
     )
@@ -144,7 +144,7 @@ def test_the_same_name_in_two_corpora_is_no_leak() -> None:
 def test_leave_one_speaker_out_parts_the_sessions_of_two() -> None:
     one = checked(made(SMALL, "leave-one-speaker-out"), SMALL)
     assert one["partner"].verdict == "error"
-    assert "parted are 5 sessions and 150 dialogues" in one["partner"].words
+    assert "parted are 5 sessions and 150 dialogues" in one["partner"].description
     assert one["partner"].examples[0] == "session 1 (validation, test in fold 1F)"
     two = checked(made(SMALL, "leave-one-session-out"), SMALL)
     assert two["partner"].verdict == "clean"
@@ -181,7 +181,7 @@ def test_a_recording_under_two_names(
     more: dict[str, Any] = {by: marks}
     found = checked(by_hand(*sides), UTTERANCES, allow="speaker", **more)["duplicate"]
     assert (found.verdict, found.count) == (verdict, int(verdict != "clean"))
-    assert words in found.words
+    assert words in found.description
     if verdict == "error":
         assert same[0] in found.examples[0]
 
@@ -251,7 +251,9 @@ def test_sentences_that_are_tested_and_trained_are_counted() -> None:
     utterances = [replace(one, text=said.get(one.id)) for one in UTTERANCES]
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
     assert (found.verdict, found.count) == ("warning", 2)
-    assert found.words.startswith("2 of 2 tested utterances say what another side of their fold")
+    assert found.description.startswith(
+        "2 of 2 tested utterances say what another side of their fold"
+    )
     assert sorted(found.examples) == ["bye", "hello"]
     assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
 
@@ -272,7 +274,7 @@ def test_labels_tell_sentences_before_words_do() -> None:
 def test_whose_frames_standardise(statistics: str, verdict: str) -> None:
     found = checked(by_hand("a0", "", "b0"), UTTERANCES, statistics=statistics)["normalisation"]
     assert found.verdict == verdict
-    assert ("test speakers' own recordings" in found.words) == (verdict == "warning")
+    assert ("test speakers' own recordings" in found.description) == (verdict == "warning")
     with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
 
@@ -285,7 +287,7 @@ def test_what_a_corpus_says_nothing_of_is_not_found() -> None:
 def test_folds_without_validation_are_told_of() -> None:
     found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
     assert found["validation"].verdict == "clean"
-    assert "3 folds without validation side" in found["validation"].words
+    assert "3 folds without validation side" in found["validation"].description
 
 
 # In an evaluation
@@ -358,4 +360,4 @@ def test_emodb_is_clean_but_for_its_sentences() -> None:
     assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
     assert by_kind["classes"].examples == ("disgust not validated in fold 15",)
     assert by_kind["sentence"].count == 535
-    assert "10 sentences in all" in by_kind["sentence"].words
+    assert "10 sentences in all" in by_kind["sentence"].description

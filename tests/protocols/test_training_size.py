@@ -38,7 +38,7 @@ def test_a_smaller_number_takes_some_of_what_a_larger_one_takes(
 
 def test_other_sides_stay() -> None:
     how = SplitConfig(name="leave-one-session-out")
-    few = SplitConfig(name="leave-one-session-out", most=20)
+    few = SplitConfig(name="leave-one-session-out", train_size=20)
     for a, b in zip(split(UTTERANCES, how).folds, split(UTTERANCES, few).folds, strict=True):
         assert (a.name, a.validation, a.test) == (b.name, b.validation, b.test)
 
@@ -56,17 +56,19 @@ def test_another_seed_takes_others() -> None:
 
 
 def test_what_a_fold_trains_on_is_told() -> None:
-    found = split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=20))
+    found = split(UTTERANCES, SplitConfig(name="leave-one-session-out", train_size=20))
     assert found.caution == "each fold trains on 20 of 50 to 70 utterances"
 
 
 def test_more_than_there_is_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"most = 51 asks for more than the 50 utterances that"):
-        split(UTTERANCES, SplitConfig(name="leave-one-session-out", most=51))
+        split(UTTERANCES, SplitConfig(name="leave-one-session-out", train_size=51))
 
 
 def test_what_is_tested_elsewhere_is_left_out_first() -> None:
-    how = SplitConfig(name="leave-one-session-out", disjoint="script", groups=3, most=8)
+    how = SplitConfig(
+        name="leave-one-session-out", disjoint="script", disjoint_groups=3, train_size=8
+    )
     text = {one.id: one.label("script") for one in UTTERANCES}
     found = split(UTTERANCES, how)
     assert len(found.folds) == 9
@@ -87,12 +89,12 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_only_the_main_corpus_grows_smaller(corpora: list[str]) -> None:
-    settings = ["protocol.main=mine", "protocol.most=6", "protocol.ratio=0.5"]
+    settings = ["protocol.main=mine", "protocol.train_size=6", "protocol.auxiliary_ratio=0.5"]
     corpus, protocol, _ = read_and_split(corpora, settings)
     for fold in protocol.folds:
         counts = Counter(one.corpus for one in corpus.select(fold.train))
         assert counts == {"mine": 6, "yours": 3}
-    how = SplitConfig(main="mine", most=6, ratio=0.5)
+    how = SplitConfig(main="mine", train_size=6, auxiliary_ratio=0.5)
     assert Counter(one.corpus for one in select_training_utterances(corpus.utterances, how)) == {
         "mine": 6,
         "yours": 3,
@@ -100,9 +102,9 @@ def test_only_the_main_corpus_grows_smaller(corpora: list[str]) -> None:
 
 
 def test_a_model_trains_on_no_more(corpora: list[str], tmp_path: Path) -> None:
-    settings = ["protocol.most=5", "training.epochs=1"]
+    settings = ["protocol.train_size=5", "training.epochs=1"]
     saved = train("quickstart", corpora[0], tmp_path / "a.safetensors", settings=settings)
-    assert len(saved.card.heard) == 5
+    assert len(saved.card.file_hashes) == 5
 
 
 def test_a_pattern_names_all_speakers_of_a_corpus(corpora: list[str]) -> None:

@@ -51,7 +51,7 @@ def test_rows_of_a_recipe() -> None:
         75.5,
     ]
     assert published.find_results("li2019-emodb") == []
-    assert [row.side for row in published.find_results("zhang2019")] == ["development", "test"]
+    assert [row.subset for row in published.find_results("zhang2019")] == ["development", "test"]
 
 
 @pytest.mark.parametrize("name", recipes.list_recipes())
@@ -142,7 +142,7 @@ def test_fus_scores_are_none_of_any_whole_number_of_utterances() -> None:
 
 def zhang(system: str, side: str) -> PublishedResult:
     rows = PAPERS["zhang2019"].rows
-    return next(row for row in rows if row.side == side and row.system == system)
+    return next(row for row in rows if row.subset == side and row.system == system)
 
 
 def stars(system: str, side: str) -> dict[str, float]:

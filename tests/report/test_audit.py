@@ -193,11 +193,11 @@ def test_caution_stands_before_every_score(results: Results) -> None:
 
 
 def test_leaks_stand_among_the_warnings_once(results: Results) -> None:
-    sentence = results.leakage[2].words
+    sentence = results.leakage[2].description
     assert summary.list_warnings(results) == [
         "3 utterances are shorter than 1 s and were padded.",
         sentence,
-        results.leakage[3].words,
+        results.leakage[3].description,
     ]
     told = replace(results, warnings=[sentence], leakage=results.leakage[:3])
     assert summary.list_warnings(told) == [sentence]

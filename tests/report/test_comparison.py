@@ -26,7 +26,7 @@ FIRST = PairedTest(
     interval="paired 95 % bootstrap over 10 speakers",
     mcnemar=0.00002,
     permutation=0.031,
-    swapped="whole speakers (10, which give no p under 0.002)",
+    permutation_unit="whole speakers (10, which give no p under 0.002)",
     z=0.024,
     adjusted={"mcnemar": 0.00004, "permutation": 0.062},
     effect=0.122,
@@ -54,7 +54,7 @@ def compared() -> Comparison:
             {"name": "li2019", "protocol": "leave-one-speaker-out", "seeds": [0, 1, 2]},
             {"name": RUDE, "protocol": "leave-one-speaker-out", "seeds": None},
         ],
-        contests=[FIRST, SECOND],
+        paired_tests=[FIRST, SECOND],
         warnings=["the splits differ"],
     )
 
@@ -103,7 +103,7 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
 
 
 def test_a_comparison_of_nothing_is_said_so(compared: Comparison) -> None:
-    empty = replace(compared, runs=[], contests=[], warnings=[])
+    empty = replace(compared, runs=[], paired_tests=[], warnings=[])
     assert comparison.build_tables(empty) == []
     assert "0 runs, 0 contests" in comparison.render_html(empty)
     assert "warnings" not in {

@@ -42,7 +42,7 @@ def correlated(value: float | None, words: str = "how it was made") -> Correlati
         pearson_interval=interval,
         spearman=value,
         spearman_interval=interval,
-        words=words,
+        description=words,
     )
 
 

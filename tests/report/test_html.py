@@ -91,9 +91,11 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
             rude: LabelMapping(scheme=rude, mapped={rude: {rude: 1}}, dropped={rude: 1}, missing=1)
         },
         leakage=[
-            Finding(kind=rude, verdict=rude, count=1, words=rude, examples=(rude,)),
+            Finding(kind=rude, verdict=rude, count=1, description=rude, examples=(rude,)),
         ],
-        mistakes=[replace(results.mistakes[0], id=rude, truth=rude, attention={rude: LOOK})],
+        confident_errors=[
+            replace(results.confident_errors[0], id=rude, truth=rude, attention={rude: LOOK})
+        ],
         repeats=[replace(repeat, run=rude) for repeat in results.repeats],
     )
     text = html.render_html(hostile)
@@ -163,8 +165,8 @@ def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
 
 def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) -> None:
     drawn = parsed.all("svg")
-    assert len(drawn) == len(results.mistakes) == 6
-    first = results.mistakes[0]
+    assert len(drawn) == len(results.confident_errors) == 6
+    first = results.confident_errors[0]
     assert drawn[0]["role"] == "img"
     told = str(drawn[0]["aria-label"])
     assert told.startswith(
@@ -181,8 +183,8 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
 
 def test_every_map_of_an_error_is_drawn(results: Results) -> None:
     late = AttentionTrace(times=[0.0, 1.2], weight=[0.1, 0.9])
-    two = replace(results.mistakes[0], attention={"local": LOOK, "self": late})
-    drawn = Page(html.render_html(replace(results, mistakes=[two])))
+    two = replace(results.confident_errors[0], attention={"local": LOOK, "self": late})
+    drawn = Page(html.render_html(replace(results, confident_errors=[two])))
     assert [tag["class"] for tag in drawn.all("path")] == [
         *("wave", "attention", "attention line1", "axis")
     ]
@@ -209,7 +211,7 @@ def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results)
     assert raw.y[2] == pytest.approx(100 * own.raw.bins[2][2], abs=0.01)
     assert raw.marker.symbol != tempered.marker.symbol
     assert raw.line.dash != tempered.line.dash
-    assert len(plots.plot_reliability(replace(own, tempered=None)).data) == 2
+    assert len(plots.plot_reliability(replace(own, calibrated=None)).data) == 2
 
 
 def test_published_figures_stand_beside_ours(results: Results) -> None:
@@ -230,9 +232,9 @@ def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
     assert "with --audit to measure a random split" in asked
     scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
     flattery = OptimisticVariant(
-        name="random-split", words="mixed speakers", run="r", scores=scores
+        name="random-split", description="mixed speakers", run="r", scores=scores
     )
-    words = plain(Page(html.render_html(replace(results, flatteries=[flattery]))).words)
+    words = plain(Page(html.render_html(replace(results, optimistic_variants=[flattery]))).words)
     quoted = results.scores["validation"]["emotion"]
     assert quoted.wa is not None
     assert quoted.ua is not None

@@ -8,7 +8,9 @@ from serein.results.evaluation import FolderProgress
 
 
 def told(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:
-    return FolderProgress(total=total, before=before, done=done, failed=failed, seconds=done * 4.0)
+    return FolderProgress(
+        total=total, done_before=before, done=done, failed=failed, seconds=done * 4.0
+    )
 
 
 def test_plain_lines_come_now_and_then() -> None:

@@ -206,7 +206,7 @@ def test_confidence_is_told_with_and_without_temperatures(results: Results) -> N
     )
     cold = replace(
         results,
-        calibration={"emotion": replace(own, tempered=None, thresholds=[])},
+        calibration={"emotion": replace(own, calibrated=None, thresholds=[])},
         folds=[replace(fold, temperatures={}) for fold in results.folds],
     )
     table = checks.build_calibration_table(cold)
@@ -223,12 +223,12 @@ def test_confidence_is_told_with_and_without_temperatures(results: Results) -> N
 
 def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> None:
     mistake = replace(
-        results.mistakes[0],
+        results.confident_errors[0],
         seconds=2.0,
         envelope=[(-2.0, 2.0), (-0.5, 0.5)],
         attention={"pooling": AttentionTrace(times=[0.0, 0.5, 1.5], weight=[0.2, 0.6, 0.2])},
     )
-    (drawing,) = attention.draw_errors(replace(results, mistakes=[mistake]))
+    (drawing,) = attention.draw_errors(replace(results, confident_errors=[mistake]))
     assert drawing.waveform_path == "M0.0,0.0 320.0,22.5 320.0,67.5 0.0,90.0Z"
     assert drawing.attention_paths["pooling"] == "M0.0,90V60.0H80.0V0.0H240.0V60.0H320.0V90Z"
     assert drawing.ticks == [(0.0, "0"), (80.0, "0.5"), (160.0, "1"), (240.0, "1.5"), (320.0, "2")]
@@ -238,12 +238,12 @@ def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> Non
 def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results) -> None:
     look = AttentionTrace(times=[0.01 * step for step in range(1000)], weight=[0.001] * 1000)
     long = replace(
-        results.mistakes[0],
+        results.confident_errors[0],
         seconds=10.0,
         envelope=[(-0.1, 0.1)] * 5000,
         attention={"pooling": look},
     )
-    (drawing,) = attention.draw_errors(replace(results, mistakes=[long]))
+    (drawing,) = attention.draw_errors(replace(results, confident_errors=[long]))
     assert len(drawing.waveform_path) < 4000
     assert len(drawing.attention_paths["pooling"]) < 2000
     assert [label for _, label in drawing.ticks] == ["0", "2", "4", "6", "8", "10"]
@@ -259,7 +259,7 @@ def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results)
     ],
 )
 def test_drawings_of_what_there_is(results: Results, change: dict[str, object]) -> None:
-    poor = replace(results, mistakes=[replace(results.mistakes[0], **change)])  # type: ignore[arg-type]
+    poor = replace(results, confident_errors=[replace(results.confident_errors[0], **change)])  # type: ignore[arg-type]
     parsed = Page(html.render_html(poor))
     assert len(parsed.all("svg")) == 1
     assert all("nan" not in str(path["d"]) for path in parsed.all("path"))

@@ -109,7 +109,7 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
     assert len(results.folds) == 4
     for fold in results.folds:
         assert fold.epochs == {"validation": 1}
-        assert fold.chosen["emotion"] in [2.0**n for n in range(-16, 1)]
+        assert fold.selected_c["emotion"] in [2.0**n for n in range(-16, 1)]
         assert fold.temperatures["emotion"] > 0
     assert all(list(one.selections) == ["validation"] for one in results.predictions)
     assert results.environment["versions"]["opensmile"]
@@ -118,9 +118,9 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
     found = results.scores["validation"]["emotion"].ua
     assert found is not None
     assert found > 1 / 3
-    assert results.mistakes or found == 1
-    assert [fold.chosen for fold in io.load_results(finished.folder).folds] == [
-        {task: float(f"{c:.6g}") for task, c in fold.chosen.items()} for fold in results.folds
+    assert results.confident_errors or found == 1
+    assert [fold.selected_c for fold in io.load_results(finished.folder).folds] == [
+        {task: float(f"{c:.6g}") for task, c in fold.selected_c.items()} for fold in results.folds
     ]
 
 
@@ -133,11 +133,11 @@ def test_it_is_read_from_disk_when_asked_for_again(finished: Run, corpus: Corpus
 def test_without_a_validation_side_there_is_the_one_that_was_fitted(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    settings = ["protocol.validation=none", "model.otherwise=0.125"]
+    settings = ["protocol.validation=none", "model.default_c=0.125"]
     results = evaluate(RECIPE, corpus, settings=settings, runs=tmp_path).results
     assert list(results.selections) == ["last"]
     assert "no validation speakers" in results.selections["last"]
-    assert {fold.chosen["emotion"] for fold in results.folds} == {0.125}
+    assert {fold.selected_c["emotion"] for fold in results.folds} == {0.125}
     assert all(fold.temperatures == {} for fold in results.folds)
     assert apply_evaluation(recipes.load(RECIPE, settings), results).model["c"]["emotion"] == 0.125
 
@@ -160,7 +160,7 @@ def test_every_form_of_the_report_copes(finished: Run) -> None:
     named = [column.name for column in folds.columns]
     assert "C" in named
     assert "epoch" not in named
-    costs = [f"{fold.chosen['emotion']:.3g}" for fold in results.folds]
+    costs = [f"{fold.selected_c['emotion']:.3g}" for fold in results.folds]
     assert [line.cells[named.index("C")] for line in folds.rows] == costs
 
 
@@ -169,7 +169,7 @@ def test_it_is_compared_with_a_network_on_the_same_folds(
 ) -> None:
     network = evaluate("li2019", corpus, settings=[*QUICK, "tasks.gender=remove"], runs=tmp_path)
     found = compare([finished.folder, network.folder])
-    (contest,) = found.contests
+    (contest,) = found.paired_tests
     assert contest.selection == "validation"
     assert contest.utterances == len(corpus.utterances)
     assert not [words for words in found.warnings if "epochs alike" in words]
@@ -179,7 +179,7 @@ def test_fooling_oneself_is_measured_but_for_what_there_is_not(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     results, _, _ = evaluate_seeds(RECIPE, corpus, seeds=2, audit=True, runs=tmp_path)
-    assert [one.name for one in results.flatteries] == [
+    assert [one.name for one in results.optimistic_variants] == [
         "random-split",
         "test-speaker-normalisation",
     ]
@@ -195,8 +195,8 @@ def test_folds_in_parallel_processes_give_the_same_numbers(
     other = evaluate(RECIPE, corpus, runs=tmp_path, jobs=2)
     assert other.folder.name == finished.folder.name
     assert other.results.predictions == finished.results.predictions
-    assert [fold.chosen for fold in other.results.folds] == [
-        fold.chosen for fold in finished.results.folds
+    assert [fold.selected_c for fold in other.results.folds] == [
+        fold.selected_c for fold in finished.results.folds
     ]
 
 
@@ -205,7 +205,7 @@ def test_a_model_of_the_whole_corpus_takes_the_median_c(
 ) -> None:
     file = tmp_path / "svm.safetensors"
     made = train(RECIPE, corpus, file, run=finished.folder)
-    wanted = median(fold.chosen["emotion"] for fold in finished.results.folds)
+    wanted = median(fold.selected_c["emotion"] for fold in finished.results.folds)
     assert made.system.recipe.model["c"] == {"emotion": pytest.approx(wanted)}
     assert made.system.recipe.training["epochs"] == 1
     assert "no product" in made.card.licence
@@ -231,7 +231,7 @@ def test_a_run_of_another_system_is_told_of(finished: Run) -> None:
 
 
 def test_train_without_a_run_takes_c_as_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
-    settings = ["model.otherwise=0.5"]
+    settings = ["model.default_c=0.5"]
     made = train(RECIPE, corpus, tmp_path / "a.safetensors", settings=settings)
     again = train(RECIPE, corpus, tmp_path / "b.safetensors", settings=["model.c.emotion=0.5"])
     a, b = made.system.state_dict(), again.system.state_dict()

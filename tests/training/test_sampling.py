@@ -184,7 +184,7 @@ def test_without_classes_none_can_be_balanced(targets: dict[str, torch.Tensor], 
 # Training
 
 EVERYTHING = replace(
-    SETTINGS, balance=("corpus", "class"), average=0.9, warmup=3, schedule="cosine"
+    SETTINGS, balance=("corpus", "class"), ema_decay=0.9, warmup=3, schedule="cosine"
 )
 
 
@@ -233,7 +233,7 @@ ALL = (
     *("augment.gain=[-6, 6]", "augment.noise=0.5", "augment.room=0.5"),
     *("augment.bandwidth=0.5", "augment.telephone=0.3"),
     *("augment.time_masks=1", "augment.band_masks=1", "augment.band_width=4"),
-    *("training.balance=['class', 'speaker']", "training.average=0.9", "training.warmup=2"),
+    *("training.balance=['class', 'speaker']", "training.ema_decay=0.9", "training.warmup=2"),
     *("training.schedule=cosine", "tasks.emotion.smoothing=0.1"),
 )
 

@@ -101,7 +101,7 @@ def test_an_average_goes_on_where_it_was() -> None:
 
 
 def test_what_is_watched_kept_and_left_behind_is_the_average() -> None:
-    settings = replace(SETTINGS, average=0.9)
+    settings = replace(SETTINGS, ema_decay=0.9)
     system, course = trained(settings, keep=lambda course: len(course.epochs) == 4)
     plain, other = trained()
     losses = [epoch.loss for epoch in course.epochs]
@@ -115,7 +115,7 @@ def test_what_is_watched_kept_and_left_behind_is_the_average() -> None:
 
 def test_an_average_of_still_weights_is_these_weights() -> None:
     still = replace(SETTINGS, rate=1e-20)
-    (plain, _), (average, _) = trained(still), trained(replace(still, average=0.9))
+    (plain, _), (average, _) = trained(still), trained(replace(still, ema_decay=0.9))
     assert largest_difference(plain.state_dict(), average.state_dict()) < 1e-7
 
 
@@ -162,7 +162,7 @@ def test_values_cannot_be_smoothed() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("training.average=1", "training.average = 1"),
+        ("training.ema_decay=1", "training.ema_decay = 1"),
         ("training.warmup=-1", "training.warmup = -1"),
         ("training.schedule=linear", "training.schedule = 'linear'"),
         ("training.balance=gender", "training.balance.* = 'gender'"),

@@ -17,7 +17,7 @@ from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.loop import fit
 
-APART = "model.apart=true"
+APART = "model.separate=true"
 
 
 def test_networks_apart_share_nothing() -> None:
@@ -70,7 +70,7 @@ def test_a_model_of_networks_apart_is_saved_as_it_was(tmp_path: Path) -> None:
 
 def test_apart_is_yes_or_no() -> None:
     with pytest.raises(ConfigError, match=r"model\.apart = 'often'; expected true or false"):
-        system.check_recipe(small_recipe("model.apart=often"))
+        system.check_recipe(small_recipe("model.separate=often"))
 
 
 def watched(*scores: tuple[float | None, float | None]) -> TrainingRun:
@@ -110,7 +110,7 @@ def test_a_training_that_had_enough_does_not_go_on(tmp_path: Path) -> None:
 
 
 def test_validation_ends_a_fold_and_the_report_says_so(corpus: Corpus, tmp_path: Path) -> None:
-    settings = [*QUICK, "training.epochs=5", "training.patience=1", "training.choose=mean"]
+    settings = [*QUICK, "training.epochs=5", "training.patience=1", "training.select_by=mean"]
     results = evaluate("li2019", corpus, settings=settings, runs=tmp_path).results
     assert results.selections["validation"].startswith("the epoch with the best mean UA of emotion")
     assert results.selections["last"] == (

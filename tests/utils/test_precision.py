@@ -213,7 +213,7 @@ def test_a_training_flushes_when_asked_and_in_its_steps_alone(flush: bool) -> No
     seen = []
     system = small_system()
     system.register_forward_hook(lambda *_: seen.append((system.training, denormal() == 0)))
-    fit(system, SIDE, {"test": SIDE}, replace(SETTINGS, epochs=1, flush=flush))
+    fit(system, SIDE, {"test": SIDE}, replace(SETTINGS, epochs=1, flush_denormals=flush))
     assert seen == [(True, flush)] * 2 + [(False, False)] * 2
     assert denormal() > 0
 
@@ -285,7 +285,7 @@ def test_a_recogniser_follows_the_recipe_or_who_asks() -> None:
 def test_a_recogniser_in_bf16_is_close_and_leaves_the_bundle_alone() -> None:
     given = saved("fp32")
     before = {name: x.clone() for name, x in given.system.state_dict().items()}
-    plain, quick = (Recognizer(given, precision=p, always=True) for p in (None, "bf16"))
+    plain, quick = (Recognizer(given, precision=p, answer_nonspeech=True) for p in (None, "bf16"))
     wanted, found = plain((WAVE, RATE)), quick((WAVE, RATE))
     for task, one in wanted.tasks.items():
         assert found.tasks[task].probabilities == pytest.approx(one.probabilities, abs=0.01)
@@ -295,7 +295,9 @@ def test_a_recogniser_in_bf16_is_close_and_leaves_the_bundle_alone() -> None:
 
 @pytest.mark.usefixtures("without")
 def test_a_recogniser_without_bf16_says_so() -> None:
-    fallen, plain = (Recognizer(saved(numbers), always=True) for numbers in ("bf16", "fp32"))
+    fallen, plain = (
+        Recognizer(saved(numbers), answer_nonspeech=True) for numbers in ("bf16", "fp32")
+    )
     assert fallen.precision == "fp32"
     assert len(fallen.warnings) == 1
     assert fallen((WAVE, RATE)).tasks == plain((WAVE, RATE)).tasks

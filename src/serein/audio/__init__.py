@@ -131,7 +131,7 @@ def split_evenly(length: int, max_length: int) -> list[tuple[int, int]]:
         First sample and the one after the last, of each window; lengths differ by one at most.
 
     Example:
-        >>> windows(10, longest=4)
+        >>> split_evenly(10, max_length=4)
         [(0, 3), (3, 6), (6, 10)]
     """
     if max_length < 1:

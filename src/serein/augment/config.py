@@ -13,7 +13,7 @@ Probability = Annotated[float, Interval(ge=0, le=1)]
 Range = tuple[float, float]
 
 RANGE_LIMITS: dict[str, tuple[float, float, str]] = {
-    "part_seconds": (0.1, 60, "s"),
+    "crop_seconds": (0.1, 60, "s"),
     "pitch": (-12, 12, "semitones"),
     "room_seconds": (0.05, 5, "s"),
     "noise_snr": (-30, 60, "dB"),
@@ -55,8 +55,8 @@ class AugmentConfig:
 
     copies: Annotated[int, Ge(1), Le(100)] = 4
     seed: Annotated[int, Ge(0)] = 0
-    part: Probability = 0.0
-    part_seconds: Range = (0.3, 1.5)
+    crop: Probability = 0.0
+    crop_seconds: Range = (0.3, 1.5)
     speed: tuple[Annotated[float, Interval(ge=0.5, le=2)], ...] = ()
     pitch: Range = (0.0, 0.0)
     whisper: Probability = 0.0
@@ -94,7 +94,7 @@ class AugmentConfig:
     def waveform_settings(self) -> dict[str, Any]:
         """The settings that copies depend on, but for their number; none where nothing changes."""
         moved = (*self.pitch, *self.gain, *(factor - 1 for factor in self.speed))
-        shares = self.part, self.whisper, self.room, self.noise, self.bandwidth, self.telephone
+        shares = self.crop, self.whisper, self.room, self.noise, self.bandwidth, self.telephone
         if not any((*moved, *shares)):
             return {}
         # The folders stand for what is in them, wherever they lie.

@@ -49,8 +49,8 @@ class OfflineAugmentation:
 
     def _change_voice(self, wave_s: Samples, id_: str) -> Samples:
         how, rng = self.config, self._make_rng("part", id_)
-        if rng.random() < how.part:
-            wave_s = waveform.crop(wave_s, round(self.rate * rng.uniform(*how.part_seconds)), rng)
+        if rng.random() < how.crop:
+            wave_s = waveform.crop(wave_s, round(self.rate * rng.uniform(*how.crop_seconds)), rng)
         if how.speed:
             factor = float(self._make_rng("speed", id_).choice(how.speed))
             wave_s = waveform.change_speed(wave_s, self.rate, factor)

@@ -121,7 +121,7 @@ def make(
         sentences=sentences,
         words=words,
         takes=takes,
-        telling=telling,
+        emotion_word_share=telling,
         emotions=tuple(emotions.split(",")) if emotions else tuple(EMOTION_STYLES),
         seed=seed,
     )

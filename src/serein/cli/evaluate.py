@@ -215,7 +215,7 @@ def _print_split(corpus: "list[str] | Corpus", settings: list[str], output: Path
     for note in read.notes:
         console().print(f"note: {note}", highlight=False)
     for finding in findings:
-        console().print(f"{finding.verdict}: {finding.words}", highlight=False)
+        console().print(f"{finding.verdict}: {finding.description}", highlight=False)
     if output is not None:
         save(protocol, output, read.utterances)
         print(output)

@@ -43,7 +43,9 @@ def explain(
 
     if format not in EXPLAIN_FORMATS:
         raise UnknownName("format", format, EXPLAIN_FORMATS)
-    recognizer = Recognizer(model or DEFAULT_MODEL, device=device, trust=trust or (), always=True)
+    recognizer = Recognizer(
+        model or DEFAULT_MODEL, device=device, trust=trust or (), answer_nonspeech=True
+    )
     explained, sounds, faults = [], {}, {}
     for file in files:
         try:

@@ -167,7 +167,7 @@ def recognize(
         trust=trust or (),
         confidence=parse_confidence(confidence),
         precision=cast(PrecisionSetting | None, precision),
-        always=always,
+        answer_nonspeech=always,
     )
     for words in recognizer.warnings:
         print_stderr(words)

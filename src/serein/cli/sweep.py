@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
     corpus: CorporaOption,
-    setting: Annotated[str, typer.Option(help="What to sweep: protocol.share=0,0.25,0.5,0.75,1.")],
+    setting: Annotated[
+        str, typer.Option(help="What to sweep: protocol.auxiliary_share=0,0.25,0.5,0.75,1.")
+    ],
     seeds: Annotated[int, typer.Option(help="How many, from the first one on.", min=1)] = 1,
     set_: SetOption = None,
     init: InitOption = None,

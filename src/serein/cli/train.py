@@ -86,7 +86,7 @@ def recipes() -> None:
     table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
     for name in shelf.list_recipes():
         about = shelf.load(name).about
-        rows = [row for row in published.find_results(name) if row.side == "test"]
+        rows = [row for row in published.find_results(name) if row.subset == "test"]
         printed = "; ".join(map(published.format_result, rows))
         table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), printed)
     console().print(table)

@@ -134,9 +134,9 @@ class Archive:
     corpus: str
     part: str
     url: str
-    gives: str
+    provides: str
     hash: str | None = None
-    inside: str = ""
+    archive_root: str = ""
 
 
 def load_archives() -> list[Archive]:
@@ -200,9 +200,9 @@ def fetch(
         StorageError: a file cannot be written.
     """
     to = to.expanduser().absolute()
-    if (to / archive.gives).exists():
+    if (to / archive.provides).exists():
         raise CorpusError(
-            f"{to} has {archive.gives}/ already; check it with `serein corpora check "
+            f"{to} has {archive.provides}/ already; check it with `serein corpora check "
             f"{archive.corpus}={to}`, or choose another folder with --to"
         )
     file = _download_archive(archive, to.parent, mirror, progress)
@@ -213,14 +213,14 @@ def fetch(
         except CorpusError:
             file.unlink()  # the next attempt must not take it again
             raise
-        _move_into(folder / archive.inside, to)
+        _move_into(folder / archive.archive_root, to)
     file.unlink()
     corpora.register(archive.corpus, to)
     return check
 
 
 def _verify_archive(wanted: Archive, folder: Path, url: str) -> IntegrityReport:
-    check = check_corpus(f"{wanted.corpus}={folder / wanted.inside}")
+    check = check_corpus(f"{wanted.corpus}={folder / wanted.archive_root}")
     if not check.is_intact:
         fault = (
             f"{url} gave {len(check.changed)} changed recordings, and {len(check.missing)} of "

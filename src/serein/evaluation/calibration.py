@@ -80,7 +80,7 @@ def measure_raw_confidence(
     return {
         task: Calibration(
             raw=_measure_confidence(_test_probabilities(classes[task], records, selection, task)),
-            tempered=None,
+            calibrated=None,
             thresholds=[],
         )
         for task in _classification_tasks(classes)
@@ -102,7 +102,7 @@ def _calibrate_task(
     selection = "validation" if any(fold.validation for fold in plan.protocol.folds) else "last"
     raw = _test_probabilities(plan.classes[task], records, selection, task)
     if not any(task in fitted[fold.name] for fold in plan.protocol.folds):
-        return Calibration(raw=_measure_confidence(raw), tempered=None, thresholds=[])
+        return Calibration(raw=_measure_confidence(raw), calibrated=None, thresholds=[])
     heat = [fitted[one.fold].get(task, 1.0) for one in records if one.truth[task] is not None]
     warm = LabelledProbabilities(_apply_temperatures(raw.p_nk, heat), raw.truth_n)
     sides = {
@@ -118,7 +118,7 @@ def _calibrate_task(
     temperature = nan_to_none(metrics.fit_temperature(*together))
     return Calibration(
         raw=_measure_confidence(raw),
-        tempered=_measure_confidence(warm),
+        calibrated=_measure_confidence(warm),
         thresholds=[_score_at_threshold(warm, limit) for limit in limits],
         temperature=temperature,
         threshold=None if temperature is None else _coverage_threshold(together, temperature),

@@ -87,7 +87,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
         command=command_line(),
         created=utc_now(),
         runs=[_describe_run(one) for one in entrants],
-        contests=_adjust_p_values(contests),
+        paired_tests=_adjust_p_values(contests),
         warnings=list(_collect_warnings(entrants)),
     )
 
@@ -231,7 +231,7 @@ def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest
         interval=words,
         mcnemar=None,
         permutation=nan_to_none(turned),
-        swapped=swapped,
+        permutation_unit=swapped,
         z=None,
         adjusted={},
         effect=None,
@@ -345,4 +345,4 @@ def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
             yield f"{one.name}: {caution}"
         for leak in one.first.leakage:
             if leak.kind in OPTIMISTIC_LEAKS and leak.verdict in ("allowed", "warning"):
-                yield f"{one.name}: {leak.words}"
+                yield f"{one.name}: {leak.description}"

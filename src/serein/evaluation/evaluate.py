@@ -231,7 +231,7 @@ def assemble_results(
         mapping=plan.mapping,
         calibration=measure_calibration(plan, training_runs, judged, fitted),
         words=scores.score_transcripts(plan, records, selections),
-        mistakes=find_confident_errors(plan, training_runs, records, selections[0]),
+        confident_errors=find_confident_errors(plan, training_runs, records, selections[0]),
         leakage=list(plan.leakage),
     )
 

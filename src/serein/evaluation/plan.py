@@ -117,7 +117,7 @@ class Plan:
                 read what a recogniser did.
         """
         members, text = self.corpus.select(ids), fold_system.transcript_task
-        as_written = text is None or (training and not text.config.trained)
+        as_written = text is None or (training and not text.config.train_on_transcripts)
         heard = {} if as_written else self.load_asr_transcripts()
         return Subset(
             ids,

@@ -18,7 +18,10 @@ from serein.results import io
 from serein.results.evaluation import OptimisticVariant, Results, SeedResult
 
 MIN_FOLDS = 5
-KEPT_SETTINGS = ("only", "longest", "most", "seed", "stratify", "main", "share", "ratio")
+KEPT_SETTINGS = (
+    *("only", "max_duration", "train_size", "seed", "stratify"),
+    *("main", "auxiliary_share", "auxiliary_ratio"),
+)
 """Settings of a split that its flattery keeps."""
 OPTIMISTIC_VARIANTS = {
     "random-split": "a random split into as many folds (five at least), the same speakers on both "
@@ -108,7 +111,7 @@ def combine_seeds(
         name=quote(f"{recipe}-{corpus}-{span}-{mark}", safe=""),
         seconds=sum(one.seconds for one in results),
         repeats=[_summarize_seed(one) for one in results] if len(results) > 1 else [],
-        flatteries=list(variants),
+        optimistic_variants=list(variants),
     )
 
 
@@ -120,7 +123,7 @@ def _summarize_seed(results: Results) -> SeedResult:
 def _summarize_variant(name: str, results: Results) -> OptimisticVariant:
     scores = _scores_without_intervals(results, results.headline)
     return OptimisticVariant(
-        name=name, words=OPTIMISTIC_VARIANTS[name], run=results.name, scores=scores
+        name=name, description=OPTIMISTIC_VARIANTS[name], run=results.name, scores=scores
     )
 
 

@@ -82,10 +82,10 @@ def score_model(
         for n, one in enumerate(kept)
     ]
     known = _training_overlap(bundle, replace(read, utterances=tuple(kept)), contents)
-    warnings += [one.words for one in known if one.verdict != "clean"]
+    warnings += [one.description for one in known if one.verdict != "clean"]
     usual = {
         task: _majority_or_mean(counts, system.classes[task])
-        for task, counts in bundle.card.counts.items()
+        for task, counts in bundle.card.class_counts.items()
     }
     rows = scores.score_baselines(records, {"model": usual}, system.classes)
     own = held_out_shares(recipe)
@@ -117,7 +117,7 @@ def _training_overlap(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str
             kind=kind,
             verdict="warning" if known else "clean",
             count=len(known),
-            words=f"{words}: {new}" if known else f"no {kind} of this model's training data",
+            description=f"{words}: {new}" if known else f"no {kind} of this model's training data",
             examples=tuple(known[:3]),
         )
         for kind, (known, words) in found.items()

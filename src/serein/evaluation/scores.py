@@ -54,12 +54,12 @@ def describe_selection(plan: Plan, selection: str) -> str:
     """What a selection means in this run, in words."""
     if is_estimator(plan.recipe):
         return ESTIMATOR_TEXTS[selection]
-    if selection == "validation" and plan.training.choose == "none":
+    if selection == "validation" and plan.training.select_by == "none":
         return UNSELECTED_TEXT
     words = SELECTION_TEXTS[selection].format(score=_describe_selection_score(plan))
     if selection == "last" and plan.training.patience:
         return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
-    count = plan.training.smooth
+    count = plan.training.selection_window
     if selection == "validation" and count > 1:
         return f"{words}, averaged over {count} epochs, the last of which it is"
     return words
@@ -90,15 +90,17 @@ def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str
 
 def headline_epoch(plan: Plan, fold: Fold, training_run: TrainingRun) -> int:
     """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
-    if not fold.validation or plan.training.choose == "none":
+    if not fold.validation or plan.training.select_by == "none":
         return len(training_run.epochs)
-    return training_run.best_epoch("validation", selection_tasks(plan), smooth=plan.training.smooth)
+    return training_run.best_epoch(
+        "validation", selection_tasks(plan), smooth=plan.training.selection_window
+    )
 
 
 def selection_tasks(plan: Plan) -> tuple[str, ...]:
     """The tasks whose scores choose an epoch."""
     tasks = tuple(plan.recipe.tasks)
-    return tasks if plan.training.choose == "mean" else tasks[:1]
+    return tasks if plan.training.select_by == "mean" else tasks[:1]
 
 
 def should_stop(plan: Plan, fold: Fold, training_run: TrainingRun) -> bool:
@@ -124,7 +126,7 @@ def build_fold_result(plan: Plan, fold: Fold, training_run: TrainingRun) -> Fold
         epochs=epochs,
         scores=scores,
         history=training_run.epochs,
-        chosen=training_run.selected_settings,
+        selected_c=training_run.selected_settings,
     )
 
 
@@ -344,7 +346,7 @@ def add_transcripts(
         replace(
             record,
             text=utterance.text,
-            heard={name: words.decode(row[place]) for name, row in rows.items()},
+            transcripts={name: words.decode(row[place]) for name, row in rows.items()},
         )
         for place, (record, utterance) in enumerate(zip(records, tested, strict=True))
     ]
@@ -354,7 +356,7 @@ def score_transcripts(
     plan: Plan, records: Sequence[Prediction], selections: Sequence[str]
 ) -> dict[str, WordScores]:
     """For each selection, how well words were found; nothing of a model that finds none."""
-    written = [one for one in records if one.text is not None and one.heard]
+    written = [one for one in records if one.text is not None and one.transcripts]
     if not written:
         return {}
     closed = len({_fold_sentence(one) for one in written} & _training_sentences(plan))
@@ -369,7 +371,7 @@ def score_transcripts(
     return {
         name: compute_word_scores(
             texts,
-            [one.heard[name] for one in written],
+            [one.transcripts[name] for one in written],
             speakers,
             closed=closed,
             unknown=unknown,

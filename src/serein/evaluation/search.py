@@ -197,7 +197,9 @@ def validation_scores(results: Results) -> dict[str, float | None]:
     It is the score that chose the epoch: averaged over as many epochs as the recipe says.
     """
     task = next(iter(results.recipe["tasks"]))
-    smooth = config.build_config(TrainingConfig, results.recipe["training"], "training").smooth
+    smooth = config.build_config(
+        TrainingConfig, results.recipe["training"], "training"
+    ).selection_window
     return {fold.name: _validation_score(fold, task, smooth) for fold in results.folds}
 
 

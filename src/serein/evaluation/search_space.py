@@ -22,7 +22,7 @@ from serein.training.config import TrainingConfig
 Point = dict[str, Any]
 """A value for each searched setting."""
 EXAMPLES = "write tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log or training.batch=16,32,64"
-SCORING_SETTINGS = ("protocol.", "training.smooth")
+SCORING_SETTINGS = ("protocol.", "training.selection_window")
 """Settings that say how trials are scored."""
 MAX_REPEATED_DRAWS = 10_000
 """So many draws in a row that have all been drawn before are taken for the end of a space."""
@@ -163,7 +163,7 @@ def _parse_choice(name: str, text: str) -> Choice:
 def parse_values(text: str) -> tuple[Any, ...]:
     """The different values that stand between commas; none where one of them is empty.
 
-    >>> values("0, 0.5, 1.0, 0"), values("adam,rmsprop"), values("1,")
+    >>> parse_values("0, 0.5, 1.0, 0"), parse_values("adam,rmsprop"), parse_values("1,")
     ((0, 0.5, 1.0), ('adam', 'rmsprop'), (1,))
     """
     found = config.parse_value(f"[{text}]")

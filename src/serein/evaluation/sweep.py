@@ -43,7 +43,7 @@ from serein.results.studies import Interval, Sweep, SweepPoint, SweepSeed, Trend
 
 FEW_SEEDS = 5
 """With fewer seeds, resampling them says too little."""
-EXAMPLE = "write protocol.share=0,0.25,0.5,0.75,1"
+EXAMPLE = "write protocol.auxiliary_share=0,0.25,0.5,0.75,1"
 ScoreArray = NDArray[np.float64]
 EvaluationCallback = Callable[[str, Results], None]
 """Is told of every evaluation: the setting as it would be typed, and what came of it."""
@@ -77,7 +77,7 @@ def sweep(
     Args:
         recipe: name, path of a TOML file, or a recipe.
         corpus: as for ``evaluate``.
-        setting: its name and two values or more, ``"protocol.share=0,0.5,1"``.
+        setting: its name and two values or more, ``"protocol.auxiliary_share=0,0.5,1"``.
         seeds: how many, from the first one on.
         seed: the first one.
         settings: what to change in the recipe for all values.
@@ -205,7 +205,7 @@ def build_sweep(
             for place, (value, one) in enumerate(zip(values, compared_runs, strict=True))
         ],
         interval=_describe_interval(words, len(compared_runs[0].runs)),
-        contests=compare_with_first(compared_runs[0], compared_runs[1:], task),
+        paired_tests=compare_with_first(compared_runs[0], compared_runs[1:], task),
         trend=_fit_trend(values, counts, draws["ua"]),
         warnings=list(_collect_warnings(compared_runs)),
     )
@@ -246,7 +246,7 @@ def _build_point(
     return SweepPoint(
         value=value,
         split=str(one.first.protocol["caution"]),
-        trained=fmean(len(fold["train"]) for fold in one.first.protocol["folds"]),
+        training_utterances=fmean(len(fold["train"]) for fold in one.first.protocol["folds"]),
         wa=nan_to_none(weighted_accuracy_from_confusion(total)),
         ua=nan_to_none(unweighted_accuracy_from_confusion(total)),
         wa_interval=_central_interval(draws["wa"]),
@@ -290,7 +290,7 @@ def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterator[str]:
     runs = [run for one in compared_runs for run in one.runs]
     yield from dict.fromkeys(words for run in runs for words in run.warnings)
     yield from dict.fromkeys(
-        leak.words for run in runs for leak in run.leakage if leak.verdict == "allowed"
+        leak.description for run in runs for leak in run.leakage if leak.verdict == "allowed"
     )
     if any("validation" not in run.selections for run in runs):
         yield "no validation side chose the epochs"

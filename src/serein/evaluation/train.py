@@ -113,9 +113,9 @@ def train(
         "licence": "; ".join(system.collect_notes(chosen)),
         "scores": describe_scores(judged) if judged else "not evaluated",
         "training": _describe_training(chosen, how, seed, device),
-        "counts": {task: _count_labels(heard.corpus, task, chosen) for task in chosen.tasks},
-        "heard": tuple(sorted({*heard.audio_hashes.values(), *before.heard})),
-        "samples": tuple(sorted({*_sample_hashes(heard.corpus), *before.samples})),
+        "class_counts": {task: _count_labels(heard.corpus, task, chosen) for task in chosen.tasks},
+        "file_hashes": tuple(sorted({*heard.audio_hashes.values(), *before.file_hashes})),
+        "audio_hashes": tuple(sorted({*_sample_hashes(heard.corpus), *before.audio_hashes})),
         "speakers": tuple(sorted({*speaker_names(heard.corpus), *before.speakers})),
     }
     saved = Bundle(
@@ -224,7 +224,7 @@ def _train_system(
 def select_training_utterances(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
     """What is not too long, no more than is wanted; beside a main corpus, its share of others."""
     how = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
-    kept, _ = protocols.drop_long(corpus.utterances, how.longest)
+    kept, _ = protocols.drop_long(corpus.utterances, how.max_duration)
     if how.main:
         return tuple(protocols.select_training_utterances(kept, how))
     return tuple(protocols.subsample(kept, how, corpus.name))
@@ -318,7 +318,7 @@ def _check_leak_free(evaluation: Results) -> None:
     if leaks:
         raise ConfigError(
             f"{evaluation.name} has leaks, its epochs and its confidence would flatter the model: "
-            f"{leaks[0].words}. Evaluate with folds that no speaker and no recording crosses"
+            f"{leaks[0].description}. Evaluate with folds that no speaker and no recording crosses"
         )
 
 
@@ -326,7 +326,7 @@ def _check_same_system(recipe: Recipe, evaluation: Results, tables: Sequence[str
     """Refuse an evaluation of another system; how long and by what costs may be chosen anew."""
     asked, found = asdict(recipe), dict(evaluation.recipe)
     free = {
-        "training": ("epochs", "smooth", "choose"),
+        "training": ("epochs", "selection_window", "select_by"),
         "model": ("c",) if median_c(evaluation) else (),
     }
     for run in (asked, found):
@@ -358,8 +358,8 @@ def median_epoch(results: Results) -> int:
 
 def median_c(results: Results) -> dict[str, float]:
     """The median of the C that each task of an estimator had over the folds; else empty."""
-    tasks = sorted({task for fold in results.folds for task in fold.chosen})
-    return {task: median(fold.chosen[task] for fold in results.folds) for task in tasks}
+    tasks = sorted({task for fold in results.folds for task in fold.selected_c})
+    return {task: median(fold.selected_c[task] for fold in results.folds) for task in tasks}
 
 
 def extract_confidence(results: Results) -> dict[str, ConfidenceCalibration]:

@@ -47,7 +47,7 @@ def find_training_overlap(
         contents: for each utterance id, a hash of its audio.
     """
     samples = protocols.hash_audio_excerpts(corpus.utterances)
-    marks = {*card.heard, *card.samples}
+    marks = {*card.file_hashes, *card.audio_hashes}
     ids = [one.id for one in corpus.utterances]
     return {
         "duplicate": [id_ for id_ in ids if contents[id_] in marks or samples.get(id_) in marks],
@@ -129,7 +129,7 @@ def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, 
     A saved model hears everything once: its transcripts are kept in the feature cache.
 
     Args:
-        recipe: its ``text.recogniser`` is a saved model, or results or their run folder.
+        recipe: its ``text.transcripts_from`` is a saved model, or results or their run folder.
         corpus: what is heard.
         contents: for each utterance id, a hash of its audio.
 
@@ -137,9 +137,9 @@ def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, 
         ConfigError: the saved model finds no words.
     """
     how = build_text_config(recipe)
-    if how is None or not how.recogniser:
+    if how is None or not how.transcripts_from:
         return {}
-    path = Path(how.recogniser)
+    path = Path(how.transcripts_from)
     mark = registry.hash_sources([_content_file(path)])
     if is_evaluation(path):
         return _evaluation_transcripts(path, mark)
@@ -172,7 +172,11 @@ def _evaluation_transcripts(path: Path, digest: str) -> Texts:
         digest: of their content, as every side of every fold asks, and a run may be made anew.
     """
     results = io.load_results(path)
-    return {one.id: one.heard.get(results.headline) for one in results.predictions if one.heard}
+    return {
+        one.id: one.transcripts.get(results.headline)
+        for one in results.predictions
+        if one.transcripts
+    }
 
 
 def _read_cached_texts(file: Path) -> list[str]:
@@ -210,7 +214,7 @@ def _content_file(path: Path) -> Path:
 
 def _referenced_paths(recipe: Recipe) -> list[Path]:
     how = build_text_config(recipe)
-    named = [str(recipe.training.get("init", "")), how.recogniser if how else ""]
+    named = [str(recipe.training.get("init", "")), how.transcripts_from if how else ""]
     return [Path(path) for path in named if path]
 
 
@@ -239,7 +243,7 @@ def check_pretrained_leakage(
                 kind=kind,
                 verdict=("allowed" if kind in allowed else "error") if names else "clean",
                 count=len(names),
-                words=f"{path.name}, which this training starts from or reads by, was trained on "
+                description=f"{path.name}, which this training starts from or reads by, was trained on "
                 f"{len(names) or 'no'} {LEAK_UNITS[kind]} that validate or are tested",
                 examples=tuple(names[:3]),
             )
@@ -262,7 +266,7 @@ def _inherited_findings(
             verdict="allowed"
             if one.kind in allowed or protocol.name in SPEAKER_DEPENDENT_PROTOCOLS
             else "error",
-            words=f"in {results.recipe['name']}, whose transcripts are read: {one.words}",
+            description=f"in {results.recipe['name']}, whose transcripts are read: {one.description}",
         )
         for one in results.leakage
         if one.verdict in ("allowed", "error")
@@ -272,7 +276,7 @@ def _inherited_findings(
         kind="validation",
         verdict="warning",
         count=watched,
-        words=f"transcripts of {watched} validation utterances, summed over folds, were written by "
+        description=f"transcripts of {watched} validation utterances, summed over folds, were written by "
         "folds that trained on who is tested here; they choose the epoch and nothing else",
         examples=(),
     )
@@ -291,12 +295,12 @@ def _check_same_folds(
             "here. Evaluate both on the same corpora with the same [protocol]"
         )
     how = build_text_config(recipe)
-    if how is not None and how.trained:
+    if how is not None and how.train_on_transcripts:
         raise ConfigError(
-            f"text.trained = true asks for transcripts of training utterances, and those in {path} "
+            f"text.train_on_transcripts = true asks for transcripts of training utterances, and those in {path} "
             "were written by folds that trained on who is tested here; take a saved model"
         )
-    heard = {one.id for one in results.predictions if one.heard}
+    heard = {one.id for one in results.predictions if one.transcripts}
     if not heard:
         raise ConfigError(
             f"{path} holds no transcripts: {results.recipe['name']} finds no words. Name an "

@@ -76,7 +76,7 @@ class Config:
     hop: Annotated[int, Ge(1)] = 320
     bands: Annotated[int, Ge(1)] = 64
     high: Annotated[float, Gt(0)] | None = 7000.0
-    within: Annotated[float, Gt(0)] = 35.0
+    speech_range: Annotated[float, Gt(0)] = 35.0
     seconds: Annotated[float, Gt(0)] | None = 6.0
 
 
@@ -102,7 +102,7 @@ class FrontEnd(nn.Module):
         self.width = config.bands + 3
         self.given = {
             "hop": self.hop,
-            "within": config.within / (DECIBELS_PER_NEPER * NEPERS_PER_UNIT),
+            "speech_range": config.speech_range / (DECIBELS_PER_NEPER * NEPERS_PER_UNIT),
         }
         names = ("rate", "window", "hop", "bands", "high", "seconds")
         same = {name: getattr(config, name) for name in names}
@@ -233,7 +233,7 @@ class FrontEnd(nn.Module):
         """The level of each recording's speech, (B, 1, 1)."""
         level_bt = level_bt1[..., 0].masked_fill(~mask_bt, -math.inf)
         loudest_b1 = level_bt.amax(dim=1, keepdim=True)
-        spoken_bt = level_bt > loudest_b1 - self.config.within / DECIBELS_PER_NEPER
+        spoken_bt = level_bt > loudest_b1 - self.config.speech_range / DECIBELS_PER_NEPER
         share_bt = spoken_bt / spoken_bt.sum(dim=1, keepdim=True)
         return (log_btm.mean(dim=2) * share_bt).sum(dim=1)[:, None, None]
 

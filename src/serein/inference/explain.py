@@ -71,7 +71,9 @@ def explain(
         ConfigError: the model has no attention.
         BundleError: the model's file is missing, corrupt, tampered with, or too new.
     """
-    recognizer = model if isinstance(model, Recognizer) else Recognizer(model, always=True)
+    recognizer = (
+        model if isinstance(model, Recognizer) else Recognizer(model, answer_nonspeech=True)
+    )
     if not isinstance(source, str | os.PathLike | tuple | bytes):
         source = source.read()  # twice heard below, and not every file can be read twice
     rate = recognizer.system.front_end.rate
@@ -125,7 +127,7 @@ def list_attention_recipes() -> list[str]:
 
 def _has_attention(table: Mapping[str, Any]) -> bool:
     """By the model's own setting of that name."""
-    settings = {key: value for key, value in table.items() if key not in ("name", "apart")}
+    settings = {key: value for key, value in table.items() if key not in ("name", "separate")}
     kind = registry.load_module("models", str(table["name"])).Config
     return bool(getattr(config.build_config(kind, settings, "model"), "attention", False))
 
@@ -243,7 +245,7 @@ def correlate_with_energy(
         pearson_interval=pearson,
         spearman=spearman_score(weight_t, energy_t),
         spearman_interval=spearman,
-        words=f"{words} of {block} steps ({block * step:.2f} s)",
+        description=f"{words} of {block} steps ({block * step:.2f} s)",
     )
 
 
@@ -290,7 +292,7 @@ def _undefined_correlation(count: int, reason: str) -> Correlation:
         pearson_interval=None,
         spearman=None,
         spearman_interval=None,
-        words=reason,
+        description=reason,
     )
 
 
@@ -316,7 +318,7 @@ def average_correlations(correlations: Sequence[Correlation]) -> Correlation:
         pearson_interval=pearson,
         spearman=float(scores[:, 1].mean()),
         spearman_interval=spearman,
-        words=words,
+        description=words,
     )
 
 

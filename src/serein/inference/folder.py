@@ -124,7 +124,7 @@ class Listing:
 def path_to_text(name: str) -> str:
     """A path as text; bytes that are no UTF-8 are written as such.
 
-    >>> spelled("M" + chr(0xDCFC) + "ller.wav") == "M" + chr(92) + "xfcller.wav"
+    >>> path_to_text("M" + chr(0xDCFC) + "ller.wav") == "M" + chr(92) + "xfcller.wav"
     True
     """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -263,7 +263,7 @@ def _build_plan(work: RecognitionContext, model: str) -> dict[str, object]:
         "model": f"{work.predictor.name} ({model})",
         "folder": path_to_text(str(work.root.resolve())),
         "thresholds": work.predictor.thresholds,
-        "silence": "answered" if work.predictor.always else "withheld",
+        "silence": "answered" if work.predictor.answer_nonspeech else "withheld",
     }
     return plan if work.stream_config is None else {**plan, "segments": asdict(work.stream_config)}
 
@@ -336,7 +336,7 @@ class _FolderRun:
             self.progress(
                 FolderProgress(
                     total=self.total,
-                    before=len(self.done_before),
+                    done_before=len(self.done_before),
                     done=self.done,
                     failed=self.failed,
                     seconds=self.seconds,

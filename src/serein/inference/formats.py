@@ -253,7 +253,7 @@ def as_card(bundle: Bundle) -> str:
         "Licence": card.licence,
         "Confidence": "; ".join(
             f"{task}: temperature {found.temperature:.2f}, threshold {found.threshold:.2f} "
-            f"({found.words or 'not fitted'})"
+            f"({found.description or 'not fitted'})"
             for task, found in bundle.confidence.items()
         ),
         "Scores": card.scores,

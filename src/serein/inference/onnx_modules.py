@@ -277,10 +277,10 @@ class Zhang2019ONNX(nn.Module):
 
     def __init__(self, model: zhang2019.Model) -> None:
         super().__init__()
-        if not model.config.exact:
+        if not model.config.zero_pad_segments:
             raise ConfigError(
-                "zhang2019 with model.exact = false cannot be exported: its segments see their "
-                "neighbours. Train it with model.exact = true"
+                "zhang2019 with model.zero_pad_segments = false cannot be exported: its segments see their "
+                "neighbours. Train it with model.zero_pad_segments = true"
             )
         self.inner = model
         self.grus = nn.ModuleList(

@@ -87,7 +87,7 @@ class Recognizer:
         trust: Sequence[str] = (),
         confidence: float | Literal["auto"] = 0.0,
         precision: PrecisionSetting | None = None,
-        always: bool = False,
+        answer_nonspeech: bool = False,
     ) -> None:
         """Load a model.
 
@@ -124,7 +124,7 @@ class Recognizer:
         if self.precision == "bf16":
             self.system = to_precision(self.system)
         self.threads = threads
-        self.always = always
+        self.answer_nonspeech = answer_nonspeech
         self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
 
     @property
@@ -195,7 +195,7 @@ class Recognizer:
 
     def detect_speech(self, parts: Sequence[Samples]) -> list[bool]:
         """Of each part of a recording, whether its answer counts: somebody speaks in it."""
-        return [True] * len(parts) if self.always else contains_speech(parts, self.rate)
+        return [True] * len(parts) if self.answer_nonspeech else contains_speech(parts, self.rate)
 
     def folder(
         self,

@@ -33,7 +33,7 @@ DROPPED = ""
 def list_schemes() -> list[str]:
     """Every scheme, sorted.
 
-    >>> schemes()[:4]
+    >>> list_schemes()[:4]
     ['four', 'harmonised', 'levels', 'own']
     """
     return sorted(_scheme_names())
@@ -59,9 +59,9 @@ def map_to_class(word: str, scheme: str = "own", changes: Mapping[str, str] | No
         UnknownName: there is no such scheme.
         ConfigError: the scheme is of ratings, and the word is none.
 
-    >>> class_of("Angry", "four"), class_of("excitement", "four"), class_of("calm", "four")
+    >>> map_to_class("Angry", "four"), map_to_class("excitement", "four"), map_to_class("calm", "four")
     ('anger', 'happiness', '')
-    >>> class_of("calm", "four", {"calm": "neutral"}), class_of("angry", "proxy-arousal")
+    >>> map_to_class("calm", "four", {"calm": "neutral"}), map_to_class("angry", "proxy-arousal")
     ('neutral', 'high')
     """
     if scheme not in _scheme_names():
@@ -84,7 +84,7 @@ def map_to_class(word: str, scheme: str = "own", changes: Mapping[str, str] | No
 def harmonize_emotion(word: str) -> str:
     """The name of an emotion across corpora; an unknown word is its own.
 
-    >>> harmonised("Fearful"), harmonised("nostalgia")
+    >>> harmonize_emotion("Fearful"), harmonize_emotion("nostalgia")
     ('fear', 'nostalgia')
     """
     return _build_class_map("").get(word.strip().lower(), word)

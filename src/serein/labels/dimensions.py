@@ -32,7 +32,7 @@ def get_rating_level(rating: str) -> str:
     Raises:
         ConfigError: it is no such number.
 
-    >>> level("2.0"), level("2.01"), level("3.99"), level("4")
+    >>> get_rating_level("2.0"), get_rating_level("2.01"), get_rating_level("3.99"), get_rating_level("4")
     ('low', 'middle', 'middle', 'high')
     """
     value = parse_rating(rating)
@@ -48,7 +48,7 @@ def parse_rating(rating: str) -> float:
     Raises:
         ConfigError: it is no such number.
 
-    >>> number("2.5000")
+    >>> parse_rating("2.5000")
     2.5
     """
     try:
@@ -70,7 +70,7 @@ def get_proxy_level(emotion: str, dimension: str) -> str:
         emotion: by its name across corpora.
         dimension: one of `DIMENSIONS`.
 
-    >>> proxy("anger", "arousal"), proxy("sadness", "valence"), proxy("contempt", "valence")
+    >>> get_proxy_level("anger", "arousal"), get_proxy_level("sadness", "valence"), get_proxy_level("contempt", "valence")
     ('high', 'low', '')
     """
     norm = _read_norms().get(emotion)

@@ -25,8 +25,8 @@ class VocabularyConfig:
         size: how many words get one at most, the most frequent ones; 0 is any number.
     """
 
-    minimum: Annotated[int, Ge(1)] = 1
-    size: Annotated[int, Ge(0)] = 0
+    min_count: Annotated[int, Ge(1)] = 1
+    max_words: Annotated[int, Ge(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """The numbers of the words that are said, without those of start and end.
 
-        >>> Vocabulary((*SPECIAL, "so", "it", "goes")).ids("So it GOES, Billy!")
+        >>> Vocabulary((*SPECIAL_TOKENS, "so", "it", "goes")).encode("So it GOES, Billy!")
         [3, 4, 5, 2]
         """
         place = {word: number for number, word in enumerate(self.words)}
@@ -77,9 +77,13 @@ class Vocabulary:
 
     def with_texts(self, texts: Iterable[str], config: VocabularyConfig) -> "Vocabulary":
         """With the words of further texts behind its own, whose numbers stay."""
-        more = [word for word in _rank_words(texts, config.minimum) if word not in set(self.words)]
+        more = [
+            word for word in _rank_words(texts, config.min_count) if word not in set(self.words)
+        ]
         room = (
-            len(more) if not config.size else max(0, config.size + len(SPECIAL_TOKENS) - len(self))
+            len(more)
+            if not config.max_words
+            else max(0, config.max_words + len(SPECIAL_TOKENS) - len(self))
         )
         return Vocabulary((*self.words, *more[:room]))
 
@@ -87,7 +91,7 @@ class Vocabulary:
 def build_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabulary:
     """The vocabulary of texts, frequent words first, equals by the alphabet.
 
-    >>> built(["yes", "yes no"], Config()).words[3:]
+    >>> build_vocabulary(["yes", "yes no"], VocabularyConfig()).words[3:]
     ('yes', 'no')
     """
     return Vocabulary().with_texts(texts, config)
@@ -98,7 +102,7 @@ def tokenize(text: str) -> list[str]:
 
     Apostrophes and hyphens stay inside words, digits stay as they are written.
 
-    >>> spoken("Don't -- say '42' TWICE, o.k.?")
+    >>> tokenize("Don't -- say '42' TWICE, o.k.?")
     ["don't", 'say', '42', 'twice', 'o', 'k']
     """
     plain = unicodedata.normalize("NFC", text).replace("\u2019", "'").lower()
@@ -108,7 +112,7 @@ def tokenize(text: str) -> list[str]:
 def normalize_text(text: str) -> str:
     """A text as word error rates compare it.
 
-    >>> normalised("So it GOES.")
+    >>> normalize_text("So it GOES.")
     'so it goes'
     """
     return " ".join(tokenize(text))

@@ -456,10 +456,10 @@ class ASRConfig:
     decoder_taps: Count = 100
     state: Literal["hidden", "lstm"] = "hidden"
     ctc: bool = False
-    sampling: Annotated[float, Ge(0), Le(1)] = 0.0
-    forced: bool = False
+    scheduled_sampling: Annotated[float, Ge(0), Le(1)] = 0.0
+    teacher_forcing: bool = False
     beam: Count = 4
-    longest: Count = 200
+    max_steps: Count = 200
     length_bonus: float = 0.0
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
@@ -516,7 +516,7 @@ class Seq2SeqASR(nn.Module):
         searched for.
         """
         h_bth, mask_bt = self.encode(*frames)
-        if words is not None and (self.training or self.config.forced):
+        if words is not None and (self.training or self.config.teacher_forcing):
             passed, mask_bl = self._run_decoder(h_bth, mask_bt, *words)
             logits_blv = self.decoder.output(passed.y_bld)
             ctc_btv = None if self.ctc is None else self.ctc(h_bth)
@@ -542,7 +542,7 @@ class Seq2SeqASR(nn.Module):
             start=START_ID,
             end=END_ID,
             width=self.config.beam,
-            max_length=self.config.longest,
+            max_length=self.config.max_steps,
             bonus=self.config.length_bonus,
         )
 
@@ -551,6 +551,6 @@ class Seq2SeqASR(nn.Module):
     ) -> tuple[DecoderOutput, Tensor]:
         """Through the decoder over words: what it went through, and which steps are of words."""
         previous_bl = F.pad(id_bl.masked_fill(~token_mask_bl, END_ID), (1, 0), value=START_ID)
-        own = self.config.sampling if self.training else 0.0
+        own = self.config.scheduled_sampling if self.training else 0.0
         passed = self.decoder(h_bth, mask_bt, previous_bl, own=own)
         return passed, F.pad(token_mask_bl, (1, 0), value=True)

@@ -388,12 +388,12 @@ class SSLEncoder(nn.Module):
     """An encoder whose weights are drawn by chance, until they are loaded.
 
     Attributes:
-        share: of the learning rate, for its weights.
+        lr_factor: of the learning rate, for its weights.
     """
 
     filters_mc: Tensor
     window_s: Tensor
-    share: float = 1.0
+    lr_factor: float = 1.0
 
     def __init__(self, config_dict: Mapping[str, Any]) -> None:
         """Build the network.

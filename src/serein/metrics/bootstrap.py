@@ -177,7 +177,7 @@ def sum_by_group(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64
     Raises:
         ValueError: lengths differ, or the counts are not (n, C).
 
-    >>> grouped_sums([[1, 5], [0, 4], [2, 3]], ["ann", "bob", "ann"])
+    >>> sum_by_group([[1, 5], [0, 4], [2, 3]], ["ann", "bob", "ann"])
     array([[3., 8.],
            [0., 4.]])
     """
@@ -250,7 +250,7 @@ def confusion_by_group(
     Raises:
         ValueError: lengths differ, or a label is not in ``classes``.
 
-    >>> grouped_confusions([0, 1, 1], [0, 1, 0], ["ann", "ann", "bob"], classes=[0, 1])
+    >>> confusion_by_group([0, 1, 1], [0, 1, 0], ["ann", "ann", "bob"], classes=[0, 1])
     array([[[1, 0],
             [0, 1]],
     <BLANKLINE>
@@ -276,7 +276,7 @@ def choose_resampling_groups(speakers: Sequence[str | None]) -> tuple[list[str],
     Returns:
         n names of groups, and what was done in words.
 
-    >>> groups, words = speaker_or_utterance_groups(["ann", "bob", "ann"])
+    >>> groups, words = choose_resampling_groups(["ann", "bob", "ann"])
     >>> words
     '95 % bootstrap over 3 utterances (2 speakers are too few to resample; likely too narrow)'
     """

@@ -165,7 +165,7 @@ def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
         ValueError: the inputs do not fit each other, or are no probabilities.
 
     >>> overconfident = [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]]
-    >>> round(temperature(overconfident, [0, 0, 0, 1]), 4)
+    >>> round(fit_temperature(overconfident, [0, 0, 0, 1]), 4)
     2.0
     """
     shares, labels = _check_inputs(probabilities, truth)
@@ -201,7 +201,7 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
     Raises:
         ValueError: the temperature is not positive, or the rows are no probabilities.
 
-    >>> tempered([[0.9, 0.1]], 2.0).round(4)
+    >>> apply_temperature([[0.9, 0.1]], 2.0).round(4)
     array([[0.75, 0.25]])
     """
     if not 0 < temperature < np.inf:

@@ -52,7 +52,7 @@ class Metric:
     def format_score(self, value: float) -> str:
         """Title and number.
 
-        >>> measure_of(()).main.worded(0.61712)
+        >>> get_scorer(()).main.format_score(0.61712)
         'CCC 0.617'
         """
         return f"{self.title} {value:{self.format_spec}}"

@@ -204,7 +204,7 @@ def holm_correction(p_values: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ValueError: the p-values are not one vector within 0 and 1.
 
-    >>> holm_adjusted([0.01, 0.04, 0.03])
+    >>> holm_correction([0.01, 0.04, 0.03])
     array([0.03, 0.06, 0.06])
     """
     p = np.asarray(p_values, dtype=float)
@@ -367,7 +367,7 @@ def slope_test(
 def count_arrangements(seeds: int, values: int) -> int:
     """How many ways there are to exchange the scores of each seed among the values.
 
-    >>> arrangements(3, 5)
+    >>> count_arrangements(3, 5)
     1728000
     """
     return prod([factorial(values)] * seeds)

@@ -83,7 +83,7 @@ def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> N
     Raises:
         ValueError: the two differ in length.
 
-    >>> word_errors(["so it goes", "yes"], ["so he goes on", "yes"])
+    >>> count_word_errors(["so it goes", "yes"], ["so he goes on", "yes"])
     array([[1, 0, 1, 3],
            [0, 0, 0, 1]])
     """

@@ -62,13 +62,13 @@ class Config:
     functionals: bool = True
     convolutions: bool = True
     hop: Annotated[float, Gt(0)] = 0.02
-    within: Annotated[float, Gt(0)] = 2.7
+    speech_range: Annotated[float, Gt(0)] = 2.7
     hidden: Count = 256
     filters: Count = 16
     channels: Count = 128
     attention_hidden: Count = 64
     heads: Count = 4
-    hide: Probability = 0.3
+    functionals_dropout: Probability = 0.3
     dropout: Probability = 0.4
 
     @property
@@ -114,7 +114,7 @@ class Model(nn.Module):
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, K x D) and weights (B, H, T')."""
         x_btf, mask_bt = frames
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
-        spoken_bt = speech_mask(x_btf[..., -3], mask_bt, self.config.within)
+        spoken_bt = speech_mask(x_btf[..., -3], mask_bt, self.config.speech_range)
         with torch.autocast(x_btf.device.type, enabled=False):
             told_bf = self.functionals(x_btf, mask_bt, spoken_bt, self.config.hop)
             told_bf = self.running(told_bf)
@@ -174,7 +174,7 @@ class FunctionalsBranch(nn.Module):
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
-        self.hide, self.dropout = Dropout(config.hide), Dropout(config.dropout)
+        self.hide, self.dropout = Dropout(config.functionals_dropout), Dropout(config.dropout)
         self.dense = nn.Linear(width, config.hidden)
 
     def forward(self, told_bf: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Config(ASRConfig):
 
     audio: bool = True
     text: Literal["none", "words", "states"] = "states"
-    flow: bool = True
+    asr_gradient: bool = True
     hidden: Count = 256
     layers: Count = 2
     attention_hidden: Count = 512
@@ -175,7 +175,7 @@ class Model(nn.Module):
         """What the branch of words reads, (B, L, D) and mask: equation 2 or 12."""
         if self.words is None:
             assert heard is not None
-            state_bld = heard.state_bld if self.config.flow else heard.state_bld.detach()
+            state_bld = heard.state_bld if self.config.asr_gradient else heard.state_bld.detach()
             return state_bld, heard.mask_bl
         id_bl, said_bl = _require_input(words, "words")
         if not id_bl.shape[1]:

@@ -54,7 +54,7 @@ class Config:
     sha256: str = ""
     architecture: dict[str, Any] | None = None
     convolutions: bool = False
-    share: Annotated[float, Gt(0), Le(1)] = 0.1
+    lr_factor: Annotated[float, Gt(0), Le(1)] = 0.1
     hidden: Count = 256
     attention: bool = True
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
@@ -87,7 +87,7 @@ class Model(nn.Module):
                 f"frames of {width} samples; this encoder makes steps of {step}: use the front "
                 f"end rawframes with features.hop = {step} and features.rate = {ssl_encoder.SAMPLE_RATE}"
             )
-        self.encoder.share = config.share
+        self.encoder.lr_factor = config.lr_factor
         if not config.convolutions:
             self.encoder.freeze_convolutions()
         self.pooling = StatePooling(

@@ -48,9 +48,9 @@ class Config:
     """
 
     c: dict[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
-    lowest: Exponent = -16
-    highest: Exponent = 0
-    otherwise: Annotated[float, Gt(0)] = 2.0**-8
+    min_exponent: Exponent = -16
+    max_exponent: Exponent = 0
+    default_c: Annotated[float, Gt(0)] = 2.0**-8
 
 
 class Model(nn.Module):
@@ -74,9 +74,9 @@ class Model(nn.Module):
         for name in config.c:
             if name not in tasks:
                 raise UnknownName("task of model.c", name, tasks)
-        if config.lowest > config.highest:
+        if config.min_exponent > config.max_exponent:
             raise ConfigError(
-                f"model.lowest = {config.lowest} is above model.highest = {config.highest}"
+                f"model.min_exponent = {config.min_exponent} is above model.max_exponent = {config.max_exponent}"
             )
         self.config = config
         self.tasks = tuple(tasks)
@@ -143,8 +143,8 @@ class Model(nn.Module):
             self._select_labelled(name, validation) if validation else (np.empty(0), np.empty(0))
         )
         if not len(target_n):
-            return self.config.otherwise
-        costs = [2.0**n for n in range(self.config.lowest, self.config.highest + 1)]
+            return self.config.default_c
+        costs = [2.0**n for n in range(self.config.min_exponent, self.config.max_exponent + 1)]
         answers = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(fit, costs)]
         scores = [unweighted_accuracy_score(target_n, answer_n) for answer_n in answers]
         return costs[int(np.argmax(scores))]

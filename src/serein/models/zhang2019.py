@@ -59,7 +59,7 @@ class Config:
     hidden: Count = 128
     layers: Count = 2
     attention: bool = True
-    exact: bool = True
+    zero_pad_segments: bool = True
 
 
 class Model(nn.Module):
@@ -86,7 +86,7 @@ class Model(nn.Module):
             taps=config.taps,
             pool=config.pool,
             group=config.group,
-            exact=config.exact,
+            exact=config.zero_pad_segments,
         )
         self.dropout = Dropout(config.dropout)
         inside = self.convolutions.width

@@ -66,8 +66,11 @@ class ProtocolKind:
     settings: tuple[str, ...] = ()
 
 
-COMMON_SETTINGS = ("name", "validation", "only", "longest", "disjoint", "groups", "most", "allow")
-AUXILIARY_SETTINGS = ("main", "share", "ratio")
+COMMON_SETTINGS = (
+    *("name", "validation", "only", "max_duration", "disjoint", "disjoint_groups"),
+    *("train_size", "allow"),
+)
+AUXILIARY_SETTINGS = ("main", "auxiliary_share", "auxiliary_ratio")
 FOLD_SETTINGS = ("folds", "seed", "stratify")
 WITHOUT_AUXILIARY = ("leave-one-corpus-out",)
 """Protocols that say themselves which corpora train."""
@@ -125,7 +128,7 @@ def split(
         ProtocolError: these utterances cannot be split that way.
     """
     kept, words = filter_values(utterances, settings.only)
-    kept, long = drop_long(kept, settings.longest)
+    kept, long = drop_long(kept, settings.max_duration)
     if settings.name.lower().endswith(SUFFIXES):
         kind = ProtocolKind("a saved protocol", partial(_load_saved, excluded_ids=excluded_ids))
     elif settings.name in PROTOCOLS:
@@ -137,10 +140,10 @@ def split(
     main, others = split_main(kept, settings)
     apart = partial(make_disjoint, utterances=kept, names=parse_values(settings.disjoint))
     protocol = kind.split(main, settings)
-    if settings.most is None:
-        protocol = apart(add_auxiliary(protocol, others, settings), groups=settings.groups)
+    if settings.train_size is None:
+        protocol = apart(add_auxiliary(protocol, others, settings), groups=settings.disjoint_groups)
     else:
-        protocol = limit_train(apart(protocol, groups=settings.groups), main, settings)
+        protocol = limit_train(apart(protocol, groups=settings.disjoint_groups), main, settings)
         protocol = add_auxiliary(protocol, others, settings)
         protocol = apart(protocol) if others else protocol
     protocol = replace(protocol, caution=join_cautions(protocol.caution, words, long))
@@ -150,15 +153,15 @@ def split(
 
 def _check_settings(settings: SplitConfig, kind: ProtocolKind) -> None:
     """A setting that would change nothing is a mistake of whoever set it."""
-    if settings.groups > 1 and not settings.disjoint:
+    if settings.disjoint_groups > 1 and not settings.disjoint:
         raise ConfigError(
-            f"protocol.groups = {settings.groups} is of the values of protocol.disjoint, which "
+            f"protocol.disjoint_groups = {settings.disjoint_groups} is of the values of protocol.disjoint, which "
             "names none; name an attribute or label there, such as sentence"
         )
     _check_auxiliary(settings)
     empty = SplitConfig()
     alone = settings.name in WITHOUT_AUXILIARY or settings.name.lower().endswith(SUFFIXES)
-    drawn = settings.main or settings.most is not None
+    drawn = settings.main or settings.train_size is not None
     known = (
         *COMMON_SETTINGS,
         *kind.settings,
@@ -186,7 +189,7 @@ def _check_auxiliary(settings: SplitConfig) -> None:
         )
     if len(given) == 2:
         raise ConfigError(
-            "protocol.share and protocol.ratio both say how much of the other corpora trains; set "
+            "protocol.auxiliary_share and protocol.auxiliary_ratio both say how much of the other corpora trains; set "
             "one"
         )
 

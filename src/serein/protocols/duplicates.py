@@ -135,7 +135,8 @@ def _build_finding(strange: LeakedPairs, own: LeakedPairs, repeated: int) -> Fin
         kind="duplicate",
         verdict="error" if strange else "warning" if clauses else "clean",
         count=len(strange) + len(own) or repeated,
-        words="; ".join(clauses) or "no recording is there under two names, and no two overlap",
+        description="; ".join(clauses)
+        or "no recording is there under two names, and no two overlap",
         examples=tuple([*strange.values(), *own.values()][:5]),
     )
 

@@ -58,7 +58,7 @@ def check_classes(protocol: Protocol, targets: Targets) -> Finding | None:
         kind="classes",
         verdict="error" if hopeless else "warning" if clauses else "clean",
         count=len(untrained) + len(untested) + sum(map(len, unchosen.values())),
-        words="; ".join(clauses) or "every training side has every class that its fold tests",
+        description="; ".join(clauses) or "every training side has every class that its fold tests",
         examples=tuple([*told, *untrained, *untested, *_list_unvalidated(unchosen)][:MAX_EXAMPLES]),
     )
 
@@ -230,7 +230,9 @@ def raise_on_leaks(findings: Iterable[Finding]) -> None:
     if not errors:
         return
     kinds = [one.kind for one in errors if one.kind in ALLOWABLE]
-    told = [f"{one.kind}: {one.words}, such as {'; '.join(one.examples[:2])}" for one in errors]
+    told = [
+        f"{one.kind}: {one.description}, such as {'; '.join(one.examples[:2])}" for one in errors
+    ]
     hint = f" To train nevertheless, set protocol.allow={','.join(kinds)}; the report will say so."
     fault = "the split leaks" if kinds else "the split will not do"
     raise ProtocolError(f"{fault}. {'. '.join(told)}.{hint if kinds else ''}")
@@ -240,7 +242,7 @@ def add_cautions(protocol: Protocol, findings: Iterable[Finding]) -> Protocol:
     """The protocol, its caution naming what was found and allowed; its hash stays."""
     known = SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ()
     told = [one for one in findings if one.verdict == "allowed" and one.kind not in known]
-    clauses = [f"{one.kind} leak allowed: {one.words}" for one in told]
+    clauses = [f"{one.kind} leak allowed: {one.description}" for one in told]
     return replace(protocol, caution=join_cautions(protocol.caution, *clauses))
 
 
@@ -285,7 +287,7 @@ def _check_speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding
         kind="speaker",
         verdict="error" if found else "warning" if nameless else "clean",
         count=len(found) or nameless,
-        words="; ".join(clauses),
+        description="; ".join(clauses),
         examples=_first_examples(text for _, text in found),
     )
 
@@ -318,7 +320,7 @@ def _check_partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding
         kind="partner",
         verdict="error" if count else "clean",
         count=count,
-        words=words,
+        description=words,
         examples=_first_examples(f"{unit} {text}" for unit in found for _, text in found[unit]),
     )
 
@@ -337,7 +339,7 @@ def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Findin
         kind="sentence",
         verdict="warning" if count else "clean",
         count=count,
-        words=f"{count} of {tested} tested utterances say what another side of their fold says "
+        description=f"{count} of {tested} tested utterances say what another side of their fold says "
         f"too, {count_noun(len(again), 'sentence')} in all"
         if count
         else "no tested sentence is said on another side of its fold",
@@ -350,7 +352,7 @@ def _check_normalization(statistics: str) -> Finding:
         raise UnknownName("scope of normalisation", statistics, NORMALIZATION_VERDICTS)
     verdict, words = NORMALIZATION_VERDICTS[statistics]
     return Finding(
-        kind="normalisation", verdict=verdict, count=int(verdict != "clean"), words=words
+        kind="normalisation", verdict=verdict, count=int(verdict != "clean"), description=words
     )
 
 
@@ -376,7 +378,7 @@ def _check_validation(protocol: Protocol, targets: Targets) -> Finding:
         kind="validation",
         verdict="error" if clauses else "clean",
         count=len(found) + len(blind),
-        words="; ".join(clauses) or words,
+        description="; ".join(clauses) or words,
         examples=_first_examples(
             [*(text for _, text in found), *(f"fold {name}" for name in blind)]
         ),

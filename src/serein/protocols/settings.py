@@ -56,13 +56,13 @@ class SplitConfig:
     train: Values = ()
     test: Values = ()
     only: dict[str, Values] = field(default_factory=dict)
-    longest: Annotated[float, Gt(0)] | None = None
+    max_duration: Annotated[float, Gt(0)] | None = None
     disjoint: Values = ()
-    groups: Annotated[int, Ge(1)] = 1
-    most: Annotated[int, Ge(1)] | None = None
+    disjoint_groups: Annotated[int, Ge(1)] = 1
+    train_size: Annotated[int, Ge(1)] | None = None
     main: str = ""
-    share: Amount = 1.0
-    ratio: Amount | None = None
+    auxiliary_share: Amount = 1.0
+    auxiliary_ratio: Amount | None = None
     allow: Values = ()
 
     @property
@@ -85,7 +85,7 @@ class SplitConfig:
 def parse_values(values: Values) -> tuple[str, ...]:
     """The words of a setting.
 
-    >>> listed("dev-clean, dev-other"), listed((1, 2.5))
+    >>> parse_values("dev-clean, dev-other"), parse_values((1, 2.5))
     (('dev-clean', 'dev-other'), ('1', '2.5'))
     """
     if isinstance(values, str):

@@ -199,7 +199,7 @@ def number_folds(count: int) -> list[str]:
 def count_noun(count: int, noun: str) -> str:
     """So many of them.
 
-    >>> many(1, "fold"), many(2, "fold")
+    >>> count_noun(1, "fold"), count_noun(2, "fold")
     ('1 fold', '2 folds')
     """
     return f"{count} {noun}{'s' * (count != 1)}"

@@ -70,7 +70,7 @@ def drop_long(
     ]
     if not kept:
         raise ProtocolError(
-            f"protocol.longest = {max_duration:g} s leaves none of {len(utterances)} utterances; the "
+            f"protocol.max_duration = {max_duration:g} s leaves none of {len(utterances)} utterances; the "
             f"shortest lasts {min(lasting, default=0):.1f} s"
         )
     gone = len(utterances) - len(kept)
@@ -151,7 +151,7 @@ def _drop_tested_values(fold: Fold, values: Mapping[str, str], name: str) -> Fol
             raise ProtocolError(
                 f"fold {fold.name} tests every {name} that its {side} side has, so that a "
                 f"{name}-disjoint split leaves nothing of its {len(ids)} utterances. Set "
-                f"protocol.groups to test a share of them at a time, or leave {name} out of "
+                f"protocol.disjoint_groups to test a share of them at a time, or leave {name} out of "
                 "protocol.disjoint"
             )
     return replace(fold, train=kept["training"], validation=kept["validation"])
@@ -267,7 +267,7 @@ def _take_from_pool(name: str, pools: Pools, settings: SplitConfig, num_train: i
     ids, amount = pools[name], _get_pool_amount(name, settings)
     if amount is None:
         return ids
-    by_ratio = settings.ratio is not None
+    by_ratio = settings.auxiliary_ratio is not None
     wanted = amount * (num_train if by_ratio else len(ids))
     if wanted > len(ids):
         most = f"{len(ids) / num_train:.3g}" if by_ratio else "1"
@@ -279,11 +279,13 @@ def _take_from_pool(name: str, pools: Pools, settings: SplitConfig, num_train: i
 
 
 def _get_amount_name(settings: SplitConfig) -> str:
-    return "share" if settings.ratio is None else "ratio"
+    return "auxiliary_share" if settings.auxiliary_ratio is None else "auxiliary_ratio"
 
 
 def _get_amounts(settings: SplitConfig) -> Amount:
-    return settings.share if settings.ratio is None else settings.ratio
+    return (
+        settings.auxiliary_share if settings.auxiliary_ratio is None else settings.auxiliary_ratio
+    )
 
 
 def _get_amounts_by_name(settings: SplitConfig) -> Mapping[str, float]:
@@ -309,7 +311,7 @@ def _describe_pools(pools: Pools, counts: Sequence[Sequence[int]], settings: Spl
 def subsample(
     utterances: Sequence[Utterance], settings: SplitConfig, source: str
 ) -> list[Utterance]:
-    """As many as ``settings.most`` says, in their order, every class in proportion.
+    """As many as ``settings.train_size`` says, in their order, every class in proportion.
 
     A smaller number takes some of those that a larger one takes.
 
@@ -321,26 +323,26 @@ def subsample(
     Raises:
         ConfigError: there are fewer.
     """
-    if settings.most is None:
+    if settings.train_size is None:
         return list(utterances)
-    if settings.most > len(utterances):
+    if settings.train_size > len(utterances):
         raise ConfigError(
-            f"protocol.most = {settings.most} asks for more than the {len(utterances)} utterances "
+            f"protocol.train_size = {settings.train_size} asks for more than the {len(utterances)} utterances "
             f"that {source} has; set it lower, or leave it out to train on all"
         )
-    chosen = set(systematic_sample(utterances, settings)[: settings.most])
+    chosen = set(systematic_sample(utterances, settings)[: settings.train_size])
     return [one for one in utterances if one.id in chosen]
 
 
 def limit_train(
     protocol: Protocol, utterances: Sequence[Utterance], settings: SplitConfig
 ) -> Protocol:
-    """Leave out of every training side what is more than ``settings.most``.
+    """Leave out of every training side what is more than ``settings.train_size``.
 
     Raises:
         ConfigError: a fold has fewer to train on.
     """
-    if settings.most is None:
+    if settings.train_size is None:
         return protocol
     by_id = {one.id: one for one in utterances}
     folds = []
@@ -350,5 +352,5 @@ def limit_train(
         folds.append(replace(fold, train=tuple(one.id for one in kept)))
     counts = sorted(len(fold.train) for fold in protocol.folds)
     there = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-    words = f"each fold trains on {settings.most} of {there} utterances"
+    words = f"each fold trains on {settings.train_size} of {there} utterances"
     return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, words))

@@ -45,7 +45,7 @@ class PublishedResult:
     protocol: str
     scores: dict[str, dict[Metric, Percent]]
     recipe: str | None = None
-    side: Literal["test", "development"] = "test"
+    subset: Literal["test", "development"] = "test"
     utterances: Annotated[int, Gt(0)] | None = None
     selection: str = ""
     significant: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Paper:
 def load_papers() -> list[Paper]:
     """Every paper of this package, sorted by name.
 
-    >>> [paper.name for paper in papers()]
+    >>> [paper.name for paper in load_papers()]
     ['feng2020', 'fu2020', 'li2019', 'zhang2019']
     """
     return [from_table(file.stem, config.read_toml(file)) for file in sorted(FOLDER.glob("*.toml"))]
@@ -117,7 +117,7 @@ def load_papers() -> list[Paper]:
 def find_results(recipe: str) -> list[PublishedResult]:
     """What was published of a recipe's system; empty for a recipe of our own.
 
-    >>> [row.scores["emotion"] for row in rows("li2019")]
+    >>> [row.scores["emotion"] for row in find_results("li2019")]
     [{'wa': 81.6, 'ua': 82.8}]
     """
     return [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
@@ -126,7 +126,7 @@ def find_results(recipe: str) -> list[PublishedResult]:
 def format_result(row: PublishedResult) -> str:
     """A row in one line.
 
-    >>> in_words(rows("li2019")[0])
+    >>> format_result(find_results("li2019")[0])
     'WA 81.6, UA 82.8 (IEMOCAP, leave-one-session-out)'
     """
     shared = len(row.scores) == 1

@@ -88,7 +88,7 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
 def _resolve_table(name: str, seen: tuple[str, ...]) -> config.Table:
     if name in seen:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, name])}")
-    table = config.read_toml(_recipe_file(name))
+    table = config.rename_settings(config.read_toml(_recipe_file(name)))
     parent = table.pop("extends", None)
     if parent is None:
         return table

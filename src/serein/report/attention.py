@@ -339,7 +339,7 @@ class ErrorDrawing:
 
 def draw_errors(results: Results) -> list[ErrorDrawing]:
     """One for each mistake, in the results' order."""
-    return [_draw_error(mistake) for mistake in results.mistakes]
+    return [_draw_error(mistake) for mistake in results.confident_errors]
 
 
 def _draw_error(error: ConfidentError) -> ErrorDrawing:

@@ -104,7 +104,7 @@ def _picks_epochs(results: Results, selection: str) -> bool:
 def get_selecting_task(results: Results, task: str) -> str | None:
     """The other task whose scores pick the epochs; None where this one has a say in it."""
     lead = summary.get_leading_task(results)
-    every = results.recipe.get("training", {}).get("choose") == "mean"
+    every = results.recipe.get("training", {}).get("select_by") == "mean"
     own = every or task == lead or summary.is_fitted(results)
     return None if own else lead
 
@@ -193,7 +193,7 @@ def build_optimistic_table(results: Results) -> Table | None:
     kinds = summary.get_task_scorer(results, task).metrics
     quoted = {one.name: scores.score(one.name) for one in kinds}
     points = " in points" if results.classes[task] else ""
-    measured = "" if results.flatteries else f" {AUDIT_HINT}."
+    measured = "" if results.optimistic_variants else f" {AUDIT_HINT}."
     seed = results.environment.get("seed")
     return Table(
         title=f"{task}: what fooling oneself would have been worth{summary.format_title_unit(results, task)}",
@@ -225,9 +225,9 @@ def _list_optimistic_variants(results: Results, task: str) -> Iterator[tuple[str
                 for one in summary.get_task_scorer(results, task).metrics
             }
             yield "test-picked epochs", results.selections[name], found
-    for one in results.flatteries:
+    for one in results.optimistic_variants:
         if task in one.scores:
-            yield one.name.replace("-", " "), one.words, one.scores[task]
+            yield one.name.replace("-", " "), one.description, one.scores[task]
 
 
 def _optimistic_row(

@@ -38,7 +38,7 @@ def build_leakage_table(results: Results) -> Table | None:
                 found.kind,
                 found.verdict,
                 str(found.count),
-                found.words,
+                found.description,
                 _format_examples(found.examples),
                 kind=found.verdict,
             )
@@ -120,8 +120,8 @@ def _list_calibrated_tasks(results: Results) -> list[str]:
 def _confidence_rows(results: Results, task: str) -> Iterator[Row]:
     own = results.calibration[task]
     yield _confidence_row(task, "as the model says", own.raw)
-    if own.tempered:
-        yield _confidence_row(task, "with each fold's temperature", own.tempered)
+    if own.calibrated:
+        yield _confidence_row(task, "with each fold's temperature", own.calibrated)
 
 
 def _confidence_row(task: str, name: str, confidence: CalibrationScores) -> Row:
@@ -137,8 +137,8 @@ def describe_confidence(results: Results) -> str | None:
         return None
     own = results.calibration[task]
     words = f"ECE {format_decimal(own.raw.ece)}, Brier {format_decimal(own.raw.brier)}"
-    if own.tempered:
-        after = f"{format_decimal(own.tempered.ece)} and {format_decimal(own.tempered.brier)}"
+    if own.calibrated:
+        after = f"{format_decimal(own.calibrated.ece)} and {format_decimal(own.calibrated.brier)}"
         words += f"; with a temperature fitted on validation, {after}"
     return f"Confidence of {task}: {words}."
 

@@ -38,7 +38,7 @@ MIN_PRINTED_P = 0.001
 def build_tables(comparison: Comparison) -> list[Table]:
     """The runs; then for each task and selection the scores, and the tests of their differences."""
     runs = [_run_table(comparison)] if comparison.runs else []
-    return [*runs, *build_test_tables(comparison.contests)]
+    return [*runs, *build_test_tables(comparison.paired_tests)]
 
 
 def build_test_tables(every: list[PairedTest]) -> list[Table]:
@@ -107,7 +107,7 @@ def _score_row(one: PairedTest) -> Row:
 
 def _test_table(task: str, selection: str, contests: list[PairedTest]) -> Table:
     made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
-    swapped = "; ".join(dict.fromkeys(one.swapped for one in contests))
+    swapped = "; ".join(dict.fromkeys(one.permutation_unit for one in contests))
     of_classes = contests[0].main == UA.name
     effects = (
         number_columns("effect", undefined_reason="undefined: a score is") if of_classes else ()
@@ -149,7 +149,7 @@ def _format_test(one: PairedTest, test: str) -> str:
 def format_p_value(p: float | None) -> str:
     """A probability as papers print it.
 
-    >>> chance(0.0421), chance(0.00004), chance(None)
+    >>> format_p_value(0.0421), format_p_value(0.00004), format_p_value(None)
     ('0.042', '< 0.001', 'n/a')
     """
     if p is None:

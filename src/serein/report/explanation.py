@@ -67,11 +67,11 @@ def _describe_correlations(maps: Mapping[str, AttentionTrack], found: list[Corre
 
 
 def _describe_intervals(found: list[Correlation]) -> str:
-    ways = dict.fromkeys(one.words for one in found)
+    ways = dict.fromkeys(one.description for one in found)
     if len(ways) == 1:
         return f" {_capitalize(next(iter(ways)))}."
     return "".join(
-        f" {_capitalize(way)} ({_format_rows([one.words == way for one in found])})."
+        f" {_capitalize(way)} ({_format_rows([one.description == way for one in found])})."
         for way in ways
     )
 

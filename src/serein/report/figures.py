@@ -131,7 +131,7 @@ def plot_reliability(calibration: Calibration) -> "Figure":
         line={"color": FOLD_COLOR, "width": 1, "dash": "dash"},
         hoverinfo="skip",
     )
-    kinds = {"as the model says": calibration.raw, "tempered": calibration.tempered}
+    kinds = {"as the model says": calibration.raw, "tempered": calibration.calibrated}
     drawn = [
         _reliability_trace(name, confidence, index)
         for index, (name, confidence) in enumerate(kinds.items())

@@ -95,7 +95,7 @@ def _latex_line(cells: Iterable[str]) -> str:
 def escape_latex(text: str) -> str:
     r"""Words that LaTeX sets as they are.
 
-    >>> print(escape("a_b&c% [x]"))
+    >>> print(escape_latex("a_b&c% [x]"))
     a\_b\&c\% {[}x{]}
     """
     return "".join(LATEX_ESCAPES.get(character, character) for character in " ".join(text.split()))

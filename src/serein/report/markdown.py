@@ -49,7 +49,7 @@ def _markdown_code(text: str) -> str:
 def escape_markdown(text: str) -> str:
     r"""Words that Markdown shows as they are, also in a cell.
 
-    >>> print(escape("a_b|c <i> [78.0, 85.0] [x](y)"))
+    >>> print(escape_markdown("a_b|c <i> [78.0, 85.0] [x](y)"))
     a\_b\|c &lt;i&gt; [78.0, 85.0] \[x]\(y)
     """
     text = " ".join(text.split())

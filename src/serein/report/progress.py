@@ -115,7 +115,7 @@ def build_bar(console: Console) -> Progress:
 def format_clock(seconds: float) -> str:
     """Minutes and seconds, or hours, minutes and seconds.
 
-    >>> clock(95), clock(7265)
+    >>> format_clock(95), format_clock(7265)
     ('1:35', '2:01:05')
     """
     minutes, rest = divmod(int(seconds), 60)
@@ -145,7 +145,7 @@ class FolderProgressBar(ProgressDisplay):
     def update(self, progress: FolderProgress) -> None:
         """Some files are done."""
         now = self.clock()
-        done, words = progress.before + progress.done, self._format_speed(progress, now)
+        done, words = progress.done_before + progress.done, self._format_speed(progress, now)
         self.bar.update(self.task, description=words, completed=done, total=progress.total)
         if not self.console.is_terminal and now - self.printed_at >= PRINT_INTERVAL:
             self.printed_at = now
@@ -161,5 +161,5 @@ class FolderProgressBar(ProgressDisplay):
     def _format_remaining(self, progress: FolderProgress, now: float) -> str:
         if progress.total is None:
             return ""
-        rest = max(0, progress.total - progress.before - progress.done)
+        rest = max(0, progress.total - progress.done_before - progress.done)
         return f", left {format_clock((now - self.started_at) / progress.done * rest)}"

@@ -175,7 +175,7 @@ def merge_wrong_answers(confusions: Counts) -> Counts:
     Returns:
         (G, K, K) counts: the right answers, and beside them all wrong ones.
 
-    >>> right_and_wrong(np.array([[[5, 1, 2], [0, 3, 0], [1, 1, 0]]]))[0].tolist()
+    >>> merge_wrong_answers(np.array([[[5, 1, 2], [0, 3, 0], [1, 1, 0]]]))[0].tolist()
     [[5, 3, 0], [0, 3, 0], [2, 0, 0]]
     """
     reduced = np.zeros_like(confusions)

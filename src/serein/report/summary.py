@@ -15,7 +15,7 @@ HELD_OUT = "held-out utterances of training speakers"
 def format_percent(score: float | None) -> str:
     """A score in percent with one decimal.
 
-    >>> percent(0.81649), percent(None)
+    >>> format_percent(0.81649), format_percent(None)
     ('81.6', 'n/a')
     """
     return "n/a" if score is None else f"{100 * score:.1f}"
@@ -24,7 +24,7 @@ def format_percent(score: float | None) -> str:
 def format_decimal(value: float | None) -> str:
     """A number with three decimals.
 
-    >>> decimal(0.0426), decimal(None)
+    >>> format_decimal(0.0426), format_decimal(None)
     ('0.043', 'n/a')
     """
     return "n/a" if value is None else f"{value:.3f}"
@@ -38,7 +38,7 @@ def format_score(metric: Metric, score: float | None) -> str:
 def format_interval(interval: Interval, metric: Metric = WA) -> str:
     """An interval as a table holds it; nothing where there is none.
 
-    >>> bounds((0.7801, 0.85)), bounds(None)
+    >>> format_interval((0.7801, 0.85)), format_interval(None)
     ('[78.0, 85.0]', '')
     """
     return (
@@ -56,7 +56,7 @@ def format_unit(metric: Metric) -> str:
 def format_score_with_interval(score: float | None, interval: Interval, metric: Metric = WA) -> str:
     """A score as it is quoted in a sentence.
 
-    >>> quoted(0.816, (0.7801, 0.85)), quoted(None, None)
+    >>> format_score_with_interval(0.816, (0.7801, 0.85)), format_score_with_interval(None, None)
     ('81.6 % [78.0, 85.0]', 'n/a')
     """
     if score is None:
@@ -82,7 +82,7 @@ def format_gain(metric: Metric, difference: float | None) -> str:
 def format_duration(seconds: float) -> str:
     """A time for people.
 
-    >>> duration(5025.4), duration(61), duration(0.25)
+    >>> format_duration(5025.4), format_duration(61), format_duration(0.25)
     ('1 h 23 min 45 s', '1 min 1 s', '0.2 s')
     """
     if seconds < 60:
@@ -119,7 +119,7 @@ def get_leading_task(results: Results) -> str:
 
 def is_fitted(results: Results) -> bool:
     """Whether an estimator was fitted once, where networks are trained in epochs."""
-    return any(fold.chosen for fold in results.folds)
+    return any(fold.selected_c for fold in results.folds)
 
 
 def format_title(results: Results) -> str:
@@ -163,7 +163,7 @@ def get_caution(results: Results) -> str:
 
 def list_warnings(results: Results) -> list[str]:
     """What must be known besides: of the run, and of what the leakage check found."""
-    found = [finding.words for finding in results.leakage if finding.verdict != "clean"]
+    found = [finding.description for finding in results.leakage if finding.verdict != "clean"]
     return [*results.warnings, *(words for words in found if words not in results.warnings)]
 
 
@@ -225,7 +225,7 @@ def find_common_confusions(results: Results, task: str) -> dict[str, str]:
 def flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """A nested table as dotted names and values.
 
-    >>> list(flat({"model": {"heads": 8, "sizes": [2, 3]}}))
+    >>> list(flatten({"model": {"heads": 8, "sizes": [2, 3]}}))
     [('model.heads', '8'), ('model.sizes', '2, 3')]
     """
     for key, value in table.items():

@@ -92,7 +92,7 @@ def build_sweep_tables(sweep: Sweep) -> list[Table]:
     splits = [_split_table(sweep)] * (len({one.split for one in sweep.points}) > 1)
     return [
         _point_table(sweep),
-        *comparison.build_test_tables(sweep.contests),
+        *comparison.build_test_tables(sweep.paired_tests),
         *splits,
         _run_table(sweep),
     ]
@@ -120,7 +120,7 @@ def _point_row(one: SweepPoint, sweep: Sweep) -> Row:
     ends = (min(known), max(known)) if len(known) > 1 else (None, None)
     return make_row(
         _format_value(one, sweep),
-        f"{one.trained:.0f}",
+        f"{one.training_utterances:.0f}",
         summary.format_percent(one.wa),
         summary.format_interval(one.wa_interval) or UNDEFINED,
         summary.format_percent(one.ua),

@@ -76,7 +76,7 @@ class Table:
 def text_columns(*names: str) -> tuple[Column, ...]:
     """Columns of words.
 
-    >>> [column.words for column in words("what", "value")]
+    >>> [column.is_text for column in text_columns("what", "value")]
     [True, True]
     """
     return tuple(Column(name=name, is_text=True) for name in names)

@@ -168,7 +168,7 @@ def _fold_columns(results: Results, name: str, task: str) -> list[Column]:
 def _fold_cells(results: Results, fold: FoldResult, task: str) -> Iterator[str]:
     for name in results.selections:
         own = fold.scores.get(name, {}).get(task, {})
-        cost = fold.chosen.get(task)
+        cost = fold.selected_c.get(task)
         yield str(fold.epochs.get(name, UNDEFINED)) if cost is None else f"{cost:.3g}"
         for one in summary.get_task_scorer(results, task).metrics:
             yield summary.format_score(one, own.get(one.name))
@@ -414,14 +414,14 @@ def describe_closed_set(scores: WordScores) -> str:
     return (
         f"Closed set: {scores.sentences} sentences are all that is said here, and in "
         f"{scores.closed} cases a fold's training side holds a sentence that it tests; this rate "
-        "says little of other sentences (protocol.disjoint=text with protocol.groups=2 splits "
+        "says little of other sentences (protocol.disjoint=text with protocol.disjoint_groups=2 splits "
         "them)."
     )
 
 
 def build_transcript_table(results: Results) -> Table | None:
     """What was heard of the utterances with most errors, at the headline's epochs."""
-    heard = [one for one in results.predictions if one.text is not None and one.heard]
+    heard = [one for one in results.predictions if one.text is not None and one.transcripts]
     ranked = sorted(heard, key=lambda one: (-_count_errors(one, results.headline), one.id))[
         :MAX_TRANSCRIPTS
     ]
@@ -434,7 +434,7 @@ def build_transcript_table(results: Results) -> Table | None:
             make_row(
                 one.id,
                 one.text or "",
-                one.heard[results.headline] or "(nothing)",
+                one.transcripts[results.headline] or "(nothing)",
                 str(_count_errors(one, results.headline)),
             )
             for one in ranked
@@ -443,5 +443,5 @@ def build_transcript_table(results: Results) -> Table | None:
 
 
 def _count_errors(one: Prediction, selection: str) -> int:
-    counts = count_word_errors([normalize_text(one.text or "")], [one.heard[selection]])
+    counts = count_word_errors([normalize_text(one.text or "")], [one.transcripts[selection]])
     return int(counts[0, :3].sum())

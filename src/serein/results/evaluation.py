@@ -35,7 +35,7 @@ class Prediction:
     corpus: str | None = None
     language: str | None = None
     text: str | None = None
-    heard: dict[str, str] = field(default_factory=dict)
+    transcripts: dict[str, str] = field(default_factory=dict)
 
     @property
     def labelled_tasks(self) -> list[str]:
@@ -152,7 +152,7 @@ class FoldResult:
     scores: dict[str, dict[str, dict[str, float | None]]]
     history: list[Epoch]
     temperatures: dict[str, float] = field(default_factory=dict)
-    chosen: dict[str, float] = field(default_factory=dict)
+    selected_c: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +186,7 @@ class Calibration:
     """
 
     raw: CalibrationScores
-    tempered: CalibrationScores | None
+    calibrated: CalibrationScores | None
     thresholds: list[tuple[float, float, float | None, float | None]]
     temperature: float | None = None
     threshold: float | None = None
@@ -282,7 +282,7 @@ class OptimisticVariant:
     """
 
     name: str
-    words: str
+    description: str
     run: str
     scores: dict[str, dict[str, float | None]]
 
@@ -347,8 +347,8 @@ class Results:
     leakage: list[Finding] = field(default_factory=list)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     repeats: list[SeedResult] = field(default_factory=list)
-    mistakes: list[ConfidentError] = field(default_factory=list)
-    flatteries: list[OptimisticVariant] = field(default_factory=list)
+    confident_errors: list[ConfidentError] = field(default_factory=list)
+    optimistic_variants: list[OptimisticVariant] = field(default_factory=list)
     value_scores: dict[str, dict[str, ValueScores]] = field(default_factory=dict)
     held_out: list[Prediction] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
@@ -386,7 +386,7 @@ class FolderProgress:
     """
 
     total: int | None
-    before: int
+    done_before: int
     done: int
     failed: int
     seconds: float

@@ -129,7 +129,7 @@ class Correlation:
     pearson_interval: tuple[float, float] | None
     spearman: float | None
     spearman_interval: tuple[float, float] | None
-    words: str
+    description: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from serein.config import MAX_DEPTH, is_shallow
+from serein.config import MAX_DEPTH, is_shallow, rename_settings
 from serein.errors import ConfigError
 from serein.results.evaluation import Results
 from serein.results.inference import Explanations, Transcriptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions)
 
-FORMAT = 2
+FORMAT = 3
 """The layout that this version writes; it reads all that came before."""
 
 RESULTS_FILE = "results.json"
@@ -58,6 +58,45 @@ def load_results(path: Path) -> Results:
     table = _read_json(file)
     _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
     return _validate(Results, table, file)
+
+
+RENAMED_FIELDS = {
+    "calibration": {"tempered": "calibrated"},
+    "contests": {"swapped": "permutation_unit"},
+    "flatteries": {"words": "description"},
+    "folds": {"chosen": "selected_c"},
+    "held_out": {"heard": "transcripts"},
+    "leakage": {"words": "description"},
+    "points": {"trained": "training_utterances"},
+    "predictions": {"heard": "transcripts"},
+}
+"""Fields of the records in formats 1 and 2, by the field that holds them, and present names."""
+RENAMED_RECORDS = {
+    "contests": "paired_tests",
+    "flatteries": "optimistic_variants",
+    "mistakes": "confident_errors",
+}
+
+
+def _rename_fields(table: dict[str, Any]) -> dict[str, Any]:
+    """Give a record of formats 1 and 2 the names of format 3."""
+    renamed = {}
+    for name, value in table.items():
+        names = RENAMED_FIELDS.get(name)
+        if names and isinstance(value, list):
+            value = [_rename_keys(item, names) for item in value]
+        elif names and isinstance(value, dict):
+            value = {key: _rename_keys(item, names) for key, item in value.items()}
+        renamed[RENAMED_RECORDS.get(name, name)] = value
+    if isinstance(renamed.get("recipe"), dict):
+        renamed["recipe"] = rename_settings(renamed["recipe"], warn=False)
+    return renamed
+
+
+def _rename_keys(value: Any, names: dict[str, str]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {names.get(key, key): item for key, item in value.items()}
 
 
 def save_search(search: Search, folder: Path) -> None:
@@ -119,7 +158,7 @@ def load_transcriptions(file: Path) -> Transcriptions:
 def resolve_results_file(path: Path) -> Path:
     """The file itself, or the one in a run folder.
 
-    >>> results_file(Path("runs/a")).as_posix()
+    >>> resolve_results_file(Path("runs/a")).as_posix()
     'runs/a/results.json'
     """
     return path if path.suffix in (".json", GZIP_SUFFIX) else path / RESULTS_FILE
@@ -128,7 +167,7 @@ def resolve_results_file(path: Path) -> Path:
 def to_builtin(value: Any) -> Any:
     """Records as dictionaries, floats as six significant digits, what is not finite as None.
 
-    >>> plain({"wa": 2 / 3, "ua": float("nan"), "interval": (0.5, 1.0)})
+    >>> to_builtin({"wa": 2 / 3, "ua": float("nan"), "interval": (0.5, 1.0)})
     {'wa': 0.666667, 'ua': None, 'interval': [0.5, 1.0]}
     """
     if isinstance(value, float):
@@ -180,7 +219,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} has format {found!r}; this serein reads 1 to {FORMAT}{hint}")
     if not is_shallow(table):
         raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; no record is")
-    return table
+    return table if found == FORMAT else _rename_fields(table)
 
 
 def _decompress(content: bytes) -> bytes:

@@ -47,7 +47,7 @@ class PairedTest:
     interval: str
     mcnemar: float | None
     permutation: float | None
-    swapped: str
+    permutation_unit: str
     z: float | None
     adjusted: dict[str, float]
     effect: float | None
@@ -70,7 +70,7 @@ class Comparison:
     command: str
     created: str
     runs: list[dict[str, Any]]
-    contests: list[PairedTest]
+    paired_tests: list[PairedTest]
     warnings: list[str]
 
 
@@ -187,7 +187,7 @@ class SweepPoint:
 
     value: Any
     split: str
-    trained: float
+    training_utterances: float
     wa: float | None
     ua: float | None
     wa_interval: Interval
@@ -248,6 +248,6 @@ class Sweep:
     utterances: int
     points: list[SweepPoint]
     interval: str
-    contests: list[PairedTest]
+    paired_tests: list[PairedTest]
     trend: Trend | None
     warnings: list[str]

@@ -84,7 +84,7 @@ class SyntheticConfig:
     sentences: int = 3
     words: int = 3
     takes: int = 1
-    telling: float = 0.0
+    emotion_word_share: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,8 +96,8 @@ class SyntheticConfig:
         for name in ("speakers", "sentences", "words", "takes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if not 0 <= self.telling <= 1:
-            raise ConfigError(f"telling is {self.telling}; expected a share, 0 to 1")
+        if not 0 <= self.emotion_word_share <= 1:
+            raise ConfigError(f"telling is {self.emotion_word_share}; expected a share, 0 to 1")
         if not self.emotions:
             raise ConfigError(f"no emotions; expected some of {', '.join(EMOTION_STYLES)}")
         for emotion in self.emotions:
@@ -156,10 +156,10 @@ def _make_sentence(settings: SyntheticConfig, number: int, emotion: str) -> str:
     rng = make_rng(settings.seed, "sentence", number)
     count = max(1, settings.words + int(rng.integers(-1, 2)))
     words = rng.choice(LEXICON, count, replace=count > len(LEXICON))
-    if settings.telling:
+    if settings.emotion_word_share:
         rng = make_rng(settings.seed, "telling", number, emotion)
         own = LEXICON[list(EMOTION_STYLES).index(emotion) :: len(EMOTION_STYLES)]
-        told = rng.random(count) < settings.telling
+        told = rng.random(count) < settings.emotion_word_share
         words = np.where(told, rng.choice(own, count), rng.choice(LEXICON, count))
     return " ".join(words)
 

@@ -41,8 +41,8 @@ class Config(vocabulary.VocabularyConfig):
     weight: Annotated[float, Ge(0)] = 0.0
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     ctc: Annotated[float, Ge(0), Lt(1)] = 0.0
-    recogniser: str = ""
-    trained: bool = False
+    transcripts_from: str = ""
+    train_on_transcripts: bool = False
 
 
 class Task:

@@ -58,13 +58,13 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     clip: Annotated[float, Ge(0)] = 0.0
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    average: Annotated[float, Ge(0), Lt(1)] = 0.0
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
     balance: Literal["none"] | BalanceKey | tuple[BalanceKey, ...] = "none"
-    smooth: Annotated[int, Ge(1)] = 1
-    choose: Literal["first", "mean", "none"] = "first"
+    selection_window: Annotated[int, Ge(1)] = 1
+    select_by: Literal["first", "mean", "none"] = "first"
     patience: Annotated[int, Ge(0)] = 0
     precision: PrecisionSetting = "fp32"
-    flush: bool = False
+    flush_denormals: bool = False
     init: str = ""
     threads: Annotated[int, Ge(1)] = 1
     checkpoint: Annotated[float, Ge(0)] = 300.0

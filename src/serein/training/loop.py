@@ -92,7 +92,7 @@ def fit(
     rates = lr_schedule(config, len(train.ids))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
     model, stepper = fabric.setup(system, optimiser)
-    average = WeightAverage(system, config.average)
+    average = WeightAverage(system, config.ema_decay)
     parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
     parts["average"] = average
     for name, part in parts.items():
@@ -112,7 +112,7 @@ def fit(
         order = heard.shuffled_order(config.batch, config.bucket, _derive_seed(seed, number))
         place.restore_rng()
         model.train()
-        with flush_denormals() if config.flush else nullcontext():
+        with flush_denormals() if config.flush_denormals else nullcontext():
             for batch in shard_batches(heard, order, config.batch, place.batches, rank, world):
                 if world > 1:
                     torch.manual_seed(_derive_seed(seed, number, place.batches, rank))
@@ -164,7 +164,7 @@ def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]
     """All weights; those of a module with a ``share`` learn at that share of the rate."""
     shares: dict[Any, float] = {}
     for module in system.modules():
-        if isinstance(share := getattr(module, "share", None), float):
+        if isinstance(share := getattr(module, "lr_factor", None), float):
             shares |= dict.fromkeys(module.parameters(), share)
     groups: dict[float, list[Any]] = {}
     for parameter in system.parameters():
