@@ -33,7 +33,7 @@ from serein.layers.outputs import END_ID, START_ID
 from serein.models.feng2020 import Config, Model
 from serein.system import System, predict_batch
 from serein.utils import device
-from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16, to_precision
+from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16, to_bf16
 
 BATCH, FRAMES, BANDS, WORDS, CLASSES = 20, 510, 40, 20, 4
 SEARCHED, STACKS, HEARD, STEPS, BEAMS, VOCABULARY = 16, 170, 640, 30, 4, 1000
@@ -254,7 +254,7 @@ def _search(numbers: Precision, h_bth: Tensor) -> Callable[[], object]:
     recogniser = Seq2SeqASR(sizes, BANDS, VOCABULARY).eval()
     recogniser.decoder.output.bias.data[END_ID] = -1e3
     if numbers == "bf16":  # as a loaded recogniser has its weights, and its encoder answers
-        recogniser, h_bth = to_precision(recogniser), h_bth.bfloat16()
+        recogniser, h_bth = to_bf16(recogniser), h_bth.bfloat16()
     mask_bt = torch.ones(h_bth.shape[:2], dtype=torch.bool)
 
     def found() -> object:

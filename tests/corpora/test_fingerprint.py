@@ -17,7 +17,7 @@ from serein.corpora import synthetic, table
 from serein.errors import CorpusError
 from serein.records import Corpus, Utterance
 from serein.synthetic import SyntheticConfig, generate
-from serein.utils import files
+from serein.utils import file_hashes
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +35,22 @@ def test_contents_tell_recordings_apart(folder: Path) -> None:
     shutil.copy(folder / "a.wav", folder / "copy.wav")
     soundfile.write(folder / "c.wav", np.full(160, 0.2), 16_000)
     path = csv(folder, "id,file,end\na,a.wav,\nb,copy.wav,\nc,c.wav,\nd,a.wav,0.005\n")
-    hashes = corpora.contents(table.read(path))
+    hashes = corpora.hash_contents(table.read(path))
     assert hashes["a"] == hashes["b"]
     assert len(set(hashes.values())) == 3
 
 
 def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    hashed = files._hash_file
+    hashed = file_hashes._hash_file
 
     def counted(file: str) -> bytes:
         opened.append(file)
         return hashed(file)
 
-    monkeypatch.setattr(files, "_hash_file", counted)
+    monkeypatch.setattr(file_hashes, "_hash_file", counted)
     path = csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
-    assert len(corpora.contents(table.read(path))) == 3
+    assert len(corpora.hash_contents(table.read(path))) == 3
     assert opened == [str(folder / "a.wav"), str(folder / "c.wav")]
 
 
@@ -58,7 +58,7 @@ def test_contents_name_the_file_that_is_gone(folder: Path) -> None:
     utterances = table.read(csv(folder, "file\na.wav\n"))
     (folder / "a.wav").unlink()
     with pytest.raises(CorpusError, match=r"a\.wav cannot be read: No such file"):
-        corpora.contents(utterances)
+        corpora.hash_contents(utterances)
 
 
 def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_path: Path) -> None:

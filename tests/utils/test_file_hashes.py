@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serein.errors import CorpusError
-from serein.utils import files as hashes
+from serein.utils import file_hashes
 from serein.utils.files import cache_folder
 
 Read = list[str]
@@ -23,27 +23,27 @@ def files(tmp_path: Path) -> list[str]:
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     """The files that were read, and not remembered."""
     told: Read = []
-    hashed = hashes._hash_file
+    hashed = file_hashes._hash_file
 
     def counted(file: str) -> bytes:
         told.append(Path(file).name)
         return hashed(file)
 
-    monkeypatch.setattr(hashes, "_hash_file", counted)
+    monkeypatch.setattr(file_hashes, "_hash_file", counted)
     return told
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files were written long ago."""
-    monkeypatch.setattr(hashes, "RACY_WINDOW_NS", -(10**18))
+    monkeypatch.setattr(file_hashes, "RACY_WINDOW_NS", -(10**18))
 
 
 @pytest.mark.usefixtures("later")
 def test_files_are_read_once(files: list[str], read: Read) -> None:
-    first = hashes.hash_files(files)
+    first = file_hashes.hash_files(files)
     assert read == ["a", "b", "c"]
-    assert hashes.hash_files(files) == first
+    assert file_hashes.hash_files(files) == first
     assert read == ["a", "b", "c"]
     assert len({len(digest) for digest in first}) == 1
     assert len(set(first)) == 3
@@ -74,18 +74,18 @@ def longer(file: Path) -> None:
 def test_what_has_changed_is_read_again(
     files: list[str], read: Read, change: Callable[[Path], None]
 ) -> None:
-    first = hashes.hash_files(files)
+    first = file_hashes.hash_files(files)
     change(Path(files[1]))
-    second = hashes.hash_files(files)
+    second = file_hashes.hash_files(files)
     assert read == ["a", "b", "c", "b"]
     assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, True]
-    assert hashes.hash_files(files) == second
+    assert file_hashes.hash_files(files) == second
     assert read == ["a", "b", "c", "b"]
 
 
 def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], read: Read) -> None:
-    first = hashes.hash_files(files)
-    assert hashes.hash_files(files) == first
+    first = file_hashes.hash_files(files)
+    assert file_hashes.hash_files(files) == first
     assert read == ["a", "b", "c"] * 2
     assert not list(cache_folder().glob("hashes-*"))
 
@@ -93,10 +93,10 @@ def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], rea
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("content", [b"", b"no array", bytes(500)])
 def test_a_damaged_memory_is_none(files: list[str], read: Read, content: bytes) -> None:
-    first = hashes.hash_files(files)
+    first = file_hashes.hash_files(files)
     (memory,) = cache_folder().glob("hashes-*")
     memory.write_bytes(content)
-    assert hashes.hash_files(files) == first
+    assert file_hashes.hash_files(files) == first
     assert read == ["a", "b", "c"] * 2
 
 
@@ -106,22 +106,22 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "file" / "cache"))
-    assert hashes.hash_files(files) == hashes.hash_files(files)
+    assert file_hashes.hash_files(files) == file_hashes.hash_files(files)
     assert read == ["a", "b", "c"] * 2
 
 
 def test_no_files_have_no_hashes() -> None:
-    assert hashes.hash_files([]) == []
+    assert file_hashes.hash_files([]) == []
 
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_is_gone_is_named(files: list[str], known: bool) -> None:
     if known:
-        hashes.hash_files(files)
+        file_hashes.hash_files(files)
     Path(files[2]).unlink()
     with pytest.raises(CorpusError, match=r"c cannot be read: No such file .*; restore it"):
-        hashes.hash_files(files)
+        file_hashes.hash_files(files)
     Path(files[2]).mkdir()
     with pytest.raises(CorpusError, match=r"c cannot be read: Is a directory; restore it"):
-        hashes.hash_files(files)
+        file_hashes.hash_files(files)

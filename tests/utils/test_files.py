@@ -15,13 +15,13 @@ from serein.utils.files import replace_atomically, write_bytes, write_text
 HALF = """
 import sys
 from pathlib import Path
-from serein.files import replacing
-with replacing(Path(sys.argv[1])) as temporary:
+from serein.utils.files import replace_atomically
+with replace_atomically(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print(flush=True)
     sys.stdin.read()
 """
-"""Writes half of a file, tells so, and ends when it may."""
+"""Writes half of a file, prints a line, and ends when its input ends."""
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

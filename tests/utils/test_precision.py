@@ -30,7 +30,7 @@ from serein.utils.device import (
     flush_denormals,
     precision_warnings,
     resolve_precision,
-    to_precision,
+    to_bf16,
 )
 
 SIDE = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
@@ -142,7 +142,7 @@ def test_answers_and_attention_are_close(name: str, prepared: bool) -> None:
     system.eval()
     with torch.inference_mode():
         wanted = system({"frames": frames})
-        other = to_precision(system) if prepared else system
+        other = to_bf16(system) if prepared else system
         with autocast_context("bf16", "cpu"):
             found = other({"frames": frames})
     answers = system.decode(found)
@@ -257,10 +257,10 @@ def test_a_card_says_what_it_was_trained_in(corpus: Corpus, tmp_path: Path) -> N
     settings = [*QUICK, "training.epochs=1", "training.precision=bf16"]
     made = train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)
     assert made.card.training["precision"] == "fp32"
-    assert "bf16 was asked for" in made.card.training["warning"]
+    assert "bf16 was requested" in made.card.training["warning"]
     results = score_model(made, corpus)
     assert results.environment["precision"] == "fp32"
-    assert any("bf16 was asked for" in words for words in results.warnings)
+    assert any("bf16 was requested" in words for words in results.warnings)
 
 
 # Recognition
@@ -313,7 +313,7 @@ def test_the_command_says_that_there_is_no_bf16(
     words = ["recognize", file, "--model", tmp_path / "a.safetensors"]
     status, _, err = run(*words, "--precision", "bf16")
     assert status == 0
-    assert err.startswith("serein: precision bf16 was asked for")
+    assert err.startswith("serein: precision bf16 was requested")
     assert run(*words, "--precision", "auto")[2] == ""
     status, _, err = run(*words, "--precision", "fp8")
     assert status != 0

@@ -28,7 +28,8 @@ from typing import Any
 from serein import registry
 from serein.errors import ConfigError, CorpusError, UnknownName
 from serein.records import ATTRIBUTES, Corpus, CorpusInfo, Utterance
-from serein.utils.files import hash_files, write_text
+from serein.utils.file_hashes import hash_files
+from serein.utils.files import write_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -86,7 +87,7 @@ def parse_spec(spec: str) -> "tuple[str, CorpusLocation | None]":
     )
 
 
-def read(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:
+def as_corpus(corpus: str | Sequence[str] | Corpus, *, partial: bool | None = None) -> Corpus:
     """Give the corpus that is meant: itself, or what one or several specifications stand for.
 
     Args:
@@ -306,7 +307,7 @@ def _describe_corpus(name: str, held: dict[str, Path]) -> CorpusInfo:
         return CorpusInfo(title=str(error), language="", licence="", home="")
 
 
-def contents(utterances: Iterable[Utterance]) -> dict[str, str]:
+def hash_contents(utterances: Iterable[Utterance]) -> dict[str, str]:
     """For each id a hash of what is heard: the file's bytes, and the stretch of it.
 
     Equal hashes are the same recording under two names.
@@ -332,7 +333,7 @@ def fingerprint(corpus: Corpus, content_hashes: Mapping[str, str] | None = None)
         corpus: what to mark.
         content_hashes: what ``contents`` gave for it, where that is known already.
     """
-    content_hashes = content_hashes or contents(corpus.utterances)
+    content_hashes = content_hashes or hash_contents(corpus.utterances)
     mark = hashlib.sha256()
     for start in range(0, len(corpus.utterances), UTTERANCES_PER_UPDATE):
         said = [

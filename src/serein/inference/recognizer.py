@@ -35,7 +35,7 @@ from serein.utils.device import (
     precision_warnings,
     requested_precision,
     resolve_precision,
-    to_precision,
+    to_bf16,
 )
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Recognizer:
         self.system = self.bundle.system
         self.precision, self.warnings = _choose_precision(self.system, precision)
         if self.precision == "bf16":
-            self.system = to_precision(self.system)
+            self.system = to_bf16(self.system)
         self.threads = threads
         self.answer_nonspeech = answer_nonspeech
         self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)

@@ -1,1 +1,1 @@
-"""Files, hashes, devices, processes: what every other package may use."""
+"""Files, hashes, devices and processes, for use by all other packages."""

@@ -1,15 +1,8 @@
-"""Where a network computes.
+"""Device, precision and memory of a network's computation.
 
-In which numbers a network computes: fp32, or bfloat16 where the machine has it.
-
-bf16 keeps fp32's range and a third of its digits. Weights, their gradients and the optimiser stay
-fp32; matrix products, which are nearly all of the work, are done in bf16 and summed in fp32, by
-torch's autocast.
-
-Memory that a step used is kept for the next one, and memory of kernels is bounded.
-
-glibc gives large blocks back to the system as soon as they are free, and the next step faults them
-in again, page by page. A training that keeps them is faster and holds more memory at a time.
+Precision is fp32, or bf16 where the device supports it. bf16 has fp32's range and a third of its
+digits. Weights, gradients and optimizer state stay in fp32; torch's autocast computes matrix
+products, which are nearly all of the work, in bf16 and accumulates them in fp32.
 """
 
 import ctypes
@@ -28,37 +21,39 @@ from serein.errors import ConfigError, UnknownName
 from serein.records import Recipe
 
 RANDOM_INITIALIZERS = ("normal_", "uniform_", "kaiming_uniform_")
-"""By which torch's own layers fill their weights."""
+"""Functions with which torch's layers draw their initial weights."""
 
 
 def resolve_device(name: str) -> str:
-    """Where to compute: "auto" is "cuda" where there is one.
+    """Return "cpu" or "cuda"; "auto" is "cuda" if a CUDA device is available.
 
     Raises:
-        UnknownName: neither "cpu", "cuda" nor "auto".
-        ConfigError: there is no CUDA device.
+        UnknownName: ``name`` is not "cpu", "cuda" or "auto".
+        ConfigError: ``name`` is "cuda" and there is no CUDA device.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise UnknownName("device", name, ("auto", "cpu", "cuda"))
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device cuda: this torch sees no CUDA device; use cpu or auto")
-    return "cuda" if there and name == "auto" else name.replace("auto", "cpu")
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("device cuda: torch finds no CUDA device; use cpu or auto")
+    if name == "auto":
+        return "cuda" if has_cuda else "cpu"
+    return name
 
 
 @contextmanager
 def init_empty_weights() -> Iterator[None]:
-    """Networks that are built here have shapes and no weights, and none are drawn.
+    """Build modules on the meta device: parameters have shapes but no memory and no values.
 
-    Drawing what has no place would be done in Python, and loads torch's compiler for it: over a
-    second, for nothing.
+    Random initialisation is skipped as well. On the meta device, torch would run it in Python and
+    import its compiler for that, which takes over a second.
     """
     with torch.device("meta"), _SkipRandomInit():
         yield
 
 
 class _SkipRandomInit(TorchFunctionMode):
-    """Passes over what fills weights by chance."""
+    """Skip the functions that draw initial weights."""
 
     def __torch_function__(
         self,
@@ -67,34 +62,36 @@ class _SkipRandomInit(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        named = kwargs or {}
+        kwargs = kwargs or {}
         if getattr(func, "__name__", "") in RANDOM_INITIALIZERS:
-            return args[0] if args else named["tensor"]
-        return func(*args, **named)
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
+"""A requested precision; "auto" is bf16 if the device supports it."""
 Precision = Literal["fp32", "bf16"]
+"""The precision that is used."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def has_bf16(device: str) -> bool:
-    """Whether a device ("cpu", "cuda") multiplies bf16 by itself; emulation is slower than fp32."""
+    """Return whether a device has bf16 hardware; emulated bf16 is slower than fp32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def requested_precision(recipe: Recipe) -> PrecisionSetting:
-    """What a recipe asks for, in training and in recognition."""
+    """Return the precision that a recipe sets for training and recognition."""
     return recipe.training.get("precision", "fp32")
 
 
 def resolve_precision(precision: PrecisionSetting, device: str) -> Precision:
-    """What is computed in: what was asked for, or fp32 where the device has no bf16.
+    """Return the precision to use: the requested one, or fp32 if the device has no bf16.
 
     Raises:
-        ConfigError: there is no such precision.
+        ConfigError: ``precision`` is not "auto", "fp32" or "bf16".
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r}; expected auto, fp32 or bf16")
@@ -102,14 +99,14 @@ def resolve_precision(precision: PrecisionSetting, device: str) -> Precision:
 
 
 def precision_warnings(precision: PrecisionSetting, device: str) -> list[str]:
-    """That bf16 was asked for by name and is not there, in words; else nothing."""
+    """Return a warning if bf16 was requested and the device has none, or else an empty list."""
     if precision != "bf16" or has_bf16(device):
         return []
-    return [f"precision bf16 was asked for; this {device} has none and computed in fp32"]
+    return [f"precision bf16 was requested; this {device} has no bf16 and computed in fp32"]
 
 
 def autocast_context(precision: Precision, device: str) -> AbstractContextManager[object]:
-    """Within it, networks compute in these numbers."""
+    """Return a context in which networks compute in the given precision."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
@@ -117,26 +114,22 @@ def autocast_context(precision: Precision, device: str) -> AbstractContextManage
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Within it, what is too small for a normal number is zero, on processors that can.
+    """Set denormal numbers to zero within the context, on processors that support it.
 
-    Gradients that fade over hundreds of steps of an LSTM end as denormal numbers, with which a
-    processor is tens of times slower: a backward pass over 252 steps can take several times as
-    long.
+    Gradients that vanish over hundreds of steps of an LSTM become denormal. A processor computes
+    with these tens of times slower, so that a backward pass over 252 steps can take several times
+    as long.
     """
-    before = not _keeps_denormal(1e-39)
+    was_flushing = not bool(torch.tensor(1e-39) * 1)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(before)
+        torch.set_flush_denormal(was_flushing)
 
 
-def _keeps_denormal(number: float) -> bool:
-    return bool(torch.tensor(number) * 1)
-
-
-def to_precision(network: Network) -> Network:
-    """A copy whose large weights are bf16 already, as autocast would round them at every call."""
+def to_bf16(network: Network) -> Network:
+    """Return a copy with its large weights in bf16, to which autocast would cast them each call."""
     copy = deepcopy(network)
     for module in copy.modules():
         if isinstance(module, nn.Linear | nn.RNNBase):
@@ -145,47 +138,54 @@ def to_precision(network: Network) -> Network:
 
 
 MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Variables by which a user says the same; who sets one has chosen."""
+"""Environment variables with which a user sets malloc's thresholds."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's ``malloc.h``."""
+"""Parameters of ``mallopt``, from glibc's ``malloc.h``."""
 MAX_KEPT_BYTES = 2**30
-"""Bytes that are kept: of one block, and unused at the end of the heap."""
+"""Value of both thresholds: size of one block, and unused memory at the end of the heap."""
 OLD_GLIBC_MAX_BYTES = 2**25
-"""What glibc before 2.35 takes at most for one block."""
+"""The largest mmap threshold that glibc before 2.35 accepts."""
 
 ONEDNN_CACHE_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-"""How many kernels oneDNN keeps; it makes one for each shape that it meets."""
+"""Environment variable: how many compiled kernels oneDNN keeps, one for each input shape."""
 ONEDNN_CACHE_CAPACITY = "64"
 
 
 def limit_onednn_cache() -> None:
-    """Have oneDNN keep fewer kernels than its 1,024, which take up to 100 MiB.
+    """Make oneDNN keep at most 64 kernels; its default of 1,024 takes up to 100 MiB.
 
-    Windows of long recordings have many shapes that never come again. To be called before anything
-    is computed; who sets the variable has chosen.
+    Windows of long recordings have many shapes that do not occur again. The setting holds for the
+    whole process and must be made before the first computation. A value that the user has set in
+    the environment is kept.
     """
     os.environ.setdefault(ONEDNN_CACHE_VARIABLE, ONEDNN_CACHE_CAPACITY)
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have this process keep what it frees, from now on.
+    """Make malloc keep freed memory in this process, up to 1 GiB, from now on.
+
+    By default, glibc returns large blocks to the system as soon as they are free, and the next
+    training step has to fault them in again, page by page. Keeping them makes training faster and
+    its resident memory larger.
 
     Returns:
-        Whether it does: not where the user has chosen, nor where libc is not glibc.
+        Whether the setting was made: not if the user has set one of ``MALLOC_VARIABLES``, nor if
+        libc is not glibc.
     """
     if any(name in os.environ for name in MALLOC_VARIABLES) or not _is_glibc():
         return False
-    settle = ctypes.CDLL(None).mallopt
-    # Without the first, the second would make things worse: thresholds would no longer grow.
-    return bool(
-        (settle(M_MMAP_THRESHOLD, MAX_KEPT_BYTES) or settle(M_MMAP_THRESHOLD, OLD_GLIBC_MAX_BYTES))
-        and settle(M_TRIM_THRESHOLD, MAX_KEPT_BYTES)
+    mallopt = ctypes.CDLL(None).mallopt
+    # The trim threshold alone would be worse than nothing: setting any threshold turns off the
+    # automatic growth of both.
+    is_mmap_set = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES) or mallopt(
+        M_MMAP_THRESHOLD, OLD_GLIBC_MAX_BYTES
     )
+    return bool(is_mmap_set and mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES))
 
 
 def _is_glibc() -> bool:
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, OSError, ValueError):  # no such call, or no such name
+    except (AttributeError, OSError, ValueError):  # no such function, or no such name
         return False

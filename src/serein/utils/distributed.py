@@ -1,10 +1,4 @@
-"""What a process does that works for another one, or beside others in one training.
-
-A Ray cluster: how it is joined, what has room in it, and how one waits for it.
-
-It is the cluster of an address, or of ``RAY_ADDRESS``, or the one that this process has joined
-already, or that runs on this machine, or else a new one of this machine alone.
-"""
+"""Worker processes, the environment of distributed training, and connections to a Ray cluster."""
 
 import logging
 import multiprocessing
@@ -19,9 +13,14 @@ from typing import Any
 
 from serein.errors import ConfigError
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds within which the head of a Ray cluster must accept a connection."""
+POLL_INTERVAL = 0.5
+"""Seconds until an interrupt (Ctrl-C) takes effect while waiting for Ray."""
+
 
 def init_worker() -> None:
-    """Leave Ctrl-C to the process that this one works for, and end when that one is gone."""
+    """Make a worker process ignore Ctrl-C, which its parent handles, and end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_with_parent, daemon=True).start()
 
@@ -34,48 +33,45 @@ def _exit_with_parent() -> None:
 
 
 def get_world_size() -> int:
-    """How many processes train together, as torchrun or srun started them; 1 for one alone."""
+    """Return the number of processes of a training that torchrun or srun started; or else 1."""
     return _read_env_int("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", 1)
 
 
 def get_rank() -> int:
-    """Which of them this is; 0 is the one that writes."""
+    """Return the index of this process in the training; rank 0 writes the files."""
     return _read_env_int("RANK", "SLURM_PROCID", 0) if get_world_size() > 1 else 0
 
 
 def get_local_world_size() -> int:
-    """How many of them are on this machine."""
+    """Return the number of processes of the training on this machine."""
+    world = get_world_size()
+    if world == 1:
+        return 1
     machines = max(1, int(os.environ.get("SLURM_NNODES", "1")))
-    return (
-        _read_env_int("LOCAL_WORLD_SIZE", "", get_world_size() // machines)
-        if get_world_size() > 1
-        else 1
-    )
+    return _read_env_int("LOCAL_WORLD_SIZE", "", world // machines)
 
 
-def _read_env_int(torchrun: str, slurm: str, otherwise: int) -> int:
-    """A number from the environment; a job of SLURM may hold what torchrun has started."""
-    elastic = "TORCHELASTIC_RUN_ID" in os.environ
-    return int(os.environ.get(torchrun if elastic else slurm, otherwise))
-
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds that the head of a cluster has to answer."""
-POLL_INTERVAL = 0.5
-"""Seconds until Ctrl-C is heard."""
+def _read_env_int(torchrun_name: str, slurm_name: str, default: int) -> int:
+    """Read torchrun's variable if torchrun started this process (even within a job), or SLURM's."""
+    is_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    return int(os.environ.get(torchrun_name if is_torchrun else slurm_name, default))
 
 
 @contextmanager
 def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
-    """Ray, in a cluster; left again if it was not joined before.
+    """Connect to a Ray cluster and yield the ``ray`` module; disconnect at the end.
+
+    The cluster is the first of: the one that this process is connected to (which stays connected),
+    the one at ``address`` or ``RAY_ADDRESS``, one that runs on this machine, a new one on this
+    machine.
 
     Args:
-        address: of its head, ``"head:6379"``.
+        address: of the cluster's head, ``"head:6379"``.
 
     Raises:
-        ConfigError: Ray is not installed, or there is no such cluster.
+        ConfigError: Ray is not installed, or there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports to Ray's makers
     try:
         import ray
     except ImportError as error:
@@ -83,13 +79,13 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    meant = address or os.environ.get("RAY_ADDRESS")
+    head = address or os.environ.get("RAY_ADDRESS")
     try:
-        _check_reachable(meant or "")
+        _check_reachable(head or "")
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"there is no Ray cluster at {meant} ({error}); start one with `ray start --head`, or "
+            f"there is no Ray cluster at {head} ({error}); start one with `ray start --head`, or "
             "leave the address (RAY_ADDRESS) out to work on this machine alone"
         ) from error
     try:
@@ -99,10 +95,10 @@ def join_ray_cluster(address: str | None = None) -> Iterator[Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """See whether anybody answers there: Ray itself tries for minutes.
+    """Check that an address accepts connections; Ray itself would try for minutes.
 
     Raises:
-        OSError: nobody does.
+        OSError: it does not.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
@@ -110,7 +106,13 @@ def _check_reachable(address: str) -> None:
 
 
 def count_task_slots(ray: Any, cores: int = 1, devices: int = 0) -> int:
-    """How many tasks of so many cores and GPUs a cluster can do at a time."""
+    """Return how many tasks a cluster can run at a time.
+
+    Args:
+        ray: the connected module.
+        cores: CPU cores of each task.
+        devices: GPUs of each task.
+    """
     needs = {"CPU": cores, "GPU": devices}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(
@@ -120,26 +122,26 @@ def count_task_slots(ray: Any, cores: int = 1, devices: int = 0) -> int:
 
 
 def wait_for_tasks(ray: Any, tasks: Sequence[Any]) -> list[Any]:
-    """The tasks that have something to give, as soon as one has."""
+    """Wait until at least one task has a result; return all tasks that have one."""
     while True:
         with _defer_interrupt():
-            found = ray.wait(list(tasks), timeout=POLL_INTERVAL)[0]
-        if found:
-            return found
+            ready = ray.wait(list(tasks), timeout=POLL_INTERVAL)[0]
+        if ready:
+            return ready
 
 
 @contextmanager
 def _defer_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C until Ray has done waiting: it swallows what a handler raises meanwhile."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    """Handle Ctrl-C at the end of the block: Ray swallows exceptions of a signal handler."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    kept: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *told: kept.append(told))
+    interrupts: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *arguments: interrupts.append(arguments))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if kept:
-            before(*kept[0])
+        signal.signal(signal.SIGINT, handler)
+        if interrupts:
+            handler(*interrupts[0])

@@ -1,0 +1,82 @@
+"""Hashes of files, cached for as long as the files do not change.
+
+A file counts as unchanged while its size, inode and times of modification and status change stay
+the same. A file that changed within the last two seconds is not cached: it may change again within
+the same tick of the file system's clock (git's index has the same rule).
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from serein.errors import CorpusError, StorageError
+from serein.utils.files import cache_folder, write_bytes
+
+RACY_WINDOW_NS = 2_000_000_000
+"""Nanoseconds; some file systems have a resolution of two seconds."""
+CACHE_ROW_DTYPE = np.dtype([("stamp", "<i8", 4), ("digest", "V64")])
+CTIME_INDEX = 3
+"""Index of the status change time in a stamp; programs cannot set this time."""
+
+
+def hash_files(files: Sequence[str]) -> list[str]:
+    """Return a hash of each file's bytes (BLAKE2b, 128 hexadecimal digits).
+
+    Raises:
+        CorpusError: a file cannot be read.
+    """
+    now = time.time_ns()
+    key = hashlib.sha256(os.fsencode("|".join(files))).hexdigest()[:32]
+    cache_file = cache_folder() / f"hashes-{key}"
+    row_n = _load_cached_rows(cache_file, len(files))
+    stamp_n4 = np.array([_get_file_stamp(file) for file in files], np.int64).reshape(-1, 4)
+    stale_n = (row_n["stamp"] != stamp_n4).any(axis=1)
+    for index in stale_n.nonzero()[0]:
+        row_n["digest"][index] = _hash_file(files[index])
+    row_n["stamp"] = np.where(stamp_n4[:, [CTIME_INDEX]] < now - RACY_WINDOW_NS, stamp_n4, -1)
+    if (stale_n & (row_n["stamp"][:, 0] >= 0)).any():
+        content = BytesIO()
+        np.save(content, row_n)
+        with suppress(StorageError):  # without the cache, all files are hashed again next time
+            write_bytes(cache_file, content.getbuffer())
+    digits, width = row_n["digest"].tobytes().hex(), 2 * CACHE_ROW_DTYPE["digest"].itemsize
+    return [digits[start : start + width] for start in range(0, len(digits), width)]
+
+
+def _load_cached_rows(cache_file: Path, count: int) -> np.ndarray:
+    """Return the cached rows of these files, or rows with stamps that match no file."""
+    with suppress(OSError, ValueError, EOFError):
+        row_n = np.load(cache_file)
+        if row_n.dtype == CACHE_ROW_DTYPE and row_n.shape == (count,):
+            return row_n
+    row_n = np.zeros(count, CACHE_ROW_DTYPE)
+    row_n["stamp"] = -1
+    return row_n
+
+
+def _get_file_stamp(file: str) -> tuple[int, int, int, int]:
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise _build_read_error(file, error) from error
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _hash_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, hashlib.blake2b).digest()
+    except OSError as error:
+        raise _build_read_error(path, error) from error
+
+
+def _build_read_error(file: str, error: OSError) -> CorpusError:
+    return CorpusError(
+        f"{file} cannot be read: {error.strerror}; restore it or read the corpus again"
+    )
