@@ -104,10 +104,14 @@ def by_hand(train: str, validation: str, test: str, *, name: str = "by hand") ->
     return Protocol(name=name, validation="by hand", folds=(fold,))
 
 
-def checked(protocol: Protocol, utterances: Sequence[Utterance], **more: Any) -> dict[str, Finding]:
-    """Findings by kind; every recording another one, unless said otherwise."""
-    marks = {one.id: one.id for one in utterances} | more.pop("contents", {})
-    return {one.kind: one for one in find_leaks(protocol, utterances, marks, **more)}
+def checked(
+    protocol: Protocol, utterances: Sequence[Utterance], **options: Any
+) -> dict[str, Finding]:
+    """Return the findings of the leakage check by kind; by default no two recordings are equal."""
+    hashes = {utterance.id: utterance.id for utterance in utterances}
+    hashes |= options.pop("file_hashes", {})
+    findings = find_leaks(protocol, utterances, hashes, **options)
+    return {finding.kind: finding for finding in findings}
 
 
 def verdicts(found: dict[str, Finding]) -> dict[str, str]:

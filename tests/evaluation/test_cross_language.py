@@ -91,7 +91,7 @@ def test_only_the_main_corpus_is_tested(run: Run) -> None:
 def test_what_was_left_out_is_counted(run: Run) -> None:
     kept = io.load_results(run.folder)
     assert kept.mapping["emotion"].foreign == {"emodb": {"boredom": 7}}
-    words = "7 utterances of emodb left out: boredom (7) is no emotion that the main corpus has"
+    words = "7 utterances of emodb left out: boredom (7) is no emotion of the main corpus"
     assert words in kept.warnings
     (shown,) = (
         table for table in checks.build_label_tables(kept) if table.title == "emotion: labels"
@@ -142,7 +142,7 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
     lacked = "surprise" if test == "savee" else "boredom"
     assert classes.verdict == "warning"
     assert (
-        f"a class is tested that its training side lacks: emotion {lacked}" in classes.description
+        f"a class is tested that the training subset of the fold lacks: emotion {lacked}" in classes.description
     )
 
 
@@ -251,7 +251,7 @@ def test_documented_settings_split(joint: Corpus, tmp_path: Path, settings: list
 def test_flatteries_keep_the_main_corpus() -> None:
     recipe = recipes.load("li2019", [*CROSSED, "protocol.auxiliary_share=0.5"])
     found = optimistic_variants(recipe, 4)["random-split"].protocol
-    assert (found["name"], found["main"], found["share"]) == ("random", "savee", 0.5)
+    assert (found["name"], found["main"], found["auxiliary_share"]) == ("random", "savee", 0.5)
 
 
 def test_a_model_of_the_whole_trains_on_its_share(joint: Corpus, tmp_path: Path) -> None:

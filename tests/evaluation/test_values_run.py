@@ -100,7 +100,7 @@ def test_scores_are_those_of_the_pooled_predictions(results: Results) -> None:
         for name in ("ccc", "rmse", "pearson"):
             low, high = own.bounds(name) or (0.0, 0.0)
             assert low <= (own.score(name) or 0) <= high
-    assert "1 of 60 utterances have no arousal label: foretold, not scored" in results.warnings
+    assert "1 of 60 utterances have no arousal label: predicted, not scored" in results.warnings
 
 
 def test_epochs_are_chosen_by_concordance(results: Results) -> None:
@@ -157,7 +157,7 @@ def test_a_side_without_a_rating_stops_the_run(rated: Corpus, tmp_path: Path) ->
         for one in rated.utterances
     )
     read, recipe = replace(rated, utterances=unrated), recipes.load("li2019", SETTINGS)
-    with pytest.raises(ProtocolError, match="whose validation side has no arousal at all"):
+    with pytest.raises(ProtocolError, match="validation subset of .* has no arousal label"):
         build_plan(recipe, read, seed=0, device="cpu", runs=tmp_path)
 
 
@@ -264,13 +264,13 @@ def test_two_runs_are_compared_by_concordance(
     assert "the difference is the CCC of the first less that of the second. Intervals" in shown
     assert f"{first.difference:+.3f}" in shown
     files = comparison.write_comparison(found, tmp_path)
-    assert json.loads(files[0].read_text())["contests"][0]["main"] == "ccc"
+    assert json.loads(files[0].read_text())["paired_tests"][0]["main"] == "ccc"
 
 
 def test_runs_of_levels_and_of_values_have_no_contest(rated: Corpus, run: Run, runs: Path) -> None:
     settings = [*SETTINGS, "tasks.arousal.scheme=levels", "tasks.sex=remove"]
     levels = evaluate("li2019", rated, settings=settings, runs=runs)
-    with pytest.raises(ConfigError, match="have no task of the same classes"):
+    with pytest.raises(ConfigError, match="have no task with the same classes"):
         compare([run.folder, levels.folder])
 
 

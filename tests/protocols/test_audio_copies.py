@@ -1,4 +1,4 @@
-"""Recordings that are told apart by their samples."""
+"""Copies of recordings, found by their samples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from builders.protocols import made, utterance
 
-from serein.corpora import contents
+from serein.corpora import hash_contents
 from serein.errors import ProtocolError
 from serein.protocols import find_leaks, hash_audio, raise_on_leaks
 from serein.records import Utterance
@@ -16,7 +16,7 @@ from serein.records import Utterance
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> dict[str, Utterance]:
-    """One recording in several files, and others that nearly are it."""
+    """Return one recording in several files, and recordings that nearly equal it."""
     noise = np.random.default_rng(0).integers(-9000, 9000, 40_000).astype(np.int16)
     late, longer = noise.copy(), np.append(noise, np.int16(5))
     late[-1] += 1
@@ -34,7 +34,9 @@ def recordings(tmp_path: Path) -> dict[str, Utterance]:
     return made_
 
 
-def test_the_same_samples_are_heard_in_any_coding(recordings: dict[str, Utterance]) -> None:
+def test_hash_audio_is_equal_for_equal_samples_in_any_format(
+    recordings: dict[str, Utterance],
+) -> None:
     marks = hash_audio(recordings.values())
     same = {id_ for id_, mark in marks.items() if mark == marks["one-0"]}
     assert same == {"one-0", "flac-0", "float-0", "part-0"}
@@ -43,15 +45,17 @@ def test_the_same_samples_are_heard_in_any_coding(recordings: dict[str, Utteranc
     assert marks == hash_audio([*recordings.values()][::-1])
 
 
-def test_a_copy_in_another_coding_is_a_leak(recordings: dict[str, Utterance]) -> None:
+def test_copy_in_another_format_is_a_leak(recordings: dict[str, Utterance]) -> None:
     utterances = [recordings[name] for name in ("one", "flac", "late", "text")]
     protocol = made(utterances, "leave-one-speaker-out", validation="none")
-    by_bytes = {one.kind: one for one in find_leaks(protocol, utterances, contents(utterances))}
+    by_bytes = {
+        one.kind: one for one in find_leaks(protocol, utterances, hash_contents(utterances))
+    }
     assert by_bytes["duplicate"].verdict == "clean"
-    by_ear = find_leaks(
-        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+    by_samples = find_leaks(
+        protocol, utterances, hash_contents(utterances), audio_hashes=hash_audio(utterances)
     )
     with pytest.raises(
         ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
     ):
-        raise_on_leaks(by_ear)
+        raise_on_leaks(by_samples)

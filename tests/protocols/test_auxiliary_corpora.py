@@ -1,4 +1,4 @@
-"""Corpora beside a main one: what trains, how much of it, and what is never tested."""
+"""Auxiliary corpora: their training utterances, and that they are never tested."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MOODS = ("joy", "joy", "rage", "rage", "rage", "calm", "joy", "rage", "calm", "r
 
 
 def voices(**speakers: int) -> list[Utterance]:
-    """Corpora by name, each with that many speakers of ten utterances, in three classes."""
+    """Corpora with these numbers of speakers, each with ten utterances in three classes."""
     return [
         Utterance(
             id=f"{corpus}/s{number}-{take}",
@@ -42,7 +42,7 @@ LOSO = "leave-one-speaker-out"
 
 
 def others(fold: Fold, corpus: str = "") -> set[str]:
-    """What trains beside the main corpus."""
+    """Training utterances of auxiliary corpora."""
     return {id_ for id_ in fold.train if id_.startswith(f"{corpus}/" if corpus else "")} - {
         id_ for id_ in fold.train if id_.startswith("surrey/")
     }
@@ -52,7 +52,7 @@ def settings(**table: Any) -> SplitConfig:
     return config.build_config(SplitConfig, {"main": "surrey", **table}, "protocol")
 
 
-def test_the_main_corpus_is_split_and_the_others_train() -> None:
+def test_only_the_main_corpus_is_split() -> None:
     alone = [replace(one, corpus=None) for one in TWO if one.corpus == "surrey"]
     parted, joint = made(alone, LOSO), made(TWO, LOSO, main="surrey")
     assert [fold.name for fold in joint.folds] == ["surrey/s0", "surrey/s1", "surrey/s2"]
@@ -62,7 +62,7 @@ def test_the_main_corpus_is_split_and_the_others_train() -> None:
         assert fold.train[: len(own.train)] == own.train
         assert set(fold.train) == {*own.train, *berlin}
     assert joint.caution == (
-        "beside surrey, which alone is split, train berlin (40 of 40 utterances)"
+        "only surrey is split; berlin (40 of 40 utterances) train in every fold"
     )
 
 
@@ -81,10 +81,10 @@ def test_any_protocol_splits_the_main_corpus(name: str, more: dict[str, Any]) ->
         assert {id_.split("/")[0] for id_ in fold.train} == set(LANGUAGES)
 
 
-def test_a_larger_share_holds_the_smaller_one_with_the_same_classes() -> None:
+def test_shares_are_nested_and_stratified() -> None:
     taken: list[set[str]] = []
     for share in (0, 0.25, 0.5, 0.75, 1):
-        folds = made(TWO, LOSO, main="surrey", share=share).folds
+        folds = made(TWO, LOSO, main="surrey", auxiliary_share=share).folds
         found = [others(fold) for fold in folds]
         assert len(found[0]) == round(share * 40)
         assert all(one == found[0] for one in found)
@@ -98,7 +98,9 @@ def test_a_larger_share_holds_the_smaller_one_with_the_same_classes() -> None:
 
 def test_a_share_depends_on_the_seed_and_not_on_the_order() -> None:
     def half(utterances: Sequence[Utterance], seed: int) -> set[str]:
-        return others(made(utterances, LOSO, main="surrey", share=0.5, seed=seed).folds[0])
+        return others(
+            made(utterances, LOSO, main="surrey", auxiliary_share=0.5, seed=seed).folds[0]
+        )
 
     assert half(TWO, 0) == half(TWO[::-1], 0)
     assert half(TWO, 0) != half(TWO, 1)
@@ -107,71 +109,73 @@ def test_a_share_depends_on_the_seed_and_not_on_the_order() -> None:
 @pytest.mark.parametrize(
     ("table", "counts"),
     [
-        ({"share": 0.5}, {"berlin": 20, "vienna": 10, "paris": 5}),
-        ({"share": {"berlin": 0.25}}, {"berlin": 10, "vienna": 20, "paris": 10}),
-        ({"share": {"de": 0.5}}, {"de": 30, "paris": 10}),
-        ({"share": {"de": 0.5, "vienna": 0}}, {"berlin": 20, "vienna": 0, "paris": 10}),
-        ({"ratio": 0.5}, {"berlin": 5, "vienna": 5, "paris": 5}),
-        ({"ratio": {"de": 1, "fr": 0.1}}, {"de": 10, "paris": 1}),
-        ({"ratio": {"berlin": 4.0}}, {"berlin": 40, "vienna": 20, "paris": 10}),
+        ({"auxiliary_share": 0.5}, {"berlin": 20, "vienna": 10, "paris": 5}),
+        ({"auxiliary_share": {"berlin": 0.25}}, {"berlin": 10, "vienna": 20, "paris": 10}),
+        ({"auxiliary_share": {"de": 0.5}}, {"de": 30, "paris": 10}),
+        ({"auxiliary_share": {"de": 0.5, "vienna": 0}}, {"berlin": 20, "vienna": 0, "paris": 10}),
+        ({"auxiliary_ratio": 0.5}, {"berlin": 5, "vienna": 5, "paris": 5}),
+        ({"auxiliary_ratio": {"de": 1, "fr": 0.1}}, {"de": 10, "paris": 1}),
+        ({"auxiliary_ratio": {"berlin": 4.0}}, {"berlin": 40, "vienna": 20, "paris": 10}),
     ],
 )
-def test_amounts_are_of_a_corpus_or_a_language(
-    table: dict[str, Any], counts: dict[str, int]
-) -> None:
+def test_amounts_by_corpus_and_by_language(table: dict[str, Any], counts: dict[str, int]) -> None:
     for fold in made(FOUR, LOSO, main="surrey", **table).folds:
         german = others(fold, "berlin") | others(fold, "vienna")
         found = {name: len(others(fold, name)) for name in LANGUAGES} | {"de": len(german)}
         assert {name: found[name] for name in counts} == counts
 
 
-def test_a_ratio_follows_the_size_of_the_training_side() -> None:
+def test_ratio_follows_the_size_of_the_training_subset() -> None:
     some = [one for one in TWO if not one.id.startswith("surrey/s0-")] + TWO[:4]
-    protocol = made(some, LOSO, main="surrey", ratio=1)
+    protocol = made(some, LOSO, main="surrey", auxiliary_ratio=1)
     sizes = {fold.name: len(others(fold)) for fold in protocol.folds}
     assert sizes == {"surrey/s0": 10, "surrey/s1": 4, "surrey/s2": 10}
     assert "berlin (4 to 10 of 40 utterances)" in protocol.caution
 
 
 FAULTS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"main": "london"}, ProtocolError, r"main = 'london' is .* several .* found berlin, surrey\."),
-    ({"share": 1.5}, ConfigError, r"share = 1.5 asks for 60 utterances of berlin, which has 40; "),
+    ({"main": "london"}, ProtocolError, r"main = 'london': .* several .* found berlin, surrey\."),
     (
-        {"share": {"de": 2}},
+        {"auxiliary_share": 1.5},
         ConfigError,
-        r"asks for 80 utterances of de, which has 40; .* 1 or",
+        r"share = 1.5 takes 60 utterances of berlin, which has 40; ",
     ),
     (
-        {"ratio": 5},
+        {"auxiliary_share": {"de": 2}},
         ConfigError,
-        r"ratio = 5 asks for 50 .* berlin, which has 40; .* 4 or",
-    ),
-    ({"share": float("inf")}, ConfigError, r"share = inf asks for inf utterances"),
-    ({"share": -0.1}, ConfigError, r"protocol.auxiliary_share"),
-    (
-        {"share": {"italy": 0.5}},
-        ConfigError,
-        r"protocol.auxiliary_share.italy: .* no such .* berlin, de$",
+        r"takes 80 utterances of de, which has 40; .* 1 or",
     ),
     (
-        {"share": {"surrey": 0.5}},
+        {"auxiliary_ratio": 5},
         ConfigError,
-        r"protocol.auxiliary_share.surrey: beside surrey there is no",
+        r"ratio = 5 takes 50 .* berlin, which has 40; .* 4 or",
+    ),
+    ({"auxiliary_share": float("inf")}, ConfigError, r"share = inf takes inf utterances"),
+    ({"auxiliary_share": -0.1}, ConfigError, r"protocol.auxiliary_share"),
+    (
+        {"auxiliary_share": {"italy": 0.5}},
+        ConfigError,
+        r"protocol.auxiliary_share.italy: no auxiliary corpus .* expected berlin, de$",
     ),
     (
-        {"share": 0.5, "ratio": 1},
+        {"auxiliary_share": {"surrey": 0.5}},
         ConfigError,
-        r"share and protocol.auxiliary_ratio both say .* set one",
+        r"protocol.auxiliary_share.surrey: no auxiliary corpus",
     ),
     (
-        {"main": "", "share": 0.5},
+        {"auxiliary_share": 0.5, "auxiliary_ratio": 1},
         ConfigError,
-        r"protocol.auxiliary_share is of .* which names none",
+        r"share and protocol.auxiliary_ratio are both set; set one",
     ),
     (
-        {"main": "", "ratio": {"de": 1}},
+        {"main": "", "auxiliary_share": 0.5},
         ConfigError,
-        r"protocol.auxiliary_ratio is of the corpora beside",
+        r"protocol.auxiliary_share needs protocol.main, which is empty",
+    ),
+    (
+        {"main": "", "auxiliary_ratio": {"de": 1}},
+        ConfigError,
+        r"protocol.auxiliary_ratio needs protocol.main",
     ),
     ({"name": "leave-one-corpus-out"}, ConfigError, r"main = 'surrey'; .* has no such setting"),
     ({"name": "mine.json"}, ConfigError, r"main = 'surrey'; mine.json has no such setting"),
@@ -180,20 +184,22 @@ FAULTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("table", "kind", "words"), FAULTS)
-def test_what_cannot_be_is_told(table: dict[str, Any], kind: type[Exception], words: str) -> None:
+def test_invalid_auxiliary_settings_are_errors(
+    table: dict[str, Any], kind: type[Exception], words: str
+) -> None:
     with pytest.raises(kind, match=words):
         made(TWO, **{"name": LOSO, "main": "surrey", **table})
 
 
-def test_one_corpus_alone_has_nothing_beside_it() -> None:
+def test_single_corpus_has_no_auxiliary_corpora() -> None:
     alone = [replace(one, corpus=None) for one in TWO if one.corpus == "surrey"]
-    with pytest.raises(ProtocolError, match="found one corpus alone"):
+    with pytest.raises(ProtocolError, match="found a single corpus"):
         made(alone, LOSO, main="surrey")
     with pytest.raises(ProtocolError, match="found surrey"):
         made(TWO, LOSO, main="surrey", only={"language": "en"})
 
 
-def test_what_is_tested_leaves_the_other_corpora_too() -> None:
+def test_disjoint_values_leave_auxiliary_corpora_too() -> None:
     texts = [replace(one, text=one.id.partition("-")[2]) for one in TWO]
     part = {"by": "text", "test": ["0", "1"], "train": [str(n) for n in range(2, 10)]}
     free = made(texts, "by-label", main="surrey", validation="none", **part)
@@ -203,19 +209,19 @@ def test_what_is_tested_leaves_the_other_corpora_too() -> None:
     assert all(id_.rpartition("-")[2] not in "01" for id_ in strict.folds[0].train)
 
 
-def test_a_split_of_several_corpora_is_saved_whole(tmp_path: Path) -> None:
-    protocol = made(TWO, LOSO, main="surrey", share=0.25)
+def test_saved_split_contains_auxiliary_utterances(tmp_path: Path) -> None:
+    protocol = made(TWO, LOSO, main="surrey", auxiliary_share=0.25)
     save(protocol, tmp_path / "a.csv")
     assert [set(fold.train) for fold in made(TWO, str(tmp_path / "a.csv")).folds] == [
         set(fold.train) for fold in protocol.folds
     ]
 
 
-def test_a_model_of_the_whole_takes_its_share() -> None:
+def test_select_training_utterances_takes_the_share() -> None:
     assert select_training_utterances(TWO, SplitConfig()) == TWO
-    whole = select_training_utterances(FOUR, settings(share={"de": 0.5}))
+    whole = select_training_utterances(FOUR, settings(auxiliary_share={"de": 0.5}))
     assert Counter(one.language for one in whole) == {"en": 30, "de": 30, "fr": 10}
-    fold = made(FOUR, LOSO, main="surrey", share={"de": 0.5}).folds[0]
+    fold = made(FOUR, LOSO, main="surrey", auxiliary_share={"de": 0.5}).folds[0]
     assert others(fold) == {one.id for one in whole if one.corpus != "surrey"}
-    with pytest.raises(ConfigError, match="asks for 60 utterances of berlin"):
-        select_training_utterances(TWO, settings(ratio=2))
+    with pytest.raises(ConfigError, match="takes 60 utterances of berlin"):
+        select_training_utterances(TWO, settings(auxiliary_ratio=2))

@@ -1,4 +1,4 @@
-"""Classes that a side lacks: what cannot be learnt, and what nothing chooses."""
+"""Classes that a subset of a fold lacks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +15,20 @@ from serein.records import Corpus, Protocol
 MOODS = {"a-0": "joy", "a-1": "fear", "b-0": "joy", "b-1": "fear", "c-0": "joy", "c-1": "fear"}
 
 
-def test_classes_that_are_on_one_side_only() -> None:
+def test_untrained_and_untested_classes_are_counted() -> None:
     target = {"a-0": "joy", "a-1": "fear", "b-0": "rage", "b-1": "joy", "c-0": None}
     found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
     assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
     assert found["classes"].examples == ("mood rage in fold one", "mood fear")
-    assert "that its training side lacks: mood rage in fold one" in found["classes"].description
+    assert (
+        "that the training subset of the fold lacks: mood rage in fold one"
+        in found["classes"].description
+    )
     labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
     assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
 
 
-def test_classes_that_do_not_choose_the_epoch_are_told() -> None:
+def test_unvalidated_classes_are_a_warning() -> None:
     one = by_hand("a0 a1", "c0", "b0 b1").folds[0]
     two = replace(one, name="two", train=("b-0", "b-1"), validation=("c-0", "c-1"), test=("a-0",))
     protocol = Protocol(name="by hand", validation="by hand", folds=(one, two))
@@ -34,34 +37,32 @@ def test_classes_that_do_not_choose_the_epoch_are_told() -> None:
     assert (found.verdict, found.count) == ("warning", 1)
     assert (
         found.description
-        == "validation lacks 1 class in fold one: the epoch is chosen by the others"
+        == "validation lacks 1 class in fold one: the other classes select the epoch"
     )
     assert found.examples == ("fear not validated in fold one",)
     many = tuple(replace(one, name=f"{number}") for number in range(7))
     found = checked(replace(protocol, folds=many), UTTERANCES, targets={"mood": MOODS})["classes"]
     assert (
-        "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the epoch" in found.description
+        "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the other" in found.description
     )
     assert (found.count, len(found.examples)) == (7, 5)
 
 
-def test_folds_without_validation_lack_no_class_there() -> None:
+def test_folds_without_validation_have_no_unvalidated_classes() -> None:
     found = checked(by_hand("a0 a1", "", "b0 b1"), UTTERANCES, targets={"mood": MOODS})
     assert verdicts(found) == {}
 
 
-def test_a_validation_side_without_any_label_is_an_error_that_nobody_can_allow() -> None:
+def test_validation_subset_without_labels_is_an_error() -> None:
     target = {**MOODS, "c-0": None, "c-1": None}
     found = checked(
         by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target}, allow="speaker"
     )
     assert verdicts(found) == {"validation": "error"}
-    words = (
-        r"the split will not do\. validation: nothing chooses the epoch of 1 fold, .* no mood at"
+    message = (
+        r"the split cannot be used\. validation: the validation subset of 1 fold has no mood label"
     )
-    with pytest.raises(
-        ProtocolError, match=words + r' all: .*higher, or to "none", .* fold one\.$'
-    ):
+    with pytest.raises(ProtocolError, match=message + r'.*higher, or to "none", .* fold one\.$'):
         raise_on_leaks(found.values())
     second = {"gender": MOODS, "mood": target}
     assert checked(by_hand("a0 a1", "c0 c1", "b0"), UTTERANCES, targets=second)[
@@ -79,18 +80,20 @@ def test_a_validation_side_without_any_label_is_an_error_that_nobody_can_allow()
         ({**MOODS, "b-0": None, "b-1": None}, "warning"),
     ],
 )
-def test_a_fold_that_trains_nothing_that_it_tests_is_an_error(
+def test_fold_that_trains_no_tested_class_is_an_error(
     target: dict[str, str | None], verdict: str
 ) -> None:
     found = checked(by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target})
     assert found["classes"].verdict == verdict
     if verdict == "error":
-        message = "will not do.*classes: 1 fold whose training side has no class that is tested"
+        message = (
+            "cannot be used.*classes: 1 fold whose training subset has none of the tested classes"
+        )
         with pytest.raises(ProtocolError, match=message):
             raise_on_leaks(found.values())
 
 
-def test_a_corpus_without_labels_can_be_looked_through() -> None:
+def test_corpus_without_labels_gives_no_finding() -> None:
     assert verdicts(checked(by_hand("a0", "c0", "b0"), UTTERANCES)) == {}
 
 
@@ -101,8 +104,8 @@ def test_an_evaluation_without_validation_labels_does_not_start(
         replace(one, labels={}) if one.speaker == "s02" else one for one in corpus.utterances
     )
     recipe = small_recipe()
-    with pytest.raises(ProtocolError, match="nothing chooses the epoch of 1 fold, whose valid"):
+    with pytest.raises(ProtocolError, match="validation subset of 1 fold has no emotion label"):
         build_plan(recipe, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
     alone = small_recipe("protocol.validation=none")
-    todo = build_plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
-    assert {one.kind: one.verdict for one in todo.leakage}["validation"] == "clean"
+    plan = build_plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind: one.verdict for one in plan.leakage}["validation"] == "clean"

@@ -1,4 +1,4 @@
-"""The check that no split leaks."""
+"""The leakage check."""
 
 import random
 import time
@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein import corpora as corpus_readers
-from serein.corpora import contents
+from serein.corpora import hash_contents
 from serein.errors import ProtocolError, UnknownName
 from serein.evaluation.evaluate import evaluate
 from serein.evaluation.plan import build_plan
@@ -34,7 +34,7 @@ from serein.records import Corpus, Fold, Utterance
 from serein.results import io
 
 
-def test_what_is_clean_is_found_too() -> None:
+def test_clean_split_gives_clean_findings() -> None:
     utterances = [replace(one, labels={"emotion": "joy"}) for one in UTTERANCES]
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)
     assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
@@ -49,15 +49,15 @@ def test_no_split_by_speaker_leaks(utterances: list[Utterance]) -> None:
     assert verdicts(found) == {}
 
 
-def test_errors_are_told_together_and_how_to_allow_them() -> None:
+def test_raise_on_leaks_lists_all_errors_and_how_to_allow_them() -> None:
     dialogue = [replace(one, dialogue="d") for one in UTTERANCES]
     found = checked(by_hand("a0", "", "a1 b0"), dialogue)
     with pytest.raises(ProtocolError) as caught:
         raise_on_leaks(found.values())
     words = str(caught.value)
-    assert "speaker: on two sides of a fold: 1 speaker, 1 time over all folds" in words
+    assert "speaker: in two subsets of a fold: 1 speaker, 1 time over all folds" in words
     assert "such as a (train, test in fold one)" in words
-    assert "partner: partners are on two sides of a fold; parted are 1 dialogue," in words
+    assert "partner: partners are in two subsets of a fold, from 1 dialogue," in words
     assert "protocol.allow=speaker,partner" in words
     allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
     assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
@@ -65,26 +65,27 @@ def test_errors_are_told_together_and_how_to_allow_them() -> None:
     raise_on_leaks(allowed.values())
     protocol = by_hand("a0", "", "a1 b0")
     told = add_cautions(protocol, allowed.values())
-    assert told.caution.startswith("speaker leak allowed: on two sides of a fold: 1 speaker")
+    assert told.caution.startswith("speaker leak allowed: in two subsets of a fold: 1 speaker")
     assert "; partner leak allowed: " in told.caution
     assert told.hash == protocol.hash
     assert add_cautions(protocol, found.values()) == protocol
 
 
-def test_an_utterance_on_two_sides_cannot_be_allowed() -> None:
+def test_utterance_in_two_subsets_cannot_be_allowed() -> None:
     found = checked(by_hand("a0 b0", "b0", "a1"), UTTERANCES, allow=("speaker",))
     assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
     with pytest.raises(
         ProtocolError,
-        match=r"^the split will not do\. validation: on two[^.]*1 utterance, such as b-0 [^.]*\.$",
+        match=r"^the split cannot be used\. validation: in two[^.]*1 utterance, such as b-0 "
+        r"[^.]*\.$",
     ):
         raise_on_leaks(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, allow="speakers")
 
 
-def test_utterances_that_nobody_gave_cannot_be_checked() -> None:
-    with pytest.raises(ProtocolError, match="names 2 utterances, of which 1 were given"):
+def test_missing_utterances_are_an_error() -> None:
+    with pytest.raises(ProtocolError, match="has 2 utterances, and 1 of them were given"):
         checked(by_hand("a0", "", "b0"), UTTERANCES[:1])
 
 
@@ -99,27 +100,27 @@ def test_utterances_that_nobody_gave_cannot_be_checked() -> None:
         (("a0 c0", "c1", "b0"), "c (train, validation in fold one)"),
     ],
 )
-def test_a_speaker_on_two_sides(sides: tuple[str, str, str], example: str) -> None:
+def test_speaker_in_two_subsets_is_an_error(sides: tuple[str, str, str], example: str) -> None:
     found = checked(by_hand(*sides), UTTERANCES)
     assert verdicts(found) == {"speaker": "error"}
     assert (found["speaker"].count, found["speaker"].examples) == (1, (example,))
 
 
-def test_nobody_knows_who_speaks() -> None:
+def test_unknown_speakers_are_a_warning() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0 c0"), utterances)
     assert verdicts(found) == {"speaker": "warning"}
     assert found["speaker"].description == (
-        "no speaker is known of 1 of 3 utterances; no known speaker is on two sides of a fold"
+        "1 of 3 utterances have no known speaker; no known speaker is in two subsets of a fold"
     )
     nobody = [replace(one, speaker=None) for one in UTTERANCES]
     found = checked(by_hand("a0", "", "b0"), nobody)
-    assert found["speaker"].description == "no speaker is known of 2 of 2 utterances"
+    assert found["speaker"].description == "2 of 2 utterances have no known speaker"
     assert verdicts(found) == {"speaker": "warning"}
     mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
     assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].description == (
-        "on two sides of a fold: 1 speaker, 1 time over all folds; "
-        "no speaker is known of 1 of 3 utterances"
+        "in two subsets of a fold: 1 speaker, 1 time over all folds; "
+        "1 of 3 utterances have no known speaker"
     )
 
 
@@ -141,16 +142,16 @@ def test_the_same_name_in_two_corpora_is_no_leak() -> None:
 # Partners
 
 
-def test_leave_one_speaker_out_parts_the_sessions_of_two() -> None:
+def test_leave_one_speaker_out_separates_partners() -> None:
     one = checked(made(SMALL, "leave-one-speaker-out"), SMALL)
     assert one["partner"].verdict == "error"
-    assert "parted are 5 sessions and 150 dialogues" in one["partner"].description
+    assert "from 5 sessions and 150 dialogues" in one["partner"].description
     assert one["partner"].examples[0] == "session 1 (validation, test in fold 1F)"
     two = checked(made(SMALL, "leave-one-session-out"), SMALL)
     assert two["partner"].verdict == "clean"
 
 
-def test_sessions_of_more_or_without_dialogue_may_be_parted() -> None:
+def test_partners_need_dialogues_and_sessions_of_two() -> None:
     alone = [replace(one, dialogue=one.id, session="s") for one in UTTERANCES]
     assert checked(by_hand("a0", "c0", "b0"), alone)["partner"].verdict == "clean"
     silent = [replace(one, session="s") for one in UTTERANCES]
@@ -165,16 +166,16 @@ def test_sessions_of_more_or_without_dialogue_may_be_parted() -> None:
 @pytest.mark.parametrize(
     ("sides", "same", "verdict", "words"),
     [
-        (("a0", "", "b0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
-        (("a0", "b0", "c0"), ("a-0", "b-0"), "error", "stretches of a file: 1 utterance"),
-        (("a0 b0", "", "c0"), ("a-0", "b-0"), "warning", "but on one side: 1 utterance"),
-        (("a0 a1", "", "c0"), ("a-0", "a-1"), "warning", "but on one side: 1 utterance"),
+        (("a0", "", "b0"), ("a-0", "b-0"), "error", "spans of a file: 1 utterance"),
+        (("a0", "b0", "c0"), ("a-0", "b-0"), "error", "spans of a file: 1 utterance"),
+        (("a0 b0", "", "c0"), ("a-0", "b-0"), "warning", "but within one subset: 1 utterance"),
+        (("a0 a1", "", "c0"), ("a-0", "a-1"), "warning", "but within one subset: 1 utterance"),
         (("a0", "", "a1"), ("a-0", "a-1"), "warning", "of the same speaker"),
-        (("a0", "", "c0"), ("a-0", "b-0"), "clean", "no recording"),
+        (("a0", "", "c0"), ("a-0", "b-0"), "clean", "no two recordings"),
     ],
 )
-@pytest.mark.parametrize("by", ["contents", "samples"])
-def test_a_recording_under_two_names(
+@pytest.mark.parametrize("by", ["file_hashes", "audio_hashes"])
+def test_copies_of_a_recording(
     sides: tuple[str, str, str], same: tuple[str, str], verdict: str, words: str, by: str
 ) -> None:
     marks = dict.fromkeys(same, "the same")
@@ -188,12 +189,12 @@ def test_a_recording_under_two_names(
 
 def test_copies_are_counted_in_every_fold() -> None:
     protocol = made(UTTERANCES, "leave-one-speaker-out")
-    found = checked(protocol, UTTERANCES, contents={"a-0": "b-1"})["duplicate"]
+    found = checked(protocol, UTTERANCES, file_hashes={"a-0": "b-1"})["duplicate"]
     assert (found.verdict, found.count) == ("error", 3)
     assert found.examples[0] == "a-0 (test) and b-1 (validation) in fold a"
 
 
-def stretch(speaker: str, number: int, start: float, end: float | None) -> Utterance:
+def file_span(speaker: str, number: int, start: float, end: float | None) -> Utterance:
     return replace(utterance(speaker, number), path=Path("long.wav"), start=start, end=end)
 
 
@@ -211,10 +212,10 @@ def stretch(speaker: str, number: int, start: float, end: float | None) -> Utter
     ],
 )
 @pytest.mark.parametrize("speaker", ["a", "b"])
-def test_overlapping_stretches_of_one_file(
+def test_overlapping_spans_of_one_file(
     trained: tuple[float, float], tested: tuple[float, float], verdict: str, speaker: str
 ) -> None:
-    utterances = [stretch("a", 0, *trained), stretch(speaker, 1, *tested)]
+    utterances = [file_span("a", 0, *trained), file_span(speaker, 1, *tested)]
     protocol = by_hand("a0", "", f"{speaker}1")
     assert checked(protocol, utterances, allow="speaker")["duplicate"].verdict == verdict
     together = [*utterances, utterance("c", 0)]
@@ -225,10 +226,10 @@ def test_overlapping_stretches_of_one_file(
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), min_size=2, max_size=9), st.data()
 )
-def test_overlaps_are_those_of_every_pair(
+def test_overlaps_equal_a_comparison_of_every_pair(
     times: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    utterances = [stretch("a", n, start, start + long) for n, (start, long) in enumerate(times)]
+    utterances = [file_span("a", n, start, start + long) for n, (start, long) in enumerate(times)]
     side = {one.id: data.draw(st.sampled_from(["train", "test"])) for one in utterances}
     sides = {s: tuple(id_ for id_ in side if side[id_] == s) for s in ("train", "test")}
     protocol = by_hand("", "", "")
@@ -252,13 +253,13 @@ def test_sentences_that_are_tested_and_trained_are_counted() -> None:
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
     assert (found.verdict, found.count) == ("warning", 2)
     assert found.description.startswith(
-        "2 of 2 tested utterances say what another side of their fold"
+        "the sentences of 2 of 2 test utterances are in another subset of their fold"
     )
     assert sorted(found.examples) == ["bye", "hello"]
     assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
 
 
-def test_labels_tell_sentences_before_words_do() -> None:
+def test_sentence_labels_take_precedence_over_transcripts() -> None:
     utterances = [replace(one, text="la", labels={"sentence": one.id}) for one in UTTERANCES]
     assert checked(by_hand("a0", "", "b0"), utterances)["sentence"].verdict == "clean"
     disjoint = made(
@@ -271,29 +272,29 @@ def test_labels_tell_sentences_before_words_do() -> None:
 @pytest.mark.parametrize(
     ("statistics", "verdict"), [("training", "clean"), ("none", "clean"), ("speaker", "warning")]
 )
-def test_whose_frames_standardise(statistics: str, verdict: str) -> None:
+def test_normalization_by_speaker_is_a_warning(statistics: str, verdict: str) -> None:
     found = checked(by_hand("a0", "", "b0"), UTTERANCES, statistics=statistics)["normalisation"]
     assert found.verdict == verdict
-    assert ("test speakers' own recordings" in found.description) == (verdict == "warning")
+    assert ("all recordings of the test speakers" in found.description) == (verdict == "warning")
     with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
         checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
 
 
-def test_what_a_corpus_says_nothing_of_is_not_found() -> None:
+def test_checks_without_data_give_no_finding() -> None:
     found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
     assert sorted(found) == ["duplicate", "normalisation", "speaker", "validation"]
 
 
-def test_folds_without_validation_are_told_of() -> None:
+def test_folds_without_validation_are_counted() -> None:
     found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
     assert found["validation"].verdict == "clean"
-    assert "3 folds without validation side" in found["validation"].description
+    assert "3 folds without a validation subset" in found["validation"].description
 
 
 # In an evaluation
 
 
-def test_results_hold_what_was_found(corpus: Corpus, tmp_path: Path) -> None:
+def test_results_contain_the_findings(corpus: Corpus, tmp_path: Path) -> None:
     recipe = small_recipe("training.epochs=1", "protocol.name=random", "protocol.folds=2")
     recipe = replace(recipe, protocol={**recipe.protocol, "validation": "none"})
     run = evaluate(recipe, corpus, runs=tmp_path)
@@ -309,9 +310,9 @@ def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: P
     with pytest.raises(ProtocolError, match=r"the split leaks\. partner: .*allow=partner"):
         build_plan(small_recipe(), two, seed=0, device="cpu", runs=tmp_path)
     allowed = small_recipe("protocol.allow=partner")
-    todo = build_plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
-    assert {one.kind for one in todo.leakage if one.verdict == "allowed"} == {"partner"}
-    assert todo.protocol.caution.startswith("partner leak allowed: partners are on two sides")
+    plan = build_plan(allowed, two, seed=0, device="cpu", runs=tmp_path)
+    assert {one.kind for one in plan.leakage if one.verdict == "allowed"} == {"partner"}
+    assert plan.protocol.caution.startswith("partner leak allowed: partners are in two subsets")
 
 
 # Size, and real corpora
@@ -323,12 +324,12 @@ def test_ten_folds_of_ten_thousand_take_well_under_a_second(name: str) -> None:
     random.Random(0).shuffle(utterances)
     marks = {one.id: one.id for one in utterances}
     protocol = made(utterances, name, **({"folds": 10} if name == "random" else {}))
-    begun = time.process_time()
+    started = time.process_time()
     find_leaks(protocol, utterances, marks, audio_hashes=marks)
-    assert time.process_time() - begun < 2.0
+    assert time.process_time() - started < 2.0
 
 
-def test_ravdess_has_one_pair_of_the_same_actor() -> None:
+def test_ravdess_has_one_copy_of_the_same_actor() -> None:
     root = SHARED / "ravdess"
     if not root.exists():
         pytest.skip("RAVDESS is not in ../shared/data")
@@ -336,7 +337,7 @@ def test_ravdess_has_one_pair_of_the_same_actor() -> None:
         Utterance(id=file.stem, path=file, speaker=file.stem[-2:], text=file.stem[12:14])
         for file in sorted(root.glob("Actor_0*/*.*"))
     ]
-    protocol, marks = made(utterances, "leave-one-speaker-out"), contents(utterances)
+    protocol, marks = made(utterances, "leave-one-speaker-out"), hash_contents(utterances)
     for samples in (None, hash_audio(utterances)):
         found = find_leaks(protocol, utterances, marks, audio_hashes=samples)
         by_kind = {one.kind: one for one in found}
@@ -348,13 +349,13 @@ def test_ravdess_has_one_pair_of_the_same_actor() -> None:
     assert {one.kind: one.verdict for one in found}["duplicate"] == "warning"
 
 
-def test_emodb_is_clean_but_for_its_sentences() -> None:
+def test_emodb_is_clean_except_for_its_sentences() -> None:
     if not (SHARED / "emodb").exists():
         pytest.skip("EMO-DB is not in ../shared/data")
     utterances = corpus_readers.load(f"emodb={SHARED / 'emodb'}").utterances
     protocol = made(utterances, "leave-one-speaker-out")
     found = find_leaks(
-        protocol, utterances, contents(utterances), audio_hashes=hash_audio(utterances)
+        protocol, utterances, hash_contents(utterances), audio_hashes=hash_audio(utterances)
     )
     by_kind = {one.kind: one for one in found}
     assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}

@@ -1,3 +1,5 @@
+"""Splits of every protocol, and the rules that folds follow."""
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +34,7 @@ def lists(utterances: Sequence[Utterance], validation: Validation = 1) -> Protoc
 
 
 @given(corpora(least=4), st.sampled_from([1, 2, "none"]))
-def test_every_speaker_is_tested_once_and_stands_on_one_side(
+def test_loso_tests_every_speaker_once_in_disjoint_subsets(
     utterances: list[Utterance], validation: Validation
 ) -> None:
     protocol = lists(utterances, validation)
@@ -80,14 +82,14 @@ def test_validation_holds_as_many_women_as_men(each: int, alternating: bool) -> 
         assert found == {"female", "male"}
 
 
-def test_validation_speakers_are_of_the_other_gender_where_there_is_one() -> None:
+def test_validation_speaker_is_of_the_other_gender() -> None:
     names = [("a", "female"), ("b", "female"), ("c", "male"), ("d", "male")]
     utterances = [utterance(name, 0, gender) for name, gender in names]
     folds = {fold.name: speakers_of(fold.validation) for fold in lists(utterances).folds}
     assert folds == {"a": {"c"}, "c": {"b"}, "b": {"d"}, "d": {"a"}}
 
 
-def test_without_validation_everybody_else_trains() -> None:
+def test_without_validation_all_other_speakers_train() -> None:
     utterances = [utterance(name, n) for name in "abc" for n in range(2)]
     protocol = lists(utterances, "none")
     assert protocol.validation == "none"
@@ -97,7 +99,7 @@ def test_without_validation_everybody_else_trains() -> None:
     )
 
 
-def test_one_speaker_can_only_train_or_be_tested() -> None:
+def test_one_speaker_cannot_be_split() -> None:
     with pytest.raises(ProtocolError, match="needs 2 speakers; found 1: a"):
         lists([utterance("a", n) for n in range(3)], "none")
 
@@ -141,7 +143,7 @@ ONCE = sorted({*protocols.PROTOCOLS} - {"zhang-text", "zhang-sizes", "parts", "b
 
 
 @pytest.mark.parametrize("name", sorted(protocols.PROTOCOLS))
-def test_sides_are_apart_and_the_order_of_the_corpus_does_not_matter(name: str) -> None:
+def test_subsets_are_disjoint_and_independent_of_corpus_order(name: str) -> None:
     settings = NEEDS.get(name, {})
     utterances = PARTED if name in ("parts", "leave-one-corpus-out") else SMALL
     protocol = made(utterances, name, **settings)
@@ -165,7 +167,7 @@ def test_every_utterance_is_tested_once(name: str, validation: Validation) -> No
 
 
 @pytest.mark.parametrize("name", sorted({*protocols.PROTOCOLS} - {"random", "speaker-dependent"}))
-def test_speakers_are_apart_and_nothing_is_to_be_cautioned(name: str) -> None:
+def test_speaker_independent_protocols_have_no_caution(name: str) -> None:
     protocol = made(PARTED, name, **NEEDS.get(name, {}))
     speaker = {one.id: one.speaker for one in PARTED}
     assert protocol.caution == ""
@@ -180,7 +182,7 @@ def test_protocols_are_described_in_a_line_each() -> None:
     assert all(words and "\n" not in words and len(words) < 70 for words in told.values())
 
 
-def test_an_unknown_protocol_is_answered_with_the_known_ones() -> None:
+def test_unknown_protocol_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'leave-one-speaker-out'\? Known: "):
         split([], SplitConfig(name="leave-one-speaker"))
     with pytest.raises(UnknownName, match=r"ends in \.json or \.csv") as caught:
@@ -193,15 +195,18 @@ def test_an_unknown_protocol_is_answered_with_the_known_ones() -> None:
     [
         ({"folds": 3}, r"folds = 3; leave-one-speaker-out has no such setting. It has allow, "),
         ({"name": "random", "by": "session"}, "by = 'session'; random has no such setting"),
-        ({"validation": "two"}, "validation = 'two'; leave-one-speaker-out expects how many"),
-        ({"validation": ["4"]}, "expects how many, at least 1"),
+        ({"validation": "two"}, "validation = 'two'; leave-one-speaker-out expects a number"),
+        ({"validation": ["4"]}, "expects a number of at least 1"),
         ({"validation": 0}, r"protocol\.validation"),
         ({"validation": 1.5}, r"protocol\.validation"),
         ({"name": "random", "folds": 1}, r"protocol\.folds.* = 1"),
-        ({"name": "zhang-text", "validation": 2}, "has a validation side of its own"),
+        ({"name": "zhang-text", "validation": 2}, "has a predefined validation subset"),
         ({"name": "by-label"}, "by-label needs protocol.by .* and protocol.test"),
-        ({"name": "by-label", "by": "session", "test": "1,2", "train": ["2"]}, "2 is on two sides"),
-        ({"groups": 2}, "groups = 2 is of the values of protocol.disjoint, which names none"),
+        (
+            {"name": "by-label", "by": "session", "test": "1,2", "train": ["2"]},
+            "2 is in two subsets",
+        ),
+        ({"disjoint_groups": 2}, "disjoint_groups = 2 needs protocol.disjoint, which is empty"),
         ({"fold": 3}, "did you mean 'folds'"),
     ],
 )
@@ -217,11 +222,14 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
         ({"name": "leave-one-corpus-out"}, "450 of 450 utterances have no corpus"),
         ({"name": "speaker-k-fold", "folds": 11}, "11 folds need as many speakers; found 10"),
         ({"name": "speaker-k-fold", "folds": 2, "validation": 5}, "leave none to train"),
-        ({"name": "speaker-k-fold", "stratify": "mood"}, "no utterance has the label mood"),
+        (
+            {"name": "speaker-k-fold", "stratify": "mood"},
+            "stratify = mood: no utterance has this label",
+        ),
         ({"name": "random", "folds": 451}, "451 folds need as many utterances; found 450"),
         ({"name": "random", "validation": 4}, "needs 6 folds; found 5"),
         ({"name": "parts"}, "no utterance has part train.*found no part at all"),
-        ({"name": "by-label", "by": "session", "test": [6]}, "session 6, .*test names; found 1, 2"),
+        ({"name": "by-label", "by": "session", "test": [6]}, "test: .* has session 6; found 1, 2"),
         ({"name": "by-label", "by": "gender", "test": "male", "validation": 5}, "which has 5: 1F"),
         (
             {"name": "by-label", "by": "session", "test": 5, "validation": "9"},
@@ -229,11 +237,11 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
         ),
         ({"only": {"style": "sung"}}, "only.style = sung leaves no utterance; found improvised, s"),
         ({"only": {"speaker": "1F"}, "validation": "none"}, "needs 2 speakers; found 1: 1F"),
-        ({"disjoint": ["accent"]}, "disjoint names accent, and no utterance has one"),
-        ({"disjoint": "emotion"}, "fold 1F tests every emotion that its training side has"),
+        ({"disjoint": ["accent"]}, "disjoint = accent: no utterance has this value"),
+        ({"disjoint": "emotion"}, "fold 1F tests every emotion of its training subset"),
     ],
 )
-def test_utterances_that_cannot_be_split_so(settings: dict[str, Any], message: str) -> None:
+def test_utterances_that_a_protocol_cannot_split(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         made(SMALL, **{"name": "leave-one-speaker-out", **settings})
 
@@ -252,9 +260,11 @@ def test_the_folds_of_emodb_never_change() -> None:
     gender = {one.id: one.gender for one in utterances}
     assert all(len({gender[id_] for id_ in fold.test}) == 2 for fold in five.folds)
     assert all(len({id_[:2] for id_ in fold.test}) == 2 for fold in five.folds)
-    with pytest.raises(ProtocolError, match="tests every sentence that its training side has"):
+    with pytest.raises(ProtocolError, match="tests every sentence of its training subset"):
         made(utterances, "leave-one-speaker-out", disjoint="sentence")
-    crossed = made(utterances, "leave-one-speaker-out", disjoint="sentence", groups=5).folds
+    crossed = made(
+        utterances, "leave-one-speaker-out", disjoint="sentence", disjoint_groups=5
+    ).folds
     assert len(crossed) == 50
     assert all(not {i[2:5] for i in f.train} & {i[2:5] for i in f.test} for f in crossed)
 
@@ -265,14 +275,14 @@ def test_the_folds_of_emodb_never_change() -> None:
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        (("a0 a1", "", "a1"), "utterance a-1 is on two sides, train and test"),
-        (("a0", "b0", "b0"), "utterance b-0 is on two sides, validation and test"),
-        (("a0 a0", "", "b0"), "names a-0 twice on its train side"),
-        (("", "a0", "b0"), "empty training or test side"),
-        (("a0", "b0", ""), "empty training or test side"),
+        (("a0 a1", "", "a1"), "utterance a-1 is in two subsets, train and test"),
+        (("a0", "b0", "b0"), "utterance b-0 is in two subsets, validation and test"),
+        (("a0 a0", "", "b0"), "has utterance a-0 twice in its train subset"),
+        (("", "a0", "b0"), "empty training or test subset"),
+        (("a0", "b0", ""), "empty training or test subset"),
     ],
 )
-def test_what_is_no_fold_is_told_of(sides: tuple[str, str, str], message: str) -> None:
+def test_invalid_fold_is_an_error(sides: tuple[str, str, str], message: str) -> None:
     with pytest.raises(ProtocolError, match=f"fold one.*{message}"):
         check_protocol(by_hand(*sides))
 
@@ -289,13 +299,14 @@ def test_every_fold_is_checked() -> None:
     check_protocol(replace(protocol, folds=(good,)))
 
 
-def test_all_folds_have_a_validation_side_or_none_has() -> None:
+def test_all_folds_or_none_have_a_validation_subset() -> None:
     some = by_hand("a0", "c0", "b0").folds[0]
     none = replace(some, name="two", validation=(), test=("b-1",))
     for folds in ((some, none), (none, some)):
         with pytest.raises(
             ProtocolError,
-            match=r"^fold one has a validation side and fold two has none; give each one, or none$",
+            match=r"^fold one has a validation subset and fold two has none; expected one in every "
+            "fold, or in none$",
         ):
             check_protocol(Protocol(name="by hand", validation="", folds=folds))
 
@@ -305,7 +316,7 @@ def test_no_utterance_is_tested_in_two_folds() -> None:
     two = replace(one, name="two", train=("c-0",), test=("b-1",))
     with pytest.raises(ProtocolError, match="b-1 is tested in two folds, one and two, and would"):
         check_protocol(Protocol(name="by hand", validation="", folds=(one, two)))
-    crossed = made(SMALL, "leave-one-session-out", disjoint="script", groups=3)
+    crossed = made(SMALL, "leave-one-session-out", disjoint="script", disjoint_groups=3)
     tested = Counter(id_ for fold in crossed.folds for id_ in fold.test)
     assert len(crossed.folds) == 15
     assert tested == Counter(one.id for one in SMALL)
@@ -315,7 +326,7 @@ def test_no_utterance_is_tested_in_two_folds() -> None:
 
 
 def marked() -> list[Utterance]:
-    """What ``corpora.joined`` makes of two corpora whose speakers have the same names."""
+    """Two corpora, joined, whose speakers have the same names."""
     people = [("mine", "s01"), ("mine", "s02"), ("yours", "s01"), ("yours", "t02")]
     return [
         replace(
@@ -353,7 +364,7 @@ def test_plain_words_choose_among_joined_corpora(wanted: str, left: set[str]) ->
     assert {fold.name for fold in protocol.folds} == left
     (fold,) = made(marked(), "by-label", by="speaker", test=wanted, validation="none").folds
     assert speakers_of(fold.test) == left
-    with pytest.raises(ProtocolError, match=r"no utterance has speaker theirs/s01, .*found s01, s"):
+    with pytest.raises(ProtocolError, match=r"no utterance has speaker theirs/s01; found s01, s"):
         made(marked(), "by-label", by="speaker", test="theirs/s01")
 
 

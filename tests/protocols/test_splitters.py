@@ -1,4 +1,4 @@
-"""What each protocol does that the others do not."""
+"""Properties of each protocol."""
 
 from collections import Counter
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_the_sessions_after_the_tested_one_validate() -> None:
     ],
 )
 @pytest.mark.parametrize("naming", ["{}", "Session{}", "Ses0{}", "0{}"])
-def test_sides_of_zhang_2019(name: str, sizes: tuple[int, ...], fold: str, naming: str) -> None:
+def test_subsets_of_zhang_2019(name: str, sizes: tuple[int, ...], fold: str, naming: str) -> None:
     utterances = [replace(one, session=naming.format(one.session)) for one in iemocap()]
     (found,) = made(utterances, name).folds
     assert (len(found.train), len(found.validation), len(found.test)) == sizes
@@ -61,7 +61,7 @@ def test_sides_of_zhang_2019(name: str, sizes: tuple[int, ...], fold: str, namin
 
 
 @pytest.mark.parametrize("missing", list(SESSIONS))
-def test_a_missing_session_is_told_of(missing: str) -> None:
+def test_missing_session_is_an_error(missing: str) -> None:
     utterances = [one for one in SMALL if one.session != missing]
     with pytest.raises(ProtocolError, match="needs IEMOCAP's five sessions; found 4: "):
         made(utterances, "zhang-sizes")
@@ -71,7 +71,9 @@ def test_a_missing_session_is_told_of(missing: str) -> None:
 
 
 @given(corpora(least=5), st.integers(2, 5), st.integers(0, 9))
-def test_groups_are_balanced(utterances: list[Utterance], folds: int, seed: int) -> None:
+def test_speaker_groups_are_balanced_in_gender(
+    utterances: list[Utterance], folds: int, seed: int
+) -> None:
     protocol = made(utterances, "speaker-k-fold", folds=folds, seed=seed, validation="none")
     gender = {str(one.speaker): one.gender for one in utterances}
     groups = [speakers_of(fold.test) for fold in protocol.folds]
@@ -81,7 +83,7 @@ def test_groups_are_balanced(utterances: list[Utterance], folds: int, seed: int)
         assert max(sizes) - min(sizes) <= 1, (kind, sizes)
 
 
-def test_groups_are_balanced_in_utterances_and_classes() -> None:
+def test_speaker_groups_are_balanced_in_utterances_and_classes() -> None:
     sizes = {f"s{number:02}": 4 + number * 7 % 40 for number in range(40)}
     utterances = [
         replace(
@@ -117,7 +119,7 @@ def test_groups_are_validated_by_both_genders(validation: int) -> None:
 # Corpora
 
 
-def test_one_corpus_is_tested_and_speakers_of_each_other_validate() -> None:
+def test_leave_one_corpus_out_validates_on_speakers_of_each_other_corpus() -> None:
     utterances = several(berlin=6, toronto=4, delhi=3)
     protocol = made(utterances, "leave-one-corpus-out", validation=2)
     by_id = {one.id: one for one in utterances}
@@ -134,26 +136,26 @@ def test_one_corpus_is_tested_and_speakers_of_each_other_validate() -> None:
 
 
 def test_a_corpus_with_too_few_speakers_is_named() -> None:
-    with pytest.raises(ProtocolError, match=r"training side of delhi, which has 2: delhi/00, "):
+    with pytest.raises(ProtocolError, match=r"training subset of delhi, which has 2: delhi/00, "):
         made(several(berlin=6, delhi=2), "leave-one-corpus-out", validation=2)
     with pytest.raises(ProtocolError, match="needs two corpora or more; found berlin"):
         made(several(berlin=6), "leave-one-corpus-out")
 
 
-def test_speakers_of_one_name_in_two_corpora_are_two() -> None:
+def test_equal_names_in_two_corpora_are_two_speakers() -> None:
     protocol = split(several(berlin=3, delhi=3), SplitConfig())
     assert [fold.name for fold in protocol.folds] == [
         f"{corpus}/0{number}" for corpus in ("berlin", "delhi") for number in range(3)
     ]
 
 
-def test_train_on_one_corpus_and_test_on_another() -> None:
+def test_by_label_trains_on_one_corpus_and_tests_another() -> None:
     utterances = several(berlin=6, toronto=4, delhi=3)
     protocol = made(utterances, "by-label", by="corpus", train="berlin", test="toronto")
     (fold,) = protocol.folds
     assert (len(fold.train), len(fold.validation), len(fold.test)) == (15, 3, 12)
     assert fold.name == "toronto"
-    assert protocol.caution == "9 of 39 utterances are on no side: their corpus is delhi"
+    assert protocol.caution == "9 of 39 utterances are in no subset: their corpus is delhi"
     (fold,) = made(utterances, "by-label", by="corpus", test="delhi", validation="toronto").folds
     assert (len(fold.train), len(fold.validation), len(fold.test)) == (18, 12, 9)
     (fold,) = made(utterances, "by-label", by="corpus", test="*o*", validation="none").folds
@@ -209,12 +211,12 @@ def test_validation_speakers_of_a_part_are_of_both_genders() -> None:
 
 
 @pytest.mark.parametrize("name", ["random", "speaker-dependent"])
-def test_random_folds_have_their_share_of_every_class_and_say_so(name: str) -> None:
+def test_random_folds_are_stratified_and_cautioned(name: str) -> None:
     utterances = iemocap()
     protocol = made(utterances, name, folds=10)
     emotion = {one.id: one.label("emotion") for one in utterances}
     speaker = {one.id: one.speaker for one in utterances}
-    assert protocol.caution.startswith("speaker-dependent: the same speakers are on both sides")
+    assert protocol.caution.startswith("speaker-dependent: the same speakers train and are tested")
     whole = Counter(emotion.values())
     for fold in protocol.folds:
         assert len(fold.test) in (1003, 1004)
@@ -227,7 +229,7 @@ def test_random_folds_have_their_share_of_every_class_and_say_so(name: str) -> N
 # What is left out
 
 
-def test_only_what_is_wanted_is_split_and_counted() -> None:
+def test_only_filters_and_counts_utterances() -> None:
     utterances = iemocap()
     protocol = made(utterances, "leave-one-session-out", only={"style": "improvised"})
     tested = [id_ for fold in protocol.folds for id_ in fold.test]
@@ -239,7 +241,7 @@ def test_only_what_is_wanted_is_split_and_counted() -> None:
     assert "only session 1 or 2 or 3, emotion anger or sadness: " in few.caution
 
 
-def test_tested_scripts_leave_the_other_sides() -> None:
+def test_disjoint_removes_tested_scripts_from_the_other_subsets() -> None:
     utterances = iemocap()
     script = {one.id: one.label("script") for one in utterances}
     sizes = {"1": 7, "2": 300, "3": 300, "4": 300, "5": 300}
@@ -260,7 +262,7 @@ def test_tested_scripts_leave_the_other_sides() -> None:
 @pytest.mark.parametrize(
     ("text", "left"), [("Kids, talking!", 0), ("kids TALKING", 0), ("dogs", 1), (None, 1)]
 )
-def test_sentences_are_told_apart_by_their_words(text: str | None, left: int) -> None:
+def test_sentences_are_compared_by_their_words(text: str | None, left: int) -> None:
     said = [*(replace(one, text="kids  talking.") for one in UTTERANCES[:2]), *UTTERANCES[2:]]
     said[2] = replace(said[2], text=text)
     said += [utterance(name, number) for name in "abc" for number in (2, 3)]
@@ -270,13 +272,13 @@ def test_sentences_are_told_apart_by_their_words(text: str | None, left: int) ->
 
 @pytest.mark.parametrize("name", ["leave-one-session-out", "speaker-k-fold", "random"])
 @pytest.mark.parametrize("groups", [2, 3])
-def test_what_everybody_plays_is_tested_in_groups(name: str, groups: int) -> None:
+def test_disjoint_groups_of_scripts_that_every_session_has(name: str, groups: int) -> None:
     played = [replace(one, labels={"script": f"{n % 30 % 7}"}) for n, one in enumerate(SMALL)]
     script = {one.id: one.label("script") for one in played}
-    with pytest.raises(ProtocolError, match=r"tests every script .* Set protocol\.groups"):
+    with pytest.raises(ProtocolError, match=r"tests every script .* Set protocol\.disjoint_groups"):
         made(played, name, disjoint="script")
-    protocol = made(played, name, disjoint="script", groups=groups)
-    assert protocol == made(played[::-1], name, disjoint="script", groups=groups)
+    protocol = made(played, name, disjoint="script", disjoint_groups=groups)
+    assert protocol == made(played[::-1], name, disjoint="script", disjoint_groups=groups)
     assert len(protocol.folds) == 5 * groups
     assert [fold.name for fold in protocol.folds][:2] == ["1, script 1", "1, script 2"]
     tested = Counter(id_ for fold in protocol.folds for id_ in fold.test)
@@ -287,9 +289,9 @@ def test_what_everybody_plays_is_tested_in_groups(name: str, groups: int) -> Non
         assert len(sides[0] | sides[2]) == 7
 
 
-def test_what_has_no_value_is_tested_once_and_never_left_out() -> None:
+def test_disjoint_keeps_utterances_without_a_value() -> None:
     utterances = iemocap(dict.fromkeys(SESSIONS, 60))
-    protocol = made(utterances, "leave-one-session-out", disjoint="script", groups=2)
+    protocol = made(utterances, "leave-one-session-out", disjoint="script", disjoint_groups=2)
     free = {one.id for one in utterances if one.label("script") is None}
     assert Counter(id_ for fold in protocol.folds for id_ in fold.test) == Counter(
         one.id for one in utterances
@@ -305,8 +307,8 @@ def test_what_has_no_value_is_tested_once_and_never_left_out() -> None:
 # Length
 
 
-def lasting(*seconds: float) -> list[Utterance]:
-    """Two speakers' utterances of known lengths."""
+def utterances_of(*seconds: float) -> list[Utterance]:
+    """Utterances of two speakers with these durations."""
     spoken = [(speaker, length) for speaker in ("a", "b") for length in seconds]
     return [
         replace(utterance(speaker, number), start=1.0, end=1.0 + length)
@@ -314,14 +316,14 @@ def lasting(*seconds: float) -> list[Utterance]:
     ]
 
 
-def test_what_is_too_long_is_left_out_and_counted() -> None:
-    settings = {"longest": 20.0, "validation": "none"}
-    protocol = made(lasting(3.0, 20.0, 20.1), "leave-one-speaker-out", **settings)
+def test_max_duration_drops_and_counts_long_utterances() -> None:
+    settings = {"max_duration": 20.0, "validation": "none"}
+    protocol = made(utterances_of(3.0, 20.0, 20.1), "leave-one-speaker-out", **settings)
     assert {len(fold.test) for fold in protocol.folds} == {2}
     assert "2 of 6 utterances last longer than 20 s: left out" in protocol.caution
-    assert "longer" not in made(lasting(3.0), "leave-one-speaker-out", **settings).caution
+    assert "longer" not in made(utterances_of(3.0), "leave-one-speaker-out", **settings).caution
 
 
-def test_a_length_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ProtocolError, match=r"longest = 2 s leaves none of 4 .* lasts 3\.0 s"):
-        made(lasting(3.0, 5.0), "leave-one-speaker-out", longest=2.0, validation="none")
+def test_max_duration_that_drops_everything_is_an_error() -> None:
+    with pytest.raises(ProtocolError, match=r"max_duration = 2 s leaves none of 4 .* lasts 3\.0 s"):
+        made(utterances_of(3.0, 5.0), "leave-one-speaker-out", max_duration=2.0, validation="none")

@@ -1,7 +1,7 @@
-"""How a corpus is split, as a value; and the check that no split leaks.
+"""Evaluation protocols: splits of a corpus into folds, and the check that no split leaks.
 
-A protocol yields folds of utterance ids. The speaker is the unit that no split may cut, but where
-its name says so. ``split`` makes one, ``leakage`` checks it, ``save`` and ``load`` keep it.
+A protocol holds folds of utterance ids. Splits are speaker-independent, unless their name says
+otherwise. ``split`` builds a protocol, ``find_leaks`` checks it, ``save`` and ``load`` store it.
 """
 
 from collections import Counter
@@ -56,9 +56,9 @@ class ProtocolKind:
     """A way to split.
 
     Attributes:
-        words: what it does, in a line.
-        split: what does it.
-        takes: settings that it has beyond those of all.
+        description: one line.
+        split: function that builds the protocol.
+        settings: settings beyond those of all protocols.
     """
 
     description: str
@@ -73,7 +73,7 @@ COMMON_SETTINGS = (
 AUXILIARY_SETTINGS = ("main", "auxiliary_share", "auxiliary_ratio")
 FOLD_SETTINGS = ("folds", "seed", "stratify")
 WITHOUT_AUXILIARY = ("leave-one-corpus-out",)
-"""Protocols that say themselves which corpora train."""
+"""Protocols that take no auxiliary corpora."""
 PROTOCOLS = {
     "leave-one-speaker-out": ProtocolKind("one fold a speaker", splitters.leave_one_speaker_out),
     "leave-one-session-out": ProtocolKind("one fold a session", splitters.leave_one_session_out),
@@ -93,7 +93,7 @@ PROTOCOLS = {
         "the corpus's own train, dev and test parts", predefined.split_parts, ("train", "test")
     ),
     "by-label": ProtocolKind(
-        "sides by the values of an attribute or label",
+        "subsets by the values of an attribute or label",
         predefined.split_by_label,
         ("by", "train", "test"),
     ),
@@ -107,7 +107,7 @@ PROTOCOLS = {
 
 
 def describe_protocols() -> dict[str, str]:
-    """Every protocol and what it does, in a line."""
+    """Return a line of description for every protocol."""
     return {name: kind.description for name, kind in PROTOCOLS.items()}
 
 
@@ -117,18 +117,18 @@ def split(
     """Split a corpus.
 
     Args:
-        utterances: all that is to be split.
-        settings: how.
-        excluded_ids: ids of this corpus that its user left out, such as those without a class; a
-            saved protocol may name them.
+        utterances: of one or more corpora.
+        settings: of the split.
+        excluded_ids: ids of this corpus that were left out before, such as utterances without a
+            class; a saved protocol may contain them.
 
     Raises:
-        UnknownName: no protocol has that name.
-        ConfigError: a setting is not one of this protocol.
-        ProtocolError: these utterances cannot be split that way.
+        UnknownName: the protocol is unknown.
+        ConfigError: the protocol does not have a setting.
+        ProtocolError: these utterances cannot be split by this protocol.
     """
-    kept, words = filter_values(utterances, settings.only)
-    kept, long = drop_long(kept, settings.max_duration)
+    kept, filtered = filter_values(utterances, settings.only)
+    kept, dropped = drop_long(kept, settings.max_duration)
     if settings.name.lower().endswith(SUFFIXES):
         kind = ProtocolKind("a saved protocol", partial(_load_saved, excluded_ids=excluded_ids))
     elif settings.name in PROTOCOLS:
@@ -138,96 +138,103 @@ def split(
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
     main, others = split_main(kept, settings)
-    apart = partial(make_disjoint, utterances=kept, names=parse_values(settings.disjoint))
+    separate = partial(make_disjoint, utterances=kept, names=parse_values(settings.disjoint))
     protocol = kind.split(main, settings)
     if settings.train_size is None:
-        protocol = apart(add_auxiliary(protocol, others, settings), groups=settings.disjoint_groups)
-    else:
-        protocol = limit_train(apart(protocol, groups=settings.disjoint_groups), main, settings)
         protocol = add_auxiliary(protocol, others, settings)
-        protocol = apart(protocol) if others else protocol
-    protocol = replace(protocol, caution=join_cautions(protocol.caution, words, long))
+        protocol = separate(protocol, groups=settings.disjoint_groups)
+    else:
+        protocol = separate(protocol, groups=settings.disjoint_groups)
+        protocol = limit_train(protocol, main, settings)
+        protocol = add_auxiliary(protocol, others, settings)
+        protocol = separate(protocol) if others else protocol
+    protocol = replace(protocol, caution=join_cautions(protocol.caution, filtered, dropped))
     check_protocol(protocol)
     return protocol
 
 
 def _check_settings(settings: SplitConfig, kind: ProtocolKind) -> None:
-    """A setting that would change nothing is a mistake of whoever set it."""
+    """Check that no setting is set that has no effect."""
     if settings.disjoint_groups > 1 and not settings.disjoint:
         raise ConfigError(
-            f"protocol.disjoint_groups = {settings.disjoint_groups} is of the values of protocol.disjoint, which "
-            "names none; name an attribute or label there, such as sentence"
+            f"protocol.disjoint_groups = {settings.disjoint_groups} needs protocol.disjoint, which "
+            "is empty; set it to an attribute or label, such as sentence"
         )
-    _check_auxiliary(settings)
-    empty = SplitConfig()
+    changed = _list_changed(settings)
+    _check_auxiliary(settings, changed)
     alone = settings.name in WITHOUT_AUXILIARY or settings.name.lower().endswith(SUFFIXES)
-    drawn = settings.main or settings.train_size is not None
-    known = (
+    sampled = settings.main or settings.train_size is not None
+    known = {
         *COMMON_SETTINGS,
         *kind.settings,
         *(() if alone else AUXILIARY_SETTINGS),
-        *(FOLD_SETTINGS[1:] if drawn else ()),
-    )
-    for name in (field.name for field in fields(SplitConfig)):
-        if name not in known and getattr(settings, name) != getattr(empty, name):
+        *(FOLD_SETTINGS[1:] if sampled else ()),
+    }
+    for name in changed:
+        if name not in known:
             raise ConfigError(
                 f"protocol.{name} = {getattr(settings, name)!r}; {settings.name} has no such "
-                f"setting. It has {', '.join(sorted({*known}))}"
+                f"setting. It has {', '.join(sorted(known))}"
             )
 
 
-def _check_auxiliary(settings: SplitConfig) -> None:
-    """Amounts are of the corpora beside a main one, and given in one way."""
-    empty = SplitConfig()
-    given = [
-        name for name in AUXILIARY_SETTINGS[1:] if getattr(settings, name) != getattr(empty, name)
-    ]
-    if given and not settings.main:
+def _list_changed(settings: SplitConfig) -> list[str]:
+    default = SplitConfig()
+    names = [field.name for field in fields(SplitConfig)]
+    return [name for name in names if getattr(settings, name) != getattr(default, name)]
+
+
+def _check_auxiliary(settings: SplitConfig, changed: Sequence[str]) -> None:
+    """Check that auxiliary corpora have a main corpus, and one amount."""
+    amounts = [name for name in AUXILIARY_SETTINGS[1:] if name in changed]
+    if amounts and not settings.main:
         raise ConfigError(
-            f"protocol.{given[0]} is of the corpora beside protocol.main, which names none; name "
-            "the corpus that is split"
+            f"protocol.{amounts[0]} needs protocol.main, which is empty; set it to the corpus that "
+            "is split"
         )
-    if len(given) == 2:
+    if len(amounts) == 2:
         raise ConfigError(
-            "protocol.auxiliary_share and protocol.auxiliary_ratio both say how much of the other corpora trains; set "
-            "one"
+            "protocol.auxiliary_share and protocol.auxiliary_ratio are both set; set one of them"
         )
 
 
 def _load_saved(
     utterances: Sequence[Utterance], settings: SplitConfig, excluded_ids: Container[str]
 ) -> Protocol:
-    """A protocol from a file, for the corpus that it was made of."""
+    """Load a protocol from a file and match it with the corpus that it was made of."""
     if settings.validation != 1:
         raise ConfigError(
-            f"protocol.validation = {settings.validation!r}; {settings.name} says itself what "
-            "validates: leave protocol.validation out"
+            f"protocol.validation = {settings.validation!r}; {settings.name} defines its "
+            "validation subsets: leave protocol.validation out"
         )
     protocol = load(Path(settings.name).expanduser())
-    there = {one.id for one in utterances}
-    named = {id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side}
-    gone = {id_ for id_ in named - there if id_ in excluded_ids}
-    strange, left = sorted(named - there - gone), there - named
-    if strange:
+    present = {utterance.id for utterance in utterances}
+    saved = {id_ for fold in protocol.folds for ids in get_subsets(fold).values() for id_ in ids}
+    excluded = {id_ for id_ in saved - present if id_ in excluded_ids}
+    unknown, unassigned = sorted(saved - present - excluded), present - saved
+    if unknown:
         raise ProtocolError(
-            f"{settings.name} names {len(named)} utterances, and {len(strange)} of them are not "
-            f"among the {len(there)} of this corpus, such as {', '.join(strange[:3])}. Give the "
+            f"{settings.name} has {len(saved)} utterances, and {len(unknown)} of them are not "
+            f"among the {len(present)} of this corpus, such as {', '.join(unknown[:3])}. Give the "
             "corpus that it was made of, with the same protocol.only"
         )
-    clauses = [f"{len(left)} of {len(there)} utterances are on no side"] * bool(left)
-    if gone:
-        clauses.append(f"{len(gone)} of the {len(named)} that {settings.name} names are left out")
-    folds = tuple(remove_ids(fold, gone) for fold in protocol.folds)
+    clauses = []
+    if unassigned:
+        clauses.append(f"{len(unassigned)} of {len(present)} utterances are in no subset")
+    if excluded:
+        clauses.append(f"{len(excluded)} of {len(saved)} utterances of {settings.name} left out")
+    folds = tuple(remove_ids(fold, excluded) for fold in protocol.folds)
     return replace(protocol, folds=folds, caution=join_cautions(protocol.caution, *clauses))
 
 
 def check_protocol(protocol: Protocol) -> None:
-    """Check that folds are folds: named apart, no side empty, no utterance on two sides.
+    """Check the folds of a protocol.
 
-    Nor is any tested in two folds; and all have a validation side, or none has.
+    Their names differ, no training or test subset is empty, no utterance is in two subsets of a
+    fold or tested in two folds, and either all or no folds have a validation subset.
 
     Raises:
-        ProtocolError: one is not.
+        ProtocolError: a fold breaks one of these rules.
     """
     if not protocol.folds:
         raise ProtocolError(f"{protocol.name} has no folds; expected one or more")
@@ -241,28 +248,30 @@ def check_protocol(protocol: Protocol) -> None:
 
 def _check_subsets(fold: Fold) -> None:
     if not fold.train or not fold.test:
-        raise ProtocolError(f"fold {fold.name} has an empty training or test side")
+        raise ProtocolError(f"fold {fold.name} has an empty training or test subset")
     seen: dict[str, str] = {}
-    for side, ids in get_subsets(fold).items():
+    for subset, ids in get_subsets(fold).items():
         if len(set(ids)) < len(ids):
-            twice = max(ids, key=Counter(ids).__getitem__)
-            raise ProtocolError(f"fold {fold.name} names {twice} twice on its {side} side")
+            repeated = max(ids, key=Counter(ids).__getitem__)
+            raise ProtocolError(
+                f"fold {fold.name} has utterance {repeated} twice in its {subset} subset"
+            )
         for id_ in ids:
-            other = seen.setdefault(id_, side)
-            if other != side:
+            other = seen.setdefault(id_, subset)
+            if other != subset:
                 raise ProtocolError(
-                    f"fold {fold.name}: utterance {id_} is on two sides, {other} and {side}; "
-                    "each may be on one only"
+                    f"fold {fold.name}: utterance {id_} is in two subsets, {other} and {subset}; "
+                    "expected one"
                 )
 
 
 def _check_folds(protocol: Protocol) -> None:
-    """What no fold shows alone."""
+    """Check the folds against each other."""
     first = {bool(fold.validation): fold.name for fold in reversed(protocol.folds)}
     if len(first) == 2:
         raise ProtocolError(
-            f"fold {first[True]} has a validation side and fold {first[False]} has none; give each "
-            "one, or none"
+            f"fold {first[True]} has a validation subset and fold {first[False]} has none; "
+            "expected one in every fold, or in none"
         )
     tested: dict[str, str] = {}
     for fold in protocol.folds:

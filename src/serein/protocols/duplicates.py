@@ -1,7 +1,4 @@
-"""The same audio on two sides: copies of a recording, and overlapping stretches of one file.
-
-Which utterances hold the same samples, whatever their files are called and coded as.
-"""
+"""Duplicate audio in a split: copies of a recording, and overlapping spans of one file."""
 
 import hashlib
 import math
@@ -16,98 +13,110 @@ from serein.protocols.splitters import count_noun, get_scoped_value, get_subsets
 from serein.records import Finding, Fold, Protocol, Utterance
 
 OVERLAP_TOLERANCE = 1e-3
-"""Stretches that share less than this, in seconds, merely touch."""
+"""Overlaps below this many seconds are not counted."""
+EXCERPT_SAMPLES = 2048
+"""Samples in the middle that are compared first; the beginnings of many recordings are silent."""
+BLOCK_SAMPLES = 2**20
+NUM_THREADS = 4
 
 FileSpan = tuple[float, float, str]
+"""Start and end in seconds, and the id of the utterance."""
 LeakedPairs = dict[tuple[str, str], str]
-"""For a fold and the utterance that should not be where it is: both utterances and sides."""
+"""Descriptions of both utterances and their subsets, by fold and id of the second one."""
 
 
 def find_duplicates(
     protocol: Protocol, utterances: Sequence[Utterance], hashes: Mapping[str, str]
 ) -> Finding:
-    """Look for audio that a fold has on two sides.
+    """Find audio that is in two subsets of a fold.
 
-    Copies of the same known speaker are only warned of: no split by speaker parts them, and a
-    random one leaks more than them. Overlapping stretches of one file are never harmless.
+    Copies of the same known speaker give a warning, not an error: every split by speaker keeps
+    them in one subset, and a random split leaks more than them. Overlapping spans of one file are
+    always an error.
 
     Args:
-        protocol: what to check.
-        utterances: what it splits.
-        hashes: for each id, what only copies have in common.
+        protocol: to be checked.
+        utterances: of the protocol.
+        hashes: hash of each id; copies have the same hash.
     """
     copies, files = _group_copies(utterances, hashes), _group_spans_by_file(utterances)
-    speaker = {one.id: get_scoped_value(one, "speaker") for one in utterances}
-    interest = {id_ for group in copies for id_ in group}
-    interest |= {id_ for stretches in files for *_, id_ in stretches}
-    strange: LeakedPairs = {}
-    own: LeakedPairs = {}
+    speaker_of = {utterance.id: get_scoped_value(utterance, "speaker") for utterance in utterances}
+    candidates = {id_ for group in copies for id_ in group}
+    candidates |= {id_ for spans in files for *_, id_ in spans}
+    errors: LeakedPairs = {}
+    warnings: LeakedPairs = {}
     for fold in protocol.folds:
-        side = {
-            id_: name for name, ids in get_subsets(fold).items() for id_ in ids if id_ in interest
+        subset_of = {
+            id_: subset
+            for subset, ids in get_subsets(fold).items()
+            for id_ in ids
+            if id_ in candidates
         }
         for group in copies:
-            people = {speaker[id_] for id_ in group}
-            harmless = len(people) == 1 and None not in people
-            _record_copies(fold, group, side, own if harmless else strange)
-        for stretches in files:
-            _record_overlaps(fold, stretches, side, strange)
-    for pair in own.keys() & strange.keys():
-        del own[pair]
+            speakers = {speaker_of[id_] for id_ in group}
+            same_speaker = len(speakers) == 1 and None not in speakers
+            _record_copies(fold, group, subset_of, warnings if same_speaker else errors)
+        for spans in files:
+            _record_overlaps(fold, spans, subset_of, errors)
+    for pair in warnings.keys() & errors.keys():
+        del warnings[pair]
     repeated = sum(len(group) - 1 for group in copies) + sum(map(_count_overlaps, files))
-    return _build_finding(strange, own, repeated)
+    return _build_finding(errors, warnings, repeated)
 
 
 def _group_copies(utterances: Sequence[Utterance], hashes: Mapping[str, str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
-    for one in sorted(utterances, key=lambda u: u.id):
-        if one.id in hashes:
-            groups.setdefault(hashes[one.id], []).append(one.id)
+    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
+        if utterance.id in hashes:
+            groups.setdefault(hashes[utterance.id], []).append(utterance.id)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _group_spans_by_file(utterances: Sequence[Utterance]) -> list[list[FileSpan]]:
-    """The stretches of every file that has several, in order of time."""
+    """Return the spans of each file that has several, in order of time."""
     files: dict[Path, list[FileSpan]] = {}
-    for one in utterances:
-        end = math.inf if one.end is None else one.end
-        files.setdefault(one.path, []).append((one.start, end, one.id))
-    return [sorted(stretches) for stretches in files.values() if len(stretches) > 1]
+    for utterance in utterances:
+        end = math.inf if utterance.end is None else utterance.end
+        files.setdefault(utterance.path, []).append((utterance.start, end, utterance.id))
+    return [sorted(spans) for spans in files.values() if len(spans) > 1]
 
 
 def _record_copies(
     fold: Fold, group: list[str], subset_of: Mapping[str, str], pairs: LeakedPairs
 ) -> None:
-    """Note the members of a group that are on another side than its first."""
-    there = [id_ for id_ in group if id_ in subset_of]
-    for id_ in there[1:]:
-        _record_pair(fold, there[0], id_, subset_of, pairs)
+    """Record the copies that are in another subset than the first one of their group."""
+    members = [id_ for id_ in group if id_ in subset_of]
+    for id_ in members[1:]:
+        _record_pair(fold, members[0], id_, subset_of, pairs)
 
 
 def _record_overlaps(
     fold: Fold, spans: list[FileSpan], subset_of: Mapping[str, str], pairs: LeakedPairs
 ) -> None:
-    """Note stretches that begin before one of another side has ended."""
+    """Record the spans that start before a span of another subset has ended."""
     latest: dict[str, tuple[float, str]] = {}
     for start, end, id_ in spans:
         if id_ not in subset_of:
             continue
-        for until, other in latest.values():
-            if until - start > OVERLAP_TOLERANCE:
+        for other_end, other in latest.values():
+            if other_end - start > OVERLAP_TOLERANCE:
                 _record_pair(fold, other, id_, subset_of, pairs)
-        latest[subset_of[id_]] = max(latest.get(subset_of[id_], (end, id_)), (end, id_))
+        subset = subset_of[id_]
+        latest[subset] = max(latest.get(subset, (end, id_)), (end, id_))
 
 
 def _record_pair(
-    fold: Fold, one: str, other: str, subset_of: Mapping[str, str], pairs: LeakedPairs
+    fold: Fold, first: str, second: str, subset_of: Mapping[str, str], pairs: LeakedPairs
 ) -> None:
-    if subset_of[one] != subset_of[other]:
-        words = f"{one} ({subset_of[one]}) and {other} ({subset_of[other]}) in fold {fold.name}"
-        pairs.setdefault((fold.name, other), words)
+    if subset_of[first] != subset_of[second]:
+        description = (
+            f"{first} ({subset_of[first]}) and {second} ({subset_of[second]}) in fold {fold.name}"
+        )
+        pairs.setdefault((fold.name, second), description)
 
 
 def _count_overlaps(spans: list[FileSpan]) -> int:
-    """How many begin before an earlier one has ended."""
+    """Count the spans that start before an earlier one has ended."""
     count, latest = 0, 0.0
     for start, end, _ in spans:
         count += latest - start > OVERLAP_TOLERANCE
@@ -115,75 +124,71 @@ def _count_overlaps(spans: list[FileSpan]) -> int:
     return count
 
 
-def _build_finding(strange: LeakedPairs, own: LeakedPairs, repeated: int) -> Finding:
+def _build_finding(errors: LeakedPairs, warnings: LeakedPairs, repeated: int) -> Finding:
     clauses = []
-    if strange:
+    if errors:
         clauses.append(
-            "audio is on two sides of a fold, as copies or as overlapping stretches of a file: "
-            + count_noun(len(strange), "utterance")
+            "audio is in two subsets of a fold, as copies or as overlapping spans of a file: "
+            + count_noun(len(errors), "utterance")
         )
-    if own:
+    if warnings:
         clauses.append(
-            "copies of a recording of the same speaker are on two sides of a fold: "
-            + count_noun(len(own), "utterance")
+            "copies of a recording of the same speaker are in two subsets of a fold: "
+            + count_noun(len(warnings), "utterance")
         )
     if repeated and not clauses:
         clauses.append(
-            f"audio is there twice, but on one side: {count_noun(repeated, 'utterance')}"
+            f"some audio is repeated, but within one subset: {count_noun(repeated, 'utterance')}"
         )
     return Finding(
         kind="duplicate",
-        verdict="error" if strange else "warning" if clauses else "clean",
-        count=len(strange) + len(own) or repeated,
-        description="; ".join(clauses)
-        or "no recording is there under two names, and no two overlap",
-        examples=tuple([*strange.values(), *own.values()][:5]),
+        verdict="error" if errors else "warning" if clauses else "clean",
+        count=len(errors) + len(warnings) or repeated,
+        description="; ".join(clauses) or "no two recordings are copies, and no two overlap",
+        examples=tuple([*errors.values(), *warnings.values()][:5]),
     )
 
 
-EXCERPT_SAMPLES = 2048
-"""Samples that are compared first, in the middle: where recordings begin, many are silent."""
-
-BLOCK_SAMPLES = 2**20
-NUM_THREADS = 4
-
-
 def hash_audio(utterances: Iterable[Utterance]) -> dict[str, str]:
-    """For each id a hash that equals another's where all their samples are equal, and only there.
+    """Return hashes that are equal for utterances of equal samples, and for no others.
 
-    Samples are taken as the file has them, without resampling: a WAV and its FLAC are equal, and a
-    copy at another rate is not. What agrees with another in rate, channels, length and middle is
-    read whole; all else is known to differ. What libsndfile cannot read is left out.
+    Samples are hashed as the file stores them, without resampling: a WAV file and its FLAC copy
+    are equal, a copy at another rate is not. An utterance is read whole only if another one has
+    the same rate, channels, length and middle. Files that libsndfile cannot read are left out.
 
     Returns:
-        Hashes, to be compared with each other alone.
+        Hash of each id, comparable only within this result.
     """
     members = list(utterances)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        probes = list(pool.map(_hash_excerpt, members))
-        counts = Counter(probes)
-        alike = [
-            one for one, probe in zip(members, probes, strict=True) if probe and counts[probe] > 1
+        excerpt_hashes = list(pool.map(_hash_excerpt, members))
+        counts = Counter(excerpt_hashes)
+        candidates = [
+            utterance
+            for utterance, hash_ in zip(members, excerpt_hashes, strict=True)
+            if hash_ and counts[hash_] > 1
         ]
-        whole = list(pool.map(_hash_whole, alike))
-    marks = {one.id: probe for one, probe in zip(members, probes, strict=True) if probe}
-    return marks | {one.id: mark for one, mark in zip(alike, whole, strict=True) if mark}
+        whole_hashes = list(pool.map(_hash_whole, candidates))
+    return _index_hashes(members, excerpt_hashes) | _index_hashes(candidates, whole_hashes)
 
 
 def hash_audio_excerpts(utterances: Iterable[Utterance]) -> dict[str, str]:
-    """For each id a hash of its rate, channels, length and middle, the same in any lossless file.
+    """Return hashes of rate, channels, length and middle, the same in any lossless format.
 
-    What agrees in these is, but for digital silence, the same recording. What libsndfile cannot
-    read is left out.
+    Utterances of equal hashes are the same recording, except for digital silence. Files that
+    libsndfile cannot read are left out.
     """
     members = list(utterances)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        found = list(pool.map(_hash_excerpt, members))
-    return {one.id: mark for one, mark in zip(members, found, strict=True) if mark}
+        return _index_hashes(members, list(pool.map(_hash_excerpt, members)))
+
+
+def _index_hashes(utterances: Sequence[Utterance], hashes: Sequence[str]) -> dict[str, str]:
+    pairs = zip(utterances, hashes, strict=True)
+    return {utterance.id: hash_ for utterance, hash_ in pairs if hash_}
 
 
 def _hash_excerpt(utterance: Utterance) -> str:
-    """A hash of what is quickly read; empty where nothing can be."""
     return _hash_samples(utterance, excerpt=True)
 
 
@@ -192,22 +197,24 @@ def _hash_whole(utterance: Utterance) -> str:
 
 
 def _hash_samples(utterance: Utterance, *, excerpt: bool) -> str:
+    """Return a hash of the samples or of an excerpt; empty for a file that cannot be read."""
     try:
         with soundfile.SoundFile(utterance.path) as sound:
-            first = min(round(utterance.start * sound.samplerate), sound.frames)
-            end = sound.frames if utterance.end is None else round(utterance.end * sound.samplerate)
-            left = max(0, min(end, sound.frames) - first)
-            mark = hashlib.blake2b(digest_size=16)
-            mark.update(f"{sound.samplerate} {sound.channels} {left}".encode())
+            rate = sound.samplerate
+            start = min(round(utterance.start * rate), sound.frames)
+            end = sound.frames if utterance.end is None else round(utterance.end * rate)
+            length = max(0, min(end, sound.frames) - start)
+            digest = hashlib.blake2b(digest_size=16)
+            digest.update(f"{rate} {sound.channels} {length}".encode())
             if excerpt:
-                first, left = (
-                    first + max(0, left - EXCERPT_SAMPLES) // 2,
-                    min(left, EXCERPT_SAMPLES),
-                )
-            sound.seek(first)
-            while left > 0 and len(block := sound.read(min(left, BLOCK_SAMPLES), dtype="float32")):
-                mark.update(block)
-                left -= len(block)
-            return mark.hexdigest()
+                start += max(0, length - EXCERPT_SAMPLES) // 2
+                length = min(length, EXCERPT_SAMPLES)
+            sound.seek(start)
+            while length > 0 and len(
+                block := sound.read(min(length, BLOCK_SAMPLES), dtype="float32")
+            ):
+                digest.update(block)
+                length -= len(block)
+            return digest.hexdigest()
     except (OSError, RuntimeError, TypeError, ValueError):
-        return ""  # whoever needs the audio will say what ails it
+        return ""  # an unreadable file is reported where its audio is used

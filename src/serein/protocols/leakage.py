@@ -1,7 +1,4 @@
-"""The check that no split leaks, made before anything is trained.
-
-Classes that a fold's sides have or lack: what cannot be learnt, chosen by or tested.
-"""
+"""The leakage check of a split, done before training: speakers, copies, sentences, classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,160 +11,27 @@ from serein.protocols.subsets import get_sentence, join_cautions
 from serein.records import Finding, Protocol, Utterance
 
 Target = Mapping[str, str | None]
-"""The class of each id."""
-
+"""Class of each id."""
 Targets = Mapping[str, Target]
-"""The same for each task; the first one leads."""
-
-MAX_EXAMPLES = 5
-
-
-def check_classes(protocol: Protocol, targets: Targets) -> Finding | None:
-    """Look for classes that one side has and another one lacks.
-
-    Where a fold trains none of the classes of the leading task that it tests, no score of it
-    means anything: that is an error. Whatever else is lacking is warned of.
-
-    Args:
-        protocol: what to check.
-        targets: classes of every task.
-
-    Returns:
-        Nothing where no utterance has a class.
-    """
-    if not any(kind for target in targets.values() for kind in target.values()):
-        return None
-    untrained, untested = _find_untrained_and_untested(protocol, targets)
-    hopeless, unchosen = (
-        _find_untrainable_folds(protocol, targets),
-        _find_unvalidated_classes(protocol, targets),
-    )
-    told = [f"{fold} {sides}" for fold, sides in hopeless.items()]
-    clauses = [
-        f"{count_noun(len(names), thing)} {words}: {', '.join(list(names)[:MAX_EXAMPLES])}"
-        for names, thing, words in (
-            (hopeless, "fold", "whose training side has no class that is tested"),
-            (untrained, "time", "a class is tested that its training side lacks"),
-            (untested, "time", "a class is trained that no fold tests"),
-        )
-        if names
-    ]
-    if unchosen:
-        clauses.append(_describe_unvalidated(unchosen))
-    return Finding(
-        kind="classes",
-        verdict="error" if hopeless else "warning" if clauses else "clean",
-        count=len(untrained) + len(untested) + sum(map(len, unchosen.values())),
-        description="; ".join(clauses) or "every training side has every class that its fold tests",
-        examples=tuple([*told, *untrained, *untested, *_list_unvalidated(unchosen)][:MAX_EXAMPLES]),
-    )
-
-
-def find_unvalidated_folds(protocol: Protocol, targets: Targets) -> list[str]:
-    """Folds whose validation side has no class of the leading task, where the corpus has any."""
-    target = _get_leading_target(targets)
-    if not any(target.values()):
-        return []
-    return [
-        fold.name
-        for fold in protocol.folds
-        if fold.validation and not _get_classes(fold.validation, target)
-    ]
-
-
-def _get_leading_target(targets: Targets) -> Target:
-    return next(iter(targets.values()))
-
-
-def _get_classes(ids: Iterable[str], target: Target) -> set[str]:
-    return {kind for id_ in ids if (kind := target.get(id_)) is not None}
-
-
-def _find_untrained_and_untested(
-    protocol: Protocol, targets: Targets
-) -> tuple[list[str], list[str]]:
-    """Classes that a fold tests and never trained, and classes that no fold tests."""
-    untrained, untested = [], []
-    for task, target in targets.items():
-        trained, tested = set[str](), set[str]()
-        for fold in protocol.folds:
-            train, test = _get_classes(fold.train, target), _get_classes(fold.test, target)
-            trained |= train
-            tested |= test
-            untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
-        untested += [f"{task} {kind}" for kind in sorted(trained - tested)]
-    return untrained, untested
-
-
-def _find_untrainable_folds(protocol: Protocol, targets: Targets) -> dict[str, str]:
-    """Folds that train none of the leading task's classes, or none of those that they test.
-
-    Returns:
-        For each its classes, in words.
-    """
-    target, found = _get_leading_target(targets), {}
-    for fold in protocol.folds if any(target.values()) else ():
-        train, test = _get_classes(fold.train, target), _get_classes(fold.test, target)
-        if not train or (test and not train & test):
-            sides = [", ".join(sorted(kinds)) or "none" for kinds in (train, test)]
-            found[f"fold {fold.name}"] = f"trains {sides[0]} and tests {sides[1]}"
-    return found
-
-
-def _find_unvalidated_classes(protocol: Protocol, targets: Targets) -> dict[str, set[str]]:
-    """For each fold, classes of the leading task that train and do not help to choose the epoch."""
-    target = _get_leading_target(targets)
-    found = {}
-    for fold in protocol.folds:
-        validated = _get_classes(fold.validation, target)
-        lacking = _get_classes(fold.train, target) - validated
-        if validated and lacking:
-            found[fold.name] = lacking
-    return found
-
-
-def _describe_unvalidated(unvalidated: Mapping[str, set[str]]) -> str:
-    counts = [f"{_count_classes(len(kinds))} in fold {name}" for name, kinds in unvalidated.items()]
-    more = (
-        f" and in {count_noun(len(counts) - MAX_EXAMPLES, 'more fold')}"
-        if len(counts) > MAX_EXAMPLES
-        else ""
-    )
-    listed = ", ".join(counts[:MAX_EXAMPLES])
-    return f"validation lacks {listed}{more}: the epoch is chosen by the others"
-
-
-def _count_classes(count: int) -> str:
-    return "1 class" if count == 1 else f"{count} classes"
-
-
-def _list_unvalidated(unvalidated: Mapping[str, set[str]]) -> list[str]:
-    return [
-        f"{kind} not validated in fold {name}"
-        for name, kinds in unvalidated.items()
-        for kind in sorted(kinds)
-    ]
-
+"""Classes of each task; the first task selects the epoch."""
 
 ALLOWABLE = ("duplicate", "partner", "speaker")
-"""Errors that a user may allow by name."""
-
+"""Leaks that ``protocol.allow`` may name."""
 SPEAKER_DEPENDENT = ("random", "speaker-dependent")
 """Protocols that are speaker-dependent by definition."""
-
 SPEAKER_DEPENDENT_LEAKS = ("speaker", "partner")
-"""What they leak by definition."""
-
+"""Leaks that these protocols have by definition."""
 NORMALIZATION_VERDICTS = {
-    "training": ("clean", "frames are standardised by the training side of each fold alone"),
+    "training": ("clean", "frames are standardised by the training subset of each fold alone"),
     "none": ("clean", "frames are not standardised"),
     "utterance": ("clean", "every utterance is standardised by itself alone"),
     "speaker": (
         "warning",
-        "frames are standardised by speaker: this uses the test speakers' own recordings, all of "
-        "them at once, which nobody has of a new speaker",
+        "frames are standardised by speaker: this uses all recordings of the test speakers at "
+        "once, which are not available for a new speaker",
     ),
 }
+MAX_EXAMPLES = 5
 
 
 def find_leaks(
@@ -180,69 +44,81 @@ def find_leaks(
     targets: Targets | None = None,
     allow: Values = (),
 ) -> tuple[Finding, ...]:
-    """Look for every leak that is known of; what cannot be looked for yields no finding.
+    """Check a split for every known kind of leak.
+
+    A check whose data the corpus does not have (dialogues, sentences, classes) gives no finding.
 
     Args:
-        protocol: what to check.
-        utterances: what it splits.
-        file_hashes: for each id, a hash of its bytes, from ``corpora.contents``.
-        audio_hashes: for each id, a hash of its samples, from ``heard``; None compares bytes alone.
-        statistics: whose frames standardise: "training", "none", "utterance" or "speaker".
-        targets: classes; None takes the label "emotion".
-        allow: kinds that shall not stop the run.
+        protocol: to be checked.
+        utterances: of the protocol.
+        file_hashes: hash of each id's bytes, from ``corpora.hash_contents``.
+        audio_hashes: hash of each id's samples, from ``protocols.hash_audio``; None compares bytes
+            only.
+        statistics: source of the statistics that standardise frames: "training", "none",
+            "utterance" or "speaker".
+        targets: classes of each task; None takes the label "emotion".
+        allow: kinds of leak that do not stop the run.
 
     Raises:
-        UnknownName: ``allow`` or ``statistics`` names what is not known.
-        ProtocolError: ``utterances`` lacks some that the protocol names.
+        UnknownName: ``allow`` or ``statistics`` has an unknown value.
+        ProtocolError: ``utterances`` lacks utterances of the protocol.
     """
     allowed = _get_allowed_kinds(protocol, parse_values(allow))
-    named = {id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side}
-    members = [one for one in utterances if one.id in named]
-    if len(members) < len(named):
+    ids = {id_ for fold in protocol.folds for ids in get_subsets(fold).values() for id_ in ids}
+    members = [utterance for utterance in utterances if utterance.id in ids]
+    if len(members) < len(ids):
         raise ProtocolError(
-            f"{protocol.name} names {count_noun(len(named), 'utterance')}, of which {len(members)} were "
-            "given to be checked; expected all"
+            f"{protocol.name} has {count_noun(len(ids), 'utterance')}, and {len(members)} of them "
+            "were given; expected all"
         )
-    targets = targets or {"emotion": {one.id: get_scoped_value(one, "emotion") for one in members}}
-    found = (
+    targets = targets or {"emotion": {u.id: get_scoped_value(u, "emotion") for u in members}}
+    findings = (
         _check_speakers(protocol, members),
         _check_partners(protocol, members),
         duplicates.find_duplicates(protocol, members, {**file_hashes, **(audio_hashes or {})}),
         _check_sentences(protocol, members),
         _check_normalization(statistics),
         _check_validation(protocol, targets),
-        check_classes(protocol, targets),
+        _check_classes(protocol, targets),
     )
     return tuple(
-        replace(one, verdict="allowed") if one.verdict == "error" and one.kind in allowed else one
-        for one in found
-        if one is not None
+        replace(finding, verdict="allowed")
+        if finding.verdict == "error" and finding.kind in allowed
+        else finding
+        for finding in findings
+        if finding is not None
     )
 
 
 def raise_on_leaks(findings: Iterable[Finding]) -> None:
-    """Stop where something was found that was not allowed.
+    """Raise an error if a leak was found that is not allowed.
 
     Raises:
-        ProtocolError: with every error, and how to allow it.
+        ProtocolError: lists every such leak, and the setting that allows it.
     """
-    errors = [one for one in findings if one.verdict == "error"]
+    errors = [finding for finding in findings if finding.verdict == "error"]
     if not errors:
         return
-    kinds = [one.kind for one in errors if one.kind in ALLOWABLE]
-    told = [
-        f"{one.kind}: {one.description}, such as {'; '.join(one.examples[:2])}" for one in errors
+    kinds = [finding.kind for finding in errors if finding.kind in ALLOWABLE]
+    faults = [
+        f"{finding.kind}: {finding.description}, such as {'; '.join(finding.examples[:2])}"
+        for finding in errors
     ]
-    hint = f" To train nevertheless, set protocol.allow={','.join(kinds)}; the report will say so."
-    fault = "the split leaks" if kinds else "the split will not do"
-    raise ProtocolError(f"{fault}. {'. '.join(told)}.{hint if kinds else ''}")
+    hint = (
+        f" To train nevertheless, set protocol.allow={','.join(kinds)}; the report will state it."
+    )
+    summary = "the split leaks" if kinds else "the split cannot be used"
+    raise ProtocolError(f"{summary}. {'. '.join(faults)}.{hint if kinds else ''}")
 
 
 def add_cautions(protocol: Protocol, findings: Iterable[Finding]) -> Protocol:
-    """The protocol, its caution naming what was found and allowed; its hash stays."""
-    known = SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ()
-    told = [one for one in findings if one.verdict == "allowed" and one.kind not in known]
-    clauses = [f"{one.kind} leak allowed: {one.description}" for one in told]
+    """Add the leaks that were found and allowed to the caution; the hash stays the same."""
+    expected = SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ()
+    clauses = [
+        f"{finding.kind} leak allowed: {finding.description}"
+        for finding in findings
+        if finding.verdict == "allowed" and finding.kind not in expected
+    ]
     return replace(protocol, caution=join_cautions(protocol.caution, *clauses))
 
 
@@ -253,137 +129,269 @@ def _get_allowed_kinds(protocol: Protocol, names: Sequence[str]) -> set[str]:
     return {*names, *(SPEAKER_DEPENDENT_LEAKS if protocol.name in SPEAKER_DEPENDENT else ())}
 
 
-def _find_shared_values(protocol: Protocol, values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Values that a fold has on two sides: each with the fold and the sides, in words."""
-    found = []
+def _find_shared_values(protocol: Protocol, value_of: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return values that are in two subsets of a fold, each with a description."""
+    shared = []
     for fold in protocol.folds:
-        held = {
-            side: {values[id_] for id_ in ids if id_ in values}
-            for side, ids in get_subsets(fold).items()
+        values = {
+            subset: {value_of[id_] for id_ in ids if id_ in value_of}
+            for subset, ids in get_subsets(fold).items()
         }
-        train, validation, test = held.values()
+        train, validation, test = values.values()
         for value in sorted((train & validation) | (train & test) | (validation & test)):
-            sides = ", ".join(side for side in held if value in held[side])
-            found.append((value, f"{value} ({sides} in fold {fold.name})"))
-    return found
+            subsets = ", ".join(subset for subset in values if value in values[subset])
+            shared.append((value, f"{value} ({subsets} in fold {fold.name})"))
+    return shared
 
 
 def _check_speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
-    speaker = {one.id: name for one in members if (name := get_scoped_value(one, "speaker"))}
-    found = _find_shared_values(protocol, speaker)
-    nameless = len(members) - len(speaker)
+    speaker_of = {
+        utterance.id: speaker
+        for utterance in members
+        if (speaker := get_scoped_value(utterance, "speaker"))
+    }
+    shared = _find_shared_values(protocol, speaker_of)
+    missing = len(members) - len(speaker_of)
     clauses = []
-    if nameless:
-        clauses = [f"no speaker is known of {nameless} of {count_noun(len(members), 'utterance')}"]
-    if found:
-        people = count_noun(len({name for name, _ in found}), "speaker")
-        clauses = [
-            f"on two sides of a fold: {people}, {count_noun(len(found), 'time')} over all folds",
-            *clauses,
-        ]
-    elif speaker or not nameless:
-        clauses.append(f"no {'known ' * bool(nameless)}speaker is on two sides of a fold")
+    if missing:
+        clauses = [f"{missing} of {count_noun(len(members), 'utterance')} have no known speaker"]
+    if shared:
+        speakers = count_noun(len({speaker for speaker, _ in shared}), "speaker")
+        times = count_noun(len(shared), "time")
+        clauses = [f"in two subsets of a fold: {speakers}, {times} over all folds", *clauses]
+    elif speaker_of or not missing:
+        clauses.append(f"no {'known ' * bool(missing)}speaker is in two subsets of a fold")
     return Finding(
         kind="speaker",
-        verdict="error" if found else "warning" if nameless else "clean",
-        count=len(found) or nameless,
+        verdict="error" if shared else "warning" if missing else "clean",
+        count=len(shared) or missing,
         description="; ".join(clauses),
-        examples=_first_examples(text for _, text in found),
+        examples=_first_examples(description for _, description in shared),
     )
 
 
 def _check_partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
-    """Who talks to whom: they share a dialogue, or a session of two."""
-    talking = [one for one in members if one.dialogue is not None]
-    if not talking:
+    """Check that partners of a dialogue, or of a session of two speakers, are in one subset."""
+    dialogues = [utterance for utterance in members if utterance.dialogue is not None]
+    if not dialogues:
         return None
-    people: dict[str | None, set[str | None]] = {}
-    for one in talking:
-        people.setdefault(get_scoped_value(one, "session"), set()).add(
-            get_scoped_value(one, "speaker")
-        )
-    pairs = {name for name, who in people.items() if name and None not in who and len(who) == 2}
-    parted = [one for one in talking if get_scoped_value(one, "session") in pairs]
-    units = {
-        unit: {one.id: str(get_scoped_value(one, unit)) for one in those}
-        for unit, those in (("session", parted), ("dialogue", talking))
+    speakers: dict[str | None, set[str | None]] = {}
+    for utterance in dialogues:
+        session = get_scoped_value(utterance, "session")
+        speakers.setdefault(session, set()).add(get_scoped_value(utterance, "speaker"))
+    pairs = {
+        session
+        for session, names in speakers.items()
+        if session and None not in names and len(names) == 2
     }
-    found = {unit: _find_shared_values(protocol, values) for unit, values in units.items()}
-    parts = [
-        count_noun(len({v for v, _ in across}), unit) for unit, across in found.items() if across
-    ]
-    count = sum(map(len, found.values()))
-    words = "nobody's partner in a dialogue or session is on another side"
+    in_pairs = [u for u in dialogues if get_scoped_value(u, "session") in pairs]
+    units = {
+        unit: {utterance.id: str(get_scoped_value(utterance, unit)) for utterance in utterances}
+        for unit, utterances in (("session", in_pairs), ("dialogue", dialogues))
+    }
+    shared = {unit: _find_shared_values(protocol, values) for unit, values in units.items()}
+    count = sum(map(len, shared.values()))
+    description = "no partners in a dialogue or session are in two subsets of a fold"
     if count:
-        words = f"partners are on two sides of a fold; parted are {' and '.join(parts)}"
+        divided = [
+            count_noun(len({value for value, _ in values}), unit)
+            for unit, values in shared.items()
+            if values
+        ]
+        description = f"partners are in two subsets of a fold, from {' and '.join(divided)}"
     return Finding(
         kind="partner",
         verdict="error" if count else "clean",
         count=count,
-        description=words,
-        examples=_first_examples(f"{unit} {text}" for unit in found for _, text in found[unit]),
+        description=description,
+        examples=_first_examples(
+            f"{unit} {description}" for unit in shared for _, description in shared[unit]
+        ),
     )
 
 
 def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
-    said = {one.id: words for one in members if (words := get_sentence(one))}
-    if not said:
+    sentence_of = {
+        utterance.id: sentence for utterance in members if (sentence := get_sentence(utterance))
+    }
+    if not sentence_of:
         return None
-    count, tested, again = 0, 0, dict[str, None]()
+    count, tested, repeated = 0, 0, dict[str, None]()
     for fold in protocol.folds:
-        trained = {said[id_] for id_ in (*fold.train, *fold.validation) if id_ in said}
-        heard = [said[id_] for id_ in fold.test if id_ in said and said[id_] in trained]
-        count, tested = count + len(heard), tested + len(fold.test)
-        again.update(dict.fromkeys(heard))
+        trained = {sentence_of.get(id_) for id_ in (*fold.train, *fold.validation)}
+        shared = [
+            sentence
+            for id_ in fold.test
+            if (sentence := sentence_of.get(id_)) is not None and sentence in trained
+        ]
+        count, tested = count + len(shared), tested + len(fold.test)
+        repeated.update(dict.fromkeys(shared))
+    description = "no test sentence is in another subset of its fold"
+    if count:
+        description = (
+            f"the sentences of {count} of {tested} test utterances are in another subset of their "
+            f"fold too, {count_noun(len(repeated), 'sentence')} in all"
+        )
     return Finding(
         kind="sentence",
         verdict="warning" if count else "clean",
         count=count,
-        description=f"{count} of {tested} tested utterances say what another side of their fold says "
-        f"too, {count_noun(len(again), 'sentence')} in all"
-        if count
-        else "no tested sentence is said on another side of its fold",
-        examples=_first_examples(again),
+        description=description,
+        examples=_first_examples(repeated),
     )
 
 
 def _check_normalization(statistics: str) -> Finding:
     if statistics not in NORMALIZATION_VERDICTS:
         raise UnknownName("scope of normalisation", statistics, NORMALIZATION_VERDICTS)
-    verdict, words = NORMALIZATION_VERDICTS[statistics]
-    return Finding(
-        kind="normalisation", verdict=verdict, count=int(verdict != "clean"), description=words
-    )
+    verdict, description = NORMALIZATION_VERDICTS[statistics]
+    count = int(verdict != "clean")
+    return Finding(kind="normalisation", verdict=verdict, count=count, description=description)
 
 
 def _check_validation(protocol: Protocol, targets: Targets) -> Finding:
-    ids = {
-        id_: id_ for fold in protocol.folds for side in get_subsets(fold).values() for id_ in side
-    }
-    found = _find_shared_values(protocol, ids)
-    blind = find_unvalidated_folds(protocol, targets)
-    without = [fold.name for fold in protocol.folds if not fold.validation]
+    """Check that subsets share no utterance and that validation subsets can select the epoch."""
+    ids = {id_ for fold in protocol.folds for ids in get_subsets(fold).values() for id_ in ids}
+    shared = _find_shared_values(protocol, {id_: id_ for id_ in ids})
+    unlabelled = _find_unlabelled_validation(protocol, targets)
+    without = sum(not fold.validation for fold in protocol.folds)
     clauses = []
-    if found:
-        clauses.append(f"on two sides of a fold: {count_noun(len(found), 'utterance')}")
-    if blind:
+    if shared:
+        clauses.append(f"in two subsets of a fold: {count_noun(len(shared), 'utterance')}")
+    if unlabelled:
         clauses.append(
-            f"nothing chooses the epoch of {count_noun(len(blind), 'fold')}, whose validation side has "
-            f'no {next(iter(targets))} at all: set protocol.validation higher, or to "none"'
+            f"the validation subset of {count_noun(len(unlabelled), 'fold')} has no "
+            f"{next(iter(targets))} label and cannot select the epoch: set protocol.validation "
+            'higher, or to "none"'
         )
-    words = "no utterance is on two sides of a fold; validation is apart from training and test"
-    if without:
-        words = f"no utterance is on two sides; {count_noun(len(without), 'fold')} without validation side"
+    if not clauses:
+        clauses.append("no utterance is in two subsets of a fold")
+        if without:
+            clauses.append(f"{count_noun(without, 'fold')} without a validation subset")
     return Finding(
         kind="validation",
-        verdict="error" if clauses else "clean",
-        count=len(found) + len(blind),
-        description="; ".join(clauses) or words,
+        verdict="error" if shared or unlabelled else "clean",
+        count=len(shared) + len(unlabelled),
+        description="; ".join(clauses),
         examples=_first_examples(
-            [*(text for _, text in found), *(f"fold {name}" for name in blind)]
+            [
+                *(description for _, description in shared),
+                *(f"fold {name}" for name in unlabelled),
+            ]
         ),
     )
 
 
-def _first_examples(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(list(texts)[:5])
+def _find_unlabelled_validation(protocol: Protocol, targets: Targets) -> list[str]:
+    """Return folds whose validation subset has no class of the first task, unless none has any."""
+    target = next(iter(targets.values()))
+    if not any(target.values()):
+        return []
+    return [
+        fold.name
+        for fold in protocol.folds
+        if fold.validation and not _get_classes(fold.validation, target)
+    ]
+
+
+def _check_classes(protocol: Protocol, targets: Targets) -> Finding | None:
+    """Find classes that one subset has and another one lacks.
+
+    A fold that trains none of the classes of the first task that it tests is an error, as its
+    scores have no meaning. Other missing classes are a warning.
+
+    Returns:
+        None where no utterance has a class.
+    """
+    if not any(kind for target in targets.values() for kind in target.values()):
+        return None
+    untrained, untested = _find_untrained_and_untested(protocol, targets)
+    target = next(iter(targets.values()))
+    untrainable = _find_untrainable_folds(protocol, target)
+    unvalidated = _find_unvalidated_classes(protocol, target)
+    clauses = [
+        f"{count_noun(len(cases), unit)} {fault}: {', '.join(list(cases)[:MAX_EXAMPLES])}"
+        for cases, unit, fault in (
+            (untrainable, "fold", "whose training subset has none of the tested classes"),
+            (untrained, "time", "a class is tested that the training subset of the fold lacks"),
+            (untested, "time", "a class is trained that no fold tests"),
+        )
+        if cases
+    ]
+    if unvalidated:
+        clauses.append(_describe_unvalidated(unvalidated))
+    examples = [
+        *(f"{fold} {classes}" for fold, classes in untrainable.items()),
+        *untrained,
+        *untested,
+        *(
+            f"{kind} not validated in fold {name}"
+            for name, kinds in unvalidated.items()
+            for kind in sorted(kinds)
+        ),
+    ]
+    return Finding(
+        kind="classes",
+        verdict="error" if untrainable else "warning" if clauses else "clean",
+        count=len(untrained) + len(untested) + sum(map(len, unvalidated.values())),
+        description="; ".join(clauses)
+        or "every training subset has every class that its fold tests",
+        examples=_first_examples(examples),
+    )
+
+
+def _get_classes(ids: Iterable[str], target: Target) -> set[str]:
+    return {kind for id_ in ids if (kind := target.get(id_)) is not None}
+
+
+def _find_untrained_and_untested(
+    protocol: Protocol, targets: Targets
+) -> tuple[list[str], list[str]]:
+    """Return classes that a fold tests without training, and classes that no fold tests."""
+    untrained, untested = [], []
+    for task, target in targets.items():
+        trained, tested = set[str](), set[str]()
+        for fold in protocol.folds:
+            train, test = _get_classes(fold.train, target), _get_classes(fold.test, target)
+            trained |= train
+            tested |= test
+            untrained += [f"{task} {kind} in fold {fold.name}" for kind in sorted(test - train)]
+        untested += [f"{task} {kind}" for kind in sorted(trained - tested)]
+    return untrained, untested
+
+
+def _find_untrainable_folds(protocol: Protocol, target: Target) -> dict[str, str]:
+    """Return folds that train no class, or none of the tested ones, with a description."""
+    folds = {}
+    for fold in protocol.folds if any(target.values()) else ():
+        train, test = _get_classes(fold.train, target), _get_classes(fold.test, target)
+        if not train or (test and not train & test):
+            trained, tested = (", ".join(sorted(kinds)) or "none" for kinds in (train, test))
+            folds[f"fold {fold.name}"] = f"trains {trained} and tests {tested}"
+    return folds
+
+
+def _find_unvalidated_classes(protocol: Protocol, target: Target) -> dict[str, set[str]]:
+    """Return, for each fold, classes of the training subset that the validation subset lacks."""
+    classes = {}
+    for fold in protocol.folds:
+        validated = _get_classes(fold.validation, target)
+        missing = _get_classes(fold.train, target) - validated
+        if validated and missing:
+            classes[fold.name] = missing
+    return classes
+
+
+def _describe_unvalidated(unvalidated: Mapping[str, set[str]]) -> str:
+    counts = [
+        f"{len(kinds)} class{'es' * (len(kinds) != 1)} in fold {name}"
+        for name, kinds in unvalidated.items()
+    ]
+    listed = ", ".join(counts[:MAX_EXAMPLES])
+    if len(counts) > MAX_EXAMPLES:
+        listed += f" and in {count_noun(len(counts) - MAX_EXAMPLES, 'more fold')}"
+    return f"validation lacks {listed}: the other classes select the epoch"
+
+
+def _first_examples(examples: Iterable[str]) -> tuple[str, ...]:
+    return tuple(list(examples)[:MAX_EXAMPLES])

@@ -1,12 +1,12 @@
-"""Lists that stand fast: a paper's, a corpus's own, or the user's.
+"""Predefined splits: of a paper, of a corpus, by values of a label, or saved in a file.
 
-Protocols in files: JSON with a hash in it, or CSV for other toolkits.
+A saved split is a JSON file with a hash of its folds, or a CSV file for other toolkits:
 
-    fold,side,id,path,speaker,emotion
+    fold,subset,id,path,speaker,emotion
     03,train,08a01Fd,wav/08a01Fd.wav,08,happiness
     03,test,03a01Fa,wav/03a01Fa.wav,03,happiness
 
-Of a CSV only ``fold``, ``side`` (train, validation or test) and ``id`` are read.
+Only ``fold``, ``subset`` (train, validation or test) and ``id`` are read from a CSV file.
 """
 
 import csv
@@ -34,31 +34,39 @@ from serein.protocols.splitters import (
 from serein.records import Fold, Protocol, Utterance
 from serein.utils.files import write_text
 
+ValueLists = dict[str, tuple[str, ...]]
+"""Values of each subset."""
+
 SESSIONS = {
     "zhang-text": (("1", "2", "3"), ("4",), ("5",)),
     "zhang-sizes": (("3", "4", "5"), ("2",), ("1",)),
 }
-"""Sessions that train, validate and are tested.
+"""Training, validation and test sessions.
 
 Zhang et al. 2019, section 4.1, names sessions 1-3, 4 and 5, and prints the sizes 6,319, 1,811 and
 1,819. Of IEMOCAP's sessions (1,819, 1,811, 2,136, 2,103, 2,170) session 2 has the second size and
 session 1 the third; sessions 3-5 hold 6,409, 90 more than printed.
 """
-
 PART_PATTERNS = {
     "train": ("train*", "*-train"),
     "validation": ("dev*", "*-dev"),
     "test": ("test*", "*-test"),
 }
-"""How parts are called: LibriSpeech's train-clean-100, AN4's an4-train."""
+"""Names of parts, such as LibriSpeech's train-clean-100 and AN4's an4-train."""
+SUFFIXES = (".json", ".csv")
+SUBSETS = ("train", "validation", "test")
+COLUMNS = ["fold", "subset", "id"]
+RESERVED_COLUMNS = {*COLUMNS, "side", "path", "speaker"}
+"""Labels of these names are not saved; ``side`` was the name of ``subset`` in release 0.1."""
+EXPECTED_FORMAT = "expected what `protocols.save` writes. Save it again, or restore the file"
 
 
 def split_sessions(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
-    """IEMOCAP's five sessions on the sides that a paper gives them."""
+    """Split IEMOCAP's five sessions as a paper does."""
     if settings.validation not in (1, "none"):
         raise ConfigError(
-            f"protocol.validation = {settings.validation!r}; {settings.name} has a validation "
-            'side of its own: leave protocol.validation out, or set it to "none"'
+            f"protocol.validation = {settings.validation!r}; {settings.name} has a predefined "
+            'validation subset: leave protocol.validation out, or set it to "none"'
         )
     lists = SESSIONS[settings.name]
     groups = group_by(utterances, "session")
@@ -69,50 +77,54 @@ def split_sessions(utterances: Sequence[Utterance], settings: SplitConfig) -> Pr
             f"{', '.join(groups) or 'none'}. Give the whole corpus, or take leave-one-session-out."
         )
     train, validation, test = (
-        [one for name, number in numbers.items() if number in side for one in groups[name]]
-        for side in lists
+        [u for name, number in numbers.items() if number in sessions for u in groups[name]]
+        for sessions in lists
     )
-    words, held = f"session {', '.join(lists[1])}, as in the paper", _list_ids(validation)
+    description = f"session {', '.join(lists[1])}, as in the paper"
     if settings.validation == "none":
-        words, held, train = "none", (), train + validation
+        description, validation, train = "none", [], train + validation
     fold = Fold(
         name=f"session {', '.join(lists[2])}",
         train=_list_ids(train),
-        validation=held,
+        validation=_list_ids(validation),
         test=_list_ids(test),
     )
-    return Protocol(name=settings.name, validation=words, folds=(fold,))
+    return Protocol(name=settings.name, validation=description, folds=(fold,))
+
+
+def _parse_session_number(session: str) -> str:
+    """Return the number at the end of a session's name: 5 for "Session5" and for "05"."""
+    match = re.search(r"(\d+)\D*$", session)
+    return match[1].lstrip("0") if match else session
 
 
 def split_parts(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
-    """A corpus's own parts, by the label ``part``: train-*, dev-* and test-*.
+    """Split by the corpus's own parts, from the label ``part``: train-*, dev-* and test-*.
 
-    Without a part for validation, speakers of the training side validate.
+    In a corpus without a development part, speakers of the training subset validate.
     """
     lists = {
-        side: parse_values(getattr(settings, side)) or PART_PATTERNS[side]
-        for side in ("train", "test")
+        subset: parse_values(getattr(settings, subset)) or PART_PATTERNS[subset]
+        for subset in ("train", "test")
     }
-    named = {value for one in utterances if (value := get_value(one, "part"))}
-    own = tuple(value for value in sorted(named) if is_match(value, PART_PATTERNS["validation"]))
+    parts = {value for utterance in utterances if (value := get_value(utterance, "part"))}
+    development = tuple(
+        part for part in sorted(parts) if is_match(part, PART_PATTERNS["validation"])
+    )
     if settings.validation == "none" and not parse_values(settings.train):
-        lists["train"] += own
-    return _split_by_values(utterances, settings, "part", lists, own)
+        lists["train"] += development
+    return _split_by_values(utterances, settings, "part", lists, development)
 
 
 def split_by_label(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
-    """Sides by the values of any attribute or label: train on one corpus, test on another."""
+    """Split by the values of an attribute or label: train on one corpus, test on another."""
     if not settings.by or not parse_values(settings.test):
         raise ConfigError(
             f"{settings.name} needs protocol.by (an attribute or label, such as corpus) and "
-            f"protocol.test (its values that are tested); found {settings.by!r} and "
-            f"{settings.test!r}"
+            f"protocol.test (its test values); found {settings.by!r} and {settings.test!r}"
         )
-    lists = {side: parse_values(getattr(settings, side)) for side in ("train", "test")}
+    lists = {subset: parse_values(getattr(settings, subset)) for subset in ("train", "test")}
     return _split_by_values(utterances, settings, settings.by, lists, ())
-
-
-ValueLists = dict[str, tuple[str, ...]]
 
 
 def _split_by_values(
@@ -120,61 +132,69 @@ def _split_by_values(
     settings: SplitConfig,
     name: str,
     lists: ValueLists,
-    validation_values: tuple[str, ...],
+    default_validation: tuple[str, ...],
 ) -> Protocol:
-    """One fold by lists of values; ``validation_values`` validates where the settings name no values."""
+    """Build one fold from the values of each subset.
+
+    ``default_validation`` are the validation values where the settings give none.
+    """
     count = settings.validation if isinstance(settings.validation, int) else 0
-    held = () if settings.validation == "none" else parse_values(settings.validation)
-    lists = {**lists, "validation": validation_values if count else held}
-    sides, left = _assign_subsets(utterances, name, lists)
-    train, validation, words = _list_ids(sides["train"]), _list_ids(sides["validation"]), "none"
+    given = () if settings.validation == "none" else parse_values(settings.validation)
+    lists = {**lists, "validation": default_validation if count else given}
+    subsets, unassigned = _assign_subsets(utterances, name, lists)
+    train, validation, test = (_list_ids(subsets[subset]) for subset in SUBSETS)
+    description = "none"
     if validation:
-        words = f"{name} {', '.join(lists['validation'])}"
+        description = f"{name} {', '.join(lists['validation'])}"
     elif count:
-        words = f"{count_noun(count, 'speaker')} of the training side, of each corpus in it"
-        train, validation = hold_out_validation(sides["train"], count)
-    tested = sorted({str(get_value(one, name)) for one in sides["test"]})
+        description = f"{count_noun(count, 'speaker')} of each corpus in the training subset"
+        train, validation = hold_out_validation(subsets["train"], count)
+    tested = sorted({str(get_value(utterance, name)) for utterance in subsets["test"]})
     title = ", ".join(tested) if len(tested) < 6 else f"{len(tested)} of {name}"
-    fold = Fold(name=title, train=train, validation=validation, test=_list_ids(sides["test"]))
     return Protocol(
         name=settings.name,
-        validation=words,
-        folds=(fold,),
-        caution=_describe_unassigned(left, utterances, name),
+        validation=description,
+        folds=(Fold(name=title, train=train, validation=validation, test=test),),
+        caution=_describe_unassigned(unassigned, utterances, name),
     )
 
 
 def _assign_subsets(
     utterances: Sequence[Utterance], name: str, lists: ValueLists
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
-    """Utterances by side, and the values of those on none; no training list takes the rest."""
-    sides: dict[str, list[Utterance]] = {side: [] for side in lists}
-    left = []
-    for one in sorted(utterances, key=lambda u: u.id):
-        value = get_value(one, name)
-        on = [side for side, wanted in lists.items() if has_value(one, name, wanted)]
-        if len(on) > 1:
-            raise ConfigError(f"{name} {value} is on two sides, {on[0]} and {on[1]}; name it once")
-        if not on and not lists["train"]:
-            on = ["train"]
-        if on:
-            sides[on[0]].append(one)
+    """Return the utterances of each subset, and the values of utterances in no subset.
+
+    Without training values, the training subset takes the rest.
+    """
+    subsets: dict[str, list[Utterance]] = {subset: [] for subset in lists}
+    unassigned = []
+    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
+        value = get_value(utterance, name)
+        matches = [subset for subset, values in lists.items() if has_value(utterance, name, values)]
+        if len(matches) > 1:
+            raise ConfigError(
+                f"{name} {value} is in two subsets, {matches[0]} and {matches[1]}; name it once"
+            )
+        if matches:
+            subsets[matches[0]].append(utterance)
+        elif not lists["train"]:
+            subsets["train"].append(utterance)
         else:
-            left.append(str(value))
+            unassigned.append(str(value))
     _check_values(utterances, name, lists)
-    return sides, left
+    return subsets, unassigned
 
 
 def _check_values(utterances: Sequence[Utterance], name: str, lists: ValueLists) -> None:
-    """Every value that is named must be there, and of every pattern one."""
-    found = sorted({value for one in utterances if (value := get_value(one, name))})
-    known = {*found, *(get_scoped_value(one, name) for one in utterances)}
-    for side, wanted in lists.items():
-        missing = [one for one in wanted if "*" not in one and one not in known]
+    """Check that the corpus has every value, and for patterns a value that matches."""
+    present = sorted({value for utterance in utterances if (value := get_value(utterance, name))})
+    known = {*present, *(get_scoped_value(utterance, name) for utterance in utterances)}
+    for subset, wanted in lists.items():
+        missing = [value for value in wanted if "*" not in value and value not in known]
         if missing or (wanted and not any(is_match(value, wanted) for value in known)):
             raise ProtocolError(
-                f"no utterance has {name} {', '.join(missing or wanted)}, which protocol.{side} "
-                f"names; found {', '.join(found) or f'no {name} at all'}"
+                f"protocol.{subset}: no utterance has {name} {', '.join(missing or wanted)}; found "
+                f"{', '.join(present) or f'no {name} at all'}"
             )
 
 
@@ -182,35 +202,26 @@ def _describe_unassigned(unassigned: list[str], utterances: Sequence[Utterance],
     if not unassigned:
         return ""
     values = ", ".join(value for value, _ in Counter(unassigned).most_common(5))
-    return f"{len(unassigned)} of {len(utterances)} utterances are on no side: their {name} is {values}"
+    return (
+        f"{len(unassigned)} of {len(utterances)} utterances are in no subset: their {name} is "
+        f"{values}"
+    )
 
 
 def _list_ids(utterances: Sequence[Utterance]) -> tuple[str, ...]:
-    return tuple(one.id for one in utterances)
-
-
-def _parse_session_number(session: str) -> str:
-    """The number in which a session's name ends: 5 of "Session5" and of "05"."""
-    found = re.search(r"(\d+)\D*$", session)
-    return found[1].lstrip("0") if found else session
-
-
-SUFFIXES = (".json", ".csv")
-SUBSETS = ("train", "validation", "test")
-COLUMNS = ["fold", "side", "id"]
-EXPECTED_FORMAT = "expected what `protocols.save` writes. Save it again, or restore the file"
+    return tuple(utterance.id for utterance in utterances)
 
 
 def save(protocol: Protocol, path: Path, utterances: Sequence[Utterance] = ()) -> None:
-    """Write a protocol, whole or not at all.
+    """Write a protocol to a file, atomically.
 
     Args:
-        protocol: what to write.
-        path: a name that ends in .json or .csv.
-        utterances: where they are given, a CSV tells their paths, speakers and labels too.
+        protocol: to be saved.
+        path: a file name that ends in .json or .csv.
+        utterances: their paths, speakers and labels are added to a CSV file.
 
     Raises:
-        ProtocolError: the name ends otherwise.
+        ProtocolError: the file name has another suffix.
         StorageError: the file could not be written.
     """
     _check_suffix(path)
@@ -222,10 +233,10 @@ def save(protocol: Protocol, path: Path, utterances: Sequence[Utterance] = ()) -
 
 
 def load(path: Path) -> Protocol:
-    """Read a protocol; that of a CSV is named after the file.
+    """Read a protocol from a file; a protocol in a CSV file has the name of the file.
 
     Raises:
-        ProtocolError: there is no such file, it is no protocol, or it was changed.
+        ProtocolError: the file is missing, holds no protocol, or was changed.
     """
     _check_suffix(path)
     try:
@@ -244,24 +255,27 @@ def _check_suffix(path: Path) -> None:
 
 
 def _parse_json(path: Path, text: str) -> Protocol:
-    held = json.loads(text)
-    if held["format"] != 1:
+    table = json.loads(text)
+    if table["format"] != 1:
         raise ProtocolError(
-            f"{path} has format {held['format']}; this version reads 1. Install a newer serein"
+            f"{path} has format {table['format']}; this version reads 1. Install a newer serein"
         )
     protocol = Protocol(
-        name=str(held["name"]),
-        validation=str(held["validation"]),
-        caution=str(held["caution"]),
+        name=str(table["name"]),
+        validation=str(table["validation"]),
+        caution=str(table["caution"]),
         folds=tuple(
-            Fold(name=str(fold["name"]), **{side: tuple(map(str, fold[side])) for side in SUBSETS})
-            for fold in held["folds"]
+            Fold(
+                name=str(fold["name"]),
+                **{subset: tuple(map(str, fold[subset])) for subset in SUBSETS},
+            )
+            for fold in table["folds"]
         ),
     )
-    if protocol.hash != held["hash"]:
+    if protocol.hash != table["hash"]:
         raise ProtocolError(
-            f"{path} was changed after it was saved: it says {held['hash']}, and its folds give "
-            f"{protocol.hash}. Restore the file; folds of your own belong in a CSV"
+            f"{path} was changed after it was saved: its hash is {table['hash']}, and its folds "
+            f"give {protocol.hash}. Restore the file; folds of your own belong in a CSV"
         )
     return protocol
 
@@ -269,54 +283,53 @@ def _parse_json(path: Path, text: str) -> Protocol:
 def _format_csv(protocol: Protocol, utterances: Sequence[Utterance]) -> str:
     by_id = {utterance.id: utterance for utterance in utterances}
     labels = sorted({name for utterance in utterances for name in utterance.labels})
-    more = (
-        ["path", "speaker", *(name for name in labels if name not in RESERVED_COLUMNS)]
-        if by_id
-        else []
-    )
+    details = ["path", "speaker", *(name for name in labels if name not in RESERVED_COLUMNS)]
+    names = details if by_id else []
     text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*COLUMNS, *more])
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *names])
     for fold in protocol.folds:
-        for side, ids in get_subsets(fold).items():
+        for subset, ids in get_subsets(fold).items():
             for id_ in ids:
-                rows.writerow([fold.name, side, id_, *_format_cells(by_id.get(id_), more)])
+                writer.writerow([fold.name, subset, id_, *_format_cells(by_id.get(id_), names)])
     return text.getvalue()
-
-
-RESERVED_COLUMNS = {*COLUMNS, "path", "speaker"}
 
 
 def _format_cells(utterance: Utterance | None, names: list[str]) -> list[str]:
     if utterance is None:
         return [""] * len(names)
-    told: dict[str, Any] = {"path": str(utterance.path), "speaker": utterance.speaker}
-    told = {**utterance.labels, **told}
-    return ["" if (value := told.get(name)) is None else format_value(value) for name in names]
+    values: dict[str, Any] = {
+        **utterance.labels,
+        "path": str(utterance.path),
+        "speaker": utterance.speaker,
+    }
+    return ["" if (value := values.get(name)) is None else format_value(value) for name in names]
 
 
 def _parse_csv(path: Path, text: str) -> Protocol:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
+    header = list(rows.fieldnames or [])
+    column = "subset" if "subset" in header or "side" not in header else "side"
+    missing = [name for name in ("fold", column, "id") if name not in header]
     if missing:
         raise ProtocolError(
-            f"{path} has no column {', '.join(missing)}; found "
-            f"{', '.join(rows.fieldnames or []) or 'nothing'}. Expected {', '.join(COLUMNS)}"
+            f"{path} has no column {', '.join(missing)}; found {', '.join(header) or 'nothing'}. "
+            f"Expected {', '.join(COLUMNS)}"
         )
     folds: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        sides = folds.setdefault(row["fold"], {side: [] for side in SUBSETS})
-        if row["side"] not in sides or not row["id"]:
+        subsets = folds.setdefault(row["fold"], {subset: [] for subset in SUBSETS})
+        if row[column] not in subsets or not row["id"]:
             raise ProtocolError(
-                f"{path}, line {rows.line_num}: side {row['side']!r}, id {row['id']!r}; expected "
-                f"one of {', '.join(SUBSETS)}, and an id"
+                f"{path}, line {rows.line_num}: {column} {row[column]!r}, id {row['id']!r}; "
+                f"expected one of {', '.join(SUBSETS)}, and an id"
             )
-        sides[row["side"]].append(row["id"])
+        subsets[row[column]].append(row["id"])
     return Protocol(
         name=path.name,
         validation=f"as in {path.name}" if any(f["validation"] for f in folds.values()) else "none",
         folds=tuple(
-            Fold(name=name, **{side: tuple(ids) for side, ids in sides.items()})
-            for name, sides in folds.items()
+            Fold(name=name, **{subset: tuple(ids) for subset, ids in subsets.items()})
+            for name, subsets in folds.items()
         ),
     )

@@ -1,7 +1,4 @@
-"""How to split: every setting of every protocol.
-
-Which protocol takes which of them stands in ``protocols.PROTOCOLS``.
-"""
+"""The settings of a split; ``protocols.PROTOCOLS`` lists which protocol takes which of them."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,39 +9,40 @@ from serein.errors import ConfigError
 
 Value = str | bool | int | float
 Values = Value | tuple[Value, ...]
-"""One value, several with commas between them, or a list."""
+"""One value, several values separated by commas, or a list."""
 Amount = Annotated[float, Ge(0)] | dict[str, Annotated[float, Ge(0)]]
-"""One number for all corpora, or one for each corpus or language."""
+"""One number for all corpora, or one per corpus or language."""
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How to split.
+    """The settings of a split.
 
     Attributes:
-        name: which protocol, or the file of a saved one (.json, .csv).
-        validation: how many speakers a fold sets aside to choose the epoch (sessions or folds,
-            where the protocol deals in those), or which values of a fixed list; "none" trains on
-            them too.
-        folds: how many.
-        seed: other seeds give other folds, or other utterances; not the seed of the training.
-        stratify: label whose classes every fold gets its share of.
-        by: attribute or label whose values make the sides.
-        train: values of the training side; without any, all that are on no other side.
-        test: values of the test side.
-        only: leave out whatever has other values: ``only.style = "improvised"``.
-        longest: leave out what lasts longer, in seconds.
-        disjoint: attributes or labels whose tested values must not be trained on either; such
-            utterances leave the training and validation sides.
-        groups: how many groups of such values are tested apart, each in folds of its own, so that
-            a value that everybody says leaves something to train on.
-        most: how many utterances of each training side train, every class in proportion; a smaller
-            number takes some of what a larger one takes. Without it, all.
-        main: of several corpora the one that is split; the others train in every fold.
-        share: how much of each other corpus trains, 0 to 1.
-        ratio: how many of its utterances train for each one of the main corpus; replaces
-            ``share``.
-        allow: what the leakage check may find without stopping the run.
+        name: a protocol, or the file of a saved one (.json, .csv).
+        validation: number of speakers in each validation subset (of sessions or folds, where the
+            protocol splits by those), or the values of a predefined subset; "none" leaves the
+            validation subset empty and trains on its utterances.
+        folds: number of folds.
+        seed: seed of the split; independent of the training seed.
+        stratify: label by which folds and samples are stratified.
+        by: attribute or label whose values define the subsets.
+        train: values of the training subset; by default every value of no other subset.
+        test: values of the test subset.
+        only: keep only utterances with these values: ``only.style = "improvised"``.
+        max_duration: leave out longer utterances, in seconds.
+        disjoint: attributes or labels whose test values must not be trained on; utterances that
+            share a value with the test subset leave the training and validation subsets.
+        disjoint_groups: divide the values of ``disjoint`` into this many groups, each tested in
+            folds of its own, so that values that every speaker has leave some utterances to train
+            on.
+        train_size: number of training utterances in each fold, stratified; a smaller sample is
+            part of a larger one. By default all.
+        main: the corpus that is split; the other corpora train in every fold.
+        auxiliary_share: fraction of each auxiliary corpus that trains, 0 to 1.
+        auxiliary_ratio: training utterances of each auxiliary corpus per training utterance of the
+            main corpus; replaces ``auxiliary_share``.
+        allow: kinds of leak that do not stop the run.
     """
 
     name: str = "leave-one-speaker-out"
@@ -67,36 +65,35 @@ class SplitConfig:
 
     @property
     def num_validation(self) -> int:
-        """How many speakers, sessions or folds validate.
+        """Number of speakers, sessions or folds in the validation subset.
 
         Raises:
-            ConfigError: values are named instead, and this protocol takes none.
+            ConfigError: ``validation`` holds values, and this protocol takes a number.
         """
         if isinstance(self.validation, int):
             return self.validation
         if self.validation != "none":
             raise ConfigError(
-                f"protocol.validation = {self.validation!r}; {self.name} expects how many, "
-                'at least 1, or "none"'
+                f"protocol.validation = {self.validation!r}; {self.name} expects a number "
+                'of at least 1, or "none"'
             )
         return 0
 
 
 def parse_values(values: Values) -> tuple[str, ...]:
-    """The words of a setting.
+    """Split a setting into its values.
 
     >>> parse_values("dev-clean, dev-other"), parse_values((1, 2.5))
     (('dev-clean', 'dev-other'), ('1', '2.5'))
     """
     if isinstance(values, str):
         return tuple(part.strip() for part in values.split(",") if part.strip())
-    return (
-        tuple(map(format_value, values)) if isinstance(values, tuple) else (format_value(values),)
-    )
+    values = values if isinstance(values, tuple) else (values,)
+    return tuple(map(format_value, values))
 
 
 def format_value(value: Value) -> str:
-    """A value as a person would write it: the label 1.0 is the setting 1."""
+    """Return a value as it is written in a setting: 1 for the label 1.0."""
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else f"{value:g}"

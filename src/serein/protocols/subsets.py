@@ -1,9 +1,4 @@
-"""What is left out: before a split by ``only`` and ``longest``, after it by ``disjoint``.
-
-Corpora beside the main one: they train in every fold, and never validate or test.
-
-Fewer utterances to train on than there are: what would a smaller corpus have given?
-"""
+"""Which utterances a split uses: filters, disjoint values, auxiliary corpora, training size."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,120 +16,139 @@ from serein.protocols.splitters import (
 )
 from serein.records import Fold, Protocol, Utterance
 
+Pools = dict[str, list[str]]
+"""Sampling order of the ids of each auxiliary corpus or language."""
+
 
 def filter_values(
-    utterances: Sequence[Utterance], table: Mapping[str, Values]
+    utterances: Sequence[Utterance], values: Mapping[str, Values]
 ) -> tuple[list[Utterance], str]:
-    """Keep the utterances that have the wanted values.
+    """Keep the utterances that have the given values.
+
+    Args:
+        utterances: of one or more corpora.
+        values: allowed values of each attribute or label.
 
     Returns:
-        Those that stay, and how many they are, in words; no words where nothing is wanted.
+        The utterances that are kept, and a clause with their number; empty without a filter.
 
     Raises:
-        ProtocolError: none stays.
+        ProtocolError: no utterance has the values.
     """
     kept = list(utterances)
-    for name, wanted in table.items():
-        found = {value for one in kept if (value := get_value(one, name))}
-        kept = [one for one in kept if has_value(one, name, parse_values(wanted))]
+    for name, allowed in values.items():
+        present = {value for utterance in kept if (value := get_value(utterance, name))}
+        kept = [
+            utterance for utterance in kept if has_value(utterance, name, parse_values(allowed))
+        ]
         if not kept:
             raise ProtocolError(
-                f"protocol.only.{name} = {', '.join(parse_values(wanted))} leaves no utterance; "
-                f"found {', '.join(sorted(found)[:20]) or f'no {name} at all'}"
+                f"protocol.only.{name} = {', '.join(parse_values(allowed))} leaves no utterance; "
+                f"found {', '.join(sorted(present)[:20]) or f'no {name} at all'}"
             )
-    terms = ", ".join(f"{name} {' or '.join(parse_values(table[name]))}" for name in table)
-    return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if table else ""
+    terms = ", ".join(f"{name} {' or '.join(parse_values(values[name]))}" for name in values)
+    return kept, f"only {terms}: {len(kept)} of {len(utterances)} utterances" if values else ""
 
 
 def drop_long(
     utterances: Sequence[Utterance], max_duration: float | None
 ) -> tuple[list[Utterance], str]:
-    """Keep the utterances that last no longer than wanted.
+    """Leave out utterances above a duration.
 
     Args:
-        utterances: of a corpus.
+        utterances: of one or more corpora.
         max_duration: in seconds; None keeps all.
 
     Returns:
-        Those that stay, and how many do not, in words; no words where all stay.
+        The utterances that are kept, and a clause with the number left out; empty where none is.
 
     Raises:
-        ProtocolError: none stays.
-        AudioError: a file does not say how long it is.
+        ProtocolError: all utterances are longer.
+        AudioError: the header of a file does not give its duration.
     """
     if max_duration is None:
         return list(utterances), ""
-    lasting = [utterance_duration(one) for one in utterances]
+    durations = [utterance_duration(utterance) for utterance in utterances]
     kept = [
-        one for one, seconds in zip(utterances, lasting, strict=True) if seconds <= max_duration
+        utterance
+        for utterance, duration in zip(utterances, durations, strict=True)
+        if duration <= max_duration
     ]
     if not kept:
         raise ProtocolError(
-            f"protocol.max_duration = {max_duration:g} s leaves none of {len(utterances)} utterances; the "
-            f"shortest lasts {min(lasting, default=0):.1f} s"
+            f"protocol.max_duration = {max_duration:g} s leaves none of {len(utterances)} "
+            f"utterances; the shortest lasts {min(durations, default=0):.1f} s"
         )
-    gone = len(utterances) - len(kept)
-    words = f"{gone} of {len(utterances)} utterances last longer than {max_duration:g} s: left out"
-    return kept, words if gone else ""
+    dropped = len(utterances) - len(kept)
+    clause = (
+        f"{dropped} of {len(utterances)} utterances last longer than {max_duration:g} s: left out"
+    )
+    return kept, clause if dropped else ""
 
 
 def make_disjoint(
     protocol: Protocol, utterances: Iterable[Utterance], names: Sequence[str], groups: int = 1
 ) -> Protocol:
-    """Take from the other sides what shares a value with the test side of its fold.
+    """Remove training and validation utterances that share a value with their fold's test subset.
 
     Args:
         protocol: a split.
-        utterances: what it splits.
-        names: attributes or labels; "sentence" falls back on the words that are said.
-        groups: every fold becomes as many, each of which tests a group of the values.
+        utterances: of the protocol.
+        names: attributes or labels; "sentence" falls back on the transcript.
+        groups: number of groups of values; each fold becomes this many folds, each of which tests
+            the values of one group.
 
     Raises:
-        ProtocolError: no utterance has such a value, or nothing is left of a side.
+        ProtocolError: no utterance has such a value, or a subset becomes empty.
     """
     members = list(utterances)
     for name in names:
-        values = {one.id: value for one in members if (value := _get_disjoint_value(one, name))}
+        values = {
+            utterance.id: value
+            for utterance in members
+            if (value := _get_disjoint_value(utterance, name))
+        }
         if not values:
             raise ProtocolError(
-                f"protocol.disjoint names {name}, and no utterance has one; name an attribute or "
-                "a label of this corpus"
+                f"protocol.disjoint = {name}: no utterance has this value; expected an attribute "
+                "or a label of this corpus"
             )
-        group = _group_values(values, members, groups)
-        parted = [
-            part for fold in protocol.folds for part in _split_test(fold, group, groups, name)
+        group_of = _group_values(values, members, groups)
+        before = [
+            part for fold in protocol.folds for part in _split_test(fold, group_of, groups, name)
         ]
-        folds = tuple(_drop_tested_values(fold, values, name) for fold in parted)
-        before, after = _count_utterances(parted), _count_utterances(folds)
-        words = (
-            f"{name}-disjoint: {before[0] - after[0]} of {before[0]} training and "
-            f"{before[1] - after[1]} of {before[1]} validation utterances left out, summed over "
-            f"folds, as their {name} is tested"
+        after = tuple(_drop_test_values(fold, values, name) for fold in before)
+        (train_before, validation_before), (train, validation) = map(_total_sizes, (before, after))
+        clause = (
+            f"{name}-disjoint: {train_before - train} of {train_before} training and "
+            f"{validation_before - validation} of {validation_before} validation utterances left "
+            f"out, summed over folds, as their {name} is tested"
         )
-        protocol = replace(protocol, folds=folds, caution=join_cautions(protocol.caution, words))
+        protocol = replace(protocol, folds=after, caution=join_cautions(protocol.caution, clause))
     return protocol
 
 
 def _group_values(
     values: Mapping[str, str], utterances: Iterable[Utterance], groups: int
 ) -> dict[str, int]:
-    """A group for each id, the same for all of a value; groups alike in size."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for one in sorted(utterances, key=lambda u: u.id):
-        own = values.get(one.id)
-        alike.setdefault(("", one.id) if own is None else ("value", own), []).append(one.id)
-    load, group = [0] * groups, {}
-    for _, ids in sorted(alike.items(), key=lambda item: (-len(item[1]), item[0])):
-        place = load.index(min(load))
-        load[place] += len(ids)
-        group.update(dict.fromkeys(ids, place))
-    return group
+    """Return the group of each id: one for all utterances of a value; groups of similar size."""
+    ids_by_value: dict[tuple[str, str], list[str]] = {}
+    for utterance in sorted(utterances, key=lambda utterance: utterance.id):
+        value = values.get(utterance.id)
+        key = ("", utterance.id) if value is None else ("value", value)
+        ids_by_value.setdefault(key, []).append(utterance.id)
+    sizes, group_of = [0] * groups, {}
+    for _, ids in sorted(ids_by_value.items(), key=lambda item: (-len(item[1]), item[0])):
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += len(ids)
+        group_of.update(dict.fromkeys(ids, smallest))
+    return group_of
 
 
-def _split_test(fold: Fold, group: Mapping[str, int], groups: int, name: str) -> list[Fold]:
+def _split_test(fold: Fold, group_of: Mapping[str, int], groups: int, name: str) -> list[Fold]:
     if groups == 1:
         return [fold]
-    tests = [tuple(id_ for id_ in fold.test if group[id_] == place) for place in range(groups)]
+    tests = [tuple(id_ for id_ in fold.test if group_of[id_] == group) for group in range(groups)]
     return [
         replace(fold, name=f"{fold.name}, {name} {number}", test=test)
         for number, test in zip(number_folds(groups), tests, strict=True)
@@ -142,23 +156,24 @@ def _split_test(fold: Fold, group: Mapping[str, int], groups: int, name: str) ->
     ]
 
 
-def _drop_tested_values(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
+def _drop_test_values(fold: Fold, values: Mapping[str, str], name: str) -> Fold:
     tested = {values[id_] for id_ in fold.test if id_ in values}
     kept = {}
-    for side, ids in (("training", fold.train), ("validation", fold.validation)):
-        kept[side] = tuple(id_ for id_ in ids if values.get(id_) not in tested)
-        if ids and not kept[side]:
+    for subset, ids in (("training", fold.train), ("validation", fold.validation)):
+        kept[subset] = tuple(id_ for id_ in ids if values.get(id_) not in tested)
+        if ids and not kept[subset]:
             raise ProtocolError(
-                f"fold {fold.name} tests every {name} that its {side} side has, so that a "
-                f"{name}-disjoint split leaves nothing of its {len(ids)} utterances. Set "
-                f"protocol.disjoint_groups to test a share of them at a time, or leave {name} out of "
-                "protocol.disjoint"
+                f"fold {fold.name} tests every {name} of its {subset} subset: a {name}-disjoint "
+                f"split leaves none of its {len(ids)} utterances. Set protocol.disjoint_groups to "
+                f"test one group of them at a time, or remove {name} from protocol.disjoint"
             )
     return replace(fold, train=kept["training"], validation=kept["validation"])
 
 
-def _count_utterances(folds: Iterable[Fold]) -> tuple[int, int]:
-    return sum(len(f.train) for f in folds), sum(len(f.validation) for f in folds)
+def _total_sizes(folds: Iterable[Fold]) -> tuple[int, int]:
+    """Return the numbers of training and validation utterances, summed over folds."""
+    sizes = [(len(fold.train), len(fold.validation)) for fold in folds]
+    return sum(train for train, _ in sizes), sum(validation for _, validation in sizes)
 
 
 def _get_disjoint_value(utterance: Utterance, name: str) -> str | None:
@@ -166,7 +181,7 @@ def _get_disjoint_value(utterance: Utterance, name: str) -> str | None:
 
 
 def get_sentence(utterance: Utterance) -> str | None:
-    """Which sentence is spoken: its label, or else its words without case and punctuation."""
+    """Return the sentence label, or else the transcript without case and punctuation."""
     label = get_scoped_value(utterance, "sentence")
     if label is not None:
         return f"{utterance.corpus}/{label}" if utterance.corpus else label
@@ -174,31 +189,27 @@ def get_sentence(utterance: Utterance) -> str | None:
 
 
 def join_cautions(*clauses: str) -> str:
-    """Several cautions as one."""
+    """Join the clauses that are not empty."""
     return "; ".join(clause for clause in clauses if clause)
-
-
-Pools = dict[str, list[str]]
-"""Ids by the corpus or language that a setting speaks of, in the order in which they are taken."""
 
 
 def split_main(
     utterances: Sequence[Utterance], settings: SplitConfig
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """The main corpus, which is split, and the others.
+    """Separate the main corpus, which is split, from the auxiliary corpora.
 
     Raises:
-        ProtocolError: the main corpus is not there, or stands alone.
+        ProtocolError: the main corpus is missing, or is the only corpus.
     """
     if not settings.main:
         return list(utterances), []
-    main = [one for one in utterances if one.corpus == settings.main]
-    others = [one for one in utterances if one.corpus != settings.main]
+    main = [utterance for utterance in utterances if utterance.corpus == settings.main]
+    others = [utterance for utterance in utterances if utterance.corpus != settings.main]
     if not main or not others:
-        names = sorted({one.corpus for one in utterances if one.corpus})
+        names = sorted({utterance.corpus for utterance in utterances if utterance.corpus})
         raise ProtocolError(
-            f"protocol.main = {settings.main!r} is to be one of several corpora that are read "
-            f"together; found {', '.join(names) or 'one corpus alone'}. Give each its own --corpus"
+            f"protocol.main = {settings.main!r}: expected one of several corpora; found "
+            f"{', '.join(names) or 'a single corpus'}. Give each corpus its own --corpus"
         )
     return main, others
 
@@ -206,151 +217,144 @@ def split_main(
 def add_auxiliary(
     protocol: Protocol, others: Sequence[Utterance], settings: SplitConfig
 ) -> Protocol:
-    """Add to every training side what it takes of the other corpora.
+    """Add auxiliary corpora to the training subset of every fold.
 
-    What is taken grows with the share: a half holds all of a quarter, with the same classes.
+    Samples are stratified and nested: half a corpus contains a quarter of it.
 
     Raises:
-        ConfigError: a setting names a corpus or language that is not there, or asks for more
-            than there is.
+        ConfigError: a setting names a corpus or language that is missing, or takes more
+            utterances than it has.
     """
     if not others:
         return protocol
     pools = _build_pools(others, settings)
     folds, counts = [], set[tuple[int, ...]]()
     for fold in protocol.folds:
-        taken = {name: _take_from_pool(name, pools, settings, len(fold.train)) for name in pools}
-        counts.add(tuple(map(len, taken.values())))
-        ids = tuple(sorted(id_ for some in taken.values() for id_ in some))
+        samples = {name: _sample_pool(name, pools, settings, len(fold.train)) for name in pools}
+        counts.add(tuple(map(len, samples.values())))
+        ids = tuple(sorted(id_ for sample in samples.values() for id_ in sample))
         folds.append(replace(fold, train=fold.train + ids))
-    words = _describe_pools(pools, list(zip(*sorted(counts), strict=True)), settings)
-    return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, words))
+    clause = _describe_pools(pools, list(zip(*sorted(counts), strict=True)), settings)
+    return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, clause))
 
 
 def select_training_utterances(
     utterances: Sequence[Utterance], settings: SplitConfig
 ) -> list[Utterance]:
-    """What a model of whole corpora trains on: the main one, and its share of the others.
+    """Select the training utterances of a model that is trained without folds.
 
     Raises:
-        ProtocolError: as ``parted``.
-        ConfigError: as ``beside``.
+        ProtocolError: as `split_main`.
+        ConfigError: as `add_auxiliary`.
     """
     main, others = split_main(utterances, settings)
     main = subsample(main, settings, settings.main)
     pools = _build_pools(others, settings)
-    taken = {id_ for name in pools for id_ in _take_from_pool(name, pools, settings, len(main))}
-    chosen = taken | {one.id for one in main}
-    return [one for one in utterances if one.id in chosen]
+    selected = {id_ for name in pools for id_ in _sample_pool(name, pools, settings, len(main))}
+    selected |= {utterance.id for utterance in main}
+    return [utterance for utterance in utterances if utterance.id in selected]
 
 
 def _build_pools(others: Sequence[Utterance], settings: SplitConfig) -> Pools:
-    """Utterances by corpus; by language where a setting names that and not their corpus."""
-    table = _get_amounts_by_name(settings)
+    """Group auxiliary utterances by corpus, or by a language that the setting names."""
+    amount = _get_amount(settings)
+    amounts = amount if isinstance(amount, dict) else {}
     members: dict[str, list[Utterance]] = {}
-    for one in others:
-        corpus, language = str(one.corpus), one.language or ""
-        by_language = corpus not in table and language in table
-        members.setdefault(language if by_language else corpus, []).append(one)
-    strange = sorted(set(table) - set(members))
-    if strange:
-        known = sorted({str(one.corpus) for one in others} | {one.language or "" for one in others})
+    for utterance in others:
+        corpus, language = str(utterance.corpus), utterance.language or ""
+        by_language = corpus not in amounts and language in amounts
+        members.setdefault(language if by_language else corpus, []).append(utterance)
+    unknown = sorted(set(amounts) - set(members))
+    if unknown:
+        known = {str(utterance.corpus) for utterance in others}
+        known |= {utterance.language for utterance in others if utterance.language}
         raise ConfigError(
-            f"protocol.{_get_amount_name(settings)}.{strange[0]}: beside {settings.main} there is no such "
-            f"corpus or language; found {', '.join(filter(None, known))}"
+            f"protocol.{_get_amount_name(settings)}.{unknown[0]}: no auxiliary corpus and no "
+            f"language of one has this name; expected {', '.join(sorted(known))}"
         )
     return {name: systematic_sample(members[name], settings) for name in sorted(members)}
 
 
-def _take_from_pool(name: str, pools: Pools, settings: SplitConfig, num_train: int) -> list[str]:
-    """What a fold takes of a pool, where it trains on so many utterances of the main corpus."""
-    ids, amount = pools[name], _get_pool_amount(name, settings)
+def _sample_pool(name: str, pools: Pools, settings: SplitConfig, num_train: int) -> list[str]:
+    """Return the ids of a pool that train beside ``num_train`` utterances of the main corpus."""
+    ids, amounts = pools[name], _get_amount(settings)
+    amount = amounts.get(name) if isinstance(amounts, dict) else amounts
     if amount is None:
         return ids
     by_ratio = settings.auxiliary_ratio is not None
-    wanted = amount * (num_train if by_ratio else len(ids))
-    if wanted > len(ids):
-        most = f"{len(ids) / num_train:.3g}" if by_ratio else "1"
+    size = amount * (num_train if by_ratio else len(ids))
+    if size > len(ids):
+        limit = f"{len(ids) / num_train:.3g}" if by_ratio else "1"
         raise ConfigError(
-            f"protocol.{_get_amount_name(settings)} = {amount:g} asks for {wanted:.0f} utterances of {name}, "
-            f"which has {len(ids)}; expected {most} or less"
+            f"protocol.{_get_amount_name(settings)} = {amount:g} takes {size:.0f} utterances of "
+            f"{name}, which has {len(ids)}; expected {limit} or less"
         )
-    return ids[: round(wanted)]
+    return ids[: round(size)]
 
 
 def _get_amount_name(settings: SplitConfig) -> str:
     return "auxiliary_share" if settings.auxiliary_ratio is None else "auxiliary_ratio"
 
 
-def _get_amounts(settings: SplitConfig) -> Amount:
-    return (
-        settings.auxiliary_share if settings.auxiliary_ratio is None else settings.auxiliary_ratio
-    )
-
-
-def _get_amounts_by_name(settings: SplitConfig) -> Mapping[str, float]:
-    found = _get_amounts(settings)
-    return found if isinstance(found, dict) else {}
-
-
-def _get_pool_amount(name: str, settings: SplitConfig) -> float | None:
-    """The number of a pool; None takes all of it."""
-    found = _get_amounts(settings)
-    return found.get(name) if isinstance(found, dict) else found
+def _get_amount(settings: SplitConfig) -> Amount:
+    share, ratio = settings.auxiliary_share, settings.auxiliary_ratio
+    return share if ratio is None else ratio
 
 
 def _describe_pools(pools: Pools, counts: Sequence[Sequence[int]], settings: SplitConfig) -> str:
     parts = []
-    for (name, ids), found in zip(pools.items(), counts, strict=True):
-        low, high = min(found), max(found)
-        number = f"{low}" if low == high else f"{low} to {high}"
-        parts.append(f"{name} ({number} of {len(ids)} utterances)")
-    return f"beside {settings.main}, which alone is split, train {', '.join(parts)}"
+    for (name, ids), sizes in zip(pools.items(), counts, strict=True):
+        parts.append(f"{name} ({_format_range(sizes)} of {len(ids)} utterances)")
+    return f"only {settings.main} is split; {', '.join(parts)} train in every fold"
 
 
 def subsample(
     utterances: Sequence[Utterance], settings: SplitConfig, source: str
 ) -> list[Utterance]:
-    """As many as ``settings.train_size`` says, in their order, every class in proportion.
+    """Take a stratified sample of ``settings.train_size`` utterances, in their order.
 
-    A smaller number takes some of those that a larger one takes.
+    A smaller sample is part of a larger one.
 
     Args:
-        utterances: to choose from.
-        settings: how many; by which label, and which draw.
-        source: whose they are, in words.
+        utterances: to sample from.
+        settings: size, label and seed of the sample.
+        source: name of the utterances in an error.
 
     Raises:
-        ConfigError: there are fewer.
+        ConfigError: there are fewer utterances.
     """
     if settings.train_size is None:
         return list(utterances)
     if settings.train_size > len(utterances):
         raise ConfigError(
-            f"protocol.train_size = {settings.train_size} asks for more than the {len(utterances)} utterances "
-            f"that {source} has; set it lower, or leave it out to train on all"
+            f"protocol.train_size = {settings.train_size} is larger than the {len(utterances)} "
+            f"utterances of {source}; set it lower, or leave it out to train on all"
         )
-    chosen = set(systematic_sample(utterances, settings)[: settings.train_size])
-    return [one for one in utterances if one.id in chosen]
+    selected = set(systematic_sample(utterances, settings)[: settings.train_size])
+    return [utterance for utterance in utterances if utterance.id in selected]
 
 
 def limit_train(
     protocol: Protocol, utterances: Sequence[Utterance], settings: SplitConfig
 ) -> Protocol:
-    """Leave out of every training side what is more than ``settings.train_size``.
+    """Reduce the training subset of every fold to ``settings.train_size`` utterances.
 
     Raises:
-        ConfigError: a fold has fewer to train on.
+        ConfigError: a fold has fewer training utterances.
     """
     if settings.train_size is None:
         return protocol
-    by_id = {one.id: one for one in utterances}
+    by_id = {utterance.id: utterance for utterance in utterances}
     folds = []
     for fold in protocol.folds:
         members = [by_id[id_] for id_ in fold.train]
-        kept = subsample(members, settings, f"the training side of fold {fold.name}")
-        folds.append(replace(fold, train=tuple(one.id for one in kept)))
-    counts = sorted(len(fold.train) for fold in protocol.folds)
-    there = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-    words = f"each fold trains on {settings.train_size} of {there} utterances"
-    return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, words))
+        sample = subsample(members, settings, f"the training subset of fold {fold.name}")
+        folds.append(replace(fold, train=tuple(utterance.id for utterance in sample)))
+    sizes = [len(fold.train) for fold in protocol.folds]
+    clause = f"each fold trains on {settings.train_size} of {_format_range(sizes)} utterances"
+    return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, clause))
+
+
+def _format_range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
