@@ -89,7 +89,7 @@ def _leaks() -> list[Row]:
 
 def _check(corpus: Corpus) -> None:
     split = protocols.split(corpus.utterances, SplitConfig())
-    contents, samples = corpora.contents(corpus.utterances), hash_audio(corpus.utterances)
+    contents, samples = corpora.hash_contents(corpus.utterances), hash_audio(corpus.utterances)
     find_leaks(split, corpus.utterances, contents, audio_hashes=samples)
 
 

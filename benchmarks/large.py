@@ -82,7 +82,7 @@ def _once(corpus: str, root: Path) -> None:
     begun = perf_counter()
     read = corpora.load(f"{name}={place}")
     read_seconds, begun = perf_counter() - begun, perf_counter()
-    corpora.fingerprint(read, corpora.contents(read.utterances))
+    corpora.fingerprint(read, corpora.hash_contents(read.utterances))
     hashed_seconds, begun = perf_counter() - begun, perf_counter()
     kept, _ = apply_label_scheme(read, recipe)
     made = system.System(recipe, targets.find_classes(kept.utterances, recipe))

@@ -157,7 +157,7 @@ def main() -> None:
     recognizer = Recognizer(asked.model, confidence="auto")
     recipe = recognizer.system.recipe
     known = recognizer.classes["emotion"]
-    read, _ = apply_label_scheme(corpora.read(asked.corpus), recipe)
+    read, _ = apply_label_scheme(corpora.as_corpus(asked.corpus), recipe)
     wanted = set(asked.speakers.split(",")) - {""}
     some = [one for one in read.utterances if not wanted or str(one.speaker) in wanted]
     labels = get_task_labels(some, "emotion", recipe)

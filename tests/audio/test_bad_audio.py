@@ -1,4 +1,4 @@
-"""Whatever is no audio is one line that says what to do."""
+"""Invalid audio raises an AudioError of one line that tells the user what to do."""
 
 import io
 import struct
@@ -108,15 +108,15 @@ def one_sample(folder: Path) -> Source:
 
 
 def channels_zero(folder: Path) -> Source:
-    return laid(encoded(), 22, 0)
+    return replace_field(encoded(), 22, 0)
 
 
 def unknown_codec(folder: Path) -> Source:
-    return laid(encoded(), 20, 0x7777)
+    return replace_field(encoded(), 20, 0x7777)
 
 
-def laid(content: bytes, place: int, number: int) -> bytes:
-    """A WAV of which one field of the head is another."""
+def replace_field(content: bytes, place: int, number: int) -> bytes:
+    """Return a WAV with one field of its header replaced."""
     return content[:place] + struct.pack("<H", number) + content[place + 2 :]
 
 
@@ -136,11 +136,11 @@ def text_file(folder: Path) -> Source:
         (a_device, "/dev/zero is a device or pipe"),
         (empty, r"empty\.wav is empty \(0 bytes\)"),
         (text, r"text\.wav is not audio .*begins with b'version https:"),
-        (subtitles, "the given bytes holds no audio, only subtitle"),
+        (subtitles, "the given bytes has no audio stream, only subtitle"),
         (playlist, "the given bytes is not audio"),
-        (video, "the given bytes holds no audio, only video"),
-        (no_samples, "holds no samples; expected at least 25 ms"),
-        (no_channels, "the given array holds no samples"),
+        (video, "the given bytes has no audio stream, only video"),
+        (no_samples, "has no samples; expected at least 25 ms"),
+        (no_channels, "the given array has no samples"),
         (ten_milliseconds, "10 ms of audio; expected at least 25 ms"),
         (low_rate, "500 Hz; expected 1000 to 768000 Hz"),
         (high_rate, "1000000.0 Hz; expected 1000 to 768000 Hz"),
@@ -148,17 +148,15 @@ def text_file(folder: Path) -> Source:
         (no_channels_at_all, r"shape \(16000, 0\); expected .* with 1 to 32 channels"),
         (one_sample, r"shape \(\); expected"),
         (channels_zero, "the given bytes has no channels"),
-        (unknown_codec, "audio of a kind that no decoder here knows"),
+        (unknown_codec, "audio codec without a decoder here"),
         (three_axes, r"shape \(2, 2, 16000\); expected"),
         (long_integers, "type int64; expected floating point"),
         (booleans, "type bool; expected floating point"),
-        (number, "given as int; expected a path, bytes"),
-        (text_file, "given as StringIO; expected a path, bytes, a file opened in binary mode"),
+        (number, "has the type int; expected a path, bytes"),
+        (text_file, "has the type StringIO; expected a path, bytes, a file opened in binary mode"),
     ],
 )
-def test_every_fault_is_one_line_that_says_what_to_do(
-    source: Any, message: str, tmp_path: Path
-) -> None:
+def test_every_fault_is_one_line_with_advice(source: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=message) as caught:
         load(source(tmp_path))
     assert "\n" not in str(caught.value)
@@ -169,13 +167,13 @@ def test_every_fault_is_one_line_that_says_what_to_do(
 @pytest.mark.parametrize(
     "read", [load, duration, channel_count, lambda given: list(iter_blocks(given))]
 )
-def test_what_has_no_samples_is_the_same_error_to_all(source: Any, read: Any) -> None:
-    with pytest.raises(AudioError, match=r"channels|no decoder"):
+def test_audio_without_samples_is_the_same_error_everywhere(source: Any, read: Any) -> None:
+    with pytest.raises(AudioError, match=r"channels|without a decoder"):
         read(source(Path()))
 
 
 @pytest.mark.parametrize("ending", ["g722", "al", "ul", "sw", "raw"])
-def test_a_name_makes_no_audio_of_noise(ending: str, tmp_path: Path) -> None:
+def test_file_name_does_not_make_noise_audio(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"noise.{ending}"
     path.write_bytes(np.random.default_rng(0).bytes(20_000))
     with pytest.raises(AudioError, match="is not audio"):
@@ -186,7 +184,7 @@ def test_a_name_makes_no_audio_of_noise(ending: str, tmp_path: Path) -> None:
     ("start", "end"),
     [(-1.0, None), (1.0, 1.0), (1.0, 0.5), (np.nan, None), (0.0, np.nan), (np.inf, None)],
 )
-def test_a_part_must_have_a_beginning_before_its_end(start: float, end: float | None) -> None:
+def test_part_must_start_before_its_end(start: float, end: float | None) -> None:
     with pytest.raises(AudioError, match="expected 0 <= start < end"):
         load(encoded(), start=start, end=end)
 
@@ -198,8 +196,8 @@ def test_a_part_that_begins_after_the_end_is_an_error(kind: str, start: float) -
         load(any_kind(kind), start=start)
 
 
-def test_a_wanted_rate_out_of_range_is_an_error() -> None:
-    with pytest.raises(AudioError, match="the wanted rate is 16 Hz"):
+def test_target_rate_out_of_range_is_an_error() -> None:
+    with pytest.raises(AudioError, match="the target rate is 16 Hz"):
         load(encoded(), 16)
 
 
@@ -215,7 +213,7 @@ SMALL = {kind: encoded(kind, sweep(0.1)) for kind in ("wav", "flac", "ogg", "mp3
     st.integers(0, 400) | st.none(),
 )
 @example("flac", [(21, 255)], None)
-def test_no_content_raises_anything_but_an_audio_error(
+def test_any_content_raises_only_audio_errors(
     kind: str, changes: list[tuple[int, int]], cut: int | None
 ) -> None:
     content = bytearray(SMALL[kind])

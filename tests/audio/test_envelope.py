@@ -13,7 +13,7 @@ def tone(amplitude: float, seconds: float = 1.0) -> np.ndarray:
     return (amplitude * np.sin(2 * np.pi * 400 * time)).astype(np.float32)
 
 
-def test_an_envelope_holds_every_peak() -> None:
+def test_envelope_contains_every_peak() -> None:
     wave = np.zeros(10_000, dtype=np.float32)
     wave[[0, 5_003, 9_999]] = (0.5, -0.75, 1.0)
     found = compute_envelope(wave)
@@ -34,7 +34,7 @@ def test_an_envelope_holds_every_peak() -> None:
         (np.full(RATE, 1e-7, np.float32), FLOOR_DB),
     ],
 )
-def test_levels_that_are_known(wave_s: np.ndarray, expected: float) -> None:
+def test_energy_of_known_signals(wave_s: np.ndarray, expected: float) -> None:
     found = compute_energy(wave_s, RATE, [0.1, 0.5, 0.9], 0.04)
     assert found == pytest.approx([expected] * 3, abs=0.01)
 
@@ -49,7 +49,7 @@ def test_energy_equals_a_literal_loop() -> None:
         assert level == pytest.approx(10 * np.log10(np.mean(part.astype(float) ** 2)), abs=0.05)
 
 
-def test_energy_hears_what_is_around_a_moment_and_nothing_else() -> None:
+def test_energy_depends_only_on_the_window_around_a_time() -> None:
     wave_s = np.concatenate([tone(0.5), np.zeros(RATE, np.float32)])
     loud, edge, quiet = compute_energy(wave_s, RATE, [0.5, 1.0, 1.5], 0.1)
     assert quiet == FLOOR_DB

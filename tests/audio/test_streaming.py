@@ -1,4 +1,4 @@
-"""Recordings in blocks, streams of blocks, channels."""
+"""Reading in blocks, streams of blocks, channels and resampling."""
 
 import io
 from itertools import pairwise
@@ -21,29 +21,31 @@ def stereo() -> npt.NDArray[np.float32]:
     return np.stack([sweep(1.0), np.zeros(RATE, np.float32)], axis=1)
 
 
-def joined(source: audio.Source, **part: float) -> tuple[npt.NDArray[np.float32], int]:
+def read_joined(source: audio.Source, **part: float) -> tuple[npt.NDArray[np.float32], int]:
     pieces = list(audio.iter_blocks(source, **part))  # type: ignore[arg-type]
     (rate,) = {rate for _, rate in pieces}
     return np.concatenate([samples for samples, _ in pieces]), round(rate)
 
 
 @pytest.mark.parametrize("kind", every_kind())
-def test_blocks_are_the_whole(kind: str) -> None:
+def test_iter_blocks_equals_load(kind: str) -> None:
     content = any_kind(kind)
     for part in ({}, {"start": 0.5, "end": 1.25}):
-        found, rate = joined(content, seconds=0.3, **part)
+        found, rate = read_joined(content, block_seconds=0.3, **part)
         np.testing.assert_array_equal(found, load(content, rate, **part))
 
 
-def test_blocks_are_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iter_blocks_returns_blocks_of_the_requested_duration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serein.audio.streaming.SAMPLES_PER_READ", 1000)
     pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.5)]
     assert pieces == [8000, 8000, 8000, 8000]
     pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.6)]
-    assert pieces == [10_000, 10_000, 10_000, 2_000]  # at least, but for the last
+    assert pieces == [10_000, 10_000, 10_000, 2_000]  # the minimum, except for the last block
 
 
-def test_a_channel_by_itself() -> None:
+def test_iter_blocks_selects_a_channel() -> None:
     source = (stereo(), RATE)
     assert audio.channel_count(source) == 2
     left, right, mean = (
@@ -54,16 +56,18 @@ def test_a_channel_by_itself() -> None:
     np.testing.assert_array_equal(right, 0)
     np.testing.assert_allclose(mean, left / 2)
     for channel in (0, 3):
-        with pytest.raises(AudioError, match=f"channel {channel} of the given array .* it has 2"):
+        with pytest.raises(
+            AudioError, match=f"channel {channel} of the given array .* expected 1 to 2"
+        ):
             next(audio.iter_blocks(source, channel=channel))
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "webm"])
-def test_channels_are_counted(kind: str) -> None:
+def test_channel_count(kind: str) -> None:
     assert audio.channel_count(any_kind(kind)) == 1
 
 
-def test_a_file_that_breaks_off_says_so_when_it_is_met(
+def test_truncated_file_raises_when_its_end_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serein.audio.streaming.SAMPLES_PER_READ", RATE)
@@ -73,15 +77,15 @@ def test_a_file_that_breaks_off_says_so_when_it_is_met(
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     blocks = audio.iter_blocks(file, block_seconds=5)
     assert len(next(blocks)[0]) >= 5 * RATE
-    with pytest.raises(AudioError, match=r"long.flac breaks off: .* of 60.00 s"):
+    with pytest.raises(AudioError, match=r"long.flac is truncated: .* of 60.00 s"):
         list(blocks)
 
 
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
-        (np.zeros(0, np.float32), "holds no samples"),
-        (np.zeros(200, np.float32), "holds 12 ms of audio"),
+        (np.zeros(0, np.float32), "has no samples"),
+        (np.zeros(200, np.float32), "has 12 ms of audio"),
         (np.array([0.0] * RATE + [np.nan]), "the first at 1.000 s"),
     ],
 )
@@ -90,7 +94,7 @@ def test_blocks_are_checked(samples: npt.NDArray[np.float32], words: str) -> Non
         list(audio.iter_blocks((samples, RATE), block_seconds=0.25))
 
 
-def test_reading_leaves_numpy_as_it_was() -> None:
+def test_iter_blocks_keeps_numpy_error_settings() -> None:
     before = np.geterr()
     for _ in audio.iter_blocks(encoded(), block_seconds=0.5):
         assert np.geterr() == before
@@ -100,7 +104,7 @@ def test_reading_leaves_numpy_as_it_was() -> None:
     rate=st.sampled_from([8_000, 11_025, 22_050, 44_100, 48_000]),
     cuts=st.lists(st.integers(0, 40_000), max_size=6),
 )
-def test_resampling_does_not_see_blocks(rate: int, cuts: list[int]) -> None:
+def test_resampler_does_not_depend_on_block_sizes(rate: int, cuts: list[int]) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)
     resample = Resampler(rate, RATE)
     edges = [0, *sorted(cuts), len(samples)]
@@ -117,7 +121,7 @@ def test_equal_rates_need_no_resampling() -> None:
         Resampler(10, RATE)
 
 
-def test_every_way_to_give_a_block() -> None:
+def test_convert_block_accepts_every_type() -> None:
     pcm = (stereo()[:, 0] * 32767).astype("<i2")
     blocks: list[Block] = [pcm.tobytes(), bytearray(pcm.tobytes()), memoryview(pcm.tobytes()), pcm]
     blocks += [pcm.astype(np.float64) / 32768, np.stack([pcm, pcm], axis=1)]
@@ -135,14 +139,14 @@ def test_every_way_to_give_a_block() -> None:
         (b"abc", "a block of 3 bytes ends within a sample"),
         (np.zeros((2, 40)), r"shape \(2, 40\)"),
         (np.array(["a"]), "type <U1"),
-        (np.array([0.1, np.inf]), "the stream holds 1 samples .* first at 2.500 s"),
+        (np.array([0.1, np.inf]), "the stream has 1 samples .* first at 2.500 s"),
     ],
 )
-def test_blocks_that_are_no_audio(block: Block, words: str) -> None:
+def test_convert_block_rejects_invalid_blocks(block: Block, words: str) -> None:
     with pytest.raises(AudioError, match=words):
         convert_block(block, 2_000, start=2.4995)
 
 
-def test_a_duration_that_only_decoding_tells() -> None:
+def test_duration_that_needs_decoding() -> None:
     content = io.BytesIO(any_kind("webm")).getvalue()
     assert audio.duration(content) == pytest.approx(2.0, abs=0.05)

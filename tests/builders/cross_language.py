@@ -17,4 +17,4 @@ def crossed(folder: Path) -> Corpus:
     """Both corpora; their words are silence of some tenths of a second, or one made-up word."""
     write_savee(folder / "savee", utterances=32, words=1)
     write_emodb(folder / "emodb", utterances=40, words=1)
-    return corpora.read([f"savee={folder / 'savee'}", f"emodb={folder / 'emodb'}"], partial=True)
+    return corpora.as_corpus([f"savee={folder / 'savee'}", f"emodb={folder / 'emodb'}"], partial=True)

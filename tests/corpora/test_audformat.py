@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def database(folder: Path, header: str, **tables: str) -> Path:
-    """A database with this header and these tables, of files a, b and c."""
+    """Write a database with this header, these tables, and the files a, b and c."""
     folder.mkdir(exist_ok=True)
     (folder / "db.yaml").write_text(header, encoding="utf-8")
     for name, text in tables.items():
@@ -37,7 +37,7 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_audformat_in_miniature(root: Path) -> None:
+def test_read_small_database(root: Path) -> None:
     utterances = audformat.read(root)
     assert len(utterances) == 4 * 2 * 2
     assert [one.id for one in utterances] == sorted({one.id for one in utterances})
@@ -64,7 +64,7 @@ def test_audformat_in_miniature(root: Path) -> None:
 
 
 def to_parquet(root: Path, name: str) -> None:
-    """As audformat itself writes it: types, and times as durations."""
+    """Convert a table to Parquet as audformat writes it, with types, and times as durations."""
     file = root / f"db.{name}.csv"
     frame = pd.read_csv(file, dtype={"speaker": "string"})
     for column in {"start", "end"} & set(frame):
@@ -73,7 +73,7 @@ def to_parquet(root: Path, name: str) -> None:
     file.unlink()
 
 
-def test_parquet_is_read_as_csv_is(root: Path) -> None:
+def test_parquet_equals_csv(root: Path) -> None:
     before = audformat.read(root)
     for name in ("files", "emotion.train", "emotion.test", "speaker"):
         to_parquet(root, name)
@@ -81,7 +81,7 @@ def test_parquet_is_read_as_csv_is(root: Path) -> None:
     assert audformat.read(root) == before
 
 
-def test_nanoseconds_of_parquet_survive(root: Path) -> None:
+def test_parquet_durations_keep_nanoseconds(root: Path) -> None:
     frame = pd.read_csv(root / "db.emotion.test.csv").head(1)
     frame["start"], frame["end"] = pd.to_timedelta([123_456_789]), pd.to_timedelta([1_000_000_001])
     frame.to_parquet(root / "db.emotion.test.parquet", index=False)
@@ -93,7 +93,7 @@ def test_nanoseconds_of_parquet_survive(root: Path) -> None:
 FILES = "tables:\n  files:\n    type: filewise\n    columns:\n"
 
 
-def test_columns_become_what_an_utterance_says_of_itself(tmp_path: Path) -> None:
+def test_columns_become_attributes(tmp_path: Path) -> None:
     header = (
         "languages: [eng, deu]\nschemes:\n  speaker: {dtype: int}\n  sure: {dtype: bool}\n"
         "  rank: {dtype: int}\n  grade: {dtype: int, labels: [1, 2]}\n  long: {dtype: time}\n"
@@ -122,7 +122,7 @@ def test_columns_become_what_an_utterance_says_of_itself(tmp_path: Path) -> None
     assert second.labels == {}
 
 
-def test_labels_of_a_scheme_may_say_more(tmp_path: Path) -> None:
+def test_described_labels_add_values(tmp_path: Path) -> None:
     header = (
         "languages: [deu]\nschemes:\n"
         "  speaker:\n    dtype: int\n    labels:\n"
@@ -140,7 +140,7 @@ def test_labels_of_a_scheme_may_say_more(tmp_path: Path) -> None:
     assert (c.speaker, c.gender, c.language, c.text, c.labels) == ("4", None, "de", None, {})
 
 
-def test_files_with_stretches_are_not_utterances(tmp_path: Path) -> None:
+def test_files_with_segments_are_not_utterances(tmp_path: Path) -> None:
     header = (
         "tables:\n  files:\n    type: filewise\n    columns: {speaker: {}, emotion: {}}\n"
         "  parts:\n    type: segmented\n    columns: {emotion: {}}\n"
@@ -174,7 +174,7 @@ def test_tables_are_joined(tmp_path: Path) -> None:
     assert b.labels == {"emotion": "awe", "age": "4"}
 
 
-def test_tables_that_disagree_keep_their_names(tmp_path: Path) -> None:
+def test_conflicting_columns_get_the_name_of_their_table(tmp_path: Path) -> None:
     one, two = "file,emotion,age\na.wav,joy,3\n", "file,emotion,age\na.wav,awe,3\nb.wav,awe,\n"
     header = TWO.replace("    split_id: SPLIT\n", "")
     a, b = audformat.read(database(tmp_path, header, one=one, two=two))
@@ -211,12 +211,12 @@ def test_missing_media_are_counted(root: Path) -> None:
     [
         ("a.wav,soon,", "row 2: 'soon' is not a time such as '0 days 00:00:01.5'"),
         ("a.wav,0 days 00:00:02,0 days 00:00:01", r"row 2: end 1.0 is not after start 2.0"),
-        (",0 days,", "row 2: no file"),
-        ("a.wav,1,2\na.wav,1.0,2.0", "row 3: a.wav:1-2 is there twice"),
+        (",0 days,", "row 2: file is empty"),
+        ("a.wav,1,2\na.wav,1.0,2.0", "row 3: a.wav:1-2 is a duplicate"),
         ('"a.wav', "cannot be read"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path: Path, row: str, message: str) -> None:
+def test_error_names_the_bad_row(tmp_path: Path, row: str, message: str) -> None:
     folder = database(tmp_path, "tables: {t: {type: segmented}}", t=f"file,start,end\n{row}\n")
     with pytest.raises(CorpusError, match=rf"db\.t\.csv.*{message}"):
         audformat.read(folder)
@@ -225,30 +225,30 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("", "names no tables"),
-        ("name: x\n", "names no tables"),
-        ("- a\n- b\n", "names no tables"),
+        ("", "has no tables"),
+        ("name: x\n", "has no tables"),
+        ("- a\n- b\n", "has no tables"),
         ("tables: {a: [\n", "cannot be read"),
         ("tables: [a, b]\n", r"tables is \['a', 'b'\]; expected names and values"),
         ("tables: {t: {columns: 3}}\n", "columns is 3"),
-        ("tables: {gone: {}}\n", r"names the table gone, and .*db\.gone\.csv is missing; restore"),
+        ("tables: {gone: {}}\n", r"has the table gone, but .*db\.gone\.csv is missing; restore"),
         ("tables: {pickled: {}}\n", "it is pickled: save it again as CSV or Parquet"),
-        ("tables: {t: {}}\nschemes: {s: {labels: people}}\n", "labels are in the table people"),
+        ("tables: {t: {}}\nschemes: {s: {labels: people}}\n", "labels refer to the table people"),
         (
             "tables: {t: {}}\nschemes: {s: {labels: m}}\nmisc_tables: {m: {levels: [x, y]}}\n",
-            r"db\.m\.csv: its levels are \['x', 'y'\]; expected one",
+            r"db\.m\.csv: its levels are \['x', 'y'\]; expected exactly one",
         ),
         ("tables: {t: !!python/object:os.system {}}\n", "cannot be read"),
     ],
 )
-def test_a_bad_header_is_refused(tmp_path: Path, header: str, message: str) -> None:
+def test_bad_header_is_an_error(tmp_path: Path, header: str, message: str) -> None:
     folder = database(tmp_path, header, t="file\na.wav\n", m="x,y\n1,2\n")
     (folder / "db.pickled.pkl").touch()
     with pytest.raises(CorpusError, match=message):
         audformat.read(folder)
 
 
-def test_a_value_that_its_scheme_forbids(tmp_path: Path) -> None:
+def test_value_of_another_type_than_its_scheme(tmp_path: Path) -> None:
     header = f"schemes: {{v: {{dtype: float}}}}\n{FILES}      valence: {{scheme_id: v}}\n"
     folder = database(tmp_path, header, files="file,valence\na.wav,high\n")
     with pytest.raises(CorpusError, match=r"a\.wav: valence is 'high'; expected float"):

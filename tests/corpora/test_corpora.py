@@ -34,11 +34,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# Every corpus
+# All corpora
 
 
 @pytest.mark.parametrize("name", registry.list_names("corpora"))
-def test_a_corpus_tells_about_itself_and_reads(name: str) -> None:
+def test_every_reader_has_about_and_read(name: str) -> None:
     module = registry.load_module("corpora", name)
     assert isinstance(module.ABOUT, CorpusInfo)
     assert module.ABOUT.title
@@ -64,7 +64,7 @@ def check_emodb(utterances: list[Utterance]) -> None:
         assert one.path.is_file()
 
 
-def test_emodb_in_miniature(berlin: Path) -> None:
+def test_read_small_emodb(berlin: Path) -> None:
     utterances = emodb.read(berlin)
     check_emodb(utterances)
     cells = Counter((one.speaker, one.labels["emotion"]) for one in utterances)
@@ -72,7 +72,7 @@ def test_emodb_in_miniature(berlin: Path) -> None:
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no copy of EMO-DB at {REAL}")
-def test_emodb_itself() -> None:
+def test_read_published_emodb() -> None:
     utterances = emodb.read(REAL)
     check_emodb(utterances)
     by_id = {one.id: one for one in utterances}
@@ -89,12 +89,12 @@ def test_emodb_itself() -> None:
     )
 
 
-def test_emodb_without_judgements_has_no_such_labels(names: Path) -> None:
+def test_emodb_without_judgements_has_no_listener_labels(names: Path) -> None:
     (names / "erkennung.txt").unlink()
     assert emodb.read(names)[0].labels == {"emotion": "fear", "sentence": "a01"}
 
 
-def test_emodb_judges_what_it_lists(names: Path) -> None:
+def test_emodb_judgements_of_listed_recordings(names: Path) -> None:
     lines = (names / "erkennung.txt").read_bytes().split(b"\r\n")
     kept = [line for line in lines if b"03a01Aa" not in line]
     assert len(kept) < len(lines)
@@ -105,13 +105,13 @@ def test_emodb_judges_what_it_lists(names: Path) -> None:
     assert set(utterances[1].labels) == {"emotion", "sentence", "recognition", "naturalness"}
 
 
-def test_emodb_takes_upper_case_extensions_and_hidden_files(names: Path) -> None:
+def test_emodb_accepts_upper_case_extensions_and_skips_hidden_files(names: Path) -> None:
     (names / "wav" / "03a01Aa.wav").rename(names / "wav" / "03a01Aa.WAV")
     (names / "wav" / "._03a01Aa.wav").touch()
     assert emodb.read(names)[0].path.name == "03a01Aa.WAV"
 
 
-def test_emodb_says_what_is_missing(names: Path) -> None:
+def test_emodb_reports_missing_recordings(names: Path) -> None:
     for file in sorted((names / "wav").glob("*W?.wav"))[:3]:
         file.unlink()
     (names / "wav" / "03a01Na.wav").unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def test_emodb_says_what_is_missing(names: Path) -> None:
     assert len(emodb.read(names, partial=True)) in (531, 532)
 
 
-def test_a_second_copy_of_emodb_is_told_of(names: Path) -> None:
+def test_emodb_notes_a_second_copy(names: Path) -> None:
     assert corpora.load(f"emodb={names}").notes == ()
     shutil.copytree(names / "wav", names / "wav" / "wav")
     (names / "wav" / "wav" / "._03a01Fa.wav").touch()
@@ -129,7 +129,7 @@ def test_a_second_copy_of_emodb_is_told_of(names: Path) -> None:
     assert corpus.notes == ("recordings not read: 535, such as wav/wav/03a01Aa.wav",)
 
 
-def test_emodb_knows_the_later_release(names: Path) -> None:
+def test_emodb_recognizes_the_later_release(names: Path) -> None:
     spare = (f"{s}{t}{e}z" for s in sorted(MEN | WOMEN) for t in emodb.TEXTS for e in "WLEAFTN")
     for _ in range(816 - 535):
         (names / "wav" / f"{next(spare)}.wav").touch()
@@ -146,7 +146,7 @@ def test_emodb_knows_the_later_release(names: Path) -> None:
         ("notes.wav", "not an EMO-DB name such as 03a01Fa.wav"),
     ],
 )
-def test_emodb_names_the_file_it_cannot_place(names: Path, name: str, message: str) -> None:
+def test_emodb_error_names_the_bad_file(names: Path, name: str, message: str) -> None:
     (names / "wav" / name).touch()
     with pytest.raises(CorpusError, match=f"{name}.*{message}"):
         emodb.read(names, partial=True)
@@ -161,13 +161,13 @@ def test_emodb_names_the_file_it_cannot_place(names: Path, name: str, message: s
         "rubbish",
     ],
 )
-def test_emodb_names_the_line_it_cannot_read(names: Path, line: str) -> None:
+def test_emodb_error_names_the_bad_line(names: Path, line: str) -> None:
     (names / "erkennung.txt").write_bytes(f"Nr.\tSatz\r\n\r\n{line}\r\n".encode("latin-1"))
     with pytest.raises(CorpusError, match=r"erkennung\.txt, line 3: "):
         emodb.read(names)
 
 
-def test_emodb_points_to_the_right_folder(names: Path, tmp_path: Path) -> None:
+def test_emodb_suggests_the_right_folder(names: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=f"give the folder above, {re.escape(str(names))}"):
         emodb.read(names / "wav")
     with pytest.raises(CorpusError, match=f"Did you mean {re.escape(str(names))}"):
@@ -181,12 +181,12 @@ def test_emodb_points_to_the_right_folder(names: Path, tmp_path: Path) -> None:
 # Synthetic
 
 
-def test_synthetic_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_synthetic_round_trip(tmp_path: Path) -> None:
     settings = SyntheticConfig(speakers=3, emotions=("anger", "fear"), sentences=2, words=1)
     assert generate(tmp_path, settings) == synthetic.read(tmp_path)
 
 
-def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
+def test_synthetic_error_tells_how_to_make_it(made: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="serein corpora make PATH"):
         synthetic.read(tmp_path)
     (tmp_path / "labels.csv").write_text("file,emotion\n")
@@ -205,7 +205,7 @@ def test_synthetic_says_how_to_make_it(made: Path, tmp_path: Path) -> None:
 # Tables
 
 
-def test_load_reads_a_corpus_at_a_place(berlin: Path, made: Path) -> None:
+def test_load_reads_a_corpus_at_a_path(berlin: Path, made: Path) -> None:
     assert len(corpora.load(f"emodb={berlin}").utterances) == 535
     corpus = corpora.load(f"synthetic={made}")
     assert corpus == Corpus(name="synthetic", utterances=tuple(synthetic.read(made)))
@@ -219,12 +219,12 @@ def test_load_reads_a_table_under_any_name(folder: Path) -> None:
     assert corpora.load(f"table={path}").utterances == corpus.utterances
 
 
-def test_load_without_a_place_says_how_to_give_one() -> None:
+def test_load_without_a_location_advises_how_to_save_one() -> None:
     with pytest.raises(CorpusError, match=r"serein corpora add emodb PATH.*emodb=PATH.*http"):
         corpora.load("emodb")
 
 
-def test_load_answers_an_unknown_name_with_the_known_ones(folder: Path) -> None:
+def test_load_of_an_unknown_name_lists_the_known_ones(folder: Path) -> None:
     with pytest.raises(UnknownName, match="'emodbb'; did you mean 'emodb'"):
         corpora.load(f"emodbb={folder}")
     for spec in ("mine", "labels.csv", "../labels.csv", "a..b=x", ""):
@@ -234,7 +234,7 @@ def test_load_answers_an_unknown_name_with_the_known_ones(folder: Path) -> None:
         corpora.load(f"no_lab.podcast={folder}")
 
 
-def test_load_refuses_a_place_where_nothing_is(tmp_path: Path) -> None:
+def test_load_of_a_missing_path_is_an_error(tmp_path: Path) -> None:
     for spec in ("emodb=none", f"mine={tmp_path}/none.csv"):
         with pytest.raises(CorpusError, match="does not exist"):
             corpora.load(spec)
@@ -249,7 +249,7 @@ def read(root):
 
 
 def reader(folder: Path, monkeypatch: pytest.MonkeyPatch, ids: str) -> str:
-    """A module of the user's own with these ids."""
+    """Write a custom reader that returns these ids."""
     name = f"reader{len(ids)}"
     (folder / "my_lab").mkdir(exist_ok=True)
     (folder / "my_lab" / f"{name}.py").write_text(READER.format(ids=ids))
@@ -257,9 +257,7 @@ def reader(folder: Path, monkeypatch: pytest.MonkeyPatch, ids: str) -> str:
     return f"my_lab.{name}"
 
 
-def test_load_reads_with_a_module_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_with_a_custom_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = reader(tmp_path, monkeypatch, '["b", "a"]')
     assert [one.id for one in corpora.load(f"{name}={tmp_path}").utterances] == ["a", "b"]
     corpora.register(name, tmp_path)
@@ -268,9 +266,9 @@ def test_load_reads_with_a_module_of_ones_own(
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"), [("[]", "holds no utterances"), ('"aba"', "two utterances 'a'")]
+    ("ids", "message"), [("[]", "has no utterances"), ('"aba"', "two utterances 'a'")]
 )
-def test_load_checks_what_was_read(
+def test_load_checks_the_utterances(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str, message: str
 ) -> None:
     name = reader(tmp_path, monkeypatch, ids)
@@ -278,9 +276,7 @@ def test_load_checks_what_was_read(
         corpora.load(f"{name}={tmp_path}")
 
 
-def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_custom_reader_may_have_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = reader(tmp_path, monkeypatch, '["a", "b", "c"]')
     assert corpora.load(f"{name}={tmp_path}").notes == ()
     module = registry.load_module("corpora", name)
@@ -290,14 +286,14 @@ def test_a_reader_of_ones_own_may_tell_what_it_passed_over(
     assert corpora.load(f"{name}={tmp_path}").notes == (f"{tmp_path.name}: 3",)
 
 
-def test_load_refuses_a_module_that_reads_nothing(tmp_path: Path) -> None:
+def test_load_with_a_module_without_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"json\.tool .* no function read"):
         corpora.load(f"json.tool={tmp_path}")
 
 
 @pytest.mark.parametrize("collects", [True, False])
 @pytest.mark.parametrize("ids", ['["b", "a"]', '"aba"'])
-def test_circles_are_collected_afterwards_as_before(
+def test_garbage_collection_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str, collects: bool
 ) -> None:
     name = reader(tmp_path, monkeypatch, ids)

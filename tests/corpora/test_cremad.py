@@ -41,7 +41,7 @@ def few(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_whole_layout_has_the_counts_of_cremad(whole: Path) -> None:
+def test_complete_layout_has_the_published_counts(whole: Path) -> None:
     utterances = cremad.read(whole)
     assert len(utterances) == 7442
     assert Counter(one.labels["emotion"] for one in utterances) == COUNTS == cremad.COUNTS
@@ -53,7 +53,7 @@ def test_a_whole_layout_has_the_counts_of_cremad(whole: Path) -> None:
     assert Counter(genders.values()) == {"male": 46, "female": 45}
 
 
-def test_a_name_tells_everything(few: Path) -> None:
+def test_file_name_gives_all_labels(few: Path) -> None:
     utterances = cremad.read(few, partial=True)
     assert utterances[0] == Utterance(
         id="1001_DFA_ANG_XX",
@@ -69,18 +69,18 @@ def test_a_name_tells_everything(few: Path) -> None:
     assert [one.gender for one in utterances] == ["male", "male", "female", "female"]
 
 
-def test_the_name_that_lacks_a_letter_is_taken(whole: Path) -> None:
+def test_published_name_with_one_x_is_accepted(whole: Path) -> None:
     by_id = {one.id: one for one in cremad.read(whole)}
     assert by_id["1040_ITH_SAD_X"].labels["level"] == "unspecified"
     assert "1040_ITH_SAD_XX" not in by_id
 
 
-def test_without_the_table_nobodys_gender_is_known(few: Path) -> None:
+def test_without_the_table_genders_are_unknown(few: Path) -> None:
     (few / "VideoDemographics.csv").unlink()
     assert {one.gender for one in cremad.read(few, partial=True)} == {None}
 
 
-def test_the_table_tells_of_those_it_lists(few: Path) -> None:
+def test_table_gives_genders_of_listed_speakers(few: Path) -> None:
     table = f"\ufeff{HEADER}\r\n1002,21,FEMALE,,Non r\u00e9pondu\r\n"
     (few / "VideoDemographics.csv").write_bytes(table.encode())
     genders = {one.speaker: one.gender for one in cremad.read(few, partial=True)}
@@ -97,7 +97,7 @@ def test_the_table_tells_of_those_it_lists(few: Path) -> None:
         ("ActorID;Age;Sex\n1001;51;Male\n", 2),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(few: Path, table: str, line: int) -> None:
+def test_error_names_the_bad_row(few: Path, table: str, line: int) -> None:
     (few / "VideoDemographics.csv").write_text(table)
     message = rf"VideoDemographics\.csv, line {line}: expected an ActorID.*restore the file or rem"
     with pytest.raises(CorpusError, match=message):
@@ -129,19 +129,19 @@ def test_hidden_files_second_copies_and_upper_case(few: Path) -> None:
         ("notes", r"is not a CREMA-D name such as 1001_DFA_ANG_XX\.wav; move it elsewhere"),
     ],
 )
-def test_a_file_without_a_place_is_named(few: Path, name: str, message: str) -> None:
+def test_error_names_the_bad_file(few: Path, name: str, message: str) -> None:
     (few / "AudioWAV" / f"{name}.wav").touch()
     with pytest.raises(CorpusError, match=rf"{name}\.wav.*{message}"):
         cremad.read(few, partial=True)
 
 
-def test_what_is_missing_is_said(few: Path) -> None:
+def test_missing_recordings_are_reported(few: Path) -> None:
     message = r"4 recordings; CREMA-D has 7442 \(anger 1 of 1271, disgust 0 of 1271, fear 2 of 1271"
     with pytest.raises(CorpusError, match=f"{message}.*partial=True"):
         cremad.read(few)
 
 
-def test_the_right_folder_is_pointed_to(few: Path, tmp_path: Path) -> None:
+def test_right_folder_is_suggested(few: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=f"give the folder above, {re.escape(str(few))}"):
         cremad.read(few / "AudioWAV")
     with pytest.raises(CorpusError, match=rf"Did you mean {re.escape(str(few))}\?"):
@@ -151,7 +151,7 @@ def test_the_right_folder_is_pointed_to(few: Path, tmp_path: Path) -> None:
             cremad.read(nowhere)
 
 
-def test_a_miniature_speaks(tmp_path: Path) -> None:
+def test_small_layout_contains_speech(tmp_path: Path) -> None:
     write_cremad(tmp_path, speakers=2, takes=4, words=1)
     utterances = cremad.read(tmp_path, partial=True)
     cells = Counter((one.speaker, one.labels["emotion"]) for one in utterances)
@@ -163,5 +163,5 @@ def test_a_miniature_speaks(tmp_path: Path) -> None:
     assert len({samples.tobytes() for samples in sounds}) == 48
 
 
-def test_it_is_loaded_by_name(whole: Path) -> None:
+def test_load_by_name(whole: Path) -> None:
     assert corpora.load(f"cremad={whole}").utterances == tuple(cremad.read(whole))

@@ -1,4 +1,4 @@
-"""Hashes of what is heard and said."""
+"""Hashes of the audio of utterances, and fingerprints of corpora."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def corpus_of(module: ModuleType, root: Path) -> Corpus:
     return Corpus(name="it", utterances=tuple(module.read(root)))
 
 
-def test_contents_tell_recordings_apart(folder: Path) -> None:
+def test_hash_contents_differs_between_recordings(folder: Path) -> None:
     shutil.copy(folder / "a.wav", folder / "copy.wav")
     soundfile.write(folder / "c.wav", np.full(160, 0.2), 16_000)
     path = csv(folder, "id,file,end\na,a.wav,\nb,copy.wav,\nc,c.wav,\nd,a.wav,0.005\n")
@@ -40,7 +40,7 @@ def test_contents_tell_recordings_apart(folder: Path) -> None:
     assert len(set(hashes.values())) == 3
 
 
-def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hash_contents_reads_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     hashed = file_hashes._hash_file
 
@@ -54,14 +54,14 @@ def test_contents_read_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPa
     assert opened == [str(folder / "a.wav"), str(folder / "c.wav")]
 
 
-def test_contents_name_the_file_that_is_gone(folder: Path) -> None:
+def test_hash_contents_error_names_the_missing_file(folder: Path) -> None:
     utterances = table.read(csv(folder, "file\na.wav\n"))
     (folder / "a.wav").unlink()
     with pytest.raises(CorpusError, match=r"a\.wav cannot be read: No such file"):
         corpora.hash_contents(utterances)
 
 
-def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_path: Path) -> None:
+def test_fingerprint_changes_only_with_labels_and_samples(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     first = corpora.fingerprint(corpus_of(synthetic, made))
@@ -81,7 +81,7 @@ def test_a_fingerprint_changes_with_labels_and_samples_alone(made: Path, tmp_pat
 @pytest.mark.parametrize(
     "count", [0, 1, corpora.UTTERANCES_PER_UPDATE, 2 * corpora.UTTERANCES_PER_UPDATE + 1]
 )
-def test_a_fingerprint_is_that_of_one_list_of_all(count: int) -> None:
+def test_fingerprint_does_not_depend_on_the_batch_size(count: int) -> None:
     utterances = tuple(
         Utterance(id=f"u{number:05}", path=Path("none.wav"), labels={"emotion": "é", "text": "a"})
         for number in range(count)

@@ -35,7 +35,7 @@ def copy(spoken: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lone(tmp_path: Path) -> Path:
-    """One dialogue of one utterance."""
+    """A corpus of one dialogue with one utterance."""
     for file, content in (
         (EVALUATION, f"% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n{TURN}\n"),
         (TRANSCRIPT, "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.\n"),
@@ -52,14 +52,14 @@ def only(root: Path) -> Utterance:
 
 
 def judged(root: Path, *lines: str) -> None:
-    """Let the lone dialogue hold these lines from line 3 on."""
+    """Write these lines into the single dialogue, from line 3 on."""
     (root / EVALUATION).write_text("\n".join(["% Head", "", *lines, ""]), encoding="latin-1")
 
 
 # The layout
 
 
-def test_the_miniature_is_read_whole(spoken: Path) -> None:
+def test_small_layout_is_read_completely(spoken: Path) -> None:
     utterances = iemocap.read(spoken, partial=True)
     assert len(utterances) == 200
     assert [one.id for one in utterances] == sorted({one.id for one in utterances})
@@ -135,7 +135,7 @@ def test_a_known_utterance_has_every_label(lone: Path) -> None:
         *[("sad", "sadness"), ("sur", "surprise"), ("xxx", None)],
     ],
 )
-def test_every_code_has_its_word_and_xxx_none(lone: Path, code: str, emotion: str | None) -> None:
+def test_every_code_has_an_emotion_except_xxx(lone: Path, code: str, emotion: str | None) -> None:
     judged(lone, TURN.replace("neu", code))
     assert only(lone).label("emotion") == emotion
     assert only(lone).labels["valence"] == 2.5
@@ -150,9 +150,7 @@ def test_every_code_has_its_word_and_xxx_none(lone: Path, code: str, emotion: st
         ("[NaN, NaN, NaN]", {}),
     ],
 )
-def test_a_mean_that_nobody_gave_is_absent_and_counted(
-    lone: Path, means: str, left: dict[str, float]
-) -> None:
+def test_missing_mean_is_absent_and_counted(lone: Path, means: str, left: dict[str, float]) -> None:
     judged(lone, TURN.replace("[2.5000, 3.0000, 3.5000]", means))
     names = ("valence", "arousal", "dominance")
     one = only(lone)
@@ -162,7 +160,7 @@ def test_a_mean_that_nobody_gave_is_absent_and_counted(
     assert iemocap.notes(lone, [one]) == gaps
 
 
-def test_undecided_utterances_are_kept_with_what_each_evaluator_said(spoken: Path) -> None:
+def test_utterances_without_a_majority_keep_individual_ratings(spoken: Path) -> None:
     utterances = iemocap.read(spoken, partial=True)
     undecided = [one for one in utterances if "emotion" not in one.labels]
     assert undecided
@@ -172,7 +170,7 @@ def test_undecided_utterances_are_kept_with_what_each_evaluator_said(spoken: Pat
     assert emotions == set(iemocap.EMOTIONS.values())
 
 
-def test_means_are_of_the_evaluators_and_gaps_stay_gaps(spoken: Path) -> None:
+def test_means_are_of_the_evaluators_and_missing_ratings_stay_missing(spoken: Path) -> None:
     utterances = iemocap.read(spoken, partial=True)
     for one in utterances:
         for name in ("valence", "arousal", "dominance"):
@@ -222,7 +220,7 @@ def test_scripts_recur_in_every_session_and_improvisations_do_not(spoken: Path) 
 # Traps
 
 
-def test_hidden_files_and_second_copies_are_no_utterances(copy: Path) -> None:
+def test_hidden_files_and_second_copies_are_skipped(copy: Path) -> None:
     assert list(copy.rglob("._*.wav"))
     assert list(copy.rglob("._*.txt"))
     before = iemocap.read(copy, partial=True)
@@ -231,13 +229,13 @@ def test_hidden_files_and_second_copies_are_no_utterances(copy: Path) -> None:
     assert iemocap.read(copy, partial=True) == before
 
 
-def test_upper_case_extensions_are_taken(lone: Path) -> None:
+def test_upper_case_extensions_are_accepted(lone: Path) -> None:
     file = lone / RECORDINGS / "Ses01F_impro01_F000.wav"
     file.rename(file.with_suffix(".WAV"))
     assert only(lone).path.name == "Ses01F_impro01_F000.WAV"
 
 
-def test_transcribed_lines_that_are_no_utterances_are_skipped(spoken: Path, lone: Path) -> None:
+def test_transcribed_lines_without_an_utterance_are_skipped(spoken: Path, lone: Path) -> None:
     lines = (spoken / TRANSCRIPT).read_text().splitlines()
     assert "M: [LAUGHTER]" in lines
     assert any("XX" in line for line in lines)
@@ -254,7 +252,7 @@ def test_windows_line_ends_change_nothing(lone: Path) -> None:
     assert only(lone) == before
 
 
-def test_without_transcriptions_nobody_knows_the_words(lone: Path) -> None:
+def test_without_transcriptions_there_is_no_text(lone: Path) -> None:
     shutil.rmtree(lone / TRANSCRIPT.parent)
     assert only(lone).text is None
 
@@ -272,10 +270,10 @@ def test_without_transcriptions_nobody_knows_the_words(lone: Path) -> None:
         (["C-E2:\tNeutral;\t()", TURN], r"line 3: 'C-E2:"),
         ([TURN.replace(", 3.0000, 3.5000", "")], r"line 3: '\[6\.2901"),
         ([TURN.replace("3.0000", "")], r"line 3: '\[6\.2901"),
-        ([TURN.replace("F000", "M000")], r"line 3: .*Ses01F_impro01 holds no recording .*_M000"),
+        ([TURN.replace("F000", "M000")], r"line 3: .*Ses01F_impro01 has no recording .*_M000"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named(copy: Path, lines: list[str], message: str) -> None:
+def test_error_names_the_bad_line(copy: Path, lines: list[str], message: str) -> None:
     judged(copy, *lines)
     (copy / RECORDINGS / "Ses01F_impro01_M000.wav").unlink()
     with pytest.raises(CorpusError, match=rf"Ses01F_impro01\.txt, {message}"):
@@ -285,7 +283,7 @@ def test_a_line_that_cannot_be_read_is_named(copy: Path, lines: list[str], messa
 @pytest.mark.parametrize(
     "name", ["Ses02F_impro01_F000", "Ses01F_impro02_F000", "Ses01F_impro01_X000", "Ses01F_impro01_"]
 )
-def test_an_utterance_must_be_of_its_dialogue(lone: Path, name: str) -> None:
+def test_utterance_must_belong_to_its_dialogue(lone: Path, name: str) -> None:
     judged(lone, TURN.replace("Ses01F_impro01_F000", name))
     (lone / RECORDINGS / f"{name}.wav").touch()
     message = f"line 3: '{name}' is not an utterance of Ses01F_impro01 in Session1, such as"
@@ -293,14 +291,14 @@ def test_an_utterance_must_be_of_its_dialogue(lone: Path, name: str) -> None:
         iemocap.read(lone, partial=True)
 
 
-def test_a_dialogue_must_be_of_its_session(copy: Path) -> None:
+def test_dialogue_must_belong_to_its_session(copy: Path) -> None:
     shutil.rmtree(copy / "Session2")
     (copy / "Session1").rename(copy / "Session2")
     with pytest.raises(CorpusError, match=r"is not an utterance of Ses01F_impro01 in Session2"):
         iemocap.read(copy, partial=True)
 
 
-def test_a_broken_transcription_is_named(lone: Path) -> None:
+def test_error_names_the_bad_transcription(lone: Path) -> None:
     (lone / TRANSCRIPT).write_text("M: Hm.\nSes01F_impro01_F000 Excuse me.\n")
     with pytest.raises(CorpusError, match=r"Ses01F_impro01\.txt, line 2: .*Excuse me\.'; restore"):
         iemocap.read(lone, partial=True)
@@ -309,14 +307,14 @@ def test_a_broken_transcription_is_named(lone: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "message", "left"),
     [
-        (RECORDINGS / "Ses01F_impro01_M001.wav", "holds no recording Ses01F_impro01_M001", 199),
-        (TRANSCRIPT, r"Ses01F_impro01\.txt is missing, and others are there", 200),
+        (RECORDINGS / "Ses01F_impro01_M001.wav", "has no recording Ses01F_impro01_M001", 199),
+        (TRANSCRIPT, r"Ses01F_impro01\.txt is missing, but other transcriptions exist", 200),
         ("Session3", "lacks Session3 of IEMOCAP's sessions", 157),
         ("Session1/sentences/wav", "Session1 has no folder sentences/wav/", 164),
         ("Session1/dialog/EmoEvaluation", "Session1 has no folder dialog/EmoEvaluation/", 164),
     ],
 )
-def test_what_is_missing_is_said_unless_a_part_will_do(
+def test_missing_files_are_errors_unless_partial(
     copy: Path, gone: str, message: str, left: int
 ) -> None:
     path = copy / gone
@@ -331,7 +329,7 @@ def test_what_is_missing_is_said_unless_a_part_will_do(
     assert len(iemocap.read(copy, partial=True)) == left
 
 
-def test_what_a_partial_copy_lacks_is_told(copy: Path) -> None:
+def test_partial_copy_has_notes(copy: Path) -> None:
     assert corpora.load(f"iemocap={copy}", partial=True).notes == (
         "a partial copy: 200 of 10,039 utterances",
     )
@@ -343,8 +341,8 @@ def test_what_a_partial_copy_lacks_is_told(copy: Path) -> None:
     words = sum(one.text is None for one in corpus.utterances)
     assert corpus.notes == (
         "a partial copy: 155 of 10,039 utterances",
-        "evaluated turns without a recording, passed over: 2",
-        f"utterances without words: {words}",
+        "evaluated turns without a recording, skipped: 2",
+        f"utterances without a text: {words}",
     )
     assert words == sum(one.dialogue == TRANSCRIPT.stem for one in corpus.utterances) > 0
 
@@ -368,7 +366,7 @@ def test_the_counts_are_checked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("utterances", "dialogues"), [(5, 1), (60, 7)])
-def test_a_miniature_of_any_size_has_the_shares_of_the_sessions(
+def test_small_layout_has_the_proportions_of_the_sessions(
     tmp_path: Path, utterances: int, dialogues: int
 ) -> None:
     write_iemocap(tmp_path, utterances=utterances, dialogues=dialogues, words=0)
@@ -378,7 +376,7 @@ def test_a_miniature_of_any_size_has_the_shares_of_the_sessions(
     assert len(list((tmp_path / RECORDINGS.parent).iterdir())) == dialogues
 
 
-def test_the_right_folder_is_pointed_to(spoken: Path, tmp_path: Path) -> None:
+def test_right_folder_is_suggested(spoken: Path, tmp_path: Path) -> None:
     (tmp_path / "IEMOCAP_full_release").symlink_to(spoken)
     with pytest.raises(CorpusError, match=r"Did you mean .*/IEMOCAP_full_release\?"):
         iemocap.read(tmp_path)
@@ -389,7 +387,7 @@ def test_the_right_folder_is_pointed_to(spoken: Path, tmp_path: Path) -> None:
             iemocap.read(tmp_path / "none", partial=partial)
 
 
-def test_it_is_loaded_by_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_by_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     utterances = iemocap.read(copy, partial=True)
     found = Counter(f"Session{one.session}" for one in utterances)
     monkeypatch.setattr(iemocap, "COUNTS", dict(sorted(found.items())))

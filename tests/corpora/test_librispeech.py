@@ -26,7 +26,7 @@ def ids(utterances: list[Utterance]) -> list[str]:
     return [one.id for one in utterances]
 
 
-def test_librispeech_in_miniature(root: Path) -> None:
+def test_read_small_librispeech(root: Path) -> None:
     utterances = librispeech.read(root)
     assert len(utterances) == 12
     assert ids(utterances) == sorted(ids(utterances))
@@ -56,7 +56,7 @@ def test_the_last_line_may_lack_its_newline(root: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [".", "LibriSpeech", "LibriSpeech/test-clean"])
-def test_the_root_may_be_three_folders(root: Path, tmp_path: Path, given: str) -> None:
+def test_root_may_be_any_of_three_folders(root: Path, tmp_path: Path, given: str) -> None:
     utterances = librispeech.read(tmp_path / given)
     assert len(utterances) == (6 if "test" in given else 12)
     assert {one.gender for one in utterances} == {"female", "male"}
@@ -70,7 +70,7 @@ def test_a_part_is_named_after_its_folder_even_from_inside(
     assert {one.labels["part"] for one in librispeech.read(Path())} == {"dev-clean"}
 
 
-def test_without_a_table_of_speakers_nobody_has_a_gender(root: Path) -> None:
+def test_without_a_speaker_table_genders_are_unknown(root: Path) -> None:
     (root / "SPEAKERS.TXT").unlink()
     utterances = librispeech.read(root)
     assert {one.gender for one in utterances} == {None}
@@ -78,7 +78,7 @@ def test_without_a_table_of_speakers_nobody_has_a_gender(root: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["14 | F", "14 | X | dev-clean | 1.0 | Ann", "rubbish"])
-def test_a_line_of_speakers_that_is_none(root: Path, line: str) -> None:
+def test_bad_line_in_the_speaker_table(root: Path, line: str) -> None:
     (root / "SPEAKERS.TXT").write_text(f"; a comment\n\n{line}\n")
     with pytest.raises(CorpusError, match=r"SPEAKERS\.TXT, line 3: .* is not a speaker"):
         librispeech.read(root)
@@ -97,14 +97,14 @@ def test_other_files_and_extensions(root: Path) -> None:
     assert utterances[0].path.name == "10-0-0000.WAV"
 
 
-def test_recordings_and_words_must_agree(root: Path) -> None:
+def test_recordings_and_texts_must_match(root: Path) -> None:
     chapter = root / "dev-clean" / "10" / "0"
     shutil.copy(chapter / "10-0-0000.flac", chapter / "10-0-0009.flac")
     with pytest.raises(CorpusError, match=r"10-0-0009\.flac has no line in .*10-0\.trans\.txt"):
         librispeech.read(root)
     (chapter / "10-0-0009.flac").unlink()
     (chapter / "10-0-0001.flac").unlink()
-    message = r"10-0\.trans\.txt has the words of 10-0-0001, and .*10-0-0001\.flac is missing"
+    message = r"10-0\.trans\.txt has the text of 10-0-0001, but .*10-0-0001\.flac is missing"
     with pytest.raises(CorpusError, match=message):
         librispeech.read(root)
 
@@ -123,7 +123,7 @@ def test_one_recording_in_two_formats_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["10-0-0000 AGAIN", "11-0-0000 HELLO", "hello", "10-0_0003 NO"])
-def test_a_line_that_is_no_transcript(root: Path, line: str) -> None:
+def test_bad_line_in_a_transcript(root: Path, line: str) -> None:
     file = root / "dev-clean" / "10" / "0" / "10-0.trans.txt"
     file.write_text(file.read_text() + f"\n{line}\n")
     with pytest.raises(CorpusError, match=r"trans\.txt, line 4: .*'10-0-0000 GO DO YOU HEAR'"):
@@ -144,7 +144,7 @@ def test_no_recording_is_opened(root: Path) -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "an4").is_dir(), reason=f"no copy of AN4 at {SHARED / 'an4'}")
-def test_an4_itself() -> None:
+def test_read_published_an4() -> None:
     corpus = corpora.load(f"librispeech={SHARED / 'an4'}")
     parts = Counter(one.labels["part"] for one in corpus.utterances)
     assert parts == {"an4-train": 948, "an4-test": 130}
@@ -157,7 +157,7 @@ def test_an4_itself() -> None:
 @pytest.mark.skipif(
     not (SHARED / "librispeech").is_dir(), reason=f"no LibriSpeech at {SHARED / 'librispeech'}"
 )
-def test_a_bit_of_librispeech_itself() -> None:
+def test_read_published_librispeech_part() -> None:
     utterances = librispeech.read(SHARED / "librispeech")
     assert ids(utterances) == [
         "1089-134686-0000",

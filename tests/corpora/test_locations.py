@@ -1,4 +1,4 @@
-"""Where a user's copies lie, and what is remembered and told of them."""
+"""Saved locations of corpora, and their listing."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def config() -> Path:
     return corpora.config_folder()
 
 
-def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None:
+def test_register_saves_the_path(berlin: Path, folder: Path, config: Path) -> None:
     assert corpora.saved_paths() == {}
     assert len(corpora.register("emodb", berlin).utterances) == 535
     corpora.register("mine", csv(folder, "file\na.wav\n"))
@@ -31,7 +31,7 @@ def test_a_place_is_remembered(berlin: Path, folder: Path, config: Path) -> None
     assert [file.name for file in config.iterdir()] == ["corpora.json"]
 
 
-def test_a_partial_copy_is_remembered_as_one(names: Path, folder: Path, config: Path) -> None:
+def test_register_saves_partial(names: Path, folder: Path, config: Path) -> None:
     next((names / "wav").iterdir()).unlink()
     with pytest.raises(CorpusError, match="read what is there with --partial"):
         corpora.register("emodb", names)
@@ -48,26 +48,24 @@ def test_a_partial_copy_is_remembered_as_one(names: Path, folder: Path, config: 
             corpora.load(spec, partial=partial)
 
 
-def test_joined_corpora_join_their_notes(names: Path, root: Path) -> None:
+def test_load_many_joins_notes(names: Path, root: Path) -> None:
     next((names / "wav").iterdir()).unlink()
     specs = [f"emodb={names}", f"synthetic={root}"]
-    assert corpora.read(specs, partial=True).notes == (
+    assert corpora.as_corpus(specs, partial=True).notes == (
         "emodb: a partial copy: 534 of 535 utterances",
     )
     with pytest.raises(CorpusError, match="534 recordings"):
-        corpora.read(specs)
+        corpora.as_corpus(specs)
 
 
-def test_a_relative_place_is_remembered_whole(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_register_saves_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csv(folder, "file\na.wav\n")
     monkeypatch.chdir(folder)
     corpora.register("mine", Path("labels.csv"))
     assert corpora.saved_paths()["mine"] == folder / "labels.csv"
 
 
-def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
+def test_register_does_not_save_a_wrong_path(tmp_path: Path) -> None:
     (tmp_path / "wav").mkdir()
     with pytest.raises(CorpusError, match="0 recordings; EMO-DB has 535"):
         corpora.register("emodb", tmp_path)
@@ -75,21 +73,21 @@ def test_a_wrong_place_is_not_remembered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"emodb": 3}', '{"emodb": {}}', "\xff"])
-def test_a_corrupt_list_of_places_is_an_error(config: Path, content: str) -> None:
+def test_corrupt_locations_file_is_an_error(config: Path, content: str) -> None:
     config.mkdir()
     (config / "corpora.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"corpora\.json is not a table of corpora"):
         corpora.saved_paths()
 
 
-def test_the_configuration_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEREIN_CONFIG")
     assert corpora.config_folder().name == "serein"
     monkeypatch.setenv("SEREIN_CONFIG", "~/elsewhere")
     assert corpora.config_folder() == Path.home() / "elsewhere"
 
 
-def test_the_listing_shows_every_corpus(folder: Path) -> None:
+def test_list_corpora_has_every_corpus(folder: Path) -> None:
     corpora.register("mine", csv(folder, "file\na.wav\n"))
     entries = {entry.name: entry for entry in corpora.list_corpora()}
     assert list(entries) == sorted({*registry.list_names("corpora"), "mine"})
@@ -99,7 +97,7 @@ def test_the_listing_shows_every_corpus(folder: Path) -> None:
     assert entries["mine"].about == table.ABOUT
 
 
-def test_the_listing_survives_a_reader_that_is_gone(config: Path) -> None:
+def test_list_corpora_with_a_missing_reader(config: Path) -> None:
     config.mkdir()
     (config / "corpora.json").write_text('{"no_lab.podcast": "/data"}')
     entry = next(entry for entry in corpora.list_corpora() if entry.name == "no_lab.podcast")
@@ -111,7 +109,7 @@ def test_the_listing_survives_a_reader_that_is_gone(config: Path) -> None:
 
 @pytest.fixture
 def few(names: Path, berlin: Path) -> Path:
-    """Two speakers' anger and fear, with sound, of all that EMO-DB has."""
+    """An incomplete EMO-DB with audio: anger and fear of two speakers."""
     for file in (names / "wav").iterdir():
         if file.name[:2] in ("03", "08", "09") and file.name[5] in "WA":
             file.write_bytes((berlin / "wav" / file.name).read_bytes())
@@ -120,7 +118,7 @@ def few(names: Path, berlin: Path) -> Path:
     return names
 
 
-def test_a_part_can_be_added_split_and_evaluated(run: Run, few: Path, tmp_path: Path) -> None:
+def test_partial_copy_can_be_added_split_and_evaluated(run: Run, few: Path, tmp_path: Path) -> None:
     count = len(list((few / "wav").iterdir()))
     note = f"a partial copy: {count} of 535 utterances"
     split = ["--corpus", f"emodb={few}", "--set", "protocol.validation=1"]

@@ -28,7 +28,7 @@ def names(actor: int) -> list[str]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """RAVDESS's names, with nothing in the files."""
+    """Empty files with the names of RAVDESS."""
     folder = tmp_path / "RAVDESS"
     for actor in range(1, 25):
         (folder / f"Actor_{actor:02}").mkdir(parents=True)
@@ -48,7 +48,7 @@ def check(utterances: list[Utterance]) -> None:
         assert one.language == "en"
 
 
-def test_ravdess_in_miniature(root: Path) -> None:
+def test_read_small_ravdess(root: Path) -> None:
     utterances = ravdess.read(root)
     check(utterances)
     by_id = {one.id: one for one in utterances}
@@ -67,14 +67,14 @@ def test_ravdess_in_miniature(root: Path) -> None:
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no copy of RAVDESS at {REAL}")
-def test_ravdess_itself() -> None:
+def test_read_published_ravdess() -> None:
     utterances = ravdess.read(REAL)
     check(utterances)
     assert {one.path.suffix for one in utterances} == {".flac"}
     assert corpora.load(f"ravdess={REAL}").utterances == tuple(utterances)
 
 
-def test_the_written_miniature_has_the_traps_of_the_original(tmp_path: Path) -> None:
+def test_small_layout_has_the_traps_of_the_original(tmp_path: Path) -> None:
     write_ravdess(tmp_path, actors=7, suffix=".flac", nested=True)
     utterances = ravdess.read(tmp_path, partial=True)
     assert len(utterances) == 7 * 60
@@ -102,7 +102,7 @@ def test_a_second_copy_below_does_not_count(root: Path) -> None:
     )
 
 
-def test_the_folder_above_will_do(root: Path, tmp_path: Path) -> None:
+def test_folder_above_is_accepted(root: Path, tmp_path: Path) -> None:
     check(ravdess.read(tmp_path))
     (tmp_path / "Audio_Song_Actors_01-24" / "Actor_01").mkdir(parents=True)
     check(ravdess.read(tmp_path))
@@ -120,7 +120,7 @@ def test_names_in_any_case(root: Path) -> None:
     check(ravdess.read(root))
 
 
-def test_songs_and_videos_are_passed_over(root: Path) -> None:
+def test_songs_and_videos_are_skipped(root: Path) -> None:
     for name in ("03-02-01-01-01-01-01.wav", "01-01-01-01-01-01-01.wav"):
         (root / "Actor_01" / name).touch()
     check(ravdess.read(root))
@@ -128,7 +128,7 @@ def test_songs_and_videos_are_passed_over(root: Path) -> None:
         "songs or videos (not 03-01-...) not read: 2, such as Actor_01/01-01-01-01-01-01-01.wav",
     )
     (root / "Actor_01" / names(1)[0]).with_suffix(".wav").unlink()
-    with pytest.raises(CorpusError, match=r"1439 .* 2 songs or videos .* were passed over"):
+    with pytest.raises(CorpusError, match=r"1439 .* 2 songs or videos .* were skipped"):
         ravdess.read(root)
 
 
@@ -156,13 +156,13 @@ def test_what_is_missing_is_counted(root: Path) -> None:
         ("copy of 03-01-01-01-01-01-01.wav", "is not a RAVDESS name"),
     ],
 )
-def test_a_file_that_cannot_be_placed_is_named(root: Path, name: str, message: str) -> None:
+def test_error_names_the_bad_file(root: Path, name: str, message: str) -> None:
     (root / "Actor_01" / name).touch()
     with pytest.raises(CorpusError, match=f"{re.escape(name)}.*{message}"):
         ravdess.read(root, partial=True)
 
 
-def test_two_formats_of_one_recording_are_refused(root: Path) -> None:
+def test_two_formats_of_one_recording_are_an_error(root: Path) -> None:
     (root / "Actor_01" / "03-01-01-01-01-01-01.flac").touch()
     with pytest.raises(CorpusError, match="1441 recordings"):
         ravdess.read(root)
@@ -170,7 +170,7 @@ def test_two_formats_of_one_recording_are_refused(root: Path) -> None:
         corpora.load(f"ravdess={root}", partial=True)
 
 
-def test_the_right_folder_is_named(root: Path, tmp_path: Path) -> None:
+def test_right_folder_is_suggested(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=f"give the folder above, {re.escape(str(root))}"):
         ravdess.read(root / "Actor_01")
     (tmp_path / "void").mkdir()

@@ -60,7 +60,7 @@ def check(utterances: list[Utterance]) -> None:
     assert all(one.path.is_file() for one in utterances)
 
 
-def test_both_layouts_say_the_same(folders: Path, flat: Path) -> None:
+def test_both_layouts_have_the_same_labels(folders: Path, flat: Path) -> None:
     check(savee.read(folders))
     check(savee.read(folders / "AudioData"))
     check(savee.read(flat))
@@ -109,7 +109,7 @@ def test_upper_and_lower_case_are_one(folders: Path, flat: Path) -> None:
         assert [(one.id, one.speaker, one.labels) for one in savee.read(root)] == before
 
 
-def test_other_files_and_second_copies_are_left_alone(folders: Path) -> None:
+def test_other_files_and_second_copies_are_skipped(folders: Path) -> None:
     data = folders / "AudioData"
     assert (data / "Info.txt").exists()
     (data / "DC/._a01.wav").touch()
@@ -135,19 +135,19 @@ def test_other_files_and_second_copies_are_left_alone(folders: Path) -> None:
         ("JK/su00.wav", "surprise has the sentences 01 to 15 in SAVEE, not 00"),
     ],
 )
-def test_a_file_without_a_place_is_named(folders: Path, name: str, message: str) -> None:
+def test_error_names_the_bad_file(folders: Path, name: str, message: str) -> None:
     (folders / "AudioData" / name).touch()
     with pytest.raises(CorpusError, match=rf"{re.escape(name)}:? {message}"):
         savee.read(folders, partial=True)
 
 
-def test_a_speaker_of_another_corpus_is_refused(flat: Path) -> None:
+def test_speaker_of_another_corpus_is_an_error(flat: Path) -> None:
     (flat / "XY_a01.wav").touch()
     with pytest.raises(CorpusError, match=r"XY_a01\.wav is not .*of the speakers DC, JE, JK, KL"):
         savee.read(flat)
 
 
-def test_what_is_missing_is_said(folders: Path) -> None:
+def test_missing_recordings_are_reported(folders: Path) -> None:
     for name in ("DC/a01", "KL/n30", "KL/n29"):
         (folders / "AudioData" / f"{name}.wav").unlink()
     message = r"477 recordings; SAVEE has 480 \(anger 59 of 60, neutral 118 of 120\)\. Restore"
@@ -159,8 +159,8 @@ def test_what_is_missing_is_said(folders: Path) -> None:
         savee.read(folders)
 
 
-def test_the_right_folder_is_pointed_to(flat: Path, folders: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="DC is one speaker of SAVEE's four: give the folder ab"):
+def test_right_folder_is_suggested(flat: Path, folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="DC is one of SAVEE's four speakers: give the folder ab"):
         savee.read(folders / "AudioData/DC")
     (tmp_path / "one").mkdir()
     flat.rename(tmp_path / "one/ALL")
@@ -172,7 +172,7 @@ def test_the_right_folder_is_pointed_to(flat: Path, folders: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_a_miniature_speaks(tmp_path: Path, flat: bool) -> None:
+def test_small_layout_contains_speech(tmp_path: Path, flat: bool) -> None:
     write_savee(tmp_path, flat=flat, utterances=28, words=1)
     utterances = savee.read(tmp_path, partial=True)
     cells = Counter((one.speaker, one.labels["emotion"]) for one in utterances)
@@ -182,7 +182,7 @@ def test_a_miniature_speaks(tmp_path: Path, flat: bool) -> None:
     assert len({samples.tobytes() for samples in sounds}) == 28
 
 
-def test_both_layouts_hold_the_same_sound(tmp_path: Path) -> None:
+def test_both_layouts_have_the_same_audio(tmp_path: Path) -> None:
     write: Callable[..., None] = write_savee
     write(tmp_path / "a", utterances=5, words=1)
     write(tmp_path / "b", utterances=5, words=1, flat=True)
@@ -192,6 +192,6 @@ def test_both_layouts_hold_the_same_sound(tmp_path: Path) -> None:
     ]
 
 
-def test_it_is_loaded_by_name(folders: Path, flat: Path) -> None:
+def test_load_by_name(folders: Path, flat: Path) -> None:
     assert corpora.load(f"savee={folders}").utterances == tuple(savee.read(folders))
     assert len(corpora.load(f"savee={flat}").utterances) == 480

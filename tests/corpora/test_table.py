@@ -61,12 +61,12 @@ def test_a_table_reads_the_same_in_every_format(folder: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("column", ["FILE", "filename", "filepath", "audio", "Wav", "clip"])
-def test_a_table_finds_its_recordings_by_name(folder: Path, column: str) -> None:
+def test_path_column_is_found_by_name(folder: Path, column: str) -> None:
     path = csv(folder, f"emotion,{column}\nanger,a.wav\n")
     assert table.read(path)[0].path == folder / "a.wav"
 
 
-def test_a_table_finds_its_recordings_by_what_is_there(folder: Path) -> None:
+def test_path_column_is_found_by_existing_files(folder: Path) -> None:
     path = csv(folder, f"emotion,recording,text\nanger,a.wav,{'long ' * 200}\n")
     assert table.read(path)[0].path == folder / "a.wav"
     path = csv(folder, "emotion,recording,other\nanger,a.wav,c.wav\n")
@@ -77,14 +77,14 @@ def test_a_table_finds_its_recordings_by_what_is_there(folder: Path) -> None:
         table.read(path)
 
 
-def test_a_table_of_segments_names_them_by_their_times(folder: Path) -> None:
+def test_ids_of_segments_contain_their_times(folder: Path) -> None:
     path = csv(folder, "file,start,end,emotion\na.wav,0,1.5,joy\na.wav,1.5,,fear\nc.wav,,,joy\n")
     utterances = table.read(path)
     assert [one.id for one in utterances] == ["a.wav:0-1.5", "a.wav:1.5-", "c.wav"]
     assert [(one.start, one.end) for one in utterances] == [(0, 1.5), (1.5, None), (0, None)]
 
 
-def test_class_codes_are_words_and_dimensions_are_numbers(folder: Path) -> None:
+def test_class_codes_are_text_and_dimensions_are_numbers(folder: Path) -> None:
     path = csv(folder, "file,id,class,valence,mixed\na.wav,x,1,3,1.5\nc.wav,y,2,4,2\n")
     first = table.read(path)[0]
     assert first.id == "x"
@@ -112,15 +112,15 @@ def test_class_codes_are_words_and_dimensions_are_numbers(folder: Path) -> None:
         ("", "has no rows"),
     ],
 )
-def test_a_table_says_what_is_wrong_and_where(folder: Path, text: str, message: str) -> None:
+def test_error_names_the_row_and_the_fault(folder: Path, text: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         table.read(csv(folder, text))
 
 
-def test_folders_of_many_recordings_are_read_as_a_whole(
+def test_folders_of_many_recordings_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names that a listing does not show as the table writes them are asked for one by one."""
+    """Names that differ from those in the listing of their folder are tested one by one."""
     asked: list[Path] = []
 
     def isfile(file: Path) -> bool:
@@ -137,7 +137,7 @@ def test_folders_of_many_recordings_are_read_as_a_whole(
     assert {file.name for file in asked} <= {"one.wav", "07.wav", "08.wav", "09.wav"}
 
 
-def test_a_folder_that_stands_for_a_recording_is_none(tmp_path: Path) -> None:
+def test_folder_is_not_a_recording(tmp_path: Path) -> None:
     names = [f"many/{i:02}.wav" for i in range(2 * table.LISTING_THRESHOLD)]
     recordings(tmp_path, *names)
     (tmp_path / names[3]).unlink()
@@ -146,7 +146,7 @@ def test_a_folder_that_stands_for_a_recording_is_none(tmp_path: Path) -> None:
         table.read(csv(tmp_path, "\n".join(["file", *names])))
 
 
-def test_what_a_table_may_say_of_an_utterance_reaches_it(folder: Path) -> None:
+def test_every_attribute_can_be_a_column(folder: Path) -> None:
     said = {name: "x" for name in ATTRIBUTES if name not in ("gender", "corpus")}
     one = table.read(csv(folder, f"file,{','.join(said)}\na.wav{',x' * len(said)}\n"))[0]
     assert {name: getattr(one, name) for name in said} == said
@@ -164,13 +164,13 @@ def test_what_a_table_may_say_of_an_utterance_reaches_it(folder: Path) -> None:
         ("t.csv", "file,text\na.wav,ä\n".encode("latin-1"), "cannot be read.*UTF-8"),
     ],
 )
-def test_a_broken_table_is_refused(folder: Path, name: str, content: bytes, message: str) -> None:
+def test_broken_table_is_an_error(folder: Path, name: str, content: bytes, message: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message):
         table.read(folder / name)
 
 
-def test_a_line_of_json_may_hold_any_character(folder: Path) -> None:
+def test_json_line_may_contain_any_character(folder: Path) -> None:
     line = json.dumps({"file": "a.wav", "text": "one\u2028two", "sure": True}, ensure_ascii=False)
     (folder / "t.jsonl").write_text(line, encoding="utf-8")
     first = table.read(folder / "t.jsonl")[0]
@@ -178,7 +178,7 @@ def test_a_line_of_json_may_hold_any_character(folder: Path) -> None:
     assert first.labels == {"sure": "true"}
 
 
-def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"none\.csv cannot be read: .*No such file"):
         table.read(tmp_path / "none.csv")
 

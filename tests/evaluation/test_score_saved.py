@@ -73,7 +73,7 @@ def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path)
 
 
 def test_utterances_of_the_training_side_are_warned_of(corpus: Corpus, other: Corpus) -> None:
-    heard = list(corpora.contents(corpus.utterances[:5]).values())
+    heard = list(corpora.hash_contents(corpus.utterances[:5]).values())
     (warning,) = score_model(model(heard), corpus).warnings
     assert warning.startswith("5 of 24 utterances were in this model's training data")
     assert len(score_model(model(heard), corpus).predictions) == 24

@@ -247,7 +247,7 @@ def test_another_opensmile_makes_other_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     utterances = spoken(tmp_path, 0.3)
-    contents = corpora.contents(utterances)
+    contents = corpora.hash_contents(utterances)
     for _ in range(2):
         extract_frames(utterances, front_end(), contents)
         assert entries() == 1

@@ -132,7 +132,7 @@ def entries() -> int:
 
 def test_another_content_of_the_encoder_makes_other_frames(tmp_path: Path, corpus: Corpus) -> None:
     folder, some = laid(tmp_path / "a"), corpus.utterances[:2]
-    contents = corpora.contents(some)
+    contents = corpora.hash_contents(some)
     one, again = (extract_frames(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
     assert np.array_equal(one.x_nf, again.x_nf)
     assert entries() == 1

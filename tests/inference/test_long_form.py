@@ -115,10 +115,10 @@ def test_what_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path)
     bad = np.zeros(RATE, np.float32)
     bad[-1] = np.nan
     cases: dict[str, Source] = {
-        "breaks off": broken,
+        "is truncated": broken,
         "does not exist": tmp_path / "no.wav",
         "is empty": b"",
-        "holds 10 ms of audio": (np.zeros(160, np.float32), RATE),
+        "has 10 ms of audio": (np.zeros(160, np.float32), RATE),
         "are NaN": (bad, RATE),
     }
     for words, source in cases.items():

@@ -150,7 +150,7 @@ def test_pcm_of_any_kind_is_the_same(recognizer: Recognizer, wave: Wave) -> None
     ("block", "words"),
     [
         (b"\x00", "a block of 1 bytes ends within a sample"),
-        (np.array([0.0, np.nan]), "the stream holds 1 samples that are NaN, .* first at 1.000 s"),
+        (np.array([0.0, np.nan]), "the stream has 1 samples that are NaN, .* first at 1.000 s"),
         (np.zeros((2, 2, 2)), "expected"),
     ],
 )

@@ -176,7 +176,7 @@ def test_other_settings_ask_anew(page: Any, live: Live, spoken: bytes) -> None:
     [
         (b"dear sir or madam", "cannot be read as a recording"),
         (b"", "0 bytes"),
-        (encoded("wav")[:5000], "breaks off"),
+        (encoded("wav")[:5000], "is truncated"),
     ],
     ids=["text", "nothing", "half"],
 )

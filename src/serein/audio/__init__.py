@@ -1,9 +1,9 @@
-"""A recording, wherever it comes from, as mono float32 at the rate that is wanted.
+"""Load audio from files, bytes or arrays as mono float32 at a given sampling rate.
 
-libsndfile reads WAV, FLAC, Ogg, MP3 and AIFF; FFmpeg reads m4a, webm, video and what else it knows.
-What a file holds decides, never how it is named. Nothing is cut short in silence: a file that
-holds less than its header promises is an error (RF64, W64, AU and CAF alone are taken at their
-size). Times are in seconds, rates in Hz.
+libsndfile reads WAV, FLAC, Ogg, MP3 and AIFF; FFmpeg reads m4a, webm, video and its other formats.
+The format is detected from the content of a file, never from its name. A file that is shorter than
+its header promises is an error and is never truncated silently (except RF64, W64, AU and CAF, which
+are read up to their end). Times are in seconds, rates in Hz.
 """
 
 from itertools import pairwise
@@ -60,75 +60,77 @@ def load(
     Args:
         source: a path, bytes, a binary file object, or (samples, rate) with samples of shape
             (n,) or (n, channels).
-        rate: wanted sampling rate in Hz.
-        start: where the part begins, in seconds; to the nearest sample of the file.
-        end: where it ends, in seconds; None, or beyond the end, is the end of the file.
+        rate: sampling rate of the result, in Hz.
+        start: start of the part in seconds, rounded to the nearest sample of the file.
+        end: end of the part in seconds; None, or a time after the end, is the end of the file.
 
     Returns:
-        Samples of shape (n,), the mean of all channels; full scale is 1, nothing is clipped.
+        Samples of shape (n,), the mean of all channels. Full scale is 1; samples are not clipped.
 
     Raises:
-        AudioError: there is no such file, it is not audio, or it is damaged or too short.
+        AudioError: the file does not exist, is not audio, or is damaged or too short.
     """
     name = source_name(source)
-    check_rate(rate, "the wanted rate")
+    check_rate(rate, "the target rate")
     check_part(name, start, end)
-    with translate_decoding_errors(name), open_audio(source, name) as sound:
-        samples = _read_mono(sound, *sample_range(sound, start, end))
+    with translate_decoding_errors(name), open_audio(source, name) as reader:
+        samples = _read_mono(reader, *sample_range(reader, start, end))
         part = describe_part(name, start, end)
-        check_length(len(samples), sound, part, start)
-        check_finite(samples, sound.rate, part, start)
-        if sound.rate == rate:
+        check_length(len(samples), reader, part, start)
+        check_finite(samples, reader.rate, part, start)
+        if reader.rate == rate:
             return samples
         import soxr
 
-        return cast(Samples, soxr.resample(samples, sound.rate, rate, quality="HQ"))
+        return cast(Samples, soxr.resample(samples, reader.rate, rate, quality="HQ"))
 
 
 def duration(source: Source) -> float:
-    """How long a recording is, in seconds; decoded only where its container does not tell.
+    """Return the duration of a recording in seconds.
+
+    The file is decoded only if its container does not give the duration.
 
     Raises:
-        AudioError: there is no such file, it is not audio, or it is damaged.
+        AudioError: the file does not exist, is not audio, or is damaged.
     """
     name = source_name(source)
-    with translate_decoding_errors(name), open_audio(source, name) as sound:
-        if sound.seconds is not None:
-            return sound.seconds
-        whole = sound.read_blocks(0, round(MAX_SECONDS * sound.rate), MAX_FRAMES_PER_READ)
-        return sum(len(block) for block in whole) / sound.rate
+    with translate_decoding_errors(name), open_audio(source, name) as reader:
+        if reader.duration is not None:
+            return reader.duration
+        blocks = reader.read_blocks(0, round(MAX_SECONDS * reader.rate), MAX_FRAMES_PER_READ)
+        return sum(len(block) for block in blocks) / reader.rate
 
 
 def utterance_duration(utterance: Utterance) -> float:
-    """How long an utterance is, by what its corpus says or else by its file.
+    """Return the duration of an utterance in seconds, from its corpus or else from its file.
 
     Raises:
-        AudioError: the file must be asked, and cannot be read.
+        AudioError: the corpus gives no end, and the file cannot be read.
     """
     end = duration(utterance.path) if utterance.end is None else utterance.end
     return end - utterance.start
 
 
 def channel_count(source: Source) -> int:
-    """How many channels a recording has.
+    """Return the number of channels of a recording.
 
     Raises:
-        AudioError: there is no such file, or it is not audio.
+        AudioError: the file does not exist, or is not audio.
     """
     name = source_name(source)
-    with translate_decoding_errors(name), open_audio(source, name) as sound:
-        return sound.channels
+    with translate_decoding_errors(name), open_audio(source, name) as reader:
+        return reader.channels
 
 
 def split_evenly(length: int, max_length: int) -> list[tuple[int, int]]:
-    """Cut a length into the fewest windows none of which is longer than ``max_length``.
+    """Split a length into as few windows of at most ``max_length`` samples as possible.
 
     Args:
-        length: the length.
-        max_length: most samples in a window; at least 1.
+        length: in samples.
+        max_length: maximum number of samples in a window; at least 1.
 
     Returns:
-        First sample and the one after the last, of each window; lengths differ by one at most.
+        Start (inclusive) and end (exclusive) of each window. Window lengths differ by at most one.
 
     Example:
         >>> split_evenly(10, max_length=4)
@@ -141,6 +143,6 @@ def split_evenly(length: int, max_length: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _read_mono(sound: AudioReader, first: int, last: int) -> Samples:
-    pieces = [to_mono(block) for block in sound.read_blocks(first, last, MAX_FRAMES_PER_READ)]
-    return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, np.float32), *pieces])
+def _read_mono(reader: AudioReader, first: int, last: int) -> Samples:
+    blocks = [to_mono(block) for block in reader.read_blocks(first, last, MAX_FRAMES_PER_READ)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.float32), *blocks])

@@ -1,4 +1,4 @@
-"""Audio that is too long to be held, or that is not all there yet: block by block."""
+"""Read, convert and resample audio block by block: long files and live streams."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,10 +30,10 @@ from serein.errors import AudioError
 
 Block = bytes | bytearray | memoryview | npt.NDArray[Any]
 """A block of a stream: 16-bit little-endian PCM of one channel, or an array of (n,) or
-(n, channels) of which whole numbers are brought to [-1, 1)."""
+(n, channels), whose integers are scaled to [-1, 1)."""
 
 SAMPLES_PER_READ = 2**20
-"""Samples that are decoded at a time, of all channels together."""
+"""Samples blocks at once, summed over all channels."""
 
 
 def iter_blocks(
@@ -44,65 +44,65 @@ def iter_blocks(
     end: float | None = None,
     channel: int | None = None,
 ) -> Iterator[tuple[Samples, float]]:
-    """Read a recording, or a part of it, piece by piece; memory does not grow with its length.
+    """Read a recording, or a part of it, in blocks; memory use does not grow with its length.
 
     Args:
         source: as for ``load``.
-        block_seconds: of a block, at least, but for the last one.
-        start: where the part begins, in seconds; to the nearest sample of the file.
-        end: where it ends, in seconds; None, or beyond the end, is the end of the file.
-        channel: one of them, counted from 1; None is the mean of all.
+        block_seconds: minimum duration of every block but the last.
+        start: start of the part in seconds, rounded to the nearest sample of the file.
+        end: end of the part in seconds; None, or a time after the end, is the end of the file.
+        channel: number of the channel to read, from 1; None is the mean of all channels.
 
     Yields:
-        Samples of shape (n,), and the file's own rate in Hz, at which ``Resampler`` takes them.
+        Samples of shape (n,) at the file's own rate, and that rate in Hz (see ``Resampler``).
 
     Raises:
-        AudioError: as for ``load``, where the reading meets it; there is no such channel.
+        AudioError: as for ``load``, once the reading reaches the fault; or there is no such
+            channel.
     """
     name = source_name(source)
     check_part(name, start, end)
     part, count = describe_part(name, start, end), 0
     with ExitStack() as stack:
         with translate_decoding_errors(name):
-            sound = stack.enter_context(open_audio(source, name))
-            check_channel(sound, name, channel)
-        size = max(1, round(block_seconds * sound.rate))
-        decoded = sound.read_blocks(
-            *sample_range(sound, start, end), max(1, SAMPLES_PER_READ // sound.channels)
+            reader = stack.enter_context(open_audio(source, name))
+            check_channel(reader, name, channel)
+        size = max(1, round(block_seconds * reader.rate))
+        blocks = reader.read_blocks(
+            *sample_range(reader, start, end), max(1, SAMPLES_PER_READ // reader.channels)
         )
-        held: list[Samples] = []
+        pending: list[Samples] = []
         while True:
-            with translate_decoding_errors(
-                name
-            ):  # not around the yield: numpy's settings would reach the caller
-                block = next(decoded, None)
+            # Not around the yield, or the caller would get numpy's error settings.
+            with translate_decoding_errors(name):
+                block = next(blocks, None)
                 if block is None:
                     break
-                held.append(to_mono(block, channel))
-                check_finite(held[-1], sound.rate, part, start + count / sound.rate)
-            count += len(held[-1])
-            if sum(map(len, held)) >= size:
-                yield np.concatenate(held), sound.rate
-                held = []
-        check_length(count, sound, part, start)
-        if held:
-            yield np.concatenate(held), sound.rate
+                pending.append(to_mono(block, channel))
+                check_finite(pending[-1], reader.rate, part, start + count / reader.rate)
+            count += len(pending[-1])
+            if sum(map(len, pending)) >= size:
+                yield np.concatenate(pending), reader.rate
+                pending = []
+        check_length(count, reader, part, start)
+        if pending:
+            yield np.concatenate(pending), reader.rate
 
 
 def convert_block(block: Block, rate: float, start: float = 0.0) -> Samples:
-    """A block of a stream as mono float32.
+    """Convert a block of a stream to mono float32.
 
     Args:
         block: 16-bit little-endian PCM of one channel, or an array of (n,) or (n, channels).
         rate: in Hz.
-        start: where it begins in the stream, in seconds; errors tell of it.
+        start: start of the block in the stream in seconds, for error messages.
 
     Returns:
         Samples of shape (n,), a copy.
 
     Raises:
-        AudioError: half a sample, a shape or type that no audio has, or samples that are no
-            numbers.
+        AudioError: the block ends within a sample, has a shape or type that audio cannot have,
+            or has samples that are not finite.
     """
     if isinstance(block, bytes | bytearray | memoryview):
         if len(block) % 2:
@@ -112,27 +112,27 @@ def convert_block(block: Block, rate: float, start: float = 0.0) -> Samples:
             )
         block = np.frombuffer(block, "<i2")
     with translate_decoding_errors("the block"):
-        sound = ArrayReader(block, rate)
-        pieces = [
-            to_mono(piece)
-            for piece in sound.read_blocks(0, MAX_FRAMES_PER_READ, MAX_FRAMES_PER_READ)
+        reader = ArrayReader(block, rate)
+        parts = [
+            to_mono(part)
+            for part in reader.read_blocks(0, MAX_FRAMES_PER_READ, MAX_FRAMES_PER_READ)
         ]
-        samples = pieces[0] if pieces else np.zeros(0, np.float32)
+        samples = parts[0] if parts else np.zeros(0, np.float32)
         check_finite(samples, rate, "the stream", start)
     return samples
 
 
 class Resampler:
-    """Samples from one rate to another, block by block, as if they had come at once."""
+    """Resample a stream block by block, with the same result as resampling it at once."""
 
     def __init__(self, rate: float, target_rate: float) -> None:
-        """Take both rates in Hz.
+        """Resample from ``rate`` to ``target_rate``, both in Hz.
 
         Raises:
-            AudioError: a rate that no recording has.
+            AudioError: a rate is outside ``RATE_RANGE``.
         """
         check_rate(rate, "the rate")
-        check_rate(target_rate, "the wanted rate")
+        check_rate(target_rate, "the target rate")
         self._stream = None
         if rate != target_rate:
             import soxr
@@ -140,7 +140,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality="HQ")
 
     def __call__(self, samples: Samples, *, last: bool = False) -> Samples:
-        """What is ready of (n,) samples and those before them; all of it with the last ones."""
+        """Add samples (n,) and return those that are ready; ``last`` also returns the rest."""
         if self._stream is None:
             return samples
         return cast(Samples, self._stream.resample_chunk(samples, last=last))

@@ -1,4 +1,4 @@
-"""What readers of corpora share: a folder, its recordings, codes in names, counts."""
+"""Shared functions of the corpus readers: finding files, decoding names, checking counts."""
 
 import os
 from collections import Counter
@@ -12,16 +12,16 @@ AUDIO_SUFFIXES = (".flac", ".wav")
 
 
 def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
-    """The folder ``name`` in ``root``.
+    """Return the folder ``name`` in ``root``.
 
     Args:
-        root: what the user gave.
-        name: of the folder that is looked for.
-        title: of the corpus, as a user knows it.
-        home: where to get it.
+        root: the folder that the user gave.
+        name: of the folder to find.
+        title: name of the corpus, for error messages.
+        home: where to get the corpus.
 
     Raises:
-        CorpusError: it is not there; the message says where it seems to be.
+        CorpusError: the folder does not exist; the message suggests a likely one.
     """
     if (root / name).is_dir():
         return root / name
@@ -35,35 +35,35 @@ def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
 
 
 def list_recordings(folder: Path) -> list[Path]:
-    """The ``.wav`` files of a folder, in any case, sorted; hidden files are none of them.
+    """Return the ``.wav`` files of a folder (upper or lower case), sorted, without hidden files.
 
-    Folders within it are not entered: they may hold a second copy. Where there is no such folder
-    there are no recordings.
+    Subfolders are not searched, since they may hold a second copy. A folder that does not exist has
+    no recordings.
     """
     names = os.listdir(folder) if folder.is_dir() else []
-    heard = sorted(name for name in names if name[-4:].lower() == ".wav" and name[0] != ".")
-    return [folder / name for name in heard]
+    names = sorted(name for name in names if name[-4:].lower() == ".wav" and name[0] != ".")
+    return [folder / name for name in names]
 
 
 def find_unread(root: Path, utterances: Iterable[Utterance]) -> list[Path]:
-    """Recordings in a folder and all below it that no utterance is read from, sorted."""
+    """Return the recordings anywhere below a folder that belong to no utterance, sorted."""
     read = {utterance.path for utterance in utterances}
-    found = (
+    files = (
         Path(folder, name)
         for folder, _, names in os.walk(root)
         for name in names
         if name.lower().endswith(AUDIO_SUFFIXES) and name[0] != "."
     )
-    return sorted(file for file in found if file not in read)
+    return sorted(file for file in files if file not in read)
 
 
 def describe_skipped(root: Path, files: list[Path], what: str) -> list[str]:
-    """A note of recordings that were not read; none where there are no such ones.
+    """Return a note about recordings that were not read; no note without such recordings.
 
     Args:
-        root: the folder that their names are told from.
-        files: those that were not read.
-        what: they are.
+        root: the folder that file names in the note are relative to.
+        files: recordings that were not read.
+        what: plural noun for them.
     """
     if not files:
         return []
@@ -71,19 +71,19 @@ def describe_skipped(root: Path, files: list[Path], what: str) -> list[str]:
 
 
 def describe_missing(files: list[Path], total: int, of: str) -> str:
-    """Which files are missing, in words that a comma or a semicolon may follow.
+    """Describe missing files in a clause, without a full stop.
 
     Args:
-        files: those that are; at least one.
-        total: how many there should be.
-        of: what they are, in words that follow their number.
+        files: the missing files; at least one.
+        total: expected number of files.
+        of: plural noun for the files.
     """
     more = f"as are {len(files) - 1} more" if len(files) > 1 else "one"
     return f"{files[0]} is missing, {more} of the {total} {of}"
 
 
 def restore_advice(home: str) -> str:
-    """What to do where a part of a corpus is missing."""
+    """Return advice for a corpus of which a part is missing."""
     return (
         f"Restore the rest from {home}, or read what is there with --partial (in Python with "
         "partial=True)"
@@ -91,7 +91,14 @@ def restore_advice(home: str) -> str:
 
 
 def decode_field(file: Path, field: str, code: str, known: Mapping[str, str], title: str) -> str:
-    """What a code in the name of ``file`` stands for.
+    """Return the meaning of a code in a file name.
+
+    Args:
+        file: whose name has the code.
+        field: name of the field, such as "emotion".
+        code: to decode.
+        known: meaning of each code.
+        title: name of the corpus, for error messages.
 
     Raises:
         CorpusError: the corpus has no such code.
@@ -105,23 +112,26 @@ def decode_field(file: Path, field: str, code: str, known: Mapping[str, str], ti
 def check_counts(
     place: Path, title: str, found: Iterable[str], expected: Mapping[str, int], advice: str
 ) -> None:
-    """Compare counts with the corpus's own.
+    """Compare the number of recordings of each class with the published numbers.
 
     Args:
-        place: where the corpus was read.
-        title: of the corpus, as a user knows it.
-        found: of each recording the class that is counted.
-        expected: the number of recordings in each class.
-        advice: what to do if any number differs.
+        place: path of the corpus.
+        title: name of the corpus, for error messages.
+        found: the class of each recording.
+        expected: number of recordings of each class.
+        advice: what to do if a number differs.
 
     Raises:
-        CorpusError: one does.
+        CorpusError: a number differs.
     """
-    counted, total = Counter(found), sum(expected.values())
-    if counted != Counter(expected):
-        wrong = {name: n for name, n in expected.items() if counted[name] != n}
-        differing = [f"{name} {counted[name]} of {n}" for name, n in wrong.items()]
+    counts, total = Counter(found), sum(expected.values())
+    if counts != Counter(expected):
+        differences = [
+            f"{name} {counts[name]} of {count}"
+            for name, count in expected.items()
+            if counts[name] != count
+        ]
         raise CorpusError(
-            f"{place} holds {counted.total()} recordings; {title} has {total} "
-            f"({', '.join(differing)}). {advice}"
+            f"{place} has {counts.total()} recordings; {title} has {total} "
+            f"({', '.join(differences)}). {advice}"
         )

@@ -1,25 +1,25 @@
-"""Any database in audformat: a header, tables, and the media files that they name.
+"""Databases in the audformat format: a header, tables, and media files.
 
     root/
         db.yaml             the header: schemes, splits, tables
         db.files.csv        a table of files: file,speaker,transcription
-        db.emotion.parquet  a table of stretches: file,start,end,emotion
+        db.emotion.parquet  a table of segments: file,start,end,emotion
         db.speaker.csv      a miscellaneous table: speaker,gender,age
         wav/03a01Fa.wav
 
     wav/03a01Fa.wav,0 days 00:00:00.5,0 days 00:00:01.898250,happiness
 
-The rows of all tables are joined by file, start and end. What a table says of a whole file holds
-for its stretches too, and a file that has stretches is no utterance of its own.
+The rows of all tables are joined by file, start and end. Values of a whole file also apply to its
+segments, and a file with segments is not an utterance itself.
 
-- Columns, or schemes, called speaker, gender (or sex), language, session, dialogue, text or
-  transcription are what an utterance says of itself. Any other column is a label: a number where
-  its scheme is float or time (in seconds), or int without a list of labels; else a word.
-- Where two tables disagree in a column, its labels are called ``table.column``.
-- What a scheme says of each of its labels (of a speaker: gender, age) is said of the utterance;
-  whether it is in the header or in a miscellaneous table.
+- Columns or schemes called speaker, gender (or sex), language, session, dialogue, text or
+  transcription become attributes of the utterance. Any other column becomes a label: a number if
+  its scheme is float or time (in seconds), or int without a list of labels; else a string.
+- If two tables disagree in a column, its labels are called ``table.column``.
+- If a scheme describes its labels (a speaker's gender and age), in the header or in a
+  miscellaneous table, the utterance gets these values too.
 - ``split`` is the type of the split that the table belongs to: train, dev or test.
-- Languages are written as ISO 639-1 where they are among the common ones.
+- The codes of common languages are converted to ISO 639-1.
 
 Specification: https://audeering.github.io/audformat/
 """
@@ -51,7 +51,7 @@ ATTRIBUTE_COLUMNS = {
     "dialogue": ("dialogue",),
     "text": ("transcription", "text"),
 }
-"""What an utterance says of itself, and which columns or schemes hold that; the first one wins."""
+"""Columns or schemes of each attribute of an utterance; the first one that exists is used."""
 ATTRIBUTE_COLUMN_NAMES = {name for names in ATTRIBUTE_COLUMNS.values() for name in names}
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman"), "female"),
@@ -68,18 +68,18 @@ LANGUAGES = {
 TIME_PATTERN = re.compile(r"(\d+) days?(?: (\d+):(\d\d):(\d\d(?:\.\d+)?))?")
 
 SegmentKey = tuple[str, float, float | None]
-"""A stretch: file, start and end in seconds."""
+"""A segment: file, start and end in seconds; (file, 0, None) is a whole file."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of files or stretches.
+    """A table of files or segments.
 
     Attributes:
         name: its name in the header.
-        split: the type of its split, or nothing.
-        rows: the cells that are not empty, by stretch and column.
-        schemes: the scheme of each column that has one.
+        split: type of its split; empty without a split.
+        rows: the cells that are not empty, by segment and column.
+        schemes: scheme of each column; empty without a scheme.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Table:
 
 
 def read(root: Path) -> list[Utterance]:
-    """Read every utterance that the tables name, in order of their ids.
+    """Read every utterance of the tables, in order of ids.
 
     Raises:
         CorpusError: the header or a table cannot be read, tables contradict each other, or a
@@ -100,33 +100,30 @@ def read(root: Path) -> list[Utterance]:
         return _build_utterances(root, header)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorpusError(
-            f"{root / HEADER} is shaped otherwise than audformat's ({type(error).__name__}: "
+            f"{root / HEADER} does not have the structure of audformat ({type(error).__name__}: "
             f"{error}); correct it, or save the database again with audformat"
         ) from error
 
 
 def _build_utterances(root: Path, header: Mapping[str, Any]) -> list[Utterance]:
-    schemes = {name: one or {} for name, one in _get_mapping(root, header, "schemes").items()}
-    said = {name: _label_meanings(root, header, scheme) for name, scheme in schemes.items()}
+    schemes = {name: scheme or {} for name, scheme in _get_mapping(root, header, "schemes").items()}
+    meanings = {name: _label_meanings(root, header, scheme) for name, scheme in schemes.items()}
     tables = [_read_table(root, header, name) for name in _get_mapping(root, header, "tables")]
     keys = _segment_keys(tables)
     _check_files(root, {key[0] for key in keys})
-    spoken = [str(one) for one in header.get("languages") or ()]
-    facts: dict[str, Label] = {"language": spoken[0]} if len(spoken) == 1 else {}
-    clashing = _conflicting_columns(tables)
+    languages = [str(language) for language in header.get("languages") or ()]
+    defaults: dict[str, Label] = {"language": languages[0]} if len(languages) == 1 else {}
+    conflicting = _conflicting_columns(tables)
     return [
         _build_utterance(
             root,
             key,
-            facts
-            | _collect_values(_whole_file(key), tables, clashing, schemes, said)
-            | _collect_values(key, tables, clashing, schemes, said),
+            defaults
+            | _collect_values(_whole_file(key), tables, conflicting, schemes, meanings)
+            | _collect_values(key, tables, conflicting, schemes, meanings),
         )
         for key in keys
     ]
-
-
-# Header and tables
 
 
 def _read_header(file: Path) -> dict[str, Any]:
@@ -142,21 +139,22 @@ def _read_header(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CorpusError(f"{file} cannot be read: {error}; expected YAML in UTF-8") from error
     if not isinstance(header, dict) or not header.get("tables"):
-        raise CorpusError(f"{file} names no tables; expected the header of a database in audformat")
+        raise CorpusError(f"{file} has no tables; expected the header of a database in audformat")
     return header
 
 
 def _get_mapping(root: Path, header: Mapping[str, Any], part: str) -> dict[str, Any]:
-    found = header.get(part) or {}
-    if not isinstance(found, dict):
-        raise CorpusError(f"{root / HEADER}: {part} is {found!r:.60}; expected names and values")
-    return found
+    mapping = header.get(part) or {}
+    if not isinstance(mapping, dict):
+        raise CorpusError(f"{root / HEADER}: {part} is {mapping!r:.60}; expected names and values")
+    return mapping
 
 
 def _read_table(root: Path, header: Mapping[str, Any], name: str) -> Table:
     about = _get_mapping(root, header["tables"], name)
     columns = {
-        str(column): one or {} for column, one in _get_mapping(root, about, "columns").items()
+        str(column): settings or {}
+        for column, settings in _get_mapping(root, about, "columns").items()
     }
     file, rows = _read_rows(root, name)
     indexed: dict[SegmentKey, dict[str, str]] = {}
@@ -164,17 +162,17 @@ def _read_table(root: Path, header: Mapping[str, Any], name: str) -> Table:
         key = _parse_key(file, number, row)
         if key in indexed:
             raise CorpusError(
-                f"{file}, row {number}: {_format_id(key)} is there twice; keep one of them"
+                f"{file}, row {number}: {_format_id(key)} is a duplicate; keep one of them"
             )
         indexed[key] = {column: row[column] for column in columns if row.get(column)}
     split = about.get("split_id")
     kind = (_get_mapping(root, header, "splits").get(str(split)) or {}).get("type", split)
-    named = {column: one.get("scheme_id", "") for column, one in columns.items()}
-    return Table(name, str(kind or ""), indexed, named)
+    column_schemes = {column: settings.get("scheme_id", "") for column, settings in columns.items()}
+    return Table(name, str(kind or ""), indexed, column_schemes)
 
 
 def _read_rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
-    """A table's file, and its rows as text."""
+    """Return the file of a table, and its rows as strings."""
     for suffix, reader in ((".parquet", _read_parquet), (".csv", _read_csv)):
         file = root / f"db.{name}{suffix}"
         if file.exists():
@@ -184,7 +182,7 @@ def _read_rows(root: Path, name: str) -> tuple[Path, list[dict[str, str]]]:
                 raise CorpusError(f"{file} cannot be read: {error}; restore it") from error
     pickled = (root / f"db.{name}.pkl").exists()
     advice = "it is pickled: save it again as CSV or Parquet" if pickled else "restore the table"
-    raise CorpusError(f"{root / HEADER} names the table {name}, and {file} is missing; {advice}")
+    raise CorpusError(f"{root / HEADER} has the table {name}, but {file} is missing; {advice}")
 
 
 def _read_csv(file: Path) -> list[dict[str, str]]:
@@ -200,7 +198,7 @@ def _read_parquet(file: Path) -> list[dict[str, str]]:
     table = parquet.read_table(file)
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if arrow.types.is_duration(column.type):  # whole nanoseconds have no type in Python
+        if arrow.types.is_duration(column.type):  # Python has no type for nanoseconds
             counts = column.cast(arrow.duration("ns")).cast(arrow.int64()).to_pylist()
             columns[name] = [None if count is None else count / 1e9 for count in counts]
         else:
@@ -210,7 +208,7 @@ def _read_parquet(file: Path) -> list[dict[str, str]]:
 
 
 def _to_text(value: object) -> str:
-    """A cell as CSV has it; what is not there is empty."""
+    """Return a cell as CSV has it; a missing value is empty."""
     return "" if value is None or value != value else str(value)
 
 
@@ -220,7 +218,7 @@ def _parse_key(file: Path, number: int, row: Mapping[str, str]) -> SegmentKey:
     except ValueError as error:
         raise CorpusError(f"{file}, row {number}: {error}") from error
     if not row.get("file"):
-        raise CorpusError(f"{file}, row {number}: no file; expected the path of a recording")
+        raise CorpusError(f"{file}, row {number}: file is empty; expected the path of a recording")
     start, end = times[0] or 0.0, times[1]
     if end is not None and end <= start:
         raise CorpusError(f"{file}, row {number}: end {end} is not after start {start}; correct it")
@@ -228,9 +226,9 @@ def _parse_key(file: Path, number: int, row: Mapping[str, str]) -> SegmentKey:
 
 
 def _parse_seconds(text: str) -> float:
-    """The seconds of "0 days 00:00:01.5" or of "1.5"."""
-    if found := TIME_PATTERN.fullmatch(text):
-        days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    """Parse a time such as "0 days 00:00:01.5" or "1.5" to seconds."""
+    if match := TIME_PATTERN.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         return round(((days * 24 + hours) * 60 + minutes) * 60 + seconds, 9)
     try:
         return float(text)
@@ -238,35 +236,37 @@ def _parse_seconds(text: str) -> float:
         raise ValueError(f"{text!r} is not a time such as '0 days 00:00:01.5'") from error
 
 
-# Schemes
-
-
 def _label_meanings(
     root: Path, header: Mapping[str, Any], scheme: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the labels of a scheme are said to be: of each label words, or names and values."""
+    """Return the meaning of each label of a scheme: a text, or names and values."""
     labels = scheme.get("labels")
     if isinstance(labels, str):
         if labels not in _get_mapping(root, header, "misc_tables"):
-            raise CorpusError(f"{root / HEADER}: labels are in the table {labels}, not among its")
+            raise CorpusError(
+                f"{root / HEADER}: labels refer to the table {labels}, which is not in misc_tables"
+            )
         return _read_misc_table(root, header, labels)
     if isinstance(labels, dict):
-        return {str(name): one for name, one in labels.items()}
+        return {str(label): meaning for label, meaning in labels.items()}
     return {}
 
 
 def _read_misc_table(
     root: Path, header: Mapping[str, Any], name: str
 ) -> dict[str, dict[str, Label]]:
-    """What a miscellaneous table says of each name in its first column."""
+    """Return the values that a miscellaneous table has for each label in its index column."""
     about, schemes = header["misc_tables"][name], _get_mapping(root, header, "schemes")
     file, rows = _read_rows(root, name)
     index = _index_column(about, file, rows)
-    of = {name: (one or {}).get("scheme_id") for name, one in (about["columns"] or {}).items()}
+    column_schemes = {
+        column: (settings or {}).get("scheme_id")
+        for column, settings in (about["columns"] or {}).items()
+    }
     return {
         row[index]: {
             column: _parse_value(f"{file}: {column}", row[column], schemes.get(str(scheme)) or {})
-            for column, scheme in of.items()
+            for column, scheme in column_schemes.items()
             if row.get(column)
         }
         for row in rows
@@ -274,22 +274,21 @@ def _read_misc_table(
 
 
 def _index_column(about: Mapping[str, Any], file: Path, rows: Sequence[Mapping[str, str]]) -> str:
-    """The column of a miscellaneous table that its rows are known by."""
+    """Return the column of a miscellaneous table that identifies its rows."""
     levels = [str(level) for level in about.get("levels") or ()]
     if len(levels) != 1 or (rows and levels[0] not in rows[0]):
-        raise CorpusError(f"{file}: its levels are {levels}; expected one of its columns")
+        raise CorpusError(
+            f"{file}: its levels are {levels}; expected exactly one, which is a column"
+        )
     return levels[0]
 
 
-# Joining
-
-
 def _segment_keys(tables: Sequence[Table]) -> list[SegmentKey]:
-    """What is an utterance: every stretch, and every file that has none; in order of their ids."""
+    """Return every segment, and every file without segments, in order of ids."""
     keys = {key for table in tables for key in table.rows}
-    cut = {key[0] for key in keys if key != _whole_file(key)}
+    segmented = {key[0] for key in keys if key != _whole_file(key)}
     return sorted(
-        (key for key in keys if key != _whole_file(key) or key[0] not in cut), key=_format_id
+        (key for key in keys if key != _whole_file(key) or key[0] not in segmented), key=_format_id
     )
 
 
@@ -305,7 +304,7 @@ def _format_id(key: SegmentKey) -> str:
 
 
 def _conflicting_columns(tables: Sequence[Table]) -> set[str]:
-    """Columns of which two tables say different things."""
+    """Return the columns for which two tables have different values."""
     seen: dict[tuple[SegmentKey, str], str] = {}
     return {
         column
@@ -319,32 +318,36 @@ def _conflicting_columns(tables: Sequence[Table]) -> set[str]:
 def _collect_values(
     key: SegmentKey,
     tables: Sequence[Table],
-    clashing: set[str],
+    conflicting: set[str],
     schemes: Mapping[str, Mapping[str, Any]],
-    said: Mapping[str, Mapping[str, Any]],
+    meanings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Label]:
-    """All that is said of a stretch itself; its rows go before what their labels imply."""
-    facts: dict[str, Label] = {}
+    """Return the values of a segment: of its own rows, else those that its labels imply."""
+    values: dict[str, Label] = {}
     implied: dict[str, Label] = {}
     for table, column, text in _iter_cells(tables, key):
         scheme = table.schemes.get(column, "")
-        meant = said.get(scheme, {}).get(text)
-        own = next((name for name in (column, scheme) if name in ATTRIBUTE_COLUMN_NAMES), None)
-        name = f"{table.name}.{column}" if column in clashing and not own else own or column
+        meaning = meanings.get(scheme, {}).get(text)
+        attribute = next(
+            (name for name in (column, scheme) if name in ATTRIBUTE_COLUMN_NAMES), None
+        )
+        is_ambiguous = column in conflicting and not attribute
+        name = f"{table.name}.{column}" if is_ambiguous else attribute or column
         value = _parse_value(f"{_format_id(key)}: {name}", text, schemes.get(scheme, {}))
-        if own:
-            value = meant if own in ATTRIBUTE_COLUMNS["text"] and isinstance(meant, str) else text
-        if facts.setdefault(name, value) != value:
+        if attribute:
+            is_text = attribute in ATTRIBUTE_COLUMNS["text"]
+            value = meaning if is_text and isinstance(meaning, str) else text
+        if values.setdefault(name, value) != value:
             raise CorpusError(
-                f"{_format_id(key)}: {name} is {facts[name]!r} and {value!r}; correct one"
+                f"{_format_id(key)}: {name} is {values[name]!r} and {value!r}; correct one"
             )
-        if isinstance(meant, Mapping):
-            implied |= {str(k): _to_label(v) for k, v in meant.items() if v is not None}
-    return implied | facts
+        if isinstance(meaning, Mapping):
+            implied |= {str(k): _to_label(v) for k, v in meaning.items() if v is not None}
+    return implied | values
 
 
 def _iter_cells(tables: Sequence[Table], key: SegmentKey) -> Iterator[tuple[Table, str, str]]:
-    """What the tables say of a stretch, and which split they are of."""
+    """Yield table, column and text of each value of a segment, and the split of its tables."""
     for table in tables:
         if key in table.rows:
             for column, text in table.rows[key].items():
@@ -354,7 +357,7 @@ def _iter_cells(tables: Sequence[Table], key: SegmentKey) -> Iterator[tuple[Tabl
 
 
 def _parse_value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
-    """A word or a number, as its scheme says."""
+    """Convert a cell to a number or a string, by its scheme."""
     kind = scheme.get("dtype")
     try:
         if kind == "time":
@@ -363,7 +366,7 @@ def _parse_value(where: str, text: str, scheme: Mapping[str, Any]) -> Label:
             return float(text)
     except ValueError as error:
         raise CorpusError(
-            f"{where} is {text!r}; expected {kind}, as its scheme says. Correct either"
+            f"{where} is {text!r}; expected {kind}, the type of its scheme. Correct either"
         ) from error
     return text.lower() if kind == "bool" else text
 
@@ -373,28 +376,31 @@ def _to_label(value: object) -> Label:
     return float(str(value)) if number else str(value)
 
 
-def _build_utterance(root: Path, key: SegmentKey, facts: Mapping[str, Label]) -> Utterance:
-    own = {
-        attribute: next((str(facts[name]) for name in names if name in facts), None)
+def _build_utterance(root: Path, key: SegmentKey, values: Mapping[str, Label]) -> Utterance:
+    attributes = {
+        attribute: next((str(values[name]) for name in names if name in values), None)
         for attribute, names in ATTRIBUTE_COLUMNS.items()
     }
-    own["gender"] = GENDERS.get((own["gender"] or "").lower())
-    own["language"] = LANGUAGES.get(own["language"] or "", own["language"])
+    attributes["gender"] = GENDERS.get((attributes["gender"] or "").lower())
+    language = attributes["language"]
+    attributes["language"] = LANGUAGES.get(language or "", language)
     file, start, end = key
     return Utterance(
         id=_format_id(key),
         path=root / file,
         start=start,
         end=end,
-        labels={name: value for name, value in facts.items() if name not in ATTRIBUTE_COLUMN_NAMES},
-        **own,
+        labels={
+            name: value for name, value in values.items() if name not in ATTRIBUTE_COLUMN_NAMES
+        },
+        **attributes,
     )
 
 
 def _check_files(root: Path, files: set[str]) -> None:
     missing = sorted(file for file in files if not isfile(root / file))
     if missing:
-        words = describe_missing(
+        fault = describe_missing(
             [root / file for file in missing], len(files), "files that the tables name"
         )
-        raise CorpusError(f"{words}; get the media of this database, or correct the tables")
+        raise CorpusError(f"{fault}; get the media of this database, or correct the tables")

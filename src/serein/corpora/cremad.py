@@ -1,15 +1,16 @@
-"""CREMA-D, acted speech that a crowd judged: 7,442 utterances, 91 actors, 6 emotions, English.
+"""CREMA-D, acted speech: 7,442 utterances, 91 actors, 6 emotions, English.
 
     root/
         AudioWAV/1001_DFA_ANG_XX.wav    1001 speaker | DFA sentence | ANG emotion | XX level
-        VideoDemographics.csv           may be absent; then nobody's gender is known:
+        VideoDemographics.csv           optional; without it genders are unknown:
 
             ActorID,Age,Sex,Race,Ethnicity
             1001,51,Male,Caucasian,Not Hispanic
 
-``emotion`` and ``level`` are what the actor was asked for, not what listeners heard. The level is
-low, medium or high for one sentence of the twelve, and unspecified (``XX``) for the others; the
-original's ``1040_ITH_SAD_X.wav`` lacks a letter. The label ``sentence`` is the sentence's code.
+``emotion`` and ``level`` are what the actor was asked to show, not what listeners perceived. The
+level is low, medium or high for one of the twelve sentences, and unspecified (``XX``) for the
+others; the published ``1040_ITH_SAD_X.wav`` has one X only. The label ``sentence`` is the code of
+the sentence.
 
 Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on
 Affective Computing, 2014.
@@ -76,27 +77,27 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
 
     Args:
         root: the folder that holds ``AudioWAV/``.
-        partial: take what is there, however much is missing.
+        partial: accept an incomplete copy.
 
     Raises:
-        CorpusError: the folder, a file name, a line or the count is not CREMA-D's.
+        CorpusError: the folder, a file name, a line or the count differs from CREMA-D's.
     """
     folder = find_subfolder(root, "AudioWAV", "CREMA-D", ABOUT.home)
     genders = _read_genders(root / "VideoDemographics.csv")
     utterances = [_parse_utterance(file, genders) for file in list_recordings(folder)]
     if not partial:
-        found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        check_counts(folder, "CREMA-D", found, COUNTS, restore_advice(ABOUT.home))
+        emotions = [str(utterance.labels["emotion"]) for utterance in utterances]
+        check_counts(folder, "CREMA-D", emotions, COUNTS, restore_advice(ABOUT.home))
     return utterances
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Recordings that lie elsewhere under ``root``, such as a second copy."""
+    """Return a note of recordings elsewhere under ``root``, such as a second copy."""
     return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
 def _parse_utterance(file: Path, genders: dict[str, str]) -> Utterance:
-    """Read speaker, sentence, emotion and level from a file name."""
+    """Parse speaker, sentence, emotion and level from a file name."""
     parts = file.stem.split("_")
     if len(parts) != 4:
         raise CorpusError(
@@ -121,7 +122,7 @@ def _parse_utterance(file: Path, genders: dict[str, str]) -> Utterance:
 
 
 def _read_genders(file: Path) -> dict[str, str]:
-    """Of each speaker, as the table says; nothing if the table is absent."""
+    """Return the gender of each speaker in the table; empty without the table."""
     if not file.exists():
         return {}
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:

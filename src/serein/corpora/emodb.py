@@ -8,8 +8,8 @@
             3	03a01Fa.wav	90,00	75,00
 
 The ten sentences are those of the corpus's ``README.txt``; the label ``sentence`` is their code.
-``recognition`` and ``naturalness`` are shares of the listeners in percent, 0 to 100. A later
-release holds all 816 recordings.
+``recognition`` and ``naturalness`` are percentages of the listeners, 0 to 100. A later release has
+all 816 recordings.
 
 Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.
 """
@@ -78,15 +78,15 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
 
     Args:
         root: the folder that holds ``wav/``.
-        partial: take what is there, however much is missing.
+        partial: accept an incomplete copy.
 
     Raises:
-        CorpusError: the folder, a file name, a line or the count is not EMO-DB's.
+        CorpusError: the folder, a file name, a line or the count differs from EMO-DB's.
     """
     folder = find_subfolder(root, "wav", "EMO-DB", ABOUT.home)
-    judged = _read_judgements(root / "erkennung.txt")
+    judgements = _read_judgements(root / "erkennung.txt")
     utterances = [
-        _parse_utterance(file, judged.get(file.stem, {})) for file in list_recordings(folder)
+        _parse_utterance(file, judgements.get(file.stem, {})) for file in list_recordings(folder)
     ]
     if not partial:
         _check_utterance_counts(folder, utterances)
@@ -94,12 +94,12 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Recordings that lie elsewhere under ``root``, such as a second copy in ``wav/wav/``."""
+    """Return a note of recordings elsewhere under ``root``, such as a copy in ``wav/wav/``."""
     return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
-def _parse_utterance(file: Path, judged: dict[str, float]) -> Utterance:
-    """Read speaker, text and emotion from a file name."""
+def _parse_utterance(file: Path, judgement: dict[str, float]) -> Utterance:
+    """Parse speaker, text and emotion from a file name."""
     name = file.stem
     speaker, text, emotion = name[:2], name[2:5], name[5:6]
     if len(name) != 7:
@@ -114,34 +114,34 @@ def _parse_utterance(file: Path, judged: dict[str, float]) -> Utterance:
         labels={
             "emotion": decode_field(file, "emotion", emotion, EMOTIONS, "EMO-DB"),
             "sentence": text,
-            **judged,
+            **judgement,
         },
     )
 
 
 def _read_judgements(file: Path) -> dict[str, dict[str, float]]:
-    """What listeners said of each recording; nothing if the file is absent."""
+    """Return the labels from listeners for each recording; empty without the file."""
     if not file.exists():
         return {}
-    judged = {}
+    judgements = {}
     for number, line in enumerate(file.read_text(encoding="latin-1").splitlines(), 1):
         if not line.strip() or line.startswith("Nr."):
             continue
-        found = JUDGEMENT_PATTERN.fullmatch(line)
-        shares = [float(share.replace(",", ".")) for share in found.groups()[1:]] if found else []
-        if found is None or max(shares) > 100:
+        match = JUDGEMENT_PATTERN.fullmatch(line)
+        percents = [float(text.replace(",", ".")) for text in match.groups()[1:]] if match else []
+        if match is None or max(percents) > 100:
             raise CorpusError(
                 f"{file}, line {number}: {line!r} is not a number, a file name and two percentages "
                 "such as '3\\t03a01Fa.wav\\t90,00\\t75,00'; restore the file or remove it"
             )
-        judged[found[1]] = dict(zip(("recognition", "naturalness"), shares, strict=True))
-    return judged
+        judgements[match[1]] = dict(zip(("recognition", "naturalness"), percents, strict=True))
+    return judgements
 
 
 def _check_utterance_counts(folder: Path, utterances: list[Utterance]) -> None:
-    """Compare the count with EMO-DB's own."""
+    """Compare the counts with those that EMO-DB publishes."""
     advice = restore_advice(ABOUT.home)
     if len(utterances) == 816:
-        advice = "This is the later release of all 816; keep the 535, or read with --partial"
-    found = [str(utterance.labels["emotion"]) for utterance in utterances]
-    check_counts(folder, "EMO-DB", found, COUNTS, advice)
+        advice = "This is the later release with all 816; keep the 535, or read it with --partial"
+    emotions = [str(utterance.labels["emotion"]) for utterance in utterances]
+    check_counts(folder, "EMO-DB", emotions, COUNTS, advice)

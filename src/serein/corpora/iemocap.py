@@ -8,19 +8,21 @@
             C-E2:	Neutral; Other;	(amused)
             A-E3:	val 3; act 2; dom  2;	()
 
-        dialog/transcriptions/Ses01F_impro01.txt    without this folder there are no texts
+        dialog/transcriptions/Ses01F_impro01.txt    optional; without this folder no ``text``
 
             Ses01F_impro01_M000 [008.5000-009.7500]: Of course.
 
 The speaker is the session and the letter after the *last* underscore, here "1M". The letter in
-``Ses01F`` says who wore the markers; in half of the utterances it is the other actor's.
+``Ses01F`` names the actor who wore the motion capture markers, who is the speaker of only half of
+the utterances.
 
-``emotion`` is the evaluators' majority; where there was none (``xxx``) the utterance has no such
-label. ``valence``, ``arousal`` (IEMOCAP's activation) and ``dominance`` are the evaluators' means.
-What one person said is ``emotion:E2`` or ``valence:E3``: E stands for evaluators, F and M for the
-actors themselves. Several answers are parted by commas; what was left open is absent, means too.
-``style`` is improvised or scripted. ``script`` is what was played, such as impro05 or script01_1;
-its parts a and b count as one. Scripts recur in every session, words and all.
+``emotion`` is the majority vote of the evaluators; without a majority (``xxx``) the label is
+absent. ``valence``, ``arousal`` (IEMOCAP's activation) and ``dominance`` are means over the
+evaluators. The ratings of one person are ``emotion:E2`` or ``valence:E3``: E is an evaluator, F or
+M an actor who rates himself. Several answers are separated by commas; ratings and means that were
+left out are absent. ``style`` is improvised or scripted. ``script`` is the scene, such as impro05
+or script01_1; its parts a and b count as one. The scripts are the same in every session, so their
+sentences recur.
 
 Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources
 and Evaluation, 2008.
@@ -56,7 +58,7 @@ EMOTIONS = {
 }
 NO_MAJORITY = "xxx"
 RATER_EMOTIONS = {"excited": "excitement", "neutral state": "neutral"}
-"""Words of the evaluators that differ from ``EMOTIONS``."""
+"""Emotion names of the evaluators that differ from ``EMOTIONS``."""
 DIMENSIONS = {"val": "valence", "act": "arousal", "dom": "dominance"}
 GENDERS = {"F": "female", "M": "male"}
 STYLES = {"impro": "improvised", "script": "scripted"}
@@ -79,10 +81,10 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
 
     Args:
         root: the folder that holds ``Session1/`` to ``Session5/``.
-        partial: take what is there, however much is missing.
+        partial: accept an incomplete copy.
 
     Raises:
-        CorpusError: a folder, a file, a line or the count is not IEMOCAP's.
+        CorpusError: a folder, a file, a line or the count differs from IEMOCAP's.
     """
     sessions = [root / name for name in COUNTS if (root / name).is_dir()]
     if not sessions:
@@ -92,25 +94,31 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
         raise CorpusError(
             f"{root} lacks {', '.join(missing)} of IEMOCAP's sessions. {RESTORE_ADVICE}"
         )
-    utterances = [one for session in sessions for one in _read_session(session, partial)]
+    utterances = [
+        utterance for session in sessions for utterance in _read_session(session, partial)
+    ]
     if not partial:
-        found = [f"Session{one.session}" for one in utterances]
-        check_counts(root, "IEMOCAP", found, COUNTS, RESTORE_ADVICE)
+        session_names = [f"Session{utterance.session}" for utterance in utterances]
+        check_counts(root, "IEMOCAP", session_names, COUNTS, RESTORE_ADVICE)
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Evaluated turns without a recording; utterances without a mean, or without words."""
-    told = []
+    """Return notes of turns without a recording, and of utterances without a mean or a text."""
+    notes = []
     if len(utterances) != sum(COUNTS.values()):
         files = [file for name in COUNTS for file in _evaluation_files(root / name)]
-        silent = sum(len(_read_turns(file)) for file in files) - len(utterances)
-        told += [f"evaluated turns without a recording, passed over: {silent}"] * (silent > 0)
+        unrecorded = sum(len(_read_turns(file)) for file in files) - len(utterances)
+        if unrecorded > 0:
+            notes.append(f"evaluated turns without a recording, skipped: {unrecorded}")
     for name in DIMENSIONS.values():
-        without = sum(name not in one.labels for one in utterances)
-        told += [f"utterances without a mean of {name}: {without}"] * (without > 0)
-    wordless = sum(one.text is None for one in utterances)
-    return [*told, *[f"utterances without words: {wordless}"] * (wordless > 0)]
+        unrated = sum(name not in utterance.labels for utterance in utterances)
+        if unrated:
+            notes.append(f"utterances without a mean of {name}: {unrated}")
+    without_text = sum(utterance.text is None for utterance in utterances)
+    if without_text:
+        notes.append(f"utterances without a text: {without_text}")
+    return notes
 
 
 def _evaluation_files(session: Path) -> list[Path]:
@@ -118,36 +126,36 @@ def _evaluation_files(session: Path) -> list[Path]:
 
 
 def _read_session(session: Path, partial: bool) -> Iterator[Utterance]:
-    """Every utterance that a session's evaluations list."""
+    """Yield every utterance that the evaluations of a session list."""
     for part in ("sentences/wav", "dialog/EmoEvaluation"):
         if not ((session / part).is_dir() or partial):
             raise CorpusError(f"{session} has no folder {part}/. {RESTORE_ADVICE}")
     for file in _evaluation_files(session):
         folder = session / "sentences/wav" / file.stem
-        heard = {one.stem: one for one in list_recordings(folder)}
+        files = {recording.stem: recording for recording in list_recordings(folder)}
         texts = _read_transcripts(session / "dialog/transcriptions" / file.name, partial)
         for number, name, labels in _read_turns(file):
-            place = f"{file}, line {number}"
-            if name in heard:
-                yield _parse_utterance(place, session, heard[name], labels, texts.get(name))
+            where = f"{file}, line {number}"
+            if name in files:
+                yield _parse_utterance(where, session, files[name], labels, texts.get(name))
             elif not partial:
-                raise CorpusError(f"{place}: {folder} holds no recording {name}. {RESTORE_ADVICE}")
+                raise CorpusError(f"{where}: {folder} has no recording {name}. {RESTORE_ADVICE}")
 
 
 Turn = tuple[int, str, dict[str, Label]]
-"""Number of a line, name of an utterance, its labels."""
+"""Line number, name and labels of an utterance."""
 
 
 def _read_turns(file: Path) -> list[Turn]:
-    """What an evaluation says of each utterance."""
+    """Return the labels of each utterance in an evaluation file."""
     turns: list[Turn] = []
     for number, line in enumerate(_read_lines(file), 1):
-        rating = turns and line.startswith(("A-", "C-"))
-        said = _parse_rating(line.partition("(")[0].strip()) if rating else None
-        if said is not None:
-            turns[-1][2].update(said)
-        elif found := TURN_PATTERN.fullmatch(line):
-            turns.append((number, found[1], _parse_majority(found, f"{file}, line {number}")))
+        is_rating = turns and line.startswith(("A-", "C-"))
+        labels = _parse_rating(line.partition("(")[0].strip()) if is_rating else None
+        if labels is not None:
+            turns[-1][2].update(labels)
+        elif match := TURN_PATTERN.fullmatch(line):
+            turns.append((number, match[1], _parse_majority(match, f"{file}, line {number}")))
         elif line.strip() and not line.startswith("%"):
             raise CorpusError(
                 f"{file}, line {number}: {line!r} is neither an utterance such as '[6.2901 - "
@@ -158,75 +166,77 @@ def _read_turns(file: Path) -> list[Turn]:
 
 
 def _read_lines(file: Path) -> list[str]:
-    # Comments hold what people typed; Latin-1 takes any byte.
+    # Comments are free text; Latin-1 decodes any byte.
     return file.read_text(encoding="latin-1").split("\n")
 
 
-def _parse_majority(found: re.Match[str], place: str) -> dict[str, Label]:
-    """Labels of an utterance that its evaluators share."""
-    code = found[2]
+def _parse_majority(match: re.Match[str], where: str) -> dict[str, Label]:
+    """Return the evaluators' majority vote and means for an utterance."""
+    code = match[2]
     labels: dict[str, Label] = {
         name: float(mean)
-        for name, mean in zip(DIMENSIONS.values(), found.groups()[2:], strict=True)
+        for name, mean in zip(DIMENSIONS.values(), match.groups()[2:], strict=True)
         if mean and mean.lower() != "nan"
     }
     if code != NO_MAJORITY:
         if code not in EMOTIONS:
             listing = ", ".join([*EMOTIONS, NO_MAJORITY])
-            raise CorpusError(f"{place}: unknown emotion {code!r}; IEMOCAP has {listing}")
+            raise CorpusError(f"{where}: unknown emotion {code!r}; IEMOCAP has {listing}")
         labels["emotion"] = EMOTIONS[code]
     return labels
 
 
 @cache
 def _parse_rating(line: str) -> dict[str, Label] | None:
-    """What one person said of an utterance; None if the line, without comment, is no rating."""
-    found = RATING_PATTERN.fullmatch(line)
-    if found is None:
+    """Return one person's rating; None if the line (without its comment) is not a rating."""
+    match = RATING_PATTERN.fullmatch(line)
+    if match is None:
         return None
-    kind, rater, said = found.groups()
+    kind, rater, rating = match.groups()
     if kind == "A":
         values = {
-            f"{DIMENSIONS[name]}:{rater}": float(n) for name, n in VALUE_PATTERN.findall(said)
+            f"{DIMENSIONS[name]}:{rater}": float(n) for name, n in VALUE_PATTERN.findall(rating)
         }
-        return {**values} if VALUES_PATTERN.fullmatch(said) else None
-    words = [word.strip().lower() for word in said.split(";")]
+        return {**values} if VALUES_PATTERN.fullmatch(rating) else None
+    words = [word.strip().lower() for word in rating.split(";")]
     answers = ", ".join(RATER_EMOTIONS.get(word, word) for word in words if word)
     return {f"emotion:{rater}": answers} if answers else {}
 
 
 def _read_transcripts(file: Path, partial: bool) -> dict[str, str]:
-    """What is said in each utterance; nothing where the corpus has no transcriptions."""
+    """Return the text of each utterance in a dialogue; empty without a transcriptions folder."""
     if not file.exists():
         if file.parent.is_dir() and not partial:
-            raise CorpusError(f"{file} is missing, and others are there. {RESTORE_ADVICE}")
+            raise CorpusError(
+                f"{file} is missing, but other transcriptions exist. {RESTORE_ADVICE}"
+            )
         return {}
     texts = {}
     for number, line in enumerate(_read_lines(file), 1):
         if line.startswith(f"{file.stem}_"):
-            found = TRANSCRIPT_PATTERN.fullmatch(line)
-            if found is None:
+            match = TRANSCRIPT_PATTERN.fullmatch(line)
+            if match is None:
                 raise CorpusError(
                     f"{file}, line {number}: {line!r} is not an utterance, its times and its "
                     "words such as 'Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.'; restore "
                     "the file"
                 )
-            texts[found[1]] = found[2]
+            texts[match[1]] = match[2]
     return texts
 
 
 def _parse_utterance(
-    place: str, session: Path, file: Path, labels: dict[str, Label], text: str | None
+    where: str, session: Path, file: Path, labels: dict[str, Label], text: str | None
 ) -> Utterance:
-    """Read session, script and speaker from a file name."""
+    """Parse session, script and speaker from a file name."""
     dialogue, name = file.parent.name, file.stem
-    found = NAME_PATTERN.fullmatch(name)
-    if found is None or not name.startswith(f"{dialogue}_") or session.name[-1] != found[1]:
+    match = NAME_PATTERN.fullmatch(name)
+    if match is None or not name.startswith(f"{dialogue}_") or session.name[-1] != match[1]:
         raise CorpusError(
-            f"{place}: {name!r} is not an utterance of {dialogue} in {session.name}, such as "
+            f"{where}: {name!r} is not an utterance of {dialogue} in {session.name}, such as "
             f"{dialogue}_F000; move the file elsewhere"
         )
-    number, script, style, letter = found.groups()
+    number, script, style, letter = match.groups()
     return Utterance(
         id=name,
         path=file,

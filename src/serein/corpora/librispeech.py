@@ -1,4 +1,4 @@
-"""LibriSpeech, read English without emotion labels; and any corpus in its layout, such as AN4.
+"""LibriSpeech (read English without emotion labels) and corpora in its layout, such as AN4.
 
     root/
         SPEAKERS.TXT                                   ; ID |SEX| SUBSET           |MINUTES| NAME
@@ -6,10 +6,10 @@
         test-clean/1089/134686/1089-134686-0000.flac   part/speaker/chapter/recording
         test-clean/1089/134686/1089-134686.trans.txt   1089-134686-0000 HE HOPED THERE WOULD BE STEW
 
-The root is the folder of the parts, the one above its ``LibriSpeech/``, or a single part. Which
-parts are there is the user's choice, hence no count is expected; but in each chapter recordings
-and transcript must agree. ``part`` and ``chapter`` are labels. FLAC and WAV are read; no recording
-is opened. Without ``SPEAKERS.TXT`` nobody has a gender.
+The root is the folder of the parts, the folder above ``LibriSpeech/``, or a single part. The user
+may have any of the parts, so the number of utterances is not checked, but the recordings and the
+transcript of each chapter must match. ``part`` and ``chapter`` are labels. FLAC and WAV files are
+listed without opening them. ``SPEAKERS.TXT`` is optional; without it genders are unknown.
 
 Panayotov et al., "LibriSpeech: an ASR Corpus Based on Public Domain Audio Books", ICASSP 2015.
 """
@@ -36,8 +36,8 @@ def read(root: Path) -> list[Utterance]:
     """Read every utterance of every part, in order of their ids.
 
     Raises:
-        CorpusError: there is no part, a line is not a transcript, or a recording or its words
-            are missing.
+        CorpusError: there is no part, a line is not a transcript, or a recording or its text is
+            missing.
     """
     parts = _find_parts(root)
     genders = _read_genders(parts[0].parent / "SPEAKERS.TXT")
@@ -52,15 +52,15 @@ def read(root: Path) -> list[Utterance]:
 
 
 def _find_parts(root: Path) -> list[Path]:
-    """The folders of speakers: ``root`` itself, or those inside it."""
+    """Return the parts, which are the folders of speakers: ``root`` itself, or folders in it."""
     root = root.absolute()
     if (root / "LibriSpeech").is_dir():
         root = root / "LibriSpeech"
     if root.is_dir():
         if _is_part(root):
             return [root]
-        below = sorted(one for one in root.iterdir() if one.is_dir())
-        if parts := [one for one in below if _is_part(one)]:
+        folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+        if parts := [folder for folder in folders if _is_part(folder)]:
             return parts
     raise CorpusError(
         f"{root} has no part such as test-clean/1089/134686/; give the folder of the parts, or "
@@ -69,12 +69,12 @@ def _find_parts(root: Path) -> list[Path]:
 
 
 def _is_part(folder: Path) -> bool:
-    """Whether a speaker's folder with a chapter is there."""
+    """Return whether a folder has a speaker's folder with a chapter."""
     return any(True for speaker in _numbered_folders(folder) for _ in _numbered_folders(speaker))
 
 
 def _numbered_folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """The folders in it that are numbers, as speakers and chapters are."""
+    """Return the subfolders whose names are numbers, as those of speakers and chapters are."""
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if entry.name.isdigit() and entry.is_dir()]
@@ -104,13 +104,13 @@ def _read_genders(file: Path) -> dict[str, str]:
 def _read_chapter(
     part: str, speaker: str, folder: os.DirEntry[str], genders: dict[str, str]
 ) -> Iterator[Utterance]:
-    """The utterances of one reader's chapter."""
-    place = Path(folder.path)
-    file = place / f"{speaker}-{folder.name}.trans.txt"
-    recordings = _find_recordings(place)
-    words = _read_transcript(file)
-    _check_agreement(file, recordings, words)
-    for name, text in words.items():
+    """Yield the utterances of one chapter of a speaker."""
+    path = Path(folder.path)
+    file = path / f"{speaker}-{folder.name}.trans.txt"
+    recordings = _find_recordings(path)
+    texts = _read_transcript(file)
+    _check_agreement(file, recordings, texts)
+    for name, text in texts.items():
         yield Utterance(
             id=name,
             path=recordings[name],
@@ -122,53 +122,53 @@ def _read_chapter(
         )
 
 
-def _check_agreement(file: Path, recordings: dict[str, Path], words: dict[str, str]) -> None:
-    """Refuse a recording without words, and words without a recording."""
-    for name in sorted(recordings.keys() - words.keys()):
+def _check_agreement(file: Path, recordings: dict[str, Path], texts: dict[str, str]) -> None:
+    """Raise CorpusError for a recording without a text, or a text without a recording."""
+    for name in sorted(recordings.keys() - texts.keys()):
         raise CorpusError(
             f"{recordings[name]} has no line in {file}; restore the transcript from {ABOUT.home}, "
             "or move the recording elsewhere"
         )
-    for name in sorted(words.keys() - recordings.keys()):
+    for name in sorted(texts.keys() - recordings.keys()):
         raise CorpusError(
-            f"{file} has the words of {name}, and {file.with_name(name)}.flac is missing; restore "
+            f"{file} has the text of {name}, but {file.with_name(name)}.flac is missing; restore "
             f"it from {ABOUT.home}, or remove the line"
         )
 
 
 def _find_recordings(folder: Path) -> dict[str, Path]:
-    """The path of each recording, by its id."""
-    found: dict[str, Path] = {}
+    """Return the path of each recording by its id."""
+    recordings: dict[str, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
             if suffix.lower() in AUDIO_SUFFIXES and not stem.startswith("."):
-                if stem in found:
+                if stem in recordings:
                     raise CorpusError(
-                        f"{entry.path} and {found[stem]} are one utterance; remove one of them"
+                        f"{entry.path} and {recordings[stem]} are one utterance; remove one of them"
                     )
-                found[stem] = folder / entry.name
-    return found
+                recordings[stem] = folder / entry.name
+    return recordings
 
 
 def _read_transcript(file: Path) -> dict[str, str]:
-    """What is said in each recording, by its id."""
+    """Return the text of each recording by its id."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(
-            f"{file} cannot be read ({error}); each chapter needs its transcript: restore it"
+            f"{file} cannot be read ({error}); expected a transcript of the chapter. Restore it"
         ) from error
-    words = {}
+    texts: dict[str, str] = {}
     prefix = file.name.removesuffix(".trans.txt")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, _, text = line.partition(" ")
-        if not name.startswith(f"{prefix}-") or name in words:
+        if not name.startswith(f"{prefix}-") or name in texts:
             raise CorpusError(
-                f"{file}, line {number}: {line!r} is not a line of its own such as "
+                f"{file}, line {number}: {line!r} is not a new line such as "
                 f"'{prefix}-0000 GO DO YOU HEAR'; restore the file"
             )
-        words[name] = text.strip()
-    return words
+        texts[name] = text.strip()
+    return texts

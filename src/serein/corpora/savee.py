@@ -3,7 +3,7 @@
     root/
         AudioData/DC/a01.wav    DC speaker | a emotion | 01 number of the sentence
 
-or the folder AudioData itself, or all the files in one folder:
+or the folder AudioData itself, or all files in one folder:
 
     root/
         DC_a01.wav
@@ -11,9 +11,9 @@ or the folder AudioData itself, or all the files in one folder:
 Folders and files may be in upper or lower case. The letters are a, d, f, h, n, sa, su; each
 emotion has the numbers 01 to 15, neutral 01 to 30. The emotion and the number are the label
 ``sentence``: "d03" is the third sentence of disgust, whoever says it. Some sentences have
-several such names: three are common to all emotions, and neutral repeats the common ones and the
-two specific ones of each emotion. Which numbers these are, the corpus's ``Info.txt`` does not
-say, and neither does this reader; nor are the words known from the name, hence no ``text``.
+several such names: three are common to all emotions, and neutral repeats these and the two specific
+sentences of each emotion. The corpus's ``Info.txt`` does not say which numbers these are, so the
+reader does not merge them. File names do not give the words either, so there is no ``text``.
 
 Haq and Jackson, "Multimodal Emotion Recognition", in: Machine Audition, IGI Global, 2010.
 """
@@ -61,73 +61,75 @@ NAME_PATTERN = re.compile(r"(DC|JE|JK|KL)_(a|d|f|h|n|sa|su)(\d\d)", re.IGNORECAS
 
 
 def read(root: Path, *, partial: bool = False) -> list[Utterance]:
-    """Read every utterance under ``root``, in order of ids such as "DC_a01".
+    """Read every utterance under ``root``, in order of ids, such as "DC_a01".
 
     Args:
-        root: the folder that holds ``AudioData/``, or that folder, or the one of all files.
-        partial: take what is there, however much is missing.
+        root: the folder that holds ``AudioData/``, that folder itself, or the folder of all files.
+        partial: accept an incomplete copy.
 
     Raises:
-        CorpusError: the folder, a file name or the count is not SAVEE's.
+        CorpusError: the folder, a file name or the count differs from SAVEE's.
     """
     utterances = [_parse_utterance(name, file) for name, file in _find_recordings(root)]
     if not partial:
-        found = [str(utterance.labels["emotion"]) for utterance in utterances]
-        check_counts(root, "SAVEE", found, COUNTS, restore_advice(ABOUT.home))
+        emotions = [str(utterance.labels["emotion"]) for utterance in utterances]
+        check_counts(root, "SAVEE", emotions, COUNTS, restore_advice(ABOUT.home))
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Recordings that lie elsewhere under ``root``, such as a second copy."""
+    """Return a note of recordings elsewhere under ``root``, such as a second copy."""
     return describe_skipped(root, find_unread(root, utterances), "recordings")
 
 
 def _find_recordings(root: Path) -> list[tuple[str, Path]]:
-    """Every recording under the name that it has, or would have, in one folder."""
+    """Return every recording, with its name in the layout of one folder."""
     folders = _list_folders(root)
     if "DC" not in folders and "AUDIODATA" in folders:
         return _find_recordings(folders["AUDIODATA"])
     if root.name.upper() in SPEAKERS:
-        raise CorpusError(f"{root} is one speaker of SAVEE's four: give the folder above")
-    found = _list_recordings(root)
-    if not found:
+        raise CorpusError(f"{root} is one of SAVEE's four speakers: give the folder above")
+    recordings = _list_recordings(root)
+    if not recordings:
         near = [folder for folder in folders.values() if _list_recordings(folder)]
         advice = f"Give the folder AudioData, or get the corpus from {ABOUT.home}"
         if len(near) == 1:
             advice = f"Did you mean {near[0]}?"
         raise CorpusError(
-            f"{root} holds neither DC/a01.wav nor DC_a01.wav, as SAVEE does. {advice}"
+            f"{root} has neither DC/a01.wav nor DC_a01.wav; expected SAVEE there. {advice}"
         )
-    return found
+    return recordings
 
 
 def _list_recordings(folder: Path) -> list[tuple[str, Path]]:
-    """As ``_recordings``, in this folder; where speakers have folders, these alone count."""
+    """Return the recordings of one folder, or of its speakers' folders if it has any."""
     folders = _list_folders(folder)
     by_speaker = [(name, folders[name]) for name in SPEAKERS if name in folders]
     if by_speaker:
         return [
-            (f"{name}_{file.stem}", file) for name, of in by_speaker for file in list_recordings(of)
+            (f"{name}_{file.stem}", file)
+            for name, speaker_folder in by_speaker
+            for file in list_recordings(speaker_folder)
         ]
     return [(file.stem, file) for file in list_recordings(folder)]
 
 
 def _list_folders(root: Path) -> dict[str, Path]:
-    """The folders in a folder, by their names in upper case."""
+    """Return the subfolders of a folder by their names in upper case."""
     if not root.is_dir():
         return {}
     return {entry.name.upper(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
 
 
 def _parse_utterance(name: str, file: Path) -> Utterance:
-    """Read speaker, emotion and number from a name such as "DC_a01"."""
-    found = NAME_PATTERN.fullmatch(name)
-    if found is None:
+    """Parse speaker, emotion and number from a name such as "DC_a01"."""
+    match = NAME_PATTERN.fullmatch(name)
+    if match is None:
         raise CorpusError(
             f"{file} is not a SAVEE name such as DC/a01.wav or DC_a01.wav, of the speakers "
             f"{', '.join(SPEAKERS)} and the letters {', '.join(EMOTIONS)}; move it elsewhere"
         )
-    speaker, letters, number = found[1].upper(), found[2].lower(), found[3]
+    speaker, letters, number = match[1].upper(), match[2].lower(), match[3]
     last = 30 if letters == "n" else 15
     if not 1 <= int(number) <= last:
         raise CorpusError(

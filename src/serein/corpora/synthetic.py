@@ -1,13 +1,13 @@
-"""Made-up speech by this package, in any amount: for trials, tests and demonstrations.
+"""Synthetic speech from this package, in any amount, for tests and demonstrations.
 
     root/
-        labels.csv              written last, so that a half-written folder has none
+        labels.csv              written last: an incomplete folder has none
         wav/s01-anger-01-1.wav  speaker 01 | emotion | sentence 01 | take 1
 
     path,id,speaker,session,gender,language,emotion,text
     wav/s01-anger-01-1.wav,s01-anger-01-1,s01,01,female,art,anger,hule josa akido
 
-Scores on it say nothing about human speech.
+Scores on this corpus say nothing about human speech.
 """
 
 import csv
@@ -31,13 +31,11 @@ def read(root: Path) -> list[Utterance]:
     """Read every utterance that ``labels.csv`` lists, in order of their ids.
 
     Raises:
-        CorpusError: there is no such table, it is another one, or a recording is missing.
+        CorpusError: the table is missing or has other columns, or a recording is missing.
     """
     table = root / TABLE_NAME
     if not table.is_file():
-        raise CorpusError(
-            f"{root} has no {TABLE_NAME}, or was not written to its end; {MAKE_ADVICE}"
-        )
+        raise CorpusError(f"{root} has no {TABLE_NAME}, or is incomplete; {MAKE_ADVICE}")
     with table.open(encoding="utf-8", newline="") as file:
         lines = csv.DictReader(file)
         if tuple(lines.fieldnames or ()) != COLUMNS:
@@ -46,10 +44,11 @@ def read(root: Path) -> list[Utterance]:
                 f"table of your own with `--corpus mine={table}`, or {MAKE_ADVICE}"
             )
         utterances = [_build_utterance(root, row) for row in lines]
-    missing = [one.path for one in utterances if not one.path.is_file()]
+    paths = [utterance.path for utterance in utterances]
+    missing = [path for path in paths if not path.is_file()]
     if missing:
-        words = describe_missing(missing, len(utterances), f"recordings that {table} lists")
-        raise CorpusError(f"{words}; {MAKE_ADVICE}")
+        fault = describe_missing(missing, len(utterances), f"recordings that {table} lists")
+        raise CorpusError(f"{fault}; {MAKE_ADVICE}")
     return sorted(utterances, key=lambda utterance: utterance.id)
 
 

@@ -1,22 +1,23 @@
-"""A table of one's own: CSV, TSV, JSON Lines or Parquet, a row for each utterance.
+"""A table of the user's own: CSV, TSV, JSON Lines or Parquet, with one row for each utterance.
 
     file,speaker,gender,emotion,arousal
     calls/0001.flac,03,f,anger,4.5
     calls/0002.flac,07,m,neutral,2.0
 
-Names of columns are read in lower case. What they may be:
+Column names are converted to lower case. The columns are:
 
 - the recording: ``path``, ``file``, ``filename``, ``filepath``, ``audio``, ``wav`` or ``clip``;
-  else the only column in whose first row an existing file is named. Relative to the table's folder.
+  else the only column whose first row names an existing file. Relative paths start at the table's
+  folder.
 - ``id``; else the path as written, with start and end if the table has them.
 - ``speaker``, ``session``, ``dialogue``, ``language``, ``text``; ``gender`` as f, female, woman,
   m, male or man; ``start`` and ``end`` in seconds.
-- any other is a label of that name. It holds numbers if every value is one and at least one is
-  written with a decimal point, or if it is called arousal, valence or dominance. Otherwise it
-  holds words: the class codes 1, 2, 3 are words, and so is speaker 03.
+- any other column is a label of that name. It is numeric if every value is a number and at least
+  one has a decimal point, or if it is called arousal, valence or dominance. Otherwise it is text:
+  the class codes 1, 2, 3 are text, and so is speaker 03.
 
-An empty cell is an absent value. Errors count rows as a spreadsheet does, where the header is
-row 1; JSON Lines has no header.
+An empty cell is a missing value. Error messages count rows as a spreadsheet does, with the header
+as row 1; JSON Lines has no header.
 """
 
 import csv
@@ -43,7 +44,7 @@ ABOUT = CorpusInfo(
 )
 PATH_COLUMNS = ("path", "file", "filename", "filepath", "audio", "wav", "clip")
 LISTING_THRESHOLD = 20
-"""Recordings in one folder, from which on it is read as a whole and not asked for each of them."""
+"""Number of recordings in a folder from which on the folder is listed instead of testing each."""
 RESERVED_COLUMNS = {"id", "start", "end", *ATTRIBUTES} - {"corpus"}
 DIMENSIONS = ("arousal", "valence", "dominance")
 GENDERS = {
@@ -54,7 +55,7 @@ NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE
 
 
 class Row(NamedTuple):
-    """A row: its number in a spreadsheet, and those of its cells that are not empty."""
+    """A row: its number in a spreadsheet, and its cells that are not empty."""
 
     number: int
     cells: dict[str, str]
@@ -64,7 +65,7 @@ def read(path: Path) -> list[Utterance]:
     """Read a table, in order of ids.
 
     Raises:
-        CorpusError: it cannot be read, or a row is not as this module's head says.
+        CorpusError: it cannot be read, or a row is not as described in the head of this module.
     """
     columns, rows = _read_table(path)
     if not rows:
@@ -81,7 +82,7 @@ def read(path: Path) -> list[Utterance]:
 
 
 def _read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Names of the columns, and the rows that are not empty."""
+    """Return the names of the columns, and the rows that are not empty."""
     try:
         raw = path.read_bytes()
         kind = path.suffix.lower()
@@ -99,9 +100,9 @@ def _read_table(path: Path) -> tuple[list[str], list[Row]]:
             "in UTF-8) or Parquet"
         ) from error
     columns = [name.strip().lower() for name in header]
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise CorpusError(f"{path} has several columns {', '.join(twice)}; rename all but one")
+    duplicates = sorted({name for name in columns if name and columns.count(name) > 1})
+    if duplicates:
+        raise CorpusError(f"{path} has several columns {', '.join(duplicates)}; rename all but one")
     rows = [Row(number, _row_cells(columns, record)) for number, record in records]
     return [name for name in columns if name], [row for row in rows if row.cells]
 
@@ -112,10 +113,10 @@ def _row_cells(columns: list[str], record: Sequence[str]) -> dict[str, str]:
 
 
 def _to_text(value: object) -> str:
-    """A cell as a person would write it; what is not there is empty."""
+    """Return a cell as text; a missing value is empty."""
     if isinstance(value, str):
         return value
-    if value is None or value != value:  # a missing number of Parquet is not a number
+    if value is None or value != value:  # Parquet has NaN for a missing number
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -125,7 +126,7 @@ TableContent = tuple[list[str], list[tuple[int, Sequence[str]]]]
 
 
 def _parse_delimited(text: str, delimiter: str) -> TableContent:
-    """Without a given delimiter, take the one that the header has most of."""
+    """Parse CSV; without a delimiter, take the most frequent one of the header."""
     line = text.lstrip().partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=line.count)
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -166,76 +167,81 @@ def _find_path_column(path: Path, columns: list[str], first: Row) -> str:
     for name in PATH_COLUMNS:
         if name in columns:
             return name
-    likely = [name for name, text in first.cells.items() if isfile(path.parent / text)]
-    if len(likely) != 1:
-        found = f"several name files: {', '.join(likely)}" if likely else "none names a file"
+    candidates = [name for name, text in first.cells.items() if isfile(path.parent / text)]
+    if len(candidates) != 1:
+        fault = "none names a file"
+        if candidates:
+            fault = f"several name files: {', '.join(candidates)}"
         raise CorpusError(
-            f"{path} has the columns {', '.join(columns)}; {found}. Call the one that holds the "
+            f"{path} has the columns {', '.join(columns)}; {fault}. Call the one with the "
             f"recordings 'path'; relative paths start at {path.parent}"
         )
-    return likely[0]
+    return candidates[0]
 
 
 def _resolve_files(path: Path, column: str, rows: list[Row]) -> list[Path]:
-    """The recording of each row."""
+    """Return the recording of each row."""
     for row in rows:
         if column not in row.cells:
             raise CorpusError(f"{path}, row {row.number}: {column} is empty; expected a recording")
-    named, files = [row.cells[column] for row in rows], {}
-    folders = _group_by_folder(named)
-    for folder, names in folders.items():
-        within = path.parent / folder
-        files.update({name: within / base for name, base in names.items()})
-    # Unlike Path.is_file, this isfile is calm about names that cannot be.
-    asked = files.keys() - _existing_names(folders, path.parent)
-    gone = {name for name in asked if not isfile(files[name])}
-    missing = [number for number, name in enumerate(named) if name in gone] if gone else []
-    if missing:
-        first = missing[0]
+    names, files = [row.cells[column] for row in rows], {}
+    folders = _group_by_folder(names)
+    for folder, bases in folders.items():
+        parent = path.parent / folder
+        files.update({name: parent / base for name, base in bases.items()})
+    # Unlike Path.is_file, os.path.isfile does not raise for impossible names.
+    unlisted = files.keys() - _existing_names(folders, path.parent)
+    missing = {name for name in unlisted if not isfile(files[name])}
+    faults = [index for index, name in enumerate(names) if name in missing] if missing else []
+    if faults:
+        first = faults[0]
         raise CorpusError(
-            f"{path}, row {rows[first].number}: {files[named[first]]} does not exist "
-            f"({len(missing)} of {len(rows)} rows name no file); relative paths start at "
+            f"{path}, row {rows[first].number}: {files[names[first]]} does not exist "
+            f"({len(faults)} of {len(rows)} rows name no existing file); relative paths start at "
             f"{path.parent}"
         )
-    return [files[name] for name in named]
+    return [files[name] for name in names]
 
 
-def _group_by_folder(named: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Of each folder, its recordings: as the table writes them, and as a listing does."""
-    found: dict[str, dict[str, str]] = {}
-    for name in named:
+def _group_by_folder(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return, for each folder, the base name of each of its recordings in the table."""
+    folders: dict[str, dict[str, str]] = {}
+    for name in names:
         folder, base = split(name)
-        found.setdefault(folder, {})[name] = base
-    return found
+        folders.setdefault(folder, {})[name] = base
+    return folders
 
 
 def _existing_names(folders: Mapping[str, Mapping[str, str]], root: Path) -> set[str]:
-    """Names that are seen at once where a folder holds many of them, and little else."""
-    found: set[str] = set()
-    for folder, names in folders.items():
-        if len(names) < LISTING_THRESHOLD:
+    """Return names that exist, by listing the folders that have many of them and little else."""
+    existing: set[str] = set()
+    for folder, bases in folders.items():
+        if len(bases) < LISTING_THRESHOLD:
             continue
-        written = {base: name for name, base in names.items()}
+        names = {base: name for name, base in bases.items()}
         with suppress(OSError, ValueError), scandir(root / folder) as entries:
-            some = islice(entries, 2 * len(names))
-            found.update(written[one.name] for one in some if one.name in written and one.is_file())
-    return found
+            existing.update(
+                names[entry.name]
+                for entry in islice(entries, 2 * len(bases))
+                if entry.name in names and entry.is_file()
+            )
+    return existing
 
 
 def _find_numeric(names: set[str], rows: list[Row]) -> dict[str, bool]:
-    """Of each label, whether it holds numbers."""
-    found = {}
+    """Return for each label whether it is numeric."""
+    numeric = {}
     for name in sorted(names):
-        words = [row.cells[name] for row in rows if name in row.cells]
-        pointed = name in DIMENSIONS or any("." in word for word in words)
-        found[name] = pointed and all(NUMBER_PATTERN.fullmatch(word) for word in words)
-    return found
+        values = [row.cells[name] for row in rows if name in row.cells]
+        is_decimal = name in DIMENSIONS or any("." in value for value in values)
+        numeric[name] = is_decimal and all(NUMBER_PATTERN.fullmatch(value) for value in values)
+    return numeric
 
 
 def _build_utterance(
     path: Path, row: Row, column: str, file: Path, numeric: dict[str, bool]
 ) -> Utterance:
-    """One row; ``numeric`` names the labels."""
+    """Build the utterance of a row; ``numeric`` has the names of all labels."""
     start, end = _parse_seconds(path, row, "start") or 0.0, _parse_seconds(path, row, "end")
     if end is not None and end <= start:
         raise CorpusError(f"{path}, row {row.number}: end {end} is not after start {start}")
@@ -252,8 +258,8 @@ def _build_utterance(
         start=start,
         end=end,
         labels={
-            name: float(cells[name]) if number else cells[name]
-            for name, number in numeric.items()
+            name: float(cells[name]) if is_number else cells[name]
+            for name, is_number in numeric.items()
             if name in cells
         },
     )
@@ -291,6 +297,6 @@ def _check_ids(path: Path, rows: list[Row], utterances: list[Utterance]) -> None
         if utterance.id in seen:
             raise CorpusError(
                 f"{path}: rows {seen[utterance.id]} and {row.number} are both {utterance.id!r}; "
-                "give each row an id of its own, or start and end if they are parts of a file"
+                "give each row a unique id, or start and end if they are parts of a file"
             )
         seen[utterance.id] = row.number

@@ -100,7 +100,7 @@ def search(
         raise ConfigError(f"trials is {trials}; expected 1 or more")
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     chosen = recipes.with_settings(chosen, settings)
-    read = corpora.read(corpus, partial=partial)
+    read = corpora.as_corpus(corpus, partial=partial)
     ranges = spaces.parse_space(chosen, space)
     todo = build_plan(chosen, read, seed=seed, device=device, runs=runs)
     _check_validation(todo)

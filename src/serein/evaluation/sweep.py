@@ -102,7 +102,7 @@ def sweep(
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     base, chosen = chosen, recipes.with_settings(chosen, settings)
     name, values = _parse_setting(setting)
-    read = corpora.read(corpus)
+    read = corpora.as_corpus(corpus)
     # All plans are made before the first training: a value that cannot be costs nothing then.
     plans = [
         [
