@@ -22,7 +22,7 @@ from serein.synthetic import write_emodb, write_librispeech
 
 @dataclass
 class Home:
-    """A server in a thread.
+    """An HTTP server in a thread.
 
     Attributes:
         files: what it has, by name.
@@ -74,8 +74,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     server.server_close()
 
 
-def packed(folder: Path, inside: str) -> bytes:
-    """A folder as .tar.gz."""
+def make_tar(folder: Path, inside: str) -> bytes:
+    """Return a folder as the bytes of a .tar.gz file."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as pack:
         pack.add(folder, inside)
@@ -84,9 +84,9 @@ def packed(folder: Path, inside: str) -> bytes:
 
 @pytest.fixture
 def wanted(home: Home, tmp_path: Path) -> Archive:
-    """A part of LibriSpeech on the server, with its hash."""
+    """A small part of LibriSpeech on the server, with its hash."""
     write_librispeech(tmp_path / "made", parts=["dev-clean"], words=1)
-    content = home.files["dev-clean.tar.gz"] = packed(tmp_path / "made", "LibriSpeech")
+    content = home.files["dev-clean.tar.gz"] = make_tar(tmp_path / "made", "LibriSpeech")
     return replace(
         find_archive("librispeech", "dev-clean"), hash=f"md5:{hashlib.md5(content).hexdigest()}"
     )
@@ -101,7 +101,7 @@ def left(to: Path) -> list[str]:
     return sorted(file.name for file in to.parent.iterdir()) if to.parent.is_dir() else []
 
 
-def test_a_part_is_fetched_checked_and_remembered(home: Home, wanted: Archive, to: Path) -> None:
+def test_part_is_fetched_checked_and_registered(home: Home, wanted: Archive, to: Path) -> None:
     told: list[tuple[int, int | None]] = []
     found = fetch(wanted, to, progress=lambda here, total: told.append((here, total)))
     assert (found.utterances, found.speakers) == (6, 2)
@@ -113,25 +113,25 @@ def test_a_part_is_fetched_checked_and_remembered(home: Home, wanted: Archive, t
     assert home.asked == [(None, size)]
 
 
-def test_a_second_part_joins_the_first(
+def test_second_part_is_added_to_the_first(
     home: Home, wanted: Archive, to: Path, tmp_path: Path
 ) -> None:
     fetch(wanted, to)
     write_librispeech(tmp_path / "more", parts=["x", "test-clean"], words=1)
     (tmp_path / "more" / "x").rename(tmp_path / "x")
-    home.files["test-clean.tar.gz"] = packed(tmp_path / "more", "LibriSpeech")
+    home.files["test-clean.tar.gz"] = make_tar(tmp_path / "more", "LibriSpeech")
     found = fetch(replace(find_archive("librispeech", "test-clean"), hash=None), to)
     assert found.utterances == 6
     assert len(corpora.load("librispeech").utterances) == 12
-    with pytest.raises(CorpusError, match="has dev-clean/ already; check it with `serein corpora"):
+    with pytest.raises(CorpusError, match="already has dev-clean/; check it with `serein corpora"):
         fetch(wanted, to)
     assert len(home.asked) == 2
 
 
-def test_an_interrupted_download_is_continued(home: Home, wanted: Archive, to: Path) -> None:
+def test_interrupted_download_is_resumed(home: Home, wanted: Archive, to: Path) -> None:
     size = len(home.files["dev-clean.tar.gz"])
     home.cut = 1000
-    with pytest.raises(CorpusError, match=f"ended after 1000 of {size} bytes.* again to go on"):
+    with pytest.raises(CorpusError, match=f"ended after 1000 of {size} bytes.* again to resume"):
         fetch(wanted, to)
     assert left(to) == ["librispeech-dev-clean.tar.gz.part"]
     assert corpora.saved_paths() == {}
@@ -146,10 +146,12 @@ def test_an_interrupted_download_is_continued(home: Home, wanted: Archive, to: P
     assert left(to) == ["LibriSpeech"]
 
 
-def test_a_server_without_ranges_sends_it_all_again(home: Home, wanted: Archive, to: Path) -> None:
+def test_download_restarts_if_the_server_has_no_ranges(
+    home: Home, wanted: Archive, to: Path
+) -> None:
     size = len(home.files["dev-clean.tar.gz"])
     home.ranges, home.cut = False, 1000
-    with pytest.raises(CorpusError, match="again to go on"):
+    with pytest.raises(CorpusError, match="again to resume"):
         fetch(wanted, to)
     home.cut = None
     fetch(wanted, to)
@@ -157,7 +159,7 @@ def test_a_server_without_ranges_sends_it_all_again(home: Home, wanted: Archive,
     assert len(corpora.load("librispeech").utterances) == 6
 
 
-def test_a_partial_file_of_something_longer_is_dropped(
+def test_partial_file_longer_than_the_archive_is_dropped(
     home: Home, wanted: Archive, to: Path
 ) -> None:
     size = len(home.files["dev-clean.tar.gz"])
@@ -169,7 +171,7 @@ def test_a_partial_file_of_something_longer_is_dropped(
 
 
 @pytest.mark.parametrize("damage", ["changed", "truncated", "page"])
-def test_what_is_not_the_published_archive_is_removed(
+def test_archive_with_a_wrong_hash_is_removed(
     home: Home, wanted: Archive, to: Path, damage: str
 ) -> None:
     whole = home.files["dev-clean.tar.gz"]
@@ -191,7 +193,7 @@ def test_what_is_not_the_published_archive_is_removed(
     assert fetch(wanted, to).utterances == 6
 
 
-def test_what_is_not_there_is_said(home: Home, wanted: Archive, to: Path) -> None:
+def test_unavailable_archive_is_an_error(home: Home, wanted: Archive, to: Path) -> None:
     home.files.clear()
     with pytest.raises(CorpusError, match=r"/some/where/dev-clean\.tar\.gz cannot be fetched: 404"):
         fetch(wanted, to)
@@ -200,14 +202,14 @@ def test_what_is_not_there_is_said(home: Home, wanted: Archive, to: Path) -> Non
     assert left(to) == []
 
 
-def test_a_place_that_cannot_be_written(wanted: Archive, tmp_path: Path) -> None:
+def test_unwritable_folder_is_an_error(wanted: Archive, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"could not write in .*file: .*; free some space"):
         fetch(wanted, tmp_path / "file" / "LibriSpeech")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_disk_that_fills_up_while_downloading(wanted: Archive, to: Path) -> None:
+def test_disk_full_during_the_download(wanted: Archive, to: Path) -> None:
     to.parent.mkdir()
     (to.parent / "librispeech-dev-clean.tar.gz.part").symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"could not write in .*data: No space left on device"):
@@ -215,7 +217,7 @@ def test_a_disk_that_fills_up_while_downloading(wanted: Archive, to: Path) -> No
     assert not to.exists()
 
 
-def test_a_full_disk_leaves_no_corpus(
+def test_disk_full_while_unpacking_leaves_no_corpus(
     wanted: Archive, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Path, folder: Path) -> None:
@@ -230,12 +232,12 @@ def test_a_full_disk_leaves_no_corpus(
     assert fetch(wanted, to).utterances == 6
 
 
-# EMO-DB, whose archive nobody gave a hash
+# EMO-DB, whose archive has no published hash
 
 
 @pytest.fixture
 def berlin(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """EMO-DB in miniature on the server, and its hashes, as if they were the published ones."""
+    """A small EMO-DB on the server, whose hashes replace the published ones."""
     root = tmp_path / "berlin"
     write_emodb(root, words=1)
     files = sorted((root / "wav").iterdir())
@@ -243,11 +245,11 @@ def berlin(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  wav/{file.name}" for file in files]
     (tmp_path / "hashes" / "emodb.sha256").write_text("\n".join(text))
     monkeypatch.setattr(integrity, "HASHES_FOLDER", tmp_path / "hashes")
-    home.files["download.zip"] = zipped(root)
+    home.files["download.zip"] = make_zip(root)
     return root
 
 
-def zipped(root: Path) -> bytes:
+def make_zip(root: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as pack:
         for file in sorted(file for file in root.rglob("*") if file.is_file()):
@@ -261,7 +263,7 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
     for file in sorted((berlin / "wav").iterdir())[:2]:
         file.write_bytes(file.read_bytes()[:-1] + b"?")
     sorted((berlin / "wav").iterdir())[2].unlink()
-    home.files["download.zip"] = zipped(berlin)
+    home.files["download.zip"] = make_zip(berlin)
     message = (
         f"^{re.escape(home.address)}.*2 changed .*, and 1 of 535 are missing; nothing was kept"
     )
@@ -279,12 +281,12 @@ def test_emodb_is_compared_file_by_file(home: Home, berlin: Path, tmp_path: Path
     assert (to / "erkennung.txt").is_file()
 
 
-def test_more_than_the_published_corpus_is_refused(
+def test_archive_with_extra_recordings_is_an_error(
     home: Home, berlin: Path, tmp_path: Path
 ) -> None:
     file = sorted((berlin / "wav").iterdir())[0]
     (berlin / "wav" / f"{file.stem[:-1]}z.wav").write_bytes(file.read_bytes())
-    home.files["download.zip"] = zipped(berlin)
+    home.files["download.zip"] = make_zip(berlin)
     to = tmp_path / "data" / "EMO-DB"
     message = r"is not the published corpus: .*536 recordings; EMO-DB has 535 .*; nothing was kept"
     with pytest.raises(CorpusError, match=message):
@@ -293,7 +295,7 @@ def test_more_than_the_published_corpus_is_refused(
     assert corpora.saved_paths() == {}
 
 
-def test_the_command_shows_licence_and_source_first(
+def test_command_prints_licence_and_source_first(
     home: Home,
     berlin: Path,
     tmp_path: Path,
@@ -319,7 +321,7 @@ def test_the_command_shows_licence_and_source_first(
 # Archives
 
 
-def test_every_archive_has_a_home() -> None:
+def test_every_archive_has_a_url() -> None:
     assert {one.corpus for one in load_archives()} == {"emodb", "librispeech", "ravdess"}
     assert len(load_archives()) == 9
     for one in load_archives():
@@ -330,12 +332,14 @@ def test_every_archive_has_a_home() -> None:
     assert find_archive("ravdess").part == "speech"
 
 
-def test_an_unknown_archive_is_answered_with_the_known_ones() -> None:
+def test_unknown_archive_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"'iemocap'.*emodb, librispeech, ravdess.*its owners"):
         find_archive("iemocap")
     with pytest.raises(UnknownName, match=r"'dev-clear'; did you mean 'dev-clean'"):
         find_archive("librispeech", "dev-clear")
-    with pytest.raises(UnknownName, match="Name one: `serein corpora fetch librispeech dev-clean"):
+    with pytest.raises(
+        UnknownName, match="Name a part: `serein corpora fetch librispeech dev-clean"
+    ):
         find_archive("librispeech")
 
 
@@ -372,7 +376,7 @@ EVIL = {
 
 
 @pytest.mark.parametrize("kind", EVIL)
-def test_no_archive_writes_elsewhere(tmp_path: Path, kind: str) -> None:
+def test_archive_that_would_write_elsewhere_is_an_error(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_bytes(EVIL[kind])
     (tmp_path / "in").mkdir()
     with pytest.raises(CorpusError, match=r"would write elsewhere .*do not trust it"):
@@ -382,7 +386,7 @@ def test_no_archive_writes_elsewhere(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x1f\x8b\x08 rubbish", b"PK\x03\x04"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_an_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CorpusError, match="cannot be unpacked"):
         unpack_archive(tmp_path / "file", tmp_path / "in")

@@ -20,14 +20,14 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Seven made-up recordings of EMO-DB."""
+    """Seven synthetic recordings in the layout of EMO-DB."""
     write_emodb(tmp_path / "EMO-DB", utterances=7, words=1)
     return tmp_path / "EMO-DB"
 
 
 @pytest.fixture
 def known(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Their hashes, as if they were the published ones."""
+    """Replace the published hashes by those of these recordings."""
     folder = tmp_path / "hashes"
     folder.mkdir()
     files = sorted((root / "wav").iterdir())
@@ -39,7 +39,7 @@ def known(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let EMO-DB be as large as this copy."""
+    """Replace EMO-DB's published counts by those of this copy."""
     found = Counter(str(one.labels["emotion"]) for one in emodb.read(root, partial=True))
     monkeypatch.setattr(emodb, "COUNTS", found)
 
@@ -53,7 +53,7 @@ def said(found: IntegrityReport) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("known")
-def test_a_whole_copy(root: Path) -> None:
+def test_intact_copy(root: Path) -> None:
     found = check_corpus(f"emodb={root}")
     assert found.is_intact
     assert (found.corpus, found.utterances, found.published_count, found.intact_count) == (
@@ -66,11 +66,11 @@ def test_a_whole_copy(root: Path) -> None:
     assert not any(
         (found.changed, found.missing, found.extra, found.other_format, found.duplicates)
     )
-    assert said(found) == {"as published, byte by byte": 7}
+    assert said(found) == {"identical to the published files": 7}
 
 
 @pytest.mark.usefixtures("known")
-def test_what_is_changed_missing_and_extra(root: Path) -> None:
+def test_changed_missing_and_extra_files(root: Path) -> None:
     first, second, third, *_ = recordings(root)
     content = bytearray(first.read_bytes())
     content[-1] ^= 1
@@ -84,7 +84,7 @@ def test_what_is_changed_missing_and_extra(root: Path) -> None:
     assert found.missing == (f"wav/{second.name}", f"wav/{third.name}")
     assert found.extra == (f"wav/{third.stem[:-1]}z.wav",)
     assert said(found) == {
-        "as published, byte by byte": 4,
+        "identical to the published files": 4,
         "changed": 1,
         "missing": 2,
         "not in the published corpus": 1,
@@ -97,16 +97,16 @@ def test_a_copy_without_hashes_is_counted(
     write_iemocap(tmp_path / "IEMOCAP", utterances=120, words=0)
     found = check_corpus(f"iemocap={tmp_path / 'IEMOCAP'}")
     assert (found.utterances, found.published_count, found.is_intact) == (120, 0, False)
-    assert "holds 120 recordings; IEMOCAP has 10039" in found.incomplete_reason
+    assert "has 120 recordings; IEMOCAP has 10039" in found.incomplete_reason
     assert found.notes == ("a partial copy: 120 of 10,039 utterances",)
     status, out, _ = run("corpora", "check", f"iemocap={tmp_path / 'IEMOCAP'}")
     assert status == 1
     assert "note: a partial copy: 120 of 10,039 utterances" in out
-    assert "not whole: " in out
+    assert "incomplete: " in out
     assert "recordings; IEMOCAP has 10039" in out
 
 
-def test_a_copy_remembered_as_partial_is_checked_as_a_whole_one(root: Path) -> None:
+def test_copy_registered_as_partial_is_checked_completely(root: Path) -> None:
     corpora.register("emodb", root, partial=True)
     found = check_corpus("emodb")
     assert (found.utterances, found.is_intact) == (7, False)
@@ -121,7 +121,7 @@ def test_a_truncated_recording_is_changed(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_twins_are_no_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_are_not_a_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *rest = recordings(root)
     copies = [first.with_name(f"{first.stem[:-1]}{letter}.wav") for letter in "yz"]
     for copy in copies:
@@ -130,11 +130,11 @@ def test_twins_are_no_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = check_corpus(f"emodb={root}")
     assert found.duplicates == tuple((f"wav/{first.name}", f"wav/{copy.name}") for copy in copies)
     assert found.is_intact
-    assert said(found)["repeat another one, byte by byte"] == 2
+    assert said(found)["pairs of identical files"] == 2
     assert len(rest) == 6
 
 
-def test_another_format_is_compared_by_name_alone(root: Path, known: Path) -> None:
+def test_other_format_is_compared_by_name_only(root: Path, known: Path) -> None:
     known.write_text(known.read_text().replace(".wav", ".flac"))
     found = check_corpus(f"emodb={root}")
     assert (found.intact_count, len(found.other_format), found.is_intact) == (0, 7, True)
@@ -144,12 +144,12 @@ def test_another_format_is_compared_by_name_alone(root: Path, known: Path) -> No
     assert (len(found.other_format), len(found.missing), found.is_intact) == (6, 1, False)
 
 
-def test_an_upper_case_extension_is_no_other_format(root: Path, known: Path) -> None:
+def test_upper_case_extension_is_the_same_format(root: Path, known: Path) -> None:
     known.write_text(known.read_text().replace(".wav", ".WAV"))
     assert check_corpus(f"emodb={root}").intact_count == 7
 
 
-def test_a_corpus_without_hashes_is_read_and_searched_for_twins(
+def test_corpus_without_hashes_is_read_and_searched_for_duplicates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_librispeech(tmp_path, parts=["dev-clean"], words=1)
@@ -167,13 +167,13 @@ def test_a_corpus_without_hashes_is_read_and_searched_for_twins(
         0,
         True,
     )
-    assert said(found) == {"utterances read; no hashes are known to compare with": 6}
+    assert said(found) == {"utterances read; no published hashes to compare": 6}
     sizes = [file.stat().st_size for file in tmp_path.rglob("*.flac")]
     assert len(opened) == sum(sizes.count(size) > 1 for size in sizes)
 
 
 @pytest.mark.usefixtures("known")
-def test_a_remembered_copy_is_checked_by_its_name(root: Path, tmp_path: Path) -> None:
+def test_registered_copy_is_checked_by_its_name(root: Path, tmp_path: Path) -> None:
     corpora.config_folder().mkdir()
     (corpora.config_folder() / "corpora.json").write_text(json.dumps({"emodb": str(root)}))
     assert check_corpus("emodb") == check_corpus(f"emodb={root}")
@@ -184,7 +184,7 @@ def test_a_remembered_copy_is_checked_by_its_name(root: Path, tmp_path: Path) ->
     assert twins == (("EMO-DB/copy.wav", f"EMO-DB/wav/{recordings(root)[0].name}"),)
 
 
-def test_examples_are_a_few(root: Path, known: Path) -> None:
+def test_report_lists_few_examples(root: Path, known: Path) -> None:
     known.write_text("".join(f"{'0' * 64}  wav/{name.name}\n" for name in recordings(root)))
     _, words, examples = report_lines(check_corpus(f"emodb={root}"))[0]
     assert words == "changed"
@@ -193,7 +193,7 @@ def test_examples_are_a_few(root: Path, known: Path) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_a_file_that_cannot_be_read_is_named(root: Path) -> None:
+def test_error_names_the_unreadable_file(root: Path) -> None:
     file = recordings(root)[0]
     file.unlink()
     file.symlink_to("nowhere.wav")
@@ -202,7 +202,7 @@ def test_a_file_that_cannot_be_read_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("emodb", 535), ("ravdess", 1440), ("savee", 480)])
-def test_the_shipped_hashes_are_of_whole_corpora(name: str, count: int) -> None:
+def test_hash_lists_are_complete(name: str, count: int) -> None:
     known = published_hashes(name)
     assert len(known) == count
     assert all(len(digest) == 64 and int(digest, 16) for digest, _ in known.values())
@@ -210,20 +210,20 @@ def test_the_shipped_hashes_are_of_whole_corpora(name: str, count: int) -> None:
     assert name in {*registry.list_names("corpora"), "savee"}
 
 
-def test_names_that_recur_take_their_folder() -> None:
+def test_recurring_names_include_their_folder() -> None:
     assert "DC_a01" in published_hashes("savee")
     assert "03a01Fa" in published_hashes("emodb")
     assert published_hashes("iemocap") == {}
 
 
-def test_the_twins_that_ravdess_was_published_with_are_in_the_list() -> None:
+def test_hash_list_has_the_duplicates_of_ravdess() -> None:
     known = published_hashes("ravdess")
     assert known["03-01-03-01-02-01-07"][0] == known["03-01-03-01-02-02-07"][0]
     assert len({digest for digest, _ in known.values()}) == 1439
 
 
 @pytest.mark.skipif(not (SHARED / "emodb").is_dir(), reason=f"no EMO-DB at {SHARED / 'emodb'}")
-def test_emodb_itself_is_whole() -> None:
+def test_published_emodb_is_intact() -> None:
     found = check_corpus(f"emodb={SHARED / 'emodb'}")
     assert (found.intact_count, found.published_count, found.speakers) == (535, 535, 10)
     assert found.is_intact

@@ -1,5 +1,5 @@
-"""A user's copies of corpora: whether they are whole, and how to get those that may be had freely.
+"""Download corpora that are freely available, and verify the integrity of a copy of a corpus.
 
-``hashes/<corpus>.sha256`` holds a line for each recording as its owners publish it: its SHA-256,
-sometimes its bytes, and its path. ``archives.toml`` says where archives lie.
+``hashes/<corpus>.sha256`` has one line for each published recording: its SHA-256, its size in bytes
+(optional) and its path. ``archives.toml`` lists the archives that can be downloaded.
 """

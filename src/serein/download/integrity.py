@@ -1,4 +1,4 @@
-"""Compare a copy of a corpus with what its owners publish, file by file."""
+"""Compare a copy of a corpus with the published corpus, file by file."""
 
 import hashlib
 import os
@@ -16,22 +16,22 @@ HASHES_FOLDER = Path(__file__).parent / "hashes"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntegrityReport:
-    """What became of a corpus on its way to this disk; files by their paths inside it.
+    """The result of comparing a corpus with the published one; files are relative paths.
 
     Attributes:
         corpus: its name.
-        utterances: how many can be read.
-        speakers: of them, where they are known.
-        listed: files whose hashes are known; 0 where nobody lists any.
-        whole: files that are the published ones, byte by byte.
-        changed: those that are not.
-        missing: listed, and not here.
-        extra: here, and not listed.
-        incomparable: here in another format than listed, such as FLAC instead of WAV; only
-            their names were compared.
-        twins: pairs of files with the same bytes. Some corpora were published with such pairs.
-        short: why the corpus cannot be read as a whole one, in words; empty where it can.
-        notes: what reading it told of: what was missing or passed over.
+        utterances: number of utterances that can be read.
+        speakers: number of their speakers, if known.
+        published_count: number of files with a published hash; 0 if no hashes are published.
+        intact_count: number of files that are identical to the published ones.
+        changed: files that differ from the published ones.
+        missing: published files that the copy lacks.
+        extra: files of the copy that are not published.
+        other_format: files in another format than the published ones, such as FLAC instead of
+            WAV; only their names were compared.
+        duplicates: pairs of identical files. Some corpora were published with such pairs.
+        incomplete_reason: why the corpus cannot be read completely; empty if it can.
+        notes: of the reader, on what is missing or was skipped.
     """
 
     corpus: str
@@ -49,52 +49,57 @@ class IntegrityReport:
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing is missing or changed, as far as is known."""
+        """Whether nothing is known to be missing or changed."""
         return not (self.missing or self.changed or self.incomplete_reason)
 
 
 def check_corpus(spec: str) -> IntegrityReport:
-    """Read a corpus, however much is missing, and compare its files with the published ones.
+    """Read a corpus, even an incomplete one, and compare its files with the published ones.
 
-    Files are hashed where their hashes are known, or where another one is as long.
+    A file is hashed if its hash is published, or if another file has the same size.
 
     Raises:
         SereinError: as ``corpora.load``; or a file cannot be read.
     """
-    corpus, short = _load_available(spec)
+    corpus, incomplete_reason = _load_available(spec)
     root = _corpus_folder(spec)
     files = sorted({utterance.path for utterance in corpus.utterances})
-    known = published_hashes(corpus.name)
-    names = {_published_name(file, known): file for file in files}
-    same = {
+    published = published_hashes(corpus.name)
+    by_name = {_published_name(file, published): file for file in files}
+    comparable = {
         name: file
-        for name, file in names.items()
-        if _file_format(file) == _file_format(known.get(name))
+        for name, file in by_name.items()
+        if name in published and file.suffix.lower() == Path(published[name][1]).suffix.lower()
     }
-    hashes = _hash_files(files, set(same.values()))
-    changed = {file for name, file in same.items() if hashes[file] != known[name][0]}
+    hashes = _hash_files(files, set(comparable.values()))
+    changed = {file for name, file in comparable.items() if hashes[file] != published[name][0]}
     return IntegrityReport(
         corpus=corpus.name,
         utterances=len(corpus.utterances),
         speakers=len({utterance.speaker for utterance in corpus.utterances} - {None}),
-        published_count=len(known),
-        intact_count=len(same) - len(changed),
+        published_count=len(published),
+        intact_count=len(comparable) - len(changed),
         changed=_relative_paths(root, changed),
-        missing=tuple(path for name, (_, path) in sorted(known.items()) if name not in names),
+        missing=tuple(path for name, (_, path) in sorted(published.items()) if name not in by_name),
         extra=_relative_paths(
-            root, (file for name, file in names.items() if known and name not in known)
+            root, (file for name, file in by_name.items() if published and name not in published)
         ),
         other_format=_relative_paths(
-            root, (file for name, file in names.items() if name in known and name not in same)
+            root,
+            (
+                file
+                for name, file in by_name.items()
+                if name in published and name not in comparable
+            ),
         ),
         duplicates=_find_duplicates(root, hashes),
-        incomplete_reason=short,
+        incomplete_reason=incomplete_reason,
         notes=corpus.notes,
     )
 
 
 def _load_available(spec: str) -> tuple[Corpus, str]:
-    """A corpus, or what there is of it; and why that is not all, in words."""
+    """Return a corpus or its available part, and why it is incomplete (empty if it is not)."""
     try:
         return corpora.load(spec, partial=False), ""
     except CorpusError as error:
@@ -102,25 +107,25 @@ def _load_available(spec: str) -> tuple[Corpus, str]:
 
 
 def _corpus_folder(spec: str) -> Path:
-    """The folder that a specification stands for, once it was read; of a table, its own."""
-    _, copy = corpora.parse_spec(spec)
-    place = copy.path if copy else Path()
-    return place if place.is_dir() else place.parent
+    """Return the folder of a corpus that was loaded; for a table, the folder of the table."""
+    _, location = corpora.parse_spec(spec)
+    path = location.path if location else Path()
+    return path if path.is_dir() else path.parent
 
 
 def published_hashes(name: str) -> dict[str, tuple[str, str]]:
-    """The SHA-256 and the path of each recording of a corpus, by a name that no other one has.
+    """Return the SHA-256 and the path of each published recording, by a unique name.
 
-    That is its file name without extension, together with its folder's where names recur: then
-    ``DC/a01.wav`` and the flat ``DC_a01.wav`` are both called DC_a01.
+    The name is the file name without its extension. If file names recur, the folder's name is part
+    of it: then ``DC/a01.wav`` and the flat ``DC_a01.wav`` are both called DC_a01.
     """
     file = HASHES_FOLDER / f"{name}.sha256"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    found = [(cells[0], Path(cells[-1])) for line in lines if (cells := line.split())]
-    unique = len({path.stem for _, path in found}) == len(found)
+    hashes = [(cells[0], Path(cells[-1])) for line in lines if (cells := line.split())]
+    is_unique = len({path.stem for _, path in hashes}) == len(hashes)
     return {
-        path.stem if unique else _name_with_folder(path): (digest, path.as_posix())
-        for digest, path in found
+        path.stem if is_unique else _name_with_folder(path): (digest, path.as_posix())
+        for digest, path in hashes
     }
 
 
@@ -128,15 +133,10 @@ def _name_with_folder(path: Path) -> str:
     return f"{path.parent.name}_{path.stem}"
 
 
-def _published_name(file: Path, known: dict[str, tuple[str, str]]) -> str:
-    """What a file is called in the list; its whole path if it is not there."""
-    return next((name for name in (file.stem, _name_with_folder(file)) if name in known), str(file))
-
-
-def _file_format(file: Path | tuple[str, str] | None) -> str:
-    """The extension of a file, or of one in the list; of none, none."""
-    path = Path(file[1]) if isinstance(file, tuple) else file
-    return path.suffix.lower() if path else "none"
+def _published_name(file: Path, published: dict[str, tuple[str, str]]) -> str:
+    """Return the name of a file among the published ones; its path if it is not published."""
+    names = (file.stem, _name_with_folder(file))
+    return next((name for name in names if name in published), str(file))
 
 
 def _relative_paths(root: Path, files: Iterable[Path]) -> tuple[str, ...]:
@@ -148,12 +148,12 @@ def _relative_path(root: Path, file: Path) -> str:
 
 
 def _hash_files(files: Iterable[Path], wanted: set[Path]) -> dict[Path, str]:
-    """The SHA-256 of the wanted files, and of those that are as long as another one."""
+    """Return the SHA-256 of the wanted files, and of files with the same size as another one."""
     try:
         sizes = {file: file.stat().st_size for file in files}
-        lengths = Counter(sizes.values())
-        chosen = [file for file, size in sizes.items() if file in wanted or lengths[size] > 1]
-        return {file: _hash_file(file) for file in chosen}
+        counts = Counter(sizes.values())
+        selected = [file for file, size in sizes.items() if file in wanted or counts[size] > 1]
+        return {file: _hash_file(file) for file in selected}
     except OSError as error:
         raise CorpusError(
             f"{error.filename} cannot be read: {error.strerror}; restore it"
@@ -166,7 +166,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _find_duplicates(root: Path, hashes: dict[Path, str]) -> tuple[tuple[str, str], ...]:
-    """Each file that repeats another one, after the first that it repeats."""
+    """Return pairs of identical files: the first one, and each later one."""
     first: dict[str, Path] = {}
     pairs = [(first.setdefault(digest, file), file) for file, digest in sorted(hashes.items())]
     return tuple(
