@@ -1,4 +1,4 @@
-"""One process of a training in several, as torchrun would start it: ``several.py FOLDER MODE``."""
+"""One process of a distributed training: ``python distributed_training.py FOLDER [MODE]``."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from builders.small_systems import CLASSES, random_side, small_recipe
+from builders.small_systems import CLASSES, random_subset, small_recipe
 
 from serein.system import System
 from serein.training import checkpoint
@@ -19,65 +19,63 @@ from serein.training.dataset import Subset
 from serein.training.loop import fit
 from serein.utils import distributed
 
-SETTINGS = TrainingConfig(
+CONFIG = TrainingConfig(
     epochs=3, batch=4, bucket=2, optimiser="rmsprop", rate=1e-3, clip=0.5, checkpoint=1e-9
 )
-"""Of 13 utterances the last batch holds one: a process of two has nothing of it."""
+"""The last batch of 13 utterances has one: one of two processes has an empty shard."""
 TASKS = ("tasks.arousal.name=dimensions", "tasks.arousal.scheme=values")
-WEIGHED = "tasks.emotion.class_weights=balanced"
+BALANCED = "tasks.emotion.class_weights=balanced"
 
 
-def side(lengths: list[int], seed: int) -> Subset:
-    made = random_side(lengths, seed=seed)
+def build_subset(lengths: list[int], seed: int) -> Subset:
+    subset = random_subset(lengths, seed=seed)
     generator = np.random.default_rng(seed + 2)
     value_n = torch.tensor(generator.normal(3, 1, len(lengths)), dtype=torch.float32)
     value_n[::5] = float("nan")
-    return replace(made, targets={**made.targets, "arousal": value_n})
+    return replace(subset, targets={**subset.targets, "arousal": value_n})
 
 
 def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, TrainingRun]:
-    """Train a small system of three kinds of loss; "killed" ends the second process on its way."""
+    """Train a small system with three kinds of loss; mode "killed" kills rank 1 on the way."""
     checkpoint.MAX_WRITE_SHARE = float("inf")
-    torch.manual_seed(
-        distributed.get_rank()
-    )  # that weights are alike is not to be the user's worry
-    recipe = small_recipe("model.dropout=0", WEIGHED, *TASKS)
+    torch.manual_seed(distributed.get_rank())  # fit must make the initial weights equal
+    recipe = small_recipe("model.dropout=0", BALANCED, *TASKS)
     system = System(recipe, {**CLASSES, "arousal": ()})
-    learnt = side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33], seed=1)
-    watched = {"test": side([13, 4, 19], seed=9)}
+    train_subset = build_subset([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33], seed=1)
+    eval_subsets = {"test": build_subset([13, 4, 19], seed=9)}
     if mode == "killed" and distributed.get_rank() == 1:
-        _die_at(6)
-    course = fit(system, learnt, watched, SETTINGS, checkpoint=folder / "state.pt", **options)
-    return system, course
+        _kill_after(6)
+    run = fit(system, train_subset, eval_subsets, CONFIG, checkpoint=folder / "state.pt", **options)
+    return system, run
 
 
-def _die_at(steps: int) -> None:
+def _kill_after(steps: int) -> None:
     from serein.training import loop
     from serein.training.sampling import shard_batches
 
-    def some(*arguments: Any) -> Any:
+    def kill_after_steps(*arguments: Any) -> Any:
         nonlocal steps
-        for share in shard_batches(*arguments):
+        for shard in shard_batches(*arguments):
             steps -= 1
             if steps < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield share
+            yield shard
 
-    vars(loop)["shares"] = some
+    vars(loop)["shard_batches"] = kill_after_steps
 
 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    told: list[int] = []
-    system, course = train(folder, *sys.argv[2:], progress=lambda epoch: told.append(epoch.epoch))
-    facts = {
+    seen: list[int] = []
+    system, run = train(folder, *sys.argv[2:], on_epoch_end=lambda epoch: seen.append(epoch.epoch))
+    outcome = {
         "weights": system.state_dict(),
-        "losses": [epoch.loss for epoch in course.epochs],
-        "scores": [epoch.scores for epoch in course.epochs],
-        "told": told,
+        "losses": [epoch.loss for epoch in run.epochs],
+        "scores": [epoch.scores for epoch in run.epochs],
+        "epochs": seen,
     }
-    torch.save(facts, folder / f"rank{distributed.get_rank()}.pt")
+    torch.save(outcome, folder / f"rank{distributed.get_rank()}.pt")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def random_frames(lengths: Sequence[int], width: int = 48, seed: int = 0) -> Fra
     return Frames(x_nf, {f"u{i:03}": span for i, span in enumerate(spans)})
 
 
-def random_side(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Subset:
+def random_subset(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Subset:
     """Frames whose mean tells the emotion; one label in six is not known."""
     frames = random_frames(lengths, width, seed)
     generator = np.random.default_rng(seed + 1)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.small_systems import CLASSES, random_frames, random_side, small_recipe
+from builders.small_systems import CLASSES, random_frames, random_subset, small_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def utterances(corpus: Corpus) -> list[Utterance]:
 
 
 def extracted(utterances: list[Utterance], front_end: FrontEnd = FRONT_END) -> Frames:
-    return extract_frames(utterances, front_end, corpora.contents(utterances))
+    return extract_frames(utterances, front_end, corpora.hash_contents(utterances))
 
 
 def entries() -> list[Path]:
@@ -132,7 +132,9 @@ def test_the_cache_lies_where_it_is_wanted(
     assert cache_folder() == tmp_path / "here"
     extracted(utterances[:1])
     assert len(entries()) == 1
-    extract_frames(utterances[:1], FRONT_END, corpora.contents(utterances[:1]), tmp_path / "there")
+    extract_frames(
+        utterances[:1], FRONT_END, corpora.hash_contents(utterances[:1]), tmp_path / "there"
+    )
     assert len([e for e in (tmp_path / "there").iterdir() if e.is_dir()]) == 1
     monkeypatch.delenv("SEREIN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -214,7 +216,7 @@ def test_of_many_unreadable_recordings_five_are_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_of_and_leaves_nothing(utterances: list[Utterance]) -> None:
-    contents = corpora.contents(utterances)
+    contents = corpora.hash_contents(utterances)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -247,7 +249,7 @@ def _begin(barrier: Any) -> None:
 
 
 def _extract(utterances: list[Utterance]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    front_end, contents = FrontEnd(FRONT_END.config), corpora.contents(utterances)
+    front_end, contents = FrontEnd(FRONT_END.config), corpora.hash_contents(utterances)
     BARRIER["both"].wait(60)
     frames = extract_frames(utterances, front_end, contents)
     return np.array(frames.x_nf), dict(frames.index)
@@ -292,7 +294,7 @@ def test_a_batch_is_padded_with_zeros_and_masked() -> None:
 def test_every_utterance_is_seen_once_an_epoch(
     count: int, size: int, bucket: int, seed: int
 ) -> None:
-    side = random_side([1 + (7 * n) % 11 for n in range(count)], width=1)
+    side = random_subset([1 + (7 * n) % 11 for n in range(count)], width=1)
     order = side.shuffled_order(size, bucket, seed)
     assert sorted(order) == list(range(count))
     batches = list(side.iter_batches(size, order))
@@ -308,7 +310,7 @@ def test_every_utterance_is_seen_once_an_epoch(
 
 
 def test_without_an_order_batches_follow_the_side() -> None:
-    side = random_side([2, 3, 4, 5, 6], width=1)
+    side = random_subset([2, 3, 4, 5, 6], width=1)
     assert [batch.ids for batch in side.iter_batches(2)] == [
         ["u000", "u001"],
         ["u002", "u003"],
@@ -318,7 +320,7 @@ def test_without_an_order_batches_follow_the_side() -> None:
 
 @pytest.mark.parametrize("bucket", [1, 3])
 def test_an_order_depends_on_its_seed_alone(bucket: int) -> None:
-    side = random_side(list(range(1, 41)), width=1)
+    side = random_subset(list(range(1, 41)), width=1)
     one = side.shuffled_order(4, bucket, 7)
     np.random.default_rng().random(3)
     torch.manual_seed(5)
@@ -331,7 +333,7 @@ def test_an_order_depends_on_its_seed_alone(bucket: int) -> None:
 def test_utterances_of_like_length_meet(count: int, seed: int) -> None:
     """One bucket as large as the side: the batches are those of the sorted side, in any order."""
     lengths = np.random.default_rng(seed).permutation(np.arange(1, count + 1)).tolist()
-    side = random_side(lengths, width=1)
+    side = random_subset(lengths, width=1)
     batches = list(side.iter_batches(4, side.shuffled_order(4, 100, seed)))
     spans = [sorted(side.frames.length(id_) for id_ in batch.ids) for batch in batches]
     ranked = list(range(1, count + 1))
@@ -341,7 +343,7 @@ def test_utterances_of_like_length_meet(count: int, seed: int) -> None:
 
 def test_buckets_save_padding_and_chance_does_not() -> None:
     lengths = np.random.default_rng(0).integers(1, 300, 203).tolist()
-    side = random_side(lengths, width=1)
+    side = random_subset(lengths, width=1)
 
     def padding(bucket: int) -> int:
         batches = side.iter_batches(10, side.shuffled_order(10, bucket, 0))

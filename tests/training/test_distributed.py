@@ -1,4 +1,4 @@
-"""Training in several processes: as one with the same batches, and when one of them is lost."""
+"""Distributed training: the same steps as in one process, and the loss of a process."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from builders.small_systems import SIZES
+from builders.training import largest_difference
 from distributed_training import train
-from training.test_loop import largest_difference
 
 from serein import bundle
 from serein.errors import ConfigError, StorageError
@@ -22,7 +22,7 @@ from serein.training.checkpoint import load_checkpoint
 from serein.training.distributed import handle_lost_processes
 from serein.utils import distributed
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).parent.parent / "distributed_training.py"
 ELASTIC = {"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "127.0.0.1"}
 SLURM = {
     "SLURM_JOB_ID": "17",
@@ -33,37 +33,39 @@ SLURM = {
 }
 
 
-def port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
+def find_free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def torchrun(world: int) -> list[dict[str, str]]:
-    """What torchrun tells each process."""
-    here = {**ELASTIC, "MASTER_PORT": port(), "WORLD_SIZE": f"{world}"}
-    here["LOCAL_WORLD_SIZE"] = f"{world}"
-    return [{**here, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"} for rank in range(world)]
+    """Return the environment of each process that torchrun starts."""
+    common = {**ELASTIC, "MASTER_PORT": find_free_port(), "WORLD_SIZE": f"{world}"}
+    common["LOCAL_WORLD_SIZE"] = f"{world}"
+    return [{**common, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"} for rank in range(world)]
 
 
 def srun(world: int) -> list[dict[str, str]]:
-    """What srun tells each process."""
+    """Return the environment of each process that srun starts."""
     names = ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
-    here = {**SLURM, "MASTER_PORT": port(), **dict.fromkeys(names, f"{world}")}
+    common = {**SLURM, "MASTER_PORT": find_free_port(), **dict.fromkeys(names, f"{world}")}
     own = ("SLURM_PROCID", "SLURM_LOCALID")
-    return [{**here, **dict.fromkeys(own, f"{rank}")} for rank in range(world)]
+    return [{**common, **dict.fromkeys(own, f"{rank}")} for rank in range(world)]
 
 
-def started(told: list[dict[str, str]], *words: str | Path) -> list[subprocess.Popen[str]]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+def start(environments: list[dict[str, str]], *words: str | Path) -> list[subprocess.Popen[str]]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     command = [sys.executable, *map(str, words)]
     return [
-        subprocess.Popen(command, env={**kept, **one}, stderr=subprocess.PIPE, text=True)
-        for one in told
+        subprocess.Popen(
+            command, env={**inherited, **environment}, stderr=subprocess.PIPE, text=True
+        )
+        for environment in environments
     ]
 
 
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def wait(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     try:
         complaints = [process.communicate(timeout=240)[1] for process in processes]
     finally:
@@ -72,22 +74,29 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(one.returncode, text) for one, text in zip(processes, complaints, strict=True)]
 
 
-def read(folder: Path, rank: int) -> dict[str, Any]:
+def read_outcome(folder: Path, rank: int) -> dict[str, Any]:
     return torch.load(folder / f"rank{rank}.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("told", [torchrun(2), srun(2), torchrun(3)], ids=["two", "srun", "three"])
-def test_several_processes_train_as_one_does(tmp_path: Path, told: list[dict[str, str]]) -> None:
+@pytest.mark.parametrize(
+    "environments", [torchrun(2), srun(2), torchrun(3)], ids=["two", "srun", "three"]
+)
+def test_several_processes_train_as_one_does(
+    tmp_path: Path, environments: list[dict[str, str]]
+) -> None:
     (tmp_path / "one").mkdir()
     torch.set_num_threads(1)
-    system, course = train(tmp_path / "one")
-    for status, complaint in ended(started(told, HERE / "several.py", tmp_path)):
+    system, run = train(tmp_path / "one")
+    for status, complaint in wait(start(environments, SCRIPT, tmp_path)):
         assert status == 0, complaint
     wanted = system.state_dict()
-    first, *others = (read(tmp_path, rank) for rank in range(len(told)))
+    first, *others = (read_outcome(tmp_path, rank) for rank in range(len(environments)))
     assert largest_difference(wanted, first["weights"]) < 1e-6
-    assert first["losses"] == pytest.approx([epoch.loss for epoch in course.epochs], abs=1e-6)
-    assert (first["told"], [one["told"] for one in others]) == ([1, 2, 3], [[]] * len(others))
+    assert first["losses"] == pytest.approx([epoch.loss for epoch in run.epochs], abs=1e-6)
+    assert (first["epochs"], [other["epochs"] for other in others]) == (
+        [1, 2, 3],
+        [[]] * len(others),
+    )
     for other in others:
         assert largest_difference(first["weights"], other["weights"]) == 0
         assert (other["losses"], other["scores"]) == (first["losses"], first["scores"])
@@ -95,20 +104,20 @@ def test_several_processes_train_as_one_does(tmp_path: Path, told: list[dict[str
     assert len(load_checkpoint(tmp_path / "state.pt")[0].epochs) == 3
 
 
-def test_a_lost_process_ends_the_others_and_nothing_else_is_lost(tmp_path: Path) -> None:
-    done = ended(started(torchrun(2), HERE / "several.py", tmp_path, "killed"))
+def test_a_lost_process_ends_the_others_and_the_training_resumes(tmp_path: Path) -> None:
+    done = wait(start(torchrun(2), SCRIPT, tmp_path, "killed"))
     (status, complaint), (killed, _) = done
     assert (status, killed) == (1, -signal.SIGKILL)
     last = complaint.strip().splitlines()[-1]
     assert "process 0 of 2 of this training lost another one" in last
     assert "same command" in last
-    course, kept = load_checkpoint(tmp_path / "state.pt")
-    assert (len(course.epochs), kept["place"]["batches"]) == (1, 2)
+    run, states = load_checkpoint(tmp_path / "state.pt")
+    assert (len(run.epochs), states["position"]["batches"]) == (1, 2)
     (tmp_path / "calm").mkdir()
     for folder in (tmp_path, tmp_path / "calm"):
-        for status, complaint in ended(started(torchrun(2), HERE / "several.py", folder)):
+        for status, complaint in wait(start(torchrun(2), SCRIPT, folder)):
             assert status == 0, complaint
-    one, calm = read(tmp_path, 0), read(tmp_path / "calm", 0)
+    one, calm = read_outcome(tmp_path, 0), read_outcome(tmp_path / "calm", 0)
     assert largest_difference(one["weights"], calm["weights"]) == 0
     assert one["losses"] == calm["losses"]
 
@@ -119,7 +128,12 @@ def test_torchrun_trains_the_model_that_one_process_trains(root: Path, tmp_path:
     settings = [*SIZES, "model.dropout=0", "training.batch=5", "training.bucket=2"]
     words = ["-m", "serein", "train", "li2019", "--corpus", f"synthetic={root}"]
     words += [word for setting in settings for word in ("--set", setting)]
-    several = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port()}"]
+    several = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={find_free_port()}",
+    ]
     made = []
     for name, launcher in (("one", []), ("two", several)):
         output = tmp_path / f"{name}.safetensors"
@@ -133,7 +147,7 @@ def test_torchrun_trains_the_model_that_one_process_trains(root: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("environment", "expected"),
     [
         ({}, (1, 0, 1)),
         ({"RANK": "3", "WORLD_SIZE": "8"}, (1, 0, 1)),
@@ -144,12 +158,12 @@ def test_torchrun_trains_the_model_that_one_process_trains(root: Path, tmp_path:
     ],
     ids=["alone", "not torchrun", "within a job", "torchrun in a job", "srun", "two machines"],
 )
-def test_who_works_here_is_what_the_starter_says(
-    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], expected: tuple[int, int, int]
+def test_world_size_and_rank_come_from_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: tuple[int, int, int]
 ) -> None:
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
-    for name, value in told.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (
         distributed.get_world_size(),
@@ -158,7 +172,7 @@ def test_who_works_here_is_what_the_starter_says(
     ) == expected
 
 
-def test_what_needs_one_process_says_so(
+def test_commands_that_need_one_process_refuse_several(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in torchrun(2)[0].items():
@@ -177,7 +191,7 @@ def test_what_needs_one_process_says_so(
         ("1", "Connection closed by peer", RuntimeError),
     ],
 )
-def test_other_errors_stay_what_they_are(
+def test_only_lost_processes_become_storage_errors(
     monkeypatch: pytest.MonkeyPatch, world: str, message: str, kind: type[Exception]
 ) -> None:
     for name, value in {**torchrun(2)[0], "WORLD_SIZE": world}.items():

@@ -1,4 +1,4 @@
-"""An estimator in the place of a network: the same course, results, report, model and answers."""
+"""Estimators: history, results, report, saved model and predictions, as of networks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.small_systems import QUICK, random_side
+from builders.small_systems import QUICK, random_subset
 from rich.console import Console
 
 from serein import bundle, recipes
@@ -30,62 +30,64 @@ from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.estimator import fit_estimator
 
-TRAIN = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7] * 3)
-VALIDATION = random_side([10, 20, 6, 15] * 3, seed=5)
-TEST = random_side([13, 4, 19] * 3, seed=9)
-WATCHED = {"validation": VALIDATION, "test": TEST}
+TRAIN = random_subset([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33, 7] * 3)
+VALIDATION = random_subset([10, 20, 6, 15] * 3, seed=5)
+TEST = random_subset([13, 4, 19] * 3, seed=9)
+EVAL_SUBSETS = {"validation": VALIDATION, "test": TEST}
 SPECTRA = ("model.name=svm", "features.bands=16", "features.window=400", "features.pad=false")
 CLASSES = {"emotion": ("anger", "neutral", "sadness"), "gender": ("female", "male")}
 
 
-def fitted(
-    train: Subset = TRAIN, watched: dict[str, Subset] = WATCHED, **options: Any
+def fit_svm(
+    train: Subset = TRAIN, eval_subsets: dict[str, Subset] = EVAL_SUBSETS, **options: Any
 ) -> tuple[System, TrainingRun]:
     system = System(recipes.load("li2019", SPECTRA), CLASSES)
-    return system, fit_estimator(system, train, watched, TrainingConfig(batch=5), **options)
+    return system, fit_estimator(system, train, eval_subsets, TrainingConfig(batch=5), **options)
 
 
-def test_a_course_has_one_epoch() -> None:
-    told: list[Epoch] = []
-    system, course = fitted(progress=told.append)
-    assert told == course.epochs
-    assert [epoch.epoch for epoch in course.epochs] == [1]
-    assert set(course.selected_settings) == {"emotion", "gender"}
-    assert course.weights == {}
-    for name, side in WATCHED.items():
+def test_history_of_an_estimator_has_one_epoch() -> None:
+    seen: list[Epoch] = []
+    system, history = fit_svm(on_epoch_end=seen.append)
+    assert seen == history.epochs
+    assert [epoch.epoch for epoch in history.epochs] == [1]
+    assert set(history.selected_settings) == {"emotion", "gender"}
+    assert history.weights == {}
+    for name, subset in EVAL_SUBSETS.items():
         for task, names in CLASSES.items():
-            p_nk = course.predictions[0][name][task]
-            assert p_nk.shape == (len(side.ids), len(names))
-            torch.testing.assert_close(p_nk.sum(dim=1), torch.ones(len(side.ids)))
-    ua = course.epochs[0].scores["validation"]["emotion"]["ua"]
+            p_nk = history.predictions[0][name][task]
+            assert p_nk.shape == (len(subset.ids), len(names))
+            torch.testing.assert_close(p_nk.sum(dim=1), torch.ones(len(subset.ids)))
+    ua = history.epochs[0].scores["validation"]["emotion"]["ua"]
     assert ua is not None
-    assert ua > 0.5  # the mean of the frames tells the emotion
+    assert ua > 0.5  # the mean of the frames depends on the emotion
     whole = next(TRAIN.iter_batches(len(TRAIN.ids)))
     with torch.no_grad():
         expected = system.loss(system(whole.inputs), whole.targets)
-    assert course.epochs[0].loss == pytest.approx(float(expected), abs=0.05)
+    assert history.epochs[0].loss == pytest.approx(float(expected), abs=0.05)
 
 
-def test_it_is_the_same_every_time_and_the_test_side_teaches_nothing() -> None:
-    one, first = fitted()
-    other, _ = fitted(watched={**WATCHED, "test": random_side([7] * 9, seed=11)})
+def test_fit_estimator_is_deterministic_and_independent_of_the_test_subset() -> None:
+    one, first = fit_svm()
+    other, _ = fit_svm(eval_subsets={**EVAL_SUBSETS, "test": random_subset([7] * 9, seed=11)})
     a, b = one.state_dict(), other.state_dict()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
-    assert fitted()[1].epochs[0].loss == first.epochs[0].loss
+    assert fit_svm()[1].epochs[0].loss == first.epochs[0].loss
 
 
-def test_what_is_finished_is_read_and_not_fitted_again(tmp_path: Path) -> None:
-    state, told = tmp_path / "a.pt", list[Epoch]()
-    one, first = fitted(state=state, keep=lambda course: True)
-    nothing = Subset(("u000",), TRAIN.frames, {name: x[:1] for name, x in TRAIN.targets.items()})
-    other, again = fitted(train=nothing, state=state, progress=told.append)
-    assert told == again.epochs == first.epochs
+def test_fit_estimator_reads_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint, seen = tmp_path / "a.pt", list[Epoch]()
+    one, first = fit_svm(checkpoint=checkpoint, keep_weights=lambda run: True)
+    one_utterance = Subset(
+        ("u000",), TRAIN.frames, {name: x[:1] for name, x in TRAIN.targets.items()}
+    )
+    other, again = fit_svm(train=one_utterance, checkpoint=checkpoint, on_epoch_end=seen.append)
+    assert seen == again.epochs == first.epochs
     assert again.selected_settings == first.selected_settings
     assert set(again.weights) == set(one.state_dict())
     for name, x in one.state_dict().items():
         assert torch.equal(x, other.state_dict()[name])
-    state.write_bytes(state.read_bytes()[:100])
-    assert fitted(state=state)[1].epochs[0].loss == first.epochs[0].loss
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    assert fit_svm(checkpoint=checkpoint)[1].epochs[0].loss == first.epochs[0].loss
 
 
 # On a corpus
@@ -102,7 +104,7 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return evaluate(RECIPE, corpus, runs=tmp_path_factory.mktemp("runs"))
 
 
-def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
+def test_results_have_one_selection(finished: Run) -> None:
     results = finished.results
     assert list(results.selections) == ["validation"] == [results.headline]
     assert results.selections["validation"].startswith("fitted once, C of each task by its own UA")
@@ -124,15 +126,13 @@ def test_results_hold_the_one_selection_that_there_is(finished: Run) -> None:
     ]
 
 
-def test_it_is_read_from_disk_when_asked_for_again(finished: Run, corpus: Corpus) -> None:
+def test_a_finished_evaluation_is_read_from_disk(finished: Run, corpus: Corpus) -> None:
     again = evaluate(RECIPE, corpus, runs=finished.folder.parent)
     assert not again.is_new
     assert io.to_json(again.results) == io.to_json(finished.results)
 
 
-def test_without_a_validation_side_there_is_the_one_that_was_fitted(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_without_validation_subset_the_default_c_is_used(corpus: Corpus, tmp_path: Path) -> None:
     settings = ["protocol.validation=none", "model.default_c=0.125"]
     results = evaluate(RECIPE, corpus, settings=settings, runs=tmp_path).results
     assert list(results.selections) == ["last"]
@@ -142,12 +142,12 @@ def test_without_a_validation_side_there_is_the_one_that_was_fitted(
     assert apply_evaluation(recipes.load(RECIPE, settings), results).model["c"]["emotion"] == 0.125
 
 
-def test_every_form_of_the_report_copes(finished: Run) -> None:
+def test_every_report_format_renders_an_estimator(finished: Run) -> None:
     results = finished.results
     html = page.render_html(results)
-    with Console(width=200).capture() as told:
+    with Console(width=200).capture() as captured:
         Console(width=200).print(terminal.render_terminal(results))
-    forms = [html, markdown.render_markdown(results), latex.render_latex(results), told.get()]
+    forms = [html, markdown.render_markdown(results), latex.render_latex(results), captured.get()]
     for form in forms:
         assert "over epochs" not in form
         assert "chosen epochs" not in form
@@ -164,7 +164,7 @@ def test_every_form_of_the_report_copes(finished: Run) -> None:
     assert [line.cells[named.index("C")] for line in folds.rows] == costs
 
 
-def test_it_is_compared_with_a_network_on_the_same_folds(
+def test_an_estimator_is_compared_with_a_network_on_the_same_folds(
     finished: Run, corpus: Corpus, tmp_path: Path
 ) -> None:
     network = evaluate("li2019", corpus, settings=[*QUICK, "tasks.gender=remove"], runs=tmp_path)
@@ -175,9 +175,7 @@ def test_it_is_compared_with_a_network_on_the_same_folds(
     assert not [words for words in found.warnings if "epochs alike" in words]
 
 
-def test_fooling_oneself_is_measured_but_for_what_there_is_not(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_audit_of_an_estimator_has_no_test_picked_epoch(corpus: Corpus, tmp_path: Path) -> None:
     results, _, _ = evaluate_seeds(RECIPE, corpus, seeds=2, audit=True, runs=tmp_path)
     assert [one.name for one in results.optimistic_variants] == [
         "random-split",
@@ -186,10 +184,10 @@ def test_fooling_oneself_is_measured_but_for_what_there_is_not(
     shown = audit.build_optimistic_table(results)
     assert shown is not None
     assert not [line for line in shown.rows if "test-picked" in line.cells[0]]
-    assert results.repeats[0].scores == results.repeats[1].scores  # nothing in it is chance
+    assert results.repeats[0].scores == results.repeats[1].scores  # an estimator is deterministic
 
 
-def test_folds_in_parallel_processes_give_the_same_numbers(
+def test_parallel_folds_give_the_same_results(
     finished: Run, corpus: Corpus, tmp_path: Path
 ) -> None:
     other = evaluate(RECIPE, corpus, runs=tmp_path, jobs=2)
@@ -200,7 +198,7 @@ def test_folds_in_parallel_processes_give_the_same_numbers(
     ]
 
 
-def test_a_model_of_the_whole_corpus_takes_the_median_c(
+def test_a_model_of_the_whole_corpus_uses_the_median_c(
     finished: Run, corpus: Corpus, tmp_path: Path
 ) -> None:
     file = tmp_path / "svm.safetensors"
@@ -225,12 +223,12 @@ def test_a_model_of_the_whole_corpus_takes_the_median_c(
     assert [note for note in judged.warnings if "openSMILE" in note]
 
 
-def test_a_run_of_another_system_is_told_of(finished: Run) -> None:
+def test_apply_evaluation_refuses_a_run_of_another_system(finished: Run) -> None:
     with pytest.raises(ConfigError, match="with other settings of features"):
         apply_evaluation(recipes.load(RECIPE, ["features.version=v02"]), finished.results)
 
 
-def test_train_without_a_run_takes_c_as_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
+def test_train_without_a_run_uses_c_of_the_recipe(corpus: Corpus, tmp_path: Path) -> None:
     settings = ["model.default_c=0.5"]
     made = train(RECIPE, corpus, tmp_path / "a.safetensors", settings=settings)
     again = train(RECIPE, corpus, tmp_path / "b.safetensors", settings=["model.c.emotion=0.5"])
@@ -240,23 +238,23 @@ def test_train_without_a_run_takes_c_as_it_is_said(corpus: Corpus, tmp_path: Pat
     assert made.card.scores == "not evaluated"
 
 
-def test_by_its_run(root: Path, run: Command) -> None:
-    heard = f"synthetic={root}"
-    status, told, _ = run("evaluate", RECIPE, "--corpus", heard, "--jobs", 1)
+def test_commands_with_an_estimator(root: Path, run: Command) -> None:
+    corpus = f"synthetic={root}"
+    status, output, _ = run("evaluate", RECIPE, "--corpus", corpus, "--jobs", 1)
     assert status == 0
-    assert told.count("by audEERING's licence") == 1
-    status, _, complaints = run("train", RECIPE, "--corpus", heard, "-o", "svm.safetensors")
+    assert output.count("by audEERING's licence") == 1
+    status, _, complaints = run("train", RECIPE, "--corpus", corpus, "-o", "svm.safetensors")
     assert status == 0
     assert complaints.count("by audEERING's licence") == 1
-    status, told, _ = run("card", "svm.safetensors")
+    status, output, _ = run("card", "svm.safetensors")
     assert status == 0
-    assert "no product" in told
-    status, told, _ = run("recognize", next(root.rglob("*.wav")), "--model", "svm.safetensors")
+    assert "no product" in output
+    status, output, _ = run("recognize", next(root.rglob("*.wav")), "--model", "svm.safetensors")
     assert status == 0
-    assert any(name in told for name in ("anger", "neutral", "sadness"))
+    assert any(name in output for name in ("anger", "neutral", "sadness"))
 
 
-def test_a_fold_that_lacks_a_class_still_ends(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_fold_without_a_class_is_fitted(corpus: Corpus, tmp_path: Path) -> None:
     lonely = {one.speaker for one in corpus.utterances[:1]}
     kept = tuple(
         one
@@ -266,5 +264,5 @@ def test_a_fold_that_lacks_a_class_still_ends(corpus: Corpus, tmp_path: Path) ->
     results = evaluate(RECIPE, replace(corpus, utterances=kept), runs=tmp_path).results
     assert len(results.predictions) == len(kept)
     recall = results.scores["validation"]["emotion"].recalls["anger"]
-    assert recall == 0  # nobody else was ever angry
+    assert recall == 0  # no other speaker has an angry utterance
     assert results.scores["validation"]["emotion"].ua is not None

@@ -1,4 +1,4 @@
-"""A training that was interrupted within an epoch goes on as if nothing had been."""
+"""Resumption within an epoch, the interval of checkpoints, and the shards of batches."""
 
 import os
 import time
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.small_systems import random_side
-from training.test_loop import (
-    SETTINGS,
+from builders.small_systems import random_subset
+from builders.training import (
+    CONFIG,
     TRAIN,
     Interrupted,
-    assert_same_course,
+    assert_same_history,
     assert_same_weights,
-    trained,
+    train_small,
 )
 
 from serein.training import checkpoint, loop
@@ -32,62 +32,62 @@ from serein.training.checkpoint import (
 from serein.training.dataset import Frames, Subset
 from serein.training.sampling import BatchShard, shard_batches
 
-ALWAYS = replace(SETTINGS, epochs=3, checkpoint=1e-9)
-"""A state after every one of 4 batches."""
+EVERY_BATCH = replace(CONFIG, epochs=3, checkpoint=1e-9)
+"""Write a checkpoint after each of the 4 batches of an epoch."""
 
 
 @pytest.fixture(autouse=True)
-def _whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unlimited_write_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_WRITE_SHARE", float("inf"))
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Stop before the next step when so many are done."""
+    """Interrupt the training after a number of steps."""
     left = iter(range(steps))
 
-    def some(*arguments: Any) -> Iterator[BatchShard]:
-        for share in shard_batches(*arguments):
+    def stop_after_steps(*arguments: Any) -> Iterator[BatchShard]:
+        for shard in shard_batches(*arguments):
             if next(left, None) is None:
                 raise Interrupted
-            yield share
+            yield shard
 
-    monkeypatch.setattr(loop, "shard_batches", some)
+    monkeypatch.setattr(loop, "shard_batches", stop_after_steps)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 7, 10, 11])
-def test_a_training_goes_on_within_its_epoch(
+def test_fit_resumes_within_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    whole, wanted = trained(replace(ALWAYS, checkpoint=0.0))
+    whole, wanted = train_small(replace(EVERY_BATCH, checkpoint=0.0))
     interrupt(monkeypatch, steps)
     with pytest.raises(Interrupted):
-        trained(ALWAYS, state=tmp_path / "fold.pt")
-    course, kept = load_checkpoint(tmp_path / "fold.pt")
-    assert (len(course.epochs), kept["place"]["batches"]) == divmod(steps, 4)
+        train_small(EVERY_BATCH, checkpoint=tmp_path / "fold.pt")
+    run, states = load_checkpoint(tmp_path / "fold.pt")
+    assert (len(run.epochs), states["position"]["batches"]) == divmod(steps, 4)
     monkeypatch.setattr(loop, "shard_batches", shard_batches)
-    system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
+    system, run = train_small(EVERY_BATCH, weights=7, checkpoint=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
-    assert_same_course(wanted, course)
+    assert_same_history(wanted, run)
 
 
-def test_a_training_that_is_interrupted_after_every_step_ends(
+def test_fit_ends_when_interrupted_after_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = replace(ALWAYS, epochs=2)
-    whole, wanted = trained(brief)
+    brief = replace(EVERY_BATCH, epochs=2)
+    whole, wanted = train_small(brief)
     for _ in range(7):
         interrupt(monkeypatch, 1)
         with pytest.raises(Interrupted):
-            trained(brief, state=tmp_path / "fold.pt")
+            train_small(brief, checkpoint=tmp_path / "fold.pt")
         torch.manual_seed(99)
     monkeypatch.setattr(loop, "shard_batches", shard_batches)
-    system, course = trained(brief, state=tmp_path / "fold.pt")
+    system, run = train_small(brief, checkpoint=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
-    assert_same_course(wanted, course)
+    assert_same_history(wanted, run)
 
 
 @pytest.mark.parametrize("writings", [1, 3, 4, 7])
-def test_an_interruption_while_writing_leaves_the_state_of_before(
+def test_interrupted_writing_keeps_the_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writings: int
 ) -> None:
     left = iter(range(writings))
@@ -98,79 +98,79 @@ def test_an_interruption_while_writing_leaves_the_state_of_before(
             raise Interrupted
         synced(file)
 
-    whole, wanted = trained(ALWAYS)
+    whole, wanted = train_small(EVERY_BATCH)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", stop)
         with pytest.raises(Interrupted):
-            trained(ALWAYS, state=tmp_path / "fold.pt")
-    system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
+            train_small(EVERY_BATCH, checkpoint=tmp_path / "fold.pt")
+    system, run = train_small(EVERY_BATCH, weights=7, checkpoint=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
-    assert_same_course(wanted, course)
+    assert_same_history(wanted, run)
 
 
-def test_an_interruption_while_looking_costs_no_step(
+def test_interrupted_evaluation_repeats_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: Any) -> None:
         raise Interrupted
 
-    whole, wanted = trained(ALWAYS)
+    whole, wanted = train_small(EVERY_BATCH)
     monkeypatch.setattr(loop, "evaluate_subsets", stop)
     with pytest.raises(Interrupted):
-        trained(ALWAYS, state=tmp_path / "fold.pt")
+        train_small(EVERY_BATCH, checkpoint=tmp_path / "fold.pt")
     monkeypatch.setattr(loop, "evaluate_subsets", evaluate_subsets)
-    assert load_checkpoint(tmp_path / "fold.pt")[1]["place"]["batches"] == 4
-    system, course = trained(ALWAYS, weights=7, state=tmp_path / "fold.pt")
+    assert load_checkpoint(tmp_path / "fold.pt")[1]["position"]["batches"] == 4
+    system, run = train_small(EVERY_BATCH, weights=7, checkpoint=tmp_path / "fold.pt")
     assert_same_weights(whole, system)
-    assert_same_course(wanted, course)
+    assert_same_history(wanted, run)
 
 
-def test_seconds_are_summed_over_interruptions(
+def test_seconds_of_an_epoch_include_interrupted_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, 2)
     with pytest.raises(Interrupted):
-        trained(ALWAYS, state=tmp_path / "fold.pt")
-    course, kept = load_checkpoint(tmp_path / "fold.pt")
-    kept["place"]["seconds"] = 500.0
-    save_checkpoint(tmp_path / "fold.pt", course, kept)
+        train_small(EVERY_BATCH, checkpoint=tmp_path / "fold.pt")
+    run, states = load_checkpoint(tmp_path / "fold.pt")
+    states["position"]["seconds"] = 500.0
+    save_checkpoint(tmp_path / "fold.pt", run, states)
     monkeypatch.setattr(loop, "shard_batches", shard_batches)
-    _, course = trained(ALWAYS, state=tmp_path / "fold.pt")
-    assert course.epochs[0].seconds > 500 > course.epochs[1].seconds
+    _, run = train_small(EVERY_BATCH, checkpoint=tmp_path / "fold.pt")
+    assert run.epochs[0].seconds > 500 > run.epochs[1].seconds
 
 
-def test_a_state_of_before_is_gone_on_with_after_its_last_epoch(tmp_path: Path) -> None:
-    state = tmp_path / "fold.pt"
-    whole, wanted = trained()
-    trained(replace(SETTINGS, epochs=2), state=state)
-    course, kept = load_checkpoint(state)
-    del kept["place"], kept["average"]
-    save_checkpoint(state, course, kept)
-    assert set(load_checkpoint(state)[1]) == {"system", "optimiser", "schedule"}
-    system, course = trained(weights=7, state=state)
+def test_a_checkpoint_without_position_resumes_after_its_last_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "fold.pt"
+    whole, wanted = train_small()
+    train_small(replace(CONFIG, epochs=2), checkpoint=path)
+    run, states = load_checkpoint(path)
+    del states["position"], states["average"]
+    save_checkpoint(path, run, states)
+    assert set(load_checkpoint(path)[1]) == {"system", "optimiser", "schedule"}
+    system, run = train_small(weights=7, checkpoint=path)
     assert_same_weights(whole, system)
-    assert_same_course(wanted, course)
+    assert_same_history(wanted, run)
 
 
-def test_what_is_resumed_is_not_normalised_anew(tmp_path: Path) -> None:
-    state = tmp_path / "fold.pt"
-    one, _ = trained(replace(SETTINGS, epochs=1), state=state)
+def test_resumption_does_not_fit_normalization_again(tmp_path: Path) -> None:
+    path = tmp_path / "fold.pt"
+    one, _ = train_small(replace(CONFIG, epochs=1), checkpoint=path)
     read: list[str] = []
 
-    class Watched(Frames):
+    class RecordingFrames(Frames):
         def __getitem__(self, id_: str) -> np.ndarray:
             read.append(id_)
             return super().__getitem__(id_)
 
-    frames = Watched(TRAIN.frames.x_nf, TRAIN.frames.index)
-    other, _ = trained(
-        replace(SETTINGS, epochs=1), state=state, train=replace(TRAIN, frames=frames)
+    frames = RecordingFrames(TRAIN.frames.x_nf, TRAIN.frames.index)
+    other, _ = train_small(
+        replace(CONFIG, epochs=1), checkpoint=path, train=replace(TRAIN, frames=frames)
     )
     assert_same_weights(one, other)
     assert read == []
 
 
-# When to write
+# Interval of checkpoints
 
 
 class Clock:
@@ -178,92 +178,94 @@ class Clock:
         self.now = 100.0
         monkeypatch.setattr(checkpoint, "MAX_WRITE_SHARE", 0.02)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: self.pass_(cost))
+        monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: self.advance(cost))
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
 @pytest.mark.parametrize(
-    ("cost", "every", "after"), [(0.0, 30.0, 30.0), (0.5, 30.0, 30.0), (2.0, 30.0, 100.0)]
+    ("cost", "interval", "after"), [(0.0, 30.0, 30.0), (0.5, 30.0, 30.0), (2.0, 30.0, 100.0)]
 )
-def test_writing_takes_two_percent_of_the_time_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, every: float, after: float
+def test_checkpoints_take_at_most_two_percent_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, interval: float, after: float
 ) -> None:
     clock = Clock(monkeypatch, cost)
-    diary = CheckpointWriter(tmp_path / "fold.pt", every)
-    clock.pass_(every - 1)
-    assert not diary.is_due
-    clock.pass_(1)
-    assert diary.is_due
-    diary.write(TrainingRun(), {}, EpochPosition())
-    clock.pass_(after - 1)
-    assert not diary.is_due
-    clock.pass_(1)
-    assert diary.is_due
+    writer = CheckpointWriter(tmp_path / "fold.pt", interval)
+    clock.advance(interval - 1)
+    assert not writer.is_due
+    clock.advance(1)
+    assert writer.is_due
+    writer.write(TrainingRun(), {}, EpochPosition())
+    clock.advance(after - 1)
+    assert not writer.is_due
+    clock.advance(1)
+    assert writer.is_due
 
 
-@pytest.mark.parametrize(("named", "every"), [(True, 0.0), (False, 30.0)])
-def test_who_asks_for_no_state_gets_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, every: float
+@pytest.mark.parametrize(("named", "interval"), [(True, 0.0), (False, 30.0)])
+def test_without_path_or_interval_no_checkpoint_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, interval: float
 ) -> None:
     clock = Clock(monkeypatch, 0.1)
-    diary = CheckpointWriter(tmp_path / "fold.pt" if named else None, every)
-    clock.pass_(1e6)
-    assert not diary.is_due
-    diary.write(TrainingRun(), {}, EpochPosition())
+    writer = CheckpointWriter(tmp_path / "fold.pt" if named else None, interval)
+    clock.advance(1e6)
+    assert not writer.is_due
+    writer.write(TrainingRun(), {}, EpochPosition())
     assert clock.now == 100.0 + 1e6 + 0.1 * named
 
 
-def test_brief_epochs_write_no_state_within(
+def test_short_epochs_write_no_checkpoint_within(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
 
-    def note(self: CheckpointWriter, course: TrainingRun, parts: Any, where: EpochPosition) -> None:
-        written.append(where.batches)
+    def record(
+        self: CheckpointWriter, run: TrainingRun, stateful: Any, position: EpochPosition
+    ) -> None:
+        written.append(position.batches)
 
-    monkeypatch.setattr(CheckpointWriter, "write", note)
-    trained(state=tmp_path / "fold.pt")
+    monkeypatch.setattr(CheckpointWriter, "write", record)
+    train_small(checkpoint=tmp_path / "fold.pt")
     assert written == [0] * 4
 
 
-# Shares
+# Shards of batches
 
 
-SIDE = random_side([5, 9, 4, 7, 12, 3, 8, 6, 10, 11, 2, 13, 14])
+SUBSET = random_subset([5, 9, 4, 7, 12, 3, 8, 6, 10, 11, 2, 13, 14])
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7, 12, 11, 10]
 
 
 @pytest.mark.parametrize(("size", "world"), [(4, 1), (4, 2), (3, 2), (5, 3), (4, 7), (20, 2)])
-def test_shares_are_parts_of_the_whole_batch(size: int, world: int) -> None:
-    columns = [list(shard_batches(SIDE, ORDER, size, 0, rank, world)) for rank in range(world)]
+def test_shards_partition_each_batch(size: int, world: int) -> None:
+    columns = [list(shard_batches(SUBSET, ORDER, size, 0, rank, world)) for rank in range(world)]
     starts = range(0, len(ORDER), size)
     for start, *row in zip(starts, *columns, strict=True):
         whole = ORDER[start : start + size]
-        assert len({share.counts for share in row}) == 1
+        assert len({shard.counts for shard in row}) == 1
         assert sum(row[0].counts) == len(row[0]) == len(whole)
         assert max(row[0].counts) - min(row[0].counts) <= 1
         seen = []
-        for share, count in zip(row, row[0].counts, strict=True):
-            x_btf, mask_bt = share.inputs["frames"]
-            assert len(x_btf) == max(count, 1)  # never nothing: every process takes every step
+        for shard, count in zip(row, row[0].counts, strict=True):
+            x_btf, mask_bt = shard.inputs["frames"]
+            assert len(x_btf) == max(count, 1)  # never empty: every process takes every step
             lengths = mask_bt.sum(dim=1).tolist()[:count]
-            seen += [place for place in whole for n in lengths if length(SIDE, place) == n]
+            seen += [index for index in whole for n in lengths if length(SUBSET, index) == n]
         assert sorted(seen) == sorted(whole)
         for task, target_b in row[0].targets.items():
-            assert all(torch.equal(target_b, share.targets[task]) for share in row)
+            assert all(torch.equal(target_b, shard.targets[task]) for shard in row)
             mine = [p for r in range(world) for p in whole[r::world]]
-            assert torch.equal(target_b, SIDE.targets[task][mine])
+            assert torch.equal(target_b, SUBSET.targets[task][mine])
 
 
-def length(side: Subset, place: int) -> int:
-    return side.frames.length(side.ids[place])
+def length(subset: Subset, index: int) -> int:
+    return subset.frames.length(subset.ids[index])
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4])
-def test_batches_that_are_done_are_passed_over(first: int) -> None:
-    all_, some = list(shard_batches(SIDE, ORDER, 4)), list(shard_batches(SIDE, ORDER, 4, first))
+def test_shard_batches_skips_finished_batches(first: int) -> None:
+    all_, some = list(shard_batches(SUBSET, ORDER, 4)), list(shard_batches(SUBSET, ORDER, 4, first))
     assert len(some) == 4 - first
     for one, other in zip(all_[first:], some, strict=True):
         assert torch.equal(one.inputs["frames"][0], other.inputs["frames"][0])

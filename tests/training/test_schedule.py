@@ -1,3 +1,5 @@
+"""Learning rate schedules, averaged weights, and label smoothing."""
+
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from builders.small_systems import small_recipe, small_system
-from training.test_loop import PLAIN, SETTINGS, VALIDATION, largest_difference, trained
+from builders.training import CONFIG, FULL_BATCH_CONFIG, VALIDATION, largest_difference, train_small
 
 from serein.errors import ConfigError
 from serein.evaluation.plan import build_training_config
@@ -18,48 +20,48 @@ from serein.training.config import TrainingConfig
 from serein.training.loop import WeightAverage, lr_schedule
 from serein.training.predict import predict_subset
 
-HOW = TrainingConfig(epochs=5, batch=10)
+RATE_CONFIG = TrainingConfig(epochs=5, batch=10)
 STEPS = 5 * 3  # of 25 utterances
 
 
-def test_by_default_the_rate_stays() -> None:
-    share = lr_schedule(HOW, 25)
-    assert [share(step) for step in range(STEPS + 1)] == [1.0] * (STEPS + 1)
+def test_the_default_rate_is_constant() -> None:
+    factor = lr_schedule(RATE_CONFIG, 25)
+    assert [factor(step) for step in range(STEPS + 1)] == [1.0] * (STEPS + 1)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1e-6, 0.3])
-def test_decay_is_to_the_last_bit_what_it_was(decay: float) -> None:
-    share = lr_schedule(replace(HOW, decay=decay), 25)
-    assert [share(s) for s in range(100)] == [1 / (1 + decay * s) for s in range(100)]
+def test_decay_divides_the_rate(decay: float) -> None:
+    factor = lr_schedule(replace(RATE_CONFIG, decay=decay), 25)
+    assert [factor(s) for s in range(100)] == [1 / (1 + decay * s) for s in range(100)]
 
 
-def test_the_rate_rises_evenly() -> None:
-    share = lr_schedule(replace(HOW, warmup=4), 25)
-    assert [share(step) for step in range(7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+def test_warmup_is_linear() -> None:
+    factor = lr_schedule(replace(RATE_CONFIG, warmup=4), 25)
+    assert [factor(step) for step in range(7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
 
 
-def test_the_rate_falls_by_half_a_cosine() -> None:
-    share = lr_schedule(replace(HOW, schedule="cosine"), 25)
+def test_cosine_schedule() -> None:
+    factor = lr_schedule(replace(RATE_CONFIG, schedule="cosine"), 25)
     wanted = [0.5 + 0.5 * math.cos(math.pi * step / STEPS) for step in range(STEPS + 1)]
-    assert [share(step) for step in range(STEPS + 1)] == pytest.approx(wanted)
-    assert share(STEPS + 99) == pytest.approx(0)
+    assert [factor(step) for step in range(STEPS + 1)] == pytest.approx(wanted)
+    assert factor(STEPS + 99) == pytest.approx(0)
 
 
-def test_the_cosine_begins_where_the_warm_up_ends() -> None:
-    share = lr_schedule(replace(HOW, schedule="cosine", warmup=5), 25)
-    assert share(5) == 1
-    assert share(10) == pytest.approx(0.5)
-    assert max(share(step) for step in range(STEPS)) == share(5)
+def test_cosine_begins_at_the_end_of_warmup() -> None:
+    factor = lr_schedule(replace(RATE_CONFIG, schedule="cosine", warmup=5), 25)
+    assert factor(5) == 1
+    assert factor(10) == pytest.approx(0.5)
+    assert max(factor(step) for step in range(STEPS)) == factor(5)
 
 
-def test_a_warm_up_longer_than_the_training_only_rises() -> None:
-    share = lr_schedule(replace(HOW, schedule="cosine", warmup=99), 25)
-    assert [share(s) for s in range(15)] == pytest.approx([(s + 1) / 100 for s in range(15)])
+def test_warmup_longer_than_the_training() -> None:
+    factor = lr_schedule(replace(RATE_CONFIG, schedule="cosine", warmup=99), 25)
+    assert [factor(s) for s in range(15)] == pytest.approx([(s + 1) / 100 for s in range(15)])
 
 
-def test_the_loop_takes_the_rate(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, decay=0, warmup=20, rate=1e-4)
-    trained(settings, state=tmp_path / "fold.pt")
+def test_fit_uses_the_schedule(tmp_path: Path) -> None:
+    settings = replace(CONFIG, decay=0, warmup=20, rate=1e-4)
+    train_small(settings, checkpoint=tmp_path / "fold.pt")
     _, kept = load_checkpoint(tmp_path / "fold.pt")
     assert kept["optimiser"]["param_groups"][0]["lr"] == pytest.approx(1e-4 * 17 / 21)
 
@@ -67,7 +69,7 @@ def test_the_loop_takes_the_rate(tmp_path: Path) -> None:
 # Averages
 
 
-def test_without_a_decay_the_average_is_the_system() -> None:
+def test_average_without_decay_is_the_system() -> None:
     system = small_system()
     average = WeightAverage(system, 0.0)
     average.step()
@@ -75,7 +77,7 @@ def test_without_a_decay_the_average_is_the_system() -> None:
     assert average.state_dict() == {}
 
 
-def test_an_average_follows_the_weights() -> None:
+def test_average_follows_the_weights() -> None:
     system = small_system()
     average = WeightAverage(system, 0.5)
     weight = next(system.parameters())
@@ -90,7 +92,7 @@ def test_an_average_follows_the_weights() -> None:
     assert not torch.equal(wanted, weight)
 
 
-def test_an_average_goes_on_where_it_was() -> None:
+def test_average_continues_from_its_state() -> None:
     system = small_system()
     one, other = WeightAverage(system, 0.9), WeightAverage(small_system(seed=5), 0.9)
     one.step()
@@ -100,22 +102,22 @@ def test_an_average_goes_on_where_it_was() -> None:
     assert largest_difference(found, wanted) == 0
 
 
-def test_what_is_watched_kept_and_left_behind_is_the_average() -> None:
-    settings = replace(SETTINGS, ema_decay=0.9)
-    system, course = trained(settings, keep=lambda course: len(course.epochs) == 4)
-    plain, other = trained()
-    losses = [epoch.loss for epoch in course.epochs]
+def test_averaged_weights_are_evaluated_kept_and_returned() -> None:
+    settings = replace(CONFIG, ema_decay=0.9)
+    system, run = train_small(settings, keep_weights=lambda run: len(run.epochs) == 4)
+    plain, other = train_small()
+    losses = [epoch.loss for epoch in run.epochs]
     assert losses == [epoch.loss for epoch in other.epochs]
     found = system.state_dict()
     assert largest_difference(found, plain.state_dict()) > 1e-3
-    assert largest_difference(found, course.weights) == 0
-    for task, answer_nk in predict_subset(system, VALIDATION, 4).items():
-        assert torch.equal(course.predictions[-1]["validation"][task], answer_nk)
+    assert largest_difference(found, run.weights) == 0
+    for task, prediction_nk in predict_subset(system, VALIDATION, 4).items():
+        assert torch.equal(run.predictions[-1]["validation"][task], prediction_nk)
 
 
-def test_an_average_of_still_weights_is_these_weights() -> None:
-    still = replace(SETTINGS, rate=1e-20)
-    (plain, _), (average, _) = trained(still), trained(replace(still, ema_decay=0.9))
+def test_average_of_constant_weights_is_these_weights() -> None:
+    still = replace(CONFIG, rate=1e-20)
+    (plain, _), (average, _) = train_small(still), train_small(replace(still, ema_decay=0.9))
     assert largest_difference(plain.state_dict(), average.state_dict()) < 1e-7
 
 
@@ -124,7 +126,9 @@ def test_an_average_of_still_weights_is_these_weights() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_smoothing_spreads_a_share_of_each_label(smoothing: float, balanced: bool) -> None:
+def test_smoothing_spreads_part_of_each_label_over_all_classes(
+    smoothing: float, balanced: bool
+) -> None:
     weights: Any = "balanced" if balanced else "none"
     task = ClassificationTask(
         ClassificationConfig(smoothing=smoothing, class_weights=weights), 4, ("a", "b", "c")
@@ -145,13 +149,15 @@ def test_smoothing_spreads_a_share_of_each_label(smoothing: float, balanced: boo
     torch.testing.assert_close(task.loss(logits_bk, target_b), total / task.weights_k[known].sum())
 
 
-def test_smoothing_counts_in_training() -> None:
-    smooth, _ = trained(PLAIN, changes=("model.dropout=0", "tasks.emotion.smoothing=0.3"))
-    plain, _ = trained(PLAIN, changes=("model.dropout=0",))
+def test_smoothing_changes_training() -> None:
+    smooth, _ = train_small(
+        FULL_BATCH_CONFIG, changes=("model.dropout=0", "tasks.emotion.smoothing=0.3")
+    )
+    plain, _ = train_small(FULL_BATCH_CONFIG, changes=("model.dropout=0",))
     assert largest_difference(smooth.state_dict(), plain.state_dict()) > 1e-3
 
 
-def test_values_cannot_be_smoothed() -> None:
+def test_smoothing_of_values_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"smoothing = 0.1 serves classes"):
         dimensions.Task(dimensions.Config(scheme="values", smoothing=0.1), 4, ())
 
@@ -169,11 +175,11 @@ def test_values_cannot_be_smoothed() -> None:
         ("training.balance=['class', 'gender']", "training.balance.*'gender'"),
     ],
 )
-def test_a_setting_out_of_range_is_told_of(setting: str, words: str) -> None:
+def test_settings_out_of_range_are_errors(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_training_config(small_recipe(setting))
 
 
-def test_an_estimator_draws_no_epochs() -> None:
-    with pytest.raises(ConfigError, match="balance = 'class' draws epochs, and svm is fitted"):
+def test_balance_with_an_estimator_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="balance = 'class' samples epochs, and svm is fitted"):
         build_training_config(load("egemaps-svm", ["training.balance=class"]))

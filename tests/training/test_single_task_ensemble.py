@@ -1,10 +1,10 @@
-"""Networks apart are trainings apart; and trainings that validation ends."""
+"""Separate networks for each task (model.separate), and early stopping on validation."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from builders.small_systems import QUICK, random_side, small_recipe, small_system
+from builders.small_systems import QUICK, random_subset, small_recipe, small_system
 
 from serein import bundle, system
 from serein.bundle import Bundle, Card
@@ -17,13 +17,13 @@ from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.loop import fit
 
-APART = "model.separate=true"
+SEPARATE = "model.separate=true"
 
 
-def test_networks_apart_share_nothing() -> None:
-    made = small_system(APART)
-    side = random_side([9, 12, 7, 10])
-    batch = next(side.iter_batches(4, range(4)))
+def test_separate_networks_share_no_parameters() -> None:
+    made = small_system(SEPARATE)
+    subset = random_subset([9, 12, 7, 10])
+    batch = next(subset.iter_batches(4, range(4)))
     output = made(batch.inputs)
     output.logits["gender"].sum().backward()
     moved = {name for name, x in made.named_parameters() if x.grad is not None and x.grad.any()}
@@ -33,88 +33,91 @@ def test_networks_apart_share_nothing() -> None:
     assert sizes[0] == sizes[1] == sum(x.numel() for x in small_system().model.parameters())  # type: ignore[attr-defined]
 
 
-def test_training_them_together_is_training_each_by_itself() -> None:
-    """One batch an epoch and no dropout: order and chance are the same for all."""
-    side = random_side([9, 12, 7, 10])
+def test_training_separate_networks_together_equals_training_each_alone() -> None:
+    """One batch an epoch and no dropout, so that order and random draws do not differ."""
+    subset = random_subset([9, 12, 7, 10])
     settings = TrainingConfig(epochs=3, batch=4, clip=0.01, weight_decay=1e-3, decay=0.1)
-    together = small_system(APART, "model.dropout=0")
+    together = small_system(SEPARATE, "model.dropout=0")
     start = {name: x.clone() for name, x in together.state_dict().items()}
-    fit(together, side, {}, settings)
-    for place, (task, other) in enumerate((("emotion", "gender"), ("gender", "emotion"))):
+    fit(together, subset, {}, settings)
+    for index, (task, other) in enumerate((("emotion", "gender"), ("gender", "emotion"))):
         alone = small_system(f"tasks.{other}=remove", "model.dropout=0")
-        alone.load_state_dict({n: start[_its_name(n, place)] for n in alone.state_dict()})
-        fit(alone, Subset(side.ids, side.frames, {task: side.targets[task]}), {}, settings)
+        alone.load_state_dict({n: start[_ensemble_name(n, index)] for n in alone.state_dict()})
+        fit(alone, Subset(subset.ids, subset.frames, {task: subset.targets[task]}), {}, settings)
         for name, x in alone.state_dict().items():
-            torch.testing.assert_close(x, together.state_dict()[_its_name(name, place)])
+            torch.testing.assert_close(x, together.state_dict()[_ensemble_name(name, index)])
 
 
-def _its_name(name: str, place: int) -> str:
-    return name.replace("model.", f"model.models.{place}.", 1) if name[:6] == "model." else name
+def _ensemble_name(name: str, index: int) -> str:
+    return name.replace("model.", f"model.models.{index}.", 1) if name[:6] == "model." else name
 
 
-def test_maps_are_told_apart_by_their_task() -> None:
-    side = random_side([9, 12])
-    batch = next(side.iter_batches(2, range(2)))
+def test_attention_maps_have_the_name_of_their_task() -> None:
+    subset = random_subset([9, 12])
+    batch = next(subset.iter_batches(2, range(2)))
     assert set(small_system()(batch.inputs).attention) == {"heads"}
-    assert set(small_system(APART)(batch.inputs).attention) == {"emotion: heads", "gender: heads"}
+    assert set(small_system(SEPARATE)(batch.inputs).attention) == {
+        "emotion: heads",
+        "gender: heads",
+    }
 
 
-def test_a_model_of_networks_apart_is_saved_as_it_was(tmp_path: Path) -> None:
-    made = small_system(APART)
-    bundle.save(Bundle(made, Card(name="apart")), tmp_path / "m.safetensors")
+def test_a_model_of_separate_networks_is_saved_and_loaded(tmp_path: Path) -> None:
+    made = small_system(SEPARATE)
+    bundle.save(Bundle(made, Card(name="separate")), tmp_path / "m.safetensors")
     read = bundle.load(tmp_path / "m.safetensors").system
-    batch = next(random_side([9, 12]).iter_batches(2, range(2)))
+    batch = next(random_subset([9, 12]).iter_batches(2, range(2)))
     found, wanted = read(batch.inputs).logits, made.eval()(batch.inputs).logits
     assert all(torch.equal(found[task], wanted[task]) for task in wanted)
 
 
-def test_apart_is_yes_or_no() -> None:
-    with pytest.raises(ConfigError, match=r"model\.apart = 'often'; expected true or false"):
+def test_separate_is_true_or_false() -> None:
+    with pytest.raises(ConfigError, match=r"model\.separate = 'often'; expected true or false"):
         system.check_recipe(small_recipe("model.separate=often"))
 
 
-def watched(*scores: tuple[float | None, float | None]) -> TrainingRun:
-    sides = [{"validation": {"a": {"ua": a}, "b": {"ua": b}}} for a, b in scores]
+def build_history(*scores: tuple[float | None, float | None]) -> TrainingRun:
+    by_epoch = [{"validation": {"a": {"ua": a}, "b": {"ua": b}}} for a, b in scores]
     return TrainingRun(
-        [Epoch(epoch=n, loss=1, seconds=1, scores=s) for n, s in enumerate(sides, 1)]
+        [Epoch(epoch=n, loss=1, seconds=1, scores=s) for n, s in enumerate(by_epoch, 1)]
     )
 
 
-def test_several_tasks_choose_by_their_mean() -> None:
-    course = watched((0.9, 0.1), (0.6, 0.6), (0.5, None), (None, None))
-    assert course.best_epoch("validation", ["a"]) == 1
-    assert course.best_epoch("validation", ["b"]) == 2
-    assert course.best_epoch("validation", ["a", "b"]) == 2
-    assert watched((None, None), (0.1, None)).best_epoch("validation", ["a", "b"]) == 2
+def test_best_epoch_of_several_tasks_compares_their_mean() -> None:
+    run = build_history((0.9, 0.1), (0.6, 0.6), (0.5, None), (None, None))
+    assert run.best_epoch("validation", ["a"]) == 1
+    assert run.best_epoch("validation", ["b"]) == 2
+    assert run.best_epoch("validation", ["a", "b"]) == 2
+    assert build_history((None, None), (0.1, None)).best_epoch("validation", ["a", "b"]) == 2
 
 
-def test_a_training_that_had_enough_does_not_go_on(tmp_path: Path) -> None:
-    side, told = random_side([9, 12, 7, 10]), list[int]()
-    settings, state = TrainingConfig(epochs=9, batch=2), tmp_path / "state.pt"
+def test_should_stop_ends_the_training(tmp_path: Path) -> None:
+    subset, seen = random_subset([9, 12, 7, 10]), list[int]()
+    config, path = TrainingConfig(epochs=9, batch=2), tmp_path / "state.pt"
 
-    def once(enough: int) -> TrainingRun:
+    def fit_up_to(epochs: int) -> TrainingRun:
         return fit(
             small_system(),
-            side,
-            {"test": side},
-            settings,
-            checkpoint=state,
-            on_epoch_end=lambda epoch: told.append(epoch.epoch),
-            should_stop=lambda course: len(course.epochs) >= enough,
+            subset,
+            {"test": subset},
+            config,
+            checkpoint=path,
+            on_epoch_end=lambda epoch: seen.append(epoch.epoch),
+            should_stop=lambda run: len(run.epochs) >= epochs,
         )
 
-    assert len(once(2).epochs) == 2
-    assert len(once(2).epochs) == 2
-    assert len(once(3).epochs) == 3
-    assert told == [1, 2, 2, 2, 3]
+    assert len(fit_up_to(2).epochs) == 2
+    assert len(fit_up_to(2).epochs) == 2
+    assert len(fit_up_to(3).epochs) == 3
+    assert seen == [1, 2, 2, 2, 3]
 
 
-def test_validation_ends_a_fold_and_the_report_says_so(corpus: Corpus, tmp_path: Path) -> None:
+def test_patience_ends_a_fold_and_results_say_so(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, "training.epochs=5", "training.patience=1", "training.select_by=mean"]
     results = evaluate("li2019", corpus, settings=settings, runs=tmp_path).results
     assert results.selections["validation"].startswith("the epoch with the best mean UA of emotion")
     assert results.selections["last"] == (
-        "the last epoch; a fold ends when 1 have brought no better one"
+        "the last epoch; a fold ends after 1 epochs without a better one"
     )
     for fold in results.folds:
         means = [

@@ -1,3 +1,5 @@
+"""Tuning of malloc and oneDNN: applied, and left alone if the user has set it."""
+
 import ctypes
 import os
 import subprocess
@@ -5,30 +7,31 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from training.test_loop import trained
+from builders.training import train_small
 
 from serein.inference.recognizer import Recognizer
+from serein.training import loop
 from serein.utils import device
 
-FREED = """
+PROGRAM = """
 import resource
 import sys
-from serein import memory
+from serein.utils.device import keep_freed_memory
 
 if sys.argv[1] == "kept":
-    assert memory.kept()
+    assert keep_freed_memory()
 bytearray(2**25)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     bytearray(b"a") * 2**25
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-"""Page faults of writing 32 MiB ten times."""
+"""Prints the page faults of writing 32 MiB ten times."""
 
 
 @pytest.fixture(autouse=True)
-def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing was chosen before, here and in what follows."""
+def no_user_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Remove the user's settings and forget earlier calls."""
     for name in device.MALLOC_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     kept = device.keep_freed_memory
@@ -37,25 +40,25 @@ def unchosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept.cache_clear()
 
 
-def faults(how: str) -> int:
-    command = [sys.executable, "-c", FREED, how]
+def count_page_faults(mode: str) -> int:
+    command = [sys.executable, "-c", PROGRAM, mode]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(not device._is_glibc(), reason="libc is not glibc")
-def test_what_is_freed_is_kept_and_not_faulted_in_again() -> None:
-    assert faults("kept") < faults("given back") / 4
+def test_kept_memory_causes_fewer_page_faults() -> None:
+    assert count_page_faults("kept") < count_page_faults("returned") / 4
 
 
 @pytest.mark.parametrize("name", device.MALLOC_VARIABLES)
-def test_who_has_chosen_keeps_the_choice(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_settings_of_the_user_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "131072")
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("libc was asked"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("libc was called"))
     assert not device.keep_freed_memory()
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
-def test_where_libc_is_another_nothing_is_done(
+def test_without_glibc_nothing_is_set(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def unknown(name: str) -> str:
@@ -68,14 +71,14 @@ def test_where_libc_is_another_nothing_is_done(
     assert not device.keep_freed_memory()
 
 
-def test_a_training_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(device, "keep_freed_memory", lambda: asked.append(True))
-    trained()
-    assert asked == [True]
+def test_fit_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(loop, "keep_freed_memory", lambda: calls.append(True))
+    train_small()
+    assert calls == [True]
 
 
-def test_a_recogniser_keeps_few_kernels_unless_told_otherwise(
+def test_recognizer_limits_the_onednn_cache_unless_the_user_sets_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(device.ONEDNN_CACHE_VARIABLE, raising=False)

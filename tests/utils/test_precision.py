@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.small_systems import QUICK, random_side, small_system
+from builders.small_systems import QUICK, random_subset, small_system
 from torch import Tensor
 
 from serein import bundle, config, recipes
@@ -33,7 +33,7 @@ from serein.utils.device import (
     to_bf16,
 )
 
-SIDE = random_side([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
+SIDE = random_subset([9, 30, 12, 5, 21, 17, 3, 40, 8, 26])
 SETTINGS = TrainingConfig(epochs=3, batch=5, rate=1e-3)
 RATE = 16_000
 WAVE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)

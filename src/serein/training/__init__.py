@@ -1,1 +1,1 @@
-"""Training: one visible loop, its course on disk, and how it goes on after an interruption."""
+"""Training: subsets and batches, the training loop, checkpoints, fine-tuning."""

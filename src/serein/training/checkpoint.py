@@ -1,8 +1,6 @@
-"""The course of one training: what each epoch cost and foretold, kept on disk.
+"""The history of a training run, and the checkpoint from which an interrupted run continues.
 
-n = utterances of a side, K = classes of a task, or 1 for a number.
-
-Where a training is within an epoch, and when to write that down.
+n = utterances of a subset, K = classes of a task, or 1 for a value, L = words.
 """
 
 import time
@@ -29,23 +27,26 @@ from serein.training.predict import predict_subset
 from serein.utils.device import Precision
 from serein.utils.files import write_bytes
 
+MAX_WRITE_SHARE = 0.02
+"""Largest share of a training's time that checkpoints within epochs may take."""
+
 SubsetPredictions = dict[str, dict[str, Tensor]]
-"""For each watched side and task, (n, K)."""
+"""For each evaluated subset and task, (n, K)."""
 EpochCallback = Callable[[Epoch], None]
-"""Is told of every epoch as it ends."""
+"""Called with each epoch when it ends."""
 EpochPredicate = Callable[["TrainingRun"], bool]
-"""Says yes or no of the epoch that has just ended."""
+"""A decision after an epoch, from the history so far."""
 
 
 @dataclass
 class TrainingRun:
-    """What happened in a training.
+    """The history of a training.
 
     Attributes:
-        epochs: what each one cost and how well it did on each watched side.
-        foretold: for each epoch, the probabilities on each watched side.
-        weights: the system's, at the last epoch that was to be kept.
-        chosen: for each task, the setting that an estimator picked on validation.
+        epochs: loss of each epoch, and its scores on each evaluated subset.
+        predictions: for each epoch, the probabilities on each evaluated subset.
+        weights: of the system, after the last epoch whose weights were to be kept.
+        selected_settings: for each task, the setting that an estimator selected on validation.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -53,106 +54,121 @@ class TrainingRun:
     weights: dict[str, Tensor] = field(default_factory=dict)
     selected_settings: dict[str, float] = field(default_factory=dict)
 
-    def best_epoch(self, subset: str, tasks: Sequence[str], *, smooth: int = 1) -> int:
-        """The epoch with the highest score on a side, counted from 1; the earliest of equals.
+    def best_epoch(self, subset: str, tasks: Sequence[str], *, window: int = 1) -> int:
+        """Return the epoch with the highest score, counted from 1; of equal ones the earliest.
 
         Args:
-            subset: which watched side.
-            tasks: whose UA, or CCC; of several, the mean of those that are defined.
-            smooth: epochs, the one itself and those before it, whose score is averaged.
+            subset: name of the evaluated subset.
+            tasks: their UA or CCC is compared; of several tasks, the mean of the defined scores.
+            window: number of epochs, the last of them the epoch itself, whose scores are averaged.
         """
-        known = np.array([_mean_score(epoch.scores[subset], tasks) for epoch in self.epochs])
-        means = [known[max(0, last - smooth) : last].mean() for last in range(1, len(known) + 1)]
+        scores = np.array([_mean_score(epoch.scores[subset], tasks) for epoch in self.epochs])
+        means = [scores[max(0, end - window) : end].mean() for end in range(1, len(scores) + 1)]
         return int(np.argmax(means)) + 1
 
 
 def _mean_score(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
-    known = [score for task in tasks if (score := get_main_score(scores[task])) is not None]
-    return fmean(known) if known else -1.0
+    defined = [score for task in tasks if (score := get_main_score(scores[task])) is not None]
+    return fmean(defined) if defined else -1.0
 
 
-def compute_scores(answer_nk: Tensor, target_n: Tensor) -> Scores:
-    """WA and UA of the likeliest classes, or CCC, RMSE and correlation of values.
+def evaluate_subsets(
+    system: System, subsets: Mapping[str, Subset], batch_size: int, precision: Precision = "fp32"
+) -> tuple[SubsetPredictions, dict[str, dict[str, Scores]]]:
+    """Predict and score every subset; return predictions and scores, by subset and task."""
+    predictions = {
+        name: predict_subset(system, subset, batch_size, precision)
+        for name, subset in subsets.items()
+    }
+    scores = {
+        name: {
+            task: compute_scores(predictions[name][task], target_n)
+            for task, target_n in subset.targets.items()
+        }
+        for name, subset in subsets.items()
+    }
+    return predictions, scores
 
-    None where no utterance has a label. Of transcripts, their word error rate.
+
+def compute_scores(prediction_nk: Tensor, target_n: Tensor) -> Scores:
+    """Compute WA and UA of classes, CCC, RMSE and correlation of values, or WER of transcripts.
+
+    Args:
+        prediction_nk: (n, K) probabilities or values, or (n, L) word ids.
+        target_n: (n,) class numbers or values, or (n, L) word ids.
+
+    Returns:
+        Each score by its name; None if no utterance has a label.
     """
     if target_n.dim() == 2:
-        return score_transcripts(answer_nk, target_n)
-    value = target_n.is_floating_point()
-    known_n = ~target_n.isnan() if value else target_n >= 0
-    answer_n = answer_nk[:, 0] if value else answer_nk.argmax(dim=1)
-    classes = () if value else range(answer_nk.shape[1])
-    truth, answers = target_n[known_n].tolist(), answer_n[known_n].tolist()
-    measure = get_scorer(classes)
-    return measure.compute_scores(
-        measure.tally(truth, answers, [0] * len(truth), classes).sum(axis=0)
-    )
+        return score_transcripts(prediction_nk, target_n)
+    is_value = target_n.is_floating_point()
+    labelled_n = ~target_n.isnan() if is_value else target_n >= 0
+    prediction_n = prediction_nk[:, 0] if is_value else prediction_nk.argmax(dim=1)
+    classes = () if is_value else range(prediction_nk.shape[1])
+    truth, predicted = target_n[labelled_n].tolist(), prediction_n[labelled_n].tolist()
+    scorer = get_scorer(classes)
+    tally = scorer.tally(truth, predicted, [0] * len(truth), classes)
+    return scorer.compute_scores(tally.sum(axis=0))
 
 
-def score_transcripts(answer_nl: Tensor, target_nl: Tensor) -> Scores:
-    """The word error rate of transcripts as numbers; a word that has none is never found."""
+def score_transcripts(prediction_nl: Tensor, target_nl: Tensor) -> Scores:
+    """Compute the WER of word ids; an unknown word in a target always counts as an error."""
     unknown = SPECIAL_TOKENS.index(UNKNOWN)
     counts = [
         count_word_errors(
             [" ".join("?" if word == unknown else str(word) for word in target if word > END_ID)],
-            [" ".join(str(word) for word in answer if word >= 0)],
+            [" ".join(str(word) for word in prediction if word >= 0)],
         )[0]
-        for answer, target in zip(answer_nl.tolist(), target_nl.tolist(), strict=True)
+        for prediction, target in zip(prediction_nl.tolist(), target_nl.tolist(), strict=True)
         if any(word >= 0 for word in target)
     ]
     total = np.sum(counts, axis=0) if counts else np.zeros(4)
     return {"wer": nan_to_none(word_error_rate_from_counts(total))}
 
 
-def evaluate_subsets(
-    system: System, subsets: Mapping[str, Subset], batch_size: int, precision: Precision = "fp32"
-) -> tuple[SubsetPredictions, dict[str, dict[str, dict[str, float | None]]]]:
-    """What a system foretells of every watched side, ``batch_size`` at a time, and how well it does."""
-    foretold = {
-        name: predict_subset(system, side, batch_size, precision) for name, side in subsets.items()
-    }
-    scores = {
-        name: {task: compute_scores(foretold[name][task], t) for task, t in side.targets.items()}
-        for name, side in subsets.items()
-    }
-    return foretold, scores
+def save_checkpoint(path: Path, run: TrainingRun, states: Mapping[str, Any]) -> None:
+    """Write the history and the state of the training loop, atomically.
 
-
-def save_checkpoint(path: Path, run: TrainingRun, rest: Mapping[str, Any]) -> None:
-    """Write the course and the state of the loop, whole or not at all."""
+    Args:
+        path: of the file.
+        run: the history so far.
+        states: the loop's state, by name; empty if the training needs none to continue.
+    """
     epochs = [
         {"epoch": e.epoch, "loss": e.loss, "seconds": e.seconds, "scores": e.scores}
         for e in run.epochs
     ]
+    history = {
+        "epochs": epochs,
+        "predictions": run.predictions,
+        "weights": run.weights,
+        "selected_settings": run.selected_settings,
+    }
     content = BytesIO()
-    kept = {"foretold": run.predictions, "weights": run.weights, "chosen": run.selected_settings}
-    torch.save({"epochs": epochs, **kept, **rest}, content)
+    torch.save({**history, **states}, content)
     write_bytes(path, content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> tuple[TrainingRun, dict[str, Any]]:
-    """Read what `save` wrote; a missing or broken file is a training that has not begun."""
-    with suppress(Exception):  # torch raises errors of any kind over damaged bytes
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        epochs = [Epoch(**epoch) for epoch in state.pop("epochs")]
-        kept = [state.pop(name) for name in ("foretold", "weights", "chosen")]
-        return TrainingRun(epochs, *kept), state
+    """Return history and loop state of a checkpoint; both empty if it is missing or damaged."""
+    with suppress(Exception):  # torch raises exceptions of any type on damaged files
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        epochs = [Epoch(**epoch) for epoch in states.pop("epochs")]
+        history = [states.pop(name) for name in ("predictions", "weights", "selected_settings")]
+        return TrainingRun(epochs, *history), states
     return TrainingRun(), {}
-
-
-MAX_WRITE_SHARE = 0.02
-"""Of a training's time, the most that writing within epochs may take."""
 
 
 @dataclass
 class EpochPosition:
-    """A place in an epoch, between two of its batches.
+    """The position of a training within an epoch, between two batches.
 
     Attributes:
-        batches: that are done.
-        loss: what they have added to the epoch's.
-        seconds: that they took, in all processes that worked on this epoch.
-        random: the states of torch's generators: the processor's, and each CUDA device's.
+        batches: number of finished batches.
+        loss: their contribution to the loss of the epoch.
+        seconds: duration so far, including interrupted processes that worked on this epoch.
+        rng_states: of torch's generators: the CPU's, then each CUDA device's.
     """
 
     batches: int = 0
@@ -160,22 +176,17 @@ class EpochPosition:
     seconds: float = 0.0
     rng_states: list[Tensor] = field(default_factory=list)
 
+    def capture_rng(self) -> None:
+        """Save the state of torch's random generators."""
+        devices = torch.cuda.get_rng_state_all() if _count_cuda_devices() else []
+        self.rng_states = [torch.get_rng_state(), *devices]
+
     def restore_rng(self) -> None:
-        """Let what is drawn next be what would have been; where an epoch begins, change nothing."""
+        """Restore the saved state of the generators; do nothing at the start of an epoch."""
         if self.rng_states:
             torch.set_rng_state(self.rng_states[0])
         if len(self.rng_states) - 1 == _count_cuda_devices() > 0:
             torch.cuda.set_rng_state_all(self.rng_states[1:])
-
-    def capture_rng(self, seconds: float) -> None:
-        """Note what only matters when the epoch is gone on with: the time, and what is drawn next.
-
-        Args:
-            seconds: since the epoch began.
-        """
-        self.seconds = seconds
-        devices = torch.cuda.get_rng_state_all() if _count_cuda_devices() else []
-        self.rng_states = [torch.get_rng_state(), *devices]
 
 
 def _count_cuda_devices() -> int:
@@ -183,42 +194,43 @@ def _count_cuda_devices() -> int:
 
 
 class CheckpointWriter:
-    """Writes a training's state when it is time, and so seldom that it costs little."""
+    """Writes checkpoints, within an epoch at intervals that keep their cost below 2 % of time."""
 
-    def __init__(self, path: Path | None, every: float) -> None:
+    def __init__(self, path: Path | None, interval: float) -> None:
         """Prepare.
 
         Args:
-            path: the file; None writes nothing at all.
-            every: seconds between two states within an epoch; 0 writes none there.
+            path: of the file; None writes no checkpoints.
+            interval: seconds between two checkpoints within an epoch; 0 writes none there.
         """
         self.path = path
-        self.every = every
-        self._cost = 0.0
-        self._last = time.monotonic()
+        self.interval = interval
+        self._last_duration = 0.0
+        self._last_time = time.monotonic()
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to write within an epoch."""
-        if self.path is None or not self.every:
+        """Whether it is time for a checkpoint within an epoch."""
+        if self.path is None or not self.interval:
             return False
-        return time.monotonic() - self._last >= max(self.every, self._cost / MAX_WRITE_SHARE)
+        elapsed = time.monotonic() - self._last_time
+        return elapsed >= max(self.interval, self._last_duration / MAX_WRITE_SHARE)
 
-    def write(self, run: TrainingRun, parts: Mapping[str, Any], position: EpochPosition) -> None:
-        """Write, whether or not it is time.
+    def write(self, run: TrainingRun, stateful: Mapping[str, Any], position: EpochPosition) -> None:
+        """Write a checkpoint now, whether or not one is due.
 
         Args:
-            run: what happened so far.
-            parts: what has a state, by name.
-            position: where in the epoch this is.
+            run: the history so far.
+            stateful: objects with a ``state_dict``, by name.
+            position: within the epoch.
 
         Raises:
             StorageError: the file could not be written.
         """
         if self.path is None:
             return
-        begun = time.monotonic()
-        states = {name: part.state_dict() for name, part in parts.items()}
-        save_checkpoint(self.path, run, {**states, "place": vars(position)})
-        self._last = time.monotonic()
-        self._cost = self._last - begun
+        started = time.monotonic()
+        states = {name: part.state_dict() for name, part in stateful.items()}
+        save_checkpoint(self.path, run, {**states, "position": vars(position)})
+        self._last_time = time.monotonic()
+        self._last_duration = self._last_time - started

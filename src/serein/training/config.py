@@ -1,4 +1,4 @@
-"""What may vary in training."""
+"""Settings of training: ``[training]`` of a recipe."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,44 +8,46 @@ from annotated_types import Ge, Gt, Lt
 from serein.utils.device import PrecisionSetting
 
 BalanceKey = Literal["class", "corpus", "speaker"]
-"""What an epoch may hold evenly: the classes of the leading task, corpora, speakers."""
+"""What an epoch can be balanced by: class of the first task, corpus, speaker."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of the loop.
+    """Settings of training.
 
     Attributes:
-        epochs: passes over the training side.
+        epochs: passes over the training subset.
         batch: utterances of one step.
-        bucket: in every so many batches, utterances of like length meet; 1 is pure chance.
-        optimiser: "adam", or "rmsprop" with Keras's constants (rho 0.9, epsilon 1e-7).
+        bucket: number of consecutive batches within which utterances are sorted by length, so that
+            batches need less padding; 1 does not sort.
+        optimiser: "adam", or "rmsprop" with the constants of Keras (rho 0.9, epsilon 1e-7).
         rate: learning rate.
-        decay: the rate is divided by 1 + decay x steps, as Keras's optimisers did.
-        warmup: steps in which the rate rises evenly from 0; with 0 it begins as it is.
+        decay: the learning rate is divided by 1 + decay x steps, as in Keras's optimizers.
+        warmup: steps in which the learning rate rises linearly from 0; 0 has no warm-up.
         schedule: "constant", or "cosine": the rate falls to 0 by the end of the last epoch.
-        clip: gradients are cut to [-clip, clip]; 0 leaves them.
+        clip: each gradient value is clipped to [-clip, clip]; 0 does not clip.
         weight_decay: L2 penalty of the weights.
-        average: weights that are watched and kept are an exponential moving average over steps,
-            with this decay, such as 0.999; 0 takes those of the last step.
-        balance: what an epoch holds evenly, "class", "corpus" or "speaker"; of a list, the first
-            one, and within each of its parts the next. As many utterances as ever, some of them
-            more than once, others not at all.
-        smooth: the epoch is chosen by the mean of its validation score and those of the epochs
-            before it, so many in all; 1 takes single scores, which swing with few speakers.
-        choose: whose UA, or CCC, chooses it: the "first" task's, or the "mean" over all tasks;
-            "none" takes the last one, and validation speakers say only how sure a system may be.
-        patience: a training ends when so many epochs have brought no better one; 0 never ends it
+        ema_decay: decay of an exponential moving average of the weights over steps, such as 0.999.
+            The averaged weights are evaluated and saved; 0 takes those of the last step.
+        balance: what is balanced in an epoch: "class", "corpus" or "speaker"; of a list, the first
+            one, and within each of its groups the next. The number of utterances stays the same:
+            some occur more than once, others not at all.
+        selection_window: number of epochs, up to the epoch itself, whose mean validation score
+            selects the epoch; 1 takes the score of each epoch, which varies with few speakers.
+        select_by: the UA or CCC that selects the epoch: of the "first" task, or the "mean" over
+            all tasks; "none" takes the last epoch, and the validation subset only calibrates
+            confidence.
+        patience: training ends after this number of epochs without a better one; 0 never stops
             early.
-        precision: numbers that networks compute in: "fp32"; "bf16", or fp32 where the machine
-            has none; "auto" likewise, without a warning. Recognition follows it too.
-        flush: whether numbers too small to be normal are zero while training: where gradients fade
-            over long LSTMs, steps are several times faster, and other last digits come out.
-        init: a saved model that the training starts from: every weight of the same name and shape,
-            those of classes and words by their names; empty starts anew.
-        threads: processor threads of one training; more are faster and give other roundings.
-        checkpoint: seconds after which the state is written within an epoch, too, unless that
-            took 2 % of the time; 0 writes it after epochs alone.
+        precision: of the network's computation: "fp32"; "bf16", or fp32 if the device has no
+            bf16; "auto" is the same without a warning. Recognition uses it, too.
+        flush_denormals: set denormal numbers to zero during training. Where gradients vanish over
+            long LSTMs, steps are several times faster; results differ in the last digits.
+        init: saved model to start from: every weight of the same name and shape is copied, those
+            of classes and words by their names; empty starts from random weights.
+        threads: CPU threads of one training; another number changes rounding.
+        checkpoint: seconds between checkpoints within an epoch, which may take 2 % of the time at
+            most; 0 writes checkpoints only after epochs.
     """
 
     epochs: Annotated[int, Ge(1)] = 100

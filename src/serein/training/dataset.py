@@ -1,11 +1,11 @@
-"""Utterances to padded batches; the feature cache.
+"""Subsets of a corpus as padded batches, and the cache of their frames.
 
-A corpus is read and transformed once. Its frames lie end to end in one file under the cache
-folder, named by a hash of the audio's content and the front end's settings, and are read through
-memory maps that processes share. Entries appear whole: two processes that write the same one
-leave the same one.
+The frames of a corpus are extracted once and cached: concatenated in one file of the cache folder,
+which is named by a hash of the audio's content and the front end's settings. The file is read
+through a memory map that processes share. Cache entries are created atomically.
 
-B = batch, T = frames, F = bins.
+B = batch, T = frames, F = bins, N = frames of all utterances, n = utterances of a subset,
+S = samples, L = words.
 """
 
 import hashlib
@@ -38,30 +38,30 @@ class Frames:
     """The frames of many utterances.
 
     Attributes:
-        x_nf: (N, F), all of them end to end, in the order of the index.
-        index: for each utterance id, its first row and the one after its last.
+        x_nf: (N, F), of all utterances, concatenated in the order of the index.
+        index: for each utterance id, its first row and the row after its last one.
     """
 
     x_nf: np.ndarray
     index: Mapping[str, tuple[int, int]]
 
     def __getitem__(self, id_: str) -> np.ndarray:
-        """(T, F) frames of one utterance."""
+        """Return the (T, F) frames of an utterance."""
         start, end = self.index[id_]
         return self.x_nf[start:end]
 
     def length(self, id_: str) -> int:
-        """How many frames an utterance has."""
+        """Return the number of frames of an utterance."""
         start, end = self.index[id_]
         return end - start
 
     def pad_batch(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, F), zeros behind each utterance's end, and their mask (B, T)."""
+        """Return the zero-padded frames (B, T, F) of utterances, and their mask (B, T)."""
         return pad_frames([self[id_] for id_ in ids])
 
 
 def pad_frames(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(T, F) of each utterance -> (B, T, F), zeros behind each one's end, and their mask (B, T)."""
+    """Pad frames (T, F) of different lengths with zeros; return (B, T, F) and the mask (B, T)."""
     length_b = torch.tensor([len(x_tf) for x_tf in frames])
     x_btf = torch.zeros(len(frames), int(length_b.max()), frames[0].shape[1])
     for row_tf, x_tf in zip(x_btf, frames, strict=True):
@@ -70,11 +70,11 @@ def pad_frames(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def standardize_by_group(frames: Frames, groups: Mapping[str, str]) -> Frames:
-    """The same frames, each group's by the mean and deviation of its own; a copy in memory.
+    """Standardise frames by the mean and deviation of each group; return a copy in memory.
 
     Args:
         frames: of many utterances.
-        groups: for each utterance id, the group that it belongs to, such as its speaker.
+        groups: for each utterance id, its group, such as its speaker.
     """
     x_nf = np.array(frames.x_nf)
     copy = Frames(x_nf, frames.index)
@@ -93,17 +93,17 @@ def extract_frames(
     folder: Path | None = None,
     augmentation: OfflineAugmentation | None = None,
 ) -> Frames:
-    """Give every utterance's frames, from the cache where they are there.
+    """Return the frames of all utterances, from the cache if they are there.
 
     Args:
-        utterances: what to read.
-        front_end: what makes frames of a waveform.
-        contents: for each id, a hash of its audio and the stretch that it covers.
-        folder: the cache; the user's own where None.
-        augmentation: what is made of each recording before the front end hears it; None leaves it.
+        utterances: whose recordings are read.
+        front_end: computes the frames of a waveform.
+        contents: for each id, a hash of the recording and of the utterance's start and end.
+        folder: of the cache; None is the user's.
+        augmentation: applied to each waveform first; None applies nothing.
 
     Raises:
-        AudioError: some recordings cannot be read: how many, and the first five.
+        AudioError: some recordings cannot be read; the message counts them and names five.
         StorageError: the cache cannot be written.
     """
     entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
@@ -122,7 +122,7 @@ def is_cached(
     folder: Path | None = None,
     augmentation: OfflineAugmentation | None = None,
 ) -> bool:
-    """Whether ``extract`` would find these frames in the cache."""
+    """Return whether ``extract_frames`` with these arguments needs no extraction."""
     entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
     return _is_complete(entry, len(utterances))
 
@@ -133,7 +133,7 @@ def _create_entry(
     front_end: FrontEnd,
     augmentation: OfflineAugmentation | None,
 ) -> None:
-    """Make an entry; of several processes one does, and the others wait for it."""
+    """Create a cache entry; of several processes, one writes it and the others wait."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
@@ -150,7 +150,7 @@ def _create_entry(
 
 
 def _is_complete(entry: Path, utterances: int) -> bool:
-    """Whether an entry is there and holds what it says; a damaged one is made anew."""
+    """Return whether a cache entry exists and is undamaged."""
     try:
         ends = np.load(entry / "ends.npy")
         rows = np.load(entry / "frames.npy", mmap_mode="r").shape[0]
@@ -167,50 +167,48 @@ def _cache_key(
 ) -> str:
     module = sys.modules[type(front_end).__module__]
     sources = [registry.PACKAGE_ROOT / "audio", Path(str(module.__file__))]
-    sources += [registry.PACKAGE_ROOT / place for place in getattr(module, "SOURCES", ())]
-    settings = [
+    sources += [registry.PACKAGE_ROOT / path for path in getattr(module, "SOURCES", ())]
+    front_end_key = [
         registry.hash_sources(sources),
         module.__name__,
         asdict(front_end.config),
         torch.__version__,
     ]
-    settings += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
-    facts = [settings, [contents[utterance.id] for utterance in utterances]]
-    # A copy is drawn by the name of its utterance; frames of the recording itself have none.
-    facts += (
-        [augmentation.cache_key, [utterance.id for utterance in utterances]] if augmentation else []
-    )
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    front_end_key += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
+    key = [front_end_key, [contents[utterance.id] for utterance in utterances]]
+    if augmentation:  # its random draws depend on the ids of the utterances
+        key += [augmentation.cache_key, [utterance.id for utterance in utterances]]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
 def _iter_frames(
     utterances: Sequence[Utterance], front_end: FrontEnd, augmentation: OfflineAugmentation | None
 ) -> Iterator[np.ndarray]:
-    """(T, F) for each utterance; all that cannot be read are told of together."""
-    faults = []
+    """Yield the (T, F) frames of each utterance; report all unreadable recordings together."""
+    errors = []
     for utterance in utterances:
         try:
             wave_s = audio.load(
                 utterance.path, front_end.rate, start=utterance.start, end=utterance.end
             )
         except AudioError as error:
-            faults.append(str(error))
+            errors.append(str(error))
             continue
         try:
-            x_tf = compute_frames(
-                augmentation(wave_s, utterance.id) if augmentation else wave_s, front_end
-            )
+            if augmentation:
+                wave_s = augmentation(wave_s, utterance.id)
+            x_tf = compute_frames(wave_s, front_end)
         except AudioError as error:
-            faults.append(f"{utterance.path}: {error}")
+            errors.append(f"{utterance.path}: {error}")
             continue
         yield x_tf
-    if faults:
-        listing = "; ".join(faults[:5]) + ("; ..." if len(faults) > 5 else "")
-        raise AudioError(f"{len(faults)} of {len(utterances)} recordings cannot be read: {listing}")
+    if errors:
+        listing = "; ".join(errors[:5]) + ("; ..." if len(errors) > 5 else "")
+        raise AudioError(f"{len(errors)} of {len(utterances)} recordings cannot be read: {listing}")
 
 
 def compute_frames(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
-    """One waveform (S,) -> its frames (T, F)."""
+    """Compute the frames (T, F) of one waveform (S,)."""
     with torch.inference_mode():
         x_btf, _ = front_end(torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)]))
     return x_btf[0].numpy()
@@ -227,7 +225,7 @@ def _write_entry(entry: Path, frames: Iterator[np.ndarray], width: int) -> None:
 
 
 def _write_frames(path: Path, frames: Iterator[np.ndarray], width: int) -> list[int]:
-    """Write frames as they come, as one .npy of (N, width); return each utterance's end."""
+    """Write frames to one .npy file of shape (N, width); return the end row of each utterance."""
     ends: list[int] = []
     with path.open("wb") as file:
         _write_header(file, 0, width)
@@ -240,19 +238,19 @@ def _write_frames(path: Path, frames: Iterator[np.ndarray], width: int) -> list[
 
 
 def _write_header(file: BinaryIO, rows: int, width: int) -> None:
-    """A .npy header; numpy leaves room in it for the row count to grow."""
-    facts = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
-    np.lib.format.write_array_header_1_0(file, facts)
+    """Write a .npy header; NumPy reserves space in it for a larger row count."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees.
+    """Inputs and targets of several utterances.
 
     Attributes:
-        ids: of its utterances.
-        inputs: what the model receives.
-        targets: (B,) class numbers, or values, for each task; (B, L) of words.
+        ids: of the utterances.
+        inputs: of the model: values and mask, by name.
+        targets: for each task, (B,) class numbers or values; (B, L) word ids of transcripts.
     """
 
     ids: list[str]
@@ -261,7 +259,7 @@ class Batch:
 
 
 def trim_padding(target_nl: Tensor) -> Tensor:
-    """Of words no more than the longest row has."""
+    """Remove columns that are padding in every row of word ids; other targets have none."""
     if target_nl.dim() == 1 or not target_nl.numel():
         return target_nl
     return target_nl[:, : int((target_nl >= 0).sum(dim=1).max())]
@@ -269,14 +267,14 @@ def trim_padding(target_nl: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Subset:
-    """One side of a fold, ready to be cut into batches.
+    """A subset of a corpus (train, validation, test) as batches.
 
     Attributes:
-        ids: of its utterances.
-        frames: where their frames are.
-        targets: (n,) class numbers, or values, for each task, in the order of ``ids``; (n, L) of
-            words, -1 behind the end.
-        words: (n, L) numbers of the words that a model may read, -1 behind each end.
+        ids: of the utterances.
+        frames: of these and possibly other utterances.
+        targets: for each task, (n,) class numbers or values in the order of ``ids``; (n, L) word
+            ids of transcripts, padded with -1.
+        words: (n, L) word ids that the model takes as input, padded with -1; None without text.
     """
 
     ids: tuple[str, ...]
@@ -285,43 +283,54 @@ class Subset:
     words: Tensor | None = None
 
     def draw_epoch(self, seed: int) -> "Subset":
-        """What one epoch hears; a side that nothing varies is the same in every epoch."""
+        """Return the utterances of one epoch; without augmentation, the subset itself."""
         return self
 
-    def frames_at(self, place: int) -> np.ndarray:
-        """(T, F) frames of the utterance at a place."""
-        return self.frames[self.ids[place]]
+    def frames_at(self, index: int) -> np.ndarray:
+        """Return the (T, F) frames of the utterance at an index of ``ids``."""
+        return self.frames[self.ids[index]]
 
-    def length(self, place: int) -> int:
-        """T of the utterance at a place."""
-        return self.frames.length(self.ids[place])
+    def length(self, index: int) -> int:
+        """Return the number of frames of the utterance at an index of ``ids``."""
+        return self.frames.length(self.ids[index])
 
     def iter_batches(self, size: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
-        """Cut into batches, in the order given."""
-        places = list(range(len(self.ids))) if order is None else list(order)
-        for start in range(0, len(places), size):
-            chosen = places[start : start + size]
-            ids = [self.ids[place] for place in chosen]
-            targets = {name: trim_padding(target[chosen]) for name, target in self.targets.items()}
-            inputs = {"frames": pad_frames([self.frames_at(place) for place in chosen])}
+        """Yield batches of ``size`` utterances.
+
+        Args:
+            size: of each batch but the last.
+            order: indices of utterances; None is the order of ``ids``.
+        """
+        indices = list(range(len(self.ids))) if order is None else list(order)
+        for start in range(0, len(indices), size):
+            batch = indices[start : start + size]
+            ids = [self.ids[index] for index in batch]
+            targets = {name: trim_padding(target[batch]) for name, target in self.targets.items()}
+            inputs = {"frames": pad_frames([self.frames_at(index) for index in batch])}
             if self.words is not None:
-                id_bl = trim_padding(self.words[chosen])
+                id_bl = trim_padding(self.words[batch])
                 inputs["words"] = (id_bl.long().clamp(min=0), id_bl >= 0)
             yield Batch(ids, inputs, targets)
 
     def shuffled_order(self, size: int, bucket: int, seed: int) -> list[int]:
-        """A random order; within every ``bucket`` batches, utterances of like length meet."""
+        """Return a random order of indices, with utterances of similar length in one batch.
+
+        Args:
+            size: of a batch.
+            bucket: number of batches within which utterances are sorted by length; 1 sorts none.
+            seed: of the order.
+        """
         generator = np.random.default_rng(seed)
         order = generator.permutation(len(self.ids))
         if bucket == 1:
             return order.tolist()
-        length = np.array([self.length(place) for place in range(len(self.ids))])
+        length = np.array([self.length(index) for index in range(len(self.ids))])
         pools = [order[i : i + size * bucket] for i in range(0, len(order), size * bucket)]
         batches = []
         for pool in pools:
-            ranked = pool[np.argsort(length[pool], kind="stable")]
-            batches += [ranked[i : i + size] for i in range(0, len(ranked), size)]
-        # A short batch goes last: elsewhere, all batches after it would be cut at other places.
+            by_length = pool[np.argsort(length[pool], kind="stable")]
+            batches += [by_length[i : i + size] for i in range(0, len(by_length), size)]
+        # A short batch must be the last one: elsewhere, it would shift the start of later batches.
         short = [batches.pop()] if len(batches[-1]) < size else []
         generator.shuffle(batches)
         return np.concatenate([*batches, *short]).tolist()

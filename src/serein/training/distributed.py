@@ -1,11 +1,11 @@
-"""One training in several processes, on one machine or many: lightning-fabric's DDP.
+"""Training in several processes, on one machine or several: lightning-fabric's DDP.
 
-Every process takes its share of each batch, all of them answer for the whole: answers are
-gathered, the loss is that of the whole batch, and gradients are summed. Whatever a loss divides
-by (labelled utterances, weights of classes, the variance within a batch), steps are those of
-one process with the same batch, and no share needs to be as large as another.
+Every process computes the outputs of its shard of a batch. Outputs are then gathered, each process
+computes the loss of the whole batch, and gradients are summed. Steps therefore equal those of one
+process with the same batch, whatever a loss divides by (number of labelled utterances, class
+weights, variance within the batch), and shards may have different sizes.
 
-B = utterances of a batch, over all processes; K = classes of a task, or 1 for a number.
+B = utterances of a batch, over all processes; B' = utterances of one shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,15 +29,15 @@ from serein.utils import distributed
 from serein.utils.device import Precision, resolve_device
 
 CONNECTION_ERROR_WORDS = ("gloo", "connection", "timed out")
-"""Words of the errors that gloo raises where another process does not answer."""
+"""Words of gloo's error messages about a lost process."""
 
 
 def launch_fabric(device: str, precision: Precision) -> Fabric:
-    """Meet the other processes of this training, where there are any.
+    """Launch Fabric and connect to the other processes of this training, if there are any.
 
     Args:
-        device: where each of them computes: "cpu", "cuda" (its own one), or "auto".
-        precision: that networks compute in.
+        device: of each process: "cpu", "cuda" (one GPU each), or "auto".
+        precision: of the network's computation.
     """
     mixed = _Autocast("bf16-mixed", resolve_device(device)) if precision == "bf16" else None
     world, local = distributed.get_world_size(), distributed.get_local_world_size()
@@ -48,9 +48,9 @@ def launch_fabric(device: str, precision: Precision) -> Fabric:
 
 
 class _Autocast(MixedPrecision):
-    """Only what a network computes is in bf16: frames are standardised as exactly as ever.
+    """Autocast that leaves the inputs in fp32, so that frames are standardised exactly.
 
-    Fabric would round them first, and a third of their digits is less than their means hold.
+    Fabric would cast frames to bf16 first, which has too few digits for their means.
     """
 
     def convert_input(self, data: Any) -> Any:
@@ -58,73 +58,78 @@ class _Autocast(MixedPrecision):
 
 
 def _detect_environment() -> ClusterEnvironment:
-    """Who started the processes; within a job of SLURM there may be one that stands alone."""
+    """Return what started the processes; a single process may also run within a SLURM job."""
     if distributed.get_world_size() == 1:
         return LightningEnvironment()
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
 
 
 def gather_output(output: Output, counts: Sequence[int], rank: int) -> Output:
-    """The answers to all utterances of a step, of which this process can change its own alone.
+    """Gather the outputs of all shards; gradients flow only into this process's own part.
 
     Args:
-        output: (B', ...) logits of each task, of this process's own utterances.
-        counts: how many utterances each process has.
-        rank: which process this is.
+        output: (B', ...) logits of each task, and the transcript, of this process's shard.
+        counts: number of utterances of each shard.
+        rank: of this process.
 
     Returns:
-        (B, ...) logits of each task: those of the first process, of the second one, and so on.
+        (B, ...) logits of each task, and the transcript, of all shards in the order of ranks.
     """
     if len(counts) == 1:
         return output
     logits = {name: _gather_rows(x, counts, rank) for name, x in output.logits.items()}
-    found = output.transcript
-    if found is not None:
-        words, steps, mask_bt = found.logits_blv, found.ctc_btv, found.mask_bt
-        found = found._replace(
-            logits_blv=None if words is None else _gather_rows(words, counts, rank),
-            ctc_btv=None if steps is None else _gather_rows(steps, counts, rank),
+    transcript = output.transcript
+    if transcript is not None:
+        logits_blv, ctc_btv, mask_bt = (
+            transcript.logits_blv,
+            transcript.ctc_btv,
+            transcript.mask_bt,
+        )
+        transcript = transcript._replace(
+            logits_blv=None if logits_blv is None else _gather_rows(logits_blv, counts, rank),
+            ctc_btv=None if ctc_btv is None else _gather_rows(ctc_btv, counts, rank),
             mask_bt=None if mask_bt is None else _gather_rows(mask_bt.int(), counts, rank).bool(),
         )
-    return output._replace(logits=logits, transcript=found)
+    return output._replace(logits=logits, transcript=transcript)
 
 
 def _gather_rows(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
-    """Rows of all processes; what is longer in one of them is filled with zeros in the others."""
+    """Gather the rows of all processes; zero-pad other dimensions to the largest size."""
     if x.ndim > 1:
         size = torch.tensor(x.shape[1:], device=x.device)
         dist.all_reduce(size, dist.ReduceOp.MAX)
-        more = zip(size.tolist(), x.shape[1:], strict=True)
-        x = F.pad(x, [end for new, old in reversed(list(more)) for end in (0, new - old)])
+        sizes = zip(size.tolist(), x.shape[1:], strict=True)
+        x = F.pad(x, [end for new, old in reversed(list(sizes)) for end in (0, new - old)])
     x = x[: counts[rank]]
     sent = F.pad(x.detach(), [0, 0] * (x.ndim - 1) + [0, max(counts) - len(x)]).contiguous()
-    parts = [torch.empty_like(sent) for _ in counts]
-    dist.all_gather(parts, sent)
-    others = [part[:count] for part, count in zip(parts, counts, strict=True)]
-    return torch.cat([*others[:rank], x, *others[rank + 1 :]])
+    received = [torch.empty_like(sent) for _ in counts]
+    dist.all_gather(received, sent)
+    parts = [part[:count] for part, count in zip(received, counts, strict=True)]
+    return torch.cat([*parts[:rank], x, *parts[rank + 1 :]])
 
 
 @contextmanager
 def handle_lost_processes() -> Iterator[None]:
-    """Within it, a process that no longer answers is an error that says so; then they part.
+    """Turn the errors of a lost process into a StorageError; leave the group at the end.
 
     Raises:
-        StorageError: another process was killed, or its machine is gone.
+        StorageError: another process of this training was killed, or its machine is gone.
     """
     try:
         yield
-        if dist.is_initialized():  # one that leaves while others talk may end in an abort
+        if dist.is_initialized():  # leaving while other processes communicate may abort them
             dist.barrier()
             dist.destroy_process_group()
     except RuntimeError as error:
-        words = str(error)
-        gone = isinstance(error, dist.DistError) or any(
-            one in words.lower() for one in CONNECTION_ERROR_WORDS
+        message = str(error)
+        is_lost = isinstance(error, dist.DistError) or any(
+            word in message.lower() for word in CONNECTION_ERROR_WORDS
         )
-        if distributed.get_world_size() == 1 or not gone:
+        rank, world = distributed.get_rank(), distributed.get_world_size()
+        if world == 1 or not is_lost:
             raise
         raise StorageError(
-            f"process {distributed.get_rank()} of {distributed.get_world_size()} of this training lost another one "
-            f"({words.splitlines()[0]}); what was written is kept: start them all again with the "
-            "same command, and they go on from there"
+            f"process {rank} of {world} of this training lost another one "
+            f"({message.splitlines()[0]}); checkpoints are kept: start all processes again with "
+            "the same command, and the training continues"
         ) from error

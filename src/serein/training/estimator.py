@@ -1,7 +1,4 @@
-"""Estimators, fitted at once where networks are trained in epochs; the course has one.
-
-n = utterances of a side.
-"""
+"""Fitting of estimators (such as an SVM), which are not trained in epochs."""
 
 import time
 from collections.abc import Mapping
@@ -24,8 +21,10 @@ from serein.training.checkpoint import (
 )
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
+from serein.utils.device import restore_num_threads
 
 
+@restore_num_threads()
 def fit_estimator(
     system: System,
     train: Subset,
@@ -36,68 +35,69 @@ def fit_estimator(
     device: str = "cpu",
     checkpoint: Path | None = None,
     on_epoch_end: EpochCallback = lambda epoch: None,
-    keep_weights: EpochPredicate = lambda course: False,
-    should_stop: EpochPredicate = lambda course: False,
+    keep_weights: EpochPredicate = lambda run: False,
+    should_stop: EpochPredicate = lambda run: False,
 ) -> TrainingRun:
-    """Fit a system's model and heads, and look at the watched sides once.
+    """Fit the model and heads of a system, and evaluate it once.
 
-    It is called as the training loop is.
+    The signature is that of ``fit`` for networks; the history has one epoch.
 
     Args:
-        system: is fitted in place, its normalisation on the training side here.
-        train: what it learns from.
-        eval_subsets: sides to score, by name; settings may be picked on "validation", and on no other.
-        config: of the loop; the batch, and the threads.
-        seed: of whatever an estimator draws.
-        device: is not used: an estimator is fitted on the processor.
-        checkpoint: where the outcome is kept, and read from when it is there.
-        on_epoch_end: is told of the one epoch.
-        keep_weights: says whether the course is to hold the weights.
-        should_stop: is not asked: there is nothing to end early.
+        system: is fitted in place; its normalisation on the training subset.
+        train: subset to fit.
+        eval_subsets: to evaluate, by name; settings are selected on "validation" only.
+        config: ``batch`` and ``threads`` are used.
+        seed: of torch's generator.
+        device: not used; estimators are fitted on the CPU.
+        checkpoint: file of the result; if it exists, it is read and nothing is fitted.
+        on_epoch_end: called with the only epoch.
+        keep_weights: decides whether the history keeps the weights.
+        should_stop: not used; there is nothing to stop early.
 
     Returns:
-        The course, with the probabilities on every watched side.
+        The history, with predictions on every evaluated subset.
     """
     torch.set_num_threads(config.threads)
-    course, kept = load_checkpoint(checkpoint) if checkpoint else (TrainingRun(), {})
-    if course.epochs:
-        system.load_state_dict(kept["system"])
-        on_epoch_end(course.epochs[-1])
-        return course
+    run, states = load_checkpoint(checkpoint) if checkpoint else (TrainingRun(), {})
+    if run.epochs:
+        system.load_state_dict(states["system"])
+        on_epoch_end(run.epochs[-1])
+        return run
     started = time.perf_counter()
     torch.manual_seed(seed)
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
-    judge = eval_subsets.get("validation")
-    known = _collect_examples(system, train, config.batch)
-    checked = _collect_examples(system, judge, config.batch) if judge else None
-    estimator = cast(Estimator, system.model)
-    course.selected_settings = estimator.fit(known, checked, dict(system.heads.items()))
+    validation = eval_subsets.get("validation")
+    run.selected_settings = cast(Estimator, system.model).fit(
+        _collect_examples(system, train, config.batch),
+        _collect_examples(system, validation, config.batch) if validation else None,
+        dict(system.heads.items()),
+    )
     loss = _mean_loss(system, train, config.batch)
-    foretold, scores = evaluate_subsets(system, eval_subsets, config.batch)
+    predictions, scores = evaluate_subsets(system, eval_subsets, config.batch)
     seconds = time.perf_counter() - started
-    course.epochs = [Epoch(epoch=1, loss=loss, seconds=seconds, scores=scores)]
-    course.predictions = [foretold]
+    run.epochs = [Epoch(epoch=1, loss=loss, seconds=seconds, scores=scores)]
+    run.predictions = [predictions]
     weights = {name: x.detach().cpu().clone() for name, x in system.state_dict().items()}
-    course.weights = weights if keep_weights(course) else {}
+    run.weights = weights if keep_weights(run) else {}
     if checkpoint:
-        save_checkpoint(checkpoint, course, {"system": weights})
-    on_epoch_end(course.epochs[-1])
-    return course
+        save_checkpoint(checkpoint, run, {"system": weights})
+    on_epoch_end(run.epochs[-1])
+    return run
 
 
 def _collect_examples(system: System, subset: Subset, size: int) -> Examples:
-    """The vectors that the model makes of a side before it is fitted."""
+    """Compute the vectors of a subset, which the model makes before it is fitted."""
     system.eval()
     with torch.no_grad():
-        parts = [system.encode(batch.inputs).vectors for batch in subset.iter_batches(size)]
-    vectors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        batches = [system.encode(batch.inputs).vectors for batch in subset.iter_batches(size)]
+    vectors = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
     return Examples(vectors, subset.targets)
 
 
 def _mean_loss(system: System, subset: Subset, size: int) -> float:
-    """The mean loss over a side, as the loop counts it."""
+    """Compute the mean loss over a subset, as the training loop does."""
     total = 0.0
     with torch.no_grad():
         for batch in subset.iter_batches(size):

@@ -1,4 +1,4 @@
-"""A training that starts from a saved model."""
+"""Initialisation of a training from a saved model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,75 +12,83 @@ from serein.system import System
 
 
 def load_initial_weights(system: System, init: str) -> list[str]:
-    """Copy into a system what a saved model has learnt.
+    """Copy the weights of a saved model into a system.
 
-    Weights of the same name and shape are copied. Where classes or words differ, the rows of those
-    that both know are, so that new ones join without the loss of old ones; the normalisation is
-    fitted anew on the training side.
+    Weights of the same name and shape are copied. If classes or words differ, only the rows of
+    common ones are copied: the system can have new classes and keep what was learnt of old ones.
+    Normalisation statistics are not copied but fitted on the training subset.
 
     Args:
-        system: as it was drawn; changed in place.
-        init: the saved model; empty leaves the system as it is.
+        system: with random weights; changed in place.
+        init: path of the saved model; empty changes nothing.
 
     Returns:
         The names of the weights that were copied, whole or in part.
 
     Raises:
-        BundleError: the model cannot be read, hears other frames, or shares no weight.
+        BundleError: the model cannot be read, has another front end, or has no weight in common.
     """
     if not init:
         return []
     saved = bundle.load(Path(init)).system
     if saved.front_end.config != system.front_end.config:
         raise BundleError(
-            f"{init} hears frames of {saved.recipe.features}; this recipe makes them by "
-            f"{system.recipe.features}. Train from a model of the same front end"
+            f"{init} has the front end {saved.recipe.features}; this recipe has "
+            f"{system.recipe.features}. Start from a model with the same front end"
         )
-    theirs, ours = saved.state_dict(), dict(system.named_parameters())
+    source, target = saved.state_dict(), dict(system.named_parameters())
     copied = [
-        name for name in ours if name in theirs and _copy_weight(name, ours, theirs, system, saved)
+        name
+        for name in target
+        if name in source and _copy_weight(name, target, source, system, saved)
     ]
     if not copied:
         raise BundleError(
-            f"{init} shares no weight with this recipe: it is a {saved.recipe.model['name']}, the "
-            f"recipe a {system.recipe.model['name']}"
+            f"{init} has no weight in common with this recipe: its model is "
+            f"{saved.recipe.model['name']}, the recipe's is {system.recipe.model['name']}"
         )
     return copied
 
 
 def _copy_weight(
     name: str,
-    ours: Mapping[str, Tensor],
-    theirs: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
     system: System,
     saved: System,
 ) -> bool:
-    """Copy one weight, or the rows of it that both know."""
+    """Copy a weight, or its rows of common classes or words; return whether any was copied."""
     with torch.no_grad():
-        rows = _get_row_names(name, system), _get_row_names(name, saved)
-        if rows[0] != rows[1]:
-            return _copy_rows(ours[name], theirs[name], *rows)
-        if ours[name].shape != theirs[name].shape:
+        target_rows, source_rows = _get_row_names(name, system), _get_row_names(name, saved)
+        if target_rows != source_rows:
+            return _copy_rows(target[name], source[name], target_rows, source_rows)
+        if target[name].shape != source[name].shape:
             return False
-        ours[name].copy_(theirs[name])
+        target[name].copy_(source[name])
         return True
 
 
-def _copy_rows(own: Tensor, other: Tensor, ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    shared = [(ours.index(row), place) for place, row in enumerate(theirs) if row in set(ours)]
-    fits = own.shape[1:] == other.shape[1:] and len(own) == len(ours) and len(other) == len(theirs)
-    if not shared or not fits:
+def _copy_rows(
+    target: Tensor, source: Tensor, target_rows: Sequence[str], source_rows: Sequence[str]
+) -> bool:
+    common = [row for row in source_rows if row in set(target_rows)]
+    fits = (
+        target.shape[1:] == source.shape[1:]
+        and len(target) == len(target_rows)
+        and len(source) == len(source_rows)
+    )
+    if not common or not fits:
         return False
-    to, of = zip(*shared, strict=True)
-    own[list(to)] = other[list(of)]
+    to = [target_rows.index(row) for row in common]
+    target[to] = source[[source_rows.index(row) for row in common]]
     return True
 
 
 def _get_row_names(name: str, system: System) -> Sequence[str]:
-    """What the rows of a weight stand for: classes of a head, or words; else nothing."""
-    kind, _, rest = name.partition(".")
-    if kind == "heads":
-        task = rest.removesuffix(".head.weight").removesuffix(".head.bias")
+    """Return the class or word of each row of a weight; empty if its rows are something else."""
+    module, _, path = name.partition(".")
+    if module == "heads":
+        task = path.removesuffix(".head.weight").removesuffix(".head.bias")
         return system.classes.get(task, ())
-    by_words = getattr(system.model, "BY_WORDS", ())
-    return system.words if name.removeprefix("model.") in by_words else ()
+    word_weights = getattr(system.model, "BY_WORDS", ())
+    return system.words if name.removeprefix("model.") in word_weights else ()

@@ -1,9 +1,4 @@
-"""The training loop; nothing in it has to do with any one paper.
-
-How the learning rate goes over the steps of a training.
-
-Weights averaged over the steps of a training.
-"""
+"""The training loop of networks, learning rate schedules, and averaging of weights."""
 
 import math
 import time
@@ -31,11 +26,17 @@ from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
 from serein.training.distributed import gather_output, handle_lost_processes, launch_fabric
 from serein.training.sampling import shard_batches
-from serein.utils import device as memory
-from serein.utils.device import flush_denormals, resolve_device, resolve_precision
+from serein.utils.device import (
+    flush_denormals,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+    restore_num_threads,
+)
 
 
 @handle_lost_processes()
+@restore_num_threads()
 def fit(
     system: System,
     train: Subset,
@@ -46,202 +47,205 @@ def fit(
     device: str = "cpu",
     checkpoint: Path | None = None,
     on_epoch_end: EpochCallback = lambda epoch: None,
-    keep_weights: EpochPredicate = lambda course: False,
-    should_stop: EpochPredicate = lambda course: False,
+    keep_weights: EpochPredicate = lambda run: False,
+    should_stop: EpochPredicate = lambda run: False,
 ) -> TrainingRun:
-    """Train a system, and look at the watched sides after every epoch.
+    """Train a system, and evaluate it after every epoch.
 
-    Nothing here chooses an epoch: watching costs the training side nothing, and who selects,
-    selects from the course. Several processes that torchrun or srun started train one system:
-    the first of them writes, and the batches of the settings are of all together.
+    Evaluation does not influence the training; epochs are selected from the returned history. The
+    processes that torchrun or srun started train one system together: rank 0 writes the files, and
+    the batch size counts the utterances of all processes.
 
     Args:
-        system: is trained in place; its normalisation is fitted on the training side here.
-        train: what it learns from.
-        eval_subsets: sides to score after each epoch, by name.
-        config: of this loop.
-        seed: of the weights, the order of utterances, and dropout.
-        device: where to compute: "cpu", "cuda", or "auto".
-        checkpoint: where to keep the state, written after every epoch, and within it as the settings
-            say; a training that was interrupted goes on from there, with the same numbers.
-        on_epoch_end: is told of every epoch, and of the last one that an interruption left.
-        keep_weights: says after each epoch whether the course is to hold its weights.
-        should_stop: says after each epoch whether the training is to end before its last one.
+        system: is trained in place; its normalisation is fitted on the training subset.
+        train: subset to train on.
+        eval_subsets: to evaluate after each epoch, by name.
+        config: settings of training.
+        seed: of the order of utterances, dropout and augmentation.
+        device: "cpu", "cuda", or "auto".
+        checkpoint: file to write after every epoch, and within epochs at the interval of the
+            settings. If it exists, training continues from it, with the same numbers as without
+            an interruption.
+        on_epoch_end: called with every epoch, and at the start with the last epoch of a
+            checkpoint.
+        keep_weights: decides after each epoch whether the history keeps its weights.
+        should_stop: decides after each epoch whether to stop early.
 
     Returns:
-        The course, with the probabilities of every epoch on every watched side.
+        The history, with the predictions of every epoch on every evaluated subset.
 
     Raises:
-        StorageError: the state cannot be written, or another process of this training is gone.
+        StorageError: the checkpoint cannot be written, or another process of this training is
+            lost.
     """
     torch.set_num_threads(config.threads)
-    memory.keep_freed_memory()
-    numbers = resolve_precision(config.precision, resolve_device(device))
-    fabric = launch_fabric(device, numbers)
+    keep_freed_memory()
+    precision = resolve_precision(config.precision, resolve_device(device))
+    fabric = launch_fabric(device, precision)
     rank, world = fabric.global_rank, fabric.world_size
     if rank:
         checkpoint, on_epoch_end = None, lambda epoch: None
-    course, kept = fabric.broadcast(
+    run, states = fabric.broadcast(
         load_checkpoint(checkpoint) if checkpoint else (TrainingRun(), {})
     )
-    if "system" not in kept and not rank:
+    if "system" not in states and not rank:
         system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
         task.prepare(train.targets[name])
-    optimiser = _build_optimizer(system, config)
-    rates = lr_schedule(config, len(train.ids))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
-    model, stepper = fabric.setup(system, optimiser)
+    optimizer = _build_optimizer(system, config)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_schedule(config, len(train.ids)))
+    model, fabric_optimizer = fabric.setup(system, optimizer)
     average = WeightAverage(system, config.ema_decay)
-    parts: dict[str, Any] = {"system": system, "optimiser": optimiser, "schedule": schedule}
-    parts["average"] = average
-    for name, part in parts.items():
-        if name in kept:
-            part.load_state_dict(kept[name])
-    place, diary = (
-        EpochPosition(**kept.get("place", {})),
-        CheckpointWriter(checkpoint, config.checkpoint),
-    )
-    if course.epochs:
-        on_epoch_end(course.epochs[-1])
-    while len(course.epochs) < config.epochs and not (course.epochs and should_stop(course)):
-        number = len(course.epochs) + 1
-        started = time.perf_counter() - place.seconds
-        torch.manual_seed(_derive_seed(seed, number))
-        heard = train.draw_epoch(_derive_seed(seed, number))
-        order = heard.shuffled_order(config.batch, config.bucket, _derive_seed(seed, number))
-        place.restore_rng()
+    stateful: dict[str, Any] = {
+        "system": system,
+        "optimiser": optimizer,
+        "schedule": scheduler,
+        "average": average,
+    }
+    for name, part in stateful.items():
+        if name in states:
+            part.load_state_dict(states[name])
+    position = EpochPosition(**states.get("position", {}))
+    writer = CheckpointWriter(checkpoint, config.checkpoint)
+    if run.epochs:
+        on_epoch_end(run.epochs[-1])
+    while len(run.epochs) < config.epochs and not (run.epochs and should_stop(run)):
+        number = len(run.epochs) + 1
+        epoch_seed = _derive_seed(seed, number)
+        started = time.perf_counter() - position.seconds
+        torch.manual_seed(epoch_seed)
+        subset = train.draw_epoch(epoch_seed)
+        order = subset.shuffled_order(config.batch, config.bucket, epoch_seed)
+        position.restore_rng()
         model.train()
         with flush_denormals() if config.flush_denormals else nullcontext():
-            for batch in shard_batches(heard, order, config.batch, place.batches, rank, world):
+            for batch in shard_batches(subset, order, config.batch, position.batches, rank, world):
                 if world > 1:
-                    torch.manual_seed(_derive_seed(seed, number, place.batches, rank))
+                    torch.manual_seed(_derive_seed(seed, number, position.batches, rank))
                 inputs, targets = fabric.to_device((batch.inputs, batch.targets))
-                stepper.zero_grad()
-                cost = system.loss(gather_output(model(inputs), batch.counts, rank), targets)
-                fabric.backward(cost * world)  # DDP takes the mean over processes, not the sum
+                fabric_optimizer.zero_grad()
+                loss = system.loss(gather_output(model(inputs), batch.counts, rank), targets)
+                fabric.backward(loss * world)  # DDP averages gradients; we need their sum
                 if config.clip:
-                    fabric.clip_gradients(model, stepper, clip_val=config.clip)
-                stepper.step()
-                schedule.step()
+                    fabric.clip_gradients(model, fabric_optimizer, clip_val=config.clip)
+                fabric_optimizer.step()
+                scheduler.step()
                 average.step()
-                place.loss += float(cost.detach()) * len(batch) / len(train.ids)
-                place.batches += 1
-                if diary.is_due:
-                    place.capture_rng(time.perf_counter() - started)
-                    diary.write(course, parts, place)
-        looks = (
+                position.loss += float(loss.detach()) * len(batch) / len(train.ids)
+                position.batches += 1
+                if writer.is_due:
+                    position.seconds = time.perf_counter() - started
+                    position.capture_rng()
+                    writer.write(run, stateful, position)
+        evaluation = (
             ({}, {})
             if rank
-            else evaluate_subsets(average.system, eval_subsets, config.batch, numbers)
+            else evaluate_subsets(average.system, eval_subsets, config.batch, precision)
         )
-        foretold, scores = fabric.broadcast(looks)
+        predictions, scores = fabric.broadcast(evaluation)
         seconds = time.perf_counter() - started
-        course.epochs.append(Epoch(epoch=number, loss=place.loss, seconds=seconds, scores=scores))
-        course.predictions.append(foretold)
-        if keep_weights(course):
+        run.epochs.append(Epoch(epoch=number, loss=position.loss, seconds=seconds, scores=scores))
+        run.predictions.append(predictions)
+        if keep_weights(run):
             weights = average.system.state_dict()
-            course.weights = {name: x.detach().cpu().clone() for name, x in weights.items()}
-        place = EpochPosition()
-        diary.write(course, parts, place)
-        on_epoch_end(course.epochs[-1])
+            run.weights = {name: x.detach().cpu().clone() for name, x in weights.items()}
+        position = EpochPosition()
+        writer.write(run, stateful, position)
+        on_epoch_end(run.epochs[-1])
     system.load_state_dict(average.system.state_dict())
-    return course
+    return run
 
 
 def _build_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
-    rate, decay, groups = (
-        config.rate,
-        config.weight_decay,
-        _build_parameter_groups(system, config.rate),
-    )
+    rate, decay = config.rate, config.weight_decay
+    groups = _build_parameter_groups(system, rate)
     if config.optimiser == "adam":
         return torch.optim.Adam(groups, rate, weight_decay=decay)
     return torch.optim.RMSprop(groups, rate, 0.9, 1e-7, weight_decay=decay)
 
 
 def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]:
-    """All weights; those of a module with a ``share`` learn at that share of the rate."""
-    shares: dict[Any, float] = {}
+    """Group parameters by learning rate: a module's ``lr_factor`` times the common rate."""
+    factors: dict[Any, float] = {}
     for module in system.modules():
-        if isinstance(share := getattr(module, "lr_factor", None), float):
-            shares |= dict.fromkeys(module.parameters(), share)
+        if isinstance(factor := getattr(module, "lr_factor", None), float):
+            factors |= dict.fromkeys(module.parameters(), factor)
     groups: dict[float, list[Any]] = {}
     for parameter in system.parameters():
-        groups.setdefault(shares.get(parameter, 1.0), []).append(parameter)
-    return [{"params": some, "lr": share * rate} for share, some in groups.items()]
+        groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+    return [{"params": group, "lr": factor * rate} for factor, group in groups.items()]
 
 
 def _derive_seed(*numbers: int) -> int:
-    """A seed of its own for every epoch, so that none depends on what ran before it."""
+    """Return a seed for these numbers, such as the run's seed and the epoch."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def lr_schedule(config: TrainingConfig, count: int) -> Callable[[int], float]:
-    """The share of ``settings.rate`` that a step takes, by the number of steps before it.
+    """Return the function from the number of finished steps to the factor of the learning rate.
 
     Args:
-        config: of the loop.
-        count: of the training side's utterances.
+        config: settings of training.
+        count: number of utterances of the training subset.
     """
     steps = config.epochs * -(-count // config.batch)
 
-    def share(step: int) -> float:
-        risen = min(1.0, (step + 1) / (config.warmup + 1))
-        return risen * _schedule_factor(config, step, steps) / (1 + config.decay * step)
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / (config.warmup + 1))
+        return warmup * _schedule_factor(config, step, steps) / (1 + config.decay * step)
 
-    return share
+    return factor
 
 
 def _schedule_factor(config: TrainingConfig, step: int, steps: int) -> float:
-    """What the schedule leaves; half a cosine from the end of the warm-up to the last step."""
+    """Return the schedule's factor: 1, or half a cosine from the end of warm-up to the end."""
     if config.schedule == "constant":
         return 1.0
-    begun = (step - config.warmup) / max(1, steps - config.warmup)
-    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, begun)))
+    progress = (step - config.warmup) / max(1, steps - config.warmup)
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, progress)))
 
 
 class WeightAverage:
-    """An exponential moving average of a system's weights; with a decay of 0, the system itself.
+    """An exponential moving average (EMA) of a system's weights.
 
-    Over the first steps the decay is lower, (1 + n) / (10 + n) after n of them, so that the weights
-    that a training began with are soon forgotten.
+    The decay after n steps is at most (1 + n) / (10 + n), so that the initial weights soon lose
+    their influence. With a decay of 0, the average is the system itself.
 
     Attributes:
-        system: the average; what is watched, kept and saved.
+        system: with the averaged weights; it is evaluated and saved.
     """
 
     def __init__(self, system: System, decay: float) -> None:
-        """Begin with the weights as they are.
+        """Start from the current weights.
 
         Args:
-            system: that trains, on its device.
-            decay: what remains of the average at each step.
+            system: that is trained, on its device.
+            decay: weight of the previous average at each step.
         """
         self.decay = decay
         self.steps = 0
         self.system = deepcopy(system) if decay else system
-        self._last = system
+        self._trained = system
 
     def step(self) -> None:
-        """Take in the weights of a step."""
+        """Update the average after an optimizer step."""
         if not self.decay:
             return
         self.steps += 1
         gain = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        trained, average = self._trained, self.system
         with torch.no_grad():
-            for mean, last in zip(self.system.parameters(), self._last.parameters(), strict=True):
-                mean.lerp_(last, gain)
-            buffers = zip(self.system.buffers(), self._last.buffers(), strict=True)
-            for kept, now in buffers:
-                kept.copy_(now)
+            for mean, weight in zip(average.parameters(), trained.parameters(), strict=True):
+                mean.lerp_(weight, gain)
+            for copy, buffer in zip(average.buffers(), trained.buffers(), strict=True):
+                copy.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training that goes on needs."""
+        """Return the state for a checkpoint; empty without averaging."""
         return {"steps": self.steps, "system": self.system.state_dict()} if self.decay else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the state of a checkpoint."""
         if self.decay:
             self.steps = state["steps"]
             self.system.load_state_dict(state["system"])

@@ -42,6 +42,16 @@ def resolve_device(name: str) -> str:
 
 
 @contextmanager
+def restore_num_threads() -> Iterator[None]:
+    """Restore torch's number of CPU threads at the end of the context."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def init_empty_weights() -> Iterator[None]:
     """Build modules on the meta device: parameters have shapes but no memory and no values.
 
