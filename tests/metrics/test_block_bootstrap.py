@@ -10,7 +10,7 @@ from serein.metrics.regression import pearson_score, spearman_score
 
 
 def smooth(seed: int, n: int, keep: float = 0.8) -> NDArray[np.float64]:
-    """Noise in which a step resembles the one before it."""
+    """Noise whose neighbouring steps are correlated."""
     noise = np.random.default_rng(seed).normal(size=n + 100)
     for step in range(1, n + 100):
         noise[step] += keep * noise[step - 1]
@@ -25,7 +25,7 @@ def test_spearman_equals_scipy_with_ties_and_without(seed: int, digits: int) -> 
     assert spearman_score(first, second) == pytest.approx(expected, rel=1e-12)
 
 
-def test_spearman_sees_order_alone() -> None:
+def test_spearman_depends_on_order_only() -> None:
     rising = np.arange(1.0, 20)
     assert spearman_score(rising, np.exp(rising)) == pytest.approx(1)
     assert spearman_score(rising, -(rising**3)) == pytest.approx(-1)
@@ -51,7 +51,7 @@ def test_interval_equals_a_literal_loop(ranked: bool, digits: int) -> None:
     assert found == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=1e-9)
 
 
-def test_long_series_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_is_independent_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = smooth(2, 80), smooth(3, 80)
     whole = block_bootstrap_correlation(first, second, block=8, resamples=100)
     monkeypatch.setattr("serein.metrics.bootstrap.CORRELATION_CHUNK_CELLS", 800)
@@ -59,8 +59,8 @@ def test_long_series_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     assert parts == pytest.approx(whole, abs=1e-12)
 
 
-def test_single_steps_would_claim_too_much() -> None:
-    """The reason for blocks: independent series that are each smooth."""
+def test_blocks_cover_where_single_steps_do_not() -> None:
+    """Independent smooth series: resampled steps give too narrow intervals, blocks do not."""
     missed = {1: 0, 12: 0}
     for seed in range(60):
         first, second = smooth(2 * seed, 150, 0.9), smooth(2 * seed + 1, 150, 0.9)
@@ -70,7 +70,7 @@ def test_single_steps_would_claim_too_much() -> None:
     assert missed[12] <= 15 < missed[1]
 
 
-def test_a_line_has_no_spread_and_a_constant_no_interval() -> None:
+def test_interval_of_a_line_and_of_a_constant() -> None:
     rising = smooth(5, 40)
     assert block_bootstrap_correlation(rising, 3 * rising - 1, block=4) == pytest.approx((1, 1))
     assert np.isnan(block_bootstrap_correlation(rising, np.ones(40), block=4)).all()
@@ -89,7 +89,7 @@ def test_options_out_of_range_are_refused(change: dict[str, float]) -> None:
         block_bootstrap_correlation(smooth(0, 40), smooth(1, 40), **options)  # type: ignore[arg-type]
 
 
-def test_pearson_is_what_is_resampled_unless_asked() -> None:
+def test_pearson_is_the_default() -> None:
     first = smooth(7, 60)
     second = np.exp(2 * first)
     plain = block_bootstrap_correlation(first, second, block=5)

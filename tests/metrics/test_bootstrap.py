@@ -36,7 +36,7 @@ def speakers_confusions(groups: int, classes: int, seed: int = 0) -> NDArray[np.
     return confusions
 
 
-def test_grouped_confusions_are_the_groups_own() -> None:
+def test_confusion_by_group() -> None:
     rng = np.random.default_rng(0)
     truth, prediction = rng.choice(EMOTIONS, size=(2, 300)).tolist()
     speakers = np.random.default_rng(1).choice(["ann", "bob", "eve"], size=len(truth)).tolist()
@@ -96,7 +96,7 @@ def test_difference_equals_a_literal_loop_over_pairs() -> None:
 
 
 def test_difference_keeps_pairs_together() -> None:
-    """Both ways are as good as each other on every speaker, however unlike the speakers are."""
+    """Both systems are equally good on every speaker, though speakers differ."""
     confusions = speakers_confusions(10, 4)
     same = bootstrap_difference(confusions, confusions, unweighted_accuracy_from_confusion)
     assert same == (0, 0)
@@ -114,7 +114,7 @@ def test_bootstrap_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatch
     assert whole == chunked
 
 
-def test_bootstrap_covers_the_truth_where_utterances_hang_together() -> None:
+def test_bootstrap_over_speakers_covers_correlated_utterances() -> None:
     """Speakers differ; the interval over speakers covers, the one over utterances does not."""
     rng = np.random.default_rng(0)
     covered = {"speakers": 0, "utterances": 0}
@@ -130,7 +130,7 @@ def test_bootstrap_covers_the_truth_where_utterances_hang_together() -> None:
     assert covered["utterances"] < 75
 
 
-def test_bootstrap_at_its_edges() -> None:
+def test_bootstrap_edge_cases() -> None:
     one = speakers_confusions(1, 3)
     score = float(weighted_accuracy_from_confusion(one[0]))
     assert bootstrap_interval(one, weighted_accuracy_from_confusion) == (score, score)
@@ -142,7 +142,7 @@ def test_bootstrap_at_its_edges() -> None:
         bootstrap_interval(one, weighted_accuracy_from_confusion, level=95)
 
 
-def test_bootstrap_is_undefined_where_a_draw_is() -> None:
+def test_bootstrap_is_undefined_where_a_draw_is_undefined() -> None:
     """Class 1 has one speaker: a third of the draws leave it without any recall."""
     confusions = np.array([[[5, 1], [0, 0]]] * 9 + [[[5, 1], [2, 3]]])
     interval = bootstrap_interval(confusions, lambda c: recalls_from_confusion(c)[:, 1])
@@ -166,7 +166,7 @@ def test_bootstrap_is_quick_and_small(groups: int) -> None:
 
 @settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(0, 100))
-def test_interval_holds_its_median(groups: int, seed: int) -> None:
+def test_interval_contains_the_median(groups: int, seed: int) -> None:
     confusions = speakers_confusions(groups, 3, seed)
     options = {"resamples": 200, "seed": seed}
     low, high = bootstrap_interval(confusions, weighted_accuracy_from_confusion, **options)
@@ -188,7 +188,7 @@ def test_speakers_are_resampled_from_eight_on() -> None:
     assert "the speaker of 1 is not known" in words
 
 
-def test_counts_are_resampled_as_matrices_are() -> None:
+def test_bootstrap_counts_equals_bootstrap_interval() -> None:
     counts = np.random.default_rng(3).integers(1, 9, size=(12, 4))
     rate = word_error_rate_from_counts
     interval = bootstrap_counts(counts, rate, resamples=500, seed=1)
@@ -201,7 +201,7 @@ def test_counts_are_resampled_as_matrices_are() -> None:
         bootstrap_counts(counts[0], rate)
 
 
-def test_sums_of_groups() -> None:
+def test_sum_by_group() -> None:
     counts = np.arange(12).reshape(6, 2)
     sums = sum_by_group(counts, ["bob", "ann", "bob", "eve", "ann", "bob"])
     np.testing.assert_array_equal(sums, [[10, 12], [14, 17], [6, 7]])

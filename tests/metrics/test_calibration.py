@@ -29,7 +29,7 @@ Drawn = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 def drawn(seed: int, n: int = 400, k: int = 4, heat: float = 1.0) -> Drawn:
-    """Classes drawn from a softmax, and what a model ``heat`` times as confident says of them."""
+    """Classes drawn from a softmax, and probabilities of a model ``heat`` times as confident."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, size=(n, k))
     cumulated = special.softmax(logits, axis=1).cumsum(axis=1)
@@ -94,7 +94,7 @@ def test_brier_and_likelihood_equal_scikit_learn(k: int) -> None:
     assert (brier_score_loss(probabilities, truth) == pytest.approx(2 * one)) == (k == 2)
 
 
-def test_the_worst_of_all() -> None:
+def test_worst_possible_probabilities() -> None:
     wrong = np.eye(3)[[1, 2, 0]]
     assert brier_score_loss(wrong, [0, 1, 2]) == 2
     assert expected_calibration_error(wrong, [0, 1, 2]) == 1
@@ -142,7 +142,7 @@ def test_temperature_undefined(probabilities: ArrayLike, truth: ArrayLike) -> No
     assert np.isnan(fit_temperature(probabilities, truth))
 
 
-def test_a_zero_beside_the_truth_is_no_obstacle() -> None:
+def test_temperature_with_a_zero_for_a_false_class() -> None:
     probabilities, truth = drawn(5, k=3, heat=3)
     padded = np.hstack([probabilities, np.zeros((len(truth), 1))])
     assert fit_temperature(padded, truth) == pytest.approx(fit_temperature(probabilities, truth))
@@ -161,7 +161,7 @@ def test_extreme_temperatures_stay_finite() -> None:
 def literal_curve(
     probabilities: NDArray[np.float64], truth: NDArray[np.int64], tenths: int
 ) -> tuple[float, float, float, float]:
-    """One by one, the most confident first, until enough are answered and no tie waits."""
+    """Add predictions one by one, the most confident first, including ties at the end."""
     confidence, n = probabilities.max(axis=1), len(truth)
     order = sorted(range(n), key=lambda place: -confidence[place])
     kept: list[int] = []
@@ -175,7 +175,7 @@ def literal_curve(
 
 
 @given(st.integers(0, 1000), st.integers(1, 60), st.sampled_from([1, 2, 6]))
-def test_coverage_equals_answering_one_by_one(seed: int, n: int, digits: int) -> None:
+def test_coverage_equals_a_literal_curve(seed: int, n: int, digits: int) -> None:
     """Rounded to one digit, most confidences are tied."""
     probabilities, truth = drawn(seed, n=n, k=3)
     probabilities = probabilities.round(digits)
@@ -186,7 +186,7 @@ def test_coverage_equals_answering_one_by_one(seed: int, n: int, digits: int) ->
         assert row == pytest.approx(literal_curve(probabilities, truth, tenths))
 
 
-def test_coverage_of_a_calibrated_model_buys_accuracy() -> None:
+def test_lower_coverage_raises_the_accuracy_of_a_calibrated_model() -> None:
     probabilities, truth = drawn(0, n=4000)
     rows = coverage_curve(probabilities, truth)
     assert [row[1] for row in rows] == pytest.approx(COVERAGES, abs=1e-3)
@@ -194,8 +194,8 @@ def test_coverage_of_a_calibrated_model_buys_accuracy() -> None:
     assert all(later[2] > sooner[2] for sooner, later in pairwise(rows))
 
 
-def test_share_of_a_round_number_is_not_one_more() -> None:
-    """0.55 of 100 are 55, though the product is a little more in floating point."""
+def test_coverage_is_not_rounded_up() -> None:
+    """0.55 of 100 is 55, though the floating-point product is a little more."""
     confidence = np.linspace(0.6, 0.9, 100)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     ((_, share, _, _),) = coverage_curve(probabilities, np.zeros(100, int), coverages=[0.55])
@@ -233,5 +233,5 @@ def test_bad_input_is_refused() -> None:
     for heat in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="temperature > 0"):
             apply_temperature(fair, heat)
-    with pytest.raises(ValueError, match=r"shares in \(0, 1\]; got \[0.0\]"):
+    with pytest.raises(ValueError, match=r"coverages in \(0, 1\]; got \[0.0\]"):
         coverage_curve(fair, [0], coverages=[0.0])

@@ -88,7 +88,7 @@ def test_f1_and_precision_equal_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose(precisions_from_confusion(matrix), precisions)
 
 
-def test_f1_where_its_definitions_part() -> None:
+def test_f1_where_definitions_differ() -> None:
     truth, prediction = ["joy", "joy", "joy", "anger"], ["joy", "joy", "anger", "fear"]
     joy = 2 * (1 * 2 / 3) / (1 + 2 / 3)
     # anger is never found and fear never true: both count 0, the two others do not occur.

@@ -35,7 +35,7 @@ def test_equals_second_formulas(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("ddof", "expected"), [(0, 0.6667), (1, 0.6923)])
-def test_concordance_where_its_definitions_part(ddof: int, expected: float) -> None:
+def test_concordance_where_definitions_differ(ddof: int, expected: float) -> None:
     truth, prediction = np.array([0.0, 1, 2]), np.array([0.0, 1, 1])
     covariance = np.cov(truth, prediction, ddof=ddof)
     gap = truth.mean() - prediction.mean()
@@ -44,15 +44,15 @@ def test_concordance_where_its_definitions_part(ddof: int, expected: float) -> N
     assert (concordance_score(truth, prediction) == pytest.approx(score)) == (ddof == 0)
 
 
-def test_concordance_is_one_less_the_error_over_that_without_any_relation() -> None:
-    """Lin's own definition, and the reason why he divides by n."""
+def test_concordance_equals_lins_ratio_of_errors() -> None:
+    """Lin's definition, for which variances divide by n."""
     truth, prediction = ratings(7)
     squares = np.mean((truth - prediction) ** 2)
     unrelated = np.mean((truth[:, None] - prediction[None, :]) ** 2)
     assert concordance_score(truth, prediction) == pytest.approx(1 - squares / unrelated)
 
 
-def test_what_each_score_sees() -> None:
+def test_shift_and_scale_affect_each_score() -> None:
     truth = np.array([1.0, 2, 3, 4])
     assert concordance_score(truth, truth) == 1
     assert concordance_score(truth, 5 - truth) == pytest.approx(-1)
@@ -63,7 +63,7 @@ def test_what_each_score_sees() -> None:
 
 @pytest.mark.parametrize("constant", [0.1, 1 / 3, 3.0, 1e8 + 0.1])
 def test_constants_do_not_vary(constant: float) -> None:
-    """The mean of three tenths is not 0.1 in floating point: a variance of 1e-34 is none."""
+    """The mean of three tenths is not 0.1 in floating point: a variance of 1e-34 counts as 0."""
     same = np.full(3, constant)
     assert np.isnan(concordance_score(same, same))
     assert np.isnan(pearson_score(same, same))
@@ -73,7 +73,7 @@ def test_constants_do_not_vary(constant: float) -> None:
     assert root_mean_squared_error(same, same) == 0
 
 
-def test_undefined_and_refused() -> None:
+def test_undefined_scores_and_bad_input() -> None:
     assert np.isnan([concordance_score([], []), concordance_score([1], [2])]).all()
     assert np.isnan([pearson_score([], []), pearson_score([1], [2])]).all()
     assert np.isnan(root_mean_squared_error([], []))

@@ -35,7 +35,7 @@ Matrices = tuple[NDArray[np.int64], NDArray[np.int64]]
 def answered(
     seed: int, n: int = 400, speakers: int = 8
 ) -> tuple[list[int], list[int], list[int], list[str]]:
-    """Truth, answers of two systems, and speakers, who are not equally easy."""
+    """Truth, predictions of two systems, and speakers of different difficulty."""
     rng = np.random.default_rng(seed)
     truth, speaker = rng.choice(4, size=n, p=[0.4, 0.3, 0.2, 0.1]), rng.integers(speakers, size=n)
     ease = rng.uniform(-0.2, 0.2, size=speakers)[speaker]
@@ -72,7 +72,7 @@ def test_mcnemar_equals_scipy_and_statsmodels(counts: tuple[int, int]) -> None:
     assert p == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
 
 
-def test_mcnemar_at_its_edges() -> None:
+def test_mcnemar_edge_cases() -> None:
     assert mcnemar_test(0, 0) == 1
     assert mcnemar_test(0, 5) == 2 / 32
     assert 0 < mcnemar_test(0, 1000) < 1e-300
@@ -103,7 +103,7 @@ def test_permutation_equals_enumeration_by_hand(speakers: int) -> None:
 
 
 def test_permutation_equals_scipy() -> None:
-    """For WA a swap turns the sign of a speaker's surplus: a sign test that SciPy has."""
+    """For WA a swap changes the sign of a speaker's difference: SciPy has that sign test."""
     first, second = matrices(3, speakers=9)
     surplus = np.trace(first, axis1=1, axis2=2) - np.trace(second, axis1=1, axis2=2)
     theirs = stats.permutation_test(
@@ -126,13 +126,13 @@ def test_drawn_swaps_agree_with_all_swaps(monkeypatch: pytest.MonkeyPatch) -> No
     assert drawn == permutation_test(first, second, statistic, draws=40_000, seed=1)
 
 
-def test_a_drawn_p_value_is_never_zero() -> None:
+def test_p_value_of_drawn_swaps_is_never_zero() -> None:
     good, bad = np.tile([[9, 0], [0, 9]], (30, 1, 1)), np.tile([[0, 9], [9, 0]], (30, 1, 1))
     p = permutation_test(good, bad, weighted_accuracy_from_confusion, draws=99)
     assert p == 1 / 100
 
 
-def test_groups_that_do_not_differ_change_nothing() -> None:
+def test_groups_without_difference_have_no_effect() -> None:
     first, second = matrices(2, speakers=6)
     p = permutation_test(first, second, unweighted_accuracy_from_confusion)
     same = np.tile(np.diag([3, 0, 0, 0]), (40, 1, 1))
@@ -151,7 +151,7 @@ def test_permutation_is_symmetric_and_one_where_nothing_differs() -> None:
     assert permutation_test(first, first, statistic) == 1
 
 
-def test_permutation_undefined_and_refused() -> None:
+def test_permutation_undefined_and_bad_input() -> None:
     first, second = matrices(5)
     nothing = np.zeros((0, 4, 4))
     assert np.isnan(permutation_test(nothing, nothing, weighted_accuracy_from_confusion))
@@ -168,8 +168,8 @@ def test_permutation_undefined_and_refused() -> None:
         permutation_test(first, second, weighted_accuracy_from_confusion, draws=0)
 
 
-def test_permutation_keeps_its_level_where_utterances_hang_together() -> None:
-    """Two equal systems, each with speakers it likes: McNemar cries wolf, this does not."""
+def test_permutation_keeps_its_level_for_correlated_utterances() -> None:
+    """Two equal systems, each better on some speakers: only McNemar gives false alarms."""
     rng = np.random.default_rng(0)
     alarms = {"permutation": 0, "mcnemar": 0}
     for _ in range(200):
@@ -192,7 +192,7 @@ def test_proportions_equal_statsmodels(first: float, second: float) -> None:
     assert two_proportion_test(first, second, n) == pytest.approx((z, p))
 
 
-def test_proportions_undefined_and_refused() -> None:
+def test_proportions_undefined_and_bad_input() -> None:
     for arguments in ((0.0, 0.0, 9), (1.0, 1.0, 9), (0.5, 0.4, 0)):
         assert np.isnan(two_proportion_test(*arguments)).all()
     assert two_proportion_test(0.5, 0.5, 9) == (0, 0.5)
@@ -238,14 +238,14 @@ def test_cohens_h_equals_statsmodels(first: float, second: float) -> None:
     assert abs(cohens_h(first, second)) <= np.pi
 
 
-def test_cohens_h_grows_near_the_ends() -> None:
+def test_cohens_h_is_larger_near_0_and_1() -> None:
     assert cohens_h(0.99, 0.94) > 2 * cohens_h(0.55, 0.5)
     assert np.isnan(cohens_h(float("nan"), 0.5))
     with pytest.raises(ValueError, match=r"got 81\.6 and 0\.5"):
         cohens_h(81.6, 0.5)
 
 
-def test_all_of_it_is_quick_on_a_corpus_of_iemocaps_size() -> None:
+def test_all_tests_are_fast_at_the_size_of_iemocap() -> None:
     truth, first, second, speakers = answered(0, n=5531, speakers=10)
     start = time.process_time()
     ours = confusion_by_group(truth, first, speakers, range(4))

@@ -21,7 +21,7 @@ from serein.metrics.statistical_tests import (
 SHARES = (0, 0.25, 0.5, 0.75, 1)
 
 
-def test_a_slope_is_that_of_least_squares() -> None:
+def test_slope_equals_least_squares() -> None:
     generator = np.random.default_rng(0)
     scores = generator.normal(size=(4, 5))
     expected = [np.polyfit(SHARES, row, 1)[0] for row in scores]
@@ -32,12 +32,12 @@ def test_a_slope_is_that_of_least_squares() -> None:
 @pytest.mark.parametrize(
     ("values", "scores"), [([1, 1], [0, 1]), ([1], [0]), ([1, 2], [0, 1, 2]), ([[1, 2]], [0, 1])]
 )
-def test_what_has_no_slope_is_told(values: ArrayLike, scores: ArrayLike) -> None:
-    with pytest.raises(ValueError, match="two different values or more"):
+def test_slope_of_bad_input_is_an_error(values: ArrayLike, scores: ArrayLike) -> None:
+    with pytest.raises(ValueError, match="two or more different values"):
         slope(values, scores)
 
 
-def test_small_tests_try_every_exchange() -> None:
+def test_small_slope_tests_enumerate_permutations() -> None:
     scores = np.random.default_rng(1).normal(size=(2, 3)) + np.arange(3)
     observed = abs(np.polyfit(range(3), scores.mean(axis=0), 1)[0])
     found = [
@@ -49,7 +49,7 @@ def test_small_tests_try_every_exchange() -> None:
     assert len(found) == count_arrangements(2, 3) == 36
 
 
-def test_large_tests_draw_and_stay_above_zero() -> None:
+def test_large_slope_tests_draw_permutations() -> None:
     rising = np.tile(SHARES, (3, 1)) + np.random.default_rng(2).normal(size=(3, 5)) / 50
     assert count_arrangements(3, 5) > 10_000
     assert slope_test(SHARES, rising, draws=500) == pytest.approx(1 / 501)
@@ -60,7 +60,7 @@ def test_large_tests_draw_and_stay_above_zero() -> None:
     assert drawn == pytest.approx(exact, abs=0.1)
 
 
-def test_no_trend_gives_p_of_one_and_chance_gives_even_ps() -> None:
+def test_slope_test_without_a_trend() -> None:
     assert slope_test([0, 1, 2], np.full((2, 3), 0.4)) == 1
     assert np.isnan(slope_test([0, 1, 2], [[0.1, np.nan, 0.3]]))
     generator = np.random.default_rng(4)
@@ -74,7 +74,7 @@ def counts(seeds: int, systems: int = 2, groups: int = 9, seed: int = 0) -> NDAr
     return np.random.default_rng(seed).integers(1, 9, size=(systems, seeds, groups, 3, 3))
 
 
-def test_one_seed_and_system_is_the_usual_bootstrap() -> None:
+def test_bootstrap_over_one_seed_equals_the_plain_bootstrap() -> None:
     one = counts(1, systems=1)
     draws = bootstrap_over_seeds(one, unweighted_accuracy_from_confusion)
     assert draws.shape == (10_000, 1)
@@ -82,7 +82,7 @@ def test_one_seed_and_system_is_the_usual_bootstrap() -> None:
     np.testing.assert_allclose(np.quantile(draws[:, 0], [0.025, 0.975]), usual, atol=0.004)
 
 
-def test_systems_are_drawn_with_the_same_speakers() -> None:
+def test_systems_share_the_resampled_speakers() -> None:
     same = np.repeat(counts(1, systems=1), 2, axis=0)
     draws = bootstrap_over_seeds(same, weighted_accuracy_from_confusion, resamples=200)
     np.testing.assert_array_equal(draws[:, 0], draws[:, 1])
@@ -102,7 +102,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert list(shares.values()) == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
-def test_draws_do_not_depend_on_how_many_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_are_independent_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)
     monkeypatch.setattr("serein.metrics.statistical_tests.CHUNK_CELLS", 7 * 54)
     again = bootstrap_over_seeds(counts(3), unweighted_accuracy_from_confusion, resamples=50)

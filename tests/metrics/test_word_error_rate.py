@@ -20,7 +20,7 @@ pairs = st.lists(st.tuples(sentences.filter(bool), sentences), min_size=1, max_s
 
 
 def shortest(reference: tuple[str, ...], hypothesis: tuple[str, ...]) -> tuple[int, int, int, int]:
-    """Edits, deletions, insertions, substitutions: the least of all paths, in this order."""
+    """Edits, deletions, insertions, substitutions: the minimum over all paths, in this order."""
 
     @cache
     def path(i: int, j: int) -> tuple[int, int, int, int]:
@@ -88,7 +88,7 @@ def test_rate_is_over_the_words_of_the_reference_and_pooled() -> None:
     assert rates.mean() == 1.5
 
 
-def test_undefined_and_refused() -> None:
+def test_undefined_rate_and_bad_input() -> None:
     assert np.isnan(word_error_rate([], []))
     assert np.isnan(word_error_rate([""], ["a"]))
     assert count_word_errors([], []).shape == (0, 4)

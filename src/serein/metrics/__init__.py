@@ -1,1 +1,1 @@
-"""Scores as pure functions: truth and prediction in, a float out."""
+"""Metrics as pure functions of true and predicted values."""

@@ -1,21 +1,19 @@
-"""How far a score would move, had other speakers been recorded.
+"""Bootstrap intervals of scores over speakers, and of correlations over blocks of time.
 
-Utterances of one speaker resemble each other, so 500 utterances of ten speakers are much nearer
-to ten observations than to 500. An interval that resamples utterances as if they were independent
-is too narrow; resampling whole speakers keeps each speaker's utterances together and shows how
-much of the score hangs on who was recorded (Davison & Hinkley 1997, section 3.8). With few
-speakers this interval, too, is narrower than its name: under twenty its words say so, and under
-eight it is not made. It knows nothing of another training seed.
+Utterances of one speaker are alike: 500 utterances of ten speakers are much closer to ten
+observations than to 500. An interval that resamples utterances as if they were independent is too
+narrow. Resampling whole speakers shows how much a score depends on who was recorded (Davison &
+Hinkley 1997, section 3.8). With few speakers this interval is too narrow as well: below twenty its
+description says so, and below eight utterances are resampled instead. It does not cover the
+variation between training seeds.
 
-How sure the correlation of two series is, whose neighbouring steps resemble each other.
+Neighbouring steps of a series are alike, too: resampling single steps gives a far too narrow
+interval of a correlation. Resampling whole blocks of steps keeps their dependence (Künsch 1989,
+"The jackknife and the bootstrap for general stationary observations", Annals of Statistics 17).
+Blocks must be longer than the dependence, and there must be many: with few blocks the interval is
+too narrow.
 
-A hundred steps of a tenth of a second are not a hundred observations: what is loud now was loud a
-moment ago. Resampling single steps would tear that apart and give far too narrow an interval;
-whole blocks of neighbours keep it (Künsch 1989, "The jackknife and the bootstrap for general
-stationary observations", Annals of Statistics 17). A block must outlast the resemblance, and
-there must be many of them: with few blocks the interval is narrower than its name.
-
-R = draws, T = steps.
+C = counts or sums, G = groups, K = classes, R = draws, T = steps.
 """
 
 import math
@@ -28,16 +26,15 @@ from numpy.typing import ArrayLike, NDArray
 from serein.metrics.classification import class_indices
 from serein.metrics.regression import pearson_score, spearman_score
 
+Statistic = Callable[[NDArray[np.float64]], ArrayLike]
+FloatArray = NDArray[np.float64]
 MIN_SPEAKERS = 8
 """With fewer speakers, utterances are resampled instead."""
-
 MIN_RELIABLE_SPEAKERS = 20
-"""With fewer speakers, an interval over them is likely too narrow, and its words say so."""
-
+"""With fewer speakers, the interval is likely too narrow, and its description says so."""
 CHUNK_CELLS = 1_000_000
-"""Bounds the memory: 8 bytes a cell, a handful of copies."""
-
-Statistic = Callable[[NDArray[np.float64]], ArrayLike]
+"""Numbers of a chunk of draws, which limits memory: 8 bytes each, in a few copies."""
+CORRELATION_CHUNK_CELLS = 1_000_000
 
 
 def bootstrap_interval(
@@ -48,11 +45,10 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    r"""Percentile interval of a score, whole groups being resampled with replacement.
+    r"""Percentile interval of a score; whole groups are resampled with replacement.
 
-    G groups are drawn from the G with replacement, their matrices are summed, and the statistic
-    of the sum is taken; the interval holds the middle ``level`` of what ``resamples`` such draws
-    give:
+    Each draw takes G of the G groups with replacement and computes the statistic of their summed
+    matrices. The interval contains the middle ``level`` of the scores of all draws:
 
     .. math:: [\hat\theta^{*(\alpha)}, \hat\theta^{*(1-\alpha)}], \quad \alpha = (1 - level) / 2
 
@@ -60,15 +56,15 @@ def bootstrap_interval(
 
     Args:
         confusions: (G, K, K) counts of each group, such as a speaker.
-        statistic: takes (n, K, K) summed matrices, gives (n,) scores, such as
+        statistic: function from (n, K, K) summed matrices to (n,) scores, such as
             `serein.metrics.classification.unweighted_accuracy_from_confusion`.
-        resamples: how many draws.
+        resamples: number of draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same interval.
 
     Returns:
         Lower and upper bound. Both are nan without groups, and where the statistic is undefined
-        in any draw: leaving such draws out would give an interval of something else.
+        in any draw: an interval of the other draws would be an interval of another statistic.
 
     Raises:
         ValueError: the matrices are not (G, K, K), or an option is out of range.
@@ -90,17 +86,17 @@ def bootstrap_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of how much two scores of the same utterances differ, first less second.
+    """Percentile interval of the difference of two scores of the same utterances, first - second.
 
-    Every draw takes the same groups for both, as in `bootstrap_interval`: what makes a speaker
-    hard for both cancels out, and where both always answer alike the interval is (0, 0).
+    Every draw takes the same groups for both, as in `bootstrap_interval`: the difficulty of a
+    speaker cancels out, and for equal predictions the interval is (0, 0).
 
     Args:
-        first: (G, K, K) counts of each group, as answered one way; or (G, C) sums, such as
+        first: (G, K, K) counts of each group for one system; or (G, C) sums, such as
             `serein.metrics.regression.moments`.
-        second: of the same groups in the same order, as answered another way.
-        statistic: takes (n, K, K) or (n, C) sums over groups, gives (n,) scores.
-        resamples: how many draws.
+        second: the same groups in the same order for another system.
+        statistic: function from (n, K, K) or (n, C) sums over groups to (n,) scores.
+        resamples: number of draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same interval.
 
@@ -108,8 +104,8 @@ def bootstrap_difference(
         Lower and upper bound, nan as in `bootstrap_interval`.
 
     Raises:
-        ValueError: the two are neither (G, K, K) nor (G, C), or not as many, or an option is out
-            of range.
+        ValueError: shapes differ, or are neither (G, K, K) nor (G, C), or an option is out of
+            range.
 
     >>> from serein.metrics.classification import weighted_accuracy_from_confusion
     >>> hard, easy, better = [[5, 5], [5, 5]], [[9, 1], [1, 9]], [[7, 3], [3, 7]]
@@ -137,13 +133,13 @@ def bootstrap_counts(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a score of plain counts, otherwise as `bootstrap_interval`.
+    """Percentile interval of a score of counts, otherwise as `bootstrap_interval`.
 
     Args:
         counts: (G, C) counts of each group, such as a speaker's word errors.
-        statistic: takes (n, C) summed counts, gives (n,) scores, such as
+        statistic: function from (n, C) summed counts to (n,) scores, such as
             `serein.metrics.word_error_rate.word_error_rate_from_counts`.
-        resamples: how many draws.
+        resamples: number of draws.
         level: share of the draws inside the interval.
         seed: of the draws; the same seed gives the same interval.
 
@@ -160,19 +156,100 @@ def bootstrap_counts(
     """
     rows = np.asarray(counts, dtype=float)
     if rows.ndim != 2:
-        raise ValueError(f"need one row of counts a group, (G, C); got {rows.shape}")
+        raise ValueError(f"need one row of counts per group, (G, C); got {rows.shape}")
     return _percentile_interval(rows, statistic, resamples, level, seed)
 
 
+def block_bootstrap_correlation(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    block: int,
+    ranked: bool = False,
+    resamples: int = 2_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of the correlation of two series; blocks of steps are resampled.
+
+    Each draw takes as many of the T - ``block`` + 1 blocks as cover T steps, with replacement and
+    the same ones of both series, and correlates the concatenated blocks.
+
+    Args:
+        first: (T,) values in order of time.
+        second: (T,) values at the same steps.
+        block: number of steps of a block.
+        ranked: use Spearman's correlation, with ranks of each draw, instead of Pearson's.
+        resamples: number of draws.
+        level: share of the draws inside the interval.
+        seed: of the draws; the same seed gives the same interval.
+
+    Returns:
+        Lower and upper bound; nan where the correlation is undefined, in the series or in a draw.
+
+    Raises:
+        ValueError: the arguments are not series of one length, or an option is out of range.
+
+    >>> rising = list(range(40))
+    >>> block_bootstrap_correlation(rising, [2 * x for x in rising], block=4)
+    (1.0, 1.0)
+    """
+    score = (spearman_score if ranked else pearson_score)(first, second)
+    x_t, y_t = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if resamples < 1 or not 0 < level < 1 or not 1 <= block <= max(1, len(x_t)):
+        raise ValueError(
+            f"need resamples >= 1, 0 < level < 1 and 1 <= block <= {len(x_t)} steps; "
+            f"got {resamples}, {level} and {block}"
+        )
+    if math.isnan(score):
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    step = max(1, CORRELATION_CHUNK_CELLS // len(x_t))
+    scores: list[FloatArray] = []
+    for start in range(0, resamples, step):
+        times_rt = _sample_blocks(len(x_t), block, min(step, resamples - start), rng)
+        pair = [
+            _rank_within_draws(v_t, times_rt) if ranked else _standardize(v_t) for v_t in (x_t, y_t)
+        ]
+        scores.append(_correlate_draws(times_rt, *pair))
+    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def choose_resampling_groups(speakers: Sequence[str | None]) -> tuple[list[str], str]:
+    """Choose what to resample: speakers, or utterances where there are too few speakers.
+
+    Args:
+        speakers: n speakers, one for each utterance; None for an unknown speaker.
+
+    Returns:
+        n names of groups, and a description of the method.
+
+    >>> groups, method = choose_resampling_groups(["ann", "bob", "ann"])
+    >>> method
+    '95 % bootstrap over 3 utterances (2 speakers are too few to resample; likely too narrow)'
+    """
+    known = [speaker for speaker in speakers if speaker is not None]
+    count = len(set(known))
+    if count >= MIN_SPEAKERS and len(known) == len(speakers):
+        narrow = " (few: likely too narrow)" * (count < MIN_RELIABLE_SPEAKERS)
+        return known, f"95 % bootstrap over {count} speakers{narrow}"
+    reason = f"{count} speaker{'s are' if count != 1 else ' is'} too few to resample"
+    if len(known) < len(speakers):
+        reason = f"the speaker of {len(speakers) - len(known)} is not known"
+    method = f"95 % bootstrap over {len(speakers)} utterances ({reason}; likely too narrow)"
+    return [str(index) for index in range(len(speakers))], method
+
+
 def sum_by_group(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64]:
-    """The sum of each group's rows.
+    """Sum the rows of each group.
 
     Args:
         counts: (n, C) counts of each utterance.
         groups: n names, such as each utterance's speaker.
 
     Returns:
-        (G, C) sums, the groups in sorting order.
+        (G, C) sums, groups sorted.
 
     Raises:
         ValueError: lengths differ, or the counts are not (n, C).
@@ -183,51 +260,11 @@ def sum_by_group(counts: ArrayLike, groups: Sequence[Any]) -> NDArray[np.float64
     """
     rows = np.asarray(counts, dtype=float)
     if rows.ndim != 2 or len(rows) != len(groups):
-        raise ValueError(f"need one group a row of (n, C); got {len(groups)} and {rows.shape}")
+        raise ValueError(f"need one group per row of (n, C); got {len(groups)} and {rows.shape}")
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), rows.shape[1]))
     np.add.at(sums, group, rows)
     return sums
-
-
-def _check_sums(sums: ArrayLike) -> NDArray[np.float64]:
-    rows = np.asarray(sums, dtype=float)
-    return rows if rows.ndim == 2 else _check_confusions(rows)
-
-
-def _check_confusions(confusions: ArrayLike) -> NDArray[np.float64]:
-    groups = np.asarray(confusions, dtype=float)
-    if groups.ndim != 3 or groups.shape[1] != groups.shape[2]:
-        raise ValueError(f"need one confusion matrix a group, (G, K, K); got {groups.shape}")
-    return groups
-
-
-def _percentile_interval(
-    groups: NDArray[np.float64], statistic: Statistic, resamples: int, level: float, seed: int
-) -> tuple[float, float]:
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"need resamples >= 1 and 0 < level < 1; got {resamples} and {level}")
-    if not len(groups):
-        return float("nan"), float("nan")
-    scores = _resample_scores(groups, statistic, resamples, np.random.default_rng(seed))
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resample_scores(
-    groups: NDArray[np.float64], statistic: Statistic, resamples: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    # Groups with equal matrices are interchangeable: drawing how often each kind comes up has
-    # the same distribution, and makes a thousand single utterances no dearer than K * K kinds.
-    kinds, members = np.unique(groups, axis=0, return_counts=True)
-    step = max(1, CHUNK_CELLS // max(len(kinds), kinds[0].size))
-    scores = []
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        times = rng.multinomial(len(groups), members / len(groups), size=size)
-        sums = times.astype(float) @ kinds.reshape(len(kinds), -1)
-        scores.append(np.asarray(statistic(sums.reshape(size, *kinds[0].shape)), dtype=float))
-    return np.concatenate(scores)
 
 
 def confusion_by_group(
@@ -236,7 +273,7 @@ def confusion_by_group(
     groups: Sequence[Any],
     classes: Sequence[Hashable],
 ) -> NDArray[np.int64]:
-    """One confusion matrix for each group.
+    """Compute a confusion matrix for each group.
 
     Args:
         truth: n gold labels.
@@ -245,7 +282,7 @@ def confusion_by_group(
         classes: all K labels, in the order of rows and columns.
 
     Returns:
-        (G, K, K) counts, the groups in sorting order.
+        (G, K, K) counts, groups sorted.
 
     Raises:
         ValueError: lengths differ, or a label is not in ``classes``.
@@ -267,112 +304,65 @@ def confusion_by_group(
     return np.bincount(cells, minlength=len(names) * k * k).reshape(len(names), k, k)
 
 
-def choose_resampling_groups(speakers: Sequence[str | None]) -> tuple[list[str], str]:
-    """What to resample: speakers, or utterances where there are too few of them.
-
-    Args:
-        speakers: n speakers, one for each utterance; None where nobody knows.
-
-    Returns:
-        n names of groups, and what was done in words.
-
-    >>> groups, words = choose_resampling_groups(["ann", "bob", "ann"])
-    >>> words
-    '95 % bootstrap over 3 utterances (2 speakers are too few to resample; likely too narrow)'
-    """
-    known = [speaker for speaker in speakers if speaker is not None]
-    count = len(set(known))
-    if count >= MIN_SPEAKERS and len(known) == len(speakers):
-        narrow = " (few: likely too narrow)" * (count < MIN_RELIABLE_SPEAKERS)
-        return known, f"95 % bootstrap over {count} speakers{narrow}"
-    reason = f"{count} speaker{'s are' if count != 1 else ' is'} too few to resample"
-    if len(known) < len(speakers):
-        reason = f"the speaker of {len(speakers) - len(known)} is not known"
-    words = f"95 % bootstrap over {len(speakers)} utterances ({reason}; likely too narrow)"
-    return [str(index) for index in range(len(speakers))], words
+def _check_sums(sums: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(sums, dtype=float)
+    return rows if rows.ndim == 2 else _check_confusions(rows)
 
 
-CORRELATION_CHUNK_CELLS = 1_000_000
-"""Bounds the memory: 8 bytes a cell, a handful of copies."""
+def _check_confusions(confusions: ArrayLike) -> NDArray[np.float64]:
+    groups = np.asarray(confusions, dtype=float)
+    if groups.ndim != 3 or groups.shape[1] != groups.shape[2]:
+        raise ValueError(f"need one confusion matrix per group, (G, K, K); got {groups.shape}")
+    return groups
 
-FloatArray = NDArray[np.float64]
 
-
-def block_bootstrap_correlation(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    block: int,
-    ranked: bool = False,
-    resamples: int = 2_000,
-    level: float = 0.95,
-    seed: int = 0,
+def _percentile_interval(
+    groups: NDArray[np.float64], statistic: Statistic, resamples: int, level: float, seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of the correlation of two series, blocks of steps being resampled.
-
-    As many blocks as cover T steps are drawn with replacement from the T - ``block`` + 1 that
-    there are, the same ones of both series, laid end to end and correlated.
-
-    Args:
-        first: (T,) values in the order of time.
-        second: (T,) values at the same steps.
-        block: steps of a block.
-        ranked: whether the correlation is Spearman's, ranked anew in each draw; or else Pearson's.
-        resamples: how many draws.
-        level: share of the draws inside the interval.
-        seed: of the draws; the same seed gives the same interval.
-
-    Returns:
-        Lower and upper bound; nan where the correlation is undefined, in the series or in a draw.
-
-    Raises:
-        ValueError: the two are not series of one length, or an option is out of range.
-
-    >>> rising = list(range(40))
-    >>> block_bootstrap_correlation(rising, [2 * x for x in rising], block=4)
-    (1.0, 1.0)
-    """
-    score = (spearman_score if ranked else pearson_score)(first, second)
-    x_t, y_t = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if resamples < 1 or not 0 < level < 1 or not 1 <= block <= max(1, len(x_t)):
-        raise ValueError(
-            f"need resamples >= 1, 0 < level < 1 and 1 <= block <= {len(x_t)} steps; "
-            f"got {resamples}, {level} and {block}"
-        )
-    if math.isnan(score):
-        return math.nan, math.nan
-    draw = np.random.default_rng(seed)
-    step = max(1, CORRELATION_CHUNK_CELLS // len(x_t))
-    scores: list[FloatArray] = []
-    for start in range(0, resamples, step):
-        times_rt = _sample_blocks(len(x_t), block, min(step, resamples - start), draw)
-        pair = [
-            _rank_within_draws(v_t, times_rt) if ranked else _standardize(v_t) for v_t in (x_t, y_t)
-        ]
-        scores.append(_correlate_draws(times_rt, *pair))
-    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"need resamples >= 1 and 0 < level < 1; got {resamples} and {level}")
+    if not len(groups):
+        return float("nan"), float("nan")
+    scores = _resample_scores(groups, statistic, resamples, np.random.default_rng(seed))
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
+def _resample_scores(
+    groups: NDArray[np.float64], statistic: Statistic, resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    # Groups of equal matrices are interchangeable: drawing the number of times that each distinct
+    # matrix occurs has the same distribution, and single utterances have at most K * K of them.
+    kinds, members = np.unique(groups, axis=0, return_counts=True)
+    step = max(1, CHUNK_CELLS // max(len(kinds), kinds[0].size))
+    scores = []
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        times = rng.multinomial(len(groups), members / len(groups), size=size)
+        sums = times.astype(float) @ kinds.reshape(len(kinds), -1)
+        scores.append(np.asarray(statistic(sums.reshape(size, *kinds[0].shape)), dtype=float))
+    return np.concatenate(scores)
+
+
 def _sample_blocks(count: int, block: int, draws: int, rng: np.random.Generator) -> FloatArray:
-    """How often each step comes up in each draw of blocks: (R, T)."""
-    blocks, places = math.ceil(count / block), count - block + 1
+    """Return how often each step occurs in each draw of blocks, (R, T)."""
+    blocks, positions = math.ceil(count / block), count - block + 1
     change_rt = np.zeros((draws, count + 1))
     row_rb = np.arange(draws)[:, None]
-    begin_rb = rng.integers(0, places, size=(draws, blocks))
-    np.add.at(change_rt, (row_rb, begin_rb), 1)
-    np.add.at(change_rt, (row_rb, begin_rb + block), -1)
+    start_rb = rng.integers(0, positions, size=(draws, blocks))
+    np.add.at(change_rt, (row_rb, start_rb), 1)
+    np.add.at(change_rt, (row_rb, start_rb + block), -1)
     return change_rt.cumsum(axis=1)[:, :-1]
 
 
 def _rank_within_draws(value_t: FloatArray, times_rt: FloatArray) -> FloatArray:
-    """Each step's rank within each draw, equal values sharing the middle one: (R, T)."""
+    """Return the rank of each step within each draw, (R, T); equal values share their mean rank."""
     values, group_t = np.unique(value_t, return_inverse=True)
     order_t = np.argsort(group_t, kind="stable")
     starts = np.searchsorted(group_t[order_t], np.arange(len(values)))
     sizes = np.add.reduceat(times_rt[:, order_t], starts, axis=1)
     ranks = np.cumsum(sizes, axis=1) - (sizes - 1) / 2
-    middle = times_rt.shape[1] / 2  # a correlation has no zero; near it, sums round less
+    middle = times_rt.shape[1] / 2  # centred ranks give the same correlation with less rounding
     return (ranks[:, group_t] - middle) / middle
 
 
@@ -381,14 +371,14 @@ def _standardize(value_t: FloatArray) -> FloatArray:
 
 
 def _correlate_draws(times_rt: FloatArray, x_rt: FloatArray, y_rt: FloatArray) -> FloatArray:
-    """Pearson's correlation of each draw: (R,)."""
+    """Return Pearson's correlation of each draw, (R,)."""
 
     def mean(value_rt: FloatArray) -> FloatArray:
         return np.asarray((times_rt * value_rt).sum(axis=1) / times_rt.sum(axis=1))
 
     x_r, y_r = mean(x_rt), mean(y_rt)
     spread_r = (mean(x_rt**2) - x_r**2) * (mean(y_rt**2) - y_r**2)
-    # What is left of a constant is rounding: a ten-millionth of the whole series' deviation.
+    # The variance of a constant is rounding: below a ten-millionth of the series' deviation.
     varies_r = spread_r > 1e-14
     root_r = np.sqrt(np.where(varies_r, spread_r, 1))
     score_r = np.clip((mean(x_rt * y_rt) - x_r * y_r) / root_r, -1, 1)

@@ -1,8 +1,8 @@
-"""How far a probability can be believed, and what refusing to answer would buy.
+"""Calibration of probabilities, and scores when the least confident predictions are rejected.
 
-Conventions: ``probabilities`` is (n, K), its rows sum to 1; ``truth`` holds n class indices. The
-answer is the most probable class (of equally probable ones the first), the confidence its
-probability. What is undefined is nan.
+``probabilities`` is (n, K) with rows that sum to 1; ``truth`` holds n class indices. The prediction
+is the most probable class (the first of equally probable ones), the confidence its probability. An
+undefined value is nan.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BINS = 15
 """As Guo et al. (2017)."""
 
 COVERAGES = tuple(tenths / 10 for tenths in range(10, 0, -1))
-"""Of utterances answered: all, nine in ten, ... one in ten."""
+"""Shares of utterances whose prediction is kept: 1, 0.9, ... 0.1."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Bounds of a fitted temperature."""
@@ -29,7 +29,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 def reliability_bins(
     probabilities: ArrayLike, truth: ArrayLike, *, bins: int = BINS
 ) -> list[tuple[int, float, float]]:
-    r"""Confidence beside accuracy, by confidence.
+    r"""Compute mean confidence and accuracy in bins of confidence.
 
     Bin m of M holds confidences in :math:`((m - 1) / M, m / M]`.
 
@@ -39,26 +39,25 @@ def reliability_bins(
         bins: M, of equal width.
 
     Returns:
-        Utterances, mean confidence and accuracy of each bin that is not empty, from the least
-        confident.
+        Utterances, mean confidence and accuracy of each non-empty bin, in order of confidence.
 
     Raises:
-        ValueError: the inputs do not fit each other, or are no probabilities.
+        ValueError: shapes do not match, or the rows are no probabilities.
 
     >>> reliability_bins([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]], [0, 0, 0], bins=2)
     [(1, 0.5, 1.0), (2, 0.75, 0.5)]
     """
-    shares, labels = _check_inputs(probabilities, truth)
+    rows, labels = _check_inputs(probabilities, truth)
     if bins < 1:
         raise ValueError(f"need bins >= 1; got {bins}")
-    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
-    place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
-    count = np.bincount(place, minlength=bins)
-    confidences = np.bincount(place, weights=confidence, minlength=bins)
-    rights = np.bincount(place, weights=right, minlength=bins)
+    confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == labels
+    bin_index = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    counts = np.bincount(bin_index, minlength=bins)
+    confidences = np.bincount(bin_index, weights=confidence, minlength=bins)
+    hits = np.bincount(bin_index, weights=correct, minlength=bins)
     return [
-        (int(n), float(total / n), float(hits / n))
-        for n, total, hits in zip(count, confidences, rights, strict=True)
+        (int(n), float(total / n), float(right / n))
+        for n, total, right in zip(counts, confidences, hits, strict=True)
         if n
     ]
 
@@ -71,8 +70,8 @@ def expected_calibration_error(
     .. math:: \mathrm{ECE} = \sum_m \frac{n_m}{n} |\mathrm{acc}_m - \mathrm{conf}_m|
 
     Guo, Pleiss, Sun & Weinberger (2017): On Calibration of Modern Neural Networks, equation 3. It
-    looks at the answer's probability alone, depends on ``bins``, and is biased upwards where bins
-    hold few utterances.
+    uses only the probability of the predicted class, depends on ``bins``, and is biased upwards
+    where bins have few utterances.
 
     Args:
         probabilities: (n, K) probability of each class.
@@ -83,7 +82,7 @@ def expected_calibration_error(
         A value in [0, 1], nan for n = 0.
 
     Raises:
-        ValueError: the inputs do not fit each other, or are no probabilities.
+        ValueError: shapes do not match, or the rows are no probabilities.
 
     >>> expected_calibration_error([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]], [0, 0, 0], bins=2)
     0.3333333333333333
@@ -110,14 +109,14 @@ def brier_score_loss(probabilities: ArrayLike, truth: ArrayLike) -> float:
         A value in [0, 2], nan for n = 0.
 
     Raises:
-        ValueError: the inputs do not fit each other, or are no probabilities.
+        ValueError: shapes do not match, or the rows are no probabilities.
 
     >>> brier_score_loss([[0.75, 0.25], [0.5, 0.5]], [0, 1])
     0.3125
     """
-    shares, labels = _check_inputs(probabilities, truth)
-    wanted = np.eye(shares.shape[1])[labels]
-    return _mean_or_nan(((shares - wanted) ** 2).sum(axis=1))
+    rows, labels = _check_inputs(probabilities, truth)
+    one_hot = np.eye(rows.shape[1])[labels]
+    return _mean_or_nan(((rows - one_hot) ** 2).sum(axis=1))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, truth: ArrayLike) -> float:
@@ -130,51 +129,51 @@ def negative_log_likelihood(probabilities: ArrayLike, truth: ArrayLike) -> float
         truth: (n,) class indices.
 
     Returns:
-        A value >= 0, nan for n = 0; infinite where a true class was given probability 0.
+        A value >= 0, nan for n = 0; infinite where a true class has probability 0.
 
     Raises:
-        ValueError: the inputs do not fit each other, or are no probabilities.
+        ValueError: shapes do not match, or the rows are no probabilities.
 
     >>> round(negative_log_likelihood([[0.75, 0.25], [0.5, 0.5]], [0, 1]), 4)
     0.4904
     """
-    shares, labels = _check_inputs(probabilities, truth)
-    return -_mean_or_nan(_log_or_minus_inf(shares[np.arange(len(labels)), labels]))
+    rows, labels = _check_inputs(probabilities, truth)
+    return -_mean_or_nan(_log_or_minus_inf(rows[np.arange(len(labels)), labels]))
 
 
 def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
-    r"""The temperature that makes probabilities fit the truth best.
+    r"""Fit the temperature that minimises the negative log-likelihood.
 
     .. math:: \hat T = \arg\min_T \mathrm{NLL}(\mathrm{softmax}(\ln p / T))
 
-    Guo et al. (2017), section 4.2; logarithms of probabilities are logits up to a shift, which the
-    softmax forgets. The NLL is convex in 1 / T: its slope is bisected to rounding. Fit it on
-    utterances that are neither trained on nor tested.
+    Guo et al. (2017), section 4.2; logarithms of probabilities are logits up to a shift, which
+    does not change the softmax. The NLL is convex in 1 / T: its slope is bisected to rounding. Fit
+    it on utterances that are neither trained on nor tested.
 
     Args:
-        probabilities: (n, K) probability of each class, as the model says.
+        probabilities: (n, K) probability of each class, as the model returns them.
         truth: (n,) class indices.
 
     Returns:
-        T between 0.05 and 20, over 1 for an overconfident model; the bound where the optimum lies
-        beyond, such as 0.05 where every answer is right. Nan for n = 0, where all temperatures
-        fit alike (all rows uniform), and where a true class has probability 0, which no
-        temperature mends.
+        T between 0.05 and 20, above 1 for an overconfident model; the bound where the optimum is
+        beyond it, such as 0.05 where every prediction is correct. Nan for n = 0, where all
+        temperatures fit equally (all rows uniform), and where a true class has probability 0 at
+        any temperature.
 
     Raises:
-        ValueError: the inputs do not fit each other, or are no probabilities.
+        ValueError: shapes do not match, or the rows are no probabilities.
 
     >>> overconfident = [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]]
     >>> round(fit_temperature(overconfident, [0, 0, 0, 1]), 4)
     2.0
     """
-    shares, labels = _check_inputs(probabilities, truth)
-    true = shares[np.arange(len(labels)), labels]
-    peak, possible = shares.max(axis=1, keepdims=True), shares > 0
-    alike = not (possible & (shares < peak)).any()
-    if alike or not true.all():
+    rows, labels = _check_inputs(probabilities, truth)
+    true = rows[np.arange(len(labels)), labels]
+    peak, possible = rows.max(axis=1, keepdims=True), rows > 0
+    uniform = not (possible & (rows < peak)).any()
+    if uniform or not true.all():
         return float("nan")
-    logs = _log_or_minus_inf(shares)
+    logs = _log_or_minus_inf(rows)
     finite = np.where(possible, logs, 0.0)
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(60):
@@ -185,15 +184,15 @@ def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
 
 def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    r"""Probabilities at another temperature; over 1 they are flatter, under 1 sharper.
+    r"""Apply a temperature to probabilities; above 1 they become flatter, below 1 sharper.
 
     .. math:: p'_k = p_k^{1/T} / \sum_j p_j^{1/T}
 
-    Guo et al. (2017), section 4.2. Answers stay what they are; 0 stays 0.
+    Guo et al. (2017), section 4.2. Predictions stay the same, and so do probabilities of 0.
 
     Args:
-        probabilities: (n, K) probability of each class, as the model says.
-        temperature: T > 0, what its logits are divided by.
+        probabilities: (n, K) probability of each class, as the model returns them.
+        temperature: T > 0, the divisor of the logits.
 
     Returns:
         (n, K) probabilities.
@@ -212,33 +211,33 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
 def coverage_curve(
     probabilities: ArrayLike, truth: ArrayLike, *, coverages: Sequence[float] = COVERAGES
 ) -> list[tuple[float, float, float, float]]:
-    """What remains right when the least confident utterances are refused.
+    """Compute scores of the most confident predictions at several coverages.
 
-    For each share, the threshold is the highest confidence that still lets that share of the
-    utterances be answered. Utterances tied with it are answered too, so more may be answered than
-    was asked for, never fewer.
+    The threshold of each coverage is the highest confidence that keeps this share of the
+    utterances. Predictions tied with it are kept too, so the share may be larger, never smaller.
 
     El-Yaniv & Wiener (2010): On the Foundations of Noise-free Selective Classification.
 
     Args:
         probabilities: (n, K) probability of each class.
         truth: (n,) class indices.
-        coverages: of utterances to answer, each in (0, 1].
+        coverages: shares of utterances whose prediction is kept, each in (0, 1].
 
     Returns:
-        For each share: the lowest confidence that is answered, the share answered, WA and UA of
-        what is answered; all nan for n = 0. UA is the mean over the classes that are left.
+        For each coverage: the lowest confidence kept, the share kept, and WA and UA of the kept
+        predictions; all nan for n = 0. UA is the mean over the classes that remain.
 
     Raises:
-        ValueError: a share is out of range, the inputs do not fit, or are no probabilities.
+        ValueError: a coverage is out of range, shapes do not match, or the rows are no
+            probabilities.
 
-    >>> coverage_curve([[0.75, 0.25], [0.5, 0.5]], [0, 1], shares=(1.0, 0.5))
+    >>> coverage_curve([[0.75, 0.25], [0.5, 0.5]], [0, 1], coverages=(1.0, 0.5))
     [(0.5, 1.0, 0.5, 0.5), (0.75, 0.5, 1.0, 1.0)]
     """
     rows, labels = _check_inputs(probabilities, truth)
-    if not all(0 < share <= 1 for share in coverages):
-        raise ValueError(f"need shares in (0, 1]; got {list(coverages)}")
-    return [_score_at_coverage(rows, labels, share) for share in coverages]
+    if not all(0 < coverage <= 1 for coverage in coverages):
+        raise ValueError(f"need coverages in (0, 1]; got {list(coverages)}")
+    return [_score_at_coverage(rows, labels, coverage) for coverage in coverages]
 
 
 def _score_at_coverage(
@@ -248,9 +247,9 @@ def _score_at_coverage(
     if not n:
         return (float("nan"),) * 4
     confidence = probabilities.max(axis=1)
-    # 0.55 of 100 are 55, though the product is a little more.
-    asked = int(np.ceil(coverage * n * (1 - 1e-12)))
-    threshold = np.sort(confidence)[n - asked]
+    # 0.55 of 100 is 55, though the floating-point product is a little more.
+    count = int(np.ceil(coverage * n * (1 - 1e-12)))
+    threshold = np.sort(confidence)[n - count]
     kept = confidence >= threshold
     confusion = confusion_matrix(
         labels[kept], probabilities[kept].argmax(axis=1), range(probabilities.shape[1])
@@ -265,7 +264,7 @@ def _check_inputs(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     rows, labels = _check_probabilities(probabilities), np.asarray(truth)
     if labels.shape != rows.shape[:1]:
-        raise ValueError(f"need one class index a row; got {rows.shape} and {labels.shape}")
+        raise ValueError(f"need one class index per row; got {rows.shape} and {labels.shape}")
     known = np.isin(labels, np.arange(rows.shape[1])).all() and labels.dtype.kind in "iu"
     if labels.size and not known:
         raise ValueError(f"need class indices below {rows.shape[1]}; got {np.unique(labels)}")

@@ -1,10 +1,10 @@
-"""Scores for classes such as emotions; higher is better.
+"""Metrics of classification, such as emotions; higher is better.
 
-Conventions: ``truth`` and ``prediction`` are equally long and hold labels (or class indices, with
+``truth`` and ``prediction`` have equal lengths and hold labels (or class indices, with
 ``classes=range(K)``). A confusion matrix has a row for each true class and a column for each
-predicted one. A score that is undefined is nan.
+predicted class. An undefined score is nan.
 
-``*_from_confusion`` takes (..., K, K): one matrix, or a stack of them in one go.
+``*_from_confusion`` takes (..., K, K): one matrix or a stack of matrices.
 """
 
 from collections import Counter
@@ -18,18 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 def confusion_matrix(
     truth: Iterable[Hashable], prediction: Iterable[Hashable], classes: Sequence[Hashable]
 ) -> NDArray[np.int64]:
-    """Count how often each class is taken for each.
+    """Count how often each class is predicted as each class.
 
     Args:
         truth: n gold labels.
         prediction: n predicted labels.
-        classes: all K labels, in the order of rows and columns; those that never occur stay in.
+        classes: all K labels in the order of rows and columns, including labels that do not occur.
 
     Returns:
-        (K, K) counts; entry (i, j) counts utterances of class i that are taken for class j.
+        (K, K) counts; entry (i, j) counts utterances of class i that are predicted as class j.
 
     Raises:
-        ValueError: the two differ in length, or hold a label that is not in ``classes``.
+        ValueError: the lengths differ, or a label is not in ``classes``.
 
     >>> truth, prediction = ["joy", "joy", "anger"], ["joy", "anger", "anger"]
     >>> confusion_matrix(truth, prediction, classes=["anger", "joy", "fear"])
@@ -44,7 +44,7 @@ def confusion_matrix(
 
 
 def class_indices(labels: Iterable[Hashable], classes: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Where each label stands in ``classes``.
+    """Return the index of each label in ``classes``.
 
     Raises:
         ValueError: a label is not in ``classes``, or ``classes`` names one twice.
@@ -52,18 +52,18 @@ def class_indices(labels: Iterable[Hashable], classes: Sequence[Hashable]) -> ND
     >>> class_indices(["joy", "anger", "joy"], ["anger", "joy"])
     array([1, 0, 1])
     """
-    place = {label: index for index, label in enumerate(classes)}
-    if len(place) != len(classes):
+    index_of = {label: index for index, label in enumerate(classes)}
+    if len(index_of) != len(classes):
         raise ValueError(f"classes name one label twice: {list(classes)}")
     labels = list(labels)
-    unknown = sorted({repr(label) for label in labels if label not in place})
+    unknown = sorted({repr(label) for label in labels if label not in index_of})
     if unknown:
         raise ValueError(f"unknown labels {', '.join(unknown)}; known are {list(classes)}")
-    return np.array([place[label] for label in labels], dtype=np.int64)
+    return np.array([index_of[label] for label in labels], dtype=np.int64)
 
 
 def recalls_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
-    r"""Recall of each class: the share of its utterances that is found.
+    r"""Recall of each class: the share of its utterances that is predicted as this class.
 
     .. math:: R_i = C_{ii} / \sum_j C_{ij}
 
@@ -74,7 +74,7 @@ def recalls_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
         (..., K) recalls; nan for a class that does not occur in the truth.
 
     Raises:
-        ValueError: the matrices are not square, or hold a negative or undefined count.
+        ValueError: the matrices are not square, or have a negative or undefined count.
 
     >>> recalls_from_confusion([[3, 1], [0, 0]])
     array([0.75,  nan])
@@ -84,7 +84,7 @@ def recalls_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
 
 
 def weighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
-    r"""Weighted accuracy (WA): the share of all utterances that is right.
+    r"""Weighted accuracy (WA): the share of correct utterances.
 
     .. math:: \mathrm{WA} = \sum_i C_{ii} / \sum_{ij} C_{ij}
 
@@ -92,10 +92,10 @@ def weighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64
         confusion: (..., K, K) counts, a row for each true class.
 
     Returns:
-        (...) scores, without axes for one matrix; nan where nothing was counted.
+        (...) scores, without axes for one matrix; nan where all counts are 0.
 
     Raises:
-        ValueError: the matrices are not square, or hold a negative or undefined count.
+        ValueError: the matrices are not square, or have a negative or undefined count.
 
     >>> float(weighted_accuracy_from_confusion([[3, 1], [1, 1]]))
     0.6666666666666666
@@ -105,7 +105,7 @@ def weighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64
 
 
 def unweighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
-    r"""Unweighted accuracy (UA), or unweighted average recall: each class counts the same.
+    r"""Unweighted accuracy (UA), or unweighted average recall: the mean recall of the classes.
 
     .. math:: \mathrm{UA} = \frac{1}{|T|} \sum_{i \in T} R_i, \quad T = \{i : \sum_j C_{ij} > 0\}
 
@@ -116,10 +116,10 @@ def unweighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float
         confusion: (..., K, K) counts, a row for each true class.
 
     Returns:
-        (...) scores, without axes for one matrix; nan where nothing was counted.
+        (...) scores, without axes for one matrix; nan where all counts are 0.
 
     Raises:
-        ValueError: the matrices are not square, or hold a negative or undefined count.
+        ValueError: the matrices are not square, or have a negative or undefined count.
 
     >>> float(unweighted_accuracy_from_confusion([[3, 1], [1, 1]]))
     0.625
@@ -128,7 +128,7 @@ def unweighted_accuracy_from_confusion(confusion: ArrayLike) -> NDArray[np.float
 
 
 def precisions_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
-    r"""Precision of each class: the share of the answers naming it that is right.
+    r"""Precision of each class: the share of its predictions that is correct.
 
     .. math:: P_j = C_{jj} / \sum_i C_{ij}
 
@@ -136,10 +136,10 @@ def precisions_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
         confusion: (..., K, K) counts, a row for each true class.
 
     Returns:
-        (..., K) precisions; nan for a class that is never answered.
+        (..., K) precisions; nan for a class that is never predicted.
 
     Raises:
-        ValueError: the matrices are not square, or hold a negative or undefined count.
+        ValueError: the matrices are not square, or have a negative or undefined count.
 
     >>> precisions_from_confusion([[3, 0], [1, 0]])
     array([0.75,  nan])
@@ -154,8 +154,8 @@ def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
     .. math:: F_i = \frac{2 C_{ii}}{\sum_j C_{ij} + \sum_j C_{ji}}, \quad
         \mathrm{F1} = \frac{1}{|S|} \sum_{i \in S} F_i
 
-    S holds the classes that occur in the truth or among the answers, so a class that is answered
-    but never true counts 0. The mean of F1 scores is not the F1 of the mean precision and the mean
+    S holds the classes that are true or predicted, so a class that is predicted but never true
+    counts 0. The mean of F1 scores is not the F1 of the mean precision and the mean
     recall, which also goes by this name and is never lower (Opitz & Burst 2019: Macro F1 and
     Macro F1, arXiv 1911.03347).
 
@@ -163,10 +163,10 @@ def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
         confusion: (..., K, K) counts, a row for each true class.
 
     Returns:
-        (...) scores, without axes for one matrix; nan where nothing was counted.
+        (...) scores, without axes for one matrix; nan where all counts are 0.
 
     Raises:
-        ValueError: the matrices are not square, or hold a negative or undefined count.
+        ValueError: the matrices are not square, or have a negative or undefined count.
 
     >>> round(float(macro_f1_from_confusion([[3, 1], [1, 1]])), 4)
     0.625
@@ -177,7 +177,7 @@ def macro_f1_from_confusion(confusion: ArrayLike) -> NDArray[np.float64]:
 
 
 def weighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
-    """Weighted accuracy (WA) of labels: the share that is right; nan if there are none.
+    """Weighted accuracy (WA) of labels: the share of correct ones; nan if there are none.
 
     See `weighted_accuracy_from_confusion`.
 
@@ -199,7 +199,7 @@ def unweighted_accuracy_score(truth: Iterable[Hashable], prediction: Iterable[Ha
 
 
 def macro_f1_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) -> float:
-    """Macro-averaged F1 of labels: the mean over the classes that occur on either side.
+    """Macro-averaged F1 of labels: the mean over the classes that are true or predicted.
 
     See `macro_f1_from_confusion`.
 
@@ -210,7 +210,7 @@ def macro_f1_score(truth: Iterable[Hashable], prediction: Iterable[Hashable]) ->
 
 
 def majority_class(truth: Iterable[Any]) -> Any:
-    """The most frequent label; of equally frequent ones the first in sorting order.
+    """Return the most frequent label; of equally frequent labels, the first in sorted order.
 
     Raises:
         ValueError: there are no labels.
@@ -220,15 +220,15 @@ def majority_class(truth: Iterable[Any]) -> Any:
     """
     counts = Counter(truth)
     if not counts:
-        raise ValueError("need at least one label to name the most frequent one")
-    most = max(counts.values())
-    return min(label for label, count in counts.items() if count == most)
+        raise ValueError("need at least one label to find the most frequent one")
+    highest = max(counts.values())
+    return min(label for label, count in counts.items() if count == highest)
 
 
 def chance_scores(classes: Sequence[Hashable]) -> tuple[float, float]:
-    """Expected WA and UA of drawing each answer uniformly from the K classes: 1/K both.
+    """Return the expected WA and UA of predictions drawn uniformly from the K classes, both 1/K.
 
-    Whatever the true class, one answer in K is right; so is each recall, and so their mean.
+    For each true class, one prediction in K is correct; so is each recall, and so their mean.
 
     >>> chance_scores(["anger", "joy", "fear", "sadness"])
     (0.25, 0.25)

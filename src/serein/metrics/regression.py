@@ -1,26 +1,26 @@
-"""Scores and errors for continuous labels such as arousal and valence.
+"""Metrics of continuous labels such as arousal and valence.
 
-Conventions: ``truth`` and ``prediction`` are (n,) values on one scale. What is undefined is nan.
+``truth`` and ``prediction`` are (n,) values on one scale. An undefined value is nan.
 
-``*_from_moments`` takes (..., 6): one row of sums, or a stack of them in one go. Moments of groups
-add up, as confusion matrices do, so that whole speakers can be resampled or swapped.
+``*_from_moments`` takes (..., 6): one row of sums or a stack of rows. Moments of groups can be
+summed like confusion matrices, so that whole speakers can be resampled or swapped.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 VARIANCE_TOLERANCE = 1e-12
-"""A variance that is this small beside the mean square is that of a constant."""
+"""A variance below this fraction of the mean square counts as 0."""
 
 
 def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
-    r"""Concordance correlation coefficient (CCC): how near the pairs lie to the line of equality.
+    r"""Concordance correlation coefficient (CCC): agreement of the pairs with the line of equality.
 
     .. math:: \rho_c = \frac{2 s_{tp}}{s_t^2 + s_p^2 + (\bar t - \bar p)^2}
 
     Lin (1989): A Concordance Correlation Coefficient to Evaluate Reproducibility. Variances and
-    covariance divide by n, as there. Dividing by n - 1 is common too and gives other values, since
-    the squared difference of the means is not scaled along: 0.6923 in the example.
+    covariance divide by n, as there. Dividing by n - 1 is also common and gives other values, since
+    it does not scale the squared difference of the means: 0.6923 in the example.
 
     Args:
         truth: (n,) gold values.
@@ -30,7 +30,7 @@ def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
         A value in [-1, 1]; nan where both are constant and equal, and for n < 2.
 
     Raises:
-        ValueError: the two are not vectors of one length, or hold an undefined value.
+        ValueError: the arguments are not vectors of one length, or have an undefined value.
 
     >>> round(concordance_score([0, 1, 2], [0, 1, 1]), 4)
     0.6667
@@ -44,12 +44,12 @@ def concordance_score(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
-    r"""Pearson's correlation: how near the pairs lie to any rising line.
+    r"""Pearson's correlation: how close the pairs are to a rising line.
 
     .. math:: r = \frac{s_{tp}}{s_t s_p}
 
-    Whether variances divide by n or n - 1 changes nothing. It sees no shift and no scale: a
-    prediction that is off by a constant still scores 1; see `concordance_score`.
+    Dividing variances by n or by n - 1 gives the same value. It is independent of shift and scale:
+    a prediction that is off by a constant still scores 1; see `concordance_score`.
 
     Args:
         truth: (n,) gold values.
@@ -59,7 +59,7 @@ def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
         A value in [-1, 1]; nan where either is constant, and for n < 2.
 
     Raises:
-        ValueError: the two are not vectors of one length, or hold an undefined value.
+        ValueError: the arguments are not vectors of one length, or have an undefined value.
 
     >>> round(pearson_score([0, 1, 2], [0, 1, 1]), 4)
     0.866
@@ -73,12 +73,12 @@ def pearson_score(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def spearman_score(truth: ArrayLike, prediction: ArrayLike) -> float:
-    r"""Spearman's rank correlation: how near the pairs come to one rising order.
+    r"""Spearman's rank correlation: how close the pairs are to a common order.
 
     .. math:: \rho = \frac{s_{rq}}{s_r s_q}, \quad r, q \text{ the ranks of } t \text{ and } p
 
-    Equal values share the mean of their ranks. Unlike `pearson_score` it sees no shape of the
-    relation, and a few extreme values do not decide it.
+    Equal values share the mean of their ranks. Unlike `pearson_score` it does not depend on the
+    shape of the relation, and a few extreme values do not dominate it.
 
     Args:
         truth: (n,) gold values.
@@ -88,7 +88,7 @@ def spearman_score(truth: ArrayLike, prediction: ArrayLike) -> float:
         A value in [-1, 1]; nan where either is constant, and for n < 2.
 
     Raises:
-        ValueError: the two are not vectors of one length, or hold an undefined value.
+        ValueError: the arguments are not vectors of one length, or have an undefined value.
 
     >>> round(spearman_score([0, 1, 2, 3], [0, 1, 1, 100]), 4)
     0.9487
@@ -110,7 +110,7 @@ def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
         The error, nan for n = 0.
 
     Raises:
-        ValueError: the two are not vectors of one length, or hold an undefined value.
+        ValueError: the arguments are not vectors of one length, or have an undefined value.
 
     >>> round(root_mean_squared_error([0, 1, 2], [0, 1, 1]), 4)
     0.5774
@@ -120,17 +120,17 @@ def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def moments(truth: ArrayLike, prediction: ArrayLike) -> NDArray[np.float64]:
-    """What the scores of values need of each utterance, to be summed.
+    """Return the moments of each utterance, whose sums the metrics are computed from.
 
     Args:
         truth: (n,) gold values.
-        prediction: (n,) predicted values; may hold nan, which makes every score undefined.
+        prediction: (n,) predicted values; may have nan, which makes every score undefined.
 
     Returns:
         (n, 6): 1, truth, prediction, their squares, and the square of their difference.
 
     Raises:
-        ValueError: the two are not vectors of one length.
+        ValueError: the arguments are not vectors of one length.
 
     >>> moments([0, 1, 2], [0, 1, 1]).sum(axis=0)
     array([3., 3., 2., 5., 2., 1.])
@@ -193,7 +193,7 @@ def root_mean_squared_error_from_moments(sums: ArrayLike) -> NDArray[np.float64]
 
 
 def _mean_statistics(sums: ArrayLike) -> tuple[NDArray[np.float64], ...]:
-    """Utterances, mean squared error, both variances, and the squared difference of the means."""
+    """Return n, mean squared error, both variances and the squared difference of the means."""
     rows = np.asarray(sums, dtype=float)
     if rows.shape[-1:] != (6,):
         raise ValueError(f"need six sums, (..., 6); got {rows.shape}")
@@ -204,8 +204,8 @@ def _mean_statistics(sums: ArrayLike) -> tuple[NDArray[np.float64], ...]:
 
 
 def _variance(square: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = square - mean**2
-    return np.where(found <= VARIANCE_TOLERANCE * square, 0.0, found)
+    variance = square - mean**2
+    return np.where(variance <= VARIANCE_TOLERANCE * square, 0.0, variance)
 
 
 def _divide(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -224,7 +224,7 @@ def _check_pair(
 
 
 def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # The mean of equal values may differ from them by rounding; a constant must not vary.
+    # The mean of equal values may differ from them by rounding; a constant has no deviations.
     return values - values.mean() if np.ptp(values) else np.zeros_like(values)
 
 

@@ -1,7 +1,6 @@
-"""What a task's answers are scored by: classes by WA and UA, values by CCC, RMSE and correlation.
+"""Metrics of each kind of task: WA and UA for classification; CCC, RMSE and Pearson for regression.
 
-The one place that knows; everybody else asks `measure_of` with the classes of a task, of which a
-task of values has none.
+`get_scorer` takes the classes of a task; a regression task has none.
 
 G = groups such as speakers.
 """
@@ -23,19 +22,19 @@ from serein.metrics.bootstrap import (
 )
 
 Scores = dict[str, float | None]
-"""By name; None is undefined."""
+"""Score by name of the metric; None is undefined."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that says how well a task was done.
+    """A metric, computed from confusion matrices or sums of moments.
 
     Attributes:
-        name: in results, such as "ua".
-        title: for people, such as "UA".
-        words: what it is.
-        statistic: takes (..., K, K) or (..., 6) tallies, gives (...) scores.
-        format: how to write it, as `format` takes it.
+        name: name in results, such as "ua".
+        title: name in reports, such as "UA".
+        description: a definition in one line.
+        statistic: function from (..., K, K) confusion matrices or (..., 6) moments to (...) scores.
+        format_spec: format specification of a score.
     """
 
     name: str
@@ -46,11 +45,11 @@ class Metric:
 
     @property
     def is_percent(self) -> bool:
-        """Whether it is a share, and written so."""
+        """Whether the score is printed in percent."""
         return self.format_spec.endswith("%")
 
     def format_score(self, value: float) -> str:
-        """Title and number.
+        """Format a score with its title.
 
         >>> get_scorer(()).main.format_score(0.61712)
         'CCC 0.617'
@@ -60,13 +59,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Scorer:
-    """How answers of one kind are scored.
+    """The metrics of one kind of task.
 
     Attributes:
-        scores: in the order in which they are shown.
-        main: the one that chooses epochs, and that two systems are compared by.
-        tally: from n truths, n answers, n groups and the classes to (G, ...) sums of which every
-            score follows, the groups in sorting order.
+        metrics: in the order in which they are printed.
+        main: the metric that selects epochs and compares systems.
+        tally: function from n true values, n predictions, n groups and the classes to (G, ...)
+            sums, groups sorted; every score is computed from their total.
     """
 
     metrics: tuple[Metric, ...]
@@ -74,23 +73,22 @@ class Scorer:
     tally: Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]], NDArray[Any]]
 
     def compute_scores(self, total: ArrayLike) -> Scores:
-        """Every score of one tally."""
-        return {
-            one.name: nan_to_none(one.statistic(np.asarray(total, float))) for one in self.metrics
-        }
+        """Compute every score from the total of a tally."""
+        sums = np.asarray(total, float)
+        return {metric.name: nan_to_none(metric.statistic(sums)) for metric in self.metrics}
 
 
 def compute_interval(
     tallies: NDArray[Any], metric: Metric, *, resamples: int = 10_000
 ) -> tuple[float, float] | None:
-    """95 % bootstrap interval of a score, whole groups being resampled; None where undefined."""
+    """Compute the 95 % bootstrap interval of a score over groups; None where undefined."""
     bootstrap = bootstrap_interval if tallies.ndim == 3 else bootstrap_counts
     low, high = bootstrap(tallies, metric.statistic, resamples=resamples)
     return None if np.isnan(low) else (low, high)
 
 
 def nan_to_none(score: ArrayLike) -> float | None:
-    """A score as results hold it: None where it is undefined."""
+    """Convert a score to a float, and nan to None."""
     value = float(np.asarray(score))
     return None if np.isnan(value) else value
 
@@ -104,7 +102,7 @@ def _tally_moments(
 WA = Metric(
     "wa",
     "WA",
-    "weighted accuracy: the share of all utterances that is right",
+    "weighted accuracy: the share of correct utterances",
     classification.weighted_accuracy_from_confusion,
 )
 UA = Metric(
@@ -116,7 +114,7 @@ UA = Metric(
 CCC = Metric(
     "ccc",
     "CCC",
-    "concordance correlation coefficient: how near the answers are to the truth, -1 to 1",
+    "concordance correlation coefficient: agreement with the labels, -1 to 1",
     regression.concordance_from_moments,
     ".3f",
 )
@@ -130,7 +128,7 @@ RMSE = Metric(
 PEARSON = Metric(
     "pearson",
     "Pearson",
-    "Pearson's correlation, which sees no shift and no scale, -1 to 1",
+    "Pearson's correlation, independent of shift and scale, -1 to 1",
     regression.pearson_from_moments,
     ".3f",
 )
@@ -139,24 +137,21 @@ REGRESSION_SCORER = Scorer((CCC, RMSE, PEARSON), CCC, _tally_moments)
 
 
 def get_scorer(classes: Sequence[Any]) -> Scorer:
-    """How a task is scored: one of classes, or, where it has none, one of values."""
+    """Return the scorer of a task: classification if it has classes, else regression."""
     return CLASSIFICATION_SCORER if classes else REGRESSION_SCORER
 
 
 def get_main_metric(scores: Mapping[str, float | None]) -> Metric:
-    """What a task of these scores has its epochs chosen by: UA, or CCC."""
-    return next(one for one in (UA, CCC) if one.name in scores)
+    """Return the metric that selects epochs for a task with these scores: UA or CCC."""
+    return next(metric for metric in (UA, CCC) if metric.name in scores)
 
 
 def get_main_score(scores: Mapping[str, float | None]) -> float | None:
-    """What chooses an epoch: the UA of classes, the CCC of values."""
+    """Return the score that selects epochs: UA for classes, CCC for values."""
     return scores[get_main_metric(scores).name]
 
 
 def get_metric(name: str) -> Metric:
-    """The score of that name."""
-    return next(
-        one
-        for one in (*CLASSIFICATION_SCORER.metrics, *REGRESSION_SCORER.metrics)
-        if one.name == name
-    )
+    """Return the metric of a name."""
+    metrics = (*CLASSIFICATION_SCORER.metrics, *REGRESSION_SCORER.metrics)
+    return next(metric for metric in metrics if metric.name == name)

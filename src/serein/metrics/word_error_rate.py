@@ -1,9 +1,7 @@
-"""Errors of transcripts, counted in words; lower is better.
+"""Word error rate of transcripts, with its interval; lower is better.
 
-Conventions: transcripts are strings, split at white space and compared as they stand. Lower case
-and punctuation are the caller's to settle, and worth a word beside any published rate.
-
-Word errors of a corpus, with an interval and what a reader must know beside it.
+Transcripts are strings that are split at white space and compared as they are. The caller
+normalises case and punctuation, which should be stated beside any published rate.
 """
 
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from serein.metrics.scoring import nan_to_none
 from serein.results.inference import WordScores
 
 _EDIT_COST = 1 << 32
-"""Cost of an edit. Deletions cost one more, so the cheapest path says how many there are."""
+"""Cost of an edit. A deletion costs one more, so that the lowest cost contains their number."""
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -26,18 +24,18 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
     .. math:: \mathrm{WER} = \frac{\sum_u S_u + D_u + I_u}{\sum_u N_u}
 
     with the substitutions, deletions and insertions that turn a reference into its hypothesis, and
-    N the words of the reference. Long utterances weigh more than in a mean of rates; insertions
-    can push it over 1.
+    N the words of the reference. Long utterances weigh more than in a mean of rates. Insertions can
+    raise it above 1.
 
     Args:
         references: n transcripts by people.
         hypotheses: n transcripts by a recogniser.
 
     Returns:
-        The rate, nan where the references hold no word.
+        The rate, nan where the references have no words.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: the arguments differ in length.
 
     >>> word_error_rate(["so it goes", "yes"], ["so he goes on", "yes"])
     0.5
@@ -46,29 +44,29 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
 
 
 def word_error_rate_from_counts(counts: ArrayLike) -> NDArray[np.float64]:
-    """Word error rate of counts, such as the sum of `word_errors` over utterances.
+    """Word error rate of counts, such as the sum of `count_word_errors` over utterances.
 
     Args:
         counts: (..., 4) substitutions, deletions, insertions and words of the reference.
 
     Returns:
-        (...) rates, without axes for one row; nan where the reference holds no word.
+        (...) rates, without axes for one row; nan where the reference has no words.
 
     Raises:
-        ValueError: the last axis is not of four counts.
+        ValueError: the last axis does not have four counts.
 
     >>> float(word_error_rate_from_counts([1, 0, 1, 4]))
     0.5
     """
     numbers = np.asarray(counts, dtype=float)
     if numbers.ndim < 1 or numbers.shape[-1] != 4:
-        raise ValueError(f"need four counts a row, (..., 4); got {numbers.shape}")
+        raise ValueError(f"need four counts per row, (..., 4); got {numbers.shape}")
     words, edits = numbers[..., 3], numbers[..., :3].sum(axis=-1)
     return np.divide(edits, words, out=np.full(words.shape, np.nan), where=words > 0)
 
 
 def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count each utterance's errors along a shortest path from reference to hypothesis.
+    """Count each utterance's errors on a shortest path from reference to hypothesis.
 
     Levenshtein (1966), over words. Several paths may be shortest; the counts are those of one with
     the fewest deletions and insertions, so ``a b`` for ``b a`` is two substitutions.
@@ -81,7 +79,7 @@ def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> N
         (n, 4) substitutions, deletions, insertions and words of the reference.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: the arguments differ in length.
 
     >>> count_word_errors(["so it goes", "yes"], ["so he goes on", "yes"])
     array([[1, 0, 1, 3],
@@ -102,14 +100,14 @@ def _count_edits(reference: list[str], hypothesis: list[str]) -> tuple[int, int,
 
 
 def _compute_edit_cost(reference: list[str], hypothesis: list[str]) -> int:
-    place = {word: index for index, word in enumerate(dict.fromkeys([*reference, *hypothesis]))}
-    heard = np.array([place[word] for word in hypothesis], dtype=np.int64)
+    index_of = {word: index for index, word in enumerate(dict.fromkeys([*reference, *hypothesis]))}
+    words = np.array([index_of[word] for word in hypothesis], dtype=np.int64)
     insert = np.arange(len(hypothesis) + 1, dtype=np.int64) * _EDIT_COST
     row = insert
     for word in reference:
         best = row + _EDIT_COST + 1
-        best[1:] = np.minimum(best[1:], row[:-1] + _EDIT_COST * (heard != place[word]))
-        # An insertion steps along the row: the best of all starts further left.
+        best[1:] = np.minimum(best[1:], row[:-1] + _EDIT_COST * (words != index_of[word]))
+        # An insertion moves along the row: take the best start further left.
         row = np.minimum.accumulate(best - insert) + insert
     return int(row[-1])
 
@@ -122,31 +120,31 @@ def compute_word_scores(
     closed: int | None = None,
     unknown: int = 0,
 ) -> WordScores:
-    """Word errors of transcripts, compared in lower case and without punctuation.
+    """Score transcripts in lower case and without punctuation, with a bootstrap interval.
 
     Args:
-        references: what was said.
-        hypotheses: what was recognised.
-        speakers: of each; whole speakers are resampled for the interval.
-        closed: how many of the sentences were spoken in training too, each counted once a fold.
-        unknown: words of the references that the recogniser has no number for.
+        references: n transcripts by people.
+        hypotheses: n transcripts by a recogniser.
+        speakers: n speakers; whole speakers are resampled for the interval.
+        closed: number of test sentences that are also in the training subset, summed over folds.
+        unknown: words of the references that are not in the recogniser's vocabulary.
     """
-    said = [normalize_text(text) for text in references]
-    counts = count_word_errors(said, hypotheses)
-    groups, told = choose_resampling_groups(speakers)
+    normalized = [normalize_text(text) for text in references]
+    counts = count_word_errors(normalized, hypotheses)
+    groups, method = choose_resampling_groups(speakers)
     sums = sum_by_group(counts, groups)
     low, high = bootstrap_counts(sums, word_error_rate_from_counts)
     substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
     return WordScores(
-        utterances=len(said),
+        utterances=len(normalized),
         words=total,
         substitutions=substitutions,
         deletions=deletions,
         insertions=insertions,
         wer=nan_to_none(word_error_rate_from_counts(counts.sum(axis=0))),
         wer_interval=None if np.isnan(low) else (low, high),
-        interval=told,
+        interval=method,
         unknown=unknown,
-        sentences=len(set(said)),
+        sentences=len(set(normalized)),
         closed=closed,
     )
