@@ -89,6 +89,8 @@ class Bundle:
     system: System
     card: Card
     confidence: dict[str, ConfidenceCalibration] = field(default_factory=dict)
+    file_json: str | None = field(default=None, init=False, compare=False, repr=False)
+    """JSON document of the file that the bundle was loaded from, maybe in an older layout."""
 
     def __post_init__(self) -> None:
         """Let the system answer by its temperatures."""
@@ -126,8 +128,9 @@ def bundle_to_json(bundle: Bundle) -> str:
 
 
 def compute_bundle_digest(bundle: Bundle) -> str:
-    """The SHA-256 that stands in a bundle's file: of its weights and of all else in it."""
-    return _compute_digest(bundle_to_json(bundle), _state_tensors(bundle.system))
+    """Return the SHA-256 in a bundle's file: of its weights and of all else in it."""
+    text = bundle.file_json or bundle_to_json(bundle)
+    return _compute_digest(text, _state_tensors(bundle.system))
 
 
 def _state_tensors(system: System) -> dict[str, Tensor]:
@@ -145,7 +148,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
     Raises:
         BundleError: it is missing, corrupt, tampered with, too new, or names code of its own.
     """
-    document, tensors = _read_document(path)
+    document, tensors, text = _read_document(path)
     try:
         tables = rename_settings(document["recipe"], warn=False)
         recipe = _disable_downloads(build_config(Recipe, tables, "recipe"))
@@ -161,7 +164,9 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    return Bundle(system.to(resolve_device(device)).eval(), card, confidence)
+    bundle = Bundle(system.to(resolve_device(device)).eval(), card, confidence)
+    object.__setattr__(bundle, "file_json", text)
+    return bundle
 
 
 def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
@@ -192,8 +197,8 @@ def check_format(document: Any, name: str) -> None:
         )
 
 
-def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Metadata and tensors, checked against their hash and format."""
+def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """Return the document, tensors and JSON text, after checking digest and format."""
     from safetensors import SafetensorError
     from safetensors.torch import load as unpacked
 
@@ -215,7 +220,7 @@ def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     check_format(document, str(path))
     if metadata.get("sha256") != _compute_digest(text, tensors):
         raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
-    return document, tensors
+    return document, tensors, text
 
 
 def _compute_digest(text: str, tensors: dict[str, Tensor]) -> str:

@@ -7,7 +7,8 @@ import pytest
 from builders.encoded_audio import sweep
 from builders.service_client import small_recognizer
 
-from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
+from serein.inference.model_loading import DEFAULT_MODEL
+from serein.inference.recognizer import Recognizer
 
 LENGTHS = (0.3, 20.0, 1.0, 7.5, 0.05)
 

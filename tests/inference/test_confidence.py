@@ -84,7 +84,7 @@ def test_a_confidence_is_a_probability(bundle: Make, confidence: float) -> None:
 
 
 def test_auto_needs_a_threshold(bundle: Make) -> None:
-    with pytest.raises(ConfigError, match="holds no threshold; give one"):
+    with pytest.raises(ConfigError, match="has no threshold; give one"):
         Recognizer(bundle(), confidence="auto")
 
 

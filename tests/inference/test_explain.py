@@ -289,7 +289,7 @@ def test_the_mean_over_files_counts_what_is_defined() -> None:
     many = average_correlations([one(float(value)) for value in values])
     draw = np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1)
     assert many.pearson_interval == pytest.approx(np.quantile(draw, [0.025, 0.975]), abs=0.01)
-    assert many.description == "95 % bootstrap over 30 files, which are taken for independent"
+    assert many.description == "95 % bootstrap over 30 files, assumed to be independent"
     assert average_correlations([one(None)]).description == "undefined: in every file"
 
 
@@ -334,7 +334,7 @@ def test_json_comes_back_as_it_was() -> None:
     assert document["failed"] == {"gone.wav": "gone.wav does not exist"}
     second = document["explained"][1]["attention"]["heads"]["correlation"]
     assert second["pearson"] is None
-    assert "silence" in second["words"]
+    assert "silence" in second["description"]
     first = back.explained[0].attention["heads"]
     assert first.times == pytest.approx(found[0].attention["heads"].times, rel=1e-5)
     assert isinstance(back.explained[0], Explanation)

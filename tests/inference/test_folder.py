@@ -22,7 +22,8 @@ from safetensors import safe_open
 
 from serein.errors import AudioError, ConfigError, SereinError, StorageError, UnknownName
 from serein.inference import folder, tables, workers
-from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file
+from serein.inference.model_loading import DEFAULT_MODEL, find_model_file
+from serein.inference.recognizer import Recognizer
 from serein.results.evaluation import FolderProgress
 
 
@@ -118,7 +119,7 @@ def test_bad_files_are_listed_with_their_reasons(
     reasons = pd.read_csv(done.errors).set_index("file")["reason"]
     assert sorted(reasons.index) == bad
     assert done.reasons == reasons.to_dict()
-    expected = {"cut": "breaks off", "empty": "0 bytes", "gone": "does not exist"}
+    expected = {"cut": "is truncated", "empty": "0 bytes", "gone": "does not exist"}
     expected |= {"pipe": "device or pipe", "short": "at least 25 ms", "text": "text.flac"}
     for name in bad:
         assert expected[name.split(".")[0]] in reasons[name]
@@ -196,7 +197,7 @@ def test_an_end_while_the_table_is_written(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_write_tables", lambda *_: 1 / 0)
+        patch.setattr(tables, "write_table", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             recognizer.folder(voices, tmp_path / "out.parquet")
     done = recognizer.folder(voices, tmp_path / "out.parquet")
@@ -223,11 +224,11 @@ def test_progress_counts_to_the_total(
 def test_other_settings_are_refused(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
     recognizer.folder(voices, tmp_path / "out.csv")
     spoken(tmp_path / "others")
-    with pytest.raises(ConfigError, match="begun with the thresholds"):
+    with pytest.raises(ConfigError, match="started with the thresholds"):
         small_recognizer(confidence=0.5).folder(voices, tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match=r"begun with the model small .*; now it is serein-base"):
+    with pytest.raises(ConfigError, match=r"started with the model small .*; now it is serein-base"):
         Recognizer().folder(voices, tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match="begun with the folder"):
+    with pytest.raises(ConfigError, match="started with the folder"):
         recognizer.folder(tmp_path / "others", tmp_path / "out.csv")
 
 
@@ -237,7 +238,7 @@ def test_what_is_asked_wrongly(recognizer: Recognizer, voices: Path, tmp_path: P
     wrong: list[tuple[Path, str, dict[str, object], type[SereinError], str]] = [
         (tmp_path / "gone", "out.csv", {}, AudioError, "is no folder"),
         (voices / "a/00.wav", "out.csv", {}, AudioError, "is no folder"),
-        (tmp_path / "none", "none.csv", {}, AudioError, "holds no recordings; 1 files"),
+        (tmp_path / "none", "none.csv", {}, AudioError, "has no recordings; 1 files"),
         (voices, "out.xlsx", {}, UnknownName, "Known: .csv, .jsonl, .parquet"),
         (voices, "out", {}, UnknownName, "unknown output format 'out'"),
         (voices, "out.csv", {"engine": "spark"}, UnknownName, "unknown engine 'spark'"),

@@ -21,7 +21,7 @@ import sys, time
 from pathlib import Path
 from serein.inference import folder
 from serein.inference.recognizer import Recognizer
-folder.EVERY, folder.AT_ONCE = 0, 1
+folder.SAVE_INTERVAL, folder.FILES_PER_CHUNK = 0, 1
 if __name__ == "__main__":
     voices, output, model, jobs, pause = sys.argv[1:]
     told = lambda progress: time.sleep(float(pause))
@@ -117,7 +117,7 @@ def test_two_processes_on_one_output(model: Path, tmp_path: Path, run: Run) -> N
     assert "another process is writing" in err
     status, out, _ = run("recognize", "voices", "-o", output, "--model", model, "--jobs", "1")
     assert status == 0
-    assert "24 recognised, 0 failed" in out
+    assert "24 recognized, 0 failed" in out
 
 
 def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
@@ -125,16 +125,16 @@ def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
     words = ["recognize", "voices", "--model", model, "--jobs", "1", "-o", "out.parquet"]
     status, out, err = run(*words)
     assert (status, err) == (0, "")
-    assert "9 recognised, 0 failed, 0 ignored" in out
+    assert "9 recognized, 0 failed, 0 ignored" in out
     status, out, _ = run(*words)
-    assert (status, "finished before" in out) == (0, True)
+    assert (status, "all of them in earlier runs" in out) == (0, True)
     bad_files(tmp_path / "voices")
     status, out, err = run(*words)
     assert status == 1
-    assert "9 recognised, 6 failed" in out
+    assert "9 recognized, 6 failed" in out
     assert err.count("\n") == 7
     assert "voices/empty.wav is empty (0 bytes)" in err
-    assert "out.parquet.errors.csv says which and why" in err
+    assert "out.parquet.errors.csv lists them with reasons" in err
     status, out, err = run(*words, "--confidence", "0.5")
     assert (status, err.count("\n")) == (2, 1)
     assert "Choose another output" in err

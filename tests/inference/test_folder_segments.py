@@ -20,7 +20,7 @@ from serein.bundle import save
 from serein.errors import ConfigError, UnknownName
 from serein.inference import long_form, workers
 from serein.inference.recognizer import Recognizer
-from serein.inference.streaming import StreamConfig
+from serein.inference.stream_config import StreamConfig
 from serein.records import Corpus
 
 Run = Callable[..., tuple[int, str, str]]
@@ -173,7 +173,7 @@ def test_long_ones_that_cannot_be_read(
         )
         reasons = {one.source: getattr(one, "reason", "") for one in found}
         assert list(reasons) == names
-        assert "breaks off" in reasons["cut.flac"]
+        assert "is truncated" in reasons["cut.flac"]
         assert "first at 5.000 s" in reasons["nan.wav"]
         assert "too long for this memory" in reasons["huge.wav"]
         assert reasons["good.wav"] == ""
@@ -236,11 +236,11 @@ def test_what_was_begun_otherwise_is_refused(
     recognizer.folder(calls, tmp_path / "whole.csv")
     recognizer.folder(calls, tmp_path / "out.csv", **QUICK)
     wrong: list[tuple[str, dict[str, Any], type[Exception], str]] = [
-        ("out.csv", {}, ConfigError, "begun with the segments .*; now it is None"),
-        ("out.csv", {"window": 2.0}, ConfigError, "begun with the segments .*'window': 2.0"),
-        ("whole.csv", QUICK, ConfigError, "begun with the segments None"),
+        ("out.csv", {}, ConfigError, "started with the segments .*; now it is None"),
+        ("out.csv", {"window": 2.0}, ConfigError, "started with the segments .*'window': 2.0"),
+        ("whole.csv", QUICK, ConfigError, "started with the segments None"),
         ("new.csv", {"smooth": 2}, ConfigError, "odd number"),
-        ("new.csv", {"window": 30.0}, ConfigError, "hears at most 7.5 s"),
+        ("new.csv", {"window": 30.0}, ConfigError, "takes at most 7.5 s"),
         ("new.csv", {"widow": 3.0}, UnknownName, "widow"),
     ]
     for output, settings, kind, words in wrong:
@@ -253,7 +253,7 @@ def test_the_command(recognizer: Recognizer, calls: Path, run: Run, tmp_path: Pa
     save(recognizer.bundle, tmp_path / "small.safetensors")
     words = ["recognize", calls, "--model", "small.safetensors", "--jobs", "1"]
     status, out, _ = run(*words, "-o", "out.csv", "--window", "1", "--hop", "0.5")
-    assert (status, out.startswith("out.csv: 3 recognised, 0 failed")) == (0, True)
+    assert (status, out.startswith("out.csv: 3 recognized, 0 failed")) == (0, True)
     table = pd.read_csv(tmp_path / "out.csv")
     wanted = recognizer.timeline(calls / "long.flac", **QUICK).segments or []
     found = table[table["file"] == "long.flac"]["start"].tolist()

@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_listed_is_found(
     monkeypatch.setattr(os, "scandir", refused)
     first, second = Listing(tmp_path)
     assert first == ListingEntry(
-        "a", f"{tmp_path}/a cannot be listed: Permission denied. Check its rights."
+        "a", f"{tmp_path}/a cannot be listed: Permission denied. Check its permissions."
     )
     assert second == ListingEntry("b/y.wav")
 

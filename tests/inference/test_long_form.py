@@ -124,7 +124,7 @@ def test_what_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path)
     for words, source in cases.items():
         with pytest.raises(AudioError, match=words):
             recognizer.timeline(source)
-    with pytest.raises(AudioError, match=r"channel 3 of .* it has 2"):
+    with pytest.raises(AudioError, match=r"channel 3 of .* expected 1 to 2"):
         recognizer.timeline(file, channel=3)
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path)
     ("how", "words"),
     [
         ({"shard": (3, 3)}, "shard 3 of 3; expected 0 to 2"),
-        ({"shard": (0, 2), "speech": False}, "switch speech on"),
+        ({"shard": (0, 2), "speech": False}, "switch speech detection on"),
         ({"hop": 9.0}, "leaves gaps"),
     ],
 )

@@ -73,10 +73,10 @@ def test_one_that_cannot_be_heard_is_alone_with_that(
     recognizer: Recognizer, waves: list[Wave], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = opened(recognizer)
-    tape = many[1]._tape
+    tape = many[1]._buffer
 
     def fragile(system: Any, windows: Any, numbers: Any) -> Any:
-        if any(window.tape is tape for window in windows):
+        if any(window.buffer is tape for window in windows):
             raise RuntimeError("no")
         return predict_windows(system, windows, numbers)
 

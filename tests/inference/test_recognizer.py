@@ -15,7 +15,8 @@ from serein.audio import Source
 from serein.bundle import Bundle, Card, save
 from serein.errors import AudioError, BundleError, UnknownName
 from serein.inference import formats
-from serein.inference.recognizer import DEFAULT_MODEL, Recognizer, find_model_file, list_models
+from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, list_models
+from serein.inference.recognizer import Recognizer
 from serein.records import Corpus
 
 RATE = 16_000

@@ -167,7 +167,7 @@ def test_a_command_says_that_nobody_speaks(
     soundfile.write(path, WORDLESS["white noise"], RATE)
     status, out, _ = run("recognize", path)
     assert (status, "no speech" in out) == (0, True)
-    status, out, _ = run("recognize", path, "--always")
+    status, out, _ = run("recognize", path, "--answer-nonspeech")
     assert (status, "no speech" in out, "%" in out) == (0, False, True)
     table, _ = tmp_path / "answers.csv", run("recognize", tmp_path, "-o", tmp_path / "answers.csv")
     header, row = (line.split(",") for line in table.read_text().splitlines())

@@ -15,8 +15,8 @@ WINDOW = 4000
 class Given:
     """Lanes that answer what each block's first sample says."""
 
-    def __init__(self, first: int = 0) -> None:
-        self.at = first * CHUNK_BLOCKS
+    def __init__(self, first_chunk: int = 0) -> None:
+        self.position = first_chunk * CHUNK_BLOCKS
         self._rest = np.zeros(0, np.float32)
         self.calls = 0
 
@@ -94,7 +94,7 @@ def test_silence_is_heard_many_blocks_at_a_time() -> None:
     speech = SileroVAD(WINDOW)
     for _ in range(170):
         assert speech(wave((0.0, 1)), last=False, window_end=None) == []
-    assert speech._lanes.calls == 10  # type: ignore[attr-defined]
+    assert speech._vad.calls == 10  # type: ignore[attr-defined]
 
 
 def test_what_is_needed_is_kept() -> None:

@@ -188,7 +188,7 @@ def test_silence_and_next_to_nothing(recognizer: Recognizer, seconds: float, spe
     [
         (RATE, {"window": 1.0, "hop": 2.0}, ConfigError, "leaves gaps"),
         (RATE, {"window": 0.001}, ConfigError, "needs at least"),
-        (RATE, {"window": 9.0}, ConfigError, "hears at most 7.5 s"),
+        (RATE, {"window": 9.0}, ConfigError, "takes at most 7.5 s"),
         (RATE, {"smooth": 2}, ConfigError, "odd number"),
         (RATE, {"windw": 1.0}, ConfigError, "windw"),
         (RATE, {"window": "long"}, ConfigError, "window"),
@@ -216,5 +216,5 @@ def test_memory_does_not_grow_with_the_stream(recognizer: Recognizer, wave: Wave
         stream = recognizer.stream(RATE, speech=speech)
         for _ in range(3):
             stream.feed(wave)
-        assert stream._tape.end - stream._tape.start < 12 * RATE
-        assert len(stream._hops._windows) + len(stream._hops._raw) < 20
+        assert stream._buffer.end - stream._buffer.start < 12 * RATE
+        assert len(stream._averager._windows) + len(stream._averager._unsmoothed) < 20

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serein.errors import ConfigError
+from serein.inference.stream_config import StreamConfig
 from serein.inference.windowing import (
     HopAverager,
     Probabilities,
@@ -156,7 +157,7 @@ def test_what_grows_can_be_seen() -> None:
         (0.03, 0.01, 1, "frame of 0.1 s"),
         (4.0, 0.0, 1, "Choose longer ones"),
         (4.0, -1.0, 1, "Choose longer ones"),
-        (8.0, 1.0, 1, "hears at most 7.5 s. Choose shorter ones"),
+        (8.0, 1.0, 1, "takes at most 7.5 s. Choose shorter ones"),
         (4.0, 5.0, 1, "a hop of 5.0 s with windows of 4.0 s leaves gaps"),
         (4.0, 1.0, 2, "over 2 hops; expected an odd number"),
         (4.0, 1.0, -1, "over -1 hops"),
@@ -164,13 +165,15 @@ def test_what_grows_can_be_seen() -> None:
 )
 def test_plans_that_cannot_be(window: float, hop: float, smooth: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        WindowingConfig.from_seconds(window, hop, smooth, 16_000, 0.1, 7.5)
+        WindowingConfig.from_stream_config(
+            StreamConfig(window, hop, smooth), 16_000, 0.1, max_window=7.5
+        )
 
 
 def test_a_plan_is_of_whole_frames() -> None:
-    assert WindowingConfig.from_seconds(4.01, 0.99, 3, 16_000, 0.025, None) == WindowingConfig(
-        64_000, 16_000, 400, 3, 400
-    )
+    config = StreamConfig(window=4.01, hop=0.99, smooth=3)
+    windowing = WindowingConfig.from_stream_config(config, 16_000, 0.025, max_window=None)
+    assert windowing == WindowingConfig(64_000, 16_000, 400, 3, 400)
 
 
 def test_a_tape_holds_what_was_not_forgotten() -> None:
@@ -180,8 +183,8 @@ def test_a_tape_holds_what_was_not_forgotten() -> None:
         tape.discard(tape.end - 5_000)
     assert (tape.start, tape.end) == (95_100, 100_100)
     np.testing.assert_array_equal(tape[96_000:97_000], everything[95_900:96_900])
-    assert len(tape._held) < 60_000
+    assert len(tape._samples) < 60_000
     tape.discard(10**9)
     assert tape.start == tape.end
-    with pytest.raises(IndexError, match="holds 100100 to 100100"):
+    with pytest.raises(IndexError, match="samples 100100 to 100100"):
         tape[96_000:97_000]

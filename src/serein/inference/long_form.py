@@ -1,9 +1,7 @@
-"""A long recording from start to end, or a part of it that another machine leaves to this one.
+"""Recognize long recordings, which are read in blocks so that memory use does not grow.
 
-One answer for a recording that is too long to be held: it is read in blocks.
-
-The windows of a recording are of one length, which follows from its own; a container may be wrong
-about that. So it is read twice, first to be measured.
+``iter_timeline`` gives an answer per segment, for a whole recording or for one of several shards of
+it; ``recognize_long`` gives one answer for the whole recording.
 
 S = samples.
 """
@@ -12,45 +10,47 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from serein import audio
 from serein.audio import Resampler, Samples, Source
 from serein.errors import ConfigError
-from serein.inference.predictor import BATCH_SIZE, WindowPrediction, predict_batches, torch_threads
+from serein.inference.predictor import (
+    BATCH_SIZE,
+    Predictor,
+    WindowPrediction,
+    predict_batches,
+    torch_threads,
+)
 from serein.inference.recognition import Recognition, Segment, get_source_name
-from serein.inference.recognizer import Recognizer
-from serein.inference.streaming import Stream, StreamConfig
-from serein.inference.vad import BLOCK_MS, CHUNK_BLOCKS
+from serein.inference.stream_config import StreamConfig
+from serein.inference.streaming import Stream
+from serein.inference.vad import CHUNK_SECONDS
 from serein.inference.windowing import SampleBuffer
 
-if TYPE_CHECKING:
-    from serein.inference.recognizer import Recognizer
-
-
-CHUNK_SECONDS = CHUNK_BLOCKS * BLOCK_MS / 1000
 CHUNKS_AT_A_TIME = 4
-"""Lanes that are read and heard together: what memory holds, and what goes through as one batch."""
+"""VAD chunks in a block of a timeline: what is held in memory, and predicted as one batch."""
+BLOCK_SECONDS = 60.0
+"""Length of the blocks that ``recognize_long`` reads."""
 
 
 def recognize_timeline(
-    predictor: "Recognizer",
+    predictor: Predictor,
     source: Source,
     span: tuple[float, float | None],
     channel: int | None,
     shard: tuple[int, int] | None,
     config: StreamConfig,
 ) -> Recognition:
-    """What ``Recognizer.timeline`` does; see there."""
+    """Recognize a recording segment by segment; see ``Recognizer.timeline``."""
     *_, answer = iter_timeline(predictor, source, span, channel, shard, config)
     assert answer is not None
     return answer
 
 
 def iter_timeline(
-    predictor: "Recognizer",
+    predictor: Predictor,
     source: Source,
     span: tuple[float, float | None] = (0.0, None),
     channel: int | None = None,
@@ -58,24 +58,39 @@ def iter_timeline(
     config: StreamConfig | None = None,
     chunks_at_a_time: int = CHUNKS_AT_A_TIME,
 ) -> Iterator[Recognition | None]:
-    """The same step by step, for whoever has other things to do between them.
+    """Recognize a recording block by block, so that the caller can do other work in between.
+
+    Args:
+        predictor: the model.
+        source: path, bytes, binary file, or (samples, rate in Hz).
+        span: start and end in seconds; None is the end of the recording.
+        channel: number of a channel, counted from 1; None is the mean of all channels.
+        shard: number of the shard, counted from 0, and number of shards.
+        config: windowing, smoothing and merging.
+        chunks_at_a_time: VAD chunks in a block.
 
     Yields:
-        None after each block, and the answer in the end.
+        None after each block, and the answer at the end.
     """
     start, end = span
-    lanes = None if shard is None else _shard_chunks(source, start, end, shard)
-    begin = start + max(0, lanes[0] - 1) * CHUNK_SECONDS if lanes else start
-    last = start + lanes[1] * CHUNK_SECONDS if lanes else math.inf
+    chunks = None if shard is None else _shard_chunks(source, start, end, shard)
+    shard_start, shard_end, read_start = start, math.inf, start
+    if chunks:
+        shard_start, shard_end = (start + chunk * CHUNK_SECONDS for chunk in chunks)
+        read_start = start + max(0, chunks[0] - 1) * CHUNK_SECONDS
     windows: list[tuple[float, float]] = []
     segments: list[Segment] = []
     stream, seconds, count = None, 0.0, 0
-    size = chunks_at_a_time * CHUNK_SECONDS
-    for samples, rate in audio.iter_blocks(
-        source, block_seconds=size, start=begin, end=end, channel=channel
-    ):
+    blocks = audio.iter_blocks(
+        source,
+        block_seconds=chunks_at_a_time * CHUNK_SECONDS,
+        start=read_start,
+        end=end,
+        channel=channel,
+    )
+    for samples, rate in blocks:
         if stream is None:
-            stream = Stream(predictor, rate, config or StreamConfig(), start, lanes, windows)
+            stream = Stream(predictor, rate, config or StreamConfig(), start, chunks, windows)
         segments += stream.feed(samples)
         count += len(samples)
         seconds = count / rate
@@ -87,8 +102,8 @@ def iter_timeline(
     yield Recognition(
         source=get_source_name(source),
         model=predictor.name,
-        start=start + lanes[0] * CHUNK_SECONDS if lanes else start,
-        end=min(begin + seconds, last),
+        start=shard_start,
+        end=min(read_start + seconds, shard_end),
         windows=windows,
         tasks=predictor.to_answers(means),
         attention={},
@@ -99,14 +114,26 @@ def iter_timeline(
     )
 
 
-def join_shards(predictor: "Recognizer", shards: Sequence[Recognition]) -> Recognition:
-    """The timelines of all shards of a recording, in order -> that of the whole."""
-    segments = [segment for part in shards for segment in part.segments or []]
+def _shard_chunks(
+    source: Source, start: float, end: float | None, shard: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the first VAD chunk of a shard and the one after its last."""
+    number, count = shard
+    if not 0 <= number < count:
+        raise ConfigError(f"shard {number} of {count}; expected 0 to {count - 1}. Count from 0")
+    duration = audio.duration(source)
+    chunks = math.ceil((min(end or duration, duration) - start) / CHUNK_SECONDS)
+    return chunks * number // count, chunks * (number + 1) // count
+
+
+def join_shards(predictor: Predictor, shards: Sequence[Recognition]) -> Recognition:
+    """Join the answers for all shards of a recording, in order, to one answer."""
+    segments = [segment for shard in shards for segment in shard.segments or []]
     means = average_segments(predictor, segments)
     return replace(
         shards[0],
         end=shards[-1].end,
-        windows=[window for part in shards for window in part.windows],
+        windows=[window for shard in shards for window in shard.windows],
         tasks=predictor.to_answers(means),
         values=predictor.to_values(means),
         segments=segments,
@@ -114,91 +141,79 @@ def join_shards(predictor: "Recognizer", shards: Sequence[Recognition]) -> Recog
     )
 
 
-def average_segments(
-    predictor: "Recognizer", segments: Sequence[Segment]
-) -> dict[str, list[float]]:
-    """Means of segments' probabilities and values by length; nothing where nobody spoke."""
+def average_segments(predictor: Predictor, segments: Sequence[Segment]) -> dict[str, list[float]]:
+    """Average probabilities and values of segments, weighted by length; empty without segments."""
     if not segments:
         return {}
     length_n = [segment.end - segment.start for segment in segments]
     means = {}
     for task, classes in predictor.classes.items():
         p_nk = [
-            list(one.tasks[task].probabilities.values()) if classes else [one.values[task]]
-            for one in segments
+            list(segment.tasks[task].probabilities.values()) if classes else [segment.values[task]]
+            for segment in segments
         ]
         means[task] = np.average(p_nk, axis=0, weights=length_n).tolist()
     return means
 
 
-def _shard_chunks(
-    source: Source, start: float, end: float | None, shard: tuple[int, int]
-) -> tuple[int, int]:
-    """The first lane of a shard and the one after its last."""
-    number, count = shard
-    if not 0 <= number < count:
-        raise ConfigError(f"shard {number} of {count}; expected 0 to {count - 1}. Count from 0")
-    length = audio.duration(source)
-    lanes = math.ceil((min(end or length, length) - start) / CHUNK_SECONDS)
-    return lanes * number // count, lanes * (number + 1) // count
-
-
-BLOCK_SECONDS = 60.0
-"""Seconds that are read at a time."""
-
-
 def recognize_long(
-    predictor: Recognizer, source: Source, name: str, on_step: Callable[[], None]
+    predictor: Predictor, source: Source, name: str, on_step: Callable[[], None]
 ) -> Recognition:
-    """What ``Recognizer.together`` says of a recording, but for attention; memory does not grow.
+    """Recognize a recording of any length with one answer, as ``Predictor.predict_many`` does.
+
+    The length of the windows depends on the exact length of the recording, and the header of a
+    file may be wrong about it. So the recording is read twice; the first time to measure it.
 
     Args:
-        predictor: with a ``window``.
+        predictor: a model with a ``window``.
         source: a path or bytes, which can be read twice.
-        name: what the answer calls it.
-        on_step: is called now and then.
+        name: name of the recording in its answer.
+        on_step: is called before each batch.
+
+    Returns:
+        The answer, without attention maps.
 
     Raises:
-        AudioError: it cannot be read, or is too short.
+        AudioError: the recording cannot be read, or is too short.
     """
-    assert predictor.window is not None, "a model that hears all at once holds it"
-    most = round(predictor.window * predictor.rate)
-    cuts = audio.split_evenly(_count_samples(source, predictor.rate), most)
-    parts, told = _iter_windows(source, predictor.rate, cuts), list[tuple[WindowPrediction, bool]]()
+    assert predictor.window is not None, "a model without a longest window needs all samples"
+    max_length = round(predictor.window * predictor.rate)
+    bounds = audio.split_evenly(_count_samples(source, predictor.rate), max_length)
+    windows = _iter_windows(source, predictor.rate, bounds)
+    predictions: list[tuple[WindowPrediction, bool]] = []
     with torch_threads(predictor.threads):
-        while some := list(islice(parts, BATCH_SIZE)):
+        while batch := list(islice(windows, BATCH_SIZE)):
             on_step()
-            heard = predict_batches(predictor.system, some, predictor.precision, attention=False)
-            told += zip(heard, predictor.detect_speech(some), strict=True)
-    return predictor.aggregate_windows(name, 0.0, cuts, told)
+            outputs = predict_batches(predictor.system, batch, predictor.precision, attention=False)
+            predictions += zip(outputs, predictor.detect_speech(batch), strict=True)
+    return predictor.aggregate_windows(name, 0.0, bounds, predictions)
 
 
 def _count_samples(source: Source, rate: int) -> int:
-    """Samples at a rate, as a resampler will give them."""
-    found = [
-        (len(wave_s), own) for wave_s, own in audio.iter_blocks(source, block_seconds=BLOCK_SECONDS)
-    ]
-    return math.floor(sum(count for count, _ in found) * rate / found[0][1] + 0.5)
+    """Return the number of samples at a rate, as a ``Resampler`` rounds it."""
+    blocks = audio.iter_blocks(source, block_seconds=BLOCK_SECONDS)
+    lengths = [(len(wave_s), source_rate) for wave_s, source_rate in blocks]
+    return math.floor(sum(length for length, _ in lengths) * rate / lengths[0][1] + 0.5)
 
 
-def _iter_windows(source: Source, rate: int, cuts: list[tuple[int, int]]) -> Iterator[Samples]:
-    """The samples (S,) of each window."""
-    tape, waiting = SampleBuffer(), iter(cuts)
-    first, last = next(waiting)
+def _iter_windows(source: Source, rate: int, bounds: list[tuple[int, int]]) -> Iterator[Samples]:
+    """Yield the samples (S,) of each window."""
+    buffer, remaining = SampleBuffer(), iter(bounds)
+    first, last = next(remaining)
     for wave_s in _iter_resampled(source, rate):
-        tape.append(wave_s)
-        while first < last <= tape.end:
-            yield tape[first:last].copy()
-            first, last = next(waiting, (last, last))
-            tape.discard(first)
-    if first < min(last, tape.end):
-        yield tape[first : tape.end].copy()
+        buffer.append(wave_s)
+        while first < last <= buffer.end:
+            yield buffer[first:last].copy()
+            first, last = next(remaining, (last, last))
+            buffer.discard(first)
+    if first < min(last, buffer.end):
+        yield buffer[first : buffer.end].copy()
 
 
 def _iter_resampled(source: Source, rate: int) -> Iterator[Samples]:
     resample = None
-    for wave_s, own in audio.iter_blocks(source, block_seconds=BLOCK_SECONDS):
-        resample = resample or Resampler(own, rate)
+    for wave_s, source_rate in audio.iter_blocks(source, block_seconds=BLOCK_SECONDS):
+        resample = resample or Resampler(source_rate, rate)
         yield resample(wave_s)
     if resample is not None:
         yield resample(wave_s[:0], last=True)

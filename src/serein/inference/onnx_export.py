@@ -1,10 +1,12 @@
-"""A saved model as one ONNX file: a waveform in, probabilities or values out.
+"""Export a saved model as one ONNX file: a waveform in, probabilities or values out.
 
-The file's input is ``wave``, (1, samples) of float32 at the model's rate. Its outputs are, for
-each task, the probabilities by its name, (1, classes), temperature and all, or the value, (1, 1);
-and each attention map as ``attention.NAME``, (1, heads, steps), or (1, heads, steps, steps) of
-queries by keys. To cut a long recording into windows is left to who applies it. The metadata
-holds, under ``serein``, what a bundle's holds.
+The input of the file is ``wave``, (1, samples) of float32 at the model's sampling rate. Its outputs
+are, under the name of each task, the probabilities (1, classes), with the temperature applied, or
+the value (1, 1); and each attention map as ``attention.NAME``, (1, heads, steps), or
+(1, heads, steps, steps) of queries by keys. Long recordings must be split into windows by the
+caller. The metadata under ``serein`` is that of a bundle.
+
+S = samples.
 """
 
 import copy
@@ -12,7 +14,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -23,23 +25,23 @@ from torch import Tensor, nn
 
 from serein.bundle import Bundle, bundle_to_json
 from serein.errors import ConfigError
-from serein.inference.onnx_modules import build_onnx_system
 from serein.inference.onnx_runtime import ONNXSystem, load_onnx
-from serein.system import Output, System, predict_batch
+from serein.registry import list_names, load_module
+from serein.system import Output, SingleTaskEnsemble, System, predict_batch
 from serein.utils.files import write_bytes
 
 TOLERANCE = 1e-4
-"""How far a probability or a value may be from that of the model itself."""
+"""Largest difference of a probability or value between torch and onnxruntime."""
 CHECKED_SECONDS = (0.025, 0.06, 0.31, 1.0, 2.7)
-"""Seconds of noise on which both are compared."""
+"""Durations of noise on which torch and onnxruntime are compared, in seconds."""
 
 
 def to_onnx(bundle: Bundle, path: Path) -> None:
-    """Write a model as ONNX, once it answers in onnxruntime as it does here.
+    """Export a model to ONNX, if onnxruntime gives the same outputs as torch.
 
     Args:
         bundle: the model.
-        path: of the file, with the ending ``.onnx``.
+        path: file to write, with the suffix ``.onnx``.
 
     Raises:
         ConfigError: the model cannot be exported, or the extra ``onnx`` is not installed.
@@ -54,7 +56,7 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f'to export needs {error.name}: pip install "serein[onnx]"') from error
+        raise ConfigError(f'exporting needs {error.name}: pip install "serein[onnx]"') from error
     system = copy.deepcopy(bundle.system).cpu().eval()
     content = _export_model(replace(bundle, system=system))
     _check_outputs(system, load_onnx(content, str(path)).system)
@@ -62,20 +64,20 @@ def to_onnx(bundle: Bundle, path: Path) -> None:
 
 
 class _WaveformModel(nn.Module):
-    """A system as a function of one waveform, its answers laid side by side."""
+    """A system as a module from one waveform to a tuple of outputs."""
 
     def __init__(self, system: System) -> None:
         super().__init__()
         self.system = system
 
     def forward(self, wave_bs: Tensor) -> tuple[Tensor, ...]:
-        """(1, S) -> probabilities of each task, and attention maps."""
+        """Map a waveform (1, S) to the probabilities of each task and the attention maps."""
         output = self.compute_output(wave_bs)
-        maps = [one.weight for one in output.attention.values()]
+        maps = [attention.weight for attention in output.attention.values()]
         return (*self.system.decode(output).values(), *maps)
 
     def compute_output(self, wave_bs: Tensor) -> Output:
-        """(1, S) -> what the system answers."""
+        """Return the output of the system for a waveform (1, S)."""
         length_b = torch.full((1,), wave_bs.shape[1])
         return self.system(self.system.extract_features(wave_bs, length_b))
 
@@ -102,14 +104,66 @@ def _export_model(bundle: Bundle) -> bytes:
     return program.model_proto.SerializeToString()
 
 
+def build_onnx_system(system: System) -> System:
+    """Return a copy of a system for one recording at a time, which can only be exported.
+
+    Its front end and its model are those that ``to_onnx_module`` of each part returns.
+
+    Raises:
+        ConfigError: a part has no such method.
+    """
+    exportable = copy.deepcopy(system).eval()
+    exportable.front_end = _convert_part(exportable.front_end, system.recipe.features)
+    model = exportable.model
+    if isinstance(model, SingleTaskEnsemble):
+        parts = [_convert_part(part, system.recipe.model) for part in model.models]
+        model.models = nn.ModuleList(parts)
+    else:
+        exportable.model = _convert_part(model, system.recipe.model)
+    return exportable
+
+
+def _convert_part(part: Any, table: Mapping[str, Any]) -> Any:
+    if hasattr(part, "to_onnx_module"):
+        return part.to_onnx_module()
+    raise ConfigError(
+        f"{table['name']} cannot be exported: {_explain_unsupported(part)}. "
+        f"These can be: {', '.join(_list_exportable())}. Apply such a model with serein itself"
+    )
+
+
+def _list_exportable() -> list[str]:
+    """Return the names of front ends and models that can be exported."""
+    classes = {"features": "FrontEnd", "models": "Model"}
+    return sorted(
+        name
+        for package, kind in classes.items()
+        for name in list_names(package)
+        if hasattr(getattr(load_module(package, name), kind, None), "to_onnx_module")
+    )
+
+
+def _explain_unsupported(part: object) -> str:
+    """Return why a part cannot be exported."""
+    if hasattr(part, "fit"):
+        return "it is an estimator, which scikit-learn fits, and no network"
+    if getattr(part, "recogniser", None) is not None:
+        return "its beam search runs word by word, for a number of steps that is not known before"
+    return "it is not written in operations of ONNX"
+
+
 def _make_noise(system: System, seconds: float) -> Tensor:
-    """(1, S)."""
+    """Return white noise (1, S); the same for the same duration."""
     count = round(seconds * system.front_end.rate)
     return 0.1 * torch.randn(1, count, generator=torch.Generator().manual_seed(count))
 
 
 def _check_outputs(system: System, exported: System) -> None:
-    """Raises ConfigError where both do not answer alike."""
+    """Compare the outputs of both systems on noise.
+
+    Raises:
+        ConfigError: they differ.
+    """
     for seconds in CHECKED_SECONDS:
         wave_bs = _make_noise(system, seconds)
         length_b = torch.tensor([wave_bs.shape[1]])
@@ -119,19 +173,19 @@ def _check_outputs(system: System, exported: System) -> None:
         worst = max(_max_difference(ours[task], theirs[task]) for task in ours)
         if not worst <= TOLERANCE:
             raise ConfigError(
-                f"not exported: of {seconds} s of noise onnxruntime's answers are "
+                f"not exported: for {seconds} s of noise, the outputs of onnxruntime differ by "
                 f"{worst:.2g} from the model's own. Try other versions of torch and onnxruntime"
             )
 
 
 def _max_difference(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference; of values beyond 1, by their size."""
+    """Return the largest difference, relative for values above 1."""
     return float(((ours - theirs).abs() / ours.abs().clamp(min=1)).max())
 
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """What the exporter says of its own parts is of no use to a user."""
+    """Suppress the output of the exporter, which says nothing about the model."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels: list[Any] = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,11 +1,10 @@
-"""Exported models at work: an ONNX file in the place of a system.
+"""Run exported models with onnxruntime: an ONNX file in the place of a system.
 
 B = batch, S = samples, H = heads, T = steps.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from serein import bundle
 from serein.bundle import MALFORMED_DOCUMENT_ERRORS, Bundle
-from serein.config import build_config
+from serein.config import build_config, rename_settings
 from serein.errors import BundleError, ConfigError, SereinError
 from serein.features.normalization import Normalizer
 from serein.layers.attention import AttentionWeights
@@ -25,112 +24,97 @@ from serein.utils.device import init_empty_weights
 
 
 class ONNXSystem(System):
-    """A system whose every number comes from onnxruntime; it cannot be trained.
+    """A system that is computed by onnxruntime; it cannot be trained.
 
-    Its modules tell what it is, such as its rate, and hold no weights.
+    Its modules describe the model, such as its sampling rate, and hold no weights.
     """
 
     def __init__(
         self, recipe: Recipe, classes: Mapping[str, Sequence[str]], content: bytes, session: Any
     ) -> None:
-        """Take an ONNX file.
+        """Build a system from an ONNX file.
 
         Args:
-            recipe: of the model that was exported.
-            classes: of each task.
-            content: the file.
-            session: onnxruntime's, of that file.
+            recipe: recipe of the exported model.
+            classes: classes of each task.
+            content: the ONNX file.
+            session: an ``onnxruntime.InferenceSession`` of the file.
         """
         with init_empty_weights():
             super().__init__(recipe, classes, allow_custom=False)
         self.normaliser = Normalizer(self.normaliser.config, 1)
         self.content, self.session = content, session
-        self.output_names = [one.name for one in session.get_outputs()]
+        self.output_names = [output.name for output in session.get_outputs()]
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         self.strides: dict[str, int] = document["maps"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Worker processes open the file anew."""
+        """Pickle the file only: sessions cannot be pickled."""
         return _load_system, (self.content,)
 
     @property
     def shares(self) -> bool:
-        """Never: the front end is in the file."""
+        """False: the front end is in the file and cannot share frames between windows."""
         return False
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The file; by it this model is told from others."""
+        """Return the file as the only weight; it gives the model a digest of its own."""
         return {"onnx": torch.frombuffer(bytearray(self.content), dtype=torch.uint8)}
 
     def extract_features(self, wave_bs: Tensor, length_b: Tensor) -> Inputs:
-        """Waveforms (B, S) and lengths in samples, as they are."""
+        """Return waveforms (B, S) and their lengths in samples unchanged."""
         return {"wave": (wave_bs, length_b)}
 
     def forward(self, inputs: Inputs) -> Output:
-        """Each waveform by itself; padding never gets in."""
-        rows = zip(*(x.cpu() for x in inputs["wave"]), strict=True)
-        heard = [self._run(wave_s[:length].numpy()) for wave_s, length in rows]
-        said = {task: torch.cat([one[task] for one in heard]) for task in self.classes}
-        maps = {
+        """Run each waveform on its own, without padding."""
+        waves = zip(*(x.cpu() for x in inputs["wave"]), strict=True)
+        outputs = [self._run(wave_s[:length].numpy()) for wave_s, length in waves]
+        logits = {}
+        for task, classes in self.classes.items():
+            x_bk = torch.cat([output[task] for output in outputs])
+            logits[task] = x_bk.log() if classes else x_bk
+        attention = {
             name: AttentionWeights(
-                _stack_maps([one[f"attention.{name}"][0] for one in heard]), stride
+                _stack_maps([output[f"attention.{name}"][0] for output in outputs]), stride
             )
             for name, stride in self.strides.items()
         }
-        return Output(
-            {k: x_bk.log() if self.classes[k] else x_bk for k, x_bk in said.items()}, maps
-        )
+        return Output(logits, attention)
 
     def decode(self, output: Output) -> dict[str, Tensor]:
-        """(B, K) probabilities for each task, or (B, 1) values; temperatures are in the file."""
-        return {k: x_bk.exp() if self.classes[k] else x_bk for k, x_bk in output.logits.items()}
+        """Return probabilities (B, K) or values (B, 1) per task; the file applies temperatures."""
+        return {
+            task: x_bk.exp() if self.classes[task] else x_bk for task, x_bk in output.logits.items()
+        }
 
     def _run(self, wave_s: np.ndarray) -> dict[str, Tensor]:
-        found = self.session.run(None, {"wave": wave_s[None].astype(np.float32)})
-        return dict(zip(self.output_names, map(torch.from_numpy, found), strict=True))
+        outputs = self.session.run(None, {"wave": wave_s[None].astype(np.float32)})
+        return dict(zip(self.output_names, map(torch.from_numpy, outputs), strict=True))
 
 
 def _stack_maps(weights: Sequence[Tensor]) -> Tensor:
-    """Maps (H, T), or (H, T, T) of queries by keys -> (B, H, ...), zeros behind each one's end."""
-    most = max(weight.shape[-1] for weight in weights)
-    return torch.stack([F.pad(w, (0, most - w.shape[-1]) * (w.ndim - 1)) for w in weights])
-
-
-def open_model(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
-    """Read a bundle, or a model that was exported to ONNX, as the ending says.
-
-    Raises:
-        BundleError: it is missing, corrupt, or not of this package.
-        ConfigError: the extra ``onnx`` is not installed, or an exported model is to run elsewhere
-            than on the CPU.
-    """
-    if path.suffix != ".onnx":
-        return bundle.load(path, device=device, trust=trust)
-    if device not in ("auto", "cpu"):
-        raise ConfigError(f"device {device}: an exported model runs on the CPU; use cpu or auto")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot read the model {path}: {error.strerror}") from error
-    return load_onnx(content, str(path))
+    """Stack maps (H, T), or (H, T, T) of queries by keys, to (B, H, ...), padded with zeros."""
+    steps = max(weight.shape[-1] for weight in weights)
+    return torch.stack([F.pad(w, (0, steps - w.shape[-1]) * (w.ndim - 1)) for w in weights])
 
 
 def load_onnx(content: bytes, name: str) -> Bundle:
-    """Make a bundle of an exported model.
+    """Build a bundle from an exported model.
 
     Args:
-        content: the file.
-        name: what errors call it.
+        content: the ONNX file.
+        name: name of the file in errors.
 
     Raises:
-        BundleError: it is corrupt, or not of this package.
+        BundleError: the file is corrupt, or was not written by this package.
         ConfigError: the extra ``onnx`` is not installed.
     """
     session = _open_session(content, name)
     try:
         document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
         bundle.check_format(document, name)
-        recipe = build_config(Recipe, document["recipe"], "recipe")
+        tables = rename_settings(document["recipe"], warn=False)
+        recipe = build_config(Recipe, tables, "recipe")
         system = ONNXSystem(recipe, document["classes"], content, session).eval()
         return Bundle(system, *bundle.parse_card(document))
     except BundleError:
@@ -153,10 +137,10 @@ def _open_session(content: bytes, name: str) -> Any:
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     try:
         return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no base of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         reason = " ".join(str(error).split())
         raise BundleError(
-            f"{name} is no ONNX file that can be run, or is cut short: {reason}"
+            f"{name} is not an ONNX file that onnxruntime can run, or is truncated: {reason}"
         ) from error
 
 

@@ -1,98 +1,353 @@
-"""Parts of recordings through a system, those of like length together; and their attention.
+"""A loaded model: waveforms in, probabilities, values and attention per window or recording out.
 
-B = parts at a time, S = samples, H = heads, T = steps, K = classes of a task.
-
-Many windows through a system: what they share is computed once.
-
-B = windows at a time, S = samples, T = frames, K = classes of all tasks, one after the other; a
-task of numbers has one place among them.
+B = windows at a time, S = samples, H = heads, T = steps or frames, K = classes of a task (1 for a
+regression task), or of all tasks, concatenated.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from statistics import fmean
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from serein import audio
 from serein.audio import Samples
-from serein.inference.recognition import AttentionMap
+from serein.bundle import Bundle
+from serein.errors import ConfigError
+from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_model
+from serein.inference.onnx_runtime import ONNXSystem
+from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.inference.vad import contains_speech
 from serein.inference.windowing import Probabilities, SampleBuffer
 from serein.labels.vocabulary import END
 from serein.layers.attention import AttentionWeights
 from serein.layers.outputs import ASR_ATTENTION, WORD_ATTENTION
 from serein.results.inference import RecognizedWord
 from serein.system import TRANSCRIPT, Inputs, System, attention_step_times, predict_batch
-from serein.tasks.transcript import Task
-from serein.utils.device import Precision
+from serein.tasks.transcript import Task as TranscriptTask
+from serein.utils.device import (
+    Precision,
+    PrecisionSetting,
+    limit_onednn_cache,
+    precision_warnings,
+    requested_precision,
+    resolve_precision,
+    to_bf16,
+)
 
 BATCH_SIZE = 16
-"""Parts that the model hears at once."""
+"""Windows per forward pass in ``predict_batches``."""
+STREAM_BATCH_SIZE = 32
+"""Windows per forward pass in ``predict_windows``."""
 
 
 class WindowPrediction(NamedTuple):
-    """What the model says of one part.
+    """The prediction for one window.
 
     Attributes:
-        answers: for each task, K probabilities, or the one value.
-        attention: maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
+        outputs: for each task, K probabilities, or the one value.
+        attention: attention maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
     """
 
     outputs: dict[str, list[float]]
     attention: dict[str, AttentionWeights]
 
 
+class Window(NamedTuple):
+    """A window of the samples in a buffer, from ``start`` to before ``end``."""
+
+    buffer: SampleBuffer
+    start: int
+    end: int
+
+
+class Predictor:
+    """A model that predicts batches of recordings and turns predictions into answers.
+
+    Attributes:
+        bundle: the saved model.
+        name: name of the model in its answers.
+        system: the network, in the precision that it computes in.
+        precision: precision that it computes in.
+        warnings: a warning if the requested precision is not available.
+        threads: processor threads that one call uses; None is torch's own number.
+        thresholds: for each task, the probability below which a label is withheld.
+        answer_nonspeech: whether recordings without speech are answered, too.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Bundle = DEFAULT_MODEL,
+        *,
+        device: str = "cpu",
+        threads: int | None = 1,
+        trust: Sequence[str] = (),
+        confidence: float | Literal["auto"] = 0.0,
+        precision: PrecisionSetting | None = None,
+        answer_nonspeech: bool = False,
+        always: bool | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: name of a shipped model, path of a bundle or of an exported model, or a bundle.
+            device: where to compute: "cpu" or "cuda".
+            threads: processor threads that one call uses; None is torch's own number. For audio of
+                some seconds one is the fastest, and far faster on a busy machine.
+            trust: dotted names of custom modules that the bundle may import.
+            confidence: labels of a lower probability are withheld; "auto" takes the threshold of
+                each task from the bundle.
+            precision: "fp32"; "bf16" or "auto", which fall back to fp32 on a device without bf16;
+                None is the precision of the model's recipe. ``self.precision`` is the result, and
+                ``warnings`` has a warning if "bf16" falls back. An exported model computes in fp32.
+            answer_nonspeech: whether to answer recordings without speech, too.
+            always: deprecated name of ``answer_nonspeech``.
+
+        Raises:
+            UnknownName: no shipped model has that name.
+            BundleError: the file is missing, corrupt, tampered with, or too new.
+            ConfigError: the confidence is out of range, the bundle has no threshold, or there is
+                no such precision.
+        """
+        if always is not None:
+            message = "always= is now answer_nonspeech=; the old name works in this release"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+        limit_onednn_cache()
+        if isinstance(model, Bundle):
+            self.bundle, self.name = model, model.card.name or "model"
+        else:
+            path = find_model_file(model)
+            self.bundle = open_model(path, device=device, trust=trust)
+            self.name = path.stem
+        self.system = self.bundle.system
+        self.precision, self.warnings = _choose_precision(self.system, precision)
+        if self.precision == "bf16":
+            self.system = to_bf16(self.system)
+        self.threads = threads
+        self.answer_nonspeech = answer_nonspeech or bool(always)
+        self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Classes of each task, in the order of the probabilities; empty for a regression task."""
+        return self.system.classes
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate of the model, in Hz."""
+        return self.system.front_end.rate
+
+    @property
+    def window(self) -> float | None:
+        """Longest window in seconds, into which longer recordings are split; None is unlimited."""
+        return self.system.front_end.max_seconds
+
+    def predict_many(
+        self,
+        recordings: Sequence[tuple[str, Samples]],
+        *,
+        start: float = 0.0,
+        attention: bool = True,
+    ) -> list[Recognition]:
+        """Recognize several loaded recordings in shared forward passes.
+
+        Args:
+            recordings: name of each recording, and its samples of shape (n,) at ``rate``.
+            start: time of the first sample in its recording, in seconds.
+            attention: whether to return attention maps; answers without them take less time.
+
+        Returns:
+            The answer for each recording, as if it were recognized alone, up to rounding.
+        """
+        bounds = [
+            audio.split_evenly(
+                len(wave_s),
+                len(wave_s) if self.window is None else round(self.window * self.rate),
+            )
+            for _, wave_s in recordings
+        ]
+        windows = [
+            wave_s[first:last]
+            for (_, wave_s), recording_bounds in zip(recordings, bounds, strict=True)
+            for first, last in recording_bounds
+        ]
+        with torch_threads(self.threads):
+            has_speech = self.detect_speech(windows)
+            predictions = predict_batches(self.system, windows, self.precision, attention=attention)
+        pairs = zip(predictions, has_speech, strict=True)
+        return [
+            self.aggregate_windows(
+                name, start, recording_bounds, [next(pairs) for _ in recording_bounds]
+            )
+            for (name, _), recording_bounds in zip(recordings, bounds, strict=True)
+        ]
+
+    def detect_speech(self, windows: Sequence[Samples]) -> list[bool]:
+        """Return for each window whether its prediction counts: whether it contains speech."""
+        if self.answer_nonspeech:
+            return [True] * len(windows)
+        return contains_speech(windows, self.rate)
+
+    def aggregate_windows(
+        self,
+        name: str,
+        start: float,
+        bounds: Sequence[tuple[int, int]],
+        predictions: Sequence[tuple[WindowPrediction, bool]],
+    ) -> Recognition:
+        """Average the predictions for the windows of a recording to one answer.
+
+        Windows without speech are left out. If no window contains speech, all are averaged and the
+        labels are withheld.
+
+        Args:
+            name: name of the recording.
+            start: time of the first sample in the recording, in seconds.
+            bounds: first sample of each window, and the one after its last.
+            predictions: prediction for each window, and whether it contains speech.
+        """
+        speech = any(has_speech for _, has_speech in predictions)
+        kept = [
+            (prediction, (start + first / self.rate, start + last / self.rate))
+            for (first, last), (prediction, has_speech) in zip(bounds, predictions, strict=True)
+            if has_speech or not speech
+        ]
+        used, windows = [prediction for prediction, _ in kept], [window for _, window in kept]
+        outputs = {
+            task: [fmean(p) for p in zip(*(one.outputs[task] for one in used), strict=True)]
+            for task in self.classes
+        }
+        hop = self.system.front_end.hop
+        return Recognition(
+            source=name,
+            model=self.name,
+            start=start,
+            end=start + bounds[-1][1] / self.rate,
+            windows=windows,
+            tasks=self.to_answers(outputs, withheld=not speech),
+            attention=merge_attention([one.attention for one in used], windows, hop),
+            values=self.to_values(outputs) if speech else {},
+            words=collect_words(used, windows, self.system.transcript_task, hop) if speech else [],
+            speech=speech,
+        )
+
+    def to_answers(
+        self, outputs: Mapping[str, Sequence[float]], *, withheld: bool = False
+    ) -> dict[str, Answer]:
+        """Return the answers of the classification tasks.
+
+        Args:
+            outputs: probabilities or value of each task.
+            withheld: whether to withhold all labels.
+        """
+        answers = {}
+        for task, classes in self.classes.items():
+            if not classes or task not in outputs:
+                continue
+            probabilities = outputs[task]
+            best = int(np.argmax(probabilities))
+            is_confident = probabilities[best] >= self.thresholds[task]
+            answers[task] = Answer(
+                label=classes[best] if is_confident and not withheld else None,
+                confidence=probabilities[best],
+                probabilities=dict(zip(classes, probabilities, strict=True)),
+            )
+        return answers
+
+    def to_values(self, outputs: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """Return the values of the regression tasks; ``outputs`` as for ``to_answers``."""
+        return {task: output[0] for task, output in outputs.items() if not self.classes[task]}
+
+
+def _choose_precision(
+    system: System, setting: PrecisionSetting | None
+) -> tuple[Precision, list[str]]:
+    """Return the precision to compute in, and warnings about it."""
+    requested = requested_precision(system.recipe) if setting is None else setting
+    precision = resolve_precision(requested, system.device)
+    if isinstance(system, ONNXSystem):
+        refused = "precision bf16 was requested; an exported model computes in fp32"
+        return "fp32", [refused] if setting == "bf16" else []
+    return precision, precision_warnings(requested, system.device)
+
+
+def _choose_thresholds(
+    bundle: Bundle, name: str, confidence: float | Literal["auto"]
+) -> dict[str, float]:
+    """Return for each task the lowest probability of a label that is not withheld."""
+    if confidence == "auto":
+        fitted = {task: one.threshold for task, one in bundle.confidence.items()}
+        thresholds = {task: fitted.get(task, 0.0) for task in bundle.system.classes}
+        if not any(thresholds.values()):
+            raise ConfigError(
+                f"{name} has no threshold; give one, such as 0.5, or train with "
+                "`--calibration-run` of an evaluation that had validation speakers"
+            )
+        return thresholds
+    if not 0 <= confidence <= 1:
+        raise ConfigError(f"confidence is {confidence}; expected 0 to 1, or auto")
+    return dict.fromkeys(bundle.system.classes, confidence)
+
+
 def predict_batches(
-    system: System, parts: Sequence[Samples], precision: Precision, *, attention: bool
+    system: System, windows: Sequence[Samples], precision: Precision, *, attention: bool
 ) -> list[WindowPrediction]:
-    """What a system says of each part, in their order.
+    """Predict windows of recordings, in batches of similar length.
 
     Args:
-        system: what hears them.
-        parts: samples of shape (n,), at the rate of its front end.
-        precision: what it computes in.
-        attention: whether to keep its maps.
+        system: the network.
+        windows: samples of each window, of shape (n,), at the rate of the front end.
+        precision: precision to compute in.
+        attention: whether to return attention maps.
+
+    Returns:
+        The prediction for each window, in their order.
     """
-    order = sorted(range(len(parts)), key=lambda number: len(parts[number]))
-    heard: dict[int, WindowPrediction] = {}
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+    predictions: dict[int, WindowPrediction] = {}
     for first in range(0, len(order), BATCH_SIZE):
-        some = order[first : first + BATCH_SIZE]
-        wave_bs, length_b = pad_waveforms([parts[number] for number in some])
+        batch = order[first : first + BATCH_SIZE]
+        wave_bs, length_b = pad_waveforms([windows[index] for index in batch])
         with torch.inference_mode():
             inputs = system.extract_features(wave_bs.to(system.device), length_b.to(system.device))
-        answers, output = predict_batch(system, inputs, precision)
+        outputs, output = predict_batch(system, inputs, precision)
         maps = output.attention if attention else {}
-        heard |= dict(zip(some, unbatch(answers, maps), strict=True))
-    return [heard[number] for number in range(len(parts))]
+        predictions |= dict(zip(batch, unbatch(outputs, maps), strict=True))
+    return [predictions[index] for index in range(len(windows))]
 
 
-def pad_waveforms(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
-    """Waveforms (B, S), zeros behind each one's end, and their lengths (B,)."""
-    lengths = [len(part_s) for part_s in parts]
-    wave_bs = np.zeros((len(parts), max(lengths)), np.float32)
-    for row_s, part_s in zip(wave_bs, parts, strict=True):
-        row_s[: len(part_s)] = part_s
+def pad_waveforms(windows: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+    """Pad windows with zeros to waveforms (B, S), and return them with their lengths (B,)."""
+    lengths = [len(window_s) for window_s in windows]
+    wave_bs = np.zeros((len(windows), max(lengths)), np.float32)
+    for wave_s, window_s in zip(wave_bs, windows, strict=True):
+        wave_s[: len(window_s)] = window_s
     return torch.from_numpy(wave_bs), torch.tensor(lengths)
 
 
 def unbatch(
     outputs: dict[str, Tensor], attention: dict[str, AttentionWeights]
 ) -> list[WindowPrediction]:
-    """What stands in each row of a batch's answers and maps.
+    """Split the outputs and attention maps of a batch into predictions of its rows.
 
-    All rows leave torch at once: each of its calls hands the interpreter to whoever waits for it.
+    All rows are converted in one call: every call into torch releases the interpreter, and waiting
+    threads may take it.
     """
-    answers_b = {task: p_bk.tolist() for task, p_bk in outputs.items()}
+    outputs_b = {task: p_bk.tolist() for task, p_bk in outputs.items()}
     maps_b = {name: weight_bht.cpu().unbind() for name, (weight_bht, _) in attention.items()}
     strides = {name: stride for name, (_, stride) in attention.items()}
     return [
         WindowPrediction(
-            {task: p_k[row] for task, p_k in answers_b.items()},
+            {task: p_k[row] for task, p_k in outputs_b.items()},
             {name: AttentionWeights(weight[row], strides[name]) for name, weight in maps_b.items()},
         )
-        for row in range(len(next(iter(answers_b.values()))))
+        for row in range(len(next(iter(outputs_b.values()))))
     ]
 
 
@@ -101,125 +356,123 @@ def merge_attention(
     windows: Sequence[tuple[float, float]],
     hop: float,
 ) -> dict[str, AttentionMap]:
-    """Each map over the whole recording; a step lies in the window that it belongs to.
+    """Merge the attention maps of the windows to maps of the whole recording.
 
     Args:
-        window_maps: the maps of each window.
-        windows: where each begins and ends, in seconds.
+        window_maps: the maps of each window, by name.
+        windows: start and end of each window, in seconds.
         hop: seconds from frame to frame.
     """
-    maps = {}
+    merged = {}
     for name in window_maps[0]:
         if name == WORD_ATTENTION:
             continue
-        times, columns = [], []
-        for (start, end), found in zip(windows, window_maps, strict=True):
-            part_ht, stride = found[name]
-            middles = attention_step_times(part_ht.shape[-1], stride, hop, end - start)
-            times += [start + middle for middle in middles]
-            columns.append(_mean_over_queries(part_ht, len(middles)))
-        weight = _merge_maps(columns, words=name == ASR_ATTENTION)
-        queries = window_maps[0][name].weight.ndim > 2
-        maps[name] = AttentionMap(
-            times=times, weights=weight.tolist(), queries=queries, words=name == ASR_ATTENTION
+        times, weights = [], []
+        for (start, end), maps in zip(windows, window_maps, strict=True):
+            weight_ht, stride = maps[name]
+            steps = attention_step_times(weight_ht.shape[-1], stride, hop, end - start)
+            times += [start + step for step in steps]
+            weights.append(_mean_over_queries(weight_ht, len(steps)))
+        is_words = name == ASR_ATTENTION
+        merged[name] = AttentionMap(
+            times=times,
+            weights=_merge_maps(weights, words=is_words).tolist(),
+            queries=window_maps[0][name].weight.ndim > 2,
+            words=is_words,
         )
-    return maps
+    return merged
 
 
-def _merge_maps(columns: Sequence[Tensor], *, words: bool) -> Tensor:
-    """The maps of all windows (H, T) as one; words are those of their own window alone."""
-    if len(columns) == 1:
-        return columns[0]
-    laid = torch.block_diag if words else _concatenate_steps
-    return laid(*columns) / len(columns)
+def _mean_over_queries(weight: Tensor, count: int) -> Tensor:
+    """Reduce (H, T), or (H, T, T) of queries by keys, to the first steps (H, count)."""
+    if weight.ndim > 2:
+        weight = weight[:, :count].mean(dim=1)
+    return weight[:, :count]
 
 
-def _concatenate_steps(*columns: Tensor) -> Tensor:
-    return torch.cat(columns, dim=1)
+def _merge_maps(weights: Sequence[Tensor], *, words: bool) -> Tensor:
+    """Merge the maps (H, T) of all windows; the rows of words cover only their own window."""
+    if len(weights) == 1:
+        return weights[0]
+    if words:
+        merged: Tensor = torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+        return merged / len(weights)
+    return torch.cat(list(weights), dim=1) / len(weights)
 
 
 def collect_words(
     predictions: Sequence[WindowPrediction],
     windows: Sequence[tuple[float, float]],
-    text: Task | None,
+    task: TranscriptTask | None,
     hop: float,
 ) -> list[RecognizedWord]:
-    """The words of the whole recording, ends of windows among them; none without a vocabulary.
+    """Return the recognised words of a recording, with an end token after each window.
 
     Args:
-        predictions: what the model says of each window.
-        windows: where each begins and ends, in seconds.
-        text: the model's.
+        predictions: prediction for each window.
+        windows: start and end of each window, in seconds.
+        task: the transcript task of the model; None gives no words.
         hop: seconds from frame to frame.
     """
     return [
         word
-        for (start, end), one in zip(windows, predictions, strict=False)
-        if text is not None and TRANSCRIPT in one.outputs
-        for word in _align_words(one, start, end, text, hop)
+        for (start, end), prediction in zip(windows, predictions, strict=True)
+        if task is not None and TRANSCRIPT in prediction.outputs
+        for word in _align_words(prediction, start, end, task, hop)
     ]
 
 
 def _align_words(
-    prediction: WindowPrediction, start: float, end: float, text: Task, hop: float
+    prediction: WindowPrediction, start: float, end: float, task: TranscriptTask, hop: float
 ) -> list[RecognizedWord]:
-    words = [*text.vocabulary.decode(list(map(int, prediction.outputs[TRANSCRIPT]))).split(), END]
-    found, read = prediction.attention.get(ASR_ATTENTION), prediction.attention.get(WORD_ATTENTION)
+    """Give each word the time of its largest attention weight, and its share of the emotion's."""
+    token_ids = list(map(int, prediction.outputs[TRANSCRIPT]))
+    words = [*task.vocabulary.decode(token_ids).split(), END]
+    asr_map = prediction.attention.get(ASR_ATTENTION)
+    word_map = prediction.attention.get(WORD_ATTENTION)
     times: list[float | None] = [None] * len(words)
-    if found is not None:
-        middles = attention_step_times(found.weight.shape[-1], found.stride, hop, end - start)
-        peaks = found.weight[: len(words), : len(middles)].argmax(dim=-1).tolist()
-        times = [round(start + middles[peak], 3) for peak in peaks]
-    weights = [None] * len(words) if read is None else read.weight.mean(dim=0).tolist()
+    if asr_map is not None:
+        steps = attention_step_times(asr_map.weight.shape[-1], asr_map.stride, hop, end - start)
+        peaks = asr_map.weight[: len(words), : len(steps)].argmax(dim=-1).tolist()
+        times = [round(start + steps[peak], 3) for peak in peaks]
+    weights = [None] * len(words) if word_map is None else word_map.weight.mean(dim=0).tolist()
     return [
         RecognizedWord(word=word, time=time, weight=weight)
         for word, time, weight in zip(words, times, weights, strict=False)
     ]
 
 
-def _mean_over_queries(weight: Tensor, count: int) -> Tensor:
-    """The first steps' weights, (H, T) or the mean over the queries of (H, T, T) -> (H, count)."""
-    if weight.ndim > 2:
-        weight = weight[:, :count].mean(dim=1)
-    return weight[:, :count]
-
-
-WINDOW_BATCH_SIZE = 32
-"""Windows that the model hears at once."""
-
-
-class Window(NamedTuple):
-    """Samples of a tape, from one place to before another, that the model hears at a time."""
-
-    buffer: SampleBuffer
-    start: int
-    end: int
-
-
 def predict_windows(
     system: System, windows: Sequence[Window], precision: Precision = "fp32"
 ) -> Probabilities:
-    """Windows, each begun at a multiple of the front end's hop -> (B, K) in their order.
+    """Predict windows of streams; frames that windows share are computed once.
 
-    Those of one tape come one after the other, as they lie on it.
+    Args:
+        system: the network.
+        windows: windows that start at a multiple of the front end's hop; those of one buffer
+            follow each other, in the order of their positions.
+        precision: precision to compute in.
+
+    Returns:
+        Probabilities and values (B, K) in the order of the windows.
     """
     rows: list[Probabilities] = []
-    for first in range(0, len(windows), WINDOW_BATCH_SIZE):
-        inputs = _extract_features(system, windows[first : first + WINDOW_BATCH_SIZE])
-        probabilities, _ = predict_batch(system, inputs, precision)
-        joined_bk = torch.cat([probabilities[task] for task in system.classes], dim=1)
-        rows.append(joined_bk.cpu().double().numpy())
+    for first in range(0, len(windows), STREAM_BATCH_SIZE):
+        inputs = _extract_features(system, windows[first : first + STREAM_BATCH_SIZE])
+        outputs, _ = predict_batch(system, inputs, precision)
+        p_bk = torch.cat([outputs[task] for task in system.classes], dim=1)
+        rows.append(p_bk.cpu().double().numpy())
     return np.concatenate(rows)
 
 
 def _extract_features(system: System, windows: Sequence[Window]) -> Inputs:
-    """What the model receives of some windows, padded to the longest of them."""
+    """Extract the features of windows, padded to the longest of them."""
     device, front_end = system.device, system.front_end
-    shared = len(windows) > 1 and system.shares
-    overlapping = getattr(front_end, "overlapping", None) if shared else None
+    can_share = len(windows) > 1 and system.shares
+    overlapping = getattr(front_end, "overlapping", None) if can_share else None
     with torch.inference_mode():
         if overlapping is None:
-            wave_bs, length_b = pad_waveforms([tape[start:end] for tape, start, end in windows])
+            wave_bs, length_b = pad_waveforms([buffer[start:end] for buffer, start, end in windows])
             return system.extract_features(wave_bs.to(device), length_b.to(device))
         length_b = torch.tensor([end - start for _, start, end in windows])
         wave_s, start_b = _concatenate_windows(windows, round(front_end.hop * front_end.rate))
@@ -227,24 +480,24 @@ def _extract_features(system: System, windows: Sequence[Window]) -> Inputs:
         return {"frames": frames}
 
 
-def _concatenate_windows(windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor]:
-    """The samples that some windows cover, end to end, and where each window begins in them."""
-    runs, starts, laid = [windows[0]], list[int](), 0
+def _concatenate_windows(windows: Sequence[Window], hop: int) -> tuple[Tensor, Tensor]:
+    """Concatenate the samples that windows cover, and return the start of each window in them."""
+    spans, starts, offset = [windows[0]], list[int](), 0
     for window in windows:
-        tape, start, end = runs[-1]
-        if window.buffer is not tape or window.start > end:
-            laid += -((start - end) // step) * step
-            runs.append(window)
-        runs[-1] = runs[-1]._replace(end=window.end)
-        starts.append(laid + window.start - runs[-1].start)
-    waves = [torch.from_numpy(tape[start:end]) for tape, start, end in runs]
-    padded_waves = [F.pad(wave_s, (0, -len(wave_s) % step)) for wave_s in waves]
+        buffer, start, end = spans[-1]
+        if window.buffer is not buffer or window.start > end:
+            offset += -((start - end) // hop) * hop
+            spans.append(window)
+        spans[-1] = spans[-1]._replace(end=window.end)
+        starts.append(offset + window.start - spans[-1].start)
+    waves = [torch.from_numpy(buffer[start:end]) for buffer, start, end in spans]
+    padded_waves = [F.pad(wave_s, (0, -len(wave_s) % hop)) for wave_s in waves]
     return torch.cat(padded_waves), torch.tensor(starts)
 
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads, and then as many as before; None changes nothing."""
+    """Limit torch to a number of threads within the context; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -1,10 +1,6 @@
-"""What a recogniser answers. Times are in seconds from the start of the recording.
-
-Recognitions as a pandas table.
-"""
+"""The answer of a recognizer to one recording; times are in seconds from its start."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What was recognised for one task.
+    """The answer of one classification task.
 
     Attributes:
-        label: the likeliest class; None where its probability is below the threshold, or nobody
-            speaks.
-        confidence: the probability of the likeliest class.
-        probabilities: of each class.
+        label: the most likely class; None if its probability is below the threshold, or if there
+            is no speech.
+        confidence: probability of the most likely class.
+        probabilities: probability of each class.
     """
 
     label: str | None
@@ -34,15 +30,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionMap:
-    """Where the model looked.
+    """The weights of one attention layer.
 
     Attributes:
-        times: (T,) the middle of each step.
-        weights: (heads, T); each head's sum to 1 over all windows of the recording, but for
-            what it spends on zeros that a recipe pads with.
-        queries: whether each head has a row of weights for each step, of which these are the
-            mean.
-        words: whether each row is that of a word, which the window that it is in looked at.
+        times: (T,) the centre of each step.
+        weights: (heads, T); the weights of a head sum to 1 over all windows of the recording,
+            except for weights on zeros with which the recipe pads.
+        queries: whether each head has a row of weights per step; ``weights`` is then their mean.
+        words: whether each row belongs to a recognised word and covers the window of that word.
     """
 
     times: list[float]
@@ -53,13 +48,13 @@ class AttentionMap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A stretch of speech with one answer.
+    """A part of a recording with one answer per task.
 
     Attributes:
-        start: where it begins.
-        end: where it ends.
-        tasks: the answer for each task of classes, the main one first.
-        values: the answer for each task of numbers.
+        start: start of the segment.
+        end: end of the segment.
+        tasks: answer of each classification task, the first task first.
+        values: value of each regression task.
     """
 
     start: float
@@ -69,34 +64,48 @@ class Segment:
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where the recogniser abstained."""
+        """The most likely class of the first task; None if it was withheld."""
         return _get_main_label(self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return {one.name: _round_floats(getattr(self, one.name)) for one in fields(self)}
+        """Convert to JSON types; numbers are rounded to six significant digits."""
+        return {one.name: round_floats(getattr(self, one.name)) for one in fields(self)}
+
+    def to_columns(self) -> dict[str, Any]:
+        """Convert the answers to columns of a table.
+
+        Returns:
+            For each classification task its label as ``task`` and the probability of each class as
+            ``task_class``; for each regression task its value as ``task``.
+        """
+        columns: dict[str, Any] = {}
+        for task, answer in self.tasks.items():
+            columns[task] = answer.label
+            columns |= {f"{task}_{name}": p for name, p in answer.probabilities.items()}
+        return columns | self.values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recognition:
-    """One recording's answer.
+    """The answer to one recording.
 
     Attributes:
-        source: what was recognised: a path, or "bytes", "file", "array".
-        model: the name of the model.
-        start: where the recognised part begins.
-        end: where it ends.
-        windows: the parts with speech, which the model heard one by one; their answers were
+        source: the recording: a path, or "bytes", "file", "array".
+        model: name of the model.
+        start: start of the recognised part.
+        end: end of the recognised part.
+        windows: windows with speech that were processed one by one; their predictions were
             averaged.
-        tasks: the answer for each task of classes, the main one first; none where nobody speaks.
-        attention: maps by name; none for a model without attention, and none in a timeline.
-        values: the answer for each task of numbers, such as arousal, in the unit of the labels
-            that the model learnt from; nothing keeps it on their scale.
-        channel: the one that was heard, counted from 1; None is the mean of all.
-        segments: of a timeline, in order; None where none was asked for.
-        words: as they were recognised, by a model that finds words; else none.
-        speech: whether somebody speaks; otherwise labels are withheld, without values and words.
-            A timeline that speech was looked for in has no segments then.
+        tasks: answer of each classification task, the first task first; empty for a timeline
+            without segments.
+        attention: attention maps by name; empty for a model without attention and for a timeline.
+        values: value of each regression task, such as arousal, in the unit of the training labels.
+            Values may lie outside the scale of the labels.
+        channel: the channel that was processed, counted from 1; None is the mean of all channels.
+        segments: segments of a timeline, in order; None for an answer to the whole recording.
+        words: recognised words; empty for a model without speech recognition.
+        speech: whether the recording contains speech. Without speech, labels are withheld and there
+            are no values and words; a timeline with speech detection has no segments.
     """
 
     source: str
@@ -114,83 +123,72 @@ class Recognition:
 
     @property
     def label(self) -> str | None:
-        """The main task's likeliest class; None where withheld, unheard, or without classes."""
+        """The most likely class of the first task; None if it was withheld or has no classes."""
         return _get_main_label(self.tasks)
 
     @property
     def rows(self) -> list[Segment]:
-        """Its segments; where none were asked for, all of it as one."""
+        """The segments of a timeline; otherwise the whole recording as one segment."""
         if self.segments is not None:
             return self.segments
         return [Segment(start=self.start, end=self.end, tasks=self.tasks, values=self.values)]
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A table as audformat has it: a row for each segment, or one for the whole recording.
+        """Convert to a table of audformat, with a row per segment or one for the whole recording.
 
         Returns:
-            Indexed by file, start and end (times as ``Timedelta``); for each task its label, and
-            the probability of each class as ``task_class``; and the channel, if one was chosen.
+            A table indexed by file, start and end (times as ``Timedelta``), with the columns of
+            ``Segment.to_columns``, after a column ``channel`` if one channel was chosen.
 
         Raises:
             ConfigError: pandas is not installed.
         """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError("a table needs pandas; install it with pip install pandas") from error
 
-        return build_frame([self])
+        channel = {} if self.channel is None else {"channel": self.channel}
+        segments = self.rows
+        index = pandas.MultiIndex.from_arrays(
+            [
+                pandas.Index([self.source for _ in segments], dtype="string"),
+                pandas.to_timedelta([segment.start for segment in segments], unit="s"),
+                pandas.to_timedelta([segment.end for segment in segments], unit="s"),
+            ],
+            names=["file", "start", "end"],
+        )
+        return pandas.DataFrame([channel | one.to_columns() for one in segments], index=index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Dictionaries, lists, words and numbers, as JSON has them; six digits are kept."""
-        return {one.name: _round_floats(getattr(self, one.name)) for one in fields(self)}
+        """Convert to JSON types; numbers are rounded to six significant digits."""
+        return {one.name: round_floats(getattr(self, one.name)) for one in fields(self)}
 
 
 def get_source_name(source: Source) -> str:
-    """What an answer calls its source."""
+    """Return the path of a source, or its kind if it is no file on the disk."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
-    return (
-        "bytes" if isinstance(source, bytes) else "array" if isinstance(source, tuple) else "file"
-    )
+    if isinstance(source, bytes):
+        return "bytes"
+    return "array" if isinstance(source, tuple) else "file"
 
 
 def _get_main_label(tasks: dict[str, Answer]) -> str | None:
     return next((answer.label for answer in tasks.values()), None)
 
 
-def _round_floats(value: Any) -> Any:
+def round_floats(value: Any) -> Any:
+    """Round all numbers in nested dictionaries, lists and answers to six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _round_floats(item) for key, item in value.items()}
+        return {key: round_floats(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        # Most of an answer are weights of attention, and each call would take as long again.
-        return [float(f"{one:.6g}") if type(one) is float else _round_floats(one) for one in value]
+        # Without a call per number: attention weights are most of an answer.
+        return [
+            float(f"{item:.6g}") if type(item) is float else round_floats(item) for item in value
+        ]
     if isinstance(value, Answer | AttentionMap | Segment | RecognizedWord):
-        return {field.name: _round_floats(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: round_floats(getattr(value, one.name)) for one in fields(value)}
     return value
-
-
-def build_frame(recognitions: Sequence[Recognition]) -> "pandas.DataFrame":
-    """What ``Recognition.to_frame`` does, for several; see there."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ConfigError("a table needs pandas; install it with pip install pandas") from error
-
-    rows: list[dict[str, Any]] = []
-    places = []
-    for one in recognitions:
-        for segment in one.rows:
-            places.append((one.source, segment.start, segment.end))
-            rows.append({} if one.channel is None else {"channel": one.channel})
-            for task, found in segment.tasks.items():
-                rows[-1][task] = found.label
-                rows[-1] |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
-            rows[-1] |= segment.values
-    index = pandas.MultiIndex.from_arrays(
-        [
-            pandas.Index([file for file, _, _ in places], dtype="string"),
-            pandas.to_timedelta([start for _, start, _ in places], unit="s"),
-            pandas.to_timedelta([end for _, _, end in places], unit="s"),
-        ],
-        names=["file", "start", "end"],
-    )
-    return pandas.DataFrame(rows, index=index)

@@ -1,22 +1,22 @@
-"""A recogniser with a state: samples in, segments out as they become certain.
+"""Recognize streams: samples in, segments out as soon as they are final.
 
-A long recording is this stream, fed with large blocks; so both answer alike.
+A long recording is processed as a stream with large blocks, so both give the same segments. The
+windows of many streams can share forward passes (``feed_streams``).
 
-Many streams at the same time: their windows go through the model together.
+B = windows, K = classes of all tasks, concatenated.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from serein.audio import Block, Resampler, convert_block
 from serein.errors import AudioError, ConfigError
-from serein.inference.predictor import Window, predict_windows, torch_threads
+from serein.inference.predictor import Predictor, Window, predict_windows, torch_threads
 from serein.inference.recognition import Segment
-from serein.inference.recognizer import Recognizer
+from serein.inference.stream_config import StreamConfig
 from serein.inference.vad import (
     BLOCK_MS,
     CHUNK_BLOCKS,
@@ -25,7 +25,7 @@ from serein.inference.vad import (
     SpeechDetector,
     SpeechSegment,
 )
-from serein.inference.vad import SAMPLE_RATE as SPEECH_RATE
+from serein.inference.vad import SAMPLE_RATE as VAD_RATE
 from serein.inference.windowing import (
     HopAverager,
     Probabilities,
@@ -36,132 +36,130 @@ from serein.inference.windowing import (
     WindowingConfig,
 )
 
-if TYPE_CHECKING:
-    from serein.inference.recognizer import Recognizer
-
-
 NO_PREDICTIONS: Probabilities = np.zeros((0, 0))
-"""What no windows say."""
+"""The predictions for no windows."""
 
 
-@dataclass(frozen=True)
-class StreamConfig:
-    """How a long recording or a stream is heard.
+class Step(NamedTuple):
+    """One step of a stream: predict a window, or end a speech segment (``end``, in samples)."""
 
-    Attributes:
-        window: seconds that the model hears at a time, to the nearest frame.
-        hop: seconds from one window to the next, to the nearest frame.
-        smooth: hops whose probabilities are averaged; 1 leaves it at the overlap of windows.
-        speech: whether only speech is heard; otherwise everything is.
-        merge: whether neighbouring hops of one label make one segment; of a model without
-            classes each hop is one.
-    """
-
-    window: float = 4.0
-    hop: float = 1.0
-    smooth: int = 1
-    speech: bool = True
-    merge: bool = True
+    averager: HopAverager
+    window: Window | None
+    end: int | None
 
 
 class Stream:
-    """What ``Recognizer.stream`` gives; see there.
+    """A stream of samples of one recording; ``Recognizer.stream`` opens one.
 
     Attributes:
-        predictor: who listens.
+        predictor: the model that predicts its windows.
     """
 
     def __init__(
         self,
-        predictor: "Recognizer",
+        predictor: Predictor,
         rate: float,
         config: StreamConfig,
         origin: float = 0.0,
         chunks: tuple[int, int] | None = None,
         window_times: list[tuple[float, float]] | None = None,
     ) -> None:
-        """Begin.
+        """Open a stream.
 
         Args:
-            predictor: who listens.
-            rate: of the samples, in Hz.
-            config: how.
-            origin: seconds that are added to all times.
-            chunks: of a shard: only what begins in these is heard; feeding begins a lane earlier.
-            window_times: gets each window's start and end in seconds.
+            predictor: the model that predicts its windows.
+            rate: sampling rate of the samples, in Hz.
+            config: windowing, smoothing and merging.
+            origin: time of the first sample in the recording, in seconds.
+            chunks: for a shard, its first VAD chunk and the one after its last: only speech that
+                starts in the shard is recognized. Samples are fed from one chunk before it.
+            window_times: list to which start and end of each window are appended, in seconds.
 
         Raises:
-            ConfigError: settings that do not fit each other or the model.
-            AudioError: a rate that no recording has.
+            ConfigError: the settings do not fit each other or the model.
+            AudioError: the rate is out of range.
         """
         if chunks and not config.speech:
-            raise ConfigError("shards are cut between stretches of speech; switch speech on")
-        self.predictor, self._origin, self._heard = predictor, origin, window_times
-        self._rate_in = rate
+            raise ConfigError(
+                "shards are split between segments of speech; switch speech detection on"
+            )
+        self.predictor, self._origin, self._window_times = predictor, origin, window_times
         front_end = predictor.system.front_end
-        self._rate = front_end.rate
-        sizes = config.window, config.hop, config.smooth
-        self._plan = WindowingConfig.from_seconds(
-            *sizes, front_end.rate, front_end.hop, front_end.max_seconds
+        self._input_rate, self._rate = rate, front_end.rate
+        self._windowing = WindowingConfig.from_stream_config(
+            config, front_end.rate, front_end.hop, front_end.max_seconds
         )
         self._resample = Resampler(rate, self._rate)
-        same = self._rate == SPEECH_RATE or not config.speech
-        self._for_speech = None if same else Resampler(rate, SPEECH_RATE)
-        first = max(0, chunks[0] - 1) * CHUNK_BLOCKS * BLOCK_MS // 1000 if chunks else 0
-        self._first, self._tape = first, SampleBuffer(first * self._rate)
-        self._finder: SpeechDetector = NoVAD(self._rate)
+        needs_vad_rate = config.speech and self._rate != VAD_RATE
+        self._resample_for_vad = Resampler(rate, VAD_RATE) if needs_vad_rate else None
+        self._first_second = 0
+        if chunks:
+            self._first_second = max(0, chunks[0] - 1) * CHUNK_BLOCKS * BLOCK_MS // 1000
+        self._buffer = SampleBuffer(self._first_second * self._rate)
+        self._detector: SpeechDetector = NoVAD(self._rate)
         if config.speech:
-            self._finder = SileroVAD(self._plan.length * 1000 // self._rate, chunks)
-        labelled = any(predictor.classes.values())
-        self._merger = SegmentMerger(self._find_label, merge=config.merge and labelled)
-        self._cut: WindowCutter | None = None
-        self._hops = HopAverager(self._plan, 0)
-        self._fed, self._closed = 0, False
+            self._detector = SileroVAD(self._windowing.length * 1000 // self._rate, chunks)
+        has_labels = any(predictor.classes.values())
+        self._merger = SegmentMerger(self._find_label, merge=config.merge and has_labels)
+        self._cutter: WindowCutter | None = None
+        self._averager = HopAverager(self._windowing, 0)
+        self._received, self._closed = 0, False
 
     @property
     def partial(self) -> Segment | None:
-        """The segment that is not certain yet, as far as it is known; None in a pause."""
-        piece = self._merger.partial
-        return None if piece is None else self._to_segment(piece)
+        """The segment that is still growing, as far as it is known; None in a pause."""
+        span = self._merger.partial
+        return None if span is None else self._to_segment(span)
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more can come of a shard, whatever is fed."""
-        return isinstance(self._finder, SileroVAD) and self._finder.is_finished
+        """Whether a shard is finished, so that further samples give no segments."""
+        return isinstance(self._detector, SileroVAD) and self._detector.is_finished
 
     @property
     def samples_needed(self) -> int:
-        """How many samples must still come before any segment can; at least one.
+        """Number of samples, at least one, without which no further segment becomes final.
 
-        Whoever feeds many streams need not feed them earlier.
+        A caller with many streams can wait for so many before it feeds them.
         """
-        due = self._finder.next_update(self._next_window_end) / 1000 - self._first
-        return max(1, int(due * self._rate_in) - self._fed)
+        next_update = self._detector.next_update(self._next_window_end) / 1000
+        return max(1, int((next_update - self._first_second) * self._input_rate) - self._received)
 
     def feed(self, block: Block) -> list[Segment]:
-        """Hear a block of any size.
+        """Process a block of any size.
 
         Args:
-            block: 16-bit little-endian PCM, or an array: whole numbers are brought to [-1, 1),
-                and the mean is taken over channels.
+            block: 16-bit little-endian PCM, or an array: integers are scaled to [-1, 1), and
+                channels are averaged.
 
         Returns:
-            The segments that it makes certain, in order.
+            The segments that become final, in order.
 
         Raises:
-            AudioError: half a sample, or samples that are no numbers; the block is then as if it
-                had not been fed. Or the stream is closed.
+            AudioError: the block ends within a sample or has samples that are not finite; it is
+                then ignored. Or the stream is closed.
         """
         return self._process(block)
 
     def close(self) -> list[Segment]:
-        """End the stream -> its last segments; nothing, if it was closed before."""
+        """End the stream and return its last segments; none if it was closed before."""
         return self._process(None)
 
-    def prepare_steps(self, block: Block | None) -> list["Step"]:
-        """The first half of ``feed``, or of ``close`` for None: what there is to do then.
+    def _process(self, block: Block | None) -> list[Segment]:
+        predictor = self.predictor
+        with torch_threads(predictor.threads):
+            steps = self.prepare_steps(block)
+            windows = [step.window for step in steps if step.window]
+            p_bk = NO_PREDICTIONS
+            if windows:
+                p_bk = predict_windows(predictor.system, windows, predictor.precision)
+            return self.apply_predictions(steps, p_bk)
 
-        The windows of many streams can be heard together; ``inference.streams`` does that.
+    def prepare_steps(self, block: Block | None) -> list[Step]:
+        """Do the first half of ``feed``, or of ``close`` for None: everything before prediction.
+
+        Returns:
+            The steps to take; ``feed_streams`` predicts the windows of several streams together.
         """
         if self._closed and block is None:
             return []
@@ -169,59 +167,61 @@ class Stream:
             raise AudioError("this stream is closed; expected no more samples. Open another one.")
         last, samples = block is None, np.zeros(0, np.float32)
         if block is not None:
-            samples = convert_block(block, self._rate_in, self._fed / self._rate_in)
-        self._fed, self._closed = self._fed + len(samples), last
+            start = self._received / self._input_rate
+            samples = convert_block(block, self._input_rate, start)
+        self._received, self._closed = self._received + len(samples), last
         wave_s = self._resample(samples, last=last)
-        self._tape.append(wave_s)
-        if self._for_speech is not None:
-            wave_s = self._for_speech(samples, last=last)
-        found = self._finder(wave_s, last=last, window_end=self._next_window_end)
-        return [step for stretch in found for step in self._iter_steps(stretch)]
+        self._buffer.append(wave_s)
+        if self._resample_for_vad is not None:
+            wave_s = self._resample_for_vad(samples, last=last)
+        speech = self._detector(wave_s, last=last, window_end=self._next_window_end)
+        return [step for segment in speech for step in self._iter_steps(segment)]
 
-    def apply_predictions(self, steps: Sequence["Step"], p_bk: Probabilities) -> list[Segment]:
-        """The second half: what was to do, what its windows said -> segments."""
-        heard_k = iter(p_bk)
-        segments = [piece for step in steps for piece in self._iter_spans(step, heard_k)]
-        self._tape.discard(
-            self._cut.first_needed if self._cut else self._frame_start(self._finder.first_needed)
-        )
-        return [self._to_segment(piece) for piece in segments]
+    def apply_predictions(self, steps: Sequence[Step], p_bk: Probabilities) -> list[Segment]:
+        """Do the second half of ``feed`` or ``close``: turn predictions into segments.
 
-    def _process(self, block: Block | None) -> list[Segment]:
-        system, numbers = self.predictor.system, self.predictor.precision
-        with torch_threads(self.predictor.threads):
-            steps = self.prepare_steps(block)
-            windows = [step.window for step in steps if step.window]
-            return self.apply_predictions(
-                steps, predict_windows(system, windows, numbers) if windows else NO_PREDICTIONS
-            )
+        Args:
+            steps: the result of ``prepare_steps``.
+            p_bk: (B, K) predictions for their windows.
+
+        Returns:
+            The segments that become final, in order.
+        """
+        predictions = iter(p_bk)
+        spans = [span for step in steps for span in self._iter_spans(step, predictions)]
+        if self._cutter:
+            self._buffer.discard(self._cutter.first_needed)
+        else:
+            self._buffer.discard(self._frame_start(self._detector.first_needed))
+        return [self._to_segment(span) for span in spans]
 
     @property
     def _next_window_end(self) -> int | None:
-        """Where the next window ends, in ms."""
-        if self._cut is None:
+        """End of the next window in ms; None outside speech."""
+        if self._cutter is None:
             return None
-        return (self._cut.next_start + self._plan.length) * 1000 // self._rate
+        return (self._cutter.next_start + self._windowing.length) * 1000 // self._rate
 
-    def _iter_steps(self, segment: SpeechSegment) -> Iterator["Step"]:
-        """What there is to do for a stretch: windows to hear, and then to end it."""
-        if self._cut is None:
+    def _iter_steps(self, segment: SpeechSegment) -> Iterator[Step]:
+        """Yield a step per new window of a speech segment, and one that ends it."""
+        if self._cutter is None:
             start = self._frame_start(segment.start)
-            self._cut, self._hops = WindowCutter(self._plan, start), HopAverager(self._plan, start)
-        until = min(segment.end * self._rate // 1000, self._tape.end)
-        for start, end in self._cut.iter_windows(until, closed=segment.closed):
-            yield Step(self._hops, Window(self._tape, start, end), None)
-            if self._heard is not None:
-                self._heard.append((self._to_seconds(start), self._to_seconds(end)))
+            self._cutter = WindowCutter(self._windowing, start)
+            self._averager = HopAverager(self._windowing, start)
+        until = min(segment.end * self._rate // 1000, self._buffer.end)
+        for start, end in self._cutter.iter_windows(until, closed=segment.closed):
+            yield Step(self._averager, Window(self._buffer, start, end), None)
+            if self._window_times is not None:
+                self._window_times.append((self._to_seconds(start), self._to_seconds(end)))
         if segment.closed:
-            yield Step(self._hops, None, until)
-            self._cut = None
+            yield Step(self._averager, None, until)
+            self._cutter = None
 
-    def _iter_spans(self, step: "Step", p_bk: Iterator[Probabilities]) -> Iterator[ScoredSpan]:
-        """The segments that a step makes certain."""
+    def _iter_spans(self, step: Step, predictions: Iterator[Probabilities]) -> Iterator[ScoredSpan]:
+        """Yield the merged hops that become final with a step."""
         if step.window:
             _, start, end = step.window
-            hops = step.averager.add(ScoredSpan(start, end, next(p_bk)))
+            hops = step.averager.add(ScoredSpan(start, end, next(predictions)))
         else:
             hops = step.averager.close(step.end or 0)
         for hop in hops:
@@ -230,20 +230,20 @@ class Stream:
             yield from self._merger.close()
 
     def _frame_start(self, milliseconds: int) -> int:
-        """The sample at which a frame begins there, or just before."""
+        """Return the first sample of the frame at a time."""
         sample = milliseconds * self._rate // 1000
-        return sample // self._plan.frame * self._plan.frame
+        return sample // self._windowing.frame * self._windowing.frame
 
     def _to_seconds(self, sample: int) -> float:
         return self._origin + sample / self._rate
 
     def _to_segment(self, span: ScoredSpan) -> Segment:
-        found = self._split_tasks(span.p_k)
+        outputs = self._split_tasks(span.p_k)
         return Segment(
             start=self._to_seconds(span.start),
             end=self._to_seconds(span.end),
-            tasks=self.predictor.to_answers(found),
-            values=self.predictor.to_values(found),
+            tasks=self.predictor.to_answers(outputs),
+            values=self.predictor.to_values(outputs),
         )
 
     def _find_label(self, p_k: Probabilities) -> str | None:
@@ -253,38 +253,30 @@ class Stream:
     def _split_tasks(self, p_k: Probabilities) -> dict[str, list[float]]:
         classes = self.predictor.classes
         ends = list(accumulate(len(names) or 1 for names in classes.values()))
-        parts = np.split(p_k, ends[:-1])
-        return {task: part.tolist() for task, part in zip(classes, parts, strict=True)}
-
-
-class Step(NamedTuple):
-    """A window to hear, or a stretch to end."""
-
-    averager: HopAverager
-    window: Window | None
-    end: int | None
+        outputs = np.split(p_k, ends[:-1])
+        return {task: output.tolist() for task, output in zip(classes, outputs, strict=True)}
 
 
 def feed_streams(
-    predictor: Recognizer, feeds: Sequence[tuple[Stream, Block | None]]
+    predictor: Predictor, feeds: Sequence[tuple[Stream, Block | None]]
 ) -> list[list[Segment] | Exception]:
-    """Feed streams of one recogniser.
+    """Feed several streams of one model; their windows share forward passes.
 
     Args:
-        predictor: who listens in all of them.
-        feeds: streams, each once, and their blocks as for ``Stream.feed``; None closes.
+        predictor: the model of all streams.
+        feeds: different streams, each with a block as for ``Stream.feed``, or None to close it.
 
     Returns:
-        Of each, in their order, what ``feed`` or ``close`` would return, but for rounding; or what
-        they would raise, which the others do not notice.
+        For each stream what ``feed`` or ``close`` returns, up to rounding, or the exception that
+        it raises; an exception of one stream does not affect the others.
     """
     with torch_threads(predictor.threads):
-        taken = [_prepare_steps(stream, block) for stream, block in feeds]
-        windows = [_collect_windows(steps) for steps in taken]
-        heard = _predict_streams(predictor, windows)
+        steps = [_prepare_steps(stream, block) for stream, block in feeds]
+        windows = [_collect_windows(stream_steps) for stream_steps in steps]
+        predictions = _predict_streams(predictor, windows)
         return [
-            _apply_predictions(stream, steps, p_bk)
-            for (stream, _), steps, p_bk in zip(feeds, taken, heard, strict=True)
+            _apply_predictions(stream, stream_steps, p_bk)
+            for (stream, _), stream_steps, p_bk in zip(feeds, steps, predictions, strict=True)
         ]
 
 
@@ -302,18 +294,22 @@ def _collect_windows(steps: list[Step] | Exception) -> list[Window]:
 
 
 def _predict_streams(
-    predictor: Recognizer, windows: list[list[Window]]
+    predictor: Predictor, windows: list[list[Window]]
 ) -> list[Probabilities | Exception]:
-    """What each stream's windows say; a stream whose windows cannot be heard is alone with that."""
-    every = [window for some in windows for window in some]
-    if not every:
+    """Predict the windows of all streams together; if that fails, of each stream on its own."""
+    all_windows = [window for stream_windows in windows for window in stream_windows]
+    if not all_windows:
         return [NO_PREDICTIONS for _ in windows]
     try:
-        p_bk = predict_windows(predictor.system, every, predictor.precision)
+        p_bk = predict_windows(predictor.system, all_windows, predictor.precision)
     except Exception as error:
         if len(windows) == 1:
             return [error]
-        return [heard for some in windows for heard in _predict_streams(predictor, [some])]
+        return [
+            result
+            for stream_windows in windows
+            for result in _predict_streams(predictor, [stream_windows])
+        ]
     ends = list(accumulate(map(len, windows)))
     return list(np.split(p_bk, ends[:-1]))
 

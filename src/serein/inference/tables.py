@@ -1,22 +1,21 @@
-"""Answers as rows of a table, and such a table as Parquet, CSV or JSON lines.
+"""Tables of the answers for a folder of recordings, and the parts that a run writes on the way.
 
-A row is a recording, or a part of one: ``file``, ``start``, ``end``; for each task its class, that
-one's confidence, whether the answer was withheld, and the probability of every class, or its
-value; and the model that said so. The columns are those of audformat's tables: pandas reads file,
-start and end as the index.
+A row is a recording or a segment of one: ``file``, ``start``, ``end``; for each classification task
+its label, confidence, whether the label was withheld, and the probability of every class; for each
+regression task its value; and the model. These are the columns of audformat's tables: pandas reads
+file, start and end as the index.
 
-A run over a folder, as it lies on the disk while it goes on.
-
-Beside ``out.parquet`` there is the folder ``out.parquet.run``:
+Beside ``out.parquet``, a run keeps the folder ``out.parquet.run``:
 
 - ``lock``: held by the process that writes;
-- ``plan.json``: what is run, so that nothing else is mixed with it;
-- ``part-000007.parquet``: rows as they came, answers and failures; whole or not there at all;
-- ``base-000007.parquet``: all rows up to part 7, which it makes superfluous;
-- ``summary.json``: there when ``out.parquet`` holds all of it.
+- ``plan.json``: what determines the answers, so that a run only goes on with the same settings;
+- ``part-000007.parquet``: rows in the order of their completion, answers and failures; written
+  atomically;
+- ``base-000007.parquet``: all rows up to part 7, which it replaces;
+- ``summary.json``: exists when ``out.parquet`` holds all rows.
 
-So a file is done when its row is in a part, and at no other time: whatever kills the process, no
-row is lost and none is there twice.
+A file is done exactly if a part has a row for it: no row is lost or duplicated if the process is
+killed.
 """
 
 import csv
@@ -32,25 +31,28 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from serein.errors import ConfigError, StorageError, UnknownName
-from serein.inference.recognition import Recognition, Segment
+from serein.inference.recognition import Recognition, Segment, round_floats
 from serein.utils.files import replace_atomically, write_text
 
 INDEX_COLUMNS = ("file", "start", "end")
 REASON_COLUMN = "reason"
-"""Why there is no answer; this column stands in the parts of a run and in no result."""
+"""Why a file has no answer; a column of the parts of a run, and of no result."""
 NANOSECONDS = 1_000_000_000
+"""Nanoseconds in a second."""
+PLAN_FILE = "plan.json"
+PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")
 
 Row = dict[str, Any]
 
 
 def build_schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
-    """Columns of a part.
+    """Return the columns of a part.
 
     Args:
-        classes: of each task; none where it answers with a number.
+        classes: classes of each task; empty for a regression task.
     """
-    span = pa.duration("ns")
-    fields = [("file", pa.string()), ("start", span), ("end", span)]
+    duration = pa.duration("ns")
+    fields = [("file", pa.string()), ("start", duration), ("end", duration)]
     for task, names in classes.items():
         if not names:
             fields.append((task, pa.float32()))
@@ -63,27 +65,35 @@ def build_schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
 
 
 def _build_pandas_metadata(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What pandas reads in a Parquet file: which columns are the index."""
-    kinds = {"string": ("unicode", "object"), "bool": ("bool", "bool")}
-    kinds |= {"float": ("float32", "float32"), "duration[ns]": ("timedelta", "timedelta64[ns]")}
+    """Return the metadata by which pandas finds the index columns of a Parquet file."""
+    types = {"string": ("unicode", "object"), "bool": ("bool", "bool")}
+    types |= {"float": ("float32", "float32"), "duration[ns]": ("timedelta", "timedelta64[ns]")}
     columns = []
-    for name, kind in fields:
-        said, stored = kinds[str(kind)]
-        facts = {"pandas_type": said, "numpy_type": stored, "metadata": None}
-        columns.append({"name": name, "field_name": name, **facts})
+    for name, arrow_type in fields:
+        pandas_type, numpy_type = types[str(arrow_type)]
+        columns.append(
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": pandas_type,
+                "numpy_type": numpy_type,
+                "metadata": None,
+            }
+        )
     return {"index_columns": list(INDEX_COLUMNS), "column_indexes": [], "columns": columns}
 
 
 def build_rows(name: str, recognition: Recognition, model: str) -> list[Row]:
-    """The rows of an answer: one, or one for each segment of a timeline.
+    """Return the rows of an answer: one, or one per segment of a timeline.
 
     Args:
-        name: of the file.
-        recognition: what was recognised in it.
-        model: what answered.
+        name: path of the file from the folder on.
+        recognition: the answer.
+        model: hash of the model.
 
     Returns:
-        Where nobody speaks, one without a place, which stands in the parts of a run alone.
+        For a timeline without segments, one row without start and end, which is kept only in the
+        parts of a run.
     """
     if not recognition.rows:
         return [{"file": name, "model": model}]
@@ -95,22 +105,21 @@ def _build_row(name: str, segment: Segment, model: str) -> Row:
         "file": name,
         "start": round(segment.start * NANOSECONDS),
         "end": round(segment.end * NANOSECONDS),
+        "model": model,
     }
-    for task, found in segment.tasks.items():
-        row[task] = found.label
-        row[f"{task}_confidence"] = found.confidence
-        row[f"{task}_abstained"] = found.label is None
-        row |= {f"{task}_{name}": p for name, p in found.probabilities.items()}
-    return row | segment.values | {"model": model}
+    for task, answer in segment.tasks.items():
+        row[f"{task}_confidence"] = answer.confidence
+        row[f"{task}_abstained"] = answer.label is None
+    return row | segment.to_columns()
 
 
 def build_failure_row(name: str, reason: str, model: str) -> Row:
-    """The row of a file that could not be read."""
+    """Return the row of a file that could not be read."""
     return {"file": name, "model": model, REASON_COLUMN: reason}
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table, whole or not at all, as the ending of the path says.
+    """Write a table atomically, in the format of the path's suffix.
 
     Raises:
         UnknownName: there is no such format.
@@ -122,10 +131,10 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def find_writer(path: Path) -> Callable[[pa.Table, Path], None]:
-    """What writes a file that is named so.
+    """Return the writer for the suffix of a path.
 
     Raises:
-        UnknownName: nothing does.
+        UnknownName: there is none.
     """
     if path.suffix not in WRITERS:
         raise UnknownName("output format", path.suffix or path.name, WRITERS)
@@ -151,55 +160,44 @@ def _write_jsonl(table: pa.Table, path: Path) -> None:
 
 
 def _iter_plain_rows(table: pa.Table) -> Iterator[Row]:
-    """Rows with times in seconds; probabilities keep six digits."""
+    """Yield rows with times in seconds and numbers rounded to six significant digits."""
     for name in {"start", "end"} & set(table.column_names):
-        place = table.column_names.index(name)
-        seconds = [None if t is None else t / NANOSECONDS for t in _to_integers(table[name])]
-        table = table.set_column(place, name, pa.array(seconds, pa.float64()))
+        index = table.column_names.index(name)
+        times = table[name].cast(pa.int64()).to_pylist()
+        seconds = [None if time is None else time / NANOSECONDS for time in times]
+        table = table.set_column(index, name, pa.array(seconds, pa.float64()))
     for batch in table.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            yield {key: _round_value(value) for key, value in row.items()}
-
-
-def _to_integers(column: Any) -> list[int | None]:
-    return column.cast(pa.int64()).to_pylist()
-
-
-def _round_value(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+            yield round_floats(row)
 
 
 WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
 
 
-PLAN_FILE = "plan.json"
-PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")
-
-
 class PartStore:
-    """Rows in parts. Only who holds the lock may make one."""
+    """The rows of a run, in parts; only the process that holds the lock may create one."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        """Look at what is there.
+        """Find the parts that exist.
 
         Args:
-            folder: of the run.
-            schema: of the rows.
+            folder: folder of the run.
+            schema: schema of the rows.
         """
         self.folder, self.schema = folder, schema
-        found = sorted(_list_parts(folder))
-        bases = [number for number, kind, _ in found if kind == "base"]
+        parts = sorted(_list_parts(folder))
+        bases = [number for number, kind, _ in parts if kind == "base"]
         self.base = bases[-1] if bases else -1
-        self.next_number = found[-1][0] + 1 if found else 0
+        self.next_number = parts[-1][0] + 1 if parts else 0
 
     def remove_leftovers(self) -> None:
-        """Remove what a process was writing when it was killed."""
-        begun = [*self.folder.glob(".part-*"), *self.folder.glob(".base-*")]
-        for place in [*begun, *self._list_superseded()]:
-            place.unlink()
+        """Remove incomplete parts of a killed process, and replaced parts."""
+        incomplete = [*self.folder.glob(".part-*"), *self.folder.glob(".base-*")]
+        for path in [*incomplete, *self._list_superseded()]:
+            path.unlink()
 
     def read_table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows.
+        """Read all rows.
 
         Raises:
             StorageError: a part is damaged.
@@ -212,14 +210,14 @@ class PartStore:
         return pa.concat_tables(parts)
 
     def read_done(self) -> dict[str, bool]:
-        """The files that have a row, and whether that is an answer."""
+        """Read for each file that has a row whether it has an answer."""
         table = self.read_table(["file", REASON_COLUMN])
         return dict(
             zip(table["file"].to_pylist(), table[REASON_COLUMN].is_null().to_pylist(), strict=True)
         )
 
     def add(self, rows: list[Row]) -> None:
-        """Keep some rows, all of them or none.
+        """Write rows as a new part, atomically.
 
         Raises:
             StorageError: the part could not be written.
@@ -230,10 +228,10 @@ class PartStore:
         self.next_number += 1
 
     def replace(self, table: pa.Table) -> None:
-        """Put one table in the place of all parts.
+        """Replace all parts by one table.
 
         Raises:
-            StorageError: it could not be written; the parts are still there.
+            StorageError: it could not be written; the parts still exist.
         """
         self.base = self.next_number
         self._write_part(f"base-{self.base:06d}.parquet", table)
@@ -247,10 +245,12 @@ class PartStore:
 
     def _list_superseded(self) -> list[Path]:
         current = self.base, "base"
-        return [p for number, kind, p in _list_parts(self.folder) if (number, kind) < current]
+        parts = _list_parts(self.folder)
+        return [path for number, kind, path in parts if (number, kind) < current]
 
 
 def _list_parts(folder: Path) -> Iterator[tuple[int, str, Path]]:
+    """Yield number, kind ("part" or "base") and path of each part."""
     for path in folder.iterdir():
         if match := PART_NAME.fullmatch(path.name):
             yield int(match[2]), match[1], path
@@ -262,21 +262,21 @@ def _read_part(path: Path, columns: Sequence[str] | None) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise StorageError(
             f"{path} is damaged ({type(error).__name__}): delete it and run the same command "
-            "again; what it held will be recognised again"
+            "again; its recordings will be recognised again"
         ) from error
 
 
 @contextmanager
 def lock_run(folder: Path, output: Path) -> Iterator[None]:
-    """Let this process alone write to a run.
+    """Hold the lock of a run, so that no other process writes to it.
 
     Raises:
-        ConfigError: the output is there, and is not of a run.
-        StorageError: another process writes, or the folder cannot be made.
+        ConfigError: the output exists and does not belong to a run.
+        StorageError: another process holds the lock, or the folder cannot be created.
     """
     if output.exists() and not (folder / PLAN_FILE).exists():
         raise ConfigError(
-            f"{output} is there already, and there is no {folder.name} beside it, by which a run "
+            f"{output} exists already, and there is no {folder.name} beside it, from which a run "
             "could go on. Remove it, or choose another output"
         )
     try:
@@ -285,12 +285,12 @@ def lock_run(folder: Path, output: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise StorageError(
-            f"another process is writing {output}: wait until it has ended, or give this one "
-            "another output"
+            f"another process is writing {output}: wait until it has ended, or choose another "
+            "output"
         ) from None
     except OSError as error:
         raise StorageError(
-            f"could not make {folder}: {error.strerror}; choose an output that you may write to"
+            f"could not create {folder}: {error.strerror}; choose an output that you may write to"
         ) from error
     try:
         yield
@@ -299,28 +299,29 @@ def lock_run(folder: Path, output: Path) -> Iterator[None]:
 
 
 def check_plan(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
-    """Begin a plan, or see that it is the one that was begun.
+    """Write the plan of a new run, or compare it with the plan of the run that exists.
 
     Args:
-        folder: of the run.
-        output: where its answers go.
-        plan: what decides the answers, as JSON has it; keys are words for people.
+        folder: folder of the run.
+        output: table of its answers.
+        plan: settings that determine the answers, as JSON; the keys appear in error messages.
 
     Raises:
-        ConfigError: another plan was begun there.
+        ConfigError: the run has another plan.
     """
     path = folder / PLAN_FILE
     if not path.exists():
         write_text(path, json.dumps(plan, indent=1))
         return
-    begun: Any = None
+    earlier: Any = None
     with suppress(ValueError, RecursionError):
-        begun = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(begun, dict):
-        raise ConfigError(f"{path} is damaged; remove {folder} and {output}, and begin anew")
-    for key in [*plan, *(begun.keys() - plan.keys())]:
-        if begun.get(key) != plan.get(key):
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(earlier, dict):
+        raise ConfigError(f"{path} is damaged; remove {folder} and {output}, and start again")
+    for key in [*plan, *(earlier.keys() - plan.keys())]:
+        if earlier.get(key) != plan.get(key):
             raise ConfigError(
-                f"{output} was begun with the {key} {begun.get(key)}; now it is {plan.get(key)}. "
-                f"Choose another output, or remove {folder.name} and {output.name} to begin anew"
+                f"{output} was started with the {key} {earlier.get(key)}; now it is "
+                f"{plan.get(key)}. Choose another output, or remove {folder.name} and "
+                f"{output.name} to start again"
             )

@@ -1,6 +1,6 @@
-"""A saved model that finds words: a recording in, words with their times out.
+"""Transcribe recordings with a saved model that recognises speech: words with their times.
 
-B = recordings at a time, L = words and an end, T' = steps of the encoder.
+L = tokens of a transcript, the end token included.
 """
 
 import os
@@ -13,8 +13,7 @@ from serein import audio, bundle
 from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
-from serein.inference.predictor import collect_words, pad_waveforms, unbatch
-from serein.inference.predictor import torch_threads as threads_of
+from serein.inference.predictor import collect_words, pad_waveforms, torch_threads, unbatch
 from serein.labels.vocabulary import tokenize
 from serein.metrics.word_error_rate import compute_word_scores
 from serein.records import Corpus, Utterance
@@ -24,11 +23,20 @@ from serein.system import TRANSCRIPT, Output, predict_batch
 from serein.utils.device import PrecisionSetting, requested_precision, resolve_precision
 
 OnFailure = Callable[[Utterance, AudioError], None]
-"""Is told of every recording that cannot be read."""
+"""A function that is called for every recording that cannot be read."""
 
 
 class Transcriber:
-    """Words in recordings."""
+    """Transcribe recordings with a saved model.
+
+    Attributes:
+        bundle: the saved model.
+        name: name of the model in its transcriptions.
+        system: the network.
+        vocabulary: words of the model.
+        precision: precision that it computes in.
+        threads: processor threads; None is torch's own number.
+    """
 
     def __init__(
         self,
@@ -44,33 +52,36 @@ class Transcriber:
             model: a bundle, or the path of one.
             device: where to compute: "cpu" or "cuda".
             threads: processor threads; None is torch's own number.
-            precision: numbers to compute in; None is what the model's recipe says.
+            precision: precision to compute in; None is the precision of the model's recipe.
 
         Raises:
             BundleError: the file is missing, corrupt, tampered with, or too new.
-            ConfigError: the model finds no words.
+            ConfigError: the model was not trained to recognise speech.
         """
-        made = model if isinstance(model, Bundle) else bundle.load(Path(model), device=device)
-        self.bundle, self.system, self.threads = made, made.system, threads
-        self.name = made.card.name or "model"
-        if self.system.transcript_task is None or not self.system.has_transcript_loss:
+        self.bundle = (
+            model if isinstance(model, Bundle) else bundle.load(Path(model), device=device)
+        )
+        self.system, self.threads = self.bundle.system, threads
+        self.name = self.bundle.card.name or "model"
+        recipe, task = self.system.recipe, self.system.transcript_task
+        if task is None or not self.system.has_transcript_loss:
             raise ConfigError(
-                f"{self.name} ({self.system.recipe.name}) finds no words; `serein transcribe` "
-                "needs a model that was trained to, such as one of feng2020-asr-an4 or feng2020"
+                f"{self.name} ({recipe.name}) does not recognise words; `serein transcribe` needs "
+                "a model that was trained to, such as one of feng2020-asr-an4 or feng2020"
             )
-        self.vocabulary = self.system.transcript_task.vocabulary
+        self.vocabulary = task.vocabulary
         self.precision = resolve_precision(
-            precision or requested_precision(self.system.recipe), self.system.device
+            precision or requested_precision(recipe), self.system.device
         )
 
     def __call__(self, source: Source) -> Transcription:
-        """The words of one recording.
+        """Transcribe one recording.
 
         Args:
-            source: a path, bytes, a file object, or samples and their rate.
+            source: path, bytes, binary file, or (samples, rate in Hz).
 
         Raises:
-            AudioError: it cannot be read.
+            AudioError: the recording cannot be read.
         """
         path = source if isinstance(source, str | os.PathLike) else ""
         return self._transcribe(audio.load(source, self.system.front_end.rate), str(path))
@@ -78,33 +89,35 @@ class Transcriber:
     def transcribe_each(
         self, utterances: Sequence[Utterance], on_failure: OnFailure
     ) -> Iterator[Transcription]:
-        """The words of every utterance that can be read, in their order.
+        """Transcribe utterances in their order.
 
         Args:
-            utterances: what to read.
-            on_failure: is told of the others.
+            utterances: the utterances.
+            on_failure: is called for every utterance that cannot be read.
         """
         rate = self.system.front_end.rate
-        for one in utterances:
+        for utterance in utterances:
             try:
-                wave_s = audio.load(one.path, rate, start=one.start, end=one.end)
-                found = self._transcribe(wave_s, one.id, one.text, one.speaker)
+                wave_s = audio.load(utterance.path, rate, start=utterance.start, end=utterance.end)
+                transcription = self._transcribe(
+                    wave_s, utterance.id, utterance.text, utterance.speaker
+                )
             except AudioError as error:
-                on_failure(one, error)
+                on_failure(utterance, error)
                 continue
-            yield found
+            yield transcription
 
     def compute_scores(self, transcriptions: Sequence[Transcription]) -> WordScores | None:
-        """How well words were found; None where nothing had a transcript to compare with."""
-        known = [one for one in transcriptions if one.reference is not None]
-        if not known:
+        """Compute the word error rate; None if no transcription has a reference."""
+        scored = [one for one in transcriptions if one.reference is not None]
+        if not scored:
             return None
-        words, texts = set(self.vocabulary.words), [str(one.reference) for one in known]
+        known_words, references = set(self.vocabulary.words), [str(one.reference) for one in scored]
         return compute_word_scores(
-            texts,
-            [one.text for one in known],
-            [one.speaker for one in known],
-            unknown=sum(word not in words for text in texts for word in tokenize(text)),
+            references,
+            [one.text for one in scored],
+            [one.speaker for one in scored],
+            unknown=sum(word not in known_words for text in references for word in tokenize(text)),
         )
 
     def _transcribe(
@@ -116,7 +129,7 @@ class Transcriber:
     ) -> Transcription:
         seconds = len(wave_s) / self.system.front_end.rate
         device = self.system.device
-        with threads_of(self.threads):
+        with torch_threads(self.threads):
             wave_1s, length_1 = pad_waveforms([wave_s])
             with torch.inference_mode():
                 inputs = self.system.extract_features(wave_1s.to(device), length_1.to(device))
@@ -126,20 +139,19 @@ class Transcriber:
     def _build_transcription(
         self, output: Output, name: str, seconds: float, reference: str | None, speaker: str | None
     ) -> Transcription:
-        found = output.transcript
-        assert found is not None
-        assert found.id_bl is not None
-        text = self.vocabulary.decode(found.id_bl[0].tolist())
-        bounded = found.ended_b is not None and not bool(found.ended_b[0])
-        (row,) = unbatch({TRANSCRIPT: found.id_bl}, output.attention)
+        transcript = output.transcript
+        assert transcript is not None
+        assert transcript.id_bl is not None
+        bounded = transcript.ended_b is not None and not bool(transcript.ended_b[0])
+        predictions = unbatch({TRANSCRIPT: transcript.id_bl}, output.attention)
         words = collect_words(
-            [row], [(0.0, seconds)], self.system.transcript_task, self.system.front_end.hop
+            predictions, [(0.0, seconds)], self.system.transcript_task, self.system.front_end.hop
         )
         return Transcription(
             id=name,
-            text=text,
+            text=self.vocabulary.decode(transcript.id_bl[0].tolist()),
             words=words[: len(words) - bounded],
-            score=0.0 if found.score_b is None else float(found.score_b[0]),
+            score=0.0 if transcript.score_b is None else float(transcript.score_b[0]),
             seconds=seconds,
             bounded=bounded,
             reference=reference,
@@ -156,15 +168,15 @@ def build_record(
     command: str,
     created: str,
 ) -> Transcriptions:
-    """What was heard in a corpus, as one record.
+    """Build the record of a transcribed corpus.
 
     Args:
-        transcriber: that heard it.
-        corpus: what was to be heard.
-        rows: what was.
-        failures: why the rest was not.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
+        transcriber: the model.
+        corpus: the corpus.
+        rows: transcriptions of its utterances.
+        failures: reasons of the utterances that could not be read.
+        command: command line that was typed.
+        created: when the transcription ended, ISO 8601, UTC.
     """
     card = transcriber.bundle.card
     return Transcriptions(

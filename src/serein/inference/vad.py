@@ -1,23 +1,14 @@
-"""Where somebody speaks: silero-vad, its recurrence cut into lanes.
+"""Voice activity detection with silero-vad, for streams and long files and for short recordings.
 
-silero-vad (https://github.com/snakers4/silero-vad, MIT) gives each block of 32 ms at 16 kHz the
-probability that somebody speaks. Its package runs one block after the other. Here are its weights
-under layers of torch's own: what does not look back runs for many blocks at once, and the
-recurrence begins anew at every lane, after a warm-up. Lanes are counted from the recording's start:
-a file that runs many of them together, a stream, and a part of a file all get the same numbers.
+silero-vad (https://github.com/snakers4/silero-vad, MIT) gives the probability of speech for each
+block of 32 ms at 16 kHz, one block after the other. Here its weights are loaded into torch layers:
+the encoder runs over many blocks at once, and the recurrent state is reset at the start of every
+chunk of 32 s, after a warm-up on the blocks before it. Chunks are counted from the start of the
+recording, so a whole file (many chunks in parallel), a stream and a shard give the same
+probabilities.
 
-N = blocks, S = samples of a block and its context, D = channels, L = lanes at once, T = blocks of a
-lane, C = bins of the spectrum.
-
-Whether anybody speaks in short recordings: no more is listened to than it takes to know.
-
-N = recordings, S = samples, T = blocks of a step, D = channels.
-
-From the probability of speech, block by block, to stretches of speech.
-
-Speech begins where a block reaches ``THRESHOLD`` and lasts while blocks reach ``LOWER``; shorter
-pauses than ``PAUSE`` belong to it. What is shorter than ``SHORTEST`` is none. All times are whole
-milliseconds from the recording's start.
+N = blocks or recordings, S = samples of a block with its context, D = channels, L = chunks at a
+time, T = blocks of a chunk or of a step, C = bins of the spectrum.
 """
 
 import warnings
@@ -40,14 +31,42 @@ from serein.errors import BundleError
 SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = 512
 CONTEXT_SAMPLES = 64
-"""Samples before a block that it sees."""
+"""Samples before a block that the model sees, too."""
 BLOCK_MS = 32
 CHUNK_BLOCKS = 1000
-"""Blocks of a lane: 32 s."""
+"""Blocks in a chunk: 32 s."""
+CHUNK_SECONDS = CHUNK_BLOCKS * BLOCK_MS / 1000
 WARM_UP_BLOCKS = 250
-"""Blocks before a lane that its state is warmed with: 8 s."""
+"""Blocks before a chunk that warm up its recurrent state: 8 s."""
 ENCODER_BATCH_SIZE = 512
-"""Blocks that are encoded together; more would not fit into a core's cache."""
+"""Blocks that are encoded at a time; more would not fit into the cache of a core."""
+STATE_SIZE = 128
+
+THRESHOLD = 0.5
+"""Speech starts with a block of at least this probability."""
+NEG_THRESHOLD = 0.35
+"""Speech goes on while blocks have at least this probability."""
+MIN_SILENCE_MS = 500
+"""Shorter pauses are part of the speech."""
+MIN_SILENCE_BLOCKS = ceil(MIN_SILENCE_MS / BLOCK_MS)
+MIN_SPEECH_MS = 250
+"""Shorter speech is ignored."""
+SPEECH_PAD_MS = 100
+"""Padding that is added before and after speech."""
+
+PRESENCE_THRESHOLD = 0.2
+"""Probability of a block that counts as speech in ``contains_speech``."""
+MIN_PRESENCE_BLOCKS = 2
+"""Number of such blocks that a recording with speech must have.
+
+Both are low because silero-vad hardly detects high, screaming voices: 12 of the 1,440 utterances of
+RAVDESS never reach 0.5 for 128 ms, and one does not reach even this. Noises, beeps, sirens, drums
+and chords do not reach it; some melodies do.
+"""
+BLOCKS_PER_EXTRA = 250
+"""One more block is required for every 8 s of a recording."""
+BLOCKS_PER_STEP = 16
+"""Blocks that are scored before ``contains_speech`` checks whether it can stop."""
 
 LSTMState = tuple[Tensor, Tensor]
 
@@ -67,11 +86,11 @@ class SileroModel(nn.Module):
                 (64, 128, 1),
             )
         )
-        self.recurrence = nn.LSTM(128, 128, batch_first=True)
-        self.head = nn.Conv1d(128, 1, 1)
+        self.recurrence = nn.LSTM(128, STATE_SIZE, batch_first=True)
+        self.head = nn.Conv1d(STATE_SIZE, 1, 1)
 
     def encode(self, wave_ns: Tensor) -> Tensor:
-        """Blocks with their context (N, S) -> (N, D); no block sees another one."""
+        """Encode blocks with their context (N, S) to (N, D), each block independently."""
         padded_ns = F.pad(wave_ns[:, None], (0, CONTEXT_SAMPLES), mode="reflect")
         real_nct, imaginary_nct = self.spectrum(padded_ns).chunk(2, dim=1)
         x_nct = (real_nct.square() + imaginary_nct.square()).sqrt()
@@ -80,48 +99,49 @@ class SileroModel(nn.Module):
         return x_nct[..., 0]
 
     def forward(self, x_ltd: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Encoded blocks (L, T, D) and the state before -> probabilities (L, T), and it after."""
+        """Map encoded blocks (L, T, D) and a state to probabilities (L, T) and the next state."""
         h_ltd, state = self.recurrence(x_ltd, state)
         return self.head(h_ltd.relu().mT)[:, 0].sigmoid(), state
 
 
 @cache
 def load_silero() -> SileroModel:
-    """The detector with the weights that its package brings.
+    """Load the model with the weights of the installed silero-vad package.
 
     Raises:
         BundleError: the package or its weights are missing.
     """
-    found = find_spec("silero_vad")
-    places = (found and found.submodule_search_locations) or [""]
-    path = Path(places[0]) / "data" / "silero_vad.jit"
+    spec = find_spec("silero_vad")
+    folders = (spec and spec.submodule_search_locations) or [""]
+    path = Path(folders[0]) / "data" / "silero_vad.jit"
     if not path.is_file():
         raise BundleError(
             f"silero-vad's weights are missing ({path}); expected those of silero-vad 6. Install "
-            "it with pip install 'silero-vad>=6.2.3,<7', or do without speech detection"
+            "it with pip install 'silero-vad>=6.2.3,<7', or switch speech detection off"
         )
-    with warnings.catch_warnings():  # torch means to drop this format, the only one with them all
+    with warnings.catch_warnings():  # torch deprecates the only format that has all weights
         warnings.simplefilter("ignore", DeprecationWarning)
-        theirs = torch.jit.load(str(path)).state_dict()  # type: ignore[no-untyped-call]
-    ours = SileroModel().eval()
-    names = {
-        _convert_weight_name(name): weight
-        for name, weight in theirs.items()
-        if name.startswith("_model.")
-    }
-    ours.load_state_dict(names)
-    return ours.requires_grad_(False)
+        weights = torch.jit.load(str(path)).state_dict()  # type: ignore[no-untyped-call]
+    model = SileroModel().eval()
+    model.load_state_dict(
+        {
+            _convert_weight_name(name): weight
+            for name, weight in weights.items()
+            if name.startswith("_model.")
+        }
+    )
+    return model.requires_grad_(False)
 
 
 def _convert_weight_name(name: str) -> str:
-    """``_model.encoder.0.reparam_conv.weight`` is our ``encoder.0.weight``."""
-    pairs = {
+    """Convert ``_model.encoder.0.reparam_conv.weight`` to ``encoder.0.weight``, for example."""
+    replacements = {
         "_model.": "",
         "stft.forward_basis_buffer": "spectrum.weight",
         ".reparam_conv": "",
         "decoder.decoder.2": "head",
     }
-    for old, new in pairs.items():
+    for old, new in replacements.items():
         name = name.replace(old, new)
     if name.startswith("decoder.rnn."):
         return f"recurrence.{name.removeprefix('decoder.rnn.')}_l0"
@@ -129,45 +149,55 @@ def _convert_weight_name(name: str) -> str:
 
 
 class ChunkedVAD:
-    """The probability of speech, block by block, however the samples come."""
+    """Compute the probability of speech of every block, for samples in blocks of any size.
+
+    Attributes:
+        position: number of the next block, from the start of the recording.
+    """
 
     def __init__(self, first_chunk: int = 0) -> None:
-        """Begin at the start of a lane; that one is warm only if it is the recording's first."""
+        """Start at the beginning of a chunk.
+
+        The first chunk has no warm-up, so its probabilities are those of the whole recording only
+        if it is the first one of the recording.
+        """
         self.position = first_chunk * CHUNK_BLOCKS
         self._model = load_silero()
         self._rest_s = torch.zeros(CONTEXT_SAMPLES)
-        self._before_nd = torch.zeros(0, 128)
+        self._before_nd = torch.zeros(0, STATE_SIZE)
         self._state = _zero_state(1)
 
     def __call__(self, wave_s: Samples, *, last: bool = False) -> Samples:
-        """Samples (S,) at 16 kHz, and whether they are the last -> (N,) for each whole block."""
-        known_s = torch.cat([self._rest_s, torch.from_numpy(wave_s)])
+        """Return the probabilities (N,) of the blocks that samples (S,) at 16 kHz complete.
+
+        Args:
+            wave_s: the next samples.
+            last: whether no more samples follow; an incomplete block is then padded with zeros.
+        """
+        samples_s = torch.cat([self._rest_s, torch.from_numpy(wave_s)])
         if last:
-            known_s = F.pad(known_s, (0, -(len(known_s) - CONTEXT_SAMPLES) % BLOCK_SAMPLES))
-        count = (len(known_s) - CONTEXT_SAMPLES) // BLOCK_SAMPLES
-        self._rest_s = known_s[count * BLOCK_SAMPLES :].clone()
+            samples_s = F.pad(samples_s, (0, -(len(samples_s) - CONTEXT_SAMPLES) % BLOCK_SAMPLES))
+        count = (len(samples_s) - CONTEXT_SAMPLES) // BLOCK_SAMPLES
+        self._rest_s = samples_s[count * BLOCK_SAMPLES :].clone()
         if not count:
             return np.zeros(0, np.float32)
-        wave_ns = known_s.unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
+        wave_ns = samples_s.unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
         with torch.inference_mode():
-            groups = torch.split(wave_ns, ENCODER_BATCH_SIZE)
-            x_nd = torch.cat([self._model.encode(group_ns) for group_ns in groups])
+            batches = torch.split(wave_ns, ENCODER_BATCH_SIZE)
+            x_nd = torch.cat([self._model.encode(batch_ns) for batch_ns in batches])
             return self._run_recurrence(x_nd).numpy()
 
     def _run_recurrence(self, x_nd: Tensor) -> Tensor:
-        """Encoded blocks -> their probabilities; lanes that end here go together."""
+        """Compute the probabilities of encoded blocks; chunks that end here run in one batch."""
         known_nd = torch.cat([self._before_nd, x_nd])
         offset = self.position - len(self._before_nd)
         end = self.position + len(x_nd)
-        edges = [
-            self.position,
-            *range(self.position // CHUNK_BLOCKS * CHUNK_BLOCKS + CHUNK_BLOCKS, end, CHUNK_BLOCKS),
-            end,
-        ]
+        next_chunk = self.position // CHUNK_BLOCKS * CHUNK_BLOCKS + CHUNK_BLOCKS
+        edges = [self.position, *range(next_chunk, end, CHUNK_BLOCKS), end]
         parts = [self._slice_chunk(known_nd, offset, a, b) for a, b in pairwise(edges)]
-        whole = parts if end % CHUNK_BLOCKS == 0 else parts[:-1]
-        probabilities = _run_parts(self._model, whole) if whole else []
-        if len(whole) < len(parts):
+        complete = parts if end % CHUNK_BLOCKS == 0 else parts[:-1]
+        probabilities = _run_parts(self._model, complete) if complete else []
+        if len(complete) < len(parts):
             part = parts[-1]
             p_lt, self._state = self._model(part.x_td[None], part.state)
             probabilities.append(p_lt[0, part.warm_up :])
@@ -176,7 +206,7 @@ class ChunkedVAD:
         return torch.cat(probabilities)
 
     def _slice_chunk(self, known_nd: Tensor, offset: int, start: int, end: int) -> "_ChunkPart":
-        """Some blocks of one lane: where it begins, with a warm-up and no memory."""
+        """Slice blocks of one chunk; the start of a chunk has a warm-up and a zero state."""
         if start % CHUNK_BLOCKS:
             return _ChunkPart(known_nd[start - offset : end - offset], 0, self._state)
         begin = max(offset, start - WARM_UP_BLOCKS)
@@ -184,6 +214,8 @@ class ChunkedVAD:
 
 
 class _ChunkPart(NamedTuple):
+    """Encoded blocks of one chunk, how many of them are warm-up, and the state before them."""
+
     x_td: Tensor
     warm_up: int
     state: LSTMState
@@ -198,88 +230,16 @@ def _run_parts(model: SileroModel, parts: list[_ChunkPart]) -> list[Tensor]:
 
 
 def _zero_state(count: int) -> LSTMState:
-    return torch.zeros(1, count, 128), torch.zeros(1, count, 128)
-
-
-PRESENCE_THRESHOLD = 0.2
-"""How likely a block is to be speech that counts."""
-MIN_PRESENCE_BLOCKS = 2
-"""Such blocks, of 32 ms, that make a voice. It takes little, as high voices that scream are hardly
-heard as voices: 12 of RAVDESS's 1,440 utterances never reach 0.5 for 128 ms, and one does not reach
-this. Noises, beeps, sirens, drums and chords do not; some melodies do."""
-BLOCKS_PER_EXTRA = 250
-"""Blocks, 8 s, for each of which it takes one more."""
-BLOCKS_PER_STEP = 16
-"""Blocks that are heard between two looks at what is known."""
-
-
-def contains_speech(waves: Sequence[Samples], rate: float) -> list[bool]:
-    """For each recording, whether somebody speaks in it, as silero-vad hears it.
-
-    Args:
-        waves: samples of shape (n,) each.
-        rate: of the samples, in Hz.
-
-    Raises:
-        BundleError: silero-vad is missing.
-    """
-    model = load_silero()
-    blocks = [_split_blocks(_resample_to_16k(wave_s, rate)) for wave_s in waves]
-    found, known = [0] * len(waves), [False] * len(waves)
-    state_21nd = torch.zeros(2, 1, len(waves), 128)
-    first, open_ = 0, list(range(len(waves)))
-    while open_ := [n for n in open_ if not known[n] and first < len(blocks[n])]:
-        some = [blocks[n][first : first + BLOCKS_PER_STEP] for n in open_]
-        p_nt, state = _score_blocks(model, some, (state_21nd[0][:, open_], state_21nd[1][:, open_]))
-        first += BLOCKS_PER_STEP
-        for place, n in enumerate(open_):
-            found[n] += int((p_nt[place, : len(some[place])] >= PRESENCE_THRESHOLD).sum())
-            known[n] = found[n] >= _required_blocks(first)
-            state_21nd[:, :, n] = torch.stack([part[:, place] for part in state])
-    return known
-
-
-def _required_blocks(count: int) -> int:
-    """How many of so many blocks it takes: what comes by chance comes oftener in the long run."""
-    return MIN_PRESENCE_BLOCKS + count // BLOCKS_PER_EXTRA
-
-
-def _resample_to_16k(wave_s: Samples, rate: float) -> Samples:
-    return wave_s if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)(wave_s, last=True)
-
-
-def _split_blocks(wave_s: Samples) -> Tensor:
-    """(S,) -> blocks with the context before each, the last one filled up."""
-    padded_s = np.pad(wave_s, (CONTEXT_SAMPLES, -len(wave_s) % BLOCK_SAMPLES))
-    return torch.from_numpy(padded_s).unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
-
-
-def _score_blocks(
-    model: SileroModel, some: Sequence[Tensor], state: LSTMState
-) -> tuple[Tensor, LSTMState]:
-    """Blocks of each recording -> probabilities (N, T), and the states after them."""
-    with torch.inference_mode():
-        x_nd = torch.split(model.encode(torch.cat(list(some))), [len(one) for one in some])
-        x_ntd = torch.nn.utils.rnn.pad_sequence(list(x_nd), batch_first=True)
-        return model(x_ntd, state)
-
-
-THRESHOLD = 0.5
-NEG_THRESHOLD = 0.35
-MIN_SILENCE_MS = 500
-MIN_SILENCE_BLOCKS = ceil(MIN_SILENCE_MS / BLOCK_MS)
-MIN_SPEECH_MS = 250
-SPEECH_PAD_MS = 100
-"""What is heard before and after speech."""
+    return torch.zeros(1, count, STATE_SIZE), torch.zeros(1, count, STATE_SIZE)
 
 
 class SpeechSegment(NamedTuple):
-    """What is known of a stretch of speech.
+    """A segment of speech, as far as it is known; times are in milliseconds.
 
     Attributes:
-        start: where it begins, in ms.
-        until: where it ends, or how far it certainly goes, in ms.
-        closed: whether it has ended.
+        start: start of the segment.
+        end: end of the segment; of a segment that is still growing, the end that is certain.
+        closed: whether the segment has ended.
     """
 
     start: int
@@ -288,29 +248,29 @@ class SpeechSegment(NamedTuple):
 
 
 class SpeechDetector(Protocol):
-    """Finds stretches in samples."""
+    """Detector of speech segments; times are in milliseconds from the start of the recording."""
 
     def __call__(
         self, wave_s: Samples, *, last: bool, window_end: int | None
     ) -> list[SpeechSegment]:
-        """What samples tell: each stretch that ended, and then the one that goes on.
+        """Process samples and return the segments that ended, then the one that is still growing.
 
         Args:
-            wave_s: (S,) samples; at 16 kHz where speech is looked for.
-            last: whether they are the last.
-            window_end: where the window ends, in ms, that is heard next of the stretch that goes on.
+            wave_s: the next samples (S,); at 16 kHz for a detector of speech.
+            last: whether no more samples follow.
+            window_end: end of the next window of the growing segment; None if there is none.
         """
 
     def next_update(self, window_end: int | None) -> int:
-        """Until where, in ms, samples tell nothing new; ``window_end`` as above."""
+        """Return the time up to which further samples cannot change the result."""
 
     @property
     def first_needed(self) -> int:
-        """From where on, in ms, samples may belong to a stretch that is not known yet."""
+        """Time from which samples may belong to a segment that is not known yet."""
 
 
 class NoVAD:
-    """One stretch, whatever is said."""
+    """A detector that returns all audio as one segment."""
 
     first_needed = 0
 
@@ -320,93 +280,154 @@ class NoVAD:
     def __call__(
         self, wave_s: Samples, *, last: bool, window_end: int | None
     ) -> list[SpeechSegment]:
-        """All samples until now."""
+        """Return all audio so far as one segment."""
         self._count += len(wave_s)
-        until = self._count * 1000 / self._rate
-        return [SpeechSegment(0, ceil(until) if last else floor(until), last)]
+        end = self._count * 1000 / self._rate
+        return [SpeechSegment(0, ceil(end) if last else floor(end), last)]
 
     def next_update(self, window_end: int | None) -> int:
-        """Only a window that is full tells something."""
+        """Return the end of the next window: only a complete window changes the result."""
         return window_end or 0
 
 
 class SileroVAD:
-    """What silero-vad hears. It listens as late as it may: to many blocks at once."""
+    """A detector of speech with silero-vad.
+
+    Samples are collected until they can end a segment or complete a window, so that the model
+    scores many blocks at a time.
+    """
 
     def __init__(self, window_ms: int, chunks: tuple[int, int] | None = None) -> None:
-        """Listen from the start, or for what begins in some lanes of ``speech.LANE`` blocks.
+        """Start at the beginning of the recording or of a shard.
 
         Args:
-            window_ms: its length in ms.
-            chunks: the first one and the one after the last. Listening begins a lane earlier:
-                within those 32 s speech and pauses have told whether somebody is speaking.
+            window_ms: length of a window.
+            chunks: first chunk of a shard and the one after its last; only segments that start in
+                the shard are returned. Detection starts one chunk earlier: within its 32 s, speech
+                and pauses determine whether a segment is growing at the start of the shard.
         """
         first, last = chunks or (0, 2**31)
-        self._lanes = ChunkedVAD(max(0, first - 1))
-        self._mine = range(first * CHUNK_BLOCKS, last * CHUNK_BLOCKS)
-        self._window = window_ms
-        self._at = self._lanes.position
-        self._waiting: list[Samples] = []
-        self._samples = self._at * BLOCK_SAMPLES
+        self._vad = ChunkedVAD(max(0, first - 1))
+        self._shard = range(first * CHUNK_BLOCKS, last * CHUNK_BLOCKS)
+        self._window_ms = window_ms
+        self._block = self._vad.position
+        self._pending: list[Samples] = []
+        self._received = self._block * BLOCK_SAMPLES
         self._start: int | None = None
-        self._last = 0
+        self._end = 0
 
     @property
     def first_needed(self) -> int:
-        """From where on, in ms, samples may belong to a stretch that is not known yet."""
-        block = self._at if self._start is None else self._start
+        """Time from which samples may belong to a segment that is not known yet."""
+        block = self._block if self._start is None else self._start
         return max(0, block * BLOCK_MS - SPEECH_PAD_MS)
 
     @property
     def is_finished(self) -> bool:
-        """Whether all stretches that begin in its lanes have ended."""
-        return self._at >= self._mine.stop and not self._is_in_shard()
+        """Whether all segments that start in the shard have ended."""
+        return self._block >= self._shard.stop and not self._is_in_shard()
 
     def __call__(
         self, wave_s: Samples, *, last: bool, window_end: int | None
     ) -> list[SpeechSegment]:
-        """What samples at 16 kHz tell."""
-        self._waiting.append(wave_s)
-        self._samples += len(wave_s)
-        if not last and self._samples // BLOCK_SAMPLES < self._next_update_block(window_end):
+        """Process samples at 16 kHz; see ``SpeechDetector``."""
+        self._pending.append(wave_s)
+        self._received += len(wave_s)
+        if not last and self._received // BLOCK_SAMPLES < self._next_update_block(window_end):
             return self._current_segments(closed=False)
-        found = []
-        for probability in self._lanes(np.concatenate(self._waiting), last=last).tolist():
+        segments = []
+        for probability in self._vad(np.concatenate(self._pending), last=last).tolist():
             if probability >= (THRESHOLD if self._start is None else NEG_THRESHOLD):
-                self._start = self._at if self._start is None else self._start
-                self._last = self._at + 1
-            elif self._start is not None and self._at + 1 - self._last >= MIN_SILENCE_BLOCKS:
-                found += self._current_segments(closed=True)
+                self._start = self._block if self._start is None else self._start
+                self._end = self._block + 1
+            elif self._start is not None and self._block + 1 - self._end >= MIN_SILENCE_BLOCKS:
+                segments += self._current_segments(closed=True)
                 self._start = None
-            self._at += 1
-        self._waiting = []
-        return found + self._current_segments(closed=last)
+            self._block += 1
+        self._pending = []
+        return segments + self._current_segments(closed=last)
 
     def next_update(self, window_end: int | None) -> int:
-        """When it listens next, or a window is full in speech that was heard already."""
-        heard, known = (
-            self._next_update_block(window_end) * BLOCK_MS,
-            self._current_segments(closed=False),
-        )
-        return (
-            min(heard, window_end) if known and window_end and window_end <= known[0].end else heard
-        )
+        """Return when blocks are scored next, or a window of speech that is known is complete."""
+        scored = self._next_update_block(window_end) * BLOCK_MS
+        growing = self._current_segments(closed=False)
+        if growing and window_end and window_end <= growing[0].end:
+            return min(scored, window_end)
+        return scored
 
     def _next_update_block(self, window_end: int | None) -> int:
-        """How many blocks must be there before they can end a stretch or a window."""
-        pause = (self._at + 1 if self._start is None else self._last) + MIN_SILENCE_BLOCKS
+        """Return the number of blocks that can end a segment or complete a window."""
+        silence_end = (self._block + 1 if self._start is None else self._end) + MIN_SILENCE_BLOCKS
         if window_end is None:
-            start = self._at if self._start is None else self._start
-            window_end = start * BLOCK_MS - 2 * SPEECH_PAD_MS + self._window
-        return max(self._at + 1, min(pause, -((SPEECH_PAD_MS - window_end) // BLOCK_MS)))
+            start = self._block if self._start is None else self._start
+            window_end = start * BLOCK_MS - 2 * SPEECH_PAD_MS + self._window_ms
+        return max(self._block + 1, min(silence_end, -((SPEECH_PAD_MS - window_end) // BLOCK_MS)))
 
     def _is_in_shard(self) -> bool:
-        return self._start is not None and self._start in self._mine
+        return self._start is not None and self._start in self._shard
 
     def _current_segments(self, *, closed: bool) -> list[SpeechSegment]:
+        """Return the growing segment, if it is long enough and starts in the shard."""
         if self._start is None or not self._is_in_shard():
             return []
-        if (self._last - self._start) * BLOCK_MS < MIN_SPEECH_MS:
+        if (self._end - self._start) * BLOCK_MS < MIN_SPEECH_MS:
             return []
         start = max(0, self._start * BLOCK_MS - SPEECH_PAD_MS)
-        return [SpeechSegment(start, self._last * BLOCK_MS + SPEECH_PAD_MS, closed)]
+        return [SpeechSegment(start, self._end * BLOCK_MS + SPEECH_PAD_MS, closed)]
+
+
+def contains_speech(waves: Sequence[Samples], rate: float) -> list[bool]:
+    """Return for each recording whether it contains speech.
+
+    Blocks of all recordings are scored in one batch, in steps; a recording that has enough blocks
+    with speech is not scored any further.
+
+    Args:
+        waves: samples of each recording, of shape (n,).
+        rate: sampling rate, in Hz.
+
+    Raises:
+        BundleError: silero-vad is missing.
+    """
+    model = load_silero()
+    blocks = [_split_blocks(_resample_to_16k(wave_s, rate)) for wave_s in waves]
+    speech_blocks, has_speech = [0] * len(waves), [False] * len(waves)
+    state_21nd = torch.zeros(2, 1, len(waves), STATE_SIZE)
+    first, active = 0, list(range(len(waves)))
+    while active := [n for n in active if not has_speech[n] and first < len(blocks[n])]:
+        step = [blocks[n][first : first + BLOCKS_PER_STEP] for n in active]
+        p_nt, state = _score_blocks(
+            model, step, (state_21nd[0][:, active], state_21nd[1][:, active])
+        )
+        first += BLOCKS_PER_STEP
+        for row, n in enumerate(active):
+            speech_blocks[n] += int((p_nt[row, : len(step[row])] >= PRESENCE_THRESHOLD).sum())
+            has_speech[n] = speech_blocks[n] >= _required_blocks(first)
+            state_21nd[:, :, n] = torch.stack([part[:, row] for part in state])
+    return has_speech
+
+
+def _required_blocks(count: int) -> int:
+    """Return how many of ``count`` blocks must be speech; more chance hits occur in more blocks."""
+    return MIN_PRESENCE_BLOCKS + count // BLOCKS_PER_EXTRA
+
+
+def _resample_to_16k(wave_s: Samples, rate: float) -> Samples:
+    return wave_s if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)(wave_s, last=True)
+
+
+def _split_blocks(wave_s: Samples) -> Tensor:
+    """Split samples (S,) into blocks with their context; the last one is padded with zeros."""
+    padded_s = np.pad(wave_s, (CONTEXT_SAMPLES, -len(wave_s) % BLOCK_SAMPLES))
+    return torch.from_numpy(padded_s).unfold(0, CONTEXT_SAMPLES + BLOCK_SAMPLES, BLOCK_SAMPLES)
+
+
+def _score_blocks(
+    model: SileroModel, blocks: Sequence[Tensor], state: LSTMState
+) -> tuple[Tensor, LSTMState]:
+    """Return the probabilities (N, T) of the blocks of each recording, and the next states."""
+    with torch.inference_mode():
+        lengths = [len(recording_blocks) for recording_blocks in blocks]
+        x_nd = torch.split(model.encode(torch.cat(list(blocks))), lengths)
+        x_ntd = nn.utils.rnn.pad_sequence(list(x_nd), batch_first=True)
+        return model(x_ntd, state)
