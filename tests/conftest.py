@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from builders.corpus_layouts import write_emodb
 from builders.csv_tables import recordings
 from hypothesis import settings
 
 from serein import cli
 from serein.records import Corpus
-from serein.synthetic import SyntheticConfig, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate
 
 # A machine that does other things, too, must not fail a test for being slow.
 # The same commit passes or fails everywhere; `--hypothesis-profile=search` looks further.

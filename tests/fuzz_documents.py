@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from builders.corpus_layouts import write_audformat
 from builders.example_results import example
 from builders.mutations import mutated
 from builders.odd_values import TRAP, odd_document, odd_json, odd_lines, odd_table
@@ -27,7 +28,7 @@ from builders.small_systems import small_recipe, small_system
 from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 
-from serein import bundle, corpora, protocols, recipes, synthetic
+from serein import bundle, corpora, protocols, recipes
 from serein.corpora import audformat, table
 from serein.errors import SereinError
 from serein.evaluation.plan import build_plan
@@ -224,7 +225,7 @@ def _parquet(rows: pa.Table) -> bytes:
 def _audformat(folder: Path) -> Kind:
     """The header of a database whose tables are as they should be."""
     root = folder / "audformat"
-    synthetic.write_audformat(root, speakers=2, words=1)
+    write_audformat(root, speakers=2, words=1)
     text = (root / "db.yaml").read_text()
 
     def odd(chance: Random) -> bytes:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from builders.corpus_layouts import write_emodb
 
 from serein import cli
-from serein.synthetic import SyntheticConfig, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

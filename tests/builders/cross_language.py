@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from builders.corpus_layouts import write_emodb, write_savee
 from builders.small_systems import QUICK
 
 from serein import corpora
 from serein.records import Corpus
-from serein.synthetic import write_emodb, write_savee
 
 ONCE = (*QUICK, "training.epochs=1")
 CROSSED = (*ONCE, "protocol.main=savee")
@@ -17,4 +17,6 @@ def crossed(folder: Path) -> Corpus:
     """Both corpora; their words are silence of some tenths of a second, or one made-up word."""
     write_savee(folder / "savee", utterances=32, words=1)
     write_emodb(folder / "emodb", utterances=40, words=1)
-    return corpora.as_corpus([f"savee={folder / 'savee'}", f"emodb={folder / 'emodb'}"], partial=True)
+    return corpora.as_corpus(
+        [f"savee={folder / 'savee'}", f"emodb={folder / 'emodb'}"], partial=True
+    )

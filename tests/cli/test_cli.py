@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from builders.corpus_layouts import write_emodb
 from builders.small_systems import SIZES, small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
-from serein.synthetic import write_emodb
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = [word for setting in SIZES for word in ("--set", setting)]
@@ -96,7 +96,7 @@ def test_subtitles_of_two_recordings_are_refused_before_any_is_heard(
     files = sorted(root.rglob("*.wav"))[:2]
     status, out, err = run("recognize", *files, "--model", model, "-o", tmp_path / "x.vtt")
     assert (status, out) == (2, "")
-    assert "subtitles are of one recording; found 2" in err
+    assert "vtt holds subtitles of one recording; found 2" in err
     assert not (tmp_path / "x.vtt").exists()
 
 
@@ -219,7 +219,7 @@ def test_a_copy_is_checked(run: Run, tmp_path: Path, root: Path) -> None:
     status, out, _ = run("corpora", "check", f"synthetic={root}")
     assert status == 0
     assert out.startswith("synthetic: 24 utterances of 4 speakers\n")
-    assert "no hashes are known to compare with" in out
+    assert "no published hashes to compare" in out
     write_emodb(tmp_path / "emodb", utterances=7, words=1)
     status, out, _ = run("corpora", "check", f"emodb={tmp_path / 'emodb'}")
     assert status == 1

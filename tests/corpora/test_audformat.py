@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
+from builders.corpus_layouts import write_audformat
 
 from serein import corpora
 from serein.corpora import audformat
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_audformat
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from builders.corpus_layouts import write_cremad
 
 from serein import corpora
 from serein.corpora import cremad
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_cremad
 
 COUNTS = {
     "anger": 1271,

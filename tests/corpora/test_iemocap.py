@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from builders.corpus_layouts import write_iemocap
 
 from serein import corpora
 from serein.corpora import iemocap
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_iemocap
 
 TURN = "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 3.0000, 3.5000]"
 EVALUATION = Path("Session1/dialog/EmoEvaluation/Ses01F_impro01.txt")

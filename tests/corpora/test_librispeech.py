@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from builders.corpus_layouts import write_librispeech
 
 from serein import corpora
 from serein.corpora import librispeech
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_librispeech
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from builders.corpus_layouts import write_ravdess
 
 from serein import corpora
 from serein.corpora import ravdess
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_ravdess
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "ravdess"
 EMOTIONS = {

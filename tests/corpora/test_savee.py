@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from builders.corpus_layouts import write_savee
 
 from serein import corpora
 from serein.corpora import savee
 from serein.errors import CorpusError
 from serein.records import Utterance
-from serein.synthetic import write_savee
 
 COUNTS = {
     "anger": 60,

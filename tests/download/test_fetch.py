@@ -11,13 +11,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from builders.corpus_layouts import write_emodb, write_librispeech
 
 from serein import cli, corpora
 from serein.download import fetch as copies
 from serein.download import integrity
 from serein.download.fetch import Archive, fetch, find_archive, load_archives, unpack_archive
 from serein.errors import CorpusError, StorageError, UnknownName
-from serein.synthetic import write_emodb, write_librispeech
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders.corpus_layouts import write_emodb, write_iemocap, write_librispeech
 
 from serein import corpora, registry
 from serein.cli.corpora import report_lines
@@ -13,7 +14,6 @@ from serein.corpora import emodb
 from serein.download import integrity
 from serein.download.integrity import IntegrityReport, check_corpus, published_hashes
 from serein.errors import CorpusError
-from serein.synthetic import write_emodb, write_iemocap, write_librispeech
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

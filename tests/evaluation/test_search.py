@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from builders.corpus_layouts import write_emodb
 from builders.small_systems import SIZES
 from filelock import FileLock
 
@@ -24,7 +25,7 @@ from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Epoch, FoldResult, Results
 from serein.results.studies import Search
-from serein.synthetic import SyntheticConfig, generate, write_emodb
+from serein.synthetic import SyntheticConfig, generate
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
@@ -99,8 +100,8 @@ def test_a_trial_is_scored_as_its_epoch_was_chosen(done: Search, runs: Path) -> 
     ]
     fold = FoldResult(name="a", epochs={"validation": 3}, scores={}, history=history)
     unknown = replace(fold, name="b", epochs={"validation": 4})
-    for smooth, expected in ((1, 0.4), (2, 0.5), (9, 0.4)):
-        recipe = {**results.recipe, "training": {"smooth": smooth}}
+    for window, expected in ((1, 0.4), (2, 0.5), (9, 0.4)):
+        recipe = {**results.recipe, "training": {"selection_window": window}}
         found = validation_scores(replace(results, recipe=recipe, folds=[fold, unknown]))
         assert found == {"a": pytest.approx(expected), "b": None}
 
@@ -121,7 +122,7 @@ def test_every_trial_is_an_evaluation(done: Search, corpus: Corpus, runs: Path) 
         assert one.seconds == pytest.approx(results.seconds, rel=1e-5)
     best = max(one.score or 0 for one in done.trials)
     assert done.best == next(one.number for one in done.trials if one.score == best)
-    assert io.to_builtin(io.load_search(runs / done.name)) == io.to_builtin(done)
+    assert io.to_builtin(io.load_record(Search, runs / done.name)) == io.to_builtin(done)
 
 
 def test_a_finished_search_is_read(done: Search, corpus: Corpus, runs: Path) -> None:
@@ -296,7 +297,9 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
     for line in (3, 19, 7):  # a trial has a head, 4 x 4 epochs, and a last line
         killed(line, [*command, tmp_path / "hurt"])
     subprocess.run([*command, tmp_path / "hurt"], check=True, capture_output=True)
-    calm, hurt = (io.load_search(next((tmp_path / n).glob("*search*"))) for n in ("calm", "hurt"))
+    calm, hurt = (
+        io.load_record(Search, next((tmp_path / n).glob("*search*"))) for n in ("calm", "hurt")
+    )
     assert calm.name == hurt.name
     for ours, theirs in zip(calm.trials, hurt.trials, strict=True):
         assert replace(ours, seconds=None) == replace(theirs, seconds=None)
@@ -322,7 +325,7 @@ def test_a_part_of_a_corpus_is_searched_when_asked_and_the_command_says_so(
         asked.append(corpus)
         raise ConfigError("seen enough")
 
-    monkeypatch.setattr("serein.evaluation.search.plan", seen)
+    monkeypatch.setattr("serein.evaluation.search.build_plan", seen)
     with pytest.raises(CorpusError, match="535"):
         search("li2019", given, OVER, runs=tmp_path)
     with pytest.raises(ConfigError, match="seen enough"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from builders.corpus_layouts import write_iemocap
 from builders.report_reader import Page, plain
 from builders.small_systems import QUICK
 from rich.console import Console
@@ -29,7 +30,6 @@ from serein.report import audit, comparison, figures, html, latex, markdown, pro
 from serein.report import search as trials
 from serein.results import io
 from serein.results.evaluation import Results
-from serein.synthetic import write_iemocap
 
 SETTINGS = [
     *QUICK,
@@ -364,15 +364,15 @@ def test_a_model_of_values_alone_answers_without_a_label(rated: Corpus, tmp_path
     assert [str(c.header) for c in formats.as_table([found]).columns] == [
         *("file", "seconds", "arousal")
     ]
-    with pytest.raises(ConfigError, match="holds no threshold"):
+    with pytest.raises(ConfigError, match="has no threshold"):
         Recognizer(saved, confidence="auto")
 
 
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ("tasks.arousal.scheme=levels", "the model answers arousal with values"),
-        ("tasks.sex.scheme=values", "the model answers sex with classes"),
+        ("tasks.arousal.scheme=levels", "the model predicts values of arousal"),
+        ("tasks.sex.scheme=values", "the model predicts classes of sex"),
         ("tasks.arousal.label=energy", "the model a number. If the label has another name"),
     ],
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders.corpus_layouts import write_iemocap
 from builders.small_systems import QUICK
 
 from serein import corpora, labels, recipes
@@ -14,7 +15,6 @@ from serein.evaluation.train import train
 from serein.labels import dimensions
 from serein.records import Corpus
 from serein.report import html, summary
-from serein.synthetic import write_iemocap
 
 PROXIES = [
     f"tasks.{dimension}={{name='dimensions', label='emotion', scheme='proxy-{dimension}'}}"

@@ -8,6 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from builders.corpus_layouts import (
+    write_audformat,
+    write_cremad,
+    write_emodb,
+    write_iemocap,
+    write_librispeech,
+    write_ravdess,
+    write_savee,
+)
 
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.records import Utterance
@@ -20,13 +29,6 @@ from serein.synthetic import (
     Voice,
     generate,
     synthesize,
-    write_audformat,
-    write_cremad,
-    write_emodb,
-    write_iemocap,
-    write_librispeech,
-    write_ravdess,
-    write_savee,
 )
 
 Samples = npt.NDArray[np.floating[Any]]
@@ -34,25 +36,25 @@ PLAIN = Voice(pitch=110, tract=1, loudness=0, rate=1, strength=1)
 
 
 @pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     return generate(
-        tmp_path_factory.mktemp("spoken"), SyntheticConfig(speakers=6, words=4, sentences=2)
+        tmp_path_factory.mktemp("corpus"), SyntheticConfig(speakers=6, words=4, sentences=2)
     )
 
 
-def heard(utterances: list[Utterance], **wanted: str) -> list[Samples]:
-    chosen = [one for one in utterances if all(one.label(n) == v for n, v in wanted.items())]
+def select_samples(utterances: list[Utterance], **attributes: str) -> list[Samples]:
+    chosen = [one for one in utterances if all(one.label(n) == v for n, v in attributes.items())]
     assert chosen
     return [soundfile.read(one.path)[0] for one in chosen]
 
 
 def level(samples: Samples) -> float:
-    """Decibels below full scale."""
+    """Return the level in decibels relative to full scale."""
     return float(10 * np.log10(np.mean(samples**2)))
 
 
 def pitch(samples: Samples) -> float:
-    """Median over the loud frames of the autocorrelation's peak between 70 and 400 Hz, in Hz."""
+    """Return the median pitch in Hz: the autocorrelation's peak, 70 to 400 Hz, of loud frames."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, 640)[::320]
     loud = frames[np.mean(frames**2, axis=1) > 0.3 * np.mean(samples**2)]
     power = np.abs(np.fft.rfft(loud * np.hanning(640), 2048)) ** 2
@@ -61,18 +63,20 @@ def pitch(samples: Samples) -> float:
 
 
 def brightness(samples: Samples) -> float:
-    """Decibels of 1 to 5 kHz above those below 1 kHz."""
+    """Return the level of 1 to 5 kHz relative to that below 1 kHz, in decibels."""
     power = np.abs(np.fft.rfft(samples)) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
     high = power[(hertz >= 1000) & (hertz < 5000)].sum()
     return float(10 * np.log10(high / power[hertz < 1000].sum()))
 
 
-def mean(measure: Any, utterances: list[Utterance], **wanted: str) -> float:
-    return float(np.mean([measure(samples) for samples in heard(utterances, **wanted)]))
+def mean(measure: Any, utterances: list[Utterance], **attributes: str) -> float:
+    return float(
+        np.mean([measure(samples) for samples in select_samples(utterances, **attributes)])
+    )
 
 
-def test_a_corpus_of_a_few_words_takes_no_time(tmp_path: Path) -> None:
+def test_small_corpus_is_fast(tmp_path: Path) -> None:
     settings = SyntheticConfig(speakers=4, emotions=("anger", "sadness", "neutral"), sentences=2)
     started = time.process_time()
     utterances = generate(tmp_path, settings)
@@ -88,9 +92,9 @@ def test_a_corpus_of_a_few_words_takes_no_time(tmp_path: Path) -> None:
     assert [one.id for one in utterances] == sorted({one.id for one in utterances})
 
 
-def test_every_file_is_sound_mono_16_khz_and_within_bounds(spoken: list[Utterance]) -> None:
-    assert len(spoken) == 6 * 7 * 2
-    for one in spoken:
+def test_every_file_is_audible_mono_16_khz_and_within_bounds(corpus: list[Utterance]) -> None:
+    assert len(corpus) == 6 * 7 * 2
+    for one in corpus:
         info = soundfile.info(one.path)
         assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
         samples, _ = soundfile.read(one.path)
@@ -130,26 +134,28 @@ def test_another_seed_gives_other_voices_and_sentences(tmp_path: Path) -> None:
     assert Voice.for_speaker("s01", "male") != Voice.for_speaker("s01", "male", seed=1)
 
 
-def test_emotions_move_pitch_level_tempo_and_timbre(spoken: list[Utterance]) -> None:
+def test_emotions_move_pitch_level_tempo_and_timbre(corpus: list[Utterance]) -> None:
     def length(samples: Samples) -> float:
         return len(samples)
 
-    assert mean(pitch, spoken, emotion="anger") > 1.15 * mean(pitch, spoken, emotion="sadness")
-    assert mean(pitch, spoken, emotion="fear") > 1.15 * mean(pitch, spoken, emotion="neutral")
-    assert mean(level, spoken, emotion="anger") > mean(level, spoken, emotion="sadness") + 5
-    assert mean(length, spoken, emotion="boredom") > 1.2 * mean(length, spoken, emotion="fear")
-    assert mean(brightness, spoken, emotion="anger") > mean(brightness, spoken, emotion="sadness")
+    assert mean(pitch, corpus, emotion="anger") > 1.15 * mean(pitch, corpus, emotion="sadness")
+    assert mean(pitch, corpus, emotion="fear") > 1.15 * mean(pitch, corpus, emotion="neutral")
+    assert mean(level, corpus, emotion="anger") > mean(level, corpus, emotion="sadness") + 5
+    assert mean(length, corpus, emotion="boredom") > 1.2 * mean(length, corpus, emotion="fear")
+    assert mean(brightness, corpus, emotion="anger") > mean(brightness, corpus, emotion="sadness")
 
 
-def test_women_speak_higher_than_men(spoken: list[Utterance]) -> None:
-    neutral = {gender: mean(pitch, spoken, gender=gender) for gender in ("female", "male")}
+def test_women_speak_higher_than_men(corpus: list[Utterance]) -> None:
+    neutral = {gender: mean(pitch, corpus, gender=gender) for gender in ("female", "male")}
     assert neutral["female"] > 1.4 * neutral["male"]
 
 
-def test_chance_makes_the_emotions_overlap(spoken: list[Utterance]) -> None:
-    speakers = sorted({one.speaker for one in spoken if one.speaker})
-    angry = [level(x) for s in speakers for x in heard(spoken, speaker=s, emotion="anger")]
-    happy = [level(x) for s in speakers for x in heard(spoken, speaker=s, emotion="happiness")]
+def test_random_variation_makes_the_emotions_overlap(corpus: list[Utterance]) -> None:
+    speakers = sorted({one.speaker for one in corpus if one.speaker})
+    angry = [level(x) for s in speakers for x in select_samples(corpus, speaker=s, emotion="anger")]
+    happy = [
+        level(x) for s in speakers for x in select_samples(corpus, speaker=s, emotion="happiness")
+    ]
     assert min(angry) < max(happy)
     assert np.mean(angry) > np.mean(happy)
 
@@ -167,7 +173,7 @@ def test_vowels_have_their_formants(vowel: str) -> None:
         assert near > 2 * beside
 
 
-def test_words_are_parted_by_silence() -> None:
+def test_words_are_separated_by_silence() -> None:
     samples = synthesize(["mola", "neru", "lumi"], PLAIN, "neutral", np.random.default_rng(0))
     frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
     silent = np.abs(frames).max(axis=1) < 0.002
@@ -183,7 +189,7 @@ def test_hiss_is_high_and_vowels_are_low() -> None:
     assert brightness(hiss[2000:-2000]) > 0 > brightness(vowel)
 
 
-def test_every_word_of_the_lexicon_can_be_said_in_every_manner() -> None:
+def test_every_word_can_be_synthesized_in_every_style() -> None:
     assert len(LEXICON) == len(set(LEXICON)) == 24
     for emotion in EMOTION_STYLES:
         samples = synthesize(LEXICON, PLAIN, emotion, np.random.default_rng(1))
@@ -192,16 +198,16 @@ def test_every_word_of_the_lexicon_can_be_said_in_every_manner() -> None:
         assert 0.05 <= np.abs(samples).max() <= 0.99
 
 
-def test_what_cannot_be_said_is_refused() -> None:
+def test_unknown_letters_and_emotions_are_errors() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(UnknownName, match="unknown emotion 'angry'; did you mean 'anger'"):
         synthesize(["mola"], PLAIN, "angry", rng)
     for words in ([], ["Käse"], ["mola", ""]):
-        with pytest.raises(ConfigError, match="cannot say"):
+        with pytest.raises(ConfigError, match="cannot synthesize"):
             synthesize(words, PLAIN, "anger", rng)
 
 
-def test_settings_are_checked() -> None:
+def test_config_is_checked() -> None:
     with pytest.raises(ConfigError, match="speakers is 0; expected 1 or more"):
         SyntheticConfig(speakers=0)
     with pytest.raises(ConfigError, match="no emotions"):
@@ -210,9 +216,7 @@ def test_settings_are_checked() -> None:
         SyntheticConfig(emotions=("joy",))
 
 
-def test_a_half_written_folder_has_no_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_incomplete_folder_has_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SyntheticConfig(speakers=1, emotions=("anger", "fear"), sentences=1)
     generate(tmp_path, settings)
     assert (tmp_path / "labels.csv").exists()
@@ -227,7 +231,7 @@ def test_a_half_written_folder_has_no_table(
     assert not (tmp_path / "labels.csv").exists()
 
 
-def test_a_table_of_someone_else_is_left_alone(tmp_path: Path) -> None:
+def test_other_table_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,emotion\n")
     with pytest.raises(StorageError, match="not from this generator"):
         generate(tmp_path, SyntheticConfig(speakers=1))
@@ -258,7 +262,9 @@ def test_a_layout_is_the_same_bytes_for_the_same_seed(tmp_path: Path, layout: st
 
 
 @pytest.mark.parametrize("utterances", [1, 37, 70])
-def test_a_small_emodb_has_the_number_asked_for(tmp_path: Path, utterances: int) -> None:
+def test_small_emodb_has_the_requested_number_of_utterances(
+    tmp_path: Path, utterances: int
+) -> None:
     write_emodb(tmp_path, utterances=utterances, words=1)
     assert len(list((tmp_path / "wav").glob("*.wav"))) == utterances
     if utterances == 70:
@@ -276,7 +282,7 @@ SILENT: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_every_recording_is_another_with_another_seed(tmp_path: Path, name: str) -> None:
+def test_every_recording_depends_on_the_seed(tmp_path: Path, name: str) -> None:
     write, settings = SILENT[name]
     for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
         write(tmp_path / folder, words=1, seed=seed, **settings)

@@ -1,21 +1,45 @@
-"""Words to samples, by source and filter.
-
-What can be said, and how: sounds, words, emotions, voices.
-"""
+"""A formant synthesizer, and its sounds, lexicon, speaking styles and voices."""
 
 import hashlib
+import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError, StorageError, UnknownName
+
+Array = npt.NDArray[np.float64]
+
+RATE = 16_000  # Hz
+HOP = 160  # samples, 10 ms
+WINDOW = np.hanning(2 * HOP + 1)[:-1]  # sums to 1 at this hop
+GLIDE_FRAMES = 5  # duration of the transition from one sound to the next
+FFT_SIZE = 3 * HOP  # longer than the window, for the decay of the formants
+BIN_FREQUENCIES = np.fft.rfftfreq(FFT_SIZE, 1 / RATE)
+HIGH_FORMANTS = (3500, 4500)  # Hz, the same for all sounds
+BANDWIDTHS = np.array([80, 100, 150, 220, 300])  # Hz, of all five formants
 
 
 class Sound(NamedTuple):
-    """One steady piece of speech: formants in Hz, strengths, hiss in Hz, length in ms."""
+    """A stationary segment of speech.
+
+    Attributes:
+        f1: first formant, in Hz.
+        f2: second formant.
+        f3: third formant.
+        voice: amplitude of the glottal pulses.
+        breath: amplitude of the noise that passes through the formants.
+        hiss: amplitude of the band of noise.
+        centre: of that band, in Hz.
+        width: of that band, in Hz.
+        length: in ms.
+    """
 
     f1: float = 500
     f2: float = 1500
@@ -64,16 +88,16 @@ LEXICON = (
 
 
 class SpeakingStyle(NamedTuple):
-    """How an emotion departs from plain speech.
+    """How an emotion differs from neutral speech.
 
     Attributes:
-        pitch: of the voice, in semitones.
-        span: of the melody, as the logarithm of a factor.
-        rate: of speaking, as the logarithm of a factor.
-        level: loudness, in decibels.
-        tilt: of the spectrum, in decibels per octave; below zero is duller.
-        breath: noise in the voice, as a share.
-        tremor: depth of a trembling pitch, in semitones.
+        pitch: shift in semitones.
+        span: natural logarithm of the factor on the pitch range.
+        rate: natural logarithm of the factor on the speaking rate.
+        level: loudness in decibels.
+        tilt: spectral tilt in decibels per octave; below zero is duller.
+        breath: noise in the voice, as a fraction.
+        tremor: amplitude of the pitch tremor in semitones.
     """
 
     pitch: float
@@ -95,19 +119,19 @@ EMOTION_STYLES = {
     "sadness": SpeakingStyle(-1, -0.5, -0.3, -5, -3, 0.14, 0.2),
 }
 STYLE_DEVIATION = SpeakingStyle(1.6, 0.25, 0.12, 2, 1, 0.02, 0.1)
-"""Standard deviations of the same emotion from one utterance to the next."""
+"""Standard deviations of a style between utterances of the same emotion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """Who speaks.
+    """The voice of a speaker.
 
     Attributes:
-        pitch: usual one, in Hz.
-        tract: factor on all formants; a shorter vocal tract raises them.
-        loudness: in decibels above the others.
-        rate: of speaking, as a factor.
-        strength: how strongly emotions show, as a factor.
+        pitch: mean, in Hz.
+        tract: factor on all formants; above 1 is a shorter vocal tract.
+        loudness: in decibels relative to the average speaker.
+        rate: factor on the speaking rate.
+        strength: factor on the effect of emotions.
     """
 
     pitch: float
@@ -118,7 +142,7 @@ class Voice:
 
     @classmethod
     def for_speaker(cls, name: str, gender: str, *, seed: int = 0) -> "Voice":
-        """The voice that ``name`` has under this seed; ``gender`` is "female" or "male"."""
+        """Return the voice of speaker ``name`` for this seed; ``gender`` is "female" or "male"."""
         rng = make_rng(seed, "voice", name)
         pitch, tract = (205, 1.15) if gender == "female" else (115, 1.0)
         return cls(
@@ -131,56 +155,45 @@ class Voice:
 
 
 def make_rng(*parts: object) -> np.random.Generator:
-    """A generator that depends on these parts, and on nothing else."""
+    """Return a random generator seeded by these parts only."""
     digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
-Array = npt.NDArray[np.float64]
-
-RATE = 16_000  # Hz
-HOP = 160  # samples, 10 ms
-WINDOW = np.hanning(2 * HOP + 1)[:-1]  # sums to 1 at this hop
-GLIDE_FRAMES = 5  # frames that one sound takes to pass into the next
-FFT_SIZE = 3 * HOP  # beyond the window, room for the ringing of the formants
-BIN_FREQUENCIES = np.fft.rfftfreq(FFT_SIZE, 1 / RATE)
-HIGH_FORMANTS = (3500, 4500)  # Hz, formants that no sound moves
-BANDWIDTHS = np.array([80, 100, 150, 220, 300])  # Hz, of all five
 
 
 def synthesize(
     words: Sequence[str], voice: Voice, emotion: str, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Say words; any spelled with the letters of ``SOUNDS`` will do.
+    """Synthesize words, which may be any strings of the letters in ``SOUNDS``.
 
     Returns:
         Mono samples at 16 kHz, with a peak between 0.05 and 0.95.
 
     Raises:
-        ConfigError: the emotion or a letter has no sound here.
+        ConfigError: the emotion or a letter is unknown.
     """
     if emotion not in EMOTION_STYLES:
         raise UnknownName("emotion", emotion, EMOTION_STYLES)
     if not words or not set("".join(words)) <= set(SOUNDS) or "" in words:
-        raise ConfigError(f"cannot say {words!r}: expected words of the letters {''.join(SOUNDS)}")
+        raise ConfigError(
+            f"cannot synthesize {words!r}: expected words of the letters {''.join(SOUNDS)}"
+        )
     mean = np.multiply(EMOTION_STYLES[emotion], voice.strength)
-    manner = SpeakingStyle(
-        *(mean + np.multiply(STYLE_DEVIATION, rng.normal(size=len(STYLE_DEVIATION)))).tolist()
-    )
-    sounds, accents = _plan_sounds(words, voice.rate * np.exp(manner.rate), rng)
+    deviation = np.multiply(STYLE_DEVIATION, rng.normal(size=len(STYLE_DEVIATION)))
+    style = SpeakingStyle(*(mean + deviation).tolist())
+    sounds, accents = _plan_sounds(words, voice.rate * np.exp(style.rate), rng)
     tracks = _interpolate_tracks(sounds)
-    pitch = voice.pitch * 2 ** (_pitch_contour(len(tracks), accents, manner, rng) / 12)
-    spoken = _apply_vocal_tract(tracks, _glottal_pulses(pitch), voice.tract, manner, rng)
-    spoken *= 10 ** ((voice.loudness + manner.level - 27) / 20) / np.sqrt(np.mean(spoken**2))
-    peak = np.abs(spoken).max()
-    room = rng.normal(0, 1e-4, len(spoken))
-    return (spoken * np.clip(peak, 0.06, 0.94) / peak + room).astype(np.float32)
+    pitch = voice.pitch * 2 ** (_pitch_contour(len(tracks), accents, style, rng) / 12)
+    speech = _apply_vocal_tract(tracks, _glottal_pulses(pitch), voice.tract, style, rng)
+    speech *= 10 ** ((voice.loudness + style.level - 27) / 20) / np.sqrt(np.mean(speech**2))
+    peak = np.abs(speech).max()
+    noise = rng.normal(0, 1e-4, len(speech))
+    return (speech * np.clip(peak, 0.06, 0.94) / peak + noise).astype(np.float32)
 
 
 def _plan_sounds(
     words: Sequence[str], rate: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """The sounds to make, a row each, and where words are stressed, in seconds."""
+    """Return the sounds, one per row, and the times of the stressed vowels in seconds."""
     rows = [Sound(length=rng.uniform(60, 120))]
     stressed = []
     for word in words:
@@ -190,12 +203,12 @@ def _plan_sounds(
         rows.append(Sound(length=rng.uniform(60, 130)))
     sounds = np.array(rows)
     sounds[:, -1] *= np.exp(rng.normal(0, 0.08, len(sounds))) / rate / 1000
-    middles = np.cumsum(sounds[:, -1]) - sounds[:, -1] / 2
-    return sounds, middles[stressed]
+    centres = np.cumsum(sounds[:, -1]) - sounds[:, -1] / 2
+    return sounds, centres[stressed]
 
 
 def _interpolate_tracks(sounds: Array) -> Array:
-    """From a row per sound to a row per frame, gliding from one to the next."""
+    """Expand one row per sound to one row per frame, with smooth transitions."""
     ends = np.cumsum(sounds[:, -1])
     times = np.arange(int(ends[-1] * RATE / HOP)) * HOP / RATE
     steps = sounds[np.searchsorted(ends, times, side="right").clip(max=len(sounds) - 1), :-1]
@@ -207,35 +220,35 @@ def _interpolate_tracks(sounds: Array) -> Array:
 
 
 def _pitch_contour(
-    frames: int, accents: Array, manner: SpeakingStyle, rng: np.random.Generator
+    frames: int, accents: Array, style: SpeakingStyle, rng: np.random.Generator
 ) -> Array:
-    """The pitch of each frame, in semitones above the speaker's usual one."""
+    """Return the pitch of each frame, in semitones above the speaker's mean."""
     times = np.arange(frames) * HOP / RATE
     heights = rng.uniform(1.5, 4, len(accents))
     bumps = np.exp(-(((times[:, None] - accents) / 0.12) ** 2)) @ heights
     fall = -3 * times / times[-1]
-    trembling = abs(manner.tremor) * np.sin(2 * np.pi * (rng.uniform(5, 7) * times + rng.random()))
-    roughness = rng.normal(0, 0.15, frames)
-    return manner.pitch + np.exp(manner.span) * (bumps + fall) + trembling + roughness
+    tremor = abs(style.tremor) * np.sin(2 * np.pi * (rng.uniform(5, 7) * times + rng.random()))
+    jitter = rng.normal(0, 0.15, frames)
+    return style.pitch + np.exp(style.span) * (bumps + fall) + tremor + jitter
 
 
 def _glottal_pulses(pitch: Array) -> Array:
-    """Glottal pulses for a pitch per frame, in Hz: the flow's derivative, of unit power."""
-    fine = np.interp(np.arange(len(pitch) * HOP) / HOP, np.arange(len(pitch)), pitch)
-    opened = np.minimum(np.cumsum(fine / RATE) % 1 / 0.6, 1)
-    # Differencing the flow itself, not sampling its derivative, keeps aliasing low.
-    pulses = np.diff(opened**2 * (1 - opened), prepend=0) / fine
+    """Return glottal pulses of unit power (the derivative of the flow) for a pitch per frame."""
+    pitch_per_sample = np.interp(np.arange(len(pitch) * HOP) / HOP, np.arange(len(pitch)), pitch)
+    phase = np.minimum(np.cumsum(pitch_per_sample / RATE) % 1 / 0.6, 1)
+    # The difference of the flow has less aliasing than samples of its derivative.
+    pulses = np.diff(phase**2 * (1 - phase), prepend=0) / pitch_per_sample
     return pulses / pulses.std()
 
 
 def _apply_vocal_tract(
-    tracks: Array, pulses: Array, tract: float, manner: SpeakingStyle, rng: np.random.Generator
+    tracks: Array, pulses: Array, tract: float, style: SpeakingStyle, rng: np.random.Generator
 ) -> Array:
-    """Shape voice and noise by the vocal tract, frame by frame."""
+    """Filter voice and noise by the vocal tract, frame by frame."""
     formants, (voice, breath, hiss, centre, width) = tracks[:, :3] * tract, tracks[:, 3:].T
-    tilt = (BIN_FREQUENCIES.clip(200) / 500) ** (manner.tilt / 20 / np.log10(2))
+    tilt = (BIN_FREQUENCIES.clip(200) / 500) ** (style.tilt / 20 / np.log10(2))
     noise = _frame_spectra(rng.normal(size=len(pulses)))
-    breath = breath + abs(manner.breath) * voice
+    breath = breath + abs(style.breath) * voice
     spectra = voice[:, None] * _frame_spectra(pulses) + breath[:, None] * noise
     spectra *= _formant_response(formants, tract)
     hissing = np.flatnonzero(hiss > 0)
@@ -245,16 +258,16 @@ def _apply_vocal_tract(
 
 
 def _formant_response(formants: Array, tract: float) -> npt.NDArray[np.complex128]:
-    """Transfer function (frames, bins) of two-pole resonators in a row, one a formant."""
+    """Return the transfer function (frames, bins) of a cascade of resonators, one per formant."""
     higher = np.broadcast_to(np.multiply(HIGH_FORMANTS, tract), (len(formants), len(HIGH_FORMANTS)))
     radius = np.exp(-np.pi * BANDWIDTHS / RATE)
     turn = 2 * radius * np.cos(2 * np.pi * np.hstack([formants, higher]) / RATE)
     poles = np.ones((len(formants), 1))
     for a, b in zip(turn.T, radius**2, strict=True):
-        wider = np.pad(poles, ((0, 0), (0, 2)))
-        wider[:, 1:-1] -= a[:, None] * poles
-        wider[:, 2:] += b * poles
-        poles = wider
+        product = np.pad(poles, ((0, 0), (0, 2)))
+        product[:, 1:-1] -= a[:, None] * poles
+        product[:, 2:] += b * poles
+        poles = product
     return poles.sum(axis=1, keepdims=True) / np.fft.rfft(poles, FFT_SIZE)
 
 
@@ -270,3 +283,24 @@ def _overlap_add(blocks: Array) -> Array:
     for part in range(parts):
         out[part : part + len(blocks)] += blocks[:, part * HOP : (part + 1) * HOP]
     return out[: len(blocks)].ravel()
+
+
+def write_wav(path: Path, *samples: npt.NDArray[np.float32]) -> None:
+    """Write arrays one after the other as 16-bit WAV, or FLAC for a name that ends in .flac.
+
+    Raises:
+        StorageError: the file could not be written.
+    """
+    kind = "FLAC" if path.suffix.lower() == ".flac" else "WAV"
+    # Encode in memory: with a path, libsndfile syncs each file to the disk; with a Python file, it
+    # ignores a full disk.
+    content = io.BytesIO()
+    soundfile.write(content, np.concatenate(samples), RATE, format=kind, subtype="PCM_16")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.getbuffer())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise StorageError(f"could not write {path}: {reason}; free some space there") from error
