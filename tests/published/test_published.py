@@ -1,4 +1,4 @@
-"""Published figures: the file is strict, the matrices give the scores, the doubts are computed."""
+"""Published figures: strict files; the matrices give the scores; the doubts are recomputed."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ PAPERS = {paper.name: paper for paper in published.load_papers()}
 FU = PAPERS["fu2020"]
 SAVEE = dict.fromkeys(FU.matrices[0].classes, 60) | {"neutral": 120}
 ROUNDING = 0.0100001
-"""Per cent; the authors cut 54.545 to 54.54 where others round."""
+"""In per cent; the authors truncate 54.545 to 54.54 where others round."""
 
 
 def percent(score: Any, digits: int = 1) -> float:
@@ -55,7 +55,7 @@ def test_rows_of_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", recipes.list_recipes())
-def test_a_recipe_is_of_a_paper_or_follows_one_that_is(name: str) -> None:
+def test_every_recipe_has_a_paper_or_follows_one_that_has(name: str) -> None:
     about = recipes.load(name).about
     own, followed = published.find_results(name), about.get("follows", "")
     assert bool(own) != ("follows" in about)
@@ -75,21 +75,21 @@ def test_matrices_of_counts_give_the_published_scores(name: str, sizes: list[int
     assert percent(unweighted_accuracy_from_confusion(counts)) == row.scores["emotion"]["ua"]
 
 
-def test_matrix_of_feng2020_is_read_the_right_way_round() -> None:
+def test_matrix_of_feng2020_has_true_classes_as_rows() -> None:
     counts = np.array(PAPERS["feng2020"].matrices[0].counts())
-    assert percent(recalls_from_confusion(counts)[2]) == 59.1  # said in section 5.4
+    assert percent(recalls_from_confusion(counts)[2]) == 59.1  # as in section 5.4
     assert percent(unweighted_accuracy_from_confusion(counts.T)) != 69.7
 
 
 def fits(row: list[float], total: int) -> bool:
-    """Whether these percentages can be counts of that many utterances."""
+    """Return whether these percentages can be counts of that many utterances."""
     counts = [round(entry * total / 100) for entry in row]
     near = [abs(100 * n / total - entry) for n, entry in zip(counts, row, strict=True)]
     return sum(counts) == total and max(near) <= ROUNDING
 
 
 @pytest.mark.parametrize("matrix", FU.matrices, ids=lambda matrix: matrix.table)
-def test_fus_totals_are_the_smallest_that_fit_but_one(matrix: ConfusionMatrix) -> None:
+def test_totals_of_fu2020_are_the_smallest_that_fit_except_one(matrix: ConfusionMatrix) -> None:
     smallest = [next(n for n in range(1, 481) if fits(row, n)) for row in matrix.entries]
     free = [total != least for total, least in zip(matrix.totals, smallest, strict=True)]
     assert all(map(fits, matrix.entries, matrix.totals))
@@ -103,7 +103,7 @@ def test_fus_totals_are_the_smallest_that_fit_but_one(matrix: ConfusionMatrix) -
     ("place", "misfits"),
     [(0, ["disgust", "neutral", "surprise"]), (1, ["disgust", "fear", "happiness"])],
 )
-def test_fus_matrices_are_not_of_all_of_savee(place: int, misfits: list[str]) -> None:
+def test_matrices_of_fu2020_are_not_of_all_of_savee(place: int, misfits: list[str]) -> None:
     matrix = FU.matrices[place]
     whole = zip(matrix.classes, matrix.entries, strict=True)
     assert [name for name, row in whole if not fits(row, SAVEE[name])] == misfits
@@ -115,39 +115,41 @@ def test_fus_matrices_are_not_of_all_of_savee(place: int, misfits: list[str]) ->
 @pytest.mark.parametrize(
     ("place", "wa", "ua", "hits"), [(0, 69.79, 66.38, 67), (1, 72.92, 68.72, 70)]
 )
-def test_fus_matrices_do_not_give_his_scores(place: int, wa: float, ua: float, hits: int) -> None:
+def test_matrices_of_fu2020_do_not_give_the_printed_scores(
+    place: int, wa: float, ua: float, hits: int
+) -> None:
     matrix = FU.matrices[place]
     counts = np.array(matrix.counts())
     printed = published.find_results(matrix.recipe)[0].scores["emotion"]
     assert percent(weighted_accuracy_from_confusion(counts), 2) == wa != printed["wa"]
     assert np.trace(counts) == hits
-    # Whatever the sizes, UA is the mean of the diagonal.
+    # For any sizes, UA is the mean of the diagonal.
     recalls = [row[index] for index, row in enumerate(matrix.entries)]
     assert np.mean(recalls) == pytest.approx(ua, abs=0.01)
     assert abs(np.mean(recalls) - printed["ua"]) > 2
-    words = f"has WA {wa:.2f} ({hits} of 96) and UA {ua:.2f}, printed are {printed['wa']:.2f}"
+    words = f"has WA {wa:.2f} ({hits} of 96) and UA {ua:.2f}, but {printed['wa']:.2f}"
     assert words in FU.doubts[2]
 
 
-def test_fus_scores_are_none_of_any_whole_number_of_utterances() -> None:
+def test_scores_of_fu2020_fit_no_number_of_utterances() -> None:
     own = [row for row in FU.rows if row.recipe and row.table == "Table 2"]
     assert len(own) == 4
     for row in own:
         wa, ua = row.scores["emotion"]["wa"], row.scores["emotion"]["ua"]
         for total in (480, 96):
             assert min(abs(100 * k / total - wa) for k in range(total + 1)) > ROUNDING
-        # A mean of six recalls in 60ths and one in 120ths is in 840ths.
+        # A mean of six recalls in 60ths and one in 120ths is a multiple of 1/840.
         assert min(abs(100 * k / 840 - ua) for k in range(841)) > ROUNDING
 
 
-def zhang(system: str, side: str) -> PublishedResult:
+def zhang(system: str, subset: str) -> PublishedResult:
     rows = PAPERS["zhang2019"].rows
-    return next(row for row in rows if row.subset == side and row.system == system)
+    return next(row for row in rows if row.subset == subset and row.system == system)
 
 
-def stars(system: str, side: str) -> dict[str, float]:
-    """The z of each task that the test finds better than the paper's baseline."""
-    row, base = zhang(system, side), zhang("e2e STL", side)
+def stars(system: str, subset: str) -> dict[str, float]:
+    """Return z for each task that is significantly better than the paper's baseline."""
+    row, base = zhang(system, subset), zhang("e2e STL", subset)
     assert row.utterances is not None
     found = {}
     for task, score in row.scores.items():
@@ -158,22 +160,22 @@ def stars(system: str, side: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("side", ["development", "test"])
-def test_zhangs_stars(side: str) -> None:
-    proposed = zhang("e2e MTL+att.", side)
-    assert list(stars("e2e MTL+att.", side)) == proposed.significant == ["arousal", "valence"]
-    assert stars("e2e STL+att.", side) == {}
+@pytest.mark.parametrize("subset", ["development", "test"])
+def test_stars_of_zhang2019(subset: str) -> None:
+    proposed = zhang("e2e MTL+att.", subset)
+    assert list(stars("e2e MTL+att.", subset)) == proposed.significant == ["arousal", "valence"]
+    assert stars("e2e STL+att.", subset) == {}
 
 
-def test_zhang_could_have_starred_more() -> None:
+def test_zhang2019_could_have_more_stars() -> None:
     assert stars("e2e MTL", "development") == {"valence": 2.30}
     assert stars("e2e MTL", "test") == {"valence": 2.05, "dominance": 1.69}
-    said = re.findall(r"z = (\d\.\d\d)", PAPERS["zhang2019"].doubts[1])
-    assert said == ["2.30", "2.05", "1.69"]
+    printed = re.findall(r"z = (\d\.\d\d)", PAPERS["zhang2019"].doubts[1])
+    assert printed == ["2.30", "2.05", "1.69"]
     assert not zhang("e2e MTL", "test").significant
 
 
-def test_zhangs_sizes_are_of_other_sessions_than_the_text_says() -> None:
+def test_sizes_of_zhang2019_are_of_other_sessions_than_in_the_text() -> None:
     numbers = [
         int(n.replace(",", "")) for n in re.findall(r"\d,\d{3}", PAPERS["zhang2019"].doubts[0])
     ]
@@ -205,7 +207,7 @@ def made(row: Mapping[str, Any] = {}, matrix: Mapping[str, Any] = {}, **head: An
     return published.from_table("noone2019", HEAD | parts | head)
 
 
-def test_a_paper_of_ones_own() -> None:
+def test_custom_paper() -> None:
     paper = made(matrix={"entries": [[50, 50], [24.99, 75]]})
     assert paper.rows[0].corpus == "ours"
     assert paper.matrices[0].counts() == [[1, 1], [1, 3]]
@@ -217,20 +219,20 @@ def test_a_paper_of_ones_own() -> None:
     [
         ({"row": {"rows": [{"system": "all"}]}}, r"Table 1 of noone2019.scores"),
         ({"row": {"rows": [{"system": "all", "scores": {"emotion": {"uar": 1}}}]}}, "'wa', 'ua'"),
-        ({"row": {"side": "training"}}, "'test' or 'development'"),
+        ({"row": {"subset": "training"}}, "'test' or 'development'"),
         ({"row": {"utterances": 0}}, "greater than 0"),
-        ({"matrix": {"entries": [[50, 50]]}}, r"has sides \[1, 2\]; expected a square"),
+        ({"matrix": {"entries": [[50, 50]]}}, r"has sizes \[1, 2\]; expected a square"),
         ({"matrix": {"totals": [4]}}, r"1 totals for 2 classes; expected 2 \(percent\)"),
         ({"matrix": {"unit": "counts"}}, r"2 totals for 2 classes; expected 0 \(counts\)"),
         ({"year": "last"}, "paper noone2019.year = 'last'"),
     ],
 )
-def test_a_wrong_file_is_refused(parts: dict[str, Any], words: str) -> None:
+def test_wrong_file_is_an_error(parts: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         made(**parts)
 
 
-def test_an_unknown_setting_is_refused() -> None:
+def test_unknown_field_is_an_error() -> None:
     with pytest.raises(UnknownName, match="unknown setting of Table 1 of noone2019 'protocoll'"):
         made(row={"protocoll": "random"})
     with pytest.raises(UnknownName, match="unknown setting of matrix of noone2019 'total'"):

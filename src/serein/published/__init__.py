@@ -1,8 +1,8 @@
-"""What the papers printed: every row of their result tables, their matrices, and our doubts.
+"""Published results of the papers: the rows of their tables, confusion matrices, and our doubts.
 
-One TOML file a paper. Figures are per cent, as printed, so that whoever compares knows to how many
-digits they hold. What a paper's figures say against each other stands in its ``doubts``, and the
-tests compute it.
+One TOML file per paper. Figures are in per cent, with the digits that the paper prints. ``doubts``
+lists inconsistencies of a paper's figures with each other, its text or its code; the tests
+recompute them.
 """
 
 from collections.abc import Mapping
@@ -23,19 +23,19 @@ Percent = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedResult:
-    """One system's scores, as one line of a paper gives them.
+    """The scores of one system, from one row of a table.
 
     Attributes:
-        table: where it stands, such as "Table 2".
-        system: in the paper's words; a quoted system with its source.
-        corpus: what was tested on.
-        protocol: how it was split, in the paper's words where it has any.
+        table: its name in the paper, such as "Table 2".
+        system: its name in the paper; a cited system includes its source.
+        corpus: the test corpus.
+        protocol: how the corpus was split, in the paper's words if it has any.
         scores: for each task, its metrics in per cent: "wa", "ua", "f1" (higher is better) and
             "wer" (lower is better).
-        recipe: of this package that builds the system; None for work that the paper quotes.
-        side: which part of the split was scored.
-        utterances: how many were scored; None where the paper does not say.
-        selection: how the epoch was chosen, as far as anybody knows.
+        recipe: the recipe of this package for the system; None for work that the paper cites.
+        subset: the subset that was scored.
+        utterances: number of scored utterances; None if the paper does not give it.
+        selection: how the epoch was selected, if it is known.
         significant: tasks that the paper marks as significantly better than its baseline.
     """
 
@@ -53,16 +53,16 @@ class PublishedResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusionMatrix:
-    """A confusion matrix; a row is a true class, a column an answer.
+    """A confusion matrix; rows are true classes, columns are predictions.
 
     Attributes:
-        table: where it stands.
-        recipe: of this package that builds the system.
-        classes: of rows and columns.
-        unit: what the entries are; "percent" is of each row.
-        entries: K rows of K.
-        totals: utterances of each true class, where the entries are percentages.
-        note: how it was read.
+        table: its name in the paper.
+        recipe: the recipe of this package for the system.
+        classes: names of the rows and columns.
+        unit: of the entries; "percent" is relative to the sum of each row.
+        entries: K rows of K numbers.
+        totals: number of utterances of each true class, if the entries are percentages.
+        note: how the printed matrix was interpreted.
     """
 
     table: str
@@ -74,7 +74,7 @@ class ConfusionMatrix:
     note: str = ""
 
     def counts(self) -> list[list[int]]:
-        """The entries as whole utterances; percentages by way of ``totals``."""
+        """Return the entries as numbers of utterances; percentages are multiplied by ``totals``."""
         scales = [total / 100 for total in self.totals] or [1.0] * len(self.entries)
         rows = zip(self.entries, scales, strict=True)
         return [[round(entry * scale) for entry in row] for row, scale in rows]
@@ -82,15 +82,15 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paper:
-    """A paper and its figures.
+    """A paper and its published results.
 
     Attributes:
-        name: of its file here, and of the recipe of its full system.
+        name: of its TOML file, and of the recipe of its full system.
         title: of the paper.
-        authors: by last name.
+        authors: last names.
         year: of publication.
-        venue: where it appeared.
-        doubts: what its figures say against each other, its text or its code.
+        venue: conference or journal.
+        doubts: inconsistencies of its figures with each other, its text or its code.
         rows: of all its tables of results.
         matrices: its confusion matrices.
     """
@@ -106,7 +106,7 @@ class Paper:
 
 
 def load_papers() -> list[Paper]:
-    """Every paper of this package, sorted by name.
+    """Load every paper of this package, sorted by name.
 
     >>> [paper.name for paper in load_papers()]
     ['feng2020', 'fu2020', 'li2019', 'zhang2019']
@@ -115,7 +115,7 @@ def load_papers() -> list[Paper]:
 
 
 def find_results(recipe: str) -> list[PublishedResult]:
-    """What was published of a recipe's system; empty for a recipe of our own.
+    """Return the published results of a recipe's system; empty for a recipe of our own.
 
     >>> [row.scores["emotion"] for row in find_results("li2019")]
     [{'wa': 81.6, 'ua': 82.8}]
@@ -124,7 +124,7 @@ def find_results(recipe: str) -> list[PublishedResult]:
 
 
 def format_result(row: PublishedResult) -> str:
-    """A row in one line.
+    """Format a result in one line.
 
     >>> format_result(find_results("li2019")[0])
     'WA 81.6, UA 82.8 (IEMOCAP, leave-one-session-out)'
@@ -140,17 +140,17 @@ def format_result(row: PublishedResult) -> str:
 
 
 def from_table(name: str, table: Mapping[str, Any]) -> Paper:
-    """Make a paper of its TOML file, where rows share what stands above them.
+    """Build a paper from its TOML file, whose rows inherit the fields of their table.
 
     Raises:
-        UnknownName: a setting that papers, rows or matrices do not have.
-        ConfigError: a value is missing, of the wrong type, or does not fit the others.
+        UnknownName: a field that papers, rows or matrices do not have.
+        ConfigError: a value is missing, has the wrong type, or contradicts the others.
     """
-    parts = dict(table)
-    found = [row for part in parts.pop("tables", []) for row in _parse_rows(name, part)]
-    matrices = [_parse_matrix(name, part) for part in parts.pop("matrices", [])]
-    whole = {"doubts": [], **parts, "name": name, "rows": found, "matrices": matrices}
-    return config.build_config(Paper, whole, f"paper {name}")
+    fields = dict(table)
+    rows = [row for part in fields.pop("tables", []) for row in _parse_rows(name, part)]
+    matrices = [_parse_matrix(name, part) for part in fields.pop("matrices", [])]
+    fields = {"doubts": [], **fields, "name": name, "rows": rows, "matrices": matrices}
+    return config.build_config(Paper, fields, f"paper {name}")
 
 
 def _parse_rows(name: str, table: Mapping[str, Any]) -> list[PublishedResult]:
@@ -164,13 +164,13 @@ def _parse_rows(name: str, table: Mapping[str, Any]) -> list[PublishedResult]:
 
 def _parse_matrix(name: str, table: Mapping[str, Any]) -> ConfusionMatrix:
     matrix = config.build_config(ConfusionMatrix, table, f"matrix of {name}")
-    sides = {len(matrix.classes), len(matrix.entries), *map(len, matrix.entries)}
-    if len(sides) > 1:
-        raise ConfigError(f"{matrix.table} of {name} has sides {sorted(sides)}; expected a square")
-    wanted = len(matrix.classes) if matrix.unit == "percent" else 0
-    if len(matrix.totals) != wanted:
-        found = f"{len(matrix.totals)} totals for {len(matrix.classes)} classes"
+    sizes = {len(matrix.classes), len(matrix.entries), *map(len, matrix.entries)}
+    if len(sizes) > 1:
+        raise ConfigError(f"{matrix.table} of {name} has sizes {sorted(sizes)}; expected a square")
+    expected = len(matrix.classes) if matrix.unit == "percent" else 0
+    if len(matrix.totals) != expected:
+        count = f"{len(matrix.totals)} totals for {len(matrix.classes)} classes"
         raise ConfigError(
-            f"{matrix.table} of {name} has {found}; expected {wanted} ({matrix.unit})"
+            f"{matrix.table} of {name} has {count}; expected {expected} ({matrix.unit})"
         )
     return matrix

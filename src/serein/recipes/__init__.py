@@ -1,7 +1,7 @@
-"""Recipes: one TOML file a system; paper, command, time and score stand in its head.
+"""Recipes: one TOML file per system; its head gives the paper, command, time and score.
 
-A recipe ``extends`` another and overrides what differs; a path to a TOML file of your own works
-wherever a name does.
+A recipe may extend another (``extends``) and override its settings. The path of a TOML file can be
+used instead of a name.
 """
 
 from collections.abc import Sequence
@@ -27,28 +27,28 @@ DEFAULTS: config.Table = {
 
 
 def list_recipes() -> list[str]:
-    """Every recipe of this package, sorted."""
+    """Return the names of all recipes of this package, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.toml"))
 
 
 def load(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and lay settings such as ``"training.epochs=3"`` on it.
+    """Load a recipe, and override settings such as ``"training.epochs=3"``.
 
     Raises:
         UnknownName: no recipe or table has that name.
         ConfigError: the file is not a recipe.
     """
     table = config.merge_tables(DEFAULTS, _resolve_table(name, ()))
-    called = Path(name).stem if name.endswith(".toml") else name
-    return from_table(called, _apply_settings(table, settings))
+    recipe_name = Path(name).stem if name.endswith(".toml") else name
+    return from_table(recipe_name, _apply_settings(table, settings))
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """A recipe with settings laid on it.
+    """Return a copy of a recipe with some settings overridden.
 
     Raises:
         UnknownName: a table that recipes do not have.
-        ConfigError: a setting that is none.
+        ConfigError: a setting is not valid.
     """
     table = {key: getattr(recipe, key) for key in DEFAULTS}
     return from_table(recipe.name, _apply_settings(table, settings))
@@ -59,16 +59,16 @@ def _apply_settings(table: config.Table, settings: Sequence[str]) -> config.Tabl
         return table
     table = config.apply_settings(table, settings)
     about = table["about"]
-    before = [about["changed"]] if "changed" in about else []
-    return {**table, "about": {**about, "changed": ", ".join([*before, *settings])}}
+    previous = [about["changed"]] if "changed" in about else []
+    return {**table, "about": {**about, "changed": ", ".join([*previous, *settings])}}
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:
-    """Make a recipe of its tables; only ``augment`` may be missing.
+    """Build a recipe from its tables; only ``augment`` may be missing.
 
     Raises:
         UnknownName: a table that recipes do not have.
-        ConfigError: a table is missing or is none.
+        ConfigError: a table is missing or is not a table.
     """
     table = {"augment": {}, **table}
     for key in table:
