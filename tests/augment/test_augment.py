@@ -24,7 +24,7 @@ RATE = 16_000
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))
 ALL: dict[str, Any] = {
     "copies": 3,
-    "part": 0.5,
+    "crop": 0.5,
     "whisper": 0.5,
     "speed": [0.9, 1.0, 1.1],
     "pitch": [-2, 2],
@@ -73,7 +73,7 @@ def test_each_change_alone_makes_copies(one: str) -> None:
         ({"noise_snr": [20, 5]}, r"noise_snr = \[20, 5\]; expected two numbers of dB within"),
         ({"noise_snr": [5, 500]}, r"\[-30, 60\], the smaller one first"),
         ({"pitch": [-20, 2]}, "numbers of semitones"),
-        ({"part_seconds": [0, 2]}, "numbers of s within"),
+        ({"crop_seconds": [0, 2]}, "numbers of s within"),
         ({"gain": [float("nan"), 2]}, "numbers of dB"),
         ({"room_seconds": [0, 1]}, "numbers of s within"),
         ({"bandwidth_hertz": [7000, 3000]}, "numbers of Hz"),
@@ -115,7 +115,7 @@ def test_what_a_system_has_no_use_for_is_refused(
 def test_the_width_of_masks_that_nobody_wants_does_not_matter() -> None:
     recipe = recipes.load("li2019", ["augment.band_width=128"])
     system.check_recipe(recipe)
-    assert system.build_recipe_masks(recipe, system.build_front_end(recipe)) is None
+    assert system.build_recipe_spec_augment(recipe, system.build_front_end(recipe)) is None
 
 
 def test_every_recipe_of_a_paper_augments_nothing() -> None:
@@ -253,7 +253,7 @@ def test_a_silent_impulse_response_is_told_of(tmp_path: Path) -> None:
 
 def test_copies_are_cached_each_by_itself(corpus: Corpus) -> None:
     chosen = corpus.utterances[::8]
-    contents = corpora.contents(chosen)
+    contents = corpora.hash_contents(chosen)
     plain = extract_frames(chosen, FRONT_END, contents)
     found = [extract_frames(chosen, FRONT_END, contents, augmentation=copy) for copy in made(**ALL)]
     entries = [entry for entry in cache_folder().glob("*") if entry.is_dir()]
@@ -270,7 +270,7 @@ def test_a_copy_under_another_name_is_another(corpus: Corpus) -> None:
     other = replace(one, id="other")
     copy = made(noise=1.0)[0]
     found = [
-        extract_frames([u], FRONT_END, corpora.contents([u]), augmentation=copy)[u.id]
+        extract_frames([u], FRONT_END, corpora.hash_contents([u]), augmentation=copy)[u.id]
         for u in (one, other)
     ]
     assert not np.array_equal(found[0], found[1])
@@ -282,7 +282,7 @@ def test_a_noise_that_breaks_off_names_itself(corpus: Corpus, tmp_path: Path) ->
     (tmp_path / "noise.wav").write_bytes((tmp_path / "noise.wav").read_bytes()[:2000])
     chosen = corpus.utterances[:2]
     with pytest.raises(AudioError, match=r"2 of 2 recordings cannot be read: .*noise\.wav"):
-        extract_frames(chosen, FRONT_END, corpora.contents(chosen), augmentation=copy)
+        extract_frames(chosen, FRONT_END, corpora.hash_contents(chosen), augmentation=copy)
 
 
 # Bundles

@@ -247,7 +247,7 @@ def test_running_statistics_are_those_of_all_batches() -> None:
 
 
 def model(**settings: Any) -> base.Model:
-    small = {"filters": 2, "channels": 8, "hidden": 4, "hide": 0.0, "dropout": 0.0}
+    small = {"filters": 2, "channels": 8, "hidden": 4, "functionals_dropout": 0.0, "dropout": 0.0}
     return base.Model(build_config(base.Config, {**small, **settings}, "model"), 67, ["emotion"])
 
 
@@ -292,5 +292,5 @@ def test_the_front_end_tells_the_model_its_hop_and_what_speech_is() -> None:
 def test_a_model_without_any_view_is_refused() -> None:
     with pytest.raises(ConfigError, match="both false"):
         model(functionals=False, convolutions=False)
-    with pytest.raises(ConfigError, match="cannot be dealt to 3 heads"):
+    with pytest.raises(ConfigError, match="not divisible by model.heads = 3"):
         model(heads=3)

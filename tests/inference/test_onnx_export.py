@@ -17,9 +17,9 @@ from serein import bundle, recipes
 from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import BundleError, ConfigError
 from serein.inference import onnx_export
-from serein.inference.onnx_export import to_onnx
-from serein.inference.onnx_modules import build_onnx_system
-from serein.inference.onnx_runtime import load_onnx, open_model
+from serein.inference.model_loading import open_model
+from serein.inference.onnx_export import build_onnx_system, to_onnx
+from serein.inference.onnx_runtime import load_onnx
 from serein.inference.recognizer import Recognizer
 from serein.system import System
 from serein.tasks.heads import RegressionTask
@@ -300,7 +300,7 @@ def test_exporting_leaves_the_model_as_it_was() -> None:
     kept = {name: x.clone() for name, x in system.state_dict().items()}
     one = build_onnx_system(system)
     assert type(system.model).__name__ == "Model"
-    assert type(one.model).__name__ == "Li2019"
+    assert type(one.model).__name__ == "ONNXModel"
     assert all(torch.equal(x, kept[name]) for name, x in system.state_dict().items())
 
 
@@ -324,9 +324,9 @@ def test_files_that_are_no_exported_models(
     for model, name in ((newer, "newer"), (odd, "odd")):
         model.metadata_props[0].value = texts[name]
     wrong = {
-        "text": (b"not a model", "no ONNX file that can be run"),
-        "cut": (content[:-1000], "no ONNX file that can be run"),
-        "empty": (b"", "no ONNX file that can be run"),
+        "text": (b"not a model", "not an ONNX file that onnxruntime can run"),
+        "cut": (content[:-1000], "not an ONNX file that onnxruntime can run"),
+        "empty": (b"", "not an ONNX file that onnxruntime can run"),
         "foreign": (foreign.SerializeToString(), "was not written by this version"),
         "newer": (newer.SerializeToString(), "format 99"),
         "odd": (odd.SerializeToString(), "export the model again"),
@@ -360,3 +360,17 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert theirs["probabilities"] == pytest.approx(ours["probabilities"], abs=1e-4)
     status, _, err = run("export", "small.safetensors", "--onnx", "small.pt")
     assert (status, err.count("\n")) == (2, 1)
+
+
+def test_models_exported_with_old_names_of_settings_load(folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "mine.onnx")
+    document = json.loads(model.metadata_props[0].value)
+    document["recipe"]["protocol"]["longest"] = 20.0
+    document["confidence"]["emotion"]["words"] = document["confidence"]["emotion"].pop(
+        "description"
+    )
+    model.metadata_props[0].value = json.dumps(document | {"format": 2})
+    loaded = load_onnx(model.SerializeToString(), "old.onnx")
+    assert loaded.system.recipe.protocol["max_duration"] == 20.0
+    assert loaded.confidence == CONFIDENCE

@@ -34,9 +34,9 @@ def begin(table_bvvv: Tensor) -> State:
 
 
 def searched(
-    table_bvvv: Tensor, *, width: int, longest: int, bonus: float = 0.0
+    table_bvvv: Tensor, *, width: int, max_length: int, bonus: float = 0.0
 ) -> BeamSearchResult:
-    sizes = {"width": width, "longest": longest}
+    sizes = {"width": width, "max_length": max_length}
     return beam_search(step, begin(table_bvvv), start=START, end=END, bonus=bonus, **sizes)
 
 
@@ -56,17 +56,17 @@ def worth(table_vvv: Tensor, said: Sentence, bonus: float) -> float:
     return score + bonus * len(said)
 
 
-def every(longest: int) -> list[Sentence]:
+def every(max_length: int) -> list[Sentence]:
     spoken = range(END + 1, WORDS)
-    return [said for count in range(longest) for said in product(spoken, repeat=count)]
+    return [said for count in range(max_length) for said in product(spoken, repeat=count)]
 
 
 def literal(
-    table_vvv: Tensor, *, width: int, longest: int, bonus: float = 0.0
+    table_vvv: Tensor, *, width: int, max_length: int, bonus: float = 0.0
 ) -> tuple[Sentence, float, bool]:
     """A beam search that never stops early."""
     beams: list[tuple[Sentence, float, bool]] = [((), 0.0, False)]
-    for _ in range(longest):
+    for _ in range(max_length):
         more = []
         for said, score, ended in beams:
             if ended:
@@ -82,12 +82,12 @@ def literal(
 
 
 @pytest.mark.parametrize("bonus", [0.0, 0.8, -0.5])
-@pytest.mark.parametrize("longest", [1, 2, 5])
-def test_a_wide_search_finds_the_best_of_all_sentences(longest: int, bonus: float) -> None:
+@pytest.mark.parametrize("max_length", [1, 2, 5])
+def test_a_wide_search_finds_the_best_of_all_sentences(max_length: int, bonus: float) -> None:
     table_bvvv = table(12)
-    found = searched(table_bvvv, width=WORDS**longest, longest=longest, bonus=bonus)
+    found = searched(table_bvvv, width=WORDS**max_length, max_length=max_length, bonus=bonus)
     for row, table_vvv in enumerate(table_bvvv):
-        best = max(every(longest), key=lambda said: worth(table_vvv, said, bonus))
+        best = max(every(max_length), key=lambda said: worth(table_vvv, said, bonus))
         assert words(found, row) == best
         assert float(found.score_b[row]) == pytest.approx(worth(table_vvv, best, bonus), abs=1e-5)
     assert found.ended_b.all()
@@ -97,9 +97,9 @@ def test_a_wide_search_finds_the_best_of_all_sentences(longest: int, bonus: floa
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7])
 def test_a_narrow_search_is_the_literal_one(width: int, bonus: float) -> None:
     table_bvvv = table(30, seed=width, ending=-0.5)
-    found = searched(table_bvvv, width=width, longest=8, bonus=bonus)
+    found = searched(table_bvvv, width=width, max_length=8, bonus=bonus)
     for row, table_vvv in enumerate(table_bvvv):
-        said, score, ended = literal(table_vvv, width=width, longest=8, bonus=bonus)
+        said, score, ended = literal(table_vvv, width=width, max_length=8, bonus=bonus)
         assert words(found, row) == said
         assert float(found.score_b[row]) == pytest.approx(score, abs=1e-5)
         assert bool(found.ended_b[row]) == ended
@@ -110,25 +110,25 @@ def test_of_equals_the_first_is_taken(width: int) -> None:
     generator = torch.Generator().manual_seed(width)
     table_bvvv = -torch.randint(1, 3, (40, *[WORDS] * 3), generator=generator).double()
     table_bvvv[..., START] = -torch.inf
-    found = searched(table_bvvv, width=width, longest=5)
+    found = searched(table_bvvv, width=width, max_length=5)
     for row, table_vvv in enumerate(table_bvvv):
-        said, score, ended = literal(table_vvv, width=width, longest=5)
+        said, score, ended = literal(table_vvv, width=width, max_length=5)
         assert (words(found, row), bool(found.ended_b[row])) == (said, ended)
         assert float(found.score_b[row]) == score
 
 
 def test_the_rest_of_the_batch_changes_nothing() -> None:
     table_bvvv = table(20, seed=4, ending=-1)
-    together = searched(table_bvvv, width=3, longest=9)
+    together = searched(table_bvvv, width=3, max_length=9)
     for row in range(20):
-        alone = searched(table_bvvv[row : row + 1], width=3, longest=9)
+        alone = searched(table_bvvv[row : row + 1], width=3, max_length=9)
         assert words(alone, 0) == words(together, row)
         assert alone.score_b[0] == together.score_b[row]
         assert alone.ended_b[0] == together.ended_b[row]
 
 
 def test_behind_each_end_there_is_minus_one() -> None:
-    found = searched(table(30, seed=5), width=2, longest=6)
+    found = searched(table(30, seed=5), width=2, max_length=6)
     lengths = [len(words(found, row)) for row in range(30)]
     assert len(set(lengths)) > 2
     assert found.id_bl.shape == (30, max(lengths))
@@ -145,14 +145,14 @@ def never(table_bvvv: Tensor) -> Tensor:
 
 def test_what_never_ends_is_stopped_and_said() -> None:
     table_bvvv = torch.cat([table(2, ending=4), never(table(2))])
-    found = searched(table_bvvv, width=3, longest=7)
+    found = searched(table_bvvv, width=3, max_length=7)
     assert found.ended_b.tolist() == [True, True, False, False]
     assert [len(words(found, row)) for row in (2, 3)] == [7, 7]
     assert (found.score_b < 0).all()
 
 
 def test_numbers_that_are_none_do_not_keep_it_from_stopping() -> None:
-    found = searched(torch.full((2, *[WORDS] * 3), torch.nan), width=3, longest=4)
+    found = searched(torch.full((2, *[WORDS] * 3), torch.nan), width=3, max_length=4)
     assert not found.ended_b.any()
     assert found.id_bl.shape[1] <= 4
 
@@ -160,15 +160,15 @@ def test_numbers_that_are_none_do_not_keep_it_from_stopping() -> None:
 def test_at_the_bound_what_has_ended_comes_before_what_is_likelier() -> None:
     table_bvvv = torch.full((1, *[WORDS] * 3), -9.0)
     table_bvvv[..., 2], table_bvvv[..., END] = -0.1, -3.0
-    found = searched(table_bvvv, width=2, longest=2)
+    found = searched(table_bvvv, width=2, max_length=2)
     assert (words(found, 0), found.ended_b.tolist()) == ((), [True])
     assert float(found.score_b) == pytest.approx(-3.0)
 
 
 def test_a_bonus_makes_it_say_more() -> None:
     table_bvvv = table(20, seed=6, ending=1)
-    plain = searched(table_bvvv, width=4, longest=8)
-    longer = searched(table_bvvv, width=4, longest=8, bonus=1.5)
+    plain = searched(table_bvvv, width=4, max_length=8)
+    longer = searched(table_bvvv, width=4, max_length=8, bonus=1.5)
     assert (longer.id_bl >= 0).sum() > (plain.id_bl >= 0).sum() + 20
 
 
@@ -196,5 +196,5 @@ def test_what_is_shared_is_not_copied_and_what_is_done_is_left() -> None:
 
 def test_nothing_that_it_does_is_learnt_from() -> None:
     table_bvvv = table(2).requires_grad_()
-    found = searched(table_bvvv, width=2, longest=3)
+    found = searched(table_bvvv, width=2, max_length=3)
     assert not found.score_b.requires_grad

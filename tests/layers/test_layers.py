@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from serein.errors import ConfigError
 from serein.layers.attention import StructuredAttention
-from serein.layers.convolution import EdgeConv1d
-from serein.layers.packed import pack_frames
+from serein.layers.packed import PackedConv1d, pack_frames
 from serein.layers.recurrent import BLSTM, Dropout, last_states, reverse_sequences
 from serein.tasks.heads import UNLABELLED_CLASS, ClassificationConfig, ClassificationTask
 
@@ -35,7 +34,7 @@ def close(found: Tensor, wanted: Tensor) -> None:
 # Convolution
 
 
-def torch_convolution(layer: EdgeConv1d) -> nn.Conv1d:
+def torch_convolution(layer: PackedConv1d) -> nn.Conv1d:
     channels, taps, filters = layer.weight_fkd.shape
     reference = nn.Conv1d(channels, filters, taps, padding=taps // 2, padding_mode="replicate")
     reference = reference.double()
@@ -53,10 +52,10 @@ def test_convolution_is_torchs_with_replicated_edges(taps: int, tails: bool) -> 
     x_btf, mask_bt = sequences(lengths, 4, tails=tails)
     other_btf = x_btf.clone().requires_grad_()
     x_btf.requires_grad_()
-    layer = EdgeConv1d(4, 6, taps).double()
+    layer = PackedConv1d(4, 6, taps).double()
     reference = torch_convolution(layer)
     found_btd, found_mask_bt = layer(
-        pack_frames(x_btf, mask_bt, group=1, context=taps // 2)
+        pack_frames(x_btf, mask_bt, pool=1, context=taps // 2)
     ).max_pool()
     wanted = [reference(x_tf[:n].T[None])[0].T for x_tf, n in zip(other_btf, lengths, strict=True)]
     assert found_mask_bt.sum(dim=1).tolist() == lengths
@@ -90,8 +89,8 @@ def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
     x_btf[4, 5:40] = 0
     x_btf[5, 1:40] = 1
     x_btf[6] = 0
-    first, second = EdgeConv1d(3, 4, 3).double(), EdgeConv1d(4, 5, 5).double()
-    rows = pack_frames(x_btf, mask_bt, group=3, context=3)
+    first, second = PackedConv1d(3, 4, 3).double(), PackedConv1d(4, 5, 5).double()
+    rows = pack_frames(x_btf, mask_bt, pool=3, context=3)
     rows = first(rows)
     rows = second(rows.with_features(rows.x_nd.relu()))
     found_btd, found_mask_bt = rows.with_features(rows.x_nd.relu()).max_pool()
@@ -105,7 +104,7 @@ def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
 
 def test_convolution_draws_its_weights_as_torch_does() -> None:
     torch.manual_seed(0)
-    layer, reference = EdgeConv1d(40, 64, 3), nn.Conv1d(40, 64, 3)
+    layer, reference = PackedConv1d(40, 64, 3), nn.Conv1d(40, 64, 3)
     bound = 1 / math.sqrt(40 * 3)
     assert layer.weight_fkd.abs().max() <= bound
     assert reference.weight.abs().max() <= bound
@@ -123,7 +122,7 @@ def test_pooling_is_a_loop_over_windows_the_last_one_partial(group: int, tails: 
     lengths = [*LENGTHS, 12, 13, 14]
     x_btd, mask_bt = sequences(lengths, 5, tails=tails)
     x_btd = x_btd.abs().requires_grad_()
-    found_btd, found_mask_bt = pack_frames(x_btd, mask_bt, group=group, context=0).max_pool()
+    found_btd, found_mask_bt = pack_frames(x_btd, mask_bt, pool=group, context=0).max_pool()
     for b, length in enumerate(lengths):
         windows = [x_btd[b, i : min(i + group, length)] for i in range(0, length, group)]
         wanted_td = torch.stack([window.amax(dim=0) for window in windows])
@@ -136,12 +135,12 @@ def test_rows_that_repeat_are_laid_once() -> None:
     x_btd = torch.zeros(2, 300, 2)
     x_btd[:, :7] = torch.rand(2, 7, 2)
     mask_bt = torch.ones(2, 300, dtype=torch.bool)
-    rows = pack_frames(x_btd, mask_bt, group=3, context=2)
+    rows = pack_frames(x_btd, mask_bt, pool=3, context=2)
     assert rows.extent_b.tolist() == [15, 15]  # 7 and the first zero, 2 seen, a group, filled up
     assert len(rows.x_nd) == 30
     assert rows.length_b.tolist() == [300, 300]
     x_btd[1, 299, 1] = 1  # in one channel alone
-    assert pack_frames(x_btd, mask_bt, group=3, context=2).extent_b.tolist() == [15, 300]
+    assert pack_frames(x_btd, mask_bt, pool=3, context=2).extent_b.tolist() == [15, 300]
 
 
 @pytest.mark.parametrize(
@@ -157,11 +156,11 @@ def test_rows_that_repeat_are_laid_once() -> None:
 def test_neighbours_stay_within_their_sequence(tap: int, wanted: list[float]) -> None:
     x_btd = torch.tensor([[1.0, 2, 3], [4, 5, 0], [6, 0, 0]])[..., None]
     mask_bt = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool)
-    layer = EdgeConv1d(1, 1, 5)
+    layer = PackedConv1d(1, 1, 5)
     with torch.no_grad():
         layer.weight_fkd.zero_()[0, tap, 0] = 1
         layer.bias_d.zero_()
-        rows = layer(pack_frames(x_btd, mask_bt, group=1, context=2))
+        rows = layer(pack_frames(x_btd, mask_bt, pool=1, context=2))
     assert rows.x_nd[:, 0].tolist() == wanted
 
 

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from serein.layers.attention import MultiHeadAttention
-from serein.layers.convolution import FastLinear, ValidConv1d
-from serein.layers.packed import align_to_centres, pack_windows
+from serein.layers.packed import PackedValidConv1d, align_to_centres, pack_windows
 
 
 def drawn(lengths: list[int], channels: int = 3) -> tuple[Tensor, Tensor]:
@@ -65,35 +64,13 @@ def test_windows_stand_at_their_middles(size: int) -> None:
 
 @pytest.mark.parametrize(("taps", "channels"), [(3, 4), (1, 5), (2, 1)])
 def test_valid_convolution_is_torchs(taps: int, channels: int) -> None:
-    layer = ValidConv1d(channels, 6, taps)
+    layer = PackedValidConv1d(channels, 6, taps)
     x_nf = torch.randn(11, channels)
     weight = layer.product.weight.view(6, taps, channels).mT
     wanted = F.conv1d(x_nf.T[None], weight, layer.product.bias)[0].T
     torch.testing.assert_close(layer(x_nf), wanted)
     bound = (taps * channels) ** -0.5
     assert 0.5 * bound < float(layer.product.weight.detach().abs().max()) <= bound
-
-
-@pytest.mark.parametrize("needed", [True, False])
-def test_a_product_is_a_linear_layer_with_or_without_autocast(needed: bool) -> None:
-    torch.manual_seed(0)
-    ours, peer = FastLinear(12, 7), torch.nn.Linear(12, 7)
-    peer.load_state_dict(ours.state_dict())
-    x_nf = torch.randn(40, 12)
-    for autocast in (False, True):
-        found = []
-        for layer in (ours, peer):
-            layer.zero_grad()
-            given_nf = x_nf.clone().requires_grad_(needed)
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                y_nd = layer(given_nf)
-            y_nd.square().sum().backward()
-            found.append([y_nd, given_nf.grad, layer.weight.grad, layer.bias.grad])
-        for one, other in zip(*found, strict=True):
-            assert (one is None) == (other is None)
-            if one is not None:
-                assert one.dtype == other.dtype
-                torch.testing.assert_close(one, other, rtol=0.02, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -27,7 +27,7 @@ SMALL = {
     "heads": 2,
     "embedding": 4,
     "dense": 8,
-    "longest": 6,
+    "max_steps": 6,
 }
 WIDTH, WORDS = 5, 9
 LENGTHS = [20, 11, 1, 8, 14]
@@ -127,7 +127,7 @@ def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[
     ],
 )
 def test_equations_1_to_12(system: str, settings: dict[str, Any]) -> None:
-    model = made(system, forced=True, **settings)
+    model = made(system, teacher_forcing=True, **settings)
     heard, spoken = frames(), words()
     with torch.no_grad():
         answer = model(heard, spoken)
@@ -175,7 +175,7 @@ def test_the_sizes_are_those_of_section_5_3() -> None:
 @pytest.mark.parametrize("forced", [True, False])
 @torch.no_grad()
 def test_padding_and_the_rest_of_the_batch_change_nothing(system: str, forced: bool) -> None:
-    model, heard, spoken = made(system, forced=forced), frames(), words()
+    model, heard, spoken = made(system, teacher_forcing=forced), frames(), words()
     together = model(heard, spoken)
     for b, (length, count) in enumerate(zip(LENGTHS, SPOKEN, strict=True)):
         own = slice(b, b + 1)
@@ -219,7 +219,9 @@ def test_a_search_that_finds_no_word_leaves_a_state_to_judge_by(system: str) -> 
     assert (answer.attention["words"].weight == 1).all()
     assert answer.attention["recogniser"].weight.shape == (5, 1, 7)
     assert vector(answer).isfinite().all()
-    torch.testing.assert_close(vector(answer), vector(made(system, forced=True)(frames(), none())))
+    torch.testing.assert_close(
+        vector(answer), vector(made(system, teacher_forcing=True)(frames(), none()))
+    )
 
 
 def none(count: int = 5) -> Pair:
@@ -228,7 +230,7 @@ def none(count: int = 5) -> Pair:
 
 @torch.no_grad()
 def test_a_search_without_end_is_bounded_and_says_so() -> None:
-    model = made("joint", longest=4)
+    model = made("joint", max_steps=4)
     assert model.recogniser is not None
     model.recogniser.decoder.output.bias[END_ID] = -1e3
     answer = model(frames())
@@ -286,7 +288,7 @@ def test_a_system_has_the_parts_it_needs_and_each_learns(system: str) -> None:
 
 @pytest.mark.parametrize("flow", [True, False])
 def test_what_emotion_learns_reaches_the_recogniser_where_it_may(flow: bool) -> None:
-    model = made("joint", flow=flow).train()
+    model = made("joint", asr_gradient=flow).train()
     torch.autograd.backward(vector(model(frames(), words())).sum())
     assert model.recogniser is not None
     reached = {name for name, p in model.recogniser.named_parameters() if p.grad is not None}
@@ -304,7 +306,7 @@ def test_words_are_followed_in_training_and_found_in_evaluation() -> None:
     assert torch.equal(vector(found), vector(blind))
     trained = model.train()(heard, spoken)
     assert trained.transcript.id_bl is trained.transcript.score_b is None
-    forced = made("joint", forced=True)(heard, spoken)
+    forced = made("joint", teacher_forcing=True)(heard, spoken)
     torch.testing.assert_close(trained.transcript.logits_blv, forced.transcript.logits_blv)
     torch.testing.assert_close(vector(trained), vector(forced))
     assert not torch.allclose(vector(trained), vector(found))
@@ -312,7 +314,7 @@ def test_words_are_followed_in_training_and_found_in_evaluation() -> None:
 
 @torch.no_grad()
 def test_the_states_are_those_over_the_words_found() -> None:
-    models, heard = (made("joint"), made("joint", forced=True)), frames()
+    models, heard = (made("joint"), made("joint", teacher_forcing=True)), frames()
     for model in models:
         assert model.recogniser is not None
         model.recogniser.decoder.output.bias[END_ID] = -0.5
@@ -331,10 +333,14 @@ def test_the_states_are_those_over_the_words_found() -> None:
 
 
 def test_scheduled_sampling_is_for_training_alone() -> None:
-    model, heard, spoken = made("asr", sampling=1.0, forced=True, dropout=0.0), frames(), words()
+    model, heard, spoken = (
+        made("asr", scheduled_sampling=1.0, teacher_forcing=True, dropout=0.0),
+        frames(),
+        words(),
+    )
     judged = model(heard, spoken).transcript.logits_blv
     torch.testing.assert_close(
-        judged, made("asr", forced=True)(heard, spoken).transcript.logits_blv
+        judged, made("asr", teacher_forcing=True)(heard, spoken).transcript.logits_blv
     )
     assert not torch.allclose(judged, model.train()(heard, spoken).transcript.logits_blv)
 
@@ -350,7 +356,7 @@ def test_without_a_word_text_is_its_end(system: str) -> None:
 @every_system
 @torch.no_grad()
 def test_in_bf16_it_is_close(system: str) -> None:
-    model, heard = made(system, forced=True).float(), (frames()[0].float(), frames()[1])
+    model, heard = made(system, teacher_forcing=True).float(), (frames()[0].float(), frames()[1])
     wanted = model(heard, words())
     with torch.autocast("cpu", torch.bfloat16):
         found = model(heard, words())
@@ -368,7 +374,7 @@ def test_in_bf16_it_is_close(system: str) -> None:
 @pytest.mark.parametrize(
     ("tasks", "settings", "vocabulary", "message"),
     [
-        (["emotion"], {"audio": False, "text": "none"}, 9, "emotion would hear nothing"),
+        (["emotion"], {"audio": False, "text": "none"}, 9, "emotion would have no input"),
         (["emotion"], {"frames": 0, "pad": True}, 9, r"model\.frames, which is 0"),
         (["emotion"], {}, 0, r'model\.text = "states" reads or writes words.* has 0'),
         (["emotion"], {"text": "words"}, 1, r'model\.text = "words".* has 1: train on a corpus'),
@@ -393,7 +399,8 @@ def test_what_was_not_given_is_named(system: str, given: bool, lacking: str) -> 
 
 
 @pytest.mark.parametrize(
-    "settings", [{"stack": 0}, {"beam": 0}, {"sampling": 1.5}, {"state": "cell"}, {"text": "audio"}]
+    "settings",
+    [{"stack": 0}, {"beam": 0}, {"scheduled_sampling": 1.5}, {"state": "cell"}, {"text": "audio"}],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(settings))}"):

@@ -11,7 +11,7 @@ from serein import config, recipes, system
 from serein.bundle import Bundle, Card
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
-from serein.layers.convolution import ValidConv1d
+from serein.layers.packed import PackedValidConv1d
 from serein.layers.recurrent import BLSTM
 from serein.models import fu2020
 
@@ -39,8 +39,8 @@ def array(x: Tensor) -> Array:
     return x.detach().numpy()
 
 
-def convolutions(model: fu2020.Model) -> list[ValidConv1d]:
-    return [layer for layer in model.convolutions if isinstance(layer, ValidConv1d)]
+def convolutions(model: fu2020.Model) -> list[PackedValidConv1d]:
+    return [layer for layer in model.convolutions if isinstance(layer, PackedValidConv1d)]
 
 
 def blstms(model: fu2020.Model) -> list[BLSTM]:

@@ -17,7 +17,7 @@ from builders.tiny_encoders import ENCODERS, LAYERED, as_toml
 from torch import Tensor
 
 from serein import bundle, config, recipes, registry
-from serein.layers.convolution import EdgeConv1d
+from serein.layers.packed import PackedConv1d
 from serein.models import li2019
 from serein.records import Recipe
 from serein.system import Inputs, Output, System, is_estimator
@@ -268,7 +268,7 @@ def window(x: Array, i: int, size: int) -> Array:
     return np.array([x[min(max(place, 0), len(x) - 1)] for place in near])
 
 
-def convolved(x: Array, convolution: EdgeConv1d) -> Array:
+def convolved(x: Array, convolution: PackedConv1d) -> Array:
     """Equations 1 and 2, and ReLU."""
     weight_fkd = convolution.weight_fkd.detach().numpy()
     bias_d = convolution.bias_d.detach().numpy()

@@ -91,7 +91,7 @@ def test_validation_picks_the_best_c_and_the_lowest_of_equals() -> None:
         for c in costs
     ]
     wanted = costs[int(np.argmax(scores))]
-    model = made(lowest=-12, highest=2)
+    model = made(min_exponent=-12, max_exponent=2)
     assert model.fit(train, judge, {"emotion": task()}) == {"emotion": wanted}
     assert scores.index(max(scores)) > 0
     assert scores.count(max(scores)) > 1
@@ -108,7 +108,7 @@ def test_validation_trains_nothing() -> None:
 
 @pytest.mark.parametrize("judge", [None, examples(np.ones((3, 5)), [-1, -1, -1])])
 def test_c_is_what_is_said_otherwise_where_nobody_can_pick(judge: Examples | None) -> None:
-    model = made(otherwise=0.3)
+    model = made(default_c=0.3)
     assert model.fit(drawn(), judge, {"emotion": task()}) == {"emotion": 0.3}
 
 
@@ -191,10 +191,10 @@ def test_settings_are_checked() -> None:
     with pytest.raises(
         ConfigError, match=r"model.min_exponent = 3 is above model.max_exponent = 0"
     ):
-        made(lowest=3)
+        made(min_exponent=3)
     with pytest.raises(ConfigError, match=r"model.c.emotion = -1"):
         made(c={"emotion": -1})
-    with pytest.raises(ConfigError, match=r"svm fits each task by itself as it is; remove apart"):
+    with pytest.raises(ConfigError, match=r"svm fits each task separately in any case; remove separate"):
         system.check_recipe(recipes.load("egemaps-svm", ["model.separate=true"]))
 
 

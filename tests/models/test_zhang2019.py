@@ -214,7 +214,7 @@ def test_outputs_and_gradients_are_those_of_every_segment_by_itself(
 
 
 def test_inexact_differs_at_the_ends_of_segments_alone() -> None:
-    exact, inexact = made(), made(exact=False)
+    exact, inexact = made(), made(zero_pad_segments=False)
     wave_nf = drawn([9])[0][0]
     with torch.no_grad():
         one, other = exact.convolutions(wave_nf), inexact.convolutions(wave_nf)

@@ -1,6 +1,6 @@
 """Logarithmic mel spectrogram with deltas and delta-deltas.
 
-Frames are centred: frame i is the Hann window around sample i x hop, zeros beyond both ends.
+Frames are centred: frame i is the Hann window around sample i x hop, with zeros beyond both ends.
 Power spectrum, Slaney's mel scale with areas of one, natural logarithm with a floor of 1e-10;
 deltas are Savitzky-Golay derivatives over nine frames, the edge frames repeated. This is what
 ``librosa.feature.melspectrogram`` and ``librosa.feature.delta(mode="nearest")`` compute.
@@ -9,12 +9,13 @@ Li et al. 2019, section 4.1: 16 kHz, window and FFT of 800 samples, hop 400, cut
 zeros at 7.5 s; 128 bands x 3 = 384, their Table 1.
 
 Fu et al. 2020, section 3.2: the same rate, window and hop, 128 bands alone; cut or padded with -1
-at 256 frames. They do not say of what scale. With ``scale = "unit"`` a frame's bands are decibels
-below the loudest band of the utterance, 80 of them laid on [-1, 1]: -1 is silence, 80 dB and more
-below.
+at 256 frames. The paper does not state the scale. With ``scale = "unit"`` a frame's bands are
+decibels below the loudest band of the utterance, 80 dB mapped to [-1, 1]: -1 is silence, 80 dB or
+more below.
 
 B = batch, S = samples, T = frames, F = bins of all orders together, M = mel bands,
-K = frames that a derivative sees, O = orders, P = real and imaginary parts side by side.
+K = frames in the window of a derivative, O = orders, E = frames at the edges of a window, P = real
+and imaginary parts in turns.
 """
 
 import math
@@ -31,18 +32,18 @@ from serein.errors import ConfigError
 
 POWER_FLOOR = 1e-10
 BANDS_PER_PRODUCT = 32
-"""Bands that share one matrix product over the bins that any of them sees."""
+"""Bands that share one matrix product, over the FFT bins that any of them covers."""
 FRAMES_PER_BLOCK = 64
-"""Frames that are transformed together; more would not fit into a core's cache."""
+"""Frames that are transformed together; more would not fit into the cache of a CPU core."""
 UNIT_RANGE_DECIBELS = 80
-"""Below the loudest band of an utterance, from which on all is silence on the unit scale."""
+"""Range of the unit scale: lower than this below the loudest band of an utterance is silence."""
 DELTA_CONTEXT = 4
-"""Frames on each side that a derivative sees."""
+"""Frames on each side in the window of a derivative."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Settings of the front end.
 
     Attributes:
         rate: sampling rate in Hz.
@@ -51,12 +52,12 @@ class Config:
         bands: mel bands from 0 Hz to ``high``.
         high: upper edge of the highest band in Hz; None is half the rate. Codecs cut the top of
             the spectrum: MP3 at 16 kHz leaves nothing above some 7.5 kHz.
-        scale: "log" is the natural logarithm of the power; "unit" lays the 80 dB below the
-            utterance's loudest band on [-1, 1].
-        deltas: derivatives laid beside the bands; 2 is deltas and delta-deltas.
-        seconds: where an utterance is cut; None takes it whole.
-        pad: whether shorter ones are filled up to ``seconds``, as frames like others: the
-            waveform with zeros, or on the unit scale the spectrogram with -1.
+        scale: "log" is the natural logarithm of the power; "unit" maps the 80 dB below the
+            utterance's loudest band to [-1, 1].
+        deltas: derivatives appended to the bands; 2 is deltas and delta-deltas.
+        seconds: longest utterance; the rest is cut. None keeps all.
+        pad: whether shorter ones are padded to ``seconds`` with unmasked frames: the waveform with
+            zeros, or on the unit scale the spectrogram with -1.
     """
 
     rate: Annotated[int, Interval(ge=1000, le=192_000)] = 16_000
@@ -71,17 +72,17 @@ class Config:
 
 
 class FrontEnd(nn.Module):
-    """Waveforms to log-mel frames; nothing in it is learnt."""
+    """Waveforms to log-mel frames; it has no trainable weights."""
 
     window_s: Tensor
     slopes_ok: Tensor
 
     def __init__(self, config: Config) -> None:
-        """Prepare window, filters and derivatives.
+        """Compute window, filters and derivatives.
 
         Raises:
-            ConfigError: padding without a length, bands beyond half the rate, or more of them
-                than the FFT can tell apart.
+            ConfigError: padding without a length, bands beyond half the rate, or more bands than
+                the FFT can resolve.
         """
         super().__init__()
         if config.pad and config.seconds is None:
@@ -96,159 +97,210 @@ class FrontEnd(nn.Module):
         slopes_ok = delta_filters()[: 1 + config.deltas]
         window_s = torch.from_numpy(hann_window(config.window))
         self.register_buffer("window_s", window_s, persistent=False)
-        self._spans = []
+        self._bin_ranges = []
         for group, start in enumerate(range(0, config.bands, BANDS_PER_PRODUCT)):
             part_pm = torch.from_numpy(filters_pm[:, start : start + BANDS_PER_PRODUCT]).float()
             used_p = part_pm.any(dim=1).nonzero()
-            self._spans.append((int(used_p[0]), int(used_p[-1]) + 1))
-            part_pm = part_pm[slice(*self._spans[-1])].contiguous()
+            self._bin_ranges.append((int(used_p[0]), int(used_p[-1]) + 1))
+            part_pm = part_pm[slice(*self._bin_ranges[-1])].contiguous()
             self.register_buffer(f"mel_{group}_pm", part_pm, persistent=False)
         self.register_buffer("slopes_ok", torch.from_numpy(slopes_ok).float(), persistent=False)
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T)."""
-        wave_bs, heard_b, length_b = self._crop_or_pad(wave_bs, length_b)
-        frames_b, mask_bt = self._count_frames(length_b)
-        log_btm = self._compute_log_mel(wave_bs)[:, : mask_bt.shape[1]]
+        wave_bs, length_b, padded_b = self.crop_or_pad(wave_bs, length_b)
+        frames_b, mask_bt = self.count_frames(padded_b)
+        log_btm = self.compute_log_mel(wave_bs)[:, : mask_bt.shape[1]]
         if self.config.scale == "unit":
-            heard_bt = self._count_frames(heard_b)[1]
-            log_btm = _scale_to_unit(
-                log_btm, F.pad(heard_bt, (0, log_btm.shape[1] - heard_bt.shape[1]))
-            )
+            unpadded_bt = self.count_frames(length_b)[1]
+            missing = log_btm.shape[1] - unpadded_bt.shape[1]
+            log_btm = _scale_to_unit(log_btm, F.pad(unpadded_bt, (0, missing)))
         return self._append_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
     @property
     def shares(self) -> bool:
-        """Whether windows that overlap have frames in common; `overlapping` is for those alone."""
+        """Whether overlapping windows have frames in common; only then is `overlapping` used."""
         return not self.config.pad and self.config.scale == "log"
 
     def overlapping(
         self, wave_s: Tensor, start_b: Tensor, length_b: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Windows of one waveform: what they have in common is transformed once.
+        """Compute the frames of windows of one waveform, each shared frame once.
 
         Args:
             wave_s: (S,) samples.
-            start_b: (B,) where each window begins: a multiple of the hop.
-            length_b: (B,) samples of each, no more than the front end takes.
+            start_b: (B,) first sample of each window: a multiple of the hop.
+            length_b: (B,) samples of each, at most ``max_seconds``.
 
         Returns:
-            Frames (B, T, F) and mask (B, T), as for each window by itself.
+            Frames (B, T, F) and mask (B, T), the same as of each window alone.
         """
         hop, size = self.config.hop, self.config.window
-        log_tm = self._compute_log_mel(wave_s[None])[0]
-        frames_b, mask_bt = self._count_frames(length_b)
-        log_btm = log_tm[self._window_frames(start_b, mask_bt, len(log_tm))]
-        # Frames that reach beyond their window's ends see zeros there, not their neighbours.
-        frame_be = self._edge_frames(frames_b)
-        place_bes = frame_be[..., None] * hop + torch.arange(size, device=wave_s.device) - size // 2
-        inside_bes = (place_bes >= 0) & (place_bes < length_b[:, None, None])
-        place_bes = (place_bes + start_b[:, None, None]).clamp(0, len(wave_s) - 1)
-        log_bem = self._compute_bands((wave_s[place_bes] * inside_bes).double())
+        log_tm = self.compute_log_mel(wave_s[None])[0]
+        frames_b, mask_bt = self.count_frames(length_b)
+        log_btm = log_tm[self.window_frames(start_b, mask_bt, len(log_tm))]
+        # Frames that extend beyond the ends of their window cover zeros there, not its neighbours.
+        frame_be = self.edge_frames(frames_b)
+        sample_bes = frame_be[..., None] * hop + torch.arange(size, device=wave_s.device)
+        sample_bes = sample_bes - size // 2
+        inside_bes = (sample_bes >= 0) & (sample_bes < length_b[:, None, None])
+        sample_bes = (sample_bes + start_b[:, None, None]).clamp(0, len(wave_s) - 1)
+        log_bem = self.compute_bands((wave_s[sample_bes] * inside_bes).double())
         log_btm[torch.arange(len(start_b), device=wave_s.device)[:, None], frame_be] = log_bem
         return self._append_deltas(log_btm, frames_b) * mask_bt[..., None], mask_bt
 
-    def _count_frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Lengths in samples -> in frames (B,), and the mask (B, T) of these."""
+    def count_frames(self, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths in samples -> lengths in frames (B,) and the mask of frames (B, T)."""
         frames_b = 1 + length_b // self.config.hop
         step_t = torch.arange(int(frames_b.max()), device=length_b.device)
         return frames_b, step_t < frames_b[:, None]
 
-    def _window_frames(self, start_b: Tensor, mask_bt: Tensor, most: int) -> Tensor:
-        """Which of so many frames of a waveform are those of its windows: (B, T)."""
+    def window_frames(self, start_b: Tensor, mask_bt: Tensor, count: int) -> Tensor:
+        """Return the indices (B, T), among ``count`` frames of a waveform, of its windows."""
         step_t = torch.arange(mask_bt.shape[1], device=start_b.device)
-        return (start_b[:, None] // self.config.hop + step_t).clamp(max=most - 1)
+        return (start_b[:, None] // self.config.hop + step_t).clamp(max=count - 1)
 
-    def _edge_frames(self, frames_b: Tensor, reach: int = 0) -> Tensor:
-        """Frames (B, E) that see beyond a window's ends, or within so many samples of them."""
+    def edge_frames(self, frames_b: Tensor, margin: int = 0) -> Tensor:
+        """Return the frames (B, E) that cover samples within a margin of the ends or beyond."""
         half = self.config.window - self.config.window // 2
-        edge_e = torch.arange(-(-(half + reach) // self.config.hop), device=frames_b.device)
+        edge_e = torch.arange(-(-(half + margin) // self.config.hop), device=frames_b.device)
         last_b1 = frames_b[:, None] - 1
         edges = torch.minimum(edge_e, last_b1), (last_b1 - edge_e).clamp(min=0)
         return torch.cat(edges, dim=1)
 
-    def _crop_or_pad(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut, and pad where the settings say so; zeros from each length on.
+    def crop_or_pad(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut to ``max_seconds``, pad if the settings say so, and zero the samples after each end.
 
         Returns:
-            (B, S), and the lengths in samples of what is heard, and of that with its padding.
+            (B, S), the lengths in samples without padding, and those with it.
         """
         if self.max_seconds is not None:
-            most = round(self.max_seconds * self.rate)
-            wave_bs, length_b = wave_bs[:, :most], length_b.clamp(max=most)
+            max_samples = round(self.max_seconds * self.rate)
+            wave_bs, length_b = wave_bs[:, :max_samples], length_b.clamp(max=max_samples)
             if self.config.pad:
-                wave_bs = F.pad(wave_bs, (0, most - wave_bs.shape[1]))
+                wave_bs = F.pad(wave_bs, (0, max_samples - wave_bs.shape[1]))
         if int(length_b.min()) < wave_bs.shape[1]:
             step_s = torch.arange(wave_bs.shape[1], device=wave_bs.device)
             wave_bs = wave_bs * (step_s < length_b[:, None])
-        padded_b = torch.full_like(length_b, most) if self.config.pad else length_b
+        padded_b = torch.full_like(length_b, max_samples) if self.config.pad else length_b
         return wave_bs, length_b, padded_b
 
-    def _compute_log_mel(self, wave_bs: Tensor) -> Tensor:
-        """(B, S) -> (B, T, M); the FFT in double precision, or quiet bands drown in rounding."""
+    def compute_log_mel(self, wave_bs: Tensor) -> Tensor:
+        """(B, S) -> (B, T, M); the FFT is in double precision, or quiet bands drown in rounding."""
         half = self.config.window // 2
         wave_bs = F.pad(wave_bs, (half, self.config.window - half)).double()
         frames_bts = wave_bs.unfold(1, self.config.window, self.config.hop)
-        rows = len(wave_bs) * frames_bts.shape[1]
-        blocks = frames_bts.chunk(math.ceil(rows / FRAMES_PER_BLOCK), dim=1)
-        return torch.cat([self._compute_bands(block) for block in blocks], dim=1)
+        count = len(wave_bs) * frames_bts.shape[1]
+        blocks = frames_bts.chunk(math.ceil(count / FRAMES_PER_BLOCK), dim=1)
+        return torch.cat([self.compute_bands(block) for block in blocks], dim=1)
 
-    def _compute_bands(self, frames_bts: Tensor) -> Tensor:
-        """(B, T, window) -> (B, T, M)."""
+    def compute_bands(self, frames_bts: Tensor) -> Tensor:
+        """Frames of samples (B, T, window) -> (B, T, M)."""
         spectrum_btc = torch.fft.rfft(frames_bts * self.window_s)
         parts_np = torch.view_as_real(spectrum_btc).float().flatten(2).flatten(0, 1)
-        power_np = parts_np * parts_np
+        power_nm = self.apply_filters(parts_np * parts_np)
+        return power_nm.clamp_(min=POWER_FLOOR).log_().view(*frames_bts.shape[:2], -1)
+
+    def apply_filters(self, power_np: Tensor) -> Tensor:
+        """Squares of real and imaginary parts (N, P) -> power of mel bands (N, M)."""
         groups = [
             power_np[:, low:high] @ self.get_buffer(f"mel_{group}_pm")
-            for group, (low, high) in enumerate(self._spans)
+            for group, (low, high) in enumerate(self._bin_ranges)
         ]
-        log_nm = torch.cat(groups, dim=-1).clamp_(min=POWER_FLOOR).log_()
-        return log_nm.view(*frames_bts.shape[:2], -1)
+        return torch.cat(groups, dim=-1)
 
     def _append_deltas(self, log_btm: Tensor, frames_b: Tensor) -> Tensor:
-        """(B, T, M) -> (B, T, F), the derivatives taken within each sequence."""
+        """(B, T, M) -> (B, T, F), with the derivatives within each sequence."""
         if not self.config.deltas:
             return log_btm
         batch, frames, _ = log_btm.shape
-        step_t = torch.arange(-DELTA_CONTEXT, frames + DELTA_CONTEXT, device=log_btm.device).clamp(
-            min=0
-        )
-        index_bt = torch.minimum(step_t, frames_b[:, None] - 1)
+        step_t = torch.arange(-DELTA_CONTEXT, frames + DELTA_CONTEXT, device=log_btm.device)
+        index_bt = torch.minimum(step_t.clamp(min=0), frames_b[:, None] - 1)
         index_bt = index_bt + frames * torch.arange(batch, device=log_btm.device)[:, None]
-        near_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * DELTA_CONTEXT + 1, 1).mT
-        return (self.slopes_ok @ near_btkm).flatten(2)
+        context_btkm = log_btm.flatten(0, 1)[index_bt].unfold(1, 2 * DELTA_CONTEXT + 1, 1).mT
+        return (self.slopes_ok @ context_btkm).flatten(2)
+
+    def to_onnx_module(self) -> "ONNXFrontEnd":
+        """Return the front end for export."""
+        return ONNXFrontEnd(self)
 
 
-def _scale_to_unit(log_btm: Tensor, heard_bt: Tensor) -> Tensor:
-    """Logarithms of power -> [-1, 1] below each utterance's loudest; -1 where nothing is heard."""
-    heard_btm = heard_bt[..., None] & (log_btm > math.log(1.01 * POWER_FLOOR))
-    loudest_b11 = log_btm.masked_fill(~heard_btm, -math.inf).amax(dim=(1, 2), keepdim=True)
+class ONNXFrontEnd(nn.Module):
+    """The same front end for one waveform, with its Fourier transform as a matrix product.
+
+    The product is in double precision, which ONNX's own transform does not have everywhere.
+    """
+
+    basis_sp: Tensor
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.front_end, self.config = front_end, front_end.config
+        size = self.config.window
+        angle_sc = fourier_angles(np.arange(size), size)
+        basis_sp = np.stack([np.cos(angle_sc), -np.sin(angle_sc)], axis=-1).reshape(size, -1)
+        window_s = front_end.window_s.cpu().double()
+        self.register_buffer("basis_sp", torch.from_numpy(basis_sp) * window_s[:, None])
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, S) -> frames (1, T, F) and a mask of ones."""
+        config, unpadded = self.config, wave_bs.shape[1]
+        if self.front_end.max_seconds is not None:
+            max_samples = round(self.front_end.max_seconds * self.front_end.rate)
+            unpadded = wave_bs[:, :max_samples].shape[1]
+            wave_bs = F.pad(wave_bs, (0, max_samples if config.pad else 0))[:, :max_samples]
+        frames, half = 1 + wave_bs.shape[1] // config.hop, config.window // 2
+        wave_s = F.pad(wave_bs[0], (half, config.window - half)).double()
+        step_t = torch.arange(frames)[:, None]
+        frames_ts = wave_s[step_t * config.hop + torch.arange(config.window)]
+        parts_tp = (frames_ts @ self.basis_sp).float()
+        power_tm = self.front_end.apply_filters(parts_tp * parts_tp)
+        log_tm = power_tm.clamp(min=POWER_FLOOR).log()
+        if config.scale == "unit":
+            unpadded_t = step_t[:, 0] <= unpadded // config.hop
+            log_tm = _scale_to_unit(log_tm[None], unpadded_t[None])[0]
+        if config.deltas:
+            context_tk = step_t + torch.arange(-DELTA_CONTEXT, DELTA_CONTEXT + 1)
+            context_tkm = log_tm[context_tk.clamp(0, frames - 1)]
+            log_tm = (self.front_end.slopes_ok @ context_tkm).flatten(1)
+        return log_tm[None], torch.ones(1, frames, dtype=torch.bool)
+
+
+def fourier_angles(step_s: np.ndarray, points: int) -> np.ndarray:
+    """Return the angles (S, bins) of a Fourier transform of ``points`` points at steps (S,)."""
+    return 2 * np.pi * np.outer(step_s, np.arange(points // 2 + 1)) / points
+
+
+def _scale_to_unit(log_btm: Tensor, unpadded_bt: Tensor) -> Tensor:
+    """Map log power to [-1, 1], relative to the loudest band of each utterance; silence is -1."""
+    audible_btm = unpadded_bt[..., None] & (log_btm > math.log(1.01 * POWER_FLOOR))
+    loudest_b11 = log_btm.masked_fill(~audible_btm, -math.inf).amax(dim=(1, 2), keepdim=True)
     decibels_btm = (log_btm - loudest_b11) * (10 / math.log(10))
     unit_btm = (1 + decibels_btm * (2 / UNIT_RANGE_DECIBELS)).clamp(min=-1)
-    return unit_btm.masked_fill(~heard_btm, -1)
+    return unit_btm.masked_fill(~audible_btm, -1)
 
 
 def hann_window(size: int) -> np.ndarray:
-    """Hann's window, periodic: (size,), float64."""
+    """Return the periodic Hann window: (size,), float64."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
 
 def mel_filters(rate: int, size: int, bands: int, high: float | None = None) -> np.ndarray:
-    """Triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), each of area one.
+    """Return triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), of area one.
 
     Slaney: Auditory Toolbox, technical report 1998-010, Interval Research 1998.
 
     Args:
         rate: sampling rate in Hz.
         size: samples of the FFT.
-        bands: how many.
-        high: upper edge of the highest in Hz; None is half the rate.
+        bands: number of bands.
+        high: upper edge of the highest band in Hz; None is half the rate.
 
     Returns:
         (size // 2 + 1, bands), float64.
 
     Raises:
-        ConfigError: ``high`` is beyond half the rate, or some bands would see no bin of the FFT.
+        ConfigError: ``high`` is beyond half the rate, or some bands would cover no bin of the FFT.
     """
     if high is not None and high > rate / 2:
         raise ConfigError(f"features.high = {high} Hz is beyond half of {rate} Hz; set it lower")
@@ -260,7 +312,7 @@ def mel_filters(rate: int, size: int, bands: int, high: float | None = None) -> 
     empty = int((filters_cm.max(axis=0) == 0).sum())
     if empty:
         raise ConfigError(
-            f"{empty} of {bands} mel bands see no bin of an FFT of {size} samples at {rate} Hz; "
+            f"{empty} of {bands} mel bands cover no bin of an FFT of {size} samples at {rate} Hz; "
             "set features.bands lower or features.window higher"
         )
     return filters_cm
@@ -283,10 +335,10 @@ def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
 
 
 def delta_filters() -> np.ndarray:
-    """Savitzky-Golay weights of the frame itself, its first and its second derivative.
+    """Return Savitzky-Golay weights of the frame itself, its first and its second derivative.
 
-    The nine frames are fitted by a line for the first and by a parabola for the second (Savitzky
-    and Golay, "Smoothing and differentiation of data", Analytical Chemistry 1964).
+    The first derivative is that of a line fitted to nine frames, the second that of a parabola
+    (Savitzky and Golay, "Smoothing and differentiation of data", Analytical Chemistry 1964).
 
     Returns:
         (3, 9), the weight of each frame from the earliest to the latest.

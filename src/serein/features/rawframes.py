@@ -1,11 +1,11 @@
-"""The waveform itself, a hop of samples a frame.
+"""The waveform itself, one hop of samples a frame.
 
-Frame i is the samples from i x hop on; the last one is filled up with zeros. Segments that
-overlap, 640 samples at every 160 in Zhang et al. 2019, section 4.2, are for the model to lay of
-neighbouring frames: to store them would store each sample four times.
+Frame i starts at sample i x hop; the last one is padded with zeros. Overlapping segments, 640
+samples at every 160 in Zhang et al. 2019, section 4.2, are built by the model from neighbouring
+frames: stored segments would hold each sample four times.
 
-The waveform is left as it is read, within [-1, 1]; ``[normalise]`` with ``scope = "all"`` gives
-it mean 0 and deviation 1 by the training side of a fold.
+The samples are unchanged, within [-1, 1]; ``[normalise]`` with ``scope = "all"`` gives them mean 0
+and deviation 1 over the training subset of a fold.
 
 B = batch, S = samples, T = frames, F = samples of a frame.
 """
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Settings of the front end.
 
     Attributes:
         rate: sampling rate in Hz.
         hop: samples of a frame.
-        seconds: where an utterance is cut; None takes it whole.
+        seconds: longest utterance; the rest is cut. None keeps all.
     """
 
     rate: Annotated[int, Interval(ge=1000, le=192_000)] = 16_000
@@ -35,7 +35,7 @@ class Config:
 
 
 class FrontEnd(nn.Module):
-    """Waveforms to frames of samples; nothing in it is learnt."""
+    """Waveforms to frames of samples; it has no trainable weights."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -55,3 +55,26 @@ class FrontEnd(nn.Module):
         step_s = torch.arange(wave_bs.shape[1], device=wave_bs.device)
         wave_bs = wave_bs.masked_fill(step_s >= length_b[:, None], 0)
         return wave_bs.view(*mask_bt.shape, self.width), mask_bt
+
+    def to_onnx_module(self) -> "ONNXFrontEnd":
+        """Return the front end for export."""
+        return ONNXFrontEnd(self)
+
+
+class ONNXFrontEnd(nn.Module):
+    """The same front end for one waveform, in operations of ONNX."""
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.width = front_end.width
+        seconds = front_end.max_seconds
+        self.max_samples = None if seconds is None else round(seconds * front_end.rate)
+
+    def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, S) -> frames (1, T, F) and a mask of ones."""
+        if self.max_samples is not None:
+            wave_bs = wave_bs[:, : self.max_samples]
+        frames = (wave_bs.shape[1] + self.width - 1) // self.width
+        wave_bs = F.pad(wave_bs, (0, self.width - 1))[:, : frames * self.width]
+        x_btf = wave_bs.reshape(1, frames, self.width)
+        return x_btf, torch.ones(1, frames, dtype=torch.bool)

@@ -1,6 +1,7 @@
-"""Attention within a sequence, attention that sums one up, and what either looked at.
+"""Attention that pools a sequence, attention within a sequence, and the output of a model.
 
-B = batch, H = heads, T = frames, D = channels, S = channels of a head.
+B = batch, H = heads, T = frames, D = channels, S = channels of a head. A mask is (B, T), True for
+frames that are not padding.
 """
 
 from typing import NamedTuple
@@ -12,10 +13,37 @@ from torch import Tensor, nn
 from serein.layers.outputs import TranscriptOutput
 
 
+class AttentionWeights(NamedTuple):
+    """One attention map.
+
+    Attributes:
+        weight: (B, ..., T'), sums to 1 over its last axis; 0 on padding.
+        stride: frames of the front end in one of the T' steps; 0 where the steps are words, which
+            have no time of their own.
+    """
+
+    weight: Tensor
+    stride: int
+
+
+class ModelOutput(NamedTuple):
+    """The output of a model for a batch.
+
+    Attributes:
+        vectors: for each task, (B, D).
+        attention: maps by name; empty for a model without attention.
+        transcript: output of the speech recogniser (ASR); None for a model without one.
+    """
+
+    vectors: dict[str, Tensor]
+    attention: dict[str, AttentionWeights]
+    transcript: TranscriptOutput | None = None
+
+
 class StructuredAttention(nn.Module):
     """Structured self-attention (Lin et al. 2017): H weighted sums of one sequence.
 
-    a_j = softmax(w_j tanh(W x)), z = a_1 x + ... laid side by side.
+    a_j = softmax(w_j tanh(W x)), z = (a_1 x, ..., a_H x), concatenated.
     """
 
     def __init__(self, channels: int, hidden: int, heads: int) -> None:
@@ -31,12 +59,12 @@ class StructuredAttention(nn.Module):
 
 
 def attention_pool(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums weighed by the softmax of scores over time, padding left out.
+    """Sum a sequence over time, weighted by the softmax of scores; padding has weight 0.
 
     Args:
         x_btd: (B, T, D).
-        score_bth: (B, T, H), one for each sum.
-        mask_bt: (B, T), with a frame or more for each sequence.
+        score_bth: (B, T, H), scores of each sum.
+        mask_bt: (B, T), with at least one frame in each sequence.
 
     Returns:
         The sums (B, H, D) and the weights (B, H, T).
@@ -46,7 +74,7 @@ def attention_pool(x_btd: Tensor, score_bth: Tensor, mask_bt: Tensor) -> tuple[T
 
 
 def masked_softmax(score_bth: Tensor, mask_bt: Tensor) -> Tensor:
-    """The softmax of scores (B, T, H) over time, padding left out -> (B, H, T)."""
+    """Return the softmax of scores (B, T, H) over unmasked time -> (B, H, T)."""
     score_bth = score_bth.masked_fill(~mask_bt[..., None], -torch.inf)
     return _at_least_fp32(score_bth).softmax(dim=1).mT
 
@@ -58,7 +86,7 @@ class MultiHeadAttention(nn.Module):
     """
 
     def __init__(self, channels: int, heads: int, head_size: int) -> None:
-        """Draw weights as ``torch.nn.Linear`` does.
+        """Initialize the weights as ``torch.nn.Linear`` does.
 
         Args:
             channels: D, of input and output.
@@ -73,58 +101,39 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) and its mask -> (B, T, D), and the weights (B, H, T, T).
 
-        In training there are no weights: nobody looks at them, and they would be the largest
-        tensor of the step.
+        In training there are no weights: nothing reads them, and they would be the largest tensor
+        of the step.
         """
-        batch, frames, _ = x_btd.shape
-        split_btjhs = _at_least_fp32(self.project(x_btd)).view(batch, frames, 3, self.heads, -1)
-        seen_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]
+        qkv_btd = _at_least_fp32(self.project(x_btd))
+        visible_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]
         with torch.autocast(x_btd.device.type, enabled=False):  # slower in bf16 on a CPU
-            h_bhts, weight_bhtt = self._attend(split_btjhs.permute(2, 0, 3, 1, 4), seen_b11t)
-        return self.join(h_bhts.transpose(1, 2).flatten(2)), weight_bhtt
+            h_btd, weight_bhtt = self.attend(qkv_btd, visible_b11t)
+        return self.join(h_btd), weight_bhtt
 
-    def _attend(
-        self, split_jbhts: Tensor, seen_b11t: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Queries, keys and values of every head -> h (B, H, T, S) and weights (B, H, T, T)."""
-        q_bhts, k_bhts, v_bhts = split_jbhts
+    def attend(self, qkv_btd: Tensor, visible_b11t: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Attend with each head.
+
+        Args:
+            qkv_btd: (B, T, 3 x H x S), queries, keys and values of all heads.
+            visible_b11t: False for padding; None where there is none.
+
+        Returns:
+            The heads side by side (B, T, H x S), and in evaluation the weights (B, H, T, T).
+        """
+        batch, frames, _ = qkv_btd.shape
+        split_btjhs = qkv_btd.view(batch, frames, 3, self.heads, -1)
+        q_bhts, k_bhts, v_bhts = split_btjhs.permute(2, 0, 3, 1, 4)
         if self.training:
-            return F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, seen_b11t), None
+            h_bhts = F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, visible_b11t)
+            return h_bhts.transpose(1, 2).flatten(2), None
         score_bhtt = (q_bhts * q_bhts.shape[-1] ** -0.5) @ k_bhts.mT
-        if seen_b11t is not None:
-            hidden_b11t = torch.zeros_like(seen_b11t, dtype=score_bhtt.dtype)
-            score_bhtt += hidden_b11t.masked_fill_(~seen_b11t, -torch.inf)
+        if visible_b11t is not None:
+            bias_b11t = torch.zeros_like(visible_b11t, dtype=score_bhtt.dtype)
+            score_bhtt += bias_b11t.masked_fill_(~visible_b11t, -torch.inf)
         weight_bhtt = score_bhtt.softmax(dim=-1)
-        return weight_bhtt @ v_bhts, weight_bhtt
+        return (weight_bhtt @ v_bhts).transpose(1, 2).flatten(2), weight_bhtt
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:
-    """In fp32 at least: weights that are rounded to bf16 do not sum to 1."""
+    """Return x in fp32 or wider: weights that are rounded to bf16 do not sum to 1."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class AttentionWeights(NamedTuple):
-    """One attention map.
-
-    Attributes:
-        weight: (B, ..., T'), sums to 1 over its last axis; 0 on padding.
-        stride: frames of the front end that one of the T' steps covers; 0 where the steps are
-            words, which have no time of their own.
-    """
-
-    weight: Tensor
-    stride: int
-
-
-class ModelOutput(NamedTuple):
-    """What a model makes of a batch.
-
-    Attributes:
-        vectors: for each task, (B, D).
-        attention: maps by name; none for a model without attention.
-        transcript: what a recogniser made of it; None for a model without one.
-    """
-
-    vectors: dict[str, Tensor]
-    attention: dict[str, AttentionWeights]
-    transcript: TranscriptOutput | None = None

@@ -1,10 +1,7 @@
-"""What a recogniser makes of what is said, and the words that every vocabulary has.
+"""Output of a speech recogniser (ASR), and the data that an estimator is fitted on.
 
-B = batch, L = steps of words, V = words of the vocabulary, T' = frames of the encoder.
-
-What an estimator is fitted on.
-
-n = utterances, D = channels.
+B = batch, L = steps of words, V = words of the vocabulary, T' = frames of the encoder, n =
+utterances, D = channels.
 """
 
 from collections.abc import Mapping
@@ -15,22 +12,23 @@ from torch import Tensor
 from serein.labels import vocabulary
 
 START_ID, END_ID = map(vocabulary.SPECIAL_TOKENS.index, (vocabulary.START, vocabulary.END))
-"""The numbers of <s>, which is CTC's blank too, and of </s>."""
+"""Ids of <s>, which is the blank of CTC too, and of </s>."""
 
 ASR_ATTENTION = "recogniser"
-"""The attention map (B, L, T') of each word over the frames."""
+"""Name of the attention map (B, L, T') of each word over the frames."""
 WORD_ATTENTION = "words"
-"""The attention map (B, H, L) of heads over words, which has no frames: its stride is 0."""
+"""Name of the attention map (B, H, L) of heads over words; it has no frames, so its stride is 0."""
 
 
 class TranscriptOutput(NamedTuple):
-    """What a recogniser says of a batch; what was not asked for is None.
+    """Output of a speech recogniser for a batch; what was not computed is None.
 
     Attributes:
         logits_blv: (B, L, V), of each next word where the words before it were given; the last step
             of an utterance is for </s>.
-        id_bl: (B, L), the words that the search found, without <s> and </s>; -1 behind each end.
-        score_b: (B,), the log-probability of what was found, and what its length adds to it.
+        id_bl: (B, L), ids of the words that beam search found, without <s> and </s>; -1 after each
+            end.
+        score_b: (B,), the log-probability of these words, plus the bonus for their number.
         ctc_btv: (B, T', V), logits of the auxiliary CTC.
         mask_bt: (B, T'), of its frames.
         ended_b: (B,), whether the search found </s> before it had to stop.
@@ -45,10 +43,10 @@ class TranscriptOutput(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Utterances as an estimator sees them, and what they stand for.
+    """Data that an estimator is fitted on.
 
     Attributes:
-        vectors: for each task, (n, D): what the estimator itself made of them.
+        vectors: for each task, (n, D), the estimator's own vectors.
         targets: for each task, (n,).
     """
 

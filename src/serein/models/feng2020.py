@@ -1,30 +1,31 @@
-"""A recogniser of words inside a recogniser of emotion.
+"""Emotion recognition with a speech recogniser (ASR) inside.
 
 Feng, Ueno, Kawahara: "End-to-End Speech Emotion Recognition Combined with Acoustic-to-Word ASR
-Model", Interspeech 2020, sections 2 to 5, equations 1-12, Figures 1 and 2; equation 13 is the
-system's. Which rows of Table 1 a model is, ``audio`` and ``text`` say: audio-based (true, "none"),
-text-based (false, "words"), combined (true, "words"), ASR-SER (true, "states"); with the task
-``transcript`` alone it is the recogniser of section 3.
+Model", Interspeech 2020, sections 2 to 5, equations 1-12, Figures 1 and 2; equation 13 is in
+``system.py``. The settings ``audio`` and ``text`` select a row of Table 1: audio-based (true,
+"none"), text-based (false, "words"), combined (true, "words"), ASR-SER (true, "states"). With the
+task ``transcript`` alone, the model is the recogniser of section 3.
 
 Where the paper is silent or unclear, ours:
 - "the hidden state of the decoder s_l", which "is fed into the last fully connected layer" (section
   4.1), is the tanh hidden layer of section 5.3, as in the authors' code; ``state = "lstm"`` is s_l;
-- w_l in equation 6 is the word before, <s> first: the word that a step gives (equation 11) cannot
-  enter its own state. g_l and s_l enter the hidden layer, and that alone the softmax;
-- the attention looks back by 10 filters of 100 taps, as in the authors' code, from zeros on, and
-  has 320 channels, as a word that enters the decoder has;
+- w_l in equation 6 is the previous word, <s> first: the word that a step predicts (equation 11)
+  cannot be an input of its own state. g_l and s_l enter the hidden layer, and only that the
+  softmax;
+- the location-based attention has 10 filters of 100 taps, as in the authors' code, starts from
+  zeros, and has 320 channels, as many as a word's embedding in the decoder;
 - there is a state for each word and one for </s>, so that silence has one, too; a text-based
   model reads </s> where there is no word;
-- true words are followed in training; the emotion of a recording is heard from the states over the
-  words that the search finds (``forced`` follows true words there, too);
-- the search ends when the best hypothesis has ended, and is not normalised by length;
-- 7.5 s are 750 frames: of 25 ms every 10 ms, as in the authors' code; ``pad`` fills up with zeros
-  unmasked, as section 5.2 says; without it padding is masked;
-- dropout is between the two, or five, layers of BLSTMs, as in torch's;
-- the vector for the tasks is that of the fully connected layer, behind its ReLU.
+- the previous words are the true ones in training; in inference, the states are those over the
+  words of the beam search (with ``teacher_forcing`` those over the true words, there too);
+- beam search ends when the best hypothesis has ended; scores are not normalized by length;
+- 7.5 s are 750 frames, of 25 ms every 10 ms, as in the authors' code; ``pad`` pads with unmasked
+  zeros, as in section 5.2; without it padding is masked;
+- dropout is between the two, or five, BLSTM layers, as in torch's;
+- the vector for the tasks is that of the fully connected layer, after its ReLU.
 
-Maps of attention: "audio" over frames; "words" over the steps of words, its stride 0; "recogniser"
-for each of these steps over stacks of frames, zeros behind the last one.
+Attention maps: "audio" over frames; "words" over the steps of words, with stride 0; "recogniser"
+of each of these steps over stacks of frames, with zeros after the last one.
 
 B = batch, T = frames, F = bins, L = words, or steps of the decoder, D = channels, H = heads.
 """
@@ -45,25 +46,25 @@ from serein.layers.outputs import ASR_ATTENTION, END_ID, WORD_ATTENTION
 from serein.layers.recurrent import StackedBLSTM
 
 TRANSCRIPT = "transcript"
-"""The task that the recogniser is for; all others read the vector."""
+"""The task of the recogniser; all others read the vector."""
 
 
 @dataclass(frozen=True)
 class Config(ASRConfig):
-    """What section 5.3 sets, and which of the systems it is.
+    """Sizes of section 5.3, and the choice of a system.
 
     Attributes:
-        audio: whether emotion is heard in frames.
-        text: what else it is told by: "words", the decoder's "states", or "none".
-        flow: whether what emotion learns reaches the recogniser.
+        audio: whether there is a branch for frames.
+        text: input of the text branch: "words", the decoder's "states", or "none".
+        asr_gradient: whether the loss of the emotion reaches the recogniser.
         hidden: units of each direction of the BLSTMs of a branch.
-        layers: of BLSTMs.
+        layers: number of BLSTM layers.
         attention_hidden: nodes of the self-attention.
         heads: of the self-attention.
-        embedding: channels of a word that emotion reads.
-        dense: nodes of the fully connected layer, behind which the tasks are.
-        frames: that emotion is heard in, from the start; 0 is all.
-        pad: whether shorter recordings are filled up with zeros to so many, without a mask.
+        embedding: channels of a word in the text branch.
+        dense: nodes of the fully connected layer before the tasks.
+        frames: most frames in the audio branch, from the start; 0 is all.
+        pad: whether shorter recordings are padded to ``frames`` with unmasked zeros.
     """
 
     audio: bool = True
@@ -91,7 +92,7 @@ class Model(nn.Module):
         "recogniser.ctc.weight",
         "recogniser.ctc.bias",
     )
-    """The weights of which each row is a word."""
+    """Weights with one row for each word of the vocabulary."""
 
     def __init__(
         self, config: Config, width: int, tasks: Sequence[str], vocabulary: int = 0
@@ -101,11 +102,11 @@ class Model(nn.Module):
         Args:
             config: sizes.
             width: bins of a frame.
-            tasks: names of those who read the vector, and perhaps ``transcript``.
-            vocabulary: how many words there are; 0 is no text.
+            tasks: names of the tasks that read the vector, and perhaps ``transcript``.
+            vocabulary: number of words; 0 without text.
 
         Raises:
-            ConfigError: it has nothing to hear emotion by, or needs words that there are not.
+            ConfigError: the emotion has no input, or words are needed and there are none.
         """
         super().__init__()
         self.config = config
@@ -123,66 +124,65 @@ class Model(nn.Module):
         if self.tasks and config.text == "states":
             self.text = _Branch(config.decoder_hidden, config)
         branches = sum(branch is not None for branch in (self.audio, self.text))
-        sums = branches * config.heads * 2 * config.hidden
-        self.dense = nn.Linear(sums, config.dense) if self.tasks else None
+        channels = branches * config.heads * 2 * config.hidden
+        self.dense = nn.Linear(channels, config.dense) if self.tasks else None
 
     def forward(
         self,
         frames: tuple[Tensor, Tensor] | None = None,
         words: tuple[Tensor, Tensor] | None = None,
     ) -> ModelOutput:
-        """What is heard and said -> a vector (B, D), maps of attention, and a transcript.
+        """Frames and words -> a vector (B, D), attention maps, and a transcript.
 
         Args:
             frames: (B, T, F) and mask (B, T).
             words: (B, L), without <s> and </s>, and mask (B, L); all False for an empty text.
 
         Raises:
-            ConfigError: what the model reads was not given.
+            ConfigError: an input that the model needs was not given.
         """
-        sums_bd, maps, heard = [], {}, None
+        vectors_bd, maps, asr = [], {}, None
         if self.recogniser is not None:
-            heard = self.recogniser(_require_input(frames, "frames"), words)
-            maps[ASR_ATTENTION] = AttentionWeights(heard.weight_blt, self.config.stack)
+            asr = self.recogniser(_require_input(frames, "frames"), words)
+            maps[ASR_ATTENTION] = AttentionWeights(asr.weight_blt, self.config.stack)
         if self.audio is not None:
             z_bd, weight_bht = self.audio(*self._crop_or_pad(*_require_input(frames, "frames")))
-            sums_bd.append(z_bd)
+            vectors_bd.append(z_bd)
             maps["audio"] = AttentionWeights(weight_bht, stride=1)
         if self.text is not None:
-            z_bd, weight_bhl = self.text(*self._select_text_input(heard, words))
-            sums_bd.append(z_bd)
+            z_bd, weight_bhl = self.text(*self._select_text_input(asr, words))
+            vectors_bd.append(z_bd)
             maps[WORD_ATTENTION] = AttentionWeights(weight_bhl, stride=0)
         vectors = {}
         if self.dense is not None:
-            x_bd = self.dense(torch.cat(sums_bd, dim=1)).relu()
+            x_bd = self.dense(torch.cat(vectors_bd, dim=1)).relu()
             vectors = dict.fromkeys(self.tasks, x_bd)
-        return ModelOutput(vectors, maps, None if heard is None else heard.transcript)
+        return ModelOutput(vectors, maps, None if asr is None else asr.transcript)
 
     def _crop_or_pad(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
-        """Section 5.2: the first 7.5 seconds, and zeros where the paper's padding is asked for."""
+        """Section 5.2: keep the first 7.5 seconds, and pad with zeros where the settings say so."""
         frames = self.config.frames or x_btf.shape[1]
         x_btf, mask_bt = x_btf[:, :frames], mask_bt[:, :frames]
         if not self.config.pad:
             return x_btf, mask_bt
-        x_btf = F.pad(
-            x_btf.masked_fill(~mask_bt[..., None], 0), (0, 0, 0, frames - mask_bt.shape[1])
-        )
+        x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
+        x_btf = F.pad(x_btf, (0, 0, 0, frames - mask_bt.shape[1]))
         return x_btf, torch.ones_like(x_btf[..., 0], dtype=torch.bool)
 
     def _select_text_input(
-        self, heard: ASROutput | None, words: tuple[Tensor, Tensor] | None
+        self, asr: ASROutput | None, words: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """What the branch of words reads, (B, L, D) and mask: equation 2 or 12."""
+        """Return the input of the text branch, (B, L, D) and mask: equation 2 or 12."""
         if self.words is None:
-            assert heard is not None
-            state_bld = heard.state_bld if self.config.asr_gradient else heard.state_bld.detach()
-            return state_bld, heard.mask_bl
-        id_bl, said_bl = _require_input(words, "words")
+            assert asr is not None
+            state_bld = asr.state_bld if self.config.asr_gradient else asr.state_bld.detach()
+            return state_bld, asr.mask_bl
+        id_bl, mask_bl = _require_input(words, "words")
         if not id_bl.shape[1]:
-            id_bl, said_bl = F.pad(id_bl, (0, 1)), F.pad(said_bl, (0, 1))
-        id_bl = id_bl.masked_fill(~said_bl, END_ID)
-        first_l = torch.arange(id_bl.shape[1], device=id_bl.device) == 0
-        return self.words(id_bl), said_bl | first_l
+            id_bl, mask_bl = F.pad(id_bl, (0, 1)), F.pad(mask_bl, (0, 1))
+        id_bl = id_bl.masked_fill(~mask_bl, END_ID)
+        is_first_l = torch.arange(id_bl.shape[1], device=id_bl.device) == 0
+        return self.words(id_bl), mask_bl | is_first_l
 
 
 class _Branch(nn.Module):
@@ -203,13 +203,15 @@ def _check_config(config: Config, tasks: Sequence[str], vocabulary: int) -> None
     others = [task for task in tasks if task != TRANSCRIPT]
     if others and not config.audio and config.text == "none":
         raise ConfigError(
-            f'model.audio = false and model.text = "none": {", ".join(others)} would hear nothing; '
-            'set model.audio = true, or model.text to "words" or "states"'
+            f'model.audio = false and model.text = "none": {", ".join(others)} would have no '
+            'input; set model.audio = true, or model.text to "words" or "states"'
         )
     if config.pad and not config.frames:
-        raise ConfigError("model.pad = true fills up to model.frames, which is 0: set how many")
-    needs = TRANSCRIPT in tasks or (bool(others) and config.text != "none")
-    if needs and vocabulary <= END_ID:
+        raise ConfigError(
+            "model.pad = true pads to model.frames, which is 0; set the number of frames"
+        )
+    needs_words = TRANSCRIPT in tasks or (bool(others) and config.text != "none")
+    if needs_words and vocabulary <= END_ID:
         reader = f'model.text = "{config.text}"' if others else f"task {TRANSCRIPT}"
         raise ConfigError(
             f"{reader} reads or writes words, and this recipe's vocabulary has {vocabulary}: train "
@@ -217,9 +219,9 @@ def _check_config(config: Config, tasks: Sequence[str], vocabulary: int) -> None
         )
 
 
-def _require_input(one: tuple[Tensor, Tensor] | None, name: str) -> tuple[Tensor, Tensor]:
-    if one is None:
+def _require_input(value: tuple[Tensor, Tensor] | None, name: str) -> tuple[Tensor, Tensor]:
+    if value is None:
         raise ConfigError(
             f"this model reads {name}, and none were given: pass them with their mask"
         )
-    return one
+    return value

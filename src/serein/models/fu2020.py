@@ -1,27 +1,27 @@
 """Convolutions, BLSTM, self-attention and local attention on a mel spectrogram.
 
 Fu, Liu, Ishi, Ishiguro: "An End-to-End Multitask Learning Model to Improve Speech Emotion
-Recognition", EUSIPCO 2020, section 3.3, equations 1-4, Table 1; equation 5 is the system's.
+Recognition", EUSIPCO 2020, section 3.3, equations 1-4, Table 1; equation 5 is in ``system.py``.
 
 Where the paper is silent or unclear, ours:
-- a head has 16 channels, 2 d_lstm / N_head, and queries, keys and values of its own, linear in the
+- a head has 16 channels, 2 d_lstm / N_head, and its own queries, keys and values, linear in the
   BLSTM's output and without bias, as in Vaswani et al. 2017;
-- equation 2 prints W as N_head x fm x 2 d_lstm, where time (fm) stands in a head's channels' place;
-  here W is (N_head x 16) x 2 d_lstm, the same for every step, so that any length can be heard;
+- equation 2 prints W as N_head x fm x 2 d_lstm, with time (fm) in place of a head's channels; here
+  W is (N_head x 16) x 2 d_lstm, the same for every step, so that an utterance can have any length;
 - ReLU after each convolution ("to increase nonlinearity"), none after the bottleneck;
 - dropout after the bottleneck and after each BLSTM layer;
-- nothing is added around the self-attention, and nothing normalised;
-- weights are drawn by Glorot & Bengio 2010, as Keras does, whose "rmsprop" and "dense" these are;
-  by torch's draws the first dozen epochs learn nothing;
-- the learning rate is 1e-3, which "rmsprop" is in Keras where nothing else is said (a recipe's);
-- where a recipe masks instead of padding, speech of fewer than five frames, what the three
-  convolutions see at a time, is filled up with -1 to five.
+- no residual connection around the self-attention, and no normalization;
+- weights are initialized by Glorot & Bengio 2010, as in Keras, whose "rmsprop" and "dense" these
+  are; with torch's defaults the first dozen epochs learn nothing;
+- the learning rate is 1e-3, the default of Keras's "rmsprop" (set in the recipe);
+- where a recipe masks instead of padding, speech of fewer than five frames, the receptive field of
+  the three convolutions, is padded with -1 to five.
 
-An attention map has a place for each frame: a step of the convolutions sees five frames and stands
-at the third. In training there is no map of the self-attention.
+An attention map has a weight for each frame: a step of the convolutions covers five frames and
+belongs to the third. In training there is no map of the self-attention.
 
-B = batch, T = frames, F = mel bands, N = frames of all utterances end to end, L = steps of the
-convolutions, D = channels, H = heads.
+B = batch, T = frames, F = mel bands, N = frames of all utterances packed end to end, L = steps of
+the convolutions, D = channels, H = heads.
 """
 
 from collections.abc import Sequence
@@ -38,9 +38,8 @@ from serein.layers.attention import (
     MultiHeadAttention,
     attention_pool,
 )
-from serein.layers.convolution import FastLinear, ValidConv1d
-from serein.layers.packed import align_to_centres, pack_windows
-from serein.layers.recurrent import BLSTM, Dropout, init_glorot
+from serein.layers.packed import PackedValidConv1d, align_to_centres, pack_windows
+from serein.layers.recurrent import BLSTM, Dropout, ONNXRecurrence, init_glorot
 
 Count = Annotated[int, Ge(1)]
 PAD_VALUE = -1.0
@@ -48,14 +47,14 @@ PAD_VALUE = -1.0
 
 @dataclass(frozen=True)
 class Config:
-    """What section 3.3 and Table 1 set, by the paper's symbols.
+    """Sizes of section 3.3 and Table 1, with the paper's symbols.
 
     Attributes:
         filters: of each convolution; the last one is n_f.
-        taps: frames that each convolution sees.
+        taps: frames in the window of each convolution.
         bottleneck: b_n, width of the dense layer.
         hidden: d_lstm, of each direction.
-        layers: of BLSTMs.
+        layers: number of BLSTM layers.
         heads: N_head, of the self-attention.
         head_size: channels of a head.
         dropout: after the bottleneck and after each BLSTM layer.
@@ -80,19 +79,19 @@ class Model(nn.Module):
         Args:
             config: sizes.
             width: d_spec, bins of a frame.
-            tasks: names of those who read the vector.
+            tasks: names of the tasks that read the vector.
         """
         super().__init__()
         self.config = config
         self.tasks = tuple(tasks)
         self.width = 2 * config.hidden
         self.receptive_field = 1 + sum(taps - 1 for taps in config.taps)
-        ins = (width, *config.filters)
-        sizes = zip(ins, config.filters, config.taps, strict=False)
-        self.convolutions = nn.ModuleList(ValidConv1d(*size) for size in sizes)
-        self.bottleneck = FastLinear(config.filters[-1], config.bottleneck)
+        channels = (width, *config.filters)
+        sizes = zip(channels, config.filters, config.taps, strict=False)
+        self.convolutions = nn.ModuleList(PackedValidConv1d(*size) for size in sizes)
+        self.bottleneck = nn.Linear(config.filters[-1], config.bottleneck)
         widths = [config.bottleneck] + [self.width] * (config.layers - 1)
-        self.blstms = nn.ModuleList(BLSTM(channels, config.hidden) for channels in widths)
+        self.blstms = nn.ModuleList(BLSTM(width, config.hidden) for width in widths)
         self.dropout = Dropout(config.dropout)
         self.attend = MultiHeadAttention(self.width, config.heads, config.head_size)
         self.local = nn.Linear(self.width, 1, bias=False)
@@ -100,16 +99,52 @@ class Model(nn.Module):
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D), weights (B, H, T, T), (B, 1, T)."""
-        x_nd, place_bl, mask_bl = pack_windows(*frames, size=self.receptive_field, fill=PAD_VALUE)
+        x_nd, index_bl, mask_bl = pack_windows(*frames, size=self.receptive_field, fill=PAD_VALUE)
         for convolution in self.convolutions:
             x_nd = convolution(x_nd).relu_()
-        x_bld = self.dropout(F.embedding(place_bl, self.bottleneck(x_nd)))
+        x_bld = F.embedding(index_bl, self.bottleneck(x_nd))  # from packed frames to a batch
+        x_bld = self.dropout(x_bld)
         for blstm in self.blstms:
             x_bld = self.dropout(blstm(x_bld, mask_bl))
-        x_btd, middle_bt = align_to_centres(x_bld, frames[1], self.receptive_field)
-        h_btd, self_bhtt = self.attend(x_btd, middle_bt)  # equations 1 and 2
-        o_b1d, local_b1t = attention_pool(h_btd, self.local(h_btd), middle_bt)  # equations 3 and 4
+        x_btd, centre_bt = align_to_centres(x_bld, frames[1], self.receptive_field)
+        h_btd, self_bhtt = self.attend(x_btd, centre_bt)  # equations 1 and 2
+        return self.pool_states(h_btd, self_bhtt, centre_bt)
+
+    def pool_states(self, h_btd: Tensor, self_bhtt: Tensor | None, mask_bt: Tensor) -> ModelOutput:
+        """Output of the self-attention (B, T, D), its weights and mask -> the vector."""
+        o_b1d, local_b1t = attention_pool(h_btd, self.local(h_btd), mask_bt)  # equations 3 and 4
         maps = {"local": AttentionWeights(local_b1t, stride=1)}
         if self_bhtt is not None:
             maps["self"] = AttentionWeights(self_bhtt, stride=1)
         return ModelOutput(dict.fromkeys(self.tasks, o_b1d[:, 0]), maps)
+
+    def to_onnx_module(self) -> "ONNXModel":
+        """Return the model for export."""
+        return ONNXModel(self)
+
+
+class ONNXModel(nn.Module):
+    """The same network for one utterance without padding, in operations of ONNX."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.blstms = nn.ModuleList(
+            ONNXRecurrence.of_blstm(blstm) for blstm in model.blstms if isinstance(blstm, BLSTM)
+        )
+
+    def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
+        """Frames (1, T, F) with their mask -> a vector (1, D), weights (1, H, T, T), (1, 1, T)."""
+        model, (x_btf, mask_bt) = self.model, frames
+        missing = model.receptive_field - x_btf[:, : model.receptive_field].shape[1]
+        x_bld = F.pad(x_btf, (0, 0, 0, missing), value=PAD_VALUE)
+        for convolution in model.convolutions:
+            assert isinstance(convolution, PackedValidConv1d)
+            x_bld = convolution.convolve_unpacked(x_bld).relu()
+        x_bld = model.bottleneck(x_bld)
+        for blstm in self.blstms:
+            x_bld = blstm(x_bld)
+        x_btd, centre_bt = align_to_centres(x_bld, mask_bt, model.receptive_field)
+        attend = model.attend
+        h_btd, self_bhtt = attend.attend(attend.project(x_btd), centre_bt[:, None, None])
+        return model.pool_states(attend.join(h_btd), self_bhtt, centre_bt)
