@@ -119,7 +119,7 @@ def test_a_bundle_is_hardly_larger_than_its_weights(content: bytes) -> None:
 def test_other_tools_can_read_a_bundle(content: bytes) -> None:
     assert set(unpacked(content)) == set(small_system().state_dict())
     document = json.loads(header(content)[1]["__metadata__"]["serein"])
-    assert document["format"] == 2
+    assert document["format"] == 4
     assert document["classes"]["gender"] == ["female", "male"]
     assert document["card"]["licence"] == "CC0"
 
@@ -215,8 +215,8 @@ def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
 
 
 def test_a_newer_format_asks_for_an_upgrade(path: Path) -> None:
-    forged(path, lambda document: document.update(format=4))
-    with pytest.raises(BundleError, match=r"has format 4; .* reads up to 3: upgrade serein"):
+    forged(path, lambda document: document.update(format=5))
+    with pytest.raises(BundleError, match=r"has format 5; .* reads up to 4: upgrade serein"):
         load(path)
 
 
@@ -242,9 +242,9 @@ def additional(tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (wider, r"weight model\.conv1\.bias_d has shape \(9,\); its recipe asks for \(8,\)"),
+        (wider, r"weight model\.conv1\.bias_d has shape \(9,\); its recipe needs \(8,\)"),
         (missing, r"weight heads\.emotion\.head\.bias has shape None"),
-        (additional, r"weight model\.more has shape \(2,\); its recipe asks for None"),
+        (additional, r"weight model\.more has shape \(2,\); its recipe needs None"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -276,7 +276,7 @@ def test_weights_that_do_not_fit_are_named(
         lambda d: d.update(classes={"emotion": 3, "gender": 4}),
         lambda d: d.update(recipe=None),
         lambda d: d["card"].update(colour="red"),
-        lambda d: d["card"].update(heard=3),
+        lambda d: d["card"].update(file_hashes=3),
     ],
 )
 def test_a_document_that_does_not_fit_is_refused(
@@ -378,7 +378,7 @@ def test_building_without_weights_does_not_load_the_compiler() -> None:
         "from serein import recipes, system\n"
         "from serein.inference.recognizer import Recognizer\n"
         "for name in ('serein-base', 'feng2020', 'fu2020', 'zhang2019'):\n"
-        "    system.check(recipes.load(name))\n"
+        "    system.check_recipe(recipes.load(name))\n"
         "Recognizer('serein-base')\n"
         "print('torch._dynamo' in sys.modules)\n"
     )

@@ -1,8 +1,13 @@
+"""Recipes, settings and their former names, names of modules, errors."""
+
+import json
 import math
 import pickle
 import resource
+import struct
 import sys
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,10 +15,12 @@ import pytest
 from annotated_types import Ge, Gt
 from builders.tiny_encoders import recipe_settings
 
-from serein import config, corpora, errors, protocols, recipes, registry, system
+from serein import bundle, config, corpora, errors, protocols, recipes, registry, system
+from serein.augment.config import AugmentConfig
 from serein.errors import ConfigError, SereinError, StorageError, UnknownName
 from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.records import Recipe
+from serein.tasks import transcript
 from serein.training.config import TrainingConfig
 
 LI2019 = recipes.load("li2019")
@@ -39,13 +46,13 @@ def test_every_recipe_loads_and_builds(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.list_recipes())
-def test_every_recipe_says_in_its_head_what_it_is(name: str) -> None:
+def test_every_recipe_begins_with_a_description(name: str) -> None:
     first = (recipes.FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 20
 
 
-def test_li2019_is_the_papers() -> None:
+def test_li2019_has_the_settings_of_the_paper() -> None:
     training = config.build_config(TrainingConfig, LI2019.training, "training")
     assert (training.epochs, training.batch, training.rate) == (100, 40, 1e-4)
     assert (training.decay, training.clip, training.bucket) == (1e-6, 1.0, 1)
@@ -56,7 +63,7 @@ def test_li2019_is_the_papers() -> None:
     }
 
 
-def test_an_ablation_differs_in_what_it_says_alone() -> None:
+def test_ablations_of_li2019_differ_in_one_setting() -> None:
     one = recipes.load("li2019-single-task")
     assert list(one.tasks) == ["emotion"]
     assert replace(one, name=LI2019.name, about=LI2019.about, tasks=LI2019.tasks) == LI2019
@@ -65,14 +72,14 @@ def test_an_ablation_differs_in_what_it_says_alone() -> None:
     assert replace(other, name=LI2019.name, about=LI2019.about, model=LI2019.model) == LI2019
 
 
-def test_checking_a_recipe_takes_no_memory() -> None:
+def test_check_recipe_allocates_no_weights() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     system.check_recipe(recipes.load("li2019", ["model.attention_hidden=100000000"]))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 1e6  # kilobytes; the weights would take 48 million
 
 
-def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName, match=r"unknown recipe 'li2018'; did you mean 'li2019'\?"):
         recipes.load("li2018")
     with pytest.raises(UnknownName) as caught:
@@ -81,13 +88,13 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
     assert "TOML file of your own" in str(caught.value)
 
 
-def own(folder: Path, name: str, text: str) -> str:
+def write_recipe(folder: Path, name: str, text: str) -> str:
     (folder / name).write_text(text)
     return str(folder / name)
 
 
-def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
-    path = own(tmp_path, "mine.toml", 'extends = "li2019"\n[model]\nfilters = 3\n')
+def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "mine.toml", 'extends = "li2019"\n[model]\nfilters = 3\n')
     recipe = recipes.load(path)
     assert recipe.name == "mine"
     assert recipe.model == {"name": "li2019", "filters": 3}
@@ -95,17 +102,17 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     system.check_recipe(recipe)
 
 
-def test_recipes_may_extend_each_other_but_not_in_a_circle(tmp_path: Path) -> None:
+def test_recipes_extend_each_other_without_a_circle(tmp_path: Path) -> None:
     a, b, c = (str(tmp_path / f"{name}.toml") for name in "abc")
-    own(tmp_path, "a.toml", f"extends = '{b}'\n[model]\nfilters = 1")
-    own(tmp_path, "b.toml", f"extends = '{c}'\n[model]\nfilters = 2\nhidden = 2")
-    own(tmp_path, "c.toml", "extends = 'li2019'\n[model]\nhidden = 3\nheads = 3")
+    write_recipe(tmp_path, "a.toml", f"extends = '{b}'\n[model]\nfilters = 1")
+    write_recipe(tmp_path, "b.toml", f"extends = '{c}'\n[model]\nfilters = 2\nhidden = 2")
+    write_recipe(tmp_path, "c.toml", "extends = 'li2019'\n[model]\nhidden = 3\nheads = 3")
     model = {"name": "li2019", "filters": 1, "hidden": 2, "heads": 3}
     assert recipes.load(a).model == model
-    own(tmp_path, "c.toml", f"extends = '{a}'")
+    write_recipe(tmp_path, "c.toml", f"extends = '{a}'")
     with pytest.raises(ConfigError, match=r"in a circle: .*a\.toml -> .*c\.toml -> .*a\.toml"):
         recipes.load(a)
-    own(tmp_path, "d.toml", f"extends = '{tmp_path / 'd.toml'}'")
+    write_recipe(tmp_path, "d.toml", f"extends = '{tmp_path / 'd.toml'}'")
     with pytest.raises(ConfigError, match="in a circle"):
         recipes.load(str(tmp_path / "d.toml"))
 
@@ -129,12 +136,12 @@ def test_recipes_may_extend_each_other_but_not_in_a_circle(tmp_path: Path) -> No
         ("[model", "is not valid TOML"),
     ],
 )
-def test_what_is_not_a_recipe_is_told_of(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_recipe_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        recipes.load(own(tmp_path, "mine.toml", text))
+        recipes.load(write_recipe(tmp_path, "mine.toml", text))
 
 
-def test_a_missing_or_unreadable_file_is_told_of(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_recipe_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*none\.toml: No such file"):
         recipes.load(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes("# ä".encode("latin-1"))
@@ -142,7 +149,7 @@ def test_a_missing_or_unreadable_file_is_told_of(tmp_path: Path) -> None:
         recipes.load(str(tmp_path / "latin.toml"))
 
 
-def test_settings_are_laid_on_in_turn() -> None:
+def test_settings_are_applied_in_order() -> None:
     recipe = recipes.load(
         "li2019", ["training.epochs=3", "tasks.gender=remove", "training.epochs=4"]
     )
@@ -150,7 +157,7 @@ def test_settings_are_laid_on_in_turn() -> None:
     assert list(recipe.tasks) == ["emotion"]
 
 
-def test_another_model_starts_with_its_own_settings() -> None:
+def test_another_model_loses_the_old_settings() -> None:
     changed = recipes.load("li2019", ["model.name=other"])
     assert changed.model == {"name": "other"}
     assert changed.training == LI2019.training
@@ -165,7 +172,8 @@ def test_another_model_starts_with_its_own_settings() -> None:
         ("normalise.statistic=none", r"unknown setting of normalise 'statistic'"),
         ("model.name=li2020", "unknown model 'li2020'; did you mean 'li2019'"),
         ("features.name=mel", r"unknown front end 'mel'; did you mean 'logmel'"),
-        ("tasks.emotions.weight=1", "unknown task 'emotions'; did you mean 'emotion'"),
+        ("tasks.emotion.name=emotions", "unknown task 'emotions'; did you mean 'dimensions'"),
+        ("tasks.arousal.weight=1", r'task arousal needs name = "dimensions"'),
         ("model.filters=0", r"models\.li2019\.filters = 0: .*greater than or equal to 1"),
         ("model.filters=many", r"models\.li2019\.filters = 'many': .*integer"),
         ("model.dropout=1", r"models\.li2019\.dropout = 1: .*less than 1"),
@@ -174,7 +182,7 @@ def test_another_model_starts_with_its_own_settings() -> None:
         ("model.attention=perhaps", r"models\.li2019\.attention = 'perhaps': .*boolean"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_path(setting: str, message: str) -> None:
+def test_a_wrong_setting_is_an_error_with_its_path(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         system.check_recipe(recipes.load("li2019", [setting]))
 
@@ -198,7 +206,7 @@ def test_a_wrong_setting_is_named_with_its_path(setting: str, message: str) -> N
         ("1.2.3", "1.2.3"),
     ],
 )
-def test_a_setting_is_toml_or_a_word(text: str, value: object) -> None:
+def test_a_value_is_toml_or_a_string(text: str, value: object) -> None:
     found = config.apply_setting(
         {"training": {"epochs": 100, "rate": 1}}, f"training.epochs={text}"
     )
@@ -212,8 +220,94 @@ def test_settings_may_be_nested_and_new() -> None:
     assert table == {"a": {"b": 1}}
 
 
+# Renamed settings
+
+RENAMED = [
+    (table, old, new)
+    for table, names in config.RENAMED_SETTINGS.items()
+    for old, new in names.items()
+]
+OWNERS = {
+    "augment": ("crop", "crop_seconds"),
+    "features.voice": ("speech_range",),
+    "model.base": ("functionals_dropout",),
+    "model.zhang2019": ("zero_pad_segments",),
+    "model.feng2020": ("asr_gradient", "max_steps"),
+    "model.svm": ("default_c", "max_exponent", "min_exponent"),
+}
+"""Some tables with the renamed settings that they have."""
+
+
+@pytest.mark.parametrize(("table", "old", "new"), RENAMED)
+def test_an_old_name_of_a_setting_works_with_a_warning(
+    tmp_path: Path, table: str, old: str, new: str
+) -> None:
+    wanted = recipes.load("li2019", [f"{table}.{new}=3"])
+    message = rf"^{table}\.{old} is now {table}\.{new}; the old name works in this release$"
+    with pytest.warns(FutureWarning, match=message) as caught:
+        assert getattr(recipes.load("li2019", [f"{table}.{old}=3"]), table) == getattr(
+            wanted, table
+        )
+    assert len(caught) == 1
+    path = write_recipe(tmp_path, "mine.toml", f"extends = 'li2019'\n[{table}]\n{old} = 3\n")
+    with pytest.warns(FutureWarning, match=message) as caught:
+        assert getattr(recipes.load(path), table) == getattr(wanted, table)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(("table", "old", "new"), RENAMED)
+def test_both_names_of_a_setting_are_an_error(
+    tmp_path: Path, table: str, old: str, new: str
+) -> None:
+    text = f"extends = 'li2019'\n[{table}]\n{old} = 3\n{new} = 3\n"
+    with pytest.raises(ConfigError, match=rf"{table}\.{old} is now {table}\.{new}, and both are"):
+        recipes.load(write_recipe(tmp_path, "mine.toml", text))
+
+
+@pytest.mark.parametrize(("table", "names"), OWNERS.items())
+def test_new_names_are_settings_of_their_modules(table: str, names: tuple[str, ...]) -> None:
+    package, _, name = table.partition(".")
+    if package == "augment":
+        known = AugmentConfig
+    else:
+        package = {"model": "models"}.get(package, package)
+        known = registry.load_module(package, name).Config
+    assert set(names) <= {field.name for field in fields(known)}
+
+
+def test_every_new_name_of_training_text_and_protocol_is_a_setting() -> None:
+    known = {"training": TrainingConfig, "text": transcript.Config}
+    for table, config_class in known.items():
+        names = {field.name for field in fields(config_class)}
+        assert set(config.RENAMED_SETTINGS[table].values()) <= names
+        assert not set(config.RENAMED_SETTINGS[table]) & names
+
+
+def test_settings_of_a_users_own_module_are_not_renamed() -> None:
+    settings = ["model.name=my_lab.model", "model.longest=3"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert recipes.load("li2019", settings).model == {"name": "my_lab.model", "longest": 3}
+
+
+def test_old_names_in_saved_models_load_silently() -> None:
+    files = sorted((registry.PACKAGE_ROOT / "pretrained").glob("*.safetensors"))
+    assert files
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for file in files:
+            content = file.read_bytes()
+            size = struct.unpack("<Q", content[:8])[0]
+            document = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["serein"])
+            loaded = bundle.load(file)
+            for old, new in bundle.RENAMED_CARD_FIELDS.items():
+                value = document["card"].get(old, document["card"].get(new))
+                assert json.loads(json.dumps(getattr(loaded.card, new))) == value
+            assert not set(loaded.system.recipe.training) & set(config.RENAMED_SETTINGS["training"])
+
+
 @pytest.mark.parametrize("first", [0, 1, 2])
-def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
+def test_a_new_name_keeps_the_settings_beside_it(first: int) -> None:
     table = {"protocol": {"name": "speaker-k-fold", "folds": 5}}
     settings = ["protocol.main=savee", "protocol.by=speaker"]
     settings.insert(first, "protocol.name=by-label")
@@ -226,7 +320,7 @@ def test_a_name_takes_none_of_the_settings_around_it(first: int) -> None:
 @pytest.mark.parametrize(
     "text", ["epochs=3", "training.epochs", "", "=3", ".a=3", "a.=3", "a..b=3"]
 )
-def test_what_is_not_a_setting_is_told_of(text: str) -> None:
+def test_an_invalid_setting_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a setting; write table\.key=value"):
         config.apply_setting({}, text)
 
@@ -242,7 +336,7 @@ def test_tables_are_merged_table_by_table() -> None:
     assert base == {"a": {"x": {"p": 1, "q": 2}, "y": 3}, "b": 1}
 
 
-def test_only_a_table_is_removed_and_a_new_name_starts_afresh() -> None:
+def test_merge_tables_removes_tables_and_replaces_renamed_ones() -> None:
     assert config.merge_tables({"a": 1}, {"a": "remove"}) == {"a": "remove"}
     assert config.merge_tables({"a": {"x": 1}}, {"a": "remove"}) == {}
     old = {"m": {"name": "one", "x": 1}}
@@ -262,7 +356,7 @@ class Sample:
     seconds: float | None = None
 
 
-def test_what_a_table_leaves_out_keeps_its_default() -> None:
+def test_build_config_keeps_defaults() -> None:
     assert config.build_config(Sample, {}, "sample") == Sample()
     assert config.build_config(Sample, {"rate": 2, "seconds": 1}, "sample") == Sample(
         rate=2.0, seconds=1.0
@@ -281,12 +375,14 @@ def test_what_a_table_leaves_out_keeps_its_default() -> None:
         ({"count": 0, "rate": -1}, r"sample\.count = 0.*; sample\.rate = -1"),
     ],
 )
-def test_wrong_types_and_ranges_name_the_path(table: dict[str, Any], message: str) -> None:
+def test_wrong_types_and_ranges_are_errors_with_the_path(
+    table: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         config.build_config(Sample, table, "sample")
 
 
-def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_setting_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName) as caught:
         config.build_config(Sample, {"counts": 3}, "sample")
     assert caught.value.known == ["count", "kind", "rate", "seconds"]
@@ -296,13 +392,14 @@ def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
 # Names
 
 
-def test_a_file_name_is_a_name() -> None:
+def test_names_are_file_names() -> None:
     for package in registry.KINDS:
         names = registry.list_names(package)
         assert names == sorted(names)
         for name in names:
             assert registry.load_module(package, name).__name__ == f"serein.{package}.{name}"
-    assert "normalise" not in registry.list_names("features")
+    assert "normalization" not in registry.list_names("features")
+    assert "heads" not in registry.list_names("tasks")
 
 
 @pytest.mark.parametrize(
@@ -310,9 +407,9 @@ def test_a_file_name_is_a_name() -> None:
     [
         ("models", "li2091", "unknown model 'li2091'; did you mean 'li2019'"),
         ("corpora", "emobd", "unknown corpus 'emobd'; did you mean 'emodb'"),
-        ("tasks", "gendre", "unknown task 'gendre'; did you mean 'gender'"),
+        ("tasks", "speakers", "unknown task 'speakers'; did you mean 'speaker'"),
         ("features", "zzz", r"unknown front end 'zzz'\. Known: egemaps, logmel"),
-        ("features", "normalise", "unknown front end 'normalise'"),
+        ("features", "normalization", "unknown front end 'normalization'"),
         ("models", "__init__", "unknown model '__init__'"),
         ("models", "no_such_lab.model", "module of your own: No module named 'no_such_lab'"),
         ("models", ".li2019", r"unknown model '\.li2019'"),
@@ -321,7 +418,7 @@ def test_a_file_name_is_a_name() -> None:
         ("models", "", "unknown model ''"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_known_ones(
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(
     package: str, name: str, message: str
 ) -> None:
     with pytest.raises(UnknownName, match=message) as caught:
@@ -329,7 +426,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     assert caught.value.known == registry.list_names(package)
 
 
-def test_a_dotted_name_is_a_module_of_ones_own(
+def test_a_dotted_name_is_a_module_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_lab").mkdir()
@@ -348,7 +445,7 @@ def test_a_dotted_name_is_a_module_of_ones_own(
         system.check_recipe(recipes.load("li2019", ["model.name=own_lab.empty"]))
 
 
-def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_corpus_is_an_error_with_the_most_similar_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="unknown corpus 'emodp'; did you mean 'emodb'"):
         corpora.load(f"emodp={tmp_path}")
 
@@ -356,14 +453,14 @@ def test_an_unknown_corpus_is_answered_with_the_nearest(tmp_path: Path) -> None:
 # Errors
 
 
-def test_there_is_one_tree_of_errors() -> None:
+def test_all_errors_are_serein_errors_and_documented() -> None:
     kinds = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
     assert len(kinds) == 9
     assert all(issubclass(kind, SereinError) for kind in kinds)
     assert all(kind.__doc__ and kind.__name__ in str(errors.__doc__) for kind in kinds)
 
 
-def test_an_unknown_name_lists_what_is_known() -> None:
+def test_unknown_name_lists_the_known_names() -> None:
     error = UnknownName("thing", "beta", ["gamma", "alpha"], "Or make one.")
     assert str(error) == "unknown thing 'beta'. Known: alpha, gamma. Or make one."
     assert str(UnknownName("thing", "alhpa", ["alpha"])) == (
@@ -372,17 +469,17 @@ def test_an_unknown_name_lists_what_is_known() -> None:
     assert str(UnknownName("thing", "x", [])) == "unknown thing 'x'. Known: none."
 
 
-def test_errors_travel_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     for error in (ConfigError("a"), StorageError("b"), UnknownName("thing", "x", ["y"], "z")):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error)
         assert str(again) == str(error)
 
 
-# Files
+# Bounds
 
 
-def test_settings_of_training_have_their_bounds() -> None:
+def test_settings_of_training_have_bounds() -> None:
     for name in ("epochs", "batch", "bucket", "threads"):
         with pytest.raises(ConfigError, match=rf"training\.{name} = 0"):
             config.build_config(TrainingConfig, {name: 0}, "training")
@@ -392,7 +489,7 @@ def test_settings_of_training_have_their_bounds() -> None:
                 config.build_config(TrainingConfig, {name: value}, "training")
 
 
-def test_a_recipe_is_a_value() -> None:
+def test_from_table_builds_an_equal_recipe() -> None:
     again = recipes.from_table(
         "li2019",
         {

@@ -1,4 +1,4 @@
-"""The public face, and the wheel."""
+"""Public names, what an import loads, and the wheel."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 import serein
 
-HOUSE = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent
 
 
 def python(code: str, *, folder: Path | None = None) -> str:
@@ -20,7 +20,7 @@ def python(code: str, *, folder: Path | None = None) -> str:
     return done.stdout
 
 
-def test_public_names_are_sorted_and_there() -> None:
+def test_public_names_are_sorted_and_importable() -> None:
     names = serein.__all__
     assert names == sorted(names)
     assert len(names) == len(set(names))
@@ -29,21 +29,26 @@ def test_public_names_are_sorted_and_there() -> None:
     assert set(names) <= set(dir(serein))
 
 
+def test_the_old_name_judge_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"serein\.judge is now serein\.score_model"):
+        assert serein.judge is serein.score_model
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = serein.nothing
 
 
-def test_import_and_help_load_nothing_heavy() -> None:
-    heavy = ("torch", "pydantic", "plotly", "lightning_fabric", "soundfile", "numpy")
-    loaded = f"import sys; print([n for n in {heavy} if n in sys.modules])"
+def test_import_and_help_load_no_large_packages() -> None:
+    large = ("torch", "pydantic", "plotly", "lightning_fabric", "soundfile", "numpy")
+    loaded = f"import sys; print([n for n in {large} if n in sys.modules])"
     assert python(f"import serein; {loaded}").strip() == "[]"
     code = "import sys, serein.cli as c; sys.argv = ['serein', '--help']\ntry: c.main()\n"
     code += f"except SystemExit: pass\n{loaded}"
     assert python(code).splitlines()[-1] == "[]"
 
 
-def test_every_error_is_public_and_one_family() -> None:
+def test_every_error_is_public_and_a_serein_error() -> None:
     errors = [getattr(serein, name) for name in serein.__all__ if name.endswith("Error")]
     assert all(issubclass(error, serein.SereinError) for error in errors)
     assert len(errors) >= 7
@@ -51,10 +56,10 @@ def test_every_error_is_public_and_one_family() -> None:
 
 def test_the_wheel_works_outside_the_source_tree(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
-    subprocess.run([*build, str(HOUSE)], check=True, capture_output=True)
+    subprocess.run([*build, str(PROJECT)], check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert not [name for name in names if "tests" in name or name.endswith(".pyc")]
+    assert all(name.startswith("serein") and not name.endswith(".pyc") for name in names)
     assert {f"serein/service/page/{name}" for name in ("index.html", "main.js")} <= set(names)
     venv.create(tmp_path / "venv", with_pip=False)
     site = next((tmp_path / "venv").glob("**/site-packages"))

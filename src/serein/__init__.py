@@ -4,7 +4,7 @@
 >>> serein.load_recipe("li2019").model["name"]
 'li2019'
 
-The public names are loaded on first use: ``import serein`` costs next to nothing.
+Public names are imported on first use, so that ``import serein`` takes almost no time.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""``python -m serein`` is ``serein``."""
+"""``python -m serein`` runs the command line."""
 
 from serein.cli import main
 

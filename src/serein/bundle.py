@@ -1,7 +1,7 @@
-"""One saved model: weights, recipe, classes, statistics and card in one file that runs no code.
+"""A saved model (bundle): weights, recipe, classes, statistics and card in one file.
 
-A bundle is a safetensors file. Its metadata holds one JSON document under "serein" and the
-SHA-256 of everything else under "sha256", so that a changed byte is seen.
+A bundle is a safetensors file; loading it runs no code. Its metadata has a JSON document under
+"serein", and under "sha256" a SHA-256 of document and weights, which detects changed bytes.
 """
 
 import hashlib
@@ -23,35 +23,35 @@ from serein.utils.device import init_empty_weights, resolve_device
 from serein.utils.files import write_bytes
 
 FORMAT_VERSION = 4
-"""The layout that this version writes. 3 had other names of settings and fields, 2 had no words,
-1 had no confidence."""
+"""The format that this version writes. Format 3 had other names of settings and fields, 2 had no
+vocabulary, 1 had no confidence."""
 RENAMED_CARD_FIELDS = {
     "counts": "class_counts",
     "heard": "file_hashes",
     "samples": "audio_hashes",
 }
-"""Fields of a card in formats 1 to 3, and their present names."""
+"""Fields of a card in formats 1 to 3, and their current names."""
 
 MALFORMED_DOCUMENT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What Python makes of a document that is shaped otherwise."""
+"""Exceptions that Python raises when a document does not have the expected structure."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a user must know of a model.
+    """The model card: what a user must know about a model.
 
     Attributes:
         name: of the model.
-        data: what it was trained on, with its licence.
+        data: corpora of the training, with their licences.
         licence: of the weights.
-        scores: how well it does, with protocol and selection, in words.
-        limits: what it cannot do.
-        use: what it is for, and what it must not be used for.
+        scores: with protocol and selection, as text.
+        limits: what the model cannot do.
+        use: intended use, and uses that are not allowed.
         training: command, versions, seed, epochs.
-        counts: how often it heard each class, or value, of each task.
-        heard: hashes of the recordings that it was trained on.
-        samples: hashes of what these hold, whatever the files are coded as.
-        speakers: who spoke them, as ``CORPUS/NAME``.
+        class_counts: number of training utterances of each class, or value, of each task.
+        file_hashes: of the training recordings.
+        audio_hashes: of the decoded audio of these, which do not depend on the file format.
+        speakers: of the training recordings, as ``CORPUS/NAME``.
     """
 
     name: str = ""
@@ -69,12 +69,12 @@ class Card:
 
 @dataclass(frozen=True)
 class ConfidenceCalibration:
-    """What makes a probability mean what it says; fitted on speakers that were not trained on.
+    """Calibration of a task's probabilities, fitted on speakers outside the training.
 
     Attributes:
-        temperature: the logits are divided by it.
-        threshold: answers of less confidence may be refused; 0 refuses none.
-        words: how both were found.
+        temperature: divisor of the logits.
+        threshold: predictions of lower confidence may be rejected; 0 rejects none.
+        description: of how both were fitted.
     """
 
     temperature: Annotated[float, Gt(0)] = 1.0
@@ -84,36 +84,38 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A system that can be applied, its card, and the confidence of each task."""
+    """A trained system, its card, and the calibration of each task."""
 
     system: System
     card: Card
     confidence: dict[str, ConfidenceCalibration] = field(default_factory=dict)
     file_json: str | None = field(default=None, init=False, compare=False, repr=False)
-    """JSON document of the file that the bundle was loaded from, maybe in an older layout."""
+    """JSON document of the file that the bundle was loaded from, possibly in an older format."""
 
     def __post_init__(self) -> None:
-        """Let the system answer by its temperatures."""
-        self.system.temperatures = {task: c.temperature for task, c in self.confidence.items()}
+        """Set the temperatures of the system."""
+        self.system.temperatures = {
+            task: calibration.temperature for task, calibration in self.confidence.items()
+        }
 
 
 def save(bundle: Bundle, path: Path) -> None:
-    """Write a bundle, whole or not at all.
+    """Write a bundle atomically.
 
     Raises:
-        StorageError: it could not be written; what stood there before still stands.
+        StorageError: it could not be written; the previous content of the file is unchanged.
     """
-    from safetensors.torch import save as packed
+    from safetensors.torch import save as serialize
 
     text, tensors = bundle_to_json(bundle), _state_tensors(bundle.system)
     metadata = {"serein": text, "sha256": _compute_digest(text, tensors)}
-    write_bytes(path, packed(tensors, metadata))
+    write_bytes(path, serialize(tensors, metadata))
 
 
 def bundle_to_json(bundle: Bundle) -> str:
-    """All of a bundle but its weights, as JSON."""
+    """Return everything of a bundle but its weights, as JSON."""
     system, recipe = bundle.system, asdict(bundle.system.recipe)
-    for table in ("augment", "text"):  # bundles of before there were such tables keep their digest
+    for table in ("augment", "text"):  # left out if empty: the digests of older bundles stay valid
         if not recipe[table]:
             del recipe[table]
     document = {
@@ -121,14 +123,14 @@ def bundle_to_json(bundle: Bundle) -> str:
         "recipe": recipe,
         "classes": system.classes,
         **({"words": system.words} if system.words else {}),
-        "confidence": {task: asdict(one) for task, one in bundle.confidence.items()},
+        "confidence": {task: asdict(table) for task, table in bundle.confidence.items()},
         "card": asdict(bundle.card),
     }
-    return json.dumps(document)  # in this order: the first task is in the lead
+    return json.dumps(document)  # keys are not sorted: the first task is the main task
 
 
 def compute_bundle_digest(bundle: Bundle) -> str:
-    """Return the SHA-256 in a bundle's file: of its weights and of all else in it."""
+    """Return the SHA-256 of weights and document that the file of a bundle has."""
     text = bundle.file_json or bundle_to_json(bundle)
     return _compute_digest(text, _state_tensors(bundle.system))
 
@@ -142,11 +144,12 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
 
     Args:
         path: of the file.
-        device: where the weights go: "cpu", "cuda", or "auto".
-        trust: dotted names of your own modules that the bundle may import; others it may not.
+        device: of the weights: "cpu", "cuda", or "auto".
+        trust: dotted names of your own modules that the bundle may import; it imports no others.
 
     Raises:
-        BundleError: it is missing, corrupt, tampered with, too new, or names code of its own.
+        BundleError: the bundle is missing, damaged, changed, or too new, or needs a module that is
+            not trusted.
     """
     document, tensors, text = _read_document(path)
     try:
@@ -170,7 +173,7 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
 
 
 def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
-    """The card of a bundle's document, and the confidence of each task."""
+    """Return the card of a bundle's document, and the calibration of each task."""
     confidence = {}
     for task, table in document.get("confidence", {}).items():
         table = {"description" if key == "words" else key: value for key, value in table.items()}
@@ -180,27 +183,27 @@ def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCali
 
 
 def check_format(document: Any, name: str) -> None:
-    """See that this version reads a document.
+    """Check that this version can read a document.
 
     Args:
         document: of a bundle.
         name: of its file.
 
     Raises:
-        BundleError: it does not.
+        BundleError: the format is missing or newer.
     """
-    found = document.get("format") if isinstance(document, dict) else None
-    if not isinstance(found, int) or found > FORMAT_VERSION:
+    version = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise BundleError(
-            f"{name} has format {found}; this version of serein reads up to {FORMAT_VERSION}: "
+            f"{name} has format {version}; this version of serein reads up to {FORMAT_VERSION}: "
             "upgrade serein, or save the model again with this version"
         )
 
 
 def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """Return the document, tensors and JSON text, after checking digest and format."""
+    """Return the document, tensors and JSON text of a file, after checking digest and format."""
     from safetensors import SafetensorError
-    from safetensors.torch import load as unpacked
+    from safetensors.torch import load as deserialize
 
     try:
         content = path.read_bytes()
@@ -211,7 +214,7 @@ def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         metadata = json.loads(content[8 : 8 + size])["__metadata__"]
         text = metadata["serein"]
         document = json.loads(text)
-        tensors = unpacked(content)
+        tensors = deserialize(content)
     except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(
             f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
@@ -233,7 +236,7 @@ def _compute_digest(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _disable_downloads(recipe: Recipe) -> Recipe:
-    """Whatever a bundle says, loading it downloads nothing."""
+    """Change a bundle's recipe so that loading it downloads nothing."""
     features, model = (
         {**table, "download": False} if "download" in table else table
         for table in (recipe.features, recipe.model)
@@ -242,22 +245,22 @@ def _disable_downloads(recipe: Recipe) -> Recipe:
 
 
 def _check_trusted_names(recipe: Recipe, trust: Sequence[str]) -> None:
-    """A bundle names parts of serein; a user's own only where the user says so."""
+    """Check that a bundle needs no modules but those of serein and trusted ones of the user."""
     tasks = [str(table.get("name", name)) for name, table in recipe.tasks.items()]
     names = [str(recipe.features["name"]), str(recipe.model["name"]), *tasks]
-    foreign = sorted({name for name in names if "." in name and name not in trust})
-    if foreign:
+    untrusted = sorted({name for name in names if "." in name and name not in trust})
+    if untrusted:
         raise BundleError(
-            f"the model would import {foreign}, which is not part of serein; "
+            f"the model would import {untrusted}, which is not part of serein; "
             "if that code is yours, name it in trust=[...] or with --trust"
         )
 
 
 def _check_shapes(system: System, tensors: dict[str, Tensor]) -> None:
-    wanted = {name: tuple(x.shape) for name, x in system.state_dict().items()}
+    expected = {name: tuple(x.shape) for name, x in system.state_dict().items()}
     found = {name: tuple(x.shape) for name, x in tensors.items()}
-    if wanted != found:
-        name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
         raise BundleError(
-            f"weight {name} has shape {found.get(name)}; its recipe asks for {wanted.get(name)}"
+            f"weight {name} has shape {found.get(name)}; its recipe needs {expected.get(name)}"
         )

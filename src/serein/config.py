@@ -1,6 +1,6 @@
-"""TOML and dataclasses: files and flags only override what a dataclass declares.
+"""Settings: TOML tables and ``key=value`` texts as validated dataclasses.
 
-A setting that no dataclass declares is an error that lists the known ones.
+Only settings that a dataclass declares exist; an unknown one is an error that lists the known ones.
 """
 
 import json
@@ -13,21 +13,24 @@ from typing import Any, TypeVar
 
 from serein.errors import ConfigError, UnknownName
 
+MAX_DEPTH = 32
+"""Largest nesting depth of a document; Python's own limit is reached at hundreds of levels."""
+
 Table = dict[str, Any]
 T = TypeVar("T")
 
 
 def build_config(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass from a table; what the table leaves out keeps its default.
+    """Build a dataclass from a table; settings that the table does not have keep their defaults.
 
     Args:
-        cls: a dataclass; annotations may carry bounds, ``Annotated[int, Gt(0)]``.
-        table: its settings.
-        where: what to call the table in errors, such as ``"model"``.
+        cls: a dataclass; annotations may have bounds, ``Annotated[int, Gt(0)]``.
+        table: settings.
+        where: what to call the table in errors, such as "model".
 
     Raises:
-        UnknownName: a setting that the dataclass does not have.
-        ConfigError: a value of the wrong type or out of range.
+        UnknownName: the dataclass does not have a setting.
+        ConfigError: a value has the wrong type or is out of range.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -38,21 +41,20 @@ def build_config(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(table))
     except ValidationError as error:
-        raise ConfigError(
-            "; ".join(_format_validation_error(where, fault) for fault in error.errors())
-        ) from None
+        messages = [_format_validation_error(where, details) for details in error.errors()]
+        raise ConfigError("; ".join(messages)) from None
 
 
-def _format_validation_error(where: str, fault: Any) -> str:
-    path = ".".join([where, *map(str, fault["loc"])])
-    return f"{path} = {fault['input']!r}: {fault['msg']}"
+def _format_validation_error(where: str, details: Any) -> str:
+    path = ".".join([where, *map(str, details["loc"])])
+    return f"{path} = {details['input']!r}: {details['msg']}"
 
 
 def read_toml(path: Path) -> Table:
     """Read a TOML file.
 
     Raises:
-        ConfigError: it is missing or not TOML.
+        ConfigError: the file is missing or not TOML.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -61,42 +63,38 @@ def read_toml(path: Path) -> Table:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     if not is_shallow(table):
-        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} deep; no setting is")
+        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} deep; no recipe is")
     return table
 
 
-MAX_DEPTH = 32
-"""Tables and lists in each other that a document may have; Python itself fails at hundreds."""
-
-
 def is_shallow(document: Any) -> bool:
-    """Whether no part of a document is nested too deep to be dealt with."""
+    """Return whether a document has at most ``MAX_DEPTH`` levels of tables and lists."""
     level = [document]
     for _ in range(MAX_DEPTH):
-        held = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [inner for one in held for inner in one if isinstance(inner, dict | list)]
+        children = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for nodes in children for child in nodes if isinstance(child, dict | list)]
         if not level:
             return True
     return False
 
 
-def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
-    """``base`` with ``over`` laid on it, table by table.
+def merge_tables(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
+    """Return ``base`` with ``changes`` merged into it, table by table.
 
-    A table that changes its ``name`` starts afresh: another model has other settings.
-    The value ``"remove"`` takes a table away.
+    A table whose ``name`` changes loses its old settings: another model has other settings. The
+    value "remove" removes a table.
 
     >>> merge_tables({"a": {"x": 1, "y": 2}, "b": {}}, {"a": {"y": 3}, "b": "remove"})
     {'a': {'x': 1, 'y': 3}}
     """
     result = dict(base)
-    for key, value in over.items():
+    for key, value in changes.items():
         old = result.get(key)
         if isinstance(old, Mapping) and value == "remove":
             del result[key]
         elif isinstance(old, Mapping) and isinstance(value, Mapping):
-            renamed = "name" in value and value["name"] != old.get("name")
-            result[key] = dict(value) if renamed else merge_tables(old, value)
+            is_renamed = "name" in value and value["name"] != old.get("name")
+            result[key] = dict(value) if is_renamed else merge_tables(old, value)
         else:
             result[key] = value
     return result
@@ -139,21 +137,20 @@ RENAMED_SETTINGS: Mapping[str, Mapping[str, str]] = {
         "smooth": "selection_window",
     },
 }
-"""Settings that had another name in release 0.1, by table of a recipe: old name to new name."""
+"""Settings that had another name in release 0.1: for each table of a recipe, old to new name."""
 
 
 def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
-    """Give the settings of a recipe's tables their present names.
+    """Replace the old names of settings in the tables of a recipe.
 
-    Only the tables of this package's own front ends and models are changed: a module of a user may
-    have a setting of any name.
+    Tables of a user's own modules are not changed: they may have settings of any name.
 
     >>> rename_settings({"protocol": {"longest": 20}}, warn=False)
     {'protocol': {'max_duration': 20}}
 
     Args:
-        recipe: its tables, by name.
-        warn: whether each old name is warned of; a saved model or result cannot be rewritten.
+        recipe: tables by name.
+        warn: whether to warn of each old name; no, for saved models and results.
 
     Raises:
         ConfigError: a setting is there under both names.
@@ -175,7 +172,7 @@ def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
 
 
 def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
-    """Lay one ``path.to.key=value`` on a table; the value is TOML, or else a plain word.
+    """Apply one ``path.to.key=value`` to a table; the value is TOML, or else a string.
 
     >>> apply_setting({"training": {"epochs": 100}}, "training.epochs=3")
     {'training': {'epochs': 3}}
@@ -187,21 +184,22 @@ def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
     *parents, key = path.strip().split(".")
     if not equals or not parents or not all([*parents, key]):
         raise ConfigError(f"{setting!r} is not a setting; write table.key=value")
-    layer: Table = {key: parse_value(text.strip())}
+    changes: Table = {key: parse_value(text.strip())}
     for parent in reversed(parents):
-        layer = {parent: layer}
-    below = table.get(parents[0])
-    is_custom = isinstance(below, Mapping) and "." in str(below.get("name", ""))
-    return merge_tables(table, layer if is_custom else rename_settings(layer))
+        changes = {parent: changes}
+    current = table.get(parents[0])
+    is_custom = isinstance(current, Mapping) and "." in str(current.get("name", ""))
+    return merge_tables(table, changes if is_custom else rename_settings(changes))
 
 
 def apply_settings(table: Table, settings: Iterable[str]) -> Table:
-    """Lay several settings on a table, the last one on top.
+    """Apply several settings to a table; later ones override earlier ones.
 
-    A ``name`` comes before all others, that of an outer table first, as it starts its table
-    afresh: in whatever order they are written, none is lost.
+    Each ``name`` is applied first, that of an outer table before those of inner ones: it removes
+    the old settings of its table, and must not remove new ones.
 
-    >>> apply_settings({"model": {"name": "rnn", "layers": 1}}, ["model.heads=3", "model.name=li2019"])
+    >>> table = {"model": {"name": "rnn", "layers": 1}}
+    >>> apply_settings(table, ["model.heads=3", "model.name=li2019"])
     {'model': {'name': 'li2019', 'heads': 3}}
     """
     for setting in sorted(settings, key=_setting_order):
@@ -216,7 +214,7 @@ def _setting_order(setting: str) -> tuple[bool, int]:
 
 
 def parse_value(text: str) -> Any:
-    """What stands right of a setting's ``=``.
+    """Parse the value of a setting: TOML, or else a string.
 
     >>> parse_value("3"), parse_value("[1, 2]"), parse_value("li2019")
     (3, [1, 2], 'li2019')
@@ -227,12 +225,14 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def format_setting(path: str, found: Any) -> str:
-    """The setting that lays a value there, as short as it can be written.
+def format_setting(path: str, value: Any) -> str:
+    """Format a setting so that ``apply_setting`` reads it, with quotes only where needed.
 
-    >>> format_setting("model.heads", 3), format_setting("model.name", "li2019"), format_setting("model.name", "3")
-    ('model.heads=3', 'model.name=li2019', 'model.name="3"')
+    >>> format_setting("model.heads", 3), format_setting("model.name", "li2019")
+    ('model.heads=3', 'model.name=li2019')
+    >>> format_setting("model.name", "3")
+    'model.name="3"'
     """
-    if isinstance(found, str) and parse_value(found) == found and found == found.strip():
-        return f"{path}={found}"
-    return f"{path}={json.dumps(found, ensure_ascii=False)}"
+    if isinstance(value, str) and parse_value(value) == value and value == value.strip():
+        return f"{path}={value}"
+    return f"{path}={json.dumps(value, ensure_ascii=False)}"

@@ -1,16 +1,16 @@
-"""Every error of this package, on one page.
+"""All exceptions of this package.
 
 SereinError
 ├── AudioError        a recording is missing, empty, or not audio
-├── CorpusError       a corpus is not as its reader expects
+├── CorpusError       files of a corpus are missing, or not as expected
 ├── ConfigError       a setting is unknown or out of range
 │   ├── UnknownName   no corpus, front end, model, task or recipe has that name
-│   └── EncoderError  a pretrained encoder is not here, not usable, or another one
+│   └── EncoderError  a pretrained encoder is missing, unusable, or not the expected one
 ├── ProtocolError     these utterances cannot be split that way, or a split leaks
-├── BundleError       a saved model is corrupt, tampered with, or too new
-└── StorageError      a file could not be written; what stood there before still stands
+├── BundleError       a saved model is damaged, changed, or too new
+└── StorageError      a file could not be written; its previous content is unchanged
 
-Each message says what was found, what was expected, and what to do:
+Each message has what was found, what was expected, and what to do:
 
     try:
         serein.Recognizer()("call.flac")
@@ -24,7 +24,7 @@ from typing import Any
 
 
 class SereinError(Exception):
-    """Base class: catch this to catch them all."""
+    """Base class of all exceptions of this package."""
 
 
 class AudioError(SereinError):
@@ -32,7 +32,7 @@ class AudioError(SereinError):
 
 
 class CorpusError(SereinError):
-    """A corpus is not as its reader expects."""
+    """Files of a corpus are missing, or not as expected."""
 
 
 class ConfigError(SereinError):
@@ -43,21 +43,21 @@ class UnknownName(ConfigError):
     """No corpus, front end, model, task or recipe has that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        """Say which name was asked for, which is nearest, and which exist."""
+        """Build the message: the unknown name, the most similar one, and all known ones."""
         self.known = sorted(known)
-        near = get_close_matches(name, self.known, n=1, cutoff=0.5)
-        guess = f"; did you mean {near[0]!r}?" if near else "."
+        similar = get_close_matches(name, self.known, n=1, cutoff=0.5)
+        guess = f"; did you mean {similar[0]!r}?" if similar else "."
         listing = ", ".join(self.known) or "none"
         super().__init__(f"unknown {kind} {name!r}{guess} Known: {listing}.{hint and ' ' + hint}")
-        self._parts = kind, name, self.known, hint
+        self._arguments = kind, name, self.known, hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Worker processes hand errors on: copies are made of what this one was made of."""
-        return type(self), self._parts
+        """Pickle by the arguments of the constructor, to pass from worker processes."""
+        return type(self), self._arguments
 
 
 class EncoderError(ConfigError):
-    """A pretrained encoder is not here, not usable, or another one than a model needs."""
+    """A pretrained encoder is missing, unusable, or not the one that a model needs."""
 
 
 class ProtocolError(SereinError):
@@ -65,8 +65,8 @@ class ProtocolError(SereinError):
 
 
 class BundleError(SereinError):
-    """A saved model is corrupt, tampered with, or too new."""
+    """A saved model is damaged, changed, or too new."""
 
 
 class StorageError(SereinError):
-    """A file could not be written; what stood there before still stands."""
+    """A file could not be written; its previous content is unchanged."""

@@ -1,7 +1,6 @@
-"""What every front end, model and task offers to those who call it.
+"""Interfaces (protocols) of front ends, models, estimators and tasks.
 
-B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task, or 1 for a
-number.
+B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a task, or 1 for a value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,22 +13,26 @@ from serein.layers.outputs import Examples
 
 
 class FrontEnd(Protocol):
-    """A plain function of the waveform; the same object in training and inference.
+    """A function from waveforms to frames, the same in training and inference.
 
-    Its file may name in ``PACKAGES`` what its numbers depend on beside torch and serein, in
-    ``SOURCES`` other files of this package that make them, and say in ``NOTE`` what results and
-    models must carry, such as another's licence; ``contents(settings)`` gives the SHA-256 of what
-    is read beside a recipe. It may have ``pinned``, settings that a saved model must hold, and
-    ``given``, settings of a model that only it knows. All but SOURCES and ``given`` holds for
-    models, too.
+    Its module may define:
+
+    * ``PACKAGES``: packages besides torch and serein on which its output depends;
+    * ``SOURCES``: other files of serein on which its output depends;
+    * ``NOTE``: a note that results and models must carry, such as another project's licence;
+    * ``contents(settings)``: a function that returns the SHA-256 of files that it reads.
+
+    A front end may have the attributes ``pinned``, settings that a saved model must have, and
+    ``given``, settings of the model that depend on the front end. Models may have all of these but
+    ``SOURCES`` and ``given``.
 
     Attributes:
-        config: its settings, a dataclass.
+        config: settings, a dataclass.
         rate: sampling rate in Hz.
-        width: bins of a frame.
-        hop: seconds from frame to frame; frame i is centred at i x hop (one of raw samples,
-            of openSMILE or of an encoder begins there).
-        longest: seconds that it takes at a time; None is any number.
+        width: F.
+        hop: seconds from frame to frame. Frame i is centred at i x hop; frames of raw samples, of
+            openSMILE and of encoders begin there.
+        max_seconds: longest input; None has no limit.
     """
 
     config: Any
@@ -39,37 +42,41 @@ class FrontEnd(Protocol):
     max_seconds: float | None
 
     def __call__(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms (B, S) and lengths in samples -> frames (B, T, F) and mask (B, T)."""
+        """Compute frames (B, T, F) and mask (B, T) of waveforms (B, S) with lengths in samples."""
 
 
 class Model(Protocol):
-    """Inputs by name, each with its mask; no loss, no head, no input or output.
+    """A network from inputs to one vector for each task, without heads and losses.
 
     Attributes:
-        width: D of the vector that each task gets.
+        width: D.
     """
 
     width: int
 
     def __call__(self, **inputs: tuple[Tensor, Tensor]) -> ModelOutput:
-        """For each task a vector (B, D); and attention."""
+        """Compute a vector (B, D) for each task, and attention.
+
+        Args:
+            inputs: by name, values and mask.
+        """
 
 
 class Estimator(Model, Protocol):
-    """A model that is no network: fitted at once, where others are trained in epochs."""
+    """A model, such as an SVM, that is fitted at once and not trained in epochs."""
 
     def fit(
         self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
     ) -> dict[str, float]:
-        """Write its own state and the heads of the tasks.
+        """Fit the model and set the heads of the tasks.
 
         Args:
-            train: vectors as it makes them before it is fitted.
-            validation: what a setting may be picked on; it trains nothing.
+            train: vectors that the model computes before it is fitted.
+            validation: for the selection of a setting, not for fitting.
             tasks: by name, each with its head.
 
         Returns:
-            For each task the setting, ``model.c``, that was picked or given.
+            For each task, the setting ``model.c`` that was selected or given.
         """
 
 
@@ -77,27 +84,27 @@ class Task(Protocol):
     """Head, loss and decoding of one label.
 
     Attributes:
-        config: its settings, a dataclass with a ``weight``.
-        classes: in the order of its logits; none where the answer is a number.
+        config: settings, a dataclass with a ``weight``.
+        classes: in the order of the logits; empty for values.
     """
 
     config: Any
     classes: tuple[str, ...]
 
     def __call__(self, x_bd: Tensor) -> Tensor:
-        """(B, D) -> (B, K) logits."""
+        """Compute logits (B, K) from vectors (B, D)."""
 
     def targets(self, labels: Sequence[str | float | None]) -> Tensor:
-        """Labels -> (B,), what the loss takes; a missing label costs nothing.
+        """Return labels as targets (B,) of the loss, which ignores missing labels.
 
-        Classes are whole numbers, -1 where a label is missing; numbers are floats, nan there.
+        Classes are integers, -1 for a missing label; values are floats, nan for a missing label.
         """
 
     def prepare(self, target_b: Tensor) -> None:
-        """Fit what depends on the training side."""
+        """Fit statistics of the training subset, such as class weights."""
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """A mean over the labelled utterances; 0 if there are none."""
+        """Return the mean loss over labelled utterances; 0 if there are none."""
 
     def decode(self, logits_bk: Tensor) -> Tensor:
-        """(B, K) logits -> (B, K) probabilities; or (B, 1) values."""
+        """Return (B, K) probabilities, or (B, 1) values, from logits."""

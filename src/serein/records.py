@@ -1,4 +1,4 @@
-"""What travels from floor to floor. Times are in seconds."""
+"""Records that all packages share: utterances, corpora, splits, recipes. Times are in seconds."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ Label = str | float
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """One labelled stretch of speech.
+    """One labelled segment of speech.
 
     Attributes:
         id: unique within the corpus.
         path: audio file.
-        speaker: who talks; the unit that no split may cut. None where nobody knows.
-        labels: what the corpus itself says, in its own words ("emotion": "anger").
-        session: recording session, where the corpus has sessions.
-        dialogue: conversation that the utterance belongs to.
-        gender: "female" or "male", where the corpus says so.
+        speaker: all utterances of a speaker stay in one subset of a split. None if unknown.
+        labels: of the corpus, by name ("emotion": "anger").
+        session: recording session, if the corpus has sessions.
+        dialogue: conversation that the utterance is part of.
+        gender: "female" or "male", if the corpus has it.
         language: ISO 639-1 code, such as "de".
-        text: what is said.
-        corpus: where it comes from, when several corpora are read together.
-        start: where the utterance begins in the file.
-        end: where it ends; None is the end of the file.
+        text: transcript.
+        corpus: name of its corpus, if several corpora are read together.
+        start: of the utterance in the file.
+        end: of the utterance; None is the end of the file.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Utterance:
     end: float | None = None
 
     def label(self, name: str) -> Label | None:
-        """The label of that name, or the attribute (gender, speaker, text), or None."""
+        """Return the label of that name, or the attribute (gender, speaker, text), or None."""
         if name in self.labels:
             return self.labels[name]
         value = getattr(self, name, None) if name in ATTRIBUTES else None
@@ -51,17 +51,17 @@ class Utterance:
 
 
 ATTRIBUTES = ("speaker", "session", "dialogue", "gender", "language", "text", "corpus")
-"""What an utterance says of itself in words."""
+"""Attributes of an utterance that are text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusInfo:
-    """What a corpus is, and how to come by it.
+    """Description of a corpus.
 
     Attributes:
-        title: its full name.
-        language: languages spoken.
-        licence: what its owners allow.
+        title: full name.
+        language: spoken languages.
+        licence: terms of use.
         home: where to get it.
     """
 
@@ -73,13 +73,12 @@ class CorpusInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """A corpus as it was read.
+    """A corpus that was read.
 
     Attributes:
-        name: what the user calls it.
-        utterances: all of them, in order of their ids.
-        notes: what a reader of scores must know of the copy, in words: what is missing, what was
-            passed over.
+        name: given by the user.
+        utterances: in the order of their ids.
+        notes: of missing and skipped recordings, for readers of results.
     """
 
     name: str
@@ -87,14 +86,14 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
     def select(self, ids: Sequence[str]) -> list[Utterance]:
-        """The utterances with these ids, in this order."""
+        """Return the utterances with these ids, in this order."""
         by_id = {utterance.id: utterance for utterance in self.utterances}
         return [by_id[id_] for id_ in ids]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fold:
-    """Who trains, who chooses, who is tested: ids of utterances."""
+    """Train, validation and test subset of one fold: ids of utterances."""
 
     name: str
     train: tuple[str, ...]
@@ -104,14 +103,14 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """A way to split a corpus, as a value.
+    """The splits of a corpus into folds.
 
     Attributes:
         name: such as "leave-one-speaker-out".
-        validation: how validation speakers were chosen, in words.
+        validation: description of how validation speakers were chosen.
         folds: in the order in which they are run.
-        caution: what a reader must know of the split before anything else, such as that the
-            same speakers are on both sides; empty where there is nothing to say.
+        caution: what a reader of results must know first, such as that train and test subset
+            have common speakers; usually empty.
     """
 
     name: str
@@ -121,7 +120,7 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits that change with any utterance on any side."""
+        """Sixteen hexadecimal digits that depend on every utterance of every subset."""
         folds = [asdict(fold) for fold in self.folds]
         text = json.dumps([self.name, folds], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -129,16 +128,16 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What the leakage check found.
+    """A finding of the leakage check.
 
     Attributes:
         kind: "speaker", "partner", "duplicate", "sentence", "normalisation", "validation" or
             "classes".
-        verdict: "clean", "warning" (trained nevertheless), "allowed" (would have stopped the run,
-            had its user not allowed it by name) or "error".
-        count: of what was found, summed over folds.
-        words: what was looked for and what was found, in a sentence.
-        examples: a few of them.
+        verdict: "clean", "warning" (the run continues), "allowed" (an error that the user allowed
+            by name) or "error".
+        count: number of occurrences, summed over folds.
+        description: what was checked and found, in a sentence.
+        examples: some of the occurrences.
     """
 
     kind: str
@@ -150,19 +149,19 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """One system with all its settings; each table is typed by the module that it names.
+    """A system with all its settings; each table is validated by the module that it names.
 
     Attributes:
-        name: what the user calls it.
-        about: paper, system and published scores, as strings.
-        features: front end: its ``name`` and its settings.
-        normalise: what is done to its frames.
-        model: the model's ``name`` and its settings.
-        tasks: settings of each task; the first one decides which epoch is best.
-        training: settings of the loop.
-        protocol: how the corpus is split.
-        text: what is done with words; empty where nothing is.
-        augment: what training hears in place of a recording; empty is the recording itself.
+        name: given by the user.
+        about: paper, system and published scores.
+        features: ``name`` and settings of the front end.
+        normalise: settings of normalisation.
+        model: ``name`` and settings of the model.
+        tasks: settings of each task; the first one is the main task, which selects epochs.
+        training: settings of training.
+        protocol: settings of the split.
+        text: settings of transcripts; empty without.
+        augment: settings of augmentation; empty without.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""A file name is a name: ``models/li2019.py`` is the model ``li2019``.
+"""Front ends, models, tasks and corpora by name: ``models/li2019.py`` is the model ``li2019``.
 
-A dotted name reaches a user's own module: ``my_lab.podcast`` is ``my_lab/podcast.py``.
+A dotted name is a user's own module: ``my_lab.podcast`` is ``my_lab/podcast.py``.
 """
 
 import hashlib
@@ -13,54 +13,52 @@ from serein.errors import ConfigError, UnknownName
 
 PACKAGE_ROOT = Path(__file__).parent
 KINDS = {"corpora": "corpus", "features": "front end", "models": "model", "tasks": "task"}
+"""Packages whose files are found by name, and what such a file is."""
+SHARED_MODULES = {"heads", "normalization"}
+"""Files of these packages that are not found by name."""
 
 
 def list_names(package: str) -> list[str]:
-    """The names that a folder of this package offers, sorted.
+    """Return the names of the files of a package, sorted.
 
     >>> list_names("tasks")
-    ['dimensions', 'emotion', 'gender', 'speaker', 'transcript']
+    ['classification', 'dimensions', 'speaker', 'transcript']
     """
-    files = (PACKAGE_ROOT / package).glob("*.py")
-    return sorted(
-        f.stem for f in files if not f.stem.startswith("_") and f.stem not in SHARED_MODULES
-    )
-
-
-SHARED_MODULES = {"heads", "normalization"}
-"""Files that stand in such a folder and are no choice in it."""
+    names = {file.stem for file in (PACKAGE_ROOT / package).glob("[!_]*.py")}
+    return sorted(names - SHARED_MODULES)
 
 
 def load_module(package: str, name: str, *, allow_custom: bool = True) -> ModuleType:
-    """Import what ``name`` means in ``package``.
+    """Import a front end, model, task or corpus by its name.
 
     Args:
-        package: a folder of this package, such as ``"models"``.
-        name: a file name in that folder, or the dotted name of a user's own module.
-        allow_custom: whether a dotted name may import a module from outside this package.
+        package: one of ``KINDS``, such as "models".
+        name: of a file in that package, or the dotted name of a user's own module.
+        allow_custom: whether a dotted name may import a module from outside serein.
 
     Raises:
-        UnknownName: nothing has that name.
+        UnknownName: there is no such file or module.
+        ConfigError: a user's module raises an error when it is imported.
     """
-    known = list_names(package)
-    if name in known:
+    names = list_names(package)
+    if name in names:
         return import_module(f"serein.{package}.{name}")
     if allow_custom and "." in name and all(part.isidentifier() for part in name.split(".")):
         try:
             return import_module(name)
         except ModuleNotFoundError as error:
             hint = f"A dotted name is a module of your own: {error}."
-            raise UnknownName(KINDS[package], name, known, hint) from error
-        except Exception as error:  # whatever a user's own file does
-            fault = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"your module {name} cannot be imported: {fault}") from error
-    raise UnknownName(KINDS[package], name, known)
+            raise UnknownName(KINDS[package], name, names, hint) from error
+        except Exception as error:  # a user's module may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"your module {name} cannot be imported: {reason}") from error
+    raise UnknownName(KINDS[package], name, names)
 
 
-def hash_sources(places: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits over the source of files, and of all files in folders."""
-    mark = hashlib.sha256()
-    for place in places:
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            mark.update(file.read_bytes())
-    return mark.hexdigest()[:16]
+def hash_sources(paths: Iterable[Path]) -> str:
+    """Return sixteen hexadecimal digits that depend on all files, and Python files of folders."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

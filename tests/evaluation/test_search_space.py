@@ -56,7 +56,7 @@ def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
         ("training.rate=0..1:log", "begins above 0"),
         ("training.rate=1e-4..1:ln", "unknown scale 'ln'"),
         ("tasks.gender.wieght=0..1", "did you mean 'weight'"),
-        ("tasks.mood.weight=0..1", "unknown task 'mood'"),
+        ("tasks.mood.wieght=0..1", "did you mean 'weight'"),
         ("trainin.rate=1e-4..1:log", "did you mean 'training'"),
         ("training.batch=0..4", "greater than or equal to 1"),
         ("training.batch=4,many", "training.batch = 'many'"),

@@ -137,7 +137,7 @@ def test_two_systems_are_told_apart_by_their_sums() -> None:
     assert 0 < low < gap < high
     assert permutation_test(ours, theirs, concordance_from_moments) == 2 / 2**12
     assert permutation_test(ours, ours, concordance_from_moments) == 1
-    with pytest.raises(ValueError, match="need one confusion matrix a group from both"):
+    with pytest.raises(ValueError, match="need one confusion matrix per group from both"):
         permutation_test(ours, theirs[1:], concordance_from_moments)
 
 
@@ -294,7 +294,7 @@ def test_the_labels_of_a_report_are_a_range() -> None:
     assert [one.id for one in kept.utterances] == ["a", "b", "c", "d"]
     assert mapping["arousal"].mapped == {"values": {"1.5 to 4, mean 2.33": 3}}
     assert (mapping["arousal"].dropped, mapping["arousal"].missing) == ({"x": 1}, 1)
-    with pytest.raises(ConfigError, match="names y, which mine never says"):
+    with pytest.raises(ConfigError, match="names y, which mine does not have"):
         apply_label_scheme(kept, small(table.replace("x=", "y=")))
 
 
@@ -311,7 +311,7 @@ def test_a_task_of_values_has_no_classes_but_needs_two_values() -> None:
         ("tasks.arousal={name='emotion', scheme='values'}", "scheme 'values' has no classes"),
         (
             "tasks.arousal={name='dimensions', scheme='values', class_weights='balanced'}",
-            "class_weights = 'balanced' serves classes",
+            "class_weights = 'balanced' applies to classes",
         ),
         ("tasks.arousal={name='dimensions', scheme='values', loss='mae'}", "'ccc' or 'mse'"),
     ],

@@ -158,7 +158,7 @@ def test_smoothing_changes_training() -> None:
 
 
 def test_smoothing_of_values_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"smoothing = 0.1 serves classes"):
+    with pytest.raises(ConfigError, match=r"smoothing = 0.1 applies to classes"):
         dimensions.Task(dimensions.Config(scheme="values", smoothing=0.1), 4, ())
 
 

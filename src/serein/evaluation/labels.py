@@ -1,4 +1,4 @@
-"""From what a corpus says to what is trained on, with a count of all that was changed."""
+"""Map the raw labels of a corpus to the classes and values of the tasks, and count the changes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
@@ -15,6 +15,7 @@ from serein.labels.targets import (
     get_raw_labels,
     get_scheme,
     get_task_labels,
+    get_task_module,
     is_regression,
 )
 from serein.records import Corpus, Recipe, Utterance
@@ -22,70 +23,81 @@ from serein.results.evaluation import LabelMapping
 
 
 def apply_label_scheme(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, LabelMapping]]:
-    """Leave out what the leading task's scheme drops; tell what became of every word.
+    """Leave out the utterances that the first task's label scheme drops, and count all labels.
 
-    An utterance without any word for a task stays: a missing label costs nothing.
+    Utterances without a label stay.
+
+    Returns:
+        The remaining corpus, and for each task the mapping of its raw labels.
 
     Raises:
-        ConfigError: nothing is left, a word is mapped that nobody says, or several corpora say
-            the same in different words.
+        ConfigError: nothing is left, a mapped label does not occur, or several corpora have
+            different names for one class.
         UnknownName: there is no such scheme.
     """
     if not recipe.tasks:
         return corpus, {}
-    heard = {task: _count_words(corpus.utterances, task, recipe) for task in recipe.tasks}
-    for task, found in heard.items():
-        _check_map(corpus, task, recipe, found)
-        _check_synonyms(corpus, task, found)
+    mappings = {task: _count_labels(corpus.utterances, task, recipe) for task in recipe.tasks}
+    for task, mapping in mappings.items():
+        _check_map(corpus, task, recipe, mapping)
+        _check_synonyms(corpus, task, mapping)
     task = next(iter(recipe.tasks))
     kept = _drop_unmapped(corpus.utterances, task, recipe)
     if not kept:
         raise ConfigError(
-            f"scheme {heard[task].scheme} of task {task} leaves none of {len(corpus.utterances)} "
-            f"utterances: the corpus says {sorted(heard[task].dropped)}. Choose another scheme, "
-            f"or map words with --set tasks.{task}.map.WORD=CLASS"
+            f"scheme {mappings[task].scheme} of task {task} leaves none of "
+            f"{len(corpus.utterances)} utterances: the labels of the corpus are "
+            f"{sorted(mappings[task].dropped)}. Choose another scheme, or map labels with "
+            f"--set tasks.{task}.map.LABEL=CLASS"
         )
     kept, foreign = drop_foreign_classes(kept, task, recipe)
     if foreign:
         classes = {*map(str, get_task_labels(kept, task, recipe))}
-        heard[task] = _remove_foreign(heard[task], foreign, classes)
-    mapping = {task: _summarize_values(found, task, recipe) for task, found in heard.items()}
-    return replace(corpus, utterances=kept), mapping
+        mappings[task] = _remove_foreign(mappings[task], foreign, classes)
+    summaries = {
+        task: _summarize_values(mapping, task, recipe) for task, mapping in mappings.items()
+    }
+    return replace(corpus, utterances=kept), summaries
 
 
 def drop_foreign_classes(
     utterances: Sequence[Utterance], task: str, recipe: Recipe
 ) -> tuple[tuple[Utterance, ...], dict[str, dict[str, int]]]:
-    """Leave out of other corpora what the main one, where there is one, has no class for.
+    """Leave out utterances of auxiliary corpora whose class the main corpus does not have.
+
+    Nothing is left out without a main corpus (``protocol.main``) or for a regression.
 
     Returns:
-        What stays; and for each other corpus, how often each word occurred that was left out.
+        The remaining utterances; and for each auxiliary corpus, the counts of the raw labels that
+        were left out.
 
     Raises:
-        ConfigError: a corpus has no class of the main one.
+        ConfigError: an auxiliary corpus has no class of the main corpus.
     """
     main = recipe.protocol.get("main")
     if not main or is_regression(task, recipe):
         return tuple(utterances), {}
-    labels = get_task_labels(utterances, task, recipe)
-    label = {one.id: found for one, found in zip(utterances, labels, strict=True)}
-    own = {label[one.id] for one in utterances if one.corpus == main} - {None}
-    if not own:
+    labelled = list(zip(utterances, get_task_labels(utterances, task, recipe), strict=True))
+    main_classes = {label for utterance, label in labelled if utterance.corpus == main} - {None}
+    if not main_classes:
         return tuple(utterances), {}
     foreign: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in utterances:
-        if label[one.id] not in own | {None}:
-            foreign[str(one.corpus)][str(get_raw_label(one, task, recipe))] += 1
+    for utterance, label in labelled:
+        if label not in main_classes | {None}:
+            foreign[str(utterance.corpus)][str(get_raw_label(utterance, task, recipe))] += 1
     for corpus in foreign:
-        theirs = {label[one.id] for one in utterances if one.corpus == corpus} - {None}
-        if not own & theirs:
+        classes = {label for utterance, label in labelled if utterance.corpus == corpus} - {None}
+        if not main_classes & classes:
             raise ConfigError(
-                f"{corpus} has no {task} that {main}, the main corpus, has: {_join_sorted(theirs)} and "
-                f"{_join_sorted(own)}. Give them common names with --set tasks.{task}.scheme=harmonised "
-                f"or --set tasks.{task}.map.WORD=CLASS, or leave {corpus} out"
+                f"{corpus} has no {task} class of {main}, the main corpus: "
+                f"{_join_sorted(classes)} and {_join_sorted(main_classes)}. Give them common names "
+                f"with --set tasks.{task}.scheme=harmonised or "
+                f"--set tasks.{task}.map.LABEL=CLASS, or leave {corpus} out"
             )
-    kept = tuple(one for one in utterances if label[one.id] in own | {None})
-    return kept, {corpus: dict(sorted(words.items())) for corpus, words in sorted(foreign.items())}
+    kept = tuple(utterance for utterance, label in labelled if label in main_classes | {None})
+    return kept, {
+        corpus: dict(sorted(counts.items())) for corpus, counts in sorted(foreign.items())
+    }
 
 
 def _join_sorted(labels: Iterable[object]) -> str:
@@ -93,49 +105,49 @@ def _join_sorted(labels: Iterable[object]) -> str:
 
 
 def _remove_foreign(
-    found: LabelMapping, foreign: dict[str, dict[str, int]], classes: Container[str]
+    mapping: LabelMapping, foreign: dict[str, dict[str, int]], classes: Container[str]
 ) -> LabelMapping:
-    mapped = {label: words for label, words in found.mapped.items() if label in classes}
-    return replace(found, mapped=mapped, foreign=foreign)
+    mapped = {label: counts for label, counts in mapping.mapped.items() if label in classes}
+    return replace(mapping, mapped=mapped, foreign=foreign)
 
 
 def corpus_classes(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The classes that a corpus holds for each task, sorted; none for a task of numbers.
+    """Find the classes of each task in a corpus, sorted; a regression has none.
 
     Raises:
-        ConfigError: a task has fewer than two there; if another recipe makes do without its labels,
-            with its name.
+        ConfigError: a task has fewer than two classes; the message names the recipe that does
+            without these labels, if there is one.
     """
     try:
         return find_classes(corpus.utterances, recipe)
     except ConfigError as error:
         system, _, variant = recipe.name.partition("-")
-        twin = "-".join(filter(None, (system, "proxy", variant)))
-        if twin not in recipes.list_recipes():
+        proxy_recipe = "-".join(filter(None, (system, "proxy", variant)))
+        if proxy_recipe not in recipes.list_recipes():
             raise
         raise ConfigError(
-            f"{error}. Without ratings, {twin} takes levels of the emotions' names"
+            f"{error}. Without ratings, {proxy_recipe} takes levels of the emotions' names"
         ) from None
 
 
 def held_out_shares(recipe: Recipe) -> dict[str, float]:
-    """For each task that is scored so, the share of its utterances that is held out.
+    """Return the share of held-out training utterances for each task that is scored on them.
 
     Raises:
-        ConfigError: it is the first task, whose validation score chooses epochs.
+        ConfigError: the first task is one of them; its validation score selects the epoch.
     """
-    found = {}
+    shares = {}
     for task, table in recipe.tasks.items():
-        share = table.get("held_out", _default_held_out_share(str(table.get("name", task))))
+        share = table.get("held_out", _default_held_out_share(get_task_module(task, table)))
         if share is not None:
-            found[task] = float(share)
+            shares[task] = float(share)
     first = next(iter(recipe.tasks))
-    if first in found:
+    if first in shares:
         raise ConfigError(
             f"task {first} cannot come first: validation speakers have no class of it, and nothing "
-            "would choose the epoch. Put another task, such as emotion, before it"
+            "would select the epoch. Put another task, such as emotion, before it"
         )
-    return found
+    return shares
 
 
 @cache
@@ -144,92 +156,93 @@ def _default_held_out_share(name: str) -> float | None:
 
 
 def map_labels(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> LabelMapping:
-    """What became of one task's words.
+    """Count how the raw labels of a task map to its classes or values.
 
     Raises:
-        ConfigError: an utterance's word is none that the scheme takes.
+        ConfigError: the scheme cannot map a raw label.
     """
-    return _summarize_values(_count_words(utterances, task, recipe), task, recipe)
+    return _summarize_values(_count_labels(utterances, task, recipe), task, recipe)
 
 
 def _summarize_values(mapping: LabelMapping, task: str, recipe: Recipe) -> LabelMapping:
-    """Of classes every word; of numbers, which are too many, their range and mean."""
+    """Replace the counts of a regression's values by their range and mean."""
     if not is_regression(task, recipe) or not mapping.mapped:
         return mapping
-    numbers = [
-        float(label) for label, words in mapping.mapped.items() for _ in range(sum(words.values()))
+    values = [
+        float(label)
+        for label, counts in mapping.mapped.items()
+        for _ in range(sum(counts.values()))
     ]
-    words = f"{min(numbers):g} to {max(numbers):g}, mean {fmean(numbers):.2f}"
-    return replace(mapping, mapped={"values": {words: len(numbers)}})
+    summary = f"{min(values):g} to {max(values):g}, mean {fmean(values):.2f}"
+    return replace(mapping, mapped={"values": {summary: len(values)}})
 
 
-def _count_words(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> LabelMapping:
-    """What became of every word."""
-    classes: dict[str, Counter[str]] = defaultdict(Counter)
-    lost: Counter[str] = Counter()
+def _count_labels(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> LabelMapping:
+    """Count every raw label of a task by the label that it maps to."""
+    mapped: dict[str, Counter[str]] = defaultdict(Counter)
+    dropped: Counter[str] = Counter()
     missing = 0
-    words, labels = (
-        get_raw_labels(utterances, task, recipe),
-        get_task_labels(utterances, task, recipe),
-    )
-    for word, found in zip(words, labels, strict=True):
-        if word is None:
+    raw_labels = get_raw_labels(utterances, task, recipe)
+    labels = get_task_labels(utterances, task, recipe)
+    for raw_label, label in zip(raw_labels, labels, strict=True):
+        if raw_label is None:
             missing += 1
-        elif found is None:
-            lost[word] += 1
+        elif label is None:
+            dropped[raw_label] += 1
         else:
-            classes[str(found)][word] += 1
+            mapped[str(label)][raw_label] += 1
     return LabelMapping(
         scheme=get_scheme(task, recipe),
-        mapped={name: dict(sorted(words.items())) for name, words in sorted(classes.items())},
-        dropped=dict(sorted(lost.items())),
+        mapped={label: dict(sorted(counts.items())) for label, counts in sorted(mapped.items())},
+        dropped=dict(sorted(dropped.items())),
         missing=missing,
     )
 
 
 def describe_proxies(mapping: dict[str, LabelMapping]) -> str:
-    """What stands in for ratings, in words; empty where nothing does."""
-    tasks = [task for task, found in mapping.items() if found.scheme.startswith(PROXY_PREFIX)]
+    """Describe the tasks whose labels are proxies for ratings; empty if there are none."""
+    tasks = [task for task, labels in mapping.items() if labels.scheme.startswith(PROXY_PREFIX)]
     if not tasks:
         return ""
     return (
         f"proxy labels: {', '.join(tasks)} are norms of the emotion's name (Russell & Mehrabian "
-        "1977), no ratings of the recordings"
+        "1977), not ratings of the recordings"
     )
 
 
 def _drop_unmapped(
     utterances: Sequence[Utterance], task: str, recipe: Recipe
 ) -> tuple[Utterance, ...]:
-    """All but those that have a word for a task, and the scheme has no class for it."""
-    words, labels = (
-        get_raw_labels(utterances, task, recipe),
-        get_task_labels(utterances, task, recipe),
+    """Drop the utterances with a raw label that the scheme has no class for."""
+    raw_labels = get_raw_labels(utterances, task, recipe)
+    labels = get_task_labels(utterances, task, recipe)
+    return tuple(
+        utterance
+        for utterance, raw_label, label in zip(utterances, raw_labels, labels, strict=True)
+        if raw_label is None or label is not None
     )
-    told = zip(utterances, words, labels, strict=True)
-    return tuple(one for one, word, label in told if word is None or label is not None)
 
 
-def _check_map(corpus: Corpus, task: str, recipe: Recipe, found: LabelMapping) -> None:
-    said = {*found.dropped, *(word for words in found.mapped.values() for word in words)}
-    strange = sorted({*recipe.tasks[task].get("map", {})} - said)
-    if strange:
+def _check_map(corpus: Corpus, task: str, recipe: Recipe, mapping: LabelMapping) -> None:
+    raw_labels = {*mapping.dropped, *(raw for counts in mapping.mapped.values() for raw in counts)}
+    unused = sorted({*recipe.tasks[task].get("map", {})} - raw_labels)
+    if unused:
         raise ConfigError(
-            f"tasks.{task}.map names {', '.join(strange)}, which {corpus.name} never says; its "
-            f"words for {task} are {', '.join(sorted(said))}"
+            f"tasks.{task}.map names {', '.join(unused)}, which {corpus.name} does not have; its "
+            f"labels for {task} are {', '.join(sorted(raw_labels))}"
         )
 
 
-def _check_synonyms(corpus: Corpus, task: str, found: LabelMapping) -> None:
-    """Several corpora that are read as one must not have two words for one class."""
-    if found.scheme != "own" or not any(one.corpus for one in corpus.utterances):
+def _check_synonyms(corpus: Corpus, task: str, mapping: LabelMapping) -> None:
+    """Raise an error if corpora that are read as one have two names for one class."""
+    if mapping.scheme != "own" or not any(utterance.corpus for utterance in corpus.utterances):
         return
-    names: dict[str, list[str]] = defaultdict(list)
-    for label in found.mapped:
-        names[harmonize_emotion(label)].append(label)
-    twins = next((words for words in names.values() if len(words) > 1), None)
-    if twins:
+    labels_of: dict[str, list[str]] = defaultdict(list)
+    for label in mapping.mapped:
+        labels_of[harmonize_emotion(label)].append(label)
+    synonyms = next((labels for labels in labels_of.values() if len(labels) > 1), None)
+    if synonyms:
         raise ConfigError(
-            f"{' and '.join(twins)} are two classes of {task} in {corpus.name}; give them one name "
-            f"with --set tasks.{task}.scheme=harmonised"
+            f"{' and '.join(synonyms)} are two classes of {task} in {corpus.name}; give them one "
+            f"name with --set tasks.{task}.scheme=harmonised"
         )

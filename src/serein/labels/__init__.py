@@ -1,14 +1,12 @@
-"""From a corpus's own words to classes: a setting of the recipe, never of the corpus.
+"""Label schemes: the mapping of a corpus's labels to classes or values, a setting of the recipe.
 
-A scheme names a set of classes:
-
-    own            the corpus's words as they are
+    own            the labels of the corpus, unchanged
     harmonised     one name for each emotion across corpora: "angry" is "anger"
-    four, seven    the field's usual sets, happiness with excitement; other words are dropped
+    four, seven    the usual sets of emotions, with excitement as happiness; others are dropped
     levels         ratings from 1 to 5 as low, middle, high
-    values         ratings from 1 to 5 as they are: no classes but numbers
-    proxy-arousal  the level of arousal that people give an emotion's name, where nobody rated the
-                   recording; likewise proxy-valence, proxy-dominance
+    values         ratings from 1 to 5 as values, for regression
+    proxy-arousal  for corpora without ratings: the level of arousal that people associate with the
+                   name of the emotion; also proxy-valence, proxy-dominance
 
 Names and sets are in ``words.toml``, levels and proxies in ``dimensions.py``.
 """
@@ -23,15 +21,15 @@ from serein.errors import UnknownName
 from serein.labels import dimensions
 
 PROXY_PREFIX = "proxy-"
-"""How the schemes begin that stand in for ratings."""
+"""Prefix of the schemes that replace ratings by norms of words."""
 VALUES_SCHEME = "values"
-"""The scheme of numbers."""
+"""The scheme of regression."""
 DROPPED = ""
-"""What a word becomes that is none of the classes."""
+"""The class of labels that a scheme drops."""
 
 
 def list_schemes() -> list[str]:
-    """Every scheme, sorted.
+    """Return the names of all schemes, sorted.
 
     >>> list_schemes()[:4]
     ['four', 'harmonised', 'levels', 'own']
@@ -48,32 +46,32 @@ def _scheme_names() -> frozenset[str]:
 
 
 def map_to_class(word: str, scheme: str = "own", changes: Mapping[str, str] | None = None) -> str:
-    """The class that a corpus's word stands for, or the number; empty if it is dropped.
+    """Map a label of a corpus to its class, or its value as text; empty if it is dropped.
 
     Args:
-        word: as the corpus says it.
-        scheme: one of `schemes`.
-        changes: a word's class, or "" to drop it; looked up before the scheme.
+        word: label of the corpus.
+        scheme: one of ``list_schemes()``.
+        changes: for some labels, another label, or "" to drop it; applied before the scheme.
 
     Raises:
         UnknownName: there is no such scheme.
-        ConfigError: the scheme is of ratings, and the word is none.
+        ConfigError: the scheme needs ratings, and the label is not one.
 
-    >>> map_to_class("Angry", "four"), map_to_class("excitement", "four"), map_to_class("calm", "four")
-    ('anger', 'happiness', '')
+    >>> [map_to_class(word, "four") for word in ("Angry", "excitement", "calm")]
+    ['anger', 'happiness', '']
     >>> map_to_class("calm", "four", {"calm": "neutral"}), map_to_class("angry", "proxy-arousal")
     ('neutral', 'high')
     """
     if scheme not in _scheme_names():
         raise UnknownName("scheme of classes", scheme, list_schemes())
-    chosen = (changes or {}).get(word, word)
-    if scheme == "own" or chosen == DROPPED:
-        return chosen
+    word = (changes or {}).get(word, word)
+    if scheme == "own" or word == DROPPED:
+        return word
     if scheme == "levels":
-        return dimensions.get_rating_level(chosen)
+        return dimensions.get_rating_level(word)
     if scheme == VALUES_SCHEME:
-        return str(dimensions.parse_rating(chosen))
-    name = harmonize_emotion(chosen)
+        return str(dimensions.parse_rating(word))
+    name = harmonize_emotion(word)
     if scheme == "harmonised":
         return name
     if scheme.startswith(PROXY_PREFIX):
@@ -82,7 +80,7 @@ def map_to_class(word: str, scheme: str = "own", changes: Mapping[str, str] | No
 
 
 def harmonize_emotion(word: str) -> str:
-    """The name of an emotion across corpora; an unknown word is its own.
+    """Return the common name of an emotion across corpora; an unknown word stays the same.
 
     >>> harmonize_emotion("Fearful"), harmonize_emotion("nostalgia")
     ('fear', 'nostalgia')
@@ -97,6 +95,6 @@ def _read_word_table() -> dict[str, Any]:
 
 @cache
 def _build_class_map(scheme: str) -> dict[str, str]:
-    """From word to class, of a scheme or of the names that all of them share."""
+    """Return the class of each word in a scheme; with "", the common name of each emotion."""
     table = _read_word_table()["schemes"][scheme] if scheme else _read_word_table()["words"]
     return {word: name for name, words in table.items() for word in words}

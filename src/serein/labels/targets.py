@@ -1,51 +1,61 @@
-"""What a corpus says of its utterances, as the tasks of a recipe want to hear it."""
+"""The labels of a corpus as classes or values of a recipe's tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from serein import labels, registry
 from serein.errors import ConfigError, UnknownName
-from serein.records import Label, Recipe, Utterance
+from serein.labels.dimensions import DIMENSIONS
+from serein.records import ATTRIBUTES, Label, Recipe, Utterance
+
+FORMER_TASKS = ("emotion", "gender")
+"""Values of ``name`` in recipes of saved models that are now the task "classification"."""
 
 
 def get_raw_label(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
-    """What the corpus says of an utterance, by the name that the recipe gives the task's label."""
+    """Return the label of an utterance as the corpus has it."""
     return get_raw_labels([utterance], task, recipe)[0]
 
 
 def get_raw_labels(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> list[str | None]:
-    """What the corpus says of each utterance."""
-    name = recipe.tasks[task].get("label") or task.rpartition(".")[2]
+    """Return the label of each utterance as the corpus has it; None if it has none."""
+    name = get_label_name(task, recipe)
     values = [utterance.label(name) for utterance in utterances]
     return [None if value is None else str(value) for value in values]
 
 
+def get_label_name(task: str, recipe: Recipe) -> str:
+    """Return the name of the corpus's label that a task predicts."""
+    return str(recipe.tasks[task].get("label") or task.rpartition(".")[2])
+
+
 def get_task_label(utterance: Utterance, task: str, recipe: Recipe) -> Label | None:
-    """As ``labels_of``, of one utterance."""
+    """Return the class or value of one utterance, as ``get_task_labels`` does."""
     return get_task_labels([utterance], task, recipe)[0]
 
 
 def get_task_labels(
     utterances: Sequence[Utterance], task: str, recipe: Recipe
 ) -> list[Label | None]:
-    """The class of each utterance by the recipe's scheme, or its value; None where there is none.
+    """Return the class of each utterance by the task's scheme, or its value; None without label.
 
     Raises:
         UnknownName: there is no such scheme.
-        ConfigError: the scheme is of ratings, and the corpus's word is none.
+        ConfigError: the scheme needs ratings, and the label is not one.
     """
-    words = get_raw_labels(utterances, task, recipe)
-    found: dict[str | None, Label | None] = {None: None}
-    for word, one in zip(words, utterances, strict=True):
-        if word not in found:
-            found[word] = _map_label(str(word), one.id, task, recipe)
-    return [found[word] for word in words]
+    raw_labels = get_raw_labels(utterances, task, recipe)
+    mapped: dict[str | None, Label | None] = {None: None}
+    for raw, utterance in zip(raw_labels, utterances, strict=True):
+        if raw not in mapped:
+            mapped[raw] = _map_label(str(raw), utterance.id, task, recipe)
+    return [mapped[raw] for raw in raw_labels]
 
 
-def _map_label(word: str, id_: str, task: str, recipe: Recipe) -> Label | None:
+def _map_label(raw: str, id_: str, task: str, recipe: Recipe) -> Label | None:
     scheme = get_scheme(task, recipe)
     try:
-        label = labels.map_to_class(word, scheme, recipe.tasks[task].get("map")) or None
+        label = labels.map_to_class(raw, scheme, recipe.tasks[task].get("map")) or None
     except UnknownName:
         raise
     except ConfigError as error:
@@ -54,45 +64,87 @@ def _map_label(word: str, id_: str, task: str, recipe: Recipe) -> Label | None:
 
 
 def is_regression(task: str, recipe: Recipe) -> bool:
-    """Whether a task's answer is a number, and no class."""
+    """Return whether a task predicts a value, and not a class."""
     return get_scheme(task, recipe) == labels.VALUES_SCHEME
 
 
 def is_scorable(classes: Sequence[str], label: str | float | None) -> bool:
-    """Whether a label is one that a task of these classes can be scored by."""
+    """Return whether a task can be scored by a label; ``classes`` are empty for values."""
     return label in classes if classes else label is not None
 
 
 def get_scheme(task: str, recipe: Recipe) -> str:
-    """The set of classes of a task: as the recipe says, or else as the task does."""
+    """Return the label scheme of a task: the recipe's, or the default of the task's module."""
     table = recipe.tasks[task]
-    return str(table.get("scheme") or _get_default_scheme(str(table.get("name", task))))
+    return str(table.get("scheme") or _get_default_scheme(get_task_module(task, table)))
 
 
 @cache
-def _get_default_scheme(task: str) -> str:
-    return str(
-        getattr(getattr(registry.load_module("tasks", task), "Config", None), "scheme", "own")
-    )
+def _get_default_scheme(module: str) -> str:
+    task_config = getattr(registry.load_module("tasks", module), "Config", None)
+    return str(getattr(task_config, "scheme", "own"))
+
+
+def get_task_module(task: str, table: Mapping[str, Any]) -> str:
+    """Return the name of a task's module: the setting ``name``, or the task's name if it is one.
+
+    Without either, the task is a classification of the label that the task is named after.
+
+    Args:
+        task: name of the task in the recipe.
+        table: its settings.
+
+    Raises:
+        ConfigError: an emotion dimension without ``name``: its ratings are no classes.
+    """
+    if "name" in table:
+        name = str(table["name"])
+        return "classification" if name in FORMER_TASKS else name
+    if "." in task or task in registry.list_names("tasks"):
+        return task
+    if task in DIMENSIONS:
+        raise ConfigError(
+            f'task {task} needs name = "dimensions", which predicts levels or values; or '
+            'name = "classification" if the labels of the corpus are classes'
+        )
+    return "classification"
 
 
 def find_classes(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The classes that a corpus holds for each task, sorted; none for a task of numbers.
+    """Return the classes of each task that occur in a corpus, sorted; empty for values.
 
     Raises:
-        ConfigError: a task has fewer than two classes or numbers there.
+        UnknownName: the corpus has no label of a task's name.
+        ConfigError: the corpus has fewer than two classes or values of a task.
     """
-    found = {}
+    classes = {}
     for task in recipe.tasks:
-        found[task] = tuple(sorted(map(str, {*get_task_labels(utterances, task, recipe)} - {None})))
-        kind = "values" if is_regression(task, recipe) else "classes"
-        if len(found[task]) < 2:
-            others = sorted({name for u in utterances for name in u.labels})
+        present = tuple(sorted(map(str, {*get_task_labels(utterances, task, recipe)} - {None})))
+        is_value = is_regression(task, recipe)
+        if len(present) < 2:
+            _check_label_name(utterances, task, recipe)
+            kind = "values" if is_value else "classes"
             raise ConfigError(
-                f"task {task} needs two {kind} or more; these {len(utterances)} utterances hold "
-                f"{list(found[task])}. Their labels are {others}: name one with "
+                f"task {task} needs two {kind} or more; these {len(utterances)} utterances have "
+                f"{list(present)}. Their labels are {_list_labels(utterances)}: choose one with "
                 f"--set tasks.{task}.label=..., or drop the task with --set tasks.{task}=remove"
             )
-        if kind == "values":
-            found[task] = ()
-    return found
+        classes[task] = () if is_value else present
+    return classes
+
+
+def _check_label_name(utterances: Sequence[Utterance], task: str, recipe: Recipe) -> None:
+    """Raise UnknownName if a task is named after a label that the corpus does not have."""
+    table, present = recipe.tasks[task], _list_labels(utterances)
+    is_default = get_task_module(task, table) == "classification" and "name" not in table
+    if is_default and "label" not in table and task not in (*present, *ATTRIBUTES):
+        hint = (
+            f"Tasks with a module of their own are {', '.join(registry.list_names('tasks'))}. "
+            f"Choose a label with --set tasks.{task}.label=..., or drop the task with "
+            f"--set tasks.{task}=remove."
+        )
+        raise UnknownName("task or label", task, present, hint)
+
+
+def _list_labels(utterances: Sequence[Utterance]) -> list[str]:
+    return sorted({name for utterance in utterances for name in utterance.labels})

@@ -1,4 +1,4 @@
-"""Words and the numbers that stand for them."""
+"""Tokenization of transcripts into words, and vocabularies from words to ids."""
 
 import re
 import unicodedata
@@ -13,16 +13,16 @@ from serein.errors import ConfigError
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPECIAL_TOKENS = (START, END, UNKNOWN)
-"""Never said: where a transcript begins, where it ends, and any word that has no number."""
+"""Tokens for start and end of a transcript, and for words outside the vocabulary."""
 
 
 @dataclass(frozen=True)
 class VocabularyConfig:
-    """Which words get a number.
+    """Settings of a vocabulary.
 
     Attributes:
-        minimum: how often a word must be said to get one.
-        size: how many words get one at most, the most frequent ones; 0 is any number.
+        min_count: number of occurrences below which a word is left out.
+        max_words: largest number of words; the most frequent ones are taken. 0 has no limit.
     """
 
     min_count: Annotated[int, Ge(1)] = 1
@@ -31,65 +31,60 @@ class VocabularyConfig:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by their numbers.
+    """The words of a model by id.
 
     Attributes:
-        words: the special ones first; a word's number is its place.
+        words: special tokens first; the id of a word is its index.
     """
 
     words: tuple[str, ...] = SPECIAL_TOKENS
 
     def __post_init__(self) -> None:
-        """See that it is one.
+        """Check the words.
 
         Raises:
-            ConfigError: the special words do not come first, or a word stands there twice.
+            ConfigError: the special tokens are not first, or a word occurs twice.
         """
-        if self.words[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS or len(set(self.words)) < len(
-            self.words
-        ):
+        has_tokens = self.words[: len(SPECIAL_TOKENS)] == SPECIAL_TOKENS
+        if not has_tokens or len(set(self.words)) < len(self.words):
             raise ConfigError(
-                f"a vocabulary begins with {', '.join(SPECIAL_TOKENS)} and holds each word once; found "
-                f"{len(self.words)} words that begin with {list(self.words[:4])}"
+                f"a vocabulary begins with {', '.join(SPECIAL_TOKENS)} and has each word once; "
+                f"found {len(self.words)} words that begin with {list(self.words[:4])}"
             )
 
     def __len__(self) -> int:
-        """How many numbers there are."""
+        """Return the number of words, special tokens included."""
         return len(self.words)
 
     def encode(self, text: str) -> list[int]:
-        """The numbers of the words that are said, without those of start and end.
+        """Return the ids of the words of a text, without start and end tokens.
 
         >>> Vocabulary((*SPECIAL_TOKENS, "so", "it", "goes")).encode("So it GOES, Billy!")
         [3, 4, 5, 2]
         """
-        place = {word: number for number, word in enumerate(self.words)}
-        return [place.get(word, SPECIAL_TOKENS.index(UNKNOWN)) for word in tokenize(text)]
+        ids = {word: id_ for id_, word in enumerate(self.words)}
+        return [ids.get(word, SPECIAL_TOKENS.index(UNKNOWN)) for word in tokenize(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words of these numbers, up to the end."""
+        """Return the words of ids as text, up to the first end token or negative id."""
         words = []
-        for number in ids:
-            if number < 0 or self.words[number] == END:
+        for id_ in ids:
+            if id_ < 0 or self.words[id_] == END:
                 break
-            words.append(self.words[number])
+            words.append(self.words[id_])
         return " ".join(words)
 
     def with_texts(self, texts: Iterable[str], config: VocabularyConfig) -> "Vocabulary":
-        """With the words of further texts behind its own, whose numbers stay."""
-        more = [
-            word for word in _rank_words(texts, config.min_count) if word not in set(self.words)
-        ]
-        room = (
-            len(more)
-            if not config.max_words
-            else max(0, config.max_words + len(SPECIAL_TOKENS) - len(self))
-        )
-        return Vocabulary((*self.words, *more[:room]))
+        """Return a vocabulary with the words of further texts added; existing ids stay."""
+        ranked = _rank_words(texts, config.min_count)
+        added = [word for word in ranked if word not in set(self.words)]
+        if config.max_words:
+            added = added[: max(0, config.max_words + len(SPECIAL_TOKENS) - len(self))]
+        return Vocabulary((*self.words, *added))
 
 
 def build_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabulary:
-    """The vocabulary of texts, frequent words first, equals by the alphabet.
+    """Build the vocabulary of texts: by frequency, words of equal frequency alphabetically.
 
     >>> build_vocabulary(["yes", "yes no"], VocabularyConfig()).words[3:]
     ('yes', 'no')
@@ -98,9 +93,9 @@ def build_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabula
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of a text as they are compared: lower case, without punctuation.
+    """Split a text into words, in lower case and without punctuation.
 
-    Apostrophes and hyphens stay inside words, digits stay as they are written.
+    Apostrophes and hyphens within words and digits are kept.
 
     >>> tokenize("Don't -- say '42' TWICE, o.k.?")
     ["don't", 'say', '42', 'twice', 'o', 'k']
@@ -110,7 +105,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def normalize_text(text: str) -> str:
-    """A text as word error rates compare it.
+    """Return a text in the form in which word error rates compare it.
 
     >>> normalize_text("So it GOES.")
     'so it goes'

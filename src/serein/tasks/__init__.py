@@ -1,1 +1,1 @@
-"""Tasks: head, loss and decoding of one label; a ``Config`` dataclass and a ``Task`` each."""
+"""Tasks: head, loss and decoding of one label; each file has a ``Config`` and a ``Task``."""

@@ -1,13 +1,13 @@
-"""Task: arousal, valence or dominance, as one of three levels or as the number that people rated.
+"""Task: arousal, valence or dominance, as one of three levels or as a rated value.
 
-Levels are those of Zhang et al. 2019, sections 3.3 and 4.1; values are what later corpora and
-papers take. One file for the three, which a recipe names apart:
+Levels are those of Zhang et al. 2019, sections 3.3 and 4.1; later corpora and papers use values.
+All three dimensions share this file:
 
     [tasks.arousal]
     name = "dimensions"
-    scheme = "values"    # without it, levels
+    scheme = "values"    # default: "levels"
 
-Where a corpus has no ratings, ``label = "emotion"`` with ``scheme = "proxy-arousal"`` takes those
+For a corpus without ratings, ``label = "emotion"`` with ``scheme = "proxy-arousal"`` takes the norm
 of the emotion's name.
 """
 
@@ -21,10 +21,10 @@ from serein.tasks.heads import ClassificationConfig, ClassificationTask, Regress
 
 @dataclass(frozen=True)
 class Config(ClassificationConfig):
-    """Of a class, but by levels unless another scheme is named.
+    """Settings of a classification, with levels as the default scheme, and of values.
 
     Attributes:
-        loss: of values, 1 less their concordance, or the mean squared error.
+        loss: of values: "ccc" (1 - CCC), or "mse" (mean squared error).
     """
 
     scheme: str = "levels"
@@ -34,18 +34,23 @@ class Config(ClassificationConfig):
 def build_task(
     config: Config, width: int, classes: Sequence[str]
 ) -> ClassificationTask | RegressionTask:
-    """Which level, by cross-entropy (Zhang et al. 2019, equation 5); without classes, which value.
+    """Build a classification of levels (Zhang et al. 2019, equation 5), or a regression of values.
+
+    Args:
+        config: settings.
+        width: D of the vectors.
+        classes: levels; empty for values.
 
     Raises:
-        ConfigError: a setting that values have no use for.
+        ConfigError: a setting of classes is set for values.
     """
     if classes:
         return ClassificationTask(config, width, classes)
-    for name, off in (("class_weights", "none"), ("smoothing", 0)):
-        if getattr(config, name) != off:
+    for name, default in (("class_weights", "none"), ("smoothing", 0)):
+        if getattr(config, name) != default:
             raise ConfigError(
-                f"{name} = {getattr(config, name)!r} serves classes, and scheme 'values' has none; "
-                "leave it out"
+                f"{name} = {getattr(config, name)!r} applies to classes, and scheme 'values' has "
+                "none; remove it"
             )
     return RegressionTask(config, width, config.loss)
 

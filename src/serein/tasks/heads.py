@@ -1,10 +1,7 @@
-"""Head, loss and decoding of one class per utterance; tasks are made of it.
+"""Heads, losses and decoding of classification and regression, which the tasks share.
 
-B = batch, D = channels, K = classes. A target is a class's number, or -1 where nobody knows.
-
-Head, loss and decoding of one number per utterance, such as a rating; tasks are made of it.
-
-B = batch, D = channels. A target is a number, or nan where nobody knows.
+B = batch, D = channels, K = classes. The target of an utterance without a label is -1, or nan for
+values.
 """
 
 from collections.abc import Sequence
@@ -19,20 +16,22 @@ from torch import Tensor, nn
 from serein.errors import ConfigError
 
 UNLABELLED_CLASS = -1
+UNLABELLED_VALUE = float("nan")
 
 
 @dataclass(frozen=True)
 class ClassificationConfig:
-    """What may vary.
+    """Settings of a classification.
 
     Attributes:
         weight: of this task's loss in the sum over tasks.
-        label: the corpus's name for it, where that differs from the task's.
-        scheme: the set of classes: "own" words of the corpus, "harmonised", "four", "seven".
-        map: a word's class, or "" to leave it out, before the scheme is applied.
-        class_weights: "balanced" weighs each class by the inverse of its share in training.
-        smoothing: share of each label that the loss spreads over all classes (Szegedy et al. 2016:
-            Rethinking the Inception Architecture for Computer Vision, section 7).
+        label: name of the corpus's label; default: the name of the task.
+        scheme: label scheme (``serein.labels``): "own", "harmonised", "four", "seven", ...
+        map: for some labels of the corpus, another label, or "" to drop it, before the scheme is
+            applied.
+        class_weights: "balanced" weights each class by the inverse of its frequency in training.
+        smoothing: label smoothing: fraction of each label that is spread over all classes (Szegedy
+            et al. 2016: Rethinking the Inception Architecture for Computer Vision, section 7).
     """
 
     weight: Annotated[float, Ge(0)] = 1.0
@@ -44,7 +43,7 @@ class ClassificationConfig:
 
 
 class ClassificationTask(nn.Module):
-    """One label of each utterance, one of a list."""
+    """Prediction of one class of each utterance."""
 
     weights_k: Tensor
 
@@ -52,8 +51,8 @@ class ClassificationTask(nn.Module):
         super().__init__()
         if not classes:
             raise ConfigError(
-                f"scheme {config.scheme!r} has no classes, and this task answers with one; the "
-                "task dimensions answers with values"
+                f"scheme {config.scheme!r} has no classes, and this task predicts classes; the "
+                "task dimensions predicts values"
             )
         self.config = config
         self.classes = tuple(classes)
@@ -61,32 +60,34 @@ class ClassificationTask(nn.Module):
         self.register_buffer("weights_k", torch.ones(len(self.classes)), persistent=False)
 
     def forward(self, x_bd: Tensor) -> Tensor:
-        """(B, D) -> (B, K) logits."""
+        """Compute logits (B, K) from vectors (B, D)."""
         return self.head(x_bd)
 
     def targets(self, labels: Sequence[str | float | None]) -> Tensor:
-        """Labels -> (B,) class numbers.
+        """Return labels as class numbers (B,).
 
         Raises:
-            ConfigError: a label that is not among the classes.
+            ConfigError: a label is not among the classes.
         """
-        number = {name: k for k, name in enumerate(self.classes)}
-        unknown = sorted({str(x) for x in labels if x is not None and x not in number})
+        index = {name: k for k, name in enumerate(self.classes)}
+        unknown = sorted({str(x) for x in labels if x is not None and x not in index})
         if unknown:
-            raise ConfigError(f"unknown classes {unknown}; this task knows {list(self.classes)}")
-        return torch.tensor([UNLABELLED_CLASS if x is None else number[str(x)] for x in labels])
+            raise ConfigError(f"unknown classes {unknown}; this task has {list(self.classes)}")
+        return torch.tensor([UNLABELLED_CLASS if x is None else index[str(x)] for x in labels])
 
     def prepare(self, target_b: Tensor) -> None:
-        """Fit what depends on the training side: the weights of the classes."""
+        """Fit the class weights on the training subset."""
         if self.config.class_weights == "balanced":
             count_k = torch.bincount(target_b[target_b >= 0], minlength=len(self.classes))
-            share_k = count_k / count_k.sum().clamp(min=1)
-            seen_k = count_k > 0
-            weight_k = torch.where(seen_k, 1 / (share_k.clamp(min=1e-9) * seen_k.sum()), 0.0)
+            frequency_k = count_k / count_k.sum().clamp(min=1)
+            present_k = count_k > 0
+            weight_k = torch.where(
+                present_k, 1 / (frequency_k.clamp(min=1e-9) * present_k.sum()), 0.0
+            )
             self.weights_k.copy_(weight_k)
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """Mean cross-entropy over the labelled utterances; 0 if there are none."""
+        """Return the mean cross-entropy over labelled utterances; 0 if there are none."""
         loss = F.cross_entropy(
             logits_bk,
             target_b,
@@ -95,31 +96,28 @@ class ClassificationTask(nn.Module):
             reduction="sum",
             label_smoothing=self.config.smoothing,
         )
-        known_b = target_b[target_b != UNLABELLED_CLASS]
-        return loss / self.weights_k[known_b].sum().clamp(min=1e-9)
+        labelled_b = target_b[target_b != UNLABELLED_CLASS]
+        return loss / self.weights_k[labelled_b].sum().clamp(min=1e-9)
 
     def decode(self, logits_bk: Tensor) -> Tensor:
-        """(B, K) logits -> (B, K) probabilities."""
+        """Return probabilities (B, K)."""
         return logits_bk.softmax(dim=-1)
 
 
-UNLABELLED_VALUE = float("nan")
-
-
 class RegressionTask(nn.Module):
-    """One number for each utterance, in the unit of its labels."""
+    """Prediction of one value of each utterance, in the unit of its labels."""
 
     mean: Tensor
     deviation: Tensor
     classes: tuple[str, ...] = ()
 
     def __init__(self, config: Any, width: int, loss_name: Literal["ccc", "mse"] = "ccc") -> None:
-        """Build it.
+        """Build the head.
 
         Args:
-            config: its settings, with a ``weight``.
+            config: settings, with a ``weight``.
             width: D.
-            loss_name: of loss: 1 less the concordance, or the mean squared error.
+            loss_name: "ccc" (1 - CCC), or "mse" (mean squared error).
         """
         super().__init__()
         self.config = config
@@ -129,36 +127,36 @@ class RegressionTask(nn.Module):
         self.register_buffer("deviation", torch.tensor(1.0))
 
     def forward(self, x_bd: Tensor) -> Tensor:
-        """(B, D) -> (B, 1) values."""
+        """Compute values (B, 1) from vectors (B, D)."""
         return self.mean + self.deviation * self.head(x_bd)
 
     def targets(self, labels: Sequence[str | float | None]) -> Tensor:
-        """Labels -> (B,) numbers."""
+        """Return labels as values (B,)."""
         return torch.tensor([UNLABELLED_VALUE if x is None else float(x) for x in labels])
 
     def prepare(self, target_b: Tensor) -> None:
-        """Fit what depends on the training side: where its values lie, and how far apart."""
-        known_b = target_b[~target_b.isnan()]
-        if len(known_b):
-            self.mean.copy_(known_b.mean())
-        if len(known_b) and bool((known_b != known_b[0]).any()):
-            self.deviation.copy_(known_b.std(correction=0))
+        """Fit mean and standard deviation of the labels of the training subset."""
+        labelled_b = target_b[~target_b.isnan()]
+        if len(labelled_b):
+            self.mean.copy_(labelled_b.mean())
+        if len(labelled_b) and bool((labelled_b != labelled_b[0]).any()):
+            self.deviation.copy_(labelled_b.std(correction=0))
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """Of the labelled utterances, 1 - CCC or the mean squared error; 0 if there are none."""
-        known_b = ~target_b.isnan()
-        value_b, truth_b = logits_bk[known_b, 0], target_b[known_b]
+        """Return 1 - CCC or the mean squared error of labelled utterances; 0 if there are none."""
+        is_labelled_b = ~target_b.isnan()
+        value_b, truth_b = logits_bk[is_labelled_b, 0], target_b[is_labelled_b]
         if self.loss_name == "mse":
             return (value_b - truth_b).square().sum() / max(len(truth_b), 1)
         return concordance_loss(value_b, truth_b)
 
     def decode(self, logits_bk: Tensor) -> Tensor:
-        """(B, 1) values, as they are."""
+        """Return the values (B, 1) unchanged."""
         return logits_bk
 
 
 def concordance_loss(value_b: Tensor, truth_b: Tensor) -> Tensor:
-    r"""One less the concordance correlation coefficient of a batch.
+    r"""Return 1 - concordance correlation coefficient (CCC) of a batch.
 
     .. math:: 1 - \rho_c = \frac{\overline{(v - t)^2}}{s_v^2 + s_t^2 + (\bar v - \bar t)^2}
 
@@ -167,12 +165,12 @@ def concordance_loss(value_b: Tensor, truth_b: Tensor) -> Tensor:
     for Continuous Dimensional Emotion Recognition from Audio.
 
     Args:
-        value_b: (B,) answers.
+        value_b: (B,) predictions.
         truth_b: (B,) labels.
 
     Returns:
-        A value in [0, 2]; 0, with no gradient, where the labels do not vary: fewer than two of
-        them, or all the same, have no correlation to learn.
+        A value in [0, 2]. It is 0, without gradient, if the labels do not vary: correlation is
+        undefined for fewer than two labels, or equal ones.
     """
     if len(truth_b) < 2 or bool((truth_b == truth_b[0]).all()):
         return 0.0 * value_b.sum()

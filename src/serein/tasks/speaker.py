@@ -1,8 +1,8 @@
-"""Task: who talks, an aid to other tasks (Fu et al. 2020, section 3.3).
+"""Task: the speaker, as an auxiliary task (Fu et al. 2020, section 3.3).
 
-A tested speaker has no class of a fold that never heard him. The task is therefore scored on
-utterances of training speakers, whose speaker is hidden from the training. Its head has a class
-for each speaker of the corpora; those whom a fold does not train are never right there.
+Test speakers are not in the training subset, and so cannot be recognized. The task is therefore
+scored on held-out utterances of training speakers, whose speaker label is not used in training. Its
+head has a class for each speaker of the corpora, also for those outside a fold's training subset.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,14 @@ from serein.tasks.heads import ClassificationConfig, ClassificationTask
 
 @dataclass(frozen=True)
 class Config(ClassificationConfig):
-    """What may vary.
+    """Settings.
 
     Attributes:
-        held_out: share of each training speaker's utterances whose speaker is hidden, and which
-            this task is scored on.
+        held_out: fraction of each training speaker's utterances that are held out for scoring.
     """
 
     held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
 
 class Task(ClassificationTask):
-    """Which speaker; cross-entropy (Fu et al. 2020, section 4.3)."""
+    """Classification of the speaker by cross-entropy (Fu et al. 2020, section 4.3)."""

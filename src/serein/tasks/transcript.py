@@ -1,9 +1,9 @@
-"""Task: which words are said, by a model that finds them itself.
+"""Task: the transcript, by a model with a speech recogniser (ASR).
 
-The head, a softmax over words, is the model's own: its search asks it at every step. What is left
-is the loss (Feng et al. 2020, section 4.2) and what the words are scored by.
+The head, a softmax over words, is part of the model, as beam search applies it at every step. This
+task has the loss (Feng et al. 2020, section 4.2) and the decoding of word ids.
 
-B = batch, L = words of the longest transcript and one for its end, V = numbers of the vocabulary,
+B = batch, L = words of the longest transcript and its end token, V = size of the vocabulary,
 T' = frames of the auxiliary CTC.
 """
 
@@ -16,26 +16,27 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from serein.labels import vocabulary
-from serein.labels.vocabulary import Vocabulary
+from serein.labels.vocabulary import Vocabulary, VocabularyConfig
 from serein.layers.outputs import END_ID, START_ID, TranscriptOutput
 
 IGNORE_INDEX = -1
-"""Behind the end of a transcript, and in place of one that nobody wrote."""
+"""Padding of word ids; a row of an utterance without transcript has nothing else."""
 
 
 @dataclass(frozen=True)
-class Config(vocabulary.VocabularyConfig):
-    """What may vary; `[text]` of a recipe.
+class Config(VocabularyConfig):
+    """Settings of transcripts: ``[text]`` of a recipe.
 
     Attributes:
-        weight: of the words' loss beside the tasks'; 0 where words are only read.
-        smoothing: share of the probability that the loss wants spread over all words.
-        ctc: share of the words' loss that the auxiliary CTC has; 0 without one.
-        recogniser: whose transcripts are read instead of the corpus's own on validation and test
-            sides: a saved model, or results of an evaluation by the same folds, of which each
-            utterance's was written by the fold that tested it; empty reads the corpus's own.
-        trained: whose transcripts are read in training: those too, or else the corpus's own.
+        weight: of the transcript loss in the sum over tasks; 0 if the model only reads transcripts.
+        smoothing: label smoothing: fraction of each target that is spread over all words.
+        ctc: fraction of the transcript loss that is the auxiliary CTC; 0 has none.
+        transcripts_from: source of the transcripts that the model reads on validation and test
+            subsets: a saved ASR model, or results of an evaluation with the same folds, of which
+            each utterance has the transcript of the fold that tested it. Empty reads those of the
+            corpus.
+        train_on_transcripts: read transcripts of this source in training, too, instead of those of
+            the corpus.
     """
 
     weight: Annotated[float, Ge(0)] = 0.0
@@ -46,39 +47,39 @@ class Config(vocabulary.VocabularyConfig):
 
 
 class Task:
-    """Transcripts to numbers, and the loss of what a model makes of them."""
+    """Targets, loss and decoding of transcripts."""
 
-    def __init__(self, config: Config, known: Vocabulary) -> None:
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         self.config = config
-        self.vocabulary = known
+        self.vocabulary = vocabulary
 
     def targets(self, texts: Sequence[str | None]) -> Tensor:
-        """Texts -> (B, L) numbers, the end's among them; only ``NOBODY`` where there is no text."""
+        """Return texts as word ids (B, L) with end tokens; rows without text are padding."""
         return _pad_ids([[] if x is None else [*self.vocabulary.encode(x), END_ID] for x in texts])
 
     def encode_texts(self, texts: Sequence[str | None]) -> Tensor:
-        """Texts -> (B, L) numbers of what is said; ``NOBODY`` behind each end."""
+        """Return texts as word ids (B, L) without end tokens, padded, as input of a model."""
         return _pad_ids([[] if text is None else self.vocabulary.encode(text) for text in texts])
 
     def loss(self, output: TranscriptOutput, target_bl: Tensor) -> Tensor:
-        """Mean cross-entropy over the words of the batch; 0 if nobody wrote down any."""
-        assert output.logits_blv is not None, "a model in training foretells the words it is given"
+        """Return the mean cross-entropy over the words of a batch; 0 if there are none."""
+        assert output.logits_blv is not None, "a model in training computes logits of the targets"
         target_bl = target_bl[:, : output.logits_blv.shape[1]].long()
         count = (target_bl != IGNORE_INDEX).sum().clamp(min=1)
-        cost = F.cross_entropy(
+        loss = F.cross_entropy(
             output.logits_blv.flatten(0, 1).float(),
             target_bl.flatten(),
             ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=self.config.smoothing,
         )
-        share = self.config.ctc
-        if not share or output.ctc_btv is None:
-            return cost / count
-        return (1 - share) * cost / count + share * _ctc_loss(output, target_bl) / count
+        ctc = self.config.ctc
+        if not ctc or output.ctc_btv is None:
+            return loss / count
+        return (1 - ctc) * loss / count + ctc * _ctc_loss(output, target_bl) / count
 
     def decode(self, output: TranscriptOutput) -> Tensor:
-        """(B, L) numbers of the words that were found, ``NOBODY`` behind each end."""
+        """Return the predicted word ids (B, L), padded after each end."""
         if output.id_bl is not None:
             return output.id_bl
         assert output.logits_blv is not None
@@ -93,24 +94,24 @@ def _pad_ids(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _cut_at_end(id_bl: Tensor) -> Tensor:
-    """Words up to each first end."""
-    over_bl = (id_bl == END_ID).cumsum(dim=1) > 0
-    return id_bl.masked_fill(over_bl, IGNORE_INDEX)
+    """Replace the first end token of each row, and all ids after it, by padding."""
+    is_over_bl = (id_bl == END_ID).cumsum(dim=1) > 0
+    return id_bl.masked_fill(is_over_bl, IGNORE_INDEX)
 
 
 def _ctc_loss(output: TranscriptOutput, target_bl: Tensor) -> Tensor:
-    """The CTC loss (Graves et al. 2006), summed over the batch.
+    """Return the CTC loss (Graves et al. 2006), summed over the batch.
 
-    A transcript of more words than frames cannot be aligned and costs nothing.
+    A transcript with more words than frames cannot be aligned; its loss is 0.
     """
     assert output.ctc_btv is not None
     assert output.mask_bt is not None
-    said_bl = (target_bl != IGNORE_INDEX) & (target_bl != END_ID)
+    is_word_bl = (target_bl != IGNORE_INDEX) & (target_bl != END_ID)
     return F.ctc_loss(
         output.ctc_btv.float().log_softmax(dim=-1).transpose(0, 1),
-        target_bl.masked_fill(~said_bl, 0),
+        target_bl.masked_fill(~is_word_bl, 0),
         output.mask_bt.sum(dim=1),
-        said_bl.sum(dim=1),
+        is_word_bl.sum(dim=1),
         blank=START_ID,
         reduction="sum",
         zero_infinity=True,
