@@ -1,4 +1,4 @@
-"""Several recordings in common forward passes are answered as each would be alone."""
+"""Several recordings in shared forward passes give the same answers as single recordings."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from serein.inference.recognizer import Recognizer
 LENGTHS = (0.3, 20.0, 1.0, 7.5, 0.05)
 
 
-def flat(value: Any) -> list[Any]:
-    """The leaves of a document."""
+def flatten(value: Any) -> list[Any]:
+    """Return the leaves of a JSON document."""
     if isinstance(value, dict):
-        return [leaf for key, item in value.items() for leaf in (key, *flat(item))]
+        return [leaf for key, item in value.items() for leaf in (key, *flatten(item))]
     if isinstance(value, list):
-        return [leaf for item in value for leaf in flat(item)]
+        return [leaf for item in value for leaf in flatten(item)]
     return [value]
 
 
-def same(one: Any, other: Any) -> None:
-    ours, theirs = flat(one), flat(other)
+def assert_same(one: Any, other: Any) -> None:
+    ours, theirs = flatten(one), flatten(other)
     assert [x for x in ours if not isinstance(x, float)] == [
         x for x in theirs if not isinstance(x, float)
     ]
@@ -31,25 +31,27 @@ def same(one: Any, other: Any) -> None:
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
 
 
-@pytest.mark.parametrize("at_a_time", [1, 3, 16])
-def test_together_is_as_alone(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_predict_many_equals_single_predictions(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
     recognizer = small_recognizer()
     recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
     alone = [recognizer.predict_many([one])[0] for one in recordings]
-    monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", at_a_time)
-    together = recognizer.predict_many(recordings)
-    assert [one.source for one in together] == [name for name, _ in recordings]
-    for one, other in zip(together, alone, strict=True):
-        same(one.to_dict(), other.to_dict())
+    monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", batch_size)
+    batched = recognizer.predict_many(recordings)
+    assert [one.source for one in batched] == [name for name, _ in recordings]
+    for one, other in zip(batched, alone, strict=True):
+        assert_same(one.to_dict(), other.to_dict())
 
 
-def test_the_shipped_model_too() -> None:
+def test_predict_many_with_the_shipped_model() -> None:
     recognizer = Recognizer(DEFAULT_MODEL)
     recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
     for one, (name, wave_s) in zip(recognizer.predict_many(recordings), recordings, strict=True):
         alone = recognizer((wave_s, recognizer.rate)).to_dict()
-        same(one.to_dict(), {**alone, "source": name})
+        assert_same(one.to_dict(), {**alone, "source": name})
 
 
-def test_nothing_is_answered_by_nothing() -> None:
+def test_predict_many_without_recordings() -> None:
     assert small_recognizer().predict_many([]) == []

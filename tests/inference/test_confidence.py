@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperatures in bundles, and answers withheld."""
+"""Calibration: temperatures in bundles, thresholds, and withheld labels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def noise() -> tuple[np.ndarray, int]:
     return np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32), 16_000
 
 
-def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
+def test_bundle_keeps_its_calibration(bundle: Make) -> None:
     found = bundle(
         emotion=ConfidenceCalibration(
             temperature=2.5, threshold=0.4, description="by four speakers"
@@ -42,7 +42,7 @@ def test_a_bundle_keeps_what_its_confidence_was_fitted_to(bundle: Make) -> None:
     assert "temperature 2.50, threshold 0.40 (by four speakers)" in formats.as_card(found)
 
 
-def test_a_temperature_divides_the_logits(bundle: Make) -> None:
+def test_temperature_divides_the_logits(bundle: Make) -> None:
     plain, warm = bundle(), bundle(emotion=ConfidenceCalibration(temperature=2.0))
     before, after = (Recognizer(one, answer_nonspeech=True)(noise()) for one in (plain, warm))
     p = torch.tensor(list(before.tasks["emotion"].probabilities.values()))
@@ -52,7 +52,7 @@ def test_a_temperature_divides_the_logits(bundle: Make) -> None:
     assert after.tasks["gender"] == before.tasks["gender"]
 
 
-def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
+def test_label_below_the_threshold_is_withheld(bundle: Make) -> None:
     saved = bundle(emotion=ConfidenceCalibration(threshold=0.99))
     sure = Recognizer(saved, answer_nonspeech=True)
     unsure = Recognizer(saved, confidence="auto", answer_nonspeech=True)
@@ -67,7 +67,7 @@ def test_below_the_threshold_the_answer_is_withheld(bundle: Make) -> None:
     assert '"label": null' in formats.as_json([answer], {})
 
 
-def test_a_number_is_every_tasks_threshold(bundle: Make) -> None:
+def test_confidence_is_the_threshold_of_every_task(bundle: Make) -> None:
     saved = bundle()
     answer = Recognizer(saved, confidence=1.0, answer_nonspeech=True)(noise())
     assert [found.label for found in answer.tasks.values()] == [None, None]
@@ -78,17 +78,17 @@ def test_a_number_is_every_tasks_threshold(bundle: Make) -> None:
 
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1])
-def test_a_confidence_is_a_probability(bundle: Make, confidence: float) -> None:
+def test_confidence_out_of_range_is_refused(bundle: Make, confidence: float) -> None:
     with pytest.raises(ConfigError, match=r"expected 0 to 1, or auto"):
         Recognizer(bundle(), confidence=confidence)
 
 
-def test_auto_needs_a_threshold(bundle: Make) -> None:
+def test_auto_confidence_needs_a_threshold_in_the_bundle(bundle: Make) -> None:
     with pytest.raises(ConfigError, match="has no threshold; give one"):
         Recognizer(bundle(), confidence="auto")
 
 
-def test_a_temperature_of_nothing_is_refused(bundle: Make, tmp_path: Path) -> None:
+def test_temperature_of_zero_is_refused(bundle: Make, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="temperature"):
         bundle(emotion=ConfidenceCalibration(temperature=0.0))
     assert unpacked((tmp_path / "a.safetensors").read_bytes())

@@ -1,4 +1,4 @@
-"""What a model attended to, and how that goes with the signal's energy."""
+"""Attention tracks of a model, and their correlation with the energy of the signal."""
 
 import base64
 import io
@@ -40,12 +40,12 @@ LEVELS = ("low", "middle", "high")
 SAME = "undefined: the energy is the same at every step"
 
 
-def recogniser(*settings: str) -> Recognizer:
+def small_recognizer(*settings: str) -> Recognizer:
     system = small_system("features.pad=false", *settings).eval()
     return Recognizer(Bundle(system, Card(name="small")), answer_nonspeech=True)
 
 
-def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
+def zhang_recognizer(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
     torch.manual_seed(0)
     sizes = ["model.filters=4", "model.group=2", "model.hidden=8", "model.layers=1"]
     recipe = recipes.load(name, [*sizes, *settings])
@@ -54,7 +54,7 @@ def zhang(name: str = "zhang2019-proxy", *settings: str) -> Recognizer:
 
 
 def speech(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
-    """Noise that grows louder and softer twice a second, never the same."""
+    """Noise with a random loudness that changes twice a second."""
     draw = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     knots = np.arange(0, seconds + 0.5, 0.25)
@@ -62,8 +62,8 @@ def speech(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
     return (10**loudness * draw.normal(0, 0.3, len(time))).astype(np.float32)
 
 
-class Staring(Recognizer):
-    """Weighs each step as it is told to, by the energy around it."""
+class ScriptedRecognizer(Recognizer):
+    """A recognizer whose attention is a function of the energy around each step."""
 
     def weigh(self, energy_t: np.ndarray) -> np.ndarray:
         return energy_t + 101
@@ -80,8 +80,8 @@ class Staring(Recognizer):
 
 
 @pytest.fixture(scope="module")
-def staring() -> Staring:
-    return Staring(Bundle(small_system("features.pad=false").eval(), Card(name="small")))
+def scripted() -> ScriptedRecognizer:
+    return ScriptedRecognizer(Bundle(small_system("features.pad=false").eval(), Card(name="small")))
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def staring() -> Staring:
         (lambda level: 10 ** (level / 10), None, 1.0),
     ],
 )
-def test_attention_that_follows_energy_correlates_by_one(
-    staring: Staring,
+def test_attention_that_follows_energy_has_correlation_one(
+    scripted: ScriptedRecognizer,
     monkeypatch: pytest.MonkeyPatch,
     shape: object,
     pearson: float | None,
     spearman: float,
 ) -> None:
-    monkeypatch.setattr(staring, "weigh", shape)
-    found = explain(staring, (speech(), RATE)).attention["heads"].correlation
+    monkeypatch.setattr(scripted, "weigh", shape)
+    found = explain(scripted, (speech(), RATE)).attention["heads"].correlation
     assert found.spearman == pytest.approx(spearman)
     assert found.spearman_interval == pytest.approx((spearman, spearman))
     assert found.pearson is not None
@@ -111,12 +111,12 @@ def test_attention_that_follows_energy_correlates_by_one(
     assert "moving-block bootstrap" in found.description
 
 
-def test_attention_that_is_independent_correlates_by_about_nothing(
-    staring: Staring, monkeypatch: pytest.MonkeyPatch
+def test_independent_attention_has_correlation_near_zero(
+    scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = np.random.default_rng(0)
-    monkeypatch.setattr(staring, "weigh", lambda level: draw.uniform(1, 2, len(level)))
-    found = [explain(staring, (speech(6.0, seed), RATE)) for seed in range(8)]
+    monkeypatch.setattr(scripted, "weigh", lambda level: draw.uniform(1, 2, len(level)))
+    found = [explain(scripted, (speech(6.0, seed), RATE)) for seed in range(8)]
     mean = collect_explanations(found, {}).correlations["heads"]
     assert mean.count == 8
     for value, interval in (
@@ -128,8 +128,8 @@ def test_attention_that_is_independent_correlates_by_about_nothing(
         assert interval[0] < 0 < interval[1]
 
 
-@pytest.mark.parametrize(("make", "stride"), [(recogniser, 3), (zhang, 1)])
-def test_explanation_is_the_models_own_attention(make: object, stride: int) -> None:
+@pytest.mark.parametrize(("make", "stride"), [(small_recognizer, 3), (zhang_recognizer, 1)])
+def test_explanation_equals_the_attention_of_the_model(make: object, stride: int) -> None:
     recognizer = make()  # type: ignore[operator]
     wave_s = speech(1.5)
     found = explain(recognizer, (wave_s, RATE))
@@ -156,20 +156,20 @@ def test_explanation_is_the_models_own_attention(make: object, stride: int) -> N
     assert found.envelope == envelope.compute_envelope(wave_s)
 
 
-def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:
-    found = explain(zhang(), (speech(1.0), RATE)).attention
+def test_tracks_have_their_tasks_and_skip_steps_without_weight() -> None:
+    found = explain(zhang_recognizer(), (speech(1.0), RATE)).attention
     assert {name: track.tasks for name, track in found.items()} == {
         name: [name] for name in ("arousal", "valence", "dominance")
     }
-    for track in found.values():  # the first two frames and the last one are no segment's middle
+    for track in found.values():  # no segment is centred on the first two frames or the last one
         assert (len(track.times), track.correlation.count) == (100, 97)
         assert track.width == 0.04
         assert track.by_head == []
-    shared = explain(recogniser(), (speech(1.0), RATE)).attention["heads"]
+    shared = explain(small_recognizer(), (speech(1.0), RATE)).attention["heads"]
     assert shared.tasks == ["emotion", "gender"]
     assert len(shared.by_head) == len(shared.heads) == 2
     assert shared.width == pytest.approx(0.075)
-    apart = explain(recogniser("model.separate=true"), (speech(1.0), RATE)).attention
+    apart = explain(small_recognizer("model.separate=true"), (speech(1.0), RATE)).attention
     assert {name: track.tasks for name, track in apart.items()} == {
         "emotion: heads": ["emotion"],
         "gender: heads": ["gender"],
@@ -177,7 +177,7 @@ def test_maps_know_their_tasks_and_what_nothing_could_weigh() -> None:
 
 
 class Queries(nn.Module):
-    """Each head looks from every step; the first half of the steps looks at the first one."""
+    """Attention with queries: the first half attends to the first step, the others to the last."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -193,8 +193,8 @@ class Queries(nn.Module):
         return ModelOutput(encoded.vectors, {"layer": AttentionWeights(weight_bhqt, stride)})
 
 
-def test_maps_with_queries_are_averaged_over_them_and_say_so() -> None:
-    recognizer = recogniser()
+def test_maps_with_queries_are_averaged() -> None:
+    recognizer = small_recognizer()
     recognizer.system.model = Queries(recognizer.system.model)  # type: ignore[assignment, arg-type]
     track = explain(recognizer, (speech(1.19), RATE)).attention["layer"]
     assert track.queries
@@ -202,13 +202,13 @@ def test_maps_with_queries_are_averaged_over_them_and_say_so() -> None:
     assert track.weight[0] == pytest.approx(steps // 2 / steps)
     assert track.weight[-1] == pytest.approx(1 - steps // 2 / steps)
     assert sum(track.weight) == pytest.approx(1)
-    assert not explain(recogniser(), (speech(1.0), RATE)).attention["heads"].queries
+    assert not explain(small_recognizer(), (speech(1.0), RATE)).attention["heads"].queries
 
 
-def test_a_part_keeps_the_recordings_own_times(tmp_path: Path) -> None:
+def test_times_of_a_part_count_from_the_start_of_the_recording(tmp_path: Path) -> None:
     wave_s = speech(3.0)
     soundfile.write(tmp_path / "speech.wav", wave_s, RATE, subtype="FLOAT")
-    recognizer = recogniser()
+    recognizer = small_recognizer()
     part = explain(recognizer, tmp_path / "speech.wav", start=1.0, end=2.5)
     alone = explain(recognizer, (wave_s[RATE : 5 * RATE // 2], RATE))
     assert (part.start, part.end) == (1.0, 2.5)
@@ -218,14 +218,14 @@ def test_a_part_keeps_the_recordings_own_times(tmp_path: Path) -> None:
     assert there.correlation == here.correlation
 
 
-def test_long_recordings_are_explained_in_windows_and_very_long_ones_refused() -> None:
-    found = explain(recogniser(), (speech(20.0), RATE))
+def test_long_recordings_use_windows_and_longer_ones_are_refused() -> None:
+    found = explain(small_recognizer(), (speech(20.0), RATE))
     assert len(found.windows) == 3
     assert found.attention["heads"].correlation.count == len(found.attention["heads"].times)
     hours = (np.zeros(400 * 1000, np.float32), 1000)
     with pytest.raises(AudioError, match=r"more than 300 s .* Choose a part"):
-        explain(recogniser(), hours)
-    assert explain(recogniser(), hours, start=399.0).end == pytest.approx(400)
+        explain(small_recognizer(), hours)
+    assert explain(small_recognizer(), hours, start=399.0).end == pytest.approx(400)
 
 
 @pytest.mark.parametrize(
@@ -240,20 +240,20 @@ def test_long_recordings_are_explained_in_windows_and_very_long_ones_refused() -
         (speech(0.5), "no interval: 2 blocks, 8 are needed, of 3 steps (0.23 s)"),
     ],
 )
-def test_what_is_undefined_is_none_and_said(wave_s: np.ndarray, words: str) -> None:
-    found = explain(recogniser(), (wave_s, RATE)).attention["heads"].correlation
+def test_undefined_correlation_is_none_with_a_reason(wave_s: np.ndarray, words: str) -> None:
+    found = explain(small_recognizer(), (wave_s, RATE)).attention["heads"].correlation
     assert found.description == words
     assert found.pearson_interval is None
     assert (found.pearson is None) == (found.spearman is None) == words.startswith("undefined")
 
 
-def test_a_file_shorter_than_one_segment_has_one_step() -> None:
-    found = explain(zhang(), (speech(0.03), RATE)).attention["valence"]
+def test_recording_shorter_than_one_segment_has_one_step() -> None:
+    found = explain(zhang_recognizer(), (speech(0.03), RATE)).attention["valence"]
     assert sum(found.weight) == pytest.approx(1)
     assert found.correlation.description == "undefined: 1 step"
 
 
-def test_correlation_of_a_constant_or_a_mostly_constant_attention() -> None:
+def test_correlation_of_constant_attention() -> None:
     level_t = np.linspace(-60, 0, 100)
     even = np.full(100, 0.01, np.float32) + np.float32(1e-9)
     assert correlate_with_energy(even, level_t, 0.075).description.endswith(
@@ -270,7 +270,7 @@ def test_correlation_of_a_constant_or_a_mostly_constant_attention() -> None:
     )
 
 
-def test_the_mean_over_files_counts_what_is_defined() -> None:
+def test_average_correlations_skips_undefined_ones() -> None:
     def one(value: float | None) -> Correlation:
         return Correlation(
             count=30,
@@ -293,8 +293,11 @@ def test_the_mean_over_files_counts_what_is_defined() -> None:
     assert average_correlations([one(None)]).description == "undefined: in every file"
 
 
-def test_models_without_attention_name_those_with() -> None:
-    for recognizer in (recogniser("model.attention=false"), zhang("zhang2019-proxy-mtl")):
+def test_error_of_a_model_without_attention_lists_models_with_attention() -> None:
+    for recognizer in (
+        small_recognizer("model.attention=false"),
+        zhang_recognizer("zhang2019-proxy-mtl"),
+    ):
         with pytest.raises(ConfigError, match="has no attention to explain") as raised:
             explain(recognizer, (speech(1.0), RATE))
         assert "li2019-emodb, serein-base, serein-base-noncommercial; recipes" in str(raised.value)
@@ -304,7 +307,7 @@ def test_models_without_attention_name_those_with() -> None:
     }
 
 
-def test_any_model_and_any_source_will_do(tmp_path: Path) -> None:
+def test_explain_takes_any_model_and_source(tmp_path: Path) -> None:
     system = small_system("features.pad=false").eval()
     bundle = Bundle(system, Card(name="small"))
     save(bundle, tmp_path / "small.safetensors")
@@ -321,8 +324,10 @@ def test_any_model_and_any_source_will_do(tmp_path: Path) -> None:
         explain(bundle, tmp_path / "missing.wav")
 
 
-def test_json_comes_back_as_it_was() -> None:
-    found = [explain(recogniser(), (wave_s, RATE)) for wave_s in (speech(2.0), np.zeros(RATE))]
+def test_json_round_trip() -> None:
+    found = [
+        explain(small_recognizer(), (wave_s, RATE)) for wave_s in (speech(2.0), np.zeros(RATE))
+    ]
     record = collect_explanations(
         found, {"gone.wav": "gone.wav does not exist"}, "serein explain a.wav"
     )
@@ -330,7 +335,7 @@ def test_json_comes_back_as_it_was() -> None:
     back = TypeAdapter(Explanations).validate_json(text, strict=True)
     assert store.to_json(back) == text
     document = json.loads(text)
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["failed"] == {"gone.wav": "gone.wav does not exist"}
     second = document["explained"][1]["attention"]["heads"]["correlation"]
     assert second["pearson"] is None
@@ -340,7 +345,7 @@ def test_json_comes_back_as_it_was() -> None:
     assert isinstance(back.explained[0], Explanation)
 
 
-def test_what_is_played_is_the_part_at_16_bits() -> None:
+def test_playback_is_the_part_at_16_bits() -> None:
     wave_s = 2 * speech(2.0)
     content = base64.b64decode(encode_playback((wave_s, RATE), start=0.5, end=1.5))
     samples, rate = soundfile.read(io.BytesIO(content))
@@ -349,7 +354,7 @@ def test_what_is_played_is_the_part_at_16_bits() -> None:
     assert samples == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_attentive_recipe_is_explained(tmp_path: Path) -> None:
+def test_every_recipe_with_attention_is_explained(tmp_path: Path) -> None:
     for name in list_attention_recipes():
         recipe = recipes.load(name, recipe_settings(name, tmp_path))
         classes = {task: CLASSES.get(task, LEVELS) for task in recipe.tasks}

@@ -1,3 +1,5 @@
+"""Recognition of folders: answers, failures, resumed runs, and engines."""
+
 import csv
 import json
 import logging
@@ -38,11 +40,11 @@ def voices(tmp_path: Path) -> Path:
     return tmp_path / "voices"
 
 
-def listed(path: Path) -> list[str]:
+def read_files(path: Path) -> list[str]:
     return list(pd.read_parquet(path).index.get_level_values("file"))
 
 
-def test_every_file_has_the_answer_that_it_has_alone(
+def test_folder_gives_the_answers_of_single_files(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     speech(voices / "long.wav", 17.0)
@@ -63,7 +65,7 @@ def test_every_file_has_the_answer_that_it_has_alone(
     pd.testing.assert_frame_equal(done.to_frame(), table)
 
 
-def test_a_row_names_its_model_by_the_hash_in_its_file(voices: Path, tmp_path: Path) -> None:
+def test_model_column_is_the_digest_of_the_bundle(voices: Path, tmp_path: Path) -> None:
     shipped = Recognizer()
     with safe_open(find_model_file(DEFAULT_MODEL), "pt") as file:
         mark = file.metadata()["sha256"]
@@ -71,14 +73,14 @@ def test_a_row_names_its_model_by_the_hash_in_its_file(voices: Path, tmp_path: P
     assert set(table["model"]) == {mark[:16]}
 
 
-def test_the_index_is_audformats(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
+def test_index_is_that_of_audformat(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
     index = recognizer.folder(voices, tmp_path / "out.csv").to_frame().index
     assert isinstance(index, pd.MultiIndex)
     assert [str(kind) for kind in index.dtypes.iloc[1:]] == ["timedelta64[ns]"] * 2
     assert index.is_unique
 
 
-def test_csv_and_json_lines_say_the_same(
+def test_csv_jsonl_and_parquet_are_equal(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     for name in ("out.csv", "out.jsonl", "out.parquet"):
@@ -97,7 +99,7 @@ def test_csv_and_json_lines_say_the_same(
         assert line["emotion_abstained"] is False
 
 
-def test_withheld_answers_are_marked(voices: Path, tmp_path: Path) -> None:
+def test_withheld_labels_are_marked(voices: Path, tmp_path: Path) -> None:
     done = small_recognizer(confidence=0.99).folder(voices, tmp_path / "out.jsonl")
     line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert line["emotion"] is None
@@ -106,14 +108,14 @@ def test_withheld_answers_are_marked(voices: Path, tmp_path: Path) -> None:
     assert done.to_frame()["emotion"].isna().all()
 
 
-def test_bad_files_are_listed_with_their_reasons(
+def test_failures_are_listed_with_reasons(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     bad = bad_files(voices)
     (voices / "x.wav").mkdir()
     (voices / "notes.txt").touch()
     done = recognizer.folder(voices, tmp_path / "out.parquet")
-    assert listed(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == spoken(voices)
     assert (done.recognized, done.failed, done.ignored) == (9, len(bad), 1)
     assert done.errors == tmp_path / "out.parquet.errors.csv"
     reasons = pd.read_csv(done.errors).set_index("file")["reason"]
@@ -126,7 +128,7 @@ def test_bad_files_are_listed_with_their_reasons(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_files_without_rights_are_listed(
+def test_files_without_permission_are_listed(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     (voices / "a/00.wav").chmod(0)
@@ -137,7 +139,7 @@ def test_files_without_rights_are_listed(
     assert set(pd.read_csv(done.errors)["file"]) == {"a/00.wav", "b"}
 
 
-def test_again_is_finished_and_reads_nothing(
+def test_finished_run_reads_no_audio(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad_files(voices)
@@ -150,7 +152,7 @@ def test_again_is_finished_and_reads_nothing(
     assert (tmp_path / "out.parquet").stat().st_mtime_ns == stamp
 
 
-def test_new_files_are_added(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
+def test_resumed_run_adds_new_files(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
     recognizer.folder(voices, tmp_path / "out.csv")
     speech(voices / "a/new.wav", 0.5)
     done = recognizer.folder(voices, tmp_path / "out.csv")
@@ -158,7 +160,7 @@ def test_new_files_are_added(recognizer: Recognizer, voices: Path, tmp_path: Pat
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
 
 
-def test_what_failed_is_tried_again_when_asked(
+def test_retry_reads_failed_files_again(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     bad_files(voices)
@@ -173,10 +175,10 @@ def test_what_failed_is_tried_again_when_asked(
     done = recognizer.folder(voices, tmp_path / "out.parquet", retry=True)
     assert (done.recognized, done.failed, done.errors) == (10, 0, None)
     assert not (tmp_path / "out.parquet.errors.csv").exists()
-    assert listed(tmp_path / "out.parquet") == sorted([*spoken(voices), "empty.wav"])
+    assert read_files(tmp_path / "out.parquet") == sorted([*spoken(voices), "empty.wav"])
 
 
-def test_an_error_in_the_middle_keeps_what_was_heard(
+def test_error_during_a_run_keeps_finished_answers(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "FILES_PER_CHUNK", 2)
@@ -190,10 +192,10 @@ def test_an_error_in_the_middle_keeps_what_was_heard(
     assert not (tmp_path / "out.parquet").exists()
     done = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (done.recognized, done.done_before) == (9, 5)
-    assert listed(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == spoken(voices)
 
 
-def test_an_end_while_the_table_is_written(
+def test_error_while_the_table_is_written(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -202,37 +204,41 @@ def test_an_end_while_the_table_is_written(
             recognizer.folder(voices, tmp_path / "out.parquet")
     done = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (done.recognized, done.done_before) == (9, 9)
-    assert listed(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == spoken(voices)
     (tmp_path / "out.parquet").unlink()
     recognizer.folder(voices, tmp_path / "out.parquet")
-    assert listed(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == spoken(voices)
 
 
-def test_progress_counts_to_the_total(
+def test_progress_reaches_the_total(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "FILES_PER_CHUNK", 2)
     bad = bad_files(voices)
-    told: list[FolderProgress] = []
-    recognizer.folder(voices, tmp_path / "out.csv", progress=told.append)
-    assert [one.done for one in told] == list(range(1, 16))
-    assert told[-1].failed == len(bad)
-    assert told[-1].total in (15, None)
-    assert told[-1].seconds == pytest.approx(sum(0.1 + 0.07 * i for i in range(9)))
+    reports: list[FolderProgress] = []
+    recognizer.folder(voices, tmp_path / "out.csv", progress=reports.append)
+    assert [one.done for one in reports] == list(range(1, 16))
+    assert reports[-1].failed == len(bad)
+    assert reports[-1].total in (15, None)
+    assert reports[-1].seconds == pytest.approx(sum(0.1 + 0.07 * i for i in range(9)))
 
 
-def test_other_settings_are_refused(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_settings_is_refused(
+    recognizer: Recognizer, voices: Path, tmp_path: Path
+) -> None:
     recognizer.folder(voices, tmp_path / "out.csv")
     spoken(tmp_path / "others")
     with pytest.raises(ConfigError, match="started with the thresholds"):
         small_recognizer(confidence=0.5).folder(voices, tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match=r"started with the model small .*; now it is serein-base"):
+    with pytest.raises(
+        ConfigError, match=r"started with the model small .*; now it is serein-base"
+    ):
         Recognizer().folder(voices, tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="started with the folder"):
         recognizer.folder(tmp_path / "others", tmp_path / "out.csv")
 
 
-def test_what_is_asked_wrongly(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
+def test_invalid_arguments(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none/notes.txt").touch()
     wrong: list[tuple[Path, str, dict[str, object], type[SereinError], str]] = [
@@ -250,9 +256,7 @@ def test_what_is_asked_wrongly(recognizer: Recognizer, voices: Path, tmp_path: P
     assert not list(tmp_path.glob("*.run"))
 
 
-def test_nothing_but_bad_files_is_a_table_without_rows(
-    recognizer: Recognizer, tmp_path: Path
-) -> None:
+def test_only_failures_give_an_empty_table(recognizer: Recognizer, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     bad_files(tmp_path / "bad")
     for i in range(9):
@@ -265,14 +269,16 @@ def test_nothing_but_bad_files_is_a_table_without_rows(
     assert "emotion_anger" in table.columns
 
 
-def test_processes_answer_alike(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
+def test_processes_give_the_same_answers(
+    recognizer: Recognizer, voices: Path, tmp_path: Path
+) -> None:
     alone = recognizer.folder(voices, tmp_path / "alone.parquet").to_frame()
     done = recognizer.folder(voices, tmp_path / "out.parquet", jobs=2)
     pd.testing.assert_frame_equal(done.to_frame(), alone, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_processes_outlive_a_hostile_file(voices: Path, tmp_path: Path) -> None:
+def test_processes_survive_a_crash(voices: Path, tmp_path: Path) -> None:
     recognizer = small_recognizer()
     recognizer.system.front_end = DeadlyFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
     soundfile.write(voices / "deadly.wav", np.full(RATE, DEADLY, np.float32), RATE, subtype="FLOAT")
@@ -280,10 +286,10 @@ def test_processes_outlive_a_hostile_file(voices: Path, tmp_path: Path) -> None:
     assert (done.recognized, done.failed) == (9, 1)
     assert done.errors is not None
     assert "the process that read it ended" in done.errors.read_text()
-    assert listed(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == spoken(voices)
 
 
-def test_no_process_can_be_started(
+def test_error_if_no_process_can_be_started(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_init_worker", os._exit)
@@ -292,9 +298,7 @@ def test_no_process_can_be_started(
 
 
 @pytest.mark.slow
-def test_a_cluster_of_two_answers_alike_and_outlives_a_hostile_file(
-    voices: Path, tmp_path: Path
-) -> None:
+def test_ray_gives_the_same_answers_and_survives_a_crash(voices: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     recognizer = small_recognizer()
     alone = recognizer.folder(voices, tmp_path / "alone.parquet").to_frame()
@@ -311,7 +315,7 @@ def test_a_cluster_of_two_answers_alike_and_outlives_a_hostile_file(
     pd.testing.assert_frame_equal(done.to_frame(), alone, atol=1e-5)
 
 
-def test_a_cluster_that_is_not_there(
+def test_engine_ray_without_ray(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -319,7 +323,7 @@ def test_a_cluster_that_is_not_there(
         recognizer.folder(voices, tmp_path / "out.parquet", engine="ray")
 
 
-def test_groups_are_bounded_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_limited_by_count_and_duration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "GROUP_SIZE", 3)
     monkeypatch.setattr(workers, "MAX_SECONDS_IN_MEMORY", 2.0)
     lengths = [1, 1, 1, 1, 0.5, 3, 1]
@@ -331,7 +335,7 @@ def test_groups_are_bounded_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -
     assert groups == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
 
-def test_memory_that_does_not_suffice_is_a_reason(
+def test_memory_error_is_a_failure(
     recognizer: Recognizer, voices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*_: object) -> None:
@@ -343,7 +347,7 @@ def test_memory_that_does_not_suffice_is_a_reason(
     assert "too long for this memory" in found.reason
 
 
-def test_columns(recognizer: Recognizer) -> None:
+def test_columns_of_the_schema(recognizer: Recognizer) -> None:
     names = tables.build_schema({"mood": ("low", "high")}).names
     assert names == [
         *("file", "start", "end", "mood", "mood_confidence", "mood_abstained"),

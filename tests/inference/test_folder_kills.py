@@ -1,4 +1,4 @@
-"""Runs over folders as processes: killed, doubled, interrupted, and as commands."""
+"""Runs over folders in processes: killed, started twice, interrupted, and as commands."""
 
 import shutil
 import signal
@@ -16,7 +16,7 @@ from serein import bundle
 
 Run = Callable[..., tuple[int, str, str]]
 
-SLOWLY = """
+SLOW_RUN = """
 import sys, time
 from pathlib import Path
 from serein.inference import folder
@@ -24,8 +24,8 @@ from serein.inference.recognizer import Recognizer
 folder.SAVE_INTERVAL, folder.FILES_PER_CHUNK = 0, 1
 if __name__ == "__main__":
     voices, output, model, jobs, pause = sys.argv[1:]
-    told = lambda progress: time.sleep(float(pause))
-    done = Recognizer(model).folder(voices, output, jobs=int(jobs), progress=told)
+    wait = lambda progress: time.sleep(float(pause))
+    done = Recognizer(model).folder(voices, output, jobs=int(jobs), progress=wait)
     print(done.recognized, done.done_before)
 """
 
@@ -36,11 +36,11 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "small.safetensors"
 
 
-def begun(
+def start_run(
     folder: Path, model: Path, output: Path, *, jobs: int = 1, pause: float = 0.05
 ) -> subprocess.Popen[str]:
     script = folder.parent / "slowly.py"
-    script.write_text(SLOWLY)
+    script.write_text(SLOW_RUN)
     command = [sys.executable, str(script), str(folder), str(output), str(model)]
     return subprocess.Popen(
         [*command, str(jobs), str(pause)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -61,42 +61,42 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def files(output: Path) -> list[str]:
+def read_files(output: Path) -> list[str]:
     return list(pd.read_parquet(output).index.get_level_values("file"))
 
 
-def test_a_killed_run_goes_on(model: Path, tmp_path: Path) -> None:
+def test_killed_run_is_resumed(model: Path, tmp_path: Path) -> None:
     names, output = spoken(tmp_path / "voices", 24), tmp_path / "out.parquet"
-    process = begun(tmp_path / "voices", model, output)
+    process = start_run(tmp_path / "voices", model, output)
     wait_for_parts(output, 5, process)
     kill(process)
     assert not output.exists()
-    out, err = begun(tmp_path / "voices", model, output, pause=0).communicate()
+    out, err = start_run(tmp_path / "voices", model, output, pause=0).communicate()
     recognized, before = map(int, out.split())
     assert recognized == 24, err
     assert 5 <= before < 24
-    assert files(output) == names
+    assert read_files(output) == names
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_killed_many_times_loses_and_doubles_nothing(
+def test_run_killed_many_times_loses_and_duplicates_nothing(
     model: Path, tmp_path: Path, jobs: int
 ) -> None:
     names, output = spoken(tmp_path / "voices", 60), tmp_path / "out.parquet"
     bad = bad_files(tmp_path / "voices")
     for moment in range(7):
-        process = begun(tmp_path / "voices", model, output, jobs=jobs)
+        process = start_run(tmp_path / "voices", model, output, jobs=jobs)
         if moment:
             wait_for_parts(output, 8 * moment, process)
         else:
             time.sleep(2)
         kill(process)
-    out, err = begun(tmp_path / "voices", model, output, jobs=jobs, pause=0).communicate()
+    out, err = start_run(tmp_path / "voices", model, output, jobs=jobs, pause=0).communicate()
     recognized, before = map(int, out.split())
     assert (recognized, before >= 48) == (60, True), err
-    assert files(output) == names
+    assert read_files(output) == names
     calm = small_recognizer().folder(tmp_path / "voices", tmp_path / "calm.parquet")
     assert (calm.recognized, calm.failed) == (60, len(bad))
     pd.testing.assert_frame_equal(
@@ -106,10 +106,10 @@ def test_a_run_killed_many_times_loses_and_doubles_nothing(
     )
 
 
-def test_two_processes_on_one_output(model: Path, tmp_path: Path, run: Run) -> None:
+def test_second_process_on_one_output_is_refused(model: Path, tmp_path: Path, run: Run) -> None:
     spoken(tmp_path / "voices", 24)
     output = tmp_path / "out.parquet"
-    process = begun(tmp_path / "voices", model, output, pause=0.5)
+    process = start_run(tmp_path / "voices", model, output, pause=0.5)
     wait_for_parts(output, 1, process)
     status, out, err = run("recognize", tmp_path / "voices", "-o", output, "--model", model)
     kill(process)
@@ -120,7 +120,7 @@ def test_two_processes_on_one_output(model: Path, tmp_path: Path, run: Run) -> N
     assert "24 recognized, 0 failed" in out
 
 
-def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
+def test_recognize_command_on_a_folder(model: Path, tmp_path: Path, run: Run) -> None:
     spoken(tmp_path / "voices")
     words = ["recognize", "voices", "--model", model, "--jobs", "1", "-o", "out.parquet"]
     status, out, err = run(*words)
@@ -153,7 +153,7 @@ def test_the_command(model: Path, tmp_path: Path, run: Run) -> None:
         (["recognize", "voices", "-o", "voices/00.wav/x.csv"], 1, "choose an output"),
     ],
 )
-def test_what_is_asked_wrongly_is_one_line(
+def test_errors_are_one_line(
     run: Run, tmp_path: Path, words: list[str], status: int, expected: str
 ) -> None:
     (tmp_path / "voices").mkdir()
@@ -166,9 +166,9 @@ def test_what_is_asked_wrongly_is_one_line(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")
-def test_ctrl_c_ends_every_process_and_keeps_what_was_heard(model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_processes_and_keeps_finished_answers(model: Path, tmp_path: Path) -> None:
     names, output = spoken(tmp_path / "voices", 60), tmp_path / "out.parquet"
-    process = begun(tmp_path / "voices", model, output, jobs=2)
+    process = start_run(tmp_path / "voices", model, output, jobs=2)
     wait_for_parts(output, 5, process)
     workers = subprocess.run(
         ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_heard(model: Path, tmp_pat
     assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
     assert len(workers) == 2
     assert not [pid for pid in workers if Path("/proc", pid).exists()]
-    out, err = begun(tmp_path / "voices", model, output, pause=0).communicate()
+    out, err = start_run(tmp_path / "voices", model, output, pause=0).communicate()
     recognized, before = map(int, out.split())
     assert (recognized, before >= 5) == (60, True), err
-    assert files(output) == names
+    assert read_files(output) == names

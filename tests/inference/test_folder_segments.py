@@ -1,4 +1,4 @@
-"""Folders of long recordings, which are read in blocks, and of timelines, a row a segment."""
+"""Folders with long recordings, which are read in blocks, and with a row per segment."""
 
 import json
 import os
@@ -66,7 +66,7 @@ LONG = [
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("kind", "rate", "channels", "seconds"), LONG)
-def test_a_long_recording_has_the_answer_that_it_has_alone(
+def test_long_recording_in_a_folder_equals_single_recognition(
     recognizer: Recognizer, tmp_path: Path, kind: str, rate: int, channels: int, seconds: float
 ) -> None:
     generator = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_a_long_recording_has_the_answer_that_it_has_alone(
     assert (one.source, one.windows) == (path.name, wanted.windows)
 
 
-def test_short_and_long_ones_stay_in_order(
+def test_short_and_long_recordings_keep_their_order(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"{number}.wav" for number in range(6)]
@@ -109,7 +109,9 @@ def test_short_and_long_ones_stay_in_order(
     assert len(called) >= 3
 
 
-def test_values_of_a_long_recording(tmp_path: Path, impatient: None) -> None:
+def test_values_of_a_long_recording_equal_single_recognition(
+    tmp_path: Path, impatient: None
+) -> None:
     speech(tmp_path / "long.wav", 9.0)
     one = rating()
     (found,) = workers.recognize_files(workers.RecognitionContext(one, tmp_path), ["long.wav"])
@@ -138,7 +140,7 @@ def test_memory_does_not_grow_with_the_length(
     assert peaks[1] < 4 * 1500 * RATE
 
 
-def test_a_model_that_hears_all_at_once_holds_it(tmp_path: Path, impatient: None) -> None:
+def test_model_without_window_loads_long_recordings(tmp_path: Path, impatient: None) -> None:
     whole = small_recognizer()
     whole.system.front_end.max_seconds = None
     speech(tmp_path / "long.wav", 5.0)
@@ -148,7 +150,7 @@ def test_a_model_that_hears_all_at_once_holds_it(tmp_path: Path, impatient: None
 
 
 @pytest.mark.usefixtures("impatient")
-def test_long_ones_that_cannot_be_read(
+def test_long_recordings_that_cannot_be_read(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("cut.flac", "nan.wav", "good.wav", "huge.wav"):
@@ -204,7 +206,7 @@ def test_each_segment_is_a_row(
             assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_values_stand_in_their_columns(calls: Path, tmp_path: Path) -> None:
+def test_values_have_their_columns(calls: Path, tmp_path: Path) -> None:
     one = rating("tasks.sex={name='gender'}")
     one.folder(calls, tmp_path / "out.jsonl", **QUICK)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -213,7 +215,7 @@ def test_values_stand_in_their_columns(calls: Path, tmp_path: Path) -> None:
     assert found == pytest.approx([segment.values["arousal"] for segment in wanted], abs=1e-4)
 
 
-def test_again_is_finished_and_new_files_are_added(
+def test_finished_run_is_kept_and_new_files_are_added(
     recognizer: Recognizer, calls: Path, tmp_path: Path
 ) -> None:
     voices = tmp_path / "voices"
@@ -230,7 +232,7 @@ def test_again_is_finished_and_new_files_are_added(
     assert not table.duplicated(["file", "start"]).any()
 
 
-def test_what_was_begun_otherwise_is_refused(
+def test_resuming_with_other_segments_is_refused(
     recognizer: Recognizer, calls: Path, tmp_path: Path
 ) -> None:
     recognizer.folder(calls, tmp_path / "whole.csv")
@@ -249,7 +251,9 @@ def test_what_was_begun_otherwise_is_refused(
     assert not (tmp_path / "new.csv.run").exists()
 
 
-def test_the_command(recognizer: Recognizer, calls: Path, run: Run, tmp_path: Path) -> None:
+def test_recognize_command_with_segments(
+    recognizer: Recognizer, calls: Path, run: Run, tmp_path: Path
+) -> None:
     save(recognizer.bundle, tmp_path / "small.safetensors")
     words = ["recognize", calls, "--model", "small.safetensors", "--jobs", "1"]
     status, out, _ = run(*words, "-o", "out.csv", "--window", "1", "--hop", "0.5")

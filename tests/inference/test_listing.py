@@ -1,3 +1,5 @@
+"""Listing of the recordings below a folder."""
+
 import os
 from pathlib import Path
 
@@ -12,7 +14,7 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def names(listing: Listing) -> list[str]:
+def list_names(listing: Listing) -> list[str]:
     return [one.name for one in listing]
 
 
@@ -20,22 +22,22 @@ def test_files_come_sorted_and_before_folders(tmp_path: Path) -> None:
     touch(tmp_path, "z.wav", "b.flac", "a/2.mp3", "a/10.ogg", "a/b/x.opus", "c/y.m4a")
     expected = ["b.flac", "z.wav", "a/10.ogg", "a/2.mp3", "a/b/x.opus", "c/y.m4a"]
     listing = Listing(tmp_path)
-    assert names(listing) == expected
-    assert names(listing) == expected
+    assert list_names(listing) == expected
+    assert list_names(listing) == expected
 
 
-def test_other_kinds_and_hidden_files_are_counted(tmp_path: Path) -> None:
+def test_other_suffixes_and_hidden_files_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.WAV", "notes.txt", "wav", ".b.wav", ".cache/c.wav", "sub/d.parquet")
     listing = Listing(tmp_path)
-    assert names(listing) == ["a.WAV"]
+    assert list_names(listing) == ["a.WAV"]
     assert listing.ignored == 5
-    assert names(listing) == ["a.WAV"]
+    assert list_names(listing) == ["a.WAV"]
     assert listing.ignored == 5
 
 
 def test_a_folder_named_like_a_recording_is_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "x.wav/inner.wav", "empty.wav/readme")
-    assert names(Listing(tmp_path)) == ["x.wav/inner.wav"]
+    assert list_names(Listing(tmp_path)) == ["x.wav/inner.wav"]
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     touch(tmp_path.parent / f"{tmp_path.name}-other", "c.wav")
     (tmp_path / "other").symlink_to(tmp_path.parent / f"{tmp_path.name}-other")
     expected = ["self.wav", "top.wav", "z/a.wav", "z/deep/b.wav", "other/c.wav"]
-    assert names(Listing(tmp_path)) == expected
+    assert list_names(Listing(tmp_path)) == expected
 
 
 def test_links_to_each_other_do_not_multiply(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_links_to_each_other_do_not_multiply(tmp_path: Path) -> None:
         touch(tmp_path, f"{name}/{name}.wav")
         for other in "abcdefgh":
             (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
-    assert names(Listing(tmp_path)) == [f"{name}/{name}.wav" for name in "abcdefgh"]
+    assert list_names(Listing(tmp_path)) == [f"{name}/{name}.wav" for name in "abcdefgh"]
 
 
 def test_a_listing_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,17 +64,17 @@ def test_a_listing_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     listed: list[str] = []
     scan = os.scandir
 
-    def watched(path: str) -> object:
+    def recorded(path: str) -> object:
         listed.append(Path(path).name)
         return scan(path)
 
-    monkeypatch.setattr(os, "scandir", watched)
+    monkeypatch.setattr(os, "scandir", recorded)
     found = iter(Listing(tmp_path))
     assert next(found).name == "a/x.wav"
     assert listed == [tmp_path.name, "a"]
 
 
-def test_a_folder_that_cannot_be_listed_is_found(
+def test_folder_that_cannot_be_listed_is_an_entry_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a/x.wav", "b/y.wav")
@@ -91,7 +93,7 @@ def test_a_folder_that_cannot_be_listed_is_found(
     assert second == ListingEntry("b/y.wav")
 
 
-def test_names_that_are_no_utf8_are_spelled(tmp_path: Path) -> None:
+def test_path_to_text_escapes_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/M\xfcller.wav"
     with open(raw, "wb"):
         pass
@@ -101,5 +103,5 @@ def test_names_that_are_no_utf8_are_spelled(tmp_path: Path) -> None:
     assert path_to_text("Müller.wav") == "Müller.wav"
 
 
-def test_endings_are_lower_case() -> None:
+def test_audio_suffixes_are_lower_case() -> None:
     assert all(ending == ending.lower() and ending.startswith(".") for ending in AUDIO_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Long recordings: channels, parts, what cannot be read, and how the answer is written."""
+"""Long recordings: channels, parts, invalid input, and output formats."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def wave(corpus: Corpus) -> Wave:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory, wave: Wave) -> Path:
-    """Somebody on the left; on the right the same one, two seconds later."""
+    """A stereo file: speech in the left channel, and two seconds later in the right one."""
     path = tmp_path_factory.mktemp("calls") / "a call.flac"
     late = np.concatenate([np.zeros(2 * RATE, np.float32), wave[: -2 * RATE]])
     soundfile.write(path, np.stack([wave, late], axis=1), RATE)
@@ -54,11 +54,11 @@ def answer(recognizer: Recognizer, file: Path) -> Recognition:
     return recognizer.timeline(file, window=1.0, hop=0.5)
 
 
-def silent(recognizer: Recognizer) -> Recognition:
+def recognize_silence(recognizer: Recognizer) -> Recognition:
     return recognizer.timeline((np.zeros(2 * RATE, np.float32), RATE))
 
 
-def test_each_channel_by_itself(recognizer: Recognizer, file: Path, wave: Wave) -> None:
+def test_channels_are_recognized_separately(recognizer: Recognizer, file: Path, wave: Wave) -> None:
     left, right = (recognizer.timeline(file, channel=channel) for channel in (1, 2))
     alone = recognizer.timeline((soundfile.read(file, dtype="float32")[0][:, 0], RATE))
     assert left.segments
@@ -68,7 +68,7 @@ def test_each_channel_by_itself(recognizer: Recognizer, file: Path, wave: Wave) 
     assert right.segments[0].start == pytest.approx(left.segments[0].start + 2, abs=0.04)
 
 
-def test_a_part_is_that_part_alone(recognizer: Recognizer, wave: Wave) -> None:
+def test_part_equals_the_cut_recording(recognizer: Recognizer, wave: Wave) -> None:
     part = recognizer.timeline((wave, RATE), start=3.0, end=9.0)
     alone = recognizer.timeline((wave[3 * RATE : 9 * RATE], RATE))
     assert (part.start, part.end) == (3.0, 9.0)
@@ -77,7 +77,7 @@ def test_a_part_is_that_part_alone(recognizer: Recognizer, wave: Wave) -> None:
     same(part.segments, moved)
 
 
-def test_the_whole_is_the_mean_by_length(answer: Recognition) -> None:
+def test_answer_is_the_mean_of_segments_weighted_by_length(answer: Recognition) -> None:
     assert answer.segments
     length = [one.end - one.start for one in answer.segments]
     for name, found in answer.tasks["emotion"].probabilities.items():
@@ -86,8 +86,8 @@ def test_the_whole_is_the_mean_by_length(answer: Recognition) -> None:
     assert all(end - start < 1.001 for start, end in answer.windows)
 
 
-def test_nobody_speaks(recognizer: Recognizer) -> None:
-    answer = silent(recognizer)
+def test_timeline_of_silence(recognizer: Recognizer) -> None:
+    answer = recognize_silence(recognizer)
     assert (answer.segments, answer.tasks, answer.label, answer.windows) == ([], {}, None, [])
     assert answer.end == 2.0
     assert formats.as_csv([answer]) == "file,start,end\n"
@@ -98,18 +98,18 @@ def test_nobody_speaks(recognizer: Recognizer) -> None:
     assert len(answer.to_frame()) == 0
 
 
-def test_unsure_is_withheld_everywhere(file: Path) -> None:
+def test_withheld_labels_in_all_formats(file: Path) -> None:
     listening = listener()
-    shy = Recognizer(listening.bundle, confidence=1.0).timeline(file)
-    assert shy.segments
-    assert {one.label for one in shy.segments} == {None}
-    assert shy.label is None
-    assert " unsure " in formats.as_rttm([shy])
-    assert "\nunsure\n" in formats.as_vtt([shy])
-    assert next(csv.DictReader(io.StringIO(formats.as_csv([shy]))))["emotion"] == ""
+    unsure = Recognizer(listening.bundle, confidence=1.0).timeline(file)
+    assert unsure.segments
+    assert {one.label for one in unsure.segments} == {None}
+    assert unsure.label is None
+    assert " unsure " in formats.as_rttm([unsure])
+    assert "\nunsure\n" in formats.as_vtt([unsure])
+    assert next(csv.DictReader(io.StringIO(formats.as_csv([unsure]))))["emotion"] == ""
 
 
-def test_what_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path) -> None:
+def test_recordings_that_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.flac"
     broken.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     bad = np.zeros(RATE, np.float32)
@@ -136,14 +136,14 @@ def test_what_cannot_be_read(recognizer: Recognizer, file: Path, tmp_path: Path)
         ({"hop": 9.0}, "leaves gaps"),
     ],
 )
-def test_settings_that_do_not_fit(
+def test_invalid_settings(
     recognizer: Recognizer, file: Path, how: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         recognizer.timeline(file, **how)
 
 
-def test_a_table_as_audformat_has_it(answer: Recognition) -> None:
+def test_to_frame_has_a_row_per_segment(answer: Recognition) -> None:
     frame = answer.to_frame()
     assert answer.segments
     assert frame.index.names == ["file", "start", "end"]
@@ -156,19 +156,19 @@ def test_a_table_as_audformat_has_it(answer: Recognition) -> None:
     assert frame[columns].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_whole_recording_is_one_row(recognizer: Recognizer, file: Path) -> None:
+def test_to_frame_of_a_whole_recording_has_one_row(recognizer: Recognizer, file: Path) -> None:
     frame = recognizer(file).to_frame()
     assert frame.index.tolist() == [(str(file), pd.Timedelta(0), pd.Timedelta(12, unit="s"))]
     assert recognizer(file).segments is None
 
 
-def test_without_pandas(answer: Recognition, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_frame_without_pandas(answer: Recognition, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(ConfigError, match="pip install pandas"):
         answer.to_frame()
 
 
-def test_audformat_is_read_back(answer: Recognition, tmp_path: Path) -> None:
+def test_audformat_round_trip(answer: Recognition, tmp_path: Path) -> None:
     text = formats.as_audformat([answer])
     (tmp_path / "db.yaml").write_text(
         "name: it\nusage: research\nlanguages: [deu]\nsource: here\nschemes: {}\n"
@@ -181,7 +181,7 @@ def test_audformat_is_read_back(answer: Recognition, tmp_path: Path) -> None:
     assert [u.label("emotion") for u in read] == [s.label for s in answer.segments]
 
 
-def test_times_of_days_and_hours() -> None:
+def test_audformat_times_have_days_and_hours() -> None:
     assert formats._format_timedelta(90_061.5) == "1 days 01:01:01.500"
     assert formats._format_clock(90_061_500) == "25:01:01.500"
 
@@ -209,7 +209,9 @@ def test_subtitles_are_in_order(recognizer: Recognizer, file: Path) -> None:
         formats.as_vtt([both[0], replace(both[1], source="other.wav")])
 
 
-def test_commands(run: Run, file: Path, recognizer: Recognizer, tmp_path: Path) -> None:
+def test_recognize_command_with_formats(
+    run: Run, file: Path, recognizer: Recognizer, tmp_path: Path
+) -> None:
     model = tmp_path / "small.safetensors"
     save(Bundle(recognizer.system, Card()), model)
     words = ["recognize", file, "--model", model]
@@ -242,7 +244,7 @@ def test_commands(run: Run, file: Path, recognizer: Recognizer, tmp_path: Path) 
         Config(window=512, hop=512, bands=32, deltas=0),
     ],
 )
-def test_overlapping_windows_are_as_each_by_itself(config: Config) -> None:
+def test_overlapping_windows_equal_single_windows(config: Config) -> None:
     torch.manual_seed(0)
     front_end, wave_s = FrontEnd(config), 0.1 * torch.randn(8 * RATE)
     start_b = config.hop * torch.tensor([0, 3, 40, 77, 60])
@@ -255,10 +257,10 @@ def test_overlapping_windows_are_as_each_by_itself(config: Config) -> None:
 
 
 @pytest.mark.parametrize("settings", [(), ("features.pad=true",)])
-def test_windows_of_any_front_end(settings: tuple[str, ...], wave: Wave) -> None:
-    recognizer, tape = listener(*settings), SampleBuffer()
-    tape.append(wave)
-    windows = [Window(tape, 400 * start, 400 * start + 8000) for start in (0, 7, 200)]
+def test_predict_windows_with_any_front_end(settings: tuple[str, ...], wave: Wave) -> None:
+    recognizer, buffer = listener(*settings), SampleBuffer()
+    buffer.append(wave)
+    windows = [Window(buffer, 400 * start, 400 * start + 8000) for start in (0, 7, 200)]
     found = predict_windows(recognizer.system, windows)
     for row_k, (_, start, end) in zip(found, windows, strict=True):
         alone = recognizer((wave[start:end], RATE)).tasks

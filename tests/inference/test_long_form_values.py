@@ -1,4 +1,4 @@
-"""Timelines and streams of models that answer with numbers, beside classes or alone."""
+"""Timelines and streams of models with regression tasks, with and without classes."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def numbers(alone: Recognizer, wave: Wave) -> Recognition:
 
 @pytest.mark.parametrize("how", [{}, {"smooth": 5}, {"merge": False}, {"speech": False}])
 @pytest.mark.parametrize("kind", ["mixed", "alone"])
-def test_file_is_stream(
+def test_timeline_equals_stream(
     kind: str, wave: Wave, how: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     recognizer: Recognizer = request.getfixturevalue(kind)
@@ -65,14 +65,14 @@ def test_file_is_stream(
     assert all(list(one.values) == ["arousal", "valence"] for one in found)
 
 
-def test_a_window_is_the_recording_alone(alone: Recognizer, wave: Wave) -> None:
+def test_one_window_equals_the_whole_recording(alone: Recognizer, wave: Wave) -> None:
     part = wave[: 2 * RATE]
     (found,) = alone.timeline((part, RATE), window=2.0, hop=2.0, speech=False).segments or []
     assert found.values == pytest.approx(alone((part, RATE)).values, abs=1e-5)
     assert (found.start, found.end, found.tasks, found.label) == (0.0, 2.0, {}, None)
 
 
-def test_segments_are_led_by_classes_and_hold_means(
+def test_segments_follow_labels_and_hold_mean_values(
     mixed: Recognizer, answer: Recognition, wave: Wave
 ) -> None:
     hops = mixed.timeline((wave, RATE), **QUICK, merge=False).segments or []
@@ -103,7 +103,7 @@ def test_without_classes_each_hop_is_a_segment(
     assert list(numbers.values) == ["arousal", "valence"]
 
 
-def test_smoothing_is_the_mean_over_neighbours(alone: Recognizer, wave: Wave) -> None:
+def test_smoothing_averages_neighbouring_hops(alone: Recognizer, wave: Wave) -> None:
     plain, smooth = (
         [one.values["valence"] for one in found.segments or []]
         for found in (
@@ -115,7 +115,7 @@ def test_smoothing_is_the_mean_over_neighbours(alone: Recognizer, wave: Wave) ->
     assert np.var(smooth) < np.var(plain)
 
 
-def test_file_is_shards(mixed: Recognizer, wave: Wave) -> None:
+def test_joined_shards_equal_the_timeline(mixed: Recognizer, wave: Wave) -> None:
     source = (np.concatenate([wave] * 5), RATE)
     whole = mixed.timeline(source, **QUICK)
     parts = [mixed.timeline(source, shard=(number, 3), **QUICK) for number in range(3)]
@@ -125,7 +125,7 @@ def test_file_is_shards(mixed: Recognizer, wave: Wave) -> None:
     assert together.tasks.keys() == whole.tasks.keys() == {"sex"}
 
 
-def test_streams_together(mixed: Recognizer, wave: Wave) -> None:
+def test_feed_streams_equals_single_streams(mixed: Recognizer, wave: Wave) -> None:
     many = [mixed.stream(RATE, **QUICK) for _ in range(3)]
     fed = streaming.feed_streams(mixed, [(stream, wave) for stream in many])
     closed = streaming.feed_streams(mixed, [(stream, None) for stream in many])
@@ -136,7 +136,7 @@ def test_streams_together(mixed: Recognizer, wave: Wave) -> None:
         same(one + rest, wanted)
 
 
-def test_nobody_speaks(alone: Recognizer, mixed: Recognizer) -> None:
+def test_timeline_of_silence(alone: Recognizer, mixed: Recognizer) -> None:
     for recognizer in (alone, mixed):
         silent = recognizer.timeline((np.zeros(2 * RATE, np.float32), RATE))
         assert (silent.segments, silent.tasks, silent.values) == ([], {}, {})
@@ -160,13 +160,15 @@ def test_tables_have_a_column_for_each_value(answer: Recognition, numbers: Recog
         frame = one.to_frame()
         assert list(frame.columns) == columns
         assert frame["valence"].tolist() == [segment.values["valence"] for segment in one.segments]
-        told = json.loads(formats.as_json([one], {}))["recognized"][0]
+        document = json.loads(formats.as_json([one], {}))["recognized"][0]
         assert (
-            told["values"].keys() == told["segments"][0]["values"].keys() == {"arousal", "valence"}
+            document["values"].keys()
+            == document["segments"][0]["values"].keys()
+            == {"arousal", "valence"}
         )
 
 
-def test_people_see_values(answer: Recognition, numbers: Recognition) -> None:
+def test_terminal_table_has_values(answer: Recognition, numbers: Recognition) -> None:
     heads = ["file", "start", "end", "sex", "next", "arousal", "valence"]
     assert [one.header for one in formats.as_table([answer]).columns] == heads
     table = formats.as_table([numbers])
@@ -175,7 +177,7 @@ def test_people_see_values(answer: Recognition, numbers: Recognition) -> None:
     assert next(iter(table.columns[3].cells)) == f"{numbers.segments[0].values['arousal']:.2f}"
 
 
-def test_subtitles_name_what_they_say(answer: Recognition, numbers: Recognition) -> None:
+def test_subtitles_have_labels_and_values(answer: Recognition, numbers: Recognition) -> None:
     assert answer.segments
     assert numbers.segments
     for one in (answer, numbers):
@@ -187,14 +189,14 @@ def test_subtitles_name_what_they_say(answer: Recognition, numbers: Recognition)
         assert cue.endswith(f"%, {values}" if label else values)
 
 
-def test_rttm_holds_classes_alone(answer: Recognition, numbers: Recognition) -> None:
+def test_rttm_needs_a_classification_task(answer: Recognition, numbers: Recognition) -> None:
     lines = formats.as_rttm([answer]).splitlines()
     assert [line.split()[7] for line in lines] == [one.label for one in answer.segments or []]
     with pytest.raises(ConfigError, match=r"\(arousal, valence\) predict numbers"):
         formats.as_rttm([numbers])
 
 
-def test_the_command(
+def test_recognize_command_with_values(
     alone: Recognizer, mixed: Recognizer, wave: Wave, run: Run, tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "a.wav", wave[: 5 * RATE], RATE)
@@ -211,13 +213,13 @@ def test_the_command(
         assert out.startswith(begin)
     status, out, _ = run(*words)
     assert (status, out.split()[:5]) == (0, ["file", "start", "end", "arousal", "valence"])
-    (told,) = json.loads(run(*words, "--format", "json")[1])["recognized"]
+    (document,) = json.loads(run(*words, "--format", "json")[1])["recognized"]
     wanted = alone.timeline(tmp_path / "a.wav", window=1.0, hop=0.5)
-    found = [one["values"]["arousal"] for one in told["segments"]]
+    found = [one["values"]["arousal"] for one in document["segments"]]
     assert found == pytest.approx(
         [one.values["arousal"] for one in wanted.segments or []], rel=1e-4
     )
-    (tmp_path / "a.wav").write_bytes(b"")  # what no format can hold is told before anything is read
+    (tmp_path / "a.wav").write_bytes(b"")  # the format is checked before any file is read
     status, out, err = run(*words, "--format", "rttm")
     assert (status, out) == (2, "")
     assert "rttm holds labels" in err

@@ -1,4 +1,4 @@
-"""Streams fed together: each as if it were alone, and no fault of one reaches another."""
+"""Feed several streams together: same segments as single streams, and independent errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,14 +28,14 @@ def waves(corpus: Corpus) -> list[Wave]:
     return [talk(corpus, 6.0, seed) for seed in range(3)]
 
 
-def opened(recognizer: Recognizer) -> list[Stream]:
+def open_streams(recognizer: Recognizer) -> list[Stream]:
     return [recognizer.stream(RATE, **QUICK, speech=speech) for speech in (True, False, True)]
 
 
-def fed(
+def feed_all(
     recognizer: Recognizer, many: Sequence[Stream], waves: list[Wave], size: int
 ) -> list[list[Segment]]:
-    """Segments of each stream, fed in blocks of so many samples."""
+    """Feed blocks of a size to all streams, and return the segments of each."""
     found: list[list[Segment]] = [[] for _ in many]
     for at in range(0, 6 * RATE, size):
         feeds = [(one, wave[at : at + size]) for one, wave in zip(many, waves, strict=True)]
@@ -51,47 +51,51 @@ def fed(
 
 
 @pytest.mark.parametrize("size", [1600, 50_000])
-def test_each_is_as_if_alone(recognizer: Recognizer, waves: list[Wave], size: int) -> None:
-    found = fed(recognizer, opened(recognizer), waves, size)
-    for segments, stream, wave in zip(found, opened(recognizer), waves, strict=True):
+def test_feed_streams_equals_single_streams(
+    recognizer: Recognizer, waves: list[Wave], size: int
+) -> None:
+    found = feed_all(recognizer, open_streams(recognizer), waves, size)
+    for segments, stream, wave in zip(found, open_streams(recognizer), waves, strict=True):
         assert segments
         same(segments, stream.feed(wave) + stream.close())
 
 
-def test_a_block_that_is_none_breaks_nothing(recognizer: Recognizer, waves: list[Wave]) -> None:
-    many = opened(recognizer)
+def test_invalid_block_does_not_affect_other_streams(
+    recognizer: Recognizer, waves: list[Wave]
+) -> None:
+    many = open_streams(recognizer)
     many[0].close()
     bad, *others = streaming.feed_streams(
         recognizer, [(many[0], waves[0]), (many[1], np.array([np.nan])), (many[2], waves[2])]
     )
     assert isinstance(bad, AudioError)
     assert isinstance(others[0], AudioError)
-    same([*_segments(others[1]), *many[2].close()], _alone(recognizer, waves[2]))
+    same([*get_segments(others[1]), *many[2].close()], recognize_alone(recognizer, waves[2]))
 
 
-def test_one_that_cannot_be_heard_is_alone_with_that(
+def test_failed_prediction_does_not_affect_other_streams(
     recognizer: Recognizer, waves: list[Wave], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = opened(recognizer)
-    tape = many[1]._buffer
+    many = open_streams(recognizer)
+    buffer = many[1]._buffer
 
-    def fragile(system: Any, windows: Any, numbers: Any) -> Any:
-        if any(window.buffer is tape for window in windows):
+    def fragile(system: Any, windows: Any, precision: Any) -> Any:
+        if any(window.buffer is buffer for window in windows):
             raise RuntimeError("no")
-        return predict_windows(system, windows, numbers)
+        return predict_windows(system, windows, precision)
 
     monkeypatch.setattr(streaming, "predict_windows", fragile)
-    told = streaming.feed_streams(recognizer, list(zip(many, waves, strict=True)))
-    assert isinstance(told[1], RuntimeError)
-    same([*_segments(told[2]), *many[2].close()], _alone(recognizer, waves[2]))
+    results = streaming.feed_streams(recognizer, list(zip(many, waves, strict=True)))
+    assert isinstance(results[1], RuntimeError)
+    same([*get_segments(results[2]), *many[2].close()], recognize_alone(recognizer, waves[2]))
 
 
 @pytest.mark.parametrize("speech", [True, False])
 @pytest.mark.parametrize("rate", [RATE, 48_000])
-def test_feeding_may_wait_for_what_is_wanted(
+def test_feeding_can_wait_for_samples_needed(
     recognizer: Recognizer, waves: list[Wave], speech: bool, rate: int
 ) -> None:
-    """Each segment comes with the same block, and few blocks are fed."""
+    """Each segment is returned with the same block, and the stream is fed less often."""
     wave, size = np.repeat(waves[0], rate // RATE), rate // 50
     blocks = [wave[at : at + size] for at in range(0, len(wave), size)]
     every, late = (recognizer.stream(rate, **QUICK, speech=speech) for _ in range(2))
@@ -108,20 +112,20 @@ def test_feeding_may_wait_for_what_is_wanted(
     assert calls < len(blocks) / 2
 
 
-def test_nobody_and_nothing(recognizer: Recognizer) -> None:
+def test_no_streams_and_empty_blocks(recognizer: Recognizer) -> None:
     assert streaming.feed_streams(recognizer, []) == []
-    assert streaming.feed_streams(recognizer, [(one, b"") for one in opened(recognizer)]) == [
+    assert streaming.feed_streams(recognizer, [(one, b"") for one in open_streams(recognizer)]) == [
         [],
         [],
         [],
     ]
 
 
-def _alone(recognizer: Recognizer, wave: Wave) -> list[Segment]:
+def recognize_alone(recognizer: Recognizer, wave: Wave) -> list[Segment]:
     stream = recognizer.stream(RATE, **QUICK)
     return stream.feed(wave) + stream.close()
 
 
-def _segments(told: list[Segment] | Exception) -> list[Segment]:
-    assert not isinstance(told, Exception)
-    return told
+def get_segments(results: list[Segment] | Exception) -> list[Segment]:
+    assert not isinstance(results, Exception)
+    return results

@@ -1,3 +1,5 @@
+"""Recognition of single recordings, and the shipped models."""
+
 import io
 import itertools
 import json
@@ -38,7 +40,7 @@ def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
 
-def test_path_bytes_file_and_array_give_the_same(recognizer: Recognizer, recording: Path) -> None:
+def test_all_kinds_of_sources_give_the_same_answer(recognizer: Recognizer, recording: Path) -> None:
     samples, rate = soundfile.read(recording, dtype="float32")
     content = recording.read_bytes()
     sources: list[Source] = [
@@ -64,7 +66,7 @@ def test_probabilities_are_those_of_the_classes(recognizer: Recognizer, recordin
     assert answer.label == answer.tasks["emotion"].label
 
 
-def test_a_part_of_a_file_is_that_part_alone(recognizer: Recognizer, recording: Path) -> None:
+def test_part_equals_the_cut_recording(recognizer: Recognizer, recording: Path) -> None:
     samples, rate = soundfile.read(recording, dtype="float32")
     part = recognizer(recording, start=0.25, end=0.75)
     alone = recognizer((samples[rate // 4 : 3 * rate // 4], rate))
@@ -73,7 +75,7 @@ def test_a_part_of_a_file_is_that_part_alone(recognizer: Recognizer, recording: 
     assert part.attention["heads"].times[0] == pytest.approx(0.25 + 0.025)
 
 
-def test_long_audio_is_cut_into_windows_and_averaged(recognizer: Recognizer) -> None:
+def test_long_recording_is_the_mean_of_its_windows(recognizer: Recognizer) -> None:
     wave = noise(20)
     whole = recognizer((wave, RATE))
     assert [round(end - start, 3) for start, end in whole.windows] == [6.667] * 3
@@ -85,9 +87,7 @@ def test_long_audio_is_cut_into_windows_and_averaged(recognizer: Recognizer) -> 
         assert whole.tasks["emotion"].probabilities[name] == pytest.approx(mean, abs=1e-5)
 
 
-def test_more_windows_than_are_heard_at_once(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_windows_than_a_batch(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = noise(31)
     whole = recognizer((wave, RATE))
     monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", 2)
@@ -111,15 +111,22 @@ def test_attention_has_times_and_sums_to_one(recognizer: Recognizer) -> None:
     assert steps == pytest.approx(0.075)  # three frames of 25 ms
 
 
-def test_a_recipe_that_pads_hears_its_zeros_too() -> None:
+def test_attention_on_padding_is_left_out() -> None:
     padding = Recognizer(Bundle(small_system().eval(), Card()), answer_nonspeech=True)
     answer = padding((noise(2.0), RATE))
     times = answer.attention["heads"].times
-    assert times[-1] <= 2.05  # what lies on the zeros is not shown
+    assert times[-1] <= 2.05  # steps on padding are left out
     assert np.array(answer.attention["heads"].weights).sum() < 2
 
 
-def test_threads_are_given_back(recognizer: Recognizer) -> None:
+def test_old_name_of_answer_nonspeech_works_with_a_warning(recognizer: Recognizer) -> None:
+    with pytest.warns(FutureWarning, match="always= is now answer_nonspeech="):
+        assert Recognizer(recognizer.bundle, always=True).answer_nonspeech
+    with pytest.warns(FutureWarning, match="always= is now answer_nonspeech="):
+        assert not Recognizer(recognizer.bundle, always=False).answer_nonspeech
+
+
+def test_torch_threads_are_restored(recognizer: Recognizer) -> None:
     torch.set_num_threads(2)
     try:
         recognizer((noise(1.0), RATE))
@@ -128,14 +135,14 @@ def test_threads_are_given_back(recognizer: Recognizer) -> None:
         torch.set_num_threads(1)
 
 
-def test_what_cannot_be_heard_is_an_audio_error(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_invalid_audio_is_an_audio_error(recognizer: Recognizer, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("not audio")
     for source in (tmp_path / "missing.wav", tmp_path / "text.wav", b"", (noise(0.01), RATE)):
         with pytest.raises(AudioError):
             recognizer(source)
 
 
-def test_names_of_models(tmp_path: Path) -> None:
+def test_model_names_and_paths(tmp_path: Path) -> None:
     save(Bundle(small_system(), Card()), tmp_path / "mine.safetensors")
     assert find_model_file(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
     assert Recognizer(tmp_path / "mine.safetensors").name == "mine"
@@ -145,7 +152,7 @@ def test_names_of_models(tmp_path: Path) -> None:
         Recognizer(tmp_path / "missing.safetensors")
 
 
-def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
+def test_shipped_model_is_small_and_has_a_card() -> None:
     assert list_models()[DEFAULT_MODEL].stat().st_size < 3e6
     recognizer = Recognizer()
     assert recognizer.classes["emotion"] == (
@@ -166,7 +173,7 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
     assert recognizer.bundle.confidence["emotion"].threshold > 0
 
 
-def test_what_is_not_free_says_so_in_its_name_and_its_card() -> None:
+def test_noncommercial_model_has_a_name_and_card_that_say_so() -> None:
     card = Recognizer("serein-base-noncommercial").bundle.card
     assert card.name == "serein-base-noncommercial"
     assert "CC BY-NC-SA" in card.data
@@ -178,7 +185,7 @@ def test_what_is_not_free_says_so_in_its_name_and_its_card() -> None:
     assert all(file.stat().st_size < 12e6 for file in list_models().values())
 
 
-def test_the_shipped_model_is_of_the_shipped_recipe() -> None:
+def test_shipped_model_has_the_shipped_recipe() -> None:
     system, wanted = Recognizer().system, recipes.load(DEFAULT_MODEL)
     found, given = system.recipe, getattr(system.front_end, "given", {})
     training = {**wanted.training, "epochs": found.training["epochs"]}
@@ -187,7 +194,7 @@ def test_the_shipped_model_is_of_the_shipped_recipe() -> None:
 
 
 @pytest.mark.skipif(not EMODB.is_dir(), reason=f"needs the real EMO-DB in {EMODB}")
-def test_mp3_changes_no_answer_on_real_speech() -> None:
+def test_mp3_changes_few_answers_on_emodb() -> None:
     recognizer = Recognizer()
     changed = []
     for file in sorted(EMODB.glob("wav/*.wav"))[::10]:
@@ -196,10 +203,10 @@ def test_mp3_changes_no_answer_on_real_speech() -> None:
         soundfile.write(content, samples, rate, format="MP3")
         if recognizer(content.getvalue()).label != recognizer(file).label:
             changed.append(file.name)
-    assert len(changed) <= 2  # of 54; with bands up to 8 kHz it were a third
+    assert len(changed) <= 2  # of 54; with bands up to 8 kHz it would be a third
 
 
-def test_formats(recognizer: Recognizer, recording: Path) -> None:
+def test_formats_of_whole_recordings(recognizer: Recognizer, recording: Path) -> None:
     answers = [recognizer(recording), recognizer((noise(1), RATE))]
     document = json.loads(formats.as_json(answers, {"bad.wav": "no such file"}))
     assert [one["source"] for one in document["recognized"]] == [str(recording), "array"]

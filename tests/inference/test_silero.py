@@ -1,4 +1,4 @@
-"""silero-vad in lanes: its own numbers, whatever the blocks."""
+"""Chunked silero-vad: the probabilities of the package, for blocks of any size."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ def wave(corpus: Corpus) -> Wave:
     return talk(corpus, 40.0)
 
 
-def in_blocks(lanes: ChunkedVAD, wave: Wave, sizes: Sequence[int]) -> Wave:
+def feed_blocks(chunked_vad: ChunkedVAD, wave: Wave, sizes: Sequence[int]) -> Wave:
     found: list[Wave] = []
     at = 0
     while at < len(wave):
         size = sizes[len(found) % len(sizes)]
-        found.append(lanes(wave[at : at + size], last=at + size >= len(wave)))
+        found.append(chunked_vad(wave[at : at + size], last=at + size >= len(wave)))
         at += size
     return np.concatenate(found)
 
 
-def theirs(wave: Wave) -> Wave:
-    """What the package itself answers, block by block."""
+def run_package(wave: Wave) -> Wave:
+    """Return the probabilities that the silero-vad package computes, block by block."""
     places = find_spec("silero_vad").submodule_search_locations  # type: ignore[union-attr]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -47,16 +47,16 @@ def theirs(wave: Wave) -> Wave:
         return np.array([model(block, RATE).item() for block in blocks], np.float32)
 
 
-def test_the_first_lane_is_the_package_to_the_digit(wave: Wave) -> None:
+def test_first_chunk_equals_the_silero_package(wave: Wave) -> None:
     part = wave[: 300 * BLOCK_SAMPLES]
-    expected = theirs(part)
+    expected = run_package(part)
     assert expected.max() > 0.9 > 0.1 > expected.min()
     np.testing.assert_allclose(ChunkedVAD()(part), expected, atol=1e-4)
 
 
-def test_a_lane_is_warm_when_it_begins(wave: Wave) -> None:
-    """Beyond the first lane the state has forgotten what lies before its warm-up."""
-    expected = theirs(wave)
+def test_warm_up_makes_later_chunks_close_to_the_package(wave: Wave) -> None:
+    """After the warm-up, a chunk hardly depends on the samples before it."""
+    expected = run_package(wave)
     found = ChunkedVAD()(wave)
     assert len(found) == len(expected) > CHUNK_BLOCKS
     late = np.abs(found[CHUNK_BLOCKS:] - expected[CHUNK_BLOCKS:])
@@ -66,31 +66,31 @@ def test_a_lane_is_warm_when_it_begins(wave: Wave) -> None:
 
 @settings(max_examples=15)
 @given(sizes=st.lists(st.integers(1, 200_000), min_size=1, max_size=4))
-def test_blocks_of_any_size_give_the_same(wave: Wave, sizes: list[int]) -> None:
+def test_result_does_not_depend_on_block_sizes(wave: Wave, sizes: list[int]) -> None:
     sizes = [max([8_000, *sizes]), *sizes]
     whole = ChunkedVAD()(wave, last=True)
     assert len(whole) == -(-len(wave) // BLOCK_SAMPLES)
-    np.testing.assert_allclose(in_blocks(ChunkedVAD(), wave, sizes), whole, atol=1e-5)
+    np.testing.assert_allclose(feed_blocks(ChunkedVAD(), wave, sizes), whole, atol=1e-5)
 
 
-def test_a_later_lane_needs_but_the_one_before(wave: Wave) -> None:
+def test_later_chunk_depends_only_on_the_one_before(wave: Wave) -> None:
     long = np.concatenate([wave, wave])
     whole = ChunkedVAD()(long)
     later = ChunkedVAD(1)(long[CHUNK_BLOCKS * BLOCK_SAMPLES :])
     np.testing.assert_allclose(later[CHUNK_BLOCKS:], whole[2 * CHUNK_BLOCKS :], atol=1e-5)
     assert (
         np.abs(later[:20] - whole[CHUNK_BLOCKS : CHUNK_BLOCKS + 20]).max() > 1e-5
-    )  # that one begins cold
+    )  # this one has no warm-up
 
 
-def test_silence_is_no_speech_and_no_samples_are_no_blocks() -> None:
+def test_silence_and_empty_input() -> None:
     assert ChunkedVAD()(np.zeros(RATE, np.float32)).max() < 0.1
     assert len(ChunkedVAD()(np.zeros(BLOCK_SAMPLES - 1, np.float32))) == 0
     assert len(ChunkedVAD()(np.zeros(0, np.float32), last=True)) == 0
     assert len(ChunkedVAD()(np.zeros(1, np.float32), last=True)) == 1
 
 
-def test_missing_weights_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     load_silero.cache_clear()
     monkeypatch.setattr(vad, "find_spec", lambda name: None)
     with pytest.raises(BundleError, match="pip install 'silero-vad"):

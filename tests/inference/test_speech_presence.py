@@ -1,4 +1,4 @@
-"""Where nobody speaks, nothing is said of it."""
+"""Recordings without speech: they are detected, and their labels are withheld."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +28,14 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def noise(colour: float) -> Samples:
-    """White at 0, pink at 0.5, brown at 1."""
+    """Return noise: white for 0, pink for 0.5, brown for 1."""
     x = np.fft.rfft(np.random.default_rng(0).normal(size=len(TIME_S)))
     x_s = np.fft.irfft(x / np.maximum(1, np.arange(len(x))) ** colour)
     return (0.5 * x_s / np.abs(x_s).max()).astype(np.float32)
 
 
 def chords() -> Samples:
-    """Three tones at a time, held and changed."""
+    """Return four sustained chords of three tones."""
     steps = np.repeat([0, 5, 7, 0], RATE)
     phase_s = 2 * np.pi * np.cumsum(220 * 2 ** (steps / 12)) / RATE
     tones = [np.sin(ratio * phase_s) for ratio in (1, 1.26, 1.5)]
@@ -47,7 +47,7 @@ def drums() -> Samples:
     return np.tile(0.5 * beat_s, 16).astype(np.float32)
 
 
-WORDLESS = {
+NONSPEECH = {
     "silence": np.zeros(4 * RATE, np.float32),
     "offset": np.full(4 * RATE, 0.3, np.float32),
     "white noise": noise(0),
@@ -69,19 +69,19 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     return load(made[0].path, RATE)
 
 
-def close(one: Recognition, other: Recognition) -> None:
+def assert_close(one: Recognition, other: Recognition) -> None:
     for task, answer in one.tasks.items():
         assert answer.probabilities == pytest.approx(other.tasks[task].probabilities, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", WORDLESS)
-def test_nothing_is_said_of_what_nobody_says(name: str) -> None:
-    found = Recognizer()((WORDLESS[name], RATE))
+@pytest.mark.parametrize("name", NONSPEECH)
+def test_labels_without_speech_are_withheld(name: str) -> None:
+    found = Recognizer()((NONSPEECH[name], RATE))
     assert not found.speech
     assert found.label is None
     assert {answer.label for answer in found.tasks.values()} == {None}
     assert found.end == 4.0
-    forced = Recognizer(answer_nonspeech=True)((WORDLESS[name], RATE))
+    forced = Recognizer(answer_nonspeech=True)((NONSPEECH[name], RATE))
     assert forced.speech
     assert forced.label == max(
         found.tasks["emotion"].probabilities, key=found.tasks["emotion"].probabilities.__getitem__
@@ -93,42 +93,44 @@ def test_nothing_is_said_of_what_nobody_says(name: str) -> None:
     offset=st.sampled_from([0.0, 0.05]),
     before=st.integers(0, 3 * RATE),
 )
-def test_a_voice_is_heard_however_it_was_recorded(
+def test_speech_is_detected_at_any_level_and_offset(
     level: float, offset: float, before: int, speech: Samples
 ) -> None:
     quiet_s = np.concatenate([np.zeros(before, np.float32), level * speech]) + np.float32(offset)
     assert contains_speech([quiet_s], RATE) == [True]
 
 
-def test_a_voice_on_the_telephone_is_heard(speech: Samples) -> None:
+def test_speech_at_8_khz_is_detected(speech: Samples) -> None:
     assert contains_speech([speech[::2].copy()], RATE / 2) == [True]
 
 
-def test_neighbours_change_nothing(speech: Samples) -> None:
-    waves = [WORDLESS["silence"], speech, WORDLESS["chords"][:700], speech[:12000], noise(0)[:1]]
+def test_detection_does_not_depend_on_the_batch(speech: Samples) -> None:
+    waves = [NONSPEECH["silence"], speech, NONSPEECH["chords"][:700], speech[:12000], noise(0)[:1]]
     assert contains_speech(waves, RATE) == [contains_speech([one], RATE)[0] for one in waves]
     assert contains_speech(waves, RATE)[:2] == [False, True]
     assert contains_speech([], RATE) == []
 
 
-def test_windows_without_a_voice_do_not_count(speech: Samples, tmp_path: Path) -> None:
+def test_windows_without_speech_are_left_out(speech: Samples, tmp_path: Path) -> None:
     recognizer = Recognizer()
     assert recognizer.window is not None
     first = round(recognizer.window * RATE)
     voice_s = np.resize(speech, first)
     alone = recognizer((voice_s, RATE))
-    around_s = np.concatenate([voice_s, np.tile(WORDLESS["pink noise"], 12)[: 2 * first]])
+    around_s = np.concatenate([voice_s, np.tile(NONSPEECH["pink noise"], 12)[: 2 * first]])
     found = recognizer((around_s, RATE))
     assert found.windows == alone.windows
     assert found.end == 3 * alone.end
-    close(found, alone)
+    assert_close(found, alone)
     soundfile.write(tmp_path / "long.wav", around_s, RATE, subtype="FLOAT")
     read = recognize_long(recognizer, tmp_path / "long.wav", "long", lambda: None)
     assert (read.windows, read.end) == (found.windows, found.end)
-    close(read, found)
+    assert_close(read, found)
 
 
-def test_chance_does_not_add_up(monkeypatch: pytest.MonkeyPatch, speech: Samples) -> None:
+def test_random_detections_in_long_recordings_are_no_speech(
+    monkeypatch: pytest.MonkeyPatch, speech: Samples
+) -> None:
     rng = np.random.default_rng(0)
 
     def by_chance(model: object, some: list[Tensor], state: LSTMState) -> tuple[Tensor, LSTMState]:
@@ -138,9 +140,9 @@ def test_chance_does_not_add_up(monkeypatch: pytest.MonkeyPatch, speech: Samples
     assert contains_speech([np.zeros(600 * RATE, np.float32)], RATE) == [False]
 
 
-def test_models_of_numbers_have_nothing_to_say_of_noise(speech: Samples) -> None:
+def test_regression_model_gives_no_values_without_speech(speech: Samples) -> None:
     recognizer = Recognizer(Bundle(small_system(*VALUES, "features.pad=false").eval(), Card("v")))
-    answers = [recognizer((wave_s, RATE)) for wave_s in (WORDLESS["silence"], speech)]
+    answers = [recognizer((wave_s, RATE)) for wave_s in (NONSPEECH["silence"], speech)]
     for order in (answers, answers[::-1]):
         lines = [line.split(",") for line in as_csv(order).splitlines()]
         assert lines[0][-2:] == ["arousal", "valence"]
@@ -148,23 +150,23 @@ def test_models_of_numbers_have_nothing_to_say_of_noise(speech: Samples) -> None
         assert as_table(order).row_count == 2
 
 
-def test_a_folder_is_not_gone_on_with_otherwise(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "noise.wav", WORDLESS["white noise"], RATE)
+def test_resuming_a_folder_with_another_setting_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "noise.wav", NONSPEECH["white noise"], RATE)
     Recognizer().folder(tmp_path, tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="silence"):
         Recognizer(answer_nonspeech=True).folder(tmp_path, tmp_path / "out.csv")
 
 
-def test_a_timeline_of_noise_has_no_speech() -> None:
-    found = Recognizer().timeline((WORDLESS["pink noise"], RATE))
+def test_timeline_of_noise_has_no_speech() -> None:
+    found = Recognizer().timeline((NONSPEECH["pink noise"], RATE))
     assert (found.speech, found.segments, found.tasks) == (False, [], {})
 
 
-def test_a_command_says_that_nobody_speaks(
+def test_recognize_command_without_speech(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     path = tmp_path / "noise.wav"
-    soundfile.write(path, WORDLESS["white noise"], RATE)
+    soundfile.write(path, NONSPEECH["white noise"], RATE)
     status, out, _ = run("recognize", path)
     assert (status, "no speech" in out) == (0, True)
     status, out, _ = run("recognize", path, "--answer-nonspeech")
@@ -178,7 +180,7 @@ def test_a_command_says_that_nobody_speaks(
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real corpora of ../shared/data")
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["emodb/wav/*.wav", "ravdess/**/*.flac"])
-def test_hardly_an_acted_utterance_is_taken_for_noise(pattern: str) -> None:
+def test_few_acted_utterances_are_taken_for_nonspeech(pattern: str) -> None:
     files = sorted(SHARED.glob(pattern))
     silent = [file.name for file in files if not contains_speech([load(file, RATE)], RATE)[0]]
     assert len(silent) <= len(files) // 1000

@@ -1,4 +1,4 @@
-"""Streams: the same answer as for a file, whatever the blocks; and what no stream takes."""
+"""Streams: the same segments as for a file, for blocks of any size; and invalid input."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -31,7 +31,7 @@ def wave(corpus: Corpus) -> Wave:
     return talk(corpus, 40.0)
 
 
-def streamed(
+def recognize_stream(
     recognizer: Recognizer, wave: Wave, sizes: Sequence[int], rate: float = RATE, **how: Any
 ) -> list[Segment]:
     stream = recognizer.stream(rate, **how)
@@ -52,68 +52,70 @@ def streamed(
         optional={"speech": st.just(False), "merge": st.just(False), "smooth": st.just(3)},
     ),
 )
-def test_file_is_stream(
+def test_timeline_equals_stream(
     recognizer: Recognizer, wave: Wave, sizes: list[int], how: dict[str, Any]
 ) -> None:
     whole = recognizer.timeline((wave, RATE), **how).segments
     assert whole
-    same(streamed(recognizer, wave, [max([8_000, *sizes]), *sizes], **how), whole)
+    same(recognize_stream(recognizer, wave, [max([8_000, *sizes]), *sizes], **how), whole)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_file_is_shards(recognizer: Recognizer, wave: Wave, count: int) -> None:
+def test_joined_shards_equal_the_timeline(recognizer: Recognizer, wave: Wave, count: int) -> None:
     source = (np.concatenate([wave] * 3), RATE)
     whole = recognizer.timeline(source, **QUICK)
     shards = [(number, count) for number in range(count)]
     parts = [recognizer.timeline(source, shard=shard, **QUICK) for shard in shards]
     assert all(part.end == other.start for part, other in pairwise(parts))
-    together = join_shards(recognizer, parts)
+    joined = join_shards(recognizer, parts)
     assert whole.segments
-    same(together.segments or [], whole.segments)
-    assert together.windows == whole.windows
-    assert (together.start, together.end) == (0.0, whole.end) == (0.0, 120.0)
+    same(joined.segments or [], whole.segments)
+    assert joined.windows == whole.windows
+    assert (joined.start, joined.end) == (0.0, whole.end) == (0.0, 120.0)
     wanted = whole.tasks["emotion"].probabilities
-    assert together.tasks["emotion"].probabilities == pytest.approx(wanted, abs=1e-5)
+    assert joined.tasks["emotion"].probabilities == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
-def test_other_rates(recognizer: Recognizer, wave: Wave, rate: int) -> None:
+def test_streams_at_other_rates(recognizer: Recognizer, wave: Wave, rate: int) -> None:
     import soxr
 
     other = soxr.resample(wave[: 10 * RATE], RATE, rate)
     whole = recognizer.timeline((other, rate), **QUICK).segments
     assert whole
-    same(streamed(recognizer, other, [rate // 50, 1], rate, **QUICK)[:10], whole[:10])
+    same(recognize_stream(recognizer, other, [rate // 50, 1], rate, **QUICK)[:10], whole[:10])
 
 
-def test_a_model_at_another_rate_than_the_detector(wave: Wave) -> None:
+def test_model_at_another_rate_than_the_vad(wave: Wave) -> None:
     recognizer = listener("features.rate=8000", "features.hop=200", "features.window=200")
     part = wave[: 10 * RATE]
     whole = recognizer.timeline((part, RATE), **QUICK).segments
     assert whole
-    same(streamed(recognizer, part, [320], **QUICK), whole)
+    same(recognize_stream(recognizer, part, [320], **QUICK), whole)
 
 
-def test_segments_lie_in_speech_and_in_order(recognizer: Recognizer, wave: Wave) -> None:
-    segments = streamed(recognizer, wave, [1600], **QUICK)
+def test_segments_cover_the_speech_in_order(recognizer: Recognizer, wave: Wave) -> None:
+    segments = recognize_stream(recognizer, wave, [1600], **QUICK)
     edges = [edge for one in segments for edge in (one.start, one.end)]
     assert edges == sorted(edges)
-    heard = np.zeros(len(wave), bool)
+    covered = np.zeros(len(wave), bool)
     for one in segments:
-        heard[round(one.start * RATE) : round(one.end * RATE)] = True
+        covered[round(one.start * RATE) : round(one.end * RATE)] = True
         assert sum(one.tasks["emotion"].probabilities.values()) == pytest.approx(1, abs=1e-5)
     loud = np.abs(wave) > 0.02
-    assert heard[loud].mean() > 0.98
-    assert heard.mean() < 0.95
+    assert covered[loud].mean() > 0.98
+    assert covered.mean() < 0.95
 
 
-def test_answers_come_as_soon_as_they_are_certain(recognizer: Recognizer, wave: Wave) -> None:
+def test_segments_are_returned_as_soon_as_they_are_final(
+    recognizer: Recognizer, wave: Wave
+) -> None:
     stream = recognizer.stream(RATE, merge=False, speech=False, window=2.0, hop=0.5)
     block = RATE // 50
     for at in range(0, 10 * RATE, block):
         for one in stream.feed(wave[at : at + block]):
             known = (at + block) / RATE
-            assert known <= one.start + 2.5 + 0.021  # no window that begins later hears its middle
+            assert known <= one.start + 2.5 + 0.021  # later windows do not contain its centre
     stream = recognizer.stream(RATE, **QUICK)
     silence, part = np.zeros(2 * RATE, np.float32), wave[: 3 * RATE]
     waited = []
@@ -125,20 +127,20 @@ def test_answers_come_as_soon_as_they_are_certain(recognizer: Recognizer, wave: 
     assert stream.close() == []
 
 
-def test_what_grows_can_be_seen(recognizer: Recognizer, wave: Wave) -> None:
+def test_partial_segment(recognizer: Recognizer, wave: Wave) -> None:
     stream = recognizer.stream(RATE, speech=False, **QUICK)
     assert stream.partial is None
     found = stream.feed(wave[: 5 * RATE])
-    growing = stream.partial
-    assert growing is not None
-    assert growing.start == (found[-1].end if found else 0.0)
-    assert growing.end > 3.5
+    partial = stream.partial
+    assert partial is not None
+    assert partial.start == (found[-1].end if found else 0.0)
+    assert partial.end > 3.5
     last = stream.close()[-1]
     assert last.end == 5.0
     assert stream.partial is None
 
 
-def test_pcm_of_any_kind_is_the_same(recognizer: Recognizer, wave: Wave) -> None:
+def test_kinds_of_pcm_give_the_same_segments(recognizer: Recognizer, wave: Wave) -> None:
     pcm = (wave[: 10 * RATE] * 32767).astype("<i2")
     wanted = recognizer.timeline((pcm, RATE), **QUICK).segments or []
     blocks: list[Block] = [pcm[: 5 * RATE].tobytes(), np.stack([pcm[5 * RATE :]] * 2, axis=1)]
@@ -154,7 +156,7 @@ def test_pcm_of_any_kind_is_the_same(recognizer: Recognizer, wave: Wave) -> None
         (np.zeros((2, 2, 2)), "expected"),
     ],
 )
-def test_a_bad_block_is_as_if_it_had_not_been_fed(
+def test_invalid_block_is_ignored(
     recognizer: Recognizer, wave: Wave, block: Any, words: str
 ) -> None:
     stream = recognizer.stream(RATE, **QUICK)
@@ -162,10 +164,10 @@ def test_a_bad_block_is_as_if_it_had_not_been_fed(
     with pytest.raises(AudioError, match=words):
         stream.feed(block)
     found += stream.feed(wave[RATE : 6 * RATE]) + stream.close()
-    same(found, streamed(recognizer, wave[: 6 * RATE], [RATE], **QUICK))
+    same(found, recognize_stream(recognizer, wave[: 6 * RATE], [RATE], **QUICK))
 
 
-def test_a_closed_stream_stays_closed(recognizer: Recognizer, wave: Wave) -> None:
+def test_closed_stream_stays_closed(recognizer: Recognizer, wave: Wave) -> None:
     stream = recognizer.stream(RATE, **QUICK)
     stream.feed(wave[: 5 * RATE])
     stream.close()
@@ -176,9 +178,11 @@ def test_a_closed_stream_stays_closed(recognizer: Recognizer, wave: Wave) -> Non
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.1, 3.0])
 @pytest.mark.parametrize("speech", [True, False])
-def test_silence_and_next_to_nothing(recognizer: Recognizer, seconds: float, speech: bool) -> None:
+def test_silence_and_very_short_streams(
+    recognizer: Recognizer, seconds: float, speech: bool
+) -> None:
     silence = np.zeros(round(seconds * RATE), np.float32)
-    found = streamed(recognizer, silence, [777], speech=speech)
+    found = recognize_stream(recognizer, silence, [777], speech=speech)
     assert bool(found) == (not speech and seconds >= 0.1)
     assert all(one.end == seconds for one in found[-1:])
 
@@ -195,14 +199,14 @@ def test_silence_and_next_to_nothing(recognizer: Recognizer, seconds: float, spe
         (10, {}, AudioError, "the rate is 10"),
     ],
 )
-def test_streams_that_cannot_be(
+def test_invalid_stream_settings(
     recognizer: Recognizer, rate: float, how: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         recognizer.stream(rate, **how)
 
 
-def test_threads_are_given_back(recognizer: Recognizer, wave: Wave) -> None:
+def test_torch_threads_are_restored(recognizer: Recognizer, wave: Wave) -> None:
     torch.set_num_threads(2)
     try:
         recognizer.stream(RATE).feed(wave[: 3 * RATE])

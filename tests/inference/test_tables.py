@@ -1,3 +1,5 @@
+"""Parts of a run, its lock and its plan, and rows of a table."""
+
 import json
 from pathlib import Path
 
@@ -17,11 +19,11 @@ def row(name: str, reason: str | None = None) -> Row:
     return {"file": name, "model": "0123", "reason": reason}
 
 
-def files(store: PartStore) -> list[str]:
+def list_files(store: PartStore) -> list[str]:
     return sorted(store.read_table()["file"].to_pylist())
 
 
-def test_rows_come_back_and_say_whether_they_are_answers(tmp_path: Path) -> None:
+def test_rows_are_read_back(tmp_path: Path) -> None:
     store = PartStore(tmp_path, SCHEMA)
     assert store.read_done() == {}
     assert store.read_table().schema.names == SCHEMA.names
@@ -30,10 +32,10 @@ def test_rows_come_back_and_say_whether_they_are_answers(tmp_path: Path) -> None
     again = PartStore(tmp_path, SCHEMA)
     assert again.read_done() == {"a": True, "b": False, "c": True}
     again.add([row("d")])
-    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c", "d"]
+    assert list_files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c", "d"]
 
 
-def test_a_base_takes_the_place_of_all_parts(tmp_path: Path) -> None:
+def test_base_replaces_all_parts(tmp_path: Path) -> None:
     store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     store.add([row("b")])
@@ -41,12 +43,12 @@ def test_a_base_takes_the_place_of_all_parts(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["base-000002.parquet"]
     store.add([row("c")])
     again = PartStore(tmp_path, SCHEMA)
-    assert files(again) == ["a", "b", "c"]
+    assert list_files(again) == ["a", "b", "c"]
     again.replace(again.read_table())
-    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c"]
+    assert list_files(PartStore(tmp_path, SCHEMA)) == ["a", "b", "c"]
 
 
-def test_parts_that_a_kill_left_beside_their_base_count_once(
+def test_replaced_parts_that_were_not_removed_count_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = PartStore(tmp_path, SCHEMA)
@@ -57,24 +59,24 @@ def test_parts_that_a_kill_left_beside_their_base_count_once(
         store.replace(store.read_table())
     assert len(list(tmp_path.glob("*.parquet"))) == 3
     again = PartStore(tmp_path, SCHEMA)
-    assert files(again) == ["a", "b"]
+    assert list_files(again) == ["a", "b"]
     again.remove_leftovers()
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    assert files(PartStore(tmp_path, SCHEMA)) == ["a", "b"]
+    assert list_files(PartStore(tmp_path, SCHEMA)) == ["a", "b"]
 
 
-def test_what_was_being_written_is_removed(tmp_path: Path) -> None:
+def test_incomplete_parts_are_removed(tmp_path: Path) -> None:
     store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     (tmp_path / ".part-000001.parquet.x8").write_bytes(b"PAR1 and no more")
     (tmp_path / "notes.txt").write_text("the user's own")
     again = PartStore(tmp_path, SCHEMA)
     again.remove_leftovers()
-    assert files(again) == ["a"]
+    assert list_files(again) == ["a"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "part-000000.parquet"]
 
 
-def test_a_damaged_part_says_what_to_do(tmp_path: Path) -> None:
+def test_damaged_part(tmp_path: Path) -> None:
     store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     (tmp_path / "part-000000.parquet").write_bytes(b"PAR1 and no more")
@@ -82,7 +84,7 @@ def test_a_damaged_part_says_what_to_do(tmp_path: Path) -> None:
         store.read_table()
 
 
-def test_a_full_disk_leaves_what_there_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_earlier_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -94,10 +96,10 @@ def test_a_full_disk_leaves_what_there_was(tmp_path: Path, monkeypatch: pytest.M
             store.add([row("b")])
         with pytest.raises(StorageError, match="No space left"):
             store.replace(store.read_table())
-    assert files(PartStore(tmp_path, SCHEMA)) == ["a"]
+    assert list_files(PartStore(tmp_path, SCHEMA)) == ["a"]
 
 
-def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
+def test_lock_run_excludes_other_processes(tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     with (
         lock_run(tmp_path / "run", output),
@@ -109,7 +111,7 @@ def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
         assert (tmp_path / "run/lock").exists()
 
 
-def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_run_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StorageError, match="choose an output"),
@@ -118,7 +120,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
         pass
 
 
-def test_a_plan_is_kept_and_no_other_is_taken(tmp_path: Path) -> None:
+def test_other_plan_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     check_plan(tmp_path, output, PLAN)
     check_plan(tmp_path, output, json.loads(json.dumps(PLAN)))
@@ -132,14 +134,14 @@ def test_a_plan_is_kept_and_no_other_is_taken(tmp_path: Path) -> None:
         check_plan(tmp_path, output, {"model": PLAN["model"], "thresholds": PLAN["thresholds"]})
 
 
-def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
+def test_damaged_plan_is_refused(tmp_path: Path) -> None:
     for text in ("{", "[]"):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(ConfigError, match="damaged"):
             check_plan(tmp_path, tmp_path / "out.csv", PLAN)
 
 
-def test_an_output_of_no_run_is_not_overwritten(tmp_path: Path) -> None:
+def test_output_without_a_run_is_not_overwritten(tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     output.write_text("precious")
     with (
@@ -151,19 +153,19 @@ def test_an_output_of_no_run_is_not_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_parts_are_tables_of_the_schema(tmp_path: Path) -> None:
+def test_parts_have_the_schema(tmp_path: Path) -> None:
     store = PartStore(tmp_path, SCHEMA)
     store.add([row("a")])
     assert isinstance(store.read_table(), pa.Table)
     assert store.read_table().schema.equals(SCHEMA)
 
 
-def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
+def test_rows_have_columns_for_values() -> None:
     columns = tables.build_schema({"arousal": (), "gender": ("female", "male")})
     assert str(columns.field("arousal").type) == "float"
     assert "arousal_confidence" not in columns.names
     answer = Answer(label="male", confidence=0.75, probabilities={"female": 0.25, "male": 0.75})
-    heard = Recognition(
+    recognition = Recognition(
         source="a.wav",
         model="m",
         start=0.0,
@@ -173,6 +175,6 @@ def test_a_row_of_a_folder_has_a_column_for_a_value() -> None:
         attention={},
         values={"arousal": 3.5},
     )
-    table = pa.Table.from_pylist(tables.build_rows("a.wav", heard, "m"), schema=columns)
+    table = pa.Table.from_pylist(tables.build_rows("a.wav", recognition, "m"), schema=columns)
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]

@@ -1,4 +1,4 @@
-"""Windows inside speech, the answer for each hop, and segments."""
+"""Windows of speech segments, averages per hop, and merged segments."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ from serein.inference.windowing import (
     WindowingConfig,
 )
 
-PLAN = WindowingConfig(length=40, hop=10, frame=1, smooth=1, min_length=3)
+CONFIG = WindowingConfig(length=40, hop=10, frame=1, smooth=1, min_length=3)
 
 
-def cut(plan: WindowingConfig, start: int, *until: int) -> list[tuple[int, int]]:
-    """Windows of a stretch that becomes known bit by bit, and ends with the last of it."""
-    one = WindowCutter(plan, start)
+def cut_windows(config: WindowingConfig, start: int, *until: int) -> list[tuple[int, int]]:
+    """Return the windows of a segment that grows step by step, and then ends."""
+    one = WindowCutter(config, start)
     found = [window for so_far in until for window in one.iter_windows(so_far, closed=False)]
     return [*found, *one.iter_windows(until[-1], closed=True)]
 
@@ -38,48 +38,48 @@ def cut(plan: WindowingConfig, start: int, *until: int) -> list[tuple[int, int]]
         (69, [(0, 40), (10, 50), (20, 60), (29, 69)]),
     ],
 )
-def test_windows_lie_inside_and_the_last_ends_with_the_stretch(
+def test_windows_lie_in_the_segment_and_the_last_ends_with_it(
     until: int, wanted: list[tuple[int, int]]
 ) -> None:
-    assert cut(PLAN, 0, until) == wanted
+    assert cut_windows(CONFIG, 0, until) == wanted
     later = [(start + 100, end + 100) for start, end in wanted]
-    assert cut(PLAN, 100, *range(100, 101 + until)) == later
+    assert cut_windows(CONFIG, 100, *range(100, 101 + until)) == later
 
 
-def test_the_last_window_begins_with_a_frame() -> None:
-    plan = WindowingConfig(length=40, hop=20, frame=10, smooth=1, min_length=3)
-    assert cut(plan, 20, 75) == [(20, 60), (40, 75)]
+def test_last_window_starts_at_a_frame() -> None:
+    config = WindowingConfig(length=40, hop=20, frame=10, smooth=1, min_length=3)
+    assert cut_windows(config, 20, 75) == [(20, 60), (40, 75)]
 
 
-def test_a_cut_keeps_what_its_last_window_may_need() -> None:
-    one = WindowCutter(PLAN, 100)
+def test_cutter_keeps_the_samples_of_its_last_window() -> None:
+    one = WindowCutter(CONFIG, 100)
     assert one.first_needed == 100
     assert len(list(one.iter_windows(165, closed=False))) == 3
     assert (one.next_start, one.first_needed) == (130, 120)
     assert list(one.iter_windows(165, closed=True)) == [(125, 165)]
 
 
-def hops_of(
-    plan: WindowingConfig, start: int, end: int, seed: int = 0
+def average_hops(
+    config: WindowingConfig, start: int, end: int, seed: int = 0
 ) -> tuple[list[ScoredSpan], list[ScoredSpan]]:
-    """Random windows of a stretch, and the hops that come of them one by one."""
+    """Return random windows of a segment, and the hops that they are averaged to one by one."""
     generator = np.random.default_rng(seed)
-    windows = [ScoredSpan(a, b, generator.random(3)) for a, b in cut(plan, start, end)]
-    hops = HopAverager(plan, start)
+    windows = [ScoredSpan(a, b, generator.random(3)) for a, b in cut_windows(config, start, end)]
+    hops = HopAverager(config, start)
     found = [hop for window in windows for hop in hops.add(window)]
     return windows, [*found, *hops.close(end)]
 
 
-def plainly(
-    plan: WindowingConfig, start: int, end: int, windows: list[ScoredSpan]
+def average_naively(
+    config: WindowingConfig, start: int, end: int, windows: list[ScoredSpan]
 ) -> list[Probabilities]:
-    """The same, all at once."""
+    """Average all hops at once."""
     raw = []
-    for first in range(start, end, plan.hop):
-        middle = (first + min(first + plan.hop, end)) // 2
-        heard = [window.p_k for window in windows if window.start <= middle < window.end]
-        raw.append(np.mean(heard, axis=0))
-    reach = plan.smooth // 2
+    for first in range(start, end, config.hop):
+        middle = (first + min(first + config.hop, end)) // 2
+        p_nk = [window.p_k for window in windows if window.start <= middle < window.end]
+        raw.append(np.mean(p_nk, axis=0))
+    reach = config.smooth // 2
     return [np.mean(raw[max(0, i - reach) : i + reach + 1], axis=0) for i in range(len(raw))]
 
 
@@ -91,35 +91,35 @@ def plainly(
     start=st.integers(0, 5),
     seconds=st.integers(1, 200),
 )
-def test_a_hop_is_the_mean_of_the_windows_that_hear_its_middle(
+def test_hop_is_the_mean_of_the_windows_that_contain_its_centre(
     length: int, hop: int, frame: int, smooth: int, start: int, seconds: int
 ) -> None:
-    plan = WindowingConfig(max(length, hop) * frame, hop * frame, frame, smooth, 1)
+    config = WindowingConfig(max(length, hop) * frame, hop * frame, frame, smooth, 1)
     begin = start * frame
     end = begin + seconds
-    windows, hops = hops_of(plan, begin, end)
-    assert [hop.start for hop in hops] == list(range(begin, end, plan.hop))
-    assert [hop.end for hop in hops] == [min(hop.start + plan.hop, end) for hop in hops]
+    windows, hops = average_hops(config, begin, end)
+    assert [hop.start for hop in hops] == list(range(begin, end, config.hop))
+    assert [hop.end for hop in hops] == [min(hop.start + config.hop, end) for hop in hops]
     assert all(window.start >= begin and window.end <= end for window in windows)
-    wanted = plainly(plan, begin, end, windows)
+    wanted = average_naively(config, begin, end, windows)
     np.testing.assert_allclose([hop.p_k for hop in hops], wanted, atol=1e-12)
 
 
-def test_hops_come_as_soon_as_no_window_can_change_them() -> None:
-    hops = HopAverager(PLAN, 0)
+def test_hops_are_returned_as_soon_as_they_are_final() -> None:
+    hops = HopAverager(CONFIG, 0)
     p_k = np.ones(1)
     counts = [len(hops.add(ScoredSpan(start, start + 40, p_k))) for start in range(0, 60, 10)]
     assert counts == [0, 1, 1, 1, 1, 1]
     assert len(hops.close(90)) == 4
-    assert HopAverager(PLAN, 0).close(90) == []
+    assert HopAverager(CONFIG, 0).close(90) == []
 
 
-def label(p_k: Probabilities) -> str | None:
+def find_label(p_k: Probabilities) -> str | None:
     return "ab"[int(p_k.argmax())] if p_k.max() > 0.5 else None
 
 
-def merged(values: list[float], *, merge: bool = True) -> list[tuple[int, int, float]]:
-    merger = SegmentMerger(label, merge=merge)
+def merge_hops(values: list[float], *, merge: bool = True) -> list[tuple[int, int, float]]:
+    merger = SegmentMerger(find_label, merge=merge)
     found: list[ScoredSpan] = []
     for place, value in enumerate(values):
         found += merger.add(ScoredSpan(10 * place, 10 * place + 10, np.array([value, 1 - value])))
@@ -128,26 +128,26 @@ def merged(values: list[float], *, merge: bool = True) -> list[tuple[int, int, f
     return [(one.start, one.end, round(float(one.p_k[0]), 6)) for one in found]
 
 
-def test_neighbours_of_one_label_are_one_segment() -> None:
-    assert merged([0.9, 0.7, 0.2, 0.5, 0.5, 0.6]) == [
+def test_neighbouring_hops_with_one_label_are_merged() -> None:
+    assert merge_hops([0.9, 0.7, 0.2, 0.5, 0.5, 0.6]) == [
         (0, 20, 0.8),
         (20, 30, 0.2),
         (30, 50, 0.5),  # withheld twice
         (50, 60, 0.6),
     ]
-    assert merged([0.9, 0.7], merge=False) == [(0, 10, 0.9), (10, 20, 0.7)]
-    assert merged([]) == []
+    assert merge_hops([0.9, 0.7], merge=False) == [(0, 10, 0.9), (10, 20, 0.7)]
+    assert merge_hops([]) == []
 
 
-def test_what_grows_can_be_seen() -> None:
-    merger = SegmentMerger(label)
+def test_partial_segment() -> None:
+    merger = SegmentMerger(find_label)
     assert merger.partial is None
     assert list(merger.add(ScoredSpan(0, 10, np.array([0.9, 0.1])))) == []
     assert list(merger.add(ScoredSpan(10, 30, np.array([0.6, 0.4])))) == []
-    growing = merger.partial
-    assert growing is not None
-    assert (growing.start, growing.end) == (0, 30)
-    np.testing.assert_allclose(growing.p_k, [0.7, 0.3])
+    partial = merger.partial
+    assert partial is not None
+    assert (partial.start, partial.end) == (0, 30)
+    np.testing.assert_allclose(partial.p_k, [0.7, 0.3])
 
 
 @pytest.mark.parametrize(
@@ -163,28 +163,28 @@ def test_what_grows_can_be_seen() -> None:
         (4.0, 1.0, -1, "over -1 hops"),
     ],
 )
-def test_plans_that_cannot_be(window: float, hop: float, smooth: int, words: str) -> None:
+def test_invalid_windowing(window: float, hop: float, smooth: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         WindowingConfig.from_stream_config(
             StreamConfig(window, hop, smooth), 16_000, 0.1, max_window=7.5
         )
 
 
-def test_a_plan_is_of_whole_frames() -> None:
+def test_windowing_is_rounded_to_whole_frames() -> None:
     config = StreamConfig(window=4.01, hop=0.99, smooth=3)
     windowing = WindowingConfig.from_stream_config(config, 16_000, 0.025, max_window=None)
     assert windowing == WindowingConfig(64_000, 16_000, 400, 3, 400)
 
 
-def test_a_tape_holds_what_was_not_forgotten() -> None:
-    tape, everything = SampleBuffer(100), np.arange(100_000, dtype=np.float32)
+def test_buffer_holds_samples_that_were_not_discarded() -> None:
+    buffer, everything = SampleBuffer(100), np.arange(100_000, dtype=np.float32)
     for at in range(0, 100_000, 777):
-        tape.append(everything[at : at + 777])
-        tape.discard(tape.end - 5_000)
-    assert (tape.start, tape.end) == (95_100, 100_100)
-    np.testing.assert_array_equal(tape[96_000:97_000], everything[95_900:96_900])
-    assert len(tape._samples) < 60_000
-    tape.discard(10**9)
-    assert tape.start == tape.end
+        buffer.append(everything[at : at + 777])
+        buffer.discard(buffer.end - 5_000)
+    assert (buffer.start, buffer.end) == (95_100, 100_100)
+    np.testing.assert_array_equal(buffer[96_000:97_000], everything[95_900:96_900])
+    assert len(buffer._samples) < 60_000
+    buffer.discard(10**9)
+    assert buffer.start == buffer.end
     with pytest.raises(IndexError, match="samples 100100 to 100100"):
-        tape[96_000:97_000]
+        buffer[96_000:97_000]
