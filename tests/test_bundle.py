@@ -1,3 +1,5 @@
+"""Saved models: round trip, damage, versions, foreign code, and full disks."""
+
 import errno
 import json
 import os
@@ -56,22 +58,22 @@ def header(content: bytes) -> tuple[int, Document]:
     return size, json.loads(content[8 : 8 + size])
 
 
-def forged(
+def forge(
     path: Path,
     document: Callable[[Document], object] = lambda document: None,
     tensors: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None,
 ) -> None:
-    """Change a bundle as somebody does who knows how to make its hash right again."""
+    """Change a bundle and correct its hash, as an attacker could."""
     content = path.read_bytes()
-    held, values = json.loads(header(content)[1]["__metadata__"]["serein"]), unpacked(content)
-    document(held)
+    changed, values = json.loads(header(content)[1]["__metadata__"]["serein"]), unpacked(content)
+    document(changed)
     tensors(values)
-    text = json.dumps(held)
+    text = json.dumps(changed)
     digest = bundle._compute_digest(text, values)
     path.write_bytes(packed(values, {"serein": text, "sha256": digest}))
 
 
-def test_what_was_saved_is_loaded(content: bytes, path: Path) -> None:
+def test_load_returns_what_save_wrote(content: bytes, path: Path) -> None:
     system = small_system()
     system.normaliser.fit([np.random.default_rng(0).normal(2, 3, (100, 48))])
     found = load(path)
@@ -84,20 +86,20 @@ def test_what_was_saved_is_loaded(content: bytes, path: Path) -> None:
     assert not found.system.training
     assert not torch.equal(found.system.normaliser.mean_f, torch.zeros(48))
     wave_s = np.random.default_rng(1).normal(size=16_000).astype(np.float32)
-    heard = torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
-    one = predict_batch(system, system.extract_features(*heard))[0]
-    other = predict_batch(found.system, found.system.extract_features(*heard))[0]
+    batch = torch.from_numpy(wave_s)[None], torch.tensor([len(wave_s)])
+    one = predict_batch(system, system.extract_features(*batch))[0]
+    other = predict_batch(found.system, found.system.extract_features(*batch))[0]
     assert all(torch.equal(one[task], other[task]) for task in one)
 
 
-def test_saving_what_was_loaded_gives_the_same_bundle(content: bytes, path: Path) -> None:
+def test_saving_a_loaded_bundle_writes_the_same_file(content: bytes, path: Path) -> None:
     save(load(path), path)
     again = path.read_bytes()
-    assert header(again)[1] == header(content)[1]  # the hash of document and weights among it
+    assert header(again)[1] == header(content)[1]  # includes the hash of document and weights
     assert again[8 + header(again)[0] :] == content[8 + header(content)[0] :]
 
 
-def test_the_first_task_stays_the_first(path: Path) -> None:
+def test_the_order_of_tasks_is_kept(path: Path) -> None:
     recipe = small_recipe()
     tasks = {"gender": recipe.tasks["gender"], "emotion": recipe.tasks["emotion"]}
     system = System(replace(recipe, tasks=tasks), CLASSES)
@@ -106,17 +108,17 @@ def test_the_first_task_stays_the_first(path: Path) -> None:
     assert list(found.tasks) == list(found.classes) == list(found.recipe.tasks) == list(tasks)
 
 
-def test_nothing_but_the_bundle_is_left(path: Path) -> None:
+def test_save_leaves_no_other_files(path: Path) -> None:
     save(load(path), path)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_bundle_is_hardly_larger_than_its_weights(content: bytes) -> None:
+def test_a_bundle_is_little_larger_than_its_weights(content: bytes) -> None:
     weights = sum(4 * x.numel() for x in small_system().state_dict().values())
     assert weights < len(content) < weights + 16_000
 
 
-def test_other_tools_can_read_a_bundle(content: bytes) -> None:
+def test_a_bundle_is_readable_as_safetensors_and_json(content: bytes) -> None:
     assert set(unpacked(content)) == set(small_system().state_dict())
     document = json.loads(header(content)[1]["__metadata__"]["serein"])
     assert document["format"] == 4
@@ -124,10 +126,10 @@ def test_other_tools_can_read_a_bundle(content: bytes) -> None:
     assert document["card"]["licence"] == "CC0"
 
 
-# What is not a bundle
+# Files that are not bundles
 
 
-def test_a_missing_bundle_is_told_of(tmp_path: Path) -> None:
+def test_a_missing_bundle_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"cannot read the model .*none: No such file"):
         load(tmp_path / "none")
     with pytest.raises(BundleError, match="cannot read the model"):
@@ -151,13 +153,13 @@ def test_a_missing_bundle_is_told_of(tmp_path: Path) -> None:
     ],
     ids=lambda content: repr(content[:9]),
 )
-def test_another_file_is_not_a_bundle(path: Path, other: bytes) -> None:
+def test_another_file_is_an_error(path: Path, other: bytes) -> None:
     path.write_bytes(other)
     with pytest.raises(BundleError, match="is not a serein model, or is cut short"):
         load(path)
 
 
-def test_weights_of_something_else_are_not_a_bundle(path: Path) -> None:
+def test_a_file_of_other_weights_is_an_error(path: Path) -> None:
     path.write_bytes(packed({"a": torch.zeros(3)}, {"format": "pt"}))
     with pytest.raises(BundleError, match="is not a serein model"):
         load(path)
@@ -166,7 +168,7 @@ def test_weights_of_something_else_are_not_a_bundle(path: Path) -> None:
         load(path)
 
 
-def test_a_bundle_cut_anywhere_is_seen(path: Path, content: bytes) -> None:
+def test_a_truncated_bundle_is_an_error(path: Path, content: bytes) -> None:
     size, _ = header(content)
     ends = [1, 7, 8, 9, 8 + size // 2, 8 + size - 1, 8 + size, len(content) // 2, len(content) - 1]
     for end in ends:
@@ -178,7 +180,7 @@ def test_a_bundle_cut_anywhere_is_seen(path: Path, content: bytes) -> None:
         load(path)
 
 
-def test_a_changed_byte_anywhere_is_seen(path: Path, content: bytes) -> None:
+def test_a_changed_byte_is_an_error(path: Path, content: bytes) -> None:
     size, _ = header(content)
     generator = np.random.default_rng(0)
     weights = generator.integers(8 + size, len(content), 40).tolist()
@@ -191,16 +193,14 @@ def test_a_changed_byte_anywhere_is_seen(path: Path, content: bytes) -> None:
             found = load(path)
         except BundleError:
             continue
-        # Only a byte without meaning may change: padding, or the order of white space.
+        # Only changes of padding or white space are possible.
         assert place < 8 + size
         assert found.card == CARD
         same = found.system.state_dict()
         assert all(torch.equal(same[n], x) for n, x in unpacked(content).items())
 
 
-def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
-    path: Path, content: bytes
-) -> None:
+def test_a_changed_weight_or_card_is_a_hash_error(path: Path, content: bytes) -> None:
     changed = bytearray(content)
     changed[-3] ^= 1
     path.write_bytes(bytes(changed))
@@ -211,18 +211,18 @@ def test_a_changed_weight_and_a_changed_word_are_told_of_by_name(
         load(path)
 
 
-# What does not fit
+# Bundles that do not fit
 
 
-def test_a_newer_format_asks_for_an_upgrade(path: Path) -> None:
-    forged(path, lambda document: document.update(format=5))
+def test_a_newer_format_is_an_error(path: Path) -> None:
+    forge(path, lambda document: document.update(format=5))
     with pytest.raises(BundleError, match=r"has format 5; .* reads up to 4: upgrade serein"):
         load(path)
 
 
 @pytest.mark.parametrize("found", [None, "1", [1], 1.5])
-def test_a_format_that_is_no_number_is_refused(path: Path, found: object) -> None:
-    forged(path, lambda document: document.update(format=found))
+def test_a_format_that_is_not_a_number_is_an_error(path: Path, found: object) -> None:
+    forge(path, lambda document: document.update(format=found))
     with pytest.raises(BundleError, match="has format"):
         load(path)
 
@@ -247,10 +247,10 @@ def additional(tensors: dict[str, torch.Tensor]) -> None:
         (additional, r"weight model\.more has shape \(2,\); its recipe needs None"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(
+def test_weights_of_other_shapes_are_errors_with_their_names(
     path: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
 ) -> None:
-    forged(path, tensors=change)
+    forge(path, tensors=change)
     with pytest.raises(BundleError, match=message):
         load(path)
 
@@ -279,15 +279,15 @@ def test_weights_that_do_not_fit_are_named(
         lambda d: d["card"].update(file_hashes=3),
     ],
 )
-def test_a_document_that_does_not_fit_is_refused(
+def test_a_document_of_another_structure_is_an_error(
     path: Path, change: Callable[[Document], object]
 ) -> None:
-    forged(path, change)
+    forge(path, change)
     with pytest.raises(BundleError):
         load(path)
 
 
-# What must not run
+# Code that must not run
 
 NUMBER = count()
 EVIL = """
@@ -298,7 +298,7 @@ Path(__file__).with_name("ran").touch()
 
 @pytest.fixture
 def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module whose import leaves a trace, at the place given back."""
+    """Create a module whose import creates a file; return the path of that file."""
     package = tmp_path / f"evil_{next(NUMBER)}"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -326,20 +326,20 @@ def named_in_task(document: Document, name: str) -> None:
 
 @pytest.mark.parametrize("trust", [[], ["os.path"], ["evil"]])
 @pytest.mark.parametrize("place", [named_model, named_features, named_task, named_in_task])
-def test_a_foreign_module_is_refused_and_not_run(
+def test_an_untrusted_module_is_not_imported(
     path: Path, evil: Path, place: Callable[[Document, str], None], trust: list[str]
 ) -> None:
     name = f"{evil.parent.name}.code"
-    forged(path, lambda document: place(document, name))
+    forge(path, lambda document: place(document, name))
     with pytest.raises(BundleError, match=rf"{name}|not part of serein"):
         load(path, trust=trust)
     assert not evil.exists()
     assert name not in sys.modules
 
 
-def test_the_trace_would_be_seen(path: Path, evil: Path) -> None:
+def test_the_import_of_a_trusted_module_is_detected(path: Path, evil: Path) -> None:
     name = f"{evil.parent.name}.code"
-    forged(path, lambda document: named_model(document, name))
+    forge(path, lambda document: named_model(document, name))
     with pytest.raises(BundleError, match="lacks Config and Model"):
         load(path, trust=[name])
     assert evil.exists()
@@ -350,16 +350,16 @@ from serein.models.li2019 import Config, Model
 """
 
 
-def test_a_module_of_ones_own_is_loaded_where_it_is_trusted(path: Path, evil: Path) -> None:
+def test_a_trusted_module_is_loaded(path: Path, evil: Path) -> None:
     name = f"{evil.parent.name}.code"
     (evil.parent / "code.py").write_text(OWN)
-    forged(path, lambda document: named_model(document, name))
+    forge(path, lambda document: named_model(document, name))
     found = load(path, trust=[name])
     assert found.system.recipe.model["name"] == name
     assert type(found.system.model).__module__ == "serein.models.li2019"
 
 
-def test_loading_imports_nothing_that_unpickles(path: Path) -> None:
+def test_load_unpickles_nothing(path: Path) -> None:
     script = (
         "import sys, pathlib, pickle, torch\n"
         "from serein import bundle\n"
@@ -372,7 +372,7 @@ def test_loading_imports_nothing_that_unpickles(path: Path) -> None:
     assert ended.stdout == "small\n"
 
 
-def test_building_without_weights_does_not_load_the_compiler() -> None:
+def test_building_without_weights_does_not_import_the_compiler() -> None:
     script = (
         "import sys\n"
         "from serein import recipes, system\n"
@@ -387,10 +387,10 @@ def test_building_without_weights_does_not_load_the_compiler() -> None:
     assert ended.stdout == "False\n"
 
 
-# What must not be lost
+# Failed writing
 
 
-def test_a_full_disk_leaves_the_old_bundle(
+def test_a_full_disk_keeps_the_old_bundle(
     path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = Path.write_bytes
@@ -408,6 +408,6 @@ def test_a_full_disk_leaves_the_old_bundle(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_folder_that_is_a_file_is_told_of(path: Path) -> None:
+def test_a_folder_that_is_a_file_is_an_error(path: Path) -> None:
     with pytest.raises(StorageError, match="could not write"):
         save(load(path), path / "model.safetensors")

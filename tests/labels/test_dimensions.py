@@ -1,4 +1,4 @@
-"""Levels of ratings, and what stands in where nobody rated."""
+"""Levels of ratings, and proxies for corpora without ratings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ PROXIES = [
     f"tasks.{dimension}={{name='dimensions', label='emotion', scheme='proxy-{dimension}'}}"
     for dimension in ("arousal", "valence", "dominance")
 ]
-ALONE = ["tasks.emotion=remove", "tasks.gender=remove"]
+NO_OTHER_TASKS = ["tasks.emotion=remove", "tasks.gender=remove"]
 
 
 @pytest.mark.parametrize(
@@ -31,17 +31,17 @@ ALONE = ["tasks.emotion=remove", "tasks.gender=remove"]
         *(("4", "high"), ("4.5", "high"), ("5.0", "high")),
     ],
 )
-def test_levels_meet_where_the_paper_lets_them(rating: str, level: str) -> None:
+def test_levels_have_the_limits_of_the_paper(rating: str, level: str) -> None:
     assert labels.map_to_class(rating, "levels") == level
 
 
 @pytest.mark.parametrize("rating", ["0.99", "5.01", "-3", "nan", "inf", "calm", ""])
-def test_what_is_no_rating_is_told_of(rating: str) -> None:
+def test_get_rating_level_of_an_invalid_rating_is_an_error(rating: str) -> None:
     with pytest.raises(ConfigError, match="expected a number from 1 to 5"):
         dimensions.get_rating_level(rating)
 
 
-def test_every_dimension_of_the_proxies_has_three_levels() -> None:
+def test_proxies_of_each_dimension_have_three_levels() -> None:
     words = {
         "emodb": ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"],
         "ravdess": ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"],
@@ -62,14 +62,14 @@ def test_every_dimension_of_the_proxies_has_three_levels() -> None:
         ("neutral", ("middle", "middle", "middle")),
     ],
 )
-def test_proxies_are_what_the_norms_say(emotion: str, levels: tuple[str, ...]) -> None:
+def test_proxy_levels_follow_the_norms(emotion: str, levels: tuple[str, ...]) -> None:
     found = tuple(
         dimensions.get_proxy_level(emotion, dimension) for dimension in dimensions.DIMENSIONS
     )
     assert found == levels
 
 
-def test_norms_are_of_known_emotions_and_within_their_scale() -> None:
+def test_norms_have_known_emotions_and_stay_within_their_scale() -> None:
     for name, norm in dimensions._read_norms().items():
         assert labels.harmonize_emotion(name) == name
         assert len(norm) == 3
@@ -79,10 +79,10 @@ def test_norms_are_of_known_emotions_and_within_their_scale() -> None:
 @pytest.fixture(scope="module")
 def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     runs = tmp_path_factory.mktemp("runs")
-    return evaluate("li2019", corpus, settings=[*QUICK, *PROXIES, *ALONE], runs=runs)
+    return evaluate("li2019", corpus, settings=[*QUICK, *PROXIES, *NO_OTHER_TASKS], runs=runs)
 
 
-def test_proxies_are_named_in_the_headline(run: Run) -> None:
+def test_results_with_proxies_carry_a_caution(run: Run) -> None:
     results = run.results
     assert list(results.classes) == ["arousal", "valence", "dominance"]
     assert "proxy labels: arousal, valence, dominance are norms" in results.protocol["caution"]
@@ -92,8 +92,10 @@ def test_proxies_are_named_in_the_headline(run: Run) -> None:
     assert results.mapping["arousal"].mapped["high"] == {"anger": 8}
 
 
-def test_a_saved_model_of_proxies_is_judged_as_one(corpus: Corpus, tmp_path: Path) -> None:
-    settings = [*QUICK, *PROXIES, *ALONE, "training.epochs=1"]
+def test_scores_of_a_saved_model_with_proxies_carry_a_caution(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    settings = [*QUICK, *PROXIES, *NO_OTHER_TASKS, "training.epochs=1"]
     saved = train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)
     assert "proxy labels" in score_model(saved, corpus).protocol["caution"]
 
@@ -109,7 +111,7 @@ def test_ratings_of_iemocap_become_levels(tmp_path: Path) -> None:
         f"tasks.{dimension}={{name='dimensions', scheme='levels'}}"
         for dimension in ("arousal", "valence", "dominance")
     ]
-    settings = [*QUICK, *ratings, *ALONE, "training.epochs=1", "protocol.name=zhang-text"]
+    settings = [*QUICK, *ratings, *NO_OTHER_TASKS, "training.epochs=1", "protocol.name=zhang-text"]
     results = evaluate("li2019", read, settings=settings, runs=tmp_path / "runs").results
     assert results.protocol["caution"] == ""
     lows = sum(float(u.labels.get("valence", 3)) <= 2 for u in read.utterances)
@@ -118,11 +120,11 @@ def test_ratings_of_iemocap_become_levels(tmp_path: Path) -> None:
     assert results.mapping["dominance"].missing == missing > 0
 
 
-def test_a_rating_out_of_range_names_its_utterance(folder: Path, tmp_path: Path) -> None:
+def test_a_rating_out_of_range_is_an_error_with_its_utterance(folder: Path, tmp_path: Path) -> None:
     (folder / "labels.csv").write_text(
         "path,speaker,gender,arousal\na.wav,1,f,1.0\nsub/b.wav,2,f,7.5\nc.wav,3,f,4.0\n"
     )
     read = corpora.load(f"mine={folder / 'labels.csv'}")
-    settings = [*QUICK, *ALONE, "tasks.arousal={name='dimensions', scheme='levels'}"]
+    settings = [*QUICK, *NO_OTHER_TASKS, "tasks.arousal={name='dimensions', scheme='levels'}"]
     with pytest.raises(ConfigError, match=r"utterance sub/b.wav, task arousal: a rating is '7.5'"):
         evaluate(recipes.load("li2019", settings), read, runs=tmp_path)

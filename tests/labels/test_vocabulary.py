@@ -1,4 +1,4 @@
-"""Words and their numbers."""
+"""Tokenization, vocabularies, and word ids."""
 
 import pytest
 from hypothesis import given
@@ -29,36 +29,36 @@ WORDS = st.lists(st.text("abcxyz", min_size=1, max_size=4), max_size=8)
         ("kids' 'quoted'", ["kids", "quoted"]),
     ],
 )
-def test_words_of_a_text(text: str, words: list[str]) -> None:
+def test_tokenize(text: str, words: list[str]) -> None:
     assert tokenize(text) == words
 
 
 @given(WORDS)
-def test_numbers_give_the_words_back(words: list[str]) -> None:
+def test_decode_inverts_encode(words: list[str]) -> None:
     text = " ".join(words)
-    made = build_vocabulary([text], VocabularyConfig())
-    assert made.decode(made.encode(text)) == normalize_text(text)
+    vocabulary = build_vocabulary([text], VocabularyConfig())
+    assert vocabulary.decode(vocabulary.encode(text)) == normalize_text(text)
 
 
-def test_frequent_words_come_first_and_equals_by_the_alphabet() -> None:
-    made = build_vocabulary(["b a c", "c b", "c"], VocabularyConfig())
-    assert made.words == (*SPECIAL_TOKENS, "c", "b", "a")
+def test_words_are_ordered_by_frequency_then_alphabet() -> None:
+    vocabulary = build_vocabulary(["b a c", "c b", "c"], VocabularyConfig())
+    assert vocabulary.words == (*SPECIAL_TOKENS, "c", "b", "a")
 
 
-def test_rare_words_have_no_number() -> None:
-    made = build_vocabulary(["a a b", "c c"], VocabularyConfig(min_count=2))
-    assert made.words[3:] == ("a", "c")
-    assert made.encode("b a") == [2, 3]
+def test_rare_words_are_unknown() -> None:
+    vocabulary = build_vocabulary(["a a b", "c c"], VocabularyConfig(min_count=2))
+    assert vocabulary.words[3:] == ("a", "c")
+    assert vocabulary.encode("b a") == [2, 3]
 
 
-def test_the_size_counts_words_that_are_said() -> None:
+def test_max_words_does_not_count_special_tokens() -> None:
     assert (
         len(build_vocabulary(["a a a b b c"], VocabularyConfig(max_words=2)))
         == len(SPECIAL_TOKENS) + 2
     )
 
 
-def test_more_words_stand_behind_those_that_were_learnt() -> None:
+def test_with_texts_appends_new_words() -> None:
     first = build_vocabulary(["so it goes"], VocabularyConfig())
     more = first.with_texts(["it never goes so never"], VocabularyConfig())
     assert more.words[: len(first)] == first.words
@@ -66,13 +66,13 @@ def test_more_words_stand_behind_those_that_were_learnt() -> None:
     assert first.with_texts(["a b"], VocabularyConfig(max_words=3)).words == first.words
 
 
-def test_what_follows_the_end_is_not_said() -> None:
-    made = build_vocabulary(["yes no"], VocabularyConfig())
-    assert made.decode([3, 4, 1, 3]) == "no yes"
-    assert made.decode([4, -1, 3]) == "yes"
+def test_decode_stops_at_the_end_token() -> None:
+    vocabulary = build_vocabulary(["yes no"], VocabularyConfig())
+    assert vocabulary.decode([3, 4, 1, 3]) == "no yes"
+    assert vocabulary.decode([4, -1, 3]) == "yes"
 
 
 @pytest.mark.parametrize("words", [("a",), (*SPECIAL_TOKENS, "a", "a"), ()])
-def test_what_is_no_vocabulary(words: tuple[str, ...]) -> None:
+def test_an_invalid_vocabulary_is_an_error(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="a vocabulary begins with"):
         Vocabulary(words)

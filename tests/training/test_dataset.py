@@ -1,3 +1,5 @@
+"""Frames and their cache, batches, and the order of utterances."""
+
 import multiprocessing
 import resource
 import shutil
@@ -31,23 +33,23 @@ def utterances(corpus: Corpus) -> list[Utterance]:
     return list(corpus.utterances[::4])
 
 
-def extracted(utterances: list[Utterance], front_end: FrontEnd = FRONT_END) -> Frames:
+def extract(utterances: list[Utterance], front_end: FrontEnd = FRONT_END) -> Frames:
     return extract_frames(utterances, front_end, corpora.hash_contents(utterances))
 
 
 def entries() -> list[Path]:
-    """All but the locks."""
+    """Return the entries of the cache."""
     return sorted(e for e in cache_folder().glob("*") if e.is_dir())
 
 
-def assert_alike(one: Frames, other: Frames) -> None:
+def assert_equal(one: Frames, other: Frames) -> None:
     assert one.index == other.index
     assert np.array_equal(one.x_nf, other.x_nf)
 
 
 @contextmanager
-def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever reads audio fails."""
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let any reading of audio fail."""
 
     def load(*_: Any, **__: Any) -> None:
         raise AssertionError("audio was read")
@@ -57,10 +59,10 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_frames_are_what_the_front_end_makes_of_each_recording(
+def test_extract_frames_equals_the_front_end(
     utterances: list[Utterance],
 ) -> None:
-    frames = extracted(utterances)
+    frames = extract(utterances)
     assert list(frames.index) == [one.id for one in utterances]
     assert frames.x_nf.dtype == np.float32
     for one in utterances:
@@ -70,34 +72,34 @@ def test_frames_are_what_the_front_end_makes_of_each_recording(
     assert len(frames.x_nf) == sum(frames.length(one.id) for one in utterances)
 
 
-def test_a_stretch_of_a_file_is_read_alone(utterances: list[Utterance]) -> None:
+def test_extract_frames_of_a_part_of_a_file(utterances: list[Utterance]) -> None:
     part = replace(utterances[0], id="part", start=0.1, end=0.4)
-    frames = extracted([utterances[0], part])
+    frames = extract([utterances[0], part])
     wanted = compute_frames(audio.load(part.path, start=0.1, end=0.4), FRONT_END)
     assert np.array_equal(frames["part"], wanted)
     assert frames.length("part") == 13
 
 
-def test_what_is_cached_is_not_read_again(
+def test_cached_recordings_are_not_read_again(
     utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = extracted(utterances)
-    with deaf(monkeypatch):
-        assert_alike(extracted(utterances), first)
+    first = extract(utterances)
+    with forbid_reading(monkeypatch):
+        assert_equal(extract(utterances), first)
         with pytest.raises(AssertionError, match="audio was read"):
-            extracted(utterances[1:])
+            extract(utterances[1:])
     assert len(entries()) == 1
 
 
-def test_the_cache_does_not_care_where_a_file_lies(
+def test_the_cache_does_not_depend_on_paths(
     utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = extracted(utterances)
+    first = extract(utterances)
     moved = [replace(one, path=tmp_path / one.path.name) for one in utterances]
     for one, other in zip(utterances, moved, strict=True):
         shutil.copy(one.path, other.path)
-    with deaf(monkeypatch):
-        assert_alike(extracted(moved), first)
+    with forbid_reading(monkeypatch):
+        assert_equal(extract(moved), first)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +107,32 @@ def test_the_cache_does_not_care_where_a_file_lies(
     [{"bands": 9}, {"hop": 401}, {"window": 401}, {"deltas": 1}, {"seconds": 0.5}, {"rate": 8000}],
     ids=str,
 )
-def test_other_settings_have_another_entry(
+def test_other_settings_have_another_cache_entry(
     utterances: list[Utterance], change: dict[str, Any]
 ) -> None:
-    extracted(utterances[:1])
-    extracted(utterances[:1], FrontEnd(replace(FRONT_END.config, **change)))
+    extract(utterances[:1])
+    extract(utterances[:1], FrontEnd(replace(FRONT_END.config, **change)))
     assert len(entries()) == 2
 
 
-def test_another_recording_under_the_same_name_has_another_entry(
+def test_another_recording_of_the_same_name_has_another_cache_entry(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:
     one = replace(utterances[0], path=tmp_path / "a.wav")
     shutil.copy(utterances[0].path, one.path)
-    first = extracted([one])[one.id].copy()
+    first = extract([one])[one.id].copy()
     shutil.copy(utterances[1].path, one.path)
-    second = extracted([one])[one.id]
+    second = extract([one])[one.id]
     assert first.shape != second.shape or not np.array_equal(first, second)
     assert np.array_equal(second, compute_frames(audio.load(utterances[1].path), FRONT_END))
 
 
-def test_the_cache_lies_where_it_is_wanted(
+def test_the_cache_folder_can_be_chosen(
     utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"
-    extracted(utterances[:1])
+    extract(utterances[:1])
     assert len(entries()) == 1
     extract_frames(
         utterances[:1], FRONT_END, corpora.hash_contents(utterances[:1]), tmp_path / "there"
@@ -142,10 +144,10 @@ def test_the_cache_lies_where_it_is_wanted(
 
 
 def test_frames_can_be_changed_without_changing_the_cache(utterances: list[Utterance]) -> None:
-    frames = extracted(utterances)
+    frames = extract(utterances)
     before = frames.x_nf.copy()
     frames.x_nf[:] = 0
-    assert np.array_equal(extracted(utterances).x_nf, before)
+    assert np.array_equal(extract(utterances).x_nf, before)
 
 
 # Damage
@@ -166,10 +168,10 @@ def test_frames_can_be_changed_without_changing_the_cache(utterances: list[Utter
     ],
     ids=str,
 )
-def test_a_damaged_entry_is_made_anew(
+def test_a_damaged_entry_is_replaced(
     utterances: list[Utterance], name: str, content: bytes | float | None
 ) -> None:
-    first = extracted(utterances)
+    first = extract(utterances)
     wanted = Frames(first.x_nf.copy(), first.index)
     (entry,) = entries()
     whole = (entry / name).read_bytes()
@@ -178,19 +180,19 @@ def test_a_damaged_entry_is_made_anew(
         (entry / name).write_bytes(whole[: int(len(whole) * content)])
     elif content is not None:
         (entry / name).write_bytes(content)
-    assert_alike(extracted(utterances), wanted)
+    assert_equal(extract(utterances), wanted)
     assert entries() == [entry]
     assert (entry / name).read_bytes() == whole
 
 
-def test_an_entry_of_fewer_utterances_is_made_anew(utterances: list[Utterance]) -> None:
-    wanted = extracted(utterances)
+def test_an_entry_of_fewer_utterances_is_replaced(utterances: list[Utterance]) -> None:
+    wanted = extract(utterances)
     (entry,) = entries()
     np.save(entry / "ends.npy", np.load(entry / "ends.npy")[:-1])
-    assert_alike(extracted(utterances), wanted)
+    assert_equal(extract(utterances), wanted)
 
 
-def test_unreadable_recordings_are_all_named_in_one_error(
+def test_one_error_names_all_unreadable_recordings(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:
     files = {"text.wav": b"no audio here, just words", "none.wav": b"", "cut.wav": b"RIFF\0\0\0\0"}
@@ -200,22 +202,22 @@ def test_unreadable_recordings_are_all_named_in_one_error(
         bad.append(Utterance(id=name, path=tmp_path / name))
     mixed = [utterances[0], bad[0], utterances[1], *bad[1:]]
     with pytest.raises(AudioError, match="3 of 5 recordings cannot be read") as caught:
-        extracted(mixed)
+        extract(mixed)
     assert all(str(tmp_path / name) in str(caught.value) for name in files)
     assert utterances[0].path.name not in str(caught.value)
     assert entries() == []
 
 
-def test_of_many_unreadable_recordings_five_are_named(tmp_path: Path) -> None:
+def test_the_error_names_five_of_many_unreadable_recordings(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"nothing")
     bad = [Utterance(id=f"{n}", path=tmp_path / "a.wav") for n in range(9)]
     with pytest.raises(AudioError, match="9 of 9 recordings") as caught:
-        extracted(bad)
+        extract(bad)
     assert str(caught.value).count(str(tmp_path)) == 5
     assert str(caught.value).endswith("; ...")
 
 
-def test_a_full_disk_is_told_of_and_leaves_nothing(utterances: list[Utterance]) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_entry(utterances: list[Utterance]) -> None:
     contents = corpora.hash_contents(utterances)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -225,26 +227,26 @@ def test_a_full_disk_is_told_of_and_leaves_nothing(utterances: list[Utterance]) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert entries() == []
-    extracted(utterances)
+    extract(utterances)
     assert len(entries()) == 1
 
 
-def test_a_cache_that_cannot_be_is_told_of(
+def test_a_cache_that_cannot_be_created_is_an_error(
     utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SEREIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="could not write the feature cache"):
-        extracted(utterances)
+        extract(utterances)
 
 
-# Others at the same time
+# Several processes
 
 
 BARRIER: dict[str, Any] = {}
 
 
-def _begin(barrier: Any) -> None:
+def _init_worker(barrier: Any) -> None:
     BARRIER["both"] = barrier
 
 
@@ -255,16 +257,16 @@ def _extract(utterances: list[Utterance]) -> tuple[np.ndarray[Any, Any], dict[st
     return np.array(frames.x_nf), dict(frames.index)
 
 
-def test_two_processes_leave_one_whole_entry(corpus: Corpus) -> None:
+def test_two_processes_create_one_entry(corpus: Corpus) -> None:
     utterances = list(corpus.utterances)
     context = multiprocessing.get_context("spawn")
     arguments = (context.Barrier(2),)
-    with ProcessPoolExecutor(2, context, _begin, arguments) as pool:
+    with ProcessPoolExecutor(2, context, _init_worker, arguments) as pool:
         futures = [pool.submit(_extract, utterances) for _ in range(2)]
         both = [future.result(90) for future in futures]
     assert len(entries()) == 1
     assert not entries()[0].name.startswith(".")
-    whole = extracted(utterances)
+    whole = extract(utterances)
     assert len(entries()) == 1
     for x_nf, index in both:
         assert np.array_equal(x_nf, whole.x_nf)
@@ -274,7 +276,7 @@ def test_two_processes_leave_one_whole_entry(corpus: Corpus) -> None:
 # Batches
 
 
-def test_a_batch_is_padded_with_zeros_and_masked() -> None:
+def test_pad_batch_pads_with_zeros() -> None:
     frames = random_frames([3, 5, 1], width=2)
     x_btf, mask_bt = frames.pad_batch(["u002", "u000"])
     assert x_btf.shape == (2, 3, 2)
@@ -291,27 +293,27 @@ def test_a_batch_is_padded_with_zeros_and_masked() -> None:
     st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60)
-def test_every_utterance_is_seen_once_an_epoch(
+def test_every_utterance_is_in_one_batch_of_an_epoch(
     count: int, size: int, bucket: int, seed: int
 ) -> None:
-    side = random_subset([1 + (7 * n) % 11 for n in range(count)], width=1)
-    order = side.shuffled_order(size, bucket, seed)
+    subset = random_subset([1 + (7 * n) % 11 for n in range(count)], width=1)
+    order = subset.shuffled_order(size, bucket, seed)
     assert sorted(order) == list(range(count))
-    batches = list(side.iter_batches(size, order))
+    batches = list(subset.iter_batches(size, order))
     assert [len(batch.ids) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    assert sorted(id_ for batch in batches for id_ in batch.ids) == sorted(side.ids)
+    assert sorted(id_ for batch in batches for id_ in batch.ids) == sorted(subset.ids)
     for batch in batches:
-        places = [side.ids.index(id_) for id_ in batch.ids]
+        indices = [subset.ids.index(id_) for id_ in batch.ids]
         for task, target in batch.targets.items():
-            assert target.tolist() == side.targets[task][places].tolist()
+            assert target.tolist() == subset.targets[task][indices].tolist()
         x_btf, mask_bt = batch.inputs["frames"]
         for b, id_ in enumerate(batch.ids):
-            assert np.array_equal(x_btf[b, mask_bt[b]].numpy(), side.frames[id_])
+            assert np.array_equal(x_btf[b, mask_bt[b]].numpy(), subset.frames[id_])
 
 
-def test_without_an_order_batches_follow_the_side() -> None:
-    side = random_subset([2, 3, 4, 5, 6], width=1)
-    assert [batch.ids for batch in side.iter_batches(2)] == [
+def test_batches_without_order_follow_the_subset() -> None:
+    subset = random_subset([2, 3, 4, 5, 6], width=1)
+    assert [batch.ids for batch in subset.iter_batches(2)] == [
         ["u000", "u001"],
         ["u002", "u003"],
         ["u004"],
@@ -319,41 +321,41 @@ def test_without_an_order_batches_follow_the_side() -> None:
 
 
 @pytest.mark.parametrize("bucket", [1, 3])
-def test_an_order_depends_on_its_seed_alone(bucket: int) -> None:
-    side = random_subset(list(range(1, 41)), width=1)
-    one = side.shuffled_order(4, bucket, 7)
+def test_shuffled_order_depends_only_on_the_seed(bucket: int) -> None:
+    subset = random_subset(list(range(1, 41)), width=1)
+    one = subset.shuffled_order(4, bucket, 7)
     np.random.default_rng().random(3)
     torch.manual_seed(5)
-    assert side.shuffled_order(4, bucket, 7) == one
-    assert side.shuffled_order(4, bucket, 8) != one
+    assert subset.shuffled_order(4, bucket, 7) == one
+    assert subset.shuffled_order(4, bucket, 8) != one
 
 
 @pytest.mark.parametrize("count", [40, 42, 43])
 @pytest.mark.parametrize("seed", range(5))
-def test_utterances_of_like_length_meet(count: int, seed: int) -> None:
-    """One bucket as large as the side: the batches are those of the sorted side, in any order."""
+def test_one_bucket_sorts_the_whole_subset(count: int, seed: int) -> None:
+    """The batches are those of the subset sorted by length, in random order."""
     lengths = np.random.default_rng(seed).permutation(np.arange(1, count + 1)).tolist()
-    side = random_subset(lengths, width=1)
-    batches = list(side.iter_batches(4, side.shuffled_order(4, 100, seed)))
-    spans = [sorted(side.frames.length(id_) for id_ in batch.ids) for batch in batches]
+    subset = random_subset(lengths, width=1)
+    batches = list(subset.iter_batches(4, subset.shuffled_order(4, 100, seed)))
+    spans = [sorted(subset.frames.length(id_) for id_ in batch.ids) for batch in batches]
     ranked = list(range(1, count + 1))
     assert sorted(spans) == [ranked[i : i + 4] for i in range(0, count, 4)]
     assert spans != sorted(spans)
 
 
-def test_buckets_save_padding_and_chance_does_not() -> None:
+def test_buckets_reduce_padding() -> None:
     lengths = np.random.default_rng(0).integers(1, 300, 203).tolist()
-    side = random_subset(lengths, width=1)
+    subset = random_subset(lengths, width=1)
 
     def padding(bucket: int) -> int:
-        batches = side.iter_batches(10, side.shuffled_order(10, bucket, 0))
+        batches = subset.iter_batches(10, subset.shuffled_order(10, bucket, 0))
         return sum(int((~batch.inputs["frames"][1]).sum()) for batch in batches)
 
     assert padding(5) < 0.5 * padding(1)
     assert padding(100) < 0.2 * padding(1)
 
 
-def test_a_side_of_a_system_has_its_targets(corpus: Corpus) -> None:
+def test_targets_of_a_system(corpus: Corpus) -> None:
     system = System(small_recipe(), CLASSES)
     utterances = list(corpus.utterances[:3])
     targets = system.targets([*utterances, replace(utterances[0], labels={}, gender=None)])

@@ -172,7 +172,7 @@ def test_an_estimator_is_compared_with_a_network_on_the_same_folds(
     (contest,) = found.paired_tests
     assert contest.selection == "validation"
     assert contest.utterances == len(corpus.utterances)
-    assert not [words for words in found.warnings if "epochs alike" in words]
+    assert not [words for words in found.warnings if "select their epochs" in words]
 
 
 def test_audit_of_an_estimator_has_no_test_picked_epoch(corpus: Corpus, tmp_path: Path) -> None:

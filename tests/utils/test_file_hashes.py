@@ -1,3 +1,5 @@
+"""The cache of file hashes: which changes of a file it detects."""
+
 import os
 import time
 from collections.abc import Callable
@@ -21,26 +23,26 @@ def files(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
-    """The files that were read, and not remembered."""
-    told: Read = []
-    hashed = file_hashes._hash_file
+    """Record the names of the files that are read."""
+    names: Read = []
+    hash_file = file_hashes._hash_file
 
-    def counted(file: str) -> bytes:
-        told.append(Path(file).name)
-        return hashed(file)
+    def record(file: str) -> bytes:
+        names.append(Path(file).name)
+        return hash_file(file)
 
-    monkeypatch.setattr(file_hashes, "_hash_file", counted)
-    return told
+    monkeypatch.setattr(file_hashes, "_hash_file", record)
+    return names
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files were written long ago."""
+    """Let every file count as written long ago."""
     monkeypatch.setattr(file_hashes, "RACY_WINDOW_NS", -(10**18))
 
 
 @pytest.mark.usefixtures("later")
-def test_files_are_read_once(files: list[str], read: Read) -> None:
+def test_unchanged_files_are_read_once(files: list[str], read: Read) -> None:
     first = file_hashes.hash_files(files)
     assert read == ["a", "b", "c"]
     assert file_hashes.hash_files(files) == first
@@ -71,7 +73,7 @@ def longer(file: Path) -> None:
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("change", [swapped, backdated, longer])
-def test_what_has_changed_is_read_again(
+def test_changed_files_are_read_again(
     files: list[str], read: Read, change: Callable[[Path], None]
 ) -> None:
     first = file_hashes.hash_files(files)
@@ -83,7 +85,7 @@ def test_what_has_changed_is_read_again(
     assert read == ["a", "b", "c", "b"]
 
 
-def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], read: Read) -> None:
+def test_recently_changed_files_are_not_cached(files: list[str], read: Read) -> None:
     first = file_hashes.hash_files(files)
     assert file_hashes.hash_files(files) == first
     assert read == ["a", "b", "c"] * 2
@@ -92,7 +94,7 @@ def test_what_may_change_within_the_tick_is_not_remembered(files: list[str], rea
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("content", [b"", b"no array", bytes(500)])
-def test_a_damaged_memory_is_none(files: list[str], read: Read, content: bytes) -> None:
+def test_a_damaged_cache_is_ignored(files: list[str], read: Read, content: bytes) -> None:
     first = file_hashes.hash_files(files)
     (memory,) = cache_folder().glob("hashes-*")
     memory.write_bytes(content)
@@ -101,7 +103,7 @@ def test_a_damaged_memory_is_none(files: list[str], read: Read, content: bytes) 
 
 
 @pytest.mark.usefixtures("later")
-def test_a_cache_that_cannot_be_written_costs_time_alone(
+def test_a_cache_that_cannot_be_written_is_ignored(
     files: list[str], read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -110,13 +112,13 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
     assert read == ["a", "b", "c"] * 2
 
 
-def test_no_files_have_no_hashes() -> None:
+def test_hash_files_of_an_empty_list() -> None:
     assert file_hashes.hash_files([]) == []
 
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("known", [True, False])
-def test_a_file_that_is_gone_is_named(files: list[str], known: bool) -> None:
+def test_a_missing_file_is_an_error_with_its_name(files: list[str], known: bool) -> None:
     if known:
         file_hashes.hash_files(files)
     Path(files[2]).unlink()

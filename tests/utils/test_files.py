@@ -1,3 +1,5 @@
+"""Atomic writing, and temporary files of killed processes."""
+
 import errno
 import os
 import signal
@@ -12,7 +14,7 @@ from serein.errors import StorageError
 from serein.utils import files
 from serein.utils.files import replace_atomically, write_bytes, write_text
 
-HALF = """
+WRITE_HALF = """
 import sys
 from pathlib import Path
 from serein.utils.files import replace_atomically
@@ -24,7 +26,7 @@ with replace_atomically(Path(sys.argv[1])) as temporary:
 """Writes half of a file, prints a line, and ends when its input ends."""
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_write_replaces_a_file(tmp_path: Path) -> None:
     write_text(tmp_path / "new" / "folder" / "a.txt", "one ä")
     assert (tmp_path / "new" / "folder" / "a.txt").read_bytes() == "one ä".encode()
     write_bytes(tmp_path / "new" / "folder" / "a.txt", b"two")
@@ -33,7 +35,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError()])
-def test_what_stood_there_survives_a_failed_write(tmp_path: Path, error: Exception) -> None:
+def test_a_failed_write_keeps_the_previous_content(tmp_path: Path, error: Exception) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
     expected = StorageError if isinstance(error, OSError) else ValueError
@@ -51,7 +53,7 @@ def test_what_stood_there_survives_a_failed_write(tmp_path: Path, error: Excepti
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_readers_see_the_old_or_the_new_content(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
     with replace_atomically(file) as temporary:
@@ -60,12 +62,12 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert temporary.parent == file.parent
         reader = file.open()
     with reader:
-        assert reader.read() == "old"  # who began to read goes on with a whole file
+        assert reader.read() == "old"  # an open file stays complete
     assert file.read_text() == "new"
     assert not temporary.exists()
 
 
-def test_a_failed_rename_is_told_of(tmp_path: Path) -> None:
+def test_a_failed_rename_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(StorageError, match="could not write"):
         write_text(tmp_path / "a", "a folder stands there")
@@ -75,7 +77,7 @@ def test_a_failed_rename_is_told_of(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "b", "its folder is a file")
 
 
-def test_a_file_has_the_rights_that_the_user_wants(tmp_path: Path) -> None:
+def test_a_file_has_permissions_by_umask(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
         write_text(tmp_path / "a", "x")
@@ -85,25 +87,25 @@ def test_a_file_has_the_rights_that_the_user_wants(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def halfway(file: Path) -> "subprocess.Popen[bytes]":
-    """A process that has written half of a file."""
-    command = [sys.executable, "-c", HALF, str(file)]
+def start_writer(file: Path) -> "subprocess.Popen[bytes]":
+    """Start a process that has written half of a file."""
+    command = [sys.executable, "-c", WRITE_HALF, str(file)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     return process
 
 
-def killed(file: Path) -> None:
-    """Have a process die in the middle of a file."""
-    with halfway(file) as process:
+def kill_writer(file: Path) -> None:
+    """Start a process and kill it in the middle of writing a file."""
+    with start_writer(file) as process:
         process.send_signal(signal.SIGKILL)
 
 
-def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     file, other = tmp_path / "a[0].pt", tmp_path / "a[0].pt.old"
     for one in (file, other):
-        killed(one)
+        kill_writer(one)
     assert len(list(tmp_path.iterdir())) == 2
     write_text(file, "whole")
     assert file.read_text() == "whole"
@@ -111,9 +113,9 @@ def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -
     assert left.name.startswith(f".{other.name}.")
 
 
-def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+def test_temporary_files_of_running_processes_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
-    with halfway(file) as process:
+    with start_writer(file) as process:
         write_text(file, "whole")
         assert len(list(tmp_path.iterdir())) == 2
         assert file.read_text() == "whole"
@@ -123,7 +125,7 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_two_writings_of_one_process_leave_each_other(tmp_path: Path) -> None:
+def test_two_writers_in_one_process_are_independent(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     with replace_atomically(file) as temporary:
         temporary.write_text("first")
@@ -132,11 +134,11 @@ def test_two_writings_of_one_process_leave_each_other(tmp_path: Path) -> None:
     assert file.read_text() == "first"
 
 
-def test_what_another_machine_or_user_writes_stays(
+def test_temporary_files_of_other_machines_and_users_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.pt"
-    killed(file)
+    kill_writer(file)
     monkeypatch.setattr(files, "_host_id", lambda: 1)
     write_text(file, "whole")
     assert len(list(tmp_path.iterdir())) == 2
@@ -150,11 +152,11 @@ def test_what_another_machine_or_user_writes_stays(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_may_not_be_removed_hinders_no_writing(
+def test_a_temporary_file_that_cannot_be_removed_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.pt"
-    killed(file)
+    kill_writer(file)
     (left,) = tmp_path.iterdir()
     unlink = Path.unlink
 
@@ -169,14 +171,14 @@ def test_what_may_not_be_removed_hinders_no_writing(
     assert left.exists()
 
 
-def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path: Path) -> None:
+def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
     file = tmp_path / ("a" * 255)
     write_text(file, "whole")
     assert [one.read_text() for one in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("number", ["", "x", "9" * 30])
-def test_a_name_without_a_process_is_no_temporary_of_ours(tmp_path: Path, number: str) -> None:
+def test_a_temporary_name_without_a_process_id_is_kept(tmp_path: Path, number: str) -> None:
     file = tmp_path / "a.pt"
     odd = tmp_path / f"{files._temporary_prefix(file)}{number}.half"
     odd.touch()
