@@ -103,6 +103,17 @@ def streamed(host: Host, pcm: bytes, sizes: Sequence[int] = (3200,), **start: An
     return said(host, [json.dumps({**START, **start}), *blocks(pcm, sizes), END])
 
 
+def done(seconds: float, ended_by: str) -> dict[str, Any]:
+    """The last message of a stream; its old fields stay for one release."""
+    return {
+        "type": "done",
+        "processed_seconds": seconds,
+        "ended_by": ended_by,
+        "heard": seconds,
+        "by": ended_by,
+    }
+
+
 def blocks(pcm: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
     at = number = 0
     while at < len(pcm):

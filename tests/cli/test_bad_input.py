@@ -60,7 +60,7 @@ def an_export(disk: Path, corpus: Corpus, done: Run) -> None:
 
 
 def results(disk: Path, corpus: Corpus, done: Run) -> None:
-    io.save_results(done.results, disk)
+    io.save_record(done.results, disk)
 
 
 def a_page(disk: Path, corpus: Corpus, done: Run) -> None:

@@ -180,7 +180,7 @@ def test_what_is_asked_wrongly_is_one_line(
         ("epochs=3", "table.key=value"),
         ("trainin.epochs=3", "did you mean 'training'"),
         ("protocol.name=random-split", "did you mean 'random'? Known: by-label, leave-one"),
-        ("tasks.mood.weight=1", "unknown task 'mood'"),
+        ("tasks.mood.weight=1", "unknown task or label 'mood'"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(
@@ -254,7 +254,7 @@ def test_evaluate_train_and_score_a_model(run: Run, root: Path, tmp_path: Path) 
 
     status, again, err = run("evaluate", "li2019", "--corpus", corpus, "--jobs", "1", *SMALL)
     assert (status, again) == (0, out)
-    assert "--fresh runs it again" in err
+    assert "--fresh trains again" in err
 
     words = ["--corpus", corpus, "--run", folder, "-o", "mine.safetensors"]
     status, out, err = run("train", "li2019", *words, *SMALL)

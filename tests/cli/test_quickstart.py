@@ -24,7 +24,7 @@ def test_quickstart_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     console = Console(file=text, width=120)
     silent = lambda plan: nullcontext(lambda fold, epoch: None)  # noqa: E731
     for _ in range(2):  # the second time finds what the first has left
-        quickstart.run(tmp_path, console, 1, silent)
+        quickstart.run_quickstart(tmp_path, console, 1, silent)
     said = text.getvalue()
     assert "6 recordings" in said
     assert (tmp_path / "quickstart.safetensors").is_file()

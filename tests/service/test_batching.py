@@ -34,17 +34,17 @@ class Adder(BatchingThread[Sum]):
         self._queue.put(Sum((numbers[0], numbers[1]), by, future))
         return future
 
-    def _gathered(self) -> list[Sum]:
+    def _collect(self) -> list[Sum]:
         found: list[Sum] = []
         while (one := self._queue.get()) is not None:
             found.append(one)
         self._closing = True
         return found
 
-    def _answers(self, some: Sequence[Sum]) -> list[object]:
-        self.together.append(len(some))
+    def _process(self, batch: Sequence[Sum]) -> list[object]:
+        self.together.append(len(batch))
         odd = ValueError("no number")
-        return [odd if one.numbers[0] != one.numbers[0] else sum(one.numbers) for one in some]
+        return [odd if one.numbers[0] != one.numbers[0] else sum(one.numbers) for one in batch]
 
 
 def test_a_desk_groups_by_who_answers_and_hands_errors_to_whom_they_belong() -> None:

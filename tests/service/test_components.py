@@ -35,7 +35,7 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
     for name, key in made.items():
         assert len(key) >= 43
         assert key not in text
-        assert known.holder(key) == name
+        assert known.find_holder(key) == name
     for wrong in (
         "",
         "x",
@@ -44,7 +44,7 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
         "\udcff",
         auth.hash_key(made["ann"]),
     ):
-        assert known.holder(wrong) is None
+        assert known.find_holder(wrong) is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
         ("", "holds no key"),
         ("# nobody\n", "holds no key"),
         ("ann secret\n", "line 1: no name and SHA-256"),
-        (f"ann {'0' * 64}\nann {'1' * 64}\n", "line 2: a name that was there"),
+        (f"ann {'0' * 64}\nann {'1' * 64}\n", "line 2: the name of an earlier line"),
         (f"ann {'0' * 63}g\n", "line 1"),
     ],
 )
@@ -67,7 +67,7 @@ def test_files_that_hold_no_keys(tmp_path: Path, text: str, words: str) -> None:
 
 def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
     auth.add_key(tmp_path / "keys", "ann")
-    for name, words in (("ann", "is taken"), ("a b", "odd characters"), ("", "odd characters")):
+    for name, words in (("ann", "is already in use"), ("a b", "not allowed"), ("", "not allowed")):
         with pytest.raises(ConfigError, match=words):
             auth.add_key(tmp_path / "keys", name)
     with pytest.raises(StorageError, match="cannot be written"):
@@ -82,7 +82,7 @@ def test_a_worker_answers_by_kinds() -> None:
     assert decoder_process.decode_upload(SPEECH, RATE, 1.0)[0] == decoder_process.SAMPLES
     kind, reason = decoder_process.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
     assert kind == decoder_process.UNREADABLE
-    assert reason.startswith(b"the upload holds 10 ms of audio")
+    assert reason.startswith(b"the upload has 10 ms of audio")
 
 
 def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,9 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys, resource as r; from serein.service import worker; worker._limit(100)\n"
+        "import sys, resource as r\n"
+        "from serein.service.decoder_process import _limit_resources\n"
+        "_limit_resources(100)\n"
         "print([n for n in ('torch', 'fastapi', 'pydantic') if n in sys.modules])\n"
         "print(r.getrlimit(r.RLIMIT_FSIZE), r.getrlimit(r.RLIMIT_CORE))\n"
         "try: bytearray(200 * 2**20)\nexcept MemoryError: print('refused')\n"
@@ -188,7 +190,7 @@ def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None
 
 def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "serein.service.app", raising=False)
-    monkeypatch.delattr(service, "server", raising=False)
+    monkeypatch.delattr(service, "app", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     status, _, err = run("serve")
     assert status == 2
@@ -219,6 +221,6 @@ def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     options = ("--wait", "0.007", "--origin", "https://a.example")
     status, _, err = run("serve", "--host", "0.0.0.0", *options)
     assert status == 0
-    assert "everybody who reaches 0.0.0.0" in err
+    assert "everyone who can reach 0.0.0.0" in err
     made = ServiceConfig(wait=0.007, origins=("https://a.example",))
     assert called == [(made, None, {"others": [], "host": "0.0.0.0", "port": 8000})]

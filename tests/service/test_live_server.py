@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from builders.service_client import RECOGNIZE, SPEECH, Live, head, response
+from builders.websocket_client import done
 from websockets.sync.client import connect
 
 from serein.service import auth
@@ -53,7 +54,7 @@ def test_two_gigabytes_are_refused_unread(live: Live) -> None:
         connection.sendall(head(2**31))
         status, document = response(connection)
         assert status == 413
-        assert "larger than 1 MB" in document["detail"]
+        assert "larger than the limit of 1 MB" in document["detail"]
         assert connection.recv(1) == b""  # it hung up
     assert answers(live)
 
@@ -146,7 +147,7 @@ def test_a_stream_is_ended_with_what_came(tmp_path: Path) -> None:
         told = [json.loads(message) for message in stream]
         assert stream.close_code == 1001
     assert told[0]["items"][0]["end"] == 1.0
-    assert told[1:] == [{"type": "done", "heard": 1.0, "by": "service"}]
+    assert told[1:] == [done(1.0, "service")]
     assert live.process.wait(60) == 0
     assert "secret" not in live.log.read_text()
     (line,) = [one for one in live.lines() if one["event"] == "stream"]

@@ -161,7 +161,7 @@ def test_contrast(scheme: int) -> None:
     ]
     for ink, paper in words:
         assert contrast(found[ink], found[paper]) >= 4.5, (ink, paper)
-    for mark in ("edge", "accent", "stop", "wave", "look"):
+    for mark in ("edge", "accent", "stop", "wave", "attention"):
         assert contrast(found[mark], found["paper"]) >= 3, mark
 
 

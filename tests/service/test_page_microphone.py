@@ -79,7 +79,12 @@ def answering(socket: Any, sent: Sent) -> None:
         seconds = sum(len(one) for one in sent if isinstance(one, bytes)) / 2 / rate(sent)
         starts = [0] if seconds < 2 else [int(seconds) - 1]
         items = [{"start": s, "end": s + 1, "tasks": {"emotion": ANSWER}} for s in starts]
-        told = {"type": "segments", "items": items, "heard": seconds, "latency_ms": 12.3}
+        told = {
+            "type": "segments",
+            "items": items,
+            "processed_seconds": seconds,
+            "latency_ms": 12.3,
+        }
         socket.send(json.dumps(told))
 
     socket.on_message(heard)
@@ -133,7 +138,7 @@ def test_a_stream_that_breaks_off(page: Any) -> None:
     streams(page, lambda socket: socket.close(code=1011))
     page.click("#live")
     page.wait_for_selector("#problem strong")
-    assert "broke off" in page.inner_text("#problem")
+    assert "were interrupted" in page.inner_text("#problem")
     listened(page, 1)
     page.click("#live")
     shown(page)
@@ -153,7 +158,7 @@ def test_a_microphone_that_is_refused(live: Live, microphone: Path, chromium: An
         for button in ("#record", "#live"):
             page.click(button)
             page.wait_for_selector("#problem strong")
-            assert "The microphone was refused" in page.inner_text("#problem")
+            assert "The microphone was not allowed" in page.inner_text("#problem")
             assert page.get_attribute(button, "aria-pressed") == "false"
 
 
@@ -162,7 +167,7 @@ LACKING = """() => { navigator.mediaDevices.getUserMedia = async () => {
 }; }"""
 OTHERS = {
     "none is there": ("NotFoundError", "There is no microphone"),
-    "another program has it": ("NotReadableError", "Another program may hold it"),
+    "another program has it": ("NotReadableError", "Another program may be using it"),
 }
 
 

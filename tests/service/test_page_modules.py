@@ -40,21 +40,21 @@ def hop(start: float, label: str | None, p: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("classes", [EMODB, RAVDESS, IEMOCAP, LEVELS], ids=len)
 def test_no_two_classes_look_the_same(page: Any, classes: list[str]) -> None:
-    found = called(page, "colours", "colours", classes)
+    found = called(page, "colours", "assignColours", classes)
     assert list(found) == classes
     assert len(set(found.values())) == len(classes)
 
 
 def test_neighbours_of_one_label_are_a_run(page: Any) -> None:
     hops = [hop(0, "a", 0.9), hop(1, "a", 0.7), hop(2, None, 0.5), hop(5, None, 0.6)]
-    found = called(page, "segments", "runs", hops, "emotion")
+    found = called(page, "segments", "mergeRuns", hops, "emotion")
     assert [(one["start"], one["end"], one["label"]) for one in found] == [
         (0, 2, "a"),
         (2, 3, None),
         (5, 6, None),  # there was a pause before it
     ]
     assert [one["confidence"] for one in found] == pytest.approx([0.8, 0.5, 0.6])
-    assert called(page, "segments", "runs", [], "emotion") == []
+    assert called(page, "segments", "mergeRuns", [], "emotion") == []
 
 
 def test_agreement_is_of_the_time_that_both_answer(page: Any) -> None:
@@ -71,7 +71,7 @@ def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
         {"start": 2, "end": 3, "values": {"arousal": 9.0}},
     ]
     for end, wanted in ((1, 2.0), (1.5, 3.0), (3, 5.4)):
-        found = called(page, "segments", "mean", segments, "arousal", 0, end)
+        found = called(page, "segments", "meanValue", segments, "arousal", 0, end)
         assert found == pytest.approx(wanted)
 
 
@@ -80,7 +80,7 @@ def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
     [(0, 0, "0:00"), (61, 0, "1:01"), (59.96, 1, "1:00.0"), (3.04, 1, "0:03.0"), (600, 0, "10:00")],
 )
 def test_clocks(page: Any, seconds: float, digits: int, words: str) -> None:
-    assert called(page, "segments", "clock", seconds, digits) == words
+    assert called(page, "segments", "formatTime", seconds, digits) == words
 
 
 def test_a_spectrogram_is_highest_where_the_tone_is(page: Any) -> None:
@@ -105,8 +105,8 @@ def test_an_envelope_keeps_the_extremes(page: Any) -> None:
 
 def test_what_is_recorded_is_a_wav(page: Any) -> None:
     script = """async samples => {
-      const {wav} = await import('/page/wav.js');
-      const file = wav([Float32Array.from(samples), Float32Array.from([2, -2])], 48000, 'a.wav');
+      const {toWAV} = await import('/page/wav.js');
+      const file = toWAV([Float32Array.from(samples), Float32Array.from([2, -2])], 48000, 'a.wav');
       return [...new Uint8Array(await file.arrayBuffer())];
     }"""
     wave = [0, 0.5, -0.5, 0.25]

@@ -16,8 +16,8 @@ from service.test_service import close
 from serein.bundle import save
 from serein.errors import AudioError, ConfigError
 from serein.inference import formats, long_form
-from serein.inference.long_form import CHUNK_SECONDS
 from serein.inference.recognition import Recognition
+from serein.inference.vad import CHUNK_SECONDS
 from serein.records import Corpus
 from serein.service.batching import RequestBatcher
 from serein.service.config import ServiceConfig

@@ -84,7 +84,7 @@ def test_formats(call: Client, spoken: bytes, alone: Recognizer, kind: str) -> N
 def test_rttm_is_for_names(call: Client, spoken: bytes) -> None:
     refused = sent(call, spoken, "model=alone&format=rttm")
     assert refused.status_code == 400
-    assert "arousal, valence with numbers alone" in refused.json()["detail"]
+    assert "tasks of this model (arousal, valence) predict numbers" in refused.json()["detail"]
     assert sent(call, spoken, "model=mixed&format=rttm").text.startswith("SPEAKER call 1 ")
 
 

@@ -23,6 +23,7 @@ from builders.websocket_client import (
     START,
     Host,
     blocks,
+    done,
     hosted,
     pcm_of,
     said,
@@ -85,7 +86,7 @@ def test_stream_is_file_whatever_the_blocks(
 ) -> None:
     answer = streamed(host, pcm.tobytes(), [max(8_001, *sizes), *sizes], **how)
     same(answer.items, of_file(host, pcm, **how))
-    assert (answer.code, answer.last) == (1000, {"type": "done", "heard": 8.0, "by": "client"})
+    assert (answer.code, answer.last) == (1000, done(8.0, "client"))
 
 
 def test_what_is_said_of_a_stream(host: Host, pcm: Pcm) -> None:
@@ -96,7 +97,7 @@ def test_what_is_said_of_a_stream(host: Host, pcm: Pcm) -> None:
     assert ready["max_seconds"] == 3600
     assert {one["type"] for one in middle} == {"segments"}
     assert all(one["latency_ms"] >= 0 for one in middle)
-    heard = [one["heard"] for one in middle]
+    heard = [one["processed_seconds"] for one in middle]
     assert heard == sorted(heard)
     for item in answer.items:
         main = item["tasks"]["emotion"]
@@ -126,13 +127,13 @@ def test_other_rates_and_channels(host: Host, wave: Wave, rate: int, channels: i
         other = np.stack([other, other // 2], axis=1)
     answer = streamed(host, other.tobytes(), [rate // 25 + 1], rate=rate, channels=channels)
     same(answer.items, of_file(host, other, rate))
-    assert answer.last["heard"] == pytest.approx(8.0, abs=1e-4)
+    assert answer.last["processed_seconds"] == pytest.approx(8.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_silence_says_nothing(host: Host, seconds: int) -> None:
     answer = streamed(host, bytes(2 * RATE * seconds), [640])
-    assert (answer.code, answer.items, answer.last["heard"]) == (1000, [], seconds)
+    assert (answer.code, answer.items, answer.last["processed_seconds"]) == (1000, [], seconds)
 
 
 def test_answers_do_not_wait_for_the_end(host: Host, pcm: Pcm) -> None:
@@ -142,7 +143,7 @@ def test_answers_do_not_wait_for_the_end(host: Host, pcm: Pcm) -> None:
         client.send(pcm[: 3 * RATE].tobytes())
         assert json.loads(client.recv(timeout=60))["items"][0]["start"] == 0.0
         client.send(END)
-        assert told(client).last["heard"] == 3.0
+        assert told(client).last["processed_seconds"] == 3.0
 
 
 def test_an_answer_below_the_threshold_is_withheld(host: Host, pcm: Pcm) -> None:

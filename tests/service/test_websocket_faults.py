@@ -17,6 +17,7 @@ from builders.websocket_client import (
     START,
     TIMEOUT,
     Host,
+    done,
     hosted,
     said,
     streamed,
@@ -62,16 +63,16 @@ FAULTS: dict[str, tuple[list[str | bytes], int, int, str]] = {
     "no number": ([OPEN.replace("0.25", "NaN")], 1008, 400, "hop: "),
     "an unknown field": ([start(bits=8)], 1008, 400, "bits: Extra inputs"),
     "gaps": ([start(hop=2.0)], 1008, 422, "leaves gaps"),
-    "a long window": ([start(window=20.0)], 1008, 422, "hears at most 7.5 s"),
+    "a long window": ([start(window=20.0)], 1008, 422, "takes at most 7.5 s"),
     "an unknown model": ([start(model="large")], 1008, 404, "no model 'large' here; known: small"),
     "text for audio": ([OPEN, "hello"], 1008, 400, 'not {"type": "end"}'),
     "an unknown type": ([OPEN, NOISE, '{"type": "stop"}'], 1008, 400, 'not {"type": "end"}'),
     "two starts": ([OPEN, OPEN], 1008, 400, 'not {"type": "end"}'),
-    "half a sample": ([OPEN, NOISE + b"x", END], 1008, 400, "ends within a sample, 1 bytes of 2"),
+    "half a sample": ([OPEN, NOISE + b"x", END], 1008, 400, "ends within a sample: 1 bytes of 2"),
     "half a frame": ([start(channels=2), bytes(6), END], 1008, 400, "2 bytes of 4"),
-    "a large message": ([OPEN, bytes(2**18 + 1)], 1009, 413, "larger than 0.25 MB"),
-    "a large start": ([" " * (2**18 + 1)], 1009, 413, "larger than 0.25 MB"),
-    "a long stream": ([OPEN, *[bytes(RATE)] * 11], 1009, 413, "longer than 5 s"),
+    "a large message": ([OPEN, bytes(2**18 + 1)], 1009, 413, "larger than the limit of 0.25 MB"),
+    "a large start": ([" " * (2**18 + 1)], 1009, 413, "larger than the limit of 0.25 MB"),
+    "a long stream": ([OPEN, *[bytes(RATE)] * 11], 1009, 413, "longer than the limit of 5 s"),
 }
 
 
@@ -122,10 +123,10 @@ def test_who_says_nothing_is_not_waited_for() -> None:
     with hosted(stream_idle=0.3, body_seconds=0.3) as host:
         silent = said(host, [])
         assert (silent.code, silent.last["status"]) == (1008, 408)
-        assert "nothing came in 0.3 s" in silent.last["detail"]
+        assert "no message arrived in 0.3 s" in silent.last["detail"]
         answer = said(host, [EVERYTHING, NOISE])
         assert (answer.code, answer.last["status"]) == (1008, 408)
-        assert "nothing came for 0.3 s" in answer.last["detail"]
+        assert "no message arrived for 0.3 s" in answer.last["detail"]
         assert answer.items[-1]["end"] == 2.0
 
 
@@ -141,7 +142,7 @@ def test_the_end_of_the_service_answers_what_came() -> None:
         for one in clients:
             answer = told(one)
             assert (answer.code, answer.items[-1]["end"]) == (1001, 2.0)
-            assert answer.last == {"type": "done", "heard": 2.0, "by": "service"}
+            assert answer.last == done(2.0, "service")
 
 
 def test_a_fault_of_ours_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

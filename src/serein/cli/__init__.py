@@ -1,8 +1,10 @@
-"""The command line: parse, call, print. What a command does is imported when it runs."""
+"""The command line. A command imports what it needs when it runs, so that --help stays fast."""
 
 import signal
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -50,20 +52,24 @@ app.add_typer(corpora.app, name="corpora")
 
 
 class Interrupted(BaseException):
-    """Ctrl-C; of a kind that no library takes for its own."""
+    """Ctrl-C. A BaseException of our own, so that no library catches it."""
 
 
 def main() -> None:
-    """Run the command line; a fault is one line and status 1, or 2 where it was asked wrongly."""
-    sys.path.append(str(Path.cwd()))  # last: a user's own my_lab/podcast.py, never another torch
+    """Run a command. An error is printed as one line; the exit status is then 1, or 2 for usage."""
+    # Last, so that a user's my_lab/podcast.py is found, but no file there replaces a library.
+    sys.path.append(str(Path.cwd()))
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("default", category=FutureWarning)
+            warnings.showwarning = _show_warning
+            app()
     except SereinError as error:
         print_stderr(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except Interrupted:
-        print_stderr("interrupted; what was finished is kept: run the same command again to go on")
+        print_stderr("interrupted; finished parts are kept: run the same command again to continue")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -72,3 +78,16 @@ def main() -> None:
 
 def _interrupt(number: int, frame: object) -> None:
     raise Interrupted
+
+
+_show_warning_in_full = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+) -> None:
+    """Print a FutureWarning as one line, without the place in the source."""
+    if issubclass(category, FutureWarning):
+        print_stderr(str(message))
+    else:
+        _show_warning_in_full(message, category, filename, lineno, *rest)

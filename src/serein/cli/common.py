@@ -1,9 +1,9 @@
-"""What the commands share: options, the console, and how a run is shown."""
+"""What several commands use: options, output to the terminal, progress bars."""
 
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,64 +16,107 @@ if TYPE_CHECKING:
 
     from serein.records import Corpus
 
+T = TypeVar("T")
+
 _CORPORA = typer.Option(
     "--corpus",
-    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); several act as one.",
+    help="NAME, NAME=FOLDER or NAME=TABLE (csv, tsv, jsonl, parquet); may be given several times.",
 )
 CorporaOption = Annotated[list[str], _CORPORA]
 OptionalCorporaOption = Annotated[list[str] | None, _CORPORA]
 PartialOption = Annotated[
-    bool | None,
-    typer.Option("--partial", help="Take what is there of a corpus, however much is missing."),
+    bool | None, typer.Option("--partial", help="Accept a corpus of which files are missing.")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=20.")
 ]
 InitOption = Annotated[
-    str | None, typer.Option("--init", help="Start from a shipped model's name, or a bundle.")
+    str | None,
+    typer.Option("--init", help="Start from the weights of a bundle or a shipped model."),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)]
-RunsOption = Annotated[Path, typer.Option(help="Where run folders are made.")]
+SeedOption = Annotated[int, typer.Option(help="Random seed.", min=0)]
+RunsOption = Annotated[Path, typer.Option(help="Folder in which run folders are created.")]
 FoldJobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", help="Folds at a time; default: one a core, here or there.", min=1),
+    typer.Option("--jobs", help="Folds to train at a time; default: one per core.", min=1),
 ]
-TrainingEngineOption = Annotated[str, typer.Option("--engine", help="Who trains: local, or ray.")]
+TrainingEngineOption = Annotated[
+    str, typer.Option("--engine", help="Where folds are trained: local or ray.")
+]
 RayAddressOption = Annotated[
-    str | None, typer.Option(help="The Ray cluster's head, HOST:PORT; default: RAY_ADDRESS.")
+    str | None, typer.Option(help="Head of the Ray cluster, HOST:PORT; default: RAY_ADDRESS.")
 ]
 MODEL_HELP = (
-    "A bundle, or a shipped model: serein-base, li2019-emodb, or serein-base-noncommercial, which "
-    "is for non-commercial use alone"
+    "A bundle, or a shipped model: serein-base, li2019-emodb, or serein-base-noncommercial "
+    "(for non-commercial use only)"
 )
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 TrustOption = Annotated[
-    list[str] | None, typer.Option(help="A module of your own that the model may import.")
+    list[str] | None, typer.Option(help="A Python module of yours that the model may import.")
+]
+ConfidenceOption = Annotated[
+    str, typer.Option(help="Withhold labels of lower confidence: 0 to 1, or auto.")
 ]
 
 
 def resolve_corpus(corpus: list[str], partial: bool | None) -> "list[str] | Corpus":
-    """What to read; where a part of it will do, it is read already."""
+    """Return the names of the corpora, or with ``--partial`` the corpus that they give."""
     from serein import corpora
 
-    return corpora.read(corpus, partial=True) if partial else corpus
+    return corpora.as_corpus(corpus, partial=True) if partial else corpus
 
 
 def add_init_setting(settings: list[str] | None, init: str | None) -> list[str]:
-    """What was set, and where training starts, as a setting too."""
-    if init is None:
-        return settings or []
-    if any(one.partition("=")[0].strip() == "training.init" for one in settings or []):
-        raise ConfigError("--init and --set training.init say the same thing; give one")
-    from serein import config
-    from serein.inference.recognizer import find_model_file
+    """Add ``--init`` to the settings, as ``training.init``.
 
-    return [*(settings or []), config.format_setting("training.init", str(find_model_file(init)))]
+    Raises:
+        ConfigError: ``training.init`` is set, too.
+    """
+    settings = settings or []
+    if init is None:
+        return settings
+    if any(setting.partition("=")[0].strip() == "training.init" for setting in settings):
+        raise ConfigError("--init and --set training.init mean the same; give only one of them")
+    from serein import config
+    from serein.inference.model_loading import find_model_file
+
+    return [*settings, config.format_setting("training.init", str(find_model_file(init)))]
+
+
+def resolve_jobs(jobs: int | None, engine: str) -> int | None:
+    """Return ``--jobs``; by default one per core of this machine, or None for a cluster."""
+    return jobs or (count_cores() if engine == "local" else None)
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use."""
+    import os
+
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def parse_confidence(text: str) -> float | Literal["auto"]:
+    """Parse ``--confidence``: a number, or auto."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--confidence is {text!r}; expected 0 to 1, or auto") from None
+
+
+def use_renamed_option(old: str, new: str, old_value: T | None, new_value: T) -> T:
+    """Return the value of an option that has an old name, too; warn if the old name was used."""
+    if old_value is None:
+        return new_value
+    print_stderr(f"{old} is now {new}; the old name works in this release")
+    return old_value
 
 
 @contextmanager
 def show_progress(plan: Any) -> "Iterator[Callable[..., None]]":
-    """Say what will be done, and show how far it is."""
+    """Print what an evaluation will do, and show a progress bar while it runs."""
     from serein.report.progress import TrainingProgress
 
     screen = console(stderr=True)
@@ -84,30 +127,17 @@ def show_progress(plan: Any) -> "Iterator[Callable[..., None]]":
         highlight=False,
         soft_wrap=True,
     )
-    with TrainingProgress(folds, epochs, screen) as course:
-        yield course.update
+    with TrainingProgress(folds, epochs, screen) as progress:
+        yield progress.update
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Where words go."""
+    """Return a console for standard output or standard error."""
     from rich.console import Console
 
     return Console(stderr=stderr)
 
 
 def print_stderr(message: str) -> None:
-    """One line to the standard error."""
+    """Print one line to standard error."""
     print(f"serein: {' '.join(message.split())}", file=sys.stderr)
-
-
-def resolve_jobs(jobs: int | None, engine: str) -> int | None:
-    """What was typed, or one a core of this machine; a cluster knows its own."""
-    return jobs or (count_cores() if engine == "local" else None)
-
-
-def count_cores() -> int:
-    """How many this process may use."""
-    import os
-
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1

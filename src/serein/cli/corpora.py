@@ -1,54 +1,51 @@
-"""Commands about corpora.
+"""`serein corpora`: list, register, check, download and generate corpora."""
 
-Checks and downloads on a terminal.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from serein.cli.common import PartialOption, SeedOption, console
-from serein.download.fetch import ProgressCallback as Told
-from serein.download.integrity import IntegrityReport
+from serein.cli.common import PartialOption, SeedOption, console, use_renamed_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from rich.table import Table
 
+    from serein.download.fetch import ProgressCallback
+    from serein.download.integrity import IntegrityReport
 
-app = typer.Typer(help="What can be read, and where your copies are.")
+MAX_EXAMPLES = 3
+"""Files that ``check`` names of each kind."""
+
+app = typer.Typer(help="List the corpora that can be read, and manage your copies.")
 
 
 @app.callback(invoke_without_command=True)
 def corpora(context: typer.Context) -> None:
-    """What can be read, and where your copies are."""
+    """List the corpora that can be read, and manage your copies."""
     if context.invoked_subcommand:
         return
     from rich.table import Table
 
     from serein.corpora import list_corpora
 
-    table = Table("corpus", "what", "licence", "your copy", box=None, header_style="bold")
+    table = Table("corpus", "content", "licence", "your copy", box=None, header_style="bold")
     table.columns[-1].overflow = "fold"
     for entry in list_corpora():
-        place = str(entry.path) if entry.path else f"not added; get it: {entry.about.home}"
-        table.add_row(entry.name, entry.about.title, entry.about.licence, place)
+        location = str(entry.path) if entry.path else f"not added; available at {entry.about.home}"
+        table.add_row(entry.name, entry.about.title, entry.about.licence, location)
     console().print(table)
     print("Add yours with `serein corpora add NAME PATH`.")
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="A corpus that serein reads, or a table's name.")],
-    path: Annotated[Path, typer.Argument(help="Its folder, or the table.")],
+    name: Annotated[str, typer.Argument(help="A corpus with a reader, or a name for a table.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the corpus, or the table.")],
     partial: PartialOption = None,
 ) -> None:
-    """Check a copy of a corpus, count and content, and remember where it is."""
+    """Read a copy of a corpus, count its utterances and speakers, and remember its location."""
     from serein.corpora import register
 
     corpus = register(name, path, partial=bool(partial))
@@ -57,26 +54,20 @@ def add(
     _print_notes(corpus.notes)
 
 
-def _print_notes(notes: "Iterable[str]") -> None:
-    for note in notes:
-        print(f"note: {note}")
-
-
 @app.command("check")
 def check(
     corpus: Annotated[str, typer.Argument(help="NAME or NAME=PATH.")],
 ) -> None:
-    """Compare a copy with the published corpus, file by file; status 1 if it is not whole."""
-
+    """Compare a copy with the published corpus file by file; status 1 if they differ."""
     from serein.download.integrity import check_corpus
 
-    found = check_corpus(corpus)
-    print(f"{found.corpus}: {found.utterances} utterances of {found.speakers} speakers")
-    _print_notes(found.notes)
-    console().print(report_table(found))
-    if found.incomplete_reason:
-        print(f"not whole: {found.incomplete_reason}")
-    if not found.is_intact:
+    report = check_corpus(corpus)
+    print(f"{report.corpus}: {report.utterances} utterances of {report.speakers} speakers")
+    _print_notes(report.notes)
+    console().print(report_table(report))
+    if report.incomplete_reason:
+        print(f"incomplete: {report.incomplete_reason}")
+    if not report.is_intact:
         raise typer.Exit(1)
 
 
@@ -84,20 +75,19 @@ def check(
 def fetch(
     name: Annotated[str, typer.Argument(help="emodb, ravdess or librispeech.")],
     part: Annotated[str | None, typer.Argument(help="Such as dev-clean of librispeech.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Its folder; default: ./NAME.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder to create; default: ./NAME.")] = None,
 ) -> None:
-    """Download a corpus that may be had freely, check it, and remember where it is."""
-
+    """Download a freely available corpus, check it, and remember its location."""
     from serein.corpora import list_corpora
-    from serein.download import fetch as copies
+    from serein.download import fetch as download
 
-    archive = copies.find_archive(name, part)
+    archive = download.find_archive(name, part)
     about = next(entry.about for entry in list_corpora() if entry.name == name)
-    print(f"{about.title}\nlicence: {about.licence}\nfrom: {copies.archive_url(archive)}")
+    print(f"{about.title}\nlicence: {about.licence}\nfrom: {download.archive_url(archive)}")
     folder = (to or Path(name)).expanduser().absolute()
-    with progress_bar(archive.part, console(stderr=True)) as tell:
-        found = copies.fetch(archive, folder, progress=tell)
-    print(f"{found.utterances} utterances of {found.speakers} speakers in {folder}")
+    with progress_bar(archive.part) as update:
+        report = download.fetch(archive, folder, progress=update)
+    print(f"{report.utterances} utterances of {report.speakers} speakers in {folder}")
 
 
 @app.command("make")
@@ -105,88 +95,103 @@ def make(
     path: Annotated[Path, typer.Argument(help="A new folder.")],
     speakers: Annotated[int, typer.Option(min=1)] = 8,
     sentences: Annotated[int, typer.Option(min=1)] = 3,
-    words: Annotated[int, typer.Option(help="Of a sentence, give or take one.", min=1)] = 3,
-    takes: Annotated[int, typer.Option(help="How often each says the same.", min=1)] = 1,
-    telling: Annotated[
-        float, typer.Option(help="Share of words that tell the emotion.", min=0, max=1)
+    words: Annotated[int, typer.Option(help="Words per sentence, one more or less.", min=1)] = 3,
+    takes: Annotated[
+        int, typer.Option(help="Recordings per speaker, sentence and emotion.", min=1)
+    ] = 1,
+    emotion_word_share: Annotated[
+        float, typer.Option(help="Share of words that depend on the emotion.", min=0, max=1)
     ] = 0.0,
-    emotions: Annotated[str | None, typer.Option(help="Such as anger,sadness; else all.")] = None,
+    emotions: Annotated[
+        str | None, typer.Option(help="Such as anger,sadness; default: all.")
+    ] = None,
     seed: SeedOption = 0,
+    telling: Annotated[float | None, typer.Option("--telling", hidden=True, min=0, max=1)] = None,
 ) -> None:
     """Generate the synthetic corpus."""
     from serein.synthetic import EMOTION_STYLES, SyntheticConfig, generate
 
-    settings = SyntheticConfig(
+    config = SyntheticConfig(
         speakers=speakers,
         sentences=sentences,
         words=words,
         takes=takes,
-        emotion_word_share=telling,
+        emotion_word_share=use_renamed_option(
+            "--telling", "--emotion-word-share", telling, emotion_word_share
+        ),
         emotions=tuple(emotions.split(",")) if emotions else tuple(EMOTION_STYLES),
         seed=seed,
     )
-    made = generate(path, settings)
-    print(f"{path}: {len(made)} utterances; use it with --corpus synthetic={path}")
+    utterances = generate(path, config)
+    print(f"{path}: {len(utterances)} utterances; use it with --corpus synthetic={path}")
 
 
-MAX_EXAMPLES = 3
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
-def report_table(check: IntegrityReport) -> Table:
-    """A line for each thing that was found."""
+def report_table(report: "IntegrityReport") -> "Table":
+    """Format the result of a check as a table with a row for each kind of finding."""
+    from rich.table import Table
+
     table = Table("files", "", box=None, header_style="bold")
     table.add_column("such as", overflow="fold")
-    for count, words, examples in report_lines(check):
-        table.add_row(str(count), words, examples)
+    for count, description, examples in report_lines(report):
+        table.add_row(str(count), description, examples)
     return table
 
 
-def report_lines(check: IntegrityReport) -> list[tuple[int, str, str]]:
-    """What was found: how many files, what they are, and some of them."""
-    found: list[tuple[int, str, tuple[str, ...]]] = [
-        (check.intact_count, "as published, byte by byte", ()),
-        (len(check.changed), "changed", check.changed),
-        (len(check.missing), "missing", check.missing),
-        (len(check.extra), "not in the published corpus", check.extra),
-        (
-            len(check.other_format),
-            "in another format: only names and count were compared",
-            check.other_format,
-        ),
-    ]
-    if not check.published_count:
-        found = [(check.utterances, "utterances read; no hashes are known to compare with", ())]
-    pairs = tuple(f"{one} = {other}" for one, other in check.duplicates)
-    found.append((len(pairs), "repeat another one, byte by byte", pairs))
+def report_lines(report: "IntegrityReport") -> list[tuple[int, str, str]]:
+    """List the findings of a check: number of files, description, some of the files."""
+    if report.published_count:
+        findings: list[tuple[int, str, tuple[str, ...]]] = [
+            (report.intact_count, "identical to the published files", ()),
+            (len(report.changed), "changed", report.changed),
+            (len(report.missing), "missing", report.missing),
+            (len(report.extra), "not in the published corpus", report.extra),
+            (
+                len(report.other_format),
+                "in another format: only names and count were compared",
+                report.other_format,
+            ),
+        ]
+    else:
+        findings = [(report.utterances, "utterances read; no published hashes to compare", ())]
+    pairs = tuple(f"{first} = {second}" for first, second in report.duplicates)
+    findings.append((len(pairs), "pairs of identical files", pairs))
     return [
-        (
-            count,
-            words,
-            ", ".join(examples[:MAX_EXAMPLES]) + ", ..." * (len(examples) > MAX_EXAMPLES),
-        )
-        for count, words, examples in found
+        (count, description, _list_examples(files))
+        for count, description, files in findings
         if count
     ]
 
 
+def _list_examples(files: tuple[str, ...]) -> str:
+    return ", ".join(files[:MAX_EXAMPLES]) + ", ..." * (len(files) > MAX_EXAMPLES)
+
+
 @contextmanager
-def progress_bar(name: str, console: Console) -> Iterator[Told]:
-    """Show how far a download is, and nothing where no person watches.
+def progress_bar(name: str) -> Iterator["ProgressCallback"]:
+    """Show the progress of a download on standard error, if that is a terminal.
 
     Args:
-        name: what is downloaded.
-        console: where to show it.
+        name: of the download.
 
     Yields:
-        What is told the bytes that are here, and how many there are.
+        A function of the bytes received and the bytes in total.
     """
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = console(stderr=True)
     with Progress(
-        *columns,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=screen,
+        disable=not screen.is_terminal,
         transient=True,
-    ) as shown:
-        task = shown.add_task(name, total=None)
-        yield lambda here, total: shown.update(task, completed=here, total=total)
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda received, total: progress.update(task, completed=received, total=total)

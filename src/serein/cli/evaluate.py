@@ -1,4 +1,4 @@
-"""Commands that judge: evaluations, comparisons and their reports."""
+"""`serein evaluate`, `compare`, `report` and `protocols`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,29 +33,35 @@ if TYPE_CHECKING:
     from serein.results.evaluation import Results
 
 TRAINING_OPTIONS = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
-"""Options of an evaluation that trains."""
+"""Options of `evaluate` that apply only where a recipe is trained."""
 
 
 def evaluate(
     context: typer.Context,
     corpus: CorporaOption,
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name, or a TOML file.")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a TOML file.")] = None,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Score this saved model instead.")
+        str | None,
+        typer.Option("-m", "--model", help="Score this saved model; nothing is trained."),
     ] = None,
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,
-    seeds: Annotated[int, typer.Option(help="How many, from the first one on.", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="Number of random seeds, beginning with --seed.", min=1)
+    ] = 1,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Measure what fooling oneself would be worth here.")
+        bool,
+        typer.Option("--audit", help="Also score optimistic evaluations, to show what they add."),
     ] = False,
     jobs: FoldJobsOption = None,
     engine: TrainingEngineOption = "local",
     address: RayAddressOption = None,
     device: DeviceOption = "cpu",
     runs: RunsOption = Path("runs"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore an earlier run, and train again.")
+    ] = False,
     trust: TrustOption = None,
     partial: PartialOption = None,
 ) -> None:
@@ -64,13 +70,14 @@ def evaluate(
         raise ConfigError("give a recipe to train and test, or --model to score a saved one")
     if model is not None:
         _refuse_training_options(context)
-        read = resolve_corpus(corpus, partial)
-        results, folder, _ = _score_saved_model(model, read, set_ or [], device, runs, trust or [])
-        _show_results(results, folder)
+        run = _score_saved_model(
+            model, resolve_corpus(corpus, partial), set_ or [], device, runs, trust or []
+        )
+        _show_results(run.results, run.folder)
         return
     from serein.evaluation.repeats import evaluate_seeds
 
-    results, folder, anew = evaluate_seeds(
+    run = evaluate_seeds(
         str(recipe),
         resolve_corpus(corpus, partial),
         settings=add_init_setting(set_, init),
@@ -83,22 +90,22 @@ def evaluate(
         device=device,
         runs=runs,
         fresh=fresh,
-        started=show_progress,
+        open_progress=show_progress,
     )
-    if not anew:
-        print_stderr(f"finished {results.created} and read from disk; --fresh runs it again")
-    _show_results(results, folder)
+    if not run.is_new:
+        print_stderr(f"this evaluation was finished on {run.results.created}; --fresh trains again")
+    _show_results(run.results, run.folder)
 
 
 def _refuse_training_options(context: typer.Context) -> None:
-    """Nothing that was typed may be ignored."""
-    typed = [name for name in TRAINING_OPTIONS if _is_typed(context, name)]
-    if typed:
-        options = ", ".join(f"--{name}" for name in typed)
-        raise ConfigError(f"{options}: a saved model is scored as it is; leave that out")
+    """Reject options that a saved model would ignore."""
+    given = [name for name in TRAINING_OPTIONS if _is_given(context, name)]
+    if given:
+        options = ", ".join(f"--{name}" for name in given)
+        raise ConfigError(f"{options}: a saved model is scored without training; leave this out")
 
 
-def _is_typed(context: typer.Context, name: str) -> bool:
+def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -111,87 +118,91 @@ def _score_saved_model(
     runs: Path,
     trust: list[str],
 ) -> "Run":
+    """Score a saved model on a corpus, and save the results in a run folder."""
     import hashlib
 
     from serein.bundle import load
     from serein.evaluation.evaluate import Run
     from serein.evaluation.score_saved import score_model
-    from serein.inference.recognizer import find_model_file
+    from serein.inference.model_loading import find_model_file
     from serein.results import io
 
     path = find_model_file(model)
-    saved = load(path, device=device, trust=trust)
-    results = score_model(saved, corpus, name=path.stem, settings=settings)
+    bundle = load(path, device=device, trust=trust)
+    results = score_model(bundle, corpus, name=path.stem, settings=settings)
     content = path.read_bytes() + repr([results.corpus["hash"], settings]).encode()
     folder = runs / f"{results.name}-{hashlib.sha256(content).hexdigest()[:8]}"
-    io.save_results(results, folder)
+    io.save_record(results, folder)
     return Run(results, folder, is_new=True)
 
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders or results.json files.")
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders, or results.json files.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A folder for the comparison's pages.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the report of the comparison.")
     ] = None,
 ) -> None:
-    """Say whether one run is better than another, paired on the same utterances."""
-    from serein.evaluation.compare import compare as compared
-    from serein.report import comparison
+    """Test whether one run is better than another, paired on the same utterances."""
+    from serein.evaluation.compare import compare as compare_runs
+    from serein.report.comparison import render_terminal, write_comparison
 
-    found = compared(runs)
-    console().print(comparison.render_terminal(found))
+    result = compare_runs(runs)
+    console().print(render_terminal(result))
     if output is not None:
-        print("\n" + "\n".join(map(str, comparison.write_comparison(found, output))))
+        print("\n" + "\n".join(map(str, write_comparison(result, output))))
 
 
 def report(
     run: Annotated[
         Path,
-        typer.Argument(help="A run's, search's or sweep's folder, or a results.json."),
+        typer.Argument(help="Folder of a run, search or sweep, or a results.json file."),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Another folder for the report.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the report, if another.")
     ] = None,
 ) -> None:
-    """Show a finished run, search or sweep again, and write its report anew."""
+    """Print a finished run, search or sweep, and write its report again."""
     from serein.results import io
+    from serein.results.studies import Search, Sweep
 
     if (run / io.SEARCH_FILE).is_file():
-        search.show_search(io.load_search(run), output or run)
+        search.show_search(io.load_record(Search, run), output or run)
         return
     if (run / io.SWEEP_FILE).is_file():
-        sweep.show_sweep(io.load_sweep(run), output or run)
+        sweep.show_sweep(io.load_record(Sweep, run), output or run)
         return
     file = io.resolve_results_file(run)
-    beside = (
-        file.parent if file.name == io.RESULTS_FILE else file.with_name(file.name.split(".json")[0])
-    )
-    _show_results(io.load_results(run), output or beside, file)
+    if file.name == io.RESULTS_FILE:
+        folder = file.parent
+    else:
+        folder = file.with_name(file.name.split(".json")[0])
+    _show_results(io.load_results(run), output or folder, file)
 
 
 def protocols(
     corpus: Annotated[
-        list[str] | None, typer.Option("--corpus", help="Split this; several are read as one.")
+        list[str] | None,
+        typer.Option("--corpus", help="Corpus to split; may be given several times."),
     ] = None,
     set_: SetOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the folds: .json or .csv.")
+        Path | None, typer.Option("-o", "--output", help="File for the folds: .json or .csv.")
     ] = None,
     partial: PartialOption = None,
 ) -> None:
-    """List the ways to split; or split a corpus, look for leaks (status 1), write the folds."""
+    """List the protocols; or split a corpus, check it for leakage (status 1), write the folds."""
     from rich.table import Table
 
-    from serein import protocols as shelf
+    from serein.protocols import describe_protocols
 
     if corpus is None:
         if set_ or output:
-            raise ConfigError("--set and --output split a corpus: name it with --corpus")
-        table = Table("protocol", "what", box=None, header_style="bold")
-        for name, words in shelf.describe_protocols().items():
-            table.add_row(name, words)
+            raise ConfigError("--set and --output need a corpus to split; give it with --corpus")
+        table = Table("protocol", "description", box=None, header_style="bold")
+        for name, description in describe_protocols().items():
+            table.add_row(name, description)
         console().print(table)
         return
     _print_split(resolve_corpus(corpus, partial), set_ or [], output)
@@ -206,8 +217,8 @@ def _print_split(corpus: "list[str] | Corpus", settings: list[str], output: Path
     read, protocol, findings = split_corpus(corpus, settings)
     table = Table("fold", "train", "validation", "test", box=None, header_style="bold")
     for fold in protocol.folds:
-        sides = (fold.train, fold.validation, fold.test)
-        table.add_row(fold.name, *(str(len(side)) for side in sides))
+        subsets = (fold.train, fold.validation, fold.test)
+        table.add_row(fold.name, *(str(len(subset)) for subset in subsets))
     console().print(f"{protocol.name} of {read.name}, hash {protocol.hash}", highlight=False)
     if protocol.caution:
         console().print(protocol.caution, style="bold")

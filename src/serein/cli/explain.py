@@ -1,4 +1,4 @@
-"""The command that shows where a model looked."""
+"""`serein explain`."""
 
 import sys
 from pathlib import Path
@@ -23,21 +23,22 @@ def explain(
     format: Annotated[str, typer.Option("--format", help="html or json.")] = "html",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Default: FILE.explain.html here; JSON is printed."),
+        typer.Option("-o", "--output", help="Default: FILE.explain.html; JSON is printed."),
     ] = None,
-    start: Annotated[float, typer.Option(help="Where to begin, in seconds.", min=0)] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Where to end, in seconds.")] = None,
+    start: Annotated[float, typer.Option(help="Start, in seconds.", min=0)] = 0.0,
+    end: Annotated[float | None, typer.Option(help="End, in seconds.")] = None,
     sound: Annotated[
-        bool, typer.Option("--sound/--no-sound", help="Whether the page plays the recordings.")
+        bool, typer.Option("--sound/--no-sound", help="Whether the page contains the recordings.")
     ] = True,
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
-    """Show where a model looks in recordings, and whether that is where they are loud."""
+    """Show the attention of a model over time, and its correlation with energy."""
     from serein.errors import ConfigError, UnknownName
     from serein.evaluation.provenance import command_line
-    from serein.inference import explain as explaining
-    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
+    from serein.inference import explain as explain_api
+    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.inference.recognizer import Recognizer
     from serein.results import io
     from serein.utils.files import write_text
 
@@ -46,33 +47,35 @@ def explain(
     recognizer = Recognizer(
         model or DEFAULT_MODEL, device=device, trust=trust or (), answer_nonspeech=True
     )
-    explained, sounds, faults = [], {}, {}
+    explanations, playback, failures = [], {}, {}
     for file in files:
         try:
             source: Source = sys.stdin.buffer.read() if file == "-" else file
-            one = explaining.explain(recognizer, source, start=start, end=end)
-            explained.append(one)
+            explanation = explain_api.explain(recognizer, source, start=start, end=end)
+            explanations.append(explanation)
             if sound and format == "html":
-                sounds[one.source] = explaining.encode_playback(source, start=start, end=end)
+                playback[explanation.source] = explain_api.encode_playback(
+                    source, start=start, end=end
+                )
         except ConfigError:
             raise
         except SereinError as error:
-            faults[file] = str(error)
+            failures[file] = str(error)
             print_stderr(str(error))
-    found = explaining.collect_explanations(explained, faults, command_line())
+    result = explain_api.collect_explanations(explanations, failures, command_line())
     if format == "json" and output is None:
-        print(io.to_json(found), end="")
+        print(io.to_json(result), end="")
     elif format == "json" and output is not None:
-        write_text(output, io.to_json(found))
+        write_text(output, io.to_json(result))
         print(output)
-    elif explained:
-        from serein.report import explanation
+    elif explanations:
+        from serein.report.explanation import render_html, render_terminal
 
-        page = output or Path(f"{_source_name(explained[0].source)}.explain.html")
-        write_text(page, explanation.render_html(found, sounds))
-        console().print(explanation.render_terminal(found))
+        page = output or Path(f"{_source_name(explanations[0].source)}.explain.html")
+        write_text(page, render_html(result, playback))
+        console().print(render_terminal(result))
         print(page)
-    if faults:
+    if failures:
         raise typer.Exit(1)
 
 

@@ -1,51 +1,189 @@
-"""Commands that apply a saved model.
-
-A folder of recordings to a table, as `serein recognize` does it.
-
-The command that writes a model for other programs.
-"""
+"""Commands that use a saved model: `serein recognize`, `card` and `export`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from serein.cli.common import (
     MODEL_HELP,
+    ConfidenceOption,
     DeviceOption,
     TrustOption,
     console,
     count_cores,
+    parse_confidence,
     print_stderr,
+    use_renamed_option,
 )
-from serein.errors import AudioError, ConfigError, SereinError
+from serein.errors import AudioError, ConfigError, SereinError, UnknownName
+from serein.inference.stream_config import StreamConfig
 from serein.utils.files import write_text
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
+    from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
 
 
-OutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "-o",
-        "--output",
-        help="Where answers go: .json, .csv, .rttm, .vtt; a folder's: .parquet, .csv, .jsonl.",
-    ),
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(help="Processes for a folder; default: one a core.", min=1),
-]
-EngineOption = Annotated[str, typer.Option(help="Who works on a folder: processes, or ray.")]
-RetryOption = Annotated[
-    bool, typer.Option("--retry", help="Try again what could not be read in a folder before.")
-]
+def recognize(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Recordings, - for stdin, or one folder."),
+    ],
+    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODEL_HELP}.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
+    ] = "table",
+    start: Annotated[float, typer.Option(help="Start, in seconds.", min=0)] = 0.0,
+    end: Annotated[float | None, typer.Option(help="End, in seconds.")] = None,
+    confidence: ConfidenceOption = "0",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File for the answers: .json, .csv, .rttm, .vtt; "
+            "for a folder: .parquet, .csv, .jsonl.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes for a folder; default: one per core.", min=1)
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where a folder is processed: processes or ray.")
+    ] = "processes",
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try the files of a folder again that failed before.")
+    ] = False,
+    window: Annotated[
+        float | None,
+        typer.Option(help=f"Answer by segments: {StreamConfig.help('window')}."),
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help=f"{StreamConfig.help('hop').capitalize()}.")
+    ] = None,
+    smooth: Annotated[
+        int | None, typer.Option(help=f"{StreamConfig.help('smooth').capitalize()}.")
+    ] = None,
+    speech: Annotated[
+        bool, typer.Option(help=f"Answer by segments: {StreamConfig.help('speech')}.")
+    ] = True,
+    answer_nonspeech: Annotated[
+        bool, typer.Option("--answer-nonspeech", help="Also answer for recordings without speech.")
+    ] = False,
+    channels: Annotated[str, typer.Option(help="mix, or each separately.")] = "mix",
+    device: DeviceOption = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or auto; default: that of the recipe.")
+    ] = None,
+    trust: TrustOption = None,
+    always: Annotated[bool | None, typer.Option("--always", hidden=True)] = None,
+) -> None:
+    """Recognize emotion in recordings. Files that cannot be read are listed and skipped.
+
+    A recording gets one answer, or none if it has no speech. --window, --hop, --smooth,
+    --no-speech, --channels each, and the formats rttm, audformat and vtt give one answer for each
+    segment of speech instead.
+    """
+    from serein.inference import formats
+    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.inference.recognizer import Recognizer
+    from serein.utils.device import PrecisionSetting
+
+    if format not in formats.FORMATS:
+        raise UnknownName("format", format, formats.FORMATS)
+    is_folder = any(Path(file).is_dir() for file in files)
+    if output is not None and not is_folder:
+        _check_any_exists(files)
+        format = formats.find_format(output) if format == "table" else format
+    if channels not in ("mix", "each"):
+        raise UnknownName("value of --channels", channels, ("mix", "each"))
+    answer_nonspeech = use_renamed_option(
+        "--always", "--answer-nonspeech", always, answer_nonspeech
+    )
+    options = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
+    settings = {name: value for name, value in options.items() if value is not None}
+    by_segments = bool(settings) or channels == "each" or format in formats.SEGMENT_FORMATS
+    if by_segments and answer_nonspeech:
+        settings["speech"] = False
+    recognizer = Recognizer(
+        model or DEFAULT_MODEL,
+        device=device,
+        trust=trust or (),
+        confidence=parse_confidence(confidence),
+        precision=cast(PrecisionSetting | None, precision),
+        answer_nonspeech=answer_nonspeech,
+    )
+    for warning in recognizer.warnings:
+        print_stderr(warning)
+    if is_folder:
+        if format != "table" or start or end is not None or channels != "mix":
+            raise ConfigError(
+                "--format, --start, --end and --channels are for recordings, not for a folder"
+            )
+        _recognize_folder(recognizer, files, output, jobs, engine, retry, settings)
+        return
+    if by_segments:
+        recognizer.stream(**settings)  # reports settings that do not fit before any file is read
+        formats.check_format(format, recognizer.classes, len({*files}))
+    answers: list[Recognition] = []
+    failures: dict[str, str] = {}
+    for file in files:
+        try:
+            source = sys.stdin.buffer.read() if file == "-" else file
+            if by_segments:
+                part: dict[str, Any] = {"start": start, "end": end, **settings}
+                answers += [
+                    recognizer.timeline(source, channel=channel, **part)
+                    for channel in _select_channels(source, channels)
+                ]
+            else:
+                answers.append(recognizer(source, start=start, end=end))
+        except SereinError as error:
+            failures[file] = str(error)
+            print_stderr(str(error))
+    if answers and format == "table":
+        console().print(formats.as_table(answers))
+    elif answers or format == "json":
+        _write_or_print(formats.format_answers(format, answers, failures), output)
+    elif output is not None:
+        print_stderr(f"{output} was not written: no recording could be recognized")
+    if failures:
+        raise typer.Exit(1)
 
 
-def recognize_folder(
+def _check_any_exists(files: list[str]) -> None:
+    """Fail early if none of the files exists; they may be meant as recordings or as a folder.
+
+    Raises:
+        AudioError: none of them exists.
+    """
+    if not any(file == "-" or Path(file).exists() for file in files):
+        raise AudioError(f"there is no file or folder {', '.join(files)}. Check the path")
+
+
+def _select_channels(source: str | bytes, channels: str) -> Iterator[int | None]:
+    """Yield the number of each channel, or None for the mean of all channels."""
+    from serein import audio
+
+    if channels == "mix":
+        yield None
+    else:
+        yield from range(1, audio.channel_count(source) + 1)
+
+
+def _write_or_print(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    write_text(output, text)
+    print(output)
+
+
+def _recognize_folder(
     recognizer: "Recognizer",
     files: list[str],
     output: Path | None,
@@ -54,7 +192,7 @@ def recognize_folder(
     retry: bool,
     settings: dict[str, Any],
 ) -> None:
-    """Recognise one folder, show how far it is, and say what came of it.
+    """Recognize the recordings of a folder, with a progress bar, and print a summary.
 
     Raises:
         ConfigError: several folders, or no output.
@@ -66,199 +204,55 @@ def recognize_folder(
         raise ConfigError(f"{len(files)} files and folders were given; give one folder at a time")
     if output is None:
         raise ConfigError(
-            f"{files[0]} is a folder; say where its table goes: -o out.parquet (or .csv, .jsonl)"
+            f"{files[0]} is a folder; give the file of its table: -o out.parquet (or .csv, .jsonl)"
         )
-    with FolderProgressBar(console(stderr=True)) as tally:
-        done = recognizer.folder(
+    with FolderProgressBar(console(stderr=True)) as progress:
+        summary = recognizer.folder(
             files[0],
             output,
             jobs=jobs or (count_cores() if engine == "processes" else None),
             engine=engine,
             retry=retry,
-            progress=tally.update,
+            progress=progress.update,
             **settings,
         )
-    print(
-        f"{output}: {done.recognized:,} recognised, {done.failed:,} failed, {_describe_run(done)}"
-    )
-    for reason in done.reasons.values():
+    counts = f"{summary.recognized:,} recognized, {summary.failed:,} failed"
+    print(f"{output}: {counts}, {_describe_run(summary)}")
+    for reason in summary.reasons.values():
         print_stderr(reason)
-    if done.errors:
-        print_stderr(f"{done.failed:,} files could not be read; {done.errors} says which and why")
+    if summary.errors:
+        print_stderr(
+            f"{summary.failed:,} files could not be read; {summary.errors} lists them with reasons"
+        )
         raise typer.Exit(1)
 
 
 def _describe_run(summary: "Summary") -> str:
-    """What this run had to do with it."""
+    """Describe what this run did, as opposed to earlier runs on the same folder."""
     if not summary.seconds and summary.done_before:
-        return "finished before"
-    times = summary.seconds / max(summary.elapsed, 1e-9)
-    earlier = f", {summary.done_before:,} of them before" if summary.done_before else ""
-    return f"{summary.ignored:,} ignored{earlier}; {times:,.0f} times as fast as they were spoken"
-
-
-def recognize(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Recordings, or - for stdin; or one folder."),
-    ],
-    model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODEL_HELP}.")] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="table, json, csv, rttm, audformat or vtt.")
-    ] = "table",
-    start: Annotated[float, typer.Option(help="Where to begin, in seconds.", min=0)] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Where to end, in seconds.")] = None,
-    confidence: Annotated[
-        str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
-    ] = "0",
-    output: OutputOption = None,
-    jobs: JobsOption = None,
-    engine: EngineOption = "processes",
-    retry: RetryOption = False,
-    window: Annotated[
-        float | None, typer.Option(help="Segment by segment, heard by windows of so many seconds.")
-    ] = None,
-    hop: Annotated[
-        float | None, typer.Option(help="Seconds from one window to the next; 1 if not given.")
-    ] = None,
-    smooth: Annotated[
-        int | None, typer.Option(help="Average so many hops, an odd number; 1 if not given.")
-    ] = None,
-    speech: Annotated[
-        bool, typer.Option(help="Whether windows lie in speech alone, as silero-vad finds it.")
-    ] = True,
-    always: Annotated[
-        bool, typer.Option("--always", help="Answer for recordings in which nobody speaks, too.")
-    ] = False,
-    channels: Annotated[str, typer.Option(help="mix, or each by itself.")] = "mix",
-    device: DeviceOption = "cpu",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or auto; else what the model's recipe says.")
-    ] = None,
-    trust: TrustOption = None,
-) -> None:
-    """Recognise emotion in recordings; what cannot be read is listed and passed over.
-
-    A recording gets one answer, or none where nobody speaks. --window, --hop, --smooth,
-    --no-speech, --channels each, and the formats rttm, audformat and vtt give one for each segment
-    of speech instead.
-    """
-    from serein.errors import UnknownName
-    from serein.inference import formats
-    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
-    from serein.utils.device import PrecisionSetting
-
-    if format not in formats.FORMATS:
-        raise UnknownName("format", format, formats.FORMATS)
-    of_folder = any(Path(file).is_dir() for file in files)
-    if output is not None and not of_folder:
-        _check_any_exists(files)
-        format = formats.find_format(output) if format == "table" else format
-    if channels not in ("mix", "each"):
-        raise UnknownName("way to hear channels", channels, ("mix", "each"))
-    given = {"window": window, "hop": hop, "smooth": smooth, "speech": None if speech else False}
-    settings: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-    timed = bool(settings) or channels == "each" or format in formats.SEGMENT_FORMATS
-    if timed and always:
-        settings["speech"] = False
-    recognizer = Recognizer(
-        model or DEFAULT_MODEL,
-        device=device,
-        trust=trust or (),
-        confidence=parse_confidence(confidence),
-        precision=cast(PrecisionSetting | None, precision),
-        answer_nonspeech=always,
-    )
-    for words in recognizer.warnings:
-        print_stderr(words)
-    if of_folder:
-        if format != "table" or start or end is not None or channels != "mix":
-            raise ConfigError(
-                "--format, --start, --end and --channels are for recordings, not for a folder"
-            )
-        recognize_folder(recognizer, files, output, jobs, engine, retry, settings)
-        return
-    if timed:
-        recognizer.stream(**settings)  # settings that do not fit are told of once
-        formats.check_format(format, recognizer.classes, len({*files}))
-    answers, faults = [], {}
-    for file in files:
-        try:
-            source = sys.stdin.buffer.read() if file == "-" else file
-            if not timed:
-                answers.append(recognizer(source, start=start, end=end))
-                continue
-            part: dict[str, Any] = {"start": start, "end": end, **settings}
-            answers += [
-                recognizer.timeline(source, **part, **one)
-                for one in _channel_options(source, channels)
-            ]
-        except SereinError as error:
-            faults[file] = str(error)
-            print_stderr(str(error))
-    if answers and format == "table":
-        console().print(formats.as_table(answers))
-    elif answers or format == "json":
-        _write_or_print(formats.format_answers(format, answers, faults), output)
-    elif output is not None:
-        print_stderr(f"{output} was not written: nothing was recognised")
-    if faults:
-        raise typer.Exit(1)
-
-
-def _check_any_exists(files: list[str]) -> None:
-    """Where nothing of what was named is there, nobody knows whether a folder was meant."""
-    if not any(file == "-" or Path(file).exists() for file in files):
-        raise AudioError(f"there is no file or folder {', '.join(files)}. Check the path")
-
-
-def _write_or_print(text: str, output: Path | None) -> None:
-    if output is None:
-        print(text, end="")
-        return
-    write_text(output, text)
-    print(output)
-
-
-def _channel_options(source: str | bytes, channels: str) -> list[dict[str, Any]]:
-    """What is heard of a recording: each of its channels, or their mean."""
-    from serein import audio
-
-    if channels == "mix":
-        return [{}]
-    return [{"channel": number} for number in range(1, audio.channel_count(source) + 1)]
-
-
-def parse_confidence(text: str) -> float | Literal["auto"]:
-    """What ``--confidence`` says."""
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"--confidence is {text!r}; expected 0 to 1, or auto") from None
+        return "all of them in earlier runs"
+    speed = summary.seconds / max(summary.elapsed, 1e-9)
+    earlier = f", {summary.done_before:,} of them in earlier runs" if summary.done_before else ""
+    return f"{summary.ignored:,} ignored{earlier}; {speed:,.0f} times real time"
 
 
 def card(
     model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP}.")] = None,
 ) -> None:
-    """Print a model's card: its data, licence, scores, limits and use."""
+    """Print the card of a model: data, licence, scores, limits and use."""
     from serein.inference.formats import as_card
-    from serein.inference.onnx_runtime import open_model
-    from serein.inference.recognizer import DEFAULT_MODEL, find_model_file
+    from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_model
 
-    path = find_model_file(model or DEFAULT_MODEL)
-    print(as_card(open_model(path)), end="")
+    print(as_card(open_model(find_model_file(model or DEFAULT_MODEL))), end="")
 
 
 def export(
     model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.")],
-    onnx: Annotated[Path, typer.Option(help="The ONNX file to write: waveform in, answers out.")],
+    onnx: Annotated[Path, typer.Option(help="ONNX file to write; it maps samples to answers.")],
 ) -> None:
-    """Write a model as ONNX, front end inside, once it answers there as it does here."""
+    """Write a model with its front end as ONNX, and check that both give the same answers."""
+    from serein.inference.model_loading import find_model_file, open_model
     from serein.inference.onnx_export import to_onnx
-    from serein.inference.onnx_runtime import open_model
-    from serein.inference.recognizer import find_model_file
 
     to_onnx(open_model(find_model_file(model)), onnx)
     print(f"{onnx}: {onnx.stat().st_size / 1e6:.2f} MB")

@@ -1,4 +1,4 @@
-"""The command that searches settings."""
+"""`serein search`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 
 
 def search(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
     corpus: CorporaOption,
     over: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to draw from: tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log, "
-            "training.batch=16,32,64; default: the weights of all tasks but the first."
+            help="Settings to search: tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log, "
+            "training.batch=16,32,64; default: the weights of all tasks except the first."
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="How many in all.", min=1)] = 20,
+    trials: Annotated[int, typer.Option(help="Total number of trials.", min=1)] = 20,
     set_: SetOption = None,
-    seed: Annotated[int, typer.Option(help="Of the draws and of every training.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the sampled settings and of all trainings.", min=0)
+    ] = 0,
     jobs: FoldJobsOption = None,
     engine: TrainingEngineOption = "local",
     address: RayAddressOption = None,
@@ -44,16 +46,16 @@ def search(
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Where trials are shared: a URL that Optuna understands, or a file; default: a "
-            "file in the search's folder."
+            help="Storage shared by several processes: a URL for Optuna, or a file; default: a "
+            "file in the folder of the search."
         ),
     ] = None,
     partial: PartialOption = None,
 ) -> None:
-    """Draw settings at random and rank them on validation speakers; resumable and shareable."""
-    from serein.evaluation.search import search as found
+    """Sample settings at random and rank them by validation speakers; resumable and shareable."""
+    from serein.evaluation.search import search as run_search
 
-    done = found(
+    result = run_search(
         recipe,
         corpus,
         over or (),
@@ -70,25 +72,23 @@ def search(
         open_progress=show_progress,
         on_trial=_print_trial,
     )
-    show_search(done, runs / done.name)
-    if any(one.state == "failed" for one in done.trials):
+    show_search(result, runs / result.name)
+    if any(trial.state == "failed" for trial in result.trials):
         raise typer.Exit(1)
 
 
 def _print_trial(trial: "Trial", search: "Search") -> None:
-    from serein.report import search as trials
+    from serein.report.search import describe_trial
 
-    console(stderr=True).print(
-        trials.describe_trial(trial, search), highlight=False, soft_wrap=True
-    )
+    console(stderr=True).print(describe_trial(trial, search), highlight=False, soft_wrap=True)
 
 
 def show_search(search: "Search", folder: Path) -> None:
     """Print a search, and write its report."""
-    from serein.report import search as trials
+    from serein.report.search import render_search, write_search
 
-    paths = trials.write_search(search, folder)
-    console().print(trials.render_search(search))
+    paths = write_search(search, folder)
+    console().print(render_search(search))
     if search.evaluation:
-        print(f"\nThe best trial's settings, on test speakers:\n{search.evaluation}")
+        print(f"\nThe settings of the best trial, scored on test speakers:\n{search.evaluation}")
     print("\n" + "\n".join(map(str, [folder / "search.json", *paths])))

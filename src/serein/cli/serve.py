@@ -1,4 +1,4 @@
-"""The command that serves a saved model over HTTP."""
+"""`serein serve`."""
 
 from pathlib import Path
 from types import ModuleType
@@ -6,59 +6,81 @@ from typing import Annotated
 
 import typer
 
-from serein.cli.common import MODEL_HELP, DeviceOption, TrustOption, print_stderr
-from serein.cli.recognize import parse_confidence
+from serein.cli.common import (
+    MODEL_HELP,
+    ConfidenceOption,
+    DeviceOption,
+    TrustOption,
+    parse_confidence,
+    print_stderr,
+)
 from serein.errors import ConfigError
 
 
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option("-m", "--model", help=f"{MODEL_HELP}; several are chosen by name."),
+        typer.Option("-m", "--model", help=f"{MODEL_HELP}; may be given several times."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Port to listen at; 0 selects a free one.", min=0, max=65535)
+    ] = 8000,
     key_file: Annotated[
-        Path | None, typer.Option(help="Who may call: lines of NAME HASH; default: everybody.")
+        Path | None,
+        typer.Option(help="File of API keys, lines of NAME HASH; default: no key is required."),
     ] = None,
     new_key: Annotated[
-        str | None, typer.Option(help="Make a key of this name, add it to --key-file, and end.")
+        str | None, typer.Option(help="Create a key of this name, add it to --key-file, and exit.")
     ] = None,
-    max_seconds: Annotated[float, typer.Option(help="Of audio in a request.")] = 300.0,
-    max_megabytes: Annotated[float, typer.Option(help="Of a request's body.")] = 32.0,
-    queue: Annotated[int, typer.Option(help="Requests at a time; more are told to wait.")] = 64,
-    batch: Annotated[int, typer.Option(help="Windows in a forward pass; 1: no batches.")] = 16,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for a batch's others.")] = 0.004,
-    decoders: Annotated[int, typer.Option(help="Processes that decode.")] = 1,
-    decode_seconds: Annotated[float, typer.Option(help="That decoding a file may take.")] = 20.0,
-    decode_megabytes: Annotated[int, typer.Option(help="That decoding a file may take.")] = 1024,
-    body_seconds: Annotated[float, typer.Option(help="In which a request must come.")] = 30.0,
-    answer_seconds: Annotated[float, typer.Option(help="In which it is answered.")] = 60.0,
+    max_seconds: Annotated[float, typer.Option(help="Longest audio of a request.")] = 300.0,
+    max_megabytes: Annotated[float, typer.Option(help="Largest body of a request.")] = 32.0,
+    queue: Annotated[
+        int, typer.Option(help="Requests at a time; further ones get status 429.")
+    ] = 64,
+    batch: Annotated[
+        int, typer.Option(help="Windows in a forward pass; 1 turns batching off.")
+    ] = 16,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for further requests of a batch.")
+    ] = 0.004,
+    decoders: Annotated[int, typer.Option(help="Decoding processes.")] = 1,
+    decode_seconds: Annotated[float, typer.Option(help="Time limit for decoding a file.")] = 20.0,
+    decode_megabytes: Annotated[int, typer.Option(help="Memory limit for decoding a file.")] = 1024,
+    body_seconds: Annotated[
+        float, typer.Option(help="Time in which a request must arrive.")
+    ] = 30.0,
+    answer_seconds: Annotated[
+        float, typer.Option(help="Time in which a request must be answered.")
+    ] = 60.0,
     origin: Annotated[
-        list[str] | None, typer.Option(help="Let pages of this origin call (CORS).")
+        list[str] | None, typer.Option(help="Allow requests of web pages of this origin (CORS).")
     ] = None,
-    streams: Annotated[int, typer.Option(help="Streams at a time; 0: none.")] = 64,
-    stream_seconds: Annotated[float, typer.Option(help="Of audio in a stream.")] = 3600.0,
-    stream_idle: Annotated[float, typer.Option(help="In which a stream must go on.")] = 30.0,
-    stream_megabytes: Annotated[float, typer.Option(help="Of a stream's message.")] = 1.0,
-    threads: Annotated[int, typer.Option(help="Processor threads of the model.", min=1)] = 1,
-    confidence: Annotated[
-        str, typer.Option(help="Withhold less confident answers: 0 to 1, or auto.")
-    ] = "0",
+    streams: Annotated[int, typer.Option(help="Open streams at a time; 0: none.")] = 64,
+    stream_seconds: Annotated[float, typer.Option(help="Longest audio of a stream.")] = 3600.0,
+    stream_idle: Annotated[
+        float, typer.Option(help="Seconds after which an idle stream is closed.")
+    ] = 30.0,
+    stream_megabytes: Annotated[float, typer.Option(help="Largest message of a stream.")] = 1.0,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1)] = 1,
+    confidence: ConfidenceOption = "0",
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
-    """Serve models over HTTP, with a page at /, until it is told to end (extra: serve)."""
-    from serein import config
-    from serein.inference.recognizer import DEFAULT_MODEL, Recognizer
-    from serein.service import auth as key_files
+    """Serve models over HTTP, with a web page at / (extra: serve)."""
+    from serein.config import build_config
+    from serein.inference.model_loading import DEFAULT_MODEL
+    from serein.inference.recognizer import Recognizer
+    from serein.service.auth import add_key, read_keys
     from serein.service.config import ServiceConfig
 
     if new_key is not None:
-        print(key_files.add_key(_require_key_file(key_file), new_key))
+        if key_file is None:
+            raise ConfigError("--new-key needs --key-file, the file for the hash of the key")
+        print(add_key(key_file, new_key))
         return
-    server = _import_server()
-    chosen = {
+    service = _import_service()
+    settings = {
         "max_seconds": max_seconds,
         "max_megabytes": max_megabytes,
         "queue": queue,
@@ -75,31 +97,29 @@ def serve(
         "stream_idle": stream_idle,
         "stream_megabytes": stream_megabytes,
     }
-    settings = config.build_config(ServiceConfig, chosen, "serve")
-    keys = None if key_file is None else key_files.read_keys(key_file)
+    config = build_config(ServiceConfig, settings, "serve")
+    keys = None if key_file is None else read_keys(key_file)
     if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
-        print_stderr(f"everybody who reaches {host} may use this service; --key-file says who may")
+        print_stderr(f"everyone who can reach {host} may use this service; --key-file limits that")
     recognizer, *others = (
         Recognizer(
-            one,
+            name,
             device=device,
             trust=trust or (),
             threads=threads,
             confidence=parse_confidence(confidence),
         )
-        for one in model or [DEFAULT_MODEL]
+        for name in model or [DEFAULT_MODEL]
     )
-    server.serve(recognizer, settings, keys, others=others, host=host, port=port)
+    service.serve(recognizer, config, keys, others=others, host=host, port=port)
 
 
-def _require_key_file(key_file: Path | None) -> Path:
-    if key_file is None:
-        raise ConfigError("--new-key needs --key-file, where the key's hash is kept")
-    return key_file
+def _import_service() -> ModuleType:
+    """Import the service.
 
-
-def _import_server() -> ModuleType:
-    """What serves, if all that it needs is installed."""
+    Raises:
+        ConfigError: a package of the extra ``serve`` is not installed.
+    """
     try:
         from serein.service import app
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The command that sweeps one setting."""
+"""`serein sweep`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
     corpus: CorporaOption,
     setting: Annotated[
-        str, typer.Option(help="What to sweep: protocol.auxiliary_share=0,0.25,0.5,0.75,1.")
+        str,
+        typer.Option(help="Setting and values: protocol.auxiliary_share=0,0.25,0.5,0.75,1."),
     ],
-    seeds: Annotated[int, typer.Option(help="How many, from the first one on.", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="Number of random seeds, beginning with --seed.", min=1)
+    ] = 1,
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,
@@ -45,10 +48,10 @@ def sweep(
     runs: RunsOption = Path("runs"),
     partial: PartialOption = None,
 ) -> None:
-    """Evaluate each value of a setting with several seeds, and look for a trend; resumable."""
-    from serein.evaluation.sweep import sweep as swept
+    """Evaluate each value of a setting with several seeds, and test for a trend; resumable."""
+    from serein.evaluation.sweep import sweep as run_sweep
 
-    done = swept(
+    result = run_sweep(
         recipe,
         resolve_corpus(corpus, partial),
         setting,
@@ -60,24 +63,22 @@ def sweep(
         address=address,
         device=device,
         runs=runs,
-        started=show_progress,
+        open_progress=show_progress,
         on_evaluation=_print_value,
     )
-    show_sweep(done, runs / done.name)
+    show_sweep(result, runs / result.name)
 
 
 def _print_value(setting: str, results: "Results") -> None:
-    from serein.report import sweep as sweeps
+    from serein.report.sweep import describe_run
 
-    console(stderr=True).print(
-        sweeps.describe_run(setting, results), highlight=False, soft_wrap=True
-    )
+    console(stderr=True).print(describe_run(setting, results), highlight=False, soft_wrap=True)
 
 
 def show_sweep(result: "Sweep", folder: Path) -> None:
     """Print a sweep, and write its report."""
-    from serein.report import sweep as sweeps
+    from serein.report.sweep import render_sweep, write_sweep
 
-    paths = sweeps.write_sweep(result, folder)
-    console().print(sweeps.render_sweep(result))
+    paths = write_sweep(result, folder)
+    console().print(render_sweep(result))
     print("\n" + "\n".join(map(str, [folder / "sweep.json", *paths])))

@@ -1,4 +1,4 @@
-"""Commands that make a model."""
+"""`serein train`, `recipes` and `quickstart`."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from serein.cli.common import (
     print_stderr,
     resolve_corpus,
     show_progress,
+    use_renamed_option,
 )
 
 if TYPE_CHECKING:
@@ -26,28 +27,34 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
     corpus: CorporaOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The model to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File of the model.")],
     set_: SetOption = None,
     init: InitOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     run: Annotated[
-        Path | None, typer.Option(help="An evaluation whose median epoch and scores to take.")
+        Path | None,
+        typer.Option(help="Evaluation whose median epoch and scores are used."),
     ] = None,
-    confidence: Annotated[
-        Path | None, typer.Option(help="An evaluation, on other corpora, that says how sure it is.")
+    calibration_run: Annotated[
+        Path | None,
+        typer.Option(help="Evaluation on further corpora from which the confidence is calibrated."),
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="A TOML file with the card's words.")] = None,
+    card: Annotated[Path | None, typer.Option(help="TOML file with the texts of the card.")] = None,
     partial: PartialOption = None,
+    confidence: Annotated[Path | None, typer.Option("--confidence", hidden=True)] = None,
 ) -> None:
     """Train on a whole corpus and save the model."""
-    from serein.evaluation.train import train as fit
+    from serein.evaluation.train import train as train_model
     from serein.system import collect_notes
     from serein.utils import distributed
 
-    made = fit(
+    calibration_run = use_renamed_option(
+        "--confidence", "--calibration-run", confidence, calibration_run
+    )
+    bundle = train_model(
         recipe,
         resolve_corpus(corpus, partial),
         output,
@@ -55,49 +62,48 @@ def train(
         seed=seed,
         device=device,
         run=run,
-        confidence_run=confidence,
+        confidence_run=calibration_run,
         card=card,
         open_progress=_show_epochs,
     )
     if distributed.get_rank():
         return
-    size, epochs = output.stat().st_size / 1e6, made.system.recipe.training["epochs"]
+    size, epochs = output.stat().st_size / 1e6, bundle.system.recipe.training["epochs"]
     print(f"{output}: {size:.2f} MB, {epochs} epochs")
-    for note in collect_notes(made.system.recipe):
+    for note in collect_notes(bundle.system.recipe):
         print_stderr(note)
 
 
 @contextmanager
 def _show_epochs(epochs: int) -> "Iterator[Callable[..., None]]":
-    """Show how far a training is."""
+    """Show a progress bar while a model is trained."""
     from serein.report.progress import TrainingProgress
 
-    with TrainingProgress(1, epochs, console(stderr=True)) as course:
-        yield lambda epoch: course.update("all", epoch)
+    with TrainingProgress(1, epochs, console(stderr=True)) as progress:
+        yield lambda epoch: progress.update("all", epoch)
 
 
 def recipes() -> None:
-    """List the systems of the papers, with their published scores."""
+    """List the recipes, with the published scores of their papers."""
     from rich.table import Table
 
-    from serein import published
-    from serein import recipes as shelf
+    from serein import published, recipes
 
     table = Table("recipe", "paper", "system", "published", box=None, header_style="bold")
-    for name in shelf.list_recipes():
-        about = shelf.load(name).about
-        rows = [row for row in published.find_results(name) if row.subset == "test"]
-        printed = "; ".join(map(published.format_result, rows))
-        table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), printed)
+    for name in recipes.list_recipes():
+        about = recipes.load(name).about
+        results = [one for one in published.find_results(name) if one.subset == "test"]
+        scores = "; ".join(map(published.format_result, results))
+        table.add_row(name, str(about.get("paper", "")), str(about.get("system", "")), scores)
     console().print(table)
 
 
 def quickstart(
-    folder: Annotated[Path, typer.Option(help="Where everything is put.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder for everything that is created.")] = Path(
         "runs/quickstart"
     ),
 ) -> None:
-    """Evaluate, train and recognise on generated speech: no network, no data of yours, a minute."""
-    from serein.cli.quickstart import run
+    """Evaluate, train and recognize on generated speech: a minute, without network or data."""
+    from serein.cli.quickstart import run_quickstart
 
-    run(folder, console(), count_cores(), show_progress)
+    run_quickstart(folder, console(), count_cores(), show_progress)

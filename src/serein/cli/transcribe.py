@@ -1,4 +1,4 @@
-"""The command that writes down words."""
+"""`serein transcribe`."""
 
 import sys
 from pathlib import Path
@@ -20,50 +20,53 @@ if TYPE_CHECKING:
 
 
 def transcribe(
-    model: Annotated[str, typer.Option("-m", "--model", help="A model that finds words.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="A model with a transcript task.")],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Recordings.")
     ] = None,
     corpus: OptionalCorporaOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A .json for words, times and scores.")
+        Path | None,
+        typer.Option("-o", "--output", help="File (.json) for words, times and scores."),
     ] = None,
-    times: Annotated[bool, typer.Option(help="Print when each word is said.")] = False,
+    times: Annotated[bool, typer.Option(help="Print the time of each word.")] = False,
     device: DeviceOption = "cpu",
     partial: PartialOption = None,
 ) -> None:
-    """Write down the words of recordings, or of a corpus with its word error rate."""
+    """Transcribe recordings, or a corpus and score its word error rate."""
     from serein.evaluation.provenance import command_line, utc_now
     from serein.inference.transcribe import Transcriber, build_record
     from serein.records import Corpus, Utterance
     from serein.results import io
 
     if bool(files) == bool(corpus):
-        raise ConfigError("give recordings, or a corpus with --corpus; found both or neither")
+        raise ConfigError("found both recordings and --corpus, or neither; give one of the two")
     transcriber = Transcriber(model, device=device)
     if files:
-        recordings = tuple(Utterance(id=name, path=Path(name)) for name in files)
-        read = Corpus(name="files", utterances=recordings)
+        utterances = tuple(Utterance(id=name, path=Path(name)) for name in files)
+        source = Corpus(name="files", utterances=utterances)
     else:
         from serein import corpora
 
-        read = corpora.read(resolve_corpus(corpus or [], partial))
-    faults: list[str] = []
-    found: list[Transcription] = []
-    for one in transcriber.transcribe_each(
-        read.utterances, lambda _, error: faults.append(str(error))
+        source = corpora.as_corpus(resolve_corpus(corpus or [], partial))
+    failures: list[str] = []
+    transcriptions: list[Transcription] = []
+    for transcription in transcriber.transcribe_each(
+        source.utterances, lambda _, error: failures.append(str(error))
     ):
-        print(_format_transcription(one, times=times), flush=True)
-        found.append(one)
-    told = build_record(transcriber, read, found, faults, command=command_line(), created=utc_now())
-    if told.scores:
-        print(_format_scores(told.scores))
+        print(_format_transcription(transcription, times=times), flush=True)
+        transcriptions.append(transcription)
+    record = build_record(
+        transcriber, source, transcriptions, failures, command=command_line(), created=utc_now()
+    )
+    if record.scores:
+        print(_format_scores(record.scores))
     if output:
-        io.save_transcriptions(told, output)
-    for fault in faults:
-        print_stderr(fault)
-    if faults:
-        print_stderr(f"{len(faults)} of {len(read.utterances)} recordings could not be read")
+        io.save_record(record, output)
+    for failure in failures:
+        print_stderr(failure)
+    if failures:
+        print_stderr(f"{len(failures)} of {len(source.utterances)} recordings could not be read")
         sys.exit(1)
 
 
@@ -74,17 +77,17 @@ def _format_transcription(transcription: "Transcription", *, times: bool) -> str
             word.word if word.time is None else f"{word.word}@{word.time:.2f}"
             for word in transcription.words
         )
-    return (
-        f"{transcription.id}: {words}{' (stopped: the words did not end)' * transcription.bounded}"
-    )
+    cut = " (cut: no end of the text was predicted)" if transcription.bounded else ""
+    return f"{transcription.id}: {words}{cut}"
 
 
 def _format_scores(scores: "WordScores") -> str:
     low, high = scores.wer_interval or (None, None)
     rate = "undefined" if scores.wer is None else f"{scores.wer:.1%}"
-    between = "" if low is None else f" ({low:.1%} to {high:.1%})"
+    interval = "" if low is None else f" ({low:.1%} to {high:.1%})"
     return (
-        f"WER {rate}{between}: {scores.substitutions} substitutions, {scores.deletions} deletions, "
-        f"{scores.insertions} insertions in {scores.words} words of {scores.utterances} "
-        f"utterances, {scores.unknown} of them unknown to the model; {scores.interval}"
+        f"WER {rate}{interval}: {scores.substitutions} substitutions, "
+        f"{scores.deletions} deletions, {scores.insertions} insertions in {scores.words} words "
+        f"of {scores.utterances} utterances, {scores.unknown} of them not in the vocabulary; "
+        f"{scores.interval}"
     )

@@ -1,1 +1,1 @@
-"""A saved model over HTTP: `serein serve`. FastAPI and its kin are imported here alone."""
+"""HTTP service of `serein serve`. Only this package imports FastAPI, uvicorn and Prometheus."""

@@ -1,13 +1,7 @@
-"""Requests that come at the same time share one forward pass; all else takes its turn.
+"""Threads that own the models and process what was queued meanwhile in batches.
 
-One thread at which work is done together: what waits is taken, and grouped by who answers it.
-
-The thread that hears all streams: what came while it was busy is heard together.
-
-Event loops wait for threads: woken once for all that is finished by then.
-
-``asyncio.wrap_future`` wakes its loop for each future by itself, and every time the threads hand
-the interpreter to each other and back: of a batch, all but the first would wait for that.
+``RequestBatcher`` runs recordings of several requests in one forward pass, ``StreamBatcher`` blocks
+of several streams. ``wait_for`` awaits their results in an event loop.
 """
 
 import asyncio
@@ -25,31 +19,35 @@ from weakref import WeakKeyDictionary, ref
 from serein.audio import Block, Samples
 from serein.errors import BundleError
 from serein.inference import streaming
+from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, Segment
-from serein.inference.recognizer import Recognizer
 from serein.inference.streaming import Stream
 from serein.inference.vad import load_silero
 
 
 class QueuedJob(Protocol):
-    """Work that somebody waits for."""
+    """Work for a ``BatchingThread``."""
 
     @property
-    def recognizer(self) -> Recognizer | None:
-        """Who is to answer; those of one are taken together."""
+    def recognizer(self) -> Predictor | None:
+        """The model; jobs of the same model form a batch."""
         ...
 
     @property
     def future(self) -> Future[Any]:
-        """Where the answer is awaited; who cancels it while it waits is not answered."""
+        """Receives the result; if it is cancelled before the job starts, the job is dropped."""
         ...
 
 
+T = TypeVar("T")
 JobT = TypeVar("JobT", bound=QueuedJob)
 
 
 class BatchingThread(Generic[JobT]):
-    """The thread; what is done at it is said by ``_gathered`` and ``_answers``."""
+    """A worker thread that collects queued jobs and runs them in batches, grouped by model.
+
+    Subclasses define ``_collect`` and ``_process``.
+    """
 
     def __init__(self, name: str) -> None:
         """Start the thread."""
@@ -59,30 +57,33 @@ class BatchingThread(Generic[JobT]):
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether somebody answers."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Answer what waits, then end the thread."""
+        """Process the queued jobs, then end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while not self._closing:
-            some = [one for one in self._collect() if one.future.set_running_or_notify_cancel()]
-            for recognizer in dict.fromkeys(one.recognizer for one in some):
-                own = [one for one in some if one.recognizer is recognizer]
-                for one, answer in zip(own, self._process(own), strict=True):
-                    _set_outcome(one.future, answer)
+            jobs = [job for job in self._collect() if job.future.set_running_or_notify_cancel()]
+            for recognizer in dict.fromkeys(job.recognizer for job in jobs):
+                batch = [job for job in jobs if job.recognizer is recognizer]
+                for job, outcome in zip(batch, self._process(batch), strict=True):
+                    _set_outcome(job.future, outcome)
 
     def _collect(self) -> Sequence[JobT]:
-        """Wait for work -> what is taken together; sets ``_closing`` where None is found."""
+        """Wait for jobs, and return those to run together.
+
+        None in the queue is no job: it sets ``_closing``.
+        """
         raise NotImplementedError
 
     def _process(self, batch: Sequence[JobT]) -> Iterable[object]:
-        """The answer to each of those that one recogniser answers, or the error that it is.
+        """Return the result of each job of a batch, which all use one model, or its exception.
 
-        Each is told before the next one is asked for.
+        A result is passed on before the next one is computed, if this is a generator.
         """
         raise NotImplementedError
 
@@ -94,20 +95,17 @@ def _set_outcome(future: Future[Any], outcome: object) -> None:
         future.set_result(outcome)
 
 
-T = TypeVar("T")
-
-
 class RecordingJob(NamedTuple):
-    """One recording, who answers it, and where its answer is awaited."""
+    """A recording to recognize."""
 
-    recognizer: Recognizer
+    recognizer: Predictor
     name: str
     wave_s: Samples
     future: Future[Recognition]
 
 
 class CallJob(NamedTuple):
-    """Other work that needs the models, and where its result is awaited."""
+    """A function to call while no other thread uses the models."""
 
     function: Callable[[], Any]
     future: Future[Any]
@@ -115,11 +113,11 @@ class CallJob(NamedTuple):
 
 
 class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
-    """One thread that has the models to itself and takes what is there together."""
+    """A thread that recognizes the recordings of concurrent requests in one forward pass."""
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: Predictor,
         max_windows: int,
         wait: float,
         count_expected: Callable[[], int],
@@ -128,62 +126,63 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
         """Start the thread.
 
         Args:
-            recognizer: answers where no other one is asked for.
-            max_windows: windows in a batch, after which no more recordings are taken into it.
-            wait: seconds that the first one waits for others.
-            count_expected: says how many could be there; once they are, nobody waits.
-            on_batch: is told how many recordings were answered together.
+            recognizer: the default model.
+            max_windows: number of windows at which a batch is complete.
+            wait: seconds that the first recording of a batch waits for others.
+            count_expected: returns how many recordings are queued or still being decoded; a batch
+                of that many does not wait.
+            on_batch: called with the number of recordings of each batch.
         """
         self.recognizer, self.max_windows, self.wait = recognizer, max_windows, wait
         self.count_expected, self.on_batch = count_expected, on_batch
         super().__init__("batch")
 
     def submit(
-        self, name: str, wave_s: Samples, recognizer: Recognizer | None = None
+        self, name: str, wave_s: Samples, recognizer: Predictor | None = None
     ) -> Future[Recognition]:
-        """Have a recording answered; one that is cancelled while it waits is dropped.
+        """Queue a recording.
 
         Args:
-            name: what the answer calls it.
-            wave_s: (n,) at the model's rate.
-            recognizer: who answers, if not the usual one.
+            name: source to be named in the answer.
+            wave_s: (n,) at the rate of the model.
+            recognizer: the model, if not the default one.
         """
         future: Future[Recognition] = Future()
         self._queue.put(RecordingJob(recognizer or self.recognizer, name, wave_s, future))
         return future
 
     def submit_call(self, function: Callable[[], T]) -> Future[T]:
-        """Have something done between batches; it should be short, as everybody else waits."""
+        """Queue a function to be called between two batches; it should be short."""
         future: Future[T] = Future()
         self._queue.put(CallJob(function, future))
         return future
 
     def _collect(self) -> list[RecordingJob | CallJob]:
-        """The first that comes, and whoever comes soon after it; a turn is the last."""
-        some: list[RecordingJob | CallJob] = []
-        windows, end = 0, math.inf
-        while not some or (windows < self.max_windows and len(some) < self.count_expected()):
+        """Wait for a job, and for further ones for a short time; a call ends the batch."""
+        jobs: list[RecordingJob | CallJob] = []
+        windows, deadline = 0, math.inf
+        while not jobs or (windows < self.max_windows and len(jobs) < self.count_expected()):
             try:
-                one = self._queue.get(timeout=max(0.0, end - monotonic()) if some else None)
+                job = self._queue.get(timeout=max(0.0, deadline - monotonic()) if jobs else None)
             except Empty:
                 break
-            if one is None:
+            if job is None:
                 self._closing = True
                 break
-            if not some:
-                end = monotonic() + self.wait
-            some.append(one)
-            if isinstance(one, CallJob):
+            if not jobs:
+                deadline = monotonic() + self.wait
+            jobs.append(job)
+            if isinstance(job, CallJob):
                 break
-            windows += _count_windows(one)
-        return some
+            windows += _count_windows(job)
+        return jobs
 
     def _process(self, batch: Sequence[RecordingJob | CallJob]) -> Iterable[object]:
-        jobs = [one for one in batch if isinstance(one, RecordingJob)]
-        if not jobs:
-            return [_run_call(one) for one in batch if isinstance(one, CallJob)]
-        self.on_batch(len(jobs))
-        return _recognize_batch(jobs)
+        recordings = [job for job in batch if isinstance(job, RecordingJob)]
+        if not recordings:
+            return [_run_call(job) for job in batch if isinstance(job, CallJob)]
+        self.on_batch(len(recordings))
+        return _recognize_batch(recordings)
 
 
 def _recognize_batch(jobs: list[RecordingJob]) -> Iterable[object]:
@@ -192,91 +191,95 @@ def _recognize_batch(jobs: list[RecordingJob]) -> Iterable[object]:
     except Exception as error:
         if len(jobs) == 1:
             return [error]
-    # One that cannot be answered must not take the others with it.
-    return (answer for job in jobs for answer in _recognize_batch([job]))
+    # One recording that fails must not make the others of its batch fail.
+    return (outcome for job in jobs for outcome in _recognize_batch([job]))
 
 
 def _count_windows(job: RecordingJob) -> int:
-    """How much of a batch a recording takes."""
+    """Count the windows of a recording, rounded up."""
     return math.ceil(len(job.wave_s) / (job.recognizer.rate * (job.recognizer.window or 1e9)))
 
 
-def _run_call(turn: CallJob) -> object:
+def _run_call(job: CallJob) -> object:
     try:
-        return turn.function()
+        return job.function()
     except Exception as error:
         return error
 
 
 class StreamJob(NamedTuple):
-    """A block of a stream, or its end, and where the answer is awaited."""
+    """A block of a stream, or None for its end."""
 
     stream: Stream
     block: Block | None
     future: Future[list[Segment]]
 
     @property
-    def recognizer(self) -> Recognizer:
-        """Who listens."""
+    def recognizer(self) -> Predictor:
+        """The model of the stream."""
         return self.stream.predictor
 
 
 class StreamBatcher(BatchingThread[StreamJob]):
-    """One thread; nobody waits in it for others to come."""
+    """A thread that feeds blocks to streams; those queued during one batch form the next."""
 
     def __init__(self, on_batch: Callable[[int], None]) -> None:
         """Start the thread.
 
         Args:
-            on_batch: is told of how many streams parts were heard together.
+            on_batch: called with the number of blocks of each batch.
         """
         self.on_batch = on_batch
-        with suppress(BundleError):  # who asks for speech detection is told
-            load_silero()  # now, so that no stream's start waits for it
-        super().__init__("ear")
+        with suppress(BundleError):  # reported when a stream needs speech detection
+            load_silero()  # now, so that the first stream does not wait for it
+        super().__init__("stream-batch")
 
     def submit(self, stream: Stream, block: Block | None) -> Future[list[Segment]]:
-        """Have a block heard, or for None the stream ended; one at a time of each stream."""
+        """Queue a block, or None for the end. A stream may have only one job at a time."""
         future: Future[list[Segment]] = Future()
         self._queue.put(StreamJob(stream, block, future))
         return future
 
     def _collect(self) -> list[StreamJob]:
-        """The first that comes, and all that came before somebody listened."""
-        parts: list[StreamJob] = []
+        """Wait for a job, and return it with all that are queued by then."""
+        jobs: list[StreamJob] = []
         with suppress(Empty):
-            part = self._queue.get()
-            while part is not None:
-                parts.append(part)
-                part = self._queue.get_nowait()
+            job = self._queue.get()
+            while job is not None:
+                jobs.append(job)
+                job = self._queue.get_nowait()
             self._closing = True
-        return parts
+        return jobs
 
     def _process(self, batch: Sequence[StreamJob]) -> Sequence[object]:
         self.on_batch(len(batch))
-        feeds = [(part.stream, part.block) for part in batch]
-        return streaming.feed_streams(batch[0].recognizer, feeds)
+        blocks = [(job.stream, job.block) for job in batch]
+        return streaming.feed_streams(batch[0].recognizer, blocks)
 
 
 class LoopWaker:
-    """Of one event loop."""
+    """Wakes an event loop once for all futures that threads have finished by then.
+
+    ``asyncio.wrap_future`` wakes the loop for each future. Each time, the threads pass the
+    interpreter lock to each other and back, and all results of a batch but the first wait for that.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Nothing is finished yet."""
+        """Create the waker of an event loop."""
         self._loop = ref(loop)
         self._finished: deque[asyncio.Future[None]] = deque()
-        self._rung = False
+        self._is_scheduled = False
 
     def wake_soon(self, waiter: "asyncio.Future[None]") -> None:
-        """Have who waits woken; from any thread."""
+        """Schedule that a waiter is woken; may be called from any thread."""
         self._finished.append(waiter)
         loop = self._loop()
-        if loop is not None and not self._rung and not loop.is_closed():
-            self._rung = True
+        if loop is not None and not self._is_scheduled and not loop.is_closed():
+            self._is_scheduled = True
             loop.call_soon_threadsafe(self._wake_waiters)
 
     def _wake_waiters(self) -> None:
-        self._rung = False  # first, so that whoever comes while others are woken rings anew
+        self._is_scheduled = False  # first, so that a future finished meanwhile schedules again
         while self._finished:
             waiter = self._finished.popleft()
             if not waiter.done():
@@ -287,11 +290,11 @@ _WAKERS: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaker] = WeakKeyDictio
 
 
 async def wait_for(future: Future[T]) -> T:
-    """What a thread makes of a future, or raises; whoever waits no longer cancels it."""
+    """Await the result of a thread's future; cancelling this call cancels the future."""
     loop = asyncio.get_running_loop()
-    bell = _WAKERS.setdefault(loop, LoopWaker(loop))
+    waker = _WAKERS.setdefault(loop, LoopWaker(loop))
     waiter: asyncio.Future[None] = loop.create_future()
-    future.add_done_callback(lambda _: bell.wake_soon(waiter))
+    future.add_done_callback(lambda _: waker.wake_soon(waiter))
     try:
         await waiter
     finally:

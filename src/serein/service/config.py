@@ -1,4 +1,4 @@
-"""What the service allows and how it works, in one object."""
+"""Limits of the service."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,24 +10,25 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig:
-    """Limits that hold for each request, and how requests are put together.
+    """Limits of requests and streams, and the sizes of batches.
 
     Attributes:
-        max_seconds: of audio in one request.
-        max_megabytes: of one request's body.
-        queue: requests in progress at a time; the next one is answered 429.
-        batch: windows that one forward pass hears; 1 answers one request after the other.
-        wait: seconds that the first recording of a batch waits for others that are on their way.
-        decoders: worker processes that decode.
-        decode_seconds: that decoding one file may take.
-        decode_megabytes: that decoding one file may take beyond an idle worker's memory.
-        body_seconds: in which a client must have sent its request.
-        answer_seconds: from the last byte of a request to its answer.
-        origins: of pages in other places that browsers may let call; none by default.
-        streams: that may be open at a time; the next one is told to come later.
-        stream_seconds: of audio in one stream.
-        stream_idle: seconds in which a stream's client must send something, and take an answer.
-        stream_megabytes: of one message of a stream.
+        max_seconds: longest audio of a request.
+        max_megabytes: largest body of a request.
+        queue: requests in progress at a time; further ones get status 429.
+        batch: windows in a forward pass; 1 answers one request after the other.
+        wait: seconds that the first recording of a batch waits for requests being decoded.
+        decoders: decoding processes.
+        decode_seconds: time limit for decoding a file.
+        decode_megabytes: memory limit for decoding a file, beyond that of an idle process.
+        body_seconds: time in which a client must have sent its request.
+        answer_seconds: time from the last byte of a request to its answer.
+        origins: of web pages whose requests browsers may send; by default only the own page's.
+        streams: open streams at a time; further ones are refused.
+        stream_seconds: longest audio of a stream.
+        stream_idle: seconds in which the client of a stream must send something and accept an
+            answer.
+        stream_megabytes: largest message of a stream.
     """
 
     max_seconds: Annotated[float, Gt(0)] = 300.0
@@ -48,10 +49,10 @@ class ServiceConfig:
 
     @property
     def max_bytes(self) -> int:
-        """Of one request's body."""
+        """Largest body of a request."""
         return round(self.max_megabytes * MEBIBYTE)
 
     @property
     def stream_bytes(self) -> int:
-        """Of one message of a stream."""
+        """Largest message of a stream."""
         return round(self.stream_megabytes * MEBIBYTE)

@@ -1,8 +1,7 @@
-"""The process that decodes what strangers send: bytes in, samples out, within limits.
+"""A process that decodes uploads: bytes in, samples out, within limits of time and memory.
 
-It is started by ``decode`` and holds nothing but one upload at a time; whatever a hostile file does
-to it, it does to this process alone. Each message is a kind of one byte, a length of eight, and so
-many bytes.
+``decoding`` starts it. It holds one upload at a time, so that a hostile file can harm only this
+process. A message is one byte for its kind, eight for its length, and the content.
 """
 
 import io
@@ -21,7 +20,7 @@ READY, UPLOAD, SAMPLES, UNREADABLE, TOO_LONG, OUT_OF_MEMORY = b"R", b"U", b"S", 
 
 
 class Upload(io.BytesIO):
-    """Bytes that errors call by what they are to their sender."""
+    """Bytes that error messages call by the name of what the client sent."""
 
     name = "the upload"
 
@@ -30,12 +29,12 @@ def decode_upload(body: bytes, rate: int, max_seconds: float) -> tuple[bytes, by
     """Decode one upload.
 
     Args:
-        body: the bytes of a file.
-        rate: wanted sampling rate in Hz.
-        max_seconds: most seconds; of more, one second beyond is decoded at most.
+        body: bytes of an audio file.
+        rate: sampling rate of the result in Hz.
+        max_seconds: longest audio; decoding stops one second later.
 
     Returns:
-        A kind, and what belongs to it: float32 samples, or a reason.
+        The kind of the reply, and its content: float32 samples, or a reason.
     """
     try:
         wave_s = audio.load(Upload(body), rate, end=max_seconds + 1)
@@ -61,11 +60,11 @@ def receive_message(pipe: IO[bytes]) -> tuple[bytes, bytes]:
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other process has closed the pipe.
     """
-    head = pipe.read(HEADER.size)
-    if len(head) == HEADER.size:
-        kind, length = HEADER.unpack(head)
+    header = pipe.read(HEADER.size)
+    if len(header) == HEADER.size:
+        kind, length = HEADER.unpack(header)
         content = pipe.read(length)
         if len(content) == length:
             return kind, content
@@ -73,9 +72,16 @@ def receive_message(pipe: IO[bytes]) -> tuple[bytes, bytes]:
 
 
 def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
-    """Answer uploads until there are no more."""
-    # What a decoder prints must not be taken for its answer.
-    answers = os.fdopen(os.dup(1), "wb")
+    """Decode uploads from standard input until it is closed.
+
+    Args:
+        rate: sampling rate of the results in Hz.
+        max_seconds: longest audio of an upload.
+        megabytes: memory limit, beyond what the process needs when idle.
+        seconds: limit of processor time per upload.
+    """
+    # A library that prints must not write into the replies.
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     import av
     import soxr
@@ -83,7 +89,7 @@ def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
     assert av
     assert soxr
     _limit_resources(megabytes)
-    send_message(answers, READY, b"")
+    send_message(replies, READY, b"")
     while True:
         try:
             _, body = receive_message(sys.stdin.buffer)
@@ -94,18 +100,18 @@ def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
         used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), hard))
-        send_message(answers, *decode_upload(body, rate, max_seconds))
+        send_message(replies, *decode_upload(body, rate, max_seconds))
 
 
 def _limit_resources(megabytes: int) -> None:
-    """So much more memory than now; no file is written, no core is left behind."""
+    """Limit further memory to so many megabytes; forbid to write files and core dumps."""
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(kind, (0, 0))
     if sys.platform == "linux":
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[0])
-        most = pages * resource.getpagesize() + megabytes * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        limit = pages * resource.getpagesize() + megabytes * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 if __name__ == "__main__":

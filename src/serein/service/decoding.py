@@ -1,4 +1,4 @@
-"""Worker processes that decode uploads: killed when they take too long, started anew when dead."""
+"""Decoding of uploads in separate processes, killed at a time limit and restarted when dead."""
 
 import subprocess
 import sys
@@ -16,19 +16,19 @@ from serein.service.config import ServiceConfig
 from serein.service.schemas import Problem
 
 START_TIMEOUT = 120.0
-"""Seconds that a worker may take to start, on a machine that has other things to do."""
+"""Seconds that a process may take to start on a busy machine."""
 
 
 class DecoderProcess:
-    """One worker process; used by one thread at a time."""
+    """A decoding process; only one thread may use it at a time."""
 
     def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
         """Start the process.
 
         Args:
-            rate: wanted sampling rate in Hz.
-            config: its limits.
-            on_death: is told of each process that did not live through an upload.
+            rate: sampling rate of the samples in Hz.
+            config: limits.
+            on_death: called for each process that died or was killed while it decoded.
         """
         self.config, self.on_death = config, on_death
         limits = config.max_seconds, config.decode_megabytes, config.decode_seconds
@@ -38,27 +38,26 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process that is there now."""
+        """Process id; a restart changes it."""
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """Return whether the process runs."""
         return self._process.poll() is None
 
     def decode(self, body: bytes) -> Samples:
-        """Bytes of a file to samples of shape (n,).
+        """Decode the bytes of an audio file to samples of shape (n,).
 
         Raises:
-            Problem: they are not audio, decoding them goes beyond a limit, or there is no process.
+            Problem: they are not audio, exceed a limit, or the process cannot be started.
         """
         self._ensure_started()
         try:
             kind, content = self._exchange(body, self.config.decode_seconds)
         except (OSError, EOFError) as error:
-            late = isinstance(error, TimeoutError)
             self.on_death()
             self._restart()
-            raise self._failure_problem(late) from None
+            raise self._failure_problem(isinstance(error, TimeoutError)) from None
         return self._parse_reply(kind, content)
 
     def close(self) -> None:
@@ -71,8 +70,8 @@ class DecoderProcess:
                 pipe.close()
 
     def _ensure_started(self) -> None:
-        """See to it that the process is there and waits for an upload."""
-        if not self.is_alive():  # the system may have ended it while it was idle
+        """Start the process again if it has died, and wait until it is ready."""
+        if not self.is_alive():  # the system may have killed it while it was idle
             self._restart()
         if self._started:
             return
@@ -80,8 +79,8 @@ class DecoderProcess:
             self._exchange(None, START_TIMEOUT)
         except (OSError, EOFError):
             self._restart()
-            words = "no process that decodes could be started; ask again later"
-            raise Problem(503, words, Retry_After="5") from None
+            reason = "no decoding process could be started; try again later"
+            raise Problem(503, reason, Retry_After="5") from None
         self._started = True
 
     def _restart(self) -> None:
@@ -89,8 +88,8 @@ class DecoderProcess:
         self._process, self._started = self._spawn(), False
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # Nothing that a decoder writes about somebody's file belongs into our log.
-        # Ctrl-C is for the service, which finishes what it accepted.
+        # Messages of decoders may quote a client's file, and do not belong in the log. The process
+        # group keeps Ctrl-C from the process, since the service finishes the accepted requests.
         return subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -100,13 +99,18 @@ class DecoderProcess:
         )
 
     def _exchange(self, body: bytes | None, seconds: float) -> tuple[bytes, bytes]:
-        """Hand over an upload, if there is one, and wait for the answer so long."""
-        process, late = self._process, threading.Event()
+        """Send an upload, if one is given, and return the kind and content of the reply.
+
+        Raises:
+            TimeoutError: there was no reply in so many seconds, and the process was killed.
+            OSError or EOFError: the process has died.
+        """
+        process, timed_out = self._process, threading.Event()
         assert process.stdin is not None
         assert process.stdout is not None
 
         def kill() -> None:
-            late.set()
+            timed_out.set()
             process.kill()
 
         timer = threading.Timer(seconds, kill)
@@ -116,7 +120,7 @@ class DecoderProcess:
                 decoder_process.send_message(process.stdin, decoder_process.UPLOAD, body)
             return decoder_process.receive_message(process.stdout)
         except (OSError, EOFError):
-            if late.is_set():
+            if timed_out.is_set():
                 raise TimeoutError from None
             raise
         finally:
@@ -124,27 +128,27 @@ class DecoderProcess:
 
     def _parse_reply(self, kind: bytes, content: bytes) -> Samples:
         if kind == decoder_process.SAMPLES:
-            return np.frombuffer(content, np.float32).copy()  # torch wants to own what it reads
+            return np.frombuffer(content, np.float32).copy()  # torch needs writable memory
         if kind == decoder_process.UNREADABLE:
             raise Problem(422, content.decode())
         if kind == decoder_process.TOO_LONG:
             raise Problem(
                 413,
-                f"the upload lasts longer than {self.config.max_seconds:g} s, the most that is "
-                "taken at once. Send it in parts.",
+                f"the upload is longer than the limit of {self.config.max_seconds:g} s. "
+                "Send it in parts.",
             )
         raise Problem(
             413,
-            f"decoding the upload takes more than {self.config.decode_megabytes} MB of memory; "
-            "send it in parts, or at a lower sampling rate",
+            f"decoding the upload takes more than the limit of {self.config.decode_megabytes} MB "
+            "of memory; send it in parts, or at a lower sampling rate",
         )
 
     def _failure_problem(self, timed_out: bool) -> Problem:
         if timed_out:
             return Problem(
                 422,
-                f"decoding the upload takes longer than {self.config.decode_seconds:g} s; "
-                "convert it to WAV or FLAC, or send it in parts",
+                "decoding the upload takes longer than the limit of "
+                f"{self.config.decode_seconds:g} s; convert it to WAV or FLAC, or send it in parts",
             )
         return Problem(
             422, "the upload made the decoder fail; check it, or convert it to WAV or FLAC"
@@ -152,10 +156,10 @@ class DecoderProcess:
 
 
 class DecoderPool:
-    """Several of them, and the uploads that wait for one."""
+    """Several decoding processes, and a queue of uploads for them."""
 
     def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
-        """Start the processes; arguments as ``Decoder``."""
+        """Start the processes; the arguments are those of ``DecoderProcess``."""
         self.processes = [DecoderProcess(rate, config, on_death) for _ in range(config.decoders)]
         self._idle: SimpleQueue[DecoderProcess] = SimpleQueue()
         for decoder in self.processes:
@@ -163,11 +167,11 @@ class DecoderPool:
         self._threads = ThreadPoolExecutor(len(self.processes), "decode")
 
     def submit(self, body: bytes) -> Future[Samples]:
-        """Have an upload decoded; one that is cancelled while it waits is dropped."""
+        """Queue an upload; it is dropped if its future is cancelled before its turn."""
         return self._threads.submit(self._decode, body)
 
     def close(self) -> None:
-        """Decode what waits, then end the processes."""
+        """Decode the queued uploads, then end the processes."""
         self._threads.shutdown()
         for decoder in self.processes:
             decoder.close()

@@ -1,7 +1,4 @@
-"""What answers: decoders, the batcher and its model, and how much of them is in use.
-
-The streams that are open: how many there may be, and an end for all of them.
-"""
+"""Everything behind the HTTP: models, decoding processes, batching threads, and their limits."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +11,7 @@ from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference.long_form import iter_timeline
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.streaming import StreamConfig as Hearing
+from serein.inference.stream_config import StreamConfig
 from serein.service.batching import RequestBatcher, StreamBatcher, wait_for
 from serein.service.config import ServiceConfig
 from serein.service.decoding import DecoderPool
@@ -22,54 +19,11 @@ from serein.service.observability import Metrics
 from serein.service.schemas import Problem
 
 POLL_SECONDS = 0.02
-"""Seconds between looks at who is still there."""
-
-
-class StreamSlots:
-    """Places of streams."""
-
-    def __init__(self, max_streams: int, metrics: Metrics) -> None:
-        """Open it."""
-        self.max_streams, self._metrics = max_streams, metrics
-        self._ends: list[Callable[[], None]] = []
-        self._closing = False
-
-    @contextmanager
-    def hold_slot(self, on_close: Callable[[], None]) -> Iterator[None]:
-        """One of the places; ``on_close`` is called when the service ends.
-
-        Raises:
-            Problem: all are taken, or the service is ending.
-        """
-        if self._closing:
-            raise Problem(503, "this service is ending; connect again in a while")
-        if len(self._ends) >= self.max_streams:
-            raise Problem(
-                429,
-                f"{self.max_streams} streams are open, the most that are heard at a time; connect "
-                "again later",
-            )
-        self._ends.append(on_close)
-        self._metrics.open_streams.set(len(self._ends))
-        try:
-            yield
-        finally:
-            self._ends.remove(on_close)
-            self._metrics.open_streams.set(len(self._ends))
-
-    async def close(self, timeout: float) -> None:
-        """Take no more streams, end those that are open, and wait so long until they are gone."""
-        self._closing = True
-        for end in list(self._ends):
-            end()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._ends:
-                    await asyncio.sleep(POLL_SECONDS)
+"""Seconds between two checks for open streams at shutdown."""
 
 
 class Engine:
-    """Everything behind the HTTP; runs until it is closed."""
+    """Processes and threads that compute answers, until ``close``."""
 
     def __init__(
         self, recognizer: Recognizer, config: ServiceConfig, others: Sequence[Recognizer] = ()
@@ -77,53 +31,59 @@ class Engine:
         """Start processes and threads.
 
         Args:
-            recognizer: answers; nobody else may use it meanwhile.
+            recognizer: the default model; nothing else may use it meanwhile.
             config: limits.
-            others: answer where they are asked for by name.
+            others: further models, selected by name.
 
         Raises:
-            ConfigError: two of them have one name.
+            ConfigError: two models have the same name.
         """
-        self.recognizers = {one.name: one for one in (recognizer, *others)}
-        if len(self.recognizers) <= len(others):
-            names = ", ".join(one.name for one in (recognizer, *others))
-            raise ConfigError(f"models are chosen by name, found {names}; rename a file")
+        models = (recognizer, *others)
+        self.recognizers = {model.name: model for model in models}
+        if len(self.recognizers) < len(models):
+            names = ", ".join(model.name for model in models)
+            raise ConfigError(f"models are selected by name, found {names}; rename a file")
         self.recognizer, self.config, self.metrics = recognizer, config, Metrics()
         self.closing, self._in_progress = False, 0
-        self._by_rate = {
+        self._decoders_by_rate = {
             rate: DecoderPool(rate, config, self.metrics.decoder_deaths.inc)
-            for rate in dict.fromkeys(one.rate for one in self.recognizers.values())
+            for rate in dict.fromkeys(model.rate for model in models)
         }
-        self.decoders = self._by_rate[recognizer.rate]
-        took, coming = self.metrics.batch_sizes.observe, lambda: self._in_progress
-        self.batcher = RequestBatcher(recognizer, config.batch, config.wait, coming, took)
+        self.decoders = self._decoders_by_rate[recognizer.rate]
+        self.batcher = RequestBatcher(
+            recognizer,
+            config.batch,
+            config.wait,
+            count_expected=lambda: self._in_progress,
+            on_batch=self.metrics.batch_sizes.observe,
+        )
         self.stream_batcher = StreamBatcher(self.metrics.stream_batch_sizes.observe)
         self.stream_slots = StreamSlots(config.streams, self.metrics)
 
     def close(self) -> None:
-        """Finish what was accepted, and end."""
+        """Finish the accepted work, then end all processes and threads."""
         self.closing = True
-        for decoders in self._by_rate.values():
+        for decoders in self._decoders_by_rate.values():
             decoders.close()
         self.batcher.close()
         self.stream_batcher.close()
 
     def is_ready(self) -> bool:
-        """Whether a request would be answered."""
+        """Return whether a request would be answered."""
         return not self.closing and self.batcher.is_alive() and self.stream_batcher.is_alive()
 
     @contextmanager
     def hold_slot(self) -> Iterator[None]:
-        """One of the places in the queue.
+        """Count a request as in progress within the ``with`` block.
 
         Raises:
-            Problem: all are taken.
+            Problem: too many requests are in progress.
         """
         if self._in_progress >= self.config.queue:
             raise Problem(
                 429,
-                f"{self.config.queue} requests are in progress, the most that are taken at a "
-                "time; ask again later",
+                f"{self.config.queue} requests are in progress, the limit of this service; try "
+                "again later",
                 Retry_After="1",
                 Connection="close",
             )
@@ -136,10 +96,10 @@ class Engine:
             self.metrics.in_progress.set(self._in_progress)
 
     def select_recognizer(self, name: str | None) -> Recognizer:
-        """The recogniser of that name; without one, the first.
+        """Return the model of that name, or the default model for None.
 
         Raises:
-            Problem: there is none of that name.
+            Problem: there is no such model.
         """
         if name is None:
             return self.recognizer
@@ -152,40 +112,39 @@ class Engine:
         name: str,
         body: bytes,
         recognizer: Recognizer | None = None,
-        stream_config: Hearing | None = None,
+        stream_config: StreamConfig | None = None,
     ) -> Recognition:
-        """Decode and recognise; what is cancelled before its turn is dropped.
+        """Decode and recognize a recording; work that has not begun is dropped on cancellation.
 
         Args:
-            name: what the answer calls it.
-            body: an audio file.
-            recognizer: who answers, if not the first one.
-            stream_config: how a timeline is made; None is one answer for all of it.
+            name: source to be named in the answer.
+            body: bytes of an audio file.
+            recognizer: the model, if not the default one.
+            stream_config: how to answer by segments; None gives one answer for the recording.
 
         Raises:
-            Problem: it is not audio, or takes too much or too long.
+            Problem: it is not audio, or exceeds a limit.
         """
-        who = recognizer or self.recognizer
+        recognizer = recognizer or self.recognizer
         try:
             async with asyncio.timeout(self.config.answer_seconds):
-                wave_s = await wait_for(self._by_rate[who.rate].submit(body))
-                self.metrics.audio_seconds.inc(len(wave_s) / who.rate)
+                wave_s = await wait_for(self._decoders_by_rate[recognizer.rate].submit(body))
+                self.metrics.audio_seconds.inc(len(wave_s) / recognizer.rate)
                 if stream_config is None:
-                    return await wait_for(self.batcher.submit(name, wave_s, who))
-                return replace(
-                    await self._recognize_timeline(who, wave_s, stream_config), source=name
-                )
+                    return await wait_for(self.batcher.submit(name, wave_s, recognizer))
+                answer = await self._recognize_timeline(recognizer, wave_s, stream_config)
+                return replace(answer, source=name)
         except TimeoutError:
             raise Problem(
                 503,
-                f"no answer within {self.config.answer_seconds:g} s; ask again later",
+                f"no answer within {self.config.answer_seconds:g} s; try again later",
                 Retry_After="5",
             ) from None
 
     async def _recognize_timeline(
-        self, recognizer: Recognizer, wave_s: Samples, stream_config: Hearing
+        self, recognizer: Recognizer, wave_s: Samples, stream_config: StreamConfig
     ) -> Recognition:
-        """Segment by segment; after each block others have their turn."""
+        """Answer by segments, one block at a time, with other requests between the blocks."""
         source, answer = (wave_s, recognizer.rate), None
         steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=1)
         try:
@@ -196,3 +155,49 @@ class Engine:
         except AudioError as error:
             raise Problem(422, str(error)) from None
         return answer
+
+
+class StreamSlots:
+    """The limit on open streams, and a way to end all of them."""
+
+    def __init__(self, max_streams: int, metrics: Metrics) -> None:
+        """Create free slots for so many streams."""
+        self.max_streams, self._metrics = max_streams, metrics
+        self._close_callbacks: list[Callable[[], None]] = []
+        self._closing = False
+
+    @contextmanager
+    def hold_slot(self, on_close: Callable[[], None]) -> Iterator[None]:
+        """Count a stream as open within the ``with`` block.
+
+        Args:
+            on_close: called when the service shuts down; must make the stream end.
+
+        Raises:
+            Problem: too many streams are open, or the service is shutting down.
+        """
+        if self._closing:
+            raise Problem(503, "this service is shutting down; connect again later")
+        if len(self._close_callbacks) >= self.max_streams:
+            raise Problem(
+                429,
+                f"{self.max_streams} streams are open, the limit of this service; connect again "
+                "later",
+            )
+        self._close_callbacks.append(on_close)
+        self._metrics.open_streams.set(len(self._close_callbacks))
+        try:
+            yield
+        finally:
+            self._close_callbacks.remove(on_close)
+            self._metrics.open_streams.set(len(self._close_callbacks))
+
+    async def close(self, timeout: float) -> None:
+        """Refuse new streams, make the open ones end, and wait at most ``timeout`` seconds."""
+        self._closing = True
+        for on_close in list(self._close_callbacks):
+            on_close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._close_callbacks:
+                    await asyncio.sleep(POLL_SECONDS)

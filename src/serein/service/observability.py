@@ -1,9 +1,4 @@
-"""Around every request: an id, headers that keep browsers careful, a line of log, and metrics.
-
-Logs as lines of JSON: what was asked of the service and how it went, never what was in it.
-
-What Prometheus may know: how many, how long, how full; nothing of who or what.
-"""
+"""Metrics, logs, request ids and security headers. They contain nothing that clients send."""
 
 import json
 import logging
@@ -18,34 +13,88 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
 LOGGER = logging.getLogger("serein.service")
 LOGGER_NAMES = (LOGGER.name, "uvicorn.error")
 
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+DENY_ALL_POLICY = "default-src 'none'; frame-ancestors 'none'"
+SWAGGER_POLICY = (
+    "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; "
+    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com"
+)
+"""FastAPI's page at /docs loads Swagger UI from these hosts."""
 
-class JsonLines(logging.Formatter):
-    """One record, one line."""
+REQUEST_IDS = Random()
+"""Request ids must differ, but need not be secret; this is faster than ``secrets``."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Time, level and event; the fields of a request; how it failed, if it did."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+LOGGED_STATE = ("request", "key", "bytes", "seconds")
+"""Fields of a request's state that are logged."""
 
 
-def _is_logged(record: logging.LogRecord) -> bool:
-    """Uvicorn tells of each WebSocket its client's address and all of its query."""
-    return not str(record.msg).startswith('%s - "WebSocket')
+class Metrics:
+    """Metrics for Prometheus, with a registry per service."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "serein_requests", "Answered requests", ["route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "serein_request_seconds",
+            "Seconds from the headers of a request to the end of its answer",
+            ["route"],
+            registry=registry,
+            buckets=LATENCY_BUCKETS,
+        )
+        self.batch_sizes = Histogram(
+            "serein_batch_recordings",
+            "Recordings per batch",
+            registry=registry,
+            buckets=SIZE_BUCKETS,
+        )
+        self.in_progress = Gauge("serein_in_progress", "Requests in progress", registry=registry)
+        self.audio_seconds = Counter(
+            "serein_audio_seconds", "Seconds of audio in requests", registry=registry
+        )
+        self.decoder_deaths = Counter(
+            "serein_decoder_deaths", "Decoding processes ended by an upload", registry=registry
+        )
+        self.open_streams = Gauge("serein_streams_open", "Open streams", registry=registry)
+        self.streams_ended = Counter("serein_streams", "Ended streams", ["code"], registry=registry)
+        self.streamed_seconds = Counter(
+            "serein_stream_audio_seconds", "Seconds of audio in streams", registry=registry
+        )
+        self.stream_latency = Histogram(
+            "serein_stream_latency_seconds",
+            "Seconds from the arrival of a block to the segments it completes",
+            registry=registry,
+            buckets=LATENCY_BUCKETS,
+        )
+        self.stream_batch_sizes = Histogram(
+            "serein_stream_batch_blocks",
+            "Blocks of streams per batch",
+            registry=registry,
+            buckets=SIZE_BUCKETS,
+        )
+
+    def render(self) -> bytes:
+        """Return the metrics in the text format of Prometheus, version 0.0.4."""
+        return generate_latest(self.registry)
 
 
 @contextmanager
 def log_to(stream: TextIO) -> Iterator[None]:
-    """Write the service's log to a stream."""
+    """Write the log of the service to a stream, as lines of JSON, within the ``with`` block."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     handler.addFilter(_is_logged)
@@ -62,111 +111,66 @@ def log_to(stream: TextIO) -> Iterator[None]:
             logger.propagate = True
 
 
-LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+class JsonLines(logging.Formatter):
+    """Formats a log record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level, event, the fields of the request, and the error if there is one."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
-class Metrics:
-    """One service's own registry, so that two in one process are told apart."""
-
-    def __init__(self) -> None:
-        self.registry = held = CollectorRegistry()
-        self.requests = Counter(
-            "serein_requests", "Requests answered", ["route", "status"], registry=held
-        )
-        self.request_seconds = Histogram(
-            "serein_request_seconds",
-            "Head to answer",
-            ["route"],
-            registry=held,
-            buckets=LATENCY_BUCKETS,
-        )
-        self.batch_sizes = Histogram(
-            "serein_batch_recordings", "Answered at once", registry=held, buckets=SIZE_BUCKETS
-        )
-        self.in_progress = Gauge("serein_in_progress", "Recordings in work", registry=held)
-        self.audio_seconds = Counter("serein_audio_seconds", "Audio recognised", registry=held)
-        self.decoder_deaths = Counter("serein_decoder_deaths", "Ended by an upload", registry=held)
-        self.open_streams = Gauge("serein_streams_open", "Streams that are open", registry=held)
-        self.streams_ended = Counter("serein_streams", "Streams ended", ["code"], registry=held)
-        self.streamed_seconds = Counter(
-            "serein_stream_audio_seconds", "Heard in streams", registry=held
-        )
-        self.stream_latency = Histogram(
-            "serein_stream_latency_seconds",
-            "Block to segment",
-            registry=held,
-            buckets=LATENCY_BUCKETS,
-        )
-        self.stream_batch_sizes = Histogram(
-            "serein_stream_batch_blocks", "Of streams, at once", registry=held, buckets=SIZE_BUCKETS
-        )
-
-    def render(self) -> bytes:
-        """In Prometheus's own format, version 0.0.4."""
-        return generate_latest(self.registry)
-
-
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-DENY_ALL_POLICY = "default-src 'none'; frame-ancestors 'none'"
-SWAGGER_POLICY = (
-    "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com"
-)
-"""FastAPI's own page at /docs loads Swagger UI from there."""
-
-REQUEST_IDS = Random()
-"""Of requests: unlike each other, and no secret; the system's own would be asked each time."""
-
-LOGGED_STATE = ("request", "key", "bytes", "seconds")
-"""What the log takes of a request's state."""
+def _is_logged(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's lines about WebSockets, which hold the client's address and query."""
+    return not str(record.msg).startswith('%s - "WebSocket')
 
 
 class ObservabilityMiddleware:
-    """An app, and what is seen of its requests."""
+    """ASGI middleware: adds request id and security headers, and records each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        """Stand around an app."""
+        """Wrap an app."""
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and its answer back."""
+        """Pass a request on to the app, and its answer back."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin, number = perf_counter(), f"{REQUEST_IDS.getrandbits(64):016x}"
-        seen: dict[str, Any] = scope.setdefault("state", {})
+        begin, request_id = perf_counter(), f"{REQUEST_IDS.getrandbits(64):016x}"
+        state: dict[str, Any] = scope.setdefault("state", {})
         status = 500
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 policy = SWAGGER_POLICY if scope["path"] == "/docs" else DENY_ALL_POLICY
                 for name, value in {**SECURITY_HEADERS, "Content-Security-Policy": policy}.items():
-                    headers.setdefault(name, value)  # the page has its own
-                headers["X-Request-Id"] = number
+                    headers.setdefault(name, value)  # the web page sets its own
+                headers["X-Request-Id"] = request_id
             await send(message)
 
         try:
-            await self.app(scope, receive, sent)
-        except Exception:  # FastAPI has answered 500 by now
-            LOGGER.exception("failed", extra={"fields": {"request": number}})
+            await self.app(scope, receive, send_with_headers)
+        except Exception:  # FastAPI has already answered with status 500
+            LOGGER.exception("failed", extra={"fields": {"request": request_id}})
         finally:
-            self._record_request(scope, status, perf_counter() - begin, {"request": number, **seen})
+            seconds = perf_counter() - begin
+            self._record_request(scope, status, seconds, {"request": request_id, **state})
 
     def _record_request(
         self, scope: Scope, status: int, seconds: float, state: dict[str, Any]
     ) -> None:
-        route = getattr(scope.get("route"), "path", "none")  # never the path that was asked for
+        route = getattr(scope.get("route"), "path", "none")  # the path itself may be confidential
         self.metrics.requests.labels(route, status).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         fields: dict[str, Any] = {
@@ -174,7 +178,7 @@ class ObservabilityMiddleware:
             "route": route,
             "status": status,
             "ms": round(1000 * seconds, 1),
-            **{key: state[key] for key in LOGGED_STATE if key in state},
+            **{name: state[name] for name in LOGGED_STATE if name in state},
         }
         level = logging.INFO if status < 500 else logging.ERROR
         LOGGER.log(level, "request", extra={"fields": fields})

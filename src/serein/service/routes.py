@@ -1,9 +1,4 @@
-"""The endpoint that recognises one recording.
-
-Endpoints that tell of the service: its model, its health, its numbers.
-
-How a recording is to be recognised, as a request says it.
-"""
+"""HTTP routes: recognition of one recording, models, metrics, health."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -17,21 +12,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from serein.errors import ConfigError
-from serein.inference import formats
-from serein.inference.formats import SEGMENT_FORMATS, as_card, check_format
+from serein.inference.formats import SEGMENT_FORMATS, as_card, check_format, format_answers
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.streaming import Stream, StreamConfig
+from serein.inference.stream_config import STREAM_FIELDS, StreamConfig
+from serein.inference.streaming import Stream
 from serein.service.engine import Engine
 from serein.service.schemas import CLIENT_CLOSED_REQUEST, Health, Model, Problem, describe_responses
 from serein.service.uploads import read_upload
 
 T = TypeVar("T")
 
+MEDIA_TYPES = {
+    "csv": "text/csv",
+    "audformat": "text/csv",
+    "rttm": "text/plain",
+    "vtt": "text/vtt",
+}
+"""Media types of the formats other than JSON."""
 BINARY_SCHEMA = {"type": "string", "format": "binary"}
 REQUEST_BODY = {
     "required": True,
-    "description": "An audio file. What it holds decides, not how it or its type is named.",
+    "description": "An audio file. Its format is detected from the content, not from name or type.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -45,195 +47,32 @@ REQUEST_BODY = {
 }
 
 
-def recognize_routes(engine: Engine) -> APIRouter:
-    """The endpoint of one engine."""
-    routes = APIRouter(tags=["recognition"])
-
-    @routes.post(
-        "/v1/recognize",
-        summary="Recognise one recording",
-        responses={
-            200: {
-                "model": Recognition,
-                "description": "As `serein recognize`, in the format that was asked for",
-                "content": {
-                    name: {"schema": {"type": "string"}} for name in set(MEDIA_TYPES.values())
-                },
-            },
-            **describe_responses(400, 408, 413, 422, 429, 503),
-        },
-        openapi_extra={"parameters": describe_parameters(), "requestBody": REQUEST_BODY},
-    )
-    async def recognize(
-        request: Request, how: Annotated[RecognizeQuery, Depends(parse_query)]
-    ) -> Response:
-        """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm, mp4, of any rate, all channels as one.
-
-        One answer for all of it; or, with any of window, hop, smooth, speech, merge, or a format
-        that is made of segments, one for each segment of speech.
-        """
-        recognizer, hearing = engine.select_recognizer(how.model), how.to_stream_config()
-        if hearing is not None:
-            how.check_compatible(recognizer, hearing)
-        with engine.hold_slot():
-            try:
-                name, body = await read_upload(request, engine.config)
-                request.state.bytes = len(body)
-                answer = await _wait_unless_disconnected(
-                    request, engine.recognize(name, body, recognizer, hearing)
-                )
-            except ClientDisconnect:
-                raise _disconnected_problem() from None
-            request.state.seconds = round(answer.end - answer.start, 3)
-            if how.format == "json":
-                return JSONResponse(answer.to_dict())
-            text = formats.format_answers(how.format, [answer], {})
-            return Response(text, media_type=MEDIA_TYPES[how.format])
-
-    return routes
-
-
-async def _wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Wait for the answer as long as the client does.
-
-    Raises:
-        Problem: the client is gone; its work was dropped.
-    """
-    doing, leaving = (
-        asyncio.ensure_future(work),
-        asyncio.ensure_future(_wait_for_disconnect(request)),
-    )
-    try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise _disconnected_problem()
-        return doing.result()
-    finally:
-        for task in (doing, leaving):
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await leaving
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _disconnected_problem() -> Problem:
-    return Problem(
-        CLIENT_CLOSED_REQUEST, "the client left before its answer was there", Connection="close"
-    )
-
-
-class PrometheusResponse(PlainTextResponse):
-    """Prometheus's text."""
-
-    media_type = "text/plain; version=0.0.4"
-
-
-def model_routes(engine: Engine) -> APIRouter:
-    """What can be known of the models."""
-    routes = APIRouter(tags=["model"])
-    known = {name: _describe_model(one, engine) for name, one in engine.recognizers.items()}
-
-    @routes.get("/v1/model", summary="What answers", responses=describe_responses(400))
-    async def _model(
-        model: Annotated[str | None, Query(description="its name; the first if not given")] = None,
-    ) -> Model:
-        """Labels, limits, and the card: data, licence, scores, use and misuse."""
-        return known[engine.select_recognizer(model).name]
-
-    @routes.get("/v1/models", summary="All that answer")
-    async def _models() -> list[Model]:
-        """The first is asked where a request names none."""
-        return list(known.values())
-
-    return routes
-
-
-def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
-    settings = engine.config
-    return Model(
-        name=recognizer.name,
-        classes={task: list(names) for task, names in recognizer.classes.items()},
-        rate=recognizer.rate,
-        window=recognizer.window,
-        thresholds=recognizer.thresholds,
-        max_seconds=settings.max_seconds,
-        max_bytes=settings.max_bytes,
-        card=as_card(recognizer.bundle),
-    )
-
-
-def metrics_routes(engine: Engine) -> APIRouter:
-    """What a monitor reads."""
-    routes = APIRouter(tags=["operation"])
-
-    @routes.get("/metrics", summary="For Prometheus", response_class=PrometheusResponse)
-    async def _metrics() -> PrometheusResponse:
-        return PrometheusResponse(engine.metrics.render())
-
-    return routes
-
-
-def health_routes(engine: Engine) -> APIRouter:
-    """What a supervisor asks, without a key."""
-    routes = APIRouter(tags=["operation"])
-
-    @routes.get("/healthz", summary="Is the process there?")
-    async def _healthz() -> Health:
-        return Health(status="ok")
-
-    @routes.get(
-        "/readyz", summary="Would a request be answered?", responses=describe_responses(503)
-    )
-    async def _readyz() -> Health:
-        if not engine.is_ready():
-            raise Problem(503, "not ready: it is ending, or the model is gone")
-        return Health(status="ready")
-
-    return routes
-
-
-MEDIA_TYPES = {
-    "csv": "text/csv",
-    "audformat": "text/csv",
-    "rttm": "text/plain",
-    "vtt": "text/vtt",
-}
-"""Of the formats that are not JSON."""
+def _stream_field(name: str) -> Any:
+    return Field(None, description=StreamConfig.help(name))
 
 
 class RecognizeQuery(BaseModel):
-    """The query of a request."""
+    """Query parameters of ``/v1/recognize``."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="its name; the first of /v1/models if not given")
-    window: Annotated[float | None, Field(gt=0, le=60)] = Field(
-        None, description="seconds that the model hears at a time; 4 if not given"
-    )
-    hop: Annotated[float | None, Field(ge=0.25, le=60)] = Field(
-        None, description="seconds from one window to the next; 1 if not given"
-    )
-    smooth: Annotated[int | None, Field(ge=1, le=99)] = Field(
-        None, description="average so many hops, an odd number; 1 if not given"
-    )
-    speech: bool | None = Field(None, description="whether speech alone is heard; true")
-    merge: bool | None = Field(
-        None, description="whether neighbouring hops of one label are one segment; true"
-    )
+    model: str | None = Field(None, description="name; default: the first of /v1/models")
+    window: Annotated[float | None, Field(gt=0, le=60)] = _stream_field("window")
+    hop: Annotated[float | None, Field(ge=0.25, le=60)] = _stream_field("hop")
+    smooth: Annotated[int | None, Field(ge=1, le=99)] = _stream_field("smooth")
+    speech: bool | None = _stream_field("speech")
+    merge: bool | None = _stream_field("merge")
     format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
 
     def to_stream_config(self) -> StreamConfig | None:
-        """How a timeline is made; None where none is asked for."""
-        names = ("window", "hop", "smooth", "speech", "merge")
-        given = {name: one for name in names if (one := getattr(self, name)) is not None}
-        return StreamConfig(**given) if given or self.format in SEGMENT_FORMATS else None
+        """Return how to answer by segments, or None for one answer for the recording."""
+        config = StreamConfig.from_options({name: getattr(self, name) for name in STREAM_FIELDS})
+        if config is None and self.format in SEGMENT_FORMATS:
+            return StreamConfig()
+        return config
 
     def check_compatible(self, recognizer: Recognizer, stream_config: StreamConfig) -> None:
-        """See to it that the settings fit each other and the model, and the format both.
+        """Check that settings, format and model fit each other.
 
         Raises:
             Problem: they do not.
@@ -246,10 +85,10 @@ class RecognizeQuery(BaseModel):
 
 
 async def parse_query(request: Request) -> RecognizeQuery:
-    """The query of a request; FastAPI's own way looks at the type of every field each time.
+    """Parse the query of a request; FastAPI's own way analyses all types for each request.
 
     Raises:
-        RequestValidationError: it is not as described.
+        RequestValidationError: it is not valid.
     """
     try:
         return RecognizeQuery.model_validate(dict(request.query_params))
@@ -258,13 +97,163 @@ async def parse_query(request: Request) -> RecognizeQuery:
 
 
 def describe_parameters() -> list[dict[str, Any]]:
-    """The query, as the OpenAPI document describes it."""
-    fields = RecognizeQuery.model_json_schema()["properties"]
-    about = {"in": "query", "required": False}
-    return [
-        {"name": name, **about, "schema": one, **_description(one)} for name, one in fields.items()
-    ]
+    """Describe the query parameters for OpenAPI."""
+    parameters = []
+    for name, schema in RecognizeQuery.model_json_schema()["properties"].items():
+        parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+        if "description" in schema:
+            parameter["description"] = schema["description"]
+        parameters.append(parameter)
+    return parameters
 
 
-def _description(field: dict[str, Any]) -> dict[str, str]:
-    return {key: one for key, one in field.items() if key == "description"}
+def recognize_routes(engine: Engine) -> APIRouter:
+    """Build the route that recognizes a recording."""
+    router = APIRouter(tags=["recognition"])
+
+    @router.post(
+        "/v1/recognize",
+        summary="Recognize one recording",
+        responses={
+            200: {
+                "model": Recognition,
+                "description": "As the output of `serein recognize`, in the requested format",
+                "content": {
+                    name: {"schema": {"type": "string"}} for name in set(MEDIA_TYPES.values())
+                },
+            },
+            **describe_responses(400, 408, 413, 422, 429, 503),
+        },
+        openapi_extra={"parameters": describe_parameters(), "requestBody": REQUEST_BODY},
+    )
+    async def recognize(
+        request: Request, query: Annotated[RecognizeQuery, Depends(parse_query)]
+    ) -> Response:
+        """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm or mp4, at any rate; channels are averaged.
+
+        The answer is for the whole recording. With any of window, hop, smooth, speech and merge, or
+        a format made of segments, there is one answer for each segment of speech.
+        """
+        recognizer, stream_config = engine.select_recognizer(query.model), query.to_stream_config()
+        if stream_config is not None:
+            query.check_compatible(recognizer, stream_config)
+        with engine.hold_slot():
+            try:
+                name, body = await read_upload(request, engine.config)
+                request.state.bytes = len(body)
+                answer = await _wait_unless_disconnected(
+                    request, engine.recognize(name, body, recognizer, stream_config)
+                )
+            except ClientDisconnect:
+                raise _disconnected_problem() from None
+            request.state.seconds = round(answer.end - answer.start, 3)
+            if query.format == "json":
+                return JSONResponse(answer.to_dict())
+            text = format_answers(query.format, [answer], {})
+            return Response(text, media_type=MEDIA_TYPES[query.format])
+
+    return router
+
+
+async def _wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for the answer while the client is connected.
+
+    Raises:
+        Problem: the client has disconnected; its work is cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _disconnected_problem()
+        return working.result()
+    finally:
+        for task in (working, disconnecting):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await disconnecting
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _disconnected_problem() -> Problem:
+    return Problem(
+        CLIENT_CLOSED_REQUEST,
+        "the client disconnected before the answer was ready",
+        Connection="close",
+    )
+
+
+def model_routes(engine: Engine) -> APIRouter:
+    """Build the routes that describe the models."""
+    router = APIRouter(tags=["model"])
+    models = {
+        name: _describe_model(recognizer, engine) for name, recognizer in engine.recognizers.items()
+    }
+
+    @router.get("/v1/model", summary="One model", responses=describe_responses(400))
+    async def get_model(
+        model: Annotated[str | None, Query(description="name; default: the first model")] = None,
+    ) -> Model:
+        """Labels, limits, and the card: data, licence, scores, use and misuse."""
+        return models[engine.select_recognizer(model).name]
+
+    @router.get("/v1/models", summary="All models")
+    async def get_models() -> list[Model]:
+        """The first model answers requests that name none."""
+        return list(models.values())
+
+    return router
+
+
+def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
+    return Model(
+        name=recognizer.name,
+        classes={task: list(names) for task, names in recognizer.classes.items()},
+        rate=recognizer.rate,
+        window=recognizer.window,
+        thresholds=recognizer.thresholds,
+        max_seconds=engine.config.max_seconds,
+        max_bytes=engine.config.max_bytes,
+        card=as_card(recognizer.bundle),
+    )
+
+
+class PrometheusResponse(PlainTextResponse):
+    """Text in the format of Prometheus."""
+
+    media_type = "text/plain; version=0.0.4"
+
+
+def metrics_routes(engine: Engine) -> APIRouter:
+    """Build the route of the metrics."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PrometheusResponse)
+    async def get_metrics() -> PrometheusResponse:
+        return PrometheusResponse(engine.metrics.render())
+
+    return router
+
+
+def health_routes(engine: Engine) -> APIRouter:
+    """Build the routes for health checks, which need no key."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/healthz", summary="Is the process alive?")
+    async def get_health() -> Health:
+        return Health(status="ok")
+
+    @router.get(
+        "/readyz", summary="Is it ready to answer requests?", responses=describe_responses(503)
+    )
+    async def get_readiness() -> Health:
+        if not engine.is_ready():
+            raise Problem(503, "not ready: the service is shutting down or a thread has died")
+        return Health(status="ready")
+
+    return router

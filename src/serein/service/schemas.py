@@ -1,6 +1,6 @@
-"""What the service answers beside a ``Recognition``, and the words of a stream's client.
+"""JSON of the API: answers beside ``Recognition``, messages of streams, and errors.
 
-What is wrong with a request, as problem+json (RFC 9457).
+Errors are problem documents (application/problem+json, RFC 9457).
 """
 
 from http import HTTPStatus
@@ -12,84 +12,85 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from serein.inference.stream_config import STREAM_FIELDS, StreamConfig
 
-class ProblemDocument(BaseModel):
-    """Why a request was not answered (RFC 9457)."""
-
-    type: str = Field("about:blank", description="the status says what kind of problem it is")
-    title: str = Field(description="the status in words")
-    status: int = Field(description="of HTTP", ge=400, le=599)
-    detail: str = Field(description="what was found, what was expected, what to do")
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client has disconnected; it appears only in logs and metrics."""
 
 
 class Model(BaseModel):
-    """The model that answers."""
+    """A model and its limits."""
 
     name: str
     classes: dict[str, list[str]] = Field(
-        description="of each task, the main one first, in the order of its probabilities"
+        description="classes by task, the first task first, in the order of the probabilities"
     )
-    rate: int = Field(description="samples a second that the model hears")
+    rate: int = Field(description="sampling rate of the model in Hz")
     window: float | None = Field(
-        description="seconds that the model hears at a time; longer recordings are cut"
+        description="seconds of the model's window; longer recordings are cut into windows"
     )
     thresholds: dict[str, float] = Field(
-        description="of each task, the lowest probability that is answered with a label"
+        description="by task, the lowest confidence that is answered with a label"
     )
-    max_seconds: float = Field(description="of audio in one request")
-    max_bytes: int = Field(description="of one request's body")
+    max_seconds: float = Field(description="longest audio of a request")
+    max_bytes: int = Field(description="largest body of a request")
     card: str = Field(description="data, licence, scores, limits and use, in Markdown")
 
 
 class Health(BaseModel):
-    """Whether there is somebody."""
+    """State of the service."""
 
     status: str
 
 
 class StartMessage(BaseModel):
-    """How a client starts a stream."""
+    """First message of a stream's client."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["start"]
     rate: Annotated[int, Field(ge=8_000, le=192_000)]
     channels: Annotated[int, Field(ge=1, le=8)] = 1
-    window: Annotated[float, Field(gt=0, le=30)] = 4.0
-    hop: Annotated[float, Field(ge=0.25)] = 1.0
-    smooth: Annotated[int, Field(ge=1, le=99)] = 1
-    speech: bool = True
-    merge: bool = True
+    window: Annotated[float, Field(gt=0, le=30)] = StreamConfig.window
+    hop: Annotated[float, Field(ge=0.25)] = StreamConfig.hop
+    smooth: Annotated[int, Field(ge=1, le=99)] = StreamConfig.smooth
+    speech: bool = StreamConfig.speech
+    merge: bool = StreamConfig.merge
     key: str | None = None
     model: str | None = None
 
     def stream_options(self) -> dict[str, Any]:
-        """Those of ``inference.stream.Settings``."""
-        return self.model_dump(include={"window", "hop", "smooth", "speech", "merge"})
+        """Return the fields of ``StreamConfig``."""
+        return self.model_dump(include=set(STREAM_FIELDS))
 
 
 class EndMessage(BaseModel):
-    """How a client ends it."""
+    """Last message of a stream's client."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["end"]
 
 
-CLIENT_CLOSED_REQUEST = 499
-"""Of a client that did not wait for its answer; seen in logs and metrics alone."""
+class ProblemDocument(BaseModel):
+    """Why a request was not answered (RFC 9457)."""
+
+    type: str = Field("about:blank", description="always about:blank; see the status")
+    title: str = Field(description="name of the status")
+    status: int = Field(description="HTTP status", ge=400, le=599)
+    detail: str = Field(description="what was found, what was expected, what to do")
 
 
 class Problem(Exception):
-    """A request that cannot be answered as it was asked."""
+    """A request that cannot be answered."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
-        """Say what was found, what was expected, and what to do.
+        """Create a problem.
 
         Args:
-            status: of HTTP.
-            detail: one sentence or two.
-            headers: of the response; ``_`` stands for ``-``.
+            status: HTTP status.
+            detail: what was found, what was expected, and what to do; one or two sentences.
+            headers: of the response, with ``_`` for ``-``.
         """
         super().__init__(detail)
         self.status, self.detail = status, detail
@@ -97,30 +98,29 @@ class Problem(Exception):
 
 
 class ProblemResponse(JSONResponse):
-    """JSON under its own name."""
+    """JSON with the media type of problem documents."""
 
     media_type = "application/problem+json"
 
 
 def to_document(problem: Problem) -> ProblemDocument:
-    """What is said of it."""
-    left = problem.status == CLIENT_CLOSED_REQUEST
-    return ProblemDocument(
-        title="Client Closed Request" if left else HTTPStatus(problem.status).phrase,
-        status=problem.status,
-        detail=problem.detail,
-    )
+    """Return the problem document of a problem."""
+    if problem.status == CLIENT_CLOSED_REQUEST:  # not among the statuses of the standard library
+        title = "Client Closed Request"
+    else:
+        title = HTTPStatus(problem.status).phrase
+    return ProblemDocument(title=title, status=problem.status, detail=problem.detail)
 
 
 def to_response(problem: Problem) -> ProblemResponse:
-    """What the client gets."""
+    """Return the response to a request with a problem."""
     return ProblemResponse(
         to_document(problem).model_dump(), problem.status, headers=problem.headers
     )
 
 
 def describe_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These problems, as the OpenAPI document describes them."""
+    """Describe problem responses of these statuses for OpenAPI."""
     content = {ProblemResponse.media_type: {"schema": ProblemDocument.model_json_schema()}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -129,32 +129,34 @@ def describe_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every error of an app as a problem."""
+    """Make an app answer every exception with a problem document."""
 
-    async def known(request: Request, error: Exception) -> ProblemResponse:
+    async def handle_problem(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, Problem)
         return to_response(error)
 
-    async def http(request: Request, error: Exception) -> ProblemResponse:
+    async def handle_http(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, HTTPException)
-        words = {
-            404: "there is nothing at this path; /docs lists what there is",
-            405: "this path does not take that method; /docs says which it takes",
+        details = {
+            404: "there is nothing at this path; /docs lists the paths",
+            405: "this path does not support that method; /docs lists the methods",
         }
-        problem = Problem(error.status_code, words.get(error.status_code, error.detail))
+        problem = Problem(error.status_code, details.get(error.status_code, error.detail))
         problem.headers = dict(error.headers or {})
         return to_response(problem)
 
-    async def invalid(request: Request, error: Exception) -> ProblemResponse:
+    async def handle_validation(request: Request, error: Exception) -> ProblemResponse:
         assert isinstance(error, RequestValidationError)
-        faults = {str(one["loc"][-1]): one["msg"] for one in error.errors()}
-        words = "; ".join(f"{name}: {words}" for name, words in faults.items())
-        return to_response(Problem(400, f"the request is not as /docs describes it. {words}"))
+        faults = {str(fault["loc"][-1]): fault["msg"] for fault in error.errors()}
+        detail = "; ".join(f"{name}: {message}" for name, message in faults.items())
+        return to_response(Problem(400, f"the request is not as described at /docs. {detail}"))
 
-    async def unexpected(request: Request, error: Exception) -> ProblemResponse:
-        return to_response(Problem(500, "serein failed; the log says how, by this X-Request-Id"))
+    async def handle_unexpected(request: Request, error: Exception) -> ProblemResponse:
+        return to_response(
+            Problem(500, "internal error; look for this X-Request-Id in the log of the service")
+        )
 
-    app.add_exception_handler(Problem, known)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unexpected)
+    app.add_exception_handler(Problem, handle_problem)
+    app.add_exception_handler(HTTPException, handle_http)
+    app.add_exception_handler(RequestValidationError, handle_validation)
+    app.add_exception_handler(Exception, handle_unexpected)

@@ -1,8 +1,7 @@
-"""One stream: a client sends PCM, and is told each segment as soon as it is certain.
+"""One open stream: ``StreamSession`` reads PCM from a client and sends segments as they are final.
 
-What a client has sent and nobody has heard yet.
-
-What goes over a WebSocket: messages of a bounded size in, JSON out to who takes it.
+``MessageSocket`` is the WebSocket with limits on size and time; ``PCMBuffer`` holds audio that has
+arrived and is not yet processed.
 """
 
 import asyncio
@@ -23,266 +22,160 @@ from serein.service.config import MEBIBYTE
 from serein.service.engine import Engine
 from serein.service.schemas import EndMessage, Problem, StartMessage
 
-MAX_ARRIVALS = 4096
-"""Blocks that are known by when they came; of a client that sends smaller ones, not all are."""
-
-
-class PCMChunk(NamedTuple):
-    """What is heard next.
-
-    Attributes:
-        content: whole samples of all channels.
-        since: when enough of it had come, by ``time.monotonic``.
-        last: whether nothing comes after it.
-    """
-
-    content: bytes
-    arrival_time: float
-    is_last: bool
-
-
-class PCMBuffer:
-    """Bytes in blocks of any size in, whole samples in parts out; one task puts, one takes."""
-
-    def __init__(self, frame_bytes: int, max_bytes: int) -> None:
-        """Begin.
-
-        Args:
-            frame_bytes: bytes of one sample of all channels.
-            max_bytes: bytes that are taken at a time; whoever puts waits while there are more.
-        """
-        self.frame_bytes, self.max_bytes = (
-            frame_bytes,
-            max(frame_bytes, max_bytes // frame_bytes * frame_bytes),
-        )
-        self.ended = False
-        self._held, self._taken, self._enough = bytearray(), 0, frame_bytes
-        self._arrivals: deque[tuple[int, float]] = deque(maxlen=MAX_ARRIVALS)
-        self._news, self._room = asyncio.Event(), asyncio.Event()
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes that are there."""
-        return len(self._held)
-
-    async def put(self, content: bytes) -> None:
-        """Add what came, and wait until there is room for more."""
-        self._held += content
-        self._arrivals.append((self._taken + self.buffered_bytes, monotonic()))
-        if self.buffered_bytes >= self._enough:
-            self._news.set()
-        while self.buffered_bytes > self.max_bytes:
-            self._room.clear()
-            await self._room.wait()
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        self.ended = True
-        self._news.set()
-
-    async def take(self, count: int) -> PCMChunk:
-        """Wait for so many samples, or the end; of more, all that may be taken at a time."""
-        self._enough = min(max(1, count) * self.frame_bytes, self.max_bytes)
-        while self.buffered_bytes < self._enough and not self.ended:
-            self._news.clear()
-            await self._news.wait()
-        since = self._find_arrival_time(self._taken + self._enough)
-        size = min(self.buffered_bytes // self.frame_bytes * self.frame_bytes, self.max_bytes)
-        content = bytes(self._held[:size])
-        del self._held[:size]
-        self._taken += size
-        if self.buffered_bytes <= self.max_bytes:
-            self._room.set()
-        return PCMChunk(content, since, self.ended and self.buffered_bytes < self.frame_bytes)
-
-    def _find_arrival_time(self, position: int) -> float:
-        """When the byte before a place came, or the last one."""
-        while len(self._arrivals) > 1 and self._arrivals[0][0] < position:
-            self._arrivals.popleft()
-        return self._arrivals[0][1] if self._arrivals else monotonic()
-
-
-class ClientDisconnected(Exception):
-    """The client is gone, or takes no answers."""
-
-
-class MessageSocket:
-    """A WebSocket, and what goes over it; says what it cannot do by a ``Problem``."""
-
-    def __init__(self, socket: WebSocket, max_bytes: int, timeout: float) -> None:
-        """Take a socket that was accepted.
-
-        Args:
-            socket: of the client.
-            max_bytes: bytes of a message.
-            timeout: seconds in which the client must take an answer.
-        """
-        self._socket, self._most, self._patience = socket, max_bytes, timeout
-
-    async def receive(self) -> bytes | str:
-        """The next message.
-
-        Raises:
-            Left: there is none.
-            Problem: it is too large.
-        """
-        message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise ClientDisconnected
-        content: bytes | str | None = message.get("bytes")
-        if content is None:
-            content = str(message["text"])
-        if len(content) > self._most:
-            raise Problem(
-                413,
-                f"a message is larger than {self._most / MEBIBYTE:g} MB, the most that is taken at "
-                "once. Send smaller blocks, such as of 20 ms.",
-            )
-        return content
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        """Send a message.
-
-        Raises:
-            Left: nobody takes it.
-        """
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._socket.send_text(json.dumps({"type": kind, **fields}))
-        except (TimeoutError, WebSocketDisconnect):
-            raise ClientDisconnected from None
-
-
 SAMPLE_BYTES = 2
-"""Bytes of 16-bit PCM."""
+"""Bytes of a sample of 16-bit PCM."""
 MAX_BLOCK_SECONDS = 1.0
-"""Seconds of a stream that are heard at a time, so that nobody has the model for long."""
+"""Longest block that is processed at a time, so that no stream occupies the model for long."""
 GRACE_SECONDS = 0.1
-"""Seconds in which a message that was received is taken over before a stream is ended."""
+"""Time for a message that has already arrived to be read before the service ends a stream."""
+MAX_ARRIVALS = 4096
+"""Number of blocks whose arrival times are kept."""
 
 
 class StreamSession:
-    """A stream from its first block to its last answer."""
+    """A stream from its first block to its last segment.
+
+    Attributes:
+        received_bytes: bytes of audio from the client.
+        segment_count: segments sent to the client.
+        ended_by: ``client``, or ``service`` if it shuts down.
+        buffer: audio that has arrived and is not yet processed.
+    """
 
     def __init__(
-        self, socket: MessageSocket, engine: Engine, stream: Stream, start: StartMessage
+        self, socket: "MessageSocket", engine: Engine, stream: Stream, start: StartMessage
     ) -> None:
-        """Begin."""
+        """Create a session.
+
+        Args:
+            socket: connection to the client.
+            engine: processes the audio.
+            stream: a stream of the model.
+            start: first message of the client.
+        """
         self.socket, self.engine, self.stream, self.start = socket, engine, stream, start
         self.received_bytes = self.segment_count = self._processed_bytes = 0
         self.ended_by = "client"
-        frame = SAMPLE_BYTES * start.channels
-        self._second = frame * start.rate
-        self.buffer = PCMBuffer(frame, round(MAX_BLOCK_SECONDS * self._second))
-        self._reading: asyncio.Task[None] | None = None
-        self._left = False
+        frame_bytes = SAMPLE_BYTES * start.channels
+        self._bytes_per_second = frame_bytes * start.rate
+        self.buffer = PCMBuffer(frame_bytes, round(MAX_BLOCK_SECONDS * self._bytes_per_second))
+        self._reader: asyncio.Task[None] | None = None
+        self._is_disconnected = False
 
     @property
     def processed_seconds(self) -> float:
-        """Seconds."""
-        return round(self._processed_bytes / self._second, 6)
+        """Seconds of audio that the model has processed."""
+        return round(self._processed_bytes / self._bytes_per_second, 6)
 
     async def run(self) -> None:
-        """Answer until the client ends it, or the service; then what came is answered too.
+        """Send segments until the client or the service ends the stream and all audio is processed.
 
         Raises:
-            Problem: the client does what it may not; what came before that was answered.
-            Left: it is gone.
+            Problem: the client violates the protocol or a limit; what it sent before is answered.
+            ClientDisconnected: the client has disconnected.
         """
-        self._reading = reading = asyncio.create_task(self._read_messages())
-        reading.add_done_callback(self._on_reader_done)
+        self._reader = reader = asyncio.create_task(self._read_messages())
+        reader.add_done_callback(self._on_reader_done)
         if self.ended_by == "service":
-            reading.cancel()
+            reader.cancel()
         try:
             await self._process_audio()
-            if not reading.cancelled():
-                reading.result()  # raises what ended it
+            if not reader.cancelled():
+                reader.result()  # raises the exception that ended it
             if self.buffer.buffered_bytes:
                 raise Problem(
                     400,
-                    f"the stream ends within a sample, {self.buffer.buffered_bytes} bytes of "
-                    f"{self.buffer.frame_bytes}; expected 16-bit PCM. Check what else was sent.",
+                    f"the stream ends within a sample: {self.buffer.buffered_bytes} bytes of "
+                    f"{self.buffer.frame_bytes}; expected 16-bit PCM. Check the format of the "
+                    "messages.",
                 )
         finally:
-            reading.cancel()
+            reader.cancel()
 
     def end(self) -> None:
-        """Take no more, but for what has come already."""
-        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stop)
+        """End the stream for the service, after the messages that have already arrived."""
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._stop_reader)
 
-    def _stop(self) -> None:
-        if self._reading is None or self._reading.cancel():
+    def _stop_reader(self) -> None:
+        if self._reader is None or self._reader.cancel():
             self.ended_by = "service"
 
-    def _on_reader_done(self, reading: "asyncio.Task[None]") -> None:
-        self._left = not reading.cancelled() and isinstance(reading.exception(), ClientDisconnected)
+    def _on_reader_done(self, reader: "asyncio.Task[None]") -> None:
+        if not reader.cancelled():
+            self._is_disconnected = isinstance(reader.exception(), ClientDisconnected)
         self.buffer.end()
 
     async def _read_messages(self) -> None:
-        settings, now = self.engine.config, asyncio.get_running_loop().time
+        """Move audio from the socket to the buffer until the client ends the stream."""
+        idle_seconds, now = self.engine.config.stream_idle, asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout(None) as timeout:
                 while True:
-                    limit.reschedule(now() + settings.stream_idle)
+                    timeout.reschedule(now() + idle_seconds)
                     content = await self.socket.receive()
-                    limit.reschedule(None)
+                    timeout.reschedule(None)
                     if isinstance(content, str):
                         return _check_end_message(content)
                     await self._buffer_audio(content)
         except TimeoutError:
             raise Problem(
                 408,
-                f"nothing came for {settings.stream_idle:g} s; send silence, or end the stream "
+                f"no message arrived for {idle_seconds:g} s; send silence, or end the stream "
                 'with {"type": "end"}',
             ) from None
 
     async def _buffer_audio(self, content: bytes) -> None:
-        longest = self.engine.config.stream_seconds
-        left = round(longest * self.start.rate) * self.buffer.frame_bytes - self.received_bytes
+        max_seconds = self.engine.config.stream_seconds
+        max_bytes = round(max_seconds * self.start.rate) * self.buffer.frame_bytes
+        remaining = max_bytes - self.received_bytes
         self.received_bytes += len(content)
-        await self.buffer.put(content[:left])
-        if len(content) > left:
+        await self.buffer.put(content[:remaining])
+        if len(content) > remaining:
             raise Problem(
                 413,
-                f"the stream lasts longer than {longest:g} s, the most that is heard in one. "
-                "Open another one.",
+                f"the stream is longer than the limit of {max_seconds:g} s. Open another stream.",
             )
 
     async def _process_audio(self) -> None:
-        last = False
-        while not last:
-            content, since, last = await self.buffer.take(self.stream.samples_needed)
-            if self._left:
+        """Process audio from the buffer until its end."""
+        is_last = False
+        while not is_last:
+            content, arrival_time, is_last = await self.buffer.take(self.stream.samples_needed)
+            if self._is_disconnected:
                 raise ClientDisconnected
             if content:
                 block = np.frombuffer(content, "<i2").reshape(-1, self.start.channels)
-                await self._process_block(block, since)
+                await self._process_block(block, arrival_time)
         await self._process_block(None, monotonic())
 
-    async def _process_block(self, block: npt.NDArray[np.int16] | None, since: float) -> None:
-        """Have a block heard, or the end, and tell what it makes certain."""
+    async def _process_block(
+        self, block: npt.NDArray[np.int16] | None, arrival_time: float
+    ) -> None:
+        """Process a block, or None for the end, and send the segments that it completes."""
         segments = await wait_for(self.engine.stream_batcher.submit(self.stream, block))
-        count = 0 if block is None else block.nbytes
-        self._processed_bytes += count
+        size = 0 if block is None else block.nbytes
+        self._processed_bytes += size
         metrics = self.engine.metrics
-        metrics.streamed_seconds.inc(count / self._second)
+        metrics.streamed_seconds.inc(size / self._bytes_per_second)
         if segments:
             self.segment_count += len(segments)
-            late = monotonic() - since
-            metrics.stream_latency.observe(late)
-            items = [segment_to_item(segment) for segment in segments]
-            ms = round(1000 * late, 1)
+            latency = monotonic() - arrival_time
+            metrics.stream_latency.observe(latency)
             await self.socket.send(
-                "segments", items=items, heard=self.processed_seconds, latency_ms=ms
+                "segments",
+                items=[segment_to_item(segment) for segment in segments],
+                processed_seconds=self.processed_seconds,
+                heard=self.processed_seconds,  # old name, for one release
+                latency_ms=round(1000 * latency, 1),
             )
 
 
 def segment_to_item(segment: Segment) -> dict[str, Any]:
-    """A segment as a client gets it: as in a file's JSON, and what the main task says again."""
-    plain = segment.to_dict()
-    for main in list(plain["tasks"].values())[:1]:
-        plain |= {**main, "abstained": main["label"] is None}
-    return plain
+    """Return a segment as in the JSON of a file, with the answer of the first task repeated."""
+    item = segment.to_dict()
+    for first in list(item["tasks"].values())[:1]:
+        item |= {**first, "abstained": first["label"] is None}
+    return item
 
 
 def _check_end_message(text: str) -> None:
@@ -294,3 +187,133 @@ def _check_end_message(text: str) -> None:
             'a text message that is not {"type": "end"}; expected that, or binary messages of '
             "16-bit little-endian PCM",
         ) from None
+
+
+class ClientDisconnected(Exception):
+    """The client has disconnected, or does not accept messages."""
+
+
+class MessageSocket:
+    """A WebSocket with limits: on the size of messages, and on the time to accept one."""
+
+    def __init__(self, websocket: WebSocket, max_bytes: int, timeout: float) -> None:
+        """Wrap a WebSocket.
+
+        Args:
+            websocket: to the client.
+            max_bytes: largest message of the client.
+            timeout: seconds in which the client must accept a message.
+        """
+        self._websocket, self._max_bytes, self._timeout = websocket, max_bytes, timeout
+
+    async def receive(self) -> bytes | str:
+        """Return the next message.
+
+        Raises:
+            ClientDisconnected: there is none.
+            Problem: it is too large.
+        """
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ClientDisconnected
+        content: bytes | str | None = message.get("bytes")
+        if content is None:
+            content = str(message["text"])
+        if len(content) > self._max_bytes:
+            raise Problem(
+                413,
+                f"a message is larger than the limit of {self._max_bytes / MEBIBYTE:g} MB. "
+                "Send smaller blocks, such as of 20 ms.",
+            )
+        return content
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """Send a message.
+
+        Args:
+            kind: its type.
+            fields: its other fields.
+
+        Raises:
+            ClientDisconnected: the client does not accept it.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._websocket.send_text(json.dumps({"type": kind, **fields}))
+        except (TimeoutError, WebSocketDisconnect):
+            raise ClientDisconnected from None
+
+
+class PCMChunk(NamedTuple):
+    """Audio to be processed next.
+
+    Attributes:
+        content: whole samples of all channels.
+        arrival_time: when the last byte that was waited for arrived, by ``time.monotonic``.
+        is_last: whether no audio follows.
+    """
+
+    content: bytes
+    arrival_time: float
+    is_last: bool
+
+
+class PCMBuffer:
+    """A queue of audio between two tasks: bytes in blocks of any size in, whole samples out."""
+
+    def __init__(self, frame_bytes: int, max_bytes: int) -> None:
+        """Create an empty buffer.
+
+        Args:
+            frame_bytes: bytes of one sample of all channels.
+            max_bytes: bytes to take at a time; ``put`` waits while there are more.
+        """
+        self.frame_bytes = frame_bytes
+        self.max_bytes = max(frame_bytes, max_bytes // frame_bytes * frame_bytes)
+        self.ended = False
+        self._content, self._taken_bytes, self._needed_bytes = bytearray(), 0, frame_bytes
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=MAX_ARRIVALS)
+        self._enough, self._room = asyncio.Event(), asyncio.Event()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes in the buffer."""
+        return len(self._content)
+
+    async def put(self, content: bytes) -> None:
+        """Append bytes, then wait until the buffer is not too full."""
+        self._content += content
+        self._arrivals.append((self._taken_bytes + self.buffered_bytes, monotonic()))
+        if self.buffered_bytes >= self._needed_bytes:
+            self._enough.set()
+        while self.buffered_bytes > self.max_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self) -> None:
+        """Mark the end of the audio."""
+        self.ended = True
+        self._enough.set()
+
+    async def take(self, count: int) -> PCMChunk:
+        """Wait for so many samples, or for the end, and take what is there up to ``max_bytes``."""
+        self._needed_bytes = min(max(1, count) * self.frame_bytes, self.max_bytes)
+        while self.buffered_bytes < self._needed_bytes and not self.ended:
+            self._enough.clear()
+            await self._enough.wait()
+        arrival_time = self._find_arrival_time(self._taken_bytes + self._needed_bytes)
+        size = min(self.buffered_bytes // self.frame_bytes * self.frame_bytes, self.max_bytes)
+        content = bytes(self._content[:size])
+        del self._content[:size]
+        self._taken_bytes += size
+        if self.buffered_bytes <= self.max_bytes:
+            self._room.set()
+        return PCMChunk(
+            content, arrival_time, self.ended and self.buffered_bytes < self.frame_bytes
+        )
+
+    def _find_arrival_time(self, position: int) -> float:
+        """Return when the byte before a position arrived, or else the last byte."""
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < position:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else monotonic()

@@ -1,46 +1,45 @@
-"""Reading what a client sends, no more and no longer than is allowed; nothing touches a disk.
-
-A form with one file, parsed as it comes; its bytes never touch a disk.
-"""
+"""Reading the recording of a request, within limits of size and time, and in memory only."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import PurePosixPath
 
 from fastapi import Request
-from python_multipart import MultipartParser
-from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from serein.service.config import MEBIBYTE, ServiceConfig
 from serein.service.schemas import Problem
 
 DEFAULT_NAME = "upload"
 MAX_NAME_LENGTH = 200
+MAX_FIELDS = 15
+"""Fields of a form beside the file."""
 
 
 async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, bytes]:
-    """The one recording of a request: its name and its bytes.
+    """Read the recording of a request, and return its name and bytes.
 
     Raises:
-        Problem: it is empty, too big, too slow, or a form without one file.
-        ClientDisconnect: the client is gone.
+        Problem: it is empty, too large, too slow, or a form without exactly one file.
+        ClientDisconnect: the client has disconnected.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > config.max_bytes:
         raise _too_large_problem(config)
-    form = request.headers.get("content-type", "").lower().startswith("multipart/")
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
     try:
         async with asyncio.timeout(config.body_seconds):
             chunks = _iter_limited(request, config)
-            if form:
-                name, body = await _read_form(request, chunks)
+            if is_form:
+                name, body = await _read_form(request, chunks, config)
             else:
                 name, body = DEFAULT_NAME, b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         raise Problem(
             408,
             f"the request was not complete after {config.body_seconds:g} s; send it faster, "
-            "or less of it (FLAC, or parts)",
+            "or send less (FLAC, or parts)",
             Connection="close",
         ) from None
     if not body:
@@ -49,14 +48,14 @@ async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, byt
 
 
 def sanitize_name(name: str) -> str:
-    """The last part of a file's name, of printable characters; it is never used as a path."""
+    """Return the last part of a file name, without unprintable characters; it is only displayed."""
     last = PurePosixPath(name.replace("\\", "/")).name
-    kept = "".join(c for c in last if c.isprintable())[:MAX_NAME_LENGTH]
-    return kept if kept.strip(". ") else DEFAULT_NAME
+    printable = "".join(c for c in last if c.isprintable())[:MAX_NAME_LENGTH]
+    return printable if printable.strip(". ") else DEFAULT_NAME
 
 
 async def _iter_limited(request: Request, config: ServiceConfig) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, up to the limit, whatever its head declares."""
+    """Yield the body in chunks up to the limit, whatever size its headers declare."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -65,22 +64,57 @@ async def _iter_limited(request: Request, config: ServiceConfig) -> AsyncGenerat
         yield chunk
 
 
-async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[str, bytes]:
+async def _read_form(
+    request: Request, chunks: AsyncGenerator[bytes, None], config: ServiceConfig
+) -> tuple[str, bytes]:
+    """Parse multipart/form-data, and return the name and the bytes of its file."""
+    parser = _FormParser(
+        request.headers,
+        chunks,
+        max_files=1,
+        max_fields=MAX_FIELDS,
+        max_part_size=config.max_bytes,
+    )
+    parser.spool_max_size = config.max_bytes  # so that no file is written to a disk
     try:
-        form = FormParser(request.headers["content-type"])
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _form_problem(str(error.__cause__ or error).rstrip(".")) from error
+    try:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise _form_problem("it has no file")
+        if len(files[0].headers.getlist("content-disposition")) > 1:
+            raise _form_problem("a part has two Content-Disposition headers")
+        return sanitize_name(files[0].filename or ""), await files[0].read()
+    finally:
+        await form.close()
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser, with a check that the form is complete."""
+
+    is_complete = False
+
+    async def parse(self) -> FormData:
+        self.stream = self._check_end(self.stream)
+        return await super().parse()
+
+    def on_end(self) -> None:
+        self.is_complete = True
+
+    async def _check_end(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for chunk in chunks:
-            form.write(chunk)
-        name, body = form.get_file()
-    except ValueError as error:
-        raise _form_problem(str(error)) from error
-    return sanitize_name(name), body
+            yield chunk
+        if not self.is_complete:
+            raise MultiPartException("it ends too early")
 
 
 def _form_problem(reason: str) -> Problem:
     return Problem(
         400,
-        f"the form cannot be used: {reason} Expected multipart/form-data with one file, such as "
-        "`curl -F file=@speech.wav`; or send the file's bytes as they are.",
+        f"the form is not valid: {reason}. Expected multipart/form-data with one file, such as "
+        "`curl -F file=@speech.wav`; or send the bytes of the file as the request body.",
         Connection="close",
     )
 
@@ -88,91 +122,7 @@ def _form_problem(reason: str) -> Problem:
 def _too_large_problem(config: ServiceConfig) -> Problem:
     return Problem(
         413,
-        f"the request is larger than {config.max_bytes / MEBIBYTE:g} MB, the most that is taken at "
-        "once. Send it in parts, or as FLAC.",
+        f"the request is larger than the limit of {config.max_bytes / MEBIBYTE:g} MB. "
+        "Send it in parts, or as FLAC.",
         Connection="close",
     )
-
-
-MAX_PARTS = 16
-"""More than these are no form of ours."""
-
-
-class FormParser:
-    """What has come of multipart/form-data so far."""
-
-    def __init__(self, content_type: str) -> None:
-        """Begin.
-
-        Raises:
-            ValueError: the type names no boundary.
-        """
-        _, options = parse_options_header(content_type)
-        if not options.get(b"boundary"):
-            raise ValueError("its Content-Type names no boundary.")
-        self._parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._on_part_begin,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._on_header_end,
-                "on_part_data": self._on_part_data,
-                "on_end": self._on_end,
-            },
-        )
-        self._parts, self._whole, self._in_file = 0, False, False
-        self._name = self._content = b""
-        self._file_name: bytes | None = None
-        self._pieces: list[bytes] = []
-
-    def write(self, chunk: bytes) -> None:
-        """Take what came.
-
-        Raises:
-            ValueError: it is no form, or holds two files or too many parts.
-        """
-        self._parser.write(chunk)
-
-    def get_file(self) -> tuple[str, bytes]:
-        """The one file: its name, and its bytes.
-
-        Raises:
-            ValueError: there is none, or the form breaks off.
-        """
-        if not self._whole:
-            raise ValueError("it breaks off.")
-        if self._file_name is None:
-            raise ValueError("it holds no file.")
-        return self._file_name.decode(errors="replace"), b"".join(self._pieces)
-
-    def _on_part_begin(self) -> None:
-        self._parts += 1
-        self._in_file = False
-        if self._parts > MAX_PARTS:
-            raise ValueError(f"it holds more than {MAX_PARTS} parts.")
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._content += data[start:end]
-
-    def _on_header_end(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            self._set_file_name(parse_options_header(self._content)[1].get(b"filename"))
-        self._name = self._content = b""
-
-    def _set_file_name(self, name: bytes | None) -> None:
-        if name is None:
-            return
-        if self._file_name is not None:
-            raise ValueError("it holds two files.")
-        self._file_name, self._in_file = name, True
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._pieces.append(data[start:end])
-
-    def _on_end(self) -> None:
-        self._whole = True

@@ -1,4 +1,4 @@
-"""The page at `/`: files as they lie here, and plotly's script; nothing comes from elsewhere."""
+"""The web page at `/`: the files of this folder, and the script of the plotly package."""
 
 import gzip
 import hashlib
@@ -22,12 +22,12 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data: blob:; media-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""Plotly draws heatmaps as data:, and what is played is a blob: of the visitor's own file."""
+"""Plotly draws heatmaps as data: URLs, and the player plays a blob: URL of the user's file."""
 PLOTLY = "plotly.js"
 
 
 class PageFile(NamedTuple):
-    """What is sent of a file."""
+    """A file of the page, ready to be sent."""
 
     media_type: str
     content: bytes
@@ -36,27 +36,27 @@ class PageFile(NamedTuple):
 
 
 def page_routes() -> APIRouter:
-    """The page and its files, for everybody: what they ask the service for may need a key."""
-    routes = APIRouter(include_in_schema=False)
+    """Build the routes of the page. They need no key; the requests of the page may need one."""
+    router = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
-    def _root(request: Request) -> Response:
+    @router.get("/")
+    def get_root(request: Request) -> Response:
         return _respond(request, "index.html")
 
-    @routes.get("/page/{name}")
-    def _file(request: Request, name: str) -> Response:
+    @router.get("/page/{name}")
+    def get_file(request: Request, name: str) -> Response:
         return _respond(request, name)
 
-    return routes
+    return router
 
 
 def _respond(request: Request, name: str) -> Response:
     if name not in list_files():
-        raise Problem(404, "there is no such file; the page at / names those that there are")
+        raise Problem(404, "there is no such file; the page at / uses those that exist")
     file = _load_file(name)
     headers = {
         "ETag": file.etag,
-        "Cache-Control": "no-cache",  # asked for again each time, sent again when it has changed
+        "Cache-Control": "no-cache",  # browsers check the ETag, and reload what has changed
         "Vary": "Accept-Encoding",
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
@@ -72,15 +72,20 @@ def _respond(request: Request, name: str) -> Response:
 
 @cache
 def list_files() -> frozenset[str]:
-    """The files that are served."""
-    here = (one.name for one in files(__name__).iterdir())
-    return frozenset({PLOTLY, *(name for name in here if name.rpartition(".")[2] in MEDIA_TYPES)})
+    """Return the names of the files of the page."""
+    names = (file.name for file in files(__name__).iterdir())
+    return frozenset({PLOTLY, *(name for name in names if _suffix(name) in MEDIA_TYPES)})
 
 
 @cache
 def _load_file(name: str) -> PageFile:
-    place = files("plotly") / "package_data" / "plotly.min.js" if name == PLOTLY else None
-    content = (place or files(__name__) / name).read_bytes()
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    packed = gzip.compress(content, 6, mtime=0)
-    return PageFile(MEDIA_TYPES[name.rpartition(".")[2]], content, packed, tag)
+    if name == PLOTLY:
+        content = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    else:
+        content = (files(__name__) / name).read_bytes()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return PageFile(MEDIA_TYPES[_suffix(name)], content, gzip.compress(content, 6, mtime=0), etag)
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2]

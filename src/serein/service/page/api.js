@@ -1,60 +1,60 @@
-// The service, and what it says when it cannot answer.
+// Requests to the service, and its errors.
 
-const KEPT = "serein-key";
+const STORAGE_KEY = "serein-key";
 
 export const key = {
-  get: () => sessionStorage.getItem(KEPT) ?? "",
-  set: value => sessionStorage.setItem(KEPT, value),
-  forget: () => sessionStorage.removeItem(KEPT),
+  get: () => sessionStorage.getItem(STORAGE_KEY) ?? "",
+  set: value => sessionStorage.setItem(STORAGE_KEY, value),
+  forget: () => sessionStorage.removeItem(STORAGE_KEY),
 };
 
-const PLAIN = {
+const TITLES = {
   0: "The service cannot be reached",
-  400: "The service does not take this",
-  401: "This service needs a key",
-  408: "Sending took too long",
+  400: "The service rejected this request",
+  401: "This service requires a key",
+  408: "The upload took too long",
   413: "This recording is too large",
-  422: "This cannot be read as a recording",
+  422: "This file cannot be read as a recording",
   429: "The service is busy",
-  503: "The service could not answer in time",
+  503: "The service did not answer in time",
 };
 
 export class Problem extends Error {
-  constructor(status, detail, title = PLAIN[status] ?? "Something went wrong") {
-    super(sentence(detail));
-    Object.assign(this, {status, title, again: [0, 408, 429, 500, 503].includes(status)});
+  constructor(status, detail, title = TITLES[status] ?? "Something went wrong") {
+    super(toSentence(detail));
+    Object.assign(this, {status, title, canRetry: [0, 408, 429, 500, 503].includes(status)});
   }
 }
 
-export const models = () => ask("v1/models").then(answer => answer.json());
+export const fetchModels = () => request("v1/models").then(response => response.json());
 
-// A recording: all of it as one, or with any of window, hop, smooth, speech, merge a timeline.
+// One answer for a recording, or a timeline if the query has any of window, hop, smooth, speech, merge.
 export function recognize(file, query, signal) {
   const form = new FormData();
   form.append("file", file, file.name);
-  const given = Object.entries(query).filter(([, value]) => value !== undefined);
-  return ask(`v1/recognize?${new URLSearchParams(given)}`, {method: "POST", body: form, signal});
+  const parameters = Object.entries(query).filter(([, value]) => value !== undefined);
+  return request(`v1/recognize?${new URLSearchParams(parameters)}`, {method: "POST", body: form, signal});
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const headers = key.get() ? {Authorization: `Bearer ${key.get()}`} : {};
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, {...options, headers});
+    response = await fetch(path, {...options, headers});
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "Look whether it runs and whether you are online, then try again.");
+    throw new Problem(0, "Check that it runs and that you are online, then try again.");
   }
-  if (answer.ok) return answer;
-  const document = await answer.json().catch(() => ({}));
-  if (answer.status === 401 && !key.get())
-    throw new Problem(401, "Type the key that you were given by whoever runs it.");
-  if (answer.status === 401)
-    throw new Problem(401, "Type it again, or ask whoever runs it.", "This key is not known here");
-  throw new Problem(answer.status, document.detail ?? answer.statusText);
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  if (response.status === 401 && !key.get())
+    throw new Problem(401, "Enter the key that you got from the operator of the service.");
+  if (response.status === 401)
+    throw new Problem(401, "Enter it again, or ask the operator of the service.", "This key is not known");
+  throw new Problem(response.status, problem.detail ?? response.statusText);
 }
 
-function sentence(text) {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+function toSentence(text) {
+  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
 }

@@ -1,4 +1,4 @@
-// One colour for each class, told apart without red and green (Okabe & Ito, as in the reports).
+// A colour for each class, distinct without red and green vision (Okabe & Ito, as in the reports).
 
 const KNOWN = {
   anger: "#d55e00", boredom: "#56b4e9", disgust: "#009e73", fear: "#cc79a7", happiness: "#e69f00",
@@ -7,19 +7,19 @@ const KNOWN = {
 };
 const OTHERS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7d4a9e"];
 
-// Class -> colour; no two of one task are the same as long as there are enough.
-export function colours(classes) {
+// Maps classes to colours, which differ as long as there are enough.
+export function assignColours(classes) {
   const free = OTHERS.filter(colour => !classes.some(name => KNOWN[name] === colour));
   const taken = new Set();
   return Object.fromEntries(classes.map(name => {
-    const own = KNOWN[name];
-    const colour = own && !taken.has(own) ? own : free.shift() ?? "#8a8f98";
+    const preferred = KNOWN[name];
+    const colour = preferred && !taken.has(preferred) ? preferred : free.shift() ?? "#8a8f98";
     taken.add(colour);
     return [name, colour];
   }));
 }
 
-// What the style sheet says just now, light or dark.
-export function shade(name) {
+// The current value of a colour of the style sheet, which differs in light and dark mode.
+export function themeColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }

@@ -1,26 +1,26 @@
-// The picture: rows above each other on one axis of time, drawn by Plotly.
+// The timeline: rows with a common time axis, drawn by Plotly.
 
-import {shade} from "./colours.js";
-import {runs, stretches} from "./segments.js";
+import {themeColour} from "./colours.js";
+import {mergeRuns, splitAtPauses} from "./segments.js";
 
-const GAP = 26;
-const BELOW = 34;
-const INK = "#8a8f98";
+const GAP = 26;  // pixels above a row
+const BELOW = 34;  // pixels for the time axis
+const THRESHOLD_COLOUR = "#8a8f98";
 const PERCENT = {tickvals: [0, 50, 100], ticktext: ["0", "50", "100 %"]};
 
-const plotly = new Promise((done, failed) => {
+const plotly = new Promise((resolve, reject) => {
   const script = document.createElement("script");
   script.src = "page/plotly.js";
-  script.onload = () => done(window.Plotly);
-  script.onerror = () => failed(new Error("plotly.js did not come"));
+  script.onload = () => resolve(window.Plotly);
+  script.onerror = () => reject(new Error("plotly.js could not be loaded"));
   document.head.append(script);
 });
 
-// Draws {seconds, envelope, spectrogram, tracks: [{name, threshold, segments, attention}], task, colours}.
-export async function draw(div, shown) {
-  const rows = [...rowsOf(shown)];
+// Draws the timeline of {seconds, envelope, spectrogram, tracks: [{name, threshold, segments, attention}], task, colours}.
+export async function drawFigure(div, content) {
+  const rows = [...buildRows(content)];
   const height = rows.reduce((sum, row) => sum + row.gap + row.size, BELOW);
-  const layout = {...frame(height), xaxis: {...axis(), range: [0, shown.seconds], ticksuffix: " s", nticks: 8, showgrid: false}, annotations: []};
+  const layout = {...baseLayout(height), xaxis: {...axis(), range: [0, content.seconds], ticksuffix: " s", nticks: 8, showgrid: false}, annotations: []};
   const traces = [];
   let top = 0;
   rows.forEach((row, index) => {
@@ -29,17 +29,17 @@ export async function draw(div, shown) {
     const domain = [share(top + row.gap + row.size), share(top + row.gap)];
     layout[`yaxis${name.slice(1)}`] = {...axis(), ...row.axis, domain};
     traces.push(...row.traces.map(trace => ({...trace, xaxis: "x", yaxis: name})));
-    if (row.title) layout.annotations.push(title(row.title, domain[1]));
+    if (row.title) layout.annotations.push(rowTitle(row.title, domain[1]));
     if (index === rows.length - 1) layout.xaxis.anchor = name;
     top += row.gap + row.size;
   });
   await (await plotly).react(div, traces, layout, {displayModeBar: false, doubleClick: false, showTips: false});
 }
 
-export const resize = div => div._fullLayout && plotly.then(({Plots}) => Plots.resize(div));
+export const resizeFigure = div => div._fullLayout && plotly.then(({Plots}) => Plots.resize(div));
 
-// Where a time lies in the picture, in pixels from its left and top; and the time at a pixel.
-export function ruler(div) {
+// Conversion between times and pixels from the left of the figure, and the height of its rows.
+export function timeScale(div) {
   const {xaxis, _size: size} = div._fullLayout;
   return {
     left: time => xaxis._offset + xaxis.l2p(time),
@@ -48,114 +48,114 @@ export function ruler(div) {
   };
 }
 
-function* rowsOf({seconds, envelope, spectrogram, tracks, task, colours}) {
-  if (spectrogram) yield spectrum(spectrogram, seconds);
-  else if (envelope) yield wave(envelope, seconds);
+function* buildRows({seconds, envelope, spectrogram, tracks, task, colours}) {
+  if (spectrogram) yield spectrogramRow(spectrogram, seconds);
+  else if (envelope) yield waveformRow(envelope, seconds);
   const labelled = task ? tracks.filter(({segments}) => !segments.length || segments.some(({tasks}) => tasks[task])) : [];
   for (const track of labelled) {
-    yield {title: tracks.length > 1 ? track.name : task, gap: GAP, size: 24, traces: ribbon(track, task, colours, seconds), axis: {visible: false, range: [-0.5, 0.5]}};
-    yield {gap: 5, size: 130, traces: stack(track, task, colours), axis: {range: [0, 100], ...PERCENT}};
+    yield {title: tracks.length > 1 ? track.name : task, gap: GAP, size: 24, traces: labelTraces(track, task, colours, seconds), axis: {visible: false, range: [-0.5, 0.5]}};
+    yield {gap: 5, size: 130, traces: probabilityTraces(track, task, colours), axis: {range: [0, 100], ...PERCENT}};
   }
   const both = labelled.length > 1 ? `: ${labelled[0].name} solid, ${labelled[1].name} dotted` : "";
-  if (labelled.length) yield {title: `confidence${both}`, gap: GAP, size: 56, traces: confidence(labelled, task), axis: {range: [0, 103], ...PERCENT}};
+  if (labelled.length) yield {title: `confidence${both}`, gap: GAP, size: 56, traces: confidenceTraces(labelled, task), axis: {range: [0, 103], ...PERCENT}};
   for (const track of tracks)
     for (const name of Object.keys(track.segments[0]?.values ?? {}))
-      yield {title: tracks.length > 1 ? `${name}, ${track.name}` : name, gap: GAP, size: 72, traces: [value(track, name)], axis: {nticks: 4}};
+      yield {title: tracks.length > 1 ? `${name}, ${track.name}` : name, gap: GAP, size: 72, traces: [valueTrace(track, name)], axis: {nticks: 4}};
   for (const track of tracks)
     for (const [name, map] of Object.entries(track.attention ?? {})) {
-      const words = name === task || Object.keys(track.attention).length === 1 ? "attention" : `attention: ${name}`;
-      yield {title: tracks.length > 1 ? `${words}, ${track.name}` : words, gap: GAP, size: 56, traces: [attention(map, seconds)], axis: {rangemode: "tozero", showticklabels: false, showgrid: false}};
+      const label = name === task || Object.keys(track.attention).length === 1 ? "attention" : `attention: ${name}`;
+      yield {title: tracks.length > 1 ? `${label}, ${track.name}` : label, gap: GAP, size: 56, traces: [attentionTrace(map, seconds)], axis: {rangemode: "tozero", showticklabels: false, showgrid: false}};
     }
 }
 
-function wave({low, high}, seconds) {
+function waveformRow({low, high}, seconds) {
   const x = low.map((_, place) => (place + 0.5) * seconds / low.length);
-  const most = Math.max(0.02, ...high, ...low.map(one => -one));
+  const peak = Math.max(0.02, ...high, ...low.map(sample => -sample));
   const trace = {
-    type: "scatter", mode: "lines", fill: "toself", fillcolor: shade("wave"), line: {color: shade("wave"), width: 0.5},
+    type: "scatter", mode: "lines", fill: "toself", fillcolor: themeColour("wave"), line: {color: themeColour("wave"), width: 0.5},
     x: [...x, ...x.toReversed()], y: [...high, ...low.toReversed()], hoverinfo: "skip", showlegend: false,
   };
-  return {gap: 4, size: 90, traces: [trace], axis: {visible: false, range: [-1.05 * most, 1.05 * most]}};
+  return {gap: 4, size: 90, traces: [trace], axis: {visible: false, range: [-1.05 * peak, 1.05 * peak]}};
 }
 
-function spectrum({z, hz}, seconds) {
+function spectrogramRow({z, hz}, seconds) {
   const rows = z.length;
-  const row = wanted => hz.findIndex(edge => edge >= wanted) - 0.5;
+  const row = frequency => hz.findIndex(edge => edge >= frequency) - 0.5;
   const trace = {
     type: "heatmap", z, x0: seconds / z[0].length / 2, dx: seconds / z[0].length, zmin: -80, zmax: 0,
     colorscale: "Cividis", showscale: false, zsmooth: "fast", hoverinfo: "skip",
   };
-  const kilohertz = [0.2, 0.5, 1, 2, 5].filter(one => 1000 * one < hz.at(-1));
-  const axis = {range: [-0.5, rows - 0.5], tickvals: kilohertz.map(one => row(1000 * one)), ticktext: kilohertz.map(one => one < 1 ? `${1000 * one}` : `${one}k`), showgrid: false};
+  const kilohertz = [0.2, 0.5, 1, 2, 5].filter(khz => 1000 * khz < hz.at(-1));
+  const axis = {range: [-0.5, rows - 0.5], tickvals: kilohertz.map(khz => row(1000 * khz)), ticktext: kilohertz.map(khz => khz < 1 ? `${1000 * khz}` : `${khz}k`), showgrid: false};
   return {gap: 4, size: 110, traces: [trace], axis};
 }
 
-function ribbon({segments}, task, colours, seconds) {
-  const found = runs(segments, task);
-  const letters = innerWidth < 1000 ? innerWidth / 9.5 : 105;  // that a row has place for
+function labelTraces({segments}, task, colours, seconds) {
+  const merged = mergeRuns(segments, task);
+  const letters = innerWidth < 1000 ? innerWidth / 9.5 : 105;  // that fit into a row
   return [{
-    type: "bar", orientation: "h", y: found.map(() => 0), width: 0.92, showlegend: false,
-    base: found.map(({start}) => start), x: found.map(({start, end}) => end - start),
-    text: found.map(({start, end, label}) => (label ?? "unsure").length <= letters * (end - start) / seconds ? label ?? "unsure" : ""), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
+    type: "bar", orientation: "h", y: merged.map(() => 0), width: 0.92, showlegend: false,
+    base: merged.map(({start}) => start), x: merged.map(({start, end}) => end - start),
+    text: merged.map(({start, end, label}) => (label ?? "unsure").length <= letters * (end - start) / seconds ? label ?? "unsure" : ""), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
     cliponaxis: true,
     marker: {
-      color: found.map(({label}) => label ? colours[label] : shade("panel")),
-      line: {color: found.map(({label}) => shade(label ? "paper" : "edge")), width: 1},
-      pattern: {shape: found.map(({label}) => label ? "" : "/"), fgcolor: shade("edge"), bgcolor: shade("paper"), size: 7, solidity: 0.2},
+      color: merged.map(({label}) => label ? colours[label] : themeColour("panel")),
+      line: {color: merged.map(({label}) => themeColour(label ? "paper" : "edge")), width: 1},
+      pattern: {shape: merged.map(({label}) => label ? "" : "/"), fgcolor: themeColour("edge"), bgcolor: themeColour("paper"), size: 7, solidity: 0.2},
     },
-    insidetextfont: {color: found.map(({label}) => label ? ink(colours[label]) : shade("ink")), size: 12},
-    customdata: found.map(({start, end, label, likeliest, confidence}) => [start, end, label ?? "unsure", likeliest, 100 * confidence]),
+    insidetextfont: {color: merged.map(({label}) => label ? textColour(colours[label]) : themeColour("ink")), size: 12},
+    customdata: merged.map(({start, end, label, likeliest, confidence}) => [start, end, label ?? "unsure", likeliest, 100 * confidence]),
     hovertemplate: "%{customdata[0]:.1f} to %{customdata[1]:.1f} s: %{customdata[2]} (%{customdata[3]} %{customdata[4]:.0f} %)<extra></extra>",
   }];
 }
 
-// Probabilities lie at the middle of what they answer for, and reach to the ends of each stretch.
-function stack({segments}, task, colours) {
+// Probabilities are drawn at the middle of their segments, and extended to the ends of a group.
+function probabilityTraces({segments}, task, colours) {
   const x = [];
   const points = [];
-  for (const stretch of stretches(segments)) {
-    const answers = stretch.map(({start, end, tasks}) => [(start + end) / 2, tasks[task].probabilities]);
-    const first = stretch[0].start, last = stretch.at(-1).end;
-    const course = [[first, answers[0][1]], ...answers, [last, answers.at(-1)[1]]];
-    x.push(first - 1e-3, ...course.map(([time]) => time), last + 1e-3);
-    points.push(null, ...course.map(([, p]) => p), null);
+  for (const group of splitAtPauses(segments)) {
+    const answers = group.map(({start, end, tasks}) => [(start + end) / 2, tasks[task].probabilities]);
+    const first = group[0].start, last = group.at(-1).end;
+    const extended = [[first, answers[0][1]], ...answers, [last, answers.at(-1)[1]]];
+    x.push(first - 1e-3, ...extended.map(([time]) => time), last + 1e-3);
+    points.push(null, ...extended.map(([, p]) => p), null);
   }
   return Object.entries(colours).map(([name, colour]) => ({
     type: "scatter", mode: "lines", stackgroup: "one", name, x, y: points.map(p => p ? 100 * p[name] : 0),
-    line: {color: shade("paper"), width: 0.7}, fillcolor: colour, showlegend: false,
-    hovertemplate: `${name} %{y:.0f} %<extra></extra>`, hoverlabel: {bgcolor: colour, font: {color: ink(colour)}},
+    line: {color: themeColour("paper"), width: 0.7}, fillcolor: colour, showlegend: false,
+    hovertemplate: `${name} %{y:.0f} %<extra></extra>`, hoverlabel: {bgcolor: colour, font: {color: textColour(colour)}},
   }));
 }
 
-function confidence(tracks, task) {
+function confidenceTraces(tracks, task) {
   return tracks.flatMap(({name, segments, threshold}, index) => {
     const line = {
-      ...course(segments, ({tasks}) => 100 * tasks[task].confidence),
-      line: {color: index ? shade("look") : shade("ink"), width: 1.75, dash: index ? "dot" : "solid"},
+      ...lineTrace(segments, ({tasks}) => 100 * tasks[task].confidence),
+      line: {color: index ? themeColour("attention") : themeColour("ink"), width: 1.75, dash: index ? "dot" : "solid"},
       hovertemplate: `${tracks.length > 1 ? `${name}: ` : ""}%{y:.0f} %<extra></extra>`,
     };
     if (!threshold) return [line];
-    const least = {
+    const thresholdLine = {
       type: "scatter", mode: "lines", x: [0, 1e6], y: [100 * threshold, 100 * threshold], showlegend: false, hoverinfo: "skip",
-      line: {color: INK, width: 1, dash: "dash"},
+      line: {color: THRESHOLD_COLOUR, width: 1, dash: "dash"},
     };
-    return [least, line];
+    return [thresholdLine, line];
   });
 }
 
-function value({segments}, name) {
+function valueTrace({segments}, name) {
   return {
-    ...course(segments, ({values}) => values[name]),
-    line: {color: shade("ink"), width: 1.75},
-    hovertemplate: `${escaped(name)} %{y:.2f}<extra></extra>`,
+    ...lineTrace(segments, ({values}) => values[name]),
+    line: {color: themeColour("ink"), width: 1.75},
+    hovertemplate: `${escapeHTML(name)} %{y:.2f}<extra></extra>`,
   };
 }
 
-// A line that is as high as each segment says, and broken in pauses.
-function course(segments, height) {
+// A step line through the values of the segments, interrupted at pauses.
+function lineTrace(segments, height) {
   const x = [], y = [];
-  for (const stretch of stretches(segments)) {
-    for (const segment of stretch) {
+  for (const group of splitAtPauses(segments)) {
+    for (const segment of group) {
       x.push(segment.start, segment.end);
       y.push(height(segment), height(segment));
     }
@@ -165,36 +165,36 @@ function course(segments, height) {
   return {type: "scatter", mode: "lines", x, y, connectgaps: false, showlegend: false};
 }
 
-function attention({times, weights}, seconds) {
+function attentionTrace({times, weights}, seconds) {
   const mean = times.map((_, step) => weights.reduce((sum, head) => sum + head[step], 0) / weights.length);
   const edges = [0, ...times.slice(1).map((time, step) => (time + times[step]) / 2), seconds];
   return {
     type: "scatter", mode: "lines", x: edges, y: [...mean, mean.at(-1)].map(weight => 100 * weight), fill: "tozeroy",
-    line: {color: shade("look"), width: 1.25, shape: "hv"}, fillcolor: shade("look-fill"), showlegend: false,
+    line: {color: themeColour("attention"), width: 1.25, shape: "hv"}, fillcolor: themeColour("attention-fill"), showlegend: false,
     hovertemplate: "%{y:.3~g} % of the attention<extra></extra>",
   };
 }
 
-function frame(height) {
+function baseLayout(height) {
   const clear = "rgba(0,0,0,0)";
   const small = innerWidth < 600;
   return {
     template: {}, height, margin: {l: 48, r: 6, t: 0, b: BELOW}, paper_bgcolor: clear, plot_bgcolor: clear,
     dragmode: false, hovermode: "closest", bargap: 0, showlegend: false, barmode: "overlay",
-    font: {family: getComputedStyle(document.body).fontFamily, size: small ? 11 : 12, color: shade("soft")},
-    hoverlabel: {bgcolor: shade("panel"), bordercolor: shade("rule"), font: {color: shade("ink")}},
+    font: {family: getComputedStyle(document.body).fontFamily, size: small ? 11 : 12, color: themeColour("soft")},
+    hoverlabel: {bgcolor: themeColour("panel"), bordercolor: themeColour("rule"), font: {color: themeColour("ink")}},
   };
 }
 
-const axis = () => ({fixedrange: true, zeroline: false, gridcolor: shade("rule"), linecolor: shade("rule"), tickcolor: shade("rule")});
+const axis = () => ({fixedrange: true, zeroline: false, gridcolor: themeColour("rule"), linecolor: themeColour("rule"), tickcolor: themeColour("rule")});
 
-const title = (text, high) => ({text: escaped(text), x: 0, y: high, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: {color: shade("soft")}});
+const rowTitle = (text, y) => ({text: escapeHTML(text), x: 0, y, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: {color: themeColour("soft")}});
 
-// Plotly reads some HTML in labels.
-const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+// Plotly interprets some HTML in labels.
+const escapeHTML = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-// Black or white, whichever is easier to read on a colour (WCAG 2, relative luminance).
-export function ink(colour) {
+// Black or white, whichever has the higher contrast to a colour (WCAG 2, relative luminance).
+export function textColour(colour) {
   const [red, green, blue] = [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16) / 255)
     .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";

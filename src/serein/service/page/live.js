@@ -1,49 +1,49 @@
-// Answers while somebody speaks: PCM out, segments in, over the WebSocket at v1/stream.
+// Live answers over the WebSocket at v1/stream: PCM out, segments in.
 
 import {key, Problem} from "./api.js";
-import {pcm} from "./wav.js";
+import {toPCM} from "./wav.js";
 
-// Opens the stream; `told` gets each message with segments, `failed` what ended it too early.
-export function stream(start, main, told, failed) {
+// Opens a stream; onSegments is called with each message that has segments, onError if the stream fails.
+export function openStream(start, firstTask, onSegments, onError) {
   const address = new URL("v1/stream", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
-  let ready = false, over = false;
-  const waiting = [];
+  let ready = false, ended = false;
+  const queued = [];
   const fail = problem => {
-    if (over) return;
-    over = true;
+    if (ended) return;
+    ended = true;
     socket.close();
-    failed(problem);
+    onError(problem);
   };
   socket.onopen = () => socket.send(JSON.stringify({type: "start", ...start, ...(key.get() && {key: key.get()})}));
   socket.onmessage = ({data}) => {
     const message = JSON.parse(data);
     if (message.type === "ready") {
       ready = true;
-      waiting.splice(0).forEach(block => socket.send(block));
+      queued.splice(0).forEach(block => socket.send(block));
     } else if (message.type === "problem") {
       fail(new Problem(message.status, message.detail));
     } else if (message.items) {
-      told({...message, items: message.items.map(item => segment(item, main))});
+      onSegments({...message, items: message.items.map(item => completeItem(item, firstTask))});
     }
   };
-  socket.onclose = () => fail(new Problem(0, "The stream ended. What was heard so far is kept.", "The live answers broke off"));
+  socket.onclose = () => fail(new Problem(0, "The recording so far is kept.", "The live answers were interrupted"));
   return {
     send: samples => {
-      const block = pcm(samples);
+      const block = toPCM(samples);
       if (ready && socket.readyState === WebSocket.OPEN) socket.send(block);
-      else if (!over) waiting.push(block);
+      else if (!ended) queued.push(block);
     },
     end: () => {
-      over = true;
+      ended = true;
       if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({type: "end"}));
       else socket.close();
     },
   };
 }
 
-// An item may hold the main task alone.
-function segment({start, end, tasks, values = {}, ...answer}, main) {
-  return {start, end, tasks: tasks ?? {[main]: answer}, values};
+// Completes an item that has only the answer of the first task.
+function completeItem({start, end, tasks, values = {}, ...answer}, firstTask) {
+  return {start, end, tasks: tasks ?? {[firstTask]: answer}, values};
 }

@@ -1,4 +1,4 @@
-// In the thread of the sound card: hands on what the microphone hears, 2,048 samples at a time.
+// Runs in the audio thread: passes on the samples of the microphone in blocks of 2,048.
 
 class Pcm extends AudioWorkletProcessor {
   constructor() {

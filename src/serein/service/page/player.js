@@ -1,25 +1,25 @@
-// What is heard, where the cursor stands, and the keys that move it.
+// Playback, the cursor in the timeline, and its keys.
 
-import {ruler} from "./figure.js";
-import {clock} from "./segments.js";
+import {timeScale} from "./figure.js";
+import {formatTime} from "./segments.js";
 
 const STEPS = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10};
 
 export class Player {
-  // `says` puts an answer at a time into words.
-  constructor({sound, plot, figure, cursor}, says) {
-    Object.assign(this, {sound, plot, figure, cursor, says, seconds: 0, time: 0, address: ""});
+  // describe(time) returns the answer at a time in words.
+  constructor({sound, plot, figure, cursor}, describe) {
+    Object.assign(this, {sound, plot, figure, cursor, describe, seconds: 0, time: 0, url: ""});
     for (const name of ["play", "pause", "seeked", "timeupdate", "ended"])
       sound.addEventListener(name, () => this.follow());
-    plot.addEventListener("click", event => this.clicked(event));
-    plot.addEventListener("keydown", event => this.pressed(event));
+    plot.addEventListener("click", event => this.onClick(event));
+    plot.addEventListener("keydown", event => this.onKeydown(event));
   }
 
-  // Takes another recording, or none while somebody is still speaking.
+  // Loads a recording, or none while one is still being recorded.
   load(file, seconds) {
-    if (this.address) URL.revokeObjectURL(this.address);
-    this.address = file ? URL.createObjectURL(file) : "";
-    if (file) this.sound.src = this.address;
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.url = file ? URL.createObjectURL(file) : "";
+    if (file) this.sound.src = this.url;
     else this.sound.removeAttribute("src");
     this.seconds = seconds;
     this.move(0);
@@ -27,12 +27,12 @@ export class Player {
 
   play(time) {
     this.move(time);
-    if (this.address) this.sound.play().catch(() => {});  // a format that this browser cannot play
+    if (this.url) this.sound.play().catch(() => {});  // a format that this browser cannot play
   }
 
   move(time) {
     this.time = Math.max(0, Math.min(time, this.seconds));
-    if (this.address) this.sound.currentTime = this.time;
+    if (this.url) this.sound.currentTime = this.time;
     this.show();
   }
 
@@ -46,21 +46,21 @@ export class Player {
   show() {
     this.plot.setAttribute("aria-valuemax", this.seconds.toFixed(1));
     this.plot.setAttribute("aria-valuenow", this.time.toFixed(1));
-    this.plot.setAttribute("aria-valuetext", `${clock(this.time, 1)} of ${clock(this.seconds, 1)}${this.says(this.time)}`);
+    this.plot.setAttribute("aria-valuetext", `${formatTime(this.time, 1)} of ${formatTime(this.seconds, 1)}${this.describe(this.time)}`);
     if (!this.figure._fullLayout) return;
-    const {left, top, height} = ruler(this.figure);
+    const {left, top, height} = timeScale(this.figure);
     Object.assign(this.cursor.style, {left: `${left(this.time)}px`, top: `${top}px`, height: `${height}px`});
-    this.cursor.hidden = !this.address;
+    this.cursor.hidden = !this.url;
   }
 
-  clicked(event) {
+  onClick(event) {
     this.plot.focus({preventScroll: true});
     if (!this.figure._fullLayout) return;
-    const time = ruler(this.figure).time(event.clientX - this.figure.getBoundingClientRect().left);
+    const time = timeScale(this.figure).time(event.clientX - this.figure.getBoundingClientRect().left);
     if (time >= 0 && time <= this.seconds) this.play(time);
   }
 
-  pressed(event) {
+  onKeydown(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const {key} = event;
     if (key in STEPS) this.move(this.time + STEPS[key]);

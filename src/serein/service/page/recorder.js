@@ -1,19 +1,19 @@
-// The microphone.
+// Recording from the microphone.
 
 import {Problem} from "./api.js";
-import {wav} from "./wav.js";
+import {toWAV} from "./wav.js";
 
-const ASKED = {channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+const CONSTRAINTS = {channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false};
 
-const REFUSED = {
-  NotAllowedError: ["The microphone was refused", "Allow it for this page, beside the address, and press again."],
+const ERRORS = {
+  NotAllowedError: ["The microphone was not allowed", "Allow it for this page, next to the address, and try again."],
   NotFoundError: ["There is no microphone", "Plug one in, or choose a file."],
-  NotReadableError: ["The microphone cannot be used", "Another program may hold it; end that, and press again."],
+  NotReadableError: ["The microphone cannot be used", "Another program may be using it; close that, and try again."],
 };
 
-// Begins to listen; `heard` is told of each block and its loudest sample.
-export async function listen(heard) {
-  const stream = await opened();
+// Starts a recording; onBlock is called with each block and its highest magnitude.
+export async function record(onBlock) {
+  const stream = await openMicrophone();
   const context = new AudioContext();
   await context.audioWorklet.addModule("page/pcm.js");
   const source = context.createMediaStreamSource(stream);
@@ -23,9 +23,9 @@ export async function listen(heard) {
   node.port.onmessage = ({data}) => {
     chunks.push(data);
     count += data.length;
-    heard(data, data.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0));
+    onBlock(data, data.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0));
   };
-  source.connect(node).connect(context.destination);  // it says nothing; but what leads nowhere may not run
+  source.connect(node).connect(context.destination);  // silent; but a node without a destination may not run
   return {
     rate: context.sampleRate,
     seconds: () => count / context.sampleRate,
@@ -34,23 +34,23 @@ export async function listen(heard) {
       node.port.onmessage = null;
       stream.getTracks().forEach(track => track.stop());
       await context.close();
-      return wav(chunks, context.sampleRate, `recording ${clock()}.wav`);
+      return toWAV(chunks, context.sampleRate, `recording ${timeOfDay()}.wav`);
     },
   };
 }
 
-async function opened() {
+async function openMicrophone() {
   if (!navigator.mediaDevices?.getUserMedia)
-    throw new Problem(null, "Browsers give it only to pages that come by https or from this machine itself.", "The microphone cannot be used here");
+    throw new Problem(null, "Browsers allow it only for https pages and pages of this machine.", "The microphone cannot be used here");
   try {
-    return await navigator.mediaDevices.getUserMedia({audio: ASKED});
+    return await navigator.mediaDevices.getUserMedia({audio: CONSTRAINTS});
   } catch (error) {
-    const [title, words] = REFUSED[error.name] ?? ["The microphone cannot be used", error.message];
-    throw new Problem(null, words, title);
+    const [title, detail] = ERRORS[error.name] ?? ["The microphone cannot be used", error.message];
+    throw new Problem(null, detail, title);
   }
 }
 
-function clock() {
+function timeOfDay() {
   const now = new Date();
   return [now.getHours(), now.getMinutes(), now.getSeconds()].map(n => String(n).padStart(2, "0")).join("-");
 }

@@ -1,56 +1,56 @@
-// An answer in words: the verdict, the legend, tables, and a model's card.
+// Elements for an answer: the verdict, the legend, tables, and the card of a model.
 
-import {agreement, clock, mean, percent, runs} from "./segments.js";
+import {agreement, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
 
-const NOBODY = "nobody speaks";
+const NO_SPEECH = "no speech";
 
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
 }
 
-// A square of a class's colour; empty for an answer that was withheld.
+// A square in the colour of a class; hatched for a label that was withheld.
 export function chip(colour) {
-  const made = element("span", {class: colour ? "chip" : "chip none", "aria-hidden": "true"});
-  if (colour) made.style.background = colour;
-  return made;
+  const node = element("span", {class: colour ? "chip" : "chip none", "aria-hidden": "true"});
+  if (colour) node.style.background = colour;
+  return node;
 }
 
-// What a model says of all of a recording.
+// The answer of a model for a whole recording.
 export function verdict({name, whole}, task, colours, several) {
-  const {[task]: main, ...rest} = whole.tasks;
-  const others = Object.entries(rest).map(([other, answer]) => `${other}: ${said(answer)}`);
+  const {[task]: answer, ...rest} = whole.tasks;
+  const others = Object.entries(rest).map(([other, its]) => `${other}: ${formatAnswer(its)}`);
   const values = Object.entries(whole.values).map(([value, number]) => `${value}: ${number.toFixed(2)}`);
-  const made = element("div", {class: "verdict"});
-  if (several) made.append(element("p", {class: "soft"}, name));
-  if (whole.speech === false) made.append(element("p", {class: "answer"}, chip(null), NOBODY));
-  else if (main) made.append(element("p", {class: "answer"}, chip(main.label && colours[main.label]), main.label ?? "unsure", element("span", {class: "soft"}, ` ${sure(main)}`)));
-  else if (values.length) made.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
-  if (whole.speech !== false && (others.length || values.length)) made.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
+  const node = element("div", {class: "verdict"});
+  if (several) node.append(element("p", {class: "soft"}, name));
+  if (whole.speech === false) node.append(element("p", {class: "answer"}, chip(null), NO_SPEECH));
+  else if (answer) node.append(element("p", {class: "answer"}, chip(answer.label && colours[answer.label]), answer.label ?? "unsure", element("span", {class: "soft"}, ` ${formatConfidence(answer)}`)));
+  else if (values.length) node.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
+  if (whole.speech !== false && (others.length || values.length)) node.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
   const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
-  if (words.length) made.append(element("p", {class: "soft"}, "words, as recognised: ", ...words.map(spoken)));
-  return made;
+  if (words.length) node.append(element("p", {class: "soft"}, "recognized words: ", ...words.map(wordElement)));
+  return node;
 }
 
-const spoken = ({word, time}) => element("span", time === null ? {} : {title: clock(time, 1)}, `${word} `);
+const wordElement = ({word, time}) => element("span", time === null ? {} : {title: formatTime(time, 1)}, `${word} `);
 
-function sure({label, confidence, probabilities}) {
-  if (label) return percent(confidence);
-  return `likeliest ${likeliest(probabilities)} ${percent(confidence)}, too little to say so`;
+function formatConfidence({label, confidence, probabilities}) {
+  if (label) return formatPercent(confidence);
+  return `most likely ${mostLikely(probabilities)}, ${formatPercent(confidence)}`;
 }
 
-export const said = answer => `${answer.label ?? "unsure"} ${percent(answer.confidence)}`;
+export const formatAnswer = answer => `${answer.label ?? "unsure"} ${formatPercent(answer.confidence)}`;
 
-// What is said of a task at a time, and every value.
-export function words({tasks, values, speech}, task) {
-  if (speech === false) return NOBODY;
+// The answer of a segment or a recording for a task, and all its values, in words.
+export function describeAnswer({tasks, values, speech}, task) {
+  if (speech === false) return NO_SPEECH;
   const numbers = Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(2)}`);
-  return [...(tasks[task] ? [said(tasks[task])] : []), ...numbers].join(", ");
+  return [...(tasks[task] ? [formatAnswer(tasks[task])] : []), ...numbers].join(", ");
 }
 
-const likeliest = probabilities => Object.keys(probabilities).reduce((best, name) => probabilities[name] > probabilities[best] ? name : best);
+const mostLikely = probabilities => Object.keys(probabilities).reduce((best, name) => probabilities[name] > probabilities[best] ? name : best);
 
 export function legend(colours, unsure) {
   const items = Object.entries(colours).map(([name, colour]) => element("li", {}, chip(colour), name));
@@ -58,30 +58,30 @@ export function legend(colours, unsure) {
   return items;
 }
 
-export function agreed(tracks, task) {
+export function describeAgreement(tracks, task) {
   if (tracks.length < 2) return "";
   const share = agreement(tracks[0].segments, tracks[1].segments, task);
-  return share === null ? "" : `The two give the same answer for ${percent(share)} of the time in which both answer.`;
+  return share === null ? "" : `The models give the same answer for ${formatPercent(share)} of the time in which both answer.`;
 }
 
-// The timeline for those who do not see it; each row has a button that plays it.
+// The timeline as a table; each row has a button that plays it.
 export function table({name, segments}, task, colours, play) {
   const values = Object.keys(segments[0]?.values ?? {});
   const labelled = !values.length || segments.some(({tasks}) => tasks[task]);
-  const rows = (labelled ? runs(segments, task) : segments).map(({start, end, label, likeliest, confidence}) => {
-    const numbers = values.map(value => mean(segments, value, start, end).toFixed(2));
-    const what = labelled ? label ?? `unsure (${likeliest})` : values.map((value, place) => `${value} ${numbers[place]}`).join(", ");
-    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${clock(start, 1)}: ${what}`}, "▶");
+  const rows = (labelled ? mergeRuns(segments, task) : segments).map(({start, end, label, likeliest, confidence}) => {
+    const numbers = values.map(value => meanValue(segments, value, start, end).toFixed(2));
+    const description = labelled ? label ?? `unsure (${likeliest})` : values.map((value, index) => `${value} ${numbers[index]}`).join(", ");
+    const button = element("button", {type: "button", class: "small", "aria-label": `Play from ${formatTime(start, 1)}: ${description}`}, "▶");
     button.addEventListener("click", () => play(start));
-    const answer = labelled ? [element("th", {scope: "row"}, chip(label && colours[label]), what), element("td", {}, percent(confidence))] : [];
-    return element("tr", {}, element("td", {}, button), element("td", {}, clock(start, 1)), element("td", {}, clock(end, 1)),
+    const answer = labelled ? [element("th", {scope: "row"}, chip(label && colours[label]), description), element("td", {}, formatPercent(confidence))] : [];
+    return element("tr", {}, element("td", {}, button), element("td", {}, formatTime(start, 1)), element("td", {}, formatTime(end, 1)),
       ...answer, ...numbers.map(number => element("td", {}, number)));
   });
-  const heads = ["", "start", "end", ...(labelled ? [task, "confidence"] : []), ...values].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
-  return element("table", {}, element("caption", {}, name), element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+  const headers = ["", "start", "end", ...(labelled ? [task, "confidence"] : []), ...values].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
+  return element("table", {}, element("caption", {}, name), element("thead", {}, element("tr", {}, ...headers)), element("tbody", {}, ...rows));
 }
 
-// A model's card comes as headings and paragraphs of Markdown.
+// The card of a model, from headings and paragraphs of Markdown.
 export function card(markdown) {
   return markdown.split(/\n{2,}/).filter(text => text.trim()).map(text => {
     const heading = /^(#+) (.*)$/.exec(text.trim());

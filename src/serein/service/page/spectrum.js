@@ -1,34 +1,34 @@
-// A waveform and a spectrogram in as few numbers as a screen shows.
+// Waveform envelope and mel spectrogram, reduced to the resolution of a screen.
 
-const SIZE = 512;
-const BANDS = 72;
-const FLOOR = -90;
+const SIZE = 512;  // samples of a Fourier transform
+const BANDS = 72;  // mel bands
+const FLOOR = -90;  // dB
 
-// Lowest and highest sample of each of so many equally long stretches.
+// Lowest and highest sample in each of `count` equally long parts.
 export function envelope(samples, count = 900) {
   const columns = Math.min(count, samples.length);
   const low = new Array(columns), high = new Array(columns);
   for (let column = 0; column < columns; column++) {
     const first = Math.floor(column * samples.length / columns);
     const last = Math.floor((column + 1) * samples.length / columns);
-    let least = samples[first], most = least;
-    for (let place = first; place < last; place++) {
-      least = Math.min(least, samples[place]);
-      most = Math.max(most, samples[place]);
+    let lowest = samples[first], highest = lowest;
+    for (let index = first; index < last; index++) {
+      lowest = Math.min(lowest, samples[index]);
+      highest = Math.max(highest, samples[index]);
     }
-    low[column] = least;
-    high[column] = most;
+    low[column] = lowest;
+    high[column] = highest;
   }
   return {low, high};
 }
 
-// Decibels below the loudest by mel band and moment, and where the bands lie in Hz.
+// Level in dB relative to the maximum, by mel band and time, and the edges of the bands in Hz.
 export function spectrogram(samples, rate, count = 700) {
   const columns = Math.max(1, Math.min(count, Math.floor(samples.length / (SIZE / 4))));
-  const edges = bands(rate);
+  const edges = bandEdges(rate);
   const z = Array.from({length: BANDS}, () => new Array(columns));
   for (let column = 0; column < columns; column++) {
-    const power = spectrum(samples, Math.round(column / columns * (samples.length - SIZE)));
+    const power = powerSpectrum(samples, Math.round(column / columns * (samples.length - SIZE)));
     for (let band = 0; band < BANDS; band++) {
       const first = Math.floor(edges[band]), last = Math.max(first + 1, Math.floor(edges[band + 1]));
       let sum = 0;
@@ -36,11 +36,12 @@ export function spectrogram(samples, rate, count = 700) {
       z[band][column] = 10 * Math.log10(sum / (last - first) + 1e-12);
     }
   }
-  const most = z.reduce((top, row) => Math.max(top, ...row), FLOOR);
-  return {z: z.map(row => row.map(level => Math.max(level - most, FLOOR))), hz: edges.map(bin => bin * rate / SIZE)};
+  const maximum = z.reduce((top, row) => Math.max(top, ...row), FLOOR);
+  return {z: z.map(row => row.map(level => Math.max(level - maximum, FLOOR))), hz: edges.map(bin => bin * rate / SIZE)};
 }
 
-function bands(rate) {
+// Edges of the mel bands, in bins of the Fourier transform.
+function bandEdges(rate) {
   const mel = hz => 2595 * Math.log10(1 + hz / 700);
   const top = mel(rate / 2), bottom = mel(50);
   return Array.from({length: BANDS + 1}, (_, band) => {
@@ -49,18 +50,18 @@ function bands(rate) {
   });
 }
 
-function spectrum(samples, start) {
+function powerSpectrum(samples, start) {
   const real = new Float64Array(SIZE), imaginary = new Float64Array(SIZE);
-  for (let place = 0; place < SIZE; place++) {
-    const hann = 0.5 - 0.5 * Math.cos(2 * Math.PI * place / SIZE);
-    real[place] = (samples[start + place] ?? 0) * hann;
+  for (let index = 0; index < SIZE; index++) {
+    const hann = 0.5 - 0.5 * Math.cos(2 * Math.PI * index / SIZE);
+    real[index] = (samples[start + index] ?? 0) * hann;
   }
-  transform(real, imaginary);
+  fft(real, imaginary);
   return real.slice(0, SIZE / 2 + 1).map((value, bin) => value ** 2 + imaginary[bin] ** 2);
 }
 
-// Cooley and Tukey, in place, for a power of two.
-function transform(real, imaginary) {
+// Fast Fourier transform (Cooley & Tukey), in place; the length is a power of two.
+function fft(real, imaginary) {
   const count = real.length;
   for (let i = 1, j = 0; i < count; i++) {
     let bit = count >> 1;

@@ -1,25 +1,25 @@
-// Samples, in and out of files.
+// Encoding of samples as PCM and WAV, and decoding of audio files.
 
-const HEARD = 16000;
+const DECODE_RATE = 16000;  // Hz
 
 // Samples in [-1, 1] as 16-bit PCM.
-export function pcm(samples) {
+export function toPCM(samples) {
   const bytes = new DataView(new ArrayBuffer(2 * samples.length));
-  samples.forEach((sample, place) => {
+  samples.forEach((sample, index) => {
     const clipped = Math.max(-1, Math.min(1, sample));
-    bytes.setInt16(2 * place, Math.round(clipped * 32767), true);
+    bytes.setInt16(2 * index, Math.round(clipped * 32767), true);
   });
   return bytes.buffer;
 }
 
-export function wav(chunks, rate, name) {
-  const parts = chunks.map(pcm);
+export function toWAV(chunks, rate, name) {
+  const parts = chunks.map(toPCM);
   const size = parts.reduce((sum, part) => sum + part.byteLength, 0);
   const head = new DataView(new ArrayBuffer(44));
-  const words = (place, text) => [...text].forEach((c, i) => head.setUint8(place + i, c.charCodeAt(0)));
-  words(0, "RIFF");
+  const writeText = (offset, text) => [...text].forEach((c, i) => head.setUint8(offset + i, c.charCodeAt(0)));
+  writeText(0, "RIFF");
   head.setUint32(4, 36 + size, true);
-  words(8, "WAVEfmt ");
+  writeText(8, "WAVEfmt ");
   head.setUint32(16, 16, true);
   head.setUint16(20, 1, true);
   head.setUint16(22, 1, true);
@@ -27,22 +27,22 @@ export function wav(chunks, rate, name) {
   head.setUint32(28, 2 * rate, true);
   head.setUint16(32, 2, true);
   head.setUint16(34, 16, true);
-  words(36, "data");
+  writeText(36, "data");
   head.setUint32(40, size, true);
   return new File([head.buffer, ...parts], name, {type: "audio/wav"});
 }
 
-// What the browser can decode, as the mean of all channels; null where it cannot.
-export async function decoded(file) {
+// Samples of a file, averaged over channels; null if the browser cannot decode it.
+export async function decodeAudio(file) {
   try {
-    const context = new OfflineAudioContext(1, 1, HEARD);
+    const context = new OfflineAudioContext(1, 1, DECODE_RATE);
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
     const count = buffer.numberOfChannels;
     const samples = buffer.getChannelData(0).slice();
     for (let channel = 1; channel < count; channel++)
-      buffer.getChannelData(channel).forEach((sample, place) => { samples[place] += sample; });
-    if (count > 1) samples.forEach((sample, place) => { samples[place] = sample / count; });
-    return {samples, rate: HEARD};
+      buffer.getChannelData(channel).forEach((sample, index) => { samples[index] += sample; });
+    if (count > 1) samples.forEach((sample, index) => { samples[index] = sample / count; });
+    return {samples, rate: DECODE_RATE};
   } catch {
     return null;
   }
