@@ -54,7 +54,7 @@ class DeadlyFrontEnd(nn.Module):
     def __init__(self, front_end: nn.Module) -> None:
         super().__init__()
         self.inner = front_end
-        for name in ("rate", "hop", "longest", "width", "config"):
+        for name in ("rate", "hop", "max_seconds", "width", "config"):
             setattr(self, name, getattr(front_end, name))
 
     def forward(self, wave_bs: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
