@@ -34,7 +34,7 @@ def validated(run: Run, todo: Plan, fold: str, task: str) -> tuple[np.ndarray, l
     sides = next(one for one in todo.protocol.folds if one.name == fold)
     names = todo.classes[task]
     said = [str(u.label(task)) for u in todo.corpus.select(sides.validation)]
-    p_nk = state["foretold"][epoch - 1]["validation"][task].double().numpy()
+    p_nk = state["predictions"][epoch - 1]["validation"][task].double().numpy()
     return p_nk, [names.index(label) for label in said]
 
 

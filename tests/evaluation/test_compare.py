@@ -50,7 +50,7 @@ def base() -> Results:
 
 
 def saved(results: Results, folder: Path) -> Path:
-    io.save_results(results, folder / results.name)
+    io.save_record(results, folder / results.name)
     return folder / results.name
 
 
@@ -167,7 +167,7 @@ def test_leaks_and_saved_models_are_told_of(base: Results, tmp_path: Path) -> No
     judged = replace(other(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
     words = "\n".join(compare([saved(base, tmp_path), saved(judged, tmp_path)]).warnings)
     assert "judged: by speaker" in words
-    assert "a saved model is among them" in words
+    assert "one of the runs scores a saved model" in words
     assert "no speaker is" not in words
 
 
@@ -212,9 +212,9 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
 def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path) -> None:
     runs = [other(base, seed, "a") for seed in range(2)]
     for one in runs:
-        io.save_results(one, tmp_path / f"{one.name}.json")
-    io.save_results(combine_seeds(runs), tmp_path / "a.json")
-    io.save_results(base, tmp_path / "base.json")
+        io.save_record(one, tmp_path / f"{one.name}.json")
+    io.save_record(combine_seeds(runs), tmp_path / "a.json")
+    io.save_record(base, tmp_path / "base.json")
     found = compare([tmp_path / "a.json", tmp_path / "base.json"])
     assert found.runs[0]["seeds"] == [0, 1]
 
@@ -222,7 +222,7 @@ def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path)
 def test_a_missing_seed_is_told_of(base: Results, tmp_path: Path) -> None:
     runs = [other(base, seed, "a") for seed in range(2)]
     place = saved(combine_seeds(runs), tmp_path)
-    with pytest.raises(ConfigError, match=r"run a-seed0 of one seed is not beside the others"):
+    with pytest.raises(ConfigError, match=r"run a-seed0 of one seed is not next to the others"):
         compare([place, saved(base, tmp_path)])
 
 
@@ -252,8 +252,8 @@ def changed(results: Results, change: str) -> Results:
     ("change", "fault"),
     [
         ("ids", "tested no utterance in common; compare runs on one corpus"),
-        ("labels", r"disagree on the emotion of 1 utterances, such as"),
-        ("classes", "have no task of the same classes"),
+        ("labels", r"different emotion labels for 1 utterances, such as"),
+        ("classes", "have no task with the same classes"),
     ],
 )
 def test_pairs_that_do_not_fit_are_refused(
@@ -267,7 +267,7 @@ def test_one_run_is_no_comparison(base: Results, tmp_path: Path) -> None:
     place = saved(base, tmp_path)
     with pytest.raises(ConfigError, match="takes two runs or more; got 1"):
         compare([place])
-    with pytest.raises(ConfigError, match="a run is named twice"):
+    with pytest.raises(ConfigError, match="a run is given twice"):
         compare([place, place])
 
 
@@ -277,6 +277,12 @@ def test_what_a_reader_must_know_is_said(base: Results, tmp_path: Path) -> None:
     strange = replace(other(base, 1, "b"), protocol=protocol, corpus=corpus, headline="last")
     found = compare([saved(base, tmp_path), saved(strange, tmp_path)])
     words = "\n".join(found.warnings)
-    for part in ("same split", "same corpus", "epochs alike", "one training seed", "b: speaker-"):
+    for part in (
+        "same split",
+        "same corpus",
+        "select their epochs in the same way",
+        "one training seed",
+        "b: speaker-",
+    ):
         assert part in words
     assert emotion(found.paired_tests).selection == "validation / last"

@@ -142,7 +142,8 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
     lacked = "surprise" if test == "savee" else "boredom"
     assert classes.verdict == "warning"
     assert (
-        f"a class is tested that the training subset of the fold lacks: emotion {lacked}" in classes.description
+        f"a class is tested that the training subset of the fold lacks: emotion {lacked}"
+        in classes.description
     )
 
 
@@ -183,7 +184,7 @@ GERMAN = {
 def test_corpora_without_a_common_label_are_refused(joint: Corpus, tmp_path: Path) -> None:
     strange = saying(joint, GERMAN)
     words = (
-        "emodb has no emotion that savee, the main corpus, has: anger-de, boredom-de, disgust-de, "
+        "emodb has no emotion class of savee, the main corpus: anger-de, boredom-de, disgust-de, "
         ".* and anger, disgust, fear, happiness, neutral, sadness, surprise. Give them common"
     )
     with pytest.raises(ConfigError, match=words):
@@ -213,14 +214,14 @@ def test_what_the_scheme_drops_is_not_counted_twice(joint: Corpus, tmp_path: Pat
         (
             "protocol.auxiliary_share=2",
             ConfigError,
-            "share = 2 asks for 66 utterances of emodb, which",
+            "auxiliary_share = 2 takes 66 utterances of emodb, which",
         ),
         (
             "protocol.auxiliary_share.de=1.1",
             ConfigError,
-            "asks for 36 utterances of de, which has 33",
+            "takes 36 utterances of de, which has 33",
         ),
-        ("protocol.main=iemocap", ProtocolError, "main = 'iemocap' .* found emodb, savee"),
+        ("protocol.main=iemocap", ProtocolError, "main = 'iemocap': .* found emodb, savee"),
     ],
 )
 def test_what_cannot_be_is_told(

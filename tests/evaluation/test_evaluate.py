@@ -164,7 +164,7 @@ def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> N
 
 def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
     told: Told = []
-    again = evaluated(corpus, run.folder.parent, started=telling(told))
+    again = evaluated(corpus, run.folder.parent, open_progress=telling(told))
     assert told == []
     assert again.folder == run.folder
     assert again.results == io.load_results(run.folder)
@@ -176,7 +176,7 @@ def test_a_fresh_run_is_done_again_with_the_same_numbers(
     first = evaluated(corpus, tmp_path, "training.epochs=1")
     told: Told = []
     before = numbers(first.folder)
-    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, started=telling(told))
+    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, open_progress=telling(told))
     assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
     assert numbers(first.folder) == before
 
@@ -211,7 +211,7 @@ def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path)
 
 def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     told: Told = []
-    other = evaluated(corpus, tmp_path, jobs=2, started=telling(told))
+    other = evaluated(corpus, tmp_path, jobs=2, open_progress=telling(told))
     assert numbers(other.folder) == numbers(run.folder)
     assert sorted(told) == [(f"s{n:02}", epoch) for n in range(1, 5) for epoch in (1, 2)]
 
@@ -221,8 +221,8 @@ import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
 from serein.corpora import synthetic
-from serein.experiment import scores
-from serein.experiment.evaluate import evaluate
+from serein.evaluation import scores
+from serein.evaluation.evaluate import evaluate
 from serein.records import Corpus
 
 def progress(fold, epoch):
@@ -231,8 +231,8 @@ def progress(fold, epoch):
 
 root, runs, *settings = sys.argv[1:]
 corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(Path(root))))
-started = lambda todo: nullcontext(progress)
-evaluate("li2019", corpus, settings=settings, runs=Path(runs), started=started)
+open_progress = lambda plan: nullcontext(progress)
+evaluate("li2019", corpus, settings=settings, runs=Path(runs), open_progress=open_progress)
 """
 
 
@@ -249,7 +249,7 @@ def test_a_killed_run_goes_on_where_it_was(
     assert [state.name for state in states] == ["s01.pt", "s02.pt"]
     finished = states[0].stat().st_mtime_ns
     told: Told = []
-    evaluated(corpus, tmp_path, started=telling(told))
+    evaluated(corpus, tmp_path, open_progress=telling(told))
     rest = [("s02", 1), ("s02", 2), *((f"s{n:02}", epoch) for n in (3, 4) for epoch in (1, 2))]
     assert told == [("s01", 2), *rest]  # what was done is told of by its last epoch
     assert states[0].stat().st_mtime_ns == finished
@@ -269,9 +269,11 @@ def test_a_run_in_use_is_refused_and_one_that_failed_is_free_again(
         raise Stopped
 
     with pytest.raises(Stopped):
-        evaluated(corpus, tmp_path, "training.epochs=1", started=telling([], act))
+        evaluated(corpus, tmp_path, "training.epochs=1", open_progress=telling([], act))
     told: Told = []
-    assert evaluated(corpus, tmp_path, "training.epochs=1", started=telling(told)).folder.is_dir()
+    assert evaluated(
+        corpus, tmp_path, "training.epochs=1", open_progress=telling(told)
+    ).folder.is_dir()
     assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
 
 
@@ -331,7 +333,7 @@ def test_missing_labels_are_foretold_and_not_scored(corpus: Corpus, tmp_path: Pa
     )
     assert results.scores["last"]["gender"].utterances == 12
     assert results.scores["last"]["emotion"].utterances == 24
-    assert results.warnings == ["12 of 24 utterances have no gender label: foretold, not scored"]
+    assert results.warnings == ["12 of 24 utterances have no gender label: predicted, not scored"]
     assert all(len(one.selections["last"]["gender"]) == 2 for one in results.predictions)
 
 
@@ -343,7 +345,7 @@ def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, sp
     todo = build_plan(
         small_recipe(), replace(corpus, utterances=named), seed=0, device="cpu", runs=tmp_path
     )
-    states = [todo.state_path(fold) for fold in todo.protocol.folds]
+    states = [todo.checkpoint_path(fold) for fold in todo.protocol.folds]
     assert {state.resolve().parent for state in states} == {(todo.folder / "folds").resolve()}
     assert len(set(states)) == 4
 

@@ -13,8 +13,9 @@ from serein.evaluation.evaluate import Run, evaluate
 from serein.evaluation.plan import build_plan
 from serein.evaluation.train import train
 from serein.inference.explain import collect_explanations, explain
+from serein.inference.model_loading import list_models
 from serein.inference.onnx_export import to_onnx
-from serein.inference.recognizer import Recognizer, list_models
+from serein.inference.recognizer import Recognizer
 from serein.inference.transcribe import Transcriber
 from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.records import Finding
@@ -49,7 +50,7 @@ HEART = (
     "model.frames=200",
     "protocol.name=leave-one-speaker-out",
 )
-MADE = {"emotions": ("anger", "sadness"), "words": 2, "telling": 1.0}
+MADE = {"emotions": ("anger", "sadness"), "words": 2, "emotion_word_share": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_recogniser_writes_down_a_file(ear: Path, corpora: dict[str, Path]) ->
 
 
 def test_a_model_without_words_is_no_recogniser() -> None:
-    with pytest.raises(ConfigError, match=r"finds no words; .* feng2020-asr-an4"):
+    with pytest.raises(ConfigError, match=r"does not recognise words; .* feng2020-asr-an4"):
         Transcriber(list_models()["li2019-emodb"])
 
 
@@ -144,7 +145,11 @@ def test_a_fold_knows_the_words_of_its_training_side(
     apart = ("protocol.disjoint=text", "protocol.disjoint_groups=3")
     recipe = recipes.load("feng2020-text", [*SMALL, *HEART, *apart])
     todo = build_plan(
-        recipe, reading.read(f"synthetic={corpora['second']}"), seed=0, device="cpu", runs=tmp_path
+        recipe,
+        reading.as_corpus(f"synthetic={corpora['second']}"),
+        seed=0,
+        device="cpu",
+        runs=tmp_path,
     )
     fold = todo.protocol.folds[0]
     said = {word for one in todo.corpus.select(fold.train) for word in (one.text or "").split()}
@@ -176,7 +181,7 @@ def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
 ) -> None:
     named = f"text.transcripts_from={joint.folder}"
     recipe = recipes.load("feng2020-text-asr", [*SMALL, *HEART, named])
-    corpus = reading.read(f"synthetic={corpora['second']}")
+    corpus = reading.as_corpus(f"synthetic={corpora['second']}")
     todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     wanted = {one.id: one.transcripts["validation"] for one in joint.results.predictions}
     assert todo.load_asr_transcripts() == wanted
@@ -192,11 +197,11 @@ def test_results_that_were_made_anew_are_read_anew(
         [*SMALL, *HEART, f"text.transcripts_from={tmp_path / 'run.json'}"],
     )
     recipe = recipes.load("feng2020-text-asr", named)
-    corpus = reading.read(f"synthetic={corpora['second']}")
+    corpus = reading.as_corpus(f"synthetic={corpora['second']}")
     for word in ("bi", "du"):
         said = dict.fromkeys(joint.results.selections, word)
         changed = [replace(one, transcripts=said) for one in joint.results.predictions]
-        io.save_results(replace(joint.results, predictions=changed), file)
+        io.save_record(replace(joint.results, predictions=changed), file)
         todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
         assert set(todo.load_asr_transcripts().values()) == {word}
 
@@ -220,12 +225,12 @@ def test_leaks_that_transcripts_bring_along_are_found(
 ) -> None:
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
     leak = Finding(kind="duplicate", verdict="allowed", count=9, description=words, examples=())
-    io.save_results(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
+    io.save_record(replace(joint.results, leakage=[leak]), tmp_path / "run.json")
     runs = tmp_path / "runs"
     settings = (f"text.transcripts_from={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
         read(corpora, runs, *settings)
-    with pytest.raises(ConfigError, match=r"text\.trained = true asks for transcripts"):
+    with pytest.raises(ConfigError, match=r"text\.train_on_transcripts = true needs transcripts"):
         read(corpora, runs, *settings, "text.train_on_transcripts=true")
     run = read(corpora, runs, *settings, "protocol.allow=duplicate")
     verdicts = {
@@ -233,7 +238,7 @@ def test_leaks_that_transcripts_bring_along_are_found(
     }
     assert verdicts == {"duplicate": "allowed", "validation": "warning"}
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
-    io.save_results(other, tmp_path / "other.json")
+    io.save_record(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
         read(corpora, runs, f"text.transcripts_from={tmp_path / 'other.json'}")
 
@@ -244,11 +249,11 @@ def test_transcripts_that_nobody_wrote_are_missed(
     split = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01")
     where, once = f"synthetic={corpora['second']}", (*split, "training.epochs=1")
     mute = evaluate("feng2020-audio", where, settings=(*SMALL, *HEART, *once), runs=tmp_path)
-    with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio finds no words"):
+    with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio does not"):
         read(corpora, tmp_path, *once, f"text.transcripts_from={mute.folder}")
     settings = (*EAR, *HEART, *once, f"training.init={ear}")
     fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
-    with pytest.raises(ConfigError, match=r"tested none of 6 utterances that validate here"):
+    with pytest.raises(ConfigError, match=r"tested none of 6 validation utterances"):
         read(corpora, tmp_path, *once, f"text.transcripts_from={fixed.folder}")
 
 
@@ -282,7 +287,7 @@ def test_another_front_end_cannot_be_begun_from(
     corpora: dict[str, Path], ear: Path, tmp_path: Path
 ) -> None:
     settings = (*EAR, *HEART, f"training.init={ear}", "features.bands=16")
-    with pytest.raises(BundleError, match="hears frames of"):
+    with pytest.raises(BundleError, match="has the front end"):
         evaluate("feng2020", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path)
 
 
@@ -314,7 +319,7 @@ def test_a_timeline_is_of_emotions(whole: Path, corpora: dict[str, Path]) -> Non
 
 
 def test_a_model_with_a_search_is_not_exported(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="feng2020 cannot be exported: it searches for words"):
+    with pytest.raises(ConfigError, match="feng2020 cannot be exported: its beam search"):
         to_onnx(bundle.load(whole), tmp_path / "joint.onnx")
 
 

@@ -60,7 +60,7 @@ def test_a_cluster_gives_the_same_numbers(
 ) -> None:
     told: Told = []
     hands = RayEngine(Alone(), jobs)
-    other = evaluated(corpus, tmp_path, engine=hands, started=telling(told))
+    other = evaluated(corpus, tmp_path, engine=hands, open_progress=telling(told))
     assert numbers(other.folder) == numbers(local.folder)
     assert sorted(told) == [(fold, epoch) for fold in FOLDS for epoch in (1, 2)]
     assert hands.ray.most == (jobs or 4)
@@ -75,7 +75,7 @@ def test_a_fold_that_is_lost_goes_on_from_the_state_that_it_sent(
 ) -> None:
     told: Told = []
     ray = Alone(losses={"s02": [1], "s03": [0, 0]})
-    other = evaluated(corpus, tmp_path, engine=RayEngine(ray, None), started=telling(told))
+    other = evaluated(corpus, tmp_path, engine=RayEngine(ray, None), open_progress=telling(told))
     assert numbers(other.folder) == numbers(local.folder)
     assert [state is None for state in ray.tries["s02"]] == [True, False]
     assert ray.tries["s03"] == [None, None, None]
@@ -89,13 +89,13 @@ def test_a_fold_that_fails_again_and_again_is_named_and_the_run_goes_on_later(
     ray = Alone(losses={"s01": [1, 1, 0]})
     with pytest.raises(StorageError, match=r"fold s01 of .* failed 3 times in a row") as caught:
         evaluated(corpus, tmp_path, engine=RayEngine(ray, None))
-    assert "Lost: a process died; what was finished is kept" in str(caught.value)
+    assert "Lost: a process died; finished epochs are kept" in str(caught.value)
     assert ray.running == []
     (folder,) = tmp_path.iterdir()
     kept = {path.name for path in (folder / "folds").iterdir()}
     assert kept == {f"{fold}.pt" for fold in FOLDS}  # the others were done before it
     told: Told = []
-    evaluated(corpus, tmp_path, started=telling(told))
+    evaluated(corpus, tmp_path, open_progress=telling(told))
     assert told == [("s01", 1), ("s01", 2), *((fold, 2) for fold in FOLDS[1:])]
     assert numbers(folder) == numbers(local.folder)
 
@@ -119,7 +119,7 @@ def test_seeds_are_begun_before_their_turn(corpus: Corpus, tmp_path: Path) -> No
     hands = RayEngine(Alone(cores=3), None)
     with pytest.raises(KeyboardInterrupt):
         evaluate_seeds(
-            "li2019", corpus, runs=tmp_path, engine=hands, started=telling([], act), **options
+            "li2019", corpus, runs=tmp_path, engine=hands, open_progress=telling([], act), **options
         )
     hands.close()
     assert is_idle(hands)
@@ -135,7 +135,7 @@ def test_a_fresh_run_forgets_once(corpus: Corpus, tmp_path: Path) -> None:
     evaluate_seeds("li2019", corpus, **options)
     ray = Alone(cores=8)
     told: Told = []
-    again: dict[str, Any] = {"engine": RayEngine(ray, None), "started": telling(told)}
+    again: dict[str, Any] = {"engine": RayEngine(ray, None), "open_progress": telling(told)}
     assert not evaluate_seeds("li2019", corpus, **options, **again).is_new
     assert ray.tries == {}
     assert evaluate_seeds("li2019", corpus, **options, **again, fresh=True).is_new
@@ -257,7 +257,7 @@ def test_frames_in_the_cache_do_without_the_corpus(corpus: Corpus, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("versions", lambda: {"torch": "1.0"}, "has serein None, and the run began with"),
+        ("package_versions", lambda: {"torch": "1.0"}, "has serein None, and the run began with"),
         ("Plan.precision", "bf16", "has precision bf16, and the run began with fp32"),
     ],
 )
@@ -301,7 +301,7 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
     told: list[ray_backend.FoldUpdate] = []
 
     def run_fold(here: Plan, fold: Any, progress: Callable[[str, Epoch], None]) -> Any:
-        place = here.state_path(fold)
+        place = here.checkpoint_path(fold)
         assert place.read_bytes() == b"earlier"
         write_bytes(place, b"in the middle of an epoch")
         while not told:
@@ -309,11 +309,11 @@ def test_a_state_is_sent_without_the_end_of_an_epoch_too(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(ray_backend, "run_fold", run_fold)
-    monkeypatch.setattr(ray_backend, "STATE_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(ray_backend, "CHECKPOINT_POLL_SECONDS", 0.05)
     todo.load_frames()
     news = ray_backend.train_fold(ray_backend.pack_plan(todo), fold, b"earlier")
     told.append(next(news))
-    assert told == [ray_backend.FoldUpdate(state=b"in the middle of an epoch")]
+    assert told == [ray_backend.FoldUpdate(checkpoint=b"in the middle of an epoch")]
     with pytest.raises(RuntimeError, match="a bug"):
         next(news)
 
@@ -349,7 +349,7 @@ def test_a_saved_model_is_scored_here(run: Callable[..., tuple[int, str, str]]) 
     words = ["--corpus", "emodb", "--engine", "ray", "--address", "head:6379"]
     status, _, err = run("evaluate", "--model", "li2019-emodb", *words)
     assert status == 2
-    assert "--engine, --address: a saved model is scored as it is" in err
+    assert "--engine, --address: a saved model is scored without training" in err
 
 
 def test_room_is_counted_by_machines_that_live() -> None:

@@ -130,7 +130,7 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(root: Path, head: str, tmp_
     begun.send_signal(signal.SIGINT)
     _, err = begun.communicate()
     assert begun.returncode == 130, err
-    assert err.splitlines()[-1].startswith("serein: interrupted; what was finished is kept")
+    assert err.splitlines()[-1].startswith("serein: interrupted; finished parts are kept")
     states = sorted(tmp_path.glob("*/folds/*.pt"))
     assert states
     assert not list(tmp_path.glob("*/results.json"))

@@ -75,7 +75,7 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
     assert table is not None
     assert [row.cells[0] for row in table.rows] == [
         "as quoted",
-        "test-picked epochs",
+        "test-selected epochs",
         "random split",
         "test speaker normalisation",
     ]

@@ -66,7 +66,7 @@ def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path)
     answers = [classes[int(np.argmax(row))] for row in rows]
     assert results.scores["model"]["emotion"].wa == pytest.approx(accuracy_score(truth, answers))
     assert results.warnings == []
-    io.save_results(results, tmp_path)
+    io.save_record(results, tmp_path)
     assert io.load_results(tmp_path).scores["model"]["emotion"].confusion == (
         results.scores["model"]["emotion"].confusion
     )
@@ -143,7 +143,9 @@ def test_a_trained_model_answers_as_the_saved_one(corpus: Corpus, tmp_path: Path
 def test_a_leaking_run_gives_no_model_its_confidence(corpus: Corpus, tmp_path: Path) -> None:
     mixed = [*QUICK, "protocol.name=random", "protocol.folds=3", *ONE]
     run = evaluate("li2019", corpus, settings=mixed, runs=tmp_path)
-    with pytest.raises(ConfigError, match="has leaks, its epochs and its confidence would flatter"):
+    with pytest.raises(
+        ConfigError, match="has leaks, which make its epochs and confidence optimistic"
+    ):
         train("li2019", corpus, tmp_path / "a.safetensors", settings=mixed, run=run.folder)
 
 
@@ -155,7 +157,7 @@ def test_another_evaluation_says_how_far_a_model_is_believed(
     other = evaluate("li2019", elsewhere, settings=QUICK, runs=tmp_path)
     file = tmp_path / "a.safetensors"
     made = train(
-        "li2019", corpus, file, settings=QUICK, run=own.folder, confidence_run=other.folder
+        "li2019", corpus, file, settings=QUICK, run=own.folder, calibration_run=other.folder
     )
     assert made.system.recipe.training["epochs"] == own.results.recipe["training"]["epochs"]
     found = other.results.calibration["emotion"]
@@ -172,10 +174,10 @@ def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
     chosen = evaluate("li2019", corpus, settings=longer, runs=tmp_path)
     assert [fold.epochs["validation"] for fold in run.results.folds] == [4] * len(run.results.folds)
     assert any(fold.epochs["validation"] < 4 for fold in chosen.results.folds)
-    assert "which nobody chose" in run.results.selections["validation"]
+    assert "without a selection" in run.results.selections["validation"]
     assert run.results.scores["validation"] == run.results.scores["last"]
     file = tmp_path / "a.safetensors"
-    made = train("li2019", corpus, file, settings=longer, confidence_run=run.folder)
+    made = train("li2019", corpus, file, settings=longer, calibration_run=run.folder)
     found = run.results.calibration["emotion"]
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
 
@@ -185,11 +187,11 @@ def test_an_evaluation_that_cannot_say_so_is_refused(corpus: Corpus, tmp_path: P
 
     def asked(*settings: str) -> None:
         run = evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=tmp_path)
-        train("li2019", corpus, file, settings=QUICK, confidence_run=run.folder)
+        train("li2019", corpus, file, settings=QUICK, calibration_run=run.folder)
 
     with pytest.raises(ConfigError, match="had no validation speakers"):
         asked(*ALONE)
-    with pytest.raises(ConfigError, match=r"anger, neutral of emotion apart, and this model anger"):
+    with pytest.raises(ConfigError, match=r"emotion classes anger, neutral, and this model anger"):
         asked("tasks.emotion.map.sadness=neutral")
     with pytest.raises(ConfigError, match="other settings of model"):
         asked("model.attention=false")

@@ -48,9 +48,9 @@ def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
         ("tasks.gender.weight=", "neither a range nor a choice; write tasks.gender.weight=0..1"),
         ("tasks.gender.weight=1", "neither a range nor a choice"),
         ("tasks.gender.weight=1,1", "neither a range nor a choice"),
-        ("tasks.gender.weight=0..", "'' is no number"),
-        ("tasks.gender.weight=a..b", "'a' is no number"),
-        ("tasks.gender.weight=0..inf", "inf is no number"),
+        ("tasks.gender.weight=0..", "'' is not a number"),
+        ("tasks.gender.weight=a..b", "'a' is not a number"),
+        ("tasks.gender.weight=0..inf", "inf is not a number"),
         ("tasks.gender.weight=1..0", "ends before it begins"),
         ("tasks.gender.weight=1..1", "ends before it begins"),
         ("training.rate=0..1:log", "begins above 0"),
@@ -61,8 +61,8 @@ def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
         ("training.batch=0..4", "greater than or equal to 1"),
         ("training.batch=4,many", "training.batch = 'many'"),
         ("model.name=li2019,lee2019", "did you mean 'li2019'"),
-        ("protocol.folds=2..5", "says how trials are scored"),
-        ("training.selection_window=1..5", "says how trials are scored"),
+        ("protocol.folds=2..5", "determines how trials are scored"),
+        ("training.selection_window=1..5", "determines how trials are scored"),
     ],
 )
 def test_what_is_no_space_is_refused(setting: str, message: str) -> None:

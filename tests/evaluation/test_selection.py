@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.small_systems import QUICK, random_frames, random_side, small_system
+from builders.small_systems import QUICK, random_frames, random_subset, small_system
 
 from serein.errors import ConfigError
 from serein.evaluation.evaluate import Run, evaluate
@@ -39,14 +39,14 @@ def test_smoothing_takes_the_mean_of_an_epoch_and_those_before_it(smooth: int, w
     #                 1    2    3    4    5    6
     scores = course(0.1, 0.9, 0.2, 0.7, 0.8, 0.7)
     means = [np.mean([0.1, 0.9, 0.2, 0.7, 0.8, 0.7][max(0, n - smooth) : n]) for n in range(1, 7)]
-    assert scores.best_epoch("validation", ["emotion"], smooth=smooth) == wanted
+    assert scores.best_epoch("validation", ["emotion"], window=smooth) == wanted
     assert int(np.argmax(means)) + 1 == wanted
 
 
 def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
     scores = [0.3, 0.5, 0.2, 0.6, 0.6, 0.1, None]
     chosen = [
-        course(*scores[:n]).best_epoch("validation", ["emotion"], smooth=3)
+        course(*scores[:n]).best_epoch("validation", ["emotion"], window=3)
         for n in range(1, len(scores))
     ]
     # Whoever keeps weights whenever the newest epoch is the best so far ends with the right ones.
@@ -56,7 +56,7 @@ def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
 
 @pytest.mark.parametrize("wanted", [1, 3, 4])
 def test_the_weights_of_the_kept_epoch_are_kept(wanted: int, tmp_path: Path) -> None:
-    side = random_side([9, 12, 7, 10])
+    side = random_subset([9, 12, 7, 10])
     system, settings = small_system(), TrainingConfig(epochs=4, batch=2)
     state = tmp_path / "state.pt"
     found = fit(
@@ -76,7 +76,7 @@ def test_the_weights_of_the_kept_epoch_are_kept(wanted: int, tmp_path: Path) -> 
 
 
 def test_a_training_keeps_no_weights_unasked() -> None:
-    side = random_side([9, 12, 7, 10])
+    side = random_subset([9, 12, 7, 10])
     assert fit(small_system(), side, {}, TrainingConfig(epochs=1)).weights == {}
 
 
@@ -152,5 +152,5 @@ def test_a_model_that_needs_its_speakers_statistics_cannot_be_saved(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     settings = [*QUICK, "normalise.statistics=speaker"]
-    with pytest.raises(ConfigError, match="it serves to judge only"):
+    with pytest.raises(ConfigError, match="it is for evaluations only"):
         train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)

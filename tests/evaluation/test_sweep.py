@@ -54,7 +54,7 @@ def test_every_point_is_an_evaluation(done: Sweep, runs: Path) -> None:
     assert [point.value for point in done.points] == [0, 0.5, 1]
     for point, each in zip(done.points, results_of(done, runs), strict=True):
         assert [one.environment["seed"] for one in each] == [0, 1]
-        assert {one.recipe["protocol"]["share"] for one in each} == {point.value}
+        assert {one.recipe["protocol"]["auxiliary_share"] for one in each} == {point.value}
         quoted = [one.scores[one.headline]["emotion"] for one in each]
         assert [seed.ua for seed in point.seeds] == pytest.approx(
             [one.ua for one in quoted], rel=1e-5
@@ -106,7 +106,7 @@ def test_a_finished_sweep_is_read(
     monkeypatch.setattr("serein.evaluation.folds.fit", refused)
     again = swept(joint, runs, SHARE, *HASTY)
     assert io.to_builtin(replace(again, created="")) == io.to_builtin(replace(done, created=""))
-    assert io.to_builtin(io.load_sweep(runs / done.name)) == io.to_builtin(again)
+    assert io.to_builtin(io.load_record(Sweep, runs / done.name)) == io.to_builtin(again)
     fewer = swept(joint, runs, "protocol.auxiliary_share=1,0", *HASTY)
     assert [point.value for point in fewer.points] == [1, 0]
     assert fewer.name != done.name
@@ -126,17 +126,17 @@ def test_an_interrupted_sweep_goes_on(
 
     setting = "protocol.auxiliary_share=0,1"
     with pytest.raises(KeyboardInterrupt):
-        swept(joint, tmp_path, setting, seeds=1, told=tell)
+        swept(joint, tmp_path, setting, seeds=1, on_evaluation=tell)
     assert list(tmp_path.glob("*/sweep.json")) == []
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/results.json")}
     assert len(before) == 2
-    done = swept(joint, tmp_path, setting, seeds=1, told=tell)
+    done = swept(joint, tmp_path, setting, seeds=1, on_evaluation=tell)
     assert told == ["protocol.auxiliary_share=0", "protocol.auxiliary_share=1"] * 2
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert done.trend is not None
     assert done.trend.arrangements == 2
-    assert "cannot be told: 2 exchanges give no p below 0.500" in sweeps.describe_trend(done)
-    assert "of one training seed, another would give other scores" in done.interval
+    assert "cannot be tested: 2 permutations give no p below 0.500" in sweeps.describe_trend(done)
+    assert "one training seed, another one would give other scores" in done.interval
 
 
 def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_words_have_no_trend(joint: Corpus, tmp_path: Path) -> None:
     done = swept(joint, tmp_path, "training.select_by=first,mean", *one, seeds=1)
     assert (done.trend, done.utterances) == (None, 8)
     assert [point.value for point in done.points] == ["first", "mean"]
-    assert "has values that are no numbers" in sweeps.describe_trend(done)
+    assert "has values that are not numbers" in sweeps.describe_trend(done)
     axis = sweeps.build_sweep_figures(done)["sweep"][0].to_plotly_json()["layout"]["xaxis"]
     assert axis["type"] == "category"
 
@@ -155,21 +155,31 @@ FAULTS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "protocol.auxiliary_share=",
         {},
         ConfigError,
-        "protocol.auxiliary_share= is not two values or more; write",
+        "protocol.auxiliary_share= is not a list of two or more values; write",
     ),
-    ("protocol.auxiliary_share=0.5", {}, ConfigError, "share=0.5 is not two values or more"),
-    ("protocol.auxiliary_share=1,1.0", {}, ConfigError, "is not two values or more"),
-    ("protocol.auxiliary_share=0..1", {}, ConfigError, r"share=0\.\.1 is not two values or more"),
+    (
+        "protocol.auxiliary_share=0.5",
+        {},
+        ConfigError,
+        "share=0.5 is not a list of two or more values",
+    ),
+    ("protocol.auxiliary_share=1,1.0", {}, ConfigError, "is not a list of two or more values"),
+    (
+        "protocol.auxiliary_share=0..1",
+        {},
+        ConfigError,
+        r"share=0\.\.1 is not a list of two or more values",
+    ),
     (
         "protocol.auxiliary_share=0,1.5",
         {},
         ConfigError,
-        "share = 1.5 asks for 50 utterances of emodb",
+        "auxiliary_share = 1.5 takes 50 utterances of emodb",
     ),
-    ("protocol.shares=0,1", {}, UnknownName, "did you mean 'share'"),
+    ("protocol.auxiliary_shares=0,1", {}, UnknownName, "did you mean 'auxiliary_share'"),
     ("protocol.main=savee,emodb", {}, ConfigError, "main=emodb tests other utterances, or other"),
     ("tasks.emotion.scheme=own,four", {}, ConfigError, "scheme=four tests other utterances"),
-    ("protocol.main=savee,paris", {}, ProtocolError, "main = 'paris' is to be one of several"),
+    ("protocol.main=savee,paris", {}, ProtocolError, "main = 'paris': expected one of several"),
     (SHARE, {"seeds": 0}, ConfigError, "seeds is 0; expected 1 or more"),
 ]
 
@@ -194,18 +204,18 @@ SURE = Trend(slope=0.1, interval=(0.05, 0.15), p=0.001, arrangements=36)
 @pytest.mark.parametrize(
     ("trend", "words"),
     [
-        (SURE, "changes by +10.0 points [5.0, 15.0] for each unit of protocol.auxiliary_share"),
-        (SURE, "This shows a trend: UA rises with protocol.auxiliary_share."),
+        (SURE, "changes by +10.0 points [5.0, 15.0] per unit of protocol.auxiliary_share"),
+        (SURE, "There is a trend: UA rises with protocol.auxiliary_share."),
         (
             replace(SURE, slope=-0.1, interval=(-0.2, -0.1)),
             "UA falls with protocol.auxiliary_share",
         ),
         (replace(SURE, p=0.0004), "as steep a slope with p < 0.001."),
-        (replace(SURE, p=0.06), "with p = 0.060. This shows no trend; which is not to say"),
-        (replace(SURE, interval=(-0.01, 0.2)), "This shows no trend"),
-        (replace(SURE, interval=None), "points no interval for"),
-        (replace(SURE, p=None), "p = n/a. This shows no trend"),
-        (replace(SURE, arrangements=20), "20 exchanges give no p below 0.050"),
+        (replace(SURE, p=0.06), "with p = 0.060. No trend was found, which does not prove"),
+        (replace(SURE, interval=(-0.01, 0.2)), "No trend was found"),
+        (replace(SURE, interval=None), "points no interval per"),
+        (replace(SURE, p=None), "p = n/a. No trend was found"),
+        (replace(SURE, arrangements=20), "20 permutations give no p below 0.050"),
     ],
 )
 def test_the_verdict(done: Sweep, trend: Trend, words: str) -> None:
@@ -219,7 +229,7 @@ def test_the_report_holds_what_was_found(done: Sweep, tmp_path: Path) -> None:
     for point in done.points:
         assert f"{100 * (point.ua or 0):.1f}" in text
         assert all(seed.run in text for seed in point.seeds)
-    assert "# Sweep: protocol.auxiliary_share of li2019 on savee+emodb" in text
+    assert r"# Sweep: protocol.auxiliary\_share of li2019 on savee+emodb" in text
     assert "3 values x 2 seeds (0, 1), leave-one-speaker-out, 32 utterances tested" in text
     assert "**Training sides**" in text
     assert "7 utterances of emodb left out: boredom (7)" in text
@@ -253,7 +263,7 @@ def test_the_command(
     assert again.split("\n\n")[:-1] == out.split("\n\n")[:-1]
     assert (folder / "sweep.md").is_file()
     status, _, err = run(*words, "--setting", "protocol.auxiliary_share=0,2")
-    assert (status, "share = 2 asks for 66 utterances of emodb" in err) == (2, True)
+    assert (status, "share = 2 takes 66 utterances of emodb" in err) == (2, True)
 
 
 def test_a_leading_number_is_refused(joint: Corpus, runs: Path) -> None:
@@ -262,5 +272,5 @@ def test_a_leading_number_is_refused(joint: Corpus, runs: Path) -> None:
         for place, one in enumerate(joint.utterances)
     ]
     number = "tasks.emotion={name='dimensions', label='rating', scheme='values'}"
-    with pytest.raises(ConfigError, match="emotion, the first task, is foretold as a number"):
+    with pytest.raises(ConfigError, match="emotion, the first task, is a regression"):
         swept(replace(joint, utterances=tuple(rated)), runs, SHARE, number)

@@ -1,1 +1,1 @@
-"""Experiments: recipe and corpus to folds, to trained systems, to results that can be believed."""
+"""Evaluation of recipes on corpora: folds, training, scores, searches, and final models."""

@@ -1,7 +1,7 @@
-"""How far the headline's confidence can be believed, and what refusing to answer would buy.
+"""Calibration of the headline's probabilities: temperature, thresholds and their scores.
 
-A fold's temperature, and the thresholds over all folds, come from validation sides; what they are
-worth is counted on test sides.
+Temperatures of folds and thresholds over all folds are fitted on validation subsets; their scores
+are computed on test subsets.
 
 n = utterances, K = classes of a task.
 """
@@ -27,59 +27,61 @@ from serein.results.evaluation import Calibration, CalibrationScores, Prediction
 from serein.training.checkpoint import TrainingRun
 
 COVERAGE = 0.8
-"""The share of utterances that a saved model answers, where it may withhold the rest."""
+"""Fraction of utterances at or above a saved model's confidence threshold."""
 
 Temperatures = Mapping[str, Mapping[str, float]]
-"""For each fold and task."""
+"""Temperature of each fold and task."""
 
 
 class LabelledProbabilities(NamedTuple):
-    """Probabilities (n, K) and the true classes (n,) of utterances whose label is known."""
+    """Probabilities (n, K) and true classes (n,) of utterances that have a label."""
 
     p_nk: NDArray[np.float64]
     truth_n: NDArray[np.int64]
 
 
 def fit_temperatures(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str, float]:
-    """What fits each task's probabilities to the fold's validation side, at the headline's epoch.
+    """Fit a temperature for each task on a fold's validation subset, at the headline's epoch.
 
-    A task has none where that side has no labels, nothing fits it, or it answers with numbers.
+    A task has no temperature if it is a regression, if the validation subset has no labels, or if
+    the fit is undefined.
     """
-    sides = {
-        task: _validation_probabilities(plan, fold, training_run, task)
+    temperatures = {
+        task: metrics.fit_temperature(*_validation_probabilities(plan, fold, training_run, task))
         for task in _classification_tasks(plan.classes)
     }
-    fitted = {task: metrics.fit_temperature(*side) for task, side in sides.items()}
-    return {task: value for task, value in fitted.items() if not np.isnan(value)}
+    return {task: value for task, value in temperatures.items() if not np.isnan(value)}
 
 
 def measure_calibration(
     plan: Plan,
     training_runs: Mapping[str, TrainingRun],
-    records: Sequence[Prediction],
-    fitted: Temperatures,
+    predictions: Sequence[Prediction],
+    temperatures: Temperatures,
 ) -> dict[str, Calibration]:
-    """The confidence of each task of classes over the pooled predictions of all folds.
+    """Measure the calibration of each classification task over the pooled predictions.
 
     Args:
         plan: the plan.
-        training_runs: what came of each fold.
-        records: every prediction.
-        fitted: the temperatures.
+        training_runs: the training run of each fold.
+        predictions: every prediction.
+        temperatures: the fitted temperatures.
     """
     return {
-        task: _calibrate_task(plan, training_runs, records, fitted, task)
+        task: _calibrate_task(plan, training_runs, predictions, temperatures, task)
         for task in _classification_tasks(plan.classes)
     }
 
 
 def measure_raw_confidence(
-    classes: Mapping[str, Sequence[str]], records: Sequence[Prediction], selection: str
+    classes: Mapping[str, Sequence[str]], predictions: Sequence[Prediction], selection: str
 ) -> dict[str, Calibration]:
-    """The confidence of each task of classes as it is, where nothing is left to fit."""
+    """Measure the calibration of each classification task as it is, without fitting anything."""
     return {
         task: Calibration(
-            raw=_measure_confidence(_test_probabilities(classes[task], records, selection, task)),
+            raw=_measure_confidence(
+                _test_probabilities(classes[task], predictions, selection, task)
+            ),
             calibrated=None,
             thresholds=[],
         )
@@ -88,40 +90,48 @@ def measure_raw_confidence(
 
 
 def _classification_tasks(classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Tasks that answer with probabilities; a number has none."""
     return [task for task, names in classes.items() if names]
 
 
 def _calibrate_task(
     plan: Plan,
     training_runs: Mapping[str, TrainingRun],
-    records: Sequence[Prediction],
-    fitted: Temperatures,
+    predictions: Sequence[Prediction],
+    temperatures: Temperatures,
     task: str,
 ) -> Calibration:
-    selection = "validation" if any(fold.validation for fold in plan.protocol.folds) else "last"
-    raw = _test_probabilities(plan.classes[task], records, selection, task)
-    if not any(task in fitted[fold.name] for fold in plan.protocol.folds):
+    folds = plan.protocol.folds
+    selection = "validation" if any(fold.validation for fold in folds) else "last"
+    raw = _test_probabilities(plan.classes[task], predictions, selection, task)
+    if not any(task in temperatures[fold.name] for fold in folds):
         return Calibration(raw=_measure_confidence(raw), calibrated=None, thresholds=[])
-    heat = [fitted[one.fold].get(task, 1.0) for one in records if one.truth[task] is not None]
-    warm = LabelledProbabilities(_apply_temperatures(raw.p_nk, heat), raw.truth_n)
-    sides = {
-        fold.name: _validation_probabilities(plan, fold, training_runs[fold.name], task)
-        for fold in plan.protocol.folds
-    }
-    own = [
-        LabelledProbabilities(metrics.apply_temperature(p_nk, fitted[name].get(task, 1.0)), truth_n)
-        for name, (p_nk, truth_n) in sides.items()
+    test_temperatures = [
+        temperatures[prediction.fold].get(task, 1.0)
+        for prediction in predictions
+        if prediction.truth[task] is not None
     ]
-    limits = [row[0] for row in metrics.coverage_curve(*_concatenate(own))]
-    together = _concatenate(sides.values())
-    temperature = nan_to_none(metrics.fit_temperature(*together))
+    calibrated = LabelledProbabilities(
+        _apply_temperatures(raw.p_nk, test_temperatures), raw.truth_n
+    )
+    validation = {
+        fold.name: _validation_probabilities(plan, fold, training_runs[fold.name], task)
+        for fold in folds
+    }
+    calibrated_validation = [
+        LabelledProbabilities(
+            metrics.apply_temperature(p_nk, temperatures[name].get(task, 1.0)), truth_n
+        )
+        for name, (p_nk, truth_n) in validation.items()
+    ]
+    thresholds = [row[0] for row in metrics.coverage_curve(*_concatenate(calibrated_validation))]
+    pooled = _concatenate(validation.values())
+    temperature = nan_to_none(metrics.fit_temperature(*pooled))
     return Calibration(
         raw=_measure_confidence(raw),
-        calibrated=_measure_confidence(warm),
-        thresholds=[_score_at_threshold(warm, limit) for limit in limits],
+        calibrated=_measure_confidence(calibrated),
+        thresholds=[_score_at_threshold(calibrated, threshold) for threshold in thresholds],
         temperature=temperature,
-        threshold=None if temperature is None else _coverage_threshold(together, temperature),
+        threshold=None if temperature is None else _coverage_threshold(pooled, temperature),
     )
 
 
@@ -129,42 +139,39 @@ def _concatenate(subsets: Iterable[LabelledProbabilities]) -> LabelledProbabilit
     return LabelledProbabilities(*map(np.concatenate, zip(*subsets, strict=True)))
 
 
-def _coverage_threshold(answers: LabelledProbabilities, temperature: float) -> float:
-    """The confidence that four in five answers reach at one temperature."""
-    warm = metrics.apply_temperature(answers.p_nk, temperature)
-    return metrics.coverage_curve(warm, answers.truth_n, coverages=(COVERAGE,))[0][0]
+def _coverage_threshold(labelled: LabelledProbabilities, temperature: float) -> float:
+    """Return the confidence that a fraction `COVERAGE` of the utterances reaches."""
+    p_nk = metrics.apply_temperature(labelled.p_nk, temperature)
+    return metrics.coverage_curve(p_nk, labelled.truth_n, coverages=(COVERAGE,))[0][0]
 
 
 def _test_probabilities(
-    classes: Sequence[str], records: Sequence[Prediction], selection: str, task: str
+    classes: Sequence[str], predictions: Sequence[Prediction], selection: str, task: str
 ) -> LabelledProbabilities:
-    labelled = [one for one in records if one.truth[task] is not None]
-    rows = [one.selections[selection][task] for one in labelled]
-    truth_n = class_indices([one.truth[task] for one in labelled], classes)
+    labelled = [prediction for prediction in predictions if prediction.truth[task] is not None]
+    rows = [prediction.selections[selection][task] for prediction in labelled]
+    truth_n = class_indices([prediction.truth[task] for prediction in labelled], classes)
     return LabelledProbabilities(_normalize_rows(np.array(rows).reshape(-1, len(classes))), truth_n)
 
 
 def _validation_probabilities(
     plan: Plan, fold: Fold, training_run: TrainingRun, task: str
 ) -> LabelledProbabilities:
-    """A fold's validation side at the headline's epoch."""
+    """Return the labelled part of a fold's validation subset, at the headline's epoch."""
     classes = plan.classes[task]
     if not fold.validation:
         return LabelledProbabilities(np.empty((0, len(classes))), np.empty(0, dtype=np.int64))
-    side = plan.corpus.select(fold.validation)
-    labels = [true_labels(one, plan.recipe, plan.classes)[task] for one in side]
-    p_nk = (
-        training_run.predictions[headline_epoch(plan, fold, training_run) - 1]["validation"][task]
-        .double()
-        .numpy()
-    )
-    labelled = np.array([label is not None for label in labels])
+    utterances = plan.corpus.select(fold.validation)
+    labels = [true_labels(utterance, plan.recipe, plan.classes)[task] for utterance in utterances]
+    epoch = headline_epoch(plan, fold, training_run)
+    p_nk = training_run.predictions[epoch - 1]["validation"][task].double().numpy()
+    is_labelled_n = np.array([label is not None for label in labels])
     truth_n = class_indices([label for label in labels if label is not None], classes)
-    return LabelledProbabilities(_normalize_rows(p_nk[labelled]), truth_n)
+    return LabelledProbabilities(_normalize_rows(p_nk[is_labelled_n]), truth_n)
 
 
 def _normalize_rows(p_nk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows that sum to 1 in double precision, none of them 0 where single precision gave up."""
+    """Make rows sum to 1 in double precision, and lift zeros of single precision to 1e-12."""
     lifted = np.maximum(p_nk, 1e-12)
     return lifted / lifted.sum(axis=1, keepdims=True)
 
@@ -172,32 +179,33 @@ def _normalize_rows(p_nk: NDArray[np.float64]) -> NDArray[np.float64]:
 def _apply_temperatures(
     p_nk: NDArray[np.float64], temperatures: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Each row at its own temperature."""
-    found = np.empty_like(p_nk)
+    """Apply to each row its own temperature."""
+    calibrated_nk = np.empty_like(p_nk)
     for temperature in set(temperatures):
-        own = np.array(temperatures) == temperature
-        found[own] = metrics.apply_temperature(p_nk[own], temperature)
-    return found
+        rows = np.array(temperatures) == temperature
+        calibrated_nk[rows] = metrics.apply_temperature(p_nk[rows], temperature)
+    return calibrated_nk
 
 
-def _measure_confidence(answers: LabelledProbabilities) -> CalibrationScores:
+def _measure_confidence(labelled: LabelledProbabilities) -> CalibrationScores:
     return CalibrationScores(
-        ece=nan_to_none(metrics.expected_calibration_error(*answers)),
-        brier=nan_to_none(metrics.brier_score_loss(*answers)),
-        bins=metrics.reliability_bins(*answers),
+        ece=nan_to_none(metrics.expected_calibration_error(*labelled)),
+        brier=nan_to_none(metrics.brier_score_loss(*labelled)),
+        bins=metrics.reliability_bins(*labelled),
     )
 
 
 def _score_at_threshold(
-    answers: LabelledProbabilities, threshold: float
+    labelled: LabelledProbabilities, threshold: float
 ) -> tuple[float, float, float | None, float | None]:
-    """The threshold, the share that reaches it, and the WA and UA of that share."""
-    kept = answers.p_nk.max(axis=1) >= threshold
-    chosen = answers.p_nk[kept].argmax(axis=1)
-    confusion = confusion_matrix(answers.truth_n[kept], chosen, range(answers.p_nk.shape[1]))
+    """Return the threshold, the fraction of utterances that reach it, and their WA and UA."""
+    p_nk, truth_n = labelled
+    is_answered_n = p_nk.max(axis=1) >= threshold
+    predicted = p_nk[is_answered_n].argmax(axis=1)
+    confusion = confusion_matrix(truth_n[is_answered_n], predicted, range(p_nk.shape[1]))
     return (
         threshold,
-        float(kept.mean()),
+        float(is_answered_n.mean()),
         nan_to_none(weighted_accuracy_from_confusion(confusion)),
         nan_to_none(unweighted_accuracy_from_confusion(confusion)),
     )

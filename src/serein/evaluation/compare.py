@@ -1,4 +1,4 @@
-"""Whether one run is better than another: paired, on the utterances that both tested.
+"""Paired comparison of runs on the utterances that both tested: bootstrap, permutation, McNemar.
 
 G = speakers (or utterances), K = classes of a task.
 """
@@ -31,9 +31,9 @@ from serein.results.studies import Comparison, PairedTest
 
 TESTS = ("mcnemar", "permutation", "z")
 FEW_SPEAKERS = 10
-"""Speakers; with so few the smallest p of a permutation is worth saying."""
+"""With this many speakers or fewer, the report gives the smallest possible p of a permutation."""
 OPTIMISTIC_LEAKS = ("speaker", "partner", "duplicate", "normalisation")
-"""What makes a run look better than it is."""
+"""Kinds of leaks that make a score optimistic."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ComparedRun:
     """A run with all its seeds.
 
     Attributes:
-        name: what to call it.
-        runs: one for each seed.
+        name: the name in reports.
+        runs: the results of each seed.
     """
 
     name: str
@@ -50,136 +50,145 @@ class ComparedRun:
 
     @property
     def first(self) -> Results:
-        """The run that is quoted."""
+        """The results of the first seed, which are quoted."""
         return self.runs[0]
 
     def predicted_labels(self, task: str) -> list[dict[str, str | float]]:
-        """For each seed, what was answered to each utterance whose label is known."""
-        return [_predicted_labels(one, task) for one in self.runs]
+        """Return the predicted label of each utterance, for each seed."""
+        return [_predicted_labels(results, task) for results in self.runs]
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
-    """Compare runs, each with each.
+    """Compare every pair of runs.
 
-    Several seeds of a run are judged together: the bootstrap and the permutation test take all
-    answers to a speaker's utterances as one, so that scores of classes are means over seeds.
-    McNemar's test is that of the first seeds, and the one test here that looks at utterances one
-    by one. Tasks of numbers have the bootstrap and the permutation test, of their CCC.
+    The seeds of a run are compared together: the bootstrap and the permutation test take the
+    predictions of all seeds for a speaker as one group, so that scores of classes are means over
+    seeds. McNemar's test uses the first seeds, and is the only test here of single utterances.
+    Regression tasks have the bootstrap and the permutation test of their CCC.
 
     Args:
-        paths: run folders or ``results.json`` files, two or more; what was evaluated with several
-            seeds needs the runs of its seeds beside it.
+        paths: two or more run folders or ``results.json`` files; an evaluation with several seeds
+            needs the runs of its seeds next to it.
 
     Raises:
-        ConfigError: fewer than two runs, a run that cannot be read, or two runs that have no
+        ConfigError: there are fewer than two runs, a run cannot be read, or two runs have no
             task or no utterance in common.
     """
     if len(paths) < 2:
         raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
-    entrants = _assign_names(_qualify_ids([load_run(path) for path in paths]))
-    contests = [
-        contest
-        for first, second in combinations(entrants, 2)
-        for contest in _test_pair(first, second)
+    compared_runs = _assign_names(_qualify_ids([load_run(path) for path in paths]))
+    tests = [
+        test
+        for first, second in combinations(compared_runs, 2)
+        for test in _test_pair(first, second)
     ]
     return Comparison(
         format=io.FORMAT,
         command=command_line(),
         created=utc_now(),
-        runs=[_describe_run(one) for one in entrants],
-        paired_tests=_adjust_p_values(contests),
-        warnings=list(_collect_warnings(entrants)),
+        runs=[_describe_run(compared) for compared in compared_runs],
+        paired_tests=_adjust_p_values(tests),
+        warnings=list(_collect_warnings(compared_runs)),
     )
 
 
 def compare_with_first(
     first: ComparedRun, others: Sequence[ComparedRun], task: str
 ) -> list[PairedTest]:
-    """Runs against one, each of them, on one task; adjusted over all of them.
+    """Compare each of several runs with one, on one task; p values are adjusted over all of them.
 
     Raises:
-        ConfigError: two have no utterance in common.
+        ConfigError: two runs have no utterance in common.
     """
     return _adjust_p_values([_test_task(other, first, task) for other in others])
 
 
 def load_run(path: Path) -> ComparedRun:
-    """Read a run, and the runs of its other seeds.
+    """Read a run and the runs of its other seeds.
 
     Raises:
-        ConfigError: one of them cannot be read.
+        ConfigError: one of the runs cannot be read.
     """
     results = io.load_results(path)
     if not results.repeats:
         return ComparedRun(results.name, (results,))
-    beside = io.resolve_results_file(path).parent
-    places = [beside.parent, beside]
-    runs = tuple(io.load_results(_find_results(one.run, places)) for one in results.repeats)
+    folder = io.resolve_results_file(path).parent
+    folders = [folder.parent, folder]
+    runs = tuple(io.load_results(_find_results(seed.run, folders)) for seed in results.repeats)
     return ComparedRun(results.name, runs)
 
 
 def _find_results(run: str, folders: Sequence[Path]) -> Path:
-    """The results of a seed: a run folder, or a file of that name."""
+    """Find the results of one seed: a run folder, or a file of its name."""
     names = f"{run}/{io.RESULTS_FILE}", f"{run}.json", f"{run}.json{io.GZIP_SUFFIX}"
-    tried = [place / name for place in folders for name in names]
-    for file in tried:
+    candidates = [folder / name for folder in folders for name in names]
+    for file in candidates:
         if file.is_file():
             return file
     raise ConfigError(
-        f"the run {run} of one seed is not beside the others: there is no {tried[0]}; "
+        f"the run {run} of one seed is not next to the others: there is no {candidates[0]}; "
         "keep the runs of all seeds together"
     )
 
 
 def _qualify_ids(compared_runs: Sequence[ComparedRun]) -> Sequence[ComparedRun]:
-    """Where a run has read several corpora as one, all with ids and speakers as that one has."""
-    if not any(one.corpus for entrant in compared_runs for one in entrant.first.predictions):
+    """Prefix ids and speakers with the corpus, if one of the runs read several corpora."""
+    if not any(p.corpus for compared in compared_runs for p in compared.first.predictions):
         return compared_runs
     return [
-        replace(entrant, runs=tuple(_prefix_corpus_name(results) for results in entrant.runs))
-        for entrant in compared_runs
+        replace(compared, runs=tuple(_prefix_corpus_name(results) for results in compared.runs))
+        for compared in compared_runs
     ]
 
 
 def _prefix_corpus_name(results: Results) -> Results:
     name = results.corpus["name"]
     predictions = [
-        one
-        if one.corpus
-        else replace(one, id=f"{name}/{one.id}", speaker=one.speaker and f"{name}/{one.speaker}")
-        for one in results.predictions
+        p
+        if p.corpus
+        else replace(p, id=f"{name}/{p.id}", speaker=p.speaker and f"{name}/{p.speaker}")
+        for p in results.predictions
     ]
     return replace(results, predictions=predictions)
 
 
 def _assign_names(compared_runs: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """Entrants by the shortest names that tell them apart."""
-    for short in (_recipe_name, _recipe_with_changes, lambda one: one.name):
-        names = [short(one) for one in compared_runs]
+    """Give the runs the shortest names that differ."""
+    for get_name in (_recipe_name, _recipe_with_changes, lambda compared: compared.name):
+        names = [get_name(compared) for compared in compared_runs]
         if len(set(names)) == len(names):
-            return [replace(one, name=name) for one, name in zip(compared_runs, names, strict=True)]
+            return [
+                replace(compared, name=name)
+                for compared, name in zip(compared_runs, names, strict=True)
+            ]
     raise ConfigError(
-        f"{sorted({one.name for one in compared_runs})}: a run is named twice; name others"
+        f"{sorted({compared.name for compared in compared_runs})}: a run is given twice; "
+        "give different runs"
     )
 
 
-def _recipe_name(one: ComparedRun) -> str:
-    return str(one.first.recipe["name"])
+def _recipe_name(compared: ComparedRun) -> str:
+    return str(compared.first.recipe["name"])
 
 
-def _recipe_with_changes(one: ComparedRun) -> str:
-    changed = one.first.recipe.get("about", {}).get("changed", "")
-    return f"{_recipe_name(one)} ({changed})" if changed else _recipe_name(one)
+def _recipe_with_changes(compared: ComparedRun) -> str:
+    changed = compared.first.recipe.get("about", {}).get("changed", "")
+    return f"{_recipe_name(compared)} ({changed})" if changed else _recipe_name(compared)
 
 
 def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
-    """One contest for each task of tested speakers with the same classes, or a number for both."""
+    """Test every task that both runs have with the same classes and on tested speakers."""
     ours, theirs = first.first.classes, second.first.classes
-    own = first.first.held_out_tasks | second.first.held_out_tasks
-    tasks = [t for t in ours if t in theirs and set(ours[t]) == set(theirs[t]) and t not in own]
+    held_out = first.first.held_out_tasks | second.first.held_out_tasks
+    tasks = [
+        task
+        for task in ours
+        if task in theirs and set(ours[task]) == set(theirs[task]) and task not in held_out
+    ]
     if not tasks:
         raise ConfigError(
-            f"{first.name} and {second.name} have no task of the same classes: {ours} and {theirs}"
+            f"{first.name} and {second.name} have no task with the same classes: {ours} and "
+            f"{theirs}; compare runs that share a task"
         )
     for task in tasks:
         yield _test_task(first, second, task)
@@ -187,57 +196,60 @@ def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
 
 def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest:
     classes = first.first.classes[task]
-    measure = get_scorer(classes)
-    answers = [one.predicted_labels(task) for one in (first, second)]
-    records = {one.id: one for one in first.first.predictions}
+    scorer = get_scorer(classes)
+    predicted = [compared.predicted_labels(task) for compared in (first, second)]
+    speaker_of = {prediction.id: prediction.speaker for prediction in first.first.predictions}
     truth = common_labels((first, second), task)
     ids = list(truth)
-    speakers = [records[id_].speaker for id_ in ids]
-    groups, words = choose_resampling_groups(speakers)
+    speakers = [speaker_of[id_] for id_ in ids]
+    groups, description = choose_resampling_groups(speakers)
 
-    def counted(members: Sequence[Any]) -> list[NDArray[np.float64]]:
-        """For each of the two, one tally a group, scaled to as many answers an utterance."""
-        rounds = lcm(*map(len, answers))
-        gold = list(truth.values())
+    def tally(units: Sequence[Any]) -> list[NDArray[np.float64]]:
+        """Tally each run by unit, scaled to the same number of predictions per utterance."""
+        rounds = lcm(*map(len, predicted))
+        labels = list(truth.values())
         return [
             np.sum(
-                [measure.tally(gold, [s[i] for i in ids], members, classes) for s in seeds],
+                [scorer.tally(labels, [by_id[i] for i in ids], units, classes) for by_id in seeds],
                 axis=0,
             )
             * float(rounds // len(seeds))
-            for seeds in answers
+            for seeds in predicted
         ]
 
-    ours, theirs = counted(groups)
-    members, swapped = _permutation_units(speakers)
-    mine, others = (ours, theirs) if members == list(groups) else counted(members)
-    turned = permutation_test(mine, others, measure.main.statistic)
+    ours, theirs = tally(groups)
+    units, unit_description = _permutation_units(speakers)
+    permuted = (ours, theirs) if units == list(groups) else tally(units)
+    p_value = permutation_test(*permuted, scorer.main.statistic)
     scores = {
-        one.name: (_pooled_score(ours, one.statistic), _pooled_score(theirs, one.statistic))
-        for one in measure.metrics
+        metric.name: (
+            _pooled_score(ours, metric.statistic),
+            _pooled_score(theirs, metric.statistic),
+        )
+        for metric in scorer.metrics
     }
-    low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
-    pair = scores[measure.main.name]
-    contest = PairedTest(
+    low, high = bootstrap_difference(ours, theirs, scorer.main.statistic)
+    pair = scores[scorer.main.name]
+    test = PairedTest(
         task=task,
         selection=_join_selections(first, second),
         first=first.name,
         second=second.name,
         utterances=len(ids),
         scores=scores,
-        main=measure.main.name,
+        main=scorer.main.name,
         difference=pair[0] - pair[1],
         difference_interval=None if isnan(low) else (low, high),
-        interval=words,
+        interval=description,
         mcnemar=None,
-        permutation=nan_to_none(turned),
-        permutation_unit=swapped,
+        permutation=nan_to_none(p_value),
+        permutation_unit=unit_description,
         z=None,
         adjusted={},
         effect=None,
     )
-    one_seed = [[seeds[0][id_] for id_ in ids] for seeds in answers]
-    return _add_class_tests(contest, list(truth.values()), *one_seed) if classes else contest
+    first_seeds = [[seeds[0][id_] for id_ in ids] for seeds in predicted]
+    return _add_class_tests(test, list(truth.values()), *first_seeds) if classes else test
 
 
 def _pooled_score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
@@ -247,7 +259,7 @@ def _pooled_score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
 def _add_class_tests(
     test: PairedTest, truth: Sequence[Any], ours: Sequence[Any], theirs: Sequence[Any]
 ) -> PairedTest:
-    """The contest with the tests that only classes have, whose answers are right or wrong."""
+    """Add the tests that only classification has, whose predictions are right or wrong."""
     return replace(
         test,
         mcnemar=mcnemar_test(*discordant_counts(truth, ours, theirs)),
@@ -257,92 +269,94 @@ def _add_class_tests(
 
 
 def _permutation_units(speakers: Sequence[str | None]) -> tuple[list[Any], str]:
-    """What a permutation test swaps, and in words."""
+    """Return the unit of each utterance that a permutation test swaps, and its description."""
     if None in speakers:
         return list(range(len(speakers))), "utterances, as not every speaker is known"
     count = len(set(speakers))
-    least = f", which give no p under {2 ** (1 - count):.2g}" if count <= FEW_SPEAKERS else ""
-    return list(speakers), f"whole speakers ({count}{least})"
+    min_p = f", which give no p under {2 ** (1 - count):.2g}" if count <= FEW_SPEAKERS else ""
+    return list(speakers), f"whole speakers ({count}{min_p})"
 
 
 def common_labels(compared_runs: Sequence[ComparedRun], task: str) -> dict[str, str | float]:
-    """The label of each utterance that all runs tested, in order of ids.
+    """Return the label of each utterance that all runs tested, sorted by id.
 
     Raises:
-        ConfigError: there is none, or the runs disagree on a label.
+        ConfigError: there is no such utterance, or the runs have different labels for one.
     """
-    names = " and ".join(one.name for one in compared_runs)
-    truths = [_true_labels(one, task) for entrant in compared_runs for one in entrant.runs]
+    names = " and ".join(compared.name for compared in compared_runs)
+    truths = [_true_labels(run, task) for compared in compared_runs for run in compared.runs]
     common = set.intersection(*(set(truth) for truth in truths))
     if not common:
         raise ConfigError(f"{names} tested no utterance in common; compare runs on one corpus")
-    other = sorted(id_ for id_ in common if len({truth[id_] for truth in truths}) > 1)
-    if other:
+    different = sorted(id_ for id_ in common if len({truth[id_] for truth in truths}) > 1)
+    if different:
         raise ConfigError(
-            f"{names} disagree on the {task} of {len(other)} utterances, "
-            f"such as {other[0]}; compare runs with the same labels"
+            f"{names} have different {task} labels for {len(different)} utterances, "
+            f"such as {different[0]}; compare runs with the same labels"
         )
     return {id_: truths[0][id_] for id_ in sorted(common)}
 
 
 def _true_labels(results: Results, task: str) -> dict[str, str | float]:
-    found = {one.id: one.truth[task] for one in results.predictions}
-    return {id_: label for id_, label in found.items() if label is not None}
+    labels = {prediction.id: prediction.truth[task] for prediction in results.predictions}
+    return {id_: label for id_, label in labels.items() if label is not None}
 
 
 def _predicted_labels(results: Results, task: str) -> dict[str, str | float]:
     selection, classes = results.headline, results.classes[task]
-    return {one.id: one.predicted_label(selection, task, classes) for one in results.predictions}
+    return {p.id: p.predicted_label(selection, task, classes) for p in results.predictions}
 
 
 def _join_selections(first: ComparedRun, second: ComparedRun) -> str:
-    return " / ".join(dict.fromkeys(one.first.headline for one in (first, second)))
+    return " / ".join(dict.fromkeys(compared.first.headline for compared in (first, second)))
 
 
 def _adjust_p_values(tests: Sequence[PairedTest]) -> list[PairedTest]:
-    """Holm's correction, of each test over all contests."""
-    found: list[dict[str, float]] = [{} for _ in tests]
-    for test in TESTS:
-        raw = [getattr(one, test) for one in tests]
-        p = holm_correction([np.nan if value is None else value for value in raw])
-        for table, value in zip(found, p.tolist(), strict=True):
-            if not isnan(value):
-                table[test] = value
-    return [replace(one, adjusted=table) for one, table in zip(tests, found, strict=True)]
+    """Apply Holm's correction to each kind of test, over all pairs."""
+    adjusted: list[dict[str, float]] = [{} for _ in tests]
+    for name in TESTS:
+        p_values = [getattr(test, name) for test in tests]
+        corrected = holm_correction([np.nan if p is None else p for p in p_values])
+        for table, p in zip(adjusted, corrected.tolist(), strict=True):
+            if not isnan(p):
+                table[name] = p
+    return [replace(test, adjusted=table) for test, table in zip(tests, adjusted, strict=True)]
 
 
-def _describe_run(one: ComparedRun) -> dict[str, Any]:
+def _describe_run(compared: ComparedRun) -> dict[str, Any]:
+    first = compared.first
     return {
-        "name": one.name,
-        "recipe": one.first.recipe["name"],
-        "changed": one.first.recipe.get("about", {}).get("changed", ""),
-        "corpus": one.first.corpus["name"],
-        "protocol": one.first.protocol["name"],
-        "protocol hash": one.first.protocol["hash"],
-        "seeds": [run.environment["seed"] for run in one.runs],
-        "run": one.first.name,
+        "name": compared.name,
+        "recipe": first.recipe["name"],
+        "changed": first.recipe.get("about", {}).get("changed", ""),
+        "corpus": first.corpus["name"],
+        "protocol": first.protocol["name"],
+        "protocol hash": first.protocol["hash"],
+        "seeds": [run.environment["seed"] for run in compared.runs],
+        "run": first.name,
     }
 
 
 def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
-    """What a reader must know before believing a difference."""
-    splits = {one.first.protocol["hash"] for one in compared_runs}
+    """Yield the limits of a comparison, a sentence each."""
+    firsts = [compared.first for compared in compared_runs]
+    splits = {results.protocol["hash"] for results in firsts}
     if "" in splits:
-        yield "a saved model is among them: what it was trained on, its card says"
+        yield "one of the runs scores a saved model: see its card for its training data"
     if len(splits) > 1:
         yield (
-            "the runs do not have the same split: their systems learnt from other utterances, and "
-            "the difference is not of the systems alone"
+            "the runs do not have the same split: their systems were trained on different "
+            "utterances, and the difference is not due to the systems alone"
         )
-    if len({one.first.corpus["hash"] for one in compared_runs}) > 1:
-        yield "the runs do not have the same corpus, or other labels of it"
-    if len({one.first.headline for one in compared_runs}) > 1:
-        yield "the runs do not choose their epochs alike"
-    if all(len(one.runs) == 1 for one in compared_runs):
-        yield "one training seed each: another seed may turn a small difference round"
-    for one in compared_runs:
-        if caution := one.first.protocol.get("caution"):
-            yield f"{one.name}: {caution}"
-        for leak in one.first.leakage:
+    if len({results.corpus["hash"] for results in firsts}) > 1:
+        yield "the runs do not have the same corpus, or not the same labels of it"
+    if len({results.headline for results in firsts}) > 1:
+        yield "the runs do not select their epochs in the same way"
+    if all(len(compared.runs) == 1 for compared in compared_runs):
+        yield "one training seed each: another seed may reverse a small difference"
+    for compared in compared_runs:
+        if caution := compared.first.protocol.get("caution"):
+            yield f"{compared.name}: {caution}"
+        for leak in compared.first.leakage:
             if leak.kind in OPTIMISTIC_LEAKS and leak.verdict in ("allowed", "warning"):
-                yield f"{one.name}: {leak.description}"
+                yield f"{compared.name}: {leak.description}"

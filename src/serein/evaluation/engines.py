@@ -1,4 +1,4 @@
-"""Who trains the folds of an evaluation: this machine, or a Ray cluster."""
+"""Engines that train the folds of an evaluation: local processes, or a Ray cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,73 +12,75 @@ from serein.training.checkpoint import TrainingRun
 from serein.utils.distributed import join_ray_cluster
 
 ENGINES = ("local", "ray")
-"""By the names that a user gives them."""
+"""Names of the engines in options."""
 
 
 class Engine(Protocol):
-    """Trains folds, of one evaluation or of several at a time; the numbers are the same.
+    """Interface of an engine, which trains the folds of one evaluation or of several at a time.
+
+    The numbers do not depend on the engine.
 
     Attributes:
-        facts: what results say of it.
+        provenance: entries for the environment in the results.
     """
 
     provenance: dict[str, Any]
 
     def has_room(self) -> bool:
-        """Whether it would be idle soon, if no other evaluation were begun."""
+        """Return whether another evaluation should be submitted now, to keep the engine busy."""
 
     def submit(self, plan: Plan, fresh: bool) -> None:
-        """Begin before this evaluation's turn has come; its folder is this engine's then."""
+        """Start an evaluation ahead of its `run`; the engine then holds the lock of its folder."""
 
     def is_submitted(self, plan: Plan) -> bool:
-        """Whether it was begun so."""
+        """Return whether an evaluation was started by `submit`."""
 
-    def run(self, plan: Plan, progress: folds.EpochCallback) -> dict[str, TrainingRun]:
-        """Train every fold of an evaluation, and tell of every epoch."""
+    def run(self, plan: Plan, on_epoch: folds.EpochCallback) -> dict[str, TrainingRun]:
+        """Train every fold of an evaluation, and report every epoch."""
 
     def release(self, plan: Plan) -> None:
-        """Have no more to do with an evaluation, whether it is done or not."""
+        """Drop an evaluation, finished or not, and release its folder."""
 
 
 class LocalEngine:
-    """This process, or others beside it; one evaluation after the other."""
+    """Trains in this process or in local worker processes, one evaluation after the other."""
 
     def __init__(self, jobs: int) -> None:
-        """Train so many folds at a time."""
+        """Train ``jobs`` folds at a time."""
         self.jobs = jobs
         self.provenance = {"jobs": jobs}
 
     def has_room(self) -> bool:
-        """Never."""
+        """Return False: nothing is started ahead."""
         return False
 
     def submit(self, plan: Plan, fresh: bool) -> None:
-        """Wait for its turn."""
+        """Do nothing: `run` trains the evaluation."""
 
     def is_submitted(self, plan: Plan) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
-    def run(self, plan: Plan, progress: folds.EpochCallback) -> dict[str, TrainingRun]:
-        """Train every fold."""
-        return folds.run_folds(plan, self.jobs, progress)
+    def run(self, plan: Plan, on_epoch: folds.EpochCallback) -> dict[str, TrainingRun]:
+        """Train every fold of an evaluation, and report every epoch."""
+        return folds.run_folds(plan, self.jobs, on_epoch)
 
     def release(self, plan: Plan) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 @contextmanager
 def open_engine(engine: str | Engine, jobs: int | None, address: str | None) -> Iterator[Engine]:
-    """An engine by its name, at work within a ``with`` block; or one that is at work already.
+    """Open an engine for a ``with`` block.
 
     Args:
-        engine: "local" or "ray".
-        jobs: folds at a time; None is 1 here, and as many as there is room for in a cluster.
+        engine: "local" or "ray"; or an engine that is open already.
+        jobs: folds at a time; None is 1 for "local", and all that fit into the cluster for "ray".
         address: of the cluster's head; None is ``RAY_ADDRESS``, or else this machine.
 
     Raises:
-        UnknownName: there is no such engine.
-        ConfigError: there is no such cluster, or an address of none.
+        UnknownName: there is no engine of that name.
+        ConfigError: the cluster cannot be reached, or "local" was given an address.
     """
     if not isinstance(engine, str):
         yield engine
@@ -86,7 +88,9 @@ def open_engine(engine: str | Engine, jobs: int | None, address: str | None) -> 
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     if engine == "local" and address is not None:
-        raise ConfigError(f"address {address} is of a cluster: set the engine to ray, too")
+        raise ConfigError(
+            f"address {address} needs a cluster, and the engine is local; set the engine to ray"
+        )
     if engine == "local":
         yield LocalEngine(jobs or 1)
         return

@@ -1,4 +1,4 @@
-"""The most confident errors, with what the model looked at.
+"""The most confident errors of an evaluation, with the attention over each utterance.
 
 T = steps of an attention map.
 """
@@ -17,41 +17,42 @@ from serein.training.checkpoint import TrainingRun
 from serein.training.dataset import Frames
 
 MAX_ERRORS = 12
-"""How many errors a report shows."""
+"""Number of errors that a report shows."""
 
 
 def find_confident_errors(
-    plan: Plan, training_runs: dict[str, TrainingRun], records: Sequence[Prediction], selection: str
+    plan: Plan,
+    training_runs: dict[str, TrainingRun],
+    predictions: Sequence[Prediction],
+    selection: str,
 ) -> list[ConfidentError]:
-    """The errors of the leading task that were made with most confidence, the worst first.
+    """Find the errors of the first task with the highest confidence, the most confident first.
 
-    None where that task answers with numbers, which are neither right nor wrong.
-
-    Attention is that of the weights that each fold kept, those of the quoted epoch.
+    The list is empty if the first task is a regression. The attention is computed with the weights
+    that each fold kept: those of the headline's epoch.
 
     Args:
         plan: the plan.
-        training_runs: what came of each fold.
-        records: every prediction.
-        selection: whose answers are looked at.
+        training_runs: the training run of each fold.
+        predictions: every prediction.
+        selection: the selection whose predictions are used.
     """
     task = next(iter(plan.classes))
     if not plan.classes[task]:
         return []
-    known = [one for one in records if one.truth[task] is not None]
     wrong = [
-        one
-        for one in known
-        if one.predicted_label(selection, task, plan.classes[task]) != one.truth[task]
+        p
+        for p in predictions
+        if p.truth[task] is not None
+        and p.predicted_label(selection, task, plan.classes[task]) != p.truth[task]
     ]
-    worst = sorted(wrong, key=lambda one: (-max(one.selections[selection][task]), one.id))[
-        :MAX_ERRORS
-    ]
-    if not worst:
+    wrong.sort(key=lambda p: (-max(p.selections[selection][task]), p.id))
+    if not wrong:
         return []
     frames = plan.load_frames()
     return [
-        _build_error(plan, training_runs[one.fold], frames, one, selection, task) for one in worst
+        _build_error(plan, training_runs[prediction.fold], frames, prediction, selection, task)
+        for prediction in wrong[:MAX_ERRORS]
     ]
 
 
@@ -59,31 +60,31 @@ def _build_error(
     plan: Plan,
     training_run: TrainingRun,
     frames: Frames,
-    one: Prediction,
+    prediction: Prediction,
     selection: str,
     task: str,
 ) -> ConfidentError:
-    utterance = plan.corpus.select([one.id])[0]
-    fold = next(fold for fold in plan.protocol.folds if fold.name == one.fold)
+    utterance = plan.corpus.select([prediction.id])[0]
+    fold = next(fold for fold in plan.protocol.folds if fold.name == prediction.fold)
     seconds = utterance_duration(utterance)
     wave_s = audio.load(utterance.path, 16_000, start=utterance.start, end=utterance.end)
     return ConfidentError(
-        id=one.id,
-        fold=one.fold,
+        id=prediction.id,
+        fold=prediction.fold,
         task=task,
-        truth=str(one.truth[task]),
-        answer=str(one.predicted_label(selection, task, plan.classes[task])),
-        confidence=max(one.selections[selection][task]),
+        truth=str(prediction.truth[task]),
+        answer=str(prediction.predicted_label(selection, task, plan.classes[task])),
+        confidence=max(prediction.selections[selection][task]),
         seconds=seconds,
         envelope=compute_envelope(wave_s),
-        attention=trace_attention(plan, fold, training_run, frames, one.id, seconds),
+        attention=trace_attention(plan, fold, training_run, frames, prediction.id, seconds),
     )
 
 
 def trace_attention(
     plan: Plan, fold: Fold, training_run: TrainingRun, frames: Frames, id_: str, seconds: float
 ) -> dict[str, AttentionTrace]:
-    """The attention maps of one utterance, averaged over heads; none without kept weights."""
+    """Compute the attention over one utterance, averaged over heads; empty without kept weights."""
     if not training_run.weights:
         return {}
     system = plan.build_system(fold)

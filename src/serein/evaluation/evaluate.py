@@ -1,13 +1,13 @@
-"""From a recipe and a corpus to results."""
+"""Evaluate a recipe on a corpus: train and test every fold, and assemble the results."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from serein import corpora, recipes
+from serein import corpora
 from serein.audio import utterance_duration
 from serein.errors import ConfigError
 from serein.evaluation import folds, held_out, scores
@@ -15,7 +15,14 @@ from serein.evaluation.calibration import fit_temperatures, measure_calibration
 from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.errors import find_confident_errors
 from serein.evaluation.labels import describe_proxies, held_out_shares
-from serein.evaluation.plan import Plan, build_plan, clear_run, is_finished, lock_folder
+from serein.evaluation.plan import (
+    Plan,
+    build_plan,
+    clear_run,
+    is_finished,
+    lock_folder,
+    resolve_recipe,
+)
 from serein.evaluation.provenance import (
     command_line,
     describe_corpus,
@@ -32,16 +39,16 @@ from serein.utils import distributed
 from serein.utils.device import precision_warnings
 
 OpenProgress = Callable[[Plan], AbstractContextManager[folds.EpochCallback]]
-"""Is told what will be done, and gives what is told of every epoch."""
+"""Opens a progress display for a plan; the display is called after every epoch of a fold."""
 
 
 class Run(NamedTuple):
-    """What an evaluation leaves.
+    """The outcome of an evaluation.
 
     Attributes:
         results: everything that a report shows.
-        folder: where ``results.json`` and the state of the folds lie.
-        anew: whether anything was trained; False where finished results were read from disk.
+        folder: the run folder with ``results.json`` and the checkpoints of the folds.
+        is_new: whether anything was trained; False if finished results were read from disk.
     """
 
     results: Results
@@ -70,36 +77,35 @@ def evaluate(
 ) -> Run:
     """Train and test a system on every fold of its protocol.
 
-    An evaluation that was interrupted goes on where it was: finished folds are kept, and a
-    running fold goes on after its last finished epoch. One that is finished is read from disk.
+    An interrupted evaluation is resumed: finished folds are kept, and a running fold continues
+    after its last finished epoch. The results of a finished evaluation are read from disk.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
-        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
-        settings: what to change in the recipe, ``"training.epochs=3"``.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
+        settings: changes of the recipe, such as ``"training.epochs=3"``.
         seed: of the weights, the order of utterances, and dropout.
         jobs: folds at a time, each in a process of its own; the numbers do not depend on it.
             With more than one, a script needs ``if __name__ == "__main__":`` around the call.
-            None is 1, or in a cluster as many as there is room for.
+            None is 1, or in a cluster all that fit.
         device: "cpu", "cuda", or "auto".
-        runs: the folder that the run's own folder is made in.
-        fresh: forget what an earlier run of the same settings left.
-        open_progress: is told the plan, and gives what is told of every epoch.
-        engine: "local", or "ray": the folds are trained by a Ray cluster. Its machines need
-            serein, and the corpus at the same path; the run's folder is written here alone.
+        runs: the folder in which the run folder is created.
+        fresh: delete the results and checkpoints of an earlier run with the same settings.
+        open_progress: opens a progress display for the plan.
+        engine: "local", or "ray" to train the folds on a Ray cluster. Its machines need serein,
+            and the corpus at the same path; only this process writes in the run folder.
         address: of the cluster's head; None is ``RAY_ADDRESS``, or else this machine.
 
     Returns:
-        The results, and the run's folder.
+        The results and the run folder.
 
     Raises:
-        SereinError: whatever is wrong with recipe, corpus, split, audio or disk.
+        SereinError: the recipe, corpus, split, audio or disk has a fault.
     """
-    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    read = corpora.read(corpus)
-    todo = build_plan(chosen, read, seed=seed, device=device, runs=runs)
-    with open_engine(engine, jobs, address) as hands:
-        return run_plan(todo, hands, fresh=fresh, open_progress=open_progress)
+    recipe = resolve_recipe(recipe, settings)
+    plan = build_plan(recipe, corpora.as_corpus(corpus), seed=seed, device=device, runs=runs)
+    with open_engine(engine, jobs, address) as opened:
+        return run_plan(plan, opened, fresh=fresh, open_progress=open_progress)
 
 
 def run_plans(
@@ -109,53 +115,56 @@ def run_plans(
     fresh: bool = False,
     open_progress: OpenProgress = no_progress,
 ) -> Iterator[Run]:
-    """Do what was planned, one plan after the other; what there is room for is begun ahead.
+    """Run plans in their order; an engine with room starts the later ones ahead.
 
     Raises:
-        SereinError: whatever is wrong with audio or disk.
+        SereinError: audio or disk has a fault.
     """
-    for place, todo in enumerate(plans):
-        for other in plans[place:]:
+    for index, plan in enumerate(plans):
+        for later in plans[index:]:
             if engine.has_room():
-                engine.submit(other, fresh)
-        yield run_plan(todo, engine, fresh=fresh, open_progress=open_progress)
+                engine.submit(later, fresh)
+        yield run_plan(plan, engine, fresh=fresh, open_progress=open_progress)
 
 
 def run_plan(
     plan: Plan, engine: Engine, *, fresh: bool = False, open_progress: OpenProgress = no_progress
 ) -> Run:
-    """Do what was planned, as ``evaluate`` does.
+    """Run a plan, or read its results if it is finished; see `evaluate`.
 
     Raises:
-        SereinError: whatever is wrong with audio or disk; or torchrun started several of it.
+        SereinError: audio or disk has a fault, or torchrun started several processes.
     """
-    if distributed.get_world_size() > 1:
+    processes = distributed.get_world_size()
+    if processes > 1:
         raise ConfigError(
-            f"an evaluation trains its folds in processes of its own, and was started in "
-            f"{distributed.get_world_size()}; start it once, without torchrun or srun, and with --jobs"
+            f"an evaluation starts its own processes, and was started in {processes}; "
+            "start it once, without torchrun or srun, and with --jobs"
         )
     with _hold_folder(plan, engine):
         if fresh and not engine.is_submitted(plan):
             clear_run(plan)
         if is_finished(plan):
             return Run(io.load_results(plan.folder), plan.folder, is_new=False)
-        states = map(plan.state_path, plan.protocol.folds)
-        begun, resumed = perf_counter(), engine.is_submitted(plan) or any(map(Path.exists, states))
-        for form in (None, *plan.augmentations):
-            plan.load_frames(form)
+        checkpoints = map(plan.checkpoint_path, plan.protocol.folds)
+        is_resumed = engine.is_submitted(plan) or any(map(Path.exists, checkpoints))
+        start = perf_counter()
+        # Frames and transcripts are computed once here, and read from the cache by every fold.
+        for augmentation in (None, *plan.augmentations):
+            plan.load_frames(augmentation)
         plan.load_asr_transcripts()
-        with open_progress(plan) as progress:
-            courses = engine.run(plan, progress)
-        elapsed = None if resumed else round(perf_counter() - begun, 1)
-        facts = {"elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
-        results = assemble_results(plan, courses, engine.provenance | facts)
-        io.save_results(results, plan.folder)
+        with open_progress(plan) as on_epoch:
+            training_runs = engine.run(plan, on_epoch)
+        elapsed = None if is_resumed else round(perf_counter() - start, 1)
+        usage = {"elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}
+        results = assemble_results(plan, training_runs, engine.provenance | usage)
+        io.save_record(results, plan.folder)
     return Run(results, plan.folder, is_new=True)
 
 
 @contextmanager
 def _hold_folder(plan: Plan, engine: Engine) -> Iterator[None]:
-    """The run's folder, this process's own; an engine that has begun holds it already."""
+    """Lock the run folder, unless the engine already holds its lock."""
     with nullcontext() if engine.is_submitted(plan) else lock_folder(plan.folder):
         try:
             yield
@@ -166,33 +175,35 @@ def _hold_folder(plan: Plan, engine: Engine) -> Iterator[None]:
 def assemble_results(
     plan: Plan, training_runs: dict[str, TrainingRun], provenance: dict[str, Any]
 ) -> Results:
-    """Lay everything that a report shows together.
+    """Assemble everything that a report shows.
 
     Args:
         plan: the plan.
-        training_runs: what came of each fold.
-        provenance: how this run went, beside the plan.
+        training_runs: the training run of each fold.
+        provenance: entries for the environment: engine, time and memory.
     """
-    folds_of = [(fold, training_runs[fold.name]) for fold in plan.protocol.folds]
-    fitted = {fold.name: fit_temperatures(plan, fold, course) for fold, course in folds_of}
-    outcomes = [
-        replace(scores.build_fold_result(plan, fold, course), temperatures=fitted[fold.name])
-        for fold, course in folds_of
+    trained_folds = [(fold, training_runs[fold.name]) for fold in plan.protocol.folds]
+    temperatures = {fold.name: fit_temperatures(plan, fold, run) for fold, run in trained_folds}
+    fold_results = [
+        replace(scores.build_fold_result(plan, fold, run), temperatures=temperatures[fold.name])
+        for fold, run in trained_folds
     ]
-    records = [
-        one for fold, course in folds_of for one in scores.build_predictions(plan, fold, course)
+    predictions = [
+        prediction
+        for fold, run in trained_folds
+        for prediction in scores.build_predictions(plan, fold, run)
     ]
-    held = [
-        one
-        for fold, course in folds_of
-        for one in scores.build_held_out_predictions(plan, fold, course)
+    held_out_predictions = [
+        prediction
+        for fold, run in trained_folds
+        for prediction in scores.build_held_out_predictions(plan, fold, run)
     ]
-    judged = [*records, *held]
-    usual = {
+    scored = [*predictions, *held_out_predictions]
+    constants = {
         fold.name: scores.majority_or_mean(plan.corpus.select(fold.train), plan.recipe)
         for fold in plan.protocol.folds
     }
-    selections = list(outcomes[0].epochs)
+    selections = list(fold_results[0].epochs)
     return Results(
         format=io.FORMAT,
         name=plan.folder.name,
@@ -206,81 +217,91 @@ def assemble_results(
             plan.recipe, plan.seed, plan.training.threads, plan.device, plan.precision
         )
         | provenance,
-        seconds=sum(epoch.seconds for outcome in outcomes for epoch in outcome.history),
+        seconds=sum(epoch.seconds for result in fold_results for epoch in result.history),
         classes={task: list(names) for task, names in plan.classes.items()},
         headline=selections[0],
         selections={name: scores.describe_selection(plan, name) for name in selections},
-        **scores.pool_scores(judged, selections, plan.classes),
-        fold_means=scores.average_folds(outcomes),
-        baselines=scores.score_baselines(judged, usual, plan.classes),
-        folds=outcomes,
-        predictions=records,
-        held_out=held,
-        groups=scores.score_groups(judged, selections[0], plan.classes),
+        **scores.pool_scores(scored, selections, plan.classes),
+        fold_means=scores.average_folds(fold_results),
+        baselines=scores.score_baselines(scored, constants, plan.classes),
+        folds=fold_results,
+        predictions=predictions,
+        held_out=held_out_predictions,
+        groups=scores.score_groups(scored, selections[0], plan.classes),
         warnings=[
             *plan.corpus.notes,
             *collect_notes(plan.recipe),
             *describe_dropped(plan.mapping),
-            *describe_unlabelled(records, held_out_shares(plan.recipe)),
+            *describe_unlabelled(predictions, held_out_shares(plan.recipe)),
             *held_out.describe_held_out(
-                plan, [task for one in held for task in one.labelled_tasks]
+                plan, [task for p in held_out_predictions for task in p.labelled_tasks]
             ),
             *describe_truncated(plan),
             *precision_warnings(plan.training.precision, plan.device),
         ],
         mapping=plan.mapping,
-        calibration=measure_calibration(plan, training_runs, judged, fitted),
-        words=scores.score_transcripts(plan, records, selections),
-        confident_errors=find_confident_errors(plan, training_runs, records, selections[0]),
+        calibration=measure_calibration(plan, training_runs, scored, temperatures),
+        words=scores.score_transcripts(plan, predictions, selections),
+        confident_errors=find_confident_errors(plan, training_runs, predictions, selections[0]),
         leakage=list(plan.leakage),
     )
 
 
 def build_caution(plan: Plan) -> str:
-    """What a reader must know of split and labels before anything else."""
+    """Describe the limits of the split and of the labels that a reader must know first."""
     return "; ".join(filter(None, (plan.protocol.caution, describe_proxies(plan.mapping))))
 
 
 def describe_dropped(mapping: dict[str, LabelMapping]) -> list[str]:
-    """How many utterances the leading task's scheme left out, in words."""
-    task, found = next(iter(mapping.items()))
-    parts = ", ".join(f"{word} ({count})" for word, count in found.dropped.items())
-    count = sum(found.dropped.values())
-    words = f"{count} utterances left out: {parts} is no {task} of scheme {found.scheme}"
-    return [words] * bool(count) + [
-        f"{sum(words.values())} utterances of {corpus} left out: "
-        f"{', '.join(f'{word} ({number})' for word, number in words.items())} is no {task} that "
-        "the main corpus has"
-        for corpus, words in found.foreign.items()
-    ]
+    """Describe the utterances that the first task's label scheme left out."""
+    task, labels = next(iter(mapping.items()))
+    dropped = labels.dropped
+    sentences = []
+    if dropped:
+        sentences.append(
+            f"{sum(dropped.values())} utterances left out: {_list_counts(dropped)} is no {task} "
+            f"of scheme {labels.scheme}"
+        )
+    for corpus, counts in labels.foreign.items():
+        sentences.append(
+            f"{sum(counts.values())} utterances of {corpus} left out: {_list_counts(counts)} is "
+            f"no {task} of the main corpus"
+        )
+    return sentences
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{label} ({count})" for label, count in counts.items())
 
 
 def describe_truncated(plan: Plan) -> list[str]:
-    """How many utterances are longer than the front end takes, in words."""
-    longest = plan.build_front_end().max_seconds
-    if longest is None:
+    """Describe the utterances that are longer than the front end takes."""
+    max_seconds = plan.build_front_end().max_seconds
+    if max_seconds is None:
         return []
     utterances = plan.corpus.utterances
-    count = sum(utterance_duration(utterance) > longest for utterance in utterances)
-    words = (
-        f"{count} of {len(utterances)} utterances are longer than {longest} s and were cut there"
-    )
-    return [words] if count else []
+    count = sum(utterance_duration(utterance) > max_seconds for utterance in utterances)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(utterances)} utterances are longer than {max_seconds} s and were cut "
+        "there"
+    ]
 
 
 def describe_unlabelled(
-    records: Sequence[Prediction], held_out_tasks: Container[str] = ()
+    predictions: Sequence[Prediction], held_out_tasks: Container[str] = ()
 ) -> list[str]:
-    """Which tasks lack labels, in words; what has none is foretold but not scored.
+    """Describe the utterances without a label of a task, which are predicted but not scored.
 
     Args:
-        records: what was tested.
-        held_out_tasks: tasks that are scored on held-out utterances.
+        predictions: the predictions for the tested utterances.
+        held_out_tasks: tasks that are scored on held-out utterances instead.
     """
-    tasks = records[0].truth if records else {}
-    missing = {task: sum(one.truth[task] is None for one in records) for task in tasks}
+    tasks = predictions[0].truth if predictions else {}
+    missing = {task: sum(p.truth[task] is None for p in predictions) for task in tasks}
     return [
-        f"{count} of {len(records)} utterances have no {task} label: foretold, not scored"
+        f"{count} of {len(predictions)} utterances have no {task} label: predicted, not scored"
         for task, count in missing.items()
         if count and task not in held_out_tasks
     ]

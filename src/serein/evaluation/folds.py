@@ -1,4 +1,4 @@
-"""Folds, one after the other or in parallel processes, with the same numbers either way."""
+"""Train folds one after the other or in parallel processes; the numbers are the same."""
 
 import multiprocessing
 import os
@@ -26,38 +26,38 @@ from serein.training.loop import fit
 from serein.utils import distributed
 
 EpochCallback = Callable[[str, Epoch], None]
-"""Is told of every epoch of every fold: the fold's name, and the epoch."""
+"""Called with the fold's name and the epoch after every epoch of every fold."""
 
 
-def run_fold(plan: Plan, fold: Fold, progress: EpochCallback) -> TrainingRun:
-    """Train on one fold and score its other sides after every epoch."""
+def run_fold(plan: Plan, fold: Fold, on_epoch: EpochCallback) -> TrainingRun:
+    """Train on one fold and score its evaluation subsets after every epoch."""
     frames = plan.load_frames()
     torch.manual_seed(plan.seed)
     system = plan.build_system(fold)
     load_initial_weights(system, plan.training.init)
-    train, watched = held_out.build_subsets(plan, fold, frames, system)
-    learn = fit_estimator if is_estimator(plan.recipe) else fit
-    return learn(
+    train, eval_subsets = held_out.build_subsets(plan, fold, frames, system)
+    fit_system = fit_estimator if is_estimator(plan.recipe) else fit
+    return fit_system(
         system,
         plan.augment_subset(train),
-        watched,
+        eval_subsets,
         plan.training,
         seed=plan.seed,
         device=plan.device,
-        checkpoint=plan.state_path(fold),
-        on_epoch_end=lambda epoch: progress(fold.name, epoch),
-        keep_weights=lambda course: headline_epoch(plan, fold, course) == len(course.epochs),
-        should_stop=lambda course: should_stop(plan, fold, course),
+        checkpoint=plan.checkpoint_path(fold),
+        on_epoch_end=lambda epoch: on_epoch(fold.name, epoch),
+        keep_weights=lambda run: headline_epoch(plan, fold, run) == len(run.epochs),
+        should_stop=lambda run: should_stop(plan, fold, run),
     )
 
 
-def run_folds(plan: Plan, jobs: int, progress: EpochCallback) -> dict[str, TrainingRun]:
-    """Run every fold.
+def run_folds(plan: Plan, jobs: int, on_epoch: EpochCallback) -> dict[str, TrainingRun]:
+    """Train every fold of a plan.
 
     Args:
-        plan: what to do.
-        jobs: folds at a time; 1 stays in this process.
-        progress: is told of every epoch as it ends.
+        plan: the plan.
+        jobs: folds at a time; 1 trains in this process.
+        on_epoch: called after every epoch.
 
     Raises:
         StorageError: a worker process was killed from outside.
@@ -65,11 +65,11 @@ def run_folds(plan: Plan, jobs: int, progress: EpochCallback) -> dict[str, Train
     folds = plan.protocol.folds
     jobs = min(jobs, len(folds))
     if jobs == 1:
-        return {fold.name: run_fold(plan, fold, progress) for fold in folds}
-    with _worker_pool(jobs) as (pool, news):
+        return {fold.name: run_fold(plan, fold, on_epoch) for fold in folds}
+    with _worker_pool(jobs) as (pool, epochs):
         futures = {fold.name: pool.submit(_run_fold_in_worker, plan, fold) for fold in folds}
         try:
-            _relay_epochs(list(futures.values()), news, progress)
+            _relay_epochs(list(futures.values()), epochs, on_epoch)
             return {name: future.result() for name, future in futures.items()}
         except BrokenProcessPool as error:
             raise StorageError(
@@ -80,17 +80,18 @@ def run_folds(plan: Plan, jobs: int, progress: EpochCallback) -> dict[str, Train
 
 
 def _relay_epochs(
-    futures: list[Future[TrainingRun]], epochs: "Queue[Any]", progress: EpochCallback
+    futures: list[Future[TrainingRun]], epochs: "Queue[Any]", on_epoch: EpochCallback
 ) -> None:
-    """Pass news on until all is done; a failed fold ends the wait with its error."""
+    """Report epochs until all folds are done; a failed fold raises its error."""
     while True:
-        ended = all(future.done() for future in futures)
-        failed = any(future.done() and future.exception() for future in futures)
+        is_over = all(future.done() for future in futures) or any(
+            future.done() and future.exception() for future in futures
+        )
         try:
             while True:
-                progress(*epochs.get(timeout=0 if ended or failed else 0.2))
+                on_epoch(*epochs.get(timeout=0 if is_over else 0.2))
         except Empty:
-            if ended or failed:
+            if is_over:
                 break
     for future in futures:
         if future.done():
@@ -99,12 +100,12 @@ def _relay_epochs(
 
 @contextmanager
 def _worker_pool(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
-    """Processes that stop after their epoch when this one fails, and at once when it is gone."""
+    """Open worker processes; they stop after their epoch if this process fails."""
     context = multiprocessing.get_context("spawn")
-    news, stop = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(jobs, context, _init_worker, (news, stop))
+    epochs, stop = context.Queue(), context.Event()
+    pool = ProcessPoolExecutor(jobs, context, _init_worker, (epochs, stop))
     try:
-        yield pool, news
+        yield pool, epochs
     except BaseException:
         stop.set()
         raise
@@ -117,7 +118,7 @@ _WORKER: dict[str, Any] = {}
 
 def _init_worker(epochs: "Queue[Any]", stop: Any) -> None:
     distributed.init_worker()
-    _WORKER.update(news=epochs, stop=stop)
+    _WORKER.update(epochs=epochs, stop=stop)
 
 
 def _run_fold_in_worker(plan: Plan, fold: Fold) -> TrainingRun:
@@ -127,4 +128,4 @@ def _run_fold_in_worker(plan: Plan, fold: Fold) -> TrainingRun:
 def _report_epoch(fold: str, epoch: Epoch) -> None:
     if _WORKER["stop"].is_set():
         os._exit(1)
-    _WORKER["news"].put((fold, epoch))
+    _WORKER["epochs"].put((fold, epoch))

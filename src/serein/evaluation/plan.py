@@ -1,7 +1,4 @@
-"""What an evaluation will do, as a value that processes can be handed.
-
-The folder of an evaluation: whose it is, and what an earlier run left there.
-"""
+"""The plan of an evaluation: all that a fold needs, in a picklable value; and its run folder."""
 
 import hashlib
 import json
@@ -13,8 +10,8 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from serein import config, corpora, protocols, system
-from serein.augment.config import build_augment_config as augment_settings
+from serein import config, corpora, protocols, recipes, system
+from serein.augment.config import build_augment_config
 from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
@@ -38,17 +35,17 @@ class Plan:
 
     Attributes:
         recipe: every setting.
-        corpus: what is read.
-        contents: for each utterance id, a hash of its audio.
-        classes: of each task; none of a task of numbers.
-        mapping: of each task, what became of the corpus's words.
+        corpus: the utterances.
+        contents: a hash of the audio of each utterance id.
+        classes: the classes of each task; a regression has none.
+        mapping: for each task, how the corpus's labels map to its classes.
         protocol: the folds.
-        training: settings of the loop.
+        training: settings of the training loop.
         seed: of weights, order and dropout.
-        device: where to compute.
-        folder: where the run keeps its state and results.
-        leakage: what the leakage check found.
-        copies: other forms of every utterance that training hears too.
+        device: "cpu" or "cuda".
+        folder: the run folder, with checkpoints and results.
+        leakage: findings of the leakage check.
+        augmentations: augmented copies of every utterance that are trained on, too.
     """
 
     recipe: Recipe
@@ -65,38 +62,38 @@ class Plan:
     augmentations: tuple[OfflineAugmentation, ...] = ()
 
     def build_front_end(self) -> FrontEnd:
-        """What makes frames of waveforms."""
+        """Build the recipe's front end."""
         return system.build_front_end(self.recipe)
 
     def build_system(self, fold: Fold) -> "system.System":
-        """The system of a fold before it is trained, its words those of the training side."""
-        known = transcripts.build_word_list(self.corpus.select(fold.train), self.recipe)
-        return system.System(self.recipe, self.classes, known)
+        """Build the untrained system of a fold, with the vocabulary of its training subset."""
+        words = transcripts.build_word_list(self.corpus.select(fold.train), self.recipe)
+        return system.System(self.recipe, self.classes, words)
 
     def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
-        """The frames of the whole corpus, or of a copy of it, from the cache or else made now."""
+        """Return the frames of the corpus or of an augmented copy, cached if possible."""
         frames = extract_frames(
             self.corpus.utterances, self.build_front_end(), self.contents, augmentation=augmentation
         )
         if self.statistics != "speaker":
             return frames
-        speakers = {one.id: one.speaker or one.id for one in self.corpus.utterances}
+        speakers = {u.id: u.speaker or u.id for u in self.corpus.utterances}
         return standardize_by_group(frames, speakers)
 
     @property
     def precision(self) -> Precision:
-        """What networks compute in here."""
+        """The floating-point precision of the networks."""
         return resolve_precision(self.training.precision, self.device)
 
     @property
     def statistics(self) -> str:
-        """What frames are standardised by."""
+        """The statistics that standardise frames: "training" or "speaker"."""
         return config.build_config(
             normalization.Config, self.recipe.normalise, "normalise"
         ).statistics
 
     def load_asr_transcripts(self) -> transcripts.Texts:
-        """What the recipe's recogniser hears in the corpus, from the cache or else made now."""
+        """Return the transcripts by the recipe's ASR model, from the cache if they are there."""
         return transcripts.load_asr_transcripts(self.recipe, self.corpus, self.contents)
 
     def build_subset(
@@ -107,38 +104,51 @@ class Plan:
         *,
         training: bool = False,
     ) -> Subset:
-        """One side of a fold, its targets by the classes of a system.
+        """Build one subset of a fold, with targets by the classes of a system.
 
         Args:
             ids: of its utterances.
             frames: of the corpus.
             fold_system: the system.
-            training: whether it trains, and reads what people wrote even where the other sides
-                read what a recogniser did.
+            training: whether it is the training subset, which has the transcripts of the corpus
+                even if the other subsets have those of an ASR model.
         """
-        members, text = self.corpus.select(ids), fold_system.transcript_task
-        as_written = text is None or (training and not text.config.train_on_transcripts)
-        heard = {} if as_written else self.load_asr_transcripts()
+        utterances, task = self.corpus.select(ids), fold_system.transcript_task
+        uses_reference = task is None or (training and not task.config.train_on_transcripts)
+        texts = {} if uses_reference else self.load_asr_transcripts()
         return Subset(
             ids,
             frames,
-            fold_system.targets(members),
-            transcripts.encode_transcripts(fold_system, members, heard),
+            fold_system.targets(utterances),
+            transcripts.encode_transcripts(fold_system, utterances, texts),
         )
 
     def augment_subset(self, subset: Subset) -> Subset:
-        """A training side as its epochs hear it."""
-        copies = [self.load_frames(copy) for copy in self.augmentations]
-        hidden = system.build_recipe_masks(self.recipe, self.build_front_end())
-        return augment_subset(subset, self.corpus.select(subset.ids), self.training, copies, hidden)
+        """Add the augmentations to a training subset."""
+        copies = [self.load_frames(augmentation) for augmentation in self.augmentations]
+        spec_augment = system.build_recipe_spec_augment(self.recipe, self.build_front_end())
+        utterances = self.corpus.select(subset.ids)
+        return augment_subset(subset, utterances, self.training, copies, spec_augment)
 
-    def state_path(self, fold: Fold) -> Path:
-        """Where a fold's training keeps its state."""
+    def checkpoint_path(self, fold: Fold) -> Path:
+        """Return the path of a fold's checkpoint."""
         return self.folder / "folds" / f"{quote(fold.name, safe='')}.pt"
 
 
+def resolve_recipe(recipe: str | Recipe, settings: Sequence[str] = ()) -> Recipe:
+    """Load a recipe by its name or path, and apply settings; a recipe is taken as it is.
+
+    Raises:
+        UnknownName: there is no recipe, table or setting of that name.
+        ConfigError: the file is not a recipe, or a setting has a fault.
+    """
+    if isinstance(recipe, str):
+        return recipes.load(recipe, settings)
+    return recipes.with_settings(recipe, settings) if settings else recipe
+
+
 def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: Path) -> Plan:
-    """Check every setting, split the corpus, and name the run after all that it depends on.
+    """Check every setting, split the corpus, and name the run after everything it depends on.
 
     Raises:
         ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
@@ -147,34 +157,35 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
     device = resolve_device(device)
     if not recipe.tasks:
         raise ConfigError(
-            f"recipe {recipe.name} only transcribes, and folds are judged by a task of classes or "
-            "values: train it with `serein train`, and score it with `serein transcribe --corpus`"
+            f"recipe {recipe.name} only transcribes, and folds are scored by a classification or "
+            "regression task: train it with `serein train`, and score it with "
+            "`serein transcribe --corpus`"
         )
     system.check_recipe(recipe)
     training = build_training_config(recipe)
-    how = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
-    everybody = {one.id for one in corpus.utterances}
+    split_config = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
+    all_ids = {utterance.id for utterance in corpus.utterances}
     corpus, mapping = apply_label_scheme(corpus, recipe)
     classes = corpus_classes(corpus, recipe)
-    forms = build_augmentations(recipe, system.build_front_end(recipe))
-    left_out = everybody - {one.id for one in corpus.utterances}
-    protocol = protocols.split(corpus.utterances, how, left_out)
-    contents = corpora.contents(corpus.utterances)
-    leakage = _check_leakage(recipe, corpus, tuple(classes), protocol, contents, how)
-    facts = [
+    augmentations = build_augmentations(recipe, system.build_front_end(recipe))
+    left_out = all_ids - {utterance.id for utterance in corpus.utterances}
+    protocol = protocols.split(corpus.utterances, split_config, left_out)
+    contents = corpora.hash_contents(corpus.utterances)
+    leakage = _check_leakage(recipe, corpus, tuple(classes), protocol, contents, split_config)
+    dependencies = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
         protocol.hash,
         corpora.fingerprint(corpus, contents),
         system.hash_recipe_sources(recipe),
-        [form.cache_key for form in forms],
+        [augmentation.cache_key for augmentation in augmentations],
         seed,
         device,
         resolve_precision(training.precision, device),
         package_versions() | system.collect_packages(recipe),
         transcripts.hash_referenced_files(recipe),
     ]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
     return Plan(
         recipe=recipe,
@@ -188,67 +199,69 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         device=device,
         folder=runs / name,
         leakage=leakage,
-        augmentations=forms,
+        augmentations=augmentations,
     )
 
 
 def build_augmentations(recipe: Recipe, front_end: FrontEnd) -> tuple[OfflineAugmentation, ...]:
-    """Every form of an utterance that a recipe's training hears beside the recording.
+    """Build the augmented copies that a recipe trains on besides the recordings.
 
     Raises:
-        ConfigError: a folder of noises or rooms is none, or empty.
+        ConfigError: a folder of noises or rooms does not exist or is empty.
         AudioError: a file in it cannot be read.
     """
-    return build_offline_augmentations(augment_settings(recipe.augment), front_end.rate)
+    return build_offline_augmentations(build_augment_config(recipe.augment), front_end.rate)
 
 
 def build_training_config(recipe: Recipe) -> TrainingConfig:
-    """The settings of the loop; an estimator is fitted once.
+    """Build the settings of the training loop; an estimator has one epoch.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, or of no use to an estimator.
+        ConfigError: a setting is unknown or out of range, or does not apply to an estimator.
     """
-    how = config.build_config(TrainingConfig, recipe.training, "training")
+    training = config.build_config(TrainingConfig, recipe.training, "training")
     if not system.is_estimator(recipe):
-        return how
-    if how.balance != "none":
+        return training
+    if training.balance != "none":
         raise ConfigError(
-            f"training.balance = {how.balance!r} draws epochs, and {recipe.model['name']} is "
-            "fitted at once; weigh classes with tasks.<name>.class_weights = 'balanced' instead"
+            f"training.balance = {training.balance!r} samples epochs, and {recipe.model['name']} "
+            "is fitted at once; weight classes with tasks.<name>.class_weights = 'balanced' instead"
         )
-    return replace(how, epochs=1, patience=0)
+    return replace(training, epochs=1, patience=0)
 
 
 def split_corpus(
     corpus: str | Sequence[str] | Corpus, settings: Sequence[str] = ()
 ) -> tuple[Corpus, Protocol, tuple[Finding, ...]]:
-    """Split a corpus and look for leaks, as an evaluation does before it trains.
+    """Split a corpus and check it for leaks, as an evaluation does before it trains.
 
     Args:
-        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
         settings: of the protocol, such as ``"protocol.name=speaker-k-fold"``.
 
     Returns:
-        The corpus, its folds, and what was found; leaks are told of and not refused.
+        The corpus, its folds, and the findings; leaks are reported and raise no error.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
         CorpusError: the corpus cannot be read.
-        ProtocolError: it cannot be split that way.
+        ProtocolError: the corpus cannot be split that way.
     """
     table = config.apply_settings({"protocol": {}}, settings)
     for name in table:
         if name != "protocol":
             raise UnknownName("table of a split", name, ("protocol",))
-    how = config.build_config(protocols.SplitConfig, table["protocol"], "protocol")
-    read = corpora.read(corpus)
-    made = protocols.split(read.utterances, how)
-    contents = corpora.contents(read.utterances)
-    samples = protocols.hash_audio(read.utterances)
-    found = protocols.find_leaks(
-        made, read.utterances, contents, audio_hashes=samples, allow=how.allow
+    split_config = config.build_config(protocols.SplitConfig, table["protocol"], "protocol")
+    corpus = corpora.as_corpus(corpus)
+    protocol = protocols.split(corpus.utterances, split_config)
+    findings = protocols.find_leaks(
+        protocol,
+        corpus.utterances,
+        corpora.hash_contents(corpus.utterances),
+        audio_hashes=protocols.hash_audio(corpus.utterances),
+        allow=split_config.allow,
     )
-    return read, made, found
+    return corpus, protocol, findings
 
 
 def _check_leakage(
@@ -259,43 +272,42 @@ def _check_leakage(
     contents: dict[str, str],
     split_config: protocols.SplitConfig,
 ) -> tuple[Finding, ...]:
-    """What the check found; nothing that the user has not allowed by name.
+    """Check a split for leaks, and raise an error for those that the user has not allowed.
 
-    Classes that only training speakers have, such as their names, are not looked for on other
-    sides.
+    Classes of tasks that are scored on held-out utterances are not compared between subsets.
     """
-    own = held_out_shares(recipe)
-    found = transcripts.check_pretrained_leakage(
+    held_out_tasks = held_out_shares(recipe)
+    findings = transcripts.check_pretrained_leakage(
         recipe, protocol, corpus, contents
     ) + protocols.find_leaks(
         protocol,
         corpus.utterances,
         contents,
         audio_hashes=protocols.hash_audio(corpus.utterances),
-        statistics=str(recipe.normalise.get("statistics", "training")),
+        normalization=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {one.id: _target_kind(one, task, recipe) for one in corpus.utterances}
+            task: {u.id: _target_kind(u, task, recipe) for u in corpus.utterances}
             for task in tasks
-            if task not in own
+            if task not in held_out_tasks
         },
         allow=split_config.allow,
     )
-    protocols.raise_on_leaks(found)
-    return found
+    protocols.raise_on_leaks(findings)
+    return findings
 
 
 def _target_kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
-    """The class of an utterance; all values are of one kind, which no side may lack."""
+    """Return the class of an utterance; all values of a regression count as one class."""
     label = targets.get_task_label(utterance, task, recipe)
     return "a value" if isinstance(label, float) else label
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Let this process alone write there.
+    """Lock a run folder for this process within a ``with`` block.
 
     Raises:
-        StorageError: another one does, or the folder cannot be made.
+        StorageError: another process holds the lock, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -312,12 +324,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def is_finished(plan: Plan) -> bool:
-    """Whether its results are there to be read."""
+    """Return whether the run folder has results."""
     return io.resolve_results_file(plan.folder).is_file()
 
 
 def clear_run(plan: Plan) -> None:
-    """Remove the results, and the state of every fold."""
+    """Delete the results and the checkpoint of every fold."""
     io.resolve_results_file(plan.folder).unlink(missing_ok=True)
     for fold in plan.protocol.folds:
-        plan.state_path(fold).unlink(missing_ok=True)
+        plan.checkpoint_path(fold).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Facts that stand beside scores, so that they can be had again."""
+"""Provenance of scores: command, time, corpus, machine and versions, to reproduce them."""
 
 import platform
 import shlex
@@ -19,19 +19,19 @@ from serein.utils.device import Precision
 
 
 def command_line() -> str:
-    """What was typed, as a shell would take it."""
+    """Return the command that was typed, quoted for a shell."""
     name = Path(sys.argv[0]).name or "python"
     program = "python -m serein" if name == "__main__.py" else shlex.quote(name)
     return f"{program} {shlex.join(sys.argv[1:])}".strip()
 
 
 def utc_now() -> str:
-    """ISO 8601, UTC, to the second."""
+    """Return the current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe_corpus(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
-    """A corpus in a few numbers."""
+    """Return a corpus's name, its numbers of utterances and speakers, and its hash."""
     return {
         "name": corpus.name,
         "utterances": len(corpus.utterances),
@@ -43,7 +43,7 @@ def describe_corpus(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
 def describe_environment(
     recipe: Recipe, seed: int, threads: int, device: str, precision: Precision
 ) -> dict[str, Any]:
-    """What a repetition needs to have alike."""
+    """Return everything outside recipe and corpus that the numbers depend on."""
     return {
         "seed": seed,
         "threads": threads,
@@ -55,7 +55,7 @@ def describe_environment(
 
 
 def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables within a table laid beside its other rows: "versions torch"."""
+    """Flatten nested tables; keys are joined by a space, such as "versions torch"."""
     rows: dict[str, Any] = {}
     for key, value in table.items():
         inner = value.items() if isinstance(value, Mapping) else [("", value)]
@@ -64,7 +64,7 @@ def flatten(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Of everything that numbers depend on."""
+    """Return the versions of Python and of the packages that the numbers depend on."""
     return {
         "serein": version("serein"),
         "python": platform.python_version(),
@@ -76,12 +76,12 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_machine() -> str:
-    """Processor and system in words."""
+    """Describe the processor and the operating system."""
     return f"{platform.machine()} {processor_name()}, {platform.system()} {platform.release()}"
 
 
 def processor_name() -> str:
-    """The processor's own name, where the system tells."""
+    """Return the processor's model name, if the system has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -91,11 +91,11 @@ def processor_name() -> str:
 
 
 def peak_megabytes() -> float | None:
-    """The most memory that one process of this program has held; None where nobody tells."""
+    """Return the peak memory of the largest process of this program; None if it is unknown."""
     try:
         import resource
     except ImportError:
         return None
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(one).ru_maxrss for one in who)
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(process).ru_maxrss for process in processes)
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,12 +1,9 @@
-"""Folds on a Ray cluster.
+"""Train folds on a Ray cluster.
 
-A fold whose process or machine is lost is given to another one, with the state that it sent last;
-this process alone writes in the run's folder, so that the machines need no common disk.
-
-A fold on another machine: what is sent there, what it does, and what it tells.
-
-The state of its training lies there in a folder of its own and comes back whenever it changes, so
-that whoever takes the fold over goes on from it.
+`RayEngine` runs in the process of the evaluation, and only this process writes in the run folder:
+the machines need no common disk. `train_fold` runs on a machine of the cluster, keeps its
+checkpoint in a folder there, and sends it back whenever it changes. If a process or machine is
+lost, another one continues the fold from the checkpoint that was sent last.
 """
 
 import pickle
@@ -33,163 +30,39 @@ from serein.training.dataset import is_cached
 from serein.utils.distributed import count_task_slots, wait_for_tasks
 from serein.utils.files import write_bytes
 
+MAX_ATTEMPTS = 3
+"""Failures of a fold in a row, without progress between them, after which it is given up."""
+CHECKPOINT_POLL_SECONDS = 1.0
+"""Interval at which a changed checkpoint is sent within an epoch."""
+
 UpdateQueue = SimpleQueue[Epoch | TrainingRun | BaseException]
-STATE_POLL_SECONDS = 1.0
-"""Seconds after which a state that has changed is sent, without the end of an epoch, too."""
 
 
 class FoldUpdate(NamedTuple):
-    """What a fold tells.
+    """A message from the machine that trains a fold.
 
     Attributes:
-        epoch: one that has ended, or that was done before.
-        state: of the training, where it has changed.
-        end: what came of the fold, or what is wrong with it wherever it is trained.
+        epoch: one that has just ended, or the last one of an earlier attempt.
+        checkpoint: of the training, if it has changed.
+        outcome: the finished training run, or an error that every machine would raise.
     """
 
     epoch: Epoch | None = None
-    state: bytes | None = None
+    checkpoint: bytes | None = None
     outcome: TrainingRun | SereinError | None = None
-
-
-def pack_plan(plan: Plan) -> bytes:
-    """A plan as it is sent: its recordings by their whole paths, with what numbers depend on."""
-    utterances = tuple(replace(u, path=u.path.absolute()) for u in plan.corpus.utterances)
-    sent = replace(plan, corpus=replace(plan.corpus, utterances=utterances))
-    return pickle.dumps((sent, collect_dependencies(plan)))
-
-
-def collect_dependencies(plan: Plan) -> dict[str, str]:
-    """What numbers depend on, as it is on this machine: versions, sources, precision."""
-    own = {"source": system.hash_recipe_sources(plan.recipe), "precision": plan.precision}
-    return package_versions() | system.collect_packages(plan.recipe) | own
-
-
-def train_fold(content: bytes, fold: Fold, state: bytes | None) -> Iterator[FoldUpdate]:
-    """Train a fold, and tell of it as it goes on; the last news are its end.
-
-    Args:
-        content: what ``packed`` gave.
-        fold: of its plan.
-        state: what an earlier training of the fold left.
-    """
-    todo, expected = pickle.loads(content)
-    with TemporaryDirectory(prefix="serein-") as folder:
-        here = replace(todo, folder=Path(folder))
-        place = here.state(fold)
-        if state is not None:
-            write_bytes(place, state)
-        told: UpdateQueue = SimpleQueue()
-        known = _file_stamp(place)
-        left = Event()
-        thread = Thread(
-            target=_train_in_thread, args=(here, expected, fold, told, left), daemon=True
-        )
-        thread.start()
-        try:
-            yield from _iter_updates(told, place, known)
-        finally:
-            left.set()
-            thread.join()
-
-
-class _Cancelled(BaseException):
-    """Nobody listens any more."""
-
-
-def _train_in_thread(
-    plan: Plan, expected: dict[str, str], fold: Fold, updates: UpdateQueue, cancelled: Event
-) -> None:
-    def progress(name: str, epoch: Epoch) -> None:
-        if cancelled.is_set():
-            raise _Cancelled
-        updates.put(epoch)
-
-    try:
-        _check_dependencies(plan, expected)
-        _check_recordings(plan)
-        updates.put(run_fold(plan, fold, progress))
-    except BaseException as error:
-        updates.put(error)
-
-
-def _iter_updates(
-    updates: UpdateQueue, state_path: Path, stamp: tuple[int, ...]
-) -> Iterator[FoldUpdate]:
-    while True:
-        item: Epoch | TrainingRun | BaseException | None = None
-        with suppress(Empty):
-            item = updates.get(timeout=STATE_POLL_SECONDS)
-        # The state is read after the news, and so never older than what they say.
-        found = _file_stamp(state_path)
-        state = state_path.read_bytes() if found != stamp else None
-        stamp = found
-        if isinstance(item, TrainingRun | SereinError):
-            yield FoldUpdate(outcome=item, state=state)
-            return
-        if isinstance(item, BaseException):
-            raise item
-        if item is not None or state is not None:
-            yield FoldUpdate(epoch=item, state=state)
-
-
-def _file_stamp(path: Path) -> tuple[int, ...]:
-    """What changes whenever the file is written."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return ()
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _check_dependencies(plan: Plan, expected: dict[str, str]) -> None:
-    """Other versions would give other numbers under the run's name."""
-    found = collect_dependencies(plan)
-    for name, version in expected.items():
-        if found.get(name) != version:
-            raise ConfigError(
-                f"{socket.gethostname()} has {name} {found.get(name)}, and the run began with "
-                f"{version}; every machine of the cluster must have the same"
-            )
-
-
-def _check_recordings(plan: Plan) -> None:
-    """The recordings must be those of the plan, unless their frames are in this machine's cache."""
-    utterances = plan.corpus.utterances
-    forms, front_end = (None, *plan.augmentations), plan.build_front_end()
-    if all(is_cached(utterances, front_end, plan.contents, augmentation=form) for form in forms):
-        return
-    advice = (
-        "every machine of the cluster needs the corpus at the same path, or SEREIN_CACHE on a disk "
-        "that they share"
-    )
-    try:
-        found = corpora.contents(utterances)
-    except CorpusError as error:
-        raise CorpusError(f"on {socket.gethostname()}: {error}; {advice}") from error
-    other = [one.path for one in utterances if found[one.id] != plan.contents[one.id]]
-    if other:
-        raise CorpusError(
-            f"on {socket.gethostname()} {len(other)} of {len(utterances)} recordings differ from "
-            f"those that the run began with, {other[0]} first; {advice}"
-        )
-
-
-MAX_ATTEMPTS = 3
-"""Times that a fold may fail without getting any further."""
 
 
 @dataclass(eq=False)
 class FoldJob:
-    """One fold.
+    """One fold that is to be trained.
 
     Attributes:
-        todo: its plan.
-        fold: which one.
-        content: the plan, as it lies in the cluster.
-        failures: since it last got any further.
-        epoch: the last one that it told of.
-        end: what came of it.
+        plan: of the evaluation.
+        fold: the fold.
+        plan_ref: reference to the packed plan in the cluster.
+        failures: number of failures since the last checkpoint.
+        epoch: the last epoch that was reported.
+        outcome: the finished training run, or the error.
     """
 
     plan: Plan
@@ -201,14 +74,14 @@ class FoldJob:
 
 
 class RayEngine:
-    """Trains the folds of several evaluations at a time, in the order in which they were begun."""
+    """Trains the folds of several evaluations at a time, in the order of their submission."""
 
     def __init__(self, ray: Any, jobs: int | None) -> None:
-        """Work in a cluster that was joined.
+        """Use a cluster that this process has joined.
 
         Args:
-            ray: what was joined.
-            jobs: folds at a time; None is as many as there is room for.
+            ray: the module, connected to the cluster.
+            jobs: folds at a time; None is all that fit into the cluster.
         """
         self.ray = ray
         self.train_task = ray.remote(train_fold)
@@ -221,70 +94,70 @@ class RayEngine:
         self.running: dict[Any, FoldJob] = {}
 
     def has_room(self) -> bool:
-        """Whether fewer folds are begun than twice those that can be trained at a time."""
+        """Return whether fewer folds are submitted than twice those that train at a time."""
         return len(self.pending) + len(self.running) < 2 * self.jobs
 
     def submit(self, plan: Plan, fresh: bool) -> None:
-        """Begin before an evaluation's turn has come, unless it was begun or is finished.
+        """Start an evaluation ahead of its `run`, unless it was started or is finished.
 
         Args:
-            plan: its plan.
-            fresh: forget what an earlier run left.
+            plan: of the evaluation.
+            fresh: delete the results and checkpoints of an earlier run.
 
         Raises:
-            ConfigError: no machine has what a fold needs.
-            StorageError: another process is at work on it.
+            ConfigError: no machine has the resources of a fold.
+            StorageError: another process holds the lock of the run folder.
         """
         if plan.folder in self.jobs_by_folder:
             return
-        with ExitStack() as held:
-            held.enter_context(lock_folder(plan.folder))
+        with ExitStack() as stack:
+            stack.enter_context(lock_folder(plan.folder))
             if fresh:
                 clear_run(plan)
             if not is_finished(plan):
                 self._queue_folds(plan)
-                self.locks[plan.folder] = held.pop_all()
+                self.locks[plan.folder] = stack.pop_all()
 
     def is_submitted(self, plan: Plan) -> bool:
-        """Whether it was begun so."""
+        """Return whether an evaluation was started by `submit`."""
         return plan.folder in self.locks
 
-    def run(self, plan: Plan, progress: EpochCallback) -> dict[str, TrainingRun]:
+    def run(self, plan: Plan, on_epoch: EpochCallback) -> dict[str, TrainingRun]:
         """Train every fold of an evaluation.
 
         Args:
-            plan: its plan.
-            progress: is told of every epoch as it ends.
+            plan: of the evaluation.
+            on_epoch: called after every epoch.
 
         Raises:
-            StorageError: a fold failed again and again.
-            SereinError: whatever is wrong with the audio.
+            StorageError: a fold failed `MAX_ATTEMPTS` times in a row.
+            SereinError: the audio has a fault.
         """
         if plan.folder not in self.jobs_by_folder:
             self._queue_folds(plan)
-        own = self.jobs_by_folder[plan.folder]
-        for job in own:
+        jobs = self.jobs_by_folder[plan.folder]
+        for job in jobs:
             if job.epoch is not None:
-                progress(job.fold.name, job.epoch)
-        while (courses := _collect_training_runs(own)) is None:
+                on_epoch(job.fold.name, job.epoch)
+        while (training_runs := _collect_training_runs(jobs)) is None:
             for job, epoch in self._wait_for_updates():
-                if job in own:
-                    progress(job.fold.name, epoch)
-        return courses
+                if job in jobs:
+                    on_epoch(job.fold.name, epoch)
+        return training_runs
 
     def release(self, plan: Plan) -> None:
-        """Cancel what is left of an evaluation, and let others have its folder."""
-        own = self.jobs_by_folder.pop(plan.folder, [])
-        self.pending = deque(job for job in self.pending if job not in own)
-        for task in [task for task, job in self.running.items() if job in own]:
+        """Cancel the folds of an evaluation that are left, and unlock its folder."""
+        jobs = self.jobs_by_folder.pop(plan.folder, [])
+        self.pending = deque(job for job in self.pending if job not in jobs)
+        for task in [task for task, job in self.running.items() if job in jobs]:
             del self.running[task]
             self.ray.cancel(task, force=True)
         self.locks.pop(plan.folder, ExitStack()).close()
 
     def close(self) -> None:
-        """Leave every evaluation."""
-        for own in list(self.jobs_by_folder.values()):
-            self.release(own[0].plan)
+        """Release every evaluation."""
+        for jobs in list(self.jobs_by_folder.values()):
+            self.release(jobs[0].plan)
 
     def _queue_folds(self, plan: Plan) -> None:
         if not count_task_slots(self.ray, **_fold_resources(plan)):
@@ -292,8 +165,8 @@ class RayEngine:
                 f"no machine of the cluster has what one fold needs: {plan.training.threads} cores "
                 f"(training.threads), device {plan.device}; change that, or take engine local"
             )
-        content = self.ray.put(pack_plan(plan))
-        jobs = [FoldJob(plan, fold, content) for fold in plan.protocol.folds]
+        plan_ref = self.ray.put(pack_plan(plan))
+        jobs = [FoldJob(plan, fold, plan_ref) for fold in plan.protocol.folds]
         self.jobs_by_folder[plan.folder] = jobs
         self.pending.extend(jobs)
         self._submit_pending()
@@ -301,47 +174,47 @@ class RayEngine:
     def _submit_pending(self) -> None:
         while self.pending and (self.max_jobs is None or len(self.running) < self.max_jobs):
             job = self.pending.popleft()
-            needs = _fold_resources(job.plan)
-            # A fold that is tried again is to have its newest state, which Ray does not know.
+            resources = _fold_resources(job.plan)
+            # Ray does not retry: it would start again from the checkpoint of the first attempt.
             task = self.train_task.options(
-                num_cpus=needs["cores"],
-                num_gpus=needs["devices"],
+                num_cpus=resources["cores"],
+                num_gpus=resources["devices"],
                 num_returns="streaming",
                 max_retries=0,
             )
-            self.running[task.remote(job.plan_ref, job.fold, _read_state(job))] = job
+            self.running[task.remote(job.plan_ref, job.fold, _read_checkpoint(job))] = job
 
     def _wait_for_updates(self) -> list[tuple[FoldJob, Epoch]]:
-        """Wait for news of any fold; keep them, and give the epochs among them."""
-        told = []
+        """Wait for updates of any fold, store them, and return the epochs among them."""
+        epochs = []
         for task in wait_for_tasks(self.ray, list(self.running)):
             job = self.running[task]
             try:
-                news: FoldUpdate = self.ray.get(next(task))
+                update: FoldUpdate = self.ray.get(next(task))
             except self.ray.exceptions.RayError as error:
                 del self.running[task]
                 self._handle_failure(job, error)
                 continue
-            _store_update(job, news)
-            if news.outcome is not None:
+            _store_update(job, update)
+            if update.outcome is not None:
                 del self.running[task]
-            if news.epoch is not None:
-                told.append((job, news.epoch))
+            if update.epoch is not None:
+                epochs.append((job, update.epoch))
         self._submit_pending()
-        return told
+        return epochs
 
     def _handle_failure(self, job: FoldJob, error: Exception) -> None:
-        """Try again, or give up; where it was is on the disk."""
+        """Queue the fold again, from its checkpoint on disk, or give it up."""
         job.failures += 1
         if job.failures < MAX_ATTEMPTS:
             self.pending.appendleft(job)
             return
         cause = getattr(error, "cause", None) or error
-        words = next(iter(str(cause).splitlines()), "")
+        first_line = next(iter(str(cause).splitlines()), "")
         job.outcome = StorageError(
-            f"fold {job.fold.name} of {job.plan.folder} failed {MAX_ATTEMPTS} times in a row, at last "
-            f"with {type(cause).__name__}: {words.rstrip('.')}; what was finished is kept: run the "
-            "same command again to go on, with more memory a core if it was short"
+            f"fold {job.fold.name} of {job.plan.folder} failed {MAX_ATTEMPTS} times in a row, last "
+            f"with {type(cause).__name__}: {first_line.rstrip('.')}; finished epochs are kept: run "
+            "the same command again to resume, with more memory per core if it was short"
         )
 
 
@@ -349,29 +222,156 @@ def _fold_resources(plan: Plan) -> dict[str, int]:
     return {"cores": plan.training.threads, "devices": int(plan.device == "cuda")}
 
 
-def _read_state(job: FoldJob) -> bytes | None:
-    place = job.plan.state_path(job.fold)
-    return place.read_bytes() if place.exists() else None
+def _read_checkpoint(job: FoldJob) -> bytes | None:
+    path = job.plan.checkpoint_path(job.fold)
+    return path.read_bytes() if path.exists() else None
 
 
 def _store_update(job: FoldJob, update: FoldUpdate) -> None:
-    if update.state is not None:
-        write_bytes(job.plan.state_path(job.fold), update.state)
+    if update.checkpoint is not None:
+        write_bytes(job.plan.checkpoint_path(job.fold), update.checkpoint)
         job.failures = 0
     job.epoch = update.epoch or job.epoch
     job.outcome = update.outcome
 
 
 def _collect_training_runs(jobs: list[FoldJob]) -> dict[str, TrainingRun] | None:
-    """What came of each fold; None where some are not done.
+    """Return the training run of each fold, or None if some are not finished.
 
     Raises:
-        SereinError: what is wrong with one.
+        SereinError: a fold failed.
     """
-    courses = {}
+    training_runs = {}
     for job in jobs:
         if isinstance(job.outcome, SereinError):
             raise job.outcome
         if job.outcome is not None:
-            courses[job.fold.name] = job.outcome
-    return courses if len(courses) == len(jobs) else None
+            training_runs[job.fold.name] = job.outcome
+    return training_runs if len(training_runs) == len(jobs) else None
+
+
+def pack_plan(plan: Plan) -> bytes:
+    """Pickle a plan with absolute paths of the recordings, and its dependencies."""
+    utterances = tuple(replace(u, path=u.path.absolute()) for u in plan.corpus.utterances)
+    packed = replace(plan, corpus=replace(plan.corpus, utterances=utterances))
+    return pickle.dumps((packed, collect_dependencies(plan)))
+
+
+def collect_dependencies(plan: Plan) -> dict[str, str]:
+    """Collect what the numbers depend on at this machine: versions, source code, precision."""
+    own = {"source": system.hash_recipe_sources(plan.recipe), "precision": plan.precision}
+    return package_versions() | system.collect_packages(plan.recipe) | own
+
+
+def train_fold(content: bytes, fold: Fold, checkpoint: bytes | None) -> Iterator[FoldUpdate]:
+    """Train a fold on a machine of the cluster, and yield updates; the last one has the outcome.
+
+    Args:
+        content: the result of `pack_plan`.
+        fold: of the plan.
+        checkpoint: of an earlier attempt.
+    """
+    plan: Plan
+    plan, expected = pickle.loads(content)
+    with TemporaryDirectory(prefix="serein-") as folder:
+        plan = replace(plan, folder=Path(folder))
+        path = plan.checkpoint_path(fold)
+        if checkpoint is not None:
+            write_bytes(path, checkpoint)
+        updates: UpdateQueue = SimpleQueue()
+        stamp = _file_stamp(path)
+        cancelled = Event()
+        thread = Thread(
+            target=_train_in_thread, args=(plan, expected, fold, updates, cancelled), daemon=True
+        )
+        thread.start()
+        try:
+            yield from _iter_updates(updates, path, stamp)
+        finally:
+            cancelled.set()
+            thread.join()
+
+
+class _Cancelled(BaseException):
+    """Ends the training thread when its updates are no longer read."""
+
+
+def _train_in_thread(
+    plan: Plan, expected: dict[str, str], fold: Fold, updates: UpdateQueue, cancelled: Event
+) -> None:
+    def on_epoch(name: str, epoch: Epoch) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        updates.put(epoch)
+
+    try:
+        _check_dependencies(plan, expected)
+        _check_recordings(plan)
+        updates.put(run_fold(plan, fold, on_epoch))
+    except BaseException as error:
+        updates.put(error)
+
+
+def _iter_updates(
+    updates: UpdateQueue, path: Path, sent_stamp: tuple[int, ...]
+) -> Iterator[FoldUpdate]:
+    while True:
+        item: Epoch | TrainingRun | BaseException | None = None
+        with suppress(Empty):
+            item = updates.get(timeout=CHECKPOINT_POLL_SECONDS)
+        # The checkpoint is read after the item, so that it is never older than the epoch.
+        stamp = _file_stamp(path)
+        checkpoint = path.read_bytes() if stamp != sent_stamp else None
+        sent_stamp = stamp
+        if isinstance(item, TrainingRun | SereinError):
+            yield FoldUpdate(outcome=item, checkpoint=checkpoint)
+            return
+        if isinstance(item, BaseException):
+            raise item
+        if item is not None or checkpoint is not None:
+            yield FoldUpdate(epoch=item, checkpoint=checkpoint)
+
+
+def _file_stamp(path: Path) -> tuple[int, ...]:
+    """Return inode, time and size of a file, which change whenever it is written."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _check_dependencies(plan: Plan, expected: dict[str, str]) -> None:
+    """Raise an error if this machine would compute other numbers under the run's name."""
+    dependencies = collect_dependencies(plan)
+    for name, version in expected.items():
+        if dependencies.get(name) != version:
+            raise ConfigError(
+                f"{socket.gethostname()} has {name} {dependencies.get(name)}, and the run began "
+                f"with {version}; every machine of the cluster must have the same"
+            )
+
+
+def _check_recordings(plan: Plan) -> None:
+    """Raise an error if recordings here differ from the plan's and their frames are not cached."""
+    utterances = plan.corpus.utterances
+    front_end = plan.build_front_end()
+    if all(
+        is_cached(utterances, front_end, plan.contents, augmentation=augmentation)
+        for augmentation in (None, *plan.augmentations)
+    ):
+        return
+    advice = (
+        "every machine of the cluster needs the corpus at the same path, or SEREIN_CACHE on a disk "
+        "that they share"
+    )
+    try:
+        contents = corpora.hash_contents(utterances)
+    except CorpusError as error:
+        raise CorpusError(f"on {socket.gethostname()}: {error}; {advice}") from error
+    different = [u.path for u in utterances if contents[u.id] != plan.contents[u.id]]
+    if different:
+        raise CorpusError(
+            f"on {socket.gethostname()} {len(different)} of {len(utterances)} recordings differ "
+            f"from those that the run began with, {different[0]} first; {advice}"
+        )

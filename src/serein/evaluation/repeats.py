@@ -1,4 +1,4 @@
-"""The same evaluation several times: with other seeds, or as it should not be done."""
+"""Evaluate a recipe with several seeds, and measure optimistic variants of its evaluation."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from serein import corpora, recipes
+from serein import corpora
 from serein.errors import ConfigError
 from serein.evaluation.engines import Engine, open_engine
-from serein.evaluation.evaluate import Run, run_plans
-from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.evaluate import OpenProgress, Run, no_progress, run_plans
+from serein.evaluation.plan import build_plan, resolve_recipe
 from serein.metrics.scoring import Scores, get_scorer
 from serein.records import Corpus, Recipe
 from serein.results import io
@@ -22,7 +22,7 @@ KEPT_SETTINGS = (
     *("only", "max_duration", "train_size", "seed", "stratify"),
     *("main", "auxiliary_share", "auxiliary_ratio"),
 )
-"""Settings of a split that its flattery keeps."""
+"""Settings of a split that its random variant keeps."""
 OPTIMISTIC_VARIANTS = {
     "random-split": "a random split into as many folds (five at least), the same speakers on both "
     "sides",
@@ -44,73 +44,78 @@ def evaluate_seeds(
     runs: Path = Path("runs"),
     engine: str | Engine = "local",
     address: str | None = None,
-    **options: Any,
+    fresh: bool = False,
+    open_progress: OpenProgress = no_progress,
 ) -> Run:
-    """Evaluate with several seeds, and measure what fooling oneself would have been worth.
+    """Evaluate with several seeds, and measure how much optimistic variants would raise the scores.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
         corpus: as for ``evaluate``.
-        settings: what to change in the recipe.
-        seed: the first one.
-        seeds: how many; each leaves a run folder of its own.
-        audit: evaluate also with a random split, and with frames standardised by each
-            speaker's own statistics; both with the first seed.
+        settings: changes of the recipe.
+        seed: the first seed.
+        seeds: number of seeds; each has a run folder of its own.
+        audit: evaluate with a random split, and with frames standardised by each speaker's own
+            statistics, too; both with the first seed.
         jobs: as for ``evaluate``.
         device: as for ``evaluate``.
-        runs: the folder that the run folders are made in.
-        engine: as for ``evaluate``; a cluster works on several seeds at a time.
+        runs: the folder in which the run folders are created.
+        engine: as for ``evaluate``; a cluster trains several seeds at a time.
         address: as for ``evaluate``.
-        **options: as for ``carry_out``.
+        fresh: as for ``evaluate``.
+        open_progress: as for ``evaluate``; called for every seed and variant.
 
     Returns:
-        The results of the first seed with what came of the others; its folder is a new one
-        beside those of the seeds.
+        The results of the first seed with the scores of the others, in a folder next to those of
+        the seeds.
 
     Raises:
         SereinError: as ``evaluate``.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
-    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    read = corpora.read(corpus)
-
-    def planned(changed: Recipe, number: int = 0) -> Plan:
-        return build_plan(changed, read, seed=seed + number, device=device, runs=runs)
-
-    # All plans are made before the first training: a split that cannot be costs nothing then.
-    honest = [planned(chosen, number) for number in range(seeds)]
-    unfair = optimistic_variants(chosen, len(honest[0].protocol.folds)) if audit else {}
-    plans = {name: planned(changed) for name, changed in unfair.items()}
-    with open_engine(engine, jobs, address) as hands:
-        every = list(run_plans([*honest, *plans.values()], hands, **options))
-    done, others = every[:seeds], every[seeds:]
-    flattered = [
-        _summarize_variant(name, one.results) for name, one in zip(plans, others, strict=True)
+    recipe = resolve_recipe(recipe, settings)
+    corpus = corpora.as_corpus(corpus)
+    # All plans are built before the first training, so that an impossible split costs nothing.
+    plans = [
+        build_plan(recipe, corpus, seed=seed + offset, device=device, runs=runs)
+        for offset in range(seeds)
     ]
+    variants = optimistic_variants(recipe, len(plans[0].protocol.folds)) if audit else {}
+    plans += [
+        build_plan(variant, corpus, seed=seed, device=device, runs=runs)
+        for variant in variants.values()
+    ]
+    with open_engine(engine, jobs, address) as opened:
+        every = list(run_plans(plans, opened, fresh=fresh, open_progress=open_progress))
     if seeds == 1 and not audit:
-        return done[0]
-    joined = combine_seeds([one.results for one in done], flattered)
-    folder = runs / joined.name
-    io.save_results(joined, folder)
-    return Run(joined, folder, is_new=any(one.is_new for one in done))
+        return every[0]
+    seed_runs, variant_runs = every[:seeds], every[seeds:]
+    summaries = [
+        _summarize_variant(name, run.results)
+        for name, run in zip(variants, variant_runs, strict=True)
+    ]
+    combined = combine_seeds([run.results for run in seed_runs], summaries)
+    folder = runs / combined.name
+    io.save_record(combined, folder)
+    return Run(combined, folder, is_new=any(run.is_new for run in seed_runs))
 
 
 def combine_seeds(
     results: Sequence[Results], variants: Sequence[OptimisticVariant] = ()
 ) -> Results:
-    """The first of several results, with what the others scored."""
+    """Return the first results, with the scores of the other seeds and of the variants."""
     first, last = results[0], results[-1]
-    parts = [*(one.name for one in results), *(one.run for one in variants)]
-    mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-    seeds = [one.environment["seed"] for one in (first, last)]
+    names = [*(run.name for run in results), *(variant.run for variant in variants)]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    seeds = [run.environment["seed"] for run in (first, last)]
     span = f"seed{seeds[0]}" if len(results) == 1 else f"seeds{seeds[0]}-{seeds[1]}"
     recipe, corpus = first.recipe["name"], first.corpus["name"]
     return replace(
         first,
-        name=quote(f"{recipe}-{corpus}-{span}-{mark}", safe=""),
-        seconds=sum(one.seconds for one in results),
-        repeats=[_summarize_seed(one) for one in results] if len(results) > 1 else [],
+        name=quote(f"{recipe}-{corpus}-{span}-{digest}", safe=""),
+        seconds=sum(run.seconds for run in results),
+        repeats=[_summarize_seed(run) for run in results] if len(results) > 1 else [],
         optimistic_variants=list(variants),
     )
 
@@ -128,33 +133,37 @@ def _summarize_variant(name: str, results: Results) -> OptimisticVariant:
 
 
 def _scores_without_intervals(results: Results, selection: str) -> dict[str, Scores]:
-    """The scores of each task without their intervals."""
     return {
-        task: {one.name: own.score(one.name) for one in get_scorer(results.classes[task]).metrics}
-        for task, own in results.scores_by_task(selection).items()
+        task: {
+            metric.name: scores.score(metric.name)
+            for metric in get_scorer(results.classes[task]).metrics
+        }
+        for task, scores in results.scores_by_task(selection).items()
     }
 
 
 def optimistic_variants(recipe: Recipe, folds: int) -> dict[str, Recipe]:
-    """The recipe in the ways that flatter it, but for those that it takes anyway.
+    """Return the variants of a recipe whose evaluation is optimistic.
+
+    A variant that equals the recipe is left out.
 
     Args:
-        recipe: of the honest evaluation.
-        folds: of its split; a split of fewer than five is set beside five random folds.
+        recipe: of the evaluation.
+        folds: number of folds of its split; the random split has five at least.
     """
     kept = {key: value for key, value in recipe.protocol.items() if key in KEPT_SETTINGS}
-    alone = recipe.protocol.get("validation") == "none"
+    has_validation = recipe.protocol.get("validation") != "none"
     split: dict[str, Any] = {
         "name": "random",
         "folds": max(folds, MIN_FOLDS),
-        "validation": "none" if alone else 1,
+        "validation": 1 if has_validation else "none",
         "allow": ["duplicate"],
         **kept,
     }
-    every = {
+    variants = {
         "random-split": replace(recipe, protocol=split),
         "test-speaker-normalisation": replace(
             recipe, normalise={**recipe.normalise, "statistics": "speaker"}
         ),
     }
-    return {name: changed for name, changed in every.items() if changed != recipe}
+    return {name: variant for name, variant in variants.items() if variant != recipe}

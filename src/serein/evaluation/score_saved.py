@@ -1,7 +1,8 @@
-"""From a saved model and labelled audio to results."""
+"""Score a saved model on labelled audio."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from statistics import fmean
 from urllib.parse import quote
 
@@ -27,8 +28,7 @@ from serein.labels.targets import get_raw_label, get_task_labels, is_regression,
 from serein.metrics.scoring import Scores
 from serein.records import Corpus, Finding, Recipe, Utterance
 from serein.results import io
-from serein.results.evaluation import LabelMapping as Words
-from serein.results.evaluation import Prediction, Results
+from serein.results.evaluation import LabelMapping, Prediction, Results
 from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
@@ -39,7 +39,7 @@ from serein.utils.device import (
     resolve_precision,
 )
 
-NOT_SCORED = "foretold, not scored, as its classes are of the utterances that the model heard"
+NOT_SCORED = "predicted, not scored: its classes are of the model's training data"
 BATCH_SIZE = 40
 
 
@@ -52,136 +52,128 @@ def score_model(
 ) -> Results:
     """Score a saved model on labelled audio.
 
-    Utterances of classes that the model does not know are left out and counted, and so are those
-    without a value where it answers with one; those that it was trained on stay in and are
-    warned of.
+    Utterances whose class the model does not have, or that lack a value which it predicts, are left
+    out and counted. Utterances that it was trained on are scored, with a warning.
 
     Args:
         bundle: the model.
-        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
-        name: what to call the model.
-        settings: where the corpus has other names for labels or classes:
+        corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
+        name: the model's name in the results.
+        settings: names of labels or classes in the corpus, if they differ:
             ``"tasks.emotion.label=mood"``, ``"tasks.emotion.map.joy=happiness"``.
 
     Raises:
-        ConfigError: the corpus has no label that the model knows, or a setting is none of those.
-        SereinError: whatever else is wrong with the corpus or its audio.
+        ConfigError: no utterance has a label of the model, or a setting is not one of those.
+        SereinError: the corpus or its audio has another fault.
     """
-    read = corpora.read(corpus)
+    corpus = corpora.as_corpus(corpus)
     system = bundle.system
     recipe = _apply_label_settings(system.recipe, settings)
-    kept, warnings = _select_scorable(read, recipe, system.classes)
-    pieces = _split_utterances(system, kept)
-    flat = [piece for parts in pieces for piece in parts]
-    contents = corpora.contents([*read.utterances, *flat])
-    answers = {"model": _predict(system, pieces, contents)}
-    records = [
+    scorable, warnings = _select_scorable(corpus, recipe, system.classes)
+    front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
+    windows = [_cut_windows(utterance, front_end) for utterance in scorable]
+    contents = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
+    outputs = {"model": _predict(system, front_end, windows, contents)}
+    predictions = [
         scores.build_prediction(
-            one, "model", scores.true_labels(one, recipe, system.classes), n, answers
+            utterance, "model", scores.true_labels(utterance, recipe, system.classes), n, outputs
         )
-        for n, one in enumerate(kept)
+        for n, utterance in enumerate(scorable)
     ]
-    known = _training_overlap(bundle, replace(read, utterances=tuple(kept)), contents)
-    warnings += [one.description for one in known if one.verdict != "clean"]
-    usual = {
+    overlap = _training_overlap(bundle, replace(corpus, utterances=tuple(scorable)), contents)
+    warnings += [finding.description for finding in overlap if finding.verdict != "clean"]
+    constants = {
         task: _majority_or_mean(counts, system.classes[task])
         for task, counts in bundle.card.class_counts.items()
     }
-    rows = scores.score_baselines(records, {"model": usual}, system.classes)
-    own = held_out_shares(recipe)
-    told = warnings + describe_unlabelled(records, own) + [f"{task}: {NOT_SCORED}" for task in own]
-    made = _build_results(bundle, recipe, read, contents, records, rows, name, told)
-    return replace(made, leakage=known)
+    baselines = scores.score_baselines(predictions, {"model": constants}, system.classes)
+    held_out_tasks = held_out_shares(recipe)
+    warnings += describe_unlabelled(predictions, held_out_tasks)
+    warnings += [f"{task}: {NOT_SCORED}" for task in held_out_tasks]
+    results = _build_results(
+        bundle, recipe, corpus, contents, predictions, baselines, name, warnings
+    )
+    return replace(results, leakage=overlap)
 
 
 def _majority_or_mean(counts: Mapping[str, int], classes: Sequence[str]) -> str | float:
-    """The class that the model heard most, or the mean of the values."""
+    """Return the most frequent class of the training data, or the mean of its values."""
     if classes:
         return max(counts, key=lambda name: counts[name])
     return fmean(map(float, counts), counts.values())
 
 
 def _training_overlap(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
-    """Which of these utterances and speakers the model was trained on."""
-    of = find_training_overlap(bundle.card, corpus, contents)
-    same, speakers = of["duplicate"], of["speaker"]
-    new = "these scores say nothing about new speakers"
-    total = len(corpus.utterances)
-    were = "were in this model's training data"
-    found = {
-        "duplicate": (same, f"{len(same)} of {total} utterances {were}"),
-        "speaker": (speakers, f"{len(speakers)} speakers {were}"),
+    """Find the utterances and speakers that were in the model's training data."""
+    overlap = find_training_overlap(bundle.card, corpus, contents)
+    subjects = {
+        "duplicate": f"{len(overlap['duplicate'])} of {len(corpus.utterances)} utterances",
+        "speaker": f"{len(overlap['speaker'])} speakers",
     }
     return [
         Finding(
             kind=kind,
-            verdict="warning" if known else "clean",
-            count=len(known),
-            description=f"{words}: {new}" if known else f"no {kind} of this model's training data",
-            examples=tuple(known[:3]),
+            verdict="warning" if overlap[kind] else "clean",
+            count=len(overlap[kind]),
+            description=f"{subject} were in this model's training data: these scores say nothing "
+            "about new speakers"
+            if overlap[kind]
+            else f"no {kind} of this model's training data",
+            examples=tuple(overlap[kind][:3]),
         )
-        for kind, (known, words) in found.items()
+        for kind, subject in subjects.items()
     ]
 
 
-def _front_end(system: System) -> FrontEnd:
-    return build_front_end(system.recipe)  # on the CPU, wherever the model is
-
-
-def _split_utterances(system: System, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    """What the model hears of each utterance at a time; long ones are cut into windows."""
-    front_end = _front_end(system)
-    return [_cut_windows(utterance, front_end) for utterance in utterances]
-
-
 def _predict(
-    system: System, windows_of: Sequence[Sequence[Utterance]], contents: Mapping[str, str]
+    system: System,
+    front_end: FrontEnd,
+    windows_of: Sequence[Sequence[Utterance]],
+    contents: Mapping[str, str],
 ) -> dict[str, list[list[float]]]:
-    """Probabilities, or values, for each task, averaged over an utterance's pieces."""
-    flat = [piece for parts in windows_of for piece in parts]
-    frames = extract_frames(flat, _front_end(system), contents)
-    side = Subset(
-        tuple(piece.id for piece in flat),
-        frames,
+    """Predict probabilities or values of each task, averaged over the windows of an utterance."""
+    windows = list(chain.from_iterable(windows_of))
+    subset = Subset(
+        tuple(window.id for window in windows),
+        extract_frames(windows, front_end, contents),
         {},
-        transcripts.encode_transcripts(system, flat, {}),
+        transcripts.encode_transcripts(system, windows, {}),
     )
-    counts = [len(parts) for parts in windows_of]
+    outputs = predict_subset(system, subset, BATCH_SIZE, _resolve_model_precision(system))
+    counts = [len(windows) for windows in windows_of]
     return {
-        task: [part.mean(dim=0).tolist() for part in torch.split(p, counts)]
-        for task, p in predict_subset(
-            system, side, BATCH_SIZE, _resolve_model_precision(system)
-        ).items()
+        task: [rows.mean(dim=0).tolist() for rows in torch.split(output, counts)]
+        for task, output in outputs.items()
         if task != TRANSCRIPT
     }
 
 
 def _resolve_model_precision(system: System) -> Precision:
-    """What a saved model computes in here: what its recipe asks for, if the machine can."""
+    """Return the precision that a saved model's recipe requests, if the machine supports it."""
     return resolve_precision(requested_precision(system.recipe), system.device)
 
 
 def _cut_windows(utterance: Utterance, front_end: FrontEnd) -> list[Utterance]:
-    """The utterance, or the windows that a recogniser would hear of it."""
+    """Return the utterance, or the windows that recognition cuts it into if it is too long."""
     if front_end.max_seconds is None or utterance_duration(utterance) <= front_end.max_seconds:
         return [utterance]
     rate = front_end.rate
-    cuts = split_evenly(
+    bounds = split_evenly(
         round(utterance_duration(utterance) * rate), round(front_end.max_seconds * rate)
     )
     return [
         replace(
             utterance,
             id=f"{utterance.id}\n{number}",
-            start=utterance.start + first / rate,
-            end=utterance.start + last / rate,
+            start=utterance.start + start / rate,
+            end=utterance.start + end / rate,
         )
-        for number, (first, last) in enumerate(cuts)
+        for number, (start, end) in enumerate(bounds)
     ]
 
 
 def _apply_label_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with other names for labels and classes; nothing else may change."""
+    """Change the names of labels and classes in a recipe; other settings raise an error."""
     for setting in settings:
         path = setting.partition("=")[0].strip().split(".")
         table, task, key = [*path, "", "", ""][:3]
@@ -190,12 +182,12 @@ def _apply_label_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
                 f"{setting!r} cannot change a saved model; only names of labels and classes "
                 "can be set, "
                 + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
-                + ", and likewise .scheme=NAME and .map.WORD=CLASS"
+                + ", and likewise .scheme=NAME and .map.LABEL=CLASS"
             )
         changed = replace(recipe, **config.apply_setting({"tasks": recipe.tasks}, setting))
         if is_regression(task, changed) != is_regression(task, recipe):
             kind = "values" if is_regression(task, recipe) else "classes"
-            raise ConfigError(f"{setting!r}: the model answers {task} with {kind}")
+            raise ConfigError(f"{setting!r}: the model predicts {kind} of {task}")
         recipe = changed
     return recipe
 
@@ -203,37 +195,38 @@ def _apply_label_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 def _select_scorable(
     corpus: Corpus, recipe: Recipe, model_classes: Mapping[str, Sequence[str]]
 ) -> tuple[list[Utterance], list[str]]:
-    """Utterances with a label that the model knows, and what was left out, in words."""
+    """Select the utterances with a label of the model, and describe those that are left out."""
     task, classes = next(iter(model_classes.items()))
     labels = get_task_labels(corpus.utterances, task, recipe)
-    pairs = list(zip(corpus.utterances, labels, strict=True))
-    kept = [utterance for utterance, found in pairs if is_scorable(classes, found)]
-    rest = [utterance for utterance, found in pairs if not is_scorable(classes, found)]
-    others = sorted({get_raw_label(one, task, recipe) or "missing" for one in rest})
-    if not kept:
+    scorable, rest = [], []
+    for utterance, label in zip(corpus.utterances, labels, strict=True):
+        (scorable if is_scorable(classes, label) else rest).append(utterance)
+    others = sorted({get_raw_label(utterance, task, recipe) or "missing" for utterance in rest})
+    total = len(corpus.utterances)
+    if not scorable:
         raise ConfigError(
-            f"no utterance of {corpus.name} has a {task} that the model knows: the corpus says "
+            f"no utterance of {corpus.name} has a {task} of the model: the corpus has "
             f"{others}, the model {list(classes) or 'a number'}. If the label has another name "
-            f"there, set --set tasks.{task}.label=NAME; if its words differ, "
-            f"--set tasks.{task}.map.WORD=CLASS or --set tasks.{task}.scheme=harmonised"
+            f"there, set --set tasks.{task}.label=NAME; if its classes have other names, "
+            f"--set tasks.{task}.map.LABEL=CLASS or --set tasks.{task}.scheme=harmonised"
         )
     if not rest:
-        return kept, []
-    return kept, [f"{len(rest)} of {len(pairs)} utterances left out: {task} is one of {others}"]
+        return scorable, []
+    return scorable, [f"{len(rest)} of {total} utterances left out: {task} is one of {others}"]
 
 
-def _restrict_to_classes(found: Words, classes: Sequence[str]) -> Words:
-    """What became of a task's words where only the model's classes count."""
+def _restrict_to_classes(mapping: LabelMapping, classes: Sequence[str]) -> LabelMapping:
+    """Move the labels of classes that the model does not have to the dropped labels."""
     if not classes:
-        return found
-    lost = {
-        word: n
-        for label, own in found.mapped.items()
+        return mapping
+    dropped = {
+        raw_label: count
+        for label, counts in mapping.mapped.items()
         if label not in classes
-        for word, n in own.items()
+        for raw_label, count in counts.items()
     }
-    kept = {label: own for label, own in found.mapped.items() if label in classes}
-    return replace(found, mapped=kept, dropped={**found.dropped, **lost})
+    mapped = {label: counts for label, counts in mapping.mapped.items() if label in classes}
+    return replace(mapping, mapped=mapped, dropped={**mapping.dropped, **dropped})
 
 
 def _build_results(
@@ -241,7 +234,7 @@ def _build_results(
     recipe: Recipe,
     corpus: Corpus,
     contents: dict[str, str],
-    records: list[Prediction],
+    predictions: list[Prediction],
     baselines: dict[str, dict[str, Scores]],
     name: str,
     warnings: list[str],
@@ -274,11 +267,11 @@ def _build_results(
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
         selections={"model": f"the saved model {name}, as it is"},
-        **scores.pool_scores(records, ["model"], system.classes),
+        **scores.pool_scores(predictions, ["model"], system.classes),
         fold_means={},
         baselines=baselines,
         folds=[],
-        predictions=records,
+        predictions=predictions,
         warnings=[
             *corpus.notes,
             *collect_notes(recipe),
@@ -286,6 +279,6 @@ def _build_results(
             *precision_warnings(requested_precision(system.recipe), system.device),
         ],
         mapping=mapping,
-        groups=scores.score_groups(records, "model", system.classes),
-        calibration=measure_raw_confidence(system.classes, records, "model"),
+        groups=scores.score_groups(predictions, "model", system.classes),
+        calibration=measure_raw_confidence(system.classes, predictions, "model"),
     )

@@ -1,8 +1,7 @@
-"""Courses to scores: which epoch each selection takes, and what it is worth.
+"""Scores of training runs: the epoch of each selection, its predictions, and their scores.
 
-Scores pool the predictions of all folds; the mean over folds stands beside them.
-
-How well a model that finds words found them.
+Scores pool the predictions of all folds; the mean over folds is given, too. Transcripts of models
+that recognize words are scored by their word error rate.
 
 n = utterances, L = words of the longest transcript.
 """
@@ -31,42 +30,42 @@ from serein.results.inference import WordScores
 from serein.system import TRANSCRIPT, is_estimator
 from serein.training.checkpoint import TrainingRun
 
-SELECTION_TEXTS = {  # what each selection means; "optimistic" marks the one that saw the test side
+SELECTION_TEXTS = {
     "validation": "the epoch with the best {score} on the fold's validation speakers",
     "last": "the last epoch",
-    "test": "the epoch with the best {score} on each fold's test side: optimistic, picked "
-    "on what it is scored on, as several papers report",
+    "test": "the epoch with the best {score} on each fold's test subset: optimistic, selected "
+    "on the data that it is scored on, as several papers report",
 }
-
-
-ESTIMATOR_TEXTS = {  # the same of an estimator, which has no epochs to choose from
+"""Meaning of each selection; "optimistic" marks the one that uses the test subset."""
+ESTIMATOR_TEXTS = {
     "validation": "fitted once, C of each task by its own UA on the fold's validation speakers, "
     "unless the recipe gives it",
-    "last": "fitted once, C as the recipe gives it: no validation speakers picked it",
+    "last": "fitted once, C as the recipe gives it: no validation speakers selected it",
 }
+"""Meaning of each selection of an estimator, which has no epochs to select from."""
 UNSELECTED_TEXT = (
-    "the last epoch, which nobody chose; each fold's validation speakers tell only how sure the "
-    "system may be"
+    "the last epoch, without a selection; each fold's validation speakers only calibrate the "
+    "confidence"
 )
 
 
 def describe_selection(plan: Plan, selection: str) -> str:
-    """What a selection means in this run, in words."""
+    """Describe what a selection means in this run."""
     if is_estimator(plan.recipe):
         return ESTIMATOR_TEXTS[selection]
     if selection == "validation" and plan.training.select_by == "none":
         return UNSELECTED_TEXT
-    words = SELECTION_TEXTS[selection].format(score=_describe_selection_score(plan))
-    if selection == "last" and plan.training.patience:
-        return f"{words}; a fold ends when {plan.training.patience} have brought no better one"
-    count = plan.training.selection_window
-    if selection == "validation" and count > 1:
-        return f"{words}, averaged over {count} epochs, the last of which it is"
-    return words
+    text = SELECTION_TEXTS[selection].format(score=_describe_selection_score(plan))
+    patience, window = plan.training.patience, plan.training.selection_window
+    if selection == "last" and patience:
+        return f"{text}; a fold ends after {patience} epochs without a better one"
+    if selection == "validation" and window > 1:
+        return f"{text}, averaged over {window} epochs, of which it is the last"
+    return text
 
 
 def _describe_selection_score(plan: Plan) -> str:
-    """The score that chooses an epoch, in words."""
+    """Describe the score that selects an epoch."""
     tasks = selection_tasks(plan)
     titles = [get_scorer(plan.classes[task]).main.title for task in tasks]
     mean = "mean " * (len(tasks) > 1)
@@ -76,7 +75,7 @@ def _describe_selection_score(plan: Plan) -> str:
 
 
 def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str, int]:
-    """The epoch that each selection takes, counted from 1; an estimator has but one to quote."""
+    """Return the epoch of each selection, counted from 1; an estimator has one selection."""
     if is_estimator(plan.recipe):
         return {"validation" if fold.validation else "last": 1}
     epochs = {
@@ -89,38 +88,39 @@ def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str
 
 
 def headline_epoch(plan: Plan, fold: Fold, training_run: TrainingRun) -> int:
-    """The epoch of the headline, counted from 1; it is known as soon as it has ended."""
+    """Return the epoch of the headline among those that have ended, counted from 1."""
     if not fold.validation or plan.training.select_by == "none":
         return len(training_run.epochs)
     return training_run.best_epoch(
-        "validation", selection_tasks(plan), smooth=plan.training.selection_window
+        "validation", selection_tasks(plan), window=plan.training.selection_window
     )
 
 
 def selection_tasks(plan: Plan) -> tuple[str, ...]:
-    """The tasks whose scores choose an epoch."""
+    """Return the tasks whose scores select an epoch."""
     tasks = tuple(plan.recipe.tasks)
     return tasks if plan.training.select_by == "mean" else tasks[:1]
 
 
 def should_stop(plan: Plan, fold: Fold, training_run: TrainingRun) -> bool:
-    """Whether validation has seen no better epoch for as long as the recipe waits."""
+    """Return whether validation has not improved for as many epochs as the recipe's patience."""
+    if not plan.training.patience or not fold.validation:
+        return False
     waited = len(training_run.epochs) - headline_epoch(plan, fold, training_run)
-    return bool(plan.training.patience and fold.validation) and waited >= plan.training.patience
+    return waited >= plan.training.patience
 
 
 def build_fold_result(plan: Plan, fold: Fold, training_run: TrainingRun) -> FoldResult:
-    """One fold's outcome."""
+    """Build the result of one fold."""
     epochs = select_epochs(plan, fold, training_run)
-    found = {name: training_run.epochs[epoch - 1].scores for name, epoch in epochs.items()}
-    own = held_out_shares(plan.recipe)
-    scores = {
-        name: {
-            **sides["test"],
-            **{task: sides[held_out.held_out_subset_name(task)][task] for task in own},
+    held_out_tasks = held_out_shares(plan.recipe)
+    scores = {}
+    for selection, epoch in epochs.items():
+        of_subset = training_run.epochs[epoch - 1].scores
+        held_out_scores = {
+            task: of_subset[held_out.held_out_subset_name(task)][task] for task in held_out_tasks
         }
-        for name, sides in found.items()
-    }
+        scores[selection] = {**of_subset["test"], **held_out_scores}
     return FoldResult(
         name=fold.name,
         epochs=epochs,
@@ -131,57 +131,59 @@ def build_fold_result(plan: Plan, fold: Fold, training_run: TrainingRun) -> Fold
 
 
 def build_predictions(plan: Plan, fold: Fold, training_run: TrainingRun) -> list[Prediction]:
-    """What each selection foretold of a fold's tested utterances."""
-    found = {
+    """Build the predictions of a fold's test subset, for every selection."""
+    outputs = {
         name: training_run.predictions[epoch - 1]["test"]
         for name, epoch in select_epochs(plan, fold, training_run).items()
     }
-    answers = {
-        name: {task: answer[task].tolist() for task in plan.classes}
-        for name, answer in found.items()
+    rows = {
+        name: {task: output[task].tolist() for task in plan.classes}
+        for name, output in outputs.items()
     }
     tested = plan.corpus.select(fold.test)
-    records = [
+    predictions = [
         build_prediction(
-            utterance, fold.name, true_labels(utterance, plan.recipe, plan.classes), place, answers
+            utterance, fold.name, true_labels(utterance, plan.recipe, plan.classes), index, rows
         )
-        for place, utterance in enumerate(tested)
+        for index, utterance in enumerate(tested)
     ]
-    ids = {name: answer[TRANSCRIPT] for name, answer in found.items() if TRANSCRIPT in answer}
-    return add_transcripts(plan, fold, tested, records, ids) if ids else records
+    word_ids = {
+        name: output[TRANSCRIPT] for name, output in outputs.items() if TRANSCRIPT in output
+    }
+    return add_transcripts(plan, fold, tested, predictions, word_ids) if word_ids else predictions
 
 
 def build_held_out_predictions(
     plan: Plan, fold: Fold, training_run: TrainingRun
 ) -> list[Prediction]:
-    """What each selection foretold of the utterances that a task is scored on instead."""
-    epochs, records = select_epochs(plan, fold, training_run), []
+    """Build the predictions for held-out training utterances, for every selection."""
+    epochs, predictions = select_epochs(plan, fold, training_run), []
     for task, ids in held_out.select_held_out(plan, fold).items():
-        side = held_out.held_out_subset_name(task)
-        answers = {
-            name: {task: training_run.predictions[epoch - 1][side][task].tolist()}
+        subset = held_out.held_out_subset_name(task)
+        rows = {
+            name: {task: training_run.predictions[epoch - 1][subset][task].tolist()}
             for name, epoch in epochs.items()
         }
-        for place, one in enumerate(plan.corpus.select(ids)):
-            truth = {**dict.fromkeys(plan.classes), task: get_task_label(one, task, plan.recipe)}
-            records.append(build_prediction(one, fold.name, truth, place, answers))
-    return records
+        for index, utterance in enumerate(plan.corpus.select(ids)):
+            label = get_task_label(utterance, task, plan.recipe)
+            truth = {**dict.fromkeys(plan.classes), task: label}
+            predictions.append(build_prediction(utterance, fold.name, truth, index, rows))
+    return predictions
 
 
 def true_labels(
     utterance: Utterance, recipe: Recipe, classes: Mapping[str, Sequence[str]]
 ) -> dict[str, str | float | None]:
-    """The label of each task; None where there is none, or one that is not among the classes.
+    """Return the label of each task; None if it is missing or not among the classes.
 
-    A task that is scored on held-out utterances has none elsewhere.
+    Tasks that are scored on held-out utterances have no label here.
     """
-    own = held_out_shares(recipe)
-    labels = {
-        task: None if task in own else get_task_label(utterance, task, recipe) for task in classes
-    }
-    return {
-        task: label if is_scorable(classes[task], label) else None for task, label in labels.items()
-    }
+    held_out_tasks = held_out_shares(recipe)
+    labels: dict[str, str | float | None] = {}
+    for task, names in classes.items():
+        label = None if task in held_out_tasks else get_task_label(utterance, task, recipe)
+        labels[task] = label if is_scorable(names, label) else None
+    return labels
 
 
 def build_prediction(
@@ -191,7 +193,7 @@ def build_prediction(
     index: int,
     outputs: Mapping[str, Mapping[str, Sequence[list[float]]]],
 ) -> Prediction:
-    """One utterance's record; it stands at ``index`` of every answer."""
+    """Build the record of one utterance from row ``index`` of every output."""
     return Prediction(
         id=utterance.id,
         fold=fold,
@@ -201,44 +203,48 @@ def build_prediction(
         language=utterance.language,
         truth=truth,
         selections={
-            name: {task: rows[index] for task, rows in answer.items()}
-            for name, answer in outputs.items()
+            name: {task: rows[index] for task, rows in output.items()}
+            for name, output in outputs.items()
         },
     )
 
 
 def pool_scores(
-    records: Sequence[Prediction], selections: Sequence[str], classes: Mapping[str, Sequence[str]]
+    predictions: Sequence[Prediction],
+    selections: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """The scores of every selection and task, as the fields of ``Results`` that hold them."""
+    """Return the fields ``scores`` and ``value_scores`` of `Results`, over all predictions."""
 
-    def of(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def score_tasks(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
         return {
-            name: {task: _score_task(records, name, task, classes[task]) for task in tasks}
+            name: {task: _score_task(predictions, name, task, classes[task]) for task in tasks}
             for name in selections
         }
 
-    values = [task for task in classes if not classes[task]]
-    scores = of([task for task in classes if classes[task]])
-    return {"scores": scores, "value_scores": of(values) if values else {}}
+    regressions = [task for task in classes if not classes[task]]
+    scores = score_tasks([task for task in classes if classes[task]])
+    return {"scores": scores, "value_scores": score_tasks(regressions) if regressions else {}}
 
 
 def _score_task(
-    records: Sequence[Prediction], selection: str, task: str, classes: Sequence[str]
+    predictions: Sequence[Prediction], selection: str, task: str, classes: Sequence[str]
 ) -> ClassScores | ValueScores:
-    """The scores of one selection and task over all predictions whose label is known."""
-    known = [one for one in records if one.truth[task] is not None]
-    truth = [one.truth[task] for one in known]
-    answers = [one.predicted_label(selection, task, classes) for one in known]
-    groups, words = choose_resampling_groups([one.speaker for one in known])
-    measure = get_scorer(classes)
-    tallies = measure.tally(truth, answers, groups, classes)
-    found: dict[str, Any] = {"utterances": len(known), "interval": words}
-    found |= measure.compute_scores(tallies.sum(axis=0))
-    found |= {f"{one.name}_interval": compute_interval(tallies, one) for one in measure.metrics}
+    """Score one selection and task over all predictions with a label."""
+    labelled = [p for p in predictions if p.truth[task] is not None]
+    truth = [p.truth[task] for p in labelled]
+    predicted = [p.predicted_label(selection, task, classes) for p in labelled]
+    groups, description = choose_resampling_groups([p.speaker for p in labelled])
+    scorer = get_scorer(classes)
+    tallies = scorer.tally(truth, predicted, groups, classes)
+    total = tallies.sum(axis=0)
+    scores: dict[str, Any] = {"utterances": len(labelled), "interval": description}
+    scores |= scorer.compute_scores(total)
+    for metric in scorer.metrics:
+        scores[f"{metric.name}_interval"] = compute_interval(tallies, metric)
     if not classes:
-        return ValueScores(**found)
-    return ClassScores(**found, **_per_class_scores(tallies.sum(axis=0), classes))
+        return ValueScores(**scores)
+    return ClassScores(**scores, **_per_class_scores(total, classes))
 
 
 def _per_class_scores(confusion: NDArray[Any], classes: Sequence[str]) -> dict[str, Any]:
@@ -250,145 +256,149 @@ def _per_class_scores(confusion: NDArray[Any], classes: Sequence[str]) -> dict[s
 
 
 def score_groups(
-    records: Sequence[Prediction], selection: str, classes: Mapping[str, Sequence[str]]
+    predictions: Sequence[Prediction], selection: str, classes: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, dict[str, ClassScores]]]:
-    """Scores of each corpus and each language by task of classes, where several were tested."""
-    found: dict[str, dict[str, dict[str, ClassScores]]] = {}
-    named = {task: names for task, names in classes.items() if names}
+    """Score the classification tasks by corpus and by language, if several were tested."""
+    scores: dict[str, dict[str, dict[str, ClassScores]]] = {}
+    classifications = {task: names for task, names in classes.items() if names}
     for kind in ("corpus", "language"):
         groups: dict[str, list[Prediction]] = {}
-        for one in records:
-            groups.setdefault(getattr(one, kind) or "unknown", []).append(one)
+        for prediction in predictions:
+            groups.setdefault(getattr(prediction, kind) or "unknown", []).append(prediction)
         if len(groups) > 1:
-            found[kind] = {
-                name: pool_scores(groups[name], [selection], named)["scores"][selection]
+            scores[kind] = {
+                name: pool_scores(groups[name], [selection], classifications)["scores"][selection]
                 for name in sorted(groups)
             }
-    return found
+    return scores
 
 
 def average_folds(folds: Sequence[FoldResult]) -> dict[str, dict[str, Scores]]:
-    """For each selection and task, scores averaged over the folds where they are defined."""
+    """Average the scores of each selection and task over the folds where they are defined."""
     means: dict[str, dict[str, Scores]] = {}
     for selection, tasks in (folds[0].scores if folds else {}).items():
         means[selection] = {
-            task: {name: _mean_over_folds(folds, selection, task, name) for name in pair}
-            for task, pair in tasks.items()
+            task: {name: _mean_over_folds(folds, selection, task, name) for name in scores}
+            for task, scores in tasks.items()
         }
     return means
 
 
 def score_baselines(
-    records: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     constants: Mapping[str, Mapping[str, str | float]],
     classes: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, Scores]]:
-    """The scores of knowing nothing.
+    """Score baselines: chance and the majority class, or the mean of a regression.
 
     Args:
-        records: what was tested.
-        constants: for each fold and task, the most frequent class or the mean of the training side.
-        classes: of each task.
+        predictions: the records of the tested utterances.
+        constants: for each fold and task, the most frequent class or the mean of the training
+            subset.
+        classes: the classes of each task.
     """
     rows: dict[str, dict[str, Scores]] = {"chance": {}, "majority": {}, "mean": {}}
     for task, names in classes.items():
         if names:
             chance = metrics.chance_scores(names)
             rows["chance"][task] = dict(zip(("wa", "ua"), chance, strict=True))
-        known = [one for one in records if one.truth[task] is not None]
-        answers = [constants[one.fold].get(task) for one in known]
-        if None not in answers:
-            truth, measure = [one.truth[task] for one in known], get_scorer(names)
-            total = measure.tally(truth, answers, [0] * len(known), names).sum(axis=0)
-            rows["majority" if names else "mean"][task] = measure.compute_scores(total)
+        labelled = [p for p in predictions if p.truth[task] is not None]
+        predicted = [constants[p.fold].get(task) for p in labelled]
+        if None not in predicted:
+            truth, scorer = [p.truth[task] for p in labelled], get_scorer(names)
+            total = scorer.tally(truth, predicted, [0] * len(labelled), names).sum(axis=0)
+            rows["majority" if names else "mean"][task] = scorer.compute_scores(total)
     return {name: row for name, row in rows.items() if row}
 
 
 def majority_or_mean(utterances: Sequence[Utterance], recipe: Recipe) -> dict[str, str | float]:
-    """The most frequent class of each task, or the mean of its values."""
-    found: dict[str, str | float] = {}
+    """Return the most frequent class of each task, or the mean of its values."""
+    constants: dict[str, str | float] = {}
     for task in recipe.tasks:
         labels = get_task_labels(utterances, task, recipe)
         known = [label for label in labels if label is not None]
-        if known:
-            mean = is_regression(task, recipe)
-            found[task] = fmean(map(float, known)) if mean else str(metrics.majority_class(known))
-    return found
+        if not known:
+            continue
+        if is_regression(task, recipe):
+            constants[task] = fmean(map(float, known))
+        else:
+            constants[task] = str(metrics.majority_class(known))
+    return constants
 
 
 def _mean_over_folds(
     folds: Sequence[FoldResult], selection: str, task: str, name: str
 ) -> float | None:
     values = [fold.scores[selection][task][name] for fold in folds]
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if defined else None
 
 
 def add_transcripts(
     plan: Plan,
     fold: Fold,
     tested: Sequence[Utterance],
-    records: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     word_ids: Mapping[str, Tensor],
 ) -> list[Prediction]:
-    """The records of a fold with what was said and what was found.
+    """Add the reference and the recognized transcripts to the predictions of a fold.
 
     Args:
         plan: the plan.
-        fold: whose training side the vocabulary comes from.
-        tested: its test side.
-        records: one for each of these.
-        word_ids: for each selection, (n, L) numbers of words.
+        fold: the fold, whose training subset the vocabulary comes from.
+        tested: the utterances of its test subset.
+        predictions: one for each of these.
+        word_ids: for each selection, (n, L) word ids.
     """
-    words = Vocabulary(build_word_list(plan.corpus.select(fold.train), plan.recipe))
+    vocabulary = Vocabulary(build_word_list(plan.corpus.select(fold.train), plan.recipe))
     rows = {name: id_nl.tolist() for name, id_nl in word_ids.items()}
     return [
         replace(
-            record,
+            prediction,
             text=utterance.text,
-            transcripts={name: words.decode(row[place]) for name, row in rows.items()},
+            transcripts={name: vocabulary.decode(row[index]) for name, row in rows.items()},
         )
-        for place, (record, utterance) in enumerate(zip(records, tested, strict=True))
+        for index, (prediction, utterance) in enumerate(zip(predictions, tested, strict=True))
     ]
 
 
 def score_transcripts(
-    plan: Plan, records: Sequence[Prediction], selections: Sequence[str]
+    plan: Plan, predictions: Sequence[Prediction], selections: Sequence[str]
 ) -> dict[str, WordScores]:
-    """For each selection, how well words were found; nothing of a model that finds none."""
-    written = [one for one in records if one.text is not None and one.transcripts]
-    if not written:
+    """Score the transcripts of each selection; empty for a model that recognizes no words."""
+    transcribed = [p for p in predictions if p.text is not None and p.transcripts]
+    if not transcribed:
         return {}
-    closed = len({_fold_sentence(one) for one in written} & _training_sentences(plan))
-    words = {
+    texts = [str(p.text) for p in transcribed]
+    tested_sentences = {
+        (p.fold, normalize_text(text)) for p, text in zip(transcribed, texts, strict=True)
+    }
+    vocabularies = {
         fold.name: set(build_word_list(plan.corpus.select(fold.train), plan.recipe))
         for fold in plan.protocol.folds
     }
     unknown = sum(
-        word not in words[one.fold] for one in written for word in tokenize(str(one.text))
+        word not in vocabularies[p.fold]
+        for p, text in zip(transcribed, texts, strict=True)
+        for word in tokenize(text)
     )
-    texts, speakers = [str(one.text) for one in written], [one.speaker for one in written]
     return {
         name: compute_word_scores(
             texts,
-            [one.transcripts[name] for one in written],
-            speakers,
-            closed=closed,
+            [p.transcripts[name] for p in transcribed],
+            [p.speaker for p in transcribed],
+            closed=len(tested_sentences & _training_sentences(plan)),
             unknown=unknown,
         )
         for name in selections
     }
 
 
-def _fold_sentence(one: Prediction) -> tuple[str, str]:
-    return one.fold, normalize_text(str(one.text))
-
-
 def _training_sentences(plan: Plan) -> set[tuple[str, str]]:
-    """Every fold with the sentences of its training side."""
+    """Return pairs of a fold and a sentence of its training subset."""
     return {
-        (fold.name, normalize_text(one.text))
+        (fold.name, normalize_text(utterance.text))
         for fold in plan.protocol.folds
-        for one in plan.corpus.select(fold.train)
-        if one.text is not None
+        for utterance in plan.corpus.select(fold.train)
+        if utterance.text is not None
     }

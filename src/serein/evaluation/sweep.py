@@ -1,6 +1,6 @@
-"""One setting over several values, each with the same seeds; and whether a trend shows.
+"""Evaluate a recipe with several values of one setting, each with the same seeds; test for a trend.
 
-Every point is an ordinary evaluation: what is finished is read, what was interrupted goes on.
+Every point is an ordinary evaluation: a finished one is read, an interrupted one is resumed.
 
 P = values, S = seeds, G = speakers (or utterances), K = classes.
 """
@@ -8,7 +8,7 @@ P = values, S = seeds, G = speakers (or utterances), K = classes.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serein import config, corpora, recipes
+from serein import config, corpora
 from serein.errors import ConfigError
 from serein.evaluation import search_space as spaces
 from serein.evaluation.compare import ComparedRun, common_labels, compare_with_first
 from serein.evaluation.engines import Engine, open_engine
-from serein.evaluation.evaluate import run_plans
-from serein.evaluation.plan import Plan, build_plan
+from serein.evaluation.evaluate import OpenProgress, no_progress, run_plans
+from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.evaluation.provenance import command_line, utc_now
 from serein.metrics.bootstrap import choose_resampling_groups, confusion_by_group
 from serein.metrics.classification import (
@@ -42,15 +42,15 @@ from serein.results.evaluation import Results
 from serein.results.studies import Interval, Sweep, SweepPoint, SweepSeed, Trend
 
 FEW_SEEDS = 5
-"""With fewer seeds, resampling them says too little."""
+"""With fewer seeds, intervals over resampled seeds are likely too narrow."""
 EXAMPLE = "write protocol.auxiliary_share=0,0.25,0.5,0.75,1"
 ScoreArray = NDArray[np.float64]
 EvaluationCallback = Callable[[str, Results], None]
-"""Is told of every evaluation: the setting as it would be typed, and what came of it."""
+"""Called after every evaluation with the setting, such as "training.rate=0.1", and the results."""
 
 
 def ignore_evaluation(setting: str, results: Results) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def sweep(
@@ -67,94 +67,92 @@ def sweep(
     on_evaluation: EvaluationCallback = ignore_evaluation,
     engine: str | Engine = "local",
     address: str | None = None,
-    **options: Any,
+    fresh: bool = False,
+    open_progress: OpenProgress = no_progress,
 ) -> Sweep:
-    """Evaluate a recipe with each value of a setting and each seed, and look for a trend.
+    """Evaluate a recipe with each value of a setting and each seed, and test for a trend.
 
-    A sweep that was interrupted goes on where it was, and more values or seeds train only what
-    is new.
+    An interrupted sweep is resumed, and more values or seeds train only the new ones.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
         corpus: as for ``evaluate``.
-        setting: its name and two values or more, ``"protocol.auxiliary_share=0,0.5,1"``.
-        seeds: how many, from the first one on.
-        seed: the first one.
-        settings: what to change in the recipe for all values.
+        setting: its name and two or more values, ``"protocol.auxiliary_share=0,0.5,1"``.
+        seeds: number of seeds.
+        seed: the first seed.
+        settings: changes of the recipe for all values.
         jobs: as for ``evaluate``.
         device: as for ``evaluate``.
-        runs: the folder that the sweep's own and those of its evaluations are made in.
-        on_evaluation: is told of every evaluation that has ended.
-        engine: as for ``evaluate``; a cluster works on several evaluations at a time.
+        runs: the folder in which the folders of the sweep and of its evaluations are created.
+        on_evaluation: called after every evaluation.
+        engine: as for ``evaluate``; a cluster runs several evaluations at a time.
         address: as for ``evaluate``.
-        **options: as for ``carry_out``.
+        fresh: as for ``evaluate``.
+        open_progress: as for ``evaluate``; called for every evaluation.
 
     Returns:
-        The sweep, which stands in ``sweep.json`` of its folder, ``runs / sweep.name``.
+        The sweep, which is saved as ``sweep.json`` in its folder, ``runs / sweep.name``.
 
     Raises:
-        ConfigError: what is no setting with values, or one that changes what is tested or its
-            classes.
-        SereinError: as ``evaluate``; then nothing has been trained, unless audio or disk fail.
+        ConfigError: this is not a setting with values, or it changes the tested utterances or
+            their classes.
+        SereinError: as ``evaluate``, before anything is trained unless audio or disk has a fault.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
-    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    base, chosen = chosen, recipes.with_settings(chosen, settings)
-    name, values = _parse_setting(setting)
-    read = corpora.as_corpus(corpus)
-    # All plans are made before the first training: a value that cannot be costs nothing then.
-    plans = [
-        [
-            build_plan(
-                recipes.with_settings(base, [*settings, config.format_setting(name, value)]),
-                read,
-                seed=seed + more,
-                device=device,
-                runs=runs,
-            )
-            for more in range(seeds)
-        ]
-        for value in values
-    ]
-    _check_comparable(name, values, [todo[0] for todo in plans])
-    entrants = []
-    with open_engine(engine, jobs, address) as hands:
-        every = run_plans([todo for todos in plans for todo in todos], hands, **options)
+    base = resolve_recipe(recipe, settings)
+    name, values = _parse_setting(base, setting)
+    corpus = corpora.as_corpus(corpus)
+    # All plans are built before the first training, so that an impossible value costs nothing.
+    plans = []
+    for value in values:
+        varied = resolve_recipe(recipe, [*settings, config.format_setting(name, value)])
+        plans.append(
+            [
+                build_plan(varied, corpus, seed=seed + offset, device=device, runs=runs)
+                for offset in range(seeds)
+            ]
+        )
+    _check_comparable(name, values, [of_seeds[0] for of_seeds in plans])
+    compared_runs = []
+    with open_engine(engine, jobs, address) as opened:
+        every = run_plans(
+            list(chain.from_iterable(plans)), opened, fresh=fresh, open_progress=open_progress
+        )
         for value in values:
-            words, done = config.format_setting(name, value), []
+            text, of_seeds = config.format_setting(name, value), []
             for run in islice(every, seeds):
-                done.append(run.results)
-                on_evaluation(words, run.results)
-            entrants.append(ComparedRun(words, tuple(done)))
-    found = build_sweep(chosen, name, values, entrants)
-    io.save_sweep(found, runs / found.name)
-    return found
+                of_seeds.append(run.results)
+                on_evaluation(text, run.results)
+            compared_runs.append(ComparedRun(text, tuple(of_seeds)))
+    record = build_sweep(base, name, values, compared_runs)
+    io.save_record(record, runs / record.name)
+    return record
 
 
-def _parse_setting(setting: str) -> tuple[str, tuple[Any, ...]]:
-    config.apply_setting({}, setting)  # for the errors of a setting that is none
-    name, _, text = map(str.strip, setting.partition("="))
+def _parse_setting(recipe: Recipe, setting: str) -> tuple[str, tuple[Any, ...]]:
+    name, text = spaces.split_setting(recipe, setting)
     values = spaces.parse_values(text)
     if len(values) < 2:
-        raise ConfigError(f"{name}={text} is not two values or more; {EXAMPLE}")
+        raise ConfigError(f"{name}={text} is not a list of two or more values; {EXAMPLE}")
     return name, values
 
 
 def _check_comparable(name: str, values: Sequence[Any], plans: Sequence[Plan]) -> None:
-    """Points compare only where they test the same utterances, by the same classes."""
+    """Raise an error unless all values test the same utterances with the same classes."""
     first, task = plans[0], next(iter(plans[0].classes))
     if not first.classes[task]:
         raise ConfigError(
-            f"{task}, the first task, is foretold as a number, and a sweep compares WA and UA: "
-            f"sweep its levels (tasks.{task}.scheme=levels), or put a task of classes first"
+            f"{task}, the first task, is a regression, and a sweep compares WA and UA: "
+            f"sweep its levels (tasks.{task}.scheme=levels), or put a classification first"
         )
-    for value, todo in zip(values, plans, strict=True):
-        if _tested_ids(todo) != _tested_ids(first) or todo.classes.get(task) != first.classes[task]:
+    for value, plan in zip(values, plans, strict=True):
+        if _tested_ids(plan) != _tested_ids(first) or plan.classes.get(task) != first.classes[task]:
             raise ConfigError(
-                f"{config.format_setting(name, value)} tests other utterances, or other classes of {task}, "
-                f"than {config.format_setting(name, values[0])}; sweep a setting of model, training or "
-                "training side, and compare runs of other splits with `serein compare`"
+                f"{config.format_setting(name, value)} tests other utterances, or other classes of "
+                f"{task}, than {config.format_setting(name, values[0])}; sweep a setting of model, "
+                "training or training subset, and compare runs of other splits with "
+                "`serein compare`"
             )
 
 
@@ -165,26 +163,23 @@ def _tested_ids(plan: Plan) -> list[str]:
 def build_sweep(
     recipe: Recipe, name: str, values: Sequence[Any], compared_runs: Sequence[ComparedRun]
 ) -> Sweep:
-    """Lay together what a report shows.
+    """Build the record of a sweep.
 
     Args:
-        recipe: before the sweep changed it.
+        recipe: without the swept setting.
         name: of the setting.
-        values: of it.
-        compared_runs: for each value, what came of every seed.
+        values: of the setting.
+        compared_runs: the results of every seed, for each value.
     """
     first = compared_runs[0].first
     task = next(iter(first.classes))
     truth = common_labels(compared_runs, task)
-    records = {one.id: one for one in first.predictions}
-    groups, words = choose_resampling_groups([records[id_].speaker for id_ in truth])
-    counts = np.stack([_count_confusions(one, task, truth, groups) for one in compared_runs])
+    speaker_of = {prediction.id: prediction.speaker for prediction in first.predictions}
+    groups, description = choose_resampling_groups([speaker_of[id_] for id_ in truth])
+    counts = np.stack([_count_confusions(run, task, truth, groups) for run in compared_runs])
     draws = {
-        score: bootstrap_over_seeds(counts, of)
-        for score, of in (
-            ("wa", weighted_accuracy_from_confusion),
-            ("ua", unweighted_accuracy_from_confusion),
-        )
+        "wa": bootstrap_over_seeds(counts, weighted_accuracy_from_confusion),
+        "ua": bootstrap_over_seeds(counts, unweighted_accuracy_from_confusion),
     }
     return Sweep(
         format=io.FORMAT,
@@ -200,11 +195,11 @@ def build_sweep(
         utterances=len(truth),
         points=[
             _build_point(
-                value, one, counts[place], {s: found[:, place] for s, found in draws.items()}
+                value, run, counts[index], {name: of[:, index] for name, of in draws.items()}
             )
-            for place, (value, one) in enumerate(zip(values, compared_runs, strict=True))
+            for index, (value, run) in enumerate(zip(values, compared_runs, strict=True))
         ],
-        interval=_describe_interval(words, len(compared_runs[0].runs)),
+        interval=_describe_interval(description, len(compared_runs[0].runs)),
         paired_tests=compare_with_first(compared_runs[0], compared_runs[1:], task),
         trend=_fit_trend(values, counts, draws["ua"]),
         warnings=list(_collect_warnings(compared_runs)),
@@ -212,59 +207,61 @@ def build_sweep(
 
 
 def _sweep_name(name: str, compared_runs: Sequence[ComparedRun]) -> str:
-    """What a sweep is called: the same evaluations are the same sweep."""
-    parts = [name, *(run.name for one in compared_runs for run in one.runs)]
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
-    # The folder of an evaluation ends in a mark of its own.
+    """Return the name of a sweep, which is the same for the same evaluations."""
+    names = [name, *(run.name for compared in compared_runs for run in compared.runs)]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    # The name of a run folder ends in a digest of its own.
     return f"{compared_runs[0].first.name.rpartition('-')[0]}-sweep-{digest}"
 
 
 def _count_confusions(
-    one: ComparedRun, task: str, truth: Mapping[str, str | float], groups: Sequence[str]
+    compared: ComparedRun, task: str, truth: Mapping[str, str | float], groups: Sequence[str]
 ) -> NDArray[np.int64]:
-    """(S, G, K, K) counts of each seed's answers."""
-    classes = one.first.classes[task]
+    """Count the confusions of each seed and group: (S, G, K, K)."""
+    classes = compared.first.classes[task]
     return np.stack(
         [
-            confusion_by_group(truth.values(), [own[id_] for id_ in truth], groups, classes)
-            for own in one.predicted_labels(task)
+            confusion_by_group(truth.values(), [by_id[id_] for id_ in truth], groups, classes)
+            for by_id in compared.predicted_labels(task)
         ]
     )
 
 
 def _describe_interval(interval: str, seeds: int) -> str:
     if seeds == 1:
-        return f"{interval}; of one training seed, another would give other scores"
+        return f"{interval}; one training seed, another one would give other scores"
     return f"{interval}, and over {seeds} seeds{' (few: likely too narrow)' * (seeds < FEW_SEEDS)}"
 
 
 def _build_point(
-    value: Any, one: ComparedRun, counts_sgkk: NDArray[np.int64], draws: dict[str, ScoreArray]
+    value: Any, compared: ComparedRun, counts_sgkk: NDArray[np.int64], draws: dict[str, ScoreArray]
 ) -> SweepPoint:
-    total, sums = counts_sgkk.sum(axis=(0, 1)), counts_sgkk.sum(axis=1)
-    was, uas = weighted_accuracy_from_confusion(sums), unweighted_accuracy_from_confusion(sums)
+    total_kk, by_seed_skk = counts_sgkk.sum(axis=(0, 1)), counts_sgkk.sum(axis=1)
+    wa_s = np.asarray(weighted_accuracy_from_confusion(by_seed_skk))
+    ua_s = np.asarray(unweighted_accuracy_from_confusion(by_seed_skk))
+    protocol = compared.first.protocol
     return SweepPoint(
         value=value,
-        split=str(one.first.protocol["caution"]),
-        training_utterances=fmean(len(fold["train"]) for fold in one.first.protocol["folds"]),
-        wa=nan_to_none(weighted_accuracy_from_confusion(total)),
-        ua=nan_to_none(unweighted_accuracy_from_confusion(total)),
+        split=str(protocol["caution"]),
+        training_utterances=fmean(len(fold["train"]) for fold in protocol["folds"]),
+        wa=nan_to_none(weighted_accuracy_from_confusion(total_kk)),
+        ua=nan_to_none(unweighted_accuracy_from_confusion(total_kk)),
         wa_interval=_central_interval(draws["wa"]),
         ua_interval=_central_interval(draws["ua"]),
         seeds=[
             SweepSeed(
                 seed=run.environment["seed"],
                 run=run.name,
-                wa=nan_to_none(np.asarray(was)[place]),
-                ua=nan_to_none(np.asarray(uas)[place]),
+                wa=nan_to_none(wa_s[index]),
+                ua=nan_to_none(ua_s[index]),
             )
-            for place, run in enumerate(one.runs)
+            for index, run in enumerate(compared.runs)
         ],
     )
 
 
 def _central_interval(draws_n: ScoreArray) -> Interval:
-    """The middle 95 %; none where some draw is undefined."""
+    """Return the central 95 % of draws, or None if a draw is undefined."""
     low, high = np.quantile(draws_n, [0.025, 0.975])
     return None if np.isnan(low) else (float(low), float(high))
 
@@ -272,6 +269,7 @@ def _central_interval(draws_n: ScoreArray) -> Interval:
 def _fit_trend(
     values: Sequence[Any], counts_psgkk: NDArray[np.int64], draws_np: ScoreArray
 ) -> Trend | None:
+    """Fit a line to UA over the values; None if a value is not a number or a UA is undefined."""
     if any(type(value) not in (int, float) for value in values):
         return None
     ua_ps = np.asarray(unweighted_accuracy_from_confusion(counts_psgkk.sum(axis=2)))
@@ -286,11 +284,11 @@ def _fit_trend(
 
 
 def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterator[str]:
-    """What a reader must know before believing the scores."""
-    runs = [run for one in compared_runs for run in one.runs]
-    yield from dict.fromkeys(words for run in runs for words in run.warnings)
+    """Yield the limits of the scores, a sentence each."""
+    runs = [run for compared in compared_runs for run in compared.runs]
+    yield from dict.fromkeys(warning for run in runs for warning in run.warnings)
     yield from dict.fromkeys(
         leak.description for run in runs for leak in run.leakage if leak.verdict == "allowed"
     )
     if any("validation" not in run.selections for run in runs):
-        yield "no validation side chose the epochs"
+        yield "no validation subset selected the epochs"

@@ -1,12 +1,13 @@
-"""From a recipe and a whole corpus to a saved model.
+"""Train a recipe on a whole corpus and save the model.
 
-What evaluations say of a model that is then trained on everything: epochs, doubts, scores.
+An evaluation of the recipe can give the number of epochs, the calibration of the confidence, and
+the scores on the model's card.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 
 import torch
 
-from serein import bundle, config, corpora, protocols, recipes, registry, system
+from serein import bundle, config, corpora, protocols, registry, system
 from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import ConfigError
 from serein.evaluation import transcripts
 from serein.evaluation.labels import apply_label_scheme, corpus_classes
-from serein.evaluation.plan import build_augmentations, build_training_config
+from serein.evaluation.plan import build_augmentations, build_training_config, resolve_recipe
 from serein.evaluation.provenance import (
     command_line,
     describe_environment,
@@ -44,7 +45,7 @@ from serein.utils import distributed
 from serein.utils.device import precision_warnings, resolve_device, resolve_precision
 
 OpenProgress = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
-"""Is told how many epochs there will be, and gives what is told of every one."""
+"""Opens a progress display for a number of epochs; the display is called after every epoch."""
 
 
 def no_progress(epochs: int) -> AbstractContextManager[Callable[[Epoch], None]]:
@@ -61,94 +62,98 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     run: Path | None = None,
-    confidence_run: Path | None = None,
+    calibration_run: Path | None = None,
     card: Path | None = None,
     open_progress: OpenProgress = no_progress,
 ) -> Bundle:
     """Train on every utterance of a corpus, and save the model.
 
-    A training that was interrupted goes on from the last state that it wrote. Under torchrun or
-    srun all processes train one model, which the first of them saves.
+    An interrupted training is resumed from its last checkpoint. Under torchrun or srun all
+    processes train one model, which the first of them saves.
 
     Args:
         recipe: name, path of a TOML file, or a recipe.
-        corpus: ``NAME``, ``NAME=PATH``, several of them to be read as one, or a corpus.
+        corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
         output: the bundle to write.
-        settings: what to change in the recipe.
+        settings: changes of the recipe.
         seed: of the weights, the order of utterances, and dropout.
         device: "cpu", "cuda", or "auto".
-        run: an evaluation of this recipe; the model trains for the median of the epochs that
-            its validation speakers chose, takes its temperature and threshold from them, and its
-            card quotes the run's scores. Without such speakers it trains as long as the recipe
-            says.
-        confidence_run: another evaluation of this recipe, such as on other corpora, whose validation
-            speakers give temperature and threshold in place of the run's.
-        card: a TOML file with the card's words (name, licence, data, limits, use).
-        open_progress: is told how many epochs there will be, and gives what is told of every one.
+        run: an evaluation of this recipe. Its validation speakers give the number of epochs (the
+            median over folds), the temperature and the threshold; without them the number of
+            epochs is the recipe's. The card quotes its scores.
+        calibration_run: another evaluation of this recipe, such as on other corpora, whose
+            validation speakers give temperature and threshold instead of the run's.
+        card: a TOML file with texts of the card (name, licence, data, limits, use).
+        open_progress: opens a progress display for the number of epochs.
 
     Raises:
-        SereinError: whatever is wrong with recipe, corpus, audio or disk.
+        SereinError: the recipe, corpus, audio or disk has a fault.
     """
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; expected the file to write, x.safetensors")
-    chosen = recipes.load(recipe, settings) if isinstance(recipe, str) else recipe
-    judged = io.load_results(run) if run else None
-    if judged is not None:
-        chosen = apply_evaluation(chosen, judged)
-    told = config.read_toml(card) if card else {}
-    _check_trainable(chosen)
-    device, how = resolve_device(device), build_training_config(chosen)
-    heard = _load_training_data(corpus, chosen, judged)
-    trust = extract_confidence(judged) if judged else {}
-    if confidence_run:
-        trust = transfer_confidence(
-            chosen, corpus_classes(heard.corpus, chosen), io.load_results(confidence_run)
-        )
-    made, state = _train_system(chosen, how, heard, output, seed, device, open_progress)
-    begun = transcripts.load_initial_bundle(chosen)
-    before = begun.card if begun else Card()
+    recipe = resolve_recipe(recipe, settings)
+    evaluation = io.load_results(run) if run else None
+    if evaluation is not None:
+        recipe = apply_evaluation(recipe, evaluation)
+    texts = config.read_toml(card) if card else {}
+    _check_trainable(recipe)
+    device, training = resolve_device(device), build_training_config(recipe)
+    data = _load_training_data(corpus, recipe, evaluation)
+    confidence = extract_confidence(evaluation) if evaluation else {}
+    if calibration_run:
+        classes = corpus_classes(data.corpus, recipe)
+        confidence = transfer_confidence(recipe, classes, io.load_results(calibration_run))
+    trained, checkpoint = _train_system(recipe, training, data, output, seed, device, open_progress)
+    initial = transcripts.load_initial_bundle(recipe)
+    initial_card = initial.card if initial else Card()
+    excerpt_hashes = protocols.hash_audio_excerpts(data.corpus.utterances).values()
     facts = {
         "name": output.stem,
-        "data": _describe_data(heard.corpus),
-        "licence": "; ".join(system.collect_notes(chosen)),
-        "scores": describe_scores(judged) if judged else "not evaluated",
-        "training": _describe_training(chosen, how, seed, device),
-        "class_counts": {task: _count_labels(heard.corpus, task, chosen) for task in chosen.tasks},
-        "file_hashes": tuple(sorted({*heard.audio_hashes.values(), *before.file_hashes})),
-        "audio_hashes": tuple(sorted({*_sample_hashes(heard.corpus), *before.audio_hashes})),
-        "speakers": tuple(sorted({*speaker_names(heard.corpus), *before.speakers})),
+        "data": _describe_data(data.corpus),
+        "licence": "; ".join(system.collect_notes(recipe)),
+        "scores": describe_scores(evaluation) if evaluation else "not evaluated",
+        "training": _describe_training(recipe, training, seed, device),
+        "class_counts": {task: _count_labels(data.corpus, task, recipe) for task in recipe.tasks},
+        "file_hashes": tuple(sorted({*data.audio_hashes.values(), *initial_card.file_hashes})),
+        "audio_hashes": tuple(sorted({*excerpt_hashes, *initial_card.audio_hashes})),
+        "speakers": tuple(sorted({*speaker_names(data.corpus), *initial_card.speakers})),
     }
-    saved = Bundle(
-        made.to("cpu").eval(), config.build_config(Card, {**facts, **told}, "card"), trust
+    model = Bundle(
+        trained.to("cpu").eval(),
+        config.build_config(Card, {**facts, **texts}, "card"),
+        confidence,
     )
     if not distributed.get_rank():
-        bundle.save(saved, output)
-        state.unlink(missing_ok=True)
-    return saved
-
-
-def _sample_hashes(corpus: Corpus) -> Iterable[str]:
-    return protocols.hash_audio_excerpts(corpus.utterances).values()
+        bundle.save(model, output)
+        checkpoint.unlink(missing_ok=True)
+    return model
 
 
 def _check_trainable(recipe: Recipe) -> None:
-    """See to it that a recipe is one that a model for others can be trained by."""
-    if distributed.get_world_size() > 1 and system.is_estimator(recipe):
+    """Raise an error if a recipe has a fault or only makes sense in an evaluation."""
+    processes = distributed.get_world_size()
+    if processes > 1 and system.is_estimator(recipe):
         raise ConfigError(
-            f"{recipe.model['name']} is fitted at once, and not in {distributed.get_world_size()} processes; "
+            f"{recipe.model['name']} is fitted in one process, and {processes} were started; "
             "start one, without torchrun or srun"
         )
     system.check_recipe(recipe)
     if recipe.normalise.get("statistics") == "speaker":
         raise ConfigError(
             "normalise.statistics = 'speaker' needs many recordings of each speaker before one "
-            "can be recognised; it serves to judge only: set normalise.statistics=training"
+            "can be recognized; it is for evaluations only: set normalise.statistics=training"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _TrainingData:
-    """What a model is trained on: utterances, a hash for each of them, and the corpus's own."""
+    """The training data of a model.
+
+    Attributes:
+        corpus: the utterances.
+        audio_hashes: a hash of the audio of each utterance id.
+        fingerprint: of the corpus before a part of it was selected for training.
+    """
 
     corpus: Corpus
     audio_hashes: dict[str, str]
@@ -158,16 +163,25 @@ class _TrainingData:
 def _load_training_data(
     corpus: str | Sequence[str] | Corpus, recipe: Recipe, evaluation: Results | None
 ) -> _TrainingData:
-    """Read a corpus, and keep of it what the recipe trains on."""
-    read, _ = apply_label_scheme(corpora.read(corpus), recipe)
-    contents = corpora.contents(read.utterances)
-    mark = corpora.fingerprint(read, contents)
-    if evaluation is not None and evaluation.corpus["hash"] != mark:
+    """Read a corpus, and select the utterances that the recipe trains on."""
+    whole, _ = apply_label_scheme(corpora.as_corpus(corpus), recipe)
+    hashes = corpora.hash_contents(whole.utterances)
+    fingerprint = corpora.fingerprint(whole, hashes)
+    if evaluation is not None and evaluation.corpus["hash"] != fingerprint:
         raise ConfigError(
-            f"{evaluation.name} judged another corpus, or other labels of it; evaluate again"
+            f"{evaluation.name} evaluated another corpus, or other labels of it; evaluate again"
         )
-    read = replace(read, utterances=select_training_utterances(read, recipe))
-    return _TrainingData(read, {one.id: contents[one.id] for one in read.utterances}, mark)
+    selected = replace(whole, utterances=select_training_utterances(whole, recipe))
+    return _TrainingData(selected, {u.id: hashes[u.id] for u in selected.utterances}, fingerprint)
+
+
+def select_training_utterances(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
+    """Apply the recipe's limits of duration, number, and share of auxiliary corpora."""
+    split_config = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
+    kept, _ = protocols.drop_long(corpus.utterances, split_config.max_duration)
+    if split_config.main:
+        return tuple(protocols.select_training_utterances(kept, split_config))
+    return tuple(protocols.subsample(kept, split_config, corpus.name))
 
 
 def _train_system(
@@ -179,65 +193,62 @@ def _train_system(
     device: str,
     open_progress: OpenProgress,
 ) -> tuple["system.System", Path]:
-    """The trained system, and where the state of its training lies."""
+    """Train a system; return it and the path of its checkpoint."""
     utterances = data.corpus.utterances
     torch.manual_seed(seed)
-    classes = corpus_classes(data.corpus, recipe)
-    made = system.System(recipe, classes, transcripts.build_word_list(utterances, recipe))
-    load_initial_weights(made, training.init)
-    forms = build_augmentations(recipe, made.front_end)
+    words = transcripts.build_word_list(utterances, recipe)
+    untrained = system.System(recipe, corpus_classes(data.corpus, recipe), words)
+    load_initial_weights(untrained, training.init)
+    front_end = untrained.front_end
+    augmentations = build_augmentations(recipe, front_end)
     frames, *copies = (
-        extract_frames(utterances, made.front_end, data.audio_hashes, augmentation=form)
-        for form in (None, *forms)
+        extract_frames(utterances, front_end, data.audio_hashes, augmentation=augmentation)
+        for augmentation in (None, *augmentations)
     )
-    ids = tuple(utterance.id for utterance in utterances)
-    side = Subset(
-        ids, frames, made.targets(utterances), transcripts.encode_transcripts(made, utterances, {})
+    subset = Subset(
+        tuple(utterance.id for utterance in utterances),
+        frames,
+        untrained.targets(utterances),
+        transcripts.encode_transcripts(untrained, utterances, {}),
     )
-    side = augment_subset(
-        side, utterances, training, copies, system.build_recipe_masks(recipe, made.front_end)
-    )
-    needed, numbers = (
-        package_versions() | system.collect_packages(recipe),
+    spec_augment = system.build_recipe_spec_augment(recipe, front_end)
+    subset = augment_subset(subset, utterances, training, copies, spec_augment)
+    dependencies = [
+        asdict(recipe),
+        list(recipe.tasks),
+        data.fingerprint,
+        seed,
+        device,
         resolve_precision(training.precision, device),
-    )
-    facts = [asdict(recipe), list(recipe.tasks), data.fingerprint, seed, device, numbers, needed]
-    state = _state_path(
-        output,
-        [*facts, transcripts.hash_referenced_files(recipe), [form.cache_key for form in forms]],
-    )
-    learn = fit_estimator if system.is_estimator(recipe) else fit
-    with (no_progress if distributed.get_rank() else open_progress)(training.epochs) as progress:
-        learn(
-            made,
-            side,
+        package_versions() | system.collect_packages(recipe),
+        transcripts.hash_referenced_files(recipe),
+        [augmentation.cache_key for augmentation in augmentations],
+    ]
+    checkpoint = _checkpoint_path(output, dependencies)
+    fit_system = fit_estimator if system.is_estimator(recipe) else fit
+    display = no_progress if distributed.get_rank() else open_progress
+    with display(training.epochs) as on_epoch_end:
+        fit_system(
+            untrained,
+            subset,
             {},
             training,
             seed=seed,
             device=device,
-            checkpoint=state,
-            on_epoch_end=progress,
+            checkpoint=checkpoint,
+            on_epoch_end=on_epoch_end,
         )
-    return made, state
+    return untrained, checkpoint
 
 
-def select_training_utterances(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
-    """What is not too long, no more than is wanted; beside a main corpus, its share of others."""
-    how = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
-    kept, _ = protocols.drop_long(corpus.utterances, how.max_duration)
-    if how.main:
-        return tuple(protocols.select_training_utterances(kept, how))
-    return tuple(protocols.subsample(kept, how, corpus.name))
-
-
-def _state_path(output: Path, facts: list[Any]) -> Path:
-    """Where the training keeps its state; other settings have another place."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+def _checkpoint_path(output: Path, dependencies: list[Any]) -> Path:
+    """Return the path of the checkpoint next to the output; it depends on the settings."""
+    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
     return output.with_name(f".{output.stem}.{digest}.pt")
 
 
 def _count_labels(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
-    """How often each class, or value, of a task occurs."""
+    """Count the utterances of each class or value of a task."""
     labels = targets.get_task_labels(corpus.utterances, task, recipe)
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
@@ -253,142 +264,141 @@ def _describe_data(corpus: Corpus) -> str:
 def _describe_training(
     recipe: Recipe, training: TrainingConfig, seed: int, device: str
 ) -> dict[str, Any]:
+    precision = resolve_precision(training.precision, device)
+    environment = describe_environment(recipe, seed, training.threads, device, precision)
     warnings = precision_warnings(training.precision, device)
     return {
         "command": command_line(),
         "created": utc_now(),
         "epochs": training.epochs,
-        **flatten(
-            describe_environment(
-                recipe,
-                seed,
-                training.threads,
-                device,
-                resolve_precision(training.precision, device),
-            )
-        ),
+        **flatten(environment),
         **({"warning": warnings[0]} if warnings else {}),
     }
 
 
 def apply_evaluation(recipe: Recipe, evaluation: Results) -> Recipe:
-    """The recipe with the epochs that an evaluation's validation speakers chose, if it had any.
+    """Return the recipe with the epochs and the C that validation selected in an evaluation.
 
     Raises:
-        ConfigError: the run leaks, is of another system, or has no folds.
+        ConfigError: the evaluation has leaks, is of another system, or has no folds.
     """
     _check_leak_free(evaluation)
     epochs = median_epoch(evaluation) or recipe.training["epochs"]
-    chosen = replace(recipe, training={**recipe.training, "epochs": epochs})
-    if cost := median_c(evaluation):
-        chosen = replace(chosen, model={**recipe.model, "c": cost})
+    applied = replace(recipe, training={**recipe.training, "epochs": epochs})
+    if c := median_c(evaluation):
+        applied = replace(applied, model={**recipe.model, "c": c})
     _check_same_system(
         recipe, evaluation, ("features", "normalise", "model", "tasks", "augment", "text")
     )
-    return chosen
+    return applied
 
 
 def transfer_confidence(
     recipe: Recipe, classes: Mapping[str, Sequence[str]], evaluation: Results
 ) -> dict[str, ConfidenceCalibration]:
-    """How far a system may be believed, by an evaluation of it on other corpora.
+    """Return the calibration of a system's confidence from an evaluation on other corpora.
 
     Raises:
-        ConfigError: it is of another system or of other classes, or had no validation speakers.
+        ConfigError: the evaluation is of another system or of other classes, or had no validation
+            speakers.
     """
     _check_leak_free(evaluation)
     _check_same_system(recipe, evaluation, ("features", "normalise", "model", "augment", "text"))
-    found = extract_confidence(evaluation)
-    if not found:
+    confidence = extract_confidence(evaluation)
+    if not confidence:
         raise ConfigError(
-            f"{evaluation.name} had no validation speakers, and so nothing that says how sure its "
-            "system may be; evaluate with some"
+            f"{evaluation.name} had no validation speakers, which calibrate the confidence; "
+            "evaluate with some"
         )
-    for task in found:
-        if tuple(evaluation.classes[task]) != tuple(classes.get(task, ())):
+    for task in confidence:
+        theirs, ours = tuple(evaluation.classes[task]), tuple(classes.get(task, ()))
+        if theirs != ours:
             raise ConfigError(
-                f"{evaluation.name} tells {', '.join(evaluation.classes[task])} of {task} apart, and this "
-                f"model {', '.join(classes.get(task, ())) or 'none'}; evaluate on these classes"
+                f"{evaluation.name} has the {task} classes {', '.join(theirs)}, and this model "
+                f"{', '.join(ours) or 'none'}; evaluate on these classes"
             )
-    return found
+    return confidence
 
 
 def _check_leak_free(evaluation: Results) -> None:
-    leaks = [one for one in evaluation.leakage if one.verdict in ("allowed", "error")]
+    leaks = [finding for finding in evaluation.leakage if finding.verdict in ("allowed", "error")]
     if leaks:
         raise ConfigError(
-            f"{evaluation.name} has leaks, its epochs and its confidence would flatter the model: "
-            f"{leaks[0].description}. Evaluate with folds that no speaker and no recording crosses"
+            f"{evaluation.name} has leaks, which make its epochs and confidence optimistic: "
+            f"{leaks[0].description}. Evaluate with folds that share no speaker and no recording"
         )
 
 
 def _check_same_system(recipe: Recipe, evaluation: Results, tables: Sequence[str]) -> None:
-    """Refuse an evaluation of another system; how long and by what costs may be chosen anew."""
-    asked, found = asdict(recipe), dict(evaluation.recipe)
-    free = {
+    """Raise an error for an evaluation of another system; epochs and C may differ."""
+    ours, theirs = asdict(recipe), dict(evaluation.recipe)
+    ignored = {
         "training": ("epochs", "selection_window", "select_by"),
         "model": ("c",) if median_c(evaluation) else (),
     }
-    for run in (asked, found):
-        for table, names in free.items():
-            run[table] = {k: v for k, v in run[table].items() if k not in names}
-    wanted = [*tables, "training"]
-    if other := [table for table in wanted if asked[table] != found.get(table, {})]:
+    for settings in (ours, theirs):
+        for table, names in ignored.items():
+            settings[table] = {k: v for k, v in settings[table].items() if k not in names}
+    compared = [*tables, "training"]
+    if different := [table for table in compared if ours[table] != theirs.get(table, {})]:
         raise ConfigError(
-            f"{evaluation.name} judged {found['name']} with other settings of {', '.join(other)} than "
-            f"{recipe.name}; evaluate this recipe first"
+            f"{evaluation.name} evaluated {theirs['name']} with other settings of "
+            f"{', '.join(different)} than {recipe.name}; evaluate this recipe first"
         )
 
 
 def median_epoch(results: Results) -> int:
-    """The median of the epochs that validation chose over the folds, rounded up; 0 without it.
+    """Return the median of the epochs that validation selected, rounded up; 0 without validation.
 
     Raises:
-        ConfigError: the run has no folds, or chose in some of them alone.
+        ConfigError: the run has no folds, or only some of them have validation speakers.
     """
-    chose = ["validation" in fold.epochs for fold in results.folds]
-    if chose and not any(chose):
+    is_selected = ["validation" in fold.epochs for fold in results.folds]
+    if is_selected and not any(is_selected):
         return 0
-    if not chose or not all(chose):
+    if not is_selected or not all(is_selected):
         raise ConfigError(
-            f"{results.name} chose no epochs by validation in some folds; evaluate anew"
+            f"{results.name} has folds without an epoch that validation selected; evaluate again"
         )
     return int(median(fold.epochs["validation"] for fold in results.folds) + 0.5)
 
 
 def median_c(results: Results) -> dict[str, float]:
-    """The median of the C that each task of an estimator had over the folds; else empty."""
+    """Return the median of an estimator's C over the folds, by task; empty for a network."""
     tasks = sorted({task for fold in results.folds for task in fold.selected_c})
     return {task: median(fold.selected_c[task] for fold in results.folds) for task in tasks}
 
 
 def extract_confidence(results: Results) -> dict[str, ConfidenceCalibration]:
-    """Each task's temperature, and the threshold that four answers in five of new speakers reach.
+    """Return each task's temperature, and the threshold that four in five utterances reach.
 
-    Both come from speakers that were neither trained on nor tested, whose votes also chose the
-    epochs.
+    Both are fitted on validation speakers, who are neither trained on nor tested, but whose scores
+    also selected the epochs.
     """
-    words = (
+    description = (
         f"by the validation speakers of {len(results.folds)} folds of {results.corpus['name']}; "
         "four of five of their utterances reach the threshold"
     )
     return {
-        task: ConfidenceCalibration(found.temperature, found.threshold or 0.0, words)
-        for task, found in results.calibration.items()
-        if found.temperature is not None
+        task: ConfidenceCalibration(
+            calibration.temperature, calibration.threshold or 0.0, description
+        )
+        for task, calibration in results.calibration.items()
+        if calibration.temperature is not None
     }
 
 
 def describe_scores(results: Results) -> str:
-    """A run's headline, with its protocol and the other selections."""
+    """Describe a run's headline and other selections, with its protocol, for the card."""
     task = next(iter(results.classes))
+    metrics = get_scorer(results.classes[task]).metrics
     parts = []
     for selection, meaning in results.selections.items():
-        found = results.scores_by_task(selection)[task]
-        pairs = [(one, found.score(one.name)) for one in get_scorer(results.classes[task]).metrics]
-        told = [one.format_score(score) for one, score in pairs if score is not None]
-        if len(told) == len(pairs):
-            parts.append(f"{' '.join(told)} ({meaning})")
-    split = [results.protocol["name"], results.protocol.get("caution")]
-    protocol = ", ".join(str(part) for part in split if part)
-    return f"{results.corpus['name']}, {protocol}, {task}: " + "; ".join(parts)
+        task_scores = results.scores_by_task(selection)[task]
+        values = [(metric, task_scores.score(metric.name)) for metric in metrics]
+        texts = [metric.format_score(value) for metric, value in values if value is not None]
+        if len(texts) == len(metrics):
+            parts.append(f"{' '.join(texts)} ({meaning})")
+    protocol = [results.protocol["name"], results.protocol.get("caution")]
+    protocol_text = ", ".join(str(part) for part in protocol if part)
+    return f"{results.corpus['name']}, {protocol_text}, {task}: " + "; ".join(parts)

@@ -1,8 +1,8 @@
-"""Who tries what: Optuna's storage, shared by processes and machines.
+"""The trials of a search in Optuna's storage, shared by processes and machines.
 
-Trial n of a study is draw n of its space, whoever runs it. Optuna hands every number out once. A
-process that dies leaves its trial "running"; whoever comes next sees that its lock is free, and
-puts the trial back under its own number, so that none is lost and none counts twice.
+Trial n of a study is draw n of its space in every process, and Optuna gives out each number once. A
+process that dies leaves its trial "running"; another process finds its lock free and puts the trial
+back under the same number, so that every trial is run and counted once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,27 +31,29 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+TRIAL_ATTRIBUTES = ("folds", "run", "seconds", "fault")
+"""Fields of a trial's record that the storage holds besides its score."""
 CLAIM_TIMEOUT = timedelta(minutes=1)
-"""A trial that has been running so long without saying whose it is has lost its process."""
+"""A running trial without the name of its worker counts as orphaned after this time."""
 
 
 class TrialStore:
-    """The trials of one search."""
+    """The trials of one search, in a storage that several processes share."""
 
     def __init__(
         self, folder: Path, name: str, space: Space, points: list[Point], storage: str | None
     ) -> None:
-        """Open the storage, and make the study unless another process has.
+        """Open the storage, and create the study if it does not exist.
 
         Args:
-            folder: the search's own.
+            folder: of the search.
             name: of the study.
-            space: what points were drawn from.
+            space: the space of the points.
             points: one for each trial, in order of their numbers.
-            storage: a URL that Optuna understands, or a file; None is a file in the folder.
+            storage: a URL for Optuna, or a file; None is a file in the folder.
 
         Raises:
-            ConfigError: there is no such storage.
+            ConfigError: the storage cannot be opened.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.workers = folder / "workers"
@@ -60,9 +62,9 @@ class TrialStore:
         self.lock = FileLock(folder / ".lock")
         self.space = space
         self.points = points
-        place = str(folder / "trials.log") if storage is None else storage
+        location = str(folder / "trials.log") if storage is None else storage
         try:
-            self.storage = _open_storage(place)
+            self.storage = _open_storage(location)
             self.study = optuna.create_study(
                 storage=self.storage,
                 sampler=FixedPointSampler(points),
@@ -70,23 +72,23 @@ class TrialStore:
                 direction="maximize",
                 load_if_exists=True,
             )
-        except Exception as error:  # each kind of storage has errors of its own
+        except Exception as error:  # each kind of storage raises errors of its own
             fault = " ".join(str(error).split())
             raise ConfigError(
-                f"cannot open the storage {place}: {fault}; give a file, or a URL such as "
+                f"cannot open the storage {location}: {fault}; give a file, or a URL such as "
                 "sqlite:///search.db"
             ) from error
 
     @contextmanager
     def mark_alive(self) -> Iterator[None]:
-        """Let others see that this process lives."""
+        """Hold this worker's lock, which shows other processes that it is alive."""
         file = self._lock_path(self.worker)
         with FileLock(file):
             yield
         file.unlink(missing_ok=True)
 
     def claim_trial(self) -> optuna.Trial | None:
-        """The next trial, now this process's own; None where all are finished or running."""
+        """Claim the next trial for this process; return None if all are finished or running."""
         with self.lock:
             self._release_orphans()
             trial = self.study.ask()
@@ -94,12 +96,12 @@ class TrialStore:
                 self.release_trial(trial)
                 return None
             trial.set_user_attr("worker", self.worker)
-            for one in self.space:
-                suggest_value(trial, one)
+            for dimension in self.space:
+                suggest_value(trial, dimension)
             return trial
 
     def release_trial(self, trial: optuna.Trial | FrozenTrial) -> None:
-        """Put a trial back for others, under its number."""
+        """Put a trial back under its number, for any process to claim."""
         trial_id = trial._trial_id
         self.storage.set_trial_user_attr(trial_id, "worker", "")
         self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
@@ -107,27 +109,30 @@ class TrialStore:
     def finish_trial(
         self, trial: optuna.Trial, score: float, attributes: Mapping[str, Any]
     ) -> None:
-        """Write down what a trial scored."""
-        for name, fact in attributes.items():
-            trial.set_user_attr(name, fact)
+        """Store the score and the attributes of a finished trial."""
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
         self.study.tell(trial, score)
 
     def fail_trial(self, trial: optuna.Trial, fault: str) -> None:
-        """Write down why a trial has no score."""
+        """Store the reason why a trial has no score."""
         trial.set_user_attr("fault", fault)
         self.study.tell(trial, state=TrialState.FAIL)
 
     def list_trials(self) -> list[Trial]:
-        """Every trial so far, in order of their numbers."""
-        found = self.study.get_trials(deepcopy=False)[: len(self.points)]
-        return [self._build_record(one) for one in found]
+        """Return every trial so far, in order of their numbers."""
+        trials = self.study.get_trials(deepcopy=False)[: len(self.points)]
+        return [self._build_record(trial) for trial in trials]
 
-    def _build_record(self, one: FrozenTrial) -> Trial:
-        facts = {key: one.user_attrs[key] for key in TRIAL_ATTRIBUTES if key in one.user_attrs}
-        score = one.value if one.state == TrialState.COMPLETE else None
-        settings = self.points[one.number]
-        state = STATES[one.state]
-        return Trial(number=one.number, settings=settings, state=state, score=score, **facts)
+    def _build_record(self, trial: FrozenTrial) -> Trial:
+        attributes = trial.user_attrs
+        return Trial(
+            number=trial.number,
+            settings=self.points[trial.number],
+            state=STATES[trial.state],
+            score=trial.value if trial.state == TrialState.COMPLETE else None,
+            **{key: attributes[key] for key in TRIAL_ATTRIBUTES if key in attributes},
+        )
 
     def _release_orphans(self) -> None:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -138,8 +143,8 @@ class TrialStore:
     def _is_orphan(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker", "")
         if not worker:
-            begun = trial.datetime_start
-            return begun is not None and datetime.now() - begun > CLAIM_TIMEOUT
+            start = trial.datetime_start
+            return start is not None and datetime.now() - start > CLAIM_TIMEOUT
         file = self._lock_path(worker)
         if not file.is_file():
             return False  # a machine that shares the storage but not this folder
@@ -153,27 +158,23 @@ class TrialStore:
         return self.workers / f"{worker}.lock"
 
 
-TRIAL_ATTRIBUTES = ("folds", "run", "seconds", "fault")
-"""What a trial's record holds besides its score."""
-
-
 class FixedPointSampler(BaseSampler):
-    """Gives trial n the n-th of some points."""
+    """Sampler that gives trial n the n-th point of a list."""
 
     def __init__(self, points: list[Point]) -> None:
-        """Take the points."""
+        """Use these points."""
         self.points = points
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Nothing is drawn by what other trials gave."""
+        """Return an empty space: no parameter depends on other trials."""
         return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing is drawn by what other trials gave."""
+        """Return no values: no parameter depends on other trials."""
         return {}
 
     def sample_independent(
@@ -183,25 +184,25 @@ class FixedPointSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """The value of the trial's own point."""
+        """Return the value of the trial's point."""
         return to_storable(self.points[trial.number][param_name])
 
 
 class ProcessLock(JournalFileOpenLock):
-    """Locks a journal; the system frees it when its process dies, where Optuna's own waits."""
+    """Lock of a journal that the system releases when its process dies, unlike Optuna's own."""
 
     def __init__(self, path: str) -> None:
-        """Lock the journal of that path."""
+        """Create the lock of a journal file."""
         super().__init__(path)
         self.file_lock = FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
-        """Wait for it."""
+        """Wait for the lock."""
         self.file_lock.acquire()
         return True
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self.file_lock.release()
 
 
@@ -209,7 +210,7 @@ def _open_storage(location: str) -> optuna.storages.BaseStorage:
     if "://" in location:
         try:
             return optuna.storages.RDBStorage(location)
-        except DBAPIError:  # another process was making the same tables
+        except DBAPIError:  # another process was creating the same tables
             sleep(1)
             return optuna.storages.RDBStorage(location)
     Path(location).parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ def _open_storage(location: str) -> optuna.storages.BaseStorage:
 
 
 def suggest_value(trial: optuna.Trial, dimension: Range | Choice) -> None:
-    """Write a trial's value into the storage, for Optuna's own tools."""
+    """Store a trial's value as an Optuna parameter, for Optuna's own tools."""
     if isinstance(dimension, Choice):
         trial.suggest_categorical(
             dimension.name, [to_storable(value) for value in dimension.values]
@@ -231,5 +232,5 @@ def suggest_value(trial: optuna.Trial, dimension: Range | Choice) -> None:
 
 
 def to_storable(value: Any) -> Any:
-    """Itself, or words where it is a list or table, which Optuna does not keep."""
+    """Return a value as Optuna stores it: lists and tables as text."""
     return value if isinstance(value, str | bool | int | float) else str(value)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves. Times are in seconds."""
+"""Records of an evaluation, as ``results.json`` holds them. Times are in seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from serein.results.inference import WordScores
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What was foretold of one tested utterance.
+    """Predictions for one tested utterance.
 
     Attributes:
-        id: the utterance.
-        fold: where it was tested.
-        speaker: who talks.
-        gender: of the speaker, where known.
-        truth: the label for each task, a class or a number; None where the corpus has none.
-        selections: for each selection and task, the probability of each class, in the order
-            of ``Results.classes``; or the one value.
-        corpus: where it comes from, when several corpora were read together.
-        language: that is spoken, where known.
-        text: what is said, where the model finds words and the corpus knows them.
-        heard: for each selection, the words that the model found.
+        id: of the utterance.
+        fold: the fold that tested it.
+        speaker: the speaker, if known.
+        gender: of the speaker, if known.
+        truth: the label for each task, a class or a value; None if the corpus has none.
+        selections: for each selection and task, the probability of each class, in the order of
+            ``Results.classes``; or the value of a regression.
+        corpus: its corpus, if several were read as one.
+        language: the spoken language, if known.
+        text: the reference transcript, if the model recognizes words and the corpus has one.
+        transcripts: for each selection, the transcript by the model.
     """
 
     id: str
@@ -39,44 +39,44 @@ class Prediction:
 
     @property
     def labelled_tasks(self) -> list[str]:
-        """The tasks whose label is known."""
+        """The tasks that have a label."""
         return [task for task, label in self.truth.items() if label is not None]
 
     def predicted_label(self, selection: str, task: str, classes: Sequence[str]) -> str | float:
-        """The likeliest class, the first of equals; the value, where the task has no classes."""
+        """Return the most probable class, the first one of equals; or the value of a regression."""
         row = self.selections[selection][task]
         return classes[row.index(max(row))] if classes else row[0]
 
 
 class ScoresWithIntervals:
-    """Scores by their names, each with an interval."""
+    """Access to scores and their intervals by name."""
 
     __slots__ = ()
 
     def score(self, name: str) -> float | None:
-        """The score of that name."""
-        found: float | None = getattr(self, name)
-        return found
+        """Return the score of that name."""
+        value: float | None = getattr(self, name)
+        return value
 
     def bounds(self, name: str) -> tuple[float, float] | None:
-        """Its interval."""
-        found: tuple[float, float] | None = getattr(self, f"{name}_interval")
-        return found
+        """Return the interval of the score of that name."""
+        interval: tuple[float, float] | None = getattr(self, f"{name}_interval")
+        return interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScores(ScoresWithIntervals):
-    """How well one classification task was done; None is undefined.
+    """Scores of a classification task; None is undefined.
 
     Attributes:
-        utterances: how many were scored.
-        wa: weighted accuracy, the share of all utterances that is right.
+        utterances: number of scored utterances.
+        wa: weighted accuracy, the fraction of utterances that are classified correctly.
         ua: unweighted accuracy, the mean of the classes' recalls.
         wa_interval: 95 % interval of ``wa``.
         ua_interval: 95 % interval of ``ua``.
-        interval: how both intervals were made, in words.
+        interval: description of how both intervals were computed.
         recalls: recall of each class.
-        confusion: counts; a row is a true class, a column a predicted one.
+        confusion: counts; rows are true classes, columns are predicted classes.
     """
 
     utterances: int
@@ -91,17 +91,17 @@ class ClassScores(ScoresWithIntervals):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValueScores(ScoresWithIntervals):
-    """How well one task of numbers was done; None is undefined.
+    """Scores of a regression task; None is undefined.
 
     Attributes:
-        utterances: how many were scored.
+        utterances: number of scored utterances.
         ccc: concordance correlation coefficient.
         rmse: root mean squared error, in the unit of the labels.
         pearson: Pearson's correlation.
         ccc_interval: 95 % interval of ``ccc``.
         rmse_interval: 95 % interval of ``rmse``.
         pearson_interval: 95 % interval of ``pearson``.
-        interval: how the intervals were made, in words.
+        interval: description of how the intervals were computed.
     """
 
     utterances: int
@@ -116,14 +116,14 @@ class ValueScores(ScoresWithIntervals):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
-    """One pass over the training side.
+    """One epoch of a training.
 
     Attributes:
         epoch: counted from 1.
-        loss: mean training loss, all tasks weighted.
-        seconds: how long the pass took, its scoring included.
-        scores: for each watched side ("validation", "test") and task, its "wa" and "ua"; of a
-            task of numbers, its "ccc", "rmse" and "pearson".
+        loss: mean training loss, the weighted sum over tasks.
+        seconds: duration of the epoch, with its evaluation.
+        scores: for each evaluation subset ("validation", "test") and task, its "wa" and "ua"; or
+            "ccc", "rmse" and "pearson" of a regression.
     """
 
     epoch: int
@@ -134,17 +134,17 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldResult:
-    """One fold's course and outcome.
+    """Training history and result of one fold.
 
     Attributes:
         name: of the fold.
-        epochs: the epoch that each selection picked, counted from 1.
-        scores: for each selection and task, its scores on this fold's test side, as in `Epoch`.
+        epochs: the epoch of each selection, counted from 1.
+        scores: for each selection and task, its scores on the test subset, as in `Epoch`.
         history: every epoch.
-        temperatures: for each task, what the headline's logits are divided by to be calibrated,
-            fitted on this fold's validation side; empty without one.
-        chosen: for each task, the C that this side picked for an estimator, or that the recipe
-            gave; empty for a network.
+        temperatures: for each task, the temperature of the headline's logits, fitted on the
+            validation subset; empty without one.
+        selected_c: for each task, the C of an estimator, selected on the validation subset or
+            given by the recipe; empty for a network.
     """
 
     name: str
@@ -157,13 +157,13 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationScores:
-    """How far confidence, the probability of the answer, can be believed.
+    """Calibration of the confidence, the probability of the predicted class.
 
     Attributes:
-        ece: expected calibration error, the mean gap between confidence and accuracy.
-        brier: mean squared distance of the probabilities from the truth, 0 to 2.
-        bins: utterances, mean confidence and accuracy of each bin of equal width that is not
-            empty, from the least confident.
+        ece: expected calibration error, the mean difference between confidence and accuracy.
+        brier: Brier score, the mean squared error of the probabilities, 0 to 2.
+        bins: number of utterances, mean confidence and accuracy of each non-empty bin of equal
+            width, from the lowest confidence.
     """
 
     ece: float | None
@@ -173,16 +173,16 @@ class CalibrationScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """One task's confidence at the headline's epochs, over the pooled predictions.
+    """Calibration of one task at the headline's epochs, over the pooled predictions.
 
     Attributes:
-        raw: as the model says.
-        tempered: with each fold's temperature; None where no validation side fitted one.
+        raw: of the model's probabilities.
+        calibrated: with each fold's temperature; None if no validation subset fitted one.
         thresholds: shares of utterances answered (1.0, 0.9, ...), when the least confident are
-            refused: the lowest confidence that is answered, share answered, WA, UA.
-        temperature: the one that fits the validation sides of all folds together, for a model
-            of the whole corpus.
-        threshold: what four in five of these utterances reach at that temperature.
+            rejected: the lowest confidence that is answered, share answered, WA, UA.
+        temperature: fitted on the validation subsets of all folds together, for a model that is
+            trained on the whole corpus.
+        threshold: the confidence that four in five of these utterances reach at that temperature.
     """
 
     raw: CalibrationScores
@@ -194,11 +194,11 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeedResult:
-    """The same evaluation with one seed.
+    """Scores of the same evaluation with one seed.
 
     Attributes:
         seed: of weights, order and dropout.
-        run: name of its folder, beside this one.
+        run: name of its folder, next to this one.
         scores: for each selection and task, its scores over the pooled predictions.
     """
 
@@ -209,10 +209,10 @@ class SeedResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionTrace:
-    """One attention map over one utterance.
+    """Attention over one utterance.
 
     Attributes:
-        times: the middle of each step, in seconds.
+        times: the centre of each step, in seconds.
         weight: of each step, averaged over heads; sums to 1.
     """
 
@@ -222,18 +222,18 @@ class AttentionTrace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfidentError:
-    """An utterance that was taken for another class with confidence.
+    """A wrong prediction with high confidence.
 
     Attributes:
-        id: the utterance.
-        fold: where it was tested.
-        task: what was foretold.
-        truth: its label.
-        answer: what it was taken for.
-        confidence: probability of the answer.
-        seconds: how long the utterance is.
-        envelope: lowest and highest sample of each of equally long stretches, -1 to 1.
-        attention: maps by name.
+        id: of the utterance.
+        fold: the fold that tested it.
+        task: the task.
+        truth: the label.
+        answer: the predicted class.
+        confidence: probability of the predicted class.
+        seconds: duration of the utterance.
+        envelope: lowest and highest sample of each of equally long segments, -1 to 1.
+        attention: attention maps by name.
     """
 
     id: str
@@ -249,18 +249,18 @@ class ConfidentError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelMapping:
-    """What became of one task's labels.
+    """How the labels of a corpus map to the classes of a task.
 
-    Numbers are no classes: of them ``mapped`` holds their range and mean, under "values".
+    Of a regression, ``mapped`` holds the range and mean of the values, under "values".
 
     Attributes:
-        scheme: the set of classes that was asked for.
-        mapped: for each class, the corpus's words for it and how often each occurred.
-        dropped: words that are none of the classes, and how often each occurred; where the task
-            leads, these utterances were left out.
-        missing: utterances without this label.
-        foreign: for each corpus beside the main one, its words for classes that the main corpus
-            lacks, and how often each occurred; these utterances were left out.
+        scheme: name of the label scheme.
+        mapped: for each class, the corpus's labels for it and their counts.
+        dropped: labels without a class, and their counts; if the task is the first one, these
+            utterances were left out.
+        missing: number of utterances without a label.
+        foreign: for each auxiliary corpus, its labels for classes that the main corpus does not
+            have, and their counts; these utterances were left out.
     """
 
     scheme: str
@@ -272,12 +272,12 @@ class LabelMapping:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimisticVariant:
-    """A way to fool oneself, and what it was worth here.
+    """A variant of the evaluation that is optimistic, and its scores.
 
     Attributes:
         name: "random-split" or "test-speaker-normalisation".
-        words: what was done otherwise, in a sentence.
-        run: name of the folder of that evaluation, beside this one.
+        description: the difference to the evaluation.
+        run: name of the folder of the variant, next to this one.
         scores: for each task, the scores of that evaluation's headline.
     """
 
@@ -289,40 +289,39 @@ class OptimisticVariant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """Everything that a report shows; ``results.json`` holds it.
+    """Everything that a report shows; the content of ``results.json``.
 
     Attributes:
         format: version of this layout.
         name: of the run.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
+        command: the command that was typed.
+        created: time of its end, ISO 8601, UTC.
         recipe: every setting.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
         protocol: name, hash, choice of validation speakers, and the folds.
         environment: seed, threads, device, machine, versions.
         seconds: wall-clock time of all epochs together, over all processes.
-        classes: of each task, in the order of its probabilities; none of a task of numbers.
+        classes: of each task, in the order of its probabilities; a regression has none.
         headline: the selection to quote.
-        selections: what each selection means, in words; those that saw the test side say so.
-        scores: for each selection and task of classes, over the pooled predictions of all folds.
+        selections: meaning of each selection; it says so if a selection uses the test subset.
+        scores: for each selection and classification task, over the predictions of all folds.
         fold_means: for each selection and task, its scores averaged over folds.
-        baselines: "majority" and "chance" of classes, "mean" of numbers: for each task, the
-            scores of knowing nothing.
-        folds: each fold's course and outcome.
+        baselines: for "majority" and "chance", or "mean" of a regression, the scores of each task.
+        folds: training history and result of each fold.
         predictions: one per tested utterance.
-        warnings: what a reader must know before believing the scores.
-        mapping: for each task, what became of the corpus's labels.
-        leakage: what the leakage check looked for and found.
-        calibration: for each task, how far confidence can be believed.
-        repeats: the same with each of several seeds, this one among them; empty for one seed.
-        mistakes: the most confident errors of the leading task, at the headline's epochs.
-        flatteries: ways to fool oneself that were measured beside this run.
-        held_out: for tasks whose classes no tested speaker can have, such as who talks, what was
-            foretold of held-out utterances of training speakers.
-        groups: for "corpus" and "language", where several were tested, the headline's scores of
-            each by task.
-        value_scores: for each selection and task of numbers, as ``scores``.
-        words: for each selection, how well a model that finds words found them.
+        warnings: limits of the scores, a sentence each.
+        mapping: for each task, how the corpus's labels map to its classes.
+        leakage: findings of the leakage check.
+        calibration: for each task, the calibration of its confidence.
+        repeats: scores of each of several seeds, this one among them; empty for one seed.
+        confident_errors: the most confident errors of the first task, at the headline's epochs.
+        optimistic_variants: variants of this evaluation that are optimistic, and their scores.
+        held_out: for tasks whose classes no tested speaker has, such as the speaker, predictions
+            for held-out utterances of training speakers.
+        groups: for "corpus" and "language", if several were tested, the headline's scores of each
+            by task.
+        value_scores: for each selection and regression task, as ``scores``.
+        words: for each selection, the word error rate of a model that recognizes words.
     """
 
     format: int
@@ -356,33 +355,33 @@ class Results:
 
     @property
     def scored_predictions(self) -> list[Prediction]:
-        """Everything that a score is made of: what was tested, and what was held out."""
+        """Predictions for tested and for held-out utterances."""
         return [*self.predictions, *self.held_out]
 
     @property
     def held_out_tasks(self) -> set[str]:
         """The tasks that are scored on held-out utterances of training speakers."""
-        return {task for one in self.held_out for task in one.labelled_tasks}
+        return {task for prediction in self.held_out for task in prediction.labelled_tasks}
 
     def scores_by_task(self, selection: str) -> dict[str, ClassScores | ValueScores]:
-        """The scores of every task at one selection, the deciding task first."""
-        found: dict[str, ClassScores | ValueScores] = {
+        """Return the scores of every task at one selection, the first task first."""
+        scores: dict[str, ClassScores | ValueScores] = {
             **self.scores.get(selection, {}),
             **self.value_scores.get(selection, {}),
         }
-        return {task: found[task] for task in self.classes if task in found}
+        return {task: scores[task] for task in self.classes if task in scores}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderProgress:
-    """How far a run over a folder is.
+    """Progress of a run over a folder of recordings.
 
     Attributes:
-        total: files in all; None while they are being counted.
-        before: files that earlier runs have done.
-        done: files that this run has done, those that failed among them.
-        failed: of these.
-        seconds: of audio that this run has heard.
+        total: number of files; None while they are being counted.
+        done_before: files that earlier runs have processed.
+        done: files that this run has processed, including failures.
+        failed: files that failed in this run.
+        seconds: duration of the audio that this run has processed.
     """
 
     total: int | None

@@ -1,30 +1,32 @@
-"""What `serein.explain` answers. Times are in seconds from the start of the recording.
+"""Records of transcripts and of explanations.
 
-What recognised words leave. Times are in seconds.
+Times are in seconds from the start of the recording.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 Interval = tuple[float, float] | None
+EXPLANATIONS_FORMAT = 2
+"""Version of the layout of `Explanations` as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordScores:
-    """How well words were recognised.
+    """Word error rate of transcripts.
 
     Attributes:
-        utterances: how many had a transcript to compare with.
-        words: in these transcripts.
-        substitutions: words that were taken for another.
-        deletions: words that were missed.
-        insertions: words that nobody said.
-        wer: word error rate, pooled over utterances; None where nobody said a word.
+        utterances: number of utterances with a reference transcript.
+        words: number of words in the references.
+        substitutions: words that were replaced by another.
+        deletions: words that were left out.
+        insertions: words that were added.
+        wer: word error rate, pooled over utterances; None if the references have no words.
         wer_interval: 95 % interval of ``wer``.
-        interval: how it was made, in words.
-        unknown: words of these transcripts that the recogniser has no number for.
-        sentences: different sentences among the transcripts.
-        closed: of these, how many were spoken in training too; None where that is not known.
+        interval: description of how it was computed.
+        unknown: words of the references that are not in the vocabulary.
+        sentences: number of different sentences among the references.
+        closed: how many of these are sentences of the training data, too; None if unknown.
     """
 
     utterances: int
@@ -42,12 +44,12 @@ class WordScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecognizedWord:
-    """One word as it was recognised.
+    """A recognized word.
 
     Attributes:
-        word: lower case; "</s>" is the end.
-        time: where the decoder looked most for it; None without an attention map.
-        weight: share of the emotion's attention that it has; None where emotion reads no words.
+        word: lower case; "</s>" is the end of the sentence.
+        time: where the decoder's attention is highest; None without an attention map.
+        weight: share of the emotion's attention on it; None if the emotion does not use words.
     """
 
     word: str
@@ -57,17 +59,17 @@ class RecognizedWord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transcription:
-    """What a recogniser heard in one recording.
+    """Transcript of one recording.
 
     Attributes:
         id: of the utterance, or the file's path.
-        text: the words.
-        words: each with its time.
+        text: the transcript.
+        words: its words, each with its time.
         score: log-probability of the words.
-        seconds: how long the recording is.
-        bounded: whether the search was stopped before the words ended.
-        reference: what was said, where the corpus says so.
-        speaker: who talks, where known.
+        seconds: duration of the recording.
+        bounded: whether the beam search reached its limit before the end of the sentence.
+        reference: the reference transcript, if the corpus has one.
+        speaker: the speaker, if known.
     """
 
     id: str
@@ -82,18 +84,18 @@ class Transcription:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transcriptions:
-    """What a recogniser heard in a corpus; ``transcripts.json`` holds it.
+    """Transcripts of a corpus by one model; the content of ``transcripts.json``.
 
     Attributes:
         format: version of this layout.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
-        model: name of the recogniser.
+        command: the command that was typed.
+        created: time of its end, ISO 8601, UTC.
+        model: name of the model.
         card: of the model, in a few rows.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
-        scores: None where nothing had a transcript to compare with.
+        scores: the word error rate; None without reference transcripts.
         rows: one per utterance.
-        warnings: what a reader must know before believing the scores.
+        warnings: limits of the scores, a sentence each.
     """
 
     format: int
@@ -107,21 +109,17 @@ class Transcriptions:
     warnings: list[str] = field(default_factory=list)
 
 
-EXPLANATIONS_FORMAT = 1
-"""The layout of `Explanations` as JSON."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correlation:
-    """How attention goes with the signal's energy; None is undefined, and ``words`` say why.
+    """Correlation of attention with the signal's energy; None is undefined.
 
     Attributes:
-        count: steps that were correlated; or, over files, how many files.
-        pearson: of weight and decibels; over files the mean.
-        pearson_interval: 95 % interval of it.
-        spearman: of their ranks; over files the mean.
-        spearman_interval: 95 % interval of it.
-        words: how the intervals were made, or why something is undefined.
+        count: number of correlated steps; or, over files, the number of files.
+        pearson: Pearson's correlation of weight and decibels; over files the mean.
+        pearson_interval: 95 % interval of ``pearson``.
+        spearman: Spearman's rank correlation; over files the mean.
+        spearman_interval: 95 % interval of ``spearman``.
+        description: how the intervals were computed, or why a value is undefined.
     """
 
     count: int
@@ -134,21 +132,22 @@ class Correlation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionTrack:
-    """One attention map beside the energy that it is compared with.
+    """One attention map with the energy that it is compared with.
 
     Attributes:
-        tasks: those that read what it sums up.
-        times: (T,) the middle of each step.
-        step: from one middle to the next.
-        energy: (T,) root mean square of the samples around each middle, in decibels below full
-            scale; -100 and less is -100.
-        width: how much is heard for ``energy`` around each middle.
-        weight: (T,) the mean over heads; sums to 1 but for what lies on padding.
-        heads: (heads, T).
-        queries: whether each head had a row of weights for each step, of which this is the mean.
+        tasks: the tasks that use the attended features.
+        times: (T,) centre of each step.
+        step: distance between two centres.
+        energy: (T,) root mean square of the samples around each centre, in decibels relative to
+            full scale; the floor is -100.
+        width: duration of the samples of ``energy`` around each centre.
+        weight: (T,) attention, the mean over heads; sums to 1 with the weights on padding.
+        heads: (heads, T) attention of each head.
+        queries: whether a head had weights for each step as a query, of which this is the mean.
         correlation: of ``weight`` and ``energy``.
-        by_head: the same for each head; empty where there is one, or where rows are of words.
-        words: of each row of ``heads``, where a row is what a word looked at; else empty.
+        by_head: the same for each head; empty for one head, or if the rows are words.
+        words: the word of each row of ``heads``, if each row is the attention of a word; else
+            empty.
     """
 
     tasks: list[str]
@@ -166,20 +165,20 @@ class AttentionTrack:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """What a model answered to one recording, and where it looked.
+    """A model's prediction for one recording, with its attention.
 
     Attributes:
         source: a path, "bytes", "file" or "array".
         model: name of the model.
-        start: where the part that was heard begins.
-        end: where it ends.
-        windows: the parts that the model heard one by one; attention starts anew in each.
-        labels: the likeliest class of each task.
+        start: start of the explained part.
+        end: end of the explained part.
+        windows: the windows that were processed one by one; the attention of each sums to 1.
+        labels: the most probable class of each task.
         probabilities: of each class of each task.
-        envelope: lowest and highest sample of each of equally long stretches.
-        attention: maps by name.
-        words: as they were recognised, each with its time and its share of the emotion's
-            attention, by a model that finds words; else none.
+        envelope: lowest and highest sample of each of equally long segments.
+        attention: attention maps by name.
+        words: the recognized words, each with its time and its share of the emotion's attention;
+            empty for a model that recognizes no words.
     """
 
     source: str
@@ -196,14 +195,14 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanations:
-    """Several recordings, explained by one model.
+    """Explanations of several recordings by one model.
 
     Attributes:
         format: version of this layout.
-        command: what was typed; empty where nothing was.
+        command: the command that was typed, if any.
         explained: one for each recording.
-        failed: the others, and why they could not be heard.
-        correlations: of each map, the mean over recordings.
+        failed: the other recordings, and why they could not be processed.
+        correlations: of each attention map, the mean over recordings.
     """
 
     format: int

@@ -1,6 +1,6 @@
-"""``results.json``, ``search.json``, ``sweep.json``: everything that a report shows, in one file.
+"""Write result records as JSON and read them back.
 
-Floats keep six significant digits. What is undefined is null.
+Floats are written with six significant digits, and undefined values as null.
 """
 
 import gzip
@@ -8,6 +8,7 @@ import io
 import json
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,147 +26,75 @@ if TYPE_CHECKING:
 RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions)
 
 FORMAT = 3
-"""The layout that this version writes; it reads all that came before."""
-
+"""Version of the layout that is written; all earlier ones are read."""
 RESULTS_FILE = "results.json"
 SEARCH_FILE = "search.json"
 SWEEP_FILE = "sweep.json"
+FILE_NAMES: Mapping[type, str] = {Results: RESULTS_FILE, Search: SEARCH_FILE, Sweep: SWEEP_FILE}
+"""Name of the file in a run folder, by type of the record."""
 GZIP_SUFFIX = ".gz"
 MAX_BYTES = 2**28
+"""Largest size of an unpacked ``.json.gz`` file, in bytes."""
 
 
-def save_results(results: Results, path: Path) -> None:
-    """Write results to a run folder, or to a ``.json`` or ``.json.gz`` file.
+def save_record(record: Results | Search | Sweep | Transcriptions, path: Path) -> None:
+    """Write a record to a run folder, or to a ``.json`` or ``.json.gz`` file.
 
     Raises:
-        StorageError: the file could not be written; what stood there before still stands.
+        StorageError: the file could not be written; an earlier file is unchanged.
     """
-    text = to_json(results)
-    file = resolve_results_file(path)
+    text = to_json(record)
+    file = _resolve_file(type(record), path)
     if file.suffix == GZIP_SUFFIX:
         write_bytes(file, gzip.compress(text.encode(), mtime=0))
     else:
         write_text(file, text)
 
 
+def load_record(record_type: type[RecordT], path: Path) -> RecordT:
+    """Read a record from a run folder, or from a ``.json`` or ``.json.gz`` file.
+
+    Raises:
+        ConfigError: the file is missing, holds another record, or has an unknown format.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    file = _resolve_file(record_type, path)
+    table = _read_json(file)
+    _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
+    try:
+        return TypeAdapter(record_type).validate_json(json.dumps(table), strict=True)
+    except ValidationError as error:
+        name = record_type.__name__.lower()
+        raise ConfigError(f"{file} holds no {name}: {_describe_first_error(error)}") from None
+
+
 def load_results(path: Path) -> Results:
     """Read results from a run folder, or from a ``.json`` or ``.json.gz`` file.
 
     Raises:
-        ConfigError: the file is missing, no results, or of another format.
+        ConfigError: the file is missing, holds another record, or has an unknown format.
     """
-    file = resolve_results_file(path)
-    table = _read_json(file)
-    _restore_nan([table.get(name) for name in ("folds", "predictions", "held_out")])
-    return _validate(Results, table, file)
-
-
-RENAMED_FIELDS = {
-    "calibration": {"tempered": "calibrated"},
-    "contests": {"swapped": "permutation_unit"},
-    "flatteries": {"words": "description"},
-    "folds": {"chosen": "selected_c"},
-    "held_out": {"heard": "transcripts"},
-    "leakage": {"words": "description"},
-    "points": {"trained": "training_utterances"},
-    "predictions": {"heard": "transcripts"},
-}
-"""Fields of the records in formats 1 and 2, by the field that holds them, and present names."""
-RENAMED_RECORDS = {
-    "contests": "paired_tests",
-    "flatteries": "optimistic_variants",
-    "mistakes": "confident_errors",
-}
-
-
-def _rename_fields(table: dict[str, Any]) -> dict[str, Any]:
-    """Give a record of formats 1 and 2 the names of format 3."""
-    renamed = {}
-    for name, value in table.items():
-        names = RENAMED_FIELDS.get(name)
-        if names and isinstance(value, list):
-            value = [_rename_keys(item, names) for item in value]
-        elif names and isinstance(value, dict):
-            value = {key: _rename_keys(item, names) for key, item in value.items()}
-        renamed[RENAMED_RECORDS.get(name, name)] = value
-    if isinstance(renamed.get("recipe"), dict):
-        renamed["recipe"] = rename_settings(renamed["recipe"], warn=False)
-    return renamed
-
-
-def _rename_keys(value: Any, names: dict[str, str]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {names.get(key, key): item for key, item in value.items()}
-
-
-def save_search(search: Search, folder: Path) -> None:
-    """Write a search to its folder.
-
-    Raises:
-        StorageError: the file could not be written; what stood there before still stands.
-    """
-    write_text(folder / SEARCH_FILE, to_json(search))
-
-
-def load_search(folder: Path) -> Search:
-    """Read a search from its folder.
-
-    Raises:
-        ConfigError: the file is missing, no search, or of another format.
-    """
-    file = folder / SEARCH_FILE
-    return _validate(Search, _read_json(file), file)
-
-
-def save_sweep(sweep: Sweep, folder: Path) -> None:
-    """Write a sweep to its folder.
-
-    Raises:
-        StorageError: the file could not be written; what stood there before still stands.
-    """
-    write_text(folder / SWEEP_FILE, to_json(sweep))
-
-
-def load_sweep(folder: Path) -> Sweep:
-    """Read a sweep from its folder.
-
-    Raises:
-        ConfigError: the file is missing, no sweep, or of another format.
-    """
-    file = folder / SWEEP_FILE
-    return _validate(Sweep, _read_json(file), file)
-
-
-def save_transcriptions(transcriptions: Transcriptions, file: Path) -> None:
-    """Write what a recogniser heard.
-
-    Raises:
-        StorageError: the file could not be written; what stood there before still stands.
-    """
-    write_text(file, to_json(transcriptions))
-
-
-def load_transcriptions(file: Path) -> Transcriptions:
-    """Read what `save_transcriptions` wrote.
-
-    Raises:
-        ConfigError: the file is missing, holds none, or is of another format.
-    """
-    return _validate(Transcriptions, _read_json(file), file)
+    return load_record(Results, path)
 
 
 def resolve_results_file(path: Path) -> Path:
-    """The file itself, or the one in a run folder.
+    """Return the path of a results file, or of the one in a run folder.
 
     >>> resolve_results_file(Path("runs/a")).as_posix()
     'runs/a/results.json'
     """
-    return path if path.suffix in (".json", GZIP_SUFFIX) else path / RESULTS_FILE
+    return _resolve_file(Results, path)
+
+
+def _resolve_file(record_type: type, path: Path) -> Path:
+    if record_type not in FILE_NAMES or path.suffix in (".json", GZIP_SUFFIX):
+        return path
+    return path / FILE_NAMES[record_type]
 
 
 def to_builtin(value: Any) -> Any:
-    """Records as dictionaries, floats as six significant digits, what is not finite as None.
+    """Convert records to dictionaries, and floats to six significant digits or None if not finite.
 
     >>> to_builtin({"wa": 2 / 3, "ua": float("nan"), "interval": (0.5, 1.0)})
     {'wa': 0.666667, 'ua': None, 'interval': [0.5, 1.0]}
@@ -182,24 +111,13 @@ def to_builtin(value: Any) -> Any:
 
 
 def to_json(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
-    """A record as JSON."""
-    # A line for each field, so that the head of the file can be read without a program.
-    lines = [f"{json.dumps(key)}: {_dump_json(value)}" for key, value in to_builtin(record).items()]
+    """Format a record as JSON."""
+    # One line per field, so that the beginning of the file is readable in a text editor.
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in to_builtin(record).items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _dump_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _validate(record_type: type[RecordT], table: dict[str, Any], file: Path) -> RecordT:
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(record_type).validate_json(json.dumps(table), strict=True)
-    except ValidationError as error:
-        name = record_type.__name__.lower()
-        raise ConfigError(f"{file} holds no {name}: {_describe_first_error(error)}") from None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -213,17 +131,57 @@ def _read_json(file: Path) -> dict[str, Any]:
         table = json.loads(_decompress(content) if file.suffix == GZIP_SUFFIX else content)
     except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
-    found = table.get("format") if isinstance(table, dict) else None
-    if not isinstance(found, int) or not 1 <= found <= FORMAT:
-        hint = "; upgrade serein" if isinstance(found, int) and found > FORMAT else ""
-        raise ConfigError(f"{file} has format {found!r}; this serein reads 1 to {FORMAT}{hint}")
+    version = table.get("format") if isinstance(table, dict) else None
+    if not isinstance(version, int) or not 1 <= version <= FORMAT:
+        hint = "; upgrade serein" if isinstance(version, int) and version > FORMAT else ""
+        raise ConfigError(f"{file} has format {version!r}; this serein reads 1 to {FORMAT}{hint}")
     if not is_shallow(table):
         raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; no record is")
-    return table if found == FORMAT else _rename_fields(table)
+    return table if version == FORMAT else _rename_fields(table)
+
+
+RENAMED_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "calibration": {"tempered": "calibrated"},
+    "contests": {"swapped": "permutation_unit"},
+    "flatteries": {"words": "description"},
+    "folds": {"chosen": "selected_c"},
+    "held_out": {"heard": "transcripts"},
+    "leakage": {"words": "description"},
+    "points": {"trained": "training_utterances"},
+    "predictions": {"heard": "transcripts"},
+}
+"""Fields of nested records in formats 1 and 2, by the field that holds them: old to new name."""
+RENAMED_RECORDS: Mapping[str, str] = {
+    "contests": "paired_tests",
+    "flatteries": "optimistic_variants",
+    "mistakes": "confident_errors",
+}
+"""Fields of a record in formats 1 and 2: old to new name."""
+
+
+def _rename_fields(table: dict[str, Any]) -> dict[str, Any]:
+    """Give a record of format 1 or 2 the names of format 3."""
+    renamed = {}
+    for name, value in table.items():
+        names = RENAMED_FIELDS.get(name)
+        if names and isinstance(value, list):
+            value = [_rename_keys(item, names) for item in value]
+        elif names and isinstance(value, dict):
+            value = {key: _rename_keys(item, names) for key, item in value.items()}
+        renamed[RENAMED_RECORDS.get(name, name)] = value
+    if isinstance(renamed.get("recipe"), dict):
+        renamed["recipe"] = rename_settings(renamed["recipe"], warn=False)
+    return renamed
+
+
+def _rename_keys(value: Any, names: Mapping[str, str]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {names.get(key, key): item for key, item in value.items()}
 
 
 def _decompress(content: bytes) -> bytes:
-    """A few bytes may unpack to more than there is memory."""
+    """Decompress at most `MAX_BYTES`: a small file may unpack to more than the memory."""
     with gzip.open(io.BytesIO(content)) as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
@@ -232,7 +190,7 @@ def _decompress(content: bytes) -> bytes:
 
 
 def _restore_nan(value: Any) -> None:
-    """Turn null back to nan where a record knows no None: losses and probabilities."""
+    """Turn null back into nan in fields that are never None: losses and probabilities."""
     if isinstance(value, dict):
         if "loss" in value and value["loss"] is None:
             value["loss"] = math.nan

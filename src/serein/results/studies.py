@@ -1,38 +1,38 @@
-"""What a comparison of several runs leaves.
+"""Records of studies of several evaluations: comparison, search and sweep.
 
-What a search leaves. Times are in seconds.
-
-What a sweep of one setting leaves.
+Times are in seconds.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+Interval = tuple[float, float] | None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedTest:
-    """Two runs on the utterances that both tested, for one task and selection.
+    """Comparison of two runs on the utterances that both tested, for one task and selection.
 
     Attributes:
-        task: what was foretold.
-        selection: which epochs.
+        task: the task.
+        selection: the selection of epochs.
         first: name of one run.
         second: name of the other.
-        utterances: how many both tested.
-        scores: each score of first and second on them: of classes the mean over seeds, of numbers
-            over the answers of all seeds together.
-        main: name of the score that is tested: "ua" or "ccc".
-        difference: that of the first less that of the second.
+        utterances: number of utterances that both tested.
+        scores: each score of the first and the second run: of a classification the mean over
+            seeds, of a regression over the predictions of all seeds together.
+        main: name of the tested score: "ua" or "ccc".
+        difference: score of the first minus score of the second.
         difference_interval: 95 % interval of ``difference``.
-        interval: how it was made, in words.
-        mcnemar: p of McNemar's test; None for numbers.
+        interval: description of how it was computed.
+        mcnemar: p of McNemar's test; None for a regression.
         permutation: p of the permutation test of ``difference``.
-        swapped: what that test swaps, in words.
-        z: p of the test of two proportions that Zhang et al. use, one-tailed: that the first is
-            the better one, as its user claims by naming it first; None for numbers.
-        adjusted: for each test, p after Holm's correction over all contests.
-        effect: Cohen's h of the two WA; None for numbers.
+        permutation_unit: what that test swaps.
+        z: p of the test of two proportions that Zhang et al. use, one-tailed: its alternative is
+            that the run named first is better; None for a regression.
+        adjusted: for each test, p after Holm's correction over all pairs.
+        effect: Cohen's h of the two WA; None for a regression.
     """
 
     task: str
@@ -55,15 +55,15 @@ class PairedTest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Several runs, each against each.
+    """Comparison of every pair of several runs.
 
     Attributes:
         format: version of this layout.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
+        command: the command that was typed.
+        created: time of its end, ISO 8601, UTC.
         runs: name, recipe, corpus, name and hash of the protocol, and seeds of each run.
-        contests: each pair of runs, for each task and selection.
-        warnings: what a reader must know before believing a difference.
+        paired_tests: each pair of runs, for each task.
+        warnings: limits of the comparison, a sentence each.
     """
 
     format: int
@@ -76,16 +76,16 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One evaluation of a search, on validation speakers alone.
+    """One evaluation of a search, scored on validation speakers.
 
     Attributes:
-        number: counted from 0; the search's seed and this make its settings.
+        number: counted from 0; the settings follow from it and the search's seed.
         settings: value of each searched setting.
-        state: "finished", "failed", "running" (somewhere), or "waiting" (it was interrupted).
+        state: "finished", "failed", "running" (in some process), or "waiting" (interrupted).
         score: mean of ``folds`` where they are defined.
-        folds: for each fold the leading task's main score on its validation side, at the epoch
-            that was chosen there.
-        run: name of the evaluation's folder, beside the search's.
+        folds: for each fold the first task's main score on its validation subset, at its selected
+            epoch.
+        run: name of the evaluation's folder, next to the search's.
         seconds: wall-clock time of its epochs together.
         fault: why it failed.
     """
@@ -102,24 +102,24 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """A random search; ``search.json`` holds it.
+    """A random search; the content of ``search.json``.
 
     Attributes:
         format: version of this layout.
         name: of its folder.
-        command: what was typed.
-        created: when it was written, ISO 8601, UTC.
-        recipe: every setting, before a trial changed any.
+        command: the command that was typed.
+        created: time of writing, ISO 8601, UTC.
+        recipe: every setting, without those of a trial.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
         protocol: name, hash, choice of validation speakers, and number of folds.
-        task: whose main score counts.
-        space: for each searched setting, what it was drawn from.
+        task: the task whose main score ranks the trials.
+        space: for each searched setting, its range or choice.
         seed: of the draws and of every training.
         trials: in order of their numbers.
-        best: number of the trial with the highest score, the earliest of equals.
-        evaluation: the command that evaluates it.
-        warnings: what a reader must know before believing the scores.
-        score: its name, "ua" of classes and "ccc" of numbers.
+        best: number of the trial with the highest score, the first one of equals.
+        evaluation: the command that evaluates the best trial.
+        warnings: limits of the scores, a sentence each.
+        score: name of the main score: "ua", or "ccc" of a regression.
     """
 
     format: int
@@ -145,22 +145,19 @@ class Search:
 
 
 def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """Those that have a score, the best first, the earlier of equals before the later."""
-    scored = [one for one in trials if one.score is not None]
-    return sorted(scored, key=lambda one: (-(one.score or 0), one.number))
-
-
-Interval = tuple[float, float] | None
+    """Sort the trials that have a score, the best first; equals keep the order of their numbers."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return sorted(scored, key=lambda trial: (-(trial.score or 0), trial.number))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSeed:
-    """One evaluation.
+    """One evaluation of a sweep.
 
     Attributes:
         seed: of weights, order and dropout.
-        run: name of its folder, beside the sweep's.
-        wa: weighted accuracy of the leading task at the headline's epochs; None is undefined.
+        run: name of its folder, next to the sweep's.
+        wa: weighted accuracy of the first task at the headline's epochs; None is undefined.
         ua: unweighted accuracy, likewise.
     """
 
@@ -176,9 +173,9 @@ class SweepPoint:
 
     Attributes:
         value: of the setting.
-        split: what the protocol says of itself with this value.
-        trained: training utterances of a fold, the mean over folds.
-        wa: weighted accuracy of all seeds' answers together.
+        split: the protocol's caution with this value.
+        training_utterances: number of training utterances, the mean over folds.
+        wa: weighted accuracy of the predictions of all seeds together.
         ua: unweighted accuracy, likewise.
         wa_interval: 95 % interval of ``wa``.
         ua_interval: 95 % interval of ``ua``.
@@ -197,13 +194,13 @@ class SweepPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trend:
-    """Whether UA rises or falls with the setting, over all its values.
+    """Linear trend of UA over the values of the setting.
 
     Attributes:
-        slope: by how much UA changes with each unit of the setting, by least squares.
+        slope: change of UA for each unit of the setting, by least squares.
         interval: 95 % interval of ``slope``.
-        p: of the permutation test that exchanges the values within each seed.
-        arrangements: how many such exchanges there are; there is no p below one over them.
+        p: of the permutation test that permutes the values within each seed.
+        arrangements: number of such permutations; the smallest possible p is one over it.
     """
 
     slope: float
@@ -214,25 +211,25 @@ class Trend:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """One setting over several values; ``sweep.json`` holds it.
+    """Evaluations with several values of one setting; the content of ``sweep.json``.
 
     Attributes:
         format: version of this layout.
         name: of its folder.
-        command: what was typed.
-        created: when it ended, ISO 8601, UTC.
-        recipe: every setting, before the sweep changed one.
+        command: the command that was typed.
+        created: time of its end, ISO 8601, UTC.
+        recipe: every setting, without the swept one.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
         protocol: name of the split.
-        task: whose scores these are.
-        selection: which epochs.
-        setting: its name.
-        utterances: how many were tested with every value.
-        points: in the order in which the values were given.
-        interval: how the intervals of scores and slope were made, in words.
-        contests: each point but the first against the first, on the same utterances.
-        trend: None where a value is no number, or a score is undefined.
-        warnings: what a reader must know before believing the scores.
+        task: the scored task.
+        selection: the selection of epochs.
+        setting: name of the swept setting.
+        utterances: number of utterances that were tested with every value.
+        points: one for each value, in the given order.
+        interval: description of how the intervals of scores and slope were computed.
+        paired_tests: comparison of each point but the first with the first.
+        trend: None if a value is not a number, or a score is undefined.
+        warnings: limits of the scores, a sentence each.
     """
 
     format: int
