@@ -15,6 +15,7 @@ from builders.small_systems import SIZES, small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
+from serein.errors import ConfigError
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = [word for setting in SIZES for word in ("--set", setting)]
@@ -315,3 +316,64 @@ def test_mp3_and_wav_of_one_recording_agree(run: Run, model: Path, root: Path) -
     wav, mp3 = (one["tasks"]["emotion"] for one in json.loads(out)["recognized"])
     assert wav["label"] == mp3["label"]
     assert mp3["probabilities"] == pytest.approx(wav["probabilities"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [
+        (("recognize",), "--always", "--answer-nonspeech"),
+        (("corpora", "make"), "--telling", "--emotion-word-share"),
+        (("train",), "--confidence", "--calibration-run"),
+    ],
+)
+def test_help_shows_new_option_names_only(
+    run: Run, command: tuple[str, ...], old: str, new: str
+) -> None:
+    _, out, _ = run(*command, "--help")
+    assert new in out
+    assert f"{old} " not in out
+
+
+def renamed(old: str, new: str) -> str:
+    return f"serein: {old} is now {new}; the old name works in this release\n"
+
+
+def test_renamed_option_of_recognize(run: Run, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", [0.0] * 32_000, 16_000)
+    options = ("recognize", "silence.wav", "--model", model, "--format", "json")
+    _, plain, _ = run(*options)
+    assert not json.loads(plain)["recognized"][0]["speech"]
+    new = run(*options, "--answer-nonspeech")
+    assert json.loads(new[1])["recognized"][0]["tasks"]
+    old = run(*options, "--always")
+    assert old == (0, new[1], renamed("--always", "--answer-nonspeech"))
+
+
+def test_renamed_option_of_corpora_make(run: Run) -> None:
+    options = ("--speakers", "1", "--sentences", "1", "--emotions", "anger,sadness")
+    run("corpora", "make", "new", *options, "--emotion-word-share", "1")
+    status, _, err = run("corpora", "make", "old", *options, "--telling", "1")
+    assert (status, err) == (0, renamed("--telling", "--emotion-word-share"))
+    assert Path("new/labels.csv").read_text() == Path("old/labels.csv").read_text()
+
+
+def test_renamed_option_of_train(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, calibration_run: Path, **__: object) -> None:
+        raise ConfigError(f"calibrate with {calibration_run}")
+
+    monkeypatch.setattr("serein.evaluation.train.train", refuse)
+    options = ("train", "li2019", "--corpus", "mine", "-o", "x.safetensors")
+    for name in ("--calibration-run", "--confidence"):
+        status, _, err = run(*options, name, "other")
+        assert status == 2
+        assert err.endswith("serein: calibrate with other\n")
+        warning = renamed("--confidence", "--calibration-run")
+        assert err.startswith(warning) == (name == "--confidence")
+
+
+def test_renamed_settings_warn_in_one_line(run: Run, root: Path) -> None:
+    options = ("--set", "training.average=0.9", "--set", "model.name=lee2019")
+    _, _, err = run("evaluate", "li2019", "--corpus", f"synthetic={root}", *options)
+    warning, error = err.splitlines()
+    assert warning.startswith("serein: training.average is now training.ema_decay;")
+    assert "did you mean 'li2019'" in error

@@ -62,7 +62,7 @@ def train(
         seed=seed,
         device=device,
         run=run,
-        confidence_run=calibration_run,
+        calibration_run=calibration_run,
         card=card,
         open_progress=_show_epochs,
     )
