@@ -1,9 +1,9 @@
-"""What each kind of functionals is worth: a machine on them, between speakers of one corpus.
+"""The value of each group of functionals: speaker-independent scores of an SVM on one corpus.
 
     python -m benchmarks.functionals --corpus ravdess=FOLDER --speakers 01,02,03 -o FILE.md
 
-A support vector machine with Gaussian kernels reads functionals of ``serein-base``'s front end, as
-they are; speakers whose names are not given are not looked at. Nothing is augmented.
+The support vector machine (Gaussian kernel) uses functionals of ``serein-base``'s front end,
+without augmentation. Only the given speakers are used.
 """
 
 import argparse
@@ -32,46 +32,48 @@ from serein.utils.files import write_text
 
 FOLDS = 4
 COST = 5.0
-FIRST = "lie and step", "rhythm", "melody"
-"""Those that the others are added to."""
+FIRST = "contours", "rhythm", "pitch"
+"""Groups that the others are added to."""
 
 
-def parts_of(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
-    """Functionals (N, D) of each kind."""
+def compute_groups(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
+    """Compute the functionals (N, D) of each group."""
     settings = {k: v for k, v in load("serein-base").features.items() if k != "name"}
     front_end = voice.FrontEnd(build_config(voice.Config, settings, "features"))
     functionals, within = Functionals(front_end.width - 3), front_end.given["within"]
-    told = []
-    for one in utterances:
-        wave_s = audio.load(one.path, front_end.rate, start=one.start, end=one.end)
+    groups = []
+    for utterance in utterances:
+        start, end = utterance.start, utterance.end
+        wave_s = audio.load(utterance.path, front_end.rate, start=start, end=end)
         wave_bs = torch.from_numpy(wave_s)[None]
         x_btf, mask_bt = front_end(wave_bs, torch.tensor([wave_bs.shape[1]]))
         spoken_bt = speech_mask(x_btf[..., -3], mask_bt, within)
-        told.append(functionals.compute_groups(x_btf, mask_bt, spoken_bt, front_end.hop))
-    return {name: torch.cat([one[name] for one in told]).numpy() for name in told[0]}
+        groups.append(functionals.compute_groups(x_btf, mask_bt, spoken_bt, front_end.hop))
+    return {name: torch.cat([one[name] for one in groups]).numpy() for name in groups[0]}
 
 
-def row(name: str, x_nd: np.ndarray, labels: list[str], speakers: list[str]) -> str:
-    """One choice as a line of a table."""
-    kernels = make_pipeline(StandardScaler(), SVC(C=COST, class_weight="balanced"))
-    found = cross_val_predict(kernels, x_nd, labels, groups=speakers, cv=GroupKFold(FOLDS))
+def format_row(name: str, x_nd: np.ndarray, labels: list[str], speakers: list[str]) -> str:
+    """Evaluate one choice of groups, and format a row of the table."""
+    classifier = make_pipeline(StandardScaler(), SVC(C=COST, class_weight="balanced"))
+    predictions = cross_val_predict(classifier, x_nd, labels, groups=speakers, cv=GroupKFold(FOLDS))
     classes = sorted(set(labels))
-    confusions = confusion_by_group(labels, found.tolist(), speakers, classes)
+    confusions = confusion_by_group(labels, predictions.tolist(), speakers, classes)
     score = float(unweighted_accuracy_from_confusion(confusions.sum(axis=0)))
     low, high = bootstrap_interval(confusions, unweighted_accuracy_from_confusion)
     return f"| {name} | {x_nd.shape[1]} | {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] |"
 
 
-def rows(some: Sequence[Utterance]) -> Iterator[str]:
-    """The first kinds, each of the others beside them, and all."""
-    labels, speakers = [str(u.label("emotion")) for u in some], [str(u.speaker) for u in some]
-    parts = parts_of(some)
-    first = [parts.pop(name) for name in FIRST]
+def format_rows(utterances: Sequence[Utterance]) -> Iterator[str]:
+    """Yield rows for the first groups, for these with each other group, and for all groups."""
+    labels = [str(utterance.label("emotion")) for utterance in utterances]
+    speakers = [str(utterance.speaker) for utterance in utterances]
+    groups = compute_groups(utterances)
+    first = [groups.pop(name) for name in FIRST]
     choices = {", ".join(FIRST): first}
-    choices |= {f"and {name}": [*first, x_nd] for name, x_nd in parts.items()}
-    choices["all"] = [*first, *parts.values()]
-    for name, chosen in choices.items():
-        yield row(name, np.concatenate(chosen, axis=1), labels, speakers)
+    choices |= {f"and {name}": [*first, x_nd] for name, x_nd in groups.items()}
+    choices["all"] = [*first, *groups.values()]
+    for name, arrays in choices.items():
+        yield format_row(name, np.concatenate(arrays, axis=1), labels, speakers)
 
 
 def main() -> None:
@@ -80,23 +82,24 @@ def main() -> None:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--speakers", required=True)
     parser.add_argument("-o", "--output", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = set(asked.speakers.split(","))
-    some = [one for one in corpora.load(asked.corpus).utterances if one.speaker in wanted]
-    if missing := wanted - {one.speaker for one in some}:
-        parser.error(f"{asked.corpus} has no speaker {', '.join(sorted(missing))}")
+    wanted = set(args.speakers.split(","))
+    utterances = [u for u in corpora.load(args.corpus).utterances if u.speaker in wanted]
+    if missing := wanted - {utterance.speaker for utterance in utterances}:
+        parser.error(f"{args.corpus} has no speaker {', '.join(sorted(missing))}")
     lines = [
-        f"`python -m benchmarks.functionals {shlex.join(sys.argv[1:])}`, {utc_now()}, {describe_machine()}. "
-        f"{len(some)} utterances of {len(wanted)} speakers, {FOLDS} folds.",
+        f"`python -m benchmarks.functionals {shlex.join(sys.argv[1:])}`, {utc_now()}, "
+        f"{describe_machine()}. {len(utterances)} utterances of {len(wanted)} speakers, "
+        f"{FOLDS} folds.",
         "",
         "| functionals | how many | UA, % |",
         "|---|---|---|",
-        *rows(some),
+        *format_rows(utterances),
     ]
     print("\n".join(lines))
-    if asked.output:
-        write_text(asked.output, "\n".join([*lines, ""]))
+    if args.output:
+        write_text(args.output, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

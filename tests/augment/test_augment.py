@@ -99,10 +99,10 @@ def test_an_unknown_setting_is_told_of() -> None:
 @pytest.mark.parametrize(
     ("recipe", "changes", "words"),
     [
-        ("li2019", ["augment.band_masks=1", "augment.band_width=128"], "hide all of 128 bands"),
+        ("li2019", ["augment.band_masks=1", "augment.band_width=128"], "mask all of 128 bands"),
         ("zhang2019", ["augment.band_masks=1"], "this front end has none"),
         ("zhang2019-egemaps-svm", ["augment.noise=0.5"], "svm is fitted at once"),
-        ("feng2020-emodb", ["augment.crop=0.5"], "all of an utterance.s words beside a part"),
+        ("feng2020-emodb", ["augment.crop=0.5"], "would combine all words of an utterance"),
     ],
 )
 def test_what_a_system_has_no_use_for_is_refused(

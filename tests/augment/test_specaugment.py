@@ -115,8 +115,8 @@ def test_an_utterance_is_masked_alike_in_any_batch() -> None:
 @pytest.mark.parametrize(
     ("settings", "bands", "words"),
     [
-        ({"band_masks": 1}, None, "this front end has none; set it to 0 or take features.name"),
-        ({"band_masks": 1, "band_width": 16}, 16, "would hide all of 16 bands; set it lower"),
+        ({"band_masks": 1}, None, "this front end has none; set it to 0, or features.name"),
+        ({"band_masks": 1, "band_width": 16}, 16, "would mask all of 16 bands; set it lower"),
     ],
 )
 def test_bands_that_cannot_be_hidden_are_told_of(

@@ -221,7 +221,10 @@ def test_nothing_in_it_is_learnt_or_saved() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"window": 200}, r"\d+ of 128 mel bands cover no bin of an FFT of 200 samples at 16000 Hz"),
+        (
+            {"window": 200},
+            r"\d+ of 128 mel bands cover no bin of an FFT of 200 samples at 16000 Hz",
+        ),
         ({"pad": True}, "needs features.seconds"),
         ({"deltas": 3}, r"features\.deltas = 3"),
         ({"hop": 0}, r"features\.hop = 0"),

@@ -115,5 +115,5 @@ def test_padding_is_not_standardised_as_speech() -> None:
 
 
 def test_one_frame_cannot_be_standardised_by_itself() -> None:
-    with pytest.raises(ConfigError, match=r"every utterance is one frame here"):
+    with pytest.raises(ConfigError, match=r"every utterance has one frame here"):
         fitted([np.ones((1, 88), np.float32)] * 3, "utterance")

@@ -215,7 +215,7 @@ def test_an_encoder_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
 
 def test_hops_of_another_length_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"frames of 160 samples; this encoder makes steps of 320"
+        ConfigError, match=r"frames of 160 samples; this encoder has steps of 320"
     ):
         made("ssl-finetune", laid(tmp_path / "a"), "features.hop=160")
 

@@ -213,7 +213,7 @@ def test_melody_is_numpys_over_voiced_frames() -> None:
     x_btf = torch.zeros(1, 80, 67)
     x_btf[..., 66] = 0.3 + 0.6 * (torch.rand(1, 80) < 0.7)
     x_btf[..., 65] = torch.randn(1, 80).cumsum(dim=1) / 10 + (torch.rand(1, 80) < 0.1)
-    found = parts(x_btf)["melody"][0].numpy()
+    found = parts(x_btf)["pitch"][0].numpy()
     pitch_t, voiced_t = x_btf[0, :, 65].numpy(), x_btf[0, :, 66].numpy() > 0.5
     step_t = np.diff(pitch_t)
     both_t = voiced_t[1:] & voiced_t[:-1]
@@ -292,5 +292,5 @@ def test_the_front_end_tells_the_model_its_hop_and_what_speech_is() -> None:
 def test_a_model_without_any_view_is_refused() -> None:
     with pytest.raises(ConfigError, match="both false"):
         model(functionals=False, convolutions=False)
-    with pytest.raises(ConfigError, match="not divisible by model.heads = 3"):
+    with pytest.raises(ConfigError, match=r"not divisible by model\.heads = 3"):
         model(heads=3)

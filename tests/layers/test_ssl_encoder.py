@@ -80,7 +80,7 @@ def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
     monkeypatch.setenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
     for name in ("tiny", HUB, "/another/machine/tiny"):
         assert ssl_encoder.find_encoder(name) == folder
-    with pytest.raises(EncoderError, match="is not here"):
+    with pytest.raises(EncoderError, match="is not on this machine"):
         ssl_encoder.find_encoder("lab/large")
 
 
@@ -96,10 +96,10 @@ def cached(hub: Path, revision: str = "main") -> Path:
 def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
     folder = cached(hub, revision)
     assert ssl_encoder.find_encoder(HUB, revision) == folder
-    with pytest.raises(EncoderError, match="is not here"):
+    with pytest.raises(EncoderError, match="is not on this machine"):
         ssl_encoder.find_encoder(HUB, "another")
     (folder / "config.json").unlink()
-    with pytest.raises(EncoderError, match="is not here"):
+    with pytest.raises(EncoderError, match="is not on this machine"):
         ssl_encoder.find_encoder(HUB, revision)
 
 
@@ -132,7 +132,9 @@ def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) 
         raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(EncoderError, match=r"the hub does not give lab/tiny \(main\): no route"):
+    with pytest.raises(
+        EncoderError, match=r"lab/tiny \(main\) cannot be downloaded from the hub: no route"
+    ):
         ssl_encoder.find_encoder(HUB, download=True)
 
 
@@ -157,9 +159,9 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("config.json", "{", "is no description of an encoder"),
+        ("config.json", "{", "is not the configuration of an encoder"),
         ("config.json", "[]", "expected a JSON object"),
-        ("preprocessor_config.json", '{"sampling_rate": 8000}', "hears 8000 Hz; expected 16000"),
+        ("preprocessor_config.json", '{"sampling_rate": 8000}', "is for 8000 Hz; expected 16000"),
     ],
 )
 def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, words: str) -> None:
@@ -176,7 +178,7 @@ def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, 
         ({"model_type": None}, "of type None"),
         ({"num_hidden_layers": "many"}, "not that of a wav2vec2"),
         ({"conv_stride": 3}, "not that of a wav2vec2"),
-        ({"num_attention_heads": 3}, "builds no such wav2vec2"),
+        ({"num_attention_heads": 3}, "cannot build this wav2vec2"),
     ],
 )
 def test_an_architecture_that_cannot_be_is_told_of(changes: dict[str, Any], words: str) -> None:

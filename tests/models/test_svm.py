@@ -194,12 +194,14 @@ def test_settings_are_checked() -> None:
         made(min_exponent=3)
     with pytest.raises(ConfigError, match=r"model.c.emotion = -1"):
         made(c={"emotion": -1})
-    with pytest.raises(ConfigError, match=r"svm fits each task separately in any case; remove separate"):
+    with pytest.raises(
+        ConfigError, match=r"svm fits each task separately in any case; remove separate"
+    ):
         system.check_recipe(recipes.load("egemaps-svm", ["model.separate=true"]))
 
 
 def test_a_task_without_classes_is_refused() -> None:
-    with pytest.raises(ConfigError, match="the model svm tells classes apart; task emotion has"):
+    with pytest.raises(ConfigError, match="the model svm is a classifier; task emotion has"):
         made().fit(drawn(), None, {"emotion": torch.nn.Linear(5, 1)})
 
 

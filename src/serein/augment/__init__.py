@@ -1,5 +1,6 @@
-"""What training hears in place of a recording: other speeds, rooms, noises, channels, and masks.
+"""Data augmentation: speed, pitch, rooms, noise, channels, and SpecAugment.
 
-Waveforms are changed before the front end, so that their frames can be cached: a few forms of each
-utterance are made once, and every epoch hears one of them. Masks are drawn for every batch.
+Waveforms are augmented before the front end, so that their frames can be cached: a few augmented
+copies of each utterance are made once, and every epoch uses one of them. SpecAugment is drawn anew
+for every batch.
 """

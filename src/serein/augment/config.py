@@ -1,4 +1,4 @@
-"""What may vary in augmentation; all of it is off where a recipe says nothing."""
+"""Settings of data augmentation, which is off by default."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,37 +20,38 @@ RANGE_LIMITS: dict[str, tuple[float, float, str]] = {
     "gain": (-60, 60, "dB"),
     "bandwidth_hertz": (200, 96_000, "Hz"),
 }
-"""The lowest and the highest number that each range may hold, and their unit."""
+"""For each range: its lowest and highest value, and their unit."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training hears in place of a recording. Shares are of the copies, ranges from and to.
+    """Settings of augmentation. Probabilities are those of a copy; ranges are lowest and highest.
 
     Attributes:
-        copies: forms of each utterance, made once and cached; an epoch hears one of them or the
-            recording itself, each as likely. Only where something changes them.
-        seed: of what the copies draw; trainings of other seeds share them.
-        part: share of which a stretch alone is heard; loud places are drawn more often.
-        part_seconds: how long it is.
-        speed: factors, one of which a copy draws; 1.1 is a tenth faster, and higher.
-        pitch: semitones that it is moved by, formants with it; its length stays.
-        whisper: share that is whispered: noise in the place of the voice.
-        room: share that sounds in a room.
-        room_folder: of impulse responses, WAV or FLAC, and all folders below; None makes some up.
-        room_seconds: reverberation time (T60) of rooms that are made up.
-        noise: share with noise.
-        noise_folder: of noises, likewise; None takes white, pink or brown noise.
-        noise_snr: decibels of the whole utterance over its noise.
-        gain: decibels that it is louder by; only where frames keep the level.
-        bandwidth: share that loses its high frequencies, as codecs take them.
-        bandwidth_hertz: where these begin.
-        telephone: share that goes through one: 300 to 3,400 Hz, 8 kHz, 8-bit mu-law.
-        time_masks: stretches of each utterance of a batch that are hidden behind its mean.
+        copies: augmented copies of each utterance, made once and cached; an epoch uses one of them
+            or the recording itself, with equal probability. Without effects there are none.
+        seed: of the random numbers of the copies; trainings with other seeds share them.
+        crop: probability of a crop; loud parts are more likely.
+        crop_seconds: length of the crop.
+        speed: factors, of which a copy has one; 1.1 is a tenth faster, and higher.
+        pitch: shift in semitones, including formants; the length stays.
+        whisper: probability of a whisper: noise in place of the voice.
+        room: probability of reverberation.
+        room_folder: folder of impulse responses, WAV or FLAC, with its subfolders; None simulates
+            them.
+        room_seconds: reverberation time (T60) of simulated rooms.
+        noise: probability of noise.
+        noise_folder: folder of noises, likewise; None generates white, pink or brown noise.
+        noise_snr: signal-to-noise ratio over the whole utterance, in decibels.
+        gain: in decibels; without effect on front ends that normalize the level.
+        bandwidth: probability of a low-pass filter, as in codecs.
+        bandwidth_hertz: its cutoff.
+        telephone: probability of a telephone channel: 300 to 3,400 Hz, 8 kHz, 8-bit mu-law.
+        time_masks: masks over time of each utterance (SpecAugment).
         time_width: longest of them, in seconds.
         time_share: longest of them, as a share of the utterance.
-        band_masks: runs of mel bands that are hidden likewise, derivatives with them.
-        band_width: the most bands of a run.
+        band_masks: masks over mel bands, and their derivatives.
+        band_width: most bands of a mask.
     """
 
     copies: Annotated[int, Ge(1), Le(100)] = 4
@@ -77,10 +78,10 @@ class AugmentConfig:
     band_width: Annotated[int, Ge(1)] = 16
 
     def __post_init__(self) -> None:
-        """Refuse ranges that end before they begin.
+        """Check the ranges.
 
         Raises:
-            ConfigError: one does, or holds numbers that make no sense.
+            ConfigError: a range ends before it begins, or is outside its limits.
         """
         for name, (lowest, highest, unit) in RANGE_LIMITS.items():
             low, high = getattr(self, name)
@@ -92,25 +93,26 @@ class AugmentConfig:
 
     @property
     def waveform_settings(self) -> dict[str, Any]:
-        """The settings that copies depend on, but for their number; none where nothing changes."""
-        moved = (*self.pitch, *self.gain, *(factor - 1 for factor in self.speed))
-        shares = self.crop, self.whisper, self.room, self.noise, self.bandwidth, self.telephone
-        if not any((*moved, *shares)):
+        """Settings of the effects on waveforms; empty without effects."""
+        changes = (*self.pitch, *self.gain, *(factor - 1 for factor in self.speed))
+        voice = self.crop, self.whisper
+        channel = self.room, self.noise, self.bandwidth, self.telephone
+        if not any((*changes, *voice, *channel)):
             return {}
-        # The folders stand for what is in them, wherever they lie.
+        # The content of the folders counts, not their paths.
         others = ("copies", "room_folder", "noise_folder", *MASK_SETTINGS)
         return {name: value for name, value in asdict(self).items() if name not in others}
 
 
 MASK_SETTINGS = ("time_masks", "time_width", "time_share", "band_masks", "band_width")
-"""Settings that no copy depends on."""
+"""Settings of SpecAugment, which do not change waveforms."""
 
 
 def build_augment_config(table: Mapping[str, Any]) -> AugmentConfig:
-    """The settings of a recipe's table.
+    """Build the settings from a recipe's table.
 
     Raises:
-        UnknownName: there is no such setting.
-        ConfigError: one is out of range.
+        UnknownName: a setting does not exist.
+        ConfigError: a setting is out of range.
     """
     return config.build_config(AugmentConfig, table, "augment")

@@ -4,9 +4,9 @@ Eyben et al.: "The Geneva Minimalistic Acoustic Parameter Set (GeMAPS) for Voice
 Affective Computing", IEEE Transactions on Affective Computing 7(2), 2016. Zhang et al. 2019,
 section 4.3: 23 descriptors for recurrent networks, 88 functionals of them for an SVM.
 
-openSMILE reads 16-bit samples, and a sample of 1.0 would become one of -1.0: what is beyond the
-range is cut first. Its windows are 60 ms: what is shorter is filled up with silence. The first
-window of descriptors begins where the utterance does, another one begins every 10 ms.
+openSMILE reads 16-bit samples, and a sample of 1.0 would become one of -1.0: samples are clipped
+first. Its windows are 60 ms long: shorter utterances are padded with silence. The first window of
+descriptors begins at the start of the utterance, and another one every 10 ms.
 
 B = batch, S = samples, T = frames (one, of functionals), F = functionals or descriptors.
 """
@@ -26,31 +26,31 @@ from torch.nn.utils.rnn import pad_sequence
 from serein.errors import AudioError, ConfigError
 
 PACKAGES = ("opensmile",)
-"""What the numbers depend on beside this file."""
+"""Packages that the numbers depend on, besides this file."""
 LICENCE = (
     "by audEERING's licence it is for research, teaching and private use: no product, free or "
     "paid, may use it, its features, or models trained on them "
     "(https://github.com/audeering/opensmile-python/blob/main/LICENSE)"
 )
 NOTE = f"features by openSMILE; {LICENCE}"
-"""What whoever uses them must know."""
+"""Note for users of its features."""
 WIDTHS = {("functionals", "v01b"): 88, ("functionals", "v02"): 88, ("lld", "v01b"): 23}
 WIDTHS |= {("lld", "v02"): 25}
 MIN_SECONDS = 0.06
-"""Seconds of openSMILE's longest window; of less it makes nothing but NaN."""
+"""Seconds of openSMILE's longest window; of a shorter utterance all values are NaN."""
 MAX_SAMPLE = 1 - 2**-15
-"""The highest sample that 16 bits hold."""
+"""The highest value of a 16-bit sample."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Settings of the front end.
 
     Attributes:
         level: "functionals" gives one row an utterance, "lld" descriptors over time.
         version: of the set; "v01b" has 23 descriptors, "v02" has 25, both 88 functionals.
         rate: sampling rate in Hz.
-        seconds: where an utterance is cut; None takes it whole.
+        seconds: longest utterance; the rest is cut. None keeps all.
     """
 
     level: Literal["functionals", "lld"] = "functionals"
@@ -60,10 +60,10 @@ class Config:
 
 
 class FrontEnd(nn.Module):
-    """Waveforms to what openSMILE says of them; nothing in it is learnt."""
+    """Waveforms to features of openSMILE; it has no trainable weights."""
 
     def __init__(self, config: Config) -> None:
-        """Look for openSMILE.
+        """Check that openSMILE is installed.
 
         Raises:
             ConfigError: it is not installed.
@@ -80,15 +80,15 @@ class FrontEnd(nn.Module):
         """Waveforms (B, S) and their lengths in samples -> frames (B, T, F) and mask (B, T).
 
         Raises:
-            AudioError: openSMILE made something that is no number of a waveform.
+            AudioError: openSMILE returned NaN for a waveform.
         """
         if self.max_seconds is not None:
             length_b = length_b.clamp(max=round(self.max_seconds * self.rate))
         waves = zip(wave_bs.cpu().numpy(), length_b.tolist(), strict=True)
-        rows = [torch.from_numpy(self._extract(wave_s[:length])) for wave_s, length in waves]
-        frames_b = torch.tensor([len(x_tf) for x_tf in rows])
+        features = [torch.from_numpy(self._extract(wave_s[:length])) for wave_s, length in waves]
+        frames_b = torch.tensor([len(x_tf) for x_tf in features])
         mask_bt = torch.arange(int(frames_b.max())) < frames_b[:, None]
-        x_btf = pad_sequence(rows, batch_first=True)
+        x_btf = pad_sequence(features, batch_first=True)
         return x_btf.to(wave_bs.device), mask_bt.to(wave_bs.device)
 
     def _extract(self, wave_s: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ class FrontEnd(nn.Module):
             seconds = len(wave_s) / self.rate
             raise AudioError(
                 f"openSMILE gave NaN for {faulty} of {len(x_tf)} rows of {seconds:.2f} s, loudest "
-                f"sample {np.abs(wave_s).max():.3f}; listen to it, and leave it out of the corpus"
+                f"sample {np.abs(wave_s).max():.3f}; check it, and leave it out of the corpus"
             )
         return np.ascontiguousarray(x_tf, dtype=np.float32)
 
@@ -125,13 +125,13 @@ def _opensmile_error(fault: str) -> ConfigError:
 
 @cache
 def _build_smile(level: str, version: str) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Waveform (S,) and rate in Hz -> (1, F, T); openSMILE itself starts anew for each."""
+    """Return openSMILE as a function: waveform (S,) and rate in Hz -> (1, F, T)."""
     package = _import_opensmile()
     levels = package.FeatureLevel
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it would rather have v02
-        made: Callable[[np.ndarray, int], np.ndarray] = package.Smile(
+        warnings.simplefilter("ignore")  # it recommends v02
+        smile: Callable[[np.ndarray, int], np.ndarray] = package.Smile(
             package.FeatureSet[f"eGeMAPS{version}"],
             levels.Functionals if level == "functionals" else levels.LowLevelDescriptors,
         )
-    return made
+    return smile

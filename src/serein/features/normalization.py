@@ -1,8 +1,8 @@
-"""Standardisation of frames by statistics of the training side of a fold, and of it alone.
+"""Standardization of frames by statistics of the training subset of a fold.
 
-Who asks for it gets each utterance's own statistics instead, which take level and line away; or
-each speaker's, the tested speakers' among them: as many papers do, and worth several points that
-nobody gets who has one recording of a speaker.
+Other settings use the statistics of each utterance, which removes level and channel; or those of
+each speaker, including the tested ones: many papers do so, and it is worth several points, but
+with a single recording of a speaker it is not possible.
 
 B = batch, T = frames of one utterance, F = bins.
 """
@@ -18,20 +18,19 @@ from torch import Tensor, nn
 from serein.errors import ConfigError
 
 MIN_DEVIATION = 1e-6
-"""A smaller deviation is none, and taken as 1."""
+"""Smaller deviations are replaced by 1."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is done to frames.
+    """Settings of the standardization.
 
     Attributes:
-        statistics: "training" gives each bin mean 0 and deviation 1 over the frames that the
-            model sees in training; "none" leaves frames as they are; "utterance" does it for
-            each utterance, or window, by itself; "speaker" for each speaker over all that he or
-            she says, before anything is split.
-        scope: "bin" takes mean and deviation for each bin; "all" one of each over all values, as
-            samples of a waveform need it. A speaker's own are always those of each bin.
+        statistics: "training" gives each bin mean 0 and deviation 1 over the frames of the training
+            subset; "none" leaves frames unchanged; "utterance" uses the statistics of each
+            utterance, or window; "speaker" those of all utterances of a speaker, before the split.
+        scope: "bin" has a mean and a deviation of each bin; "all" one of each over all values, for
+            samples of a waveform. The statistics of a speaker are always those of each bin.
     """
 
     statistics: Literal["training", "utterance", "speaker", "none"] = "training"
@@ -39,7 +38,7 @@ class Config:
 
 
 class Normalizer(nn.Module):
-    """(x - mean) / deviation for each bin, or of all; saved with the model."""
+    """(x - mean) / deviation of each bin, or of all values; saved with the model."""
 
     mean_f: Tensor
     deviation_f: Tensor
@@ -51,18 +50,18 @@ class Normalizer(nn.Module):
         self.register_buffer("deviation_f", torch.ones(width))
 
     def fit(self, frames: Iterable[np.ndarray]) -> None:
-        """Take mean and deviation over all frames; what never varies keeps deviation 1.
+        """Compute mean and deviation over all frames; constant bins keep deviation 1.
 
         Args:
-            frames: (T, F) for each utterance of the training side.
+            frames: (T, F) for each utterance of the training subset.
 
         Raises:
-            ConfigError: utterances are to be standardised by themselves, and have a frame each.
+            ConfigError: the statistics are those of utterances, which have one frame each.
         """
         if self.config.statistics == "utterance" and all(len(x_tf) == 1 for x_tf in frames):
             raise ConfigError(
-                "normalise.statistics = 'utterance': every utterance is one frame here, of which "
-                "nothing would be left; set normalise.statistics=training"
+                "normalise.statistics = 'utterance': every utterance has one frame here, which "
+                "would become zero; set normalise.statistics=training"
             )
         if self.config.statistics != "training":
             return
@@ -73,7 +72,7 @@ class Normalizer(nn.Module):
         self.deviation_f.copy_(torch.from_numpy(deviation_f))
 
     def forward(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
-        """(B, T, F) and its mask -> the same, standardised; padding is as meaningless as before."""
+        """(B, T, F) and its mask -> the same, standardized; padding stays meaningless."""
         if self.config.statistics == "utterance":
             return self._normalize_each(x_btf, mask_bt)
         if self.config.statistics != "training":
@@ -82,28 +81,29 @@ class Normalizer(nn.Module):
         return torch.addcmul(-self.mean_f * scale_f, x_btf, scale_f)
 
     def _normalize_each(self, x_btf: Tensor, mask_bt: Tensor) -> Tensor:
-        share_bt1 = (mask_bt / mask_bt.sum(dim=1, keepdim=True))[..., None].to(x_btf.dtype)
-        apart_btf = x_btf - self._mean(x_btf * share_bt1)
-        deviation_b1f = self._mean(apart_btf**2 * share_bt1).sqrt()
-        return apart_btf / deviation_b1f.masked_fill(deviation_b1f <= MIN_DEVIATION, 1.0)
+        weight_bt1 = (mask_bt / mask_bt.sum(dim=1, keepdim=True))[..., None].to(x_btf.dtype)
+        centred_btf = x_btf - self._mean(x_btf * weight_bt1)
+        deviation_b1f = self._mean(centred_btf**2 * weight_bt1).sqrt()
+        return centred_btf / deviation_b1f.masked_fill(deviation_b1f <= MIN_DEVIATION, 1.0)
 
     def _mean(self, x_btf: Tensor) -> Tensor:
+        """Sum weighted values over time, and average over bins where the scope is "all"."""
         mean_b1f = x_btf.sum(dim=1, keepdim=True)
         return mean_b1f.mean(dim=2, keepdim=True) if self.config.scope == "all" else mean_b1f
 
 
 def moments(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation (F,) of each bin; a bin that never varies has deviation 1.
+    """Return mean and deviation (F,) of each bin; a constant bin has deviation 1.
 
     Args:
-        frames: (T, F) for each of some utterances.
+        frames: (T, F) for each utterance.
     """
     count, total_f, square_f = 0, np.float64(0), np.float64(0)
     for x_tf in frames:
-        wide_tf = x_tf.astype(np.float64)
-        count += len(wide_tf)
-        total_f = total_f + wide_tf.sum(axis=0)
-        square_f = square_f + (wide_tf**2).sum(axis=0)
+        x_tf = x_tf.astype(np.float64)
+        count += len(x_tf)
+        total_f = total_f + x_tf.sum(axis=0)
+        square_f = square_f + (x_tf**2).sum(axis=0)
     mean_f = total_f / count
     deviation_f = np.sqrt(np.maximum(square_f / count - mean_f**2, 0))
     return np.asarray(mean_f), np.where(deviation_f > MIN_DEVIATION, deviation_f, 1.0)

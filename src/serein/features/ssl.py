@@ -1,9 +1,9 @@
-"""States of a pretrained encoder, all layers side by side; the encoder stays as it is.
+"""States of a frozen pretrained encoder, all layers concatenated.
 
 Any wav2vec 2.0, HuBERT, WavLM, data2vec-audio or Whisper of ``transformers`` (extra ``ssl``), from
-a folder or, by its name, from the hub's cache. Frame i begins at i x hop, 20 ms with all of these
-as they were published. A second of a base model's 13 states is 2 MB in the feature cache, of a
-large one's 25 states 5 MB; ``layers`` and ``pool`` make that less.
+a folder or, by its name, from the hub's cache. Frame i starts at i x hop, 20 ms in all published
+models of these kinds. A second of a base model's 13 states takes 2 MB in the feature cache, of a
+large one's 25 states 5 MB; ``layers`` and ``pool`` reduce that.
 
 B = batch, S = samples, T = frames, N = states, D = channels of a state, F = N x D.
 """
@@ -22,25 +22,25 @@ from serein.layers import ssl_encoder
 from serein.layers.ssl_encoder import build_encoder_config, get_encoder_shape, load_frozen_encoder
 
 PACKAGES = ("transformers",)
-"""What the numbers depend on beside this file."""
+"""Packages that the numbers depend on, besides this file."""
 SOURCES = ("layers/ssl_encoder.py",)
-"""Other files of this package that they depend on."""
+"""Other files of this package that the numbers depend on."""
 NOTE = "a pretrained encoder's own licence holds for what is made with it"
-"""What whoever uses them must know."""
+"""Note for users of its features."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Choice of the encoder, and of its states.
 
     Attributes:
         encoder: its folder, or its name on the hub.
         revision: branch, tag or commit on the hub.
-        download: whether the hub may be asked for it.
-        sha256: what the encoder must be known by; bundles say so. Nothing is downloaded then.
-        layers: which states, counted from 0, what enters the first layer; none means all.
-        pool: neighbouring frames whose mean is one frame; 5 are 100 ms.
-        seconds: where an utterance is cut; None takes it whole. Whisper hears 30 s at most.
+        download: whether it may be downloaded from the hub.
+        sha256: expected SHA-256 of the encoder, set in bundles. With it nothing is downloaded.
+        layers: which states, counted from 0, the input of the first layer; empty means all.
+        pool: neighbouring frames that are averaged to one; 5 are 100 ms.
+        seconds: longest utterance; the rest is cut. None keeps all. Whisper reads at most 30 s.
     """
 
     encoder: str = ""
@@ -53,29 +53,27 @@ class Config:
 
 
 class FrontEnd(nn.Module):
-    """Waveforms to states; the encoder is read when it is first needed, and is no part of it.
+    """Waveforms to states; the encoder is loaded on first use, and is no submodule.
 
     Attributes:
-        pinned: settings that say which encoder this is, for bundles to hold.
-        given: settings of a model that only this front end knows.
+        pinned: settings that identify the encoder, for bundles to hold.
+        given: settings of a model that depend on this front end.
     """
 
     def __init__(self, config: Config) -> None:
-        """Look for the encoder.
+        """Find the encoder.
 
         Raises:
-            EncoderError: it is not here, is another one, or is none that ``transformers`` builds.
-            ConfigError: it has no such layers.
+            EncoderError: it is not on this machine, is another one, or cannot be built.
+            ConfigError: it does not have all of ``layers``.
         """
         super().__init__()
-        asked = config.download and not config.sha256
-        self._folder = ssl_encoder.find_encoder(config.encoder, config.revision, download=asked)
+        download = config.download and not config.sha256
+        self._folder = ssl_encoder.find_encoder(config.encoder, config.revision, download=download)
         sha256 = ssl_encoder.verify_encoder(config.encoder, self._folder, config.sha256)
-        shape = get_encoder_shape(
-            build_encoder_config(ssl_encoder.read_encoder_config(self._folder))
-        )
-        beyond = [layer for layer in config.layers if layer >= shape.states]
-        if beyond:
+        encoder_config = ssl_encoder.read_encoder_config(self._folder)
+        shape = get_encoder_shape(build_encoder_config(encoder_config))
+        if any(layer >= shape.states for layer in config.layers):
             raise ConfigError(
                 f"features.layers = {list(config.layers)}; the encoder has states 0 to "
                 f"{shape.states - 1}"
@@ -102,7 +100,7 @@ class FrontEnd(nn.Module):
 
 
 def _mean_pool(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-    """The mean of so many frames at a time; of the last ones, of those that are there."""
+    """Average every ``pool`` frames; the last mean is that of the remaining frames."""
     if pool == 1:
         return x_btf, mask_bt
     (batch, frames), missing = mask_bt.shape, -mask_bt.shape[1] % pool
@@ -114,5 +112,5 @@ def _mean_pool(x_btf: Tensor, mask_bt: Tensor, pool: int) -> tuple[Tensor, Tenso
 
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What a recipe's numbers depend on beside packages: which encoder it is."""
+    """Return hashes of the data that a recipe's numbers depend on: that of its encoder."""
     return {"encoder": ssl_encoder.get_encoder_hash(settings)}

@@ -1,9 +1,9 @@
-"""A probe on frozen states of a pretrained encoder: what they hold, read by as little as can be.
+"""A probe: a small network on the frozen states of a pretrained encoder.
 
 Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021, for
-emotion: a learnt weighted sum of all layers, a dense layer, the mean over time, a linear head.
-Ours: ReLU and dropout behind the dense layer, attention for each task in the mean's place, and
-states standardised as the recipe says.
+emotion: a trainable weighted sum of all layers, a dense layer, the mean over time, a linear head.
+Ours: ReLU and dropout after the dense layer, attention for each task in place of the mean, and
+states standardized as the recipe says.
 
 B = batch, T = frames, F = channels of all states, D = width of the vector.
 """
@@ -24,12 +24,12 @@ Count = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Sizes of the probe.
 
     Attributes:
-        states: layers that stand side by side in a frame; the front end ``ssl`` says so itself.
+        states: layers that are concatenated in a frame; the front end ``ssl`` sets it.
         hidden: width of the dense layer.
-        attention: whether each task has one; else it takes the mean over time.
+        attention: whether each task has one; else its vector is the mean over time.
         dropout: of the dense layer's output.
     """
 
@@ -48,17 +48,17 @@ class Model(nn.Module):
         Args:
             config: sizes.
             width: F.
-            tasks: names of those who get a vector each.
+            tasks: names of the tasks; each gets a vector.
 
         Raises:
-            ConfigError: the frames are not of so many states.
+            ConfigError: the width of the frames is no multiple of the states.
         """
         super().__init__()
         channels, rest = divmod(width, config.states)
         if rest:
             raise ConfigError(
                 f"frames of {width} bins are not {config.states} states side by side; "
-                "leave model.states to the front end ssl"
+                "do not set model.states, the front end ssl sets it"
             )
         self.states = config.states
         self.pooling = StatePooling(

@@ -2,7 +2,7 @@
 
 Zhang, Wu, Schuller: "Attention-Augmented End-to-End Multi-Task Learning for Emotion Prediction
 from Speech", ICASSP 2019, section 4.3, "OS+RNNs" of Table 1: "the sequence classifier of RNNs to
-model frame-level features". The paper prints no sizes for it; ours are those of its end-to-end
+model frame-level features". The paper gives no sizes for it; ours are those of its end-to-end
 system (section 4.2): two layers of 128 GRUs, the last output (section 3.1), or attention in its
 place (equations 3 and 4), dropout that keeps 0.9, here of each output.
 
@@ -26,14 +26,14 @@ Count = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Sizes of the network.
 
     Attributes:
-        stack: neighbouring frames laid side by side as one; 1 leaves them. Four make a training
-            four times faster, as recurrence is one step after the other.
+        stack: neighbouring frames that are concatenated to one; 1 for none. Four make training four
+            times faster, as recurrence goes step by step.
         hidden: units of each layer.
-        layers: of GRUs.
-        attention: whether each task has one; without, the last output sums the speech up.
+        layers: number of GRU layers.
+        attention: whether each task has one; without, the vector is the last output.
         dropout: of the last layer's outputs.
     """
 
@@ -53,7 +53,7 @@ class Model(nn.Module):
         Args:
             config: sizes.
             width: bins of a frame.
-            tasks: names of those who get a vector each.
+            tasks: names of the tasks; each gets a vector.
         """
         super().__init__()
         self.tasks = tuple(tasks)

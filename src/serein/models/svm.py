@@ -1,12 +1,12 @@
 """Linear support vector machines on the mean of an utterance's frames; fitted, not trained.
 
 Zhang et al. 2019, section 4.3, "OS+SVMs" of Table 1: "the static classifier of Support Vector
-Machines to model the utterance-level features", which as frames are one row an utterance.
+Machines to model the utterance-level features"; as frames these are one row an utterance.
 
-Where the paper is silent, ours: each class against the rest, squared hinge loss (scikit-learn's
-LinearSVC, Fan et al. 2008), vectors of mean 0 and deviation 1 over the training side, and the
-cost C of a violated margin from powers of 2, the one with the best UA on the validation side, for
-each task by itself. The weights go to the tasks' own heads: the logits are distances.
+Where the paper is silent, ours: one-vs-rest classifiers, squared hinge loss (scikit-learn's
+LinearSVC, Fan et al. 2008), vectors with mean 0 and deviation 1 over the training subset, and as
+the cost C of a violated margin the power of 2 with the best UA on the validation subset, for each
+task separately. The weights are those of the tasks' own heads: the logits are distances.
 
 B = batch, n = utterances, T = frames, D = bins, K = classes of a task.
 """
@@ -31,20 +31,20 @@ Array = NDArray[np.float64]
 Exponent = Annotated[int, Ge(-30), Le(20)]
 
 PACKAGES = ("scikit-learn",)
-"""What the numbers depend on beside this file."""
+"""Packages that the numbers depend on, besides this file."""
 ABSENT_CLASS_LOGIT = -10.0
-"""The logit of a class that nobody in training had."""
+"""Logit of a class without training utterances."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What may vary.
+    """Cost C of a violated margin.
 
     Attributes:
-        c: cost of a violated margin by task; validation picks that of a task not named here.
-        lowest: exponent of the lowest power of 2 that validation tries.
-        highest: exponent of the highest.
-        otherwise: the cost where there is neither a name nor a validation side.
+        c: cost by task; for other tasks, it is selected on the validation subset.
+        min_exponent: exponent of the lowest power of 2 that is tried on validation.
+        max_exponent: exponent of the highest one.
+        default_c: cost of tasks that ``c`` does not name, without a validation subset.
     """
 
     c: dict[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
@@ -54,21 +54,21 @@ class Config:
 
 
 class Model(nn.Module):
-    """The standardised mean of the frames, the same vector for every task."""
+    """The standardized mean of the frames, the same vector for every task."""
 
     mean_d: Tensor
     deviation_d: Tensor
 
     def __init__(self, config: Config, width: int, tasks: Sequence[str]) -> None:
-        """Make room for the statistics.
+        """Allocate the statistics.
 
         Args:
-            config: what C may be.
+            config: values of C.
             width: bins of a frame.
-            tasks: names of those who get a vector each.
+            tasks: names of the tasks that read the vector.
 
         Raises:
-            ConfigError: a C for a task that there is not, or an empty range of exponents.
+            ConfigError: a C for a task that does not exist, or an empty range of exponents.
         """
         super().__init__()
         for name in config.c:
@@ -76,7 +76,8 @@ class Model(nn.Module):
                 raise UnknownName("task of model.c", name, tasks)
         if config.min_exponent > config.max_exponent:
             raise ConfigError(
-                f"model.min_exponent = {config.min_exponent} is above model.max_exponent = {config.max_exponent}"
+                f"model.min_exponent = {config.min_exponent} is above model.max_exponent = "
+                f"{config.max_exponent}; set it lower"
             )
         self.config = config
         self.tasks = tuple(tasks)
@@ -97,18 +98,18 @@ class Model(nn.Module):
     def fit(
         self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]
     ) -> dict[str, float]:
-        """Take the statistics, and write the weights of every task's head.
+        """Compute the statistics, and fit the head of every task.
 
         Args:
-            train: vectors as this model made them before it was fitted.
-            validation: those that C is picked on; they train nothing.
-            tasks: by name, each of classes; their class weights weigh the utterances.
+            train: vectors of this model before it was fitted.
+            validation: data on which C is selected; nothing is fitted to it.
+            tasks: classification tasks by name; their class weights are weights of utterances.
 
         Returns:
             The C of each task.
 
         Raises:
-            ConfigError: scikit-learn is not installed, or a task is not of classes.
+            ConfigError: scikit-learn is not installed, or a task has no classes.
         """
         x_nd = train.vectors[self.tasks[0]]
         self.mean_d.copy_(x_nd.mean(dim=0))
@@ -119,17 +120,19 @@ class Model(nn.Module):
     def _fit_head(
         self, name: str, task: nn.Module, train: Examples, validation: Examples | None
     ) -> float:
-        """Write one task's head; its C."""
+        """Fit the head of one task; return its C."""
         if not isinstance(task, ClassificationTask):
-            raise ConfigError(f"the model svm tells classes apart; task {name} has none")
+            raise ConfigError(
+                f"the model svm is a classifier; task {name} has no classes: use another model"
+            )
         x_nd, target_n = self._select_labelled(name, train)
         weight_n = task.weights_k.cpu().double().numpy()[target_n]
 
-        def machines(c: float) -> tuple[Array, Array]:
+        def fit(c: float) -> tuple[Array, Array]:
             return fit_one_vs_rest(x_nd, target_n, weight_n, len(task.classes), c)
 
-        c = self.config.c.get(name) or self._select_c(name, machines, validation)
-        weight_kd, bias_k = machines(c)
+        c = self.config.c.get(name) or self._select_c(name, fit, validation)
+        weight_kd, bias_k = fit(c)
         with torch.no_grad():
             task.head.weight.copy_(torch.from_numpy(weight_kd))
             task.head.bias.copy_(torch.from_numpy(bias_k))
@@ -138,19 +141,19 @@ class Model(nn.Module):
     def _select_c(
         self, name: str, fit: Callable[[float], tuple[Array, Array]], validation: Examples | None
     ) -> float:
-        """The C with the best UA on a side, the lowest of equals."""
-        x_nd, target_n = (
-            self._select_labelled(name, validation) if validation else (np.empty(0), np.empty(0))
-        )
+        """Return the C with the best UA on the validation data, the lowest of equal ones."""
+        if validation is None:
+            return self.config.default_c
+        x_nd, target_n = self._select_labelled(name, validation)
         if not len(target_n):
             return self.config.default_c
         costs = [2.0**n for n in range(self.config.min_exponent, self.config.max_exponent + 1)]
-        answers = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(fit, costs)]
-        scores = [unweighted_accuracy_score(target_n, answer_n) for answer_n in answers]
+        predictions = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(fit, costs)]
+        scores = [unweighted_accuracy_score(target_n, class_n) for class_n in predictions]
         return costs[int(np.argmax(scores))]
 
     def _select_labelled(self, name: str, examples: Examples) -> tuple[Array, NDArray[np.int64]]:
-        """Standardised vectors (n, D) and classes (n,) of those whose class is known."""
+        """Return standardized vectors (n, D) and classes (n,) of labelled utterances."""
         target_n = examples.targets[name]
         x_nd = self._standardize(examples.vectors[name])[target_n >= 0]
         return x_nd.cpu().double().numpy(), target_n[target_n >= 0].cpu().numpy()
@@ -159,13 +162,13 @@ class Model(nn.Module):
 def fit_one_vs_rest(
     x_nd: Array, target_n: NDArray[np.int64], weight_n: Array, classes: int, c: float
 ) -> tuple[Array, Array]:
-    """A linear machine for each class; one that nobody has is never answered.
+    """Fit a linear classifier for each class; a class without utterances is never predicted.
 
     Args:
         x_nd: (n, D) vectors.
         target_n: (n,) classes.
-        weight_n: (n,) of each utterance.
-        classes: how many there are.
+        weight_n: (n,) weights of the utterances.
+        classes: K.
         c: cost of a violated margin.
 
     Returns:
@@ -183,11 +186,11 @@ def fit_one_vs_rest(
         ) from None
     weight_kd, bias_k = np.zeros((classes, x_nd.shape[1])), np.full(classes, ABSENT_CLASS_LOGIT)
     for k in np.unique(target_n):
-        own_n = target_n == k
-        if own_n.all():
+        is_class_n = target_n == k
+        if is_class_n.all():
             bias_k[k] = 1.0
             continue
-        # The primal problem: exact, and without chance.
-        machine = LinearSVC(C=c, dual=False, max_iter=10_000).fit(x_nd, own_n, weight_n)
-        weight_kd[k], bias_k[k] = machine.coef_[0], machine.intercept_[0]
+        # The primal problem has an exact solution that needs no random numbers.
+        svm = LinearSVC(C=c, dual=False, max_iter=10_000).fit(x_nd, is_class_n, weight_n)
+        weight_kd[k], bias_k[k] = svm.coef_[0], svm.intercept_[0]
     return weight_kd, bias_k

@@ -91,7 +91,7 @@ class Model(nn.Module):
             taps=config.taps,
             pool=config.pool,
             group=config.group,
-            exact=config.zero_pad_segments,
+            zero_pad=config.zero_pad_segments,
         )
         self.dropout = Dropout(config.dropout)
         self.gru = nn.GRU(self.convolutions.width, config.hidden, config.layers, batch_first=True)
