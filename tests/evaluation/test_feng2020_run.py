@@ -330,7 +330,7 @@ def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -
     assert found.attention["recogniser"].by_head == []
     html = explanation.render_html(collect_explanations([found], {}))
     assert "Words, as recognised:" in html
-    assert "words as they were recognised" in html
+    assert "recognised words and their weights" in html
 
 
 def test_a_model_that_reads_needs_to_be_told(corpora: dict[str, Path], tmp_path: Path) -> None:

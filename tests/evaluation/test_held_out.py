@@ -159,7 +159,7 @@ def test_results_are_kept_and_told_of(run: Run) -> None:
     assert told[0].startswith("speaker is scored on 24 held-out utterances of training speakers ")
     assert "(50% of each, summed over folds)" in told[0]
     text, html = markdown.render_markdown(kept), page.render_html(kept)
-    assert "Scored on held-out utterances of training speakers, not on the test side." in text
+    assert "Scored on held-out utterances of training speakers, not on the test subset." in text
     assert "In each fold, held-out utterances of training speakers" in text
     assert summary.describe_scores(kept, "speaker").endswith(
         ", on held-out utterances of training speakers"

@@ -231,7 +231,7 @@ def test_the_report_holds_what_was_found(done: Sweep, tmp_path: Path) -> None:
         assert all(seed.run in text for seed in point.seeds)
     assert r"# Sweep: protocol.auxiliary\_share of li2019 on savee+emodb" in text
     assert "3 values x 2 seeds (0, 1), leave-one-speaker-out, 32 utterances tested" in text
-    assert "**Training sides**" in text
+    assert "**Splits**" in text
     assert "7 utterances of emodb left out: boredom (7)" in text
     assert "protocol.auxiliary_share=0.5" in text
     (figure,) = json.loads(html.split('id="figures">')[1].split("</script>")[0]).values()

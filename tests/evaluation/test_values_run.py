@@ -157,7 +157,7 @@ def test_a_side_without_a_rating_stops_the_run(rated: Corpus, tmp_path: Path) ->
         for one in rated.utterances
     )
     read, recipe = replace(rated, utterances=unrated), recipes.load("li2019", SETTINGS)
-    with pytest.raises(ProtocolError, match="validation subset of .* has no arousal label"):
+    with pytest.raises(ProtocolError, match=r"validation subset of .* has no arousal label"):
         build_plan(recipe, read, seed=0, device="cpu", runs=tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
         assert "59 predictions together (folds: means over folds)." in form
         assert "sex: classes, validation" in form
         assert "arousal: classes" not in form
-    assert "always answers the mean of the training side" in plain(Page(shown).words)
+    assert "predicts the mean of the training subset" in plain(Page(shown).words)
     assert "epoch chosen by arousal" in plain(Page(shown).words)
 
 
@@ -209,7 +209,7 @@ def test_the_page_draws_truth_against_answer(results: Results) -> None:
     assert list(points.x) == pytest.approx(truth, abs=1e-3)
     assert list(points.y) == pytest.approx(answers, abs=1e-3)
     assert list(line.x) == list(line.y) == [min([*truth, *answers]), max([*truth, *answers])]
-    assert drawn["validation"][1].startswith("CCC of arousal on the validation side")
+    assert drawn["validation"][1].startswith("CCC of arousal on the validation subset")
     assert drawn["validation"][0].layout.yaxis.title.text == "validation CCC"
     assert 'href="#values"' in html.render_html(results)
     assert len(figures.plot_scatter([], []).data) == 2
@@ -218,7 +218,7 @@ def test_the_page_draws_truth_against_answer(results: Results) -> None:
 def test_the_gap_is_told_without_points(results: Results) -> None:
     sentence = str(audit.describe_selection_gap(results))
     best = results.value_scores["test"]["arousal"].ccc
-    assert sentence.startswith(f"Picking epochs on the test side reports a CCC of {best:.3f}: ")
+    assert sentence.startswith(f"Selecting epochs on the test subset reports a CCC of {best:.3f}: ")
     assert "points" not in sentence
     assert "%:" not in sentence
 
@@ -261,7 +261,7 @@ def test_two_runs_are_compared_by_concordance(
     assert (first.mcnemar, first.z, first.effect) == (None, None, None)
     assert list(first.adjusted) == ["permutation"]
     shown = plain(comparison.render_markdown(found))
-    assert "the difference is the CCC of the first less that of the second. Intervals" in shown
+    assert "difference: CCC of the first minus that of the second. Intervals" in shown
     assert f"{first.difference:+.3f}" in shown
     files = comparison.write_comparison(found, tmp_path)
     assert json.loads(files[0].read_text())["paired_tests"][0]["main"] == "ccc"

@@ -171,7 +171,7 @@ def _rename_fields(table: dict[str, Any]) -> dict[str, Any]:
         renamed[RENAMED_RECORDS.get(name, name)] = value
     if isinstance(renamed.get("recipe"), dict):
         renamed["recipe"] = rename_settings(renamed["recipe"], warn=False)
-    return renamed
+    return {**renamed, "format": FORMAT}
 
 
 def _rename_keys(value: Any, names: Mapping[str, str]) -> Any:
