@@ -121,9 +121,9 @@ def microphone() -> Path | None:
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> Iterator[Any]:
     """A service in a process of its own."""
-    from builders.service_client import Live
+    from builders.service_client import SmallModelServer
 
-    made = Live(tmp_path_factory.mktemp("served"), *serve_options)
+    made = SmallModelServer(tmp_path_factory.mktemp("served"), *serve_options)
     yield made
     assert made.end() == 0
 
@@ -131,10 +131,10 @@ def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> 
 @pytest.fixture(scope="module")
 def chromium(microphone: Path | None) -> Iterator[Any]:
     """A browser; where there is none, tests that ask for it are skipped."""
-    from builders.browser import browser
+    from builders.browser import open_browser
 
     try:
-        with browser(microphone) as made:
+        with open_browser(microphone) as made:
             yield made
     except LookupError as error:
         pytest.skip(str(error))
@@ -143,7 +143,7 @@ def chromium(microphone: Path | None) -> Iterator[Any]:
 @pytest.fixture
 def page(chromium: Any, live: Any) -> Iterator[Any]:
     """The service's page, opened anew."""
-    from builders.browser import opened
+    from builders.browser import open_page
 
-    with opened(chromium, live.url) as made:
+    with open_page(chromium, live.url) as made:
         yield made

@@ -1,4 +1,4 @@
-"""Pictures of the page for the docs: `make screens`, or `python tests/screens.py FOLDER`."""
+"""Screenshots of the page for the docs: `make screens`, or `python tests/screenshots.py FOLDER`."""
 
 import subprocess
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from builders.browser import PHONE, browser, opened, shown, until
+from builders.browser import PHONE, open_browser, open_page, wait_for_answer, wait_until
 from builders.encoded_audio import encoded
-from builders.service_client import Served
+from builders.service_client import ServeProcess
 from builders.speech_streams import talk
 
 from serein.corpora import synthetic
@@ -19,8 +19,8 @@ EMOTIONS = ("anger", "happiness", "neutral", "sadness")
 SECONDS = 24.0
 
 
-def speech(folder: Path) -> Path:
-    """A recording of generated voices."""
+def write_speech(folder: Path) -> Path:
+    """Generate a recording with several voices."""
     generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=3, words=3))
     corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(folder)))
     path = folder / "call.flac"
@@ -28,8 +28,8 @@ def speech(folder: Path) -> Path:
     return path
 
 
-def trained(folder: Path) -> Path:
-    """A second model, which has heard these voices alone."""
+def train_model(folder: Path) -> Path:
+    """Train a second model, on these voices only."""
     path = folder / "generated.safetensors"
     command = [sys.executable, "-m", "serein", "train", "li2019-emodb", "-o", str(path)]
     command += ["--corpus", f"synthetic={folder}", "--set", "training.epochs=25"]
@@ -37,26 +37,26 @@ def trained(folder: Path) -> Path:
     return path
 
 
-def pictures(chromium: Any, url: str, recording: Path, folder: Path) -> None:
-    """One recording: as it is usual, compared in the dark, and on a phone."""
-    with opened(chromium, url, size=(820, 900)) as page:
+def take_screenshots(chromium: Any, url: str, recording: Path, folder: Path) -> None:
+    """Take screenshots: of one model, of two in dark mode, and on a phone."""
+    with open_page(chromium, url, size=(820, 900)) as page:
         page.set_input_files("#file", recording)
-        shown(page)
-        _kept(page, folder / "file.png", whole=True)
-    with opened(chromium, url, size=(820, 1240), color_scheme="dark") as page:
+        wait_for_answer(page)
+        _screenshot(page, folder / "file.png", whole=True)
+    with open_page(chromium, url, size=(820, 1240), color_scheme="dark") as page:
         page.select_option("#other", "generated")
         page.set_input_files("#file", recording)
-        shown(page)
-        _kept(page, folder / "compare.png")
-    with opened(chromium, url, size=PHONE) as page:
+        wait_for_answer(page)
+        _screenshot(page, folder / "compare.png")
+    with open_page(chromium, url, size=PHONE) as page:
         page.set_input_files("#file", recording)
-        shown(page)
+        wait_for_answer(page)
         page.check("[value=spectrum]")
-        until(page, "figure.data.some(one => one.type === 'heatmap')")
-        _kept(page, folder / "phone.png")
+        wait_until(page, "figure.data.some(one => one.type === 'heatmap')")
+        _screenshot(page, folder / "phone.png")
 
 
-def _kept(page: Any, path: Path, *, whole: bool = False) -> None:
+def _screenshot(page: Any, path: Path, *, whole: bool = False) -> None:
     page.evaluate("document.activeElement.blur()")
     page.evaluate("document.getElementById('result').scrollIntoView()")
     page.wait_for_timeout(500)
@@ -64,14 +64,14 @@ def _kept(page: Any, path: Path, *, whole: bool = False) -> None:
 
 
 def main(folder: Path) -> None:
-    """Make them all."""
+    """Take all screenshots."""
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as place, browser() as chromium:
-        recording, second = speech(Path(place)), trained(Path(place))
+    with TemporaryDirectory() as place, open_browser() as chromium:
+        recording, second = write_speech(Path(place)), train_model(Path(place))
         options = ["--model", "li2019-emodb", "--model", str(second), "--confidence", "0.45"]
-        served = Served(Path(place), *options)
+        served = ServeProcess(Path(place), *options)
         try:
-            pictures(chromium, served.url, recording, folder)
+            take_screenshots(chromium, served.url, recording, folder)
         finally:
             served.end()
 

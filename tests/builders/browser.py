@@ -1,4 +1,4 @@
-"""A real browser without a window, and the page in it."""
+"""A headless browser, and the page in it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserType, Page
 
 PATIENCE = 100_000
-"""Milliseconds, on a machine that has other things to do."""
+"""Milliseconds; enough for a busy machine."""
 DESKTOP, PHONE = (1100, 900), (390, 844)
-KNOWN = ("Applying inline style violates", "Failed to load resource", "WebSocket connection")
-"""Plotly brings rules for maps, which the policy refuses; the rest is what tests cause."""
+KNOWN_ERRORS = ("Applying inline style violates", "Failed to load resource", "WebSocket connection")
+"""Expected console errors: styles of Plotly that the policy blocks, and what tests cause."""
 
 DROP = """([name, content]) => {
   const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
@@ -30,11 +30,11 @@ DROP = """([name, content]) => {
 
 
 @contextmanager
-def browser(microphone: Path | None = None) -> Iterator[Browser]:
-    """Chromium; its microphone, if there is one, hears a WAV file.
+def open_browser(microphone: Path | None = None) -> Iterator[Browser]:
+    """Start Chromium, with a WAV file as the microphone if one is given.
 
     Raises:
-        LookupError: there is none, with the reason.
+        LookupError: Chromium or Playwright is not installed.
     """
     try:
         from playwright.sync_api import Error, sync_playwright
@@ -43,7 +43,7 @@ def browser(microphone: Path | None = None) -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         try:
-            made = launched(playwright.chromium, microphone)
+            made = launch_browser(playwright.chromium, microphone)
         except Error as error:
             raise LookupError(f"no Chromium: {error.message.splitlines()[0]}") from error
         try:
@@ -52,10 +52,10 @@ def browser(microphone: Path | None = None) -> Iterator[Browser]:
             made.close()
 
 
-def launched(
+def launch_browser(
     chromium: BrowserType, microphone: Path | None = None, *, allowed: bool = True
 ) -> Browser:
-    """Start it; whether pages may listen is decided now, as nobody is there to be asked."""
+    """Launch Chromium; ``allowed`` answers all requests for the microphone."""
     arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
     if microphone is not None:
         arguments += ["--use-fake-device-for-media-stream"]
@@ -66,8 +66,8 @@ def launched(
 
 
 @contextmanager
-def opened(made: Browser, url: str, **context: Any) -> Iterator[Page]:
-    """The page, once it knows its models; what its console complains of fails."""
+def open_page(made: Browser, url: str, **context: Any) -> Iterator[Page]:
+    """Open the page and wait for its models; unexpected console errors fail at the end."""
     width, height = context.pop("size", DESKTOP)
     surroundings = made.new_context(viewport={"width": width, "height": height}, **context)
     page = surroundings.new_page()
@@ -76,33 +76,33 @@ def opened(made: Browser, url: str, **context: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     page.goto(url)
-    until(
+    wait_until(
         page,
         "document.querySelector('#problem strong') "
         "|| document.getElementById('limits').textContent.includes('at most')",
     )
     try:
         yield page
-        assert not [one for one in faults if not one.startswith(KNOWN)]
+        assert not [one for one in faults if not one.startswith(KNOWN_ERRORS)]
     finally:
         surroundings.close()
 
 
-def until(page: Page, expression: str) -> None:
-    """Wait until something holds; Playwright's own way of it would need the policy's leave."""
+def wait_until(page: Page, expression: str) -> None:
+    """Wait until an expression is true. (Playwright's own function violates the page's policy.)"""
     end = monotonic() + PATIENCE / 1000
     while not page.evaluate(f"Boolean({expression})"):
         assert monotonic() < end, expression
         page.wait_for_timeout(50)
 
 
-def drop(page: Page, name: str, content: bytes) -> None:
-    """Drop a file."""
+def drop_file(page: Page, name: str, content: bytes) -> None:
+    """Drop a file on the page."""
     page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
-def shown(page: Page) -> None:
-    """Wait for an answer and its picture."""
+def wait_for_answer(page: Page) -> None:
+    """Wait for an answer and its timeline."""
     page.wait_for_selector("#result:not([hidden])")
-    until(page, "document.querySelector('#figure .main-svg')")
-    until(page, "document.getElementById('status').textContent.includes('%')")
+    wait_until(page, "document.querySelector('#figure .main-svg')")
+    wait_until(page, "document.getElementById('status').textContent.includes('%')")

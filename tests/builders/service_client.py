@@ -1,4 +1,4 @@
-"""A service in this process, or in one of its own, and what is sent to it."""
+"""Services in this process or their own, and clients for them."""
 
 import asyncio
 import json
@@ -35,47 +35,47 @@ def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
 
 
 @contextmanager
-def engine(others: Sequence[Recognizer] = (), **settings: Any) -> Iterator[Engine]:
+def open_engine(others: Sequence[Recognizer] = (), **settings: Any) -> Iterator[Engine]:
     with closing(Engine(small_recognizer(), ServiceConfig(**settings), others)) as made:
         yield made
 
 
 class Client:
-    """Calls an app in this process."""
+    """A client of an app in this process."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     def __call__(self, method: str, path: str, **rest: Any) -> httpx.Response:
-        return self.together([(method, path, rest)])[0]
+        return self.send_together([(method, path, rest)])[0]
 
     def post(self, content: bytes, **rest: Any) -> httpx.Response:
         return self("POST", RECOGNIZE, content=content, **rest)
 
-    def together(self, calls: list[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:
-        """All at the same time."""
+    def send_together(self, calls: list[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:
+        """Send all requests at the same time."""
 
-        async def gathered() -> list[httpx.Response]:
+        async def send_all() -> list[httpx.Response]:
             transport = httpx.ASGITransport(self.app)
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://serein", timeout=None
             ) as client:
                 return await asyncio.gather(*(client.request(m, p, **r) for m, p, r in calls))
 
-        return asyncio.run(gathered())
+        return asyncio.run(send_all())
 
 
 @contextmanager
-def client(keys: ApiKeys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
-    with engine(**settings) as made:
+def open_client(keys: ApiKeys | None = None, **settings: Any) -> Iterator[tuple[Client, Engine]]:
+    with open_engine(**settings) as made:
         yield Client(create_app(made, keys)), made
 
 
 @contextmanager
-def stopped(made: Engine) -> Iterator[None]:
-    """While the decoder does not go on; what is sent waits."""
+def pause_decoder(made: Engine) -> Iterator[None]:
+    """Pause the decoder, so that requests wait within the ``with`` block."""
     (decoder,) = made.decoders.processes
-    decoder.decode(SPEECH)  # it has started, so that only an upload can be late
+    decoder.decode(SPEECH)  # waits until it has started, so that only an upload can time out
     pid = decoder.pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -85,8 +85,8 @@ def stopped(made: Engine) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-class Served:
-    """`serein serve` in a process of its own."""
+class ServeProcess:
+    """`serein serve` in its own process."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.command = [sys.executable, "-m", "serein", "serve", "--port", "0", *options]
@@ -96,7 +96,7 @@ class Served:
         self.port = self._port()
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def lines(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def _port(self) -> int:
@@ -104,7 +104,7 @@ class Served:
             time.sleep(0.05)
             text = self.log.read_text()
             if '"listening"' in text and text.endswith("\n"):
-                return next(int(one["port"]) for one in self.lines() if "port" in one)
+                return next(int(one["port"]) for one in self.read_log() if "port" in one)
         raise AssertionError(self.log.read_text())
 
     def connect(self) -> socket.socket:
@@ -118,8 +118,8 @@ class Served:
         return self.process.wait(60)
 
 
-class Live(Served):
-    """One that serves a small model first."""
+class SmallModelServer(ServeProcess):
+    """`serein serve` with a small model as the first one."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         model = folder / "small.safetensors"
@@ -127,14 +127,14 @@ class Live(Served):
         super().__init__(folder, "--model", str(model), *options)
 
 
-def head(length: int, *more: str) -> bytes:
-    """Of a request with so long a body."""
+def request_head(length: int, *more: str) -> bytes:
+    """The headers of a request with a body of so many bytes."""
     lines = [f"POST {RECOGNIZE} HTTP/1.1", "Host: serein", f"Content-Length: {length}", *more]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def response(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """What comes back until the other side closes, or has sent all that it promised."""
+def read_response(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Read a response: its status and its JSON document."""
     got = b""
     while b"\r\n\r\n" not in got:
         got += connection.recv(65536)

@@ -1,4 +1,4 @@
-"""A service on a port of this process, and clients of its streams."""
+"""A service on a port in this process, and clients of its streams."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from builders.service_client import engine
+from builders.service_client import open_engine
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -25,7 +25,7 @@ TIMEOUT = 120.0
 
 
 class Host(NamedTuple):
-    """A service, and where it listens."""
+    """A service and its port."""
 
     port: int
     engine: Engine
@@ -36,17 +36,17 @@ class Host(NamedTuple):
         how: dict[str, Any] = {"compression": None, "proxy": None, "max_queue": None, **rest}
         return connect(url, open_timeout=TIMEOUT, **how)
 
-    def text(self) -> str:
+    def metrics_text(self) -> str:
         return self.engine.metrics.render().decode()
 
 
 @contextmanager
-def hosted(keys: ApiKeys | None = None, **settings: Any) -> Iterator[Host]:
-    with engine(**settings) as made, socket.create_server(("127.0.0.1", 0)) as listener:
+def host_service(keys: ApiKeys | None = None, **settings: Any) -> Iterator[Host]:
+    with open_engine(**settings) as made, socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(build_uvicorn_config(create_app(made, keys), made.config), made)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        until(lambda: server.started)
+        wait_until(lambda: server.started)
         try:
             yield Host(listener.getsockname()[1], made, server)
         finally:
@@ -55,15 +55,15 @@ def hosted(keys: ApiKeys | None = None, **settings: Any) -> Iterator[Host]:
             assert not thread.is_alive()
 
 
-def until(true: Any) -> None:
+def wait_until(true: Any) -> None:
     end = time.monotonic() + TIMEOUT
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-class Told(NamedTuple):
-    """What a client was told until the end."""
+class Received(NamedTuple):
+    """Messages that a client received, and the close code."""
 
     messages: list[dict[str, Any]]
     code: int
@@ -77,33 +77,33 @@ class Told(NamedTuple):
         return self.messages[-1]
 
 
-def told(client: ClientConnection) -> Told:
-    """All that comes until the service closes."""
+def receive_all(client: ClientConnection) -> Received:
+    """Receive messages until the service closes the stream."""
     messages: list[dict[str, Any]] = []
     try:
         while True:
             messages.append(json.loads(client.recv(timeout=TIMEOUT)))
     except ConnectionClosed as closed:
-        return Told(messages, closed.rcvd.code if closed.rcvd else 0)
+        return Received(messages, closed.rcvd.code if closed.rcvd else 0)
 
 
-def said(host: Host, messages: Iterable[str | bytes], **rest: Any) -> Told:
-    """Send messages, whatever comes back, and hear until the service closes."""
+def send_and_receive(host: Host, messages: Iterable[str | bytes], **rest: Any) -> Received:
+    """Send messages, and receive until the service closes the stream."""
     with host.connect(**rest) as client:
         try:
             for message in messages:
                 client.send(message)
         except ConnectionClosed:
             pass
-        return told(client)
+        return receive_all(client)
 
 
-def streamed(host: Host, pcm: bytes, sizes: Sequence[int] = (3200,), **start: Any) -> Told:
-    """A stream as a good client has it, in blocks of so many bytes in turns."""
-    return said(host, [json.dumps({**START, **start}), *blocks(pcm, sizes), END])
+def stream_pcm(host: Host, pcm: bytes, sizes: Sequence[int] = (3200,), **start: Any) -> Received:
+    """Send a stream in blocks of these sizes in bytes, in turns, and receive its messages."""
+    return send_and_receive(host, [json.dumps({**START, **start}), *iter_blocks(pcm, sizes), END])
 
 
-def done(seconds: float, ended_by: str) -> dict[str, Any]:
+def done_message(seconds: float, ended_by: str) -> dict[str, Any]:
     """The last message of a stream; its old fields stay for one release."""
     return {
         "type": "done",
@@ -114,7 +114,7 @@ def done(seconds: float, ended_by: str) -> dict[str, Any]:
     }
 
 
-def blocks(pcm: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+def iter_blocks(pcm: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
     at = number = 0
     while at < len(pcm):
         size = sizes[number % len(sizes)]
@@ -122,5 +122,5 @@ def blocks(pcm: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
         at, number = at + size, number + 1
 
 
-def pcm_of(wave: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
+def to_pcm(wave: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
     return (np.clip(wave, -1, 1) * 32767).astype("<i2")

@@ -1,4 +1,4 @@
-"""The world around serein fails: full disks, read-only folders, clocks that jump, company."""
+"""Failures of the environment: full and read-only disks, clock jumps, concurrent runs, links."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from serein.service.decoding import DecoderProcess
 Write = Callable[[Path, Corpus, Run], object]
 
 
-def evaluated(corpus: Corpus, runs: Path, *, fresh: bool = False) -> Run:
+def run_evaluation(corpus: Corpus, runs: Path, *, fresh: bool = False) -> Run:
     return evaluate(
         "li2019", corpus, settings=[*QUICK, "training.epochs=1"], runs=runs, fresh=fresh
     )
@@ -41,7 +41,7 @@ def evaluated(corpus: Corpus, runs: Path, *, fresh: bool = False) -> Run:
 
 @pytest.fixture(scope="module")
 def done(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return evaluated(corpus, tmp_path_factory.mktemp("runs"))
+    return run_evaluation(corpus, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def a_protocol(disk: Path, corpus: Corpus, done: Run) -> None:
 
 
 def a_run(disk: Path, corpus: Corpus, done: Run) -> None:
-    evaluated(corpus, disk)
+    run_evaluation(corpus, disk)
 
 
 def a_cache(disk: Path, corpus: Corpus, done: Run) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEREIN_CACHE", str(disk / "cache"))
-        evaluated(corpus, disk.parent / "runs")
+        run_evaluation(corpus, disk.parent / "runs")
 
 
 def a_place(disk: Path, corpus: Corpus, done: Run) -> None:
@@ -107,7 +107,7 @@ WRITERS = (
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_a_full_disk_is_one_error_and_leaves_nothing_behind(
+def test_full_disk_is_one_error_and_leaves_no_files(
     write: Write, disk: Path, corpus: Corpus, done: Run
 ) -> None:
     ballast = fill(disk)
@@ -117,40 +117,38 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_behind(
     assert left == [ballast]
     ballast.unlink()
     remount(disk, "size=16m")
-    write(disk, corpus, done)  # once there is room, the same goes well
+    write(disk, corpus, done)  # works once there is room
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_a_disk_that_may_not_be_written_to_is_one_error(
-    write: Write, disk: Path, corpus: Corpus, done: Run
-) -> None:
+def test_read_only_disk_is_one_error(write: Write, disk: Path, corpus: Corpus, done: Run) -> None:
     remount(disk, "ro")
     with pytest.raises(StorageError, match=r"Read-only file system|could not"):
         write(disk, corpus, done)
     assert not list(disk.iterdir())
 
 
-def test_what_is_finished_can_be_taken_up_from_a_disk_that_is_full_or_read_only(
+def test_finished_runs_can_be_read_from_a_full_or_read_only_disk(
     disk: Path, corpus: Corpus, done: Run
 ) -> None:
     remount(disk, "size=16m")
     voices = disk.parent / "voices"
     spoken(voices, 3)
     first = small_recognizer().folder(voices, disk / "out.parquet")
-    run = evaluated(corpus, disk)
+    run = run_evaluation(corpus, disk)
     remount(disk, "ro")
     with pytest.raises(SereinError, match="Read-only"):
         small_recognizer().folder(voices, disk / "out.parquet", retry=True)
     with pytest.raises(SereinError, match="Read-only"):
-        evaluated(corpus, disk, fresh=True)
+        run_evaluation(corpus, disk, fresh=True)
     remount(disk, "rw")
-    assert not evaluated(corpus, disk).is_new
+    assert not run_evaluation(corpus, disk).is_new
     again = small_recognizer().folder(voices, disk / "out.parquet")
     assert (again.recognized, again.done_before) == (first.recognized, 3)
     assert io.load_results(run.folder).scores == io.load_results(done.folder).scores
 
 
-def test_a_clock_that_jumps_changes_nothing(
+def test_clock_jumps_change_nothing(
     corpus: Corpus, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = count()
@@ -160,7 +158,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
     monkeypatch.setattr(time, "time", jumping)
     monkeypatch.setattr(time, "time_ns", lambda: round(jumping() * 1e9))
-    assert evaluated(corpus, tmp_path).results.scores == done.results.scores
+    assert run_evaluation(corpus, tmp_path).results.scores == done.results.scores
     spoken(tmp_path / "voices", 3)
     summary = small_recognizer().folder(tmp_path / "voices", tmp_path / "out.csv")
     assert (summary.recognized, summary.failed) == (3, 0)
@@ -172,7 +170,7 @@ def test_a_clock_that_jumps_changes_nothing(
         decoder.close()
 
 
-def test_two_evaluations_at_the_same_time_end_as_one_would(
+def test_two_concurrent_evaluations_give_one_result(
     root: Path, corpus: Corpus, done: Run, tmp_path: Path
 ) -> None:
     words = ["evaluate", "li2019", "--corpus", f"synthetic={root}", "--runs", str(tmp_path)]
@@ -193,7 +191,7 @@ def test_two_evaluations_at_the_same_time_end_as_one_would(
     assert "Traceback" not in last.stderr
 
 
-def test_links_in_circles_are_heard_once(tmp_path: Path) -> None:
+def test_circular_links_are_read_once(tmp_path: Path) -> None:
     names = spoken(tmp_path / "voices", 3)
     for place in ("a", "b"):
         (tmp_path / "voices" / place / "up").symlink_to(tmp_path / "voices")
@@ -207,9 +205,7 @@ def test_links_in_circles_are_heard_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("folders", "most"), [(100, 0.5), (1, 8)])
-def test_many_files_are_listed_as_they_are_asked_for(
-    tmp_path: Path, folders: int, most: float
-) -> None:
+def test_listing_many_files_needs_little_memory(tmp_path: Path, folders: int, most: float) -> None:
     files = 20_000
     for folder in range(folders):
         (tmp_path / f"{folder:03}").mkdir()
@@ -226,7 +222,7 @@ def test_many_files_are_listed_as_they_are_asked_for(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "[" * 100_000, '{"recognized": 1}'])
-def test_a_damaged_summary_is_written_anew(content: str, tmp_path: Path) -> None:
+def test_damaged_summary_is_rewritten(content: str, tmp_path: Path) -> None:
     spoken(tmp_path / "voices", 3)
     recognise = small_recognizer().folder
     recognise(tmp_path / "voices", tmp_path / "out.csv")

@@ -1,3 +1,5 @@
+"""The commands: options, output, exit status, error messages."""
+
 import csv
 import io
 import json
@@ -33,7 +35,7 @@ def one_line(complaint: str) -> bool:
     return complaint.startswith("serein: ") and complaint.count("\n") == 1
 
 
-def test_help_names_every_command(run: Run) -> None:
+def test_help_lists_every_command(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
     names = (
@@ -51,7 +53,7 @@ def test_help_names_every_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["recognize", "explain", "transcribe", "evaluate", "serve"])
-def test_a_model_is_named_alike_everywhere(command: str, run: Run) -> None:
+def test_model_option_is_the_same_in_every_command(command: str, run: Run) -> None:
     _, out, _ = run(command, "--help")
     assert re.search(r"--model\s+-m\b", out)
 
@@ -64,7 +66,7 @@ def test_recipes_are_listed_with_published_scores(run: Run) -> None:
 
 
 @pytest.mark.parametrize("ending", ["json", "csv", "rttm", "vtt"])
-def test_answers_for_recordings_go_into_a_file(
+def test_recognize_writes_answers_to_a_file(
     ending: str, run: Run, model: Path, root: Path, tmp_path: Path
 ) -> None:
     file, output = next(root.rglob("*.wav")), tmp_path / f"answers.{ending}"
@@ -74,7 +76,7 @@ def test_answers_for_recordings_go_into_a_file(
     assert output.read_text() == shown
 
 
-def test_what_cannot_be_read_stands_in_the_file(
+def test_recognize_writes_failures_to_the_file(
     run: Run, model: Path, root: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "answers.json"
@@ -91,7 +93,7 @@ def test_what_cannot_be_read_stands_in_the_file(
     assert (status, "gone.wav" in err, "no file or folder" in err) == (1, True, True)
 
 
-def test_subtitles_of_two_recordings_are_refused_before_any_is_heard(
+def test_subtitles_of_two_recordings_are_refused(
     run: Run, model: Path, root: Path, tmp_path: Path
 ) -> None:
     files = sorted(root.rglob("*.wav"))[:2]
@@ -115,7 +117,7 @@ def test_recognize_in_every_format(run: Run, model: Path, root: Path) -> None:
     assert answers[0]["tasks"]["emotion"]["label"] in out
 
 
-def test_good_files_are_recognised_among_bad_ones(run: Run, model: Path, root: Path) -> None:
+def test_recognize_skips_unreadable_files(run: Run, model: Path, root: Path) -> None:
     good = sorted((root / "wav").iterdir())[0]
     Path("text.wav").write_text("this is not audio")
     Path("empty.wav").touch()
@@ -129,7 +131,7 @@ def test_good_files_are_recognised_among_bad_ones(run: Run, model: Path, root: P
     assert all(line.startswith("serein: ") for line in err.splitlines())
 
 
-def test_recognize_takes_a_part_and_standard_input(
+def test_recognize_reads_parts_and_standard_input(
     run: Run, model: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = sorted((root / "wav").iterdir())[0]
@@ -163,9 +165,7 @@ def test_recognize_takes_a_part_and_standard_input(
         (["recognize", "a.wav", "--device", "gpu"], 2, "Known: auto, cpu, cuda"),
     ],
 )
-def test_what_is_asked_wrongly_is_one_line(
-    run: Run, words: list[str], status: int, expected: str
-) -> None:
+def test_usage_errors_are_one_line(run: Run, words: list[str], status: int, expected: str) -> None:
     found, _, err = run(*words)
     assert (found, one_line(err)) == (status, True), err
     assert expected in err
@@ -184,7 +184,7 @@ def test_what_is_asked_wrongly_is_one_line(
         ("tasks.mood.weight=1", "unknown task or label 'mood'"),
     ],
 )
-def test_wrong_settings_name_the_right_ones(
+def test_wrong_settings_suggest_the_right_ones(
     run: Run, root: Path, setting: str, expected: str
 ) -> None:
     status, _, err = run("evaluate", "li2019", "--corpus", f"synthetic={root}", "--set", setting)
@@ -216,7 +216,7 @@ def test_bad_tables_name_the_row(run: Run, root: Path) -> None:
     assert "row 3" in err
 
 
-def test_a_copy_is_checked(run: Run, tmp_path: Path, root: Path) -> None:
+def test_corpora_check(run: Run, tmp_path: Path, root: Path) -> None:
     status, out, _ = run("corpora", "check", f"synthetic={root}")
     assert status == 0
     assert out.startswith("synthetic: 24 utterances of 4 speakers\n")
@@ -229,7 +229,7 @@ def test_a_copy_is_checked(run: Run, tmp_path: Path, root: Path) -> None:
     assert counts["missing"] + counts["changed"] == 535
 
 
-def test_corpora_are_added_and_listed(run: Run, tmp_path: Path, root: Path) -> None:
+def test_corpora_add_and_list(run: Run, tmp_path: Path, root: Path) -> None:
     status, out, _ = run("corpora", "add", "synthetic", root)
     assert status == 0
     assert "24 utterances of 4 speakers" in out
@@ -295,7 +295,7 @@ def test_bad_models_are_one_line(run: Run, model: Path, root: Path) -> None:
         assert (status, out, one_line(err)) == (1, "", True), err
 
 
-def test_an_interruption_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_is_reported_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         signal.raise_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""Trainings that start from a saved model, by command."""
+"""Training from the weights of a saved model, by command."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_model_of_new_classes_keeps_what_the_old_one_learnt(
+def test_model_with_new_classes_keeps_the_old_weights(
     run: Run, corpus: str, saved: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "mine.safetensors"
@@ -49,7 +49,9 @@ def test_a_model_of_new_classes_keeps_what_the_old_one_learnt(
     torch.testing.assert_close(heads[1][0], heads[0][row], rtol=0, atol=1e-5)
 
 
-def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_path: Path) -> None:
+def test_card_includes_the_training_data_of_the_initial_model(
+    run: Run, corpus: str, tmp_path: Path
+) -> None:
     made = SyntheticConfig(speakers=4, emotions=("anger", "boredom"), sentences=2, seed=1)
     generate(tmp_path / "other", made)
     other = f"other={tmp_path / 'other' / 'labels.csv'}"
@@ -65,15 +67,13 @@ def test_a_model_has_heard_whom_its_parents_heard(run: Run, corpus: str, tmp_pat
     assert (status, "was trained on 16 utterances" in err) == (1, True)
 
 
-def test_where_a_training_starts_is_said_once(
-    run: Run, corpus: str, saved: Path, tmp_path: Path
-) -> None:
+def test_init_given_twice_is_an_error(run: Run, corpus: str, saved: Path, tmp_path: Path) -> None:
     options = ["--init", saved, "--set", f"training.init={saved}", "-o", tmp_path / "x.safetensors"]
     status, _, err = run("train", "li2019", "--corpus", corpus, *options, *SMALL)
     assert (status, "mean the same" in err) == (2, True)
 
 
-def test_a_learning_curve_starts_each_of_its_points_there(
+def test_learning_curve_starts_from_the_initial_model(
     run: Run, corpus: str, saved: Path, tmp_path: Path
 ) -> None:
     options = [
@@ -105,7 +105,7 @@ def test_a_learning_curve_starts_each_of_its_points_there(
         ("li2019-emodb", 1, "has the front end"),
     ],
 )
-def test_a_model_that_cannot_be_begun_from_is_told_of(
+def test_unsuitable_initial_model_is_an_error(
     init: str, status: int, told: str, run: Run, corpus: str, tmp_path: Path
 ) -> None:
     options = ["--init", init, "-o", tmp_path / "x.safetensors"]
@@ -113,9 +113,7 @@ def test_a_model_that_cannot_be_begun_from_is_told_of(
     assert (found, told in err) == (status, True)
 
 
-def test_a_saved_model_that_is_scored_starts_from_nothing(
-    run: Run, corpus: str, saved: Path
-) -> None:
+def test_init_with_a_saved_model_is_an_error(run: Run, corpus: str, saved: Path) -> None:
     status, _, err = run("evaluate", "--model", saved, "--corpus", corpus, "--init", saved)
     assert status == 2
     assert "--init: a saved model is scored without training" in err

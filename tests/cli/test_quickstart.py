@@ -1,3 +1,5 @@
+"""`serein quickstart`."""
+
 import io
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +13,7 @@ from serein.records import Recipe
 from serein.synthetic import SyntheticConfig
 
 
-def test_quickstart_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quickstart_runs_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = SyntheticConfig(speakers=3, emotions=("anger", "sadness"), sentences=1, words=1)
     monkeypatch.setattr(quickstart, "SYNTHETIC_CONFIG", small)
     load = recipes.load
@@ -23,7 +25,7 @@ def test_quickstart_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     text = io.StringIO()
     console = Console(file=text, width=120)
     silent = lambda plan: nullcontext(lambda fold, epoch: None)  # noqa: E731
-    for _ in range(2):  # the second time finds what the first has left
+    for _ in range(2):  # the second run finds the files of the first
         quickstart.run_quickstart(tmp_path, console, 1, silent)
     said = text.getvalue()
     assert "6 recordings" in said

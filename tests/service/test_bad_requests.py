@@ -1,4 +1,4 @@
-"""Bad input over HTTP: a clear 4xx as problem+json, and nothing lost for the others."""
+"""Bad requests: each gets a problem document, and other requests are not affected."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from builders.encoded_audio import encoded, sweep
-from builders.service_client import RECOGNIZE, SPEECH, Client, client, stopped
+from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, pause_decoder
 
 from serein.service.engine import Engine
 
@@ -24,7 +24,7 @@ WAV = encoded("wav", sweep(1.0))
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[Client, Engine]]:
-    with client(max_seconds=20, max_megabytes=4, queue=4) as made:
+    with open_client(max_seconds=20, max_megabytes=4, queue=4) as made:
         yield made
 
 
@@ -33,8 +33,8 @@ def call(service: tuple[Client, Engine]) -> Client:
     return service[0]
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    """Status and reason of what must be a problem."""
+def parse_problem(answer: httpx.Response) -> tuple[int, str]:
+    """Status and detail of a response, which must be a problem document."""
     document = answer.json()
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert document["status"] == answer.status_code
@@ -42,21 +42,21 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, document["detail"]
 
 
-def bomb(hours: float = 2.0, *, tells: bool = True) -> bytes:
-    """Silence as FLAC; with or without a head that tells how much."""
+def flac_of_silence(hours: float = 2.0, *, tells: bool = True) -> bytes:
+    """FLAC of silence, with or without its length in the header."""
     buffer, second = io.BytesIO(), np.zeros(8_000 * 60, np.int16)
     with soundfile.SoundFile(buffer, "w", 8_000, 1, "PCM_16", format="FLAC") as file:
         for _ in range(round(60 * hours)):
             file.write(second)
     content = bytearray(buffer.getvalue())
     if not tells:
-        content[21] &= 0xF0  # the 36 bits of STREAMINFO that count the samples
+        content[21] &= 0xF0  # the 36 bits of STREAMINFO with the number of samples
         content[22:26] = bytes(4)
     return bytes(content)
 
 
-def lying(size: int) -> bytes:
-    """A WAV of a second that promises more."""
+def wav_with_declared_size(size: int) -> bytes:
+    """A WAV file of one second whose header declares another size."""
     return WAV[:40] + struct.pack("<I", size) + WAV[44:]
 
 
@@ -67,7 +67,7 @@ UNREADABLE = {
     "a playlist": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 422, "audio"),
     "half a FLAC": (SPEECH[: len(SPEECH) // 2], 422, "is truncated"),
     "a head alone": (WAV[:44], 422, "expected"),
-    "a WAV that lies": (lying(0x10000000), 422, "is truncated"),
+    "a WAV that lies": (wav_with_declared_size(0x10000000), 422, "is truncated"),
     "noise": (np.random.default_rng(0).bytes(5000), 422, "not audio"),
     "10 ms": (encoded("wav", sweep(0.01)), 422, "has 10 ms"),
     "NaN": (encoded("wav", np.full(16_000, np.nan), subtype="FLOAT"), 422, "NaN"),
@@ -81,13 +81,13 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_what_cannot_be_heard(call: Client, kind: str) -> None:
+def test_uploads_that_are_no_audio(call: Client, kind: str) -> None:
     content, status, words = UNREADABLE[kind]
     for answer in (
         call.post(content),
         call("POST", RECOGNIZE, files={"file": ("speech.wav", content)}),
     ):
-        found, reason = problem(answer)
+        found, reason = parse_problem(answer)
         assert found == status, reason
         assert words in reason
         assert "given" not in reason
@@ -95,14 +95,14 @@ def test_what_cannot_be_heard(call: Client, kind: str) -> None:
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_small_flac_that_decodes_to_hours(call: Client, tells: bool) -> None:
-    content = bomb(tells=tells)
+def test_small_flac_that_decodes_to_hours(call: Client, tells: bool) -> None:
+    content = flac_of_silence(tells=tells)
     assert len(content) < 1e6
-    assert problem(call.post(content)) == (413, problem(call.post(content))[1])
+    assert parse_problem(call.post(content)) == (413, parse_problem(call.post(content))[1])
     assert call.post(SPEECH).status_code == 200
 
 
-def form(*parts: str, end: str = "--x--\r\n") -> dict[str, Any]:
+def build_form(*parts: str, end: str = "--x--\r\n") -> dict[str, Any]:
     content = "".join(f"--x\r\n{part}\r\n" for part in parts) + end
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     return {"content": content.encode(), "headers": headers}
@@ -111,29 +111,29 @@ def form(*parts: str, end: str = "--x--\r\n") -> dict[str, Any]:
 FILE = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\ncontent'
 FIELD = 'Content-Disposition: form-data; name="file"\r\n\r\ncontent'
 FORMS = {
-    "two files": (form(FILE, FILE), "Too many files. Maximum number of files is 1"),
+    "two files": (build_form(FILE, FILE), "Too many files. Maximum number of files is 1"),
     "two names in a part": (
-        form(FILE.replace("\r\n\r\n", "\r\n" + FILE)),
+        build_form(FILE.replace("\r\n\r\n", "\r\n" + FILE)),
         "two Content-Disposition",
     ),
-    "no file": (form(FIELD), "has no file"),
-    "nothing": (form(), "has no file"),
-    "broken off": (form(FILE, end=""), "ends too early"),
-    "broken off after a part": (form(FILE, end="--x\r\n"), "ends too early"),
+    "no file": (build_form(FIELD), "has no file"),
+    "nothing": (build_form(), "has no file"),
+    "broken off": (build_form(FILE, end=""), "ends too early"),
+    "broken off after a part": (build_form(FILE, end="--x\r\n"), "ends too early"),
     "no boundary": (
         {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
         "Missing boundary",
     ),
-    "no parts": ({**form(), "content": b"text"}, "boundary"),
-    "many parts": (form(*[FIELD] * 16), "Maximum number of fields is 15"),
-    "a long head": (form(f"X: {'x' * 9999}\r\n\r\n"), "header"),
+    "no parts": ({**build_form(), "content": b"text"}, "boundary"),
+    "many parts": (build_form(*[FIELD] * 16), "Maximum number of fields is 15"),
+    "a long head": (build_form(f"X: {'x' * 9999}\r\n\r\n"), "header"),
 }
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_forms_that_cannot_be_used(call: Client, kind: str) -> None:
+def test_invalid_forms(call: Client, kind: str) -> None:
     rest, words = FORMS[kind]
-    status, reason = problem(call("POST", RECOGNIZE, **rest))
+    status, reason = parse_problem(call("POST", RECOGNIZE, **rest))
     assert status == 400
     assert words in reason
     assert "one file" in reason
@@ -151,43 +151,43 @@ def test_forms_that_cannot_be_used(call: Client, kind: str) -> None:
         ("DELETE", "/healthz", 405),
     ],
 )
-def test_unknown_paths_and_wrong_methods(call: Client, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_methods(call: Client, method: str, path: str, status: int) -> None:
     answer = call(method, path)
-    assert problem(answer)[0] == status
+    assert parse_problem(answer)[0] == status
     assert ("Allow" in answer.headers) == (status == 405)
 
 
-def later(action: Any, seconds: float = 0.5) -> threading.Timer:
+def run_later(action: Any, seconds: float = 0.5) -> threading.Timer:
     timer = threading.Timer(seconds, action)
     timer.start()
     return timer
 
 
-def test_a_full_queue_says_when_to_come_again(service: tuple[Client, Engine]) -> None:
+def test_full_queue_is_a_429_with_retry_after(service: tuple[Client, Engine]) -> None:
     call, engine = service
-    with stopped(engine):
-        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGCONT), 1.0)
-        answers = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 7)
+    with pause_decoder(engine):
+        run_later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGCONT), 1.0)
+        answers = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 7)
     assert [one.status_code for one in answers] == [200] * 4 + [429] * 3
     assert {one.headers["Retry-After"] for one in answers[4:]} == {"1"}
-    assert "4 requests are in progress" in problem(answers[-1])[1]
+    assert "4 requests are in progress" in parse_problem(answers[-1])[1]
 
 
-def test_a_decoder_that_is_killed_takes_one_request_with_it(
+def test_killed_decoder_fails_one_request_only(
     service: tuple[Client, Engine],
 ) -> None:
     call, engine = service
-    with stopped(engine):
-        later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGKILL))
-        first, *others = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
-    assert problem(first)[0] == 422
-    assert "decoder fail" in problem(first)[1]
+    with pause_decoder(engine):
+        run_later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGKILL))
+        first, *others = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
+    assert parse_problem(first)[0] == 422
+    assert "decoder fail" in parse_problem(first)[1]
     assert [one.status_code for one in others] == [200] * 3
     assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
 
 
-def test_a_decoder_that_the_system_ended_while_idle_is_missed_by_nobody() -> None:
-    with client() as (call, engine):
+def test_idle_decoder_that_was_killed_is_restarted() -> None:
+    with open_client() as (call, engine):
         (decoder,) = engine.decoders.processes
         os.kill(decoder.pid, signal.SIGKILL)
         while decoder.is_alive():
@@ -197,35 +197,37 @@ def test_a_decoder_that_the_system_ended_while_idle_is_missed_by_nobody() -> Non
         assert "serein_decoder_deaths_total 0.0" in call("GET", "/metrics").text
 
 
-def test_a_decoder_that_takes_too_long_is_killed() -> None:
-    with client(decode_seconds=0.5) as (call, engine):
-        with stopped(engine):
-            first, other = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 2)
-        assert problem(first) == (422, problem(first)[1])
-        assert "longer than the limit of 0.5 s" in problem(first)[1]
+def test_slow_decoding_is_killed() -> None:
+    with open_client(decode_seconds=0.5) as (call, engine):
+        with pause_decoder(engine):
+            first, other = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 2)
+        assert parse_problem(first) == (422, parse_problem(first)[1])
+        assert "longer than the limit of 0.5 s" in parse_problem(first)[1]
         assert other.status_code == 200
 
 
-def test_a_file_that_takes_too_much_memory() -> None:
+def test_decoding_beyond_the_memory_limit() -> None:
     large = encoded("flac", np.zeros(48_000 * 200, np.int16), rate=48_000)
-    with client(decode_megabytes=32) as (call, _):
-        first, other = call.together([("POST", RECOGNIZE, {"content": c}) for c in (large, SPEECH)])
+    with open_client(decode_megabytes=32) as (call, _):
+        first, other = call.send_together(
+            [("POST", RECOGNIZE, {"content": c}) for c in (large, SPEECH)]
+        )
         assert first.status_code in (413, 422)
-        assert problem(first)[1]
+        assert parse_problem(first)[1]
         assert other.status_code == 200
 
 
-def test_an_answer_that_does_not_come_in_time() -> None:
-    with client(answer_seconds=0.5) as (call, engine), stopped(engine):
+def test_answer_timeout_is_a_503() -> None:
+    with open_client(answer_seconds=0.5) as (call, engine), pause_decoder(engine):
         answer = call.post(SPEECH)
-    assert problem(answer)[0] == 503
+    assert parse_problem(answer)[0] == 503
     assert answer.headers["Retry-After"] == "5"
 
 
-def test_one_that_the_model_cannot_answer_does_not_take_the_others_with_it(
+def test_failing_recording_does_not_fail_its_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with client(wait=0.3) as (call, engine):
+    with open_client(wait=0.3) as (call, engine):
         together = engine.recognizer.predict_many
 
         def fragile(recordings: Any) -> Any:
@@ -236,13 +238,13 @@ def test_one_that_the_model_cannot_answer_does_not_take_the_others_with_it(
         monkeypatch.setattr(engine.recognizer, "predict_many", fragile)
         names = ["a.wav", "bad.wav", "b.wav"]
         forms = [{"files": {"file": (name, SPEECH)}} for name in names]
-        answers = call.together([("POST", RECOGNIZE, rest) for rest in forms])
+        answers = call.send_together([("POST", RECOGNIZE, rest) for rest in forms])
         assert [one.status_code for one in answers] == [200, 500, 200]
         assert "X-Request-Id" in answers[1].headers
-        assert "internal error" in problem(answers[1])[1]
+        assert "internal error" in parse_problem(answers[1])[1]
 
 
-def test_who_leaves_frees_a_place_and_what_waits_is_dropped(
+def test_disconnect_frees_a_slot_and_drops_queued_work(
     service: tuple[Client, Engine],
 ) -> None:
     call, engine = service
@@ -264,10 +266,10 @@ def test_who_leaves_frees_a_place_and_what_waits_is_dropped(
         scope |= {"server": ("serein", 80), "client": None, "scheme": "http", "http_version": "1.1"}
         await call.app(scope, receive, send)
 
-    with stopped(engine):
+    with pause_decoder(engine):
         begin = time.monotonic()
         asyncio.run(leave())
         assert time.monotonic() - begin < 30
     assert sent[0]["status"] == 499
-    answers = call.together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
+    answers = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
     assert [one.status_code for one in answers] == [200] * 4

@@ -1,4 +1,4 @@
-"""How the service's event loop waits for its threads, and how a thread takes work together."""
+"""Batching threads, and waiting for them in an event loop."""
 
 import asyncio
 import threading
@@ -14,16 +14,16 @@ from serein.inference.recognizer import Recognizer
 from serein.service.batching import BatchingThread, LoopWaker, wait_for
 
 
-class Sum(NamedTuple):
-    """Two numbers, who adds them, and where the sum is awaited."""
+class SumJob(NamedTuple):
+    """A job: two numbers to add."""
 
     numbers: tuple[float, float]
     recognizer: Recognizer | None
     future: Future[float]
 
 
-class Adder(BatchingThread[Sum]):
-    """Adds all that it finds; divides nothing."""
+class SumThread(BatchingThread[SumJob]):
+    """A thread that adds the numbers of its jobs."""
 
     def __init__(self) -> None:
         self.together: list[int] = []
@@ -31,24 +31,24 @@ class Adder(BatchingThread[Sum]):
 
     def submit(self, *numbers: float, by: Recognizer | None = None) -> Future[float]:
         future: Future[float] = Future()
-        self._queue.put(Sum((numbers[0], numbers[1]), by, future))
+        self._queue.put(SumJob((numbers[0], numbers[1]), by, future))
         return future
 
-    def _collect(self) -> list[Sum]:
-        found: list[Sum] = []
+    def _collect(self) -> list[SumJob]:
+        found: list[SumJob] = []
         while (one := self._queue.get()) is not None:
             found.append(one)
         self._closing = True
         return found
 
-    def _process(self, batch: Sequence[Sum]) -> list[object]:
+    def _process(self, batch: Sequence[SumJob]) -> list[object]:
         self.together.append(len(batch))
         odd = ValueError("no number")
         return [odd if one.numbers[0] != one.numbers[0] else sum(one.numbers) for one in batch]
 
 
-def test_a_desk_groups_by_who_answers_and_hands_errors_to_whom_they_belong() -> None:
-    made, first, second = Adder(), small_recognizer("first"), small_recognizer("second")
+def test_batching_thread_groups_jobs_by_model() -> None:
+    made, first, second = SumThread(), small_recognizer("first"), small_recognizer("second")
     nan = float("nan")
     futures = [
         made.submit(1, 2, by=first),
@@ -67,7 +67,7 @@ def test_a_desk_groups_by_who_answers_and_hands_errors_to_whom_they_belong() -> 
         futures[1].result(0)
 
 
-def test_a_loop_is_woken_once_for_all_that_is_finished() -> None:
+def test_loop_waker_wakes_once_for_many_futures() -> None:
     async def run() -> tuple[int, list[int]]:
         loop = asyncio.get_running_loop()
         futures = [Future[int]() for _ in range(16)]
@@ -91,7 +91,7 @@ def test_a_loop_is_woken_once_for_all_that_is_finished() -> None:
     assert asyncio.run(run()) == (1, list(range(16)))
 
 
-def test_results_and_errors_come_whenever_they_are_there() -> None:
+def test_wait_for_returns_results_and_raises_errors() -> None:
     def fails() -> int:
         sleep(0.02)
         raise ZeroDivisionError
@@ -104,13 +104,13 @@ def test_results_and_errors_come_whenever_they_are_there() -> None:
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(3):  # each run has an event loop of its own
+        for _ in range(3):  # each run has its own event loop
             one, two, error = asyncio.run(run(pool))
             assert (one, two) == (1, 2)
             assert isinstance(error, ZeroDivisionError)
 
 
-def test_many_threads_lose_nobody() -> None:
+def test_wait_for_with_many_threads() -> None:
     async def run(pool: ThreadPoolExecutor) -> list[int]:
         return await asyncio.gather(*(wait_for(pool.submit(abs, -n)) for n in range(2000)))
 
@@ -118,7 +118,7 @@ def test_many_threads_lose_nobody() -> None:
         assert asyncio.run(asyncio.wait_for(run(pool), 60)) == list(range(2000))
 
 
-def test_who_waits_no_longer_cancels_what_has_not_begun() -> None:
+def test_wait_for_cancels_a_future_that_has_not_begun() -> None:
     async def run(future: Future[int]) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
@@ -128,7 +128,7 @@ def test_who_waits_no_longer_cancels_what_has_not_begun() -> None:
     asyncio.run(run(Future()))
 
 
-def test_a_loop_that_ended_is_not_rung() -> None:
+def test_loop_waker_ignores_a_closed_loop() -> None:
     loop = asyncio.new_event_loop()
     bell, waiter = LoopWaker(loop), loop.create_future()
     loop.close()

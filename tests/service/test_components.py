@@ -1,4 +1,4 @@
-"""Keys, decoders, the batcher and the command, each by itself."""
+"""Parts of the service: keys, decoders, the request batcher, and `serein serve`."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.encoded_audio import encoded, sweep
-from builders.service_client import SPEECH, engine, small_recognizer
+from builders.service_client import SPEECH, open_engine, small_recognizer
 
 from serein import service
 from serein.errors import ConfigError, StorageError
@@ -24,7 +24,7 @@ Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
 
 
-def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
+def test_keys_are_stored_as_hashes(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     made = {name: auth.add_key(path, name) for name in ("ann", "bob@site")}
     text = path.read_text()
@@ -57,7 +57,7 @@ def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
         (f"ann {'0' * 63}g\n", "line 1"),
     ],
 )
-def test_files_that_hold_no_keys(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_key_files(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(ConfigError, match=words):
         auth.read_keys(tmp_path / "keys")
@@ -74,7 +74,7 @@ def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
         auth.add_key(tmp_path / "no" / "keys", "ann")
 
 
-def test_a_worker_answers_by_kinds() -> None:
+def test_decode_upload_kinds_of_replies() -> None:
     kind, content = decoder_process.decode_upload(SPEECH, RATE, 5.0)
     assert kind == decoder_process.SAMPLES
     assert np.frombuffer(content, np.float32) == pytest.approx(sweep(1.0), abs=1e-3)
@@ -85,7 +85,7 @@ def test_a_worker_answers_by_kinds() -> None:
     assert reason.startswith(b"the upload has 10 ms of audio")
 
 
-def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_upload_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise MemoryError
 
@@ -93,7 +93,7 @@ def test_memory_that_is_refused_is_told_apart(monkeypatch: pytest.MonkeyPatch) -
     assert decoder_process.decode_upload(SPEECH, RATE, 5.0) == (decoder_process.OUT_OF_MEMORY, b"")
 
 
-def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:
+def test_decoder_process_has_limits_and_light_imports() -> None:
     code = (
         "import sys, resource as r\n"
         "from serein.service.decoder_process import _limit_resources\n"
@@ -106,10 +106,10 @@ def test_a_worker_has_limits_and_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines() == ["[]", "(0, 0) (0, 0)", "refused"]
 
 
-def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
+def test_decoder_process_has_a_cpu_limit() -> None:
     code = "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 9))\nwhile True: pass"
     assert subprocess.run([sys.executable, "-c", code]).returncode < 0
-    with engine(decode_seconds=1000.0) as made:
+    with open_engine(decode_seconds=1000.0) as made:
         (decoder,) = made.decoders.processes
         decoder.decode(SPEECH)
         limits = Path(f"/proc/{decoder.pid}/limits").read_text()
@@ -117,8 +117,8 @@ def test_a_worker_that_computes_too_long_is_ended_by_the_system() -> None:
         assert 1000 < int(line.split()[3]) < 1100
 
 
-def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
-    with engine() as made:
+def test_decoder_that_cannot_start_is_a_503() -> None:
+    with open_engine() as made:
         (decoder,) = made.decoders.processes
         command, decoder._command = decoder._command, [sys.executable, "-c", "pass"]
         decoder.close()
@@ -131,8 +131,8 @@ def test_a_worker_that_does_not_start_is_not_the_uploads_fault() -> None:
         assert len(decoder.decode(SPEECH)) == RATE
 
 
-def test_closing_ends_the_workers() -> None:
-    with engine(decoders=2) as made:
+def test_close_ends_the_decoders() -> None:
+    with open_engine(decoders=2) as made:
         pids = [decoder.pid for decoder in made.decoders.processes]
         assert made.is_ready()
     assert not made.is_ready()
@@ -141,36 +141,36 @@ def test_closing_ends_the_workers() -> None:
             os.kill(pid, 0)
 
 
-def batcher(
+def open_batcher(
     took: Callable[[int], None], *, most: int = 4, wait: float = 5.0, coming: int = 99
 ) -> RequestBatcher:
     return RequestBatcher(small_recognizer(), most, wait, lambda: coming, took)
 
 
-def test_a_batch_is_full_by_its_windows() -> None:
+def test_batch_is_limited_by_windows() -> None:
     took: list[int] = []
-    made = batcher(took.append)
+    made = open_batcher(took.append)
     futures = [made.submit(str(n), sweep(1.0)) for n in range(4)]
     assert [future.result(60).source for future in futures] == ["0", "1", "2", "3"]
-    long = made.submit("long", sweep(29.0))  # four windows by itself
+    long = made.submit("long", sweep(29.0))  # has four windows
     assert len(long.result(60).windows) == 4
     made.close()
     assert took == [4, 1]
     assert not made.is_alive()
 
 
-def test_closing_answers_what_waits_at_once() -> None:
+def test_close_answers_queued_recordings_at_once() -> None:
     took: list[int] = []
-    made = batcher(took.append, wait=1000.0)
+    made = open_batcher(took.append, wait=1000.0)
     futures = [made.submit(str(n), sweep(0.5)) for n in range(3)]
     made.close()
     assert all(isinstance(future.result(0), Recognition) for future in futures)
     assert sum(took) == 3
 
 
-def test_what_is_cancelled_is_not_answered() -> None:
+def test_cancelled_recordings_are_dropped() -> None:
     took: list[int] = []
-    made = batcher(took.append, wait=0.5)
+    made = open_batcher(took.append, wait=0.5)
     kept, dropped = made.submit("kept", sweep(0.5)), made.submit("dropped", sweep(0.5))
     assert dropped.cancel()
     assert kept.result(60).source == "kept"
@@ -179,16 +179,16 @@ def test_what_is_cancelled_is_not_answered() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"most": 1}, {"coming": 1}])
-def test_nobody_waits_for_others_that_do_not_come(limit: dict[str, int]) -> None:
+def test_batch_does_not_wait_if_no_more_are_expected(limit: dict[str, int]) -> None:
     took: list[int] = []
-    made = batcher(took.append, wait=1000.0, **limit)
+    made = open_batcher(took.append, wait=1000.0, **limit)
     for name in ("one", "two"):
         assert made.submit(name, sweep(0.5)).result(60).source == name
     made.close()
     assert took == [1, 1]
 
 
-def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_names_a_missing_package(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "serein.service.app", raising=False)
     monkeypatch.delattr(service, "app", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
@@ -198,7 +198,7 @@ def test_the_command_says_what_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatc
     assert "pip install 'serein[serve]'" in err
 
 
-def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
+def test_serve_usage_errors(run: Run, tmp_path: Path) -> None:
     for words, said in (
         (("--new-key", "ann"), "--new-key needs --key-file"),
         (("--key-file", tmp_path / "none"), "cannot be read"),
@@ -212,7 +212,7 @@ def test_the_command_asked_wrongly(run: Run, tmp_path: Path) -> None:
         assert said in err
 
 
-def test_everybody_may_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_warns_about_access_without_keys(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
     monkeypatch.setattr(
         "serein.service.app.serve",

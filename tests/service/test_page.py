@@ -1,4 +1,4 @@
-"""The page's files: how they are sent, and what can be known of them without a browser."""
+"""The files of the page: how they are sent, and checks that need no browser."""
 
 import gzip
 import re
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from importlib.resources import files
 
 import pytest
-from builders.service_client import Client, client
+from builders.service_client import Client, open_client
 from plotly.offline import get_plotlyjs
 
 from serein.service import page
@@ -19,19 +19,19 @@ TEXTS = {name: (HERE / name).read_text() for name in sorted(page.list_files() - 
 
 @pytest.fixture(scope="module")
 def call() -> Iterator[Client]:
-    with client() as (made, _):
+    with open_client() as (made, _):
         yield made
 
 
 @pytest.mark.parametrize("name", sorted(page.list_files()))
-def test_each_file_is_sent_with_its_type(call: Client, name: str) -> None:
+def test_files_are_sent_with_their_media_types(call: Client, name: str) -> None:
     answer = call("GET", f"/page/{name}")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == page.MEDIA_TYPES[name.rpartition(".")[2]]
     assert answer.text == (get_plotlyjs() if name == page.PLOTLY else TEXTS[name])
 
 
-def test_the_root_is_the_page(call: Client) -> None:
+def test_root_is_the_page(call: Client) -> None:
     answer = call("GET", "/")
     assert answer.text == TEXTS["index.html"]
     policy = answer.headers["Content-Security-Policy"]
@@ -42,7 +42,7 @@ def test_the_root_is_the_page(call: Client) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_what_a_browser_has_is_not_sent_again(call: Client) -> None:
+def test_cached_files_are_not_sent_again(call: Client) -> None:
     first = call("GET", "/page/main.js")
     assert first.headers["Cache-Control"] == "no-cache"
     tag = first.headers["ETag"]
@@ -54,7 +54,7 @@ def test_what_a_browser_has_is_not_sent_again(call: Client) -> None:
     assert call("GET", "/page/live.js").headers["ETag"] != tag
 
 
-def test_packed_only_for_those_who_unpack(call: Client) -> None:
+def test_gzip_only_if_accepted(call: Client) -> None:
     packed = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "gzip"})
     plain = call("GET", "/page/plotly.js", headers={"Accept-Encoding": "identity"})
     assert packed.headers["Content-Encoding"] == "gzip"
@@ -66,31 +66,31 @@ def test_packed_only_for_those_who_unpack(call: Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/page/", "/page/__init__.py", "/page/..%2fapp.py", "/page/none.js", "/page/a/b.js"]
 )
-def test_nothing_else_is_sent(call: Client, path: str) -> None:
+def test_other_paths_are_not_found(call: Client, path: str) -> None:
     answer = call("GET", path)
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_nothing_comes_from_elsewhere() -> None:
+def test_page_loads_nothing_from_other_hosts() -> None:
     for name, text in TEXTS.items():
         found = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"']*", text))
         assert found <= {"http://www.w3.org/2000/svg"}, name
 
 
-def test_every_file_that_is_named_is_there() -> None:
+def test_referenced_files_exist() -> None:
     named = set(re.findall(r"page/([\w.-]+)", "".join(TEXTS.values())))
     imported = set(re.findall(r'from "\./([\w.-]+)"', "".join(TEXTS.values())))
     assert named | imported == page.list_files() - {"index.html"}
 
 
-def test_files_are_short() -> None:
+def test_page_files_are_short() -> None:
     assert {name: len(text.splitlines()) for name, text in TEXTS.items()}
     assert all(len(text.splitlines()) < 300 for text in TEXTS.values())
 
 
-class Tags(HTMLParser):
-    """What stands in the page."""
+class TagReader(HTMLParser):
+    """Collects the tags of the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,12 +102,12 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def tags() -> list[tuple[str, dict[str, str | None]]]:
-    reader = Tags()
+    reader = TagReader()
     reader.feed(TEXTS["index.html"])
     return reader.every
 
 
-def test_references_between_elements_lead_somewhere(
+def test_referenced_elements_exist(
     tags: list[tuple[str, dict[str, str | None]]],
 ) -> None:
     known = [found["id"] for _, found in tags if "id" in found]
@@ -119,7 +119,7 @@ def test_references_between_elements_lead_somewhere(
     assert used <= set(known)
 
 
-def test_every_field_has_a_label(tags: list[tuple[str, dict[str, str | None]]]) -> None:
+def test_fields_have_labels(tags: list[tuple[str, dict[str, str | None]]]) -> None:
     labelled = {found.get("for") for tag, found in tags if tag == "label"}
     for tag, found in tags:
         if tag in ("input", "select") and found.get("type") != "radio":
@@ -130,8 +130,8 @@ def test_every_field_has_a_label(tags: list[tuple[str, dict[str, str | None]]]) 
     assert not any("style" in found or "onclick" in found for _, found in tags)
 
 
-def shades(scheme: int) -> dict[str, str]:
-    """The variables of the style sheet: 0 light, 1 dark."""
+def theme_colours(scheme: int) -> dict[str, str]:
+    """Colours of the style sheet; scheme 0 is light, 1 is dark."""
     blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
     return dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme]))
 
@@ -145,14 +145,14 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2.2, "contrast ratio"."""
+    """Contrast ratio by WCAG 2.2."""
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_contrast(scheme: int) -> None:
-    found = shades(scheme)
+def test_colours_have_enough_contrast(scheme: int) -> None:
+    found = theme_colours(scheme)
     words = [
         *((ink, paper) for ink in ("ink", "soft", "accent") for paper in ("paper", "panel")),
         ("on-accent", "accent"),
@@ -165,7 +165,7 @@ def test_contrast(scheme: int) -> None:
         assert contrast(found[mark], found["paper"]) >= 3, mark
 
 
-def test_text_on_every_colour_of_a_class_can_be_read() -> None:
+def test_text_on_class_colours_has_enough_contrast() -> None:
     colours = set(re.findall(r"#[0-9a-f]{6}", TEXTS["colours.js"]))
     assert len(colours) >= 9
     for colour in colours:

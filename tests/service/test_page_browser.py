@@ -1,4 +1,4 @@
-"""The page in Chromium: files, the timeline, keys and errors."""
+"""The page in Chromium: files, timeline, API keys, errors."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from builders.browser import PHONE, drop, opened, shown, until
+from builders.browser import PHONE, drop_file, open_page, wait_for_answer, wait_until
 from builders.encoded_audio import encoded
-from builders.service_client import RECOGNIZE, Live, small_recognizer
+from builders.service_client import RECOGNIZE, SmallModelServer, small_recognizer
 from builders.speech_streams import talk
 
 from serein.bundle import save
@@ -29,24 +29,26 @@ def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--model", str(other), "--max-seconds", "60"]
 
 
-def complaint(page: Any) -> str:
+def read_problem(page: Any) -> str:
     page.wait_for_selector("#problem strong")
     return str(page.inner_text("#problem"))
 
 
-def segments(live: Live, content: bytes, query: str = "hop=1&window=4&smooth=1") -> list[Any]:
+def request_segments(
+    live: SmallModelServer, content: bytes, query: str = "hop=1&window=4&smooth=1"
+) -> list[Any]:
     files = {"file": ("call.wav", content)}
     answer = httpx.post(f"{live.url}{RECOGNIZE}?{query}", files=files, timeout=60).json()
     return list(answer["segments"])
 
 
-def test_a_file_is_dropped(page: Any, live: Live, spoken: bytes) -> None:
+def test_dropped_file_is_recognized(page: Any, live: SmallModelServer, spoken: bytes) -> None:
     seen: list[str] = []
     page.on("request", lambda request: seen.append(request.url))
-    drop(page, "call.wav", spoken)
-    shown(page)
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     assert page.inner_text("#result-title") == "call.wav"
-    wanted = segments(live, spoken)
+    wanted = request_segments(live, spoken)
     page.click("#as-table summary")
     found = page.locator("#tables tbody th").all_inner_texts()
     assert found == [one["tasks"]["emotion"]["label"] for one in wanted]
@@ -57,9 +59,9 @@ def test_a_file_is_dropped(page: Any, live: Live, spoken: bytes) -> None:
     assert all(url.startswith((live.url, "blob:", "data:")) for url in seen)
 
 
-def test_rows_of_the_picture(page: Any, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_timeline_rows(page: Any, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     kinds = "figure.data.map(one => one.type + (one.stackgroup ?? ''))"
     drawn = page.evaluate(kinds)
     assert drawn.count("scatterone") == 3  # anger, neutral, sadness
@@ -67,9 +69,9 @@ def test_rows_of_the_picture(page: Any, spoken: bytes) -> None:
     assert "heatmap" not in drawn
     assert any("attention" in one["text"] for one in page.evaluate("figure.layout.annotations"))
     page.check("[value=spectrum]")
-    until(page, "figure.data.some(one => one.type === 'heatmap')")
+    wait_until(page, "figure.data.some(one => one.type === 'heatmap')")
     page.select_option("#task", "gender")
-    until(page, "figure.data.filter(one => one.stackgroup).length === 2")
+    wait_until(page, "figure.data.filter(one => one.stackgroup).length === 2")
     sums = page.evaluate(
         "figure.data.filter(one => one.stackgroup).map(one => one.y)"
         ".reduce((a, b) => a.map((y, place) => y + b[place]))"
@@ -77,22 +79,22 @@ def test_rows_of_the_picture(page: Any, spoken: bytes) -> None:
     assert all(value == pytest.approx(0) or value == pytest.approx(100, abs=0.01) for value in sums)
 
 
-def test_a_click_plays_from_there_and_the_cursor_moves(page: Any, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_click_plays_from_there_and_cursor_moves(page: Any, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     place = page.evaluate("figure._fullLayout.xaxis._offset + figure._fullLayout.xaxis.l2p(4)")
     page.click("#plot", position={"x": place, "y": 40})
-    until(page, "document.getElementById('sound').currentTime > 4.2")
+    wait_until(page, "document.getElementById('sound').currentTime > 4.2")
     assert page.evaluate("document.getElementById('sound').currentTime") < 11
-    until(page, f"parseFloat(document.getElementById('cursor').style.left) > {place + 2}")
+    wait_until(page, f"parseFloat(document.getElementById('cursor').style.left) > {place + 2}")
     page.evaluate("document.getElementById('sound').pause()")
     page.click("#as-table summary")
     page.click("#tables tbody tr:first-child button")
-    until(page, "!document.getElementById('sound').paused")
+    wait_until(page, "!document.getElementById('sound').paused")
 
 
-def test_the_keyboard_alone(page: Any, spoken: bytes, tmp_path: Path) -> None:
-    # Told of choosers late, Chromium may show the first one to nobody.
+def test_page_works_with_the_keyboard_only(page: Any, spoken: bytes, tmp_path: Path) -> None:
+    # Without an early listener, Chromium may not report the first file chooser.
     page.on("filechooser", lambda _: None)
     order = []
     for _ in range(7):
@@ -106,7 +108,7 @@ def test_the_keyboard_alone(page: Any, spoken: bytes, tmp_path: Path) -> None:
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(tmp_path / "call.wav")
-    shown(page)
+    wait_for_answer(page)
     assert page.evaluate("document.activeElement.id") == "result"
     assert "call.wav, 0:12.0: " in page.inner_text("#status")
     page.focus("#plot")
@@ -115,21 +117,21 @@ def test_the_keyboard_alone(page: Any, spoken: bytes, tmp_path: Path) -> None:
         assert page.get_attribute("#plot", "aria-valuetext").startswith(f"{text} of 0:12.0, ")
     page.keyboard.press("Home")
     page.keyboard.press("Space")
-    until(page, "document.getElementById('sound').currentTime > 0.1")
+    wait_until(page, "document.getElementById('sound').currentTime > 0.1")
     page.keyboard.press("Space")
     assert page.evaluate("document.getElementById('sound').paused")
 
 
-def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_downloads_in_every_format(page: Any, live: SmallModelServer, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     got = {}
     for name in ("json", "csv", "vtt"):
         with page.expect_download() as download:
             page.click(f"[data-format={name}]")
         assert download.value.suggested_filename == f"call.{name}"
         got[name] = Path(download.value.path()).read_text()
-    wanted = segments(live, spoken)
+    wanted = request_segments(live, spoken)
     assert json.loads(got["json"])["segments"] == wanted
     assert len(got["csv"].splitlines()) == len(wanted) + 1
     assert got["csv"].startswith("file,start,end,emotion,")
@@ -137,38 +139,40 @@ def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
     assert got["vtt"].count(" --> ") == len(wanted)
 
 
-def test_two_models(page: Any, live: Live, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_comparison_of_two_models(page: Any, live: SmallModelServer, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     page.select_option("#other", "other")
-    until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
-    until(page, "figure.data.filter(one => one.stackgroup).length === 6")
+    wait_until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
+    wait_until(page, "figure.data.filter(one => one.stackgroup).length === 6")
     assert page.locator("caption").all_text_contents() == ["small", "other"]
     assert "the same answer for" in page.inner_text("#agreement")
     assert "answer of small" in page.inner_text("#download")
     spoken_by = page.get_attribute("#plot", "aria-valuetext")
     assert "small: " in spoken_by
     assert "other: " in spoken_by
-    page.select_option("#model", "other")  # which is then compared with nothing
-    until(page, "document.querySelectorAll('#verdicts .verdict').length === 1")
+    page.select_option("#model", "other")  # this resets the comparison
+    wait_until(page, "document.querySelectorAll('#verdicts .verdict').length === 1")
     assert page.input_value("#other") == ""
 
 
-def test_other_settings_ask_anew(page: Any, live: Live, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_changed_settings_send_a_new_request(
+    page: Any, live: SmallModelServer, spoken: bytes
+) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     before = page.evaluate("figure.data.find(one => one.stackgroup).x.length")
     page.click("#source summary")
     page.fill("#hop", "0.5")
     page.keyboard.press("Tab")
-    until(page, f"figure.data.find(one => one.stackgroup).x.length > {before}")
+    wait_until(page, f"figure.data.find(one => one.stackgroup).x.length > {before}")
     page.fill("#hop", "0.1")
     page.keyboard.press("Tab")
     assert page.evaluate("document.getElementById('hop').validity.rangeUnderflow")
     page.fill("#hop", "1")
     page.fill("#window", "20")
     page.keyboard.press("Tab")
-    assert "rejected this request" in complaint(page)
+    assert "rejected this request" in read_problem(page)
 
 
 @pytest.mark.parametrize(
@@ -180,58 +184,60 @@ def test_other_settings_ask_anew(page: Any, live: Live, spoken: bytes) -> None:
     ],
     ids=["text", "nothing", "half"],
 )
-def test_what_cannot_be_read(page: Any, spoken: bytes, content: bytes, words: str) -> None:
-    drop(page, "<img src=x onerror=alert(1)>.wav", content)
-    assert words in complaint(page)
+def test_unreadable_files_show_a_problem(
+    page: Any, spoken: bytes, content: bytes, words: str
+) -> None:
+    drop_file(page, "<img src=x onerror=alert(1)>.wav", content)
+    assert words in read_problem(page)
     assert page.locator("#problem img").count() == 0
     assert page.is_hidden("#result")
-    drop(page, "call.wav", spoken)
-    shown(page)
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     assert page.inner_text("#problem") == ""
 
 
-def test_names_are_never_markup(page: Any, spoken: bytes) -> None:
-    drop(page, "<img src=x onerror=alert(1)>.wav", spoken)
-    shown(page)
+def test_file_names_are_not_interpreted_as_html(page: Any, spoken: bytes) -> None:
+    drop_file(page, "<img src=x onerror=alert(1)>.wav", spoken)
+    wait_for_answer(page)
     assert page.inner_text("#result-title") == "<img src=x onerror=alert(1)>.wav"
     assert page.locator("main img").count() == 0
 
 
-def test_too_long(page: Any, corpus: Corpus) -> None:
-    drop(page, "long.flac", encoded("flac", talk(corpus, 62.0)))
-    found = complaint(page)
+def test_too_long_recording_shows_the_limit(page: Any, corpus: Corpus) -> None:
+    drop_file(page, "long.flac", encoded("flac", talk(corpus, 62.0)))
+    found = read_problem(page)
     assert "too large" in found
     assert "longer than the limit of 60 s" in found
 
 
-def test_a_service_that_is_busy_or_gone_is_asked_again(page: Any, spoken: bytes) -> None:
+def test_retry_after_busy_or_unreachable_service(page: Any, spoken: bytes) -> None:
     busy = {"title": "Too Many Requests", "status": 429, "detail": "64 requests are in progress"}
     page.route("**/v1/recognize*", lambda route: route.fulfill(status=429, json=busy), times=2)
-    drop(page, "call.wav", spoken)
-    assert "busy" in complaint(page)
+    drop_file(page, "call.wav", spoken)
+    assert "busy" in read_problem(page)
     assert "64 requests are in progress." in page.inner_text("#problem")
     page.unroute("**/v1/recognize*")
     page.route("**/v1/recognize*", lambda route: route.abort(), times=2)
     page.click("#problem button")
-    until(page, "document.getElementById('problem').innerText.includes('reached')")
+    wait_until(page, "document.getElementById('problem').innerText.includes('reached')")
     page.unroute("**/v1/recognize*")
     page.click("#problem button")
-    shown(page)
+    wait_for_answer(page)
 
 
-def test_a_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus: Corpus) -> None:
-    drop(page, "call.aiff", encoded("aiff", talk(corpus, SECONDS)))
-    shown(page)
+def test_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus: Corpus) -> None:
+    drop_file(page, "call.aiff", encoded("aiff", talk(corpus, SECONDS)))
+    wait_for_answer(page)
     assert page.is_hidden("#sound")
     assert page.is_hidden("#view")
     assert page.evaluate("figure.data.some(one => one.stackgroup)")
     assert "cannot play" in page.inner_text("#unplayed")
 
 
-def test_silence_has_neither_a_timeline_nor_an_answer(page: Any) -> None:
-    drop(page, "sweep.wav", encoded("wav"))
+def test_silence_has_no_timeline_and_no_answer(page: Any) -> None:
+    drop_file(page, "sweep.wav", encoded("wav"))
     page.wait_for_selector("#result:not([hidden])")
-    until(page, "document.getElementById('status').innerText.includes('No speech')")
+    wait_until(page, "document.getElementById('status').innerText.includes('No speech')")
     assert page.is_visible("#status")
     assert page.inner_text("#verdicts .answer") == "no speech"
     assert "%" not in page.inner_text("#verdicts")
@@ -239,10 +245,12 @@ def test_silence_has_neither_a_timeline_nor_an_answer(page: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(chromium: Any, live: Live, spoken: bytes, scheme: Any) -> None:
-    with opened(chromium, live.url, size=PHONE, color_scheme=scheme, has_touch=True) as page:
-        drop(page, "call.wav", spoken)
-        shown(page)
+def test_page_fits_a_phone(
+    chromium: Any, live: SmallModelServer, spoken: bytes, scheme: Any
+) -> None:
+    with open_page(chromium, live.url, size=PHONE, color_scheme=scheme, has_touch=True) as page:
+        drop_file(page, "call.wav", spoken)
+        wait_for_answer(page)
         page.click("#source summary")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
         sizes = page.evaluate(
@@ -255,18 +263,18 @@ def test_on_a_phone(chromium: Any, live: Live, spoken: bytes, scheme: Any) -> No
         assert paper == ("rgb(20, 23, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
 
 
-def test_the_picture_follows_light_and_dark(page: Any, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_timeline_follows_light_and_dark_mode(page: Any, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     ink = "figure.layout.font.color"
     light = page.evaluate(ink)
     page.emulate_media(color_scheme="dark")
-    until(page, f"{ink} !== '{light}'")
+    wait_until(page, f"{ink} !== '{light}'")
 
 
-def test_everything_that_can_be_used_has_a_name(page: Any, spoken: bytes) -> None:
-    drop(page, "call.wav", spoken)
-    shown(page)
+def test_all_controls_have_accessible_names(page: Any, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
     page.click("#as-table summary")
     session = page.context.new_cdp_session(page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
@@ -282,26 +290,26 @@ def test_everything_that_can_be_used_has_a_name(page: Any, spoken: bytes) -> Non
     assert page.get_attribute("#problem", "role") == "alert"
 
 
-def test_keys(chromium: Any, spoken: bytes, tmp_path: Path, run: Any) -> None:
+def test_page_asks_for_a_key(chromium: Any, spoken: bytes, tmp_path: Path, run: Any) -> None:
     _, out, _ = run("serve", "--new-key", "ann", "--key-file", tmp_path / "keys")
-    closed = Live(tmp_path, "--key-file", str(tmp_path / "keys"))
+    closed = SmallModelServer(tmp_path, "--key-file", str(tmp_path / "keys"))
     try:
-        with opened(chromium, closed.url) as page:
-            assert "requires a key" in complaint(page)
+        with open_page(chromium, closed.url) as page:
+            assert "requires a key" in read_problem(page)
             page.fill("#key", "wrong")
             page.keyboard.press("Enter")
-            until(page, "document.getElementById('problem').innerText.includes('known')")
+            wait_until(page, "document.getElementById('problem').innerText.includes('known')")
             page.fill("#key", out.strip())
             page.click("text=Use this key")
-            until(page, "!document.querySelector('#problem strong')")
-            drop(page, "call.wav", spoken)
-            shown(page)
+            wait_until(page, "!document.querySelector('#problem strong')")
+            drop_file(page, "call.wav", spoken)
+            wait_for_answer(page)
             kept = "[sessionStorage.length, localStorage.length, document.cookie]"
             assert page.evaluate(kept) == [1, 0, ""]
             page.reload()
-            until(page, "document.getElementById('limits').innerText.includes('most')")
+            wait_until(page, "document.getElementById('limits').innerText.includes('most')")
             page.click("#forget")
-            assert "requires a key" in complaint(page)
+            assert "requires a key" in read_problem(page)
             assert page.evaluate(kept) == [0, 0, ""]
     finally:
         assert closed.end() == 0

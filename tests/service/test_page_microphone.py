@@ -1,4 +1,4 @@
-"""The page and a microphone that hears a file: recordings, live answers, refusal."""
+"""The page with a microphone that plays a file: recordings, live answers, errors."""
 
 import json
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.browser import launched, opened, shown, until
+from builders.browser import launch_browser, open_page, wait_for_answer, wait_until
 from builders.encoded_audio import encoded
-from builders.service_client import Live
+from builders.service_client import SmallModelServer
 from builders.speech_streams import talk
 
 from serein.records import Corpus
@@ -34,19 +34,19 @@ def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def listened(page: Any, seconds: int) -> None:
-    until(page, f"document.getElementById('clock').innerText >= '0:0{seconds}'")
+def wait_for_clock(page: Any, seconds: int) -> None:
+    wait_until(page, f"document.getElementById('clock').innerText >= '0:0{seconds}'")
 
 
-def test_a_recording(page: Any) -> None:
+def test_recording_is_recognized(page: Any) -> None:
     page.focus("#record")
     page.keyboard.press("Enter")
     assert page.wait_for_selector("#record[aria-pressed=true]").inner_text() == "Stop"
-    until(page, "document.getElementById('level').value > 0.02")
-    listened(page, 2)
+    wait_until(page, "document.getElementById('level').value > 0.02")
+    wait_for_clock(page, 2)
     assert page.is_disabled("#live")
     page.keyboard.press("Enter")
-    shown(page)
+    wait_for_answer(page)
     assert page.inner_text("#result-title").startswith("recording ")
     assert float(page.get_attribute("#plot", "aria-valuemax")) >= 2
     assert page.evaluate("document.getElementById('sound').duration") >= 2
@@ -54,21 +54,21 @@ def test_a_recording(page: Any) -> None:
     assert page.is_hidden("#listening")
 
 
-def test_a_recording_ends_where_the_service_would_refuse_it(page: Any) -> None:
+def test_recording_stops_at_the_limit_of_the_service(page: Any) -> None:
     page.click("#record")
-    shown(page)
+    wait_for_answer(page)
     assert 6.5 < float(page.get_attribute("#plot", "aria-valuemax")) <= 8
 
 
-def streams(page: Any, served: Callable[[Any], None]) -> None:
-    """Another service behind the WebSocket."""
+def replace_stream_service(page: Any, served: Callable[[Any], None]) -> None:
+    """Replace the service behind the WebSocket."""
     page.route_web_socket("**/v1/stream", served)
-    page.reload()  # the browser knows of it from the next page on
-    until(page, "document.getElementById('limits').innerText.includes('at most')")
+    page.reload()  # the replacement applies from the next load on
+    wait_until(page, "document.getElementById('limits').innerText.includes('at most')")
 
 
-def answering(socket: Any, sent: Sent) -> None:
-    """A service that answers each second of a stream, and its first second twice."""
+def answer_stream(socket: Any, sent: Sent) -> None:
+    """Answer each second of a stream, and its first second twice."""
 
     def heard(message: str | bytes) -> None:
         sent.append(message)
@@ -95,17 +95,17 @@ def rate(sent: Sent) -> int:
     return int(json.loads(start)["rate"])
 
 
-def test_answers_while_somebody_speaks(page: Any) -> None:
+def test_live_answers(page: Any) -> None:
     sent: Sent = []
-    streams(page, lambda socket: answering(socket, sent))
+    replace_stream_service(page, lambda socket: answer_stream(socket, sent))
     page.click("#live")
-    until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
-    listened(page, 3)
+    wait_until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
+    wait_for_clock(page, 3)
     assert "Answered in 12 ms" in page.inner_text("#latency")
     assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
     assert page.evaluate("figure.data.find(one => one.type === 'bar').base[0]") == 0
     page.click("#live")
-    shown(page)  # what was heard is now a recording like any other
+    wait_for_answer(page)  # the recording is now processed like any other
     start = json.loads(next(one for one in sent if isinstance(one, str)))
     assert start["type"] == "start"
     assert (start["model"], start["window"], start["hop"]) == ("small", 4, 1)
@@ -118,43 +118,45 @@ def test_answers_while_somebody_speaks(page: Any) -> None:
     assert float(page.get_attribute("#plot", "aria-valuemax")) >= 3
 
 
-def test_a_stream_that_is_refused(page: Any) -> None:
+def test_refused_stream_shows_a_problem(page: Any) -> None:
     told = {"type": "problem", "title": "Unauthorized", "status": 429, "detail": "no place is free"}
 
     def refuse(socket: Any) -> None:
         socket.on_message(lambda _: socket.send(json.dumps(told)))
 
-    streams(page, refuse)
+    replace_stream_service(page, refuse)
     page.click("#live")
     page.wait_for_selector("#problem strong")
     assert "busy" in page.inner_text("#problem")
     assert "No place is free." in page.inner_text("#problem")
-    listened(page, 1)
-    page.click("#live")  # what was heard is not lost
-    shown(page)
+    wait_for_clock(page, 1)
+    page.click("#live")  # the recording is kept
+    wait_for_answer(page)
 
 
-def test_a_stream_that_breaks_off(page: Any) -> None:
-    streams(page, lambda socket: socket.close(code=1011))
+def test_interrupted_stream_shows_a_problem(page: Any) -> None:
+    replace_stream_service(page, lambda socket: socket.close(code=1011))
     page.click("#live")
     page.wait_for_selector("#problem strong")
     assert "were interrupted" in page.inner_text("#problem")
-    listened(page, 1)
+    wait_for_clock(page, 1)
     page.click("#live")
-    shown(page)
+    wait_for_answer(page)
 
 
-def test_the_services_own_stream(page: Any) -> None:
+def test_live_answers_of_the_real_service(page: Any) -> None:
     page.click("#live")
-    until(page, "document.getElementById('now').innerText.includes('%')")
+    wait_until(page, "document.getElementById('now').innerText.includes('%')")
     assert "Answered in" in page.inner_text("#latency")
     page.click("#live")
-    shown(page)
+    wait_for_answer(page)
 
 
-def test_a_microphone_that_is_refused(live: Live, microphone: Path, chromium: Any) -> None:
-    strict = launched(chromium.browser_type, microphone, allowed=False)
-    with closing(strict), opened(strict, live.url) as page:
+def test_microphone_that_is_not_allowed(
+    live: SmallModelServer, microphone: Path, chromium: Any
+) -> None:
+    strict = launch_browser(chromium.browser_type, microphone, allowed=False)
+    with closing(strict), open_page(strict, live.url) as page:
         for button in ("#record", "#live"):
             page.click(button)
             page.wait_for_selector("#problem strong")
@@ -172,7 +174,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_microphone_that_cannot_be_had(page: Any, kind: str) -> None:
+def test_microphone_errors_are_explained(page: Any, kind: str) -> None:
     name, words = OTHERS[kind]
     page.evaluate(LACKING % name)
     page.click("#record")
@@ -180,7 +182,7 @@ def test_a_microphone_that_cannot_be_had(page: Any, kind: str) -> None:
     assert words in page.inner_text("#problem")
 
 
-def test_a_page_that_may_ask_for_no_microphone(page: Any) -> None:
+def test_page_without_microphone_access(page: Any) -> None:
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
     page.click("#record")
     page.wait_for_selector("#problem strong")

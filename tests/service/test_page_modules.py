@@ -1,4 +1,4 @@
-"""What the page's modules compute, called in Chromium by themselves."""
+"""Functions of the page's modules, called in Chromium."""
 
 import io
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from builders.browser import browser, opened
-from builders.service_client import Live
+from builders.browser import open_browser, open_page
+from builders.service_client import SmallModelServer
 
 EMODB = ["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"]
 RAVDESS = ["anger", "calm", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
@@ -18,9 +18,9 @@ LEVELS = ["low", "middle", "high"]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    live = Live(tmp_path_factory.mktemp("modules"))
+    live = SmallModelServer(tmp_path_factory.mktemp("modules"))
     try:
-        with browser() as chromium, opened(chromium, live.url) as made:
+        with open_browser() as chromium, open_page(chromium, live.url) as made:
             yield made
     except LookupError as error:
         pytest.skip(str(error))
@@ -28,7 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         assert live.end() == 0
 
 
-def called(page: Any, module: str, name: str, *arguments: object) -> Any:
+def call_module(page: Any, module: str, name: str, *arguments: object) -> Any:
     script = f"async given => (await import('/page/{module}.js')).{name}(...given)"
     return page.evaluate(script, list(arguments))
 
@@ -39,39 +39,39 @@ def hop(start: float, label: str | None, p: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("classes", [EMODB, RAVDESS, IEMOCAP, LEVELS], ids=len)
-def test_no_two_classes_look_the_same(page: Any, classes: list[str]) -> None:
-    found = called(page, "colours", "assignColours", classes)
+def test_class_colours_differ(page: Any, classes: list[str]) -> None:
+    found = call_module(page, "colours", "assignColours", classes)
     assert list(found) == classes
     assert len(set(found.values())) == len(classes)
 
 
-def test_neighbours_of_one_label_are_a_run(page: Any) -> None:
+def test_merge_runs_of_one_label(page: Any) -> None:
     hops = [hop(0, "a", 0.9), hop(1, "a", 0.7), hop(2, None, 0.5), hop(5, None, 0.6)]
-    found = called(page, "segments", "mergeRuns", hops, "emotion")
+    found = call_module(page, "segments", "mergeRuns", hops, "emotion")
     assert [(one["start"], one["end"], one["label"]) for one in found] == [
         (0, 2, "a"),
         (2, 3, None),
-        (5, 6, None),  # there was a pause before it
+        (5, 6, None),  # after a pause
     ]
     assert [one["confidence"] for one in found] == pytest.approx([0.8, 0.5, 0.6])
-    assert called(page, "segments", "mergeRuns", [], "emotion") == []
+    assert call_module(page, "segments", "mergeRuns", [], "emotion") == []
 
 
-def test_agreement_is_of_the_time_that_both_answer(page: Any) -> None:
+def test_agreement_over_common_time(page: Any) -> None:
     one = [hop(0, "a", 0.9), hop(1, "b", 0.2), hop(2, "a", 0.9)]
     other = [hop(0.5, "a", 0.9), hop(1.5, "a", 0.9)]
-    assert called(page, "segments", "agreement", one, other, "emotion") == pytest.approx(0.5)
-    assert called(page, "segments", "agreement", one, [hop(9, "a", 1)], "emotion") is None
+    assert call_module(page, "segments", "agreement", one, other, "emotion") == pytest.approx(0.5)
+    assert call_module(page, "segments", "agreement", one, [hop(9, "a", 1)], "emotion") is None
 
 
-def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
+def test_mean_value_is_weighted_by_duration(page: Any) -> None:
     segments = [
         {"start": 0, "end": 1, "values": {"arousal": 2.0}},
         {"start": 1, "end": 1.5, "values": {"arousal": 5.0}},
         {"start": 2, "end": 3, "values": {"arousal": 9.0}},
     ]
     for end, wanted in ((1, 2.0), (1.5, 3.0), (3, 5.4)):
-        found = called(page, "segments", "meanValue", segments, "arousal", 0, end)
+        found = call_module(page, "segments", "meanValue", segments, "arousal", 0, end)
         assert found == pytest.approx(wanted)
 
 
@@ -79,31 +79,31 @@ def test_values_of_a_part_are_their_mean_by_length(page: Any) -> None:
     ("seconds", "digits", "words"),
     [(0, 0, "0:00"), (61, 0, "1:01"), (59.96, 1, "1:00.0"), (3.04, 1, "0:03.0"), (600, 0, "10:00")],
 )
-def test_clocks(page: Any, seconds: float, digits: int, words: str) -> None:
-    assert called(page, "segments", "formatTime", seconds, digits) == words
+def test_format_time(page: Any, seconds: float, digits: int, words: str) -> None:
+    assert call_module(page, "segments", "formatTime", seconds, digits) == words
 
 
-def test_a_spectrogram_is_highest_where_the_tone_is(page: Any) -> None:
+def test_spectrogram_of_a_tone(page: Any) -> None:
     time = np.arange(8_000) / 16_000
     for hertz in (300, 1_000, 4_000):
         tone = (0.5 * np.sin(2 * np.pi * hertz * time)).tolist()
-        found = called(page, "spectrum", "spectrogram", tone, 16_000)
+        found = call_module(page, "spectrum", "spectrogram", tone, 16_000)
         column = np.array(found["z"])[:, 20]
         band = int(column.argmax())
         assert column[band] == pytest.approx(0, abs=1)
         assert found["hz"][band] - 32 <= hertz <= found["hz"][band + 1] + 32
 
 
-def test_an_envelope_keeps_the_extremes(page: Any) -> None:
+def test_envelope_keeps_extremes(page: Any) -> None:
     wave = np.zeros(10_000)
     wave[1234], wave[9999] = -0.5, 0.25
-    found = called(page, "spectrum", "envelope", wave.tolist(), 100)
+    found = call_module(page, "spectrum", "envelope", wave.tolist(), 100)
     assert len(found["low"]) == 100
     assert found["low"][12] == -0.5
     assert found["high"][99] == 0.25
 
 
-def test_what_is_recorded_is_a_wav(page: Any) -> None:
+def test_recording_is_a_wav_file(page: Any) -> None:
     script = """async samples => {
       const {toWAV} = await import('/page/wav.js');
       const file = toWAV([Float32Array.from(samples), Float32Array.from([2, -2])], 48000, 'a.wav');

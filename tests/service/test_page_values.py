@@ -1,12 +1,12 @@
-"""The page with models that answer with numbers, in Chromium."""
+"""The page with models that predict values, in Chromium."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.browser import drop, until
+from builders.browser import drop_file, wait_until
 from builders.encoded_audio import encoded
-from builders.service_client import Live
+from builders.service_client import SmallModelServer
 from builders.speech_streams import rating, talk
 
 from serein.bundle import save
@@ -40,16 +40,16 @@ def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return options
 
 
-def dropped(page: Any, spoken: bytes, model: str) -> None:
+def drop_and_wait(page: Any, spoken: bytes, model: str) -> None:
     page.select_option("#model", model)
-    drop(page, "call.wav", spoken)
+    drop_file(page, "call.wav", spoken)
     page.wait_for_selector("#result:not([hidden])")
-    until(page, "document.querySelector('#figure .main-svg')")
-    until(page, "document.getElementById('status').textContent.includes('arousal ')")
+    wait_until(page, "document.querySelector('#figure .main-svg')")
+    wait_until(page, "document.getElementById('status').textContent.includes('arousal ')")
 
 
-def test_numbers_alone_are_curves(page: Any, spoken: bytes) -> None:
-    dropped(page, spoken, "alone")
+def test_values_are_drawn_as_lines(page: Any, spoken: bytes) -> None:
+    drop_and_wait(page, spoken, "alone")
     whole = rating()(spoken)
     told = [f"{name}: {value:.2f}" for name, value in whole.values.items()]
     assert page.inner_text("#verdicts .answer") == ", ".join(told)
@@ -75,8 +75,8 @@ def test_numbers_alone_are_curves(page: Any, spoken: bytes) -> None:
     assert name.endswith(f": arousal {cells[3]}, valence {cells[4]}")
 
 
-def test_numbers_stand_below_classes(page: Any, spoken: bytes) -> None:
-    dropped(page, spoken, "mixed")
+def test_values_are_drawn_below_classes(page: Any, spoken: bytes) -> None:
+    drop_and_wait(page, spoken, "mixed")
     recognizer: Recognizer = rating(SEX)
     assert page.evaluate(TITLES)[:4] == ["sex", "confidence", *NAMES]
     assert str(recognizer(spoken).label) in page.inner_text("#verdicts .answer")
@@ -96,21 +96,21 @@ def test_numbers_stand_below_classes(page: Any, spoken: bytes) -> None:
     assert "arousal " in page.get_attribute("#plot", "aria-valuetext")
 
 
-def test_two_models_with_unlike_tasks(page: Any, spoken: bytes) -> None:
-    dropped(page, spoken, "alone")
+def test_comparison_of_models_with_different_tasks(page: Any, spoken: bytes) -> None:
+    drop_and_wait(page, spoken, "alone")
     page.select_option("#other", "small")
-    until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
-    until(page, f"{TITLES}.includes('arousal, alone')")
+    wait_until(page, "document.querySelectorAll('#verdicts .verdict').length === 2")
+    wait_until(page, f"{TITLES}.includes('arousal, alone')")
     assert page.inner_text("#agreement") == ""
     page.select_option("#model", "small")
     page.select_option("#other", "alone")
-    until(page, f"{TITLES}[0] === 'small' && {TITLES}.includes('valence, alone')")
+    wait_until(page, f"{TITLES}[0] === 'small' && {TITLES}.includes('valence, alone')")
     assert page.evaluate("figure.data.filter(one => one.stackgroup).length") == 3
     assert page.evaluate("document.querySelectorAll('#tables table').length") == 2
 
 
-def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
-    dropped(page, spoken, "alone")
+def test_downloads_of_values(page: Any, live: SmallModelServer, spoken: bytes) -> None:
+    drop_and_wait(page, spoken, "alone")
     for kind, begin in (("csv", "file,start,end,arousal,valence\n"), ("vtt", "WEBVTT\n")):
         with page.expect_download() as download:
             page.click(f"[data-format={kind}]")
@@ -120,12 +120,12 @@ def test_downloads(page: Any, live: Live, spoken: bytes) -> None:
 
 
 @pytest.mark.parametrize("model", ["alone", "mixed"])
-def test_numbers_while_somebody_speaks(page: Any, model: str) -> None:
+def test_live_values(page: Any, model: str) -> None:
     page.select_option("#model", model)
     page.click("#live")
-    until(page, "document.getElementById('now').innerText.includes('arousal ')")
+    wait_until(page, "document.getElementById('now').innerText.includes('arousal ')")
     assert ("%" in page.inner_text("#now")) == (model == "mixed")
-    until(page, f"{TITLES}.includes('valence')")
+    wait_until(page, f"{TITLES}.includes('valence')")
     page.click("#live")
     page.wait_for_selector("#result:not([hidden])")
     assert page.inner_text("#problem") == ""

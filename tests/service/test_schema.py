@@ -1,11 +1,11 @@
-"""The OpenAPI document keeps its word, whatever schemathesis sends."""
+"""Responses match the OpenAPI document for all requests that schemathesis generates."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-from builders.service_client import RECOGNIZE, client
+from builders.service_client import RECOGNIZE, open_client
 from hypothesis import HealthCheck, given, settings
 from schemathesis import BaseSchema, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
@@ -15,7 +15,7 @@ from serein.service.schemas import ProblemDocument
 
 PATHS = (RECOGNIZE, "/v1/model", "/v1/models", "/healthz", "/readyz", "/metrics")
 load_all_checks()
-# No schema can say which bytes are audio: what it allows may be refused.
+# A schema cannot describe audio, so that the service may reject a body that the schema allows.
 CHECKED: Any = [check for check in CHECKS.get_all() if check.__name__ != "positive_data_acceptance"]
 
 
@@ -23,13 +23,13 @@ CHECKED: Any = [check for check in CHECKS.get_all() if check.__name__ != "positi
 def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[BaseSchema, dict[str, str]]]:
-    """The document, and the headers that open what it describes."""
+    """The OpenAPI document, and headers with a valid key."""
     known, headers = None, {}
     if request.param == "closed":
         path = tmp_path_factory.mktemp("keys") / "keys"
         headers = {"Authorization": f"Bearer {auth.add_key(path, 'ann')}"}
         known = auth.read_keys(path)
-    with client(known, max_megabytes=1, max_seconds=10, wait=0.0) as (call, _):
+    with open_client(known, max_megabytes=1, max_seconds=10, wait=0.0) as (call, _):
         yield schemathesis.openapi.from_asgi("/openapi.json", call.app), headers
 
 
@@ -40,7 +40,7 @@ def service(
         *((path, GenerationMode.POSITIVE) for path in PATHS),
     ],
 )
-def test_the_document_keeps_its_word(
+def test_responses_match_the_openapi_document(
     service: tuple[BaseSchema, dict[str, str]], path: str, mode: GenerationMode
 ) -> None:
     document, headers = service
@@ -54,12 +54,12 @@ def test_the_document_keeps_its_word(
         statuses.add(answer.status_code)
 
     check()
-    named = {400} if path == "/v1/model" else set()  # there are not many names of models
+    named = {400} if path == "/v1/model" else set()  # random names of models do not exist
     assert statuses <= ({400, 401, 413, 422} if path == RECOGNIZE else {200} | named)
     assert statuses
 
 
-def test_the_document_names_every_path(
+def test_openapi_document_has_every_path(
     service: tuple[BaseSchema, dict[str, str]],
 ) -> None:
     raw = service[0].raw_schema

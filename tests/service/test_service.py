@@ -1,4 +1,4 @@
-"""The service as a good client meets it."""
+"""Valid requests to the service."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from builders.encoded_audio import any_kind, encoded, every_kind, sweep
-from builders.service_client import RECOGNIZE, SPEECH, Client, client, small_recognizer
+from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, small_recognizer
 from pydantic import TypeAdapter
 
 from serein.bundle import save
@@ -25,7 +25,7 @@ LENGTHS = (0.3, 1.0, 2.5, 9.0, 0.7, 20.0, 1.5, 0.05)
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[Client, Engine]]:
-    with client(wait=0.3) as made:
+    with open_client(wait=0.3) as made:
         yield made
 
 
@@ -34,16 +34,16 @@ def call(service: tuple[Client, Engine]) -> Client:
     return service[0]
 
 
-def close(one: Any, other: Any) -> bool:
-    """Whether two documents are the same to 1e-5 in every number."""
+def is_close(one: Any, other: Any) -> bool:
+    """Return whether two JSON documents are equal, numbers to 1e-5."""
     if isinstance(one, dict):
-        return list(one) == list(other) and all(close(one[key], other[key]) for key in one)
+        return list(one) == list(other) and all(is_close(one[key], other[key]) for key in one)
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(close, one, other))
+        return len(one) == len(other) and all(map(is_close, one, other))
     return bool(one == pytest.approx(other, abs=1e-5))
 
 
-def test_answers_are_those_of_the_command_whatever_they_are_batched_with(
+def test_recognize_equals_command_in_any_batch(
     service: tuple[Client, Engine], run: Run, tmp_path: Path
 ) -> None:
     call, engine = service
@@ -55,13 +55,13 @@ def test_answers_are_those_of_the_command_whatever_they_are_batched_with(
     status, out, _ = run("recognize", *files, *words)
     assert status == 0
     forms = [{"files": {"file": (file.name, file.read_bytes())}} for file in files]
-    answers = call.together([("POST", RECOGNIZE, form) for form in forms])
+    answers = call.send_together([("POST", RECOGNIZE, form) for form in forms])
     for answer, wanted, file in zip(answers, json.loads(out)["recognized"], files, strict=True):
         assert answer.status_code == 200
-        assert close(answer.json(), {**wanted, "source": file.name})
+        assert is_close(answer.json(), {**wanted, "source": file.name})
     counts = re.findall(r"serein_batch_recordings_(?:sum|count) (\d+)", text(call))
     batches, recordings = sorted(map(int, counts))
-    assert batches < recordings  # some were together
+    assert batches < recordings  # some were in one batch
     assert engine.is_ready()
 
 
@@ -70,7 +70,7 @@ def text(call: Client) -> str:
 
 
 @pytest.mark.parametrize("kind", every_kind())
-def test_every_format_as_form_and_as_body(call: Client, kind: str) -> None:
+def test_recognize_accepts_every_audio_format_as_form_and_body(call: Client, kind: str) -> None:
     content = any_kind(kind)
     form = call("POST", RECOGNIZE, files={"any name": (f"speech.{kind}", content)})
     raw = call.post(content)
@@ -79,7 +79,7 @@ def test_every_format_as_form_and_as_body(call: Client, kind: str) -> None:
     assert raw.json()["source"] == "upload"
 
 
-def test_the_answer_is_a_recognition(call: Client) -> None:
+def test_recognize_returns_a_recognition(call: Client) -> None:
     answer = TypeAdapter(Recognition).validate_python(call.post(SPEECH).json())
     assert answer.end == pytest.approx(1.0)
     assert set(answer.tasks) == {"emotion", "gender"}
@@ -96,19 +96,19 @@ def test_the_answer_is_a_recognition(call: Client) -> None:
         ("x" * 999, "x" * 200),
     ],
 )
-def test_names_of_files_are_never_paths(call: Client, sent: str, said: str) -> None:
+def test_file_names_are_sanitized(call: Client, sent: str, said: str) -> None:
     answer = call("POST", RECOGNIZE, files={"file": (sent, SPEECH)})
     assert answer.json()["source"] == said
 
 
-def test_the_model_says_what_it_is(call: Client) -> None:
+def test_model_route_describes_the_model(call: Client) -> None:
     about = Model.model_validate(call("GET", "/v1/model").json())
     assert about.classes == {"emotion": ["anger", "neutral", "sadness"], "gender": GENDERS}
     assert (about.rate, about.window, about.max_seconds) == (16_000, 7.5, 300)
     assert about.card.startswith("# small\n")
 
 
-def test_health_and_numbers(service: tuple[Client, Engine]) -> None:
+def test_health_and_metrics_routes(service: tuple[Client, Engine]) -> None:
     call, engine = service
     assert call("GET", "/healthz").json() == {"status": "ok"}
     assert call("GET", "/readyz").json() == {"status": "ready"}
@@ -118,7 +118,7 @@ def test_health_and_numbers(service: tuple[Client, Engine]) -> None:
     engine.closing = False
 
 
-def test_headers_keep_browsers_careful(call: Client) -> None:
+def test_security_headers(call: Client) -> None:
     for answer in (call("GET", "/healthz"), call("GET", "/nothing"), call.post(b"text")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -127,20 +127,20 @@ def test_headers_keep_browsers_careful(call: Client) -> None:
     assert "cdn.jsdelivr.net" in call("GET", "/docs").headers["Content-Security-Policy"]
 
 
-def test_other_origins_only_where_the_owner_says_so(call: Client) -> None:
+def test_cors_allows_configured_origins_only(call: Client) -> None:
     asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     assert call("OPTIONS", RECOGNIZE, headers=asked).status_code == 405
     assert "Access-Control-Allow-Origin" not in call("GET", "/v1/model", headers=asked).headers
-    with client(origins=("https://page.example",)) as (open_call, _):
+    with open_client(origins=("https://page.example",)) as (open_call, _):
         allowed = open_call("OPTIONS", RECOGNIZE, headers=asked).headers
         assert allowed["Access-Control-Allow-Origin"] == "https://page.example"
         other = open_call("OPTIONS", RECOGNIZE, headers={**asked, "Origin": "https://evil.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
 
 
-def test_keys_open_what_is_closed(tmp_path: Path) -> None:
+def test_routes_require_a_key_if_there_are_keys(tmp_path: Path) -> None:
     key = auth.add_key(tmp_path / "keys", "ann")
-    with client(auth.read_keys(tmp_path / "keys")) as (call, _):
+    with open_client(auth.read_keys(tmp_path / "keys")) as (call, _):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
             for path in ("/v1/model", "/metrics", RECOGNIZE):
                 method = "POST" if path == RECOGNIZE else "GET"
@@ -154,9 +154,9 @@ def test_keys_open_what_is_closed(tmp_path: Path) -> None:
         assert call("GET", "/healthz").status_code == 200
 
 
-def test_logs_tell_how_it_went_and_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+def test_logs_contain_no_content(tmp_path: Path) -> None:
     stream, key = StringIO(), auth.add_key(tmp_path / "keys", "ann")
-    with observability.log_to(stream), client(auth.read_keys(tmp_path / "keys")) as (call, _):
+    with observability.log_to(stream), open_client(auth.read_keys(tmp_path / "keys")) as (call, _):
         right = {"Authorization": f"Bearer {key}"}
         call("POST", RECOGNIZE, files={"file": ("secret.wav", SPEECH)}, headers=right)
         call("GET", "/secret", headers={"Authorization": "Bearer secret"})

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 from builders.encoded_audio import encoded, sweep
-from builders.service_client import RECOGNIZE, SPEECH, Client, client, small_recognizer
+from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, small_recognizer
 from builders.speech_streams import RATE, same, talk
-from service.test_service import close
+from service.test_service import is_close
 
 from serein.bundle import save
 from serein.errors import AudioError, ConfigError
@@ -30,7 +30,7 @@ OTHER = small_recognizer("other", seed=1)
 
 @pytest.fixture(scope="module")
 def call() -> Iterator[Client]:
-    with client(others=[OTHER]) as (made, _):
+    with open_client(others=[OTHER]) as (made, _):
         yield made
 
 
@@ -39,13 +39,11 @@ def spoken(corpus: Corpus) -> bytes:
     return encoded("flac", talk(corpus, 40.0))
 
 
-def sent(call: Client, content: bytes, query: str) -> httpx.Response:
+def post_query(call: Client, content: bytes, query: str) -> httpx.Response:
     return call("POST", f"{RECOGNIZE}?{query}", files={"file": ("call.flac", content)})
 
 
-def test_a_timeline_is_that_of_the_command(
-    call: Client, spoken: bytes, run: Run, tmp_path: Path
-) -> None:
+def test_timeline_equals_command(call: Client, spoken: bytes, run: Run, tmp_path: Path) -> None:
     (tmp_path / "call.flac").write_bytes(spoken)
     save(small_recognizer().bundle, tmp_path / "small.safetensors")
     words = ["--model", tmp_path / "small.safetensors", "--window", "3", "--hop", "0.5"]
@@ -54,15 +52,15 @@ def test_a_timeline_is_that_of_the_command(
         status, out, _ = run(*command)
         assert status == 0
         (wanted,) = json.loads(out)["recognized"]
-        answer = sent(call, spoken, f"window=3&hop=0.5{query}")
+        answer = post_query(call, spoken, f"window=3&hop=0.5{query}")
         assert answer.status_code == 200, answer.text
         assert wanted["segments"]
-        assert close(answer.json(), {**wanted, "source": "call.flac"})
+        assert is_close(answer.json(), {**wanted, "source": "call.flac"})
 
 
-def test_hops_by_themselves_join_to_the_segments(call: Client, spoken: bytes) -> None:
+def test_unmerged_hops_merge_to_the_segments(call: Client, spoken: bytes) -> None:
     hops, segments = (
-        sent(call, spoken, f"hop=0.5&merge={merge}").json()["segments"]
+        post_query(call, spoken, f"hop=0.5&merge={merge}").json()["segments"]
         for merge in ("false", "true")
     )
     assert len(hops) > len(segments) > 0
@@ -71,8 +69,8 @@ def test_hops_by_themselves_join_to_the_segments(call: Client, spoken: bytes) ->
 
 
 @pytest.mark.parametrize("name", ["csv", "audformat", "rttm", "vtt"])
-def test_formats(call: Client, spoken: bytes, name: str) -> None:
-    answer = sent(call, spoken, f"format={name}&hop=1")
+def test_segment_formats(call: Client, spoken: bytes, name: str) -> None:
+    answer = post_query(call, spoken, f"format={name}&hop=1")
     wanted = small_recognizer().timeline(spoken, hop=1.0)
     text = getattr(formats, f"as_{name}")([replace(wanted, source="call.flac")])
     assert answer.text == text
@@ -80,9 +78,9 @@ def test_formats(call: Client, spoken: bytes, name: str) -> None:
     assert answer.headers["Content-Type"].startswith(kind)
 
 
-def test_csv_is_of_the_whole_unless_segments_are_asked_for(call: Client) -> None:
-    assert len(sent(call, SPEECH, "format=csv").text.splitlines()) == 2
-    assert sent(call, SPEECH, "format=vtt").text == "WEBVTT\n"  # nobody speaks
+def test_csv_has_one_row_unless_segments_are_requested(call: Client) -> None:
+    assert len(post_query(call, SPEECH, "format=csv").text.splitlines()) == 2
+    assert post_query(call, SPEECH, "format=vtt").text == "WEBVTT\n"  # no speech
 
 
 @pytest.mark.parametrize(
@@ -99,19 +97,19 @@ def test_csv_is_of_the_whole_unless_segments_are_asked_for(call: Client) -> None
         ("model=smal", "did you mean 'small'"),
     ],
 )
-def test_what_cannot_be_asked_for(call: Client, query: str, words: str) -> None:
-    answer = sent(call, SPEECH, query)
+def test_invalid_queries(call: Client, query: str, words: str) -> None:
+    answer = post_query(call, SPEECH, query)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_timeline_of_what_is_no_recording(call: Client) -> None:
+def test_timeline_of_unreadable_audio(call: Client) -> None:
     for content, status in ((b"dear sir or madam", 422), (b"", 400)):
-        assert sent(call, content, "hop=1").status_code == status
+        assert post_query(call, content, "hop=1").status_code == status
 
 
-def test_models_are_chosen_by_name(call: Client) -> None:
+def test_models_are_selected_by_name(call: Client) -> None:
     every = [Model.model_validate(one) for one in call("GET", "/v1/models").json()]
     assert [one.name for one in every] == ["small", "other"]
     assert call("GET", "/v1/model").json()["name"] == "small"
@@ -119,25 +117,25 @@ def test_models_are_chosen_by_name(call: Client) -> None:
     assert call("GET", "/v1/model?model=no").status_code == 400
     for name in ("small", "other"):
         wanted = small_recognizer(name, int(name == "other"))(SPEECH).to_dict()
-        answer = sent(call, SPEECH, f"model={name}").json()
-        assert close(answer, {**wanted, "source": "call.flac"})
+        answer = post_query(call, SPEECH, f"model={name}").json()
+        assert is_close(answer, {**wanted, "source": "call.flac"})
 
 
-def test_those_that_come_together_are_answered_by_their_own_models(call: Client) -> None:
+def test_concurrent_requests_use_their_own_models(call: Client) -> None:
     names = ["small", "other"] * 4
     paths = [f"{RECOGNIZE}?model={name}" for name in names]
-    answers = call.together([("POST", path, {"content": SPEECH}) for path in paths])
+    answers = call.send_together([("POST", path, {"content": SPEECH}) for path in paths])
     assert [one.json()["model"] for one in answers] == names
     every = [json.dumps(one.json()["tasks"]) for one in answers]
     assert len(set(every[::2]) & set(every[1::2])) == 0
 
 
-def test_two_models_of_one_name() -> None:
+def test_two_models_of_one_name_are_an_error() -> None:
     with pytest.raises(ConfigError, match="found small, small; rename"):
         Engine(small_recognizer(), ServiceConfig(), [small_recognizer()])
 
 
-def test_the_command_serves_several(
+def test_serve_with_several_models(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[list[str]] = []
@@ -154,7 +152,7 @@ def test_the_command_serves_several(
     assert served == [["serein-base"], ["li2019-emodb", "other"]]
 
 
-def test_step_by_step_is_the_same(corpus: Corpus) -> None:
+def test_iter_timeline_equals_timeline(corpus: Corpus) -> None:
     recognizer, source = small_recognizer(), (talk(corpus, 2.5 * CHUNK_SECONDS), RATE)
     *waits, answer = long_form.iter_timeline(recognizer, source, chunks_at_a_time=1)
     assert len(waits) >= 2
@@ -163,11 +161,11 @@ def test_step_by_step_is_the_same(corpus: Corpus) -> None:
     same(answer.segments or [], recognizer.timeline(source).segments or [])
 
 
-def test_a_turn_goes_between_batches() -> None:
+def test_submitted_call_runs_between_batches() -> None:
     took: list[int] = []
     made = RequestBatcher(small_recognizer(), 16, 1000.0, lambda: 99, took.append)
     waits = made.submit("one", sweep(0.5))
-    turn = made.submit_call(threading.current_thread)  # which nobody waits for
+    turn = made.submit_call(threading.current_thread)  # no request waits for it
     assert turn.result(60).name == "batch"
     assert waits.result(60).source == "one"
     fails = made.submit_call(lambda: 1 // 0)
@@ -178,17 +176,17 @@ def test_a_turn_goes_between_batches() -> None:
     assert not made.is_alive()
 
 
-def test_a_long_timeline_lets_others_through(spoken: bytes) -> None:
-    with client(max_seconds=RATE) as (call, _):
+def test_long_timeline_does_not_block_other_requests(spoken: bytes) -> None:
+    with open_client(max_seconds=RATE) as (call, _):
         long = ("POST", f"{RECOGNIZE}?hop=0.25&speech=0", {"content": spoken})
         short = ("POST", RECOGNIZE, {"content": SPEECH})
-        answers = call.together([long, short, short])
+        answers = call.send_together([long, short, short])
     assert [one.status_code for one in answers] == [200] * 3
     assert answers[0].json()["segments"]
 
 
 @pytest.mark.parametrize(("error", "status"), [(ConfigError, 400), (AudioError, 422)])
-def test_what_goes_wrong_on_the_way(
+def test_errors_of_a_timeline_are_problems(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
 ) -> None:
     def broken(*_: object, **__: object) -> Iterator[None]:
@@ -196,16 +194,16 @@ def test_what_goes_wrong_on_the_way(
         raise error("it broke off")
 
     monkeypatch.setattr("serein.service.engine.iter_timeline", broken)
-    with client() as (call, _):
-        answer = sent(call, SPEECH, "hop=1")
+    with open_client() as (call, _):
+        answer = post_query(call, SPEECH, "hop=1")
     assert (answer.status_code, answer.json()["detail"]) == (status, "it broke off")
 
 
-def test_models_of_two_rates_each_hear_at_their_own() -> None:
+def test_models_with_different_sampling_rates() -> None:
     slow = small_recognizer("slow")
     slow.system.front_end.rate = 8_000
-    with client(others=[slow]) as (call, made):
-        answer = sent(call, SPEECH, "model=slow").json()
+    with open_client(others=[slow]) as (call, made):
+        answer = post_query(call, SPEECH, "model=slow").json()
         assert answer["end"] == pytest.approx(1.0)
         assert len(made.decoders.processes) == 1
-        assert answer["tasks"] != sent(call, SPEECH, "model=small").json()["tasks"]
+        assert answer["tasks"] != post_query(call, SPEECH, "model=small").json()["tasks"]

@@ -1,4 +1,4 @@
-"""A service whose models answer with numbers: timelines, formats and streams."""
+"""A service with models that predict values: timelines, formats and streams."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from builders.encoded_audio import encoded
 from builders.service_client import RECOGNIZE, Client, small_recognizer
 from builders.speech_streams import RATE, Wave, rating, talk
-from builders.websocket_client import Host, hosted, pcm_of, streamed
+from builders.websocket_client import Host, host_service, stream_pcm, to_pcm
 
 from serein.inference import formats
 from serein.inference.recognizer import Recognizer
@@ -20,24 +20,24 @@ from serein.service.session import segment_to_item
 NAMES = ["arousal", "valence"]
 
 
-def named(name: str, *settings: str) -> Recognizer:
+def named_recognizer(name: str, *settings: str) -> Recognizer:
     bundle = rating(*settings).bundle
     return Recognizer(replace(bundle, card=replace(bundle.card, name=name)))
 
 
 @pytest.fixture(scope="module")
 def mixed() -> Recognizer:
-    return named("mixed", "tasks.sex={name='gender'}")
+    return named_recognizer("mixed", "tasks.sex={name='gender'}")
 
 
 @pytest.fixture(scope="module")
 def alone() -> Recognizer:
-    return named("alone")
+    return named_recognizer("alone")
 
 
 @pytest.fixture(scope="module")
 def host(mixed: Recognizer, alone: Recognizer) -> Iterator[Host]:
-    with hosted(others=(mixed, alone)) as made:
+    with host_service(others=(mixed, alone)) as made:
         yield made
 
 
@@ -56,15 +56,15 @@ def spoken(wave: Wave) -> bytes:
     return encoded("flac", wave)
 
 
-def sent(call: Client, content: bytes, query: str) -> Any:
+def post_query(call: Client, content: bytes, query: str) -> Any:
     return call("POST", f"{RECOGNIZE}?{query}", files={"file": ("call.flac", content)})
 
 
 @pytest.mark.parametrize("name", ["mixed", "alone"])
-def test_a_timeline_is_that_of_the_recogniser(
+def test_timeline_equals_recognizer(
     call: Client, spoken: bytes, name: str, request: pytest.FixtureRequest
 ) -> None:
-    answer = sent(call, spoken, f"model={name}&window=1&hop=0.5").json()
+    answer = post_query(call, spoken, f"model={name}&window=1&hop=0.5").json()
     wanted = request.getfixturevalue(name).timeline(spoken, window=1.0, hop=0.5)
     assert answer["segments"]
     for one, other in zip(answer["segments"], wanted.segments, strict=True):
@@ -75,23 +75,25 @@ def test_a_timeline_is_that_of_the_recogniser(
 
 
 @pytest.mark.parametrize("kind", ["csv", "audformat", "vtt"])
-def test_formats(call: Client, spoken: bytes, alone: Recognizer, kind: str) -> None:
-    answer = sent(call, spoken, f"model=alone&hop=1&format={kind}")
+def test_formats_with_values(call: Client, spoken: bytes, alone: Recognizer, kind: str) -> None:
+    answer = post_query(call, spoken, f"model=alone&hop=1&format={kind}")
     wanted = replace(alone.timeline(spoken, hop=1.0), source="call.flac")
     assert answer.text == getattr(formats, f"as_{kind}")([wanted])
 
 
-def test_rttm_is_for_names(call: Client, spoken: bytes) -> None:
-    refused = sent(call, spoken, "model=alone&format=rttm")
+def test_rttm_needs_classes(call: Client, spoken: bytes) -> None:
+    refused = post_query(call, spoken, "model=alone&format=rttm")
     assert refused.status_code == 400
     assert "tasks of this model (arousal, valence) predict numbers" in refused.json()["detail"]
-    assert sent(call, spoken, "model=mixed&format=rttm").text.startswith("SPEAKER call 1 ")
+    assert post_query(call, spoken, "model=mixed&format=rttm").text.startswith("SPEAKER call 1 ")
 
 
 @pytest.mark.parametrize("name", ["mixed", "alone"])
-def test_stream_is_file(host: Host, wave: Wave, name: str, request: pytest.FixtureRequest) -> None:
-    pcm = pcm_of(wave)
-    answer = streamed(host, pcm.tobytes(), [1600, 4801], model=name)
+def test_stream_equals_file(
+    host: Host, wave: Wave, name: str, request: pytest.FixtureRequest
+) -> None:
+    pcm = to_pcm(wave)
+    answer = stream_pcm(host, pcm.tobytes(), [1600, 4801], model=name)
     recognizer: Recognizer = request.getfixturevalue(name)
     whole = recognizer.timeline((pcm, RATE), window=1.0, hop=0.25).segments or []
     wanted = [segment_to_item(segment) for segment in whole]
@@ -104,17 +106,17 @@ def test_stream_is_file(host: Host, wave: Wave, name: str, request: pytest.Fixtu
         assert one.get("label") == other.get("label")
 
 
-def test_a_stream_tells_what_it_will_answer(host: Host, wave: Wave) -> None:
-    pcm = pcm_of(wave[: 2 * RATE]).tobytes()
+def test_ready_message_describes_the_values(host: Host, wave: Wave) -> None:
+    pcm = to_pcm(wave[: 2 * RATE]).tobytes()
     labels = {"mixed": ["female", "male"], "alone": [], "small": ["anger", "neutral", "sadness"]}
     for name, wanted in labels.items():
-        ready = streamed(host, pcm, model=name).messages[0]
+        ready = stream_pcm(host, pcm, model=name).messages[0]
         assert (ready["type"], ready["labels"]) == ("ready", wanted)
     assert ready["classes"].keys() == small_recognizer().classes.keys()
 
 
 @pytest.mark.parametrize("name", ["mixed", "alone"])
-def test_an_item_says_the_main_tasks_answer_again(
+def test_item_repeats_the_answer_of_the_first_task(
     wave: Wave, name: str, request: pytest.FixtureRequest
 ) -> None:
     recognizer: Recognizer = request.getfixturevalue(name)

@@ -1,4 +1,4 @@
-"""Streams over a WebSocket as a good client has them."""
+"""Streams of valid clients."""
 
 import json
 import re
@@ -22,14 +22,14 @@ from builders.websocket_client import (
     PATH,
     START,
     Host,
-    blocks,
-    done,
-    hosted,
-    pcm_of,
-    said,
-    streamed,
-    told,
-    until,
+    done_message,
+    host_service,
+    iter_blocks,
+    receive_all,
+    send_and_receive,
+    stream_pcm,
+    to_pcm,
+    wait_until,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ Pcm = npt.NDArray[np.int16]
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    with hosted() as made:
+    with host_service() as made:
         yield made
 
 
@@ -55,18 +55,18 @@ def wave(corpus: Corpus) -> Wave:
 
 @pytest.fixture(scope="module")
 def pcm(wave: Wave) -> Pcm:
-    return pcm_of(wave)
+    return to_pcm(wave)
 
 
-def of_file(host: Host, pcm: Pcm, rate: int = RATE, **how: Any) -> list[dict[str, Any]]:
-    """What the same samples say as a file."""
+def recognize_file(host: Host, pcm: Pcm, rate: int = RATE, **how: Any) -> list[dict[str, Any]]:
+    """Items of the timeline of a file with the same samples."""
     how = {"window": 1.0, "hop": 0.25, **how}
     answer = host.engine.recognizer.timeline((pcm, rate), **how)
     assert answer.segments
     return [segment_to_item(segment) for segment in answer.segments]
 
 
-def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+def assert_same_items(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     assert [(one["start"], one["end"], one["label"]) for one in found] == [
         (one["start"], one["end"], one["label"]) for one in wanted
     ]
@@ -81,16 +81,16 @@ def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     sizes=st.lists(st.integers(1, 60_001), min_size=1, max_size=3),
     how=st.sampled_from([{}, {"speech": False}, {"merge": False}, {"smooth": 3}]),
 )
-def test_stream_is_file_whatever_the_blocks(
+def test_stream_equals_file_for_any_block_sizes(
     host: Host, pcm: Pcm, sizes: list[int], how: dict[str, Any]
 ) -> None:
-    answer = streamed(host, pcm.tobytes(), [max(8_001, *sizes), *sizes], **how)
-    same(answer.items, of_file(host, pcm, **how))
-    assert (answer.code, answer.last) == (1000, done(8.0, "client"))
+    answer = stream_pcm(host, pcm.tobytes(), [max(8_001, *sizes), *sizes], **how)
+    assert_same_items(answer.items, recognize_file(host, pcm, **how))
+    assert (answer.code, answer.last) == (1000, done_message(8.0, "client"))
 
 
-def test_what_is_said_of_a_stream(host: Host, pcm: Pcm) -> None:
-    answer = streamed(host, pcm.tobytes())
+def test_messages_of_a_stream(host: Host, pcm: Pcm) -> None:
+    answer = stream_pcm(host, pcm.tobytes())
     ready, *middle, _ = answer.messages
     assert (ready["type"], ready["model"], ready["window"]) == ("ready", "small", 1.0)
     assert ready["labels"] == ["anger", "neutral", "sadness"]
@@ -109,112 +109,118 @@ def test_what_is_said_of_a_stream(host: Host, pcm: Pcm) -> None:
         assert (item["confidence"], item["abstained"]) == (main["confidence"], False)
 
 
-def test_another_model_listens_where_it_is_asked_for(pcm: Pcm) -> None:
+def test_stream_of_a_selected_model(pcm: Pcm) -> None:
     other = small_recognizer("other", seed=1)
-    with hosted(others=(other,)) as both:
-        first, second = (streamed(both, pcm.tobytes(), model=name) for name in ("small", "other"))
+    with host_service(others=(other,)) as both:
+        first, second = (stream_pcm(both, pcm.tobytes(), model=name) for name in ("small", "other"))
         answer = other.timeline((pcm, RATE), window=1.0, hop=0.25)
-        same(first.items, of_file(both, pcm))
+        assert_same_items(first.items, recognize_file(both, pcm))
     assert [one.messages[0]["model"] for one in (first, second)] == ["small", "other"]
     assert answer.segments
-    same(second.items, [segment_to_item(segment) for segment in answer.segments])
+    assert_same_items(second.items, [segment_to_item(segment) for segment in answer.segments])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (8_000, 1), (44_100, 2)])
-def test_other_rates_and_channels(host: Host, wave: Wave, rate: int, channels: int) -> None:
-    other = pcm_of(soxr.resample(wave, RATE, rate))
+def test_stream_rates_and_channels(host: Host, wave: Wave, rate: int, channels: int) -> None:
+    other = to_pcm(soxr.resample(wave, RATE, rate))
     if channels == 2:
         other = np.stack([other, other // 2], axis=1)
-    answer = streamed(host, other.tobytes(), [rate // 25 + 1], rate=rate, channels=channels)
-    same(answer.items, of_file(host, other, rate))
+    answer = stream_pcm(host, other.tobytes(), [rate // 25 + 1], rate=rate, channels=channels)
+    assert_same_items(answer.items, recognize_file(host, other, rate))
     assert answer.last["processed_seconds"] == pytest.approx(8.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_silence_says_nothing(host: Host, seconds: int) -> None:
-    answer = streamed(host, bytes(2 * RATE * seconds), [640])
+def test_silence_has_no_segments(host: Host, seconds: int) -> None:
+    answer = stream_pcm(host, bytes(2 * RATE * seconds), [640])
     assert (answer.code, answer.items, answer.last["processed_seconds"]) == (1000, [], seconds)
 
 
-def test_answers_do_not_wait_for_the_end(host: Host, pcm: Pcm) -> None:
+def test_segments_are_sent_before_the_end(host: Host, pcm: Pcm) -> None:
     with host.connect() as client:
         client.send(json.dumps({**START, "speech": False, "merge": False}))
         assert json.loads(client.recv(timeout=60))["type"] == "ready"
         client.send(pcm[: 3 * RATE].tobytes())
         assert json.loads(client.recv(timeout=60))["items"][0]["start"] == 0.0
         client.send(END)
-        assert told(client).last["processed_seconds"] == 3.0
+        assert receive_all(client).last["processed_seconds"] == 3.0
 
 
-def test_an_answer_below_the_threshold_is_withheld(host: Host, pcm: Pcm) -> None:
+def test_labels_below_the_threshold_are_withheld(host: Host, pcm: Pcm) -> None:
     recognizer = host.engine.recognizer
     before, recognizer.thresholds = recognizer.thresholds, {"emotion": 1.0, "gender": 0.0}
     try:
-        items = streamed(host, pcm.tobytes()).items
+        items = stream_pcm(host, pcm.tobytes()).items
     finally:
         recognizer.thresholds = before
     assert items
     assert all(one["label"] is None and one["abstained"] for one in items)
 
 
-def test_many_streams_are_heard_together(host: Host, pcm: Pcm) -> None:
-    wanted = of_file(host, pcm)
+def test_concurrent_streams_are_batched(host: Host, pcm: Pcm) -> None:
+    wanted = recognize_file(host, pcm)
     with ExitStack() as stack:
         clients = [stack.enter_context(host.connect()) for _ in range(6)]
-        messages: list[str | bytes] = [json.dumps(START), *blocks(pcm.tobytes(), [16_000]), END]
+        messages: list[str | bytes] = [
+            json.dumps(START),
+            *iter_blocks(pcm.tobytes(), [16_000]),
+            END,
+        ]
         for message in messages:
             for client in clients:
                 client.send(message)
         for client in clients:
-            same(told(client).items, wanted)
-    counts = re.findall(r"serein_stream_batch_blocks_(?:sum|count) (\d+)", host.text())
+            assert_same_items(receive_all(client).items, wanted)
+    counts = re.findall(r"serein_stream_batch_blocks_(?:sum|count) (\d+)", host.metrics_text())
     batches, parts = sorted(map(int, counts))
     assert batches < parts
 
 
-def test_keys_in_the_message_or_the_head(tmp_path: Path) -> None:
+def test_key_in_start_message_or_header(tmp_path: Path) -> None:
     key = auth.add_key(tmp_path / "keys", "ann")
     stream = StringIO()
-    with observability.log_to(stream), hosted(auth.read_keys(tmp_path / "keys")) as host:
+    with observability.log_to(stream), host_service(auth.read_keys(tmp_path / "keys")) as host:
         for given_key, header in (
             (None, ""),
             ("wrong", ""),
             (None, "Bearer wrong"),
             (None, f"Basic {key}"),
         ):
-            answer = said(
+            answer = send_and_receive(
                 host,
                 [json.dumps({**START, "key": given_key}), bytes(320)],
                 additional_headers={"Authorization": header} if header else {},
             )
             assert (answer.code, answer.last["status"], len(answer.messages)) == (1008, 401, 1)
         bearer = {"Authorization": f"Bearer {key}"}
-        assert said(host, [json.dumps(START), END], additional_headers=bearer).code == 1000
-        assert said(host, [json.dumps({**START, "key": key}), END]).code == 1000
+        assert (
+            send_and_receive(host, [json.dumps(START), END], additional_headers=bearer).code == 1000
+        )
+        assert send_and_receive(host, [json.dumps({**START, "key": key}), END]).code == 1000
     assert key not in stream.getvalue()
 
 
 def test_pages_of_other_origins_are_refused(host: Host) -> None:
     ours = f"http://127.0.0.1:{host.port}"
-    assert said(host, [json.dumps(START), END], origin=ours).code == 1000
+    assert send_and_receive(host, [json.dumps(START), END], origin=ours).code == 1000
     for origin in ("https://evil.example", "null", f"http://127.0.0.1:{host.port}.evil.example"):
         with pytest.raises(InvalidStatus) as caught, host.connect(origin=origin):
             pass
         response = caught.value.response
         assert response.status_code == 403
         assert "other origins" in json.loads(response.body or b"")["detail"]
-    with hosted(origins=("https://page.example",)) as other:
+    with host_service(origins=("https://page.example",)) as other:
         start = [json.dumps(START), END]
-        assert said(other, start, origin="https://page.example").code == 1000
+        assert send_and_receive(other, start, origin="https://page.example").code == 1000
 
 
-def test_numbers_and_logs_tell_nothing_of_content(pcm: Pcm) -> None:
+def test_metrics_and_logs_contain_no_content(pcm: Pcm) -> None:
     stream = StringIO()
-    with observability.log_to(stream), hosted() as host:
-        streamed(host, pcm.tobytes())
-        until(lambda: "serein_streams_open 0.0" in host.text())
-        until(lambda: '"stream"' in stream.getvalue())
-        text = host.text()
+    with observability.log_to(stream), host_service() as host:
+        stream_pcm(host, pcm.tobytes())
+        wait_until(lambda: "serein_streams_open 0.0" in host.metrics_text())
+        wait_until(lambda: '"stream"' in stream.getvalue())
+        text = host.metrics_text()
     assert 'serein_streams_total{code="1000"} 1.0' in text
     assert "serein_stream_audio_seconds_total 8.0" in text
     assert re.search(r"serein_stream_latency_seconds_count [1-9]", text)
@@ -228,13 +234,13 @@ def test_numbers_and_logs_tell_nothing_of_content(pcm: Pcm) -> None:
         assert word not in stream.getvalue()
 
 
-def test_without_an_upgrade(host: Host) -> None:
+def test_plain_request_requires_an_upgrade(host: Host) -> None:
     answer = httpx.get(f"http://127.0.0.1:{host.port}{PATH}")
     assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
     assert "WebSocket" in answer.json()["detail"]
 
 
-def test_the_client_of_the_docs(
+def test_client_of_the_docs(
     host: Host, wave: Wave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
@@ -243,6 +249,6 @@ def test_the_client_of_the_docs(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "client.py").write_text(code.replace(":8000", f":{host.port}"))
     runpy.run_path(str(tmp_path / "client.py"))
-    wanted = of_file(host, pcm_of(wave), window=4.0, hop=1.0)
+    wanted = recognize_file(host, to_pcm(wave), window=4.0, hop=1.0)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == [str(one["label"]) for one in wanted]

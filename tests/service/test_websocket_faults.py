@@ -1,4 +1,4 @@
-"""Streams that go wrong: a clear word, a code, and nothing lost for the others."""
+"""Streams with errors: each gets a problem and a close code, and others are not affected."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.service_client import client
+from builders.service_client import open_client
 from builders.speech_streams import RATE
 from builders.websocket_client import (
     END,
@@ -17,12 +17,12 @@ from builders.websocket_client import (
     START,
     TIMEOUT,
     Host,
-    done,
-    hosted,
-    said,
-    streamed,
-    told,
-    until,
+    done_message,
+    host_service,
+    receive_all,
+    send_and_receive,
+    stream_pcm,
+    wait_until,
 )
 from websockets.exceptions import ConnectionClosed
 
@@ -36,11 +36,11 @@ NOISE = np.random.default_rng(0).integers(-9999, 9999, 2 * RATE, np.int16).tobyt
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    with hosted(stream_megabytes=0.25, stream_seconds=5.0) as made:
+    with host_service(stream_megabytes=0.25, stream_seconds=5.0) as made:
         yield made
 
 
-def start(**fields: Any) -> str:
+def start_message(**fields: Any) -> str:
     return json.dumps({**START, **fields})
 
 
@@ -55,21 +55,31 @@ FAULTS: dict[str, tuple[list[str | bytes], int, int, str]] = {
         "type: Input should be 'start'",
     ),
     "no rate": (['{"type": "start"}'], 1008, 400, "rate: Field required"),
-    "a low rate": ([start(rate=4000)], 1008, 400, "rate: Input should be greater"),
-    "a high rate": ([start(rate=200_000)], 1008, 400, "rate: Input should be less"),
-    "a word for a rate": ([start(rate="16000")], 1008, 400, "rate: Input should be a valid int"),
-    "many channels": ([start(channels=9)], 1008, 400, "channels: Input should be less"),
-    "a short hop": ([start(hop=0.1)], 1008, 400, "hop: Input should be greater"),
+    "a low rate": ([start_message(rate=4000)], 1008, 400, "rate: Input should be greater"),
+    "a high rate": ([start_message(rate=200_000)], 1008, 400, "rate: Input should be less"),
+    "a word for a rate": (
+        [start_message(rate="16000")],
+        1008,
+        400,
+        "rate: Input should be a valid int",
+    ),
+    "many channels": ([start_message(channels=9)], 1008, 400, "channels: Input should be less"),
+    "a short hop": ([start_message(hop=0.1)], 1008, 400, "hop: Input should be greater"),
     "no number": ([OPEN.replace("0.25", "NaN")], 1008, 400, "hop: "),
-    "an unknown field": ([start(bits=8)], 1008, 400, "bits: Extra inputs"),
-    "gaps": ([start(hop=2.0)], 1008, 422, "leaves gaps"),
-    "a long window": ([start(window=20.0)], 1008, 422, "takes at most 7.5 s"),
-    "an unknown model": ([start(model="large")], 1008, 404, "no model 'large' here; known: small"),
+    "an unknown field": ([start_message(bits=8)], 1008, 400, "bits: Extra inputs"),
+    "gaps": ([start_message(hop=2.0)], 1008, 422, "leaves gaps"),
+    "a long window": ([start_message(window=20.0)], 1008, 422, "takes at most 7.5 s"),
+    "an unknown model": (
+        [start_message(model="large")],
+        1008,
+        404,
+        "no model 'large' here; known: small",
+    ),
     "text for audio": ([OPEN, "hello"], 1008, 400, 'not {"type": "end"}'),
     "an unknown type": ([OPEN, NOISE, '{"type": "stop"}'], 1008, 400, 'not {"type": "end"}'),
     "two starts": ([OPEN, OPEN], 1008, 400, 'not {"type": "end"}'),
     "half a sample": ([OPEN, NOISE + b"x", END], 1008, 400, "ends within a sample: 1 bytes of 2"),
-    "half a frame": ([start(channels=2), bytes(6), END], 1008, 400, "2 bytes of 4"),
+    "half a frame": ([start_message(channels=2), bytes(6), END], 1008, 400, "2 bytes of 4"),
     "a large message": ([OPEN, bytes(2**18 + 1)], 1009, 413, "larger than the limit of 0.25 MB"),
     "a large start": ([" " * (2**18 + 1)], 1009, 413, "larger than the limit of 0.25 MB"),
     "a long stream": ([OPEN, *[bytes(RATE)] * 11], 1009, 413, "longer than the limit of 5 s"),
@@ -77,91 +87,93 @@ FAULTS: dict[str, tuple[list[str | bytes], int, int, str]] = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_what_a_client_may_not(host: Host, kind: str) -> None:
+def test_protocol_violations_are_problems(host: Host, kind: str) -> None:
     messages, code, status, words = FAULTS[kind]
-    answer = said(host, messages)
+    answer = send_and_receive(host, messages)
     assert (answer.code, answer.last["type"], answer.last["status"]) == (code, "problem", status)
     assert words in answer.last["detail"]
     assert answer.last["title"]
-    until(lambda: "serein_streams_open 0.0" in host.text())
+    wait_until(lambda: "serein_streams_open 0.0" in host.metrics_text())
 
 
-def test_what_came_before_a_fault_is_answered(host: Host) -> None:
-    wanted = streamed(host, NOISE, speech=False).items
+def test_audio_before_a_problem_is_answered(host: Host) -> None:
+    wanted = stream_pcm(host, NOISE, speech=False).items
     assert wanted[-1]["end"] == 2.0
     for fault in ("text", NOISE * 4):
-        answer = said(host, [EVERYTHING, NOISE, fault])
+        answer = send_and_receive(host, [EVERYTHING, NOISE, fault])
         assert answer.last["type"] == "problem"
         assert answer.items[0]["start"] == 0.0
         assert answer.items[-1]["end"] == (2.0 if fault == "text" else 5.0)
 
 
-def test_a_message_beyond_all_bounds_is_not_read(host: Host) -> None:
+def test_huge_message_is_not_read(host: Host) -> None:
     with host.connect() as one:
         one.send(OPEN)
         with pytest.raises(ConnectionClosed):  # noqa: PT012
             one.send(bytes(2**23))
             one.recv(timeout=TIMEOUT)
             one.recv(timeout=TIMEOUT)
-    assert streamed(host, NOISE).code == 1000
+    assert stream_pcm(host, NOISE).code == 1000
 
 
-def test_too_many_streams_and_one_that_leaves() -> None:
-    with hosted(streams=1) as small, small.connect() as first:
+def test_stream_limit_and_disconnect() -> None:
+    with host_service(streams=1) as small, small.connect() as first:
         first.send(OPEN)
         assert json.loads(first.recv(timeout=TIMEOUT))["type"] == "ready"
         first.send(NOISE)
-        answer = said(small, [OPEN, NOISE])
+        answer = send_and_receive(small, [OPEN, NOISE])
         assert (answer.code, answer.last["status"]) == (1013, 429)
         assert "1 streams are open" in answer.last["detail"]
-        first.socket.shutdown(socket.SHUT_RDWR)  # without a word
-        until(lambda: "serein_streams_open 0.0" in small.text())
-        assert streamed(small, NOISE).code == 1000
+        first.socket.shutdown(socket.SHUT_RDWR)  # without a closing handshake
+        wait_until(lambda: "serein_streams_open 0.0" in small.metrics_text())
+        assert stream_pcm(small, NOISE).code == 1000
 
 
-def test_who_says_nothing_is_not_waited_for() -> None:
-    with hosted(stream_idle=0.3, body_seconds=0.3) as host:
-        silent = said(host, [])
+def test_idle_clients_time_out() -> None:
+    with host_service(stream_idle=0.3, body_seconds=0.3) as host:
+        silent = send_and_receive(host, [])
         assert (silent.code, silent.last["status"]) == (1008, 408)
         assert "no message arrived in 0.3 s" in silent.last["detail"]
-        answer = said(host, [EVERYTHING, NOISE])
+        answer = send_and_receive(host, [EVERYTHING, NOISE])
         assert (answer.code, answer.last["status"]) == (1008, 408)
         assert "no message arrived for 0.3 s" in answer.last["detail"]
         assert answer.items[-1]["end"] == 2.0
 
 
-def test_the_end_of_the_service_answers_what_came() -> None:
-    with hosted() as host, host.connect() as first, host.connect() as second:
+def test_shutdown_answers_received_audio() -> None:
+    with host_service() as host, host.connect() as first, host.connect() as second:
         clients = [first, second]
         for one in clients:
             one.send(EVERYTHING)
             assert json.loads(one.recv(timeout=TIMEOUT))["type"] == "ready"
             one.send(NOISE)
-        until(lambda: "serein_stream_audio_seconds_total 4.0" in host.text())
+        wait_until(lambda: "serein_stream_audio_seconds_total 4.0" in host.metrics_text())
         host.server.should_exit = True
         for one in clients:
-            answer = told(one)
+            answer = receive_all(one)
             assert (answer.code, answer.items[-1]["end"]) == (1001, 2.0)
-            assert answer.last == done(2.0, "service")
+            assert answer.last == done_message(2.0, "service")
 
 
-def test_a_fault_of_ours_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hosted() as host:
+def test_internal_errors_are_reported_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    with host_service() as host:
 
         def fails(*_: object) -> None:
             raise RuntimeError("secret")
 
         with monkeypatch.context() as patched:
             patched.setattr(host.engine.stream_batcher, "submit", fails)
-            answer = said(host, [OPEN, NOISE])
+            answer = send_and_receive(host, [OPEN, NOISE])
         assert (answer.code, answer.last["status"]) == (1011, 500)
         assert answer.messages[0]["id"] in answer.last["detail"]
         assert "secret" not in answer.last["detail"]
-        assert streamed(host, NOISE).code == 1000
+        assert stream_pcm(host, NOISE).code == 1000
 
 
-def visit(engine: Engine, app: Any, messages: list[dict[str, Any]], stuck: str) -> list[str]:
-    """A client in this process that takes nothing any more once it was sent such a message."""
+def run_unresponsive_client(
+    engine: Engine, app: Any, messages: list[dict[str, Any]], stuck: str
+) -> list[str]:
+    """Run a client that accepts no more messages after one of the type ``stuck``."""
     sent: list[str] = []
 
     async def receive() -> dict[str, Any]:
@@ -185,19 +197,19 @@ def visit(engine: Engine, app: Any, messages: list[dict[str, Any]], stuck: str) 
     return sent
 
 
-def test_who_takes_no_answers_is_not_waited_for() -> None:
-    with client(stream_idle=0.3) as (call, engine):
+def test_clients_that_accept_no_messages_time_out() -> None:
+    with open_client(stream_idle=0.3) as (call, engine):
         audio = {"type": "websocket.receive", "bytes": NOISE}
-        begin = {"type": "websocket.receive", "text": start(speech=False, merge=False)}
+        begin = {"type": "websocket.receive", "text": start_message(speech=False, merge=False)}
         messages: list[dict[str, Any]] = [{"type": "websocket.connect"}, begin, audio]
-        sent = visit(engine, call.app, messages, "segments")
+        sent = run_unresponsive_client(engine, call.app, messages, "segments")
         assert sent == ["websocket.accept", "ready", "segments"]
         text = engine.metrics.render().decode()
         assert "serein_streams_open 0.0" in text
         assert 'serein_streams_total{code="1006"} 1.0' in text
 
 
-def test_an_inbox_takes_no_more_than_it_holds() -> None:
+def test_pcm_buffer_put_waits_while_full() -> None:
     async def fill() -> tuple[list[int], int]:
         inbox, sizes = PCMBuffer(frame_bytes=4, max_bytes=10), []
         putting = asyncio.create_task(inbox.put(bytes(21)))
@@ -214,7 +226,7 @@ def test_an_inbox_takes_no_more_than_it_holds() -> None:
     assert asyncio.run(fill()) == ([8, 8, 4], 1)
 
 
-def test_an_inbox_gives_what_is_enough_and_knows_when_it_came() -> None:
+def test_pcm_buffer_take_waits_and_returns_arrival_time() -> None:
     async def filled() -> None:
         inbox, begin = PCMBuffer(frame_bytes=2, max_bytes=100), time.monotonic()
         taking = asyncio.create_task(inbox.take(5))
@@ -232,8 +244,8 @@ def test_an_inbox_gives_what_is_enough_and_knows_when_it_came() -> None:
     asyncio.run(filled())
 
 
-def test_the_ear_ends_with_all_answered() -> None:
-    with client() as (_, engine):
+def test_stream_batcher_close_answers_queued_blocks() -> None:
+    with open_client() as (_, engine):
         streams = [engine.recognizer.stream(RATE, speech=False) for _ in range(3)]
         futures = [engine.stream_batcher.submit(stream, NOISE) for stream in streams]
         assert engine.is_ready()
