@@ -36,22 +36,22 @@ SECONDS, HOP = 2.4, 0.048
 
 def leakage() -> list[Finding]:
     return [
-        Finding(kind="speaker", verdict="clean", count=0, description="no speaker on two sides"),
+        Finding(kind="speaker", verdict="clean", count=0, description="no speaker in two subsets"),
         Finding(
-            kind="duplicate", verdict="clean", count=0, description="no recording on two sides"
+            kind="duplicate", verdict="clean", count=0, description="no recording in two subsets"
         ),
         Finding(
             kind="sentence",
             verdict="warning",
             count=5350,
-            description="every tested sentence is also spoken on the training side",
+            description="every test sentence is also in the training subset",
             examples=("a01", "a02", "a04", "a05", "a07"),
         ),
         Finding(
             kind="validation",
             verdict="allowed",
             count=1,
-            description="1 fold has no validation side and trains on everybody else",
+            description="1 fold has no validation subset and trains on all other speakers",
             examples=("16",),
         ),
     ]

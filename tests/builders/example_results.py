@@ -32,7 +32,7 @@ SKILL = {"validation": 1.6, "last": 1.5, "best": 2.0}
 WORDS = {
     "validation": "the epoch with the best UA on the validation speakers",
     "last": "the last epoch",
-    "best": "the best epoch on each fold's test side; optimistic: picked on the test side",
+    "best": "the best epoch on each fold's test subset; optimistic: selected on the test subset",
 }
 SPEAKERS = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
 
@@ -50,7 +50,7 @@ def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
         for selection, by_task in scores.items()
     }
     return Results(
-        format=2,
+        format=3,
         name="li2019-emodb-loso",
         command="serein evaluate li2019-emodb --corpus emodb --workers 2",
         created="2026-11-21T02:46:44+00:00",

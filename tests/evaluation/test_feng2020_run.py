@@ -1,4 +1,4 @@
-"""Words from a corpus to a report: recogniser, transcripts, joint training; small and by audio."""
+"""Tests of the systems of Feng et al. 2020, from corpus to report, on small synthetic speech."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ SMALL = (
     "training.epochs=2",
     "training.batch=8",
 )
-EAR = (
+ASR_SETTINGS = (
     *SMALL,
     "model.encoder_hidden=8",
     "model.encoder_layers=1",
@@ -41,7 +41,7 @@ EAR = (
     "model.max_steps=6",
     "model.beam=2",
 )
-HEART = (
+EMOTION_SETTINGS = (
     "model.hidden=4",
     "model.attention_hidden=8",
     "model.heads=2",
@@ -50,48 +50,50 @@ HEART = (
     "model.frames=200",
     "protocol.name=leave-one-speaker-out",
 )
-MADE = {"emotions": ("anger", "sadness"), "words": 2, "emotion_word_share": 1.0}
+SYNTHETIC = {"emotions": ("anger", "sadness"), "words": 2, "emotion_word_share": 1.0}
 
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two corpora of other voices and sentences, of which each has two speakers more."""
     root = tmp_path_factory.mktemp("words")
-    generate(root / "first", SyntheticConfig(speakers=2, sentences=4, seed=1, **MADE))  # type: ignore[arg-type]
-    generate(root / "second", SyntheticConfig(speakers=3, sentences=3, seed=2, **MADE))  # type: ignore[arg-type]
+    generate(root / "first", SyntheticConfig(speakers=2, sentences=4, seed=1, **SYNTHETIC))  # type: ignore[arg-type]
+    generate(root / "second", SyntheticConfig(speakers=3, sentences=3, seed=2, **SYNTHETIC))  # type: ignore[arg-type]
     return {name: root / name for name in ("first", "second")}
 
 
 @pytest.fixture(scope="module")
-def ear(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def asr_model(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recogniser that has heard the first corpus."""
     path = tmp_path_factory.mktemp("ear") / "ear.safetensors"
     table = corpora["first"] / "labels.csv"
-    train("feng2020-asr", f"heard={table}", path, settings=(*EAR, "text.min_count=1"))
+    train("feng2020-asr", f"heard={table}", path, settings=(*ASR_SETTINGS, "text.min_count=1"))
     return path
 
 
 @pytest.fixture(scope="module")
-def joint(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def joint(
+    corpora: dict[str, Path], asr_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """The joint system on the second corpus, begun from the recogniser."""
     return evaluate(
         "feng2020",
         f"synthetic={corpora['second']}",
-        settings=(*EAR, *HEART, f"training.init={ear}"),
+        settings=(*ASR_SETTINGS, *EMOTION_SETTINGS, f"training.init={asr_model}"),
         runs=tmp_path_factory.mktemp("runs"),
     )
 
 
-def test_a_recogniser_keeps_its_words(ear: Path) -> None:
-    words = bundle.load(ear).system.words
+def test_asr_model_keeps_its_vocabulary(asr_model: Path) -> None:
+    words = bundle.load(asr_model).system.words
     assert words[:3] == SPECIAL_TOKENS
     assert all(word.isalpha() for word in words[3:])
     assert len(words) > 6
 
 
-def test_a_recogniser_writes_down_a_file(ear: Path, corpora: dict[str, Path]) -> None:
+def test_asr_model_transcribes_a_file(asr_model: Path, corpora: dict[str, Path]) -> None:
     file = next((corpora["second"] / "wav").glob("*.wav"))
-    found = Transcriber(ear)(file)
+    found = Transcriber(asr_model)(file)
     assert found.id == str(file)
     assert found.seconds > 0.3
     assert found.score <= 0
@@ -99,17 +101,17 @@ def test_a_recogniser_writes_down_a_file(ear: Path, corpora: dict[str, Path]) ->
     assert all(0 <= (word.time or 0) <= found.seconds for word in found.words)
 
 
-def test_a_model_without_words_is_no_recogniser() -> None:
+def test_model_without_words_cannot_transcribe() -> None:
     with pytest.raises(ConfigError, match=r"does not recognise words; .* feng2020-asr-an4"):
         Transcriber(list_models()["li2019-emodb"])
 
 
-def test_a_recogniser_alone_has_no_folds(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_asr_recipe_cannot_be_evaluated_by_folds(corpora: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"only transcribes.*serein train.*serein transcribe"):
         evaluate("feng2020-asr", f"synthetic={corpora['first']}", runs=tmp_path)
 
 
-def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
+def test_joint_system_recognizes_words_and_emotion(joint: Run) -> None:
     scores = joint.results.words["validation"]
     assert scores.utterances == 18
     assert scores.words == sum(len((one.text or "").split()) for one in joint.results.predictions)
@@ -120,13 +122,16 @@ def test_the_joint_system_finds_words_and_emotion(joint: Run) -> None:
     assert all("wer" in fold.scores["last"]["transcript"] for fold in joint.results.folds)
 
 
-def test_its_results_are_read_back(joint: Run) -> None:
-    read = io.load_results(joint.folder)
-    assert read.words["last"].words == joint.results.words["last"].words
-    assert read.predictions[0].transcripts == joint.results.predictions[0].transcripts
+def test_results_round_trip(joint: Run) -> None:
+    evaluate_reading_system = io.load_results(joint.folder)
+    assert evaluate_reading_system.words["last"].words == joint.results.words["last"].words
+    assert (
+        evaluate_reading_system.predictions[0].transcripts
+        == joint.results.predictions[0].transcripts
+    )
 
 
-def test_reports_tell_the_words(joint: Run) -> None:
+def test_reports_show_word_error_rates(joint: Run) -> None:
     html = page.render_html(joint.results)
     assert "Closed set" in html
     assert "transcripts with most errors" in html
@@ -139,11 +144,11 @@ def test_reports_tell_the_words(joint: Run) -> None:
     assert "words: error rate" in console.export_text()
 
 
-def test_a_fold_knows_the_words_of_its_training_side(
+def test_vocabulary_of_a_fold_is_of_its_training_subset(
     corpora: dict[str, Path], tmp_path: Path
 ) -> None:
     apart = ("protocol.disjoint=text", "protocol.disjoint_groups=3")
-    recipe = recipes.load("feng2020-text", [*SMALL, *HEART, *apart])
+    recipe = recipes.load("feng2020-text", [*SMALL, *EMOTION_SETTINGS, *apart])
     todo = build_plan(
         recipe,
         reading.as_corpus(f"synthetic={corpora['second']}"),
@@ -156,45 +161,47 @@ def test_a_fold_knows_the_words_of_its_training_side(
     assert set(todo.build_system(fold).words) == {*SPECIAL_TOKENS, *said}
 
 
-def read(corpora: dict[str, Path], runs: Path, *settings: str, system: str = "text") -> Run:
+def evaluate_reading_system(
+    corpora: dict[str, Path], runs: Path, *settings: str, system: str = "text"
+) -> Run:
     """A system that reads transcripts, on the second corpus."""
     return evaluate(
         f"feng2020-{system}-asr",
         f"synthetic={corpora['second']}",
-        settings=(*SMALL, *HEART, *settings),
+        settings=(*SMALL, *EMOTION_SETTINGS, *settings),
         runs=runs,
     )
 
 
 @pytest.mark.parametrize("system", ["text", "combined"])
-def test_systems_that_read_are_judged_by_transcripts(
-    system: str, corpora: dict[str, Path], ear: Path, tmp_path: Path
+def test_reading_systems_are_tested_on_asr_transcripts(
+    system: str, corpora: dict[str, Path], asr_model: Path, tmp_path: Path
 ) -> None:
-    settings = (f"text.transcripts_from={ear}", "training.epochs=1")
-    run = read(corpora, tmp_path, *settings, system=system)
+    settings = (f"text.transcripts_from={asr_model}", "training.epochs=1")
+    run = evaluate_reading_system(corpora, tmp_path, *settings, system=system)
     assert run.results.scores["last"]["emotion"].utterances == 18
     assert run.results.words == {}
 
 
-def test_each_utterance_is_read_as_the_fold_that_tested_it_heard_it(
+def test_each_utterance_has_the_transcript_of_its_test_fold(
     corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     named = f"text.transcripts_from={joint.folder}"
-    recipe = recipes.load("feng2020-text-asr", [*SMALL, *HEART, named])
+    recipe = recipes.load("feng2020-text-asr", [*SMALL, *EMOTION_SETTINGS, named])
     corpus = reading.as_corpus(f"synthetic={corpora['second']}")
     todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     wanted = {one.id: one.transcripts["validation"] for one in joint.results.predictions}
     assert todo.load_asr_transcripts() == wanted
-    run = read(corpora, tmp_path, named)
+    run = evaluate_reading_system(corpora, tmp_path, named)
     assert run.results.scores["last"]["emotion"].utterances == 18
 
 
-def test_results_that_were_made_anew_are_read_anew(
+def test_changed_results_are_read_again(
     corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     file, named = (
         tmp_path / "run.json",
-        [*SMALL, *HEART, f"text.transcripts_from={tmp_path / 'run.json'}"],
+        [*SMALL, *EMOTION_SETTINGS, f"text.transcripts_from={tmp_path / 'run.json'}"],
     )
     recipe = recipes.load("feng2020-text-asr", named)
     corpus = reading.as_corpus(f"synthetic={corpora['second']}")
@@ -213,14 +220,14 @@ def test_results_that_were_made_anew_are_read_anew(
         ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01"),
     ],
 )
-def test_transcripts_of_other_folds_are_refused(
+def test_transcripts_of_other_folds_are_an_error(
     split: tuple[str, ...], corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"tested the folds .* this recipe has"):
-        read(corpora, tmp_path, *split, f"text.transcripts_from={joint.folder}")
+        evaluate_reading_system(corpora, tmp_path, *split, f"text.transcripts_from={joint.folder}")
 
 
-def test_leaks_that_transcripts_bring_along_are_found(
+def test_leaks_of_transcripts_are_findings(
     corpora: dict[str, Path], joint: Run, tmp_path: Path
 ) -> None:
     words = "ear.safetensors was trained on 9 utterances that validate or are tested"
@@ -229,10 +236,10 @@ def test_leaks_that_transcripts_bring_along_are_found(
     runs = tmp_path / "runs"
     settings = (f"text.transcripts_from={tmp_path / 'run.json'}", "training.epochs=1")
     with pytest.raises(ProtocolError, match=r"whose transcripts are read: ear\.safetensors"):
-        read(corpora, runs, *settings)
+        evaluate_reading_system(corpora, runs, *settings)
     with pytest.raises(ConfigError, match=r"text\.train_on_transcripts = true needs transcripts"):
-        read(corpora, runs, *settings, "text.train_on_transcripts=true")
-    run = read(corpora, runs, *settings, "protocol.allow=duplicate")
+        evaluate_reading_system(corpora, runs, *settings, "text.train_on_transcripts=true")
+    run = evaluate_reading_system(corpora, runs, *settings, "protocol.allow=duplicate")
     verdicts = {
         one.kind: one.verdict for one in run.results.leakage if "transcripts" in one.description
     }
@@ -240,33 +247,40 @@ def test_leaks_that_transcripts_bring_along_are_found(
     other = replace(joint.results, corpus={**joint.results.corpus, "hash": "0" * 16})
     io.save_record(other, tmp_path / "other.json")
     with pytest.raises(ConfigError, match="of the corpus 0000000000000000; this recipe has"):
-        read(corpora, runs, f"text.transcripts_from={tmp_path / 'other.json'}")
+        evaluate_reading_system(corpora, runs, f"text.transcripts_from={tmp_path / 'other.json'}")
 
 
-def test_transcripts_that_nobody_wrote_are_missed(
-    corpora: dict[str, Path], ear: Path, tmp_path: Path
+def test_missing_transcripts_are_an_error(
+    corpora: dict[str, Path], asr_model: Path, tmp_path: Path
 ) -> None:
     split = ("protocol.name=by-label", "protocol.by=speaker", "protocol.test=s01")
     where, once = f"synthetic={corpora['second']}", (*split, "training.epochs=1")
-    mute = evaluate("feng2020-audio", where, settings=(*SMALL, *HEART, *once), runs=tmp_path)
+    without_words = evaluate(
+        "feng2020-audio", where, settings=(*SMALL, *EMOTION_SETTINGS, *once), runs=tmp_path
+    )
     with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio does not"):
-        read(corpora, tmp_path, *once, f"text.transcripts_from={mute.folder}")
-    settings = (*EAR, *HEART, *once, f"training.init={ear}")
+        evaluate_reading_system(corpora, tmp_path, *once, f"text.transcripts_from={without_words.folder}")
+    settings = (*ASR_SETTINGS, *EMOTION_SETTINGS, *once, f"training.init={asr_model}")
     fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
     with pytest.raises(ConfigError, match=r"tested none of 6 validation utterances"):
-        read(corpora, tmp_path, *once, f"text.transcripts_from={fixed.folder}")
+        evaluate_reading_system(corpora, tmp_path, *once, f"text.transcripts_from={fixed.folder}")
 
 
-def test_what_has_been_heard_is_not_tested(
-    corpora: dict[str, Path], ear: Path, tmp_path: Path
+def test_training_data_of_the_asr_model_is_not_tested(
+    corpora: dict[str, Path], asr_model: Path, tmp_path: Path
 ) -> None:
     corpus = f"again={corpora['first'] / 'labels.csv'}"
-    settings = (*EAR, *HEART, f"training.init={ear}", "protocol.validation=none")
+    settings = (
+        *ASR_SETTINGS,
+        *EMOTION_SETTINGS,
+        f"training.init={asr_model}",
+        "protocol.validation=none",
+    )
     with pytest.raises(ProtocolError, match=r"ear.safetensors, .* was trained on 16 utterances"):
         evaluate("feng2020", corpus, settings=settings, runs=tmp_path)
 
 
-def test_a_corpus_without_text_cannot_be_read(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_corpus_without_text_is_an_error(corpora: dict[str, Path], tmp_path: Path) -> None:
     lines = (corpora["second"] / "labels.csv").read_text().splitlines()
     table = tmp_path / "mute.csv"
     rows = [line.rsplit(",", 1)[0] for line in lines]
@@ -274,35 +288,40 @@ def test_a_corpus_without_text_cannot_be_read(corpora: dict[str, Path], tmp_path
     table.write_text("\n".join(named) + "\n")
     with pytest.raises(ConfigError, match=r"none of \d+ training utterances has a transcript"):
         evaluate(
-            "feng2020-text", f"mute={table}", settings=(*SMALL, *HEART), runs=tmp_path / "runs"
+            "feng2020-text",
+            f"mute={table}",
+            settings=(*SMALL, *EMOTION_SETTINGS),
+            runs=tmp_path / "runs",
         )
 
 
-def test_words_are_no_task_among_others() -> None:
+def test_transcript_is_not_a_task() -> None:
     with pytest.raises(ConfigError, match=r"write their settings in \[text\]"):
         check_recipe(recipes.load("feng2020-audio", ["tasks.transcript.weight=0.2"]))
 
 
-def test_another_front_end_cannot_be_begun_from(
-    corpora: dict[str, Path], ear: Path, tmp_path: Path
+def test_initial_weights_of_another_front_end_are_an_error(
+    corpora: dict[str, Path], asr_model: Path, tmp_path: Path
 ) -> None:
-    settings = (*EAR, *HEART, f"training.init={ear}", "features.bands=16")
+    settings = (*ASR_SETTINGS, *EMOTION_SETTINGS, f"training.init={asr_model}", "features.bands=16")
     with pytest.raises(BundleError, match="has the front end"):
         evaluate("feng2020", f"synthetic={corpora['second']}", settings=settings, runs=tmp_path)
 
 
 @pytest.fixture(scope="module")
-def whole(corpora: dict[str, Path], ear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_joint_model(
+    corpora: dict[str, Path], asr_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The joint system as a saved model."""
     path = tmp_path_factory.mktemp("whole") / "joint.safetensors"
-    settings = (*EAR, *HEART, f"training.init={ear}")
+    settings = (*ASR_SETTINGS, *EMOTION_SETTINGS, f"training.init={asr_model}")
     train("feng2020", f"synthetic={corpora['second']}", path, settings=settings)
     return path
 
 
-def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+def test_recognition_has_the_words(saved_joint_model: Path, corpora: dict[str, Path]) -> None:
     file = next((corpora["second"] / "wav").glob("*.wav"))
-    found = Recognizer(whole)(file)
+    found = Recognizer(saved_joint_model)(file)
     assert found.words[-1].word == "</s>"
     assert sum(word.weight or 0 for word in found.words) == pytest.approx(1, abs=1e-4)
     assert len(found.attention["recogniser"].weights) == len(found.words)
@@ -311,21 +330,21 @@ def test_a_recognition_holds_the_words(whole: Path, corpora: dict[str, Path]) ->
     assert found.to_dict()["words"][0].keys() == {"word", "time", "weight"}
 
 
-def test_a_timeline_is_of_emotions(whole: Path, corpora: dict[str, Path]) -> None:
+def test_timeline_has_emotions(saved_joint_model: Path, corpora: dict[str, Path]) -> None:
     file = next((corpora["second"] / "wav").glob("*.wav"))
-    found = Recognizer(whole).timeline(file, window=0.5, hop=0.25, speech=False)
+    found = Recognizer(saved_joint_model).timeline(file, window=0.5, hop=0.25, speech=False)
     assert found.segments
     assert {tuple(one.tasks) for one in found.segments} == {("emotion",)}
 
 
-def test_a_model_with_a_search_is_not_exported(whole: Path, tmp_path: Path) -> None:
+def test_model_with_beam_search_is_not_exported(saved_joint_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="feng2020 cannot be exported: its beam search"):
-        to_onnx(bundle.load(whole), tmp_path / "joint.onnx")
+        to_onnx(bundle.load(saved_joint_model), tmp_path / "joint.onnx")
 
 
-def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -> None:
+def test_explanation_shows_the_words(saved_joint_model: Path, corpora: dict[str, Path]) -> None:
     file = next((corpora["second"] / "wav").glob("*.wav"))
-    found = explain(whole, file)
+    found = explain(saved_joint_model, file)
     assert found.attention["recogniser"].words == [word.word for word in found.words]
     assert found.attention["recogniser"].by_head == []
     html = explanation.render_html(collect_explanations([found], {}))
@@ -333,9 +352,14 @@ def test_an_explanation_shows_the_words(whole: Path, corpora: dict[str, Path]) -
     assert "recognised words and their weights" in html
 
 
-def test_a_model_that_reads_needs_to_be_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_reading_model_needs_transcripts(corpora: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "text.safetensors"
-    train("feng2020-text", f"synthetic={corpora['second']}", path, settings=(*SMALL, *HEART))
+    train(
+        "feng2020-text",
+        f"synthetic={corpora['second']}",
+        path,
+        settings=(*SMALL, *EMOTION_SETTINGS),
+    )
     file = next((corpora["second"] / "wav").glob("*.wav"))
     with pytest.raises(ConfigError, match="this model reads words, and none were given"):
         Recognizer(path)(file)

@@ -1,4 +1,4 @@
-"""The speaker task: scored on training speakers' held-out utterances, never in the way."""
+"""Tests of the speaker task, which is scored on held-out utterances of training speakers."""
 
 from collections import Counter
 from dataclasses import asdict, replace
@@ -29,12 +29,12 @@ from serein.tasks.speaker import Config
 HALF = (*ONCE, *SPOKEN, "tasks.speaker.held_out=0.5")
 
 
-def planned(corpus: Corpus, folder: Path, *settings: str, seed: int = 0) -> Plan:
+def build(corpus: Corpus, folder: Path, *settings: str, seed: int = 0) -> Plan:
     recipe = recipes.load("li2019", [*ONCE, *SPOKEN, *settings])
     return build_plan(recipe, corpus, seed=seed, device="cpu", runs=folder)
 
 
-def ran(corpus: Corpus, folder: Path, *settings: str) -> Run:
+def evaluate_speaker(corpus: Corpus, folder: Path, *settings: str) -> Run:
     return evaluate("li2019", corpus, settings=[*HALF, *settings], runs=folder)
 
 
@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(corpus: Corpus, runs: Path) -> Run:
-    return ran(corpus, runs)
+    return evaluate_speaker(corpus, runs)
 
 
 def speaker_of(corpus: Corpus) -> dict[str, str | None]:
@@ -53,10 +53,10 @@ def speaker_of(corpus: Corpus) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize(("share", "each"), [(0.05, 1), (0.1, 1), (0.5, 3), (0.99, 5)])
-def test_a_share_of_each_training_speaker_is_held_out(
+def test_share_of_each_training_speaker_is_held_out(
     corpus: Corpus, tmp_path: Path, share: float, each: int
 ) -> None:
-    todo = planned(corpus, tmp_path, f"tasks.speaker.held_out={share}")
+    todo = build(corpus, tmp_path, f"tasks.speaker.held_out={share}")
     who = speaker_of(corpus)
     for fold in todo.protocol.folds:
         held = select_held_out(todo, fold)["speaker"]
@@ -65,19 +65,19 @@ def test_a_share_of_each_training_speaker_is_held_out(
         assert set(trained.values()) == {6}
         assert Counter(who[id_] for id_ in held) == dict.fromkeys(trained, each)
         assert held == select_held_out(todo, fold)["speaker"]
-    other = planned(corpus, tmp_path, f"tasks.speaker.held_out={share}", seed=1)
+    other = build(corpus, tmp_path, f"tasks.speaker.held_out={share}", seed=1)
     if each < 5:
         assert select_held_out(other, fold) != select_held_out(todo, fold)
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(corpus: Corpus, tmp_path: Path) -> None:
-    few, many = (planned(corpus, tmp_path, f"tasks.speaker.held_out={x}") for x in (0.2, 0.6))
+    few, many = (build(corpus, tmp_path, f"tasks.speaker.held_out={x}") for x in (0.2, 0.6))
     fold = few.protocol.folds[0]
     assert set(select_held_out(few, fold)["speaker"]) < set(select_held_out(many, fold)["speaker"])
 
 
-def test_labels_are_hidden_where_they_must_not_be_seen(corpus: Corpus, tmp_path: Path) -> None:
-    todo = planned(corpus, tmp_path, "tasks.speaker.held_out=0.5")
+def test_labels_are_hidden_in_training(corpus: Corpus, tmp_path: Path) -> None:
+    todo = build(corpus, tmp_path, "tasks.speaker.held_out=0.5")
     fold = todo.protocol.folds[0]
     held = select_held_out(todo, fold)["speaker"]
     system = System(todo.recipe, todo.classes)
@@ -97,7 +97,7 @@ def test_labels_are_hidden_where_they_must_not_be_seen(corpus: Corpus, tmp_path:
     assert names == [speaker_of(corpus)[id_] for id_ in held]
 
 
-def test_recipes_without_the_task_hide_nothing(corpus: Corpus, tmp_path: Path) -> None:
+def test_recipe_without_the_task_hides_nothing(corpus: Corpus, tmp_path: Path) -> None:
     recipe = small_recipe("features.pad=false")
     assert held_out_shares(recipe) == {}
     todo = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
@@ -129,13 +129,15 @@ def test_the_task_is_scored_on_held_out_utterances(run: Run, corpus: Corpus) -> 
     assert results.calibration["speaker"].calibrated is None
 
 
-def test_the_emotion_score_is_not_touched(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+def test_emotion_scores_do_not_change(run: Run, corpus: Corpus, tmp_path: Path) -> None:
     results = run.results
     assert sorted(one.id for one in results.predictions) == [one.id for one in corpus.utterances]
     assert {one.truth["speaker"] for one in results.predictions} == {None}
     assert results.scores[results.headline]["emotion"].utterances == 24
     idle, other = (
-        ran(corpus, tmp_path, "tasks.speaker.weight=0", f"tasks.speaker.held_out={share}").results
+        evaluate_speaker(
+            corpus, tmp_path, "tasks.speaker.weight=0", f"tasks.speaker.held_out={share}"
+        ).results
         for share in (0.2, 0.8)
     )
     assert len(idle.held_out) < len(other.held_out)
@@ -143,14 +145,14 @@ def test_the_emotion_score_is_not_touched(run: Run, corpus: Corpus, tmp_path: Pa
         assert one.selections["last"]["emotion"] == two.selections["last"]["emotion"]
 
 
-def test_the_leakage_check_does_not_misread_it(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+def test_leakage_check_ignores_speaker_classes(run: Run, corpus: Corpus, tmp_path: Path) -> None:
     verdicts = {one.kind: one.verdict for one in run.results.leakage}
     assert verdicts["classes"] == verdicts["speaker"] == verdicts["validation"] == "clean"
-    mixed = planned(corpus, tmp_path, "protocol.name=random", "protocol.folds=3")
+    mixed = build(corpus, tmp_path, "protocol.name=random", "protocol.folds=3")
     assert {one.kind: one.verdict for one in mixed.leakage}["speaker"] == "allowed"
 
 
-def test_results_are_kept_and_told_of(run: Run) -> None:
+def test_results_and_reports_of_held_out_predictions(run: Run) -> None:
     kept = io.load_results(run.folder)
     assert io.to_builtin(kept.held_out) == io.to_builtin(run.results.held_out)
     assert kept.held_out_tasks == {"speaker"}
@@ -172,8 +174,8 @@ def test_results_are_kept_and_told_of(run: Run) -> None:
     assert folds.columns[0].name == "fold"
 
 
-def test_runs_are_compared_by_what_they_tested(run: Run, corpus: Corpus, tmp_path: Path) -> None:
-    other = ran(corpus, tmp_path, "training.rate=1e-2")
+def test_compare_leaves_out_held_out_tasks(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+    other = evaluate_speaker(corpus, tmp_path, "training.rate=1e-2")
     contests = compare([run.folder, other.folder]).paired_tests
     assert [one.task for one in contests] == ["emotion"]
 
@@ -190,9 +192,9 @@ def test_a_saved_model_is_not_scored_on_speakers(corpus: Corpus, tmp_path: Path)
     assert "speaker: WA n/a, UA n/a" in markdown.render_markdown(results)
 
 
-def test_every_class_weighs_as_it_trains(corpus: Corpus, tmp_path: Path) -> None:
+def test_class_weights_are_of_trained_labels(corpus: Corpus, tmp_path: Path) -> None:
     balanced = "tasks.speaker.class_weights=balanced"
-    results = ran(corpus, tmp_path, balanced, "training.select_by=mean").results
+    results = evaluate_speaker(corpus, tmp_path, balanced, "training.select_by=mean").results
     assert results.scores[results.headline]["speaker"].utterances == 24
 
 
@@ -204,15 +206,15 @@ FAULTS: list[tuple[tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "words"), FAULTS)
-def test_what_cannot_be_is_told(
+def test_impossible_settings_are_errors(
     corpus: Corpus, tmp_path: Path, settings: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        planned(corpus, tmp_path, *settings)
+        build(corpus, tmp_path, *settings)
 
 
-def test_speakers_of_one_utterance_leave_nothing_to_score(corpus: Corpus, tmp_path: Path) -> None:
-    todo = planned(corpus, tmp_path)
+def test_speakers_of_one_utterance_are_an_error(corpus: Corpus, tmp_path: Path) -> None:
+    todo = build(corpus, tmp_path)
     first = {str(one.speaker): one.id for one in corpus.utterances}
     fold = Fold(name="one", train=(first["s01"], first["s02"]), validation=(), test=())
     with pytest.raises(ConfigError, match=r"none of 2 has two; drop .* tasks\.speaker=remove"):
@@ -226,7 +228,7 @@ def test_two_corpora_with_a_speaker_of_the_same_name(tmp_path: Path) -> None:
         replace(one, speaker=names.get(str(one.speaker), one.speaker)) for one in joint.utterances
     )
     more = ("protocol.main=savee", "tasks.speaker.held_out=0.5")
-    todo = planned(replace(joint, utterances=utterances), tmp_path, *more)
+    todo = build(replace(joint, utterances=utterances), tmp_path, *more)
     assert {"savee/same", "emodb/same"} < set(todo.classes["speaker"])
     fold = next(fold for fold in todo.protocol.folds if fold.name == "savee/same")
     assert {one.speaker for one in todo.corpus.select(fold.test)} == {"savee/same"}
@@ -238,7 +240,7 @@ def test_two_corpora_with_a_speaker_of_the_same_name(tmp_path: Path) -> None:
     assert {one.kind: one.verdict for one in todo.leakage}["speaker"] == "clean"
 
 
-def test_the_task_is_like_any_other() -> None:
+def test_speaker_task_is_a_classification() -> None:
     recipe = small_recipe("tasks.speaker.weight=0.5", "tasks.speaker.held_out=0.2")
     system = System(recipe, {"emotion": ("a", "b"), "gender": ("f", "m"), "speaker": ("1", "2")})
     assert asdict(system.tasks["speaker"].config)["held_out"] == 0.2

@@ -1,4 +1,4 @@
-"""A task of numbers from evaluation to comparison, beside a task of classes, on a small IEMOCAP."""
+"""Tests of a regression next to a classification, from evaluation to comparison."""
 
 import json
 from dataclasses import replace
@@ -84,7 +84,7 @@ def text(results: Results) -> str:
     return plain(caught.get())
 
 
-def test_scores_are_those_of_the_pooled_predictions(results: Results) -> None:
+def test_scores_are_of_pooled_predictions(results: Results) -> None:
     assert list(results.classes) == ["arousal", "sex"]
     assert results.classes["arousal"] == []
     assert results.headline == "validation"
@@ -103,16 +103,14 @@ def test_scores_are_those_of_the_pooled_predictions(results: Results) -> None:
     assert "1 of 60 utterances have no arousal label: predicted, not scored" in results.warnings
 
 
-def test_epochs_are_chosen_by_concordance(results: Results) -> None:
+def test_epochs_are_selected_by_concordance(results: Results) -> None:
     assert results.selections["validation"].startswith("the epoch with the best CCC of arousal")
     for fold in results.folds:
         found = [one.scores["validation"]["arousal"]["ccc"] or 0 for one in fold.history]
         assert fold.epochs["validation"] == found.index(max(found)) + 1
 
 
-def test_knowing_nothing_answers_the_mean_of_the_training_side(
-    results: Results, rated: Corpus
-) -> None:
+def test_baseline_is_the_mean_of_the_training_subset(results: Results, rated: Corpus) -> None:
     labels = {one.id: one.labels.get("arousal") for one in rated.utterances}
     means = {
         fold["name"]: fmean(float(x) for id_ in fold["train"] if (x := labels[id_]) is not None)
@@ -127,7 +125,7 @@ def test_knowing_nothing_answers_the_mean_of_the_training_side(
     assert list(results.baselines["majority"]) == list(results.baselines["chance"]) == ["sex"]
 
 
-def test_what_only_classes_have_is_left_out(results: Results) -> None:
+def test_regression_has_no_class_scores(results: Results) -> None:
     assert results.confident_errors == []
     assert {one.kind: one.verdict for one in results.leakage}["classes"] == "clean"
     assert list(results.calibration) == ["sex"]
@@ -136,13 +134,13 @@ def test_what_only_classes_have_is_left_out(results: Results) -> None:
     assert list(results.mapping["arousal"].mapped) == ["values"]
 
 
-def test_results_are_read_as_they_were_written(run: Run, results: Results) -> None:
+def test_results_round_trip(run: Run, results: Results) -> None:
     again = io.load_results(run.folder)
     assert io.to_json(again) == io.to_json(results)
     assert again.predictions[1].truth["arousal"] == results.predictions[1].truth["arousal"]
 
 
-def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
+def test_selection_by_mean_over_both_kinds_of_tasks(rated: Corpus, tmp_path: Path) -> None:
     settings = [*SETTINGS, "training.select_by=mean", "training.epochs=1"]
     chosen = evaluate("li2019", rated, settings=settings, runs=tmp_path).results
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
@@ -150,7 +148,7 @@ def test_a_mean_over_both_kinds_says_so(rated: Corpus, tmp_path: Path) -> None:
     assert audit.is_optimistic(chosen, "test", "sex")
 
 
-def test_a_side_without_a_rating_stops_the_run(rated: Corpus, tmp_path: Path) -> None:
+def test_subset_without_ratings_is_an_error(rated: Corpus, tmp_path: Path) -> None:
     """Who validates must have ratings; that one of many is missing, as here, is no matter."""
     unrated = tuple(
         replace(one, labels={"emotion": "anger"}) if one.session == "2" else one
@@ -164,7 +162,7 @@ def test_a_side_without_a_rating_stops_the_run(rated: Corpus, tmp_path: Path) ->
 # Reports
 
 
-def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
+def test_reports_show_values_in_their_unit(results: Results) -> None:
     own = results.value_scores["validation"]["arousal"]
     low, high = own.ccc_interval or (0.0, 0.0)
     quoted = f"CCC {own.ccc:.3f} [{low:.3f}, {high:.3f}], RMSE {own.rmse:.3f} ["
@@ -186,7 +184,7 @@ def test_every_form_shows_values_in_their_own_unit(results: Results) -> None:
     assert "epoch chosen by arousal" in plain(Page(shown).words)
 
 
-def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
+def test_scores_fit_a_terminal_of_80_columns(results: Results) -> None:
     console = Console(width=80)
     with console.capture() as caught:
         console.print(terminal.render_terminal(results))
@@ -199,7 +197,7 @@ def test_a_terminal_of_80_columns_holds_the_scores(results: Results) -> None:
     ]
 
 
-def test_the_page_draws_truth_against_answer(results: Results) -> None:
+def test_page_plots_predictions_over_labels(results: Results) -> None:
     drawn = html.build_figures(results)
     assert "scatter-arousal" in drawn
     assert "confusion-arousal" not in drawn
@@ -215,7 +213,7 @@ def test_the_page_draws_truth_against_answer(results: Results) -> None:
     assert len(figures.plot_scatter([], []).data) == 2
 
 
-def test_the_gap_is_told_without_points(results: Results) -> None:
+def test_selection_gap_of_concordance(results: Results) -> None:
     sentence = str(audit.describe_selection_gap(results))
     best = results.value_scores["test"]["arousal"].ccc
     assert sentence.startswith(f"Selecting epochs on the test subset reports a CCC of {best:.3f}: ")
@@ -223,7 +221,9 @@ def test_the_gap_is_told_without_points(results: Results) -> None:
     assert "%:" not in sentence
 
 
-def test_seeds_and_flattery_are_of_concordance(rated: Corpus, run: Run, tmp_path: Path) -> None:
+def test_seeds_and_optimistic_variants_are_of_concordance(
+    rated: Corpus, run: Run, tmp_path: Path
+) -> None:
     other = evaluate("li2019", rated, settings=SETTINGS, seed=1, runs=tmp_path).results
     joined = combine_seeds([run.results, other])
     assert joined.repeats[1].scores["last"]["arousal"]["ccc"] == (
@@ -235,7 +235,7 @@ def test_seeds_and_flattery_are_of_concordance(rated: Corpus, run: Run, tmp_path
     assert "gain in CCC" in plain(markdown.render_markdown(joined))
 
 
-def test_progress_tells_of_concordance(results: Results) -> None:
+def test_progress_shows_concordance(results: Results) -> None:
     epoch = results.folds[0].history[0]
     course = progress.TrainingProgress(1, 3, Console())
     ccc = epoch.scores["validation"]["arousal"]["ccc"] or 0
@@ -267,7 +267,7 @@ def test_two_runs_are_compared_by_concordance(
     assert json.loads(files[0].read_text())["paired_tests"][0]["main"] == "ccc"
 
 
-def test_runs_of_levels_and_of_values_have_no_contest(rated: Corpus, run: Run, runs: Path) -> None:
+def test_runs_of_levels_and_of_values_do_not_compare(rated: Corpus, run: Run, runs: Path) -> None:
     settings = [*SETTINGS, "tasks.arousal.scheme=levels", "tasks.sex=remove"]
     levels = evaluate("li2019", rated, settings=settings, runs=runs)
     with pytest.raises(ConfigError, match="have no task with the same classes"):
@@ -307,7 +307,7 @@ def model(rated: Corpus, run: Run, runs: Path) -> Path:
     return path
 
 
-def test_a_saved_model_recognises_a_value(model: Path, rated: Corpus) -> None:
+def test_saved_model_recognizes_a_value(model: Path, rated: Corpus) -> None:
     recognizer = Recognizer(model)
     found = recognizer(rated.utterances[0].path)
     assert list(found.values) == ["arousal"]
@@ -326,7 +326,7 @@ def test_a_saved_model_recognises_a_value(model: Path, rated: Corpus) -> None:
     assert list(table.columns[-1].cells) == [f"{found.values['arousal']:.2f}"]
 
 
-def test_a_card_tells_of_values(model: Path, results: Results) -> None:
+def test_card_of_a_regression(model: Path, results: Results) -> None:
     saved = load(model)
     card = formats.as_card(saved)
     own = results.value_scores["validation"]["arousal"]
@@ -336,7 +336,7 @@ def test_a_card_tells_of_values(model: Path, results: Results) -> None:
     assert sum(saved.card.class_counts["arousal"].values()) == 59
 
 
-def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> None:
+def test_saved_model_is_scored_by_concordance(model: Path, rated: Corpus) -> None:
     found = score_model(load(model), rated)
     truth, answers = pairs(found, "model")
     assert len(found.predictions) == len(truth) == 59
@@ -355,7 +355,7 @@ def test_a_saved_model_is_judged_by_concordance(model: Path, rated: Corpus) -> N
     assert "scatter-arousal" in html.build_figures(found)
 
 
-def test_a_model_of_values_alone_answers_without_a_label(rated: Corpus, tmp_path: Path) -> None:
+def test_regression_model_without_classes(rated: Corpus, tmp_path: Path) -> None:
     settings = [*SETTINGS, "tasks.sex=remove", "training.epochs=1"]
     saved = train("li2019", rated, tmp_path / "a.safetensors", settings=settings)
     found = Recognizer(saved)(rated.utterances[0].path)
@@ -376,14 +376,14 @@ def test_a_model_of_values_alone_answers_without_a_label(rated: Corpus, tmp_path
         ("tasks.arousal.label=energy", "the model a number. If the label has another name"),
     ],
 )
-def test_a_model_of_values_is_not_judged_by_anything_else(
+def test_regression_model_is_not_scored_on_classes(
     model: Path, rated: Corpus, setting: str, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         score_model(load(model), rated, settings=[setting])
 
 
-def test_a_rating_off_the_scale_is_told_of_when_judged(model: Path, rated: Corpus) -> None:
+def test_rating_outside_the_scale_is_a_warning(model: Path, rated: Corpus) -> None:
     first, second, *rest = rated.utterances
     wrong = replace(second, labels={**second.labels, "arousal": 6.5})
     changed = replace(rated, utterances=(first, wrong, *rest))

@@ -270,14 +270,14 @@ def test_sentence_labels_take_precedence_over_transcripts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statistics", "verdict"), [("training", "clean"), ("none", "clean"), ("speaker", "warning")]
+    ("scope", "verdict"), [("training", "clean"), ("none", "clean"), ("speaker", "warning")]
 )
-def test_normalization_by_speaker_is_a_warning(statistics: str, verdict: str) -> None:
-    found = checked(by_hand("a0", "", "b0"), UTTERANCES, statistics=statistics)["normalisation"]
+def test_normalization_by_speaker_is_a_warning(scope: str, verdict: str) -> None:
+    found = checked(by_hand("a0", "", "b0"), UTTERANCES, normalization=scope)["normalisation"]
     assert found.verdict == verdict
     assert ("all recordings of the test speakers" in found.description) == (verdict == "warning")
     with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
-        checked(by_hand("a0", "", "b0"), UTTERANCES, statistics="corpus")
+        checked(by_hand("a0", "", "b0"), UTTERANCES, normalization="corpus")
 
 
 def test_checks_without_data_give_no_finding() -> None:

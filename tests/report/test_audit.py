@@ -1,4 +1,4 @@
-"""What the choice of epochs and of speakers does to the scores, in words and numbers."""
+"""Sentences and tables on selections, speakers, intervals and seeds."""
 
 import re
 from dataclasses import replace
@@ -29,15 +29,15 @@ def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
     )
     sentence = str(audit.describe_selection_gap(results))
     assert sentence.startswith(
-        f"Picking epochs on the test side reports a UA of {best} %: "
-        f"{best - quoted:.1f} points above the epochs that validation chose "
+        f"Selecting epochs on the test subset reports a UA of {best} %: "
+        f"{best - quoted:.1f} points above the epochs selected on validation "
         f"and {best - last:.1f} points above the last epoch. "
     )
     interval, words = audit.compute_difference(results, "emotion", "best", "validation")
     low, high = (summary.format_percent(bound) for bound in interval or ())
     assert sentence.endswith(f"differ by {low} to {high} points: paired {words}.")
     swapped = replace(results, scores={**results.scores, "best": results.scores["last"]})
-    assert f"{quoted - last:.1f} points below the epochs that" in str(
+    assert f"{quoted - last:.1f} points below the epochs selected" in str(
         audit.describe_selection_gap(swapped)
     )
     assert "and the same as the last epoch" in str(audit.describe_selection_gap(swapped))
@@ -78,25 +78,25 @@ def test_gap_of_few_speakers_resamples_utterances(results: Results) -> None:
     assert nobody.endswith("the last epoch.")
 
 
-def test_only_the_leading_task_is_optimistic(results: Results) -> None:
+def test_only_the_first_task_is_optimistic(results: Results) -> None:
     kinds = {task: {r.name: r for r in audit.compare_selections(results, task)} for task in CLASSES}
     assert kinds["emotion"]["best"].kind == "optimistic"
     assert kinds["gender"]["best"].kind == "selection"
-    assert [row.chosen_by for row in kinds["emotion"].values()] == [None] * 5
-    followers = [name for name, row in kinds["gender"].items() if row.chosen_by == "emotion"]
+    assert [row.selected_by for row in kinds["emotion"].values()] == [None] * 5
+    followers = [name for name, row in kinds["gender"].items() if row.selected_by == "emotion"]
     assert followers == ["validation", "best"]
     words = text(results, 80)
     assert words.count("best (optimistic)") == 1
-    assert "validation, best: epoch chosen by emotion." in plain(words)
+    assert "validation, best: epoch selected by emotion." in plain(words)
     shown = plain(Page(html.render_html(results)).words)
     assert shown.count("best (optimistic)") == 3  # the scores, the folds and the seeds of emotion
-    assert "validation, best: epoch chosen by emotion" in shown
-    assert "picked by the UA of emotion." in shown
+    assert "validation, best: epoch selected by emotion" in shown
+    assert "selection by the UA of emotion." in shown
 
 
 @pytest.mark.parametrize("stored", ["95 % bootstrap over 10 speakers", None])
-def test_intervals_say_what_they_leave_out(results: Results, stored: str | None) -> None:
-    """Old runs say less of theirs; a run that says it is not told it twice."""
+def test_intervals_have_caveats(results: Results, stored: str | None) -> None:
+    """Caveats are added to old results, and not repeated in new ones."""
     scores = results.scores["validation"]
     old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
     again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
@@ -105,7 +105,7 @@ def test_intervals_say_what_they_leave_out(results: Results, stored: str | None)
     assert caveat in plain(Page(html.render_html(again)).words)
 
 
-def test_parts_are_the_speakers_own(results: Results) -> None:
+def test_group_scores_equal_scores_of_the_speaker(results: Results) -> None:
     parts = speakers.score_groups(results, "emotion", "speaker")
     assert [part.name for part in parts] == sorted({str(p.speaker) for p in results.predictions})
     own = [item for item in results.predictions if item.speaker == "08"]
@@ -140,7 +140,7 @@ def test_best_and_worst_speaker_are_named(results: Results) -> None:
     assert genders in plain(text(results))
 
 
-def test_folds_name_who_validated(results: Results) -> None:
+def test_folds_name_the_validation_speakers(results: Results) -> None:
     found = speakers.find_validation_speakers(results)
     assert list(found) == SPEAKERS
     assert (found["03"], found["15"], found["16"]) == ("08", "16", "none")
@@ -153,7 +153,7 @@ def test_folds_name_who_validated(results: Results) -> None:
     assert "validated by" not in html.render_html(replace(results, protocol={}))
 
 
-def test_speakers_are_told_whether_or_not_they_are_folds(results: Results) -> None:
+def test_speakers_have_tables_with_and_without_speaker_folds(results: Results) -> None:
     assert speakers.has_speaker_folds(results)
     shown = html.render_html(results)
     assert "emotion: each speaker, validation, %" in shown
@@ -175,7 +175,7 @@ def test_speaker_dependent_protocol_is_in_the_headline(results: Results) -> None
     assert "random (speaker-dependent), 10 folds" in html.render_html(random)
 
 
-def test_caution_stands_before_every_score(results: Results) -> None:
+def test_caution_precedes_every_score(results: Results) -> None:
     words = "speaker-dependent: the tested speakers were trained on"
     warned = replace(results, protocol={**results.protocol, "name": "random", "caution": words})
     told = plain(text(warned))
@@ -192,7 +192,7 @@ def test_caution_stands_before_every_score(results: Results) -> None:
     assert "see caution" not in html.render_html(empty)
 
 
-def test_leaks_stand_among_the_warnings_once(results: Results) -> None:
+def test_leaks_are_listed_once_among_the_warnings(results: Results) -> None:
     sentence = results.leakage[2].description
     assert summary.list_warnings(results) == [
         "3 utterances are shorter than 1 s and were padded.",
@@ -221,7 +221,7 @@ def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) ->
     assert found["fear"] == pytest.approx(np.quantile(recalls, [0.025, 0.975]), abs=0.012)
 
 
-def test_a_class_that_some_draw_lacks_has_no_interval(results: Results) -> None:
+def test_class_missing_in_a_draw_has_no_interval(results: Results) -> None:
     found, _ = speakers.compute_recall_intervals(results, "gender")
     assert found == {"female": None, "male": None}
     assert (
@@ -230,7 +230,7 @@ def test_a_class_that_some_draw_lacks_has_no_interval(results: Results) -> None:
     )
 
 
-def test_part_intervals_resample_what_there_is_enough_of(results: Results) -> None:
+def test_group_intervals_resample_speakers_if_there_are_enough(results: Results) -> None:
     found, words = speakers.compute_group_intervals(results, "emotion", "speaker")
     assert words == "95 % bootstrap over the utterances of each speaker; likely too narrow"
     for part in speakers.score_groups(results, "emotion", "speaker"):
@@ -246,7 +246,7 @@ def test_part_intervals_resample_what_there_is_enough_of(results: Results) -> No
     assert found["female"]["wa"] == pytest.approx(wa, abs=0.01)
 
 
-def test_wa_of_a_speaker_is_resampled_like_a_share(results: Results) -> None:
+def test_wa_interval_of_a_speaker_equals_a_binomial(results: Results) -> None:
     found, _ = speakers.compute_group_intervals(results, "emotion", "speaker")
     part = speakers.score_groups(results, "emotion", "speaker")[0]
     draws = np.random.default_rng(3).binomial(part.utterances, part.scores["wa"] or 0, size=20_000)

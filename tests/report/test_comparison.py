@@ -1,4 +1,4 @@
-"""Several runs against each other, in three forms."""
+"""Reports of a comparison in the terminal, as Markdown and as HTML."""
 
 import io
 import json
@@ -86,7 +86,7 @@ def test_text_keeps_names_and_warnings(compared: Comparison) -> None:
 
 def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> None:
     data, html, text = comparison.write_comparison(compared, tmp_path)
-    assert json.loads(data.read_text())["contests"][0]["utterances"] == 535
+    assert json.loads(data.read_text())["paired_tests"][0]["utterances"] == 535
     assert (html.name, text.name) == ("comparison.html", "comparison.md")
     shown = text.read_text()
     assert shown.startswith("# Comparison\n\nWarning: the splits differ\n\n**Runs**")
@@ -97,15 +97,15 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
     assert parsed.scripts == []
     assert len(parsed.all("table")) == len(parsed.all("caption")) == 5
     words = plain(parsed.words)
-    assert "2 runs, 2 contests" in words
+    assert "2 runs, 2 paired tests" in words
     assert f"li2019 {RUDE} 535 61.0 55.0 58.3 54.1 +4.2 [-0.4, 9.0]" in words
     assert "the splits differ" in words
 
 
-def test_a_comparison_of_nothing_is_said_so(compared: Comparison) -> None:
+def test_empty_comparison(compared: Comparison) -> None:
     empty = replace(compared, runs=[], paired_tests=[], warnings=[])
     assert comparison.build_tables(empty) == []
-    assert "0 runs, 0 contests" in comparison.render_html(empty)
+    assert "0 runs, 0 paired tests" in comparison.render_html(empty)
     assert "warnings" not in {
         tag.get("id") for tag in Page(comparison.render_html(empty)).all("h2")
     }

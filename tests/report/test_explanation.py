@@ -129,15 +129,15 @@ def test_page_holds_the_data_and_says_the_numbers() -> None:
         100 * np.array(one.attention["heads"].heads), rel=1e-4
     )
     words = plain(parsed.words)
-    assert "Where mine looked" in words
-    assert "2.00 s, heard in 2 windows (dashed); attention starts anew in each" in words
+    assert "Attention of mine" in words
+    assert "2.00 s, in 2 windows (dashed) with separate attention" in words
     assert "arousal high (80.0 %), valence low (65.4 %)." in words
     assert "arousal 20 +0.42 +0.32 to +0.52 +0.42 +0.32 to +0.52" in words
     assert "heads: mean 20 n/a n/a n/a n/a" in words
     assert "heads: head 3 20 +0.50 +0.40 to +0.60" in words
     assert "the level (RMS in dB) of the 100 ms around it" in words
     assert "How it was made (rows 1, 2). Otherwise (rows 3, 4, 5)." in words
-    assert "Not heard x does not exist" in words
+    assert "Failed x does not exist" in words
     assert "mean over recordings" not in words
     assert "serein explain clips/a.wav" in words
 
@@ -271,7 +271,7 @@ def test_good_files_are_explained_among_bad_ones(
     assert all(line.startswith("serein: ") for line in err.splitlines())
     assert out.splitlines()[-1] == f"{good.name}.explain.html"
     page = plain(Page((tmp_path / f"{good.name}.explain.html").read_text()).words)
-    assert "Not heard missing.wav does not exist" in page
+    assert "Failed missing.wav does not exist" in page
     assert "the energy is the same at every step (silence)" in page
     assert "Undefined: 1 step." in page
     status, out, err = run("explain", "missing.wav", "--model", model)

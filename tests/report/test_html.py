@@ -1,4 +1,4 @@
-"""The page: whole, escaped, legible without eyes, small, and drawn from results alone."""
+"""The HTML page: well-formed, escaped, accessible, small and complete."""
 
 import json
 import time
@@ -12,12 +12,11 @@ from builders.report_reader import Page, only_a_model, plain, text, undefined
 from plotly.offline import get_plotlyjs
 
 from serein.records import Finding
-from serein.report import audit, html, summary
-from serein.report import figures as plots
+from serein.report import audit, figures, html, summary
 from serein.results import io
 from serein.results.evaluation import AttentionTrace, LabelMapping, OptimisticVariant, Results
 
-LOOK = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
+TRACE = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_page_is_well_formed_and_needs_no_network(parsed: Page) -> None:
     assert {str(a["href"])[1:] for a in parsed.all("a")} <= targets
 
 
-def test_page_says_the_scores(results: Results, parsed: Page) -> None:
+def test_page_contains_the_scores(results: Results, parsed: Page) -> None:
     words = " ".join(parsed.words.replace("\u00a0", " ").split())
     for task in results.classes:
         scores = results.scores["validation"][task]
@@ -61,7 +60,7 @@ def test_page_says_the_scores(results: Results, parsed: Page) -> None:
         assert fact in words
 
 
-def test_tables_can_be_read_aloud(parsed: Page) -> None:
+def test_tables_and_figures_are_accessible(parsed: Page) -> None:
     tables, captions = parsed.all("table"), parsed.all("caption")
     assert len(tables) == len(captions) >= 10
     assert {header.get("scope") for header in parsed.all("th")} == {"col", "row", "colgroup"}
@@ -72,7 +71,7 @@ def test_tables_can_be_read_aloud(parsed: Page) -> None:
     assert all(tag["role"] == "img" and tag["aria-label"] for tag in plotted)
 
 
-def test_page_escapes_whatever_results_say(results: Results) -> None:
+def test_page_escapes_all_text_of_results(results: Results) -> None:
     rude = "</script><script>alert(1)</script>"
     names = [rude, *results.classes["emotion"][1:]]
     hostile = replace(
@@ -94,7 +93,7 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
             Finding(kind=rude, verdict=rude, count=1, description=rude, examples=(rude,)),
         ],
         confident_errors=[
-            replace(results.confident_errors[0], id=rude, truth=rude, attention={rude: LOOK})
+            replace(results.confident_errors[0], id=rude, truth=rude, attention={rude: TRACE})
         ],
         repeats=[replace(repeat, run=rude) for repeat in results.repeats],
     )
@@ -104,11 +103,11 @@ def test_page_escapes_whatever_results_say(results: Results) -> None:
     assert len(parsed.scripts) == 3
     assert "<script>alert" not in text
     assert f"{rude} on <script>" in parsed.words
-    figures = json.loads(parsed.scripts[0])
-    assert "&lt;/script&gt;" in figures["confusion-emotion"]["data"][0]["x"][0]
+    drawn = json.loads(parsed.scripts[0])
+    assert "&lt;/script&gt;" in drawn["confusion-emotion"]["data"][0]["x"][0]
 
 
-def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
+def test_sections_without_data_are_left_out(results: Results, tmp_path: Path) -> None:
     bare = only_a_model(results)
     parsed = Page(html.render_html(bare))
     headings = {tag.get("id") for tag in parsed.all("h2")}
@@ -118,19 +117,19 @@ def test_missing_parts_are_left_out(results: Results, tmp_path: Path) -> None:
     words = text(bare, 80)
     assert "WA folds" not in words
     assert "model (quoted)" in words
-    io.save_results(bare, tmp_path)
+    io.save_record(bare, tmp_path)
     assert io.load_results(tmp_path) == bare
 
 
-def test_a_run_that_scored_nothing_still_has_a_page(results: Results) -> None:
+def test_page_without_scores(results: Results) -> None:
     empty = replace(results, scores={}, folds=[], predictions=[], fold_means={}, baselines={})
     parsed = Page(html.render_html(empty))
-    assert "Nothing was scored" in parsed.words
+    assert "There are no scores" in parsed.words
     assert parsed.scripts == []
     assert text(empty).startswith("li2019-emodb on emodb")
 
 
-def test_undefined_is_said(results: Results) -> None:
+def test_undefined_scores_have_a_reason(results: Results) -> None:
     parsed = Page(html.render_html(undefined(results)))
     reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
     assert "undefined: nothing was scored" in reasons
@@ -141,39 +140,41 @@ def test_undefined_is_said(results: Results) -> None:
 
 def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:
     scores = undefined(results).scores["validation"]["emotion"]
-    heat, *words = plots.plot_confusion(scores, CLASSES["emotion"]).data
+    heat, *words = figures.plot_confusion(scores, CLASSES["emotion"]).data
     assert list(heat.z[2]) == [None] * 7
     assert sum(heat.z[0]) == pytest.approx(100, abs=0.1)
     assert sum(len(trace.text) for trace in words) == 42
     many = replace(scores, confusion=np.eye(24, dtype=int).tolist())
-    assert len(plots.plot_confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
+    assert len(figures.plot_confusion(many, [f"speaker {index}" for index in range(24)]).data) == 1
 
 
 def test_curves_show_every_fold_and_their_mean(results: Results) -> None:
-    chosen = {"validation": "validation picks", "best": "best picks"}
-    figure = plots.plot_scores(results.folds, "test", "emotion", chosen)
+    chosen = {"validation": "selected by validation", "best": "selected by best"}
+    figure = figures.plot_scores(results.folds, "test", "emotion", chosen)
     assert figure is not None
-    *folds, mean, picked, best = figure.data
+    *folds, mean, quoted, best = figure.data
     assert len(folds) == 10
     expected = np.mean([fold.history[4].scores["test"]["emotion"]["ua"] for fold in results.folds])
     assert mean.y[4] == pytest.approx(100 * expected, abs=0.1)
-    assert list(picked.x) == [fold.epochs["validation"] for fold in results.folds]
-    assert picked.marker.symbol != best.marker.symbol
-    assert plots.plot_scores(results.folds, "test", "valence", chosen) is None
-    assert plots.plot_loss([], {}) is None
+    assert list(quoted.x) == [fold.epochs["validation"] for fold in results.folds]
+    assert quoted.marker.symbol != best.marker.symbol
+    assert figures.plot_scores(results.folds, "test", "valence", chosen) is None
+    assert figures.plot_loss([], {}) is None
 
 
-def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) -> None:
+def test_confident_errors_are_drawn_and_described(results: Results, parsed: Page) -> None:
     drawn = parsed.all("svg")
     assert len(drawn) == len(results.confident_errors) == 6
     first = results.confident_errors[0]
     assert drawn[0]["role"] == "img"
     told = str(drawn[0]["aria-label"])
     assert told.startswith(
-        f"Waveform of {first.id}, 2.40 s, {first.truth} taken for {first.answer} with "
+        f"Waveform of {first.id}, 2.40 s, {first.truth} predicted as {first.answer} with "
         f"{100 * first.confidence:.1f} % confidence; pooling is highest from "
     )
-    assert f"{first.truth} taken for {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
+    assert (
+        f"{first.truth} predicted as {first.answer}, {100 * first.confidence:.1f} %" in parsed.words
+    )
     assert f"{first.id}, fold {first.fold}, pooling" in parsed.words
     assert next(iter(first.attention)) == "pooling"
     assert len(first.attention) == 2
@@ -183,7 +184,7 @@ def test_errors_are_drawn_and_told_in_numbers(results: Results, parsed: Page) ->
 
 def test_every_map_of_an_error_is_drawn(results: Results) -> None:
     late = AttentionTrace(times=[0.0, 1.2], weight=[0.1, 0.9])
-    two = replace(results.confident_errors[0], attention={"local": LOOK, "self": late})
+    two = replace(results.confident_errors[0], attention={"local": TRACE, "self": late})
     drawn = Page(html.render_html(replace(results, confident_errors=[two])))
     assert [tag["class"] for tag in drawn.all("path")] == [
         *("wave", "attention", "attention line1", "axis")
@@ -193,60 +194,60 @@ def test_every_map_of_an_error_is_drawn(results: Results) -> None:
     assert "self is highest from 1.20 to 2.40 s, with 90.0 % of its weight" in told
 
 
-def test_verdicts_are_words_too(results: Results, parsed: Page) -> None:
+def test_verdicts_are_text_and_style(results: Results, parsed: Page) -> None:
     kinds = [tag.get("class") for tag in parsed.all("tr")]
     assert [kind for kind in kinds if kind in ("clean", "warning", "allowed", "error")] == [
         finding.verdict for finding in results.leakage
     ]
     words = plain(parsed.words)
-    assert "sentence warning 5350 every tested sentence" in words
+    assert "sentence warning 5350 every test sentence" in words
     assert "a01, a02, a04 and 2 more" in words
 
 
-def test_reliability_shows_bins_and_the_line_they_should_be_on(results: Results) -> None:
+def test_reliability_figure_has_bins_and_the_ideal_line(results: Results) -> None:
     own = results.calibration["emotion"]
-    ideal, raw, tempered = plots.plot_reliability(own).data
+    ideal, raw, tempered = figures.plot_reliability(own).data
     assert list(ideal.x) == list(ideal.y) == [0, 100]
     assert list(raw.customdata) == [count for count, _, _ in own.raw.bins]
     assert raw.y[2] == pytest.approx(100 * own.raw.bins[2][2], abs=0.01)
     assert raw.marker.symbol != tempered.marker.symbol
     assert raw.line.dash != tempered.line.dash
-    assert len(plots.plot_reliability(replace(own, calibrated=None)).data) == 2
+    assert len(figures.plot_reliability(replace(own, calibrated=None)).data) == 2
 
 
-def test_published_figures_stand_beside_ours(results: Results) -> None:
+def test_published_results_are_next_to_the_scores(results: Results) -> None:
     words = plain(Page(html.render_html(results)).words)
     score = results.scores["validation"]["emotion"]
     ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
     assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
-    assert "leave-one-session-out the best of 100 epochs, probably on the test side 81.6" in words
-    assert "Doubts about the paper's figures" in words
-    assert "The paper's figures" not in html.render_html(replace(results, recipe={}))
+    assert "leave-one-session-out the best of 100 epochs, probably on the test subset 81.6" in words
+    assert "Contradictions in the paper" in words
+    assert "Published results" not in html.render_html(replace(results, recipe={}))
     none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
-    assert "The paper's figures" not in html.render_html(none)
+    assert "Published results" not in html.render_html(none)
 
 
-def test_ways_to_fool_oneself_stand_in_one_table(results: Results) -> None:
+def test_optimistic_evaluations_are_in_one_table(results: Results) -> None:
     asked = plain(Page(html.render_html(results)).words)
-    assert "How you could have been fooled" in asked
+    assert "Optimistic evaluations" in asked
     assert "with --audit to measure a random split" in asked
     scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
-    flattery = OptimisticVariant(
+    variant = OptimisticVariant(
         name="random-split", description="mixed speakers", run="r", scores=scores
     )
-    words = plain(Page(html.render_html(replace(results, optimistic_variants=[flattery]))).words)
+    words = plain(Page(html.render_html(replace(results, optimistic_variants=[variant]))).words)
     quoted = results.scores["validation"]["emotion"]
     assert quoted.wa is not None
     assert quoted.ua is not None
     gains = [90.0 - round(100 * quoted.wa, 1), 95.0 - round(100 * quoted.ua, 1)]
     assert f"random split mixed speakers 90.0 95.0 {gains[0]:+.1f} {gains[1]:+.1f}" in words
     assert "--audit" not in words
-    assert "test-picked epochs the best epoch on each fold" in words
+    assert "test-selected epochs the best epoch on each fold" in words
     honest = replace(results, selections={"last": "the last epoch"}, headline="last")
-    assert "How you could have been fooled" not in html.render_html(honest)
+    assert "Optimistic evaluations" not in html.render_html(honest)
 
 
-def test_page_of_a_large_corpus_is_quick_and_small(tmp_path: Path) -> None:
+def test_page_of_a_large_corpus_is_fast_and_small(tmp_path: Path) -> None:
     results = example(5531)
     start = time.process_time()
     html.write_page(results, tmp_path)

@@ -1,3 +1,5 @@
+"""Progress of a folder on a terminal and elsewhere."""
+
 import io
 
 import pytest
@@ -7,18 +9,18 @@ from serein.report.progress import PRINT_INTERVAL, FolderProgressBar, format_clo
 from serein.results.evaluation import FolderProgress
 
 
-def told(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:
+def progress(total: int | None, done: int, *, before: int = 0, failed: int = 0) -> FolderProgress:
     return FolderProgress(
         total=total, done_before=before, done=done, failed=failed, seconds=done * 4.0
     )
 
 
-def test_plain_lines_come_now_and_then() -> None:
+def test_plain_lines_are_printed_at_intervals() -> None:
     text, now = io.StringIO(), [0.0]
-    with FolderProgressBar(Console(file=text, width=60), lambda: now[0]) as tally:
+    with FolderProgressBar(Console(file=text, width=60), lambda: now[0]) as bar:
         for second in range(1, 25):
             now[0] = float(second)
-            tally.update(told(1000, 100 + second, before=400, failed=second // 12))
+            bar.update(progress(1000, 100 + second, before=400, failed=second // 12))
     lines = text.getvalue().splitlines()
     assert lines == [
         "510 of 1,000 files, 44x real time, left 0:44",
@@ -26,19 +28,19 @@ def test_plain_lines_come_now_and_then() -> None:
     ]
 
 
-def test_what_is_not_counted_yet_is_not_told() -> None:
+def test_unknown_total_is_not_printed() -> None:
     text, now = io.StringIO(), [0.0]
-    with FolderProgressBar(Console(file=text), lambda: now[0]) as tally:
+    with FolderProgressBar(Console(file=text), lambda: now[0]) as bar:
         now[0] = PRINT_INTERVAL
-        tally.update(told(None, 5))
+        bar.update(progress(None, 5))
     assert text.getvalue() == "5 files, 2x real time\n"
 
 
-def test_a_terminal_gets_a_bar() -> None:
+def test_terminal_shows_a_bar() -> None:
     text = io.StringIO()
-    with FolderProgressBar(Console(file=text, force_terminal=True, width=100)) as tally:
-        tally.update(told(8, 6))
-        tally.bar.refresh()
+    with FolderProgressBar(Console(file=text, force_terminal=True, width=100)) as bar:
+        bar.update(progress(8, 6))
+        bar.bar.refresh()
     assert "6/8" in text.getvalue()
 
 

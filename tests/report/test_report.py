@@ -1,4 +1,4 @@
-"""What a report says is what results hold: in JSON, and in the terminal."""
+"""Results on disk, and their report in the terminal."""
 
 import io
 import json
@@ -26,17 +26,17 @@ def results() -> Results:
 
 
 def test_round_trip(results: Results, tmp_path: Path) -> None:
-    store.save_results(results, tmp_path / "run")
+    store.save_record(results, tmp_path / "run")
     assert store.load_results(tmp_path / "run") == results
     assert store.load_results(tmp_path / "run" / "results.json") == results
-    store.save_results(undefined(results), tmp_path / "other.json")
+    store.save_record(undefined(results), tmp_path / "other.json")
     assert store.load_results(tmp_path / "other.json") == undefined(results)
 
 
 def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: Path) -> None:
     epoch = Epoch(epoch=1, loss=float("nan"), seconds=1 / 3, scores={"test": {"emotion": {}}})
     diverged = replace(results, folds=[replace(results.folds[0], history=[epoch])])
-    store.save_results(diverged, tmp_path)
+    store.save_record(diverged, tmp_path)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
     assert json.loads(text)["folds"][0]["history"][0]["seconds"] == 0.333333
@@ -47,8 +47,8 @@ def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "has format 3; this serein reads 1 to 2; upgrade serein"),
-        ({"format": "1"}, "has format '1'; this serein reads 1 to 2"),
+        ({"format": 4}, "has format 4; this serein reads 1 to 3; upgrade serein"),
+        ({"format": "1"}, "has format '1'; this serein reads 1 to 3"),
         ({"seconds": "long"}, "holds no results: seconds: Input should be a valid number"),
         ({"scores": None, "folds": "none"}, "holds no results: .*more"),
     ],
@@ -63,15 +63,15 @@ def test_foreign_results_are_refused(
 
 
 def test_packed_results_are_the_same(results: Results, tmp_path: Path) -> None:
-    store.save_results(results, tmp_path / "a.json")
-    store.save_results(results, tmp_path / "a.json.gz")
+    store.save_record(results, tmp_path / "a.json")
+    store.save_record(results, tmp_path / "a.json.gz")
     plain, packed = (tmp_path / name for name in ("a.json", "a.json.gz"))
     assert packed.stat().st_size < plain.stat().st_size / 2
     assert store.to_builtin(store.load_results(packed)) == store.to_builtin(
         store.load_results(plain)
     )
     first = packed.read_bytes()
-    store.save_results(results, packed)
+    store.save_record(results, packed)
     assert packed.read_bytes() == first
     for broken in (first[:-20], b"{}", first[:30] + b"x" + first[31:]):
         packed.write_bytes(broken)
@@ -104,7 +104,7 @@ def test_text_says_the_scores_within_its_width(results: Results, width: int) -> 
     quoted = f"emotion: WA {100 * (scores.wa or 0):.1f} % [{100 * low:.1f}, {100 * high:.1f}], UA "
     assert quoted in words
     assert "Quoted: validation (the epoch with the best UA" in words
-    assert "optimistic: picked on the test side" in " ".join(words.split())
+    assert "optimistic: selected on the test subset" in " ".join(words.split())
     assert "Warning: 3 utterances are shorter than 1 s" in words
     for row in ("validation (quoted)", "last", "best (optimistic)", "majority", "chance"):
         assert any(line.startswith(row) for line in lines), row

@@ -1,4 +1,4 @@
-"""A search in every form: its command, its page, its Markdown."""
+"""Reports of a search, and the command."""
 
 import json
 import shlex
@@ -38,7 +38,7 @@ def search() -> Search:
 
     settings = {"tasks.gender.weight": 0.9, "model.name": RUDE, "training.rate": 0.01}
     return Search(
-        format=2,
+        format=3,
         name="li2019-spoken-seed3-search-abcd",
         command="serein search li2019 --corpus spoken=x",
         created="2026-11-21T02:46:44+00:00",
@@ -64,7 +64,7 @@ def search() -> Search:
     )
 
 
-def test_the_best_trial_comes_first_and_every_trial_is_there(search: Search) -> None:
+def test_table_lists_every_trial_the_best_first(search: Search) -> None:
     every, space, faults = trials.build_search_tables(search)
     assert [row.cells for row in every.rows] == [
         ("1", "0.5", RUDE, "0.001", "61.3", "7.1", "56.3", "1abc"),
@@ -78,22 +78,22 @@ def test_the_best_trial_comes_first_and_every_trial_is_there(search: Search) -> 
     assert [row.cells for row in faults.rows] == [("2", "no such model")]
 
 
-def test_the_headline_says_whose_scores_these_are(search: Search) -> None:
+def test_headline_warns_of_optimistic_scores(search: Search) -> None:
     best, caution = trials.describe_best_trial(search)
     assert "trial 1, UA of emotion 61.3 % on validation speakers" in best
-    assert "The best of 2 trials was picked by that very score, which is optimistic" in caution
+    assert "The score of the best of 2 trials is optimistic" in caution
     assert "4 trials (2 finished, 1 failed, 1 running)" in trials.describe_search(search)
     alone = replace(search, trials=search.trials[1:2])
     assert "best of" not in list(trials.describe_best_trial(alone))[1]
     assert list(trials.describe_best_trial(replace(search, trials=[]))) == [
-        "No trial has been scored yet."
+        "No trial has a score yet."
     ]
 
 
-def test_a_line_tells_of_a_trial_and_of_the_best(search: Search) -> None:
-    said = trials.describe_trial(search.trials[0], search)
-    assert said.startswith("trial 0: tasks.gender.weight=0.25; model.name=li2019;")
-    assert said.endswith("validation UA 50.0 %, best so far 61.3 % (trial 1)")
+def test_progress_line_of_a_trial(search: Search) -> None:
+    line = trials.describe_trial(search.trials[0], search)
+    assert line.startswith("trial 0: tasks.gender.weight=0.25; model.name=li2019;")
+    assert line.endswith("validation UA 50.0 %, best so far 61.3 % (trial 1)")
     assert trials.describe_trial(search.trials[2], search).endswith("failed: no such model")
 
 
@@ -101,11 +101,11 @@ def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> N
     html, text = trials.write_search(search, tmp_path)
     page = Page(html.read_text())
     assert page.open == []
-    said = plain(page.words)
+    line = plain(page.words)
     for row in trials.build_search_tables(search)[0].rows:
-        assert " ".join(row.cells) in said
-    assert "a warning" in said
-    assert search.evaluation in said
+        assert " ".join(row.cells) in line
+    assert "a warning" in line
+    assert search.evaluation in line
     assert [div["data-figure"] for div in page.all("div") if "data-figure" in div] == [
         *("over-0", "over-1", "over-2"),
     ]
@@ -120,7 +120,7 @@ def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> N
     assert markdown.endswith(f"```\n{search.evaluation}\n```\n")
 
 
-def test_points_stand_where_trials_scored(search: Search) -> None:
+def test_figure_has_a_point_per_scored_trial(search: Search) -> None:
     others, best = figures.plot_trials(search, "tasks.gender.weight").data
     assert [(*others.x, *others.y), (*best.x, *best.y)] == [(0.25, 50.0), (0.5, 61.3)]
     assert figures.plot_trials(search, "model.name").data[1].x == ("&lt;b&gt;|a_b",)
@@ -134,14 +134,14 @@ def test_a_search_without_scores_has_no_figures(search: Search) -> None:
     assert trials.render_search_markdown(empty).endswith(f"```\n{search.command}\n```\n")
 
 
-def test_a_search_is_kept_and_read(search: Search, tmp_path: Path) -> None:
-    io.save_search(search, tmp_path)
-    assert io.load_search(tmp_path) == search
+def test_search_round_trip(search: Search, tmp_path: Path) -> None:
+    io.save_record(search, tmp_path)
+    assert io.load_record(Search, tmp_path) == search
     (tmp_path / io.SEARCH_FILE).write_text('{"format": 2, "name": "x"}')
     with pytest.raises(ConfigError, match="holds no search: command: Field required"):
-        io.load_search(tmp_path)
+        io.load_record(Search, tmp_path)
     with pytest.raises(ConfigError, match="cannot read"):
-        io.load_search(tmp_path / "nowhere")
+        io.load_record(Search, tmp_path / "nowhere")
 
 
 def command(
@@ -156,7 +156,7 @@ def command(
     return status, *capsys.readouterr()
 
 
-def test_the_command_searches_and_says_what_to_evaluate(
+def test_command_searches_and_prints_what_to_evaluate(
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,13 +175,13 @@ def test_the_command_searches_and_says_what_to_evaluate(
     evaluation = next(line for line in out.splitlines() if line.startswith("serein evaluate"))
     status, out, err = command(shlex.split(evaluation)[1:], monkeypatch, capsys)
     assert status == 0, err
-    assert "read from disk" in err
+    assert "was finished on" in err
     status, again, _ = command(["report", str(folder)], monkeypatch, capsys)
     assert status == 0
     assert "Best: trial" in again
 
 
-def test_a_failed_trial_is_listed_and_the_status_says_so(
+def test_failed_trial_is_listed_and_fails_the_command(
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -200,7 +200,7 @@ def test_a_failed_trial_is_listed_and_the_status_says_so(
     assert status == 1
     assert "failed: one head is no head" in err
     assert "Failed trials" in out
-    assert "2 of 20 trials: the space holds no more" in " ".join(out.split())
+    assert "2 of 20 trials: the space has no more" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_failed_trial_is_listed_and_the_status_says_so(
         (["--corpus", "emodb=nowhere"], 1, "does not exist"),
     ],
 )
-def test_what_is_asked_wrongly_is_one_line(
+def test_bad_options_give_one_line(
     words: list[str],
     status: int,
     expected: str,

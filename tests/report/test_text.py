@@ -1,4 +1,4 @@
-"""Tables, and what Markdown, LaTeX, the terminal and drawings make of them."""
+"""Markdown, LaTeX, terminal tables, and drawings of errors."""
 
 import io
 import re
@@ -99,14 +99,14 @@ def test_markdown_escapes(raw: str, expected: str) -> None:
     assert markdown.escape_markdown(raw) == expected
 
 
-def test_markdown_holds_the_main_tables(results: Results) -> None:
+def test_markdown_contains_the_main_tables(results: Results) -> None:
     shown = markdown.render_markdown(results)
     assert shown.startswith("# li2019-emodb on emodb\n\nleave-one-speaker-out, 10 folds, 535 ")
     assert re.findall("^## (.*)$", shown, re.MULTILINE) == [
         "Headline",
-        "How you could have been fooled",
+        "Optimistic evaluations",
         "Selection audit",
-        "The paper's figures",
+        "Published results",
         "Classes",
         "Speakers",
         "Seeds",
@@ -120,8 +120,8 @@ def test_markdown_holds_the_main_tables(results: Results) -> None:
     assert f"| validation (quoted) | {' | '.join(cells)} |" in shown
     assert f"```\n{results.command}\n```" in shown
     assert "| protocol: hash | 0123456789abcdef |" in shown
-    assert "| sentence | warning | 5350 | every tested sentence is also spoken on" in shown
-    assert shown.endswith("repeatable.\n")
+    assert "| sentence | warning | 5350 | every test sentence is also in" in shown
+    assert shown.endswith("versions.\n")
 
 
 def test_every_markdown_row_has_the_columns_of_its_head(results: Results) -> None:
@@ -136,12 +136,12 @@ def test_every_markdown_row_has_the_columns_of_its_head(results: Results) -> Non
         assert widths[-1] == widths[0]
 
 
-def test_a_fence_is_longer_than_what_it_holds(results: Results) -> None:
+def test_code_fence_is_longer_than_its_backticks(results: Results) -> None:
     shown = markdown.render_markdown(replace(results, command="serein ````x"))
     assert "`````\nserein ````x\n`````" in shown
 
 
-def test_latex_holds_the_main_tables_with_their_sums_of_columns(results: Results) -> None:
+def test_latex_contains_the_main_tables(results: Results) -> None:
     shown = latex.render_latex(results)
     found = re.findall(r"\\begin\{tabular\}\{(.*)\}\n\\toprule\n(?s:(.*?))\\bottomrule", shown)
     tables = [one for part in document.build_sections(results) for one in part.tables]
@@ -157,7 +157,7 @@ def test_latex_holds_the_main_tables_with_their_sums_of_columns(results: Results
     assert rf"validation (quoted) & {wa} & {{[}}" in shown
 
 
-def test_names_from_files_stay_names(results: Results) -> None:
+def test_names_from_files_are_escaped(results: Results) -> None:
     items = [replace(item, speaker=f"{NASTY}{item.speaker}") for item in results.predictions]
     rude = replace(results, predictions=items, corpus={"name": f"{NASTY}\n\\input{{x}}"})
     shown = latex.render_latex(rude)
@@ -168,7 +168,7 @@ def test_names_from_files_stay_names(results: Results) -> None:
 
 
 @pytest.mark.parametrize("change", [only_a_model, undefined])
-def test_forms_of_poor_results(results: Results, change: object) -> None:
+def test_formats_of_incomplete_results(results: Results, change: object) -> None:
     assert callable(change)
     poor = change(results)
     assert "n/a" in markdown.render_markdown(undefined(results))
@@ -180,7 +180,7 @@ def test_forms_of_poor_results(results: Results, change: object) -> None:
     assert "## Classes" not in markdown.render_markdown(bare)
 
 
-def test_all_forms_are_written(results: Results, tmp_path: Path) -> None:
+def test_write_report_writes_all_formats(results: Results, tmp_path: Path) -> None:
     paths = report.write_report(results, tmp_path)
     assert [path.name for path in paths] == ["report.html", "report.md", "report.tex"]
     assert paths[0].read_text() == html.render_html(results)
@@ -188,7 +188,7 @@ def test_all_forms_are_written(results: Results, tmp_path: Path) -> None:
     assert paths[2].read_text() == latex.render_latex(results)
 
 
-def test_labels_tell_what_became_of_each_word(results: Results) -> None:
+def test_label_tables_count_every_label(results: Results) -> None:
     emotion, gender = checks.build_label_tables(results)
     assert emotion.rows[0].cells[1].startswith("Wut (")
     assert [line.cells for line in emotion.rows[-2:]] == [
@@ -199,7 +199,7 @@ def test_labels_tell_what_became_of_each_word(results: Results) -> None:
     assert sum(int(line.cells[2]) for line in emotion.rows) == 535 + 6
 
 
-def test_confidence_is_told_with_and_without_temperatures(results: Results) -> None:
+def test_confidence_with_and_without_temperatures(results: Results) -> None:
     own = results.calibration["emotion"]
     assert str(checks.describe_confidence(results)).startswith(
         f"Confidence of emotion: ECE {own.raw.ece:.3f}, Brier {own.raw.brier:.3f}; with a "
@@ -211,37 +211,37 @@ def test_confidence_is_told_with_and_without_temperatures(results: Results) -> N
     )
     table = checks.build_calibration_table(cold)
     assert table is not None
-    assert [line.cells[1] for line in table.rows] == ["as the model says"]
+    assert [line.cells[1] for line in table.rows] == ["uncalibrated"]
     assert str(checks.describe_confidence(cold)).endswith(f"{own.raw.brier:.3f}.")
     assert checks.build_threshold_table(cold, "emotion") is None
     assert checks.build_temperature_table(cold) is None
     warm = checks.build_temperature_table(results)
     assert warm is not None
     assert warm.rows[-1].cells == ("16", "n/a", "n/a")
-    assert "no temperature: the fold has no labelled validation side" in html.render_html(results)
+    assert "no temperature: the fold has no labelled validation subset" in html.render_html(results)
 
 
-def test_drawing_is_bounded_and_ends_with_the_utterance(results: Results) -> None:
-    mistake = replace(
+def test_drawing_of_an_error(results: Results) -> None:
+    error = replace(
         results.confident_errors[0],
         seconds=2.0,
         envelope=[(-2.0, 2.0), (-0.5, 0.5)],
         attention={"pooling": AttentionTrace(times=[0.0, 0.5, 1.5], weight=[0.2, 0.6, 0.2])},
     )
-    (drawing,) = attention.draw_errors(replace(results, confident_errors=[mistake]))
+    (drawing,) = attention.draw_errors(replace(results, confident_errors=[error]))
     assert drawing.waveform_path == "M0.0,0.0 320.0,22.5 320.0,67.5 0.0,90.0Z"
     assert drawing.attention_paths["pooling"] == "M0.0,90V60.0H80.0V0.0H240.0V60.0H320.0V90Z"
     assert drawing.ticks == [(0.0, "0"), (80.0, "0.5"), (160.0, "1"), (240.0, "1.5"), (320.0, "2")]
     assert drawing.description.endswith("highest from 0.50 to 1.50 s, with 60.0 % of its weight")
 
 
-def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results) -> None:
-    look = AttentionTrace(times=[0.01 * step for step in range(1000)], weight=[0.001] * 1000)
+def test_long_drawings_are_downsampled(results: Results) -> None:
+    trace = AttentionTrace(times=[0.01 * step for step in range(1000)], weight=[0.001] * 1000)
     long = replace(
         results.confident_errors[0],
         seconds=10.0,
         envelope=[(-0.1, 0.1)] * 5000,
-        attention={"pooling": look},
+        attention={"pooling": trace},
     )
     (drawing,) = attention.draw_errors(replace(results, confident_errors=[long]))
     assert len(drawing.waveform_path) < 4000
@@ -258,7 +258,7 @@ def test_long_utterances_are_drawn_as_finely_as_a_screen_shows(results: Results)
         {"attention": {"pooling": AttentionTrace(times=[0.0, 1.0], weight=[0.0, 0.0])}},
     ],
 )
-def test_drawings_of_what_there_is(results: Results, change: dict[str, object]) -> None:
+def test_drawings_of_incomplete_errors(results: Results, change: dict[str, object]) -> None:
     poor = replace(results, confident_errors=[replace(results.confident_errors[0], **change)])  # type: ignore[arg-type]
     parsed = Page(html.render_html(poor))
     assert len(parsed.all("svg")) == 1

@@ -154,7 +154,7 @@ def test_every_report_format_renders_an_estimator(finished: Run) -> None:
         assert "training seed" not in form
     for form in (forms[0], forms[1]):
         assert "by audEERING" in form
-        assert "the C that its machines had" in form
+        assert "the C of its estimator" in form
     folds = tables.build_fold_table(results, "emotion")
     assert folds is not None
     named = [column.name for column in folds.columns]
@@ -183,7 +183,7 @@ def test_audit_of_an_estimator_has_no_test_picked_epoch(corpus: Corpus, tmp_path
     ]
     shown = audit.build_optimistic_table(results)
     assert shown is not None
-    assert not [line for line in shown.rows if "test-picked" in line.cells[0]]
+    assert not [line for line in shown.rows if "test-selected" in line.cells[0]]
     assert results.repeats[0].scores == results.repeats[1].scores  # an estimator is deterministic
 
 

@@ -40,7 +40,7 @@ def find_leaks(
     file_hashes: Mapping[str, str],
     *,
     audio_hashes: Mapping[str, str] | None = None,
-    statistics: str = "training",
+    normalization: str = "training",
     targets: Targets | None = None,
     allow: Values = (),
 ) -> tuple[Finding, ...]:
@@ -54,13 +54,13 @@ def find_leaks(
         file_hashes: hash of each id's bytes, from ``corpora.hash_contents``.
         audio_hashes: hash of each id's samples, from ``protocols.hash_audio``; None compares bytes
             only.
-        statistics: source of the statistics that standardise frames: "training", "none",
+        normalization: source of the statistics that standardise frames: "training", "none",
             "utterance" or "speaker".
         targets: classes of each task; None takes the label "emotion".
         allow: kinds of leak that do not stop the run.
 
     Raises:
-        UnknownName: ``allow`` or ``statistics`` has an unknown value.
+        UnknownName: ``allow`` or ``normalization`` has an unknown value.
         ProtocolError: ``utterances`` lacks utterances of the protocol.
     """
     allowed = _get_allowed_kinds(protocol, parse_values(allow))
@@ -77,7 +77,7 @@ def find_leaks(
         _check_partners(protocol, members),
         duplicates.find_duplicates(protocol, members, {**file_hashes, **(audio_hashes or {})}),
         _check_sentences(protocol, members),
-        _check_normalization(statistics),
+        _check_normalization(normalization),
         _check_validation(protocol, targets),
         _check_classes(protocol, targets),
     )
@@ -241,10 +241,10 @@ def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Findin
     )
 
 
-def _check_normalization(statistics: str) -> Finding:
-    if statistics not in NORMALIZATION_VERDICTS:
-        raise UnknownName("scope of normalisation", statistics, NORMALIZATION_VERDICTS)
-    verdict, description = NORMALIZATION_VERDICTS[statistics]
+def _check_normalization(scope: str) -> Finding:
+    if scope not in NORMALIZATION_VERDICTS:
+        raise UnknownName("scope of normalisation", scope, NORMALIZATION_VERDICTS)
+    verdict, description = NORMALIZATION_VERDICTS[scope]
     count = int(verdict != "clean")
     return Finding(kind="normalisation", verdict=verdict, count=count, description=description)
 

@@ -1,6 +1,6 @@
-"""What a run found, for people: in the terminal, as one HTML page, as Markdown and LaTeX.
+"""Reports of results: in the terminal, as an HTML page, as Markdown and as LaTeX.
 
-Everything is drawn from `serein.results.evaluation.Results` alone.
+A report depends on nothing but `serein.results.evaluation.Results`.
 """
 
 from pathlib import Path
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
 
 def write_report(results: "Results", path: Path) -> tuple[Path, ...]:
-    """Write the page, and the same as Markdown and as LaTeX, to a run folder; give their paths.
+    """Write the HTML page, the Markdown and the LaTeX report to a run folder; return their paths.
 
     Args:
         results: of the run.
         path: the folder.
 
     Raises:
-        StorageError: a file could not be written; what stood there before still stands.
+        StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
     from serein.report import html, latex, markdown
     from serein.utils.files import write_text
 
-    makers = {
+    renderers = {
         ".html": html.render_html,
         ".md": markdown.render_markdown,
         ".tex": latex.render_latex,
     }
-    paths = [(path / html.REPORT_NAME).with_suffix(suffix) for suffix in makers]
-    for file, make in zip(paths, makers.values(), strict=True):
-        write_text(file, make(results))
+    paths = [(path / html.REPORT_NAME).with_suffix(suffix) for suffix in renderers]
+    for file, render in zip(paths, renderers.values(), strict=True):
+        write_text(file, render(results))
     return tuple(paths)

@@ -1,7 +1,4 @@
-"""One recording on one axis of time: its waveform, and below it each attention map.
-
-The most confident errors as drawings: waveform, and where the model attended.
-"""
+"""Drawings of waveforms and attention: of one recording with plotly, of errors as SVG paths."""
 
 import math
 from collections.abc import Iterator
@@ -19,30 +16,33 @@ from serein.results.inference import AttentionTrack, Explanation, RecognizedWord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-
 ATTENTION_FILL = "rgba(213, 94, 0, 0.3)"
 ATTENTION_COLORSCALE = [[0, "rgba(213, 94, 0, 0)"], [1, "rgba(213, 94, 0, 1)"]]
-"""From nothing to `MEAN`, on a light page and a dark one."""
+"""From transparent to `MEAN_COLOR`, for light and dark pages."""
 ROW_HEIGHT, ROW_GAP = 120, 34
-"""Height of a row, and what is free above it for its name."""
+"""Height of a row, and of the space above it for its name."""
 HEAD_HEIGHT = 14
-"""Height of a head."""
+"""Height of an attention head."""
 AXIS_HEIGHT = 48
-"""For the axis of seconds."""
+"""Height of the time axis."""
 BAR_SECONDS = 0.06
-"""Seconds that the bar of a word is wide; words that are nearer share one."""
+"""Width of the bar of a word; words closer than this share a bar."""
 EDGE_FRACTION = 0.05
-"""Share of the recording beside whose ends names are written inwards."""
+"""Within this fraction of an end of the recording, words are aligned inwards."""
 MIN_DECIBEL_RANGE = 20.0
-"""Decibels from the bottom of a row to its top, at least."""
-
+"""Minimal range of the energy axis."""
+DRAWING_WIDTH, DRAWING_HEIGHT = 320, 90
+"""Size of the drawing of an error in SVG units, without its time axis."""
+MAX_POINTS = 160
+"""Longer envelopes and maps are downsampled to this many points, which a screen can show."""
+TICK_STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+MAX_TICKS = 6
 FigureRow = tuple[str, int, list[dict[str, Any]]]
-"""Its name, its height, and its traces; one that asks for the energy's axis has ``yaxis = "e"``."""
+"""Name, height and traces of a row; a trace on the energy axis has ``yaxis = "e"``."""
 
 
 def draw_attention(explanation: Explanation) -> "Figure":
-    """Draw waveform, attention and energy, and under each map of several heads a strip of them.
+    """Draw waveform, attention and energy, and the heads of each map with several heads.
 
     Args:
         explanation: of one recording.
@@ -51,38 +51,46 @@ def draw_attention(explanation: Explanation) -> "Figure":
 
     rows = list(_figure_rows(explanation))
     height = sum(ROW_GAP + size for _, size, _ in rows) + AXIS_HEIGHT
-    traces, axes, names, top = [], {}, [], 0
-    for number, (name, size, drawn) in enumerate(rows, 1):
+    traces, axes, annotations, top = [], {}, [], 0
+    for number, (name, size, row_traces) in enumerate(rows, 1):
         high, low = (
             1 - (top + edge) / (height - AXIS_HEIGHT) for edge in (ROW_GAP, ROW_GAP + size)
         )
-        own = "y" if number == 1 else f"y{number}"
-        over = f"y{number + len(rows)}"
-        domain = [max(low, 0), high]
-        axes[_get_axis_key(own)] = {**_axis_style(), "domain": domain, **_get_axis_range(drawn)}
-        axes[_get_axis_key(over)] = {
-            "overlaying": own,
+        axis = "y" if number == 1 else f"y{number}"
+        energy_axis = f"y{number + len(rows)}"
+        axes[_get_axis_key(axis)] = {
+            **_axis_style(),
+            "domain": [max(low, 0), high],
+            **_get_axis_range(row_traces),
+        }
+        axes[_get_axis_key(energy_axis)] = {
+            "overlaying": axis,
             "visible": False,
             "range": _get_energy_range(explanation),
         }
-        traces += [{**one, "yaxis": over if one.get("yaxis") == "e" else own} for one in drawn]
-        names.append(_row_annotation(name, high))
+        traces += [
+            {**trace, "yaxis": energy_axis if trace.get("yaxis") == "e" else axis}
+            for trace in row_traces
+        ]
+        annotations.append(_row_annotation(name, high))
         top += ROW_GAP + size
-    bounds = [_window_boundary(start) for start, _ in explanation.windows[1:]]
-    seconds = {
+    axes["xaxis"] = {
+        **_axis_style(),
         "title": {"text": "seconds", "standoff": 8},
         "range": [explanation.start, explanation.end],
+        "anchor": "y" if len(rows) == 1 else f"y{len(rows)}",
+        "showgrid": True,
     }
-    last = "y" if len(rows) == 1 else f"y{len(rows)}"
-    axes["xaxis"] = {**_axis_style(), **seconds, "anchor": last, "showgrid": True}
-    return Figure(traces, layout=_layout(height) | axes | {"annotations": names, "shapes": bounds})
+    boundaries = [_window_boundary(start) for start, _ in explanation.windows[1:]]
+    layout = _layout(height) | axes | {"annotations": annotations, "shapes": boundaries}
+    return Figure(traces, layout=layout)
 
 
 def _figure_rows(explanation: Explanation) -> Iterator[FigureRow]:
     yield "waveform", ROW_HEIGHT, [_waveform_trace(explanation)]
     if any(word.weight is not None for word in explanation.words):
         yield (
-            "words as they were recognised, and what emotion made of each",
+            "recognised words and their weights for emotion",
             ROW_HEIGHT,
             _word_traces(explanation),
         )
@@ -99,23 +107,23 @@ def _figure_rows(explanation: Explanation) -> Iterator[FigureRow]:
 
 
 def _row_title(name: str, track: AttentionTrack, explanation: Explanation) -> str:
-    """Whose attention it is, and what was answered."""
-    answers = [
-        f"{task} {explanation.labels[task]} ({100 * explanation.probabilities[task][explanation.labels[task]]:.0f} %)"
-        for task in track.tasks
-    ]
-    own = track.tasks == [name]
-    return escape(f"{'' if own else f'{name}: '}{', '.join(answers)}")
+    """Return the name of an attention map, and the predictions of its tasks."""
+    predictions = []
+    for task in track.tasks:
+        label = explanation.labels[task]
+        predictions.append(f"{task} {label} ({100 * explanation.probabilities[task][label]:.0f} %)")
+    prefix = "" if track.tasks == [name] else f"{name}: "
+    return escape(f"{prefix}{', '.join(predictions)}")
 
 
 def _waveform_trace(explanation: Explanation) -> dict[str, Any]:
-    # The envelope's stretches, closed at the last sample; up along the highest, back on the lowest.
+    # The outline runs along the highest samples, and back along the lowest.
     low, high = np.array(explanation.envelope).T
     edges = np.linspace(explanation.start, explanation.end, len(low) + 1)
-    middle = (edges[:-1] + edges[1:]) / 2
+    centres = (edges[:-1] + edges[1:]) / 2
     return {
         "type": "scatter",
-        "x": _round_values([*middle, *middle[::-1]]),
+        "x": _round_values([*centres, *centres[::-1]]),
         "y": _round_values([*high, *low[::-1]]),
         "mode": "lines",
         "fill": "toself",
@@ -127,7 +135,7 @@ def _waveform_trace(explanation: Explanation) -> dict[str, Any]:
 
 
 def _weight_trace(track: AttentionTrack, explanation: Explanation) -> dict[str, Any]:
-    # A step reaches half the way to its neighbours; the first and the last one to the ends.
+    # A step extends half-way to its neighbours, the first and the last step to the ends.
     times = np.array(track.times)
     edges = [explanation.start, *(times[:-1] + times[1:]) / 2, explanation.end]
     return {
@@ -160,7 +168,7 @@ def _energy_trace(track: AttentionTrack) -> dict[str, Any]:
 def _head_heatmap(track: AttentionTrack) -> dict[str, Any]:
     heads = 100 * np.array(track.heads)
     names = [escape(word) for word in track.words]
-    told = names or [f"head {number}" for number in range(1, len(heads) + 1)]
+    labels = names or [f"head {number}" for number in range(1, len(heads) + 1)]
     return {
         "type": "heatmap",
         "x": _round_values(track.times),
@@ -170,28 +178,29 @@ def _head_heatmap(track: AttentionTrack) -> dict[str, Any]:
         "zmin": 0,
         "ygap": 1,
         "showscale": False,
-        "customdata": [[name] * len(track.times) for name in told],
+        "customdata": [[name] * len(track.times) for name in labels],
         "hovertemplate": "%{customdata}, %{x:.2f} s: %{z:.3~g} %<extra></extra>",
         "meta": names,
     }
 
 
 def _word_traces(explanation: Explanation) -> list[dict[str, Any]]:
-    """A bar for each moment, as high as all its words together; their names above it."""
+    """Return bars with the summed weight of the words at each time, and the words above them."""
     moments: list[list[RecognizedWord]] = []
-    placed = [
+    weighted = [
         word for word in explanation.words if word.time is not None and word.weight is not None
     ]
-    for word in sorted(placed, key=_get_word_time):
+    for word in sorted(weighted, key=_get_word_time):
         if moments and _get_word_time(word) - _get_word_time(moments[-1][0]) < BAR_SECONDS:
             moments[-1].append(word)
         else:
             moments.append([word])
-    times = [_get_word_time(some[0]) for some in moments]
-    at = {
+    times = [_get_word_time(words[0]) for words in moments]
+    weights = [100 * sum(word.weight or 0.0 for word in words) for words in moments]
+    shared = {
         "x": _round_values(times),
-        "y": _round_values([100 * sum(word.weight or 0.0 for word in some) for some in moments]),
-        "text": ["<br>".join(escape(word.word) for word in some) for some in moments],
+        "y": _round_values(weights),
+        "text": ["<br>".join(escape(word.word) for word in words) for words in moments],
         "showlegend": False,
     }
     names = {
@@ -209,7 +218,7 @@ def _word_traces(explanation: Explanation) -> list[dict[str, Any]]:
         "hovertemplate": "%{text}, %{x:.2f} s: %{y:.3~g} % of the weight<extra></extra>",
         "meta": max(map(len, moments), default=1),
     }
-    return [at | names, at | bars]
+    return [shared | names, shared | bars]
 
 
 def _get_word_time(word: RecognizedWord) -> float:
@@ -217,42 +226,38 @@ def _get_word_time(word: RecognizedWord) -> float:
 
 
 def _get_text_position(time: float, explanation: Explanation) -> str:
-    """Where a name is written, so that it stays within the recording."""
+    """Return the alignment of a word, so that it stays within the recording."""
     share = (time - explanation.start) / (explanation.end - explanation.start)
-    return (
-        "top right"
-        if share < EDGE_FRACTION
-        else "top left"
-        if share > 1 - EDGE_FRACTION
-        else "top center"
-    )
+    if share < EDGE_FRACTION:
+        return "top right"
+    return "top left" if share > 1 - EDGE_FRACTION else "top center"
 
 
 def _get_axis_range(traces: list[dict[str, Any]]) -> dict[str, Any]:
-    kind = traces[-1]
-    if kind["type"] == "heatmap":
-        heads = kind["y"]
-        if kind["meta"]:
-            named = {"tickvals": heads, "ticktext": kind["meta"], "nticks": len(heads)}
-            return {"range": [len(heads) + 0.5, 0.5], "showgrid": False, **named}
-        return {"range": [len(heads) + 0.5, 0.5], "tickvals": [1, len(heads)], "showgrid": False}
-    if kind["type"] == "bar":
-        above = 1.1 + 0.25 * kind["meta"]  # for a line of names each
-        return {"range": [0, above * max(kind["y"], default=1.0)], "ticksuffix": " %"}
-    if kind["fill"] == "tozeroy":
+    trace = traces[-1]
+    if trace["type"] == "heatmap":
+        heads, names = trace["y"], trace["meta"]
+        style = {"range": [len(heads) + 0.5, 0.5], "showgrid": False}
+        if names:
+            return {**style, "tickvals": heads, "ticktext": names, "nticks": len(heads)}
+        return {**style, "tickvals": [1, len(heads)]}
+    if trace["type"] == "bar":
+        headroom = 1.1 + 0.25 * trace["meta"]  # for the lines of words above a bar
+        return {"range": [0, headroom * max(trace["y"], default=1.0)], "ticksuffix": " %"}
+    if trace["fill"] == "tozeroy":
         return {"rangemode": "tozero", "ticksuffix": " %"}
-    most = max(0.01, *map(abs, kind["y"]))
-    return {"range": [-1.05 * most, 1.05 * most], "tickvals": [0]}
+    peak = max(0.01, *map(abs, trace["y"]))
+    return {"range": [-1.05 * peak, 1.05 * peak], "tickvals": [0]}
 
 
 def _get_energy_range(explanation: Explanation) -> list[float]:
-    """Decibels from the bottom of a row to its top: what differs little is drawn low."""
-    every = [level for track in explanation.attention.values() for level in track.energy]
-    return [min(every), max(max(every), min(every) + MIN_DECIBEL_RANGE) + 1]
+    """Return the range of the energy axis in dB, so that small differences look small."""
+    levels = [level for track in explanation.attention.values() for level in track.energy]
+    return [min(levels), max(max(levels), min(levels) + MIN_DECIBEL_RANGE) + 1]
 
 
 def _round_values(values: Any) -> list[float]:
-    # More digits than a screen shows would only make the page large.
+    # More digits than a screen can show would only enlarge the page.
     return [float(f"{value:.5g}") for value in values]
 
 
@@ -297,37 +302,29 @@ def _window_boundary(start: float) -> dict[str, Any]:
 
 
 def _layout(height: int) -> dict[str, Any]:
-    clear = "rgba(0,0,0,0)"
+    transparent = "rgba(0,0,0,0)"
     return {
         "template": {},
         "height": height,
         "margin": {"l": 8, "r": 12, "t": 0, "b": 8},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
+        "paper_bgcolor": transparent,
+        "plot_bgcolor": transparent,
         "dragmode": False,
         "hovermode": "closest",
     }
 
 
-DRAWING_WIDTH, DRAWING_HEIGHT = 320, 90
-"""Of a drawing, in its own units, without the axis below it."""
-MAX_POINTS = 160
-"""Longer envelopes and maps are averaged down to as many points; a screen shows no more."""
-TICK_STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-MAX_TICKS = 6
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorDrawing:
-    """What a page needs to draw one error.
+    """The drawing of a confident error.
 
     Attributes:
-        mistake: what went wrong.
-        words: what the drawing shows, for who cannot see it.
-        wave: SVG path of the envelope; empty without one.
-        maps: by the name of each attention map the SVG path of its weight over time; the first
-            one is to be filled, the others are lines.
-        ticks: place and label of each mark on the axis of seconds.
+        error: the error.
+        description: text alternative of the drawing.
+        waveform_path: SVG path of the envelope; empty without one.
+        attention_paths: SVG path of each attention map over time, by name; the first one is filled,
+            the others are lines.
+        ticks: position and label of each tick of the time axis.
     """
 
     error: ConfidentError
@@ -338,16 +335,18 @@ class ErrorDrawing:
 
 
 def draw_errors(results: Results) -> list[ErrorDrawing]:
-    """One for each mistake, in the results' order."""
-    return [_draw_error(mistake) for mistake in results.confident_errors]
+    """Draw the confident errors in the order of the results."""
+    return [_draw_error(error) for error in results.confident_errors]
 
 
 def _draw_error(error: ConfidentError) -> ErrorDrawing:
-    told = (_describe_attention(error, name, look) for name, look in error.attention.items())
-    paths = {name: _attention_path(error, look) for name, look in error.attention.items()}
+    descriptions, paths = [_describe_waveform(error)], {}
+    for name, trace in error.attention.items():
+        descriptions.append(_describe_attention(error, name, trace))
+        paths[name] = _attention_path(error, trace)
     return ErrorDrawing(
         error=error,
-        description=f"{_describe_waveform(error)}{''.join(told)}",
+        description="".join(descriptions),
         waveform_path=_waveform_path(error.envelope),
         attention_paths={name: path for name, path in paths.items() if path},
         ticks=_time_ticks(error.seconds),
@@ -356,22 +355,19 @@ def _draw_error(error: ConfidentError) -> ErrorDrawing:
 
 def _describe_waveform(error: ConfidentError) -> str:
     return (
-        f"Waveform of {error.id}, {error.seconds:.2f} s, {error.truth} taken for "
-        f"{error.answer} with {summary.format_percent(error.confidence)} % confidence"
+        f"Waveform of {error.id}, {error.seconds:.2f} s, {error.truth} predicted "
+        f"as {error.answer} with {summary.format_percent(error.confidence)} % confidence"
     )
 
 
 def _describe_attention(error: ConfidentError, name: str, trace: AttentionTrace) -> str:
     if not trace.weight:
         return ""
-    most = int(np.argmax(trace.weight))
-    begin, end = _step_edges(error, trace)[most : most + 2]
-    share = summary.format_percent(trace.weight[most])
-    return f"; {name} is highest from {begin:.2f} to {end:.2f} s, with {share} % of its weight"
-
-
-def _step_edges(error: ConfidentError, trace: AttentionTrace) -> list[float]:
-    return [*trace.times, max(error.seconds, trace.times[-1])]
+    highest = int(np.argmax(trace.weight))
+    edges = [*trace.times, max(error.seconds, trace.times[-1])]
+    start, end = edges[highest : highest + 2]
+    share = summary.format_percent(trace.weight[highest])
+    return f"; {name} is highest from {start:.2f} to {end:.2f} s, with {share} % of its weight"
 
 
 def _waveform_path(envelope: list[tuple[float, float]]) -> str:
@@ -379,9 +375,9 @@ def _waveform_path(envelope: list[tuple[float, float]]) -> str:
         return ""
     points = _downsample(np.clip(np.array(envelope, dtype=float), -1, 1))
     x = np.linspace(0, DRAWING_WIDTH, len(points)) if len(points) > 1 else np.array([0.0])
-    low, high = (DRAWING_HEIGHT / 2 * (1 - points[:, side]) for side in (0, 1))
+    low, high = (DRAWING_HEIGHT / 2 * (1 - points[:, column]) for column in (0, 1))
     outline = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
-    return f"M{' '.join(f'{across:.1f},{down:.1f}' for across, down in outline)}Z"
+    return f"M{' '.join(f'{right:.1f},{down:.1f}' for right, down in outline)}Z"
 
 
 def _attention_path(error: ConfidentError, trace: AttentionTrace) -> str:

@@ -1,9 +1,4 @@
-"""What the choice of epochs does to the scores: every selection side by side.
-
-How one could have been fooled, and what each way would have been worth here.
-
-The paper's figures beside ours.
-"""
+"""Scores of every selection, optimistic evaluations and published results next to each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,29 +14,33 @@ from serein.report.table import Column, Row, Table, make_row, text_columns
 from serein.results.evaluation import Results
 
 BASELINES = {
-    "majority": "always answers the most frequent class of the training side",
-    "chance": "draws each answer uniformly from the classes",
-    "mean": "always answers the mean of the training side",
+    "majority": "predicts the most frequent class of the training subset",
+    "chance": "draws each prediction uniformly from the classes",
+    "mean": "predicts the mean of the training subset",
 }
 LAST_EPOCH = "last"
-"""The one selection of a training that no score picks."""
+"""The selection that does not depend on a score."""
 KIND_MARKS = {"headline": " (quoted)", "optimistic": " (optimistic)"}
-"""What stands beside a row of such a kind."""
-EPOCH_PHRASES = {"validation": "the epochs that validation chose", LAST_EPOCH: "the last epoch"}
+"""Marks after the name of a row, by its kind."""
+EPOCH_PHRASES = {"validation": "the epochs selected on validation", LAST_EPOCH: "the last epoch"}
+AUDIT_HINT = (
+    "Run the evaluation with --audit to measure a random split and test-speaker normalisation too"
+)
+NOT_REPORTED = "not reported"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreRow:
-    """One line of a comparison; None is undefined.
+    """The scores of a selection or baseline; None is undefined.
 
     Attributes:
         name: of the selection or baseline.
         note: what it means.
         kind: "headline", "selection", "optimistic" or "baseline".
-        scores: of all predictions together.
+        scores: over the pooled predictions.
         intervals: of these scores.
-        folds: means of the folds' scores.
-        chosen_by: the task whose scores picked the epochs, where it is another one.
+        fold_means: means of the folds' scores.
+        selected_by: the task whose scores selected the epochs, if it is another task.
     """
 
     name: str
@@ -50,34 +49,34 @@ class ScoreRow:
     scores: Scores
     intervals: dict[str, Interval] = field(default_factory=dict)
     fold_means: Scores = field(default_factory=dict)
-    chosen_by: str | None = None
+    selected_by: str | None = None
 
 
 def is_optimistic(results: Results, selection: str, task: str) -> bool:
-    """Whether a selection picked epochs by this very task's scores on the test side."""
-    seen = "optimistic" in results.selections.get(selection, "")
-    return seen and get_selecting_task(results, task) is None
+    """Return whether a selection selected epochs by this task's scores on the test subset."""
+    by_test = "optimistic" in results.selections.get(selection, "")
+    return by_test and get_selecting_task(results, task) is None
 
 
 def format_selection(results: Results, selection: str, task: str) -> str:
-    """The name of a selection, with its mark where it saw the test side."""
+    """Return the name of a selection, marked if it is optimistic."""
     return f"{selection}{KIND_MARKS['optimistic'] * is_optimistic(results, selection, task)}"
 
 
 def get_audit_heading(results: Results) -> str:
-    """What the section of the scores is called: with one selection, nothing is audited."""
+    """Return the heading of the section of scores, which depends on the number of selections."""
     return "Selection audit" if len(results.selections) > 1 else "Scores"
 
 
 def compare_selections(results: Results, task: str) -> list[ScoreRow]:
-    """Every selection of a task, then what knowing nothing scores."""
+    """Return the scores of every selection of a task, then those of the baselines."""
     rows = [_selection_row(results, name, task) for name in results.selections]
-    chosen = [row for row in rows if row is not None]
-    return chosen + [
+    baselines = [
         ScoreRow(name=name, note=note, kind="baseline", scores=scores)
         for name, note in BASELINES.items()
         if (scores := results.baselines.get(name, {}).get(task))
     ]
+    return [row for row in rows if row is not None] + baselines
 
 
 def _selection_row(results: Results, name: str, task: str) -> ScoreRow | None:
@@ -85,36 +84,35 @@ def _selection_row(results: Results, name: str, task: str) -> ScoreRow | None:
     if scores is None:
         return None
     other = "optimistic" if is_optimistic(results, name, task) else "selection"
-    names = [one.name for one in summary.get_task_scorer(results, task).metrics]
+    metrics = [metric.name for metric in summary.get_task_scorer(results, task).metrics]
     return ScoreRow(
         name=name,
         note=results.selections[name],
         kind="headline" if name == results.headline else other,
-        scores={score: scores.score(score) for score in names},
-        intervals={score: scores.bounds(score) for score in names},
+        scores={metric: scores.score(metric) for metric in metrics},
+        intervals={metric: scores.bounds(metric) for metric in metrics},
         fold_means=results.fold_means.get(name, {}).get(task, {}),
-        chosen_by=get_selecting_task(results, task) if _picks_epochs(results, name) else None,
+        selected_by=get_selecting_task(results, task) if _selects_epochs(results, name) else None,
     )
 
 
-def _picks_epochs(results: Results, selection: str) -> bool:
+def _selects_epochs(results: Results, selection: str) -> bool:
     return selection != LAST_EPOCH and any(selection in fold.epochs for fold in results.folds)
 
 
 def get_selecting_task(results: Results, task: str) -> str | None:
-    """The other task whose scores pick the epochs; None where this one has a say in it."""
-    lead = summary.get_leading_task(results)
-    every = results.recipe.get("training", {}).get("select_by") == "mean"
-    own = every or task == lead or summary.is_fitted(results)
-    return None if own else lead
+    """Return the other task whose scores select the epochs; None if this task's scores count."""
+    first = summary.get_first_task(results)
+    by_mean = results.recipe.get("training", {}).get("select_by") == "mean"
+    return None if by_mean or task == first or summary.is_fitted(results) else first
 
 
 def describe_selection_gap(results: Results) -> str | None:
-    """How far picking epochs on the test side is from the other selections, in two sentences.
+    """Return in two sentences how much selecting epochs on the test subset raises the score.
 
-    Only of the task that picks them; None where nothing was picked on the test side.
+    The scores are those of the first task. None if no selection used the test subset.
     """
-    task = summary.get_leading_task(results)
+    task = summary.get_first_task(results)
     rows = {row.name: row for row in compare_selections(results, task) if row.kind != "baseline"}
     best = next((row for row in rows.values() if row.kind == "optimistic"), None)
     quoted = rows.pop(results.headline, None)
@@ -125,15 +123,16 @@ def describe_selection_gap(results: Results) -> str | None:
     if top is None or quoted.scores[main.name] is None:
         return None
     others = [quoted, *(row for row in rows.values() if row.kind == "selection")]
-    apart = [
-        f"{_format_points(main, top, score)} {EPOCH_PHRASES.get(row.name, f'the epochs of {row.name}')}"
-        for row in others
-        if (score := row.scores[main.name]) is not None
-    ]
-    told = f"{summary.format_score(main, top)}{summary.format_unit(main)}"
-    reports = f"Picking epochs on the test side reports a {main.title} of {told}"
+    clauses = []
+    for row in others:
+        score = row.scores[main.name]
+        if score is not None:
+            epochs = EPOCH_PHRASES.get(row.name, f"the epochs of {row.name}")
+            clauses.append(f"{_format_points(main, top, score)} {epochs}")
+    value = f"{summary.format_score(main, top)}{summary.format_unit(main)}"
     return (
-        f"{reports}: {' and '.join(apart)}.{_describe_paired_difference(results, task, best.name)}"
+        f"Selecting epochs on the test subset reports a {main.title} of {value}: "
+        f"{' and '.join(clauses)}.{_describe_paired_difference(results, task, best.name)}"
     )
 
 
@@ -142,156 +141,155 @@ def _format_points(main: Metric, score: float, other: float) -> str:
     size = summary.format_gain(main, abs(points)).removeprefix("+")
     if not float(size):
         return "the same as"
-    words = " points" if main.is_percent else ""
-    return f"{size}{words} {'above' if points > 0 else 'below'}"
+    unit = " points" if main.is_percent else ""
+    return f"{size}{unit} {'above' if points > 0 else 'below'}"
 
 
 def _describe_paired_difference(results: Results, task: str, name: str) -> str:
-    interval, words = compute_difference(results, task, name, results.headline)
+    interval, method = compute_difference(results, task, name, results.headline)
     if interval is None:
         return ""
     main = summary.get_task_scorer(results, task).main
     low, high = (summary.format_score(main, bound) for bound in interval)
     points = " points" if main.is_percent else ""
-    return f" It and the quoted selection differ by {low} to {high}{points}: paired {words}."
+    return f" It and the quoted selection differ by {low} to {high}{points}: paired {method}."
 
 
 def compute_difference(
     results: Results, task: str, first: str, second: str
 ) -> tuple[Interval, str]:
-    """By how much the UA, or CCC, of two selections differs, first less second.
+    """Compute the interval of the difference in UA, or CCC, of two selections, first - second.
 
-    Both answered the same utterances, so both are resampled with the same draws.
+    Both have predictions for the same utterances and are resampled with the same draws.
 
     Returns:
-        The interval, None where it is undefined, and how it was made in words.
+        The interval, None where it is undefined, and a description of the method.
     """
     items = summary.select_scored(results, task, first, second)
-    measure, classes = summary.get_task_scorer(results, task), results.classes[task]
+    scorer, classes = summary.get_task_scorer(results, task), results.classes[task]
     truth = [item.truth[task] for item in items]
-    groups, words = choose_resampling_groups([item.speaker for item in items])
-    ours, theirs = (
-        measure.tally(truth, summary.get_answers(results, task, name, items), groups, classes)
+    groups, method = choose_resampling_groups([item.speaker for item in items])
+    tallies = [
+        scorer.tally(
+            truth, summary.get_predicted_values(results, task, name, items), groups, classes
+        )
         for name in (first, second)
-    )
-    low, high = bootstrap_difference(ours, theirs, measure.main.statistic)
-    return (None if np.isnan(low) else (low, high)), words
-
-
-AUDIT_HINT = (
-    "Run the evaluation with --audit to measure a random split and test-speaker normalisation too"
-)
+    ]
+    low, high = bootstrap_difference(*tallies, scorer.main.statistic)
+    return (None if np.isnan(low) else (low, high)), method
 
 
 def build_optimistic_table(results: Results) -> Table | None:
-    """The quoted scores, and what less careful evaluations of the same system report."""
-    task = summary.get_leading_task(results)
+    """Build the table of the quoted scores and of optimistic evaluations of the same system."""
+    task = summary.get_first_task(results)
     scores = results.scores_by_task(results.headline).get(task)
-    ways = list(_list_optimistic_variants(results, task)) if scores else []
-    if scores is None or not ways:
+    variants = list(_list_optimistic_variants(results, task)) if scores else []
+    if scores is None or not variants:
         return None
-    kinds = summary.get_task_scorer(results, task).metrics
-    quoted = {one.name: scores.score(one.name) for one in kinds}
+    metrics = summary.get_task_scorer(results, task).metrics
+    quoted = {metric.name: scores.score(metric.name) for metric in metrics}
     points = " in points" if results.classes[task] else ""
-    measured = "" if results.optimistic_variants else f" {AUDIT_HINT}."
+    hint = "" if results.optimistic_variants else f" {AUDIT_HINT}."
     seed = results.environment.get("seed")
     return Table(
-        title=f"{task}: what fooling oneself would have been worth{summary.format_title_unit(results, task)}",
-        note=f"All of seed {seed}, pooled over folds; gains{points} over the quoted row.{measured}",
+        title=f"{task}: optimistic evaluations{summary.format_title_unit(results, task)}",
+        note=f"Seed {seed}, pooled over folds; gains{points} over the quoted row.{hint}",
         columns=(
-            *text_columns("evaluation", "what was done"),
-            *(Column(name=one.title) for one in kinds),
-            *(Column(name=f"gain in {one.title}") for one in kinds),
+            *text_columns("evaluation", "description"),
+            *(Column(name=metric.title) for metric in metrics),
+            *(Column(name=f"gain in {metric.title}") for metric in metrics),
         ),
         rows=(
             make_row(
                 "as quoted",
                 results.selections.get(results.headline, ""),
-                *(summary.format_score(one, quoted[one.name]) for one in kinds),
-                *("" for _ in kinds),
+                *(summary.format_score(metric, quoted[metric.name]) for metric in metrics),
+                *("" for _ in metrics),
                 kind="headline",
             ),
-            *(_optimistic_row(name, note, found, quoted, kinds) for name, note, found in ways),
+            *(_optimistic_row(name, note, own, quoted, metrics) for name, note, own in variants),
         ),
     )
 
 
 def _list_optimistic_variants(results: Results, task: str) -> Iterator[tuple[str, str, Scores]]:
-    for name in results.selections:
-        if is_optimistic(results, name, task):
-            own = results.scores_by_task(name)[task]
-            found = {
-                one.name: own.score(one.name)
-                for one in summary.get_task_scorer(results, task).metrics
-            }
-            yield "test-picked epochs", results.selections[name], found
-    for one in results.optimistic_variants:
-        if task in one.scores:
-            yield one.name.replace("-", " "), one.description, one.scores[task]
+    """Yield name, description and scores of every optimistic evaluation."""
+    metrics = summary.get_task_scorer(results, task).metrics
+    for selection in results.selections:
+        if is_optimistic(results, selection, task):
+            own = results.scores_by_task(selection)[task]
+            scores = {metric.name: own.score(metric.name) for metric in metrics}
+            yield "test-selected epochs", results.selections[selection], scores
+    for variant in results.optimistic_variants:
+        if task in variant.scores:
+            yield variant.name.replace("-", " "), variant.description, variant.scores[task]
 
 
 def _optimistic_row(
-    name: str, note: str, found: Scores, quoted: Scores, kinds: Sequence[Metric]
+    name: str, note: str, scores: Scores, quoted: Scores, metrics: Sequence[Metric]
 ) -> Row:
-    pairs = [(one, found.get(one.name)) for one in kinds]
-    shown = (summary.format_score(one, score) for one, score in pairs)
-    gains = (summary.compute_gain(one, score, quoted[one.name]) for one, score in pairs)
-    signed = (summary.format_gain(one, gain) for one, gain in zip(kinds, gains, strict=True))
-    return make_row(name, note, *shown, *signed, kind="optimistic")
-
-
-NOT_REPORTED = "not reported"
+    cells, gains = [], []
+    for metric in metrics:
+        score = scores.get(metric.name)
+        gain = summary.compute_gain(metric, score, quoted[metric.name])
+        cells.append(summary.format_score(metric, score))
+        gains.append(summary.format_gain(metric, gain))
+    return make_row(name, note, *cells, *gains, kind="optimistic")
 
 
 def get_followed_recipe(results: Results) -> str:
-    """The recipe of the published system that this one is, or that it follows."""
+    """Return the recipe of the published system that this recipe is, or follows."""
     about = results.recipe.get("about", {})
     return str(about.get("follows") or results.recipe.get("name", ""))
 
 
 def build_published_table(results: Results) -> Table | None:
-    """Ours first, then what the paper printed; None where it printed nothing, or nothing is scored.
+    """Build the table of these scores and the published ones of the first scored task.
 
-    Of a paper's tasks the one that leads here is shown.
+    None if the paper has no scores of this task.
     """
     task = next(iter(summary.list_scored_tasks(results)), None)
-    if task is None or not results.classes[task]:  # no paper on the shelf prints scores of values
+    if task is None or not results.classes[task]:  # no published results of regression
         return None
-    printed = [
-        one for one in published.find_results(get_followed_recipe(results)) if task in one.scores
+    rows = [
+        row for row in published.find_results(get_followed_recipe(results)) if task in row.scores
     ]
-    if not printed:
+    if not rows:
         return None
-    scores = results.scores[results.headline][task]
-    ours = {
-        one.name: scores.score(one.name) for one in summary.get_task_scorer(results, task).metrics
+    own = results.scores[results.headline][task]
+    scores = {
+        metric.name: own.score(metric.name)
+        for metric in summary.get_task_scorer(results, task).metrics
     }
-    names = list(dict.fromkeys([*ours, *(name for one in printed for name in one.scores[task])]))
+    names = list(dict.fromkeys([*scores, *(name for row in rows for name in row.scores[task])]))
     return Table(
-        title=f"{task}: ours and what was published, %",
-        note="Each figure belongs to its corpus, its protocol and its choice of epochs; where "
-        "these differ, the figures cannot be compared.",
+        title=f"{task}: this run and published results, %",
+        note="Scores of different corpora, protocols or selections of epochs cannot be compared.",
         columns=(
             *text_columns("system", "corpus", "protocol", "selection"),
             *(Column(name=name.upper(), undefined_reason=NOT_REPORTED) for name in names),
         ),
         rows=(
-            _our_row(results, ours, names),
-            *(_published_row(one, task, names) for one in printed),
+            _own_row(results, scores, names),
+            *(_published_row(row, task, names) for row in rows),
         ),
     )
 
 
 def list_doubts(results: Results) -> tuple[str, ...]:
-    """What the paper's figures say against each other, its text or its code."""
+    """Return contradictions between the paper's figures, its text and its code."""
     name = get_followed_recipe(results)
-    own = [one for one in published.load_papers() if any(line.recipe == name for line in one.rows)]
-    return tuple(doubt for one in own for doubt in one.doubts)
+    return tuple(
+        doubt
+        for paper in published.load_papers()
+        if any(row.recipe == name for row in paper.rows)
+        for doubt in paper.doubts
+    )
 
 
-def _our_row(results: Results, scores: Mapping[str, float | None], names: Sequence[str]) -> Row:
+def _own_row(results: Results, scores: Mapping[str, float | None], names: Sequence[str]) -> Row:
     return make_row(
-        f"ours ({summary.format_title(results)})",
+        f"this run ({summary.format_title(results)})",
         str(results.corpus.get("name", "")),
         str(results.protocol.get("name", "")),
         results.headline,
@@ -300,9 +298,9 @@ def _our_row(results: Results, scores: Mapping[str, float | None], names: Sequen
     )
 
 
-def _published_row(one: published.PublishedResult, task: str, names: Sequence[str]) -> Row:
-    scores = {str(name): score for name, score in one.scores[task].items()}
-    shown = [
+def _published_row(row: published.PublishedResult, task: str, names: Sequence[str]) -> Row:
+    scores = {str(name): score for name, score in row.scores[task].items()}
+    cells = [
         f"{scores[name]:.1f}" if name in scores else summary.format_percent(None) for name in names
     ]
-    return make_row(f"{one.system} ({one.table})", one.corpus, one.protocol, one.selection, *shown)
+    return make_row(f"{row.system} ({row.table})", row.corpus, row.protocol, row.selection, *cells)

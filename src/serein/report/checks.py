@@ -1,10 +1,11 @@
-"""The tables of what stands behind the scores: leaks, labels, confidence, circumstances."""
+"""Tables of what the scores depend on: leakage, labels, confidence, provenance and settings."""
 
 from collections.abc import Iterator
 
 from serein.report import summary
 from serein.report.summary import format_decimal, format_percent
 from serein.report.table import (
+    NO_SCORE,
     UNDEFINED,
     Column,
     Row,
@@ -16,33 +17,33 @@ from serein.report.table import (
 from serein.results.evaluation import CalibrationScores, LabelMapping, Results
 
 MAX_EXAMPLES = 3
-"""More examples than these of one finding are counted, not shown."""
+"""Examples of a finding that are printed; more are counted."""
 
 
 def build_leakage_table(results: Results) -> Table | None:
-    """What the leakage check found; None where it did not run."""
+    """Build the table of the leakage check; None if it did not run."""
     if not results.leakage:
         return None
     return Table(
-        title="Leakage: what was looked for",
-        note="Done before anything was trained. Clean: looked for and not found; warning: found, "
-        "and trained nevertheless; allowed: would have stopped the run, had its user not allowed "
-        "it; error: stops a run.",
+        title="Leakage check",
+        note="Done before training. Clean: checked and not found; warning: found, but does not "
+        "stop the run; allowed: would have stopped the run, but the user allowed it; error: stops "
+        "the run.",
         columns=(
             *text_columns("check", "verdict"),
             *number_columns("found"),
-            *text_columns("in words", "examples"),
+            *text_columns("description", "examples"),
         ),
         rows=tuple(
             make_row(
-                found.kind,
-                found.verdict,
-                str(found.count),
-                found.description,
-                _format_examples(found.examples),
-                kind=found.verdict,
+                finding.kind,
+                finding.verdict,
+                str(finding.count),
+                finding.description,
+                _format_examples(finding.examples),
+                kind=finding.verdict,
             )
-            for found in results.leakage
+            for finding in results.leakage
         ),
     )
 
@@ -54,18 +55,18 @@ def _format_examples(examples: tuple[str, ...]) -> str:
 
 
 def describe_leakage(results: Results) -> str | None:
-    """The leakage check in one sentence; None where it did not run."""
+    """Summarise the leakage check in one sentence; None if it did not run."""
     if not results.leakage:
         return None
     kinds: dict[str, list[str]] = {}
-    for found in results.leakage:
-        kinds.setdefault(found.verdict, []).append(found.kind)
-    told = [f"{verdict}: {', '.join(dict.fromkeys(names))}" for verdict, names in kinds.items()]
-    return f"Leakage check: {'; '.join(told)}."
+    for finding in results.leakage:
+        kinds.setdefault(finding.verdict, []).append(finding.kind)
+    clauses = [f"{verdict}: {', '.join(dict.fromkeys(names))}" for verdict, names in kinds.items()]
+    return f"Leakage check: {'; '.join(clauses)}."
 
 
 def build_label_tables(results: Results) -> list[Table]:
-    """What became of each task's labels."""
+    """Build a table of the label mapping of each task."""
     return [_build_label_table(task, mapping) for task, mapping in results.mapping.items()]
 
 
@@ -81,33 +82,33 @@ def _build_label_table(task: str, mapping: LabelMapping) -> Table:
         rows.append(make_row("(no label)", "", str(mapping.missing), kind="baseline"))
     return Table(
         title=f"{task}: labels",
-        note=f"Scheme: {mapping.scheme}. For each class the corpus's own words, and how often each "
-        "occurred.",
+        note=f"Scheme: {mapping.scheme}. For each class the labels of the corpus, and how often "
+        "each occurred.",
         columns=(*text_columns("class", "in the corpus"), *number_columns("utterances")),
         rows=tuple(rows),
     )
 
 
 def _label_row(name: str, counts: dict[str, int], kind: str = "") -> Row:
-    told = ", ".join(f"{word} ({count})" for word, count in counts.items())
-    return make_row(name, told, str(sum(counts.values())), kind=kind)
+    labels = ", ".join(f"{label} ({count})" for label, count in counts.items())
+    return make_row(name, labels, str(sum(counts.values())), kind=kind)
 
 
 def build_calibration_table(results: Results) -> Table | None:
-    """Calibration error and Brier score of each task; None where nobody measured them."""
+    """Build the table of calibration error and Brier score; None if no task has them."""
     rows = [
-        line for task in _list_calibrated_tasks(results) for line in _confidence_rows(results, task)
+        row for task in _list_calibrated_tasks(results) for row in _confidence_rows(results, task)
     ]
     if not rows:
         return None
-    reason = "undefined: nothing was scored"
     return Table(
         title=f"Confidence, {results.headline}",
         note="ECE: expected calibration error, the mean gap between confidence and accuracy, 0 to "
-        "1. Brier: mean squared distance from the truth, 0 to 2. Less is better.",
+        "1. Brier: mean squared distance of the probabilities from the labels, 0 to 2. Lower is "
+        "better.",
         columns=(
             *text_columns("task", "probabilities"),
-            *number_columns("ECE", "Brier", undefined_reason=reason),
+            *number_columns("ECE", "Brier", undefined_reason=NO_SCORE),
         ),
         rows=tuple(rows),
     )
@@ -118,63 +119,56 @@ def _list_calibrated_tasks(results: Results) -> list[str]:
 
 
 def _confidence_rows(results: Results, task: str) -> Iterator[Row]:
-    own = results.calibration[task]
-    yield _confidence_row(task, "as the model says", own.raw)
-    if own.calibrated:
-        yield _confidence_row(task, "with each fold's temperature", own.calibrated)
+    calibration = results.calibration[task]
+    yield _confidence_row(task, "uncalibrated", calibration.raw)
+    if calibration.calibrated:
+        yield _confidence_row(task, "with each fold's temperature", calibration.calibrated)
 
 
-def _confidence_row(task: str, name: str, confidence: CalibrationScores) -> Row:
-    return make_row(
-        task, name, *(format_decimal(value) for value in (confidence.ece, confidence.brier))
-    )
+def _confidence_row(task: str, name: str, scores: CalibrationScores) -> Row:
+    return make_row(task, name, format_decimal(scores.ece), format_decimal(scores.brier))
 
 
 def describe_confidence(results: Results) -> str | None:
-    """How far the leading task's confidence can be believed, in a sentence; None if unknown."""
+    """Summarise the calibration of the first task in a sentence; None if it was not measured."""
     task = next(iter(_list_calibrated_tasks(results)), None)
     if task is None:
         return None
-    own = results.calibration[task]
-    words = f"ECE {format_decimal(own.raw.ece)}, Brier {format_decimal(own.raw.brier)}"
-    if own.calibrated:
-        after = f"{format_decimal(own.calibrated.ece)} and {format_decimal(own.calibrated.brier)}"
-        words += f"; with a temperature fitted on validation, {after}"
-    return f"Confidence of {task}: {words}."
+    raw, calibrated = results.calibration[task].raw, results.calibration[task].calibrated
+    clauses = [f"ECE {format_decimal(raw.ece)}, Brier {format_decimal(raw.brier)}"]
+    if calibrated:
+        scores = f"{format_decimal(calibrated.ece)} and {format_decimal(calibrated.brier)}"
+        clauses.append(f"with a temperature fitted on validation, {scores}")
+    return f"Confidence of {task}: {'; '.join(clauses)}."
 
 
 def build_threshold_table(results: Results, task: str) -> Table | None:
-    """What refusing the least confident utterances is worth; None where nobody measured it."""
-    own = results.calibration.get(task)
-    if own is None or not own.thresholds:
+    """Build the table of scores at confidence thresholds; None if they were not measured."""
+    calibration = results.calibration.get(task)
+    if calibration is None or not calibration.thresholds:
         return None
     return Table(
-        title=f"{task}: refusing the least confident utterances, %",
-        note="What is left when only utterances at or above a confidence are answered.",
-        columns=(*text_columns("answered"), *number_columns("lowest confidence", "WA", "UA")),
+        title=f"{task}: rejecting the least confident predictions, %",
+        note="Scores of the predictions at or above a confidence.",
+        columns=(*text_columns("kept"), *number_columns("lowest confidence", "WA", "UA")),
         rows=tuple(
-            make_row(
-                format_percent(share),
-                format_percent(lowest),
-                format_percent(wa),
-                format_percent(ua),
-            )
-            for lowest, share, wa, ua in own.thresholds
+            make_row(*map(format_percent, (share, lowest, wa, ua)))
+            for lowest, share, wa, ua in calibration.thresholds
         ),
     )
 
 
 def build_temperature_table(results: Results) -> Table | None:
-    """Each fold's temperatures; None where none was fitted."""
+    """Build the table of each fold's temperatures; None if none was fitted."""
     folds = [fold for fold in results.folds if fold.temperatures]
     tasks = [task for task in results.classes if any(task in fold.temperatures for fold in folds)]
     if not tasks:
         return None
-    reason = "no temperature: the fold has no labelled validation side, or nothing fits it"
+    reason = "no temperature: the fold has no labelled validation subset, or the fit is undefined"
     return Table(
         title="Temperatures",
-        note="What logits are divided by, fitted on each fold's validation side; above 1 the model "
-        "was too sure of itself.",
+        note="Divisors of the logits, fitted on each fold's validation subset; above 1 the model "
+        "was overconfident.",
         columns=(
             *text_columns("fold"),
             *(Column(name=task, undefined_reason=reason) for task in tasks),
@@ -193,7 +187,7 @@ def _format_temperature(value: float | None) -> str:
 
 
 def build_provenance_table(results: Results) -> Table:
-    """What the run was made of."""
+    """Build the table of run, corpus, protocol and environment."""
     split = {key: value for key, value in results.protocol.items() if key != "folds"}
     rows = [
         ("run", results.name),
@@ -204,23 +198,24 @@ def build_provenance_table(results: Results) -> Table:
         *summary.flatten(results.environment),
     ]
     if len(results.repeats) > 1:
-        rows.append(("seeds", ", ".join(f"{one.seed} ({one.run})" for one in results.repeats)))
+        runs = (f"{repeat.seed} ({repeat.run})" for repeat in results.repeats)
+        rows.append(("seeds", ", ".join(runs)))
     return Table(
-        title="Circumstances of the run",
-        note="Seed, threads and versions are part of what makes it repeatable.",
-        columns=text_columns("what", "value"),
-        rows=tuple(make_row(*pair) for pair in rows if pair[1]),
+        title="Provenance",
+        note="A run is reproducible with the same seed, number of threads and versions.",
+        columns=text_columns("item", "value"),
+        rows=tuple(make_row(name, value) for name, value in rows if value),
     )
 
 
 def build_settings_table(results: Results) -> Table | None:
-    """Every setting of the recipe; None where there is no recipe."""
+    """Build the table of all settings of the recipe; None without a recipe."""
     rows = tuple(make_row(name, value) for name, value in summary.flatten(results.recipe))
     if not rows:
         return None
     return Table(
         title="Settings of the recipe",
-        note="As --set name=value takes them.",
+        note="As in --set name=value.",
         columns=text_columns("setting", "value"),
         rows=rows,
     )

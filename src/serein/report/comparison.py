@@ -1,6 +1,5 @@
-"""Several runs against each other: in the terminal, as Markdown, and as an HTML page."""
+"""Reports of a comparison of runs: in the terminal, as Markdown and as an HTML page."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -24,41 +23,42 @@ from serein.results.studies import Comparison, PairedTest
 from serein.utils.files import write_text
 
 TITLE = "Comparison"
-NO_TEST = "this test was not made"
+NO_TEST = "this test was not done"
 TESTS = {"mcnemar": "McNemar", "permutation": "permutation", "z": "z-test"}
 CLASS_TEST_NOTE = (
-    " The test of two proportions is one-tailed (the first is better) and takes utterances as "
-    "independent, as McNemar's does. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 medium, "
-    "0.8 large."
+    " The z-test of two proportions is one-tailed (the first is better). It assumes independent "
+    "utterances, and so does McNemar's test. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
+    "medium, 0.8 large."
 )
 MIN_PRINTED_P = 0.001
-"""A smaller p is not told apart from this one."""
+"""A smaller p-value is printed as below this one."""
 
 
 def build_tables(comparison: Comparison) -> list[Table]:
-    """The runs; then for each task and selection the scores, and the tests of their differences."""
+    """Build the tables of runs, scores and tests."""
     runs = [_run_table(comparison)] if comparison.runs else []
     return [*runs, *build_test_tables(comparison.paired_tests)]
 
 
-def build_test_tables(every: list[PairedTest]) -> list[Table]:
-    """For each task and selection the scores, and the tests of their differences."""
-    found = []
-    for task, selection in dict.fromkeys((one.task, one.selection) for one in every):
-        own = [c for c in every if (c.task, c.selection) == (task, selection)]
-        found += [_score_table(task, selection, own), _test_table(task, selection, own)]
-    return found
+def build_test_tables(paired_tests: list[PairedTest]) -> list[Table]:
+    """Build the tables of scores and of tests for each task and selection."""
+    groups: dict[tuple[str, str], list[PairedTest]] = {}
+    for pair in paired_tests:
+        groups.setdefault((pair.task, pair.selection), []).append(pair)
+    tables = []
+    for (task, selection), pairs in groups.items():
+        tables += [_score_table(task, selection, pairs), _test_table(task, selection, pairs)]
+    return tables
 
 
 def _run_table(comparison: Comparison) -> Table:
-    every = dict.fromkeys(key for run in comparison.runs for key in run)
-    heads = [head for head in every if any(_format_cell(run.get(head)) for run in comparison.runs)]
+    runs = comparison.runs
+    keys = dict.fromkeys(key for run in runs for key in run)
+    used = [key for key in keys if any(_format_cell(run.get(key)) for run in runs)]
     return Table(
         title="Runs",
-        columns=text_columns(*heads),
-        rows=tuple(
-            make_row(*(_format_cell(run.get(head)) for head in heads)) for run in comparison.runs
-        ),
+        columns=text_columns(*used),
+        rows=tuple(make_row(*(_format_cell(run.get(key)) for key in used)) for run in runs),
     )
 
 
@@ -68,86 +68,82 @@ def _format_cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _score_table(task: str, selection: str, contests: list[PairedTest]) -> Table:
-    ways = "; ".join(dict.fromkeys(one.interval for one in contests if one.interval))
-    kinds, main = list(map(get_metric, contests[0].scores)), get_metric(contests[0].main)
-    over = "the mean over seeds" if main.is_percent else "over the answers of all seeds"
+def _score_table(task: str, selection: str, pairs: list[PairedTest]) -> Table:
+    methods = "; ".join(dict.fromkeys(pair.interval for pair in pairs if pair.interval))
+    metrics, main = list(map(get_metric, pairs[0].scores)), get_metric(pairs[0].main)
+    pooling = "mean over seeds" if main.is_percent else "pooled over the predictions of all seeds"
     return Table(
         title=f"{task}, {selection}: scores{', %' * main.is_percent}",
-        note=f"Over the utterances that both tested, {over}; the difference is the {main.title} "
-        f"of the first less that of the second{', in points' * main.is_percent}. Intervals: "
-        f"{ways or 'none was made'}.",
+        note=f"Over the utterances that both tested, {pooling}; difference: {main.title} of the "
+        f"first minus that of the second{', in points' * main.is_percent}. Intervals: "
+        f"{methods or 'none was computed'}.",
         columns=(
             *text_columns("first", "second"),
             *number_columns("utterances"),
-            *(Column(name=side, group=one.title) for one in kinds for side in "12"),
+            *(Column(name=number, group=metric.title) for metric in metrics for number in "12"),
             *number_columns("difference"),
             Column(name="interval", undefined_reason=NO_INTERVAL),
         ),
-        rows=tuple(_score_row(one) for one in contests),
+        rows=tuple(_score_row(pair) for pair in pairs),
     )
 
 
-def _score_row(one: PairedTest) -> Row:
-    main = get_metric(one.main)
-    difference = (100 if main.is_percent else 1) * one.difference
+def _score_row(pair: PairedTest) -> Row:
+    main = get_metric(pair.main)
+    difference = (100 if main.is_percent else 1) * pair.difference
     return make_row(
-        one.first,
-        one.second,
-        str(one.utterances),
+        pair.first,
+        pair.second,
+        str(pair.utterances),
         *(
             summary.format_score(get_metric(name), score)
-            for name, pair in one.scores.items()
-            for score in pair
+            for name, scores in pair.scores.items()
+            for score in scores
         ),
         summary.format_gain(main, difference),
-        summary.format_interval(one.difference_interval, main) or UNDEFINED,
+        summary.format_interval(pair.difference_interval, main) or UNDEFINED,
     )
 
 
-def _test_table(task: str, selection: str, contests: list[PairedTest]) -> Table:
-    made = [test for test in TESTS if any(getattr(one, test) is not None for one in contests)]
-    swapped = "; ".join(dict.fromkeys(one.permutation_unit for one in contests))
-    of_classes = contests[0].main == UA.name
-    effects = (
-        number_columns("effect", undefined_reason="undefined: a score is") if of_classes else ()
-    )
+def _test_table(task: str, selection: str, pairs: list[PairedTest]) -> Table:
+    tests = [test for test in TESTS if any(getattr(pair, test) is not None for pair in pairs)]
+    units = "; ".join(dict.fromkeys(pair.permutation_unit for pair in pairs))
+    has_classes = pairs[0].main == UA.name
+    effect_columns = number_columns("effect", undefined_reason="undefined: a score is undefined")
     return Table(
         title=f"{task}, {selection}: tests",
-        note="p of each test, and in brackets after Holm's correction over all contests. The "
-        f"permutation swaps {swapped}.{CLASS_TEST_NOTE * of_classes}",
+        note="p-value of each test, and in brackets after Holm's correction over all pairs. The "
+        f"permutation test swaps {units}.{CLASS_TEST_NOTE * has_classes}",
         columns=(
             *text_columns("first", "second"),
-            *number_columns(*(TESTS[test] for test in made), undefined_reason=NO_TEST),
-            *effects,
+            *number_columns(*(TESTS[test] for test in tests), undefined_reason=NO_TEST),
+            *effect_columns * has_classes,
         ),
         rows=tuple(
             make_row(
-                one.first,
-                one.second,
-                *(_format_test(one, test) for test in made),
-                *(_format_effect(one) for _ in effects),
+                pair.first,
+                pair.second,
+                *(_format_test(pair, test) for test in tests),
+                *[_format_effect(pair)] * has_classes,
             )
-            for one in contests
+            for pair in pairs
         ),
     )
 
 
-def _format_effect(one: PairedTest) -> str:
-    return UNDEFINED if one.effect is None else f"{round(one.effect, 2) + 0.0:+.2f}"
+def _format_effect(pair: PairedTest) -> str:
+    return UNDEFINED if pair.effect is None else f"{round(pair.effect, 2) + 0.0:+.2f}"
 
 
-def _format_test(one: PairedTest, test: str) -> str:
-    p, adjusted = getattr(one, test), one.adjusted.get(test)
-    return (
-        format_p_value(p)
-        if p is None or adjusted is None
-        else f"{format_p_value(p)} ({format_p_value(adjusted)})"
-    )
+def _format_test(pair: PairedTest, test: str) -> str:
+    p, adjusted = getattr(pair, test), pair.adjusted.get(test)
+    if p is None or adjusted is None:
+        return format_p_value(p)
+    return f"{format_p_value(p)} ({format_p_value(adjusted)})"
 
 
 def format_p_value(p: float | None) -> str:
-    """A probability as papers print it.
+    """Format a p-value.
 
     >>> format_p_value(0.0421), format_p_value(0.00004), format_p_value(None)
     ('0.042', '< 0.001', 'n/a')
@@ -158,28 +154,27 @@ def format_p_value(p: float | None) -> str:
 
 
 def render_terminal(comparison: Comparison) -> RenderableType:
-    """The comparison for a `rich` console."""
-    return Group(*_terminal_parts(comparison))
-
-
-def _terminal_parts(comparison: Comparison) -> Iterator[RenderableType]:
-    for warning in comparison.warnings:
-        yield terminal.make_line(f"Warning: {warning}", "yellow")
+    """Render the comparison for a `rich` console."""
+    parts: list[RenderableType] = [
+        terminal.make_line(f"Warning: {warning}", "yellow") for warning in comparison.warnings
+    ]
     for table in build_tables(comparison):
-        yield terminal.draw_table(table)
-        yield Text()
+        parts += [terminal.draw_table(table), Text()]
+    return Group(*parts)
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """The comparison as Markdown; ends with a newline."""
+    """Render the comparison as Markdown; ends with a newline."""
     warnings = tuple(f"Warning: {warning}" for warning in comparison.warnings)
-    code = comparison.command
-    shown = Section(title="", paragraphs=warnings, tables=tuple(build_tables(comparison)))
-    return markdown.render_markdown_sections(TITLE, [shown, Section(title="Reproduce", code=code)])
+    sections = [
+        Section(title="", paragraphs=warnings, tables=tuple(build_tables(comparison))),
+        Section(title="Reproduce", code=comparison.command),
+    ]
+    return markdown.render_markdown_sections(TITLE, sections)
 
 
 def render_html(comparison: Comparison) -> str:
-    """The comparison as a page that opens offline."""
+    """Render the comparison as a page that opens offline."""
     return html.render_template(
         "comparison.html",
         comparison=comparison,
@@ -190,10 +185,10 @@ def render_html(comparison: Comparison) -> str:
 
 
 def write_comparison(comparison: Comparison, path: Path) -> tuple[Path, ...]:
-    """Write ``comparison.json``, ``.html`` and ``.md`` to a folder; give their paths.
+    """Write ``comparison.json``, ``.html`` and ``.md`` to a folder; return their paths.
 
     Raises:
-        StorageError: a file could not be written; what stood there before still stands.
+        StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
     texts = {
         "comparison.json": io.to_json(comparison),

@@ -1,24 +1,25 @@
-"""A report as sections of words and tables, for every form that has no figures."""
+"""The sections of a report, for formats without figures."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from serein.report import audit, checks, figures, speakers, summary, tables
-from serein.report import tables as seeds
-from serein.report import tables as transcripts
 from serein.report.table import Table
 from serein.results.evaluation import Results
+
+OPTIMISTIC_HEADING = "Optimistic evaluations"
+PUBLISHED_HEADING = "Published results"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A heading and what stands below it.
+    """A heading with paragraphs, code and tables.
 
     Attributes:
         title: the heading.
-        words: paragraphs.
-        code: what was typed; empty where nothing.
-        tables: below the words.
+        paragraphs: below the heading.
+        code: a command below the paragraphs; may be empty.
+        tables: at the end.
     """
 
     title: str
@@ -28,9 +29,9 @@ class Section:
 
 
 def build_sections(results: Results) -> list[Section]:
-    """The whole report, without what has no data."""
-    every = [
-        _headline_section(results),
+    """Build all sections that the results have data for."""
+    sections = [
+        Section(title="Headline", paragraphs=tuple(describe_headline(results))),
         *_score_sections(results),
         *_check_sections(results),
         Section(
@@ -39,15 +40,11 @@ def build_sections(results: Results) -> list[Section]:
             tables=(checks.build_provenance_table(results),),
         ),
     ]
-    return [section for section in every if section.paragraphs or section.tables]
-
-
-def _headline_section(results: Results) -> Section:
-    return Section(title="Headline", paragraphs=tuple(describe_headline(results)))
+    return [section for section in sections if section.paragraphs or section.tables]
 
 
 def describe_headline(results: Results) -> Iterator[str]:
-    """What is quoted, and what must be known to believe it, line by line."""
+    """Yield the caution, the quoted scores, the highlights and the warnings, line by line."""
     caution = summary.get_caution(results)
     if caution:
         yield f"CAUTION: {caution}"
@@ -60,54 +57,56 @@ def describe_headline(results: Results) -> Iterator[str]:
 
 
 def describe_highlights(results: Results) -> list[str]:
-    """What stands below the scores: seeds, best and worst, confidence, leaks; a sentence each."""
-    lead = summary.get_leading_task(results)
-    found = (
-        seeds.describe_seeds(results, lead),
+    """Return sentences on seeds, best and worst groups, confidence and leakage."""
+    task = summary.get_first_task(results)
+    sentences = (
+        tables.describe_seeds(results, task),
         *(
-            speakers.describe_extremes(results, lead, kind)
-            for kind in tables.list_group_attributes(lead)
+            speakers.describe_extremes(results, task, attribute)
+            for attribute in tables.list_group_attributes(task)
         ),
         checks.describe_confidence(results),
         checks.describe_leakage(results),
     )
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _score_sections(results: Results) -> Iterator[Section]:
-    every = summary.list_scored_tasks(results)
-    fooled = audit.build_optimistic_table(results)
-    yield Section(title="How you could have been fooled", tables=_drop_missing([fooled]))
-    meanings = [f"{name}: {words}." for name, words in results.selections.items()]
+    tasks = summary.list_scored_tasks(results)
+    yield Section(
+        title=OPTIMISTIC_HEADING, tables=_drop_missing([audit.build_optimistic_table(results)])
+    )
+    meanings = [f"{name}: {meaning}." for name, meaning in results.selections.items()]
     gap = audit.describe_selection_gap(results)
     yield Section(
         title=audit.get_audit_heading(results),
-        paragraphs=(*meanings, *([gap] if gap else [])) if every else (),
+        paragraphs=(*meanings, *([gap] if gap else [])) if tasks else (),
         tables=(
-            *(tables.build_selection_table(results, task) for task in every),
-            *_drop_missing(tables.build_fold_table(results, task) for task in every),
+            *(tables.build_selection_table(results, task) for task in tasks),
+            *_drop_missing(tables.build_fold_table(results, task) for task in tasks),
         ),
     )
     yield Section(
-        title="The paper's figures", tables=_drop_missing([audit.build_published_table(results)])
+        title=PUBLISHED_HEADING, tables=_drop_missing([audit.build_published_table(results)])
     )
     yield Section(title="Classes", tables=tuple(_class_tables(results)))
     yield Section(
         title="Words",
         tables=_drop_missing(
-            [transcripts.build_word_table(results), transcripts.build_transcript_table(results)]
+            [tables.build_word_table(results), tables.build_transcript_table(results)]
         ),
     )
     yield Section(
         title="Speakers",
         tables=_drop_missing(
-            tables.build_group_table(results, task, kind)
-            for task in every
-            for kind in tables.list_group_attributes(task)
+            tables.build_group_table(results, task, attribute)
+            for task in tasks
+            for attribute in tables.list_group_attributes(task)
         ),
     )
     yield Section(
-        title="Seeds", tables=_drop_missing(seeds.build_seed_table(results, task) for task in every)
+        title="Seeds",
+        tables=_drop_missing(tables.build_seed_table(results, task) for task in tasks),
     )
 
 
@@ -138,5 +137,5 @@ def _check_sections(results: Results) -> Iterator[Section]:
     yield Section(title="Labels", tables=tuple(checks.build_label_tables(results)))
 
 
-def _drop_missing(found: Iterable[Table | None]) -> tuple[Table, ...]:
-    return tuple(table for table in found if table is not None)
+def _drop_missing(tables_or_none: Iterable[Table | None]) -> tuple[Table, ...]:
+    return tuple(table for table in tables_or_none if table is not None)

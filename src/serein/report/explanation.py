@@ -1,4 +1,4 @@
-"""Where a model looked in some recordings: as an HTML page that opens offline, in a terminal."""
+"""Reports of attention in some recordings: in the terminal, and as an HTML page."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -17,68 +17,79 @@ UNDEFINED_REASON = "undefined, or no interval: see the note above"
 
 
 def format_title(explanations: Explanations) -> str:
-    """What was explained."""
-    models = dict.fromkeys(one.model for one in explanations.explained)
-    return f"Where {', '.join(models) or 'a model'} looked"
+    """Return the title, which names the models."""
+    models = dict.fromkeys(explanation.model for explanation in explanations.explained)
+    return f"Attention of {', '.join(models) or 'a model'}"
 
 
-def describe_recording(one: Explanation) -> str:
-    """What was heard and what was answered, in one sentence."""
-    answers = (
-        f"{task} {label} ({summary.format_percent(one.probabilities[task][label])} %)"
-        for task, label in one.labels.items()
-    )
-    part = f"{one.start:.2f} to {one.end:.2f} s" if one.start else f"{one.end:.2f} s"
-    count = len(one.windows)
-    heard = f", heard in {count} windows (dashed); attention starts anew in each" * (count > 1)
-    said = " ".join(word.word for word in one.words if word.word != END)
-    words = f" Words, as recognised: {said or 'none'}." if one.words else ""
-    return f"{part}{heard}: {', '.join(answers)}.{words}"
+def describe_recording(explanation: Explanation) -> str:
+    """Return the part of the recording, the windows, the predictions and the transcript."""
+    start, end, count = explanation.start, explanation.end, len(explanation.windows)
+    part = f"{start:.2f} to {end:.2f} s" if start else f"{end:.2f} s"
+    if count > 1:
+        part += f", in {count} windows (dashed) with separate attention"
+    predictions = []
+    for task, label in explanation.labels.items():
+        share = summary.format_percent(explanation.probabilities[task][label])
+        predictions.append(f"{task} {label} ({share} %)")
+    transcript = ""
+    if explanation.words:
+        words = " ".join(word.word for word in explanation.words if word.word != END)
+        transcript = f" Words, as recognised: {words or 'none'}."
+    return f"{part}: {', '.join(predictions)}.{transcript}"
 
 
-def build_correlation_table(one: Explanation) -> Table:
-    """The correlation of each map, and of each of its heads, with energy."""
-    found = list(_iter_correlations(one.attention))
+def build_correlation_table(explanation: Explanation) -> Table:
+    """Build the table of the correlation of each attention map and head with energy."""
+    correlations = list(_iter_correlations(explanation.attention))
     return Table(
         title="Attention and energy",
-        note=_describe_correlations(one.attention, [each for _, each in found]),
+        note=_describe_correlations(
+            explanation.attention, [correlation for _, correlation in correlations]
+        ),
         columns=_correlation_columns("steps"),
-        rows=tuple(_correlation_row(name, each) for name, each in found),
+        rows=tuple(_correlation_row(name, correlation) for name, correlation in correlations),
     )
 
 
 def _iter_correlations(maps: Mapping[str, AttentionTrack]) -> Iterator[tuple[str, Correlation]]:
     for name, track in maps.items():
         yield f"{name}: mean" if track.by_head else name, track.correlation
-        for number, each in enumerate(track.by_head, 1):
-            yield f"{name}: head {number}", each
+        for number, correlation in enumerate(track.by_head, 1):
+            yield f"{name}: head {number}", correlation
 
 
-def _describe_correlations(maps: Mapping[str, AttentionTrack], found: list[Correlation]) -> str:
+def _describe_correlations(
+    maps: Mapping[str, AttentionTrack], correlations: list[Correlation]
+) -> str:
     track = next(iter(maps.values()))
-    heard = (
-        "Correlation over time of a step's weight with the level (RMS in dB) of the "
+    sentences = [
+        "Correlation over time of the weight of a step with the level (RMS in dB) of the "
         f"{1000 * track.width:.0f} ms around it."
-    )
-    left = len(track.times) - track.correlation.count
-    unheard = f" Steps that nothing could weigh are left out: {left}." * (left > 0)
-    queries = " Each head is the mean over its queries." * any(t.queries for t in maps.values())
-    return f"{heard}{unheard}{queries}{_describe_intervals(found)}"
+    ]
+    left_out = len(track.times) - track.correlation.count
+    if left_out:
+        sentences.append(f"Steps that cannot have a weight are left out: {left_out}.")
+    if any(track.queries for track in maps.values()):
+        sentences.append("Each head is the mean over its queries.")
+    return " ".join([*sentences, *_describe_intervals(correlations)])
 
 
-def _describe_intervals(found: list[Correlation]) -> str:
-    ways = dict.fromkeys(one.description for one in found)
-    if len(ways) == 1:
-        return f" {_capitalize(next(iter(ways)))}."
-    return "".join(
-        f" {_capitalize(way)} ({_format_rows([one.description == way for one in found])})."
-        for way in ways
-    )
+def _describe_intervals(correlations: list[Correlation]) -> list[str]:
+    """Return a sentence for each method of the intervals, with its rows if there are several."""
+    methods = list(dict.fromkeys(correlation.description for correlation in correlations))
+    if len(methods) == 1:
+        return [f"{_capitalize(methods[0])}."]
+    return [f"{_capitalize(method)} ({_format_rows(method, correlations)})." for method in methods]
 
 
-def _format_rows(those: list[bool]) -> str:
-    numbers = [str(number) for number, there in enumerate(those, 1) if there]
-    return f"row{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+def _format_rows(method: str, correlations: list[Correlation]) -> str:
+    rows = [
+        str(number)
+        for number, correlation in enumerate(correlations, 1)
+        if correlation.description == method
+    ]
+    return f"row{'s' * (len(rows) > 1)} {', '.join(rows)}"
 
 
 def _capitalize(text: str) -> str:
@@ -86,15 +97,16 @@ def _capitalize(text: str) -> str:
 
 
 def build_mean_table(explanations: Explanations) -> Table | None:
-    """The mean of each map's correlation over recordings; None for fewer than two."""
+    """Build the table of each map's mean correlation; None for fewer than two recordings."""
     if len(explanations.explained) < 2:
         return None
     return Table(
         title="Attention and energy, mean over recordings",
-        note=_describe_intervals(list(explanations.correlations.values())).strip(),
+        note=" ".join(_describe_intervals(list(explanations.correlations.values()))),
         columns=_correlation_columns("files"),
         rows=tuple(
-            _correlation_row(name, each) for name, each in explanations.correlations.items()
+            _correlation_row(name, correlation)
+            for name, correlation in explanations.correlations.items()
         ),
     )
 
@@ -128,56 +140,54 @@ def _format_bounds(interval: tuple[float, float] | None) -> str:
 
 
 def render_terminal(explanations: Explanations) -> RenderableType:
-    """The correlations for a `rich` console."""
+    """Render the correlations for a `rich` console."""
     parts: list[RenderableType] = []
-    for one in explanations.explained:
-        parts += [terminal.make_line(f"{one.source}: {describe_recording(one)}", "bold")]
-        parts += [terminal.draw_table(build_correlation_table(one)), Text()]
+    for explanation in explanations.explained:
+        line = f"{explanation.source}: {describe_recording(explanation)}"
+        parts.append(terminal.make_line(line, "bold"))
+        parts += [terminal.draw_table(build_correlation_table(explanation)), Text()]
     mean = build_mean_table(explanations)
     return Group(*parts, *([terminal.draw_table(mean), Text()] if mean else []))
 
 
-def render_html(explanations: Explanations, sounds: Mapping[str, str] | None = None) -> str:
-    """The page as text; `plotly`'s script stands in it once.
+def render_html(explanations: Explanations, audio: Mapping[str, str] | None = None) -> str:
+    """Render the page; it contains the script of `plotly` once.
 
     Args:
-        explanations: what is shown.
-        sounds: WAV files in base64 by source, to be played there; each is all of its part.
+        explanations: to be shown.
+        audio: WAV files in base64 by source, of the same part, for a player on the page.
     """
-    from plotly.offline import get_plotlyjs
-
-    named = {f"recording-{number}": one for number, one in enumerate(explanations.explained, 1)}
-    drawn = {name: draw_attention(one) for name, one in named.items()}
-    heard = sounds or {}
+    audio = audio or {}
+    plots, recordings = {}, []
+    for number, explanation in enumerate(explanations.explained, 1):
+        name = f"recording-{number}"
+        plots[name] = (draw_attention(explanation), _describe_figure(explanation))
+        recordings.append(_recording_values(name, explanation, audio.get(explanation.source, "")))
     return html.render_template(
         "explanation.html",
+        **html.figure_values(plots),
         title=format_title(explanations),
         command=explanations.command,
         failed=list(explanations.failed.values()),
-        overall=build_mean_table(explanations),
-        shown=[
-            _recording_values(name, one, heard.get(one.source, "")) for name, one in named.items()
-        ],
-        sounds=bool(heard),
-        figures={name: (figure, _describe_figure(named[name])) for name, figure in drawn.items()},
-        data={name: figure.to_plotly_json() for name, figure in drawn.items()},
-        script=get_plotlyjs() if drawn else "",
+        mean_table=build_mean_table(explanations),
+        recordings=recordings,
+        has_audio=bool(audio),
     )
 
 
-def _recording_values(name: str, one: Explanation, sound: str) -> dict[str, Any]:
+def _recording_values(name: str, explanation: Explanation, audio: str) -> dict[str, Any]:
     return {
         "name": name,
-        "heading": PurePath(one.source).name,
-        "words": describe_recording(one),
-        "sound": sound,
-        "table": build_correlation_table(one),
+        "heading": PurePath(explanation.source).name,
+        "description": describe_recording(explanation),
+        "audio": audio,
+        "table": build_correlation_table(explanation),
     }
 
 
-def _describe_figure(one: Explanation) -> str:
-    maps = ", ".join(one.attention)
+def _describe_figure(explanation: Explanation) -> str:
+    maps = ", ".join(explanation.attention)
     return (
-        f"Waveform of {PurePath(one.source).name} over seconds, and below it attention ({maps}) "
-        "with the signal's energy; the table below holds their correlations"
+        f"Waveform of {PurePath(explanation.source).name} over seconds, and below it attention "
+        f"({maps}) with the energy of the signal; the table below has their correlations"
     )

@@ -1,7 +1,8 @@
-"""Figures of a run. Colours tell nothing alone, and are told apart without red and green.
+"""Plotly figures of results, searches and sweeps.
 
-Backgrounds are transparent and text has no colour of its own: the page sets both, light or dark.
-Labels are escaped, as plotly reads them as HTML.
+Colours are distinguishable without red and green, and symbols or dashes repeat what they show.
+Backgrounds are transparent and text has no colour: the page sets both, light or dark. Labels are
+escaped, since plotly parses them as HTML.
 """
 
 import math
@@ -19,12 +20,12 @@ from serein.results.studies import Interval, Search, Sweep, SweepSeed, Trial
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-# Okabe & Ito's vermillion, blue and bluish green: 3:1 or more on white and on near-black.
+# Okabe & Ito's vermillion, blue and bluish green: a contrast of at least 3:1 on white and black.
 MEAN_COLOR, MARK_COLORS = "#D55E00", ("#0072B2", "#009E73", "#CC79A7")
 MARK_SYMBOLS = ("circle", "triangle-up", "square")
 FOLD_COLOR = "#8a8f98"
 MAX_LABELLED_CLASSES = 10
-"""With more classes than these, a cell is too small for its numbers."""
+"""With more classes, the cells of a confusion matrix are too small for numbers."""
 
 EpochValue = Callable[[Epoch], float | None]
 Matrix = NDArray[np.float64]
@@ -34,7 +35,7 @@ Curve = list[tuple[int, float | None]]
 def plot_confusion(scores: ClassScores, classes: list[str]) -> "Figure":
     """Draw a confusion matrix: colour is the share of the true class, text the count and share.
 
-    With many classes, such as speakers, the text would not fit; hovering shows it.
+    With many classes, such as speakers, the text is shown on hover only.
 
     Args:
         scores: of one selection and task.
@@ -59,13 +60,13 @@ def plot_confusion(scores: ClassScores, classes: list[str]) -> "Figure":
         ygap=1,
         showscale=False,
     )
-    # Where cividis turns from dark to light, both colours still have 4.5:1.
-    words = [
+    # Where cividis changes from dark to light, both colours have a contrast of 4.5:1.
+    labels = [
         _cell_labels(counts, shares, shares < 48, names, "white"),
         _cell_labels(counts, shares, shares >= 48, names, "black"),
     ] * (len(names) <= MAX_LABELLED_CLASSES)
     figure = Figure(
-        [heat, *words], layout=_layout("predicted", "truth", 110 + min(48 * len(names), 560))
+        [heat, *labels], layout=_layout("predicted", "truth", 110 + min(48 * len(names), 560))
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
@@ -89,67 +90,68 @@ def _cell_labels(
     )
 
 
-def plot_scatter(truth: list[float], answers: list[float]) -> "Figure":
-    """Draw the answers of a task of numbers against the truth, and where both are the same.
+def plot_scatter(truth: list[float], predicted: list[float]) -> "Figure":
+    """Draw the predictions of a regression task against the labels, and the line of equality.
 
     Args:
         truth: n labels.
-        answers: n values.
+        predicted: n predictions.
     """
     from plotly.graph_objects import Figure, Scatter
 
-    ends = [min([*truth, *answers], default=0.0), max([*truth, *answers], default=1.0)]
-    same = Scatter(
+    values = [*truth, *predicted]
+    ends = [min(values, default=0.0), max(values, default=1.0)]
+    equality = Scatter(
         x=ends,
         y=ends,
-        name="answer is truth",
+        name="prediction equals label",
         mode="lines",
         line={"color": FOLD_COLOR, "width": 1, "dash": "dash"},
         hoverinfo="skip",
     )
     points = Scatter(
         x=[_round_value(value) for value in truth],
-        y=[_round_value(value) for value in answers],
-        name="an utterance",
+        y=[_round_value(value) for value in predicted],
+        name="utterance",
         mode="markers",
         opacity=0.5,
         marker={"color": MARK_COLORS[0], "size": 6},
-        hovertemplate="truth %{x}, answer %{y}<extra></extra>",
+        hovertemplate="truth %{x}, predicted %{y}<extra></extra>",
     )
-    return Figure([same, points], layout=_layout("truth", "answer", 420))
+    return Figure([equality, points], layout=_layout("truth", "predicted", 420))
 
 
 def plot_reliability(calibration: Calibration) -> "Figure":
-    """Draw how often answers are right against how sure they are, raw and tempered."""
+    """Draw accuracy against confidence, uncalibrated and calibrated."""
     from plotly.graph_objects import Figure, Scatter
 
     ideal = Scatter(
         x=[0, 100],
         y=[0, 100],
-        name="as sure as right",
+        name="perfect calibration",
         mode="lines",
         line={"color": FOLD_COLOR, "width": 1, "dash": "dash"},
         hoverinfo="skip",
     )
-    kinds = {"as the model says": calibration.raw, "tempered": calibration.calibrated}
-    drawn = [
-        _reliability_trace(name, confidence, index)
-        for index, (name, confidence) in enumerate(kinds.items())
-        if confidence is not None
+    variants = {"uncalibrated": calibration.raw, "calibrated": calibration.calibrated}
+    traces = [
+        _reliability_trace(name, scores, index)
+        for index, (name, scores) in enumerate(variants.items())
+        if scores is not None
     ]
-    figure = Figure([ideal, *drawn], layout=_layout("confidence, %", "right, %", 320))
+    figure = Figure([ideal, *traces], layout=_layout("confidence, %", "accuracy, %", 320))
     figure.update_xaxes(range=[0, 102])
     figure.update_yaxes(range=[0, 102])
     return figure
 
 
-def _reliability_trace(name: str, confidence: CalibrationScores, index: int) -> "Scatter":
+def _reliability_trace(name: str, scores: CalibrationScores, index: int) -> "Scatter":
     from plotly.graph_objects import Scatter
 
     return Scatter(
-        x=[_round_value(100 * sure) for _, sure, _ in confidence.bins],
-        y=[_round_value(100 * right) for _, _, right in confidence.bins],
-        customdata=[count for count, _, _ in confidence.bins],
+        x=[_round_value(100 * confidence) for _, confidence, _ in scores.bins],
+        y=[_round_value(100 * accuracy) for _, _, accuracy in scores.bins],
+        customdata=[count for count, _, _ in scores.bins],
         name=name,
         mode="lines+markers",
         line={
@@ -158,7 +160,8 @@ def _reliability_trace(name: str, confidence: CalibrationScores, index: int) -> 
             "dash": ("solid", "dot")[index],
         },
         marker={"symbol": MARK_SYMBOLS[index], "size": 9},
-        hovertemplate="%{customdata} utterances, sure %{x:.1f} %, right %{y:.1f} %<extra></extra>",
+        hovertemplate="%{customdata} utterances, confidence %{x:.1f} %, accuracy %{y:.1f} %"
+        "<extra></extra>",
     )
 
 
@@ -166,19 +169,19 @@ def plot_trials(search: Search, name: str) -> "Figure":
     """Draw the validation score of every scored trial against one searched setting."""
     from plotly.graph_objects import Figure
 
-    choice = ".." not in search.space[name]
-    best = [one for one in search.ranked_trials if one.number == search.best]
-    others = [one for one in reversed(search.ranked_trials) if one.number != search.best]
-    kind = get_metric(search.score)
+    is_categorical = ".." not in search.space[name]
+    best = [trial for trial in search.ranked_trials if trial.number == search.best]
+    others = [trial for trial in reversed(search.ranked_trials) if trial.number != search.best]
+    metric = get_metric(search.score)
     traces = [
-        _trial_trace("a trial", others, name, choice, kind, MARK_COLORS[0], "circle"),
-        _trial_trace("the best", best, name, choice, kind, MEAN_COLOR, "star"),
+        _trial_trace("trial", others, name, is_categorical, metric, MARK_COLORS[0], "circle"),
+        _trial_trace("best trial", best, name, is_categorical, metric, MEAN_COLOR, "star"),
     ]
     figure = Figure(
-        traces, layout=_layout(escape(name), f"validation {_get_axis_title(kind)}", 320)
+        traces, layout=_layout(escape(name), f"validation {_get_axis_title(metric)}", 320)
     )
-    log = search.space[name].endswith(":log")
-    figure.update_xaxes(type="category" if choice else "log" if log else "linear")
+    is_log = search.space[name].endswith(":log")
+    figure.update_xaxes(type="category" if is_categorical else "log" if is_log else "linear")
     return figure
 
 
@@ -193,15 +196,16 @@ def _trial_trace(
 ) -> "Scatter":
     from plotly.graph_objects import Scatter
 
-    values = [one.settings[name] for one in trials]
+    values = [trial.settings[name] for trial in trials]
     return Scatter(
         x=[escape(str(value)) for value in values] if is_categorical else values,
-        y=[_round_value(_get_display_factor(metric) * (one.score or 0)) for one in trials],
-        customdata=[one.number for one in trials],
+        y=[_round_value(_get_display_factor(metric) * (trial.score or 0)) for trial in trials],
+        customdata=[trial.number for trial in trials],
         name=label,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 9 if symbol == "circle" else 13},
-        hovertemplate=f"trial %{{customdata}}, %{{x}}: %{{y{_get_hover_format(metric)}<extra></extra>",
+        hovertemplate=f"trial %{{customdata}}, %{{x}}: %{{y{_get_hover_format(metric)}"
+        "<extra></extra>",
     )
 
 
@@ -209,36 +213,37 @@ def plot_sweep(sweep: Sweep) -> "Figure":
     """Draw WA and UA against the swept setting with their intervals, and the UA of each seed."""
     from plotly.graph_objects import Figure
 
-    numbers = all(type(one.value) in (int, float) for one in sweep.points)
-    values = [one.value if numbers else escape(str(one.value)) for one in sweep.points]
-    ends = {
-        "UA": [(one.ua, one.ua_interval) for one in sweep.points],
-        "WA": [(one.wa, one.wa_interval) for one in sweep.points],
+    points = sweep.points
+    are_numbers = all(type(point.value) in (int, float) for point in points)
+    values = [point.value if are_numbers else escape(str(point.value)) for point in points]
+    scores = {
+        "UA": [(point.ua, point.ua_interval) for point in points],
+        "WA": [(point.wa, point.wa_interval) for point in points],
     }
     traces = [
-        _interval_trace(name, values, found, index)
-        for index, (name, found) in enumerate(ends.items())
+        _interval_trace(name, values, pairs, index)
+        for index, (name, pairs) in enumerate(scores.items())
     ]
-    seeds = [(x, seed) for x, one in zip(values, sweep.points, strict=True) for seed in one.seeds]
+    seeds = [(x, seed) for x, point in zip(values, points, strict=True) for seed in point.seeds]
     figure = Figure([_seed_trace(seeds), *traces], layout=_layout(escape(sweep.setting), "%", 360))
-    figure.update_xaxes(type="linear" if numbers else "category")
+    figure.update_xaxes(type="linear" if are_numbers else "category")
     return figure
 
 
 def _interval_trace(
-    name: str, values: list[object], found: list[tuple[float | None, Interval]], index: int
+    name: str, values: list[object], scores: list[tuple[float | None, Interval]], index: int
 ) -> "Scatter":
     from plotly.graph_objects import Scatter
 
-    bounds = [own or (score, score) for score, own in found]
+    bounds = [interval or (score, score) for score, interval in scores]
     gaps = [
         (0.0, 0.0) if score is None or low is None or high is None else (score - low, high - score)
-        for (score, _), (low, high) in zip(found, bounds, strict=True)
+        for (score, _), (low, high) in zip(scores, bounds, strict=True)
     ]
     colour = (MEAN_COLOR, MARK_COLORS[0])[index]
     return Scatter(
         x=values,
-        y=[_round_value(None if score is None else 100 * score) for score, _ in found],
+        y=[_round_value(None if score is None else 100 * score) for score, _ in scores],
         error_y={
             "array": [_round_value(100 * above) for _, above in gaps],
             "arrayminus": [_round_value(100 * below) for below, _ in gaps],
@@ -258,8 +263,8 @@ def _seed_trace(seeds: list[tuple[object, SweepSeed]]) -> "Scatter":
 
     return Scatter(
         x=[x for x, _ in seeds],
-        y=[_round_value(None if one.ua is None else 100 * one.ua) for _, one in seeds],
-        customdata=[one.seed for _, one in seeds],
+        y=[_round_value(None if seed.ua is None else 100 * seed.ua) for _, seed in seeds],
+        customdata=[seed.seed for _, seed in seeds],
         name="UA of a seed",
         mode="markers",
         marker={"color": FOLD_COLOR, "symbol": "circle-open", "size": 7},
@@ -268,7 +273,7 @@ def _seed_trace(seeds: list[tuple[object, SweepSeed]]) -> "Scatter":
 
 
 def _get_display_factor(metric: Metric) -> int:
-    """What a score is multiplied by to be drawn."""
+    """Return the factor between a score and its drawn value."""
     return 100 if metric.is_percent else 1
 
 
@@ -281,56 +286,56 @@ def _get_axis_title(metric: Metric) -> str:
 
 
 def plot_loss(folds: list[FoldResult], marked: dict[str, str]) -> "Figure | None":
-    """Draw the training loss over epochs, like `accuracy`."""
+    """Draw the training loss over epochs, like `plot_scores`."""
     return _plot_curves(folds, lambda epoch: epoch.loss, marked, "training loss")
 
 
 def plot_scores(
     folds: list[FoldResult], subset: str, task: str, marked: dict[str, str], metric: Metric = UA
 ) -> "Figure | None":
-    """Draw a score over epochs: each fold thin, their mean bold, the chosen epochs marked.
+    """Draw a score over epochs: a thin line per fold, a bold mean, and the selected epochs.
 
     Args:
         folds: with their histories.
-        subset: which side was scored, "validation" or "test".
-        task: which task.
-        marked: selections whose epochs are marked, and what to call them.
-        metric: which score.
+        subset: "validation" or "test".
+        task: name of a task.
+        marked: selections whose epochs are marked, and their labels.
+        metric: of the task.
 
     Returns:
-        None where that side and task were never scored.
+        None if the history has no scores of this subset and task.
     """
 
-    def value(epoch: Epoch) -> float | None:
+    def get_value(epoch: Epoch) -> float | None:
         score = epoch.scores.get(subset, {}).get(task, {}).get(metric.name)
         return None if score is None else _get_display_factor(metric) * score
 
-    return _plot_curves(folds, value, marked, f"{subset} {_get_axis_title(metric)}")
+    return _plot_curves(folds, get_value, marked, f"{subset} {_get_axis_title(metric)}")
 
 
 def _plot_curves(
-    folds: list[FoldResult], value: EpochValue, marked: dict[str, str], title: str
+    folds: list[FoldResult], get_value: EpochValue, marked: dict[str, str], title: str
 ) -> "Figure | None":
     from plotly.graph_objects import Figure, Scatter
 
-    courses = {
-        fold.name: [(epoch.epoch, _round_value(value(epoch))) for epoch in fold.history]
+    curves = {
+        fold.name: [(epoch.epoch, _round_value(get_value(epoch))) for epoch in fold.history]
         for fold in folds
     }
-    courses = {name: line for name, line in courses.items() if any(y is not None for _, y in line)}
-    if not courses:
+    curves = {name: curve for name, curve in curves.items() if any(y is not None for _, y in curve)}
+    if not curves:
         return None
-    first = next(iter(courses))
-    traces = [_fold_trace(name, course, first=name == first) for name, course in courses.items()]
-    if len(courses) > 1:
-        epochs, means = _mean_curve(courses.values())
+    first = next(iter(curves))
+    traces = [_fold_trace(name, curve, first=name == first) for name, curve in curves.items()]
+    if len(curves) > 1:
+        epochs, means = _mean_curve(curves.values())
         style = {"color": MEAN_COLOR, "width": 3}
         hover = "mean, epoch %{x}: %{y:.3~g}<extra></extra>"
         traces.append(
             Scatter(x=epochs, y=means, name="mean", mode="lines", line=style, hovertemplate=hover)
         )
-    for index, (selection, words) in enumerate(marked.items()):
-        traces += _chosen_epoch_traces(folds, value, selection, words, index)
+    for index, (selection, label) in enumerate(marked.items()):
+        traces += _selected_epoch_traces(folds, get_value, selection, label, index)
     return Figure(traces, layout=_layout("epoch", title, 320))
 
 
@@ -340,7 +345,7 @@ def _fold_trace(name: str, curve: Curve, *, first: bool) -> "Scatter":
     return Scatter(
         x=[epoch for epoch, _ in curve],
         y=[y for _, y in curve],
-        name="a fold" if first else escape(name),
+        name="fold" if first else escape(name),
         legendgroup="folds",
         showlegend=first,
         mode="lines",
@@ -350,13 +355,13 @@ def _fold_trace(name: str, curve: Curve, *, first: bool) -> "Scatter":
     )
 
 
-def _chosen_epoch_traces(
-    folds: list[FoldResult], value: EpochValue, selection: str, label: str, index: int
+def _selected_epoch_traces(
+    folds: list[FoldResult], get_value: EpochValue, selection: str, label: str, index: int
 ) -> list["Scatter"]:
     from plotly.graph_objects import Scatter
 
     points = [
-        (epoch.epoch, _round_value(value(epoch)), fold.name)
+        (epoch.epoch, _round_value(get_value(epoch)), fold.name)
         for fold in folds
         for epoch in fold.history
         if epoch.epoch == fold.epochs.get(selection)
@@ -384,29 +389,29 @@ def _chosen_epoch_traces(
 
 
 def _mean_curve(curves: Iterable[Curve]) -> tuple[list[int], list[float | None]]:
-    # Over the folds that got so far; undefined where any of those is.
+    """Return the mean over the folds that have an epoch; undefined if one of them is."""
     by_epoch: dict[int, list[float]] = {}
-    for course in curves:
-        for epoch, y in course:
+    for curve in curves:
+        for epoch, y in curve:
             by_epoch.setdefault(epoch, []).append(math.nan if y is None else y)
     epochs = sorted(by_epoch)
     return epochs, [_round_value(float(np.mean(by_epoch[epoch]))) for epoch in epochs]
 
 
 def _round_value(value: float | None) -> float | None:
-    # Four digits are more than a screen shows, and a page of many folds stays small.
+    # Four digits are more than a screen can show, and keep a page of many folds small.
     return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 
 def _layout(x: str, y: str, height: int) -> dict[str, object]:
     axis = {"automargin": True, "fixedrange": True, "zeroline": False, "ticks": "outside"}
-    clear = "rgba(0,0,0,0)"
+    transparent = "rgba(0,0,0,0)"
     return {
         "template": {},
         "height": height,
         "margin": {"l": 8, "r": 20, "t": 32, "b": 8},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
+        "paper_bgcolor": transparent,
+        "plot_bgcolor": transparent,
         "dragmode": False,
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},

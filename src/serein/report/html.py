@@ -1,36 +1,37 @@
-"""One HTML page that says what a run found; it opens offline, on a phone too.
+"""The report as one HTML page, which opens offline and on a phone.
 
-What has no data (no histories, no speakers) is left out. Whatever comes from results is escaped.
+Sections without data are left out. All text from results is escaped.
 """
 
 from pathlib import Path
 from typing import Any
 
 from serein.metrics.scoring import Metric
-from serein.report import attention, audit, checks, document, summary, tables
-from serein.report import figures as plots
+from serein.report import attention, audit, checks, document, figures, summary, tables
 from serein.results.evaluation import Results
 from serein.utils.files import write_text
 
 REPORT_NAME = "report.html"
-SECTIONS = {  # for each section its heading (the first depends), and the values that it shows
-    "fooled": ("How you could have been fooled", ("fooled",)),
+SECTIONS = {
+    "optimistic": (document.OPTIMISTIC_HEADING, ("optimistic",)),
     "audit": ("", ("tasks",)),
-    "paper": ("The paper's figures", ("paper",)),
-    "classes": ("Classes", ("classified",)),
-    "values": ("Values", ("scatters",)),
-    "words": ("Words", ("words",)),
-    "speakers": ("Speakers", ("parts",)),
+    "published": (document.PUBLISHED_HEADING, ("published",)),
+    "classes": ("Classes", ("classification",)),
+    "values": ("Values", ("scatter_plots",)),
+    "words": ("Words", ("word_tables",)),
+    "speakers": ("Speakers", ("grouped",)),
     "confidence": ("Confidence", ("calibration", "temperatures")),
     "curves": ("Learning curves", ("curves",)),
-    "mistakes": ("Confident errors", ("drawings",)),
+    "errors": ("Confident errors", ("drawings",)),
     "leakage": ("Leakage check", ("leakage",)),
     "labels": ("Labels", ("labels",)),
     "seeds": ("Seeds", ("seeds",)),
-    "reproduce": ("Reproduce", ("facts",)),
+    "reproduce": ("Reproduce", ("provenance",)),
 }
+"""Heading of each section (the audit's depends on the results), and the values that it shows."""
 
 Figures = dict[str, tuple[Any, str]]
+"""Figures and their descriptions, by name."""
 TemplateValues = dict[str, Any]
 
 
@@ -38,50 +39,57 @@ def write_page(results: Results, path: Path) -> None:
     """Write the page to a run folder.
 
     Raises:
-        StorageError: the file could not be written; what stood there before still stands.
+        StorageError: the file could not be written; an earlier page is unchanged.
     """
     write_text(path / REPORT_NAME, render_html(results))
 
 
 def render_html(results: Results) -> str:
-    """The page as text; `plotly`'s script stands in it once."""
-    from plotly.offline import get_plotlyjs
-
-    drawn = build_figures(results)
+    """Render the page; it contains the script of `plotly` once."""
+    plots = build_figures(results)
+    word_tables = (tables.build_word_table(results), tables.build_transcript_table(results))
     values: TemplateValues = {
-        **_headline_values(results),
-        **_score_values(results, drawn),
+        "caution": summary.get_caution(results),
+        "sentences": document.describe_highlights(results),
+        "gap": audit.describe_selection_gap(results),
+        **_score_values(results, plots),
         **_check_values(results),
-        "fooled": audit.build_optimistic_table(results),
-        "paper": audit.build_published_table(results),
+        "optimistic": audit.build_optimistic_table(results),
+        "published": audit.build_published_table(results),
         "doubts": audit.list_doubts(results),
-        "words": [
-            one
-            for one in (
-                tables.build_word_table(results),
-                tables.build_transcript_table(results),
-            )
-            if one
-        ],
-        "scatters": [name for name in drawn if name.startswith("scatter-")],
-        "curves": [name for name in ("loss", "validation", "test") if name in drawn],
+        "word_tables": [table for table in word_tables if table],
+        "scatter_plots": [name for name in plots if name.startswith("scatter-")],
+        "curves": [name for name in ("loss", "validation", "test") if name in plots],
     }
     return render_template(
         "report.html",
         **values,
+        **figure_values(plots),
         results=results,
         summary=summary,
         title=f"{summary.format_title(results)}: report",
         source="results.json",
-        contents=_list_contents(values, audit.get_audit_heading(results)),
-        figures=drawn,
-        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
-        script=get_plotlyjs() if drawn else "",
+        contents=[
+            (id_, heading or audit.get_audit_heading(results))
+            for id_, (heading, names) in SECTIONS.items()
+            if any(values[name] for name in names)
+        ],
     )
 
 
+def figure_values(plots: Figures) -> TemplateValues:
+    """Return what a template needs to show figures: descriptions, data and the plotly script."""
+    from plotly.offline import get_plotlyjs
+
+    return {
+        "figures": plots,
+        "data": {name: figure.to_plotly_json() for name, (figure, _) in plots.items()},
+        "script": get_plotlyjs() if plots else "",
+    }
+
+
 def render_template(template: str, **values: Any) -> str:
-    """A template of this package with values in it, escaped."""
+    """Render a template of this package with escaped values."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -91,20 +99,12 @@ def render_template(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["tight"] = lambda words: words.replace(" %", "\u00a0%")
+    environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%")
     return environment.get_template(template).render(values) + "\n"
 
 
-def _list_contents(values: TemplateValues, first: str) -> list[tuple[str, str]]:
-    return [
-        (id_, heading or first)
-        for id_, (heading, needed) in SECTIONS.items()
-        if any(values[name] for name in needed)
-    ]
-
-
 def build_figures(results: Results) -> Figures:
-    """Every figure that the results hold data for, and what it shows in words, by its name."""
+    """Build every figure that the results have data for."""
     return {
         **_confusion_figures(results),
         **_scatter_figures(results),
@@ -116,9 +116,9 @@ def build_figures(results: Results) -> Figures:
 def _confusion_figures(results: Results) -> Figures:
     return {
         f"confusion-{task}": (
-            plots.plot_confusion(results.scores[results.headline][task], results.classes[task]),
+            figures.plot_confusion(results.scores[results.headline][task], results.classes[task]),
             f"Confusion matrix of {task}: counts, and the share of each true class; "
-            "the table below it holds the same numbers",
+            "the table below it has the same numbers",
         )
         for task in summary.list_classification_tasks(results)
     }
@@ -127,8 +127,8 @@ def _confusion_figures(results: Results) -> Figures:
 def _scatter_figures(results: Results) -> Figures:
     return {
         f"scatter-{task}": (
-            plots.plot_scatter(*summary.get_value_pairs(results, task)),
-            f"Answers of {task} against the truth; on the dashed line they are the same",
+            figures.plot_scatter(*summary.get_value_pairs(results, task)),
+            f"Predictions of {task} against the labels; on the dashed line they are equal",
         )
         for task in summary.list_scored_tasks(results)
         if not results.classes[task]
@@ -138,80 +138,73 @@ def _scatter_figures(results: Results) -> Figures:
 def _reliability_figures(results: Results) -> Figures:
     return {
         f"reliability-{task}": (
-            plots.plot_reliability(own),
-            f"Reliability of {task}: share of right answers against confidence",
+            figures.plot_reliability(calibration),
+            f"Reliability of {task}: accuracy against confidence",
         )
         for task in summary.list_scored_tasks(results)
-        if (own := results.calibration.get(task)) and own.raw.bins
+        if (calibration := results.calibration.get(task)) and calibration.raw.bins
     }
 
 
 def _curve_figures(results: Results) -> Figures:
-    drawn: Figures = {}
-    if summary.is_fitted(results):
-        return drawn
-    quoted = {results.headline: f"{results.headline} picks"}
-    for task in summary.list_scored_tasks(results)[:1]:
-        seen = [name for name in results.selections if audit.is_optimistic(results, name, task)]
-        main = summary.get_task_scorer(results, task).main
-        picks = {**quoted, **{name: f"{name} picks" for name in seen}}
-        curves = {
-            "loss": ("Training loss", plots.plot_loss(results.folds, quoted)),
-            **{
-                side: (
-                    f"{main.title} of {task} on the {side} side",
-                    plots.plot_scores(results.folds, side, task, chosen, main),
-                )
-                for side, chosen in (("validation", quoted), ("test", picks))
-            },
-        }
-        for name, (words, figure) in curves.items():
-            if figure is not None:
-                drawn[name] = (figure, f"{words} over epochs, for each fold and on average")
-    return drawn
-
-
-def _headline_values(results: Results) -> TemplateValues:
+    """Build the learning curves of the first scored task; an estimator has none."""
+    tasks = summary.list_scored_tasks(results)[:1]
+    if summary.is_fitted(results) or not tasks:
+        return {}
+    (task,) = tasks
+    metric = summary.get_task_scorer(results, task).main
+    quoted = {results.headline: f"selected by {results.headline}"}
+    optimistic = [name for name in results.selections if audit.is_optimistic(results, name, task)]
+    marks = {
+        "validation": quoted,
+        "test": {**quoted, **{name: f"selected by {name}" for name in optimistic}},
+    }
+    curves = {"loss": ("Training loss", figures.plot_loss(results.folds, quoted))}
+    for subset, marked in marks.items():
+        curves[subset] = (
+            f"{metric.title} of {task} on the {subset} subset",
+            figures.plot_scores(results.folds, subset, task, marked, metric),
+        )
     return {
-        "caution": summary.get_caution(results),
-        "sentences": document.describe_highlights(results),
-        "gap": audit.describe_selection_gap(results),
+        name: (figure, f"{title} over epochs, for each fold and on average")
+        for name, (title, figure) in curves.items()
+        if figure is not None
     }
 
 
-def _score_values(results: Results, figures: Figures) -> TemplateValues:
-    every = summary.list_scored_tasks(results)
-    tasks = [_task_values(results, task, figures) for task in every]
-    by_seed = (tables.build_seed_table(results, task) for task in every)
+def _score_values(results: Results, plots: Figures) -> TemplateValues:
+    names = summary.list_scored_tasks(results)
+    tasks = [_task_values(results, task, plots) for task in names]
+    seed_tables = (tables.build_seed_table(results, task) for task in names)
     return {
         "tasks": tasks,
-        "classified": [task for task in tasks if task["classes"]],
-        "parts": [task for task in tasks if task["parts"]],
-        "seeds": [table for table in by_seed if table],
+        "classification": [task for task in tasks if task["classes"]],
+        "grouped": [task for task in tasks if task["groups"]],
+        "seeds": [table for table in seed_tables if table],
     }
 
 
-def _task_values(results: Results, task: str, figures: Figures) -> TemplateValues:
-    parts = {
-        kind: tables.build_group_table(results, task, kind)
-        for kind in tables.list_group_attributes(task)
+def _task_values(results: Results, task: str, plots: Figures) -> TemplateValues:
+    groups = {
+        attribute: tables.build_group_table(results, task, attribute)
+        for attribute in tables.list_group_attributes(task)
     }
     reliability = f"reliability-{task}"
-    of_classes = bool(results.classes[task])
+    has_classes = bool(results.classes[task])
     return {
         "name": task,
         "cards": [
-            _score_card(results, task, kind)
-            for kind in summary.get_task_scorer(results, task).metrics
+            _score_card(results, task, metric)
+            for metric in summary.get_task_scorer(results, task).metrics
         ],
-        "brackets": summary.describe_intervals(results, task),
+        "intervals": summary.describe_intervals(results, task),
         "rows": audit.compare_selections(results, task),
         "selections": tables.build_selection_table(results, task),
         "folds": tables.build_fold_table(results, task),
-        "classes": tables.build_class_table(results, task) if of_classes else None,
-        "confusion": tables.build_confusion_table(results, task) if of_classes else None,
-        "parts": {kind: table for kind, table in parts.items() if table},
-        "reliability": reliability if reliability in figures else "",
+        "classes": tables.build_class_table(results, task) if has_classes else None,
+        "confusion": tables.build_confusion_table(results, task) if has_classes else None,
+        "groups": {attribute: table for attribute, table in groups.items() if table},
+        "reliability": reliability if reliability in plots else "",
         "thresholds": checks.build_threshold_table(results, task),
     }
 
@@ -219,12 +212,11 @@ def _task_values(results: Results, task: str, figures: Figures) -> TemplateValue
 def _score_card(results: Results, task: str, metric: Metric) -> TemplateValues:
     scores = results.scores_by_task(results.headline)[task]
     score = scores.score(metric.name)
+    value = f"{summary.format_score(metric, score)}{summary.format_unit(metric)}"
     return {
         "title": metric.title,
-        "words": metric.description,
-        "score": ""
-        if score is None
-        else f"{summary.format_score(metric, score)}{summary.format_unit(metric)}",
+        "description": metric.description,
+        "score": "" if score is None else value,
         "interval": summary.format_interval(scores.bounds(metric.name), metric),
         "moments": tables.format_seed_moments(results, task, metric),
     }
@@ -237,6 +229,6 @@ def _check_values(results: Results) -> TemplateValues:
         "leakage": checks.build_leakage_table(results),
         "labels": checks.build_label_tables(results),
         "drawings": attention.draw_errors(results),
-        "facts": checks.build_provenance_table(results),
+        "provenance": checks.build_provenance_table(results),
         "settings": checks.build_settings_table(results),
     }

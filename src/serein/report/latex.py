@@ -1,4 +1,4 @@
-r"""A report's tables as LaTeX, to be ``\input`` into a paper; needs the package booktabs."""
+r"""Reports as LaTeX tables for ``\input`` in a paper; needs the package booktabs."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,38 +13,38 @@ LATEX_ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # At the start of a row, these would be arguments of the \\ before it.
+    # At the start of a row, these would be arguments of the preceding \\.
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 WRAPPED_LENGTH = 40
-"""A column with a longer cell is broken into lines."""
+"""A column with a longer cell has line breaks."""
 WIDE_LENGTH = 60
-"""Characters that fill about half a line."""
+"""A column with a longer cell takes half of the line."""
 
 
 def render_latex(results: Results) -> str:
-    """Every table of the report, each a float with a caption; ends with a newline."""
-    found = [one for part in document.build_sections(results) for one in part.tables]
+    """Render every table of a report as a float with a caption; ends with a newline."""
+    tables = [table for section in document.build_sections(results) for table in section.tables]
     caution = summary.get_caution(results)
     return render_latex_tables(
-        f"{summary.format_title(results)}: {summary.describe_protocol(results)}", found, caution
+        f"{summary.format_title(results)}: {summary.describe_protocol(results)}", tables, caution
     )
 
 
 def render_latex_tables(title: str, tables: Iterable[Table], caution: str = "") -> str:
-    """Tables below a comment; a caution stands in every caption, as tables travel alone."""
+    """Render tables below a comment; every caption has the caution, as tables are used alone."""
     head = f"% {' '.join(title.split())}\n% \\usepackage{{booktabs}}"
-    return "\n\n".join([head, *(render_latex_table(one, caution) for one in tables)]) + "\n"
+    return "\n\n".join([head, *(render_latex_table(table, caution) for table in tables)]) + "\n"
 
 
 def render_latex_table(table: Table, caution: str = "") -> str:
-    """One table as a float."""
-    words = [f"{table.title}.", table.note, f"CAUTION: {caution}" if caution else ""]
+    """Render a table as a float."""
+    sentences = [f"{table.title}.", table.note, f"CAUTION: {caution}" if caution else ""]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape_latex(' '.join(word for word in words if word))}}}",
+        rf"\caption{{{escape_latex(' '.join(filter(None, sentences)))}}}",
         rf"\begin{{tabular}}{{{_latex_column_spec(table)}}}",
         r"\toprule",
         *_latex_heads(table),
@@ -81,11 +81,11 @@ def _latex_heads(table: Table) -> Iterator[str]:
 
 
 def _latex_rules(table: Table) -> Iterator[str]:
-    place = 1
+    start = 1
     for group, columns in table.groups:
         if group:
-            yield rf"\cmidrule(lr){{{place}-{place + len(columns) - 1}}}"
-        place += len(columns)
+            yield rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}"
+        start += len(columns)
 
 
 def _latex_line(cells: Iterable[str]) -> str:
@@ -93,7 +93,7 @@ def _latex_line(cells: Iterable[str]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    r"""Words that LaTeX sets as they are.
+    r"""Escape text for LaTeX.
 
     >>> print(escape_latex("a_b&c% [x]"))
     a\_b\&c\% {[}x{]}

@@ -1,4 +1,4 @@
-"""A report as Markdown, for a README, an issue or a pull request."""
+"""Reports as Markdown, for a README, an issue or a pull request."""
 
 import re
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ from serein.results.evaluation import Results
 
 
 def render_markdown(results: Results) -> str:
-    """The report: headings, sentences and tables; ends with a newline."""
+    """Render a report as headings, sentences and tables; ends with a newline."""
     protocol = Section(title="", paragraphs=(summary.describe_protocol(results),))
     sections = [protocol, *document.build_sections(results)]
     return render_markdown_sections(summary.format_title(results), sections)
 
 
 def render_markdown_sections(title: str, sections: Iterable[Section]) -> str:
-    """A title and sections as Markdown."""
+    """Render a title and sections."""
     blocks = [f"# {escape_markdown(title)}"]
     for section in sections:
         blocks += [f"## {escape_markdown(section.title)}"] * bool(section.title)
@@ -28,7 +28,7 @@ def render_markdown_sections(title: str, sections: Iterable[Section]) -> str:
 
 
 def render_markdown_table(table: Table) -> str:
-    """One table, its title bold above it and its note below it."""
+    """Render a table with its title above and its note below."""
     heads = _markdown_line(escape_markdown(column.heading) for column in table.columns)
     rule = _markdown_line(":---" if column.is_text else "---:" for column in table.columns)
     lines = [_markdown_line(map(escape_markdown, row.cells)) for row in table.rows]
@@ -41,13 +41,13 @@ def _markdown_line(cells: Iterable[str]) -> str:
 
 
 def _markdown_code(text: str) -> str:
-    # The fence is longer than any run of backticks inside.
+    # The fence must be longer than any run of backticks in the code.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
 
 def escape_markdown(text: str) -> str:
-    r"""Words that Markdown shows as they are, also in a cell.
+    r"""Escape text for a paragraph or a table cell.
 
     >>> print(escape_markdown("a_b|c <i> [78.0, 85.0] [x](y)"))
     a\_b\|c &lt;i&gt; [78.0, 85.0] \[x]\(y)

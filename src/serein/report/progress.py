@@ -1,7 +1,4 @@
-"""How far an evaluation or a training is: a bar on a terminal, plain lines elsewhere.
-
-How far a folder is: a bar on a terminal, a plain line now and then elsewhere.
-"""
+"""Progress of trainings and of folders: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -22,16 +19,18 @@ from serein.metrics.scoring import get_main_metric, get_main_score
 from serein.results.evaluation import Epoch, FolderProgress
 
 MAX_LINES = 10
-"""Plain lines that one fold gets."""
+"""Plain lines per fold."""
+PRINT_INTERVAL = 10.0
+"""Seconds between plain lines of a folder."""
 
 
 class ProgressDisplay:
-    """Has a bar that is there within a ``with`` block."""
+    """Shows a bar within a ``with`` block."""
 
     bar: Progress
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Show the bar."""
         self.bar.start()
         return self
 
@@ -41,20 +40,20 @@ class ProgressDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End."""
+        """Remove the bar."""
         self.bar.stop()
 
 
 class TrainingProgress(ProgressDisplay):
-    """Shows epochs as they end; use it in a ``with`` block."""
+    """Progress of trainings, by epochs; use it in a ``with`` block."""
 
     def __init__(self, folds: int, epochs: int, console: Console) -> None:
-        """Prepare.
+        """Create the display.
 
         Args:
-            folds: trainings in all.
-            epochs: of each.
-            console: where to show it.
+            folds: number of trainings.
+            epochs: of each training.
+            console: to print to.
         """
         self.total = folds * epochs
         self.epochs = epochs
@@ -66,17 +65,17 @@ class TrainingProgress(ProgressDisplay):
         self.task = self.bar.add_task("starting", total=self.total)
 
     def update(self, fold: str, epoch: Epoch) -> None:
-        """One epoch of one fold has ended."""
+        """Record that an epoch of a fold has ended."""
         if fold not in self.done_epochs:
             self.resumed_epochs += epoch.epoch - 1
         self.done_epochs[fold] = epoch.epoch
-        words = f"fold {fold} epoch {epoch.epoch}/{self.epochs} loss {epoch.loss:.3f}"
-        words += self._format_validation(epoch)
-        self.bar.update(self.task, description=words, completed=sum(self.done_epochs.values()))
+        line = f"fold {fold} epoch {epoch.epoch}/{self.epochs} loss {epoch.loss:.3f}"
+        line += self._format_validation(epoch)
+        self.bar.update(self.task, description=line, completed=sum(self.done_epochs.values()))
         step = max(1, self.epochs // MAX_LINES)
         if not self.console.is_terminal and (epoch.epoch % step == 0 or epoch.epoch == self.epochs):
             self.console.print(
-                f"{words} left {self._format_remaining()}", highlight=False, soft_wrap=True
+                f"{line} left {self._format_remaining()}", highlight=False, soft_wrap=True
             )
 
     def _format_validation(self, epoch: Epoch) -> str:
@@ -89,16 +88,13 @@ class TrainingProgress(ProgressDisplay):
 
     def _format_remaining(self) -> str:
         done = sum(self.done_epochs.values())
-        seconds = (
-            (time.monotonic() - self.started_at)
-            / max(done - self.resumed_epochs, 1)
-            * (self.total - done)
-        )
-        return format_clock(seconds)
+        elapsed = time.monotonic() - self.started_at
+        per_epoch = elapsed / max(done - self.resumed_epochs, 1)
+        return format_clock(per_epoch * (self.total - done))
 
 
 def build_bar(console: Console) -> Progress:
-    """One that shows itself on a terminal alone."""
+    """Create a bar that is visible on a terminal only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,7 +109,7 @@ def build_bar(console: Console) -> Progress:
 
 
 def format_clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds.
+    """Format seconds as minutes and seconds, or as hours, minutes and seconds.
 
     >>> format_clock(95), format_clock(7265)
     ('1:35', '2:01:05')
@@ -123,19 +119,15 @@ def format_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-PRINT_INTERVAL = 10.0
-"""Seconds between plain lines."""
-
-
 class FolderProgressBar(ProgressDisplay):
-    """Shows files as they are done; use it in a ``with`` block."""
+    """Progress of a folder, by files; use it in a ``with`` block."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Prepare.
+        """Create the display.
 
         Args:
-            console: where to show it.
-            clock: seconds.
+            console: to print to.
+            clock: returns seconds.
         """
         self.console, self.clock = console, clock
         self.started_at = self.printed_at = clock()
@@ -143,14 +135,14 @@ class FolderProgressBar(ProgressDisplay):
         self.task = self.bar.add_task("listing", total=None)
 
     def update(self, progress: FolderProgress) -> None:
-        """Some files are done."""
+        """Show the progress of the folder."""
         now = self.clock()
-        done, words = progress.done_before + progress.done, self._format_speed(progress, now)
-        self.bar.update(self.task, description=words, completed=done, total=progress.total)
+        done, speed = progress.done_before + progress.done, self._format_speed(progress, now)
+        self.bar.update(self.task, description=speed, completed=done, total=progress.total)
         if not self.console.is_terminal and now - self.printed_at >= PRINT_INTERVAL:
             self.printed_at = now
-            of = "" if progress.total is None else f" of {progress.total:,}"
-            line = f"{done:,}{of} files, {words}{self._format_remaining(progress, now)}"
+            total = "" if progress.total is None else f" of {progress.total:,}"
+            line = f"{done:,}{total} files, {speed}{self._format_remaining(progress, now)}"
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def _format_speed(self, progress: FolderProgress, now: float) -> str:

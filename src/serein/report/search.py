@@ -1,6 +1,6 @@
-"""A search, trial by trial: in the terminal, as Markdown, and as an HTML page.
+"""Reports of a search: in the terminal, as Markdown and as an HTML page.
 
-All scores are on validation speakers; what the best trial is worth on others, its own run says.
+All scores are on validation speakers; the test score of a trial is in its own run folder.
 """
 
 from collections.abc import Iterator
@@ -28,26 +28,26 @@ from serein.results.studies import Search, Trial
 from serein.utils.files import write_text
 
 SEARCH_FILES = ("search.html", "search.md")
-NO_FOLD_SPREAD = "undefined: fewer than two folds were scored"
+NO_FOLD_SPREAD = "undefined: fewer than two folds have a score"
 
 
 def format_search_title(search: Search) -> str:
-    """Which recipe was searched on which corpus."""
+    """Return recipe and corpus of the search."""
     return f"Search: {search.recipe['name']} on {search.corpus['name']}"
 
 
 def describe_search(search: Search) -> str:
-    """How much was searched, in one clause."""
-    states = [one.state for one in search.trials]
+    """Return numbers of trials, protocol and seed in one clause."""
+    states = [trial.state for trial in search.trials]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     folds = f"{search.protocol['name']}, {search.protocol['folds']} folds"
     return f"{len(states)} trials ({', '.join(counts)}), {folds}, seed {search.seed}"
 
 
 def describe_best_trial(search: Search) -> Iterator[str]:
-    """The best trial, and what its score is not, line by line."""
+    """Yield the best trial, and a warning that its score is optimistic."""
     if not search.ranked_trials:
-        yield "No trial has been scored yet."
+        yield "No trial has a score yet."
         return
     best, count = search.ranked_trials[0], len(search.ranked_trials)
     yield (
@@ -55,14 +55,17 @@ def describe_best_trial(search: Search) -> Iterator[str]:
         f"{_format_trial_score(search, best.score)} on validation speakers, "
         f"with {'; '.join(_format_settings(best))}."
     )
-    yield (
-        "All scores are means over folds on validation speakers, at the epochs that they chose. "
-        f"The best of {count} trials was picked by that very score, which is optimistic for it; "
-        "quote the test score of its own run."
-        if count > 1
-        else "The score is the mean over folds on validation speakers, at the epochs that they "
-        "chose, and optimistic; quote the test score of its own run."
-    )
+    if count > 1:
+        yield (
+            "All scores are means over folds on the validation speakers that also select the "
+            f"epochs. The score of the best of {count} trials is optimistic, as it selected the "
+            "trial; quote the test score of its own run."
+        )
+    else:
+        yield (
+            "The score is the mean over folds on the validation speakers that also select the "
+            "epochs, and optimistic; quote the test score of its own run."
+        )
 
 
 def _format_settings(trial: Trial) -> list[str]:
@@ -70,19 +73,20 @@ def _format_settings(trial: Trial) -> list[str]:
 
 
 def describe_trial(trial: Trial, search: Search) -> str:
-    """What to say when a trial ends."""
-    what = f"trial {trial.number}: {'; '.join(_format_settings(trial))}"
+    """Return the progress line of a trial that has ended."""
+    prefix = f"trial {trial.number}: {'; '.join(_format_settings(trial))}"
     if trial.score is None:
-        return f"{what}: {trial.state}: {trial.fault}"
+        return f"{prefix}: {trial.state}: {trial.fault}"
     best = search.ranked_trials[0]
+    title = _get_search_metric(search).title
     return (
-        f"{what}: validation {_get_search_metric(search).title} {_format_trial_score(search, trial.score)}, "
+        f"{prefix}: validation {title} {_format_trial_score(search, trial.score)}, "
         f"best so far {_format_trial_score(search, best.score)} (trial {best.number})"
     )
 
 
 def _get_search_metric(search: Search) -> Metric:
-    """What trials are ranked by."""
+    """Return the metric that ranks the trials."""
     return get_metric(search.score)
 
 
@@ -91,146 +95,136 @@ def _format_trial_score(search: Search, score: float | None) -> str:
 
 
 def build_search_tables(search: Search) -> list[Table]:
-    """Every trial, the best first; what was drawn from; why trials failed."""
-    every = [_trial_table(search), _space_table(search)]
-    faults = [one for one in search.trials if one.fault]
-    return [*every, _failure_table(faults)] if faults else every
+    """Build the tables of trials, the best first, of the search space and of failed trials."""
+    tables = [_trial_table(search), _space_table(search)]
+    failed = [trial for trial in search.trials if trial.fault]
+    return [*tables, _failure_table(failed)] if failed else tables
 
 
 def _trial_table(search: Search) -> Table:
-    rest = [one for one in search.trials if one.score is None]
-    kind = _get_search_metric(search)
-    percent = ", in percent" * kind.is_percent
+    unscored = [trial for trial in search.trials if trial.score is None]
+    metric = _get_search_metric(search)
+    percent = ", in percent" * metric.is_percent
     return Table(
         title="Trials",
-        note=f"{kind.title} of {search.task} on validation speakers{percent}: mean, "
-        f"standard deviation and lowest over folds. The folder {_get_run_prefix(search)}RUN of a trial "
-        "holds its test scores, which nothing here has seen.",
+        note=f"{metric.title} of {search.task} on validation speakers{percent}: mean, standard "
+        f"deviation and lowest over folds. The folder {_get_run_prefix(search)}RUN of a trial has "
+        "its test scores, which this search has not used.",
         columns=(
             Column(name="trial"),
             *(Column(name=name, is_text=_has_text_values(search, name)) for name in search.space),
-            *number_columns(kind.title, undefined_reason="not scored"),
+            *number_columns(metric.title, undefined_reason="not scored"),
             *number_columns("deviation", "lowest", undefined_reason=NO_FOLD_SPREAD),
             *number_columns("run"),
         ),
-        rows=tuple(_trial_row(one, search) for one in [*search.ranked_trials, *rest]),
+        rows=tuple(_trial_row(trial, search) for trial in [*search.ranked_trials, *unscored]),
     )
 
 
-def _trial_row(one: Trial, search: Search) -> Row:
-    kind = _get_search_metric(search)
-    known = [score for score in one.folds.values() if score is not None]
-    spread = summary.format_score(kind, stdev(known)) if len(known) > 1 else UNDEFINED
+def _trial_row(trial: Trial, search: Search) -> Row:
+    metric = _get_search_metric(search)
+    scores = [score for score in trial.folds.values() if score is not None]
+    spread = summary.format_score(metric, stdev(scores)) if len(scores) > 1 else UNDEFINED
     return make_row(
-        str(one.number),
-        *(str(one.settings[name]) for name in search.space),
-        summary.format_score(kind, one.score),
+        str(trial.number),
+        *(str(trial.settings[name]) for name in search.space),
+        summary.format_score(metric, trial.score),
         spread,
-        summary.format_score(kind, min(known, default=None)),
-        one.run.removeprefix(_get_run_prefix(search)) or one.state,
-        kind="headline" if one.number == search.best else "",
+        summary.format_score(metric, min(scores, default=None)),
+        trial.run.removeprefix(_get_run_prefix(search)) or trial.state,
+        kind="headline" if trial.number == search.best else "",
     )
 
 
 def _has_text_values(search: Search, name: str) -> bool:
-    return any(isinstance(one.settings[name], str) for one in search.trials)
+    return any(isinstance(trial.settings[name], str) for trial in search.trials)
 
 
 def _get_run_prefix(search: Search) -> str:
-    """What the names of a search's folder and those of all its runs begin with."""
+    """Return the common prefix of the folder names of a search and of its runs."""
     return search.name.rpartition("search-")[0]
 
 
 def _space_table(search: Search) -> Table:
     return Table(
-        title="Searched settings",
-        columns=text_columns("setting", "drawn from"),
-        rows=tuple(make_row(name, text) for name, text in search.space.items()),
+        title="Search space",
+        columns=text_columns("setting", "values"),
+        rows=tuple(make_row(name, values) for name, values in search.space.items()),
     )
 
 
 def _failure_table(failed: list[Trial]) -> Table:
     return Table(
         title="Failed trials",
-        columns=text_columns("trial", "why"),
-        rows=tuple(make_row(str(one.number), one.fault) for one in failed),
+        columns=text_columns("trial", "reason"),
+        rows=tuple(make_row(str(trial.number), trial.fault) for trial in failed),
     )
 
 
 def build_search_figures(search: Search) -> Figures:
-    """For each searched setting, the scores of all trials against it."""
+    """Build a figure of the trials' scores against each searched setting."""
     if not search.ranked_trials:
         return {}
+    title = _get_search_metric(search).title
     return {
-        f"over-{place}": (
+        f"over-{index}": (
             figures.plot_trials(search, name),
-            f"Validation {_get_search_metric(search).title} of every trial against {name}; the table below "
-            "holds the same numbers",
+            f"Validation {title} of every trial against {name}; the table below has the same "
+            "numbers",
         )
-        for place, name in enumerate(search.space)
+        for index, name in enumerate(search.space)
     }
 
 
 def render_search(search: Search) -> RenderableType:
-    """The search for a `rich` console."""
-    return Group(*_search_parts(search))
-
-
-def _search_parts(search: Search) -> Iterator[RenderableType]:
-    yield terminal.make_line(format_search_title(search), "bold")
-    yield terminal.make_line(describe_search(search))
-    for words_ in describe_best_trial(search):
-        yield terminal.make_line(words_)
-    for warning in search.warnings:
-        yield terminal.make_line(f"Warning: {warning}", "yellow")
+    """Render the search for a `rich` console."""
+    parts: list[RenderableType] = [
+        terminal.make_line(format_search_title(search), "bold"),
+        terminal.make_line(describe_search(search)),
+        *map(terminal.make_line, describe_best_trial(search)),
+        *(terminal.make_line(f"Warning: {warning}", "yellow") for warning in search.warnings),
+    ]
     for table in build_search_tables(search):
-        yield Text()
-        yield terminal.draw_table(table)
+        parts += [Text(), terminal.draw_table(table)]
+    return Group(*parts)
 
 
 def render_search_markdown(search: Search) -> str:
-    """The search as Markdown; ends with a newline."""
+    """Render the search as Markdown; ends with a newline."""
     warnings = [f"Warning: {warning}" for warning in search.warnings]
+    lines = (describe_search(search), *describe_best_trial(search), *warnings)
     sections = [
-        Section(
-            title="", paragraphs=(describe_search(search), *describe_best_trial(search), *warnings)
-        ),
+        Section(title="", paragraphs=lines),
         Section(title="Trials", tables=tuple(build_search_tables(search))),
         Section(title="Reproduce", code=search.command),
     ]
     if search.evaluation:
-        words_ = ("The best trial's settings, on test speakers:",)
-        sections.append(Section(title="", paragraphs=words_, code=search.evaluation))
+        heading = ("The settings of the best trial, evaluated on test speakers:",)
+        sections.append(Section(title="", paragraphs=heading, code=search.evaluation))
     return markdown.render_markdown_sections(format_search_title(search), sections)
 
 
 def render_search_html(search: Search) -> str:
-    """The search as a page that opens offline."""
-    from plotly.offline import get_plotlyjs
-
-    drawn = build_search_figures(search)
+    """Render the search as a page that opens offline."""
     return html.render_template(
         "search.html",
+        **html.figure_values(build_search_figures(search)),
         search=search,
         title=format_search_title(search),
-        told=describe_search(search),
+        description=describe_search(search),
         headline=list(describe_best_trial(search)),
         tables=build_search_tables(search),
-        figures=drawn,
-        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
-        script=get_plotlyjs() if drawn else "",
         source="search.json",
     )
 
 
 def write_search(search: Search, path: Path) -> tuple[Path, ...]:
-    """Write ``search.html`` and ``search.md`` to a folder; give their paths.
+    """Write ``search.html`` and ``search.md`` to a folder; return their paths.
 
     Raises:
-        StorageError: a file could not be written; what stood there before still stands.
+        StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
-    for name, text in zip(
-        SEARCH_FILES, (render_search_html(search), render_search_markdown(search)), strict=True
-    ):
-        write_text(path / name, text)
+    pages = (render_search_html(search), render_search_markdown(search))
+    for name, page in zip(SEARCH_FILES, pages, strict=True):
+        write_text(path / name, page)
     return tuple(path / name for name in SEARCH_FILES)

@@ -1,6 +1,5 @@
-"""A sweep, value by value: in the terminal, as Markdown, and as an HTML page."""
+"""Reports of a sweep over one setting: in the terminal, as Markdown and as an HTML page."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -27,18 +26,18 @@ from serein.utils.files import write_text
 
 SWEEP_FILES = ("sweep.html", "sweep.md")
 SIGNIFICANCE_LEVEL = 0.05
-"""A trend is one where p is below, and the interval of its slope holds no 0."""
+"""A trend has a p-value below this level and an interval of the slope without 0."""
 NO_SEED_SPREAD = "undefined: one seed"
 
 
 def format_sweep_title(sweep: Sweep) -> str:
-    """Which setting of which recipe was swept on which corpus."""
+    """Return setting, recipe and corpus of the sweep."""
     return f"Sweep: {sweep.setting} of {sweep.recipe['name']} on {sweep.corpus['name']}"
 
 
 def describe_sweep(sweep: Sweep) -> str:
-    """How much was swept, in one clause."""
-    seeds = [one.seed for one in sweep.points[0].seeds]
+    """Return values, seeds, protocol, utterances, task and selection in one clause."""
+    seeds = [seed.seed for seed in sweep.points[0].seeds]
     return (
         f"{len(sweep.points)} values x {len(seeds)} seed{'s' * (len(seeds) > 1)} "
         f"({', '.join(map(str, seeds))}), {sweep.protocol}, {sweep.utterances} utterances tested, "
@@ -47,53 +46,50 @@ def describe_sweep(sweep: Sweep) -> str:
 
 
 def describe_trend(sweep: Sweep) -> str:
-    """Whether UA rises or falls with the setting, in two sentences."""
+    """Return in two sentences whether UA rises or falls with the setting."""
     trend = sweep.trend
     if trend is None:
         return (
-            f"No trend was looked for: {sweep.setting} has values that are no numbers, or a score "
-            "is undefined."
+            f"No test of a trend: {sweep.setting} has values that are not numbers, or a score is "
+            "undefined."
         )
-    low_high = summary.format_interval(trend.interval) or "no interval"
+    interval = summary.format_interval(trend.interval) or "no interval"
+    p_value = format_p_value(trend.p)
+    equality = p_value if p_value.startswith("<") else f"= {p_value}"
     return (
-        f"UA of {sweep.task} changes by {100 * trend.slope + 0.0:+.1f} points {low_high} for each "
-        f"unit of {sweep.setting} (least squares over {len(sweep.points)} values); exchanging the "
-        f"values within each seed gives as steep a slope with p {_format_p_equality(trend.p)}. "
+        f"UA of {sweep.task} changes by {100 * trend.slope + 0.0:+.1f} points {interval} per unit "
+        f"of {sweep.setting} (least squares over {len(sweep.points)} values); permuting the values "
+        f"within each seed gives as steep a slope with p {equality}. "
         f"{_describe_significance(trend, sweep.setting)}"
     )
-
-
-def _format_p_equality(p: float | None) -> str:
-    found = format_p_value(p)
-    return found if found.startswith("<") else f"= {found}"
 
 
 def _describe_significance(trend: Trend, setting: str) -> str:
     if trend.arrangements * SIGNIFICANCE_LEVEL <= 1:
         return (
-            f"Whether there is a trend cannot be told: {trend.arrangements} exchanges give no p "
-            f"below {format_p_value(1 / trend.arrangements)}; more values or seeds would."
+            f"A trend cannot be tested: {trend.arrangements} permutations give no p below "
+            f"{format_p_value(1 / trend.arrangements)}; use more values or seeds."
         )
-    sure = trend.p is not None and trend.p < SIGNIFICANCE_LEVEL
-    if not sure or trend.interval is None or trend.interval[0] <= 0 <= trend.interval[1]:
-        return "This shows no trend; which is not to say that there is none."
-    return f"This shows a trend: UA {'rises' if trend.slope > 0 else 'falls'} with {setting}."
+    significant = trend.p is not None and trend.p < SIGNIFICANCE_LEVEL
+    if not significant or trend.interval is None or trend.interval[0] <= 0 <= trend.interval[1]:
+        return "No trend was found, which does not prove that there is none."
+    return f"There is a trend: UA {'rises' if trend.slope > 0 else 'falls'} with {setting}."
 
 
 def describe_run(setting: str, results: Results) -> str:
-    """What to say when an evaluation ends."""
-    task = summary.get_leading_task(results)
+    """Return the progress line of an evaluation that has ended."""
+    task = summary.get_first_task(results)
     seed = results.environment["seed"]
     return f"{setting}, seed {seed}: {summary.describe_scores(results, task)}"
 
 
 def build_sweep_tables(sweep: Sweep) -> list[Table]:
-    """Every value; each against the first one; and the runs."""
-    splits = [_split_table(sweep)] * (len({one.split for one in sweep.points}) > 1)
+    """Build the tables of values, of tests against the first value, of splits and of runs."""
+    has_several_splits = len({point.split for point in sweep.points}) > 1
     return [
         _point_table(sweep),
         *comparison.build_test_tables(sweep.paired_tests),
-        *splits,
+        *([_split_table(sweep)] if has_several_splits else []),
         _run_table(sweep),
     ]
 
@@ -101,43 +97,43 @@ def build_sweep_tables(sweep: Sweep) -> list[Table]:
 def _point_table(sweep: Sweep) -> Table:
     return Table(
         title=f"{sweep.task}, {sweep.selection}: every value, %",
-        note=f"All seeds' answers together. Intervals: {sweep.interval}. Trained: utterances of a "
-        "fold's training side, the mean over folds.",
+        note=f"Pooled over the predictions of all seeds. Intervals: {sweep.interval}. Trained: "
+        "utterances of the training subset, mean over folds.",
         columns=(
-            Column(name=sweep.setting, is_text=True),
+            *text_columns(sweep.setting),
             *number_columns("trained", "WA"),
             make_interval_column(),
             Column(name="UA", has_bar=True),
             make_interval_column(),
             *number_columns("lowest UA", "highest UA", undefined_reason=NO_SEED_SPREAD),
         ),
-        rows=tuple(_point_row(one, sweep) for one in sweep.points),
+        rows=tuple(_point_row(point, sweep) for point in sweep.points),
     )
 
 
-def _point_row(one: SweepPoint, sweep: Sweep) -> Row:
-    known = [seed.ua for seed in one.seeds if seed.ua is not None]
-    ends = (min(known), max(known)) if len(known) > 1 else (None, None)
+def _point_row(point: SweepPoint, sweep: Sweep) -> Row:
+    scores = [seed.ua for seed in point.seeds if seed.ua is not None]
+    extremes = (min(scores), max(scores)) if len(scores) > 1 else (None, None)
     return make_row(
-        _format_value(one, sweep),
-        f"{one.training_utterances:.0f}",
-        summary.format_percent(one.wa),
-        summary.format_interval(one.wa_interval) or UNDEFINED,
-        summary.format_percent(one.ua),
-        summary.format_interval(one.ua_interval) or UNDEFINED,
-        *map(summary.format_percent, ends),
+        _format_value(point, sweep),
+        f"{point.training_utterances:.0f}",
+        summary.format_percent(point.wa),
+        summary.format_interval(point.wa_interval) or UNDEFINED,
+        summary.format_percent(point.ua),
+        summary.format_interval(point.ua_interval) or UNDEFINED,
+        *map(summary.format_percent, extremes),
     )
 
 
-def _format_value(one: SweepPoint, sweep: Sweep) -> str:
-    return config.format_setting(sweep.setting, one.value).partition("=")[2]
+def _format_value(point: SweepPoint, sweep: Sweep) -> str:
+    return config.format_setting(sweep.setting, point.value).partition("=")[2]
 
 
 def _split_table(sweep: Sweep) -> Table:
     return Table(
-        title="Training sides",
+        title="Splits",
         columns=text_columns(sweep.setting, "split"),
-        rows=tuple(make_row(_format_value(one, sweep), one.split) for one in sweep.points),
+        rows=tuple(make_row(_format_value(point, sweep), point.split) for point in sweep.points),
     )
 
 
@@ -152,46 +148,43 @@ def _run_table(sweep: Sweep) -> Table:
         rows=tuple(
             make_row(
                 _format_value(point, sweep),
-                str(one.seed),
-                summary.format_percent(one.wa),
-                summary.format_percent(one.ua),
-                one.run,
+                str(seed.seed),
+                summary.format_percent(seed.wa),
+                summary.format_percent(seed.ua),
+                seed.run,
             )
             for point in sweep.points
-            for one in point.seeds
+            for seed in point.seeds
         ),
     )
 
 
 def build_sweep_figures(sweep: Sweep) -> Figures:
-    """UA and WA against the setting, with intervals, and every seed."""
+    """Build the figure of UA and WA against the setting, with intervals and seeds."""
     return {
         "sweep": (
             figures.plot_sweep(sweep),
             f"UA and WA of {sweep.task} against {sweep.setting}, with 95 % intervals, and the UA "
-            "of each seed; the table below holds the same numbers",
+            "of each seed; the table below has the same numbers",
         )
     }
 
 
 def render_sweep(sweep: Sweep) -> RenderableType:
-    """The sweep for a `rich` console."""
-    return Group(*_sweep_parts(sweep))
-
-
-def _sweep_parts(sweep: Sweep) -> Iterator[RenderableType]:
-    yield terminal.make_line(format_sweep_title(sweep), "bold")
-    yield terminal.make_line(describe_sweep(sweep))
-    yield terminal.make_line(describe_trend(sweep), "bold")
-    for warning in sweep.warnings:
-        yield terminal.make_line(f"Warning: {warning}", "yellow")
+    """Render the sweep for a `rich` console, without the table of runs."""
+    parts: list[RenderableType] = [
+        terminal.make_line(format_sweep_title(sweep), "bold"),
+        terminal.make_line(describe_sweep(sweep)),
+        terminal.make_line(describe_trend(sweep), "bold"),
+        *(terminal.make_line(f"Warning: {warning}", "yellow") for warning in sweep.warnings),
+    ]
     for table in build_sweep_tables(sweep)[:-1]:
-        yield Text()
-        yield terminal.draw_table(table)
+        parts += [Text(), terminal.draw_table(table)]
+    return Group(*parts)
 
 
 def render_sweep_markdown(sweep: Sweep) -> str:
-    """The sweep as Markdown; ends with a newline."""
+    """Render the sweep as Markdown; ends with a newline."""
     warnings = [f"Warning: {warning}" for warning in sweep.warnings]
     sections = [
         Section(title="", paragraphs=(describe_sweep(sweep), describe_trend(sweep), *warnings)),
@@ -202,32 +195,26 @@ def render_sweep_markdown(sweep: Sweep) -> str:
 
 
 def render_sweep_html(sweep: Sweep) -> str:
-    """The sweep as a page that opens offline."""
-    from plotly.offline import get_plotlyjs
-
-    drawn = build_sweep_figures(sweep)
+    """Render the sweep as a page that opens offline."""
     return html.render_template(
         "sweep.html",
+        **html.figure_values(build_sweep_figures(sweep)),
         sweep=sweep,
         title=format_sweep_title(sweep),
-        told=describe_sweep(sweep),
-        verdict=describe_trend(sweep),
+        description=describe_sweep(sweep),
+        trend=describe_trend(sweep),
         tables=build_sweep_tables(sweep),
-        figures=drawn,
-        data={name: figure.to_plotly_json() for name, (figure, _) in drawn.items()},
-        script=get_plotlyjs(),
         source="sweep.json",
     )
 
 
 def write_sweep(sweep: Sweep, path: Path) -> tuple[Path, ...]:
-    """Write ``sweep.html`` and ``sweep.md`` to a folder; give their paths.
+    """Write ``sweep.html`` and ``sweep.md`` to a folder; return their paths.
 
     Raises:
-        StorageError: a file could not be written; what stood there before still stands.
+        StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
-    for name, text in zip(
-        SWEEP_FILES, (render_sweep_html(sweep), render_sweep_markdown(sweep)), strict=True
-    ):
-        write_text(path / name, text)
+    pages = (render_sweep_html(sweep), render_sweep_markdown(sweep))
+    for name, page in zip(SWEEP_FILES, pages, strict=True):
+        write_text(path / name, page)
     return tuple(path / name for name in SWEEP_FILES)

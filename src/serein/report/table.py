@@ -1,23 +1,23 @@
-"""A table before it is known where it is shown: in a terminal, on a page, in a paper."""
+"""Tables that every format of a report renders."""
 
 from dataclasses import dataclass
 
 UNDEFINED = "n/a"
-"""What stands in a cell whose number does not exist."""
+"""Text of a cell without a value."""
 NO_SCORE = "undefined: nothing was scored"
-NO_INTERVAL = "no interval: the score is undefined, or none was made"
+NO_INTERVAL = "no interval: the score is undefined, or none was computed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """What stands below a head.
+    """A column of a table.
 
     Attributes:
-        name: the head.
-        group: what it shares with its neighbours, written above them.
-        words: whether it holds words, set flush left, rather than numbers.
-        bar: whether a page draws its percentages as bars, too.
-        undefined: why a cell may be `UNDEFINED`.
+        name: its header.
+        group: header above this and the neighbouring columns of the same group.
+        is_text: whether it is left-aligned text rather than right-aligned numbers.
+        has_bar: whether an HTML page also draws its percentages as bars.
+        undefined_reason: why a cell may be `UNDEFINED`.
     """
 
     name: str
@@ -28,17 +28,18 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """The head in one line."""
+        """Group and name in one line."""
         return f"{self.group} {self.name}".strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line.
+    """A row of a table.
 
     Attributes:
         cells: one for each column; the first one names the row.
-        kind: "headline", "optimistic", "baseline", or a verdict: how it is set off, never alone.
+        kind: "headline", "optimistic", "baseline" or a verdict, for the style of the row; the text
+            says the same.
     """
 
     cells: tuple[str, ...]
@@ -47,13 +48,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Columns and rows.
+    """A table.
 
     Attributes:
-        title: what the table shows.
-        note: what must be known to read it; empty or a sentence.
+        title: its title.
+        note: sentences that explain it; may be empty.
         columns: from left to right.
-        rows: from the top.
+        rows: from top to bottom.
     """
 
     title: str
@@ -63,18 +64,18 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, list[Column]]]:
-        """Neighbouring columns with their common head; a column of no group stands alone."""
-        found: list[tuple[str, list[Column]]] = []
+        """Group names and neighbouring columns; a column without a group is on its own."""
+        groups: list[tuple[str, list[Column]]] = []
         for column in self.columns:
-            if column.group and found and found[-1][0] == column.group:
-                found[-1][1].append(column)
+            if column.group and groups and groups[-1][0] == column.group:
+                groups[-1][1].append(column)
             else:
-                found.append((column.group, [column]))
-        return found
+                groups.append((column.group, [column]))
+        return groups
 
 
 def text_columns(*names: str) -> tuple[Column, ...]:
-    """Columns of words.
+    """Create columns of text.
 
     >>> [column.is_text for column in text_columns("what", "value")]
     [True, True]
@@ -83,15 +84,15 @@ def text_columns(*names: str) -> tuple[Column, ...]:
 
 
 def number_columns(*names: str, undefined_reason: str = NO_SCORE) -> tuple[Column, ...]:
-    """Columns of numbers."""
+    """Create columns of numbers."""
     return tuple(Column(name=name, undefined_reason=undefined_reason) for name in names)
 
 
 def make_interval_column() -> Column:
-    """The column beside a score."""
+    """Create the column of a score's interval."""
     return Column(name="interval", undefined_reason=NO_INTERVAL)
 
 
 def make_row(*cells: str, kind: str = "") -> Row:
-    """A line of cells."""
+    """Create a row from its cells."""
     return Row(cells=cells, kind=kind)

@@ -1,10 +1,10 @@
-"""A run's scores in the terminal: legible in 80 columns and without colour."""
+"""Reports for the terminal, readable in 80 columns and without colour."""
 
 from collections.abc import Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as Drawn
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from serein.report import audit, document, summary, tables
@@ -13,17 +13,17 @@ from serein.results.evaluation import Results
 
 ROW_STYLES = {"headline": "bold", "optimistic": "yellow", "baseline": "dim"}
 PREFIX_STYLES = {"CAUTION": "bold red", "Warning": "yellow"}
-"""How lines that begin so are set off, besides by that word."""
+"""Styles of lines that start with these words."""
 
 
 def render_terminal(results: Results) -> RenderableType:
-    """The scores for a `rich` console: ``console.print(render(results))``."""
+    """Render the scores for a `rich` console: ``console.print(render_terminal(results))``."""
     parts: list[RenderableType] = [
         make_line(summary.format_title(results), "bold"),
         make_line(summary.describe_protocol(results)),
         *(
-            make_line(words, _get_line_style(words, results))
-            for words in document.describe_headline(results)
+            make_line(line, _get_line_style(line, results))
+            for line in document.describe_headline(results)
         ),
     ]
     for task in summary.list_scored_tasks(results):
@@ -34,29 +34,28 @@ def render_terminal(results: Results) -> RenderableType:
         ]
         if results.classes[task]:
             parts += [Text(), draw_table(tables.build_class_table(results, task))]
-    spoken = tables.build_word_table(results)
-    return Group(*parts, *([Text(), draw_table(spoken)] if spoken else []))
+    word_table = tables.build_word_table(results)
+    return Group(*parts, *([Text(), draw_table(word_table)] if word_table else []))
 
 
 def _get_line_style(line: str, results: Results) -> str:
-    first = line.split(":")[0]
-    return "bold" if first in summary.list_scored_tasks(results) else PREFIX_STYLES.get(first, "")
+    prefix = line.split(":")[0]
+    is_score = prefix in summary.list_scored_tasks(results)
+    return "bold" if is_score else PREFIX_STYLES.get(prefix, "")
 
 
 def _task_notes(results: Results, task: str) -> Iterator[Text]:
     for row in audit.compare_selections(results, task):
         if row.kind == "optimistic":
             yield make_line(f"{row.name}: {row.note}.", "yellow")
-    sentence = (
-        audit.describe_selection_gap(results) if task == summary.get_leading_task(results) else None
-    )
-    if sentence:
-        yield make_line(sentence)
+    gap = audit.describe_selection_gap(results) if task == summary.get_first_task(results) else None
+    if gap:
+        yield make_line(gap)
 
 
 def draw_table(table: Table) -> RenderableType:
-    """A table with its title above and its note below it."""
-    drawn = Drawn(
+    """Render a table with its title above and its note below."""
+    rendered = RichTable(
         title=make_line(table.title, "bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -65,20 +64,17 @@ def draw_table(table: Table) -> RenderableType:
         collapse_padding=True,
     )
     for column in table.columns:
-        drawn.add_column(
+        rendered.add_column(
             make_line(column.heading),
             justify="left" if column.is_text else "right",
             no_wrap=not column.is_text,
             overflow="fold",
         )
     for row in table.rows:
-        drawn.add_row(*map(make_line, row.cells), style=ROW_STYLES.get(row.kind, ""))
-    return Group(drawn, make_line(table.note, "dim")) if table.note else drawn
+        rendered.add_row(*map(make_line, row.cells), style=ROW_STYLES.get(row.kind, ""))
+    return Group(rendered, make_line(table.note, "dim")) if table.note else rendered
 
 
 def make_line(text: str, style: str = "") -> Text:
-    """Words as they are: neither markup nor a terminal's escape codes pass.
-
-    Names come from files.
-    """
-    return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
+    """Create a line without markup and escape codes, since names may come from files."""
+    return Text("".join(char if char.isprintable() else "?" for char in text), style=style)
