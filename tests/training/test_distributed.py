@@ -179,7 +179,7 @@ def test_commands_that_need_one_process_refuse_several(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"started in 2; start it once, .* --jobs"):
         evaluate("quickstart", f"synthetic={root}", runs=tmp_path)
-    with pytest.raises(ConfigError, match="svm is fitted at once, and not in 2 processes"):
+    with pytest.raises(ConfigError, match="svm is fitted in one process, and 2 were started"):
         save_model("egemaps-svm", f"synthetic={root}", tmp_path / "x.safetensors")
 
 

@@ -75,6 +75,18 @@ def test_on_epoch_end_receives_every_epoch() -> None:
     assert all(set(epoch.scores) == {"validation", "test"} for epoch in seen)
 
 
+def test_fit_restores_the_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen: list[int] = []
+        train_small(on_epoch_end=lambda epoch: seen.append(torch.get_num_threads()))
+        assert seen == [CONFIG.threads] * 4
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_predictions_of_the_last_epoch_are_those_of_the_trained_system() -> None:
     system, run = train_small()
     for name, subset in EVAL_SUBSETS.items():
