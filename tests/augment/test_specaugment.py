@@ -11,43 +11,43 @@ LENGTHS = torch.tensor([100, 7, 60, 1, 33])
 
 
 def batch(streams: int = 3) -> tuple[Tensor, Tensor]:
-    """Frames that are all different, and zeros behind their ends."""
+    """Frames that are all different, and zeros on padding."""
     mask_bt = torch.arange(int(LENGTHS.max())) < LENGTHS[:, None]
     torch.manual_seed(0)
     return torch.randn(*mask_bt.shape, BANDS * streams) * mask_bt[..., None], mask_bt
 
 
-def made(**settings: int | float) -> SpecAugment:
+def build_masks(**settings: int | float) -> SpecAugment:
     found = build_spec_augment(AugmentConfig(**settings), hop=0.01, width=48, bands=BANDS)  # type: ignore[arg-type]
     assert found is not None
     return found
 
 
-def drawn(one: SpecAugment, seed: int = 0) -> Tensor:
+def random_draws(one: SpecAugment, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(
         len(LENGTHS), one.draws_per_utterance, generator=generator, dtype=torch.float64
     )
 
 
-def masked(one: SpecAugment, seed: int = 0) -> Tensor:
+def apply_masks(one: SpecAugment, seed: int = 0) -> Tensor:
     x_btf, mask_bt = batch()
-    one(x_btf, mask_bt, drawn(one, seed))
+    one(x_btf, mask_bt, random_draws(one, seed))
     return x_btf
 
 
-def hidden(one: SpecAugment, seed: int) -> Tensor:
-    return masked(one, seed) != batch()[0]
+def is_masked(one: SpecAugment, seed: int) -> Tensor:
+    return apply_masks(one, seed) != batch()[0]
 
 
-def test_nothing_asked_for_is_no_mask() -> None:
+def test_no_masks_without_settings() -> None:
     assert build_spec_augment(AugmentConfig(noise=1.0), hop=0.01, width=48, bands=BANDS) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_stretches_of_time_stay_within_bounds(seed: int) -> None:
-    one = made(time_masks=1, time_width=0.15, time_share=0.3)
-    gone_btf = hidden(one, seed)
+def test_time_masks_stay_within_bounds(seed: int) -> None:
+    one = build_masks(time_masks=1, time_width=0.15, time_share=0.3)
+    gone_btf = is_masked(one, seed)
     assert torch.equal(gone_btf.any(dim=2), gone_btf.all(dim=2))
     for gone_t, length in zip(gone_btf.any(dim=2), LENGTHS.tolist(), strict=True):
         places = gone_t.nonzero()[:, 0].tolist()
@@ -57,9 +57,9 @@ def test_stretches_of_time_stay_within_bounds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_runs_of_bands_are_hidden_with_their_derivatives(seed: int) -> None:
-    one = made(band_masks=1, band_width=5)
-    gone_btf = hidden(one, seed)
+def test_band_masks_include_derivatives(seed: int) -> None:
+    one = build_masks(band_masks=1, band_width=5)
+    gone_btf = is_masked(one, seed)
     for gone_tf, length in zip(gone_btf, LENGTHS.tolist(), strict=True):
         assert not gone_tf[length:].any()
         if length == 1:  # its mean is itself
@@ -73,27 +73,27 @@ def test_runs_of_bands_are_hidden_with_their_derivatives(seed: int) -> None:
         assert places == list(range(places[0], places[0] + len(places))) if places else True
 
 
-def test_every_width_and_every_place_comes() -> None:
-    one = made(band_masks=1, band_width=3)
+def test_every_width_and_position_occurs() -> None:
+    one = build_masks(band_masks=1, band_width=3)
     widths, places = set(), set()
     for seed in range(200):
-        gone_f = hidden(one, seed)[0].any(dim=0)[:BANDS]
+        gone_f = is_masked(one, seed)[0].any(dim=0)[:BANDS]
         widths.add(int(gone_f.sum()))
         places |= set(gone_f.nonzero()[:, 0].tolist())
     assert widths == {0, 1, 2, 3}
     assert places == set(range(BANDS))
 
 
-def test_the_number_of_masks_counts() -> None:
-    few, many = (made(time_masks=n, time_width=0.05) for n in (1, 10))
+def test_number_of_masks() -> None:
+    few, many = (build_masks(time_masks=n, time_width=0.05) for n in (1, 10))
     assert (few.draws_per_utterance, many.draws_per_utterance) == (2, 20)
-    sums = [sum(int(hidden(one, seed).sum()) for seed in range(10)) for one in (few, many)]
+    sums = [sum(int(is_masked(one, seed).sum()) for seed in range(10)) for one in (few, many)]
     assert sums[1] > 4 * sums[0]
 
 
-def test_what_is_hidden_is_the_mean_of_the_utterance() -> None:
-    one = made(time_masks=2, band_masks=2, band_width=4)
-    x_btf, found_btf = batch()[0], masked(one)
+def test_masked_values_are_the_mean_of_the_utterance() -> None:
+    one = build_masks(time_masks=2, band_masks=2, band_width=4)
+    x_btf, found_btf = batch()[0], apply_masks(one)
     for row, length in enumerate(LENGTHS.tolist()):
         mean_f = x_btf[row, :length].mean(dim=0)
         changed_tf = found_btf[row] != x_btf[row]
@@ -101,15 +101,15 @@ def test_what_is_hidden_is_the_mean_of_the_utterance() -> None:
         torch.testing.assert_close(found_btf[row][changed_tf], wanted_tf)
 
 
-def test_an_utterance_is_masked_alike_in_any_batch() -> None:
-    one = made(time_masks=2, band_masks=1, band_width=4)
+def test_masks_are_independent_of_the_batch() -> None:
+    one = build_masks(time_masks=2, band_masks=1, band_width=4)
     x_btf, mask_bt = batch()
-    draw_bm = drawn(one)
+    draw_bm = random_draws(one)
     for row, length in enumerate(LENGTHS.tolist()):
         part = slice(row, row + 1)
         alone = x_btf[part, :length].clone()
         one(alone, mask_bt[part, :length], draw_bm[part])
-        torch.testing.assert_close(alone[0], masked(one)[row, :length])
+        torch.testing.assert_close(alone[0], apply_masks(one)[row, :length])
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,17 @@ def test_an_utterance_is_masked_alike_in_any_batch() -> None:
         ({"band_masks": 1, "band_width": 16}, 16, "would mask all of 16 bands; set it lower"),
     ],
 )
-def test_bands_that_cannot_be_hidden_are_told_of(
+def test_impossible_band_masks_are_errors(
     settings: dict[str, int], bands: int | None, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         build_spec_augment(AugmentConfig(**settings), hop=0.01, width=48, bands=bands)  # type: ignore[arg-type]
 
 
-def test_time_can_be_hidden_where_there_are_no_bands() -> None:
+def test_time_masks_without_bands() -> None:
     one = build_spec_augment(AugmentConfig(time_masks=2), hop=0.01, width=48, bands=None)
     assert one is not None
     x_btf, mask_bt = batch()
-    one(x_btf, mask_bt, drawn(one))
+    one(x_btf, mask_bt, random_draws(one))
     assert not torch.equal(x_btf, batch()[0])
     assert not x_btf[~mask_bt].any()

@@ -1,4 +1,4 @@
-"""What openSMILE gives, and the traps of its Python package."""
+"""Features of openSMILE, and pitfalls of its Python package."""
 
 import sys
 import warnings
@@ -34,15 +34,15 @@ def front_end(**settings: Any) -> FrontEnd:
 
 
 def voice(seconds: float = 0.5, seed: int = 0, loudness: float = 0.3) -> Wave:
-    """A buzz at 150 Hz with some noise: voiced, as openSMILE sees it."""
+    """A buzz at 150 Hz with some noise, which openSMILE finds voiced."""
     time = np.arange(round(seconds * RATE)) / RATE
     buzz = np.sum([np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20)], axis=0)
     noise = np.random.default_rng(seed).normal(0, 0.01, len(time))
     return (loudness * buzz / np.abs(buzz).max() + noise).astype(np.float32)
 
 
-def theirs(wave: Wave, level: opensmile.FeatureLevel, version: str = "v01b") -> Any:
-    """Their table of a waveform, without their complaints."""
+def run_opensmile(wave: Wave, level: opensmile.FeatureLevel, version: str = "v01b") -> Any:
+    """Return openSMILE's own table of a waveform, without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = opensmile.Smile(opensmile.FeatureSet[f"eGeMAPS{version}"], level)
@@ -58,11 +58,11 @@ def theirs(wave: Wave, level: opensmile.FeatureLevel, version: str = "v01b") -> 
         ({"level": "lld", "version": "v02"}, opensmile.FeatureLevel.LowLevelDescriptors, 25),
     ],
 )
-def test_frames_are_opensmiles_own_table(
+def test_frames_match_opensmile(
     settings: dict[str, str], level: opensmile.FeatureLevel, width: int
 ) -> None:
     made, wave = front_end(**settings), voice()
-    table = theirs(wave, level, settings.get("version", "v01b"))
+    table = run_opensmile(wave, level, settings.get("version", "v01b"))
     found = compute_frames(wave, made)
     assert found.dtype == np.float32
     assert found.shape == table.shape
@@ -71,7 +71,7 @@ def test_frames_are_opensmiles_own_table(
     assert (made.rate, made.hop, made.max_seconds) == (RATE, 0.01, None)
 
 
-def test_functionals_are_one_row_and_descriptors_one_every_ten_milliseconds() -> None:
+def test_shapes_of_functionals_and_descriptors() -> None:
     for seconds in (0.2, 0.5, 1.0):
         assert len(compute_frames(voice(seconds), front_end())) == 1
         assert (
@@ -79,8 +79,8 @@ def test_functionals_are_one_row_and_descriptors_one_every_ten_milliseconds() ->
         )
 
 
-def test_pitch_and_loudness_are_where_they_should_be() -> None:
-    table = theirs(voice(), opensmile.FeatureLevel.LowLevelDescriptors)
+def test_pitch_and_loudness_of_a_known_voice() -> None:
+    table = run_opensmile(voice(), opensmile.FeatureLevel.LowLevelDescriptors)
     names = list(table.columns)
     quiet, loud = (
         compute_frames(voice(loudness=loudness), front_end(level="lld"))[5:-5]
@@ -92,8 +92,8 @@ def test_pitch_and_loudness_are_where_they_should_be() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_full_sample_does_not_turn_round(level: str) -> None:
-    """As 16 bits 1.0 is 32768, and 32768 wraps to -32768: their package hears a click."""
+def test_full_scale_samples_do_not_wrap(level: str) -> None:
+    """In 16 bits 1.0 would be 32768, which wraps to -32768: a click in their package."""
     wave = voice()
     loud = wave.copy()
     loud[1000:1200], loud[3000:3200] = 1.0, -1.0
@@ -105,13 +105,13 @@ def test_a_full_sample_does_not_turn_round(level: str) -> None:
         compute_frames(shout, front_end(level=level)),
         compute_frames(np.clip(shout, -1, 1), front_end(level=level)),
     )
-    wrapped = theirs(loud, opensmile.FeatureLevel.Functionals).to_numpy()
+    wrapped = run_opensmile(loud, opensmile.FeatureLevel.Functionals).to_numpy()
     assert not np.allclose(wrapped, compute_frames(held, front_end()))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("samples", [1, 160, 959])
-def test_what_is_shorter_than_a_window_is_filled_up_with_silence(level: str, samples: int) -> None:
+def test_short_audio_is_padded_with_silence(level: str, samples: int) -> None:
     wave = voice()[:samples]
     filled = np.pad(wave, (0, 960 - samples))
     found = compute_frames(wave, front_end(level=level))
@@ -121,7 +121,7 @@ def test_what_is_shorter_than_a_window_is_filled_up_with_silence(level: str, sam
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
-def test_silence_and_a_stuck_microphone_give_numbers(level: str, value: float) -> None:
+def test_silence_and_constant_offset_are_finite(level: str, value: float) -> None:
     assert np.isfinite(
         compute_frames(np.full(8000, value, np.float32), front_end(level=level))
     ).all()
@@ -129,10 +129,10 @@ def test_silence_and_a_stuck_microphone_give_numbers(level: str, value: float) -
 
 @pytest.mark.parametrize("seconds", [None, 0.3])
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_batch_is_its_waveforms_one_by_one(level: str, seconds: float | None) -> None:
+def test_egemaps_batch_equals_single_waveforms(level: str, seconds: float | None) -> None:
     made = front_end(level=level, seconds=seconds)
     waves = [voice(0.5), voice(0.2, 1), voice(0.01, 2)]
-    wave_bs = torch.full((3, 9000), 0.7)  # rubbish behind their ends
+    wave_bs = torch.full((3, 9000), 0.7)  # not zero on padding
     for row_s, wave in zip(wave_bs, waves, strict=True):
         row_s[: len(wave)] = torch.from_numpy(wave)
     x_btf, mask_bt = made(wave_bs, torch.tensor([len(wave) for wave in waves]))
@@ -145,7 +145,7 @@ def test_a_batch_is_its_waveforms_one_by_one(level: str, seconds: float | None) 
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_threads_do_not_disturb_each_other(level: str) -> None:
+def test_egemaps_is_thread_safe(level: str) -> None:
     made, waves = front_end(level=level), [voice(0.3, seed) for seed in range(6)]
     alone = [compute_frames(wave, made) for wave in waves]
     with ThreadPoolExecutor(3) as pool:
@@ -156,7 +156,7 @@ def test_threads_do_not_disturb_each_other(level: str) -> None:
 # Bad input
 
 
-def nothing_but_nan(level: str, version: str) -> Callable[[Wave, int], Any]:
+def return_nan(level: str, version: str) -> Callable[[Wave, int], Any]:
     def smile(wave_s: Wave, rate: int) -> Any:
         return np.full((1, 88, 1), np.nan if wave_s.max() > 0.2 else 1.0)
 
@@ -172,12 +172,12 @@ def spoken(folder: Path, *loudness: float) -> list[Utterance]:
     return found
 
 
-def test_rows_of_nan_are_refused_and_every_recording_is_named(
+def test_nan_is_an_error_that_names_the_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     utterances = spoken(tmp_path, 0.9, 0.1, 0.8)
     contents = {one.id: one.id for one in utterances}
-    monkeypatch.setattr(egemaps, "_build_smile", nothing_but_nan)
+    monkeypatch.setattr(egemaps, "_build_smile", return_nan)
     with pytest.raises(AudioError) as caught:
         extract_frames(utterances, front_end(), contents)
     words = str(caught.value)
@@ -206,7 +206,7 @@ def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
     ("spoil", "fault"),
     [(broken, "is not installed"), (unloadable, "does not load here .*wrong ELF class")],
 )
-def test_without_opensmile_one_is_told_how_to_install_it_and_what_that_means(
+def test_missing_opensmile_error_names_extra_and_licence(
     spoil: Callable[[pytest.MonkeyPatch], None],
     fault: str,
     corpus: Corpus,
@@ -231,19 +231,19 @@ def test_without_opensmile_one_is_told_how_to_install_it_and_what_that_means(
         ("features.bands=3", "unknown setting of features.egemaps 'bands'"),
     ],
 )
-def test_settings_are_checked(setting: str, words: str) -> None:
+def test_egemaps_settings_are_checked(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         system.check_recipe(recipes.load("egemaps-svm", [setting]))
 
 
-# The cache, and what results must say
+# The cache, and notes of results
 
 
 def entries() -> int:
     return len([entry for entry in cache_folder().glob("*") if entry.is_dir()])
 
 
-def test_another_opensmile_makes_other_frames(
+def test_cache_depends_on_the_version_of_opensmile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     utterances = spoken(tmp_path, 0.3)
@@ -256,7 +256,7 @@ def test_another_opensmile_makes_other_frames(
     assert entries() == 2
 
 
-def test_a_recipe_knows_what_its_numbers_depend_on_and_what_must_be_said() -> None:
+def test_recipe_reports_packages_and_licence_note() -> None:
     recipe = recipes.load("egemaps-svm")
     assert list(system.collect_packages(recipe)) == ["opensmile", "scikit-learn"]
     assert list(system.collect_packages(recipes.load("zhang2019-lld-rnn"))) == ["opensmile"]

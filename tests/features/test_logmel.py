@@ -64,7 +64,7 @@ def front_end(**settings: Any) -> FrontEnd:
 
 
 def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
-    """What librosa makes of a waveform: (T, F)."""
+    """Return the features of librosa: (T, F)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_fft=.* is too large for input signal")
         power = librosa.feature.melspectrogram(
@@ -83,7 +83,7 @@ def reference(wave_s: Wave, settings: Config) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("wave", WAVES, ids=lambda wave: wave.__name__)
-def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, Any]) -> None:
+def test_frames_match_librosa(wave: Callable[[], Wave], sizes: dict[str, Any]) -> None:
     made = front_end(**sizes)
     found, wanted = compute_frames(wave(), made), reference(wave(), made.config)
     assert found.shape == wanted.shape == (1 + len(wave()) // made.config.hop, made.width)
@@ -91,13 +91,13 @@ def test_frames_are_librosas(wave: Callable[[], Wave], sizes: dict[str, Any]) ->
     np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
-def test_speech_is_not_silence() -> None:
+def test_speech_is_above_the_floor() -> None:
     bands = compute_frames(speech(), front_end(deltas=0))
     assert bands.max() > np.log(1e-2)
     assert (compute_frames(silence(), front_end(deltas=0)) == np.float32(np.log(POWER_FLOOR))).all()
 
 
-def test_filters_and_derivatives_are_librosas() -> None:
+def test_filters_and_deltas_match_librosa() -> None:
     wanted = librosa.filters.mel(sr=RATE, n_fft=800, n_mels=128, dtype=np.float64)
     np.testing.assert_allclose(mel_filters(RATE, 800, 128), wanted.T, atol=1e-15)
     impulse = np.zeros((1, 41))
@@ -120,7 +120,7 @@ def batch(waves: list[Wave], rubbish: float = 0.0) -> tuple[torch.Tensor, torch.
 
 @pytest.mark.parametrize("sizes", [{}, {"deltas": 0}, {"seconds": 0.5}, {"window": 401}], ids=str)
 @pytest.mark.parametrize("rubbish", [0.0, 0.7])
-def test_a_batch_is_its_waveforms_one_by_one(sizes: dict[str, Any], rubbish: float) -> None:
+def test_logmel_batch_equals_single_waveforms(sizes: dict[str, Any], rubbish: float) -> None:
     made = front_end(**sizes)
     waves = [speech(), noise()[:401], chirp()[:8000], noise()[:400], silence()[:999]]
     x_btf, mask_bt = made(*batch(waves, rubbish))
@@ -134,7 +134,7 @@ def test_a_batch_is_its_waveforms_one_by_one(sizes: dict[str, Any], rubbish: flo
         assert (x_btf[b, count:] == 0).all()
 
 
-def test_the_longest_sets_the_width_of_a_batch() -> None:
+def test_batch_is_as_long_as_its_longest_waveform() -> None:
     x_btf, mask_bt = front_end()(*batch([chirp(), noise()]))
     assert mask_bt.shape == (2, 1 + 24_000 // 400)
     assert x_btf.shape[1] == mask_bt.shape[1]
@@ -143,7 +143,7 @@ def test_the_longest_sets_the_width_of_a_batch() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(400, 5000), st.sampled_from([80, 160, 400, 777]))
-def test_there_is_a_frame_at_every_hop_from_zero_on(samples: int, hop: int) -> None:
+def test_one_frame_at_every_hop(samples: int, hop: int) -> None:
     made = front_end(hop=hop, bands=20, deltas=0, window=400)
     assert len(compute_frames(np.zeros(samples, np.float32), made)) == 1 + samples // hop
     assert made.hop == hop / RATE
@@ -156,7 +156,7 @@ def test_frame_i_is_centred_at_i_hops() -> None:
     assert int(bands.argmax()) == 4000 // 400
 
 
-def test_the_shortest_audio_has_frames() -> None:
+def test_logmel_of_the_shortest_audio() -> None:
     shortest = noise()[: round(0.025 * RATE)]
     made = front_end()
     found = compute_frames(shortest, made)
@@ -169,7 +169,7 @@ def test_the_shortest_audio_has_frames() -> None:
 
 
 @pytest.mark.parametrize("deltas", [0, 2])
-def test_padding_is_zeros_at_the_end_of_the_waveform(deltas: int) -> None:
+def test_pad_equals_zeros_after_the_waveform(deltas: int) -> None:
     padding = front_end(seconds=2.0, pad=True, deltas=deltas)
     plain = front_end(deltas=deltas)
     waves = [speech()[:9999], noise()[:400], chirp()]
@@ -185,7 +185,7 @@ def test_padding_is_zeros_at_the_end_of_the_waveform(deltas: int) -> None:
 
 
 @pytest.mark.parametrize("pad", [False, True])
-def test_an_utterance_is_cut_at_its_seconds(pad: bool) -> None:
+def test_logmel_cuts_at_seconds(pad: bool) -> None:
     made = front_end(seconds=0.6, pad=pad)
     assert made.max_seconds == 0.6
     wanted = compute_frames(chirp()[:9600], front_end())
@@ -195,21 +195,21 @@ def test_an_utterance_is_cut_at_its_seconds(pad: bool) -> None:
     np.testing.assert_allclose(x_btf[0], wanted, atol=1e-5)
 
 
-def test_padded_silence_repeats_to_the_last_bit() -> None:
-    """What `layers.rows` lays once: frames of digital silence are equal, not nearly so."""
+def test_frames_of_padded_silence_are_bit_equal() -> None:
+    """`layers.packed` stores a constant tail once: frames of digital silence are exactly equal."""
     found = compute_frames(speech()[:8000], front_end(seconds=3.0, pad=True))
-    tail = found[22 + 8 :]  # behind the last window that hears something, and nine frames more
+    tail = found[22 + 8 :]  # after the last window with sound, and nine frames more
     assert len(tail) > 80
     assert (tail == tail[0]).all()
 
 
-def test_the_paper_has_384_bins_over_301_frames() -> None:
+def test_li2019_has_384_bins_and_301_frames() -> None:
     made = front_end(seconds=7.5, pad=True)
     assert (made.width, made.rate, made.hop) == (384, 16_000, 0.025)
     assert compute_frames(speech(), made).shape == (301, 384)
 
 
-def test_nothing_in_it_is_learnt_or_saved() -> None:
+def test_logmel_has_no_weights() -> None:
     made = front_end()
     assert list(made.parameters()) == []
     assert made.state_dict() == {}
@@ -236,7 +236,7 @@ def test_nothing_in_it_is_learnt_or_saved() -> None:
         ({"band": 3}, "did you mean 'bands'"),
     ],
 )
-def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: str) -> None:
+def test_logmel_impossible_settings_are_errors(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         front_end(**changes)
 
@@ -252,7 +252,7 @@ def unit(wave_s: Wave, **settings: Any) -> npt.NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("make", [speech, noise, chirp, pause])
-def test_the_unit_scale_is_librosas_decibels_below_the_loudest(make: Callable[[], Wave]) -> None:
+def test_unit_scale_matches_librosa_decibels(make: Callable[[], Wave]) -> None:
     settings = config.build_config(Config, {"seconds": None, "deltas": 0}, "features")
     power = np.exp(reference(make(), settings))
     decibels = librosa.power_to_db(power, ref=np.max, amin=1.01 * POWER_FLOOR, top_db=80)
@@ -262,17 +262,17 @@ def test_the_unit_scale_is_librosas_decibels_below_the_loudest(make: Callable[[]
     assert unit(make()).min() >= -1
 
 
-def test_silence_is_minus_one_however_it_comes_about() -> None:
+def test_silence_is_minus_one_on_the_unit_scale() -> None:
     assert (unit(silence()) == -1).all()
     assert (unit(pause())[:5] == -1).all()
     assert (unit(np.zeros(1, np.float32)) == -1).all()
 
 
-def test_loudness_changes_nothing_on_the_unit_scale() -> None:
+def test_unit_scale_ignores_loudness() -> None:
     np.testing.assert_allclose(unit(speech()), unit(0.1 * speech()), atol=1e-3)
 
 
-def test_padding_is_with_minus_one_behind_the_last_frame_of_speech() -> None:
+def test_unit_scale_pads_with_minus_one() -> None:
     wave = noise()
     padded, alone = unit(wave, seconds=6.375, pad=True), unit(wave)
     assert padded.shape == (256, 128)
@@ -280,14 +280,14 @@ def test_padding_is_with_minus_one_behind_the_last_frame_of_speech() -> None:
     assert (padded[len(alone) :] == -1).all()
 
 
-def test_256_frames_are_the_most() -> None:
+def test_fu2020_has_at_most_256_frames() -> None:
     wave = np.tile(noise(), 48)  # 60 s
     assert unit(wave, seconds=6.375, pad=True).shape == (256, 128)
     assert unit(wave, seconds=6.375).shape == (256, 128)
 
 
 @pytest.mark.parametrize("pad", [True, False])
-def test_on_the_unit_scale_too_the_batch_changes_nothing(pad: bool) -> None:
+def test_unit_scale_is_independent_of_the_batch(pad: bool) -> None:
     waves = [noise(), 0.01 * noise()[:3200], silence()[:8000]]
     wave_bs = torch.zeros(3, max(map(len, waves)))
     for row_s, wave in zip(wave_bs, waves, strict=True):

@@ -22,7 +22,7 @@ def noise(samples: int, seed: int = 0) -> Wave:
 
 
 @pytest.mark.parametrize("samples", [1, 159, 160, 161, 640, 64_000, 64_001])
-def test_frames_are_the_waveform_itself(samples: int) -> None:
+def test_frames_are_the_samples(samples: int) -> None:
     wave = noise(samples)
     found = compute_frames(wave, front_end())
     assert found.shape == (-(-samples // 160), 160)
@@ -31,7 +31,7 @@ def test_frames_are_the_waveform_itself(samples: int) -> None:
     assert (found.flatten()[samples:] == 0).all()
 
 
-def test_four_frames_are_a_segment_of_the_paper() -> None:
+def test_four_frames_are_a_segment_of_zhang2019() -> None:
     wave, made = noise(3_000), front_end()
     found = torch.from_numpy(compute_frames(wave, made))
     segments = found.flatten().unfold(0, 640, 160)
@@ -42,10 +42,10 @@ def test_four_frames_are_a_segment_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("seconds", [None, 0.05])
-def test_a_batch_is_its_waveforms_one_by_one(seconds: float | None) -> None:
+def test_rawframes_batch_equals_single_waveforms(seconds: float | None) -> None:
     made = front_end(seconds=seconds)
     waves = [noise(1000), noise(161, 1), noise(7, 2)]
-    wave_bs = torch.full((3, 1700), 0.7)  # rubbish behind their ends
+    wave_bs = torch.full((3, 1700), 0.7)  # not zero on padding
     for row_s, wave in zip(wave_bs, waves, strict=True):
         row_s[: len(wave)] = torch.from_numpy(wave)
     x_btf, mask_bt = made(wave_bs, torch.tensor([len(wave) for wave in waves]))
@@ -57,17 +57,17 @@ def test_a_batch_is_its_waveforms_one_by_one(seconds: float | None) -> None:
         assert (mask_bt[b] == (torch.arange(mask_bt.shape[1]) < len(alone))).all()
 
 
-def test_an_utterance_is_cut_at_its_seconds() -> None:
+def test_rawframes_cuts_at_seconds() -> None:
     wave, made = noise(16_000), front_end(seconds=0.5)
     assert made.max_seconds == 0.5
     assert np.array_equal(compute_frames(wave, made).flatten(), wave[:8000])
 
 
-def test_nothing_is_a_frame_of_silence() -> None:
+def test_empty_audio_is_one_frame_of_silence() -> None:
     assert compute_frames(np.zeros(0, np.float32), front_end()).tolist() == [[0.0] * 160]
 
 
-def test_nothing_in_it_is_learnt_or_saved() -> None:
+def test_rawframes_has_no_weights() -> None:
     assert list(front_end().parameters()) == []
     assert front_end().state_dict() == {}
 
@@ -81,6 +81,6 @@ def test_nothing_in_it_is_learnt_or_saved() -> None:
         ({"pad": True}, "pad"),
     ],
 )
-def test_settings_that_cannot_be_are_told_of(changes: dict[str, Any], message: str) -> None:
+def test_rawframes_impossible_settings_are_errors(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         front_end(**changes)

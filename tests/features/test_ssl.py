@@ -1,4 +1,4 @@
-"""The front end of pretrained encoders, the models on it, and what is saved of them."""
+"""The front end of pretrained encoders, the models on it, and their saved files."""
 
 import shutil
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def noise(samples: int, seed: int = 0) -> Wave:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
-def made(name: str, folder: Path, *settings: str) -> System:
+def build_model(name: str, folder: Path, *settings: str) -> System:
     torch.manual_seed(0)
     where = "features" if name == "ssl-probe" else "model"
     return System(recipes.load(name, [f"{where}.encoder={folder}", *QUICK, *settings]), CLASSES)
@@ -52,7 +52,7 @@ def made(name: str, folder: Path, *settings: str) -> System:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_frames_are_all_states_side_by_side(tmp_path: Path, kind: str) -> None:
+def test_frames_are_all_states_concatenated(tmp_path: Path, kind: str) -> None:
     found = front_end(laid(tmp_path / kind, kind))
     x_tf = compute_frames(noise(8000), found)
     whisper = kind == "whisper"
@@ -66,10 +66,10 @@ def test_frames_are_all_states_side_by_side(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("pool", [1, 5])
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str, pool: int) -> None:
+def test_ssl_batch_equals_single_waveforms(tmp_path: Path, kind: str, pool: int) -> None:
     found = front_end(laid(tmp_path / kind, kind), pool=pool)
     waves = [noise(9000), noise(4200, 1), noise(20, 2)]
-    wave_bs = torch.full((3, 9500), 0.7)  # rubbish behind their ends
+    wave_bs = torch.full((3, 9500), 0.7)  # not zero on padding
     for row_s, wave in zip(wave_bs, waves, strict=True):
         row_s[: len(wave)] = torch.from_numpy(wave)
     x_btf, mask_bt = found(wave_bs, torch.tensor([len(wave) for wave in waves]))
@@ -80,7 +80,7 @@ def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str, pool: in
         assert (x_tf[~mask_t] == 0).all()
 
 
-def test_some_layers_are_some_of_all(tmp_path: Path) -> None:
+def test_layers_selects_states(tmp_path: Path) -> None:
     folder, wave = laid(tmp_path / "a"), noise(8000)
     every = compute_frames(wave, front_end(folder))
     some = front_end(folder, layers=[2, 0])
@@ -92,7 +92,7 @@ def test_some_layers_are_some_of_all(tmp_path: Path) -> None:
         front_end(folder, layers=[3])
 
 
-def test_pooled_frames_are_means(tmp_path: Path) -> None:
+def test_pool_averages_frames(tmp_path: Path) -> None:
     folder, wave = laid(tmp_path / "a"), noise(8000)
     every, pooled = compute_frames(wave, front_end(folder)), front_end(folder, pool=5)
     assert pooled.hop == 0.1
@@ -100,7 +100,7 @@ def test_pooled_frames_are_means(tmp_path: Path) -> None:
     np.testing.assert_allclose(compute_frames(wave, pooled), wanted, atol=1e-6)
 
 
-def test_an_utterance_is_cut_at_its_seconds(tmp_path: Path) -> None:
+def test_ssl_cuts_at_seconds(tmp_path: Path) -> None:
     found = front_end(laid(tmp_path / "a"), seconds=0.25)
     wave = noise(8000)
     np.testing.assert_allclose(
@@ -119,7 +119,7 @@ def test_an_utterance_is_cut_at_its_seconds(tmp_path: Path) -> None:
         ({"sha256": "0" * 64}, "is another one"),
     ],
 )
-def test_settings_that_cannot_be_are_told_of(
+def test_ssl_impossible_settings_are_errors(
     tmp_path: Path, settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -130,7 +130,7 @@ def entries() -> int:
     return len([entry for entry in cache_folder().glob("*") if entry.is_dir()])
 
 
-def test_another_content_of_the_encoder_makes_other_frames(tmp_path: Path, corpus: Corpus) -> None:
+def test_cache_depends_on_the_content_of_the_encoder(tmp_path: Path, corpus: Corpus) -> None:
     folder, some = laid(tmp_path / "a"), corpus.utterances[:2]
     contents = corpora.hash_contents(some)
     one, again = (extract_frames(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
@@ -146,7 +146,7 @@ def test_another_content_of_the_encoder_makes_other_frames(tmp_path: Path, corpu
     assert system.collect_packages(recipe)["encoder"] != before["encoder"]
 
 
-def test_a_recipe_says_that_another_licence_holds() -> None:
+def test_recipe_notes_the_licence_of_the_encoder() -> None:
     for name in ("ssl-probe", "ssl-finetune"):
         assert system.collect_notes(recipes.load(name)) == [
             "a pretrained encoder's own licence holds for what is made with it"
@@ -156,18 +156,20 @@ def test_a_recipe_says_that_another_licence_holds() -> None:
 # The models on it
 
 
-def test_the_front_end_says_how_many_states_there_are(tmp_path: Path) -> None:
+def test_front_end_sets_the_states_of_the_probe(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
-    assert made("ssl-probe", folder).recipe.model["states"] == 3
-    assert made("ssl-probe", folder, "features.layers=[1, 2]").recipe.model["states"] == 2
+    assert build_model("ssl-probe", folder).recipe.model["states"] == 3
+    assert build_model("ssl-probe", folder, "features.layers=[1, 2]").recipe.model["states"] == 2
     with pytest.raises(ConfigError, match="frames of 48 bins are not 5 states"):
-        made("ssl-probe", folder, "model.states=5")
-    plain = made("ssl-probe", folder, "model.name=li2019")
+        build_model("ssl-probe", folder, "model.states=5")
+    plain = build_model("ssl-probe", folder, "model.name=li2019")
     assert "states" not in plain.recipe.model
 
 
-def test_layers_weigh_the_same_at_first_and_then_as_is_learnt(tmp_path: Path) -> None:
-    one = made("ssl-probe", laid(tmp_path / "a"), "model.attention=false", "model.dropout=0.0")
+def test_layer_weights_start_equal_and_are_trained(tmp_path: Path) -> None:
+    one = build_model(
+        "ssl-probe", laid(tmp_path / "a"), "model.attention=false", "model.dropout=0.0"
+    )
     score_n = one.model.pooling.layers.score_n  # type: ignore[attr-defined]
     assert score_n.tolist() == [0, 0, 0]
     x_btf = torch.randn(2, 6, 48)
@@ -186,8 +188,8 @@ def test_layers_weigh_the_same_at_first_and_then_as_is_learnt(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_an_encoder_learns_and_its_convolutions_do_not(tmp_path: Path, kind: str) -> None:
-    one = made("ssl-finetune", laid(tmp_path / "a", kind))
+def test_fine_tuning_freezes_convolutions(tmp_path: Path, kind: str) -> None:
+    one = build_model("ssl-finetune", laid(tmp_path / "a", kind))
     one.train()
     wave_bs, length_b = torch.from_numpy(np.stack([noise(6400), noise(6400, 1)])), [6400, 3000]
     inputs = one.extract_features(wave_bs, torch.tensor(length_b))
@@ -202,27 +204,30 @@ def test_an_encoder_learns_and_its_convolutions_do_not(tmp_path: Path, kind: str
     assert any("layers.1" in name for name in learnt)
 
 
-def test_an_encoder_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
-    one = made("ssl-finetune", laid(tmp_path / "a"), "model.lr_factor=0.25")
+def test_encoder_has_its_own_learning_rate(tmp_path: Path) -> None:
+    one = build_model("ssl-finetune", laid(tmp_path / "a"), "model.lr_factor=0.25")
     optimiser = _build_optimizer(one, TrainingConfig(rate=1e-3))
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in one.named_parameters():
         assert rates[id(parameter)] == (2.5e-4 if "encoder" in name else 1e-3), name
     assert (
-        len(_build_optimizer(made("ssl-probe", tmp_path / "a"), TrainingConfig()).param_groups) == 1
+        len(
+            _build_optimizer(
+                build_model("ssl-probe", tmp_path / "a"), TrainingConfig()
+            ).param_groups
+        )
+        == 1
     )
 
 
-def test_hops_of_another_length_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"frames of 160 samples; this encoder has steps of 320"
-    ):
-        made("ssl-finetune", laid(tmp_path / "a"), "features.hop=160")
+def test_wrong_hop_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"frames of 160 samples; this encoder has steps of 320"):
+        build_model("ssl-finetune", laid(tmp_path / "a"), "features.hop=160")
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", LAYERED, "whisper"])
-def test_padding_changes_nothing_of_a_fine_tuned_answer(tmp_path: Path, kind: str) -> None:
-    one = made("ssl-finetune", laid(tmp_path / "a", kind)).eval()
+def test_fine_tuned_model_ignores_padding(tmp_path: Path, kind: str) -> None:
+    one = build_model("ssl-finetune", laid(tmp_path / "a", kind)).eval()
     x_btf = torch.randn(3, 20, 320)
     length_b = torch.tensor([20, 7, 1])
     mask_bt = torch.arange(20) < length_b[:, None]
@@ -245,9 +250,7 @@ def test_padding_changes_nothing_of_a_fine_tuned_answer(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("name", ["ssl-probe", "ssl-finetune"])
-def test_a_recipe_is_evaluated_and_its_encoder_is_told_of(
-    name: str, tmp_path: Path, corpus: Corpus
-) -> None:
+def test_evaluation_reports_the_encoder(name: str, tmp_path: Path, corpus: Corpus) -> None:
     where = "features" if name == "ssl-probe" else "model"
     settings = [f"{where}.encoder={laid(tmp_path / 'encoder')}", *QUICK]
     run = evaluate(name, corpus, settings=settings, runs=tmp_path / "runs")
@@ -259,7 +262,9 @@ def test_a_recipe_is_evaluated_and_its_encoder_is_told_of(
     assert evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").is_new
 
 
-def taught(name: str, folder: Path, corpus: Corpus, *settings: str) -> tuple[Path, Bundle]:
+def train_small_model(
+    name: str, folder: Path, corpus: Corpus, *settings: str
+) -> tuple[Path, Bundle]:
     where = "features" if name == "ssl-probe" else "model"
     path = folder / f"{name}.safetensors"
     named = [f"{where}.encoder={folder / 'encoder'}", *QUICK, *settings]
@@ -267,12 +272,10 @@ def taught(name: str, folder: Path, corpus: Corpus, *settings: str) -> tuple[Pat
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "whisper"])
-def test_a_probe_learns_and_recognises_with_the_encoder_it_refers_to(
-    kind: str, tmp_path: Path, corpus: Corpus
-) -> None:
+def test_probe_refers_to_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) -> None:
     laid(tmp_path / "encoder", kind)
     many = ("training.epochs=200", "training.rate=0.01")
-    path, saved = taught("ssl-probe", tmp_path, corpus, *many)
+    path, saved = train_small_model("ssl-probe", tmp_path, corpus, *many)
     assert path.stat().st_size < 40_000
     recognizer = Recognizer(path)
     right = [recognizer(one.path).label == one.labels["emotion"] for one in corpus.utterances]
@@ -284,21 +287,23 @@ def test_a_probe_learns_and_recognises_with_the_encoder_it_refers_to(
     assert score_model(saved, corpus).selections
 
 
-def gone(folder: Path) -> None:
+def remove_encoder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def changed(folder: Path) -> None:
+def change_encoder(folder: Path) -> None:
     laid(folder, seed=7)
 
 
-@pytest.mark.parametrize(("spoil", "words"), [(gone, "no encoder in"), (changed, "is another one")])
-def test_a_probe_without_its_encoder_is_refused_in_words(
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(remove_encoder, "no encoder in"), (change_encoder, "is another one")]
+)
+def test_probe_without_its_encoder_is_an_error(
     spoil: Callable[[Path], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "encoder")
     path = tmp_path / "probe.safetensors"
-    bundle.save(Bundle(made("ssl-probe", folder), Card(name="a")), path)
+    bundle.save(Bundle(build_model("ssl-probe", folder), Card(name="a")), path)
     shutil.copytree(folder, tmp_path / "shelf" / "encoder")
     spoil(folder)
     with pytest.raises(BundleError, match=words) as caught:
@@ -309,7 +314,7 @@ def test_a_probe_without_its_encoder_is_refused_in_words(
     assert bundle.load(path).system.recipe.features["sha256"]
 
 
-def test_a_saved_model_never_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_model_never_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
     def snapshot_download(name: str, *, local_files_only: bool, **_: Any) -> str:
@@ -318,29 +323,27 @@ def test_a_saved_model_never_asks_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     laid(tmp_path / "encoder")
-    one = made("ssl-probe", Path("lab/tiny"), "features.download=true")
+    one = build_model("ssl-probe", Path("lab/tiny"), "features.download=true")
     assert asked == [False]
     assert one.recipe.features["download"] is False
     bundle.save(Bundle(one, Card(name="a")), tmp_path / "a.safetensors")
     bundle.load(tmp_path / "a.safetensors")
     assert asked[1:] == [True, True]
     features = {**one.recipe.features, "download": True, "sha256": ""}
-    one.recipe = replace(one.recipe, features=features)  # as somebody does who forges one
+    one.recipe = replace(one.recipe, features=features)  # as in a forged bundle
     bundle.save(Bundle(one, Card(name="a")), tmp_path / "a.safetensors")
     bundle.load(tmp_path / "a.safetensors")
     assert asked[3:] == [True, True]
     with pytest.raises(EncoderError, match="is another one"):
-        made("ssl-probe", Path("lab/tiny"), "features.download=true", "features.sha256=aa")
+        build_model("ssl-probe", Path("lab/tiny"), "features.download=true", "features.sha256=aa")
     assert asked[5:] == [True]
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "data2vec-audio", "whisper"])
-def test_a_fine_tuned_model_needs_no_encoder_beside_it(
-    kind: str, tmp_path: Path, corpus: Corpus
-) -> None:
+def test_fine_tuned_model_contains_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) -> None:
     laid(tmp_path / "encoder", kind)
-    path, saved = taught("ssl-finetune", tmp_path, corpus)
-    gone(tmp_path / "encoder")
+    path, saved = train_small_model("ssl-finetune", tmp_path, corpus)
+    remove_encoder(tmp_path / "encoder")
     recognizer = Recognizer(path)
     found = recognizer(corpus.utterances[0].path)
     assert found.label in recognizer.classes["emotion"]
@@ -351,13 +354,11 @@ def test_a_fine_tuned_model_needs_no_encoder_beside_it(
     assert system.collect_packages(recognizer.system.recipe)["encoder"]
 
 
-def test_a_fine_tuned_model_begins_with_the_encoders_weights_and_leaves_them(
-    tmp_path: Path, corpus: Corpus
-) -> None:
+def test_fine_tuning_starts_from_pretrained_weights(tmp_path: Path, corpus: Corpus) -> None:
     folder = laid(tmp_path / "encoder")
-    before = made("ssl-finetune", folder).state_dict()
+    before = build_model("ssl-finetune", folder).state_dict()
     many = ("training.epochs=40", "training.rate=0.01", "model.lr_factor=1.0")
-    path, saved = taught("ssl-finetune", tmp_path, corpus, *many)
+    path, saved = train_small_model("ssl-finetune", tmp_path, corpus, *many)
     after = saved.system.state_dict()
     still = [name for name in before if torch.equal(before[name], after[name])]
     assert any("feature_extractor" in name for name in still)
@@ -366,7 +367,7 @@ def test_a_fine_tuned_model_begins_with_the_encoders_weights_and_leaves_them(
     assert np.mean(right) > 0.8
 
 
-def test_without_transformers_one_is_told_how_to_install_it(
+def test_missing_transformers_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "a")

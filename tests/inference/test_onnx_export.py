@@ -1,4 +1,4 @@
-"""Exported models answer as the models themselves do."""
+"""Exported models give the same results as the models themselves."""
 
 import json
 import pickle
@@ -53,7 +53,7 @@ def zhang(*settings: str) -> System:
 
 
 def fu(*settings: str) -> System:
-    """Weights so large that answers vary with what is heard."""
+    """With large weights, so that results depend on the audio."""
     torch.manual_seed(1)
     recipe = recipes.load("fu2020-multitask", [*FU, *settings])
     system = System(recipe, {"emotion": LEVELS, "speaker": ("a", "b")})
@@ -63,8 +63,8 @@ def fu(*settings: str) -> System:
     return system
 
 
-def rated(name: str, *settings: str) -> System:
-    """One of numbers beside classes, which stand far from 0."""
+def with_values(name: str, *settings: str) -> System:
+    """A system with tasks of values, which are far from 0, and of classes."""
     torch.manual_seed(1)
     recipe = recipes.load(name, [*settings, "tasks.sex={name='gender'}"])
     system = System(recipe, {task: ("f", "m") * (task == "sex") for task in recipe.tasks})
@@ -79,8 +79,8 @@ def li(*settings: str) -> System:
     return small_system("features.pad=false", *settings)
 
 
-def exported(system: System, folder: Path) -> tuple[Recognizer, Recognizer]:
-    """A model before and after."""
+def export_and_load(system: System, folder: Path) -> tuple[Recognizer, Recognizer]:
+    """Return recognizers of a model and of its exported file."""
     confidence = CONFIDENCE if system.classes.get("emotion") else {}
     made = Bundle(system.eval(), Card(name="mine", data="nothing"), confidence)
     to_onnx(made, folder / "mine.onnx")
@@ -114,10 +114,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(folder: Path) -> tuple[Recognizer, Recognizer]:
-    return exported(li(), folder)
+    return export_and_load(li(), folder)
 
 
-def test_a_model_answers_alike_at_every_length(both: tuple[Recognizer, Recognizer]) -> None:
+def test_export_matches_at_every_length(both: tuple[Recognizer, Recognizer]) -> None:
     check(*both, LENGTHS)
     silence = np.zeros(8000, np.float32)
     ours, theirs = (one((silence, RATE)).tasks["emotion"] for one in both)
@@ -141,16 +141,16 @@ VARIANTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", VARIANTS, ids=range(len(VARIANTS)))
-def test_every_variant_answers_alike(system: System, tmp_path: Path) -> None:
-    check(*exported(system, tmp_path), LENGTHS)
+def test_export_matches_for_every_variant(system: System, tmp_path: Path) -> None:
+    check(*export_and_load(system, tmp_path), LENGTHS)
 
 
-def test_raw_waveforms_answer_alike(tmp_path: Path) -> None:
+def test_export_matches_for_raw_frames(tmp_path: Path) -> None:
     lengths = (400, 639, 640, 641, 800, 801, 1201, 16_000, 41_234)
-    check(*exported(zhang(), tmp_path), lengths)
+    check(*export_and_load(zhang(), tmp_path), lengths)
 
 
-def test_functionals_and_members_answer_alike(tmp_path: Path) -> None:
+def test_export_matches_for_serein_base(tmp_path: Path) -> None:
     torch.manual_seed(1)
     sizes = ("filters=4", "channels=32", "hidden=32", "members=2")
     recipe = recipes.load("serein-base", [f"model.{size}" for size in sizes])
@@ -158,16 +158,16 @@ def test_functionals_and_members_answer_alike(tmp_path: Path) -> None:
     with torch.no_grad():
         for weight in system.parameters():
             weight.mul_(2.0)
-    check(*exported(system, tmp_path), LENGTHS)
+    check(*export_and_load(system, tmp_path), LENGTHS)
 
 
 SHORTEST = (400, 800, 1200, 1600, 2000)
-"""Of so many frames of 400 samples, and one more; the convolutions of fu2020 see five."""
+"""Numbers of samples of one to five frames; the convolutions of fu2020 need five."""
 
 
 @pytest.mark.parametrize("pad", ["true", "false"])
-def test_local_and_self_attention_answer_alike(tmp_path: Path, pad: str) -> None:
-    before, after = exported(fu(f"features.pad={pad}"), tmp_path)
+def test_export_matches_for_local_and_self_attention(tmp_path: Path, pad: str) -> None:
+    before, after = export_and_load(fu(f"features.pad={pad}"), tmp_path)
     assert (before.precision, after.precision, after.warnings) == ("fp32", "fp32", [])
     check(before, after, (*SHORTEST, 41_234, 101_999, 102_000, 102_001, 210_000))
     found = [after((noise(n), RATE)).tasks["emotion"].confidence for n in LENGTHS]
@@ -178,8 +178,8 @@ def test_local_and_self_attention_answer_alike(tmp_path: Path, pad: str) -> None
     assert after((noise(4000), RATE)).attention["self"].queries
 
 
-def test_maps_of_unlike_lengths_are_told_apart(tmp_path: Path) -> None:
-    before, after = exported(fu("features.pad=false"), tmp_path)
+def test_attention_maps_of_different_lengths(tmp_path: Path) -> None:
+    before, after = export_and_load(fu("features.pad=false"), tmp_path)
     waves = [(str(count), noise(count)) for count in (4000, 400, 41_234)]
     for ours, theirs in zip(before.predict_many(waves), after.predict_many(waves), strict=True):
         assert theirs.attention.keys() == ours.attention.keys() == {"local", "self"}
@@ -191,9 +191,9 @@ def test_maps_of_unlike_lengths_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["zhang2019-values", "li2019"])
-def test_values_are_exported_as_they_are(tmp_path: Path, name: str) -> None:
+def test_export_of_value_tasks(tmp_path: Path, name: str) -> None:
     small = ZHANG if name.startswith("zhang") else LI_VALUES
-    before, after = exported(rated(name, *small), tmp_path)
+    before, after = export_and_load(with_values(name, *small), tmp_path)
     check(before, after, (400, 800, 1201, 16_000, 41_234))
     found = after((noise(16_000), RATE))
     assert "arousal" in found.values
@@ -205,8 +205,8 @@ def test_values_are_exported_as_they_are(tmp_path: Path, name: str) -> None:
     assert given.name == "wave"
 
 
-def test_an_exported_model_computes_in_fp32(tmp_path: Path) -> None:
-    exported(li(), tmp_path)
+def test_exported_model_computes_in_fp32(tmp_path: Path) -> None:
+    export_and_load(li(), tmp_path)
     file = tmp_path / "mine.onnx"
     for asked, words in ((None, 0), ("auto", 0), ("fp32", 0), ("bf16", 1)):
         one = Recognizer(file, precision=asked)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_an_exported_model_computes_in_fp32(tmp_path: Path) -> None:
         Recognizer(file, precision="fp64")  # type: ignore[arg-type]
 
 
-def test_the_file_says_what_it_is(both: tuple[Recognizer, Recognizer], folder: Path) -> None:
+def test_exported_file_has_metadata(both: tuple[Recognizer, Recognizer], folder: Path) -> None:
     before, after = both
     session = onnxruntime.InferenceSession(folder / "mine.onnx")
     document = json.loads(session.get_modelmeta().custom_metadata_map["serein"])
@@ -233,7 +233,7 @@ def test_the_file_says_what_it_is(both: tuple[Recognizer, Recognizer], folder: P
     assert Recognizer(folder / "mine.onnx", confidence="auto").thresholds["emotion"] == 0.5
 
 
-def test_an_exported_model_is_told_by_its_content(
+def test_exported_model_has_its_own_digest_and_pickles(
     both: tuple[Recognizer, Recognizer], folder: Path
 ) -> None:
     before, after = both
@@ -247,7 +247,9 @@ def test_an_exported_model_is_told_by_its_content(
     check(before, copy, (4000,))
 
 
-def test_it_hears_a_folder(both: tuple[Recognizer, Recognizer], tmp_path: Path) -> None:
+def test_exported_model_processes_a_folder(
+    both: tuple[Recognizer, Recognizer], tmp_path: Path
+) -> None:
     spoken(tmp_path / "voices")
     tables = [
         one.folder(tmp_path / "voices", tmp_path / f"{i}.csv").to_frame()
@@ -257,7 +259,7 @@ def test_it_hears_a_folder(both: tuple[Recognizer, Recognizer], tmp_path: Path) 
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_what_cannot_be_exported_says_why(
+def test_unsupported_model_error_says_why(
     tmp_path: Path, both: tuple[Recognizer, Recognizer]
 ) -> None:
     class Own(torch.nn.Module):
@@ -281,7 +283,7 @@ def test_what_cannot_be_exported_says_why(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_answers_otherwise_is_not_written(
+def test_export_with_wrong_outputs_is_not_written(
     tmp_path: Path,
     folder: Path,
     both: tuple[Recognizer, Recognizer],
@@ -295,7 +297,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exporting_leaves_the_model_as_it_was() -> None:
+def test_export_leaves_the_model_unchanged() -> None:
     system = li()
     kept = {name: x.clone() for name, x in system.state_dict().items()}
     one = build_onnx_system(system)
@@ -305,7 +307,7 @@ def test_exporting_leaves_the_model_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("extra", ["onnx", "onnxruntime", "onnxscript"])
-def test_the_extra_is_named_where_it_is_missing(
+def test_missing_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, extra, None)
@@ -313,7 +315,7 @@ def test_the_extra_is_named_where_it_is_missing(
         to_onnx(small_recognizer().bundle, tmp_path / "x.onnx")
 
 
-def test_files_that_are_no_exported_models(
+def test_invalid_files_are_bundle_errors(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (folder / "mine.onnx").read_bytes()
@@ -344,7 +346,7 @@ def test_files_that_are_no_exported_models(
         load_onnx(content, "mine.onnx")
 
 
-def test_the_command(run: Run, tmp_path: Path) -> None:
+def test_export_command(run: Run, tmp_path: Path) -> None:
     bundle.save(small_recognizer().bundle, tmp_path / "small.safetensors")
     spoken(tmp_path / "voices", 1)
     status, out, err = run("export", "small.safetensors", "--onnx", "small.onnx")
@@ -362,7 +364,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert (status, err.count("\n")) == (2, 1)
 
 
-def test_models_exported_with_old_names_of_settings_load(folder: Path) -> None:
+def test_models_exported_with_old_setting_names_load(folder: Path) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(folder / "mine.onnx")
     document = json.loads(model.metadata_props[0].value)

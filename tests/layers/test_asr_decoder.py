@@ -1,4 +1,4 @@
-"""The decoder against its equations in NumPy; stepping against going over given words."""
+"""The ASR decoder against its equations in NumPy, and its steps against all steps at once."""
 
 import numpy as np
 import pytest
@@ -14,20 +14,20 @@ WORDS = 9
 CHANNELS = 5
 
 
-def made(taps: int = 4, attention: int = 6) -> AttentionDecoder:
+def build_decoder(taps: int = 4, attention: int = 6) -> AttentionDecoder:
     torch.manual_seed(0)
     sizes = {"hidden": 4, "words": 3, "attention": attention, "filters": 2, "taps": taps}
     return AttentionDecoder(CHANNELS, WORDS, **sizes).double()
 
 
-def heard(lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor]:
-    """Rubbish behind each end."""
+def encoder_output(lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor]:
+    """Random values, also on padding."""
     torch.manual_seed(1)
     h_bth = torch.randn(len(lengths), max(lengths) + 2, CHANNELS, dtype=torch.float64)
     return h_bth, torch.arange(h_bth.shape[1]) < torch.tensor(lengths)[:, None]
 
 
-def said(count: int = 4, steps: int = 5) -> Tensor:
+def target_words(count: int = 4, steps: int = 5) -> Tensor:
     previous_bl = torch.randint(
         2, WORDS, (count, steps), generator=torch.Generator().manual_seed(2)
     )
@@ -37,8 +37,8 @@ def said(count: int = 4, steps: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 100])
 @pytest.mark.parametrize("learning", [True, False])
-def test_equations_6_to_11(taps: int, learning: bool) -> None:
-    decoder, (h_bth, mask_bt), previous_bl = made(taps), heard(), said()
+def test_decoder_matches_equations_6_to_11(taps: int, learning: bool) -> None:
+    decoder, (h_bth, mask_bt), previous_bl = build_decoder(taps), encoder_output(), target_words()
     with torch.set_grad_enabled(learning):
         passed = decoder(h_bth, mask_bt, previous_bl)
     for b, length in enumerate(LENGTHS):
@@ -51,8 +51,8 @@ def test_equations_6_to_11(taps: int, learning: bool) -> None:
 
 
 @torch.no_grad()
-def test_stepping_is_going_over_given_words() -> None:
-    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said()
+def test_decoder_steps_equal_forward_over_given_words() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = build_decoder(), encoder_output(), target_words()
     passed = decoder(h_bth, mask_bt, previous_bl)
     state = decoder.initial_state(h_bth, mask_bt)
     for step, previous_b in enumerate(previous_bl.T):
@@ -65,9 +65,9 @@ def test_stepping_is_going_over_given_words() -> None:
 
 
 @torch.no_grad()
-def test_beams_do_not_see_each_other() -> None:
-    """Three beams of each utterance against three utterances of it."""
-    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(12)
+def test_decoder_beams_are_independent() -> None:
+    """Compare three beams of each utterance with three copies of the utterance."""
+    decoder, (h_bth, mask_bt), previous_bl = build_decoder(), encoder_output(), target_words(12)
     apart = decoder(*(x.repeat_interleave(3, dim=0) for x in (h_bth, mask_bt)), previous_bl)
     state: DecoderState = decoder.initial_state(h_bth, mask_bt)
     for step in range(previous_bl.shape[1]):
@@ -79,8 +79,8 @@ def test_beams_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_padding_and_the_rest_of_the_batch_change_nothing(learning: bool) -> None:
-    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said()
+def test_decoder_ignores_padding_and_other_utterances(learning: bool) -> None:
+    decoder, (h_bth, mask_bt), previous_bl = build_decoder(), encoder_output(), target_words()
     with torch.set_grad_enabled(learning):
         together = decoder(h_bth, mask_bt, previous_bl)
         for b, length in enumerate(LENGTHS):
@@ -92,13 +92,13 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(learning: bool) -> Non
 
 
 def objective(decoder: AttentionDecoder, h_bth: Tensor, mask_bt: Tensor, weight: Tensor) -> Tensor:
-    passed = decoder(h_bth, mask_bt, said())
+    passed = decoder(h_bth, mask_bt, target_words())
     logits_blv = decoder.output(passed.y_bld)
     return (logits_blv * weight).sum() + passed.s_bld.sum() + passed.weight_blt[..., 0].sum()
 
 
-def test_gradients_are_those_of_differences() -> None:
-    decoder, (h_bth, mask_bt) = made(), heard()
+def test_gradients_match_finite_differences() -> None:
+    decoder, (h_bth, mask_bt) = build_decoder(), encoder_output()
     weight = torch.randn(4, 5, WORDS, dtype=torch.float64)
     h_bth.requires_grad_()
     torch.autograd.backward(objective(decoder, h_bth, mask_bt, weight))
@@ -118,15 +118,15 @@ def test_gradients_are_those_of_differences() -> None:
 
 
 def gradients(
-    decoder: AttentionDecoder, *, own: float = 0.0, low: bool = False
+    decoder: AttentionDecoder, *, sampling: float = 0.0, low: bool = False
 ) -> dict[str, Tensor]:
-    """Of everything that is learnt, and of what was heard."""
-    h_bth, mask_bt = heard()
+    """Return the gradients of all weights and of the encoder output."""
+    h_bth, mask_bt = encoder_output()
     h_bth = h_bth.to(decoder.output.weight.dtype).requires_grad_()
     decoder.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=low):
         heard_bth = h_bth.bfloat16() if low else h_bth
-        passed = decoder(heard_bth, mask_bt, said(), own=own)
+        passed = decoder(heard_bth, mask_bt, target_words(), sampling=sampling)
         logits_blv = decoder.output(passed.y_bld)
     cost = logits_blv.square().sum() + passed.s_bld.sum() + passed.weight_blt.square().sum()
     torch.autograd.backward(cost)
@@ -135,48 +135,58 @@ def gradients(
 
 
 @pytest.mark.parametrize("taps", [1, 4, 100])
-def test_gradients_are_those_of_autograd_step_by_step(taps: int) -> None:
-    """Where its own words are never drawn, sampling goes over the given ones step by step."""
-    found, wanted = gradients(made(taps)), gradients(made(taps), own=1e-12)
+def test_gradients_match_autograd(taps: int) -> None:
+    """With a sampling rate near 0, the loop over steps uses the given words, under autograd."""
+    found, wanted = gradients(build_decoder(taps)), gradients(build_decoder(taps), sampling=1e-12)
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-10, rtol=1e-8)
 
 
 def test_gradients_in_bf16_are_close() -> None:
-    found, wanted = (gradients(made(attention=32).float(), low=low) for low in (True, False))
+    found, wanted = (
+        gradients(build_decoder(attention=32).float(), low=low) for low in (True, False)
+    )
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         assert found[name].dtype == torch.float32
         assert (found[name] - gradient).norm() <= 0.05 * gradient.norm() + 1e-4, name
 
 
-def test_no_gradient_reaches_padding() -> None:
-    decoder, (h_bth, mask_bt) = made(), heard()
+def test_padding_gets_no_gradient() -> None:
+    decoder, (h_bth, mask_bt) = build_decoder(), encoder_output()
     h_bth.requires_grad_()
-    torch.autograd.backward(decoder(h_bth, mask_bt, said()).y_bld.sum())
+    torch.autograd.backward(decoder(h_bth, mask_bt, target_words()).y_bld.sum())
     assert h_bth.grad is not None
     assert (h_bth.grad[~mask_bt] == 0).all()
     assert (h_bth.grad[mask_bt].abs().sum(dim=1) > 0).all()
 
 
-def test_its_own_words_are_followed_where_asked() -> None:
-    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(steps=12)
-    own = decoder(h_bth, mask_bt, previous_bl, own=1.0)
-    logits_blv = decoder.output(own.y_bld)
+def test_full_sampling_uses_predicted_words() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = (
+        build_decoder(),
+        encoder_output(),
+        target_words(steps=12),
+    )
+    decoded = decoder(h_bth, mask_bt, previous_bl, sampling=1.0)
+    logits_blv = decoder.output(decoded.y_bld)
     logits_blv[..., START_ID] = -torch.inf
     likeliest_bl = logits_blv.argmax(dim=-1)
     fed_bl = torch.cat([previous_bl[:, :1], likeliest_bl[:, :-1]], dim=1)
     assert (fed_bl != previous_bl).any()
-    torch.testing.assert_close(own.y_bld, decoder(h_bth, mask_bt, fed_bl).y_bld)
+    torch.testing.assert_close(decoded.y_bld, decoder(h_bth, mask_bt, fed_bl).y_bld)
 
 
-def test_now_and_then_its_own_words_are_drawn_by_the_seed() -> None:
-    decoder, (h_bth, mask_bt), previous_bl = made(), heard(), said(steps=12)
+def test_sampling_depends_on_the_seed() -> None:
+    decoder, (h_bth, mask_bt), previous_bl = (
+        build_decoder(),
+        encoder_output(),
+        target_words(steps=12),
+    )
     answers = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        answers.append(decoder(h_bth, mask_bt, previous_bl, own=0.5).y_bld)
+        answers.append(decoder(h_bth, mask_bt, previous_bl, sampling=0.5).y_bld)
     plain_bld = decoder(h_bth, mask_bt, previous_bl).y_bld
     assert torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[2])
@@ -186,15 +196,15 @@ def test_now_and_then_its_own_words_are_drawn_by_the_seed() -> None:
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_in_bf16_it_is_close_and_weights_are_fp32(learning: bool) -> None:
-    decoder = made(attention=32).float()
-    h_bth, mask_bt = heard()
+def test_bf16_output_is_close_and_attention_is_fp32(learning: bool) -> None:
+    decoder = build_decoder(attention=32).float()
+    h_bth, mask_bt = encoder_output()
     with torch.set_grad_enabled(learning):
-        wanted = decoder(h_bth.float(), mask_bt, said())
+        wanted = decoder(h_bth.float(), mask_bt, target_words())
         with torch.autocast("cpu", torch.bfloat16):
-            found = decoder(h_bth.bfloat16(), mask_bt, said())
+            found = decoder(h_bth.bfloat16(), mask_bt, target_words())
             score_b1v, _ = decoder.step(
-                said()[:, :1], decoder.initial_state(h_bth.bfloat16(), mask_bt)
+                target_words()[:, :1], decoder.initial_state(h_bth.bfloat16(), mask_bt)
             )
     assert found.weight_blt.dtype == score_b1v.dtype == torch.float32
     torch.testing.assert_close(found.weight_blt.sum(dim=-1), torch.ones(4, 5))

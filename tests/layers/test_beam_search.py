@@ -1,4 +1,4 @@
-"""Beam search against every sentence there is, and against itself in plain Python."""
+"""Beam search against all sentences, and against a version in plain Python."""
 
 from collections.abc import Callable
 from itertools import product
@@ -15,7 +15,7 @@ Sentence = tuple[int, ...]
 
 
 def table(batch: int, seed: int = 0, *, ending: float = 0.0) -> Tensor:
-    """Log-probabilities of a word by the two before it: (B, V, V, V); no word is <s>."""
+    """Log-probabilities of a word given the two before it: (B, V, V, V); never of <s>."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, *[WORDS] * 3, generator=generator, dtype=torch.float64)
     logits[..., START] = -torch.inf
@@ -33,7 +33,7 @@ def begin(table_bvvv: Tensor) -> State:
     return table_bvvv[:, None], torch.full((len(table_bvvv), 1), START)
 
 
-def searched(
+def run_search(
     table_bvvv: Tensor, *, width: int, max_length: int, bonus: float = 0.0
 ) -> BeamSearchResult:
     sizes = {"width": width, "max_length": max_length}
@@ -49,19 +49,19 @@ def gains(table_vvv: Tensor, said: Sentence) -> list[float]:
     return table_vvv[before, previous].tolist()
 
 
-def worth(table_vvv: Tensor, said: Sentence, bonus: float) -> float:
-    """Of a sentence and its end."""
+def score_of(table_vvv: Tensor, said: Sentence, bonus: float) -> float:
+    """Return the score of a sentence including its end."""
     places = range(len(said) + 1)
     score = sum(gains(table_vvv, said[:i])[(*said, END)[i]] for i in places)
     return score + bonus * len(said)
 
 
-def every(max_length: int) -> list[Sentence]:
+def all_sentences(max_length: int) -> list[Sentence]:
     spoken = range(END + 1, WORDS)
     return [said for count in range(max_length) for said in product(spoken, repeat=count)]
 
 
-def literal(
+def search_literally(
     table_vvv: Tensor, *, width: int, max_length: int, bonus: float = 0.0
 ) -> tuple[Sentence, float, bool]:
     """A beam search that never stops early."""
@@ -83,52 +83,54 @@ def literal(
 
 @pytest.mark.parametrize("bonus", [0.0, 0.8, -0.5])
 @pytest.mark.parametrize("max_length", [1, 2, 5])
-def test_a_wide_search_finds_the_best_of_all_sentences(max_length: int, bonus: float) -> None:
+def test_wide_beam_finds_the_best_sentence(max_length: int, bonus: float) -> None:
     table_bvvv = table(12)
-    found = searched(table_bvvv, width=WORDS**max_length, max_length=max_length, bonus=bonus)
+    found = run_search(table_bvvv, width=WORDS**max_length, max_length=max_length, bonus=bonus)
     for row, table_vvv in enumerate(table_bvvv):
-        best = max(every(max_length), key=lambda said: worth(table_vvv, said, bonus))
+        best = max(all_sentences(max_length), key=lambda said: score_of(table_vvv, said, bonus))
         assert words(found, row) == best
-        assert float(found.score_b[row]) == pytest.approx(worth(table_vvv, best, bonus), abs=1e-5)
+        assert float(found.score_b[row]) == pytest.approx(
+            score_of(table_vvv, best, bonus), abs=1e-5
+        )
     assert found.ended_b.all()
 
 
 @pytest.mark.parametrize("bonus", [0.0, 0.8, -0.5])
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7])
-def test_a_narrow_search_is_the_literal_one(width: int, bonus: float) -> None:
+def test_narrow_beam_equals_a_literal_implementation(width: int, bonus: float) -> None:
     table_bvvv = table(30, seed=width, ending=-0.5)
-    found = searched(table_bvvv, width=width, max_length=8, bonus=bonus)
+    found = run_search(table_bvvv, width=width, max_length=8, bonus=bonus)
     for row, table_vvv in enumerate(table_bvvv):
-        said, score, ended = literal(table_vvv, width=width, max_length=8, bonus=bonus)
+        said, score, ended = search_literally(table_vvv, width=width, max_length=8, bonus=bonus)
         assert words(found, row) == said
         assert float(found.score_b[row]) == pytest.approx(score, abs=1e-5)
         assert bool(found.ended_b[row]) == ended
 
 
 @pytest.mark.parametrize("width", [1, 3, 4])
-def test_of_equals_the_first_is_taken(width: int) -> None:
+def test_ties_go_to_the_first_hypothesis(width: int) -> None:
     generator = torch.Generator().manual_seed(width)
     table_bvvv = -torch.randint(1, 3, (40, *[WORDS] * 3), generator=generator).double()
     table_bvvv[..., START] = -torch.inf
-    found = searched(table_bvvv, width=width, max_length=5)
+    found = run_search(table_bvvv, width=width, max_length=5)
     for row, table_vvv in enumerate(table_bvvv):
-        said, score, ended = literal(table_vvv, width=width, max_length=5)
+        said, score, ended = search_literally(table_vvv, width=width, max_length=5)
         assert (words(found, row), bool(found.ended_b[row])) == (said, ended)
         assert float(found.score_b[row]) == score
 
 
-def test_the_rest_of_the_batch_changes_nothing() -> None:
+def test_search_is_independent_of_the_batch() -> None:
     table_bvvv = table(20, seed=4, ending=-1)
-    together = searched(table_bvvv, width=3, max_length=9)
+    together = run_search(table_bvvv, width=3, max_length=9)
     for row in range(20):
-        alone = searched(table_bvvv[row : row + 1], width=3, max_length=9)
+        alone = run_search(table_bvvv[row : row + 1], width=3, max_length=9)
         assert words(alone, 0) == words(together, row)
         assert alone.score_b[0] == together.score_b[row]
         assert alone.ended_b[0] == together.ended_b[row]
 
 
-def test_behind_each_end_there_is_minus_one() -> None:
-    found = searched(table(30, seed=5), width=2, max_length=6)
+def test_ids_after_the_end_are_minus_one() -> None:
+    found = run_search(table(30, seed=5), width=2, max_length=6)
     lengths = [len(words(found, row)) for row in range(30)]
     assert len(set(lengths)) > 2
     assert found.id_bl.shape == (30, max(lengths))
@@ -143,36 +145,36 @@ def never(table_bvvv: Tensor) -> Tensor:
     return endless_bvvv
 
 
-def test_what_never_ends_is_stopped_and_said() -> None:
+def test_search_without_end_stops_and_reports_it() -> None:
     table_bvvv = torch.cat([table(2, ending=4), never(table(2))])
-    found = searched(table_bvvv, width=3, max_length=7)
+    found = run_search(table_bvvv, width=3, max_length=7)
     assert found.ended_b.tolist() == [True, True, False, False]
     assert [len(words(found, row)) for row in (2, 3)] == [7, 7]
     assert (found.score_b < 0).all()
 
 
-def test_numbers_that_are_none_do_not_keep_it_from_stopping() -> None:
-    found = searched(torch.full((2, *[WORDS] * 3), torch.nan), width=3, max_length=4)
+def test_search_stops_with_nan_scores() -> None:
+    found = run_search(torch.full((2, *[WORDS] * 3), torch.nan), width=3, max_length=4)
     assert not found.ended_b.any()
     assert found.id_bl.shape[1] <= 4
 
 
-def test_at_the_bound_what_has_ended_comes_before_what_is_likelier() -> None:
+def test_finished_hypotheses_win_at_max_length() -> None:
     table_bvvv = torch.full((1, *[WORDS] * 3), -9.0)
     table_bvvv[..., 2], table_bvvv[..., END] = -0.1, -3.0
-    found = searched(table_bvvv, width=2, max_length=2)
+    found = run_search(table_bvvv, width=2, max_length=2)
     assert (words(found, 0), found.ended_b.tolist()) == ((), [True])
     assert float(found.score_b) == pytest.approx(-3.0)
 
 
-def test_a_bonus_makes_it_say_more() -> None:
+def test_bonus_favours_longer_results() -> None:
     table_bvvv = table(20, seed=6, ending=1)
-    plain = searched(table_bvvv, width=4, max_length=8)
-    longer = searched(table_bvvv, width=4, max_length=8, bonus=1.5)
+    plain = run_search(table_bvvv, width=4, max_length=8)
+    longer = run_search(table_bvvv, width=4, max_length=8, bonus=1.5)
     assert (longer.id_bl >= 0).sum() > (plain.id_bl >= 0).sum() + 20
 
 
-def watched(seen: list[tuple[int, ...]]) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+def record_steps(seen: list[tuple[int, ...]]) -> Callable[[Tensor, State], tuple[Tensor, State]]:
     def watch(previous_bw: Tensor, state: State) -> tuple[Tensor, State]:
         seen.append((*previous_bw.shape, state[0].shape[1], state[0].data_ptr()))
         return step(previous_bw, state)
@@ -180,21 +182,21 @@ def watched(seen: list[tuple[int, ...]]) -> Callable[[Tensor, State], tuple[Tens
     return watch
 
 
-def test_what_is_shared_is_not_copied_and_what_is_done_is_left() -> None:
+def test_shared_state_is_not_copied_and_finished_rows_are_removed() -> None:
     seen: list[tuple[int, ...]] = []
     table_bvvv = torch.cat([table(3, ending=9), never(table(1))])
-    beam_search(watched(seen), begin(table_bvvv), start=START, end=END, width=3, max_length=6)
+    beam_search(record_steps(seen), begin(table_bvvv), start=START, end=END, width=3, max_length=6)
     assert [shape[:3] for shape in seen] == [(4, 1, 1)] + [(1, 3, 1)] * 5
     assert seen[0][3] == table_bvvv.data_ptr()
     assert len({pointer for *_, pointer in seen[1:]}) == 1
     seen.clear()
     beam_search(
-        watched(seen), begin(table(3, ending=9)), start=START, end=END, width=3, max_length=6
+        record_steps(seen), begin(table(3, ending=9)), start=START, end=END, width=3, max_length=6
     )
     assert len(seen) == 1
 
 
-def test_nothing_that_it_does_is_learnt_from() -> None:
+def test_search_has_no_gradient() -> None:
     table_bvvv = table(2).requires_grad_()
-    found = searched(table_bvvv, width=2, max_length=3)
+    found = run_search(table_bvvv, width=2, max_length=3)
     assert not found.score_b.requires_grad

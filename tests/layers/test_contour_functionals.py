@@ -1,4 +1,4 @@
-"""How contours move: beside NumPy, frame by frame, over the frames that count."""
+"""Functionals of contours against NumPy, frame by frame, over the valid frames."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ HOP = 0.02
 
 
 def sequences(lengths: list[int], width: int = 3) -> tuple[Tensor, Tensor]:
-    """Contours that wander, and frames that count: some at the ends and inside do not."""
+    """Random walks, and a mask of valid frames with gaps at the ends and inside."""
     torch.manual_seed(0)
     x_btd = torch.randn(len(lengths), max(lengths), width).cumsum(dim=1) / 5
     inside_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None] - 2
@@ -29,15 +29,15 @@ def sequences(lengths: list[int], width: int = 3) -> tuple[Tensor, Tensor]:
     return x_btd, counts_bt
 
 
-def test_span_is_from_the_first_to_the_last_frame_that_counts() -> None:
+def test_find_span_covers_first_to_last_valid_frame() -> None:
     counts_bt = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]) > 0
     first_b1, size_b1 = find_span(counts_bt)
     assert first_b1.flatten().tolist() == [1, 0, 4]
     assert size_b1.flatten().tolist() == [3, 1, 1]
 
 
-def test_modulations_are_those_of_a_slow_transform() -> None:
-    """Densities by Hann's window, as scipy.signal.periodogram scales them, summed over ranges."""
+def test_modulation_spectrum_matches_a_direct_transform() -> None:
+    """Compare with sums over bands of a Hann-windowed periodogram, scaled as in scipy.signal."""
     x_btd, counts_bt = sequences([60, 200, 9])
     found_b = modulation_spectrum(x_btd, counts_bt, HOP).view(3, 2, len(MODULATION_BANDS) - 1, 3)
     for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
@@ -61,10 +61,10 @@ def test_modulations_are_those_of_a_slow_transform() -> None:
 
 @pytest.mark.parametrize(("hertz", "where"), [(0.7, 0), (5.0, 3), (12.0, 4)])
 @pytest.mark.parametrize(("frames", "hop"), [(200, 0.02), (350, 0.02), (500, 0.01)])
-def test_a_sway_shows_its_variance_in_its_range(
+def test_modulation_of_a_sine_is_in_its_band(
     hertz: float, where: int, frames: int, hop: float
 ) -> None:
-    """However long it is, and however often it is looked at."""
+    """For different lengths and frame rates."""
     time_t = hop * torch.arange(frames)
     x_btd = 3 + torch.sin(2 * torch.pi * hertz * time_t)[None, :, None]
     told = modulation_spectrum(x_btd, torch.ones(1, frames) > 0, hop).view(2, -1)
@@ -72,13 +72,13 @@ def test_a_sway_shows_its_variance_in_its_range(
     assert told[0, where].exp().item() == pytest.approx(0.5, rel=0.2)
 
 
-def test_what_frames_cannot_tell_is_not_there() -> None:
+def test_modulation_above_half_the_frame_rate_is_zero() -> None:
     x_btd = torch.randn(1, 100, 1)
     told = modulation_spectrum(x_btd, torch.ones(1, 100) > 0, hop=0.05).view(2, -1)
     assert told[0, 5:].exp().item() == pytest.approx(MIN_VARIANCE, rel=1e-3)
 
 
-def test_courses_are_fits_of_lines_and_parabolas() -> None:
+def test_contour_trends_are_polynomial_fits() -> None:
     x_btd, counts_bt = sequences([60, 200, 12])
     found_b = contour_trends(x_btd, counts_bt, HOP).view(3, 4, 3).numpy()
     for x_td, counts_t, found in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
@@ -96,13 +96,13 @@ def test_courses_are_fits_of_lines_and_parabolas() -> None:
         np.testing.assert_allclose(found[3], rise_d, rtol=1e-3, atol=1e-3)
 
 
-def test_fewer_than_four_frames_have_no_course() -> None:
+def test_contour_trends_need_four_frames() -> None:
     counts_bt = torch.zeros(2, 30) > 0
     counts_bt[0, [3, 9, 20]] = True
     assert not contour_trends(torch.randn(2, 30, 2), counts_bt, HOP).any()
 
 
-def test_what_moves_together_is_correlated() -> None:
+def test_pairwise_correlations_match_numpy() -> None:
     x_btd, counts_bt = sequences([60, 200, 12], width=4)
     found_b = pairwise_correlations(x_btd, counts_bt)
     for x_td, counts_t, found_p in zip(x_btd.numpy(), counts_bt.numpy(), found_b, strict=True):
@@ -111,7 +111,7 @@ def test_what_moves_together_is_correlated() -> None:
 
 
 @pytest.mark.parametrize("bands", [3, 20, 64])
-def test_functionals_are_as_many_as_they_say_and_padding_changes_none(bands: int) -> None:
+def test_functionals_have_their_width_and_ignore_padding(bands: int) -> None:
     torch.manual_seed(0)
     functionals = Functionals(bands)
     x_btf = torch.randn(2, 70, bands + 3)
@@ -125,14 +125,14 @@ def test_functionals_are_as_many_as_they_say_and_padding_changes_none(bands: int
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
-def test_a_moment_of_speech_and_none_have_functionals_too(frames: int) -> None:
+def test_functionals_are_finite_with_little_or_no_speech(frames: int) -> None:
     mask_bt = torch.ones(1, frames) > 0
     for counts_bt in (mask_bt, ~mask_bt):
         told = Functionals(16)(torch.randn(1, frames, 19).abs(), mask_bt, counts_bt, HOP)
         assert torch.isfinite(told).all()
 
 
-def test_the_register_of_a_voice_does_not_move_its_melody() -> None:
+def test_pitch_register_changes_only_the_pitch_group() -> None:
     torch.manual_seed(0)
     x_btf = torch.randn(1, 90, 19)
     x_btf[..., -1] = (torch.rand(1, 90) < 0.6) * 0.8

@@ -17,7 +17,7 @@ LENGTHS = [1, 2, 3, 17]
 
 
 def sequences(lengths: list[int], width: int, *, tails: bool = False) -> tuple[Tensor, Tensor]:
-    """Double precision; rubbish behind each end; with tails, frames that repeat to the end."""
+    """Random values in double precision, also on padding; with ``tails``, constant tails."""
     torch.manual_seed(3)
     x_btd = torch.randn(len(lengths), max(lengths) + 2, width, dtype=torch.float64)
     mask_bt = torch.arange(x_btd.shape[1]) < torch.tensor(lengths)[:, None]
@@ -27,7 +27,7 @@ def sequences(lengths: list[int], width: int, *, tails: bool = False) -> tuple[T
     return x_btd, mask_bt
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
+def assert_close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
 
 
@@ -47,7 +47,7 @@ def torch_convolution(layer: PackedConv1d) -> nn.Conv1d:
 
 @pytest.mark.parametrize("tails", [False, True])
 @pytest.mark.parametrize("taps", [1, 3, 5])
-def test_convolution_is_torchs_with_replicated_edges(taps: int, tails: bool) -> None:
+def test_packed_conv1d_matches_torch_with_replicate_padding(taps: int, tails: bool) -> None:
     lengths = [*LENGTHS, 30]
     x_btf, mask_bt = sequences(lengths, 4, tails=tails)
     other_btf = x_btf.clone().requires_grad_()
@@ -60,21 +60,21 @@ def test_convolution_is_torchs_with_replicated_edges(taps: int, tails: bool) -> 
     wanted = [reference(x_tf[:n].T[None])[0].T for x_tf, n in zip(other_btf, lengths, strict=True)]
     assert found_mask_bt.sum(dim=1).tolist() == lengths
     for b, wanted_td in enumerate(wanted):
-        close(found_btd[b, : lengths[b]], wanted_td)
+        assert_close(found_btd[b, : lengths[b]], wanted_td)
     weight_btd = torch.randn_like(found_btd) * found_mask_bt[..., None]
     torch.autograd.backward((found_btd * weight_btd).sum())
     wanted_sum = [(w * weight_btd[b, : len(w)]).sum() for b, w in enumerate(wanted)]
     torch.autograd.backward(torch.stack(wanted_sum).sum())
     assert reference.weight.grad is not None
     assert reference.bias is not None
-    close(gradient(layer.weight_fkd), reference.weight.grad.permute(1, 2, 0))
-    close(gradient(layer.bias_d), gradient(reference.bias))
+    assert_close(gradient(layer.weight_fkd), reference.weight.grad.permute(1, 2, 0))
+    assert_close(gradient(layer.bias_d), gradient(reference.bias))
     for b, length in enumerate(lengths):
         start = length // 3 if tails else length
         ours, theirs = gradient(x_btf)[b, :length], gradient(other_btf)[b, :length]
-        close(ours[:start], theirs[:start])
-        # Frames of a tail are laid once and stand for one another: their gradient is one sum.
-        close(ours[start:].sum(dim=0), theirs[start:].sum(dim=0))
+        assert_close(ours[:start], theirs[:start])
+        # The frames of a constant tail are stored once: only the sum of their gradients is defined.
+        assert_close(ours[start:].sum(dim=0), theirs[start:].sum(dim=0))
         assert (gradient(x_btf)[b, length:] == 0).all()
 
 
@@ -83,7 +83,7 @@ def gradient(tensor: Tensor) -> Tensor:
     return tensor.grad
 
 
-def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
+def test_packed_conv1d_and_max_pool_match_torch_per_sequence() -> None:
     lengths = [*LENGTHS, 40, 40, 40, 9]
     x_btf, mask_bt = sequences(lengths, 3)
     x_btf[4, 5:40] = 0
@@ -98,11 +98,11 @@ def test_two_convolutions_and_pooling_are_torchs_one_by_one() -> None:
         x_dt = torch_convolution(first)(x_btf[b, :length].T[None]).relu()
         x_td = torch_convolution(second)(x_dt)[0].T.relu()
         wanted = [x_td[i : i + 3].amax(dim=0) for i in range(0, length, 3)]
-        close(found_btd[b, : len(wanted)], torch.stack(wanted))
+        assert_close(found_btd[b, : len(wanted)], torch.stack(wanted))
         assert found_mask_bt[b].tolist() == [i < len(wanted) for i in range(14)]
 
 
-def test_convolution_draws_its_weights_as_torch_does() -> None:
+def test_packed_conv1d_initializes_as_torch_does() -> None:
     torch.manual_seed(0)
     layer, reference = PackedConv1d(40, 64, 3), nn.Conv1d(40, 64, 3)
     bound = 1 / math.sqrt(40 * 3)
@@ -113,12 +113,12 @@ def test_convolution_draws_its_weights_as_torch_does() -> None:
     assert 0.8 * bound < layer.bias_d.abs().max() <= bound
 
 
-# Rows
+# Packed frames
 
 
 @pytest.mark.parametrize("tails", [False, True])
 @pytest.mark.parametrize("group", [1, 2, 3, 4])
-def test_pooling_is_a_loop_over_windows_the_last_one_partial(group: int, tails: bool) -> None:
+def test_max_pool_keeps_a_partial_last_window(group: int, tails: bool) -> None:
     lengths = [*LENGTHS, 12, 13, 14]
     x_btd, mask_bt = sequences(lengths, 5, tails=tails)
     x_btd = x_btd.abs().requires_grad_()
@@ -131,15 +131,15 @@ def test_pooling_is_a_loop_over_windows_the_last_one_partial(group: int, tails: 
         assert found_mask_bt[b, : len(windows)].all()
 
 
-def test_rows_that_repeat_are_laid_once() -> None:
+def test_pack_frames_stores_a_constant_tail_once() -> None:
     x_btd = torch.zeros(2, 300, 2)
     x_btd[:, :7] = torch.rand(2, 7, 2)
     mask_bt = torch.ones(2, 300, dtype=torch.bool)
     rows = pack_frames(x_btd, mask_bt, pool=3, context=2)
-    assert rows.extent_b.tolist() == [15, 15]  # 7 and the first zero, 2 seen, a group, filled up
+    assert rows.extent_b.tolist() == [15, 15]  # 7, a zero, a context of 2, a pool of 3
     assert len(rows.x_nd) == 30
     assert rows.length_b.tolist() == [300, 300]
-    x_btd[1, 299, 1] = 1  # in one channel alone
+    x_btd[1, 299, 1] = 1  # in one channel only
     assert pack_frames(x_btd, mask_bt, pool=3, context=2).extent_b.tolist() == [15, 300]
 
 
@@ -153,7 +153,7 @@ def test_rows_that_repeat_are_laid_once() -> None:
         (4, [3, 3, 3, 5, 5, 6]),
     ],
 )
-def test_neighbours_stay_within_their_sequence(tap: int, wanted: list[float]) -> None:
+def test_packed_conv1d_does_not_mix_sequences(tap: int, wanted: list[float]) -> None:
     x_btd = torch.tensor([[1.0, 2, 3], [4, 5, 0], [6, 0, 0]])[..., None]
     mask_bt = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool)
     layer = PackedConv1d(1, 1, 5)
@@ -176,8 +176,8 @@ def torch_blstm(layer: BLSTM) -> nn.LSTM:
     return reference
 
 
-def packed(reference: nn.LSTM, x_btd: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Torch's own answer, (B, T, 2D), and its last states, (B, 2D)."""
+def run_packed(reference: nn.LSTM, x_btd: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Output of torch, (B, T, 2D), and its last states, (B, 2D)."""
     pack = nn.utils.rnn.pack_padded_sequence(
         x_btd, torch.tensor(lengths), batch_first=True, enforce_sorted=False
     )
@@ -188,41 +188,41 @@ def packed(reference: nn.LSTM, x_btd: Tensor, lengths: list[int]) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("lengths", [[3, 17, 1, 2, 9], [6, 6]], ids=["unlike", "alike"])
-def test_blstm_is_torchs_on_packed_sequences(lengths: list[int]) -> None:
+def test_blstm_matches_torch_on_packed_sequences(lengths: list[int]) -> None:
     x_btd, mask_bt = sequences(lengths, 4)
     x_btd, mask_bt = x_btd[:, : max(lengths)].clone(), mask_bt[:, : max(lengths)]
     other_btd = x_btd.clone().requires_grad_()
     x_btd.requires_grad_()
     layer = BLSTM(4, 3).double()
     reference = torch_blstm(layer)
-    wanted_btd, last_bd = packed(reference, other_btd, lengths)
+    wanted_btd, last_bd = run_packed(reference, other_btd, lengths)
     found_btd = layer(x_btd, mask_bt) * mask_bt[..., None]
-    close(found_btd, wanted_btd)
-    close(last_states(found_btd, mask_bt), last_bd)
+    assert_close(found_btd, wanted_btd)
+    assert_close(last_states(found_btd, mask_bt), last_bd)
     weight_btd = torch.randn_like(found_btd)
     torch.autograd.backward((found_btd * weight_btd).sum())
     torch.autograd.backward((wanted_btd * weight_btd).sum())
-    close(gradient(x_btd), gradient(other_btd))
+    assert_close(gradient(x_btd), gradient(other_btd))
     names = dict(reference.named_parameters())
     for name, parameter in layer.forwards.named_parameters():
-        close(gradient(parameter), gradient(names[name]))
+        assert_close(gradient(parameter), gradient(names[name]))
     for name, parameter in layer.backwards.named_parameters():
-        close(gradient(parameter), gradient(names[f"{name}_reverse"]))
+        assert_close(gradient(parameter), gradient(names[f"{name}_reverse"]))
 
 
-def test_last_states_are_each_sequences_own_and_so_is_their_gradient() -> None:
+def test_last_states_and_gradient_are_per_sequence() -> None:
     lengths = [2, 5, 1]
     x_btd, mask_bt = sequences(lengths, 6)
     x_btd.requires_grad_()
     found_bd = last_states(x_btd, mask_bt)
     for b, length in enumerate(lengths):
-        close(found_bd[b, :3], x_btd[b, length - 1, :3])
-        close(found_bd[b, 3:], x_btd[b, 0, 3:])
+        assert_close(found_bd[b, :3], x_btd[b, length - 1, :3])
+        assert_close(found_bd[b, 3:], x_btd[b, 0, 3:])
     torch.autograd.backward(found_bd.sum())
     assert int(gradient(x_btd).sum()) == 3 * 6
 
 
-def test_reversal_turns_speech_round_and_leaves_padding() -> None:
+def test_reverse_sequences_keeps_padding_in_place() -> None:
     x_btd = torch.arange(10.0).view(2, 5, 1)
     mask_bt = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
     found = reverse_sequences(x_btd, mask_bt)[..., 0].tolist()
@@ -230,7 +230,7 @@ def test_reversal_turns_speech_round_and_leaves_padding() -> None:
     assert torch.equal(reverse_sequences(reverse_sequences(x_btd, mask_bt), mask_bt), x_btd)
 
 
-def test_reversal_is_its_own_gradient() -> None:
+def test_reverse_sequences_twice_is_the_identity_also_for_gradients() -> None:
     x_btd, mask_bt = sequences([2, 4, 1], 2)
     x_btd.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: reverse_sequences(x, mask_bt), (x_btd,))
@@ -239,7 +239,7 @@ def test_reversal_is_its_own_gradient() -> None:
 # Attention
 
 
-def test_structured_attention_is_its_formula() -> None:
+def test_structured_attention_matches_its_formula() -> None:
     lengths = [1, 4, 9]
     x_btd, mask_bt = sequences(lengths, 6)
     layer = StructuredAttention(6, 5, 3).double()
@@ -272,7 +272,7 @@ def test_attention_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.8])
-def test_dropout_zeroes_its_share_and_scales_the_others(probability: float) -> None:
+def test_dropout_zeroes_and_rescales(probability: float) -> None:
     torch.manual_seed(0)
     x = torch.rand(200, 500) + 1
     out = Dropout(probability).train()(x)
@@ -284,29 +284,29 @@ def test_dropout_zeroes_its_share_and_scales_the_others(probability: float) -> N
     assert float(columns.std()) == pytest.approx(spread * math.sqrt(x.numel() / 200), rel=0.15)
 
 
-def test_dropout_is_nothing_in_evaluation_or_without_probability() -> None:
+def test_dropout_is_the_identity_in_evaluation_or_at_zero() -> None:
     x = torch.randn(4, 5)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0).train()(x) is x
 
 
-def test_dropout_stops_the_gradient_where_it_zeroes() -> None:
+def test_dropout_zeroes_gradients_too() -> None:
     x = torch.ones(1000, requires_grad=True)
     out = Dropout(0.5).train()(x)
     torch.autograd.backward(out.sum())
     assert torch.equal(gradient(x), out.detach())
 
 
-# Classes
+# Classification
 
 
-def made(classes: str = "abc", **settings: Any) -> ClassificationTask:
+def build_task(classes: str = "abc", **settings: Any) -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(ClassificationConfig(**settings), 4, list(classes))
 
 
-def test_loss_is_the_mean_cross_entropy_of_the_labelled() -> None:
-    task = made()
+def test_classification_loss_is_mean_cross_entropy_of_labelled() -> None:
+    task = build_task()
     logits_bk = torch.randn(5, 3, dtype=torch.float64)
     target_b = torch.tensor([0, 2, UNLABELLED_CLASS, 1, UNLABELLED_CLASS])
     known = [
@@ -316,8 +316,8 @@ def test_loss_is_the_mean_cross_entropy_of_the_labelled() -> None:
     assert float(task.double().loss(logits_bk, target_b)) == pytest.approx(float(wanted))
 
 
-def test_missing_labels_cost_and_teach_nothing() -> None:
-    task = made()
+def test_unlabelled_utterances_have_no_loss_and_no_gradient() -> None:
+    task = build_task()
     x_bd = torch.randn(3, 4, requires_grad=True)
     cost = task.loss(task(x_bd), task.targets([None, None, None]))
     assert float(cost.detach()) == 0
@@ -329,9 +329,9 @@ def test_missing_labels_cost_and_teach_nothing() -> None:
     torch.testing.assert_close(some, alone)
 
 
-def test_balanced_weights_are_scikit_learns() -> None:
+def test_balanced_class_weights_match_scikit_learn() -> None:
     labels = list("aaaaaabbbc")
-    task = made(class_weights="balanced")
+    task = build_task(class_weights="balanced")
     target_b = task.targets([*labels, None])
     task.prepare(target_b)
     wanted = compute_class_weight("balanced", classes=np.array(list("abc")), y=np.array(labels))
@@ -341,40 +341,40 @@ def test_balanced_weights_are_scikit_learns() -> None:
     torch.testing.assert_close(task.loss(logits_bk, target_b), reference(logits_bk, target_b))
 
 
-def test_a_class_that_training_never_shows_weighs_nothing() -> None:
-    task = made("abcd", class_weights="balanced")
+def test_absent_class_has_weight_zero() -> None:
+    task = build_task("abcd", class_weights="balanced")
     task.prepare(task.targets(["a", "a", "c", None]))
     wanted = compute_class_weight("balanced", classes=np.array(list("ac")), y=np.array(list("aac")))
     assert task.weights_k.tolist() == pytest.approx([wanted[0], 0, wanted[1], 0])
     assert float(task.loss(torch.randn(2, 4), torch.tensor([1, 3]))) == 0
 
 
-def test_weights_are_one_unless_asked_for() -> None:
-    task = made()
+def test_class_weights_default_to_one() -> None:
+    task = build_task()
     task.prepare(task.targets(list("aaab")))
     assert task.weights_k.tolist() == [1, 1, 1]
 
 
-def test_weights_of_classes_are_refitted_and_not_saved() -> None:
-    task = made("ab", class_weights="balanced")
+def test_class_weights_are_refitted_and_not_saved() -> None:
+    task = build_task("ab", class_weights="balanced")
     task.prepare(task.targets(list("aaab")))
     task.prepare(task.targets(list("ab")))
     assert task.weights_k.tolist() == [1, 1]
     assert set(task.state_dict()) == {"head.weight", "head.bias"}
 
 
-def test_unknown_labels_are_named_with_the_known_ones() -> None:
+def test_unknown_labels_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"unknown classes \['joy', 'x'\].*\['a', 'b', 'c'\]"):
-        made().targets(["a", "x", None, "joy"])
+        build_task().targets(["a", "x", None, "joy"])
 
 
-def test_targets_are_numbers_of_classes() -> None:
-    task = made()
+def test_targets_are_class_indices() -> None:
+    task = build_task()
     assert task.targets(["c", None, "a"]).tolist() == [2, UNLABELLED_CLASS, 0]
     assert task.targets([]).tolist() == []
 
 
-def test_decoding_gives_probabilities() -> None:
-    task = made()
+def test_decode_returns_probabilities() -> None:
+    task = build_task()
     probabilities_bk = task.decode(torch.tensor([[0.0, math.log(3), 0.0]]))
     torch.testing.assert_close(probabilities_bk, torch.tensor([[0.2, 0.6, 0.2]]))

@@ -1,4 +1,4 @@
-"""The parts that make overlapping segments cheap, each against torch or a loop."""
+"""Functions of the segment convolution against torch or a loop."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from serein.layers.segment_convolution import SegmentConvolutions, conv_max_pool
     ("inputs", "outputs", "taps", "offset"),
     [(47, 8, 40, 0), (29, 29, 40, 0), (30, 30, 40, 39), (9, 20, 5, 2), (5, 1, 5, 0), (1, 1, 3, 1)],
 )
-def test_correlation_is_a_sum_over_taps(inputs: int, outputs: int, taps: int, offset: int) -> None:
+def test_dft_convolve_is_a_sum_over_taps(inputs: int, outputs: int, taps: int, offset: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x_rjc = torch.randn(300, inputs, 3, generator=generator, dtype=torch.float64)
     weight_kcd = torch.randn(taps, 3, 2, generator=generator, dtype=torch.float64)
@@ -27,7 +27,7 @@ def test_correlation_is_a_sum_over_taps(inputs: int, outputs: int, taps: int, of
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3])
-def test_maxima_are_torchs_and_so_is_their_gradient(pool: int) -> None:
+def test_conv_max_pool_and_gradient_match_torch(pool: int) -> None:
     generator = torch.Generator().manual_seed(0)
     window_rw = torch.randn(600, 4 * pool + 6, generator=generator, dtype=torch.float64)
     window_rw[1] = 0  # all outputs alike: one of them gets the gradient
@@ -47,7 +47,7 @@ def test_maxima_are_torchs_and_so_is_their_gradient(pool: int) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weights_are_drawn_as_torch_draws_them() -> None:
+def test_segment_convolutions_initialize_as_torch_does() -> None:
     torch.manual_seed(0)
     layer = SegmentConvolutions(160, 4, filters=40, taps=40, pool=2, group=10)
     for weight, bias, inputs in (

@@ -1,4 +1,4 @@
-"""Pretrained encoders on disk, and what they answer against ``transformers`` itself."""
+"""Pretrained encoders: files, weights, and states compared with ``transformers``."""
 
 import json
 import socket
@@ -42,22 +42,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def made(folder: Path) -> SSLEncoder:
+def build_encoder(folder: Path) -> SSLEncoder:
     encoder = SSLEncoder(ssl_encoder.read_encoder_config(folder))
     load_weights(encoder, folder)
     return encoder.eval()
 
 
 def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Waveforms with rubbish behind their ends."""
+    """Random waveforms, also on padding."""
     torch.manual_seed(1)
     return 0.1 * torch.randn(len(lengths), max(lengths) + 50), torch.tensor(lengths)
 
 
-# Where it lies
+# Files
 
 
-def test_a_folder_is_an_encoder_and_its_content_is_its_name(tmp_path: Path) -> None:
+def test_find_encoder_in_a_folder_and_hash_its_content(tmp_path: Path) -> None:
     one, same = laid(tmp_path / "one"), laid(tmp_path / "same")
     other = laid(tmp_path / "other", seed=1)
     assert ssl_encoder.find_encoder(str(one)) == one
@@ -73,7 +73,7 @@ def test_a_folder_is_an_encoder_and_its_content_is_its_name(tmp_path: Path) -> N
     assert ssl_encoder.hash_encoder(one) != ssl_encoder.hash_encoder(same)
 
 
-def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
+def test_find_encoder_in_the_folder_of_encoders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = laid(tmp_path / "shelf" / "tiny")
@@ -84,8 +84,8 @@ def test_a_folder_of_encoders_is_looked_into_by_the_last_part_of_a_name(
         ssl_encoder.find_encoder("lab/large")
 
 
-def cached(hub: Path, revision: str = "main") -> Path:
-    """The hub's own layout of what it has fetched."""
+def add_to_hub_cache(hub: Path, revision: str = "main") -> Path:
+    """Write files in the layout of the hub's cache."""
     place = hub / "models--lab--tiny"
     (place / "refs" / revision).parent.mkdir(parents=True)
     (place / "refs" / revision).write_text("a" * 40)
@@ -93,8 +93,8 @@ def cached(hub: Path, revision: str = "main") -> Path:
 
 
 @pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
-def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
-    folder = cached(hub, revision)
+def test_find_encoder_in_hub_cache_without_network(hub: Path, revision: str) -> None:
+    folder = add_to_hub_cache(hub, revision)
     assert ssl_encoder.find_encoder(HUB, revision) == folder
     with pytest.raises(EncoderError, match="is not on this machine"):
         ssl_encoder.find_encoder(HUB, "another")
@@ -103,7 +103,7 @@ def test_the_hubs_cache_needs_no_network(hub: Path, revision: str) -> None:
         ssl_encoder.find_encoder(HUB, revision)
 
 
-def test_an_absent_encoder_is_told_of_at_once_with_what_to_do() -> None:
+def test_missing_encoder_error_says_what_to_do() -> None:
     with pytest.raises(EncoderError) as caught:
         ssl_encoder.find_encoder(HUB, "refs/pr/2")
     words = str(caught.value)
@@ -112,7 +112,7 @@ def test_an_absent_encoder_is_told_of_at_once_with_what_to_do() -> None:
     assert ssl_encoder.ENCODER_FOLDER_VARIABLE in words
 
 
-def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_is_used_only_with_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     folder = laid(tmp_path / "given")
 
@@ -127,7 +127,7 @@ def test_only_who_may_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(file.endswith((".json", ".safetensors")) for file in asked[0]["allow_patterns"])
 
 
-def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_an_encoder_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(name: str, **_: Any) -> str:
         raise ConnectionError("no route")
 
@@ -138,7 +138,7 @@ def test_a_hub_that_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) 
         ssl_encoder.find_encoder(HUB, download=True)
 
 
-def test_what_is_no_encoder_is_told_of(tmp_path: Path) -> None:
+def test_find_encoder_rejects_other_paths(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="no encoder is named"):
         ssl_encoder.find_encoder("")
     for name in (str(tmp_path), str(tmp_path / "none" / "at" / "all")):
@@ -146,7 +146,7 @@ def test_what_is_no_encoder_is_told_of(tmp_path: Path) -> None:
             ssl_encoder.find_encoder(name)
 
 
-def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(EncoderError, match=r"but pytorch_model\.bin, a pickle.*refs/pr/N"):
@@ -164,7 +164,7 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
         ("preprocessor_config.json", '{"sampling_rate": 8000}', "is for 8000 Hz; expected 16000"),
     ],
 )
-def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, words: str) -> None:
+def test_damaged_config_is_an_error(tmp_path: Path, file: str, text: str, words: str) -> None:
     folder = laid(tmp_path / "a")
     (folder / file).write_text(text)
     with pytest.raises(EncoderError, match=words):
@@ -181,13 +181,13 @@ def test_a_damaged_description_is_told_of(tmp_path: Path, file: str, text: str, 
         ({"num_attention_heads": 3}, "cannot build this wav2vec2"),
     ],
 )
-def test_an_architecture_that_cannot_be_is_told_of(changes: dict[str, Any], words: str) -> None:
+def test_impossible_architecture_is_an_error(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(EncoderError, match=words):
         SSLEncoder({**ENCODERS[LAYERED], **changes})
 
 
-def test_nothing_but_sizes_is_taken_from_a_description() -> None:
-    """``transformers`` would fetch an attention of that name from the hub, and run it."""
+def test_config_cannot_name_code_or_regularization() -> None:
+    """``transformers`` would download attention code of that name from the hub, and run it."""
     foreign = {"_attn_implementation": "lab/attention", "attn_implementation": "lab/attention"}
     others = {"auto_map": {"AutoModel": "code.Model"}, "return_dict": False, "layerdrop": 0.9}
     for settings in ENCODERS.values():
@@ -199,47 +199,50 @@ def test_nothing_but_sizes_is_taken_from_a_description() -> None:
         assert found.model_type == "whisper" or found.layerdrop == 0.0
 
 
-# Its weights
+# Weights
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_weights_are_found_beneath_the_names_of_larger_models(tmp_path: Path, kind: str) -> None:
+def test_load_weights_of_models_with_heads(tmp_path: Path, kind: str) -> None:
     prefix = {"whisper": "model.encoder.", "data2vec-audio": "data2vec_audio."}
     above = prefix.get(kind, f"{kind.split('-')[0]}.")
-    plain = made(laid(tmp_path / "plain", kind)).state_dict()
-    within = made(laid(tmp_path / "within", kind, prefix=above)).state_dict()
+    plain = build_encoder(laid(tmp_path / "plain", kind)).state_dict()
+    within = build_encoder(laid(tmp_path / "within", kind, prefix=above)).state_dict()
     assert plain.keys() == within.keys()
     assert all(torch.equal(weight, within[name]) for name, weight in plain.items())
 
 
-def test_weights_by_their_names_of_old_are_found(tmp_path: Path) -> None:
+def test_load_weights_with_old_names(tmp_path: Path) -> None:
     old = laid(tmp_path / "old")
     place = "encoder.pos_conv_embed.conv."
     new = f"{place}parametrizations.weight.original"
     renamed(old, {f"{new}0": f"{place}weight_g", f"{new}1": f"{place}weight_v"})
-    found, wanted = made(old).state_dict(), made(laid(tmp_path / "new")).state_dict()
+    found, wanted = (
+        build_encoder(old).state_dict(),
+        build_encoder(laid(tmp_path / "new")).state_dict(),
+    )
     assert all(torch.equal(weight, found[name]) for name, weight in wanted.items())
 
 
-def test_a_weight_that_lacks_is_not_left_to_chance(tmp_path: Path) -> None:
+def test_missing_weight_is_an_error(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     renamed(folder, {"encoder.layers.1.attention.k_proj.weight": ""})
     with pytest.raises(EncoderError, match=r"1 of \d+ weights .*layers\.1\.attention\.k_proj"):
-        made(folder)
+        build_encoder(folder)
 
 
-def test_weights_of_another_shape_or_no_weights_are_refused(tmp_path: Path) -> None:
+def test_unfitting_or_unreadable_weights_are_errors(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     settings = {**ENCODERS[LAYERED], "intermediate_size": 48}
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(EncoderError, match=r"do not fit its config\.json"):
-        made(folder)
+        build_encoder(folder)
     (folder / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(EncoderError, match="cannot be read"):
-        made(folder)
+        build_encoder(folder)
 
 
-def test_an_encoder_is_read_once_and_anew_when_it_changes(tmp_path: Path) -> None:
+def test_frozen_encoder_is_cached_by_content(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a")
     first = ssl_encoder.hash_encoder(folder)
     one = load_frozen_encoder(folder, first)
@@ -250,12 +253,12 @@ def test_an_encoder_is_read_once_and_anew_when_it_changes(tmp_path: Path) -> Non
     assert load_frozen_encoder(folder, ssl_encoder.hash_encoder(folder)) is not one
 
 
-# What it answers
+# States
 
 
 @pytest.mark.parametrize("standardise", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "whisper"])
-def test_states_are_those_of_transformers(tmp_path: Path, kind: str, standardise: bool) -> None:
+def test_states_match_transformers(tmp_path: Path, kind: str, standardise: bool) -> None:
     folder = laid(tmp_path / "a", kind)
     heard = json.dumps({"do_normalize": standardise, "sampling_rate": 16_000})
     (folder / "preprocessor_config.json").write_text(heard)
@@ -266,7 +269,7 @@ def test_states_are_those_of_transformers(tmp_path: Path, kind: str, standardise
     wave_s = wave_bs[0, :8000]
     asked = reader(wave_s.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
-        ours, mask_bt = made(folder)(wave_bs, length_b)
+        ours, mask_bt = build_encoder(folder)(wave_bs, length_b)
         wanted = theirs(asked, output_hidden_states=True)
     assert ours.shape == (1, 24, 3, 16)
     assert bool(mask_bt.all())
@@ -274,14 +277,14 @@ def test_states_are_those_of_transformers(tmp_path: Path, kind: str, standardise
     torch.testing.assert_close(ours, torch.stack(states, dim=2), atol=2e-5, rtol=0)
 
 
-def test_whispers_states_are_those_of_transformers(tmp_path: Path) -> None:
+def test_whisper_states_match_transformers(tmp_path: Path) -> None:
     folder = laid(tmp_path / "a", "whisper")
-    theirs = made(folder).network
+    theirs = build_encoder(folder).network
     reader = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
     wave_bs, length_b = noise(8000)
     asked = reader(wave_bs[0, :8000].numpy(), sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        ours, _ = made(folder)(wave_bs, length_b)
+        ours, _ = build_encoder(folder)(wave_bs, length_b)
         wanted = theirs(asked.input_features, output_hidden_states=True)
     assert ours.shape == (1, 25, 3, 16)
     found = torch.stack(wanted.hidden_states, dim=2)[:, :25]
@@ -289,8 +292,8 @@ def test_whispers_states_are_those_of_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str) -> None:
-    encoder = made(laid(tmp_path / "a", kind))
+def test_batch_equals_single_waveforms(tmp_path: Path, kind: str) -> None:
+    encoder = build_encoder(laid(tmp_path / "a", kind))
     wave_bs, length_b = noise(9000, 4100, 400, 30)
     with torch.no_grad():
         x_btnd, mask_bt = encoder(wave_bs, length_b)
@@ -304,9 +307,9 @@ def test_a_batch_is_its_waveforms_one_by_one(tmp_path: Path, kind: str) -> None:
         assert (x_btnd[row, frames:] == 0).all()
 
 
-def test_padding_would_be_heard_by_encoders_that_norm_over_time(tmp_path: Path) -> None:
-    """Why these take one waveform after the other: masked, they would answer otherwise."""
-    encoder = made(laid(tmp_path / "a", "wav2vec2-group"))
+def test_masks_do_not_suffice_for_encoders_that_normalize_over_time(tmp_path: Path) -> None:
+    """These process one waveform after the other, as masks would change their states."""
+    encoder = build_encoder(laid(tmp_path / "a", "wav2vec2-group"))
     wave_bs, length_b = noise(9000, 4100)
     with torch.no_grad():
         apart, mask_bt = encoder(wave_bs, length_b)
@@ -315,8 +318,8 @@ def test_padding_would_be_heard_by_encoders_that_norm_over_time(tmp_path: Path) 
     assert not torch.allclose(apart[1][mask_bt[1]], masked[1][mask_bt[1]], atol=1e-3)
 
 
-def test_whisper_hears_no_more_than_it_can(tmp_path: Path) -> None:
-    encoder = made(laid(tmp_path / "a", "whisper"))
+def test_whisper_input_is_cut_at_its_maximum(tmp_path: Path) -> None:
+    encoder = build_encoder(laid(tmp_path / "a", "whisper"))
     wave_bs, length_b = noise(20_000)
     assert encoder.shape.max_samples == 16_000
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Feng et al. 2020: equations 1 to 12 in NumPy, its systems, and what it is told and not told."""
+"""Feng et al. 2020: equations 1 to 12 in NumPy, its systems, and their inputs."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ every_system = pytest.mark.parametrize("system", SYSTEMS)
 Pair = tuple[Tensor, Tensor]
 
 
-def made(system: str = "joint", **settings: Any) -> feng2020.Model:
+def build_model(system: str = "joint", **settings: Any) -> feng2020.Model:
     torch.manual_seed(1)
     tasks, own = SYSTEMS[system]
     sizes = config.build_config(feng2020.Config, {**SMALL, **own, **settings}, "model")
@@ -60,7 +60,7 @@ def frames(lengths: list[int] = LENGTHS) -> Pair:
 
 
 def words(counts: list[int] = SPOKEN) -> Pair:
-    """What is said; rubbish that no vocabulary has behind each end."""
+    """Word ids; ids outside the vocabulary on padding."""
     generator = torch.Generator().manual_seed(3)
     id_bl = torch.randint(2, WORDS, (len(counts), max(counts)), generator=generator)
     said_bl = torch.arange(id_bl.shape[1]) < torch.tensor(counts)[:, None]
@@ -86,19 +86,21 @@ def branch(x: Array, part: Any) -> tuple[Array, Array]:
     return np.concatenate([a @ h for a in weights]), weights
 
 
-def stacked(x: Array, size: int) -> Array:
-    """Section 5.2: non-overlapping, the last one filled up."""
+def stack_in_numpy(x: Array, size: int) -> Array:
+    """Section 5.2: stack frames without overlap; pad the last one."""
     filled = np.vstack([x, np.zeros((-len(x) % size, x.shape[1]))])
     return filled.reshape(-1, size * x.shape[1])
 
 
-def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[str, Array]]:
-    """The vector of one utterance, the weights of each map, and logarithms of each next word's."""
+def encode_in_numpy(
+    model: feng2020.Model, x: Array, said: list[int]
+) -> tuple[Array, dict[str, Array]]:
+    """The vector of one utterance, its attention maps, and log-probabilities of each next word."""
     settings, parts = model.config, []
     found: dict[str, Array] = {}
     states = np.zeros((0, 0))
     if model.recogniser is not None:
-        h = blstms(stacked(x, settings.stack), model.recogniser.encoder)
+        h = blstms(stack_in_numpy(x, settings.stack), model.recogniser.encoder)
         went = decoded(model.recogniser.decoder, h, [START_ID, *said])
         states = went.y if settings.state == "hidden" else went.s
         found |= {"recogniser": went.weights, "scores": went.scores}
@@ -126,13 +128,13 @@ def told(model: feng2020.Model, x: Array, said: list[int]) -> tuple[Array, dict[
         ("joint", {"state": "lstm", "ctc": True, "decoder_taps": 100}),
     ],
 )
-def test_equations_1_to_12(system: str, settings: dict[str, Any]) -> None:
-    model = made(system, teacher_forcing=True, **settings)
+def test_feng2020_matches_equations_1_to_12(system: str, settings: dict[str, Any]) -> None:
+    model = build_model(system, teacher_forcing=True, **settings)
     heard, spoken = frames(), words()
     with torch.no_grad():
         answer = model(heard, spoken)
     for b, (length, count) in enumerate(zip(LENGTHS, SPOKEN, strict=True)):
-        x, maps = told(model, array(heard[0][b, :length]), ids(spoken, b))
+        x, maps = encode_in_numpy(model, array(heard[0][b, :length]), ids(spoken, b))
         np.testing.assert_allclose(array(vector(answer)[b]), x, atol=1e-12)
         scores = maps.pop("scores", None)
         assert set(maps) == set(answer.attention)
@@ -146,7 +148,7 @@ def test_equations_1_to_12(system: str, settings: dict[str, Any]) -> None:
             np.testing.assert_allclose(array(logits_lv.log_softmax(-1)), scores, atol=1e-12)
 
 
-def test_the_sizes_are_those_of_section_5_3() -> None:
+def test_feng2020_sizes_are_those_of_section_5_3() -> None:
     model = feng2020.Model(feng2020.Config(), 40, ["emotion", "transcript"], 1000)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     assert shapes["recogniser.encoder.layers.0.forwards.weight_ih_l0"] == (4 * 320, 120)
@@ -168,14 +170,14 @@ def test_the_sizes_are_those_of_section_5_3() -> None:
     assert tuple(text.words.weight.shape) == (1000, 300)
 
 
-# Padding, and what is short or empty
+# Padding, short and empty input
 
 
 @every_system
 @pytest.mark.parametrize("forced", [True, False])
 @torch.no_grad()
-def test_padding_and_the_rest_of_the_batch_change_nothing(system: str, forced: bool) -> None:
-    model, heard, spoken = made(system, teacher_forcing=forced), frames(), words()
+def test_feng2020_ignores_padding_and_other_utterances(system: str, forced: bool) -> None:
+    model, heard, spoken = build_model(system, teacher_forcing=forced), frames(), words()
     together = model(heard, spoken)
     for b, (length, count) in enumerate(zip(LENGTHS, SPOKEN, strict=True)):
         own = slice(b, b + 1)
@@ -196,8 +198,8 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(system: str, forced: b
 
 @every_system
 @pytest.mark.parametrize("training", [True, False])
-def test_silence_and_a_tenth_of_a_second_are_heard(system: str, training: bool) -> None:
-    model = made(system).train(training)
+def test_feng2020_accepts_silence_and_short_audio(system: str, training: bool) -> None:
+    model = build_model(system).train(training)
     nothing = torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.bool)
     for length in (1, 8):
         answer = model(frames([length, length]), nothing)
@@ -209,8 +211,8 @@ def test_silence_and_a_tenth_of_a_second_are_heard(system: str, training: bool) 
 
 @pytest.mark.parametrize("system", ["joint", "states"])
 @torch.no_grad()
-def test_a_search_that_finds_no_word_leaves_a_state_to_judge_by(system: str) -> None:
-    model = made(system)
+def test_empty_search_result_still_gives_one_state(system: str) -> None:
+    model = build_model(system)
     assert model.recogniser is not None
     model.recogniser.decoder.output.bias[END_ID] = 1e3
     answer = model(frames())
@@ -220,17 +222,17 @@ def test_a_search_that_finds_no_word_leaves_a_state_to_judge_by(system: str) -> 
     assert answer.attention["recogniser"].weight.shape == (5, 1, 7)
     assert vector(answer).isfinite().all()
     torch.testing.assert_close(
-        vector(answer), vector(made(system, teacher_forcing=True)(frames(), none()))
+        vector(answer), vector(build_model(system, teacher_forcing=True)(frames(), no_words()))
     )
 
 
-def none(count: int = 5) -> Pair:
+def no_words(count: int = 5) -> Pair:
     return torch.zeros(count, 3, dtype=torch.long), torch.zeros(count, 3, dtype=torch.bool)
 
 
 @torch.no_grad()
-def test_a_search_without_end_is_bounded_and_says_so() -> None:
-    model = made("joint", max_steps=4)
+def test_search_without_end_stops_at_max_steps() -> None:
+    model = build_model("joint", max_steps=4)
     assert model.recogniser is not None
     model.recogniser.decoder.output.bias[END_ID] = -1e3
     answer = model(frames())
@@ -241,8 +243,8 @@ def test_a_search_without_end_is_bounded_and_says_so() -> None:
 
 
 @torch.no_grad()
-def test_the_acoustic_branch_hears_the_start_and_the_recogniser_all() -> None:
-    model, (x_btf, mask_bt) = made("joint", frames=6), frames([20, 15])
+def test_audio_branch_is_cropped_and_the_recogniser_is_not() -> None:
+    model, (x_btf, mask_bt) = build_model("joint", frames=6), frames([20, 15])
     before = model((x_btf, mask_bt))
     assert before.attention["audio"].weight.shape[-1] == 6
     assert before.attention["recogniser"].weight.shape[-1] == 7
@@ -253,8 +255,12 @@ def test_the_acoustic_branch_hears_the_start_and_the_recogniser_all() -> None:
 
 
 @torch.no_grad()
-def test_the_papers_padding_is_zeros_that_are_heard() -> None:
-    padded, masked, (x_btf, mask_bt) = made("audio", pad=True, frames=24), made("audio"), frames()
+def test_pad_adds_unmasked_zeros() -> None:
+    padded, masked, (x_btf, mask_bt) = (
+        build_model("audio", pad=True, frames=24),
+        build_model("audio"),
+        frames(),
+    )
     filled_btf = torch.zeros(5, 24, WIDTH, dtype=torch.float64)
     filled_btf[:, :20] = x_btf.masked_fill(~mask_bt[..., None], 0)
     wanted = masked((filled_btf, torch.ones(5, 24, dtype=torch.bool)))
@@ -263,12 +269,12 @@ def test_the_papers_padding_is_zeros_that_are_heard() -> None:
     assert found.attention["audio"].weight.shape == (5, 2, 24)
 
 
-# What is told to whom
+# Gradients and inputs
 
 
 @every_system
-def test_a_system_has_the_parts_it_needs_and_each_learns(system: str) -> None:
-    model = made(system, ctc=True).train()
+def test_each_system_has_its_parts_and_all_get_gradients(system: str) -> None:
+    model = build_model(system, ctc=True).train()
     answer = model(frames(), words())
     cost = sum((x_bd.sum() for x_bd in answer.vectors.values()), torch.tensor(0.0))
     if answer.transcript is not None:
@@ -287,8 +293,8 @@ def test_a_system_has_the_parts_it_needs_and_each_learns(system: str) -> None:
 
 
 @pytest.mark.parametrize("flow", [True, False])
-def test_what_emotion_learns_reaches_the_recogniser_where_it_may(flow: bool) -> None:
-    model = made("joint", asr_gradient=flow).train()
+def test_asr_gradient_controls_gradients_of_the_recogniser(flow: bool) -> None:
+    model = build_model("joint", asr_gradient=flow).train()
     torch.autograd.backward(vector(model(frames(), words())).sum())
     assert model.recogniser is not None
     reached = {name for name, p in model.recogniser.named_parameters() if p.grad is not None}
@@ -298,23 +304,23 @@ def test_what_emotion_learns_reaches_the_recogniser_where_it_may(flow: bool) -> 
 
 
 @torch.no_grad()
-def test_words_are_followed_in_training_and_found_in_evaluation() -> None:
-    model, heard, spoken = made("joint", dropout=0.0), frames(), words()
+def test_words_are_given_in_training_and_searched_in_evaluation() -> None:
+    model, heard, spoken = build_model("joint", dropout=0.0), frames(), words()
     found, blind = model(heard, spoken), model(heard)
     assert found.transcript.logits_blv is None
     assert torch.equal(found.transcript.id_bl, blind.transcript.id_bl)
     assert torch.equal(vector(found), vector(blind))
     trained = model.train()(heard, spoken)
     assert trained.transcript.id_bl is trained.transcript.score_b is None
-    forced = made("joint", teacher_forcing=True)(heard, spoken)
+    forced = build_model("joint", teacher_forcing=True)(heard, spoken)
     torch.testing.assert_close(trained.transcript.logits_blv, forced.transcript.logits_blv)
     torch.testing.assert_close(vector(trained), vector(forced))
     assert not torch.allclose(vector(trained), vector(found))
 
 
 @torch.no_grad()
-def test_the_states_are_those_over_the_words_found() -> None:
-    models, heard = (made("joint"), made("joint", teacher_forcing=True)), frames()
+def test_states_are_those_over_the_predicted_words() -> None:
+    models, heard = (build_model("joint"), build_model("joint", teacher_forcing=True)), frames()
     for model in models:
         assert model.recogniser is not None
         model.recogniser.decoder.output.bias[END_ID] = -0.5
@@ -332,35 +338,38 @@ def test_the_states_are_those_over_the_words_found() -> None:
     torch.testing.assert_close(found.transcript.score_b, total_b.float())
 
 
-def test_scheduled_sampling_is_for_training_alone() -> None:
+def test_scheduled_sampling_is_off_in_evaluation() -> None:
     model, heard, spoken = (
-        made("asr", scheduled_sampling=1.0, teacher_forcing=True, dropout=0.0),
+        build_model("asr", scheduled_sampling=1.0, teacher_forcing=True, dropout=0.0),
         frames(),
         words(),
     )
     judged = model(heard, spoken).transcript.logits_blv
     torch.testing.assert_close(
-        judged, made("asr", teacher_forcing=True)(heard, spoken).transcript.logits_blv
+        judged, build_model("asr", teacher_forcing=True)(heard, spoken).transcript.logits_blv
     )
     assert not torch.allclose(judged, model.train()(heard, spoken).transcript.logits_blv)
 
 
 @pytest.mark.parametrize("system", ["text", "combined"])
 @torch.no_grad()
-def test_without_a_word_text_is_its_end(system: str) -> None:
-    model, heard = made(system), frames()
+def test_empty_text_is_its_end_token(system: str) -> None:
+    model, heard = build_model(system), frames()
     ended = torch.full((5, 1), END_ID), torch.ones(5, 1, dtype=torch.bool)
-    torch.testing.assert_close(vector(model(heard, none())), vector(model(heard, ended)))
+    torch.testing.assert_close(vector(model(heard, no_words())), vector(model(heard, ended)))
 
 
 @every_system
 @torch.no_grad()
-def test_in_bf16_it_is_close(system: str) -> None:
-    model, heard = made(system, teacher_forcing=True).float(), (frames()[0].float(), frames()[1])
+def test_feng2020_in_bf16_is_close(system: str) -> None:
+    model, heard = (
+        build_model(system, teacher_forcing=True).float(),
+        (frames()[0].float(), frames()[1]),
+    )
     wanted = model(heard, words())
     with torch.autocast("cpu", torch.bfloat16):
         found = model(heard, words())
-        assert system != "asr" or made(system).float()(heard).transcript.id_bl.shape[0] == 5
+        assert system != "asr" or build_model(system).float()(heard).transcript.id_bl.shape[0] == 5
     for task, x_bd in wanted.vectors.items():
         torch.testing.assert_close(found.vectors[task].float(), x_bd, atol=0.02, rtol=0)
     for name, (weight, _) in wanted.attention.items():
@@ -381,7 +390,7 @@ def test_in_bf16_it_is_close(system: str) -> None:
         (["transcript"], {}, 0, "task transcript reads or writes words"),
     ],
 )
-def test_what_cannot_be_built_says_why(
+def test_invalid_combinations_are_errors(
     tasks: list[str], settings: dict[str, Any], vocabulary: int, message: str
 ) -> None:
     sizes = config.build_config(feng2020.Config, {**SMALL, **settings}, "model")
@@ -393,15 +402,15 @@ def test_what_cannot_be_built_says_why(
     ("system", "given", "lacking"),
     [("text", False, "words"), ("joint", True, "frames"), ("combined", True, "frames")],
 )
-def test_what_was_not_given_is_named(system: str, given: bool, lacking: str) -> None:
+def test_missing_input_is_an_error(system: str, given: bool, lacking: str) -> None:
     with pytest.raises(ConfigError, match=f"reads {lacking}, and none were given"):
-        made(system)(None if given else frames(), words() if given else None)
+        build_model(system)(None if given else frames(), words() if given else None)
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"stack": 0}, {"beam": 0}, {"scheduled_sampling": 1.5}, {"state": "cell"}, {"text": "audio"}],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_out_of_range_are_errors(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(settings))}"):
         config.build_config(feng2020.Config, settings, "model")

@@ -1,4 +1,4 @@
-"""Fu et al. 2020 against the paper: equations 1 to 4, one number at a time, and its sizes."""
+"""Fu et al. 2020 against the paper: equations 1 to 4 value by value, and its sizes."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ TINY = [
 CLASSES = {"emotion": ("anger", "neutral", "sadness")}
 
 
-def made(width: int = 7, **settings: Any) -> fu2020.Model:
+def build_model(width: int = 7, **settings: Any) -> fu2020.Model:
     torch.manual_seed(1)
     sizes = config.build_config(fu2020.Config, {**SMALL, **settings}, "model")
     return fu2020.Model(sizes, width, ["emotion"]).double().eval()
@@ -50,8 +50,8 @@ def blstms(model: fu2020.Model) -> list[BLSTM]:
 # The paper's equations
 
 
-def convolved(x: Array, product: nn.Linear, taps: int) -> Array:
-    """Section 3.3: valid, over time; ReLU."""
+def convolve_in_numpy(x: Array, product: nn.Linear, taps: int) -> Array:
+    """Section 3.3: convolution over time without padding, and ReLU."""
     weight, bias = array(product.weight), array(product.bias)
     windows = [x[start : start + taps].ravel() for start in range(len(x) - taps + 1)]
     return np.array([np.maximum(weight @ window + bias, 0) for window in windows])
@@ -82,10 +82,10 @@ def softmax(score: Array) -> Array:
     return np.exp(score) / np.exp(score).sum()
 
 
-def encoded(x: Array, model: fu2020.Model) -> tuple[Array, Array, Array]:
+def encode_in_numpy(x: Array, model: fu2020.Model) -> tuple[Array, Array, Array]:
     """O_loc of one utterance, the weights of every head (H, L, L), and the local ones (L,)."""
     for convolution, taps in zip(convolutions(model), model.config.taps, strict=True):
-        x = convolved(x, convolution.product, taps)
+        x = convolve_in_numpy(x, convolution.product, taps)
     x = x @ array(model.bottleneck.weight).T + array(model.bottleneck.bias)
     for layer in blstms(model):
         x = blstm(x, layer)
@@ -107,17 +107,17 @@ def encoded(x: Array, model: fu2020.Model) -> tuple[Array, Array, Array]:
 @pytest.mark.parametrize(
     "settings", [{}, {"layers": 1}, {"layers": 3}, {"taps": [1, 1, 1]}, {"taps": [5, 2, 3]}]
 )
-def test_equations_1_to_4(settings: dict[str, Any]) -> None:
-    model = made(**settings)
+def test_fu2020_matches_equations_1_to_4(settings: dict[str, Any]) -> None:
+    model = build_model(**settings)
     lengths = [20, 11, 13, model.receptive_field]
     x_btf = torch.randn(4, 20, 7, dtype=torch.float64)
-    x_btf[2, 6:] = -1  # the paper's padding, as frames like others
+    x_btf[2, 6:] = -1  # the paper's padding, not masked
     mask_bt = torch.arange(20) < torch.tensor(lengths)[:, None]
     with torch.no_grad():
         answer = model((x_btf, mask_bt))
     before = model.receptive_field // 2
     for b, length in enumerate(lengths):
-        o_loc, weights, alpha = encoded(array(x_btf[b, :length]), model)
+        o_loc, weights, alpha = encode_in_numpy(array(x_btf[b, :length]), model)
         middles = slice(before, before + len(alpha))
         found = array(answer.attention["self"].weight[b])[:, middles, middles]
         local = array(answer.attention["local"].weight[b, 0])[middles]
@@ -126,8 +126,8 @@ def test_equations_1_to_4(settings: dict[str, Any]) -> None:
         np.testing.assert_allclose(local, alpha, atol=1e-12)
 
 
-def test_training_and_evaluation_compute_the_same() -> None:
-    model = made(dropout=0)
+def test_fu2020_without_dropout_is_the_same_in_training() -> None:
+    model = build_model(dropout=0)
     inputs = torch.randn(3, 20, 7, dtype=torch.float64), torch.arange(20) < torch.tensor([[20]] * 3)
     with torch.no_grad():
         judged, trained = model(inputs), model.train()(inputs)
@@ -136,8 +136,8 @@ def test_training_and_evaluation_compute_the_same() -> None:
     assert set(trained.attention) == {"local"}
 
 
-def test_speech_shorter_than_what_a_step_sees_is_filled_up_with_minus_one() -> None:
-    model = made()
+def test_fu2020_pads_short_speech_with_minus_one() -> None:
+    model = build_model()
     x_btf = torch.randn(1, 3, 7, dtype=torch.float64)
     filled_btf = torch.cat([x_btf, torch.full((1, 2, 7), -1, dtype=torch.float64)], dim=1)
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_speech_shorter_than_what_a_step_sees_is_filled_up_with_minus_one() -> N
 # Table 1, and the recipe
 
 
-def test_the_sizes_are_those_of_table_1() -> None:
+def test_fu2020_sizes_are_those_of_table_1() -> None:
     recipe = recipes.load("fu2020-single-task")
     whole = system.System(recipe, CLASSES)
     model = whole.model
@@ -170,15 +170,15 @@ def test_the_sizes_are_those_of_table_1() -> None:
     assert model.dropout.probability == 0.35
 
 
-def test_256_frames_become_252_steps() -> None:
-    model = made()
+def test_fu2020_256_frames_become_252_steps() -> None:
+    model = build_model()
     steps = []
     model.blstms[0].register_forward_pre_hook(lambda _, inputs: steps.append(inputs[0].shape[1]))
     model((torch.randn(1, 256, 7, dtype=torch.float64), torch.ones(1, 256, dtype=torch.bool)))
     assert steps == [252]
 
 
-def test_dropout_is_after_the_bottleneck_and_after_each_blstm() -> None:
+def test_fu2020_dropout_is_after_bottleneck_and_each_blstm() -> None:
     widths = []
 
     class Nothing(nn.Module):
@@ -186,13 +186,13 @@ def test_dropout_is_after_the_bottleneck_and_after_each_blstm() -> None:
             widths.append(x_btd.shape[-1])
             return torch.zeros_like(x_btd)
 
-    model = made()
+    model = build_model()
     model.register_module("dropout", Nothing())
     model((torch.randn(2, 9, 7, dtype=torch.float64), torch.ones(2, 9, dtype=torch.bool)))
     assert widths == [6, 8, 8]
 
 
-def test_the_recipe_trains_as_section_4_1_says() -> None:
+def test_fu2020_recipe_follows_section_4_1() -> None:
     recipe = recipes.load("fu2020-single-task")
     assert recipe.training["epochs"] == 300
     assert recipe.training["batch"] == 64
@@ -202,7 +202,7 @@ def test_the_recipe_trains_as_section_4_1_says() -> None:
 
 
 @pytest.mark.parametrize("setting", ["model.filters=[8,8]", "model.taps=[3,0,3]", "model.heads=0"])
-def test_impossible_sizes_are_refused(setting: str) -> None:
+def test_fu2020_impossible_sizes_are_errors(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.(filters|taps|heads)|fu2020"):
         system.check_recipe(recipes.load("fu2020-single-task", [setting]))
 
@@ -219,7 +219,7 @@ def recognizer(request: pytest.FixtureRequest) -> Recognizer:
 
 
 @pytest.mark.parametrize(("seconds", "windows"), [(0.05, 1), (0.2, 1), (6.375, 1), (60, 10)])
-def test_any_length_is_heard(recognizer: Recognizer, seconds: float, windows: int) -> None:
+def test_fu2020_accepts_any_length(recognizer: Recognizer, seconds: float, windows: int) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
     answer = recognizer((noise, RATE))
     assert len(answer.windows) == windows
@@ -231,7 +231,7 @@ def test_any_length_is_heard(recognizer: Recognizer, seconds: float, windows: in
         assert found.times[-1] <= seconds + 1e-6
 
 
-def test_short_and_long_share_a_batch() -> None:
+def test_fu2020_batches_short_and_long_audio() -> None:
     recipe = recipes.load("fu2020-single-task", [*TINY, "features.pad=false"])
     whole = system.System(recipe, CLASSES).eval()
     length_b = torch.tensor([3200, 960_000])

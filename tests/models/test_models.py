@@ -1,4 +1,4 @@
-"""What every model promises; a new file in models/ is tested by being there.
+"""Requirements on every model; a new file in models/ is tested automatically.
 
 Below, li2019 against the paper's equations, written out in loops.
 """
@@ -37,7 +37,7 @@ MORE = {
     "base": ["model.functionals=false"],
     "rnn": ["model.attention=true", "model.separate=false", "model.stack=3"],
 }
-"""Settings that no recipe of a model asks for."""
+"""Settings that are in no recipe."""
 SMALLER = {
     "base": ["model.members=2", "model.filters=4", "model.channels=32", "model.hidden=32"],
     "feng2020": [
@@ -77,14 +77,14 @@ class Case:
 
 
 def names() -> list[str]:
-    """Every model; that of pretrained encoders where transformers is installed."""
+    """All models; ``ssl`` only if transformers is installed."""
     return [
         name for name in registry.list_names("models") if name != "ssl" or find_spec("transformers")
     ]
 
 
 def cases() -> list[Case]:
-    """Every model as every recipe of it wants it: the full one, and its ablations.
+    """Every model with the settings of each of its recipes: the full one, and its ablations.
 
     What reads or finds words has tests of its own, in test_feng2020.
     """
@@ -111,21 +111,21 @@ def system(request: pytest.FixtureRequest) -> System:
     return System(request.param.recipe, {t: CLASSES[t] for t in request.param.recipe.tasks})
 
 
-def drawn(system: System, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Frames of these lengths, with rubbish where there is padding, and their mask."""
+def random_inputs(system: System, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Random frames of these lengths, also on padding, and their mask."""
     x_btf = torch.randn(len(lengths), max(lengths), system.front_end.width)
     mask_bt = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     x_btf[~mask_bt] *= 100
     return x_btf, mask_bt
 
 
-def asked(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
+def count_calls(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
     with torch.no_grad():
         output: Output = system({"frames": (x_btf, mask_bt)})
     return output
 
 
-def attends(system: System) -> bool:
+def has_attention(system: System) -> bool:
     return not is_estimator(system.recipe) and system.recipe.model.get("attention", True)
 
 
@@ -133,20 +133,20 @@ def targets(system: System, count: int) -> dict[str, Tensor]:
     return {name: torch.arange(count) % len(task.classes) for name, task in system.tasks.items()}
 
 
-def test_every_model_is_covered_and_so_is_every_ablation() -> None:
+def test_cases_cover_every_model_and_ablation() -> None:
     assert {case.recipe.model["name"] for case in cases()} == set(names())
     named = {case.name for case in cases()}
     for ablation in ("no-attention", "single-task"):
         assert {f"li2019-{ablation}", f"li2019-emodb-{ablation}"} & named
 
 
-def test_padding_changes_nothing(system: System) -> None:
+def test_models_ignore_padding(system: System) -> None:
     system.eval()
     lengths = [50, 31, 1, 2, 30]
-    x_btf, mask_bt = drawn(system, lengths)
-    together = asked(system, x_btf, mask_bt)
+    x_btf, mask_bt = random_inputs(system, lengths)
+    together = count_calls(system, x_btf, mask_bt)
     for b, length in enumerate(lengths):
-        alone = asked(system, x_btf[b : b + 1, :length], mask_bt[b : b + 1, :length])
+        alone = count_calls(system, x_btf[b : b + 1, :length], mask_bt[b : b + 1, :length])
         for task, logits_bk in alone.logits.items():
             torch.testing.assert_close(together.logits[task][b], logits_bk[0], atol=1e-5, rtol=0)
         for name, attention in alone.attention.items():
@@ -155,18 +155,21 @@ def test_padding_changes_nothing(system: System) -> None:
             torch.testing.assert_close(weight, attention.weight[0], atol=1e-5, rtol=0)
 
 
-def test_the_rest_of_the_batch_changes_nothing(system: System) -> None:
+def test_models_ignore_other_utterances(system: System) -> None:
     system.eval()
-    x_btf, mask_bt = drawn(system, [20, 9, 14])
+    x_btf, mask_bt = random_inputs(system, [20, 9, 14])
     order = torch.tensor([2, 0, 1])
-    one, other = asked(system, x_btf, mask_bt), asked(system, x_btf[order], mask_bt[order])
+    one, other = (
+        count_calls(system, x_btf, mask_bt),
+        count_calls(system, x_btf[order], mask_bt[order]),
+    )
     for task in one.logits:
         torch.testing.assert_close(one.logits[task][order], other.logits[task], atol=1e-5, rtol=0)
 
 
-def test_every_parameter_learns(system: System) -> None:
+def test_every_parameter_gets_a_gradient(system: System) -> None:
     system.train()
-    inputs = {"frames": drawn(system, [50, 30, 20])}
+    inputs = {"frames": random_inputs(system, [50, 30, 20])}
     torch.autograd.backward(system.loss(system(inputs), targets(system, 3)))
     silent = [
         name
@@ -177,7 +180,7 @@ def test_every_parameter_learns(system: System) -> None:
     assert silent == []
 
 
-def trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) -> None:
+def is_trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) -> None:
     optimiser = torch.optim.Adam(system.parameters(), lr=3e-3)
     system.train()
     for _ in range(100):
@@ -186,50 +189,50 @@ def trained_in_steps(system: System, inputs: Inputs, wanted: dict[str, Tensor]) 
         optimiser.step()
 
 
-def test_eight_utterances_are_learnt_by_heart(system: System) -> None:
-    inputs, wanted = {"frames": drawn(system, [40, 30, 20, 10] * 2)}, targets(system, 8)
+def test_models_overfit_eight_utterances(system: System) -> None:
+    inputs, wanted = {"frames": random_inputs(system, [40, 30, 20, 10] * 2)}, targets(system, 8)
     if is_estimator(system.recipe):
         frames = random_frames([40, 30, 20, 10] * 2, system.front_end.width)
         side = Subset(tuple(frames.index), frames, wanted)
         fit_estimator(system, side, {"validation": side}, TrainingConfig())
         inputs = {"frames": frames.pad_batch(side.ids)}
     else:
-        trained_in_steps(system, inputs, wanted)
+        is_trained_in_steps(system, inputs, wanted)
     system.eval()
-    answers = system.decode(asked(system, *inputs["frames"]))
+    answers = system.decode(count_calls(system, *inputs["frames"]))
     for task, probabilities_bk in answers.items():
         assert probabilities_bk.argmax(dim=1).tolist() == wanted[task].tolist()
         torch.testing.assert_close(probabilities_bk.sum(dim=1), torch.ones(8))
 
 
-def test_training_mode_is_by_chance_and_evaluation_mode_is_not(system: System) -> None:
-    inputs = drawn(system, [30, 20])
+def test_only_training_mode_is_random(system: System) -> None:
+    inputs = random_inputs(system, [30, 20])
     system.train()
-    one, other = asked(system, *inputs), asked(system, *inputs)
+    one, other = count_calls(system, *inputs), count_calls(system, *inputs)
     sure = is_estimator(system.recipe)
     assert all(torch.equal(x_bk, other.logits[t]) == sure for t, x_bk in one.logits.items())
     system.eval()
-    one, other = asked(system, *inputs), asked(system, *inputs)
+    one, other = count_calls(system, *inputs), count_calls(system, *inputs)
     assert all(torch.equal(x_bk, other.logits[task]) for task, x_bk in one.logits.items())
 
 
-def test_saved_is_loaded(system: System, tmp_path: Path) -> None:
+def test_state_dict_round_trip(system: System, tmp_path: Path) -> None:
     system.normaliser.fit([np.random.default_rng(0).normal(3, 2, (50, system.front_end.width))])
     bundle.save(bundle.Bundle(system, bundle.Card(name="a")), tmp_path / "a.safetensors")
     loaded = bundle.load(tmp_path / "a.safetensors").system
-    inputs = drawn(system.eval(), [30, 20])
-    before, after = asked(system, *inputs), asked(loaded, *inputs)
+    inputs = random_inputs(system.eval(), [30, 20])
+    before, after = count_calls(system, *inputs), count_calls(loaded, *inputs)
     assert loaded.classes == system.classes
     assert loaded.recipe == system.recipe
     for task, logits_bk in before.logits.items():
         assert torch.equal(logits_bk, after.logits[task])
 
 
-def test_attention_sums_to_one_over_speech_and_is_zero_on_padding(system: System) -> None:
+def test_attention_sums_to_one_and_is_zero_on_padding(system: System) -> None:
     system.eval()
     lengths = [50, 29, 3, 1]
-    output = asked(system, *drawn(system, lengths))
-    assert bool(output.attention) == attends(system)
+    output = count_calls(system, *random_inputs(system, lengths))
+    assert bool(output.attention) == has_attention(system)
     for weight, stride in output.attention.values():
         assert weight.shape[0] == 4
         assert weight.shape[-1] == math.ceil(50 / stride)
@@ -239,27 +242,27 @@ def test_attention_sums_to_one_over_speech_and_is_zero_on_padding(system: System
             assert (weight[b, ..., math.ceil(length / stride) :] == 0).all()
 
 
-def test_attention_finds_the_moment_that_it_learns_from(system: System) -> None:
-    """Step t of a map stands for the frames from t x stride on: its times are right.
+def test_attention_finds_the_informative_frames(system: System) -> None:
+    """Step t of a map belongs to the frames from t x stride on.
 
     Over several recordings, for a recurrent layer remembers other frames of each.
     """
-    if not attends(system):
-        assert asked(system.eval(), *drawn(system, [9])).attention == {}
+    if not has_attention(system):
+        assert count_calls(system.eval(), *random_inputs(system, [9])).attention == {}
         return
     system.eval()
-    x_btf, mask_bt = drawn(system, [60] * 16)
+    x_btf, mask_bt = random_inputs(system, [60] * 16)
     x_btf.requires_grad_()
     for weight, stride in system({"frames": (x_btf, mask_bt)}).attention.values():
         score = weight.flatten(0, -2).sum(dim=0)
         step = int(score.numel() // 2)
         (gradient_btf,) = torch.autograd.grad(score[step], x_btf, retain_graph=True)
         nearest = int(gradient_btf.abs().sum(dim=(0, 2)).argmax())
-        seen = max(2 * stride, system.recipe.model.get("hops", 0))  # frames that one step sees
+        seen = max(2 * stride, system.recipe.model.get("hops", 0))  # frames of one step
         assert abs(nearest - (step * stride + stride // 2)) <= seen
 
 
-# Li et al. 2019, equations 1 to 9, one number at a time.
+# Li et al. 2019, equations 1 to 9, value by value.
 
 
 def window(x: Array, i: int, size: int) -> Array:
@@ -268,7 +271,7 @@ def window(x: Array, i: int, size: int) -> Array:
     return np.array([x[min(max(place, 0), len(x) - 1)] for place in near])
 
 
-def convolved(x: Array, convolution: PackedConv1d) -> Array:
+def convolve_in_numpy(x: Array, convolution: PackedConv1d) -> Array:
     """Equations 1 and 2, and ReLU."""
     weight_fkd = convolution.weight_fkd.detach().numpy()
     bias_d = convolution.bias_d.detach().numpy()
@@ -281,8 +284,8 @@ def convolved(x: Array, convolution: PackedConv1d) -> Array:
     return out
 
 
-def pooled(x: Array, size: int) -> Array:
-    """Equation 4; a last window that is not full counts."""
+def pool_in_numpy(x: Array, size: int) -> Array:
+    """Equation 4; a partial last window counts."""
     return np.array([x[start : start + size].max(axis=0) for start in range(0, len(x), size)])
 
 
@@ -304,11 +307,11 @@ def lstm(x: Array, cell: torch.nn.LSTM) -> Array:
     return np.array(out)
 
 
-def encoded(x: Array, model: li2019.Model) -> tuple[Array, Array]:
+def encode_in_numpy(x: Array, model: li2019.Model) -> tuple[Array, Array]:
     """The vector z and the weights a of one utterance."""
     for convolution in (model.conv1, model.conv2):
-        x = convolved(x, convolution)
-    x = pooled(x, model.config.pool)
+        x = convolve_in_numpy(x, convolution)
+    x = pool_in_numpy(x, model.config.pool)
     for blstm in (model.blstm1, model.blstm2):
         x = np.hstack([lstm(x, blstm.forwards), lstm(x[::-1], blstm.backwards)[::-1]])
     if not model.config.attention:
@@ -330,13 +333,13 @@ SMALL = {"filters": 5, "hidden": 4, "attention_hidden": 6, "heads": 3}
 @pytest.mark.parametrize(
     "settings", [{}, {"taps": 5}, {"taps": 1, "pool": 2}, {"pool": 1}, {"attention": False}]
 )
-def test_li2019_is_what_the_paper_says(settings: dict[str, Any]) -> None:
+def test_li2019_matches_the_equations(settings: dict[str, Any]) -> None:
     torch.manual_seed(1)
     sizes = config.build_config(li2019.Config, {**SMALL, **settings}, "model")
     model = li2019.Model(sizes, 7, ["emotion"]).double().eval()
     lengths = [1, 2, 3, 4, 17, 31, 31, 24]
     x_btf = torch.randn(len(lengths), 40, 7, dtype=torch.float64)
-    x_btf[5, 12:] = 0  # what a paper pads with, as frames like others
+    x_btf[5, 12:] = 0  # a paper's padding, not masked
     x_btf[6, 2:] = x_btf[6, 2].clone()
     x_btf[7] = 0
     mask_bt = torch.arange(40) < torch.tensor(lengths)[:, None]
@@ -344,14 +347,14 @@ def test_li2019_is_what_the_paper_says(settings: dict[str, Any]) -> None:
         answer = model((x_btf, mask_bt))
     assert answer.vectors["emotion"].shape == (len(lengths), model.width)
     for b, length in enumerate(lengths):
-        z, a = encoded(x_btf[b, :length].numpy(), model)
+        z, a = encode_in_numpy(x_btf[b, :length].numpy(), model)
         np.testing.assert_allclose(answer.vectors["emotion"][b].numpy(), z, atol=1e-12)
         if sizes.attention:
             found = answer.attention["heads"].weight[b].numpy()
             np.testing.assert_allclose(found[:, : a.shape[1]], a, atol=1e-12)
 
 
-def test_li2019_has_the_sizes_of_table_1() -> None:
+def test_li2019_sizes_are_those_of_table_1() -> None:
     model = li2019.Model(li2019.Config(), 384, ["emotion"])
     count = {name: p.numel() for name, p in model.named_parameters()}
     assert count["conv1.weight_fkd"] == 384 * 3 * 64
@@ -363,7 +366,7 @@ def test_li2019_has_the_sizes_of_table_1() -> None:
     assert model.dropout.probability == 0.5
 
 
-def test_li2019_drops_out_after_each_blstm() -> None:
+def test_li2019_dropout_is_after_each_blstm() -> None:
     widths = []
 
     class Nothing(torch.nn.Module):
@@ -378,7 +381,7 @@ def test_li2019_drops_out_after_each_blstm() -> None:
     assert (vectors["emotion"] == 0).all()
 
 
-def test_one_vector_serves_every_task() -> None:
+def test_li2019_gives_all_tasks_the_same_vector() -> None:
     model = li2019.Model(li2019.Config(), 8, ["emotion", "gender"])
     vectors = model((torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool))).vectors
     assert list(vectors) == ["emotion", "gender"]

@@ -1,4 +1,4 @@
-"""The recurrent baseline, one number at a time."""
+"""The recurrent baseline against its equations."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 TASKS = ("arousal", "valence")
 
 
-def made(**settings: Any) -> Model:
+def build_model(**settings: Any) -> Model:
     torch.manual_seed(0)
     return (
         Model(config.build_config(Config, {"hidden": 5, **settings}, "model"), 3, TASKS)
@@ -28,7 +28,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def recurrent(x: Array, model: Model, layer: int) -> Array:
-    """Cho et al. 2014, the reset gate behind the recurrent product, as in torch and cuDNN."""
+    """Cho et al. 2014, with the reset gate after the recurrent product, as in torch and cuDNN."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     w, u, b, c = (getattr(model.gru, f"{name}_l{layer}").detach().numpy() for name in names)
     h = np.zeros(model.width)
@@ -44,8 +44,8 @@ def recurrent(x: Array, model: Model, layer: int) -> Array:
 
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_every_number_is_that_of_the_equations(attention: bool, layers: int) -> None:
-    model = made(attention=attention, layers=layers)
+def test_rnn_matches_the_equations(attention: bool, layers: int) -> None:
+    model = build_model(attention=attention, layers=layers)
     x_btf = torch.randn(2, 7, 3, dtype=torch.float64)
     mask_bt = torch.arange(7) < torch.tensor([[7], [4]])
     with torch.no_grad():
@@ -67,8 +67,8 @@ def test_every_number_is_that_of_the_equations(attention: bool, layers: int) -> 
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 7])
-def test_stacked_frames_are_laid_side_by_side(length: int) -> None:
-    stacked = made(stack=4, attention=True)
+def test_rnn_stacks_frames(length: int) -> None:
+    stacked = build_model(stack=4, attention=True)
     plain = Model(config.build_config(Config, {"hidden": 5, "attention": True}, "model"), 12, TASKS)
     plain.double().eval().load_state_dict(stacked.state_dict())
     x_btf, rubbish = torch.randn(1, 9, 3, dtype=torch.float64), torch.arange(9) >= length
@@ -86,8 +86,8 @@ def test_stacked_frames_are_laid_side_by_side(length: int) -> None:
         assert (weight[..., steps:] == 0).all()
 
 
-def test_rubbish_behind_the_end_stays_there() -> None:
-    model = made()
+def test_rnn_ignores_padding() -> None:
+    model = build_model()
     x_btf = torch.randn(1, 6, 3, dtype=torch.float64)
     x_btf[:, 4:] = torch.nan
     with torch.no_grad():
@@ -97,6 +97,6 @@ def test_rubbish_behind_the_end_stays_there() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"hidden": 0}, {"layers": 0}, {"stack": 0}, {"dropout": 1.0}])
-def test_settings_are_checked(setting: dict[str, float]) -> None:
+def test_rnn_settings_are_checked(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(setting))} = "):
-        made(**setting)
+        build_model(**setting)

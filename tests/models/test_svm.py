@@ -1,4 +1,4 @@
-"""Linear machines: what is learnt, what picks C, and what must not."""
+"""Linear support vector machines: fit, selection of C, and errors."""
 
 import sys
 from dataclasses import replace
@@ -24,7 +24,7 @@ from serein.training.dataset import Subset
 NAMES = ("anger", "joy", "sadness")
 
 
-def made(width: int = 5, tasks: tuple[str, ...] = ("emotion",), **settings: Any) -> Model:
+def build_model(width: int = 5, tasks: tuple[str, ...] = ("emotion",), **settings: Any) -> Model:
     return Model(config.build_config(Config, settings, "model"), width, tasks)
 
 
@@ -34,8 +34,10 @@ def task(width: int = 5, classes: tuple[str, ...] = NAMES, **settings: Any) -> C
     )
 
 
-def drawn(count: int = 60, seed: int = 0, *, spread: float = 1.5, width: int = 5) -> Examples:
-    """Three clouds in no one's favourite units; one label in ten is not known."""
+def random_vectors(
+    count: int = 60, seed: int = 0, *, spread: float = 1.5, width: int = 5
+) -> Examples:
+    """Three clusters in different units; one label in ten is missing."""
     generator = np.random.default_rng(seed)
     target_n = generator.integers(0, 3, count)
     x_nd = generator.normal(0, spread, (count, width))
@@ -51,55 +53,58 @@ def examples(x_nd: Any, target_n: Any) -> Examples:
     return Examples(vectors, {"emotion": torch.tensor(np.array(target_n))})
 
 
-def answers(model: Model, head: ClassificationTask, side: Examples) -> Tensor:
+def predict_classes(model: Model, head: ClassificationTask, side: Examples) -> Tensor:
     x_btd = side.vectors["emotion"][:, None]
     with torch.no_grad():
         encoded = model((x_btd, torch.ones(x_btd.shape[:2], dtype=torch.bool)))
         return head(encoded.vectors["emotion"])
 
 
-def known(side: Examples) -> tuple[np.ndarray, np.ndarray]:
+def known_targets(side: Examples) -> tuple[np.ndarray, np.ndarray]:
     target_n = side.targets["emotion"].numpy()
     return side.vectors["emotion"].double().numpy()[target_n >= 0], target_n[target_n >= 0]
 
 
-def theirs(train: Examples, side: Examples, c: float) -> np.ndarray:
-    """Distances by scikit-learn alone, scaled as the whole training side asks."""
+def fit_scikit_learn(train: Examples, side: Examples, c: float) -> np.ndarray:
+    """Distances by scikit-learn, standardized over the whole training subset."""
     scaler = StandardScaler().fit(train.vectors["emotion"].double().numpy())
-    x_nd, target_n = known(train)
+    x_nd, target_n = known_targets(train)
     machine = OneVsRestClassifier(LinearSVC(C=c, dual=False, max_iter=10_000))
     machine.fit(scaler.transform(x_nd), target_n)
     return machine.decision_function(scaler.transform(side.vectors["emotion"].double().numpy()))
 
 
 @pytest.mark.parametrize("c", [2.0**-8, 0.1, 1.0])
-def test_logits_are_the_distances_of_scikit_learns_machines(c: float) -> None:
-    train, test = drawn(), drawn(20, seed=1)
-    model, head = made(c={"emotion": c}), task()
+def test_svm_logits_match_scikit_learn(c: float) -> None:
+    train, test = random_vectors(), random_vectors(20, seed=1)
+    model, head = build_model(c={"emotion": c}), task()
     assert model.fit(train, None, {"emotion": head}) == {"emotion": c}
-    found = answers(model, head, test).numpy()
-    np.testing.assert_allclose(found, theirs(train, test, c), atol=1e-4)
+    found = predict_classes(model, head, test).numpy()
+    np.testing.assert_allclose(found, fit_scikit_learn(train, test, c), atol=1e-4)
 
 
-def test_validation_picks_the_best_c_and_the_lowest_of_equals() -> None:
-    train, judge = drawn(spread=2), drawn(80, seed=3, spread=2)
-    x_nd, target_n = known(judge)
+def test_svm_selects_the_best_and_lowest_c_on_validation() -> None:
+    train, judge = random_vectors(spread=2), random_vectors(80, seed=3, spread=2)
+    x_nd, target_n = known_targets(judge)
     costs = [2.0**n for n in range(-12, 3)]
     labelled = examples(x_nd, target_n)
     scores = [
-        unweighted_accuracy_score(target_n, theirs(train, labelled, c).argmax(axis=1))
+        unweighted_accuracy_score(target_n, fit_scikit_learn(train, labelled, c).argmax(axis=1))
         for c in costs
     ]
     wanted = costs[int(np.argmax(scores))]
-    model = made(min_exponent=-12, max_exponent=2)
+    model = build_model(min_exponent=-12, max_exponent=2)
     assert model.fit(train, judge, {"emotion": task()}) == {"emotion": wanted}
     assert scores.index(max(scores)) > 0
     assert scores.count(max(scores)) > 1
 
 
-def test_validation_trains_nothing() -> None:
-    train, judge = drawn(), drawn(40, seed=2)
-    alone, judged = (made(c={"emotion": 0.1}), task()), (made(c={"emotion": 0.1}), task())
+def test_svm_is_not_fitted_to_validation() -> None:
+    train, judge = random_vectors(), random_vectors(40, seed=2)
+    alone, judged = (
+        (build_model(c={"emotion": 0.1}), task()),
+        (build_model(c={"emotion": 0.1}), task()),
+    )
     alone[0].fit(train, None, {"emotion": alone[1]})
     judged[0].fit(train, judge, {"emotion": judged[1]})
     assert torch.equal(alone[0].mean_d, judged[0].mean_d)
@@ -107,26 +112,26 @@ def test_validation_trains_nothing() -> None:
 
 
 @pytest.mark.parametrize("judge", [None, examples(np.ones((3, 5)), [-1, -1, -1])])
-def test_c_is_what_is_said_otherwise_where_nobody_can_pick(judge: Examples | None) -> None:
-    model = made(default_c=0.3)
-    assert model.fit(drawn(), judge, {"emotion": task()}) == {"emotion": 0.3}
+def test_svm_uses_default_c_without_validation(judge: Examples | None) -> None:
+    model = build_model(default_c=0.3)
+    assert model.fit(random_vectors(), judge, {"emotion": task()}) == {"emotion": 0.3}
 
 
-def test_each_task_has_a_c_of_its_own() -> None:
-    one, other = drawn(spread=3), drawn(40, seed=2, spread=3)
+def test_svm_selects_c_for_each_task() -> None:
+    one, other = random_vectors(spread=3), random_vectors(40, seed=2, spread=3)
     sides = []
     for side in (one, other):
         gender = torch.arange(len(side.targets["emotion"])) % 2
         vectors = dict.fromkeys(("emotion", "gender"), side.vectors["emotion"])
         sides.append(Examples(vectors, {**side.targets, "gender": gender}))
     heads = {"emotion": task(), "gender": task(classes=("female", "male"))}
-    model = made(tasks=("emotion", "gender"), c={"gender": 0.25})
+    model = build_model(tasks=("emotion", "gender"), c={"gender": 0.25})
     chosen = model.fit(sides[0], sides[1], heads)
     assert chosen["gender"] == 0.25
-    assert chosen["emotion"] == made().fit(one, other, {"emotion": task()})["emotion"]
+    assert chosen["emotion"] == build_model().fit(one, other, {"emotion": task()})["emotion"]
 
 
-def test_a_weight_of_two_is_to_be_there_twice() -> None:
+def test_svm_weight_two_equals_a_repeated_utterance() -> None:
     x_nd, target_n = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
     weight_n = np.where(target_n == 0, 2.0, 1.0)
     twice = np.concatenate([np.arange(30), np.flatnonzero(target_n == 0)])
@@ -136,85 +141,85 @@ def test_a_weight_of_two_is_to_be_there_twice() -> None:
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-def test_balanced_classes_are_the_tasks_own_setting() -> None:
-    rare = drawn(200, spread=3)
+def test_svm_uses_class_weights_of_the_task() -> None:
+    rare = random_vectors(200, spread=3)
     target_n = rare.targets["emotion"].clone()
     target_n[(target_n == 0).nonzero()[5:]] = 1
     rare = Examples(rare.vectors, {"emotion": target_n})
     shares = {}
     for kind in ("none", "balanced"):
-        model, head = made(c={"emotion": 0.01}), task(class_weights=kind)
+        model, head = build_model(c={"emotion": 0.01}), task(class_weights=kind)
         head.prepare(target_n)
         model.fit(rare, None, {"emotion": head})
-        shares[kind] = float((answers(model, head, rare).argmax(dim=1) == 0).float().mean())
+        shares[kind] = float((predict_classes(model, head, rare).argmax(dim=1) == 0).float().mean())
     assert shares["balanced"] > shares["none"]
 
 
 @pytest.mark.parametrize(
     ("labels", "answered"), [([0, 2], {0, 2}), ([1], {1}), ([-1], {0}), ([2, -1], {2})]
 )
-def test_a_class_that_nobody_had_is_never_answered(labels: list[int], answered: set[int]) -> None:
-    train = drawn()
+def test_svm_never_predicts_an_absent_class(labels: list[int], answered: set[int]) -> None:
+    train = random_vectors()
     target_n = torch.tensor(labels).repeat(60)[:60]
-    model, head = made(c={"emotion": 1.0}), task()
+    model, head = build_model(c={"emotion": 1.0}), task()
     model.fit(Examples(train.vectors, {"emotion": target_n}), None, {"emotion": head})
-    logits = answers(model, head, drawn(50, seed=3))
+    logits = predict_classes(model, head, random_vectors(50, seed=3))
     assert set(logits.argmax(dim=1).tolist()) == answered
     absent = [k for k in range(3) if k not in labels]
     assert (logits[:, absent] == ABSENT_CLASS_LOGIT).all()
     assert torch.isfinite(logits).all()
 
 
-def test_the_vector_is_the_mean_of_the_frames_without_padding() -> None:
+def test_svm_vector_is_the_mean_of_unpadded_frames() -> None:
     x_btd = torch.randn(2, 4, 5)
     mask_bt = torch.tensor([[True] * 4, [True, False, False, False]])
-    vectors = made()((x_btd, mask_bt)).vectors["emotion"]
+    vectors = build_model()((x_btd, mask_bt)).vectors["emotion"]
     torch.testing.assert_close(vectors[0], x_btd[0].mean(dim=0))
     torch.testing.assert_close(vectors[1], x_btd[1, 0])
 
 
-def test_a_bin_that_never_varies_does_no_harm() -> None:
-    train = drawn()
+def test_svm_accepts_constant_bins() -> None:
+    train = random_vectors()
     train.vectors["emotion"][:, 2] = 3.0
-    model, head = made(), task()
+    model, head = build_model(), task()
     model.fit(train, None, {"emotion": head})
     assert float(model.deviation_d[2]) == 1
-    assert torch.isfinite(answers(model, head, train)).all()
+    assert torch.isfinite(predict_classes(model, head, train)).all()
 
 
-# What is refused
+# Errors
 
 
-def test_settings_are_checked() -> None:
+def test_svm_settings_are_checked() -> None:
     with pytest.raises(UnknownName, match=r"unknown task of model.c 'gendre'"):
-        made(c={"gendre": 1.0})
+        build_model(c={"gendre": 1.0})
     with pytest.raises(
         ConfigError, match=r"model.min_exponent = 3 is above model.max_exponent = 0"
     ):
-        made(min_exponent=3)
+        build_model(min_exponent=3)
     with pytest.raises(ConfigError, match=r"model.c.emotion = -1"):
-        made(c={"emotion": -1})
+        build_model(c={"emotion": -1})
     with pytest.raises(
         ConfigError, match=r"svm fits each task separately in any case; remove separate"
     ):
         system.check_recipe(recipes.load("egemaps-svm", ["model.separate=true"]))
 
 
-def test_a_task_without_classes_is_refused() -> None:
+def test_svm_refuses_tasks_without_classes() -> None:
     with pytest.raises(ConfigError, match="the model svm is a classifier; task emotion has"):
-        made().fit(drawn(), None, {"emotion": torch.nn.Linear(5, 1)})
+        build_model().fit(random_vectors(), None, {"emotion": torch.nn.Linear(5, 1)})
 
 
-def test_without_scikit_learn_one_is_told_how_to_install_it(
+def test_missing_scikit_learn_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(ConfigError, match=r"pip install 'serein\[svm\]'"):
-        made().fit(drawn(), None, {"emotion": task()})
+        build_model().fit(random_vectors(), None, {"emotion": task()})
 
 
-def test_a_recipe_with_other_frames_serves_it_too() -> None:
-    """The mean of a spectrogram is a vector as well; nothing here needs openSMILE."""
+def test_svm_works_with_other_front_ends() -> None:
+    """The vector can be the mean of a spectrogram, without openSMILE."""
     recipe = recipes.load("li2019", ["model.name=svm", "features.bands=16"])
     judge = system.System(recipe, {"emotion": NAMES, "gender": ("f", "m")})
     frames = random_frames([5, 9, 3, 7])

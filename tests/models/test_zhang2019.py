@@ -1,4 +1,4 @@
-"""Zhang et al. 2019 against the paper's equations, number by number, and against the obvious way.
+"""Zhang et al. 2019 against the paper's equations, and against plain convolutions of segments.
 
 Sections 3.1, 3.2 and 4.2, equations 1 to 4.
 """
@@ -25,14 +25,14 @@ SMALL = {"filters": 6, "taps": 8, "group": 3, "hidden": 5}
 TASKS = ["arousal", "valence", "dominance"]
 
 
-def made(hop: int = HOP, **settings: Any) -> Model:
+def build_model(hop: int = HOP, **settings: Any) -> Model:
     torch.manual_seed(0)
     sizes = config.build_config(Config, {**SMALL, **settings}, "model")
     return Model(sizes, hop, TASKS).double().eval()
 
 
-def drawn(lengths: list[int], hop: int = HOP, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Frames of these lengths, rubbish behind them, and their mask."""
+def random_frames(lengths: list[int], hop: int = HOP, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Random frames of these lengths, also on padding, and their mask."""
     generator = torch.Generator().manual_seed(seed)
     size = len(lengths), max(lengths), hop
     x_btf = torch.randn(size, generator=generator, dtype=torch.float64)
@@ -41,11 +41,11 @@ def drawn(lengths: list[int], hop: int = HOP, seed: int = 1) -> tuple[Tensor, Te
     return x_btf, mask_bt
 
 
-# The paper, one number at a time
+# The paper's equations
 
 
-def kept_length(x: Array, weight: Array, bias: Array) -> Array:
-    """A convolution that keeps length, and ReLU: (S, C) with taps (K, C, D) -> (S, D)."""
+def convolve_same(x: Array, weight: Array, bias: Array) -> Array:
+    """Convolution that keeps the length, and ReLU: (S, C) with taps (K, C, D) -> (S, D)."""
     taps = len(weight)
     before = (taps - 1) // 2
     silence = np.zeros((before, x.shape[1])), np.zeros((taps - 1 - before, x.shape[1]))
@@ -57,13 +57,13 @@ def kept_length(x: Array, weight: Array, bias: Array) -> Array:
     return out
 
 
-def extracted(segment: Array, model: Model) -> Array:
+def extract_in_numpy(segment: Array, model: Model) -> Array:
     """Equation 1, as section 4.2 describes it."""
     sizes = model.config
     own = {name: p.detach().numpy() for name, p in model.convolutions.named_parameters()}
-    x = kept_length(segment[:, None], own["weight1_kc"][:, None], own["bias1_c"])
+    x = convolve_same(segment[:, None], own["weight1_kc"][:, None], own["bias1_c"])
     x = np.array([x[i : i + sizes.pool].max(axis=0) for i in range(0, len(x), sizes.pool)])
-    x = kept_length(x, own["weight2_kcd"], own["bias2_c"])
+    x = convolve_same(x, own["weight2_kcd"], own["bias2_c"])
     maps = [x[:, d : d + sizes.group].max(axis=1) for d in range(0, sizes.filters, sizes.group)]
     return np.stack(maps, axis=1).flatten()
 
@@ -73,7 +73,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def recurrent(x: Array, gru: torch.nn.GRU, layer: int) -> Array:
-    """Cho et al. 2014, the reset gate behind the recurrent product."""
+    """Cho et al. 2014, with the reset gate after the recurrent product."""
     names = (f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     w, u, b, c = (getattr(gru, name).detach().numpy() for name in names)
     h, out = np.zeros(gru.hidden_size), []
@@ -85,13 +85,13 @@ def recurrent(x: Array, gru: torch.nn.GRU, layer: int) -> Array:
     return np.array(out)
 
 
-def encoded(wave: Array, model: Model) -> tuple[Array, Array]:
+def encode_in_numpy(wave: Array, model: Model) -> tuple[Array, Array]:
     """A vector (tasks, D) and the weights (tasks, L) of one utterance's samples."""
     hop = model.convolutions.pool * model.convolutions.positions
     size = model.config.hops * hop
     wave = np.concatenate([wave, np.zeros(max(0, size - len(wave)))])
     starts = range(0, len(wave) - size + 1, hop)
-    x = np.array([extracted(wave[start : start + size], model) for start in starts])
+    x = np.array([extract_in_numpy(wave[start : start + size], model) for start in starts])
     for layer in range(model.config.layers):
         x = recurrent(x, model.gru, layer)  # equation 2
     if not model.config.attention:
@@ -119,15 +119,15 @@ CASES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", CASES, ids=str)
-def test_it_is_what_the_paper_says(settings: dict[str, Any]) -> None:
-    model = made(**settings)
+def test_zhang2019_matches_the_equations(settings: dict[str, Any]) -> None:
+    model = build_model(**settings)
     lengths = [9, 4, 1, 3, 6]
-    x_btf, mask_bt = drawn(lengths)
+    x_btf, mask_bt = random_frames(lengths)
     x_btf[4, 2:] = 0  # digital silence
     with torch.no_grad():
         answer = model((x_btf, mask_bt))
     for b, length in enumerate(lengths):
-        r, a = encoded(x_btf[b, :length].flatten().numpy(), model)
+        r, a = encode_in_numpy(x_btf[b, :length].flatten().numpy(), model)
         for task, vector, weight in zip(TASKS, r, a if len(a) else r, strict=True):
             np.testing.assert_allclose(answer.vectors[task][b], vector, atol=1e-12)
             if model.config.attention:
@@ -136,19 +136,19 @@ def test_it_is_what_the_paper_says(settings: dict[str, Any]) -> None:
                 np.testing.assert_allclose(found[found > 0], weight, atol=1e-12)
 
 
-def test_it_is_what_the_paper_says_in_the_papers_own_sizes() -> None:
+def test_zhang2019_matches_the_equations_in_paper_sizes() -> None:
     torch.manual_seed(0)
     model = Model(Config(), 160, TASKS).eval()
     x_btf = torch.randn(1, 5, 160)
     with torch.no_grad():
         answer = model((x_btf, torch.ones(1, 5, dtype=torch.bool)))
-    r, a = encoded(x_btf.flatten().double().numpy(), model)
+    r, a = encode_in_numpy(x_btf.flatten().double().numpy(), model)
     for task, vector, weight in zip(TASKS, r, a, strict=True):
         np.testing.assert_allclose(answer.vectors[task][0], vector, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(answer.attention[task].weight[0, 0, 2:4], weight, rtol=1e-4)
 
 
-def test_it_has_the_sizes_of_section_4_2() -> None:
+def test_zhang2019_sizes_are_those_of_section_4_2() -> None:
     model = Model(Config(), 160, TASKS)
     count = {name: p.numel() for name, p in model.named_parameters()}
     assert count["convolutions.weight1_kc"] == 40 * 40
@@ -163,18 +163,18 @@ def test_it_has_the_sizes_of_section_4_2() -> None:
     )
 
 
-# The obvious way
+# Segment by segment
 
 
-def difference(found: Tensor, wanted: Tensor) -> float:
+def max_difference(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).detach().norm() / wanted.detach().norm())
 
 
-def compared(model: Model, hop: int, seed: int) -> tuple[float, float]:
-    """How far outputs are from the obvious ones, and the gradient that is farthest."""
+def compare_with_segments(model: Model, hop: int, seed: int) -> tuple[float, float]:
+    """Return the largest differences of outputs, and of gradients, to single segments."""
     dtype = model.convolutions.bias1_c.dtype
     obvious = PerSegment(model, hop).to(dtype).eval()
-    x_btf, mask_bt = drawn([8, 8], hop, seed)
+    x_btf, mask_bt = random_frames([8, 8], hop, seed)
     x_btf = x_btf.to(dtype).requires_grad_()
     wave_bs = x_btf.detach().flatten(1).requires_grad_()
     found = torch.stack(list(model((x_btf, mask_bt)).vectors.values()), dim=1)
@@ -187,9 +187,9 @@ def compared(model: Model, hop: int, seed: int) -> tuple[float, float]:
     theirs = obvious.gradients()
     assert set(ours) == set(theirs)
     pairs = [(ours[name], theirs[name]) for name in ours] + [(x_btf.grad, wave_bs.grad)]
-    apart = [difference(a, b.view_as(a)) for a, b in pairs if a is not None and b is not None]
+    apart = [max_difference(a, b.view_as(a)) for a, b in pairs if a is not None and b is not None]
     assert len(apart) == len(ours) + 1
-    return difference(found, wanted), max(apart)
+    return max_difference(found, wanted), max(apart)
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -202,20 +202,22 @@ def compared(model: Model, hop: int, seed: int) -> tuple[float, float]:
     ],
     ids=["small", "odd", "paper"],
 )
-def test_outputs_and_gradients_are_those_of_every_segment_by_itself(
+def test_segment_convolutions_match_single_segments(
     hop: int, settings: dict[str, Any], dtype: torch.dtype, most: float, attention: bool
 ) -> None:
-    model = made(hop, **settings, attention=attention).to(dtype)
-    outputs, gradients = zip(*(compared(model, hop, seed) for seed in range(3)), strict=True)
+    model = build_model(hop, **settings, attention=attention).to(dtype)
+    outputs, gradients = zip(
+        *(compare_with_segments(model, hop, seed) for seed in range(3)), strict=True
+    )
     assert max(outputs) < most
-    # Of thousands of maxima one may be a tie to the last bit of fp32. Whoever is right by chance,
-    # its gradient goes to another place: the middle one of three draws tells.
+    # Two of thousands of outputs may differ by one bit of fp32, so that the gradient of their
+    # maximum goes to another one by chance: compare the median of three draws.
     assert sorted(gradients)[1] < most
 
 
-def test_inexact_differs_at_the_ends_of_segments_alone() -> None:
-    exact, inexact = made(), made(zero_pad_segments=False)
-    wave_nf = drawn([9])[0][0]
+def test_without_zero_padding_only_segment_ends_differ() -> None:
+    exact, inexact = build_model(), build_model(zero_pad_segments=False)
+    wave_nf = random_frames([9])[0][0]
     with torch.no_grad():
         one, other = exact.convolutions(wave_nf), inexact.convolutions(wave_nf)
     same_f = torch.isclose(one, other, atol=1e-12).all(dim=0).view(-1, 2).all(dim=1)
@@ -226,10 +228,10 @@ def test_inexact_differs_at_the_ends_of_segments_alone() -> None:
 # Batches, masks, times
 
 
-def test_neighbours_in_a_batch_do_not_touch_each_other() -> None:
-    model = made()
+def test_zhang2019_utterances_are_independent() -> None:
+    model = build_model()
     lengths = [5, 2, 9, 4]
-    x_btf, mask_bt = drawn(lengths)
+    x_btf, mask_bt = random_frames(lengths)
     together = model((x_btf, mask_bt))
     for b, length in enumerate(lengths):
         alone = model((x_btf[b : b + 1, :length], mask_bt[b : b + 1, :length]))
@@ -237,9 +239,9 @@ def test_neighbours_in_a_batch_do_not_touch_each_other() -> None:
             torch.testing.assert_close(together.vectors[task][b], alone.vectors[task][0])
 
 
-def test_padding_gets_no_gradient() -> None:
-    model = made()
-    x_btf, mask_bt = drawn([5, 2, 9])
+def test_zhang2019_padding_gets_no_gradient() -> None:
+    model = build_model()
+    x_btf, mask_bt = random_frames([5, 2, 9])
     x_btf.requires_grad_()
     torch.autograd.backward(torch.stack(list(model((x_btf, mask_bt)).vectors.values())).sum())
     assert x_btf.grad is not None
@@ -257,8 +259,8 @@ def test_padding_gets_no_gradient() -> None:
         (1, [True]),
     ],
 )
-def test_a_segments_weight_stands_where_its_middle_is(length: int, wanted: list[bool]) -> None:
-    attention = made()(drawn([length])).attention
+def test_attention_weight_is_at_the_centre_of_its_segment(length: int, wanted: list[bool]) -> None:
+    attention = build_model()(random_frames([length])).attention
     assert list(attention) == TASKS
     for weight_bht, stride in attention.values():
         assert (weight_bht[0, 0] > 0).tolist() == wanted
@@ -267,8 +269,8 @@ def test_a_segments_weight_stands_where_its_middle_is(length: int, wanted: list[
         assert times == pytest.approx([0.01 * t for t in range(length)])  # 20 ms into the first
 
 
-def test_each_task_looks_by_itself() -> None:
-    attention = made()(drawn([9])).attention
+def test_each_task_has_its_own_attention() -> None:
+    attention = build_model()(random_frames([9])).attention
     arousal, valence, dominance = (attention[task].weight for task in TASKS)
     assert not torch.allclose(arousal, valence)
     assert not torch.allclose(valence, dominance)
@@ -285,12 +287,12 @@ def test_each_task_looks_by_itself() -> None:
         ({"dropout": 1.0}, r"model\.dropout = 1"),
     ],
 )
-def test_sizes_that_cannot_be_are_told_of(settings: dict[str, Any], message: str) -> None:
+def test_zhang2019_impossible_sizes_are_errors(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        made(**settings)
+        build_model(**settings)
 
 
-# From a recipe to an answer
+# From a recipe to recognition
 
 RECIPE = """
 tasks.emotion.weight = 1.0
@@ -323,7 +325,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 
 
 @pytest.mark.parametrize("kind", WAVES)
-def test_whatever_is_heard_is_answered_with_its_times(recognizer: Recognizer, kind: str) -> None:
+def test_zhang2019_accepts_any_length(recognizer: Recognizer, kind: str) -> None:
     wave = WAVES[kind].astype(np.float32)
     heard = recognizer((wave, 16_000))
     frames = -(-len(wave) // 160)
@@ -337,7 +339,7 @@ def test_whatever_is_heard_is_answered_with_its_times(recognizer: Recognizer, ki
         assert np.count_nonzero(weights) == max(1, frames - 3)
 
 
-def test_a_batch_is_answered_as_its_waveforms_one_by_one(recognizer: Recognizer) -> None:
+def test_zhang2019_batch_equals_single_waveforms(recognizer: Recognizer) -> None:
     system, waves = recognizer.system, [wave.astype(np.float32) for wave in WAVES.values()]
     wave_bs = torch.zeros(len(waves), max(len(wave) for wave in waves))
     for row_s, wave in zip(wave_bs, waves, strict=True):
