@@ -1,1 +1,1 @@
-"""Ours beside a peer, in one run: medians and ratios. `make bench` writes docs/benchmarks.md."""
+"""Compare serein with peers in one run: medians and ratios. `make bench` writes the table."""

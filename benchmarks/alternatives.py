@@ -1,9 +1,9 @@
-"""The shipped model beside what a user would run instead, in turns, a process and thread each.
+"""The shipped model and alternatives, alternately, each in a process with one thread.
 
-The same generated files of 4 s: the shipped model; a network of wav2vec 2.0's base size with
-random weights, in fp32 and in bf16; openSMILE's eGeMAPS and a linear SVM. All read the files and
-say a class of each. Speed is by processor time, memory the peak of the whole process. Then what
-the shipped model takes for one file of 4, 15 and 60 s.
+All recognize the same synthetic files of 4 s: the shipped model; a network of wav2vec 2.0's base
+size with random weights, in fp32 and in bf16; openSMILE's eGeMAPS with a linear SVM. All read the
+files and predict a class. Speed is measured by CPU time; memory is the peak of the process. Then
+the time of the shipped model for one file of 4, 15 and 60 s.
 """
 
 import subprocess
@@ -24,21 +24,21 @@ from benchmarks.timing import Row
 from serein.inference.recognizer import Recognizer
 from serein.synthetic import RATE, Voice, synthesize
 
-HOUSE = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 FILES, SECONDS, ROUNDS = 6, 4, 3
 LENGTHS = (4, 15, 60)
-OURS, TOGETHER = "ours", "folder"
+OURS, OURS_FOLDER = "ours", "folder"
 
 
 class Peer(NamedTuple):
-    """Who else could be asked: its name, and the packages that it needs."""
+    """An alternative system: its name, and the packages that it needs."""
 
     name: str
     packages: tuple[str, ...]
 
     @property
-    def lacks(self) -> list[str]:
-        """What is not installed."""
+    def missing_packages(self) -> list[str]:
+        """The packages that are not installed."""
         return [package for package in self.packages if find_spec(package) is None]
 
 
@@ -47,12 +47,12 @@ PEERS = {
     "wav2vec2_bf16": Peer("wav2vec2-base, random weights, bf16", ("transformers",)),
     "egemaps": Peer("eGeMAPS + SVM", ("opensmile", "sklearn")),
 }
-TIMES = {OURS: 10, TOGETHER: 10, "egemaps": 2}
-"""That all files are heard in a round, where not once: so that a round is long enough to time."""
+REPEATS = {OURS: 10, OURS_FOLDER: 10, "egemaps": 2}
+"""Repeats of all files in a round, so that a round is long enough to time; 1 for others."""
 
 
 class Cost(NamedTuple):
-    """Of each round, the seconds of processor time for all files once; and MiB at most."""
+    """CPU seconds for all files, of each round; and the peak memory in MiB."""
 
     seconds: list[float]
     peak: float
@@ -60,81 +60,82 @@ class Cost(NamedTuple):
 
 def main() -> list[Row]:
     with TemporaryDirectory() as name:
-        files = written(Path(name) / "some", [SECONDS] * FILES)
-        there = [who for who, peer in PEERS.items() if not peer.lacks]
-        costs = measured([OURS, TOGETHER, *there], files[0].parent)
-        longer = written(Path(name) / "longer", LENGTHS)
-        return [*compared(costs), *_lengths(longer)]
+        files = write_files(Path(name) / "equal", [SECONDS] * FILES)
+        available = [system for system, peer in PEERS.items() if not peer.missing_packages]
+        costs = measure_systems([OURS, OURS_FOLDER, *available], files[0].parent)
+        files = write_files(Path(name) / "lengths", LENGTHS)
+        return [*compare_costs(costs), *_time_lengths(files)]
 
 
-def written(folder: Path, lengths: Sequence[float]) -> list[Path]:
-    """Files of speech-like audio of so many seconds, each by a voice of its own."""
+def write_files(folder: Path, lengths: Sequence[float]) -> list[Path]:
+    """Write files of synthetic speech of these durations in seconds, each by another voice."""
     folder.mkdir()
     files = [folder / f"{number}.wav" for number in range(len(lengths))]
     for number, (file, seconds) in enumerate(zip(files, lengths, strict=True)):
         voice, rng = Voice.for_speaker(file.stem, "female", seed=0), np.random.default_rng(number)
-        spoken = synthesize(["mala"] * 16, voice, "neutral", rng)
-        soundfile.write(file, np.resize(spoken, round(seconds * RATE)), RATE)
+        speech = synthesize(["mala"] * 16, voice, "neutral", rng)
+        soundfile.write(file, np.resize(speech, round(seconds * RATE)), RATE)
     return files
 
 
-def measured(who: Sequence[str], folder: Path) -> dict[str, Cost]:
-    """What each needs for the files of a folder; all are ready before the first round."""
-    seconds: dict[str, list[float]] = {one: [] for one in who}
+def measure_systems(systems: Sequence[str], folder: Path) -> dict[str, Cost]:
+    """Measure each system on the files of a folder; all are ready before the first round."""
+    seconds: dict[str, list[float]] = {system: [] for system in systems}
     with ExitStack() as stack:
-        processes = {one: stack.enter_context(_process(one, folder)) for one in who}
+        processes = {system: stack.enter_context(_process(system, folder)) for system in systems}
         for number in range(ROUNDS):
-            for one in who if number % 2 else reversed(who):
-                times = TIMES.get(one, 1)
-                seconds[one].append(_asked(processes[one], times) / times)
-        peaks = {one: float(process.communicate()[0]) for one, process in processes.items()}
-    return {one: Cost(seconds[one], peaks[one]) for one in who}
+            for system in systems if number % 2 else reversed(systems):
+                repeats = REPEATS.get(system, 1)
+                seconds[system].append(_request_round(processes[system], repeats) / repeats)
+        peaks = {system: float(process.communicate()[0]) for system, process in processes.items()}
+    return {system: Cost(seconds[system], peaks[system]) for system in systems}
 
 
 @contextmanager
-def _process(who: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "benchmarks.hearers", who, str(folder)]
+def _process(system: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "benchmarks.peer_systems", system, str(folder)]
     with subprocess.Popen(
         command,
         text=True,
-        cwd=HOUSE,
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n", f"{who} did not start"
+            assert process.stdout.readline() == "ready\n", f"{system} did not start"
             yield process
         finally:
             process.kill()
 
 
-def _asked(process: "subprocess.Popen[str]", times: int) -> float:
+def _request_round(process: "subprocess.Popen[str]", repeats: int) -> float:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{times}\n")
+    process.stdin.write(f"{repeats}\n")
     process.stdin.flush()
     return float(process.stdout.readline())
 
 
-def compared(costs: Mapping[str, Cost]) -> list[Row]:
-    """A row of speed for each peer, one of ours as a folder, and one of memory for each."""
-    there = [who for who in PEERS if who in costs]
-    fastest = min(there, key=lambda who: median(costs[who].seconds), default=None)
-    what = f"recognise {FILES} files of {SECONDS} s, one at a time"
-    rows = [_speed(costs, OURS, who, what, who == fastest) for who in PEERS]
+def compare_costs(costs: Mapping[str, Cost]) -> list[Row]:
+    """Build rows of speed for each peer and for ours as a folder, and of memory for each peer."""
+    available = [system for system in PEERS if system in costs]
+    fastest = min(available, key=lambda system: median(costs[system].seconds), default=None)
+    what = f"recognize {FILES} files of {SECONDS} s, one at a time"
+    rows = [_speed(costs, OURS, system, what, system == fastest) for system in PEERS]
     if fastest:
-        rows.append(_speed(costs, TOGETHER, fastest, "the same files as a folder", True))
-    return rows + [_memory(costs, who) for who in there]
+        rows.append(_speed(costs, OURS_FOLDER, fastest, "the same files as a folder", True))
+    return rows + [_memory(costs, system) for system in available]
 
 
-def _speed(costs: Mapping[str, Cost], our: str, who: str, what: str, fastest: bool) -> Row:
-    mine, name = costs[our].seconds, PEERS[who].name
+def _speed(costs: Mapping[str, Cost], our: str, system: str, what: str, is_fastest: bool) -> Row:
+    mine, name = costs[our].seconds, PEERS[system].name
     ours, unit = FILES * SECONDS / median(mine), "x real time"
-    if who not in costs:
-        name = f"{name}: {' and '.join(PEERS[who].lacks)} not installed, skipped"
+    if system not in costs:
+        missing = " and ".join(PEERS[system].missing_packages)
+        name = f"{name}: {missing} not installed, skipped"
         return Row(what=what, ours=ours, unit=unit, peer_name=name)
-    theirs = costs[who].seconds
+    theirs = costs[system].seconds
     return Row(
         what=what,
         ours=ours,
@@ -142,31 +143,32 @@ def _speed(costs: Mapping[str, Cost], our: str, who: str, what: str, fastest: bo
         peer_name=name,
         peer=FILES * SECONDS / median(theirs),
         ratio=median(their / my for my, their in zip(mine, theirs, strict=True)),
-        asked="20 or more" if fastest else "",
+        target="20 or more" if is_fastest else "",
     )
 
 
-def _memory(costs: Mapping[str, Cost], who: str) -> Row:
-    mine, theirs = costs[OURS].peak, costs[who].peak
+def _memory(costs: Mapping[str, Cost], system: str) -> Row:
+    mine, theirs = costs[OURS].peak, costs[system].peak
     return Row(
-        what="peak memory of the process that recognises them",
+        what="peak memory of that process",
         ours=mine,
         unit="MiB",
-        peer_name=PEERS[who].name,
+        peer_name=PEERS[system].name,
         peer=theirs,
         ratio=theirs / mine,
     )
 
 
-def _lengths(files: Sequence[Path]) -> Iterator[Row]:
+def _time_lengths(files: Sequence[Path]) -> Iterator[Row]:
     recognizer = Recognizer()
     for file, seconds in zip(files, LENGTHS, strict=True):
-        took = median([_took(recognizer, file) for _ in range(15)])
-        what = f"recognise one file of {seconds} s, warm: {seconds / took:,.0f} x real time"
-        yield Row(what=what, ours=1e3 * took, unit="ms")
+        cpu_seconds = median([_time_file(recognizer, file) for _ in range(15)])
+        speed = seconds / cpu_seconds
+        what = f"recognize one file of {seconds} s, warm: {speed:,.0f} x real time"
+        yield Row(what=what, ours=1e3 * cpu_seconds, unit="ms")
 
 
-def _took(recognizer: Recognizer, file: Path) -> float:
-    begin = process_time()
+def _time_file(recognizer: Recognizer, file: Path) -> float:
+    start = process_time()
     recognizer(file)
-    return process_time() - begin
+    return process_time() - start

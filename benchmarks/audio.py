@@ -1,4 +1,4 @@
-"""Reading and resampling: how many seconds of audio in a second, one thread."""
+"""Reading and resampling: seconds of audio per second, one thread."""
 
 import tempfile
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from benchmarks.timing import Row, paired
+from benchmarks.timing import Row, time_alternately
 from serein.audio import load
 
 SECONDS = 60
@@ -28,8 +28,8 @@ def main() -> list[Row]:
         ]
 
 
-def _row(path: Path, peer_name: str, peer: Callable[[Path], object], asked: str) -> Row:
-    mine, theirs, ratio = paired(lambda: load(path, RATE), lambda: peer(path), repeats=15)
+def _row(path: Path, peer_name: str, peer: Callable[[Path], object], target: str) -> Row:
+    mine, theirs, ratio = time_alternately(lambda: load(path, RATE), lambda: peer(path), repeats=15)
     return Row(
         what="read a 48 kHz 16-bit WAV of 60 s at 16 kHz",
         ours=SECONDS / mine,
@@ -37,7 +37,7 @@ def _row(path: Path, peer_name: str, peer: Callable[[Path], object], asked: str)
         peer_name=peer_name,
         peer=SECONDS / theirs,
         ratio=ratio,
-        asked=asked,
+        target=target,
     )
 
 

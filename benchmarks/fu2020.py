@@ -1,9 +1,9 @@
-"""Fu et al. 2020 beside the plain network of the paper's text, layer by layer in torch's modules.
+"""Fu et al. 2020, compared with a plain network that follows the paper layer by layer in torch.
 
-A step is forward, backward and RMSprop over 64 utterances of 256 frames, without frames that
-repeat unless said: there nothing can be laid once. The share of the ceiling is three times the
-forward's operations, times utterances a second, over the fastest bf16 matrix product found in
-turns with it.
+A step is forward, backward and RMSprop on 64 utterances of 256 frames, all different unless stated
+otherwise, so that no repeated frames can be skipped. The share of the matrix product's speed is
+three times the operations of the forward pass per second, divided by those of a bf16 matrix product
+that is timed alternately.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.beside import VARIABLE, beside, keras, together
-from benchmarks.timing import Row, paired
+from benchmarks.step_process import (
+    KERAS_VARIABLE,
+    find_keras_python,
+    start_processes,
+    step_together,
+)
+from benchmarks.timing import Row, time_alternately
 from serein import recipes
 from serein.bundle import Bundle, Card
 from serein.inference.recognizer import Recognizer
@@ -23,17 +28,17 @@ from serein.utils import device
 from serein.utils.device import Precision, autocast_context, flush_denormals, has_bf16
 
 BATCH, FRAMES, BANDS, RATE = 64, 256, 128, 16_000
-SPOKEN = 112
-"""Frames of a mean utterance of EMO-DB, 2.8 s."""
+SPEECH_FRAMES = 112
+"""Frames of an utterance of EMO-DB's mean duration, 2.8 s."""
 CLASSES = {"emotion": tuple("abcdefg")}
 RECIPE = "fu2020-single-task"
 PLAIN = "plain PyTorch, fp32"
-LARGE = 2048
-"""Rows and columns of the matrices that the ceiling is measured with."""
+MATRIX_SIZE = 2048
+"""Rows and columns of the matrices of the product."""
 
 
 class Plain(nn.Module):
-    """The same network, as its text reads."""
+    """The network of the paper's text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,51 +56,53 @@ class Plain(nn.Module):
         x_bdt = x_btf.mT
         for convolution in (self.conv1, self.conv2, self.conv3):
             x_bdt = convolution(x_bdt).relu()
-        x_btd = self._dropped(self.bottleneck(x_bdt.mT))
+        x_btd = self._dropout(self.bottleneck(x_bdt.mT))
         for blstm in (self.blstm1, self.blstm2):
-            x_btd = self._dropped(blstm(x_btd)[0])
+            x_btd = self._dropout(blstm(x_btd)[0])
         h_btd, _ = self.attend(x_btd, x_btd, x_btd, need_weights=False)
         weight_bt1 = self.local(h_btd).softmax(dim=1)
         return self.emotion((weight_bt1 * h_btd).sum(dim=1))
 
-    def _dropped(self, x_btd: Tensor) -> Tensor:
+    def _dropout(self, x_btd: Tensor) -> Tensor:
         return F.dropout(x_btd, 0.35, self.training)
 
 
 def main() -> list[Row]:
     torch.set_num_threads(2)
     device.keep_freed_memory()
-    all_numbers: list[Precision] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
-    rows = [_step(numbers, FRAMES) for numbers in all_numbers]
-    rows += [_step(all_numbers[-1], SPOKEN), _keras(all_numbers[-1])]
-    if "bf16" in all_numbers:
-        rows += [_share()]
-    return [*rows, *(_warm(seconds) for seconds in (2.8, 6.375))]
+    precisions: list[Precision] = ["fp32", "bf16"] if has_bf16("cpu") else ["fp32"]
+    rows = [_compare_plain(precision, FRAMES) for precision in precisions]
+    rows += [_compare_plain(precisions[-1], SPEECH_FRAMES), _compare_keras(precisions[-1])]
+    if "bf16" in precisions:
+        rows += [_measure_share()]
+    return [*rows, *(_time_recognition(seconds) for seconds in (2.8, 6.375))]
 
 
-def _step(numbers: Precision, spoken: int) -> Row:
-    mine, theirs, ratio = paired(_ours(numbers, spoken), _plain(spoken), repeats=3)
-    padded = "" if spoken == FRAMES else f", {spoken} of 256 frames spoken"
+def _compare_plain(precision: Precision, speech_frames: int) -> Row:
+    mine, theirs, ratio = time_alternately(
+        _build_our_step(precision, speech_frames), _build_plain_step(speech_frames), repeats=3
+    )
+    padded = "" if speech_frames == FRAMES else f", {speech_frames} of 256 frames with speech"
     return Row(
-        what=f"training step of fu2020, 64 utterances{padded}, {numbers}, 2 threads",
+        what=f"training step of fu2020, 64 utterances{padded}, {precision}, 2 threads",
         ours=BATCH / mine,
         unit="utterances/s",
         peer_name=PLAIN,
         peer=BATCH / theirs,
         ratio=ratio,
-        asked="2 or more in the better precision",
+        target="2 or more in the better precision",
     )
 
 
-def _keras(numbers: Precision) -> Row:
-    what = f"training step of fu2020, 64 utterances, {numbers}, 2 threads"
-    ours, python = _ours(numbers, FRAMES), keras()
+def _compare_keras(precision: Precision) -> Row:
+    what = f"training step of fu2020, 64 utterances, {precision}, 2 threads"
+    ours, python = _build_our_step(precision, FRAMES), find_keras_python()
     if python is None:
-        mine, _, _ = paired(ours, lambda: None, repeats=3)
-        name = f"Keras: not installed, skipped; name its python in {VARIABLE}"
+        mine, _, _ = time_alternately(ours, lambda: None, repeats=3)
+        name = f"Keras: not installed, skipped; name its python in {KERAS_VARIABLE}"
         return Row(what=what, ours=BATCH / mine, unit="utterances/s", peer_name=name)
-    with beside(1, python, "benchmarks.keras_steps", "fu2020", "2") as theirs:
-        mine, peer, ratio = paired(ours, together(theirs), repeats=5)
+    with start_processes(1, python, "benchmarks.keras_steps", "fu2020", "2") as theirs:
+        mine, peer, ratio = time_alternately(ours, step_together(theirs), repeats=5)
         name = f"{theirs[0].name}, fp32"
     return Row(
         what=what,
@@ -104,80 +111,83 @@ def _keras(numbers: Precision) -> Row:
         peer_name=name,
         peer=BATCH / peer,
         ratio=ratio,
-        asked="1.7 or more",
+        target="1.7 or more",
     )
 
 
-def _share() -> Row:
-    one_bnn = torch.randn(2, LARGE, LARGE, dtype=torch.bfloat16)
-    mine, product, _ = paired(_ours("bf16", FRAMES), lambda: one_bnn[0] @ one_bnn[1], repeats=5)
-    done, most = 3 * BATCH * _operations() / mine, 2 * LARGE**3 / product
+def _measure_share() -> Row:
+    x_nn, y_nn = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE, dtype=torch.bfloat16)
+    mine, product, _ = time_alternately(
+        _build_our_step("bf16", FRAMES), lambda: x_nn @ y_nn, repeats=5
+    )
+    speed, max_speed = 3 * BATCH * _count_operations() / mine, 2 * MATRIX_SIZE**3 / product
     return Row(
         what="share of the bf16 matrix product's speed in that step",
-        ours=100 * done / most,
+        ours=100 * speed / max_speed,
         unit="%",
-        peer_name=f"{done / 1e9:,.0f} of {most / 1e9:,.0f} GFLOP/s",
-        asked="45 or more",
+        peer_name=f"{speed / 1e9:,.0f} of {max_speed / 1e9:,.0f} GFLOP/s",
+        target="45 or more",
     )
 
 
-def _operations() -> int:
-    """Floating-point operations of one utterance's forward, a product and its sum being two."""
+def _count_operations() -> int:
+    """Return the operations of one utterance's forward pass; a multiply-add counts as two."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         Plain().eval()(torch.randn(1, FRAMES, BANDS))
-    cells = (FRAMES - 4) * 2 * 2 * 4 * 128 * (512 + 128 + 256 + 128)  # LSTMs are not counted
-    return int(counter.get_total_flops()) + cells
+    # The counter ignores LSTMs.
+    lstms = (FRAMES - 4) * 2 * 2 * 4 * 128 * (512 + 128 + 256 + 128)
+    return int(counter.get_total_flops()) + lstms
 
 
-def _warm(seconds: float) -> Row:
+def _time_recognition(seconds: float) -> Row:
     system = System(recipes.load(RECIPE), CLASSES)
     bundle = Bundle(system.eval(), Card(name="fu2020"))
     recognizer = Recognizer(bundle, threads=2, answer_nonspeech=True)
     noise = np.random.default_rng(0).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
-    mine, _, _ = paired(lambda: recognizer((noise, RATE)), lambda: None, repeats=31)
-    what = f"recognise {seconds} s with fu2020, warm, {recognizer.precision}, 2 threads"
-    return Row(what=what, ours=mine * 1e3, unit="ms", asked="under 12 ms")
+    mine, _, _ = time_alternately(lambda: recognizer((noise, RATE)), lambda: None, repeats=31)
+    what = f"recognize {seconds} s with fu2020, warm, {recognizer.precision}, 2 threads"
+    return Row(what=what, ours=mine * 1e3, unit="ms", target="under 12 ms")
 
 
-def _batch(spoken: int) -> Tensor:
+def _batch(speech_frames: int) -> Tensor:
     x_btf = torch.rand(BATCH, FRAMES, BANDS) * 2 - 1
-    x_btf[:, spoken:] = -1
+    x_btf[:, speech_frames:] = -1
     return x_btf
 
 
-def _ours(numbers: Precision, spoken: int) -> Callable[[], None]:
+def _build_our_step(precision: Precision, speech_frames: int) -> Callable[[], None]:
     torch.manual_seed(0)
     system = System(recipes.load(RECIPE), CLASSES)
-    frames = _batch(spoken), torch.ones(BATCH, FRAMES, dtype=torch.bool)
+    frames = _batch(speech_frames), torch.ones(BATCH, FRAMES, dtype=torch.bool)
 
     def logits() -> Tensor:
-        with autocast_context(numbers, "cpu"):
+        with autocast_context(precision, "cpu"):
             return system({"frames": frames}).logits["emotion"]
 
-    step = _trained(system, logits)
+    step = _build_step(system, logits)
 
-    def flushing() -> None:
+    def flushed_step() -> None:
         with flush_denormals():  # as the training loop does
             step()
 
-    return flushing
+    return flushed_step
 
 
-def _plain(spoken: int) -> Callable[[], None]:
+def _build_plain_step(speech_frames: int) -> Callable[[], None]:
     torch.manual_seed(0)
-    plain, x_btf = Plain(), _batch(spoken)
-    return _trained(plain, lambda: plain(x_btf))
+    plain, x_btf = Plain(), _batch(speech_frames)
+    return _build_step(plain, lambda: plain(x_btf))
 
 
-def _trained(module: nn.Module, logits: Callable[[], Tensor]) -> Callable[[], None]:
-    optimiser = torch.optim.RMSprop(module.parameters(), lr=1e-3)
+def _build_step(module: nn.Module, logits: Callable[[], Tensor]) -> Callable[[], None]:
+    optimizer = torch.optim.RMSprop(module.parameters(), lr=1e-3)
     target_b = torch.arange(BATCH) % 7
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(F.cross_entropy(logits().float(), target_b))
-        optimiser.step()
+        optimizer.step()
 
     return step

@@ -1,8 +1,8 @@
-"""Training steps in Keras on TensorFlow, as a user of it would write the papers' networks.
+"""Training steps in Keras on TensorFlow, with the papers' networks as its users would write them.
 
-Runs in an interpreter of its own, `benchmarks/beside.py` says which: Keras, TensorFlow and numpy
-are all it imports. Input is padded and without masks, as in the plain PyTorch networks; a step is
-``train_on_batch``, whose graph is compiled.
+It runs in its own interpreter (see ``step_process``), and imports only Keras, TensorFlow and numpy.
+The input is padded without masks, as for the plain PyTorch networks; a step is
+``train_on_batch``, which compiles its graph.
 
     python -m benchmarks.keras_steps fu2020 2     # network, threads
 """
@@ -12,14 +12,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from benchmarks.beside import serve
+from benchmarks.step_process import serve_steps
 
 SIZES = {"li2019": (40, 301, 384), "fu2020": (64, 256, 128)}
 """Utterances, frames and bins of a batch."""
 
 
 def li2019(layers: Any, x_btf: Any) -> list[Any]:
-    """Li et al. 2019: the logits of emotion and gender; convolutions are padded with zeros."""
+    """Li et al. 2019: the logits of emotion and gender; convolutions use zero padding."""
     x_btd = x_btf
     for _ in range(2):
         x_btd = layers.Conv1D(64, 3, padding="same", activation="relu")(x_btd)
@@ -50,7 +50,7 @@ def _blstm(layers: Any, width: int) -> Any:
 
 
 def main(name: str, threads: int) -> None:
-    """Take steps of one network as they are asked for."""
+    """Serve training steps of one network."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keras, tf, np = map(import_module, ("keras", "tensorflow", "numpy"))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -60,17 +60,17 @@ def main(name: str, threads: int) -> None:
     x_btf = np.random.default_rng(0).standard_normal((batch, frames, bins), np.float32)
     sources = keras.Input((frames, bins))
     logits = {"li2019": li2019, "fu2020": fu2020}[name](keras.layers, sources)
-    targets = [np.arange(batch) % one.shape[-1] for one in logits]
+    targets = [np.arange(batch) % logit.shape[-1] for logit in logits]
     losses = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in logits]
-    optimiser = (
+    optimizer = (
         keras.optimizers.Adam(1e-3, clipvalue=1.0)
         if name == "li2019"
         else keras.optimizers.RMSprop(1e-3)
     )
     model = keras.Model(sources, logits)
-    model.compile(optimiser, losses)
-    told = f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
-    serve(told, lambda: model.train_on_batch(x_btf, targets))
+    model.compile(optimizer, losses)
+    version = f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
+    serve_steps(version, lambda: model.train_on_batch(x_btf, targets))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ours against a peer's, in turns, so that a busy machine slows both alike."""
+"""Time our function and a peer's alternately, so that other load affects both equally."""
 
 import re
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from time import perf_counter
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        what: was measured.
+        what: description of the measurement.
         ours: our median.
         unit: of both medians.
-        peer_name: who else; what is missing or why there is none.
-        peer: its median.
-        ratio: median over pairs; above 1 we are better.
-        asked: what was asked of it.
+        peer_name: name of the peer, or why it was skipped.
+        peer: the peer's median.
+        ratio: median over pairs; above 1 ours is better.
+        target: that the result should reach.
     """
 
     what: str
@@ -28,38 +28,38 @@ class Row:
     peer_name: str = ""
     peer: float | None = None
     ratio: float | None = None
-    asked: str = ""
+    target: str = ""
 
 
-def paired(
+def time_alternately(
     ours: Callable[[], object], peer: Callable[[], object], repeats: int = 7
 ) -> tuple[float, float, float]:
-    """Time two functions in turns, after one untimed call of each.
+    """Time two functions alternately, after one untimed call of each.
 
     Returns:
-        Median seconds of ours, median seconds of the peer's, and the median over repeats of
-        peer over ours: above 1 we are faster.
+        Median seconds of ours, median seconds of the peer's, and the median over repeats of the
+        ratio of peer to ours: above 1 ours is faster.
     """
     ours()
     peer()
     pairs = []
     for repeat in range(repeats):
         if repeat % 2:
-            theirs, mine = _seconds(peer), _seconds(ours)
+            peer_seconds, our_seconds = _time(peer), _time(ours)
         else:
-            mine, theirs = _seconds(ours), _seconds(peer)
-        pairs.append((mine, theirs))
-    mines, all_theirs = zip(*pairs, strict=True)
-    return median(mines), median(all_theirs), median(theirs / mine for mine, theirs in pairs)
+            our_seconds, peer_seconds = _time(ours), _time(peer)
+        pairs.append((our_seconds, peer_seconds))
+    all_ours, all_peers = zip(*pairs, strict=True)
+    return median(all_ours), median(all_peers), median(theirs / mine for mine, theirs in pairs)
 
 
-def peak() -> float:
-    """MiB that this process has held at most."""
+def peak_memory() -> float:
+    """Return the peak resident memory of this process in MiB (on Linux)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 1024
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def _time(function: Callable[[], object]) -> float:
     begin = perf_counter()
     function()
     return perf_counter() - begin

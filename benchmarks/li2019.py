@@ -1,9 +1,8 @@
-"""A training step of Li et al. 2019 beside the plain one and beside Keras's, one thread.
+"""A training step of Li et al. 2019, compared with plain PyTorch and with Keras, one thread.
 
-The plain one is what the paper's text asks for, layer by layer, in torch's own modules: padded to
-7.5 s, convolutions, bidirectional LSTMs and dropout over all of it. Keras's is in
-``keras_steps.py``. Two folds side by side are two processes of one thread each. Lengths are
-EMO-DB's.
+The plain network follows the paper's text layer by layer in torch's modules: convolutions,
+bidirectional LSTMs and dropout on inputs padded to 7.5 s. The network in Keras is in
+``keras_steps``. Two folds in parallel are two processes of one thread each. Lengths are EMO-DB's.
 """
 
 import sys
@@ -14,8 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.beside import VARIABLE, beside, keras, serve, together
-from benchmarks.timing import Row, paired
+from benchmarks.step_process import (
+    KERAS_VARIABLE,
+    find_keras_python,
+    serve_steps,
+    start_processes,
+    step_together,
+)
+from benchmarks.timing import Row, time_alternately
 from serein import recipes
 from serein.system import System
 from serein.utils import device
@@ -24,10 +29,11 @@ BATCH = 40
 FRAMES = 301
 CLASSES = {"emotion": tuple("abcdefg"), "gender": ("female", "male")}
 RECIPES = {"li2019": True, "li2019-emodb": False}
-"""Whether a recipe pads."""
-ASKED: tuple[device.PrecisionSetting, ...] = ("fp32", "auto")
-NUMBERS = sorted({device.resolve_precision(one, "cpu") for one in ASKED}, reverse=True)
-"""What ``training.precision`` may be on this machine."""
+"""Whether a recipe pads its input without a mask."""
+PRECISIONS = sorted(
+    {device.resolve_precision("fp32", "cpu"), device.resolve_precision("auto", "cpu")}, reverse=True
+)
+"""The values of ``training.precision`` that this machine supports."""
 
 
 class Plain(nn.Module):
@@ -59,21 +65,27 @@ def main() -> list[Row]:
         row
         for recipe in RECIPES
         for row in (
-            _row(recipe),
-            *(_keras(recipe, folds, numbers) for numbers in NUMBERS for folds in (1, 2)),
+            _compare_plain(recipe),
+            *(
+                _compare_keras(recipe, folds, precision)
+                for precision in PRECISIONS
+                for folds in (1, 2)
+            ),
         )
     ]
 
 
-def _row(recipe: str) -> Row:
+def _compare_plain(recipe: str) -> Row:
     x_btf, _ = _batch()
     targets, plain = _targets(), Plain()
 
-    def theirs() -> Tensor:
+    def plain_loss() -> Tensor:
         pairs = zip(plain(x_btf), targets.values(), strict=True)
         return torch.stack([F.cross_entropy(logits, target) for logits, target in pairs]).sum()
 
-    mine, peer, ratio = paired(_ours(recipe), _step(plain, theirs), repeats=11)
+    mine, peer, ratio = time_alternately(
+        _build_our_step(recipe), _build_step(plain, plain_loss), repeats=11
+    )
     return Row(
         what=f"training step of {recipe}, 40 utterances of EMO-DB's lengths",
         ours=BATCH / mine,
@@ -84,17 +96,19 @@ def _row(recipe: str) -> Row:
     )
 
 
-def _keras(recipe: str, folds: int, numbers: device.Precision) -> Row:
-    """So many processes of ours in turns with as many of Keras's."""
-    python, side = keras(), ", 2 folds side by side" if folds > 1 else ""
-    what = f"training step of {recipe}, {numbers}{side}"
-    with beside(folds, sys.executable, "benchmarks.training", recipe, numbers) as own:
+def _compare_keras(recipe: str, folds: int, precision: device.Precision) -> Row:
+    """Compare processes of ours, alternately, with as many of Keras."""
+    python, parallel = find_keras_python(), ", 2 folds in parallel" if folds > 1 else ""
+    what = f"training step of {recipe}, {precision}{parallel}"
+    with start_processes(folds, sys.executable, "benchmarks.li2019", recipe, precision) as ours:
         if python is None:
-            mine, _, _ = paired(together(own), lambda: None)
-            name = f"Keras: not installed, skipped; name its python in {VARIABLE}"
+            mine, _, _ = time_alternately(step_together(ours), lambda: None)
+            name = f"Keras: not installed, skipped; name its python in {KERAS_VARIABLE}"
             return Row(what=what, ours=folds * BATCH / mine, unit="utterances/s", peer_name=name)
-        with beside(folds, python, "benchmarks.keras_steps", "li2019", "1") as theirs:
-            mine, peer, ratio = paired(together(own), together(theirs), repeats=11)
+        with start_processes(folds, python, "benchmarks.keras_steps", "li2019", "1") as theirs:
+            mine, peer, ratio = time_alternately(
+                step_together(ours), step_together(theirs), repeats=11
+            )
             name = f"{theirs[0].name}, fp32, padded to 7.5 s"
     return Row(
         what=what,
@@ -103,44 +117,44 @@ def _keras(recipe: str, folds: int, numbers: device.Precision) -> Row:
         peer_name=name,
         peer=folds * BATCH / peer,
         ratio=ratio,
-        asked="1.8 or more" if folds > 1 else "1.5 or more",
+        target="1.8 or more" if folds > 1 else "1.5 or more",
     )
 
 
-def _ours(recipe: str, numbers: device.Precision = "fp32") -> Callable[[], object]:
+def _build_our_step(recipe: str, precision: device.Precision = "fp32") -> Callable[[], object]:
     torch.manual_seed(0)
     x_btf, mask_bt = _batch()
     if RECIPES[recipe]:
         mask_bt = torch.ones_like(mask_bt)
-    longest = int(mask_bt.sum(dim=1).max())
-    frames = x_btf[:, :longest].contiguous(), mask_bt[:, :longest]
+    max_length = int(mask_bt.sum(dim=1).max())
+    frames = x_btf[:, :max_length].contiguous(), mask_bt[:, :max_length]
     targets, system = _targets(), System(recipes.load(recipe), CLASSES)
 
     def loss() -> Tensor:
-        with device.autocast_context(numbers, "cpu"):
+        with device.autocast_context(precision, "cpu"):
             return system.loss(system({"frames": frames}), targets)
 
-    return _step(system, loss)
+    return _build_step(system, loss)
 
 
 def _targets() -> dict[str, Tensor]:
     return {task: torch.arange(BATCH) % len(names) for task, names in CLASSES.items()}
 
 
-def _step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
+def _build_step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss())
         nn.utils.clip_grad_value_(module.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
 
     return step
 
 
 def _batch() -> tuple[Tensor, Tensor]:
-    """Random frames of EMO-DB's lengths (mean 2.8 s, deviation 1.0 s), constant behind the end."""
+    """Return random frames of EMO-DB's lengths (mean 2.8 s, deviation 1.0 s), padded with zeros."""
     generator = np.random.default_rng(0)
     length_b = np.clip(generator.normal(2.78, 1.03, BATCH) * 40, 40, FRAMES).astype(int)
     mask_bt = torch.arange(FRAMES) < torch.from_numpy(length_b)[:, None]
@@ -149,4 +163,4 @@ def _batch() -> tuple[Tensor, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    serve("serein", _ours(sys.argv[1], "bf16" if "bf16" in sys.argv else "fp32"))
+    serve_steps("serein", _build_our_step(sys.argv[1], "bf16" if "bf16" in sys.argv else "fp32"))

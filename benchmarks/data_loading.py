@@ -1,4 +1,4 @@
-"""The share of training that waits for data, and what keeping a state costs; synthetic sides.
+"""The fraction of training that waits for data, and that saves checkpoints; synthetic subsets.
 
 Lengths are EMO-DB's (li2019: 40 utterances a step) and 4 s of raw samples (zhang2019: 8).
 """
@@ -29,7 +29,7 @@ CLASSES = {
     **dict.fromkeys(("arousal", "valence", "dominance"), ("low", "middle", "high")),
 }
 CASES = {"li2019": (480, 2), "zhang2019": (24, 1)}
-"""Utterances of a side, and epochs, after each of which the state is written."""
+"""Utterances of the training subset, and number of epochs; each epoch saves a checkpoint."""
 
 
 def main() -> list[Row]:
@@ -39,39 +39,39 @@ def main() -> list[Row]:
 def _rows(name: str) -> list[Row]:
     recipe = recipes.load(name)
     count, epochs = CASES[name]
-    spent: dict[str, float] = {"waiting": 0.0, "writing": 0.0}
+    seconds: dict[str, float] = {"waiting": 0.0, "saving": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         system = System(recipe, {task: CLASSES[task] for task in recipe.tasks})
-        side = _side(system, count, Path(folder) / "frames")
-        how = replace(build_training_config(recipe), epochs=epochs)
+        subset = _build_subset(system, count, Path(folder) / "frames")
+        config = replace(build_training_config(recipe), epochs=epochs)
         with (
-            patch.object(loop, "shares", _timed(shard_batches, spent)),
-            patch.object(checkpoint, "save", _noted(save_checkpoint, spent)),
+            patch.object(loop, "shard_batches", _time_batches(shard_batches, seconds)),
+            patch.object(checkpoint, "save_checkpoint", _time_calls(save_checkpoint, seconds)),
         ):
-            begun = perf_counter()
-            course = fit(system, side, {}, how, checkpoint=Path(folder) / "state.pt")
-            seconds = perf_counter() - begun
-    trained = sum(epoch.seconds for epoch in course.epochs)
+            start = perf_counter()
+            run = fit(system, subset, {}, config, checkpoint=Path(folder) / "state.pt")
+            total_seconds = perf_counter() - start
+    epoch_seconds = sum(epoch.seconds for epoch in run.epochs)
     what = f"training {name}, {count} utterances an epoch"
     return [
         Row(
-            what=f"{what}: time waiting for data",
-            ours=100 * spent["waiting"] / trained,
+            what=f"{what}: time spent waiting for data",
+            ours=100 * seconds["waiting"] / epoch_seconds,
             unit="%",
-            asked="under 5",
+            target="under 5",
         ),
         Row(
-            what=f"{what}: time writing states",
-            ours=100 * spent["writing"] / seconds,
+            what=f"{what}: time spent saving states",
+            ours=100 * seconds["saving"] / total_seconds,
             unit="%",
-            asked="under 2",
+            target="under 2",
         ),
     ]
 
 
-def _side(system: System, count: int, file: Path) -> Subset:
-    """Noise in a mapped file."""
+def _build_subset(system: System, count: int, file: Path) -> Subset:
+    """Build a subset of noise in a memory-mapped file."""
     width, hop = system.front_end.width, system.front_end.hop
     generator = np.random.default_rng(0)
     seconds_n = np.clip(generator.normal(2.78, 1.03, count), 1.0, 7.5)
@@ -86,15 +86,15 @@ def _side(system: System, count: int, file: Path) -> Subset:
     return Subset(tuple(frames.index), frames, targets)
 
 
-def _timed(inner: Any, spent: dict[str, float]) -> Any:
-    """The same batches, and how long each was waited for."""
+def _time_batches(inner: Any, seconds: dict[str, float]) -> Any:
+    """Wrap an iterator of batches to add up the time that each batch takes."""
 
     def outer(*arguments: Any) -> Any:
         batches = inner(*arguments)
         while True:
-            begun = perf_counter()
+            start = perf_counter()
             batch = next(batches, None)
-            spent["waiting"] += perf_counter() - begun
+            seconds["waiting"] += perf_counter() - start
             if batch is None:
                 return
             yield batch
@@ -102,10 +102,12 @@ def _timed(inner: Any, spent: dict[str, float]) -> Any:
     return outer
 
 
-def _noted(inner: Any, spent: dict[str, float]) -> Any:
+def _time_calls(inner: Any, seconds: dict[str, float]) -> Any:
+    """Wrap a function to add up the time of its calls."""
+
     def outer(*arguments: Any) -> None:
-        begun = perf_counter()
+        start = perf_counter()
         inner(*arguments)
-        spent["writing"] += perf_counter() - begun
+        seconds["saving"] += perf_counter() - start
 
     return outer

@@ -1,10 +1,10 @@
-"""The front end of Li et al. 2019 beside librosa's, arrays in memory, one thread."""
+"""The log-mel front end of Li et al. 2019, compared with librosa: arrays in memory, one thread."""
 
 import librosa
 import numpy as np
 import torch
 
-from benchmarks.timing import Row, paired
+from benchmarks.timing import Row, time_alternately
 from serein.features.logmel import POWER_FLOOR, Config, FrontEnd
 
 RATE = 16_000
@@ -21,7 +21,7 @@ def _row(seconds: float) -> Row:
     front_end, length = FrontEnd(Config()), torch.tensor([len(noise)])
     wave = torch.from_numpy(noise)[None]
     with torch.inference_mode():
-        mine, theirs, ratio = paired(
+        mine, theirs, ratio = time_alternately(
             lambda: front_end(wave, length), lambda: _with_librosa(noise), repeats=31
         )
     return Row(
@@ -31,7 +31,7 @@ def _row(seconds: float) -> Row:
         peer_name="librosa",
         peer=seconds / theirs,
         ratio=ratio,
-        asked="3 or more",
+        target="3 or more",
     )
 
 

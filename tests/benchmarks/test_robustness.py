@@ -1,4 +1,4 @@
-"""The shipped model where nobody would train one: bad lines, mixtures, and no voice at all."""
+"""The shipped model on bad channels, mixtures of speakers, and recordings without speech."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(1)
 
 
-def beside(other_s: Samples) -> Samples:
+def add_background(other_s: Samples) -> Samples:
     wave_s = speech()
     return waveform.add_noise(wave_s, np.resize(other_s, len(wave_s)), 0.0)
 
 
-def surrounded() -> Samples:
-    """0.3 s of speech in 30 s of silence."""
+def in_silence() -> Samples:
+    """Return 0.3 s of speech in 30 s of silence."""
     out_s = np.zeros(30 * RATE, np.float32)
     out_s[10 * RATE : 10 * RATE + 4800] = speech()[4800:9600]
     return out_s
@@ -40,12 +40,12 @@ HARD: dict[str, Callable[[], Samples]] = {
     "soft": lambda: waveform.apply_gain(speech(), -20.0),
     "offset": lambda: speech() + np.float32(0.3),
     "whispered": lambda: waveform.whisper(speech(), RATE, rng()),
-    "two at once": lambda: beside(speech("male", "sadness")),
-    "noise": lambda: beside(waveform.generate_noise(RATE, RATE, rng())),
+    "two at once": lambda: add_background(speech("male", "sadness")),
+    "noise": lambda: add_background(waveform.generate_noise(RATE, RATE, rng())),
     "room": lambda: waveform.add_reverb(
         speech(), waveform.simulate_impulse_response(RATE, 1.5, rng())
     ),
-    "surrounded": surrounded,
+    "in_silence": in_silence,
 }
 
 
@@ -55,7 +55,7 @@ def recognizer() -> Recognizer:
 
 
 @pytest.mark.parametrize("kind", HARD)
-def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind: str) -> None:
+def test_bad_recordings_have_low_confidence_or_no_answer(recognizer: Recognizer, kind: str) -> None:
     found = recognizer((HARD[kind](), RATE))
     assert all(np.isfinite(list(one.probabilities.values())).all() for one in found.tasks.values())
     if found.speech:
@@ -65,8 +65,8 @@ def test_bad_recordings_get_a_modest_answer_or_none(recognizer: Recognizer, kind
 
 
 @pytest.mark.parametrize("gain", [-20.0, 20.0])
-def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) -> None:
-    """Of speech with a background, as any recording has; digital silence has no loudness."""
+def test_prediction_does_not_depend_on_loudness(recognizer: Recognizer, gain: float) -> None:
+    """The speech has a background, as any recording; digital silence has no loudness."""
     wave_s = 0.1 * speech()
     wave_s = waveform.add_noise(wave_s, waveform.generate_noise(len(wave_s), RATE, rng()), 40.0)
     ours, theirs = (
@@ -76,8 +76,8 @@ def test_loudness_does_not_move_the_answer(recognizer: Recognizer, gain: float) 
 
 
 @pytest.mark.parametrize("offset", [-0.5, 0.2])
-def test_an_offset_does_not_move_the_answer(recognizer: Recognizer, offset: float) -> None:
-    """A card's offset, the smaller one as large as the speech itself."""
+def test_prediction_does_not_depend_on_an_offset(recognizer: Recognizer, offset: float) -> None:
+    """The offset of a sound card; the smaller one is as large as the speech."""
     wave_s = 0.1 * speech()
     ours, theirs = (
         recognizer((wave_s + np.float32(by), RATE)).tasks["emotion"] for by in (0.0, offset)
@@ -86,7 +86,7 @@ def test_an_offset_does_not_move_the_answer(recognizer: Recognizer, offset: floa
 
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0, 30.0])
-def test_what_is_no_voice_has_no_emotion(recognizer: Recognizer, seconds: float) -> None:
+def test_recordings_without_speech_have_no_emotion(recognizer: Recognizer, seconds: float) -> None:
     count = round(seconds * RATE)
     time_s = np.arange(count) / RATE
     for wave_s in (
