@@ -4,7 +4,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import typer
 
@@ -84,10 +84,15 @@ _show_warning_in_full = warnings.showwarning
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
-    """Print a FutureWarning as one line, without the place in the source."""
+    """Print a FutureWarning as one line, without its location in the source."""
     if issubclass(category, FutureWarning):
         print_stderr(str(message))
     else:
-        _show_warning_in_full(message, category, filename, lineno, *rest)
+        _show_warning_in_full(message, category, filename, lineno, file, line)
