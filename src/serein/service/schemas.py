@@ -1,4 +1,4 @@
-"""JSON of the API: answers beside ``Recognition``, messages of streams, and errors.
+"""JSON of the API: answers other than ``Recognition``, messages of streams, and errors.
 
 Errors are problem documents (application/problem+json, RFC 9457).
 """

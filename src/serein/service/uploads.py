@@ -14,7 +14,7 @@ from serein.service.schemas import Problem
 DEFAULT_NAME = "upload"
 MAX_NAME_LENGTH = 200
 MAX_FIELDS = 15
-"""Fields of a form beside the file."""
+"""Fields of a form in addition to the file."""
 
 
 async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, bytes]:
