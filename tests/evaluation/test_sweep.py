@@ -23,7 +23,7 @@ from serein.results.studies import Sweep, Trend
 
 SHARE = "protocol.auxiliary_share=0,0.5,1"
 HASTY = ("training.rate=0.02", "training.batch=4", "training.epochs=3")
-"""So that seeds and shares give scores of their own."""
+"""Settings with which seeds and shares have different scores."""
 
 
 def run_sweep(
@@ -252,7 +252,7 @@ def test_report(finished_sweep: Sweep, tmp_path: Path) -> None:
     assert "3 values x 2 seeds (0, 1), leave-one-speaker-out, 32 utterances tested" in text
     assert "**Splits**" in text
     assert "7 utterances of emodb left out: boredom (7)" in text
-    assert "protocol.auxiliary_share=0.5" in text
+    assert r"protocol.auxiliary\_share=0.5" in text
     (figure,) = json.loads(html.split('id="figures">')[1].split("</script>")[0]).values()
     seeds, ua, wa = figure["data"]
     assert ua["x"] == wa["x"] == [0, 0.5, 1]

@@ -47,7 +47,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """IEMOCAP in miniature; the arousal of one utterance is not known."""
+    """A small IEMOCAP; one utterance has no arousal label."""
     root = tmp_path_factory.mktemp("iemocap")
     write_iemocap(root, utterances=60, words=1)
     first, *rest = iemocap.read(root, partial=True)
@@ -144,12 +144,12 @@ def test_selection_by_mean_over_both_kinds_of_tasks(rated: Corpus, tmp_path: Pat
     settings = [*SETTINGS, "training.select_by=mean", "training.epochs=1"]
     chosen = evaluate("li2019", rated, settings=settings, runs=tmp_path).results
     assert "best mean of CCC of arousal, UA of sex on" in chosen.selections["validation"]
-    assert "epoch chosen by" not in markdown.render_markdown(chosen)
+    assert "epoch selected by" not in markdown.render_markdown(chosen)
     assert audit.is_optimistic(chosen, "test", "sex")
 
 
 def test_subset_without_ratings_is_an_error(rated: Corpus, tmp_path: Path) -> None:
-    """Who validates must have ratings; that one of many is missing, as here, is no matter."""
+    """A validation subset must have ratings, but not of every utterance."""
     unrated = tuple(
         replace(one, labels={"emotion": "anger"}) if one.session == "2" else one
         for one in rated.utterances
@@ -181,7 +181,7 @@ def test_reports_show_values_in_their_unit(results: Results) -> None:
         assert "sex: classes, validation" in form
         assert "arousal: classes" not in form
     assert "predicts the mean of the training subset" in plain(Page(shown).words)
-    assert "epoch chosen by arousal" in plain(Page(shown).words)
+    assert "epoch selected by arousal" in plain(Page(shown).words)
 
 
 def test_scores_fit_a_terminal_of_80_columns(results: Results) -> None:

@@ -1,4 +1,4 @@
-"""The page and the command: what they show, in numbers and words, and what they refuse."""
+"""Reports of attention, and the command that writes them."""
 
 import io
 import itertools
@@ -34,7 +34,7 @@ Run = Callable[..., tuple[int, str, str]]
 STEPS = 20
 
 
-def correlated(value: float | None, words: str = "how it was made") -> Correlation:
+def make_correlation(value: float | None, words: str = "how it was made") -> Correlation:
     interval = None if value is None else (value - 0.1, value + 0.1)
     return Correlation(
         count=STEPS,
@@ -46,7 +46,7 @@ def correlated(value: float | None, words: str = "how it was made") -> Correlati
     )
 
 
-def track(
+def make_track(
     tasks: list[str], value: float | None, heads: int = 1, *, queries: bool = False
 ) -> AttentionTrack:
     rows = np.random.default_rng(heads).dirichlet(np.ones(STEPS), heads)
@@ -59,12 +59,12 @@ def track(
         weight=rows.mean(axis=0).tolist(),
         heads=rows.tolist(),
         queries=queries,
-        correlation=correlated(value),
-        by_head=[correlated(0.5, "otherwise") for _ in rows] if heads > 1 else [],
+        correlation=make_correlation(value),
+        by_head=[make_correlation(0.5, "otherwise") for _ in rows] if heads > 1 else [],
     )
 
 
-def explained(source: str = "clips/a.wav") -> Explanation:
+def make_explanation(source: str = "clips/a.wav") -> Explanation:
     return Explanation(
         source=source,
         model="mine",
@@ -78,24 +78,29 @@ def explained(source: str = "clips/a.wav") -> Explanation:
         },
         envelope=[(-0.5, 0.25), (-0.1, 0.1), (0.0, 0.0), (-0.2, 0.5)],
         attention={
-            "arousal": track(["arousal"], 0.42),
-            "heads": track(["arousal", "valence"], None, 3),
+            "arousal": make_track(["arousal"], 0.42),
+            "heads": make_track(["arousal", "valence"], None, 3),
         },
     )
 
 
-def several(*found: Explanation, failed: dict[str, str] | None = None) -> Explanations:
+def make_explanations(*found: Explanation, failed: dict[str, str] | None = None) -> Explanations:
     return Explanations(
         format=EXPLANATIONS_FORMAT,
         command="serein explain clips/a.wav",
         explained=list(found),
         failed=failed or {},
-        correlations={"arousal": correlated(0.42), "heads": correlated(None, "undefined: why")},
+        correlations={
+            "arousal": make_correlation(0.42),
+            "heads": make_correlation(None, "undefined: why"),
+        },
     )
 
 
-def test_page_needs_no_network_and_plays_what_it_holds() -> None:
-    text = explanation.render_html(several(explained(), explained("b.wav")), {"b.wav": "UklGRg=="})
+def test_page_works_offline_and_plays_its_audio() -> None:
+    text = explanation.render_html(
+        make_explanations(make_explanation(), make_explanation("b.wav")), {"b.wav": "UklGRg=="}
+    )
     parsed = Page(text)
     assert parsed.open == []
     for tag, attributes in parsed.tags:
@@ -111,14 +116,14 @@ def test_page_needs_no_network_and_plays_what_it_holds() -> None:
     (player,) = parsed.all("audio")
     assert player["src"] == "data:audio/wav;base64,UklGRg=="
     assert player["data-plays"] == "recording-2"
-    silent = explanation.render_html(several(explained()))
+    silent = explanation.render_html(make_explanations(make_explanation()))
     assert "media-src" not in silent
     assert "<audio" not in silent
 
 
-def test_page_holds_the_data_and_says_the_numbers() -> None:
-    one = explained()
-    parsed = Page(explanation.render_html(several(one, failed={"x": "x does not exist"})))
+def test_page_contains_data_and_numbers() -> None:
+    one = make_explanation()
+    parsed = Page(explanation.render_html(make_explanations(one, failed={"x": "x does not exist"})))
     figure = json.loads(parsed.scripts[0])["recording-1"]
     drawn = {trace["yaxis"]: trace for trace in figure["data"]}
     assert drawn["y2"]["y"][:-1] == pytest.approx(
@@ -142,8 +147,8 @@ def test_page_holds_the_data_and_says_the_numbers() -> None:
     assert "serein explain clips/a.wav" in words
 
 
-def test_figure_has_one_axis_of_seconds_and_a_row_for_each_map() -> None:
-    one = explained()
+def test_figure_has_one_time_axis_and_a_row_per_map() -> None:
+    one = make_explanation()
     figure = draw_attention(one)
     layout = figure.layout
     assert layout.xaxis.title.text == "seconds"
@@ -170,9 +175,9 @@ def test_figure_has_one_axis_of_seconds_and_a_row_for_each_map() -> None:
     assert (low, high) == (-60, -9)
 
 
-def test_silence_is_drawn_low_and_queries_are_said() -> None:
-    quiet = replace(track(["arousal"], None, queries=True), energy=[-100.0] * STEPS)
-    one = replace(explained(), attention={"arousal": quiet}, windows=[(0.0, 2.0)])
+def test_silence_and_queries() -> None:
+    quiet = replace(make_track(["arousal"], None, queries=True), energy=[-100.0] * STEPS)
+    one = replace(make_explanation(), attention={"arousal": quiet}, windows=[(0.0, 2.0)])
     assert tuple(draw_attention(one).layout.yaxis3.range) == (-100, -79)
     note = explanation.build_correlation_table(one).note
     assert "Each head is the mean over its queries." in note
@@ -187,18 +192,18 @@ def test_silence_is_drawn_low_and_queries_are_said() -> None:
     )
 
 
-def test_words_of_one_moment_share_a_bar() -> None:
+def test_simultaneous_words_share_a_bar() -> None:
     said = [("a<b", 0.01, 0.2), ("c", 1.0, 0.5), ("d", 0.05, 0.1), ("e", 1.98, 0.2)]
     words = [RecognizedWord(word=word, time=time, weight=weight) for word, time, weight in said]
-    names, bars = draw_attention(replace(explained(), words=words)).data[1:3]
+    names, bars = draw_attention(replace(make_explanation(), words=words)).data[1:3]
     assert list(bars.x) == [0.01, 1.0, 1.98]
     assert list(bars.y) == pytest.approx([30, 50, 20])
     assert list(names.text) == ["a&lt;b<br>d", "c", "e"]
     assert list(names.textposition) == ["top right", "top center", "top left"]
 
 
-def test_several_recordings_have_a_mean() -> None:
-    found = several(explained(), explained("b.wav"))
+def test_several_recordings_have_a_mean_table() -> None:
+    found = make_explanations(make_explanation(), make_explanation("b.wav"))
     words = plain(Page(explanation.render_html(found)).words)
     assert "Attention and energy, mean over recordings" in words
     assert "How it was made (row 1). Undefined: why (row 2)." in words
@@ -209,16 +214,16 @@ def test_several_recordings_have_a_mean() -> None:
     assert "b.wav: 2.00 s" in told
 
 
-def test_page_escapes_whatever_it_is_given() -> None:
+def test_page_escapes_all_text() -> None:
     rude = "</script><script>alert(1)</script>"
     one = replace(
-        explained(rude),
+        make_explanation(rude),
         model=rude,
         labels={rude: rude},
         probabilities={rude: {rude: 1.0}},
-        attention={rude: track([rude], 0.1, 2)},
+        attention={rude: make_track([rude], 0.1, 2)},
     )
-    found = replace(several(one, failed={rude: rude}), command=rude)
+    found = replace(make_explanations(one, failed={rude: rude}), command=rude)
     text = explanation.render_html(found, {rude: "UklGRg=="})
     parsed = Page(text)
     assert parsed.open == []
@@ -236,7 +241,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_user_gets_a_page_and_data(run: Run, model: Path, root: Path, tmp_path: Path) -> None:
+def test_command_writes_page_and_data(run: Run, model: Path, root: Path, tmp_path: Path) -> None:
     file = sorted((root / "wav").iterdir())[0]
     status, out, err = run("explain", file, "--model", model)
     assert (status, err) == (0, "")
@@ -257,9 +262,7 @@ def test_a_user_gets_a_page_and_data(run: Run, model: Path, root: Path, tmp_path
     assert json.loads((tmp_path / "a.json").read_text())["explained"] == document["explained"]
 
 
-def test_good_files_are_explained_among_bad_ones(
-    run: Run, model: Path, root: Path, tmp_path: Path
-) -> None:
+def test_command_skips_bad_files(run: Run, model: Path, root: Path, tmp_path: Path) -> None:
     Path("text.wav").write_text("this is not audio")
     soundfile.write("silence.wav", np.zeros(16_000), 16_000)
     soundfile.write("short.wav", np.full(480, 0.1), 16_000)
@@ -290,7 +293,7 @@ def test_standard_input_is_a_recording(
     assert len(Page((tmp_path / "stdin.explain.html").read_text()).all("audio")) == 1
 
 
-def test_what_is_asked_wrongly_is_one_line(run: Run, root: Path, tmp_path: Path) -> None:
+def test_bad_options_give_one_line(run: Run, root: Path, tmp_path: Path) -> None:
     file = sorted((root / "wav").iterdir())[0]
     plain_system = small_system("features.pad=false", "model.attention=false").eval()
     bundle.save(Bundle(plain_system, Card()), tmp_path / "blind.safetensors")

@@ -221,7 +221,7 @@ def test_published_results_are_next_to_the_scores(results: Results) -> None:
     ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
     assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
     assert "leave-one-session-out the best of 100 epochs, probably on the test subset 81.6" in words
-    assert "Contradictions in the paper" in words
+    assert "Contradictions and gaps in the paper" in words
     assert "Published results" not in html.render_html(replace(results, recipe={}))
     none = replace(results, recipe={"name": "li2019-emodb", "about": {"follows": ""}})
     assert "Published results" not in html.render_html(none)

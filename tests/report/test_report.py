@@ -53,7 +53,7 @@ def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: P
         ({"scores": None, "folds": "none"}, "holds no results: .*more"),
     ],
 )
-def test_foreign_results_are_refused(
+def test_invalid_results_are_an_error(
     results: Results, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     (tmp_path / "results.json").write_text(json.dumps({**store.to_builtin(results), **change}))
@@ -62,7 +62,7 @@ def test_foreign_results_are_refused(
     assert "\n" not in str(refusal.value)
 
 
-def test_packed_results_are_the_same(results: Results, tmp_path: Path) -> None:
+def test_compressed_results_are_equal(results: Results, tmp_path: Path) -> None:
     store.save_record(results, tmp_path / "a.json")
     store.save_record(results, tmp_path / "a.json.gz")
     plain, packed = (tmp_path / name for name in ("a.json", "a.json.gz"))
@@ -79,7 +79,7 @@ def test_packed_results_are_the_same(results: Results, tmp_path: Path) -> None:
             store.load_results(packed)
 
 
-def test_unreadable_results_are_refused(tmp_path: Path) -> None:
+def test_unreadable_results_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*give a run folder"):
         store.load_results(tmp_path)
     (tmp_path / "results.json").write_text("{")
@@ -91,7 +91,7 @@ def test_unreadable_results_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_text_says_the_scores_within_its_width(results: Results, width: int) -> None:
+def test_terminal_report_contains_the_scores(results: Results, width: int) -> None:
     words = text(results, width)
     lines = words.splitlines()
     assert max(map(len, lines)) <= width
@@ -110,7 +110,7 @@ def test_text_says_the_scores_within_its_width(results: Results, width: int) -> 
         assert any(line.startswith(row) for line in lines), row
 
 
-def test_text_passes_no_markup_and_no_escape_codes(results: Results) -> None:
+def test_terminal_report_has_no_markup_and_no_escape_codes(results: Results) -> None:
     rude = replace(results, corpus={"name": "[red]\x1b[2Jx"}, warnings=["[/bold] \x07"])
     file = io.StringIO()
     Console(file=file, force_terminal=True, width=80, color_system=None).print(
@@ -120,7 +120,7 @@ def test_text_passes_no_markup_and_no_escape_codes(results: Results) -> None:
     assert "[/bold] ?" in file.getvalue()
 
 
-def test_report_is_light_to_import() -> None:
+def test_report_imports_no_heavy_packages() -> None:
     code = (
         "import sys, serein.report.html, serein.report.terminal, serein.results.io;"
         "heavy = {'torch', 'typer', 'plotly', 'jinja2', 'pydantic', 'pandas'};"

@@ -84,10 +84,10 @@ PROTOCOLS = {
         FOLD_SETTINGS,
     ),
     "zhang-text": ProtocolKind(
-        "IEMOCAP sessions 1-3 / 4 / 5, as Zhang 2019 says", predefined.split_sessions
+        "IEMOCAP sessions 1-3 / 4 / 5, as in the text of Zhang 2019", predefined.split_sessions
     ),
     "zhang-sizes": ProtocolKind(
-        "IEMOCAP sessions 3-5 / 2 / 1, by Zhang 2019's sizes", predefined.split_sessions
+        "IEMOCAP sessions 3-5 / 2 / 1, by the sizes of Zhang 2019", predefined.split_sessions
     ),
     "parts": ProtocolKind(
         "the corpus's own train, dev and test parts", predefined.split_parts, ("train", "test")

@@ -277,7 +277,7 @@ def build_published_table(results: Results) -> Table | None:
 
 
 def list_doubts(results: Results) -> tuple[str, ...]:
-    """Return contradictions between the paper's figures, its text and its code."""
+    """Return contradictions and gaps in the paper's figures, text and code."""
     name = get_followed_recipe(results)
     return tuple(
         doubt
