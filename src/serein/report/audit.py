@@ -169,13 +169,13 @@ def compute_difference(
     scorer, classes = summary.get_task_scorer(results, task), results.classes[task]
     truth = [item.truth[task] for item in items]
     groups, method = choose_resampling_groups([item.speaker for item in items])
-    tallies = [
+    first_tally, second_tally = (
         scorer.tally(
             truth, summary.get_predicted_values(results, task, name, items), groups, classes
         )
         for name in (first, second)
-    ]
-    low, high = bootstrap_difference(*tallies, scorer.main.statistic)
+    )
+    low, high = bootstrap_difference(first_tally, second_tally, scorer.main.statistic)
     return (None if np.isnan(low) else (low, high)), method
 
 
