@@ -84,7 +84,7 @@ class Model(nn.Module):
     """Frames and words in, one vector per utterance out, and a transcript."""
 
     READS = "words"
-    BY_WORDS = (
+    WORD_WEIGHTS = (
         "words.weight",
         "recogniser.decoder.words.weight",
         "recogniser.decoder.output.weight",

@@ -90,5 +90,5 @@ def _get_row_names(name: str, system: System) -> Sequence[str]:
     if module == "heads":
         task = path.removesuffix(".head.weight").removesuffix(".head.bias")
         return system.classes.get(task, ())
-    word_weights = getattr(system.model, "BY_WORDS", ())
+    word_weights = getattr(system.model, "WORD_WEIGHTS", ())
     return system.words if name.removeprefix("model.") in word_weights else ()
