@@ -48,6 +48,10 @@ class FrontEnd(Protocol):
 class Model(Protocol):
     """A network from inputs to one vector for each task, without heads and losses.
 
+    A model of words has the attribute ``READS = "words"``, is built with the size of the vocabulary
+    as a further argument, and may have ``needs_words``: whether its input ``words`` must be given
+    in inference.
+
     Attributes:
         width: D.
     """

@@ -128,6 +128,11 @@ class System(nn.Module):
         return self.transcript_task is not None and self.transcript_task.config.weight > 0
 
     @property
+    def needs_words(self) -> bool:
+        """Whether the model reads words that it does not recognise itself."""
+        return self.transcript_task is not None and getattr(self.model, "needs_words", False)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Vocabulary by word id; empty for a recipe without text."""
         return self.transcript_task.vocabulary.words if self.transcript_task else ()
@@ -217,6 +222,11 @@ class SingleTaskEnsemble(nn.Module):
     def pinned(self) -> Mapping[str, Any]:
         """Settings that a saved model must have; equal for all networks of a recipe."""
         return getattr(self.models[0], "pinned", {})
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the networks read words; equal for all networks of a recipe."""
+        return getattr(self.models[0], "needs_words", False)
 
     def forward(self, **inputs: tuple[Tensor, Tensor]) -> ModelOutput:
         """Return the vector (B, D) and attention of each task from its network."""

@@ -159,6 +159,11 @@ class Model(nn.Module):
             vectors = dict.fromkeys(self.tasks, x_bd)
         return ModelOutput(vectors, maps, None if asr is None else asr.transcript)
 
+    @property
+    def needs_words(self) -> bool:
+        """Whether the words of an utterance must be given: a branch reads them."""
+        return self.words is not None
+
     def _crop_or_pad(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Section 5.2: keep the first 7.5 seconds, and pad with zeros where the settings say so."""
         frames = self.config.frames or x_btf.shape[1]
