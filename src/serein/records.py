@@ -148,6 +148,23 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Utterances of a corpus that a run does not use, and why.
+
+    Attributes:
+        reason: "class" (none of the first task), "only" (a filter), "duration", "subset" (of a
+            predefined protocol that does not train), "amount" (``train_size`` or the share of an
+            auxiliary corpus) or "label" (none that a saved model predicts).
+        count: number of utterances.
+        description: the reason in words, such as "longer than 20 s".
+    """
+
+    reason: str
+    count: int
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A system with all its settings; each table is validated by the module that it names.
 

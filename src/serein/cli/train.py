@@ -25,6 +25,8 @@ from serein.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from serein.evaluation.selection import Selection
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
@@ -46,7 +48,7 @@ def train(
     partial: PartialOption = None,
     confidence: Annotated[Path | None, typer.Option("--confidence", hidden=True)] = None,
 ) -> None:
-    """Train on a whole corpus and save the model."""
+    """Train on everything that the recipe selects, and save the model."""
     from serein.evaluation.train import train as train_model
     from serein.system import collect_notes
     from serein.utils import distributed
@@ -65,6 +67,7 @@ def train(
         calibration_run=calibration_run,
         card=card,
         open_progress=_show_epochs,
+        on_selection=_print_selection,
     )
     if distributed.get_rank():
         return
@@ -72,6 +75,16 @@ def train(
     print(f"{output}: {size:.2f} MB, {epochs} epochs")
     for note in collect_notes(bundle.system.recipe):
         print_stderr(note)
+
+
+def _print_selection(selection: "Selection") -> None:
+    """Print which utterances train, and what is left out."""
+    from serein.evaluation.selection import describe_selection
+    from serein.utils import distributed
+
+    if not distributed.get_rank():
+        line = f"trains on {describe_selection(selection)}"
+        console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager

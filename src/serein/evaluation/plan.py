@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +15,13 @@ from serein.augment.config import build_augment_config
 from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
-from serein.evaluation.labels import apply_label_scheme, corpus_classes, held_out_shares
+from serein.evaluation.labels import corpus_classes, held_out_shares
 from serein.evaluation.provenance import package_versions
+from serein.evaluation.selection import build_split_config, select_utterances, split_selection
 from serein.features import normalization
 from serein.interfaces import FrontEnd
 from serein.labels import targets
-from serein.records import Corpus, Finding, Fold, Protocol, Recipe, Utterance
+from serein.records import Corpus, Finding, Fold, LeftOut, Protocol, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import LabelMapping
 from serein.training.config import TrainingConfig
@@ -35,7 +36,7 @@ class Plan:
 
     Attributes:
         recipe: every setting.
-        corpus: the utterances.
+        corpus: the selected utterances.
         contents: a hash of the audio of each utterance id.
         classes: the classes of each task; a regression has none.
         mapping: for each task, how the corpus's labels map to its classes.
@@ -46,6 +47,7 @@ class Plan:
         folder: the run folder, with checkpoints and results.
         leakage: findings of the leakage check.
         augmentations: augmented copies of every utterance that are trained on, too.
+        left_out: utterances of the corpus that were not selected, by reason.
     """
 
     recipe: Recipe
@@ -60,6 +62,7 @@ class Plan:
     folder: Path
     leakage: tuple[Finding, ...] = ()
     augmentations: tuple[OfflineAugmentation, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def build_front_end(self) -> FrontEnd:
         """Build the recipe's front end."""
@@ -154,6 +157,44 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
+    draft = draft_plan(recipe, corpus, seed=seed, device=device)
+    contents = corpora.hash_contents(draft.corpus.utterances)
+    leakage = check_leakage(draft, contents, protocols.hash_audio(draft.corpus.utterances))
+    protocols.raise_on_leaks(leakage)
+    dependencies = [
+        asdict(replace(recipe, about={})),
+        list(recipe.tasks),
+        draft.protocol.hash,
+        corpora.fingerprint(draft.corpus, contents),
+        system.hash_recipe_sources(recipe),
+        [augmentation.cache_key for augmentation in draft.augmentations],
+        seed,
+        draft.device,
+        draft.precision,
+        package_versions() | system.collect_packages(recipe),
+        transcripts.hash_referenced_files(recipe),
+    ]
+    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
+    name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
+    return replace(
+        draft,
+        contents=contents,
+        protocol=protocols.add_cautions(draft.protocol, leakage),
+        folder=runs / name,
+        leakage=leakage,
+    )
+
+
+def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Plan:
+    """Check every setting, select the utterances and split them, without reading any audio.
+
+    Returns:
+        A plan without hashes of recordings, run folder and leakage check.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range, or the corpus lacks a task's labels.
+        ProtocolError: the corpus cannot be split that way.
+    """
     device = resolve_device(device)
     if not recipe.tasks:
         raise ConfigError(
@@ -163,43 +204,23 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         )
     system.check_recipe(recipe)
     training = build_training_config(recipe)
-    split_config = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
-    all_ids = {utterance.id for utterance in corpus.utterances}
-    corpus, mapping = apply_label_scheme(corpus, recipe)
-    classes = corpus_classes(corpus, recipe)
+    split_config = build_split_config(recipe)
+    selection = select_utterances(corpus, recipe)
+    classes = corpus_classes(selection.corpus, recipe)
     augmentations = build_augmentations(recipe, system.build_front_end(recipe))
-    left_out = all_ids - {utterance.id for utterance in corpus.utterances}
-    protocol = protocols.split(corpus.utterances, split_config, left_out)
-    contents = corpora.hash_contents(corpus.utterances)
-    leakage = _check_leakage(recipe, corpus, tuple(classes), protocol, contents, split_config)
-    dependencies = [
-        asdict(replace(recipe, about={})),
-        list(recipe.tasks),
-        protocol.hash,
-        corpora.fingerprint(corpus, contents),
-        system.hash_recipe_sources(recipe),
-        [augmentation.cache_key for augmentation in augmentations],
-        seed,
-        device,
-        resolve_precision(training.precision, device),
-        package_versions() | system.collect_packages(recipe),
-        transcripts.hash_referenced_files(recipe),
-    ]
-    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
-    name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
     return Plan(
         recipe=recipe,
-        corpus=corpus,
-        contents=contents,
+        corpus=selection.corpus,
+        contents={},
         classes=classes,
-        mapping=mapping,
-        protocol=protocols.add_cautions(protocol, leakage),
+        mapping=selection.mapping,
+        protocol=split_selection(selection, split_config),
         training=training,
         seed=seed,
         device=device,
-        folder=runs / name,
-        leakage=leakage,
+        folder=Path(),
         augmentations=augmentations,
+        left_out=selection.left_out,
     )
 
 
@@ -264,36 +285,39 @@ def split_corpus(
     return corpus, protocol, findings
 
 
-def _check_leakage(
-    recipe: Recipe,
-    corpus: Corpus,
-    tasks: tuple[str, ...],
-    protocol: Protocol,
-    contents: dict[str, str],
-    split_config: protocols.SplitConfig,
+def check_leakage(
+    plan: Plan, contents: Mapping[str, str] | None, audio_hashes: Mapping[str, str] | None
 ) -> tuple[Finding, ...]:
-    """Check a split for leaks, and raise an error for those that the user has not allowed.
+    """Check a plan's split for leaks, and the saved models that its recipe names.
 
     Classes of tasks that are scored on held-out utterances are not compared between subsets.
+
+    Args:
+        plan: a plan or its draft.
+        contents: a hash of the audio of each utterance id; None compares no recordings.
+        audio_hashes: a hash of the samples of each id; None compares no samples.
+
+    Raises:
+        UnknownName: ``protocol.allow`` has an unknown name.
+        ConfigError: results that the recipe names are of other folds or of another corpus.
     """
+    recipe, corpus = plan.recipe, plan.corpus
     held_out_tasks = held_out_shares(recipe)
-    findings = transcripts.check_pretrained_leakage(
-        recipe, protocol, corpus, contents
+    return transcripts.check_pretrained_leakage(
+        recipe, plan.protocol, corpus, contents
     ) + protocols.find_leaks(
-        protocol,
+        plan.protocol,
         corpus.utterances,
-        contents,
-        audio_hashes=protocols.hash_audio(corpus.utterances),
+        contents or {},
+        audio_hashes=audio_hashes,
         normalization=str(recipe.normalise.get("statistics", "training")),
         targets={
             task: {u.id: _target_kind(u, task, recipe) for u in corpus.utterances}
-            for task in tasks
+            for task in plan.classes
             if task not in held_out_tasks
         },
-        allow=split_config.allow,
+        allow=build_split_config(recipe).allow,
     )
-    protocols.raise_on_leaks(findings)
-    return findings
 
 
 def _target_kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:

@@ -22,11 +22,11 @@ from serein.evaluation.provenance import (
     describe_environment,
     utc_now,
 )
-from serein.evaluation.transcripts import find_training_overlap
+from serein.evaluation.training_overlap import check_training_overlap
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
 from serein.metrics.scoring import Scores
-from serein.records import Corpus, Finding, Recipe, Utterance
+from serein.records import Corpus, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
 from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
@@ -80,7 +80,8 @@ def score_model(
         )
         for n, utterance in enumerate(scorable)
     ]
-    overlap = _training_overlap(bundle, replace(corpus, utterances=tuple(scorable)), contents)
+    scored = replace(corpus, utterances=tuple(scorable))
+    overlap = check_training_overlap(bundle.card, scored, contents)
     warnings += [finding.description for finding in overlap if finding.verdict != "clean"]
     constants = {
         task: _majority_or_mean(counts, system.classes[task])
@@ -101,28 +102,6 @@ def _majority_or_mean(counts: Mapping[str, int], classes: Sequence[str]) -> str 
     if classes:
         return max(counts, key=lambda name: counts[name])
     return fmean(map(float, counts), counts.values())
-
-
-def _training_overlap(bundle: Bundle, corpus: Corpus, contents: Mapping[str, str]) -> list[Finding]:
-    """Find the utterances and speakers that were in the model's training data."""
-    overlap = find_training_overlap(bundle.card, corpus, contents)
-    subjects = {
-        "duplicate": f"{len(overlap['duplicate'])} of {len(corpus.utterances)} utterances",
-        "speaker": f"{len(overlap['speaker'])} speakers",
-    }
-    return [
-        Finding(
-            kind=kind,
-            verdict="warning" if overlap[kind] else "clean",
-            count=len(overlap[kind]),
-            description=f"{subject} were in this model's training data: these scores say nothing "
-            "about new speakers"
-            if overlap[kind]
-            else f"no {kind} of this model's training data",
-            examples=tuple(overlap[kind][:3]),
-        )
-        for kind, subject in subjects.items()
-    ]
 
 
 def _predict(

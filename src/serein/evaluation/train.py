@@ -1,4 +1,4 @@
-"""Train a recipe on a whole corpus and save the model.
+"""Train a recipe on everything that it selects, and save the model.
 
 An evaluation of the recipe can give the number of epochs, the calibration of the confidence, and
 the scores on the model's card.
@@ -20,7 +20,7 @@ from serein import bundle, config, corpora, protocols, registry, system
 from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import ConfigError
 from serein.evaluation import transcripts
-from serein.evaluation.labels import apply_label_scheme, corpus_classes
+from serein.evaluation.labels import corpus_classes
 from serein.evaluation.plan import build_augmentations, build_training_config, resolve_recipe
 from serein.evaluation.provenance import (
     command_line,
@@ -29,10 +29,11 @@ from serein.evaluation.provenance import (
     package_versions,
     utc_now,
 )
-from serein.evaluation.transcripts import speaker_names
+from serein.evaluation.selection import Selection, select_for_training, select_utterances
+from serein.evaluation.training_overlap import speaker_names
 from serein.labels import targets
 from serein.metrics.scoring import get_scorer
-from serein.records import Corpus, Recipe, Utterance
+from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Epoch, Results
 from serein.training.config import TrainingConfig
@@ -46,6 +47,14 @@ from serein.utils.device import precision_warnings, resolve_device, resolve_prec
 
 OpenProgress = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Opens a progress display for a number of epochs; the display is called after every epoch."""
+
+
+OnSelection = Callable[[Selection], None]
+"""Called before the training with the utterances that it uses."""
+
+
+def ignore_selection(selection: Selection) -> None:
+    """Do nothing."""
 
 
 def no_progress(epochs: int) -> AbstractContextManager[Callable[[Epoch], None]]:
@@ -65,8 +74,13 @@ def train(
     calibration_run: Path | None = None,
     card: Path | None = None,
     open_progress: OpenProgress = no_progress,
+    on_selection: OnSelection = ignore_selection,
 ) -> Bundle:
-    """Train on every utterance of a corpus, and save the model.
+    """Train on the utterances of a corpus that the recipe selects, and save the model.
+
+    The first task's classes and the filters of ``[protocol]`` select, as in an evaluation. A
+    predefined split, such as ``parts``, trains on its training subset only; other protocols train
+    on everything selected.
 
     An interrupted training is resumed from its last checkpoint. Under torchrun or srun all
     processes train one model, which the first of them saves.
@@ -85,6 +99,7 @@ def train(
             validation speakers give temperature and threshold instead of the run's.
         card: a TOML file with texts of the card (name, licence, data, limits, use).
         open_progress: opens a progress display for the number of epochs.
+        on_selection: called before the training with the utterances that it uses.
 
     Raises:
         SereinError: the recipe, corpus, audio or disk has a fault.
@@ -99,6 +114,7 @@ def train(
     _check_trainable(recipe)
     device, training = resolve_device(device), build_training_config(recipe)
     data = _load_training_data(corpus, recipe, evaluation)
+    on_selection(data.selection)
     confidence = extract_confidence(evaluation) if evaluation else {}
     if calibration_run:
         classes = corpus_classes(data.corpus, recipe)
@@ -109,7 +125,7 @@ def train(
     excerpt_hashes = protocols.hash_audio_excerpts(data.corpus.utterances).values()
     facts = {
         "name": output.stem,
-        "data": _describe_data(data.corpus),
+        "data": _describe_data(data.selection),
         "licence": "; ".join(system.collect_notes(recipe)),
         "scores": describe_scores(evaluation) if evaluation else "not evaluated",
         "training": _describe_training(recipe, training, seed, device),
@@ -150,38 +166,36 @@ class _TrainingData:
     """The training data of a model.
 
     Attributes:
-        corpus: the utterances.
+        selection: the utterances, and what was left out.
         audio_hashes: a hash of the audio of each utterance id.
-        fingerprint: of the corpus before a part of it was selected for training.
+        fingerprint: of everything that the recipe selects, before a subset is taken for training.
     """
 
-    corpus: Corpus
+    selection: Selection
     audio_hashes: dict[str, str]
     fingerprint: str
+
+    @property
+    def corpus(self) -> Corpus:
+        """The utterances."""
+        return self.selection.corpus
 
 
 def _load_training_data(
     corpus: str | Sequence[str] | Corpus, recipe: Recipe, evaluation: Results | None
 ) -> _TrainingData:
     """Read a corpus, and select the utterances that the recipe trains on."""
-    whole, _ = apply_label_scheme(corpora.as_corpus(corpus), recipe)
-    hashes = corpora.hash_contents(whole.utterances)
-    fingerprint = corpora.fingerprint(whole, hashes)
+    whole = select_utterances(corpora.as_corpus(corpus), recipe)
+    hashes = corpora.hash_contents(whole.corpus.utterances)
+    fingerprint = corpora.fingerprint(whole.corpus, hashes)
     if evaluation is not None and evaluation.corpus["hash"] != fingerprint:
         raise ConfigError(
-            f"{evaluation.name} evaluated another corpus, or other labels of it; evaluate again"
+            f"{evaluation.name} evaluated another corpus, other labels of it, or another "
+            "selection of its utterances; evaluate again"
         )
-    selected = replace(whole, utterances=select_training_utterances(whole, recipe))
-    return _TrainingData(selected, {u.id: hashes[u.id] for u in selected.utterances}, fingerprint)
-
-
-def select_training_utterances(corpus: Corpus, recipe: Recipe) -> tuple[Utterance, ...]:
-    """Apply the recipe's limits of duration, number, and share of auxiliary corpora."""
-    split_config = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
-    kept, _ = protocols.drop_long(corpus.utterances, split_config.max_duration)
-    if split_config.main:
-        return tuple(protocols.select_training_utterances(kept, split_config))
-    return tuple(protocols.subsample(kept, split_config, corpus.name))
+    selection = select_for_training(whole, recipe)
+    audio_hashes = {u.id: hashes[u.id] for u in selection.corpus.utterances}
+    return _TrainingData(selection, audio_hashes, fingerprint)
 
 
 def _train_system(
@@ -217,6 +231,7 @@ def _train_system(
         asdict(recipe),
         list(recipe.tasks),
         data.fingerprint,
+        [utterance.id for utterance in utterances] if data.selection.subset else [],
         seed,
         device,
         resolve_precision(training.precision, device),
@@ -253,8 +268,13 @@ def _count_labels(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 
-def _describe_data(corpus: Corpus) -> str:
+def _describe_data(selection: Selection) -> str:
+    """Describe the training data for the card; with the total if something was left out."""
+    corpus = selection.corpus
     count = f"{len(corpus.utterances)} utterances"
+    if len(corpus.utterances) < selection.total:
+        subset = f" ({selection.subset})" if selection.subset else ""
+        count = f"{len(corpus.utterances)} of {selection.total} utterances{subset}"
     if corpus.name not in registry.list_names("corpora"):
         return f"{corpus.name}, {count}"
     about = registry.load_module("corpora", corpus.name).ABOUT

@@ -18,8 +18,9 @@ from pathlib import Path
 from torch import Tensor
 
 from serein import bundle, config, corpora, protocols, registry
-from serein.bundle import Bundle, Card
+from serein.bundle import Bundle
 from serein.errors import ConfigError
+from serein.evaluation.training_overlap import UNITS, find_training_overlap
 from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import io
@@ -36,7 +37,6 @@ Texts = Mapping[str, str | None]
 BATCH_SIZE = 16
 SPEAKER_DEPENDENT_PROTOCOLS = ("random", "speaker-dependent")
 """Protocols whose folds share their speakers by definition."""
-LEAK_UNITS = {"duplicate": "utterances", "speaker": "speakers"}
 
 
 def build_text_config(recipe: Recipe) -> Config | None:
@@ -181,40 +181,17 @@ def _referenced_paths(recipe: Recipe) -> list[Path]:
     return [Path(path) for path in paths if path]
 
 
-def find_training_overlap(
-    card: Card, corpus: Corpus, contents: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """Find the utterances ("duplicate") and speakers ("speaker") in a model's training data.
-
-    Args:
-        card: of the model.
-        corpus: the corpus to check.
-        contents: a hash of the audio of each utterance id.
-    """
-    excerpts = protocols.hash_audio_excerpts(corpus.utterances)
-    trained = {*card.file_hashes, *card.audio_hashes}
-    ids = [utterance.id for utterance in corpus.utterances]
-    return {
-        "duplicate": [
-            id_ for id_ in ids if contents[id_] in trained or excerpts.get(id_) in trained
-        ],
-        "speaker": sorted(speaker_names(corpus) & set(card.speakers)),
-    }
-
-
-def speaker_names(corpus: Corpus) -> set[str]:
-    """Return the speakers of a corpus, as ``CORPUS/NAME``."""
-    return {
-        utterance.speaker if utterance.corpus else f"{corpus.name}/{utterance.speaker}"
-        for utterance in corpus.utterances
-        if utterance.speaker
-    }
-
-
 def check_pretrained_leakage(
-    recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str]
+    recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str] | None
 ) -> tuple[Finding, ...]:
     """Check whether models that a recipe names were trained on validation or test data.
+
+    Args:
+        recipe: names the models, or runs whose transcripts are read.
+        protocol: of the evaluation.
+        corpus: of the evaluation.
+        contents: a hash of the audio of each utterance id; None compares the speakers of saved
+            models only.
 
     Raises:
         UnknownName: ``protocol.allow`` has an unknown name.
@@ -227,8 +204,9 @@ def check_pretrained_leakage(
     findings = list[Finding]()
     for path in _referenced_paths(recipe):
         if is_evaluation(path):
-            fingerprint = corpora.fingerprint(corpus, contents)
-            findings += _inherited_findings(path, recipe, protocol, fingerprint, allowed)
+            if contents is not None:
+                fingerprint = corpora.fingerprint(corpus, contents)
+                findings += _inherited_findings(path, recipe, protocol, fingerprint, allowed)
             continue
         overlap = find_training_overlap(bundle.load(path).card, evaluated, contents)
         findings += [
@@ -237,10 +215,11 @@ def check_pretrained_leakage(
                 verdict=("allowed" if kind in allowed else "error") if names else "clean",
                 count=len(names),
                 description=f"{path.name}, which gives initial weights or transcripts, was trained "
-                f"on {len(names) or 'no'} {LEAK_UNITS[kind]} of the validation or test subsets",
+                f"on {len(names) or 'no'} {UNITS[kind]} of the validation or test subsets",
                 examples=tuple(names[:3]),
             )
             for kind, names in overlap.items()
+            if contents is not None or kind == "speaker"
         ]
     return tuple(findings)
 

@@ -14,9 +14,9 @@ from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import predefined, splitters
 from serein.protocols.duplicates import hash_audio, hash_audio_excerpts
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
-from serein.protocols.predefined import SUFFIXES, load, save
+from serein.protocols.predefined import SUFFIXES, find_parts, load, save
 from serein.protocols.settings import SplitConfig, parse_values
-from serein.protocols.splitters import get_subsets, remove_ids
+from serein.protocols.splitters import get_subsets, get_value, remove_ids
 from serein.protocols.subsets import (
     add_auxiliary,
     drop_long,
@@ -38,9 +38,15 @@ __all__ = [
     "check_protocol",
     "describe_protocols",
     "drop_long",
+    "filter_values",
     "find_leaks",
+    "find_parts",
+    "get_predefined_label",
+    "get_value",
     "hash_audio",
     "hash_audio_excerpts",
+    "is_predefined",
+    "join_cautions",
     "load",
     "parse_values",
     "raise_on_leaks",
@@ -104,6 +110,25 @@ PROTOCOLS = {
         "random folds, as in Table 5 of Feng 2020", splitters.random_folds, FOLD_SETTINGS
     ),
 }
+
+
+PREDEFINED_LABELS = {"zhang-text": "session", "zhang-sizes": "session", "parts": "part"}
+"""The label that defines the subsets of a predefined protocol; ``by-label`` names one."""
+
+
+def is_predefined(settings: SplitConfig) -> bool:
+    """Return whether a protocol names its training subset, rather than dividing a corpus.
+
+    >>> is_predefined(SplitConfig(name="parts")), is_predefined(SplitConfig(name="random"))
+    (True, False)
+    """
+    is_saved = settings.name.lower().endswith(SUFFIXES)
+    return is_saved or settings.name in (*PREDEFINED_LABELS, "by-label")
+
+
+def get_predefined_label(settings: SplitConfig) -> str:
+    """Return the label that defines the subsets; empty for a saved protocol."""
+    return PREDEFINED_LABELS.get(settings.name, settings.by)
 
 
 def describe_protocols() -> dict[str, str]:

@@ -103,10 +103,7 @@ def split_parts(utterances: Sequence[Utterance], settings: SplitConfig) -> Proto
 
     In a corpus without a development part, speakers of the training subset validate.
     """
-    lists = {
-        subset: parse_values(getattr(settings, subset)) or PART_PATTERNS[subset]
-        for subset in ("train", "test")
-    }
+    lists = _list_part_patterns(settings)
     parts = {value for utterance in utterances if (value := get_value(utterance, "part"))}
     development = tuple(
         part for part in sorted(parts) if is_match(part, PART_PATTERNS["validation"])
@@ -114,6 +111,32 @@ def split_parts(utterances: Sequence[Utterance], settings: SplitConfig) -> Proto
     if settings.validation == "none" and not parse_values(settings.train):
         lists["train"] += development
     return _split_by_values(utterances, settings, "part", lists, development)
+
+
+def _list_part_patterns(settings: SplitConfig) -> ValueLists:
+    return {
+        subset: parse_values(getattr(settings, subset)) or PART_PATTERNS[subset]
+        for subset in ("train", "test")
+    }
+
+
+def find_parts(utterances: Sequence[Utterance], settings: SplitConfig) -> ValueLists:
+    """Return the parts of a corpus that each subset of the protocol ``parts`` takes.
+
+    Returns:
+        Names of parts for "train", "validation" and "test", and under "" those of no subset; all
+        are empty for a corpus without parts.
+    """
+    parts = sorted({value for u in utterances if (value := get_value(u, "part"))})
+    patterns = {**_list_part_patterns(settings), "validation": PART_PATTERNS["validation"]}
+    found = {
+        subset: tuple(part for part in parts if is_match(part, patterns[subset]))
+        for subset in SUBSETS
+    }
+    if settings.validation == "none" and not parse_values(settings.train):
+        found = {**found, "train": found["train"] + found["validation"], "validation": ()}
+    taken = {part for names in found.values() for part in names}
+    return {**found, "": tuple(part for part in parts if part not in taken)}
 
 
 def split_by_label(utterances: Sequence[Utterance], settings: SplitConfig) -> Protocol:
