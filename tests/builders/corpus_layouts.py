@@ -4,13 +4,14 @@ Each text code of a corpus has one random sentence of the synthetic lexicon.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from serein.synthetic.iemocap import split_proportionally
 from serein.synthetic.speech import (
     EMOTION_STYLES,
     LEXICON,
@@ -22,12 +23,7 @@ from serein.synthetic.speech import (
 )
 from serein.utils.files import write_bytes, write_text
 
-SUBSTITUTE_STYLES = {
-    "excitement": "happiness",
-    "frustration": "anger",
-    "other": "neutral",
-    "surprise": "happiness",
-}
+SUBSTITUTE_STYLES = {"surprise": "happiness"}
 """Speaking styles of emotions without a style of their own."""
 
 
@@ -63,12 +59,6 @@ class SentenceRecorder:
                 sentence.split(), voice, SUBSTITUTE_STYLES.get(emotion, emotion), rng
             )
         write_wav(path, samples)
-
-
-def split_proportionally(counts: Iterable[int], total: int) -> list[int]:
-    """Return integers that sum to ``total``, in the proportions of ``counts``."""
-    ends = np.array([0, *accumulate(counts)])
-    return np.diff(np.rint(ends * total / ends[-1]).astype(int)).tolist()
 
 
 EMODB_LETTERS = dict(zip("WLEAFNT", EMOTION_STYLES, strict=True))
@@ -129,143 +119,6 @@ def _erkennung_table(kept: Sequence[str], dropped: Sequence[str], seed: int) -> 
         recognised, natural = rng.integers(lowest, 21) * 5, rng.integers(9, 21) * 5
         lines.append(f"{number}\xa0\xa0\t{name}.wav\t{recognised},00{pad}\t{natural},00{pad}")
     return "\r\n".join([*lines, ""])
-
-
-IEMOCAP_COUNTS = (1819, 1811, 2136, 2103, 2170)
-IEMOCAP_EMOTIONS = {
-    "neu": ("Neutral", "neutral", (3, 2, 3)),
-    "fru": ("Frustration", "frustration", (2, 3, 3)),
-    "xxx": ("", "neutral", (3, 3, 3)),
-    "ang": ("Anger", "anger", (2, 4, 4)),
-    "sad": ("Sadness", "sadness", (2, 2, 2)),
-    "exc": ("Excited", "excitement", (4, 4, 3)),
-    "hap": ("Happiness", "happiness", (4, 3, 3)),
-    "sur": ("Surprise", "surprise", (3, 4, 3)),
-    "fea": ("Fear", "fear", (2, 3, 2)),
-    "oth": ("Other", "other", (3, 3, 3)),
-    "dis": ("Disgust", "disgust", (2, 2, 3)),
-}
-"""For each code: the evaluators' word, the speaking style, and the typical ratings."""
-IEMOCAP_PARTS = (
-    *("impro01", "script01_1", "impro05a", "script01_1b", "impro02", "script02_2", "impro03"),
-    *("script01_2", "impro04", "script01_3", "impro06", "script03_1", "impro07", "script03_2"),
-)
-APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"
-"""Content of the files that macOS writes beside others, with ``._`` before their names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IemocapTurn:
-    """An utterance: its dialogue, its index there from 0, and its emotion code."""
-
-    dialogue: str
-    index: int
-    code: str
-
-    @property
-    def letter(self) -> str:
-        """The letter of the speaker; both speakers alternate."""
-        return "FM"[self.index % 2]
-
-    @property
-    def name(self) -> str:
-        """The name, some of them with an X as in IEMOCAP."""
-        has_x = self.index % 7 == 6 and self.index < 100
-        turn = f"X{self.index:02}" if has_x else f"{self.index // 2:03}"
-        return f"{self.dialogue}_{self.letter}{turn}"
-
-    @property
-    def times(self) -> tuple[float, float]:
-        """Start and end in the dialogue, in seconds."""
-        return self.index * 3.0, self.index * 3.0 + 2.5
-
-    @property
-    def sentence_key(self) -> tuple[object, ...]:
-        """The key of its sentence: a script has the same sentences in every session."""
-        part = self.dialogue.partition("_")[2]
-        return (part if part.startswith("script") else self.dialogue), self.index
-
-
-def write_iemocap(
-    root: Path, *, utterances: int = 120, dialogues: int = 4, words: int = 2, seed: int = 0
-) -> None:
-    """Write synthetic speech in the layout of IEMOCAP, ``Session1`` to ``Session5``.
-
-    The irregularities are IEMOCAP's: in half of the utterances the first letter is not the
-    speaker's, scripts have the same words in every session, self-ratings lack ``dom``, ``xxx`` is
-    not an emotion, some turns are transcribed but not rated, and there are hidden files. Emotions
-    without a speaking style use a similar one: excitement sounds like happiness.
-
-    Args:
-        root: the folder to fill.
-        utterances: number of utterances; IEMOCAP has 10,039.
-        dialogues: number per session, up to 14; half of them are improvised.
-        words: number per sentence; 0 for silence.
-        seed: determines the voices, sentences and ratings.
-    """
-    recorder = SentenceRecorder(words=words, seed=seed)
-    parts, codes, first = IEMOCAP_PARTS[:dialogues], list(IEMOCAP_EMOTIONS), 0
-    for session, share in enumerate(split_proportionally(IEMOCAP_COUNTS, utterances), 1):
-        for index, size in enumerate(split_proportionally([1] * len(parts), share)):
-            dialogue = f"Ses0{session}{'FM'[index % 2]}_{parts[index]}"
-            turns = [
-                IemocapTurn(dialogue=dialogue, index=turn, code=codes[(first + turn) % len(codes)])
-                for turn in range(size)
-            ]
-            _write_dialogue(root / f"Session{session}", dialogue, turns, recorder)
-            first += size
-
-
-def _write_dialogue(
-    session: Path, dialogue: str, turns: list[IemocapTurn], recorder: SentenceRecorder
-) -> None:
-    evaluations = session / "dialog/EmoEvaluation"
-    recordings = session / "sentences/wav" / dialogue
-    for turn in turns:
-        recorder.record(
-            recordings / f"{turn.name}.wav",
-            name=turn.name,
-            speaker=f"{session.name[-1]}{turn.letter}",
-            gender={"F": "female", "M": "male"}[turn.letter],
-            emotion=IEMOCAP_EMOTIONS[turn.code][1],
-            sentence=recorder.make_sentence(*turn.sentence_key),
-        )
-    evaluation = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
-    evaluation += [line for turn in turns for line in _evaluation_lines(turn, recorder.seed)]
-    write_text(evaluations / f"{dialogue}.txt", "\n".join([*evaluation, ""]))
-    transcript = [line for turn in turns for line in _transcript_lines(turn, recorder)]
-    write_text(session / "dialog/transcriptions" / f"{dialogue}.txt", "\n".join([*transcript, ""]))
-    write_bytes(recordings / f"._{dialogue}.wav", APPLE_DOUBLE)
-    write_bytes(evaluations / f"._{dialogue}.txt", APPLE_DOUBLE)
-    write_text(evaluations / f"Categorical/{dialogue}_e2_cat.txt", "Made-up ratings.\n")
-
-
-def _evaluation_lines(turn: IemocapTurn, seed: int) -> Iterator[str]:
-    """Yield the lines of an evaluation: majority, three raters, and the actor's self-rating."""
-    word, _, usual = IEMOCAP_EMOTIONS[turn.code]
-    rng = make_rng(seed, "evaluators", turn.name)
-    ratings = np.clip(usual + rng.integers(-1, 2, (3, 3)), 1, 5)
-    means = ", ".join(f"{mean:.4f}" for mean in ratings[:2].mean(axis=0))
-    start, end = turn.times
-    yield f"[{start:.4f} - {end:.4f}]\t{turn.name}\t{turn.code}\t[{means}]"
-    answers = (word, word, f"{word}; Other") if word else ("Neutral", "Anger", "Sadness")
-    for rater, answer in zip(("E2", "E3", "E4"), answers, strict=True):
-        yield f"C-{rater}:\t{answer};\t({'so (it) seems' if ';' in answer else ''})"
-    yield f"C-{turn.letter}1:\t{answers[0]};\t()"
-    for rater, (val, act, dom) in zip(("E3", "E4", f"{turn.letter}1"), ratings, strict=True):
-        missing = rater not in ("E3", "E4") and turn.index % 5 == 4
-        yield f"A-{rater}:\tval {val}; act {act}; dom  {'' if missing else dom};\t()"
-    yield ""
-
-
-def _transcript_lines(turn: IemocapTurn, recorder: SentenceRecorder) -> Iterator[str]:
-    """Yield the transcript of an utterance; some have other lines after it, as in IEMOCAP."""
-    start, end = turn.times
-    times = f"[{start:08.4f}-{end:08.4f}]"
-    yield f"{turn.name} {times}: {recorder.make_sentence(*turn.sentence_key)}"
-    if turn.index % 6 == 3:
-        yield "M: [LAUGHTER]"
-        yield f"{turn.dialogue}_{turn.letter}XX{turn.index // 6 % 10} {times}: [BREATHING]"
 
 
 RAVDESS_STYLES = {

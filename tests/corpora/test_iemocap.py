@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from builders.corpus_layouts import write_iemocap
 
 from serein import corpora
 from serein.corpora import iemocap
 from serein.errors import CorpusError
 from serein.records import Utterance
+from serein.synthetic.iemocap import write_small_iemocap
 
 TURN = "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 3.0000, 3.5000]"
 EVALUATION = Path("Session1/dialog/EmoEvaluation/Ses01F_impro01.txt")
@@ -22,7 +22,7 @@ RECORDINGS = Path("Session1/sentences/wav/Ses01F_impro01")
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("spoken")
-    write_iemocap(root, utterances=200, words=1)
+    write_small_iemocap(root, utterances=200, words=1)
     return root
 
 
@@ -369,7 +369,7 @@ def test_the_counts_are_checked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_small_layout_has_the_proportions_of_the_sessions(
     tmp_path: Path, utterances: int, dialogues: int
 ) -> None:
-    write_iemocap(tmp_path, utterances=utterances, dialogues=dialogues, words=0)
+    write_small_iemocap(tmp_path, utterances=utterances, dialogues=dialogues, words=0)
     found = Counter(f"Session{one.session}" for one in iemocap.read(tmp_path, partial=True))
     for name, count in iemocap.COUNTS.items():
         assert abs(found[name] - count * utterances / 10039) < 1
@@ -392,3 +392,40 @@ def test_load_by_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Counter(f"Session{one.session}" for one in utterances)
     monkeypatch.setattr(iemocap, "COUNTS", dict(sorted(found.items())))
     assert corpora.load(f"iemocap={copy}").utterances == tuple(utterances)
+
+
+# Ratings off the scale
+
+
+def test_means_off_the_scale_become_the_nearest_end_and_are_counted(lone: Path) -> None:
+    judged(
+        lone,
+        TURN.replace("[2.5000, 3.0000, 3.5000]", "[5.5000, 3.0000, 0.5000]"),
+        "A-E3:\tval 6; act 3; dom  0;\t()",
+        "A-E4:\tval 5; act 3; dom  1;\t()",
+    )
+    one = only(lone)
+    assert [one.labels[name] for name in ("valence", "arousal", "dominance")] == [5.0, 3.0, 1.0]
+    assert (one.labels["valence:E3"], one.labels["dominance:E3"]) == (5.0, 1.0)
+    assert iemocap.notes(lone, [one]) == [
+        "means of valence outside 1 to 5, which became the nearest end: 1, such as "
+        "Ses01F_impro01_F000 (5.5)",
+        "means of dominance outside 1 to 5, which became the nearest end: 1, such as "
+        "Ses01F_impro01_F000 (0.5)",
+    ]
+    assert iemocap.notes(lone, []) == ["evaluated turns without a recording, skipped: 1"]
+
+
+@pytest.mark.parametrize("mean", ["1.0000", "5.0000"])
+def test_ends_of_the_scale_are_not_noted(lone: Path, mean: str) -> None:
+    judged(lone, TURN.replace("2.5000", mean))
+    assert only(lone).labels["valence"] == float(mean)
+    assert iemocap.notes(lone, [only(lone)]) == []
+
+
+def test_flac_recordings_are_read(lone: Path) -> None:
+    file = lone / RECORDINGS / "Ses01F_impro01_F000.wav"
+    file.rename(file.with_suffix(".flac"))
+    assert only(lone).path.name == "Ses01F_impro01_F000.flac"
+    file.touch()
+    assert only(lone).path == file  # the original, if both are there

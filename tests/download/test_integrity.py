@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders.corpus_layouts import write_emodb, write_iemocap, write_librispeech
+from builders.corpus_layouts import write_emodb, write_librispeech
 
 from serein import corpora, registry
 from serein.cli.corpora import report_lines
@@ -14,6 +14,7 @@ from serein.corpora import emodb
 from serein.download import integrity
 from serein.download.integrity import IntegrityReport, check_corpus, published_hashes
 from serein.errors import CorpusError
+from serein.synthetic.iemocap import write_small_iemocap
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -94,7 +95,7 @@ def test_changed_missing_and_extra_files(root: Path) -> None:
 def test_a_copy_without_hashes_is_counted(
     tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    write_iemocap(tmp_path / "IEMOCAP", utterances=120, words=0)
+    write_small_iemocap(tmp_path / "IEMOCAP", utterances=120, words=0)
     found = check_corpus(f"iemocap={tmp_path / 'IEMOCAP'}")
     assert (found.utterances, found.published_count, found.is_intact) == (120, 0, False)
     assert "has 120 recordings; IEMOCAP has 10039" in found.incomplete_reason

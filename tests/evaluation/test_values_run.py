@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from builders.corpus_layouts import write_iemocap
-from builders.report_reader import Page, plain
+from builders.report_reader import Page, normalize_spaces
 from builders.small_systems import QUICK
 from rich.console import Console
 
@@ -30,6 +29,7 @@ from serein.report import audit, comparison, figures, html, latex, markdown, pro
 from serein.report import search as trials
 from serein.results import io
 from serein.results.evaluation import Results
+from serein.synthetic.iemocap import write_small_iemocap
 
 SETTINGS = [
     *QUICK,
@@ -49,7 +49,7 @@ SETTINGS = [
 def rated(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """A small IEMOCAP; one utterance has no arousal label."""
     root = tmp_path_factory.mktemp("iemocap")
-    write_iemocap(root, utterances=60, words=1)
+    write_small_iemocap(root, utterances=60, words=1)
     first, *rest = iemocap.read(root, partial=True)
     known = {name: value for name, value in first.labels.items() if name != "arousal"}
     return Corpus(name="rated", utterances=(replace(first, labels=known), *rest))
@@ -81,7 +81,7 @@ def text(results: Results) -> str:
     console = Console(width=200)
     with console.capture() as caught:
         console.print(terminal.render_terminal(results))
-    return plain(caught.get())
+    return normalize_spaces(caught.get())
 
 
 def test_scores_are_of_pooled_predictions(results: Results) -> None:
@@ -168,20 +168,20 @@ def test_reports_show_values_in_their_unit(results: Results) -> None:
     quoted = f"CCC {own.ccc:.3f} [{low:.3f}, {high:.3f}], RMSE {own.rmse:.3f} ["
     shown = html.render_html(results)
     assert quoted in text(results)
-    assert quoted in plain(markdown.render_markdown(results))
-    assert f"{own.ccc:.3f} [{low:.3f}, {high:.3f}]" in plain(Page(shown).words)
+    assert quoted in normalize_spaces(markdown.render_markdown(results))
+    assert f"{own.ccc:.3f} [{low:.3f}, {high:.3f}]" in normalize_spaces(Page(shown).words)
     for form in (
         text(results),
-        plain(markdown.render_markdown(results)),
-        plain(latex.render_latex(results)),
+        normalize_spaces(markdown.render_markdown(results)),
+        normalize_spaces(latex.render_latex(results)),
     ):
         assert "arousal: scores" in form
         assert "arousal: scores, " not in form
         assert "59 predictions together (folds: means over folds)." in form
         assert "sex: classes, validation" in form
         assert "arousal: classes" not in form
-    assert "predicts the mean of the training subset" in plain(Page(shown).words)
-    assert "epoch selected by arousal" in plain(Page(shown).words)
+    assert "predicts the mean of the training subset" in normalize_spaces(Page(shown).words)
+    assert "epoch selected by arousal" in normalize_spaces(Page(shown).words)
 
 
 def test_scores_fit_a_terminal_of_80_columns(results: Results) -> None:
@@ -231,8 +231,8 @@ def test_seeds_and_optimistic_variants_are_of_concordance(
     )
     shown = text(joined)
     assert "Mean of arousal over 2 seeds (0, 1): CCC " in shown
-    assert "arousal: seeds" in plain(markdown.render_markdown(joined))
-    assert "gain in CCC" in plain(markdown.render_markdown(joined))
+    assert "arousal: seeds" in normalize_spaces(markdown.render_markdown(joined))
+    assert "gain in CCC" in normalize_spaces(markdown.render_markdown(joined))
 
 
 def test_progress_shows_concordance(results: Results) -> None:
@@ -260,7 +260,7 @@ def test_two_runs_are_compared_by_concordance(
     assert 0 < (first.permutation or 0) <= 1
     assert (first.mcnemar, first.z, first.effect) == (None, None, None)
     assert list(first.adjusted) == ["permutation"]
-    shown = plain(comparison.render_markdown(found))
+    shown = normalize_spaces(comparison.render_markdown(found))
     assert "difference: CCC of the first minus that of the second. Intervals" in shown
     assert f"{first.difference:+.3f}" in shown
     files = comparison.write_comparison(found, tmp_path)
@@ -288,7 +288,7 @@ def test_a_search_ranks_by_concordance(rated: Corpus, tmp_path: Path) -> None:
     ccc = [fold.history[0].scores["validation"]["arousal"]["ccc"] or 0 for fold in run.folds]
     assert (found.task, found.score) == ("arousal", "ccc")
     assert best.score == pytest.approx(fmean(ccc))
-    shown = plain(trials.render_search_markdown(found))
+    shown = normalize_spaces(trials.render_search_markdown(found))
     assert f"CCC of arousal {best.score:.3f} on validation speakers" in shown
     assert "in percent" not in shown
     assert f"validation CCC {best.score:.3f}" in trials.describe_trial(best, found)

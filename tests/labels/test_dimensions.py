@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders.corpus_layouts import write_iemocap
 from builders.small_systems import QUICK
 
 from serein import corpora, labels, recipes
@@ -15,6 +14,7 @@ from serein.evaluation.train import train
 from serein.labels import dimensions
 from serein.records import Corpus
 from serein.report import html, summary
+from serein.synthetic.iemocap import write_small_iemocap
 
 PROXIES = [
     f"tasks.{dimension}={{name='dimensions', label='emotion', scheme='proxy-{dimension}'}}"
@@ -101,7 +101,7 @@ def test_scores_of_a_saved_model_with_proxies_carry_a_caution(
 
 
 def test_ratings_of_iemocap_become_levels(tmp_path: Path) -> None:
-    write_iemocap(tmp_path, utterances=60, words=1)
+    write_small_iemocap(tmp_path, utterances=60, words=1)
     from serein.corpora import iemocap
 
     first, *rest = iemocap.read(tmp_path, partial=True)

@@ -12,7 +12,6 @@ from builders.corpus_layouts import (
     write_audformat,
     write_cremad,
     write_emodb,
-    write_iemocap,
     write_librispeech,
     write_ravdess,
     write_savee,
@@ -30,6 +29,7 @@ from serein.synthetic import (
     generate,
     synthesize,
 )
+from serein.synthetic.iemocap import write_small_iemocap
 
 Samples = npt.NDArray[np.floating[Any]]
 PLAIN = Voice(pitch=110, tract=1, loudness=0, rate=1, strength=1)
@@ -274,7 +274,7 @@ def test_small_emodb_has_the_requested_number_of_utterances(
 
 SILENT: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "emodb": (write_emodb, {"utterances": 7}),
-    "iemocap": (write_iemocap, {"utterances": 20, "dialogues": 2}),
+    "iemocap": (write_small_iemocap, {"utterances": 20, "dialogues": 2}),
     "savee": (write_savee, {"utterances": 8}),
     "savee, flat": (write_savee, {"utterances": 8, "flat": True}),
     "cremad": (write_cremad, {"speakers": 2, "takes": 1}),

@@ -83,6 +83,12 @@ def add_init_setting(settings: list[str] | None, init: str | None) -> list[str]:
     return [*settings, config.format_setting("training.init", str(find_model_file(init)))]
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Return whether a parameter of the command was typed, and is not its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def resolve_jobs(jobs: int | None, engine: str) -> int | None:
     """Return ``--jobs``; by default one per core of this machine, or None for a cluster."""
     return jobs or (count_cores() if engine == "local" else None)

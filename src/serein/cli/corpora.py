@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli.common import PartialOption, SeedOption, console, use_renamed_option
+from serein.cli.common import (
+    PartialOption,
+    SeedOption,
+    console,
+    is_given,
+    use_renamed_option,
+)
+from serein.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,7 +99,14 @@ def fetch(
 
 @app.command("make")
 def make(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(help="A new folder.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="iemocap: noise in IEMOCAP's layout, with its 10,039 names, labels and durations."
+        ),
+    ] = None,
     speakers: Annotated[int, typer.Option(min=1)] = 8,
     sentences: Annotated[int, typer.Option(min=1)] = 3,
     words: Annotated[int, typer.Option(help="Words per sentence, one more or less.", min=1)] = 3,
@@ -108,7 +122,10 @@ def make(
     seed: SeedOption = 0,
     telling: Annotated[float | None, typer.Option("--telling", hidden=True, min=0, max=1)] = None,
 ) -> None:
-    """Generate the synthetic corpus."""
+    """Generate the synthetic corpus, or noise in the layout of a published corpus."""
+    if layout is not None:
+        _make_layout(context, layout, path, seed)
+        return
     from serein.synthetic import EMOTION_STYLES, SyntheticConfig, generate
 
     config = SyntheticConfig(
@@ -124,6 +141,26 @@ def make(
     )
     utterances = generate(path, config)
     print(f"{path}: {len(utterances)} utterances; use it with --corpus synthetic={path}")
+
+
+def _make_layout(context: typer.Context, layout: str, path: Path, seed: int) -> None:
+    """Write a generated copy of a published corpus; only ``--seed`` applies to it."""
+    if layout != "iemocap":
+        raise UnknownName("layout", layout, ("iemocap",))
+    speech_options = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("path", "layout", "seed") and is_given(context, name)
+    ]
+    if speech_options:
+        raise ConfigError(
+            f"{', '.join(speech_options)}: --layout {layout} has the published corpus's own "
+            "numbers; leave this out"
+        )
+    from serein.synthetic.iemocap import write_iemocap
+
+    write_iemocap(path, seed=seed)
+    print(f"{path}: 10,039 utterances of noise; use it with --corpus iemocap={path}")
 
 
 def _print_notes(notes: Iterable[str]) -> None:

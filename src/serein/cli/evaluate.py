@@ -20,6 +20,7 @@ from serein.cli.common import (
     TrustOption,
     add_init_setting,
     console,
+    is_given,
     print_stderr,
     resolve_corpus,
     resolve_jobs,
@@ -99,15 +100,10 @@ def evaluate(
 
 def _refuse_training_options(context: typer.Context) -> None:
     """Reject options that a saved model would ignore."""
-    given = [name for name in TRAINING_OPTIONS if _is_given(context, name)]
+    given = [name for name in TRAINING_OPTIONS if is_given(context, name)]
     if given:
         options = ", ".join(f"--{name}" for name in given)
         raise ConfigError(f"{options}: a saved model is scored without training; leave this out")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _score_saved_model(

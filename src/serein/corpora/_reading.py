@@ -34,14 +34,18 @@ def find_subfolder(root: Path, name: str, title: str, home: str) -> Path:
     raise CorpusError(f"{root} has no folder {name}/; expected {title} there. {advice}")
 
 
-def list_recordings(folder: Path) -> list[Path]:
-    """Return the ``.wav`` files of a folder (upper or lower case), sorted, without hidden files.
+def list_recordings(folder: Path, suffixes: tuple[str, ...] = (".wav",)) -> list[Path]:
+    """Return the recordings of a folder, sorted, without hidden files.
 
     Subfolders are not searched, since they may hold a second copy. A folder that does not exist has
     no recordings.
+
+    Args:
+        folder: to search.
+        suffixes: of recordings, in lower case; those of files may be in upper case.
     """
     names = os.listdir(folder) if folder.is_dir() else []
-    names = sorted(name for name in names if name[-4:].lower() == ".wav" and name[0] != ".")
+    names = sorted(name for name in names if name.lower().endswith(suffixes) and name[0] != ".")
     return [folder / name for name in names]
 
 
