@@ -1,4 +1,4 @@
-"""What an evaluation says of its confidence, counted again by hand."""
+"""Tests of the calibration in evaluations, against a second computation."""
 
 from pathlib import Path
 
@@ -22,48 +22,54 @@ def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def todo(run: Run, corpus: Corpus) -> Plan:
+def plan(run: Run, corpus: Corpus) -> Plan:
     recipe = recipes.load("li2019", QUICK)
     return build_plan(recipe, corpus, seed=0, device="cpu", runs=run.folder.parent)
 
 
-def validated(run: Run, todo: Plan, fold: str, task: str) -> tuple[np.ndarray, list[int]]:
-    """Probabilities and true classes of a fold's validation side, from its state on disk."""
+def validation_probabilities(
+    run: Run, plan: Plan, fold: str, task: str
+) -> tuple[np.ndarray, list[int]]:
+    """Return probabilities and true classes of a fold's validation subset from its checkpoint."""
     state = torch.load(run.folder / "folds" / f"{fold}.pt", weights_only=True)
     epoch = next(one for one in run.results.folds if one.name == fold).epochs["validation"]
-    sides = next(one for one in todo.protocol.folds if one.name == fold)
-    names = todo.classes[task]
-    said = [str(u.label(task)) for u in todo.corpus.select(sides.validation)]
+    sides = next(one for one in plan.protocol.folds if one.name == fold)
+    names = plan.classes[task]
+    said = [str(u.label(task)) for u in plan.corpus.select(sides.validation)]
     p_nk = state["predictions"][epoch - 1]["validation"][task].double().numpy()
     return p_nk, [names.index(label) for label in said]
 
 
-def heated(p_nk: np.ndarray, temperature: float) -> np.ndarray:
+def apply_temperature(p_nk: np.ndarray, temperature: float) -> np.ndarray:
     powers = p_nk ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def test_a_folds_temperature_fits_its_validation_side_best(run: Run, todo: Plan) -> None:
+def test_fold_temperature_is_the_best_fit_on_validation(run: Run, plan: Plan) -> None:
     for fold in run.results.folds:
         for task, found in fold.temperatures.items():
-            p_nk, truth = validated(run, todo, fold.name, task)
+            p_nk, truth = validation_probabilities(run, plan, fold.name, task)
 
             def cost(
                 temperature: float, p_nk: np.ndarray = p_nk, truth: list[int] = truth
             ) -> float:
-                return -float(np.log(heated(p_nk, temperature)[range(len(truth)), truth]).mean())
+                return -float(
+                    np.log(apply_temperature(p_nk, temperature)[range(len(truth)), truth]).mean()
+                )
 
             others = [cost(t) for t in np.geomspace(0.05, 20, 200)]
             assert cost(found) <= min(others) + 1e-6
 
 
-def test_confidence_is_counted_on_test_sides(run: Run) -> None:
+def test_calibration_scores_are_of_test_subsets(run: Run) -> None:
     results = run.results
     for task, found in results.calibration.items():
         assert found.calibrated is not None
-        heat = {fold.name: fold.temperatures[task] for fold in results.folds}
+        temperature_of = {fold.name: fold.temperatures[task] for fold in results.folds}
         rows = [
-            heated(np.array([one.selections["validation"][task]]), heat[one.fold])[0]
+            apply_temperature(
+                np.array([one.selections["validation"][task]]), temperature_of[one.fold]
+            )[0]
             for one in results.predictions
         ]
         names = results.classes[task]
@@ -83,12 +89,14 @@ def test_confidence_is_counted_on_test_sides(run: Run) -> None:
                 assert wa is None
 
 
-def test_thresholds_come_from_the_validation_sides(run: Run, todo: Plan) -> None:
+def test_thresholds_are_of_validation_subsets(run: Run, plan: Plan) -> None:
     task = "emotion"
     found = run.results.calibration[task].thresholds
     confidences = np.concatenate(
         [
-            heated(validated(run, todo, fold.name, task)[0], fold.temperatures[task]).max(axis=1)
+            apply_temperature(
+                validation_probabilities(run, plan, fold.name, task)[0], fold.temperatures[task]
+            ).max(axis=1)
             for fold in run.results.folds
         ]
     )
@@ -98,7 +106,7 @@ def test_thresholds_come_from_the_validation_sides(run: Run, todo: Plan) -> None
         assert threshold in [pytest.approx(value) for value in confidences]
 
 
-def test_without_a_validation_side_nothing_is_fitted(corpus: Corpus, tmp_path: Path) -> None:
+def test_no_validation_subset_fits_nothing(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, "protocol.validation=none"]
     results = evaluate("li2019", corpus, settings=settings, runs=tmp_path).results
     assert [fold.temperatures for fold in results.folds] == [{}] * 4
@@ -109,16 +117,16 @@ def test_without_a_validation_side_nothing_is_fitted(corpus: Corpus, tmp_path: P
         assert 0 <= found.raw.ece <= 1
 
 
-def test_a_validation_side_without_labels_gives_no_temperature(todo: Plan) -> None:
-    fold = todo.protocol.folds[0]
+def test_validation_without_labels_has_no_temperature(plan: Plan) -> None:
+    fold = plan.protocol.folds[0]
     uniform = {
         task: torch.full((len(fold.validation), len(names)), 1 / len(names))
-        for task, names in todo.classes.items()
+        for task, names in plan.classes.items()
     }
     scores: dict[str, dict[str, dict[str, float | None]]] = {
-        "validation": {task: {"ua": 0.5} for task in todo.classes}
+        "validation": {task: {"ua": 0.5} for task in plan.classes}
     }
     course = TrainingRun(
         [Epoch(epoch=1, loss=1, seconds=1, scores=scores)], [{"validation": uniform}]
     )
-    assert fit_temperatures(todo, fold, course) == {}
+    assert fit_temperatures(plan, fold, course) == {}

@@ -1,4 +1,4 @@
-"""Comparing runs: against SciPy and statsmodels, and whatever is wrong with a pair."""
+"""Tests of comparing runs: against SciPy and statsmodels, and of incomparable runs."""
 
 from dataclasses import replace
 from itertools import product
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.example_results import example
+from builders.example_results import example_results
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportions_ztest
@@ -21,11 +21,11 @@ from serein.results.evaluation import Prediction, Results
 from serein.results.studies import PairedTest
 
 
-def other(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results:
-    """The same run, with some of its answers turned to chance."""
+def with_errors(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results:
+    """Return the run with some of its predictions replaced by random ones."""
     rng = np.random.default_rng(seed)
 
-    def blurred(one: Prediction) -> Prediction:
+    def with_error(one: Prediction) -> Prediction:
         if rng.random() >= wrong:
             return one
         drawn = {
@@ -40,36 +40,36 @@ def other(results: Results, seed: int, name: str, wrong: float = 0.2) -> Results
         name=f"{name}-seed{seed}",
         recipe=recipe,
         environment={**results.environment, "seed": seed},
-        predictions=[blurred(one) for one in results.predictions],
+        predictions=[with_error(one) for one in results.predictions],
     )
 
 
 @pytest.fixture(scope="module")
 def base() -> Results:
-    return replace(example(utterances=200, epochs=2), repeats=[])
+    return replace(example_results(utterances=200, epochs=2), repeats=[])
 
 
-def saved(results: Results, folder: Path) -> Path:
+def save(results: Results, folder: Path) -> Path:
     io.save_record(results, folder / results.name)
     return folder / results.name
 
 
-def answers(results: Results, task: str = "emotion") -> np.ndarray[Any, Any]:
+def predicted_labels(results: Results, task: str = "emotion") -> np.ndarray[Any, Any]:
     names = np.array(results.classes[task])
     rows = [one.selections[results.headline][task] for one in results.predictions]
     return names[np.argmax(rows, axis=1)]
 
 
-def truth(results: Results, task: str = "emotion") -> np.ndarray[Any, Any]:
+def true_labels(results: Results, task: str = "emotion") -> np.ndarray[Any, Any]:
     return np.array([one.truth[task] for one in results.predictions])
 
 
-def emotion(contests: list[PairedTest]) -> PairedTest:
+def emotion_test(contests: list[PairedTest]) -> PairedTest:
     return next(one for one in contests if one.task == "emotion")
 
 
-def joined(results: Results, name: str) -> Results:
-    """The same run, as though its corpus had been read together with another one."""
+def with_several_corpora(results: Results, name: str) -> Results:
+    """Return the run as if its corpus had been read with another one."""
     own = results.corpus["name"]
 
     def placed(one: Prediction) -> Prediction:
@@ -84,25 +84,23 @@ def joined(results: Results, name: str) -> Results:
     )
 
 
-def test_a_run_of_several_corpora_meets_one_of_its_main_corpus(
-    base: Results, tmp_path: Path
-) -> None:
-    worse = other(base, 1, "worse")
-    wanted = emotion(
-        compare([saved(base, tmp_path / "a"), saved(worse, tmp_path / "a")]).paired_tests
+def test_run_of_several_corpora_against_run_of_main_corpus(base: Results, tmp_path: Path) -> None:
+    worse = with_errors(base, 1, "worse")
+    wanted = emotion_test(
+        compare([save(base, tmp_path / "a"), save(worse, tmp_path / "a")]).paired_tests
     )
-    together = joined(worse, "worse-joined")
-    found = compare([saved(base, tmp_path / "b"), saved(together, tmp_path / "b")])
-    assert emotion(found.paired_tests) == wanted
+    together = with_several_corpora(worse, "worse-joined")
+    found = compare([save(base, tmp_path / "b"), save(together, tmp_path / "b")])
+    assert emotion_test(found.paired_tests) == wanted
     assert any("do not have the same corpus" in one for one in found.warnings)
 
 
-def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path) -> None:
-    worse = other(base, 1, "worse")
-    found = compare([saved(base, tmp_path), saved(worse, tmp_path)])
+def test_paired_tests_equal_scipy_and_statsmodels(base: Results, tmp_path: Path) -> None:
+    worse = with_errors(base, 1, "worse")
+    found = compare([save(base, tmp_path), save(worse, tmp_path)])
     assert [one.task for one in found.paired_tests] == ["emotion", "gender"]
-    one = emotion(found.paired_tests)
-    gold, a, b = truth(base), answers(base), answers(worse)
+    one = emotion_test(found.paired_tests)
+    gold, a, b = true_labels(base), predicted_labels(base), predicted_labels(worse)
     assert (one.first, one.second) == (base.recipe["name"], "worse")
     assert one.utterances == 200
     assert one.scores["wa"] == pytest.approx([(gold == a).mean(), (gold == b).mean()])
@@ -120,9 +118,9 @@ def test_two_runs_are_compared_as_the_libraries_do(base: Results, tmp_path: Path
 
 
 def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> None:
-    worse = other(base, 1, "worse")
-    one = emotion(compare([saved(base, tmp_path), saved(worse, tmp_path)]).paired_tests)
-    gold, a, b = truth(base), answers(base), answers(worse)
+    worse = with_errors(base, 1, "worse")
+    one = emotion_test(compare([save(base, tmp_path), save(worse, tmp_path)]).paired_tests)
+    gold, a, b = true_labels(base), predicted_labels(base), predicted_labels(worse)
     speakers = np.array([record.speaker for record in base.predictions])
     observed = balanced_accuracy_score(gold, a) - balanced_accuracy_score(gold, b)
     reached = 0
@@ -135,11 +133,11 @@ def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> N
     assert one.permutation == pytest.approx(reached / 2 ** len(names))
 
 
-def test_few_speakers_are_swapped_whole_too(base: Results, tmp_path: Path) -> None:
+def test_permutation_test_with_few_speakers(base: Results, tmp_path: Path) -> None:
     few = [replace(one, speaker=f"s{n % 4}") for n, one in enumerate(base.predictions)]
     small = replace(base, predictions=few)
-    one = emotion(
-        compare([saved(small, tmp_path), saved(other(small, 1, "b"), tmp_path)]).paired_tests
+    one = emotion_test(
+        compare([save(small, tmp_path), save(with_errors(small, 1, "b"), tmp_path)]).paired_tests
     )
     assert one.permutation_unit == "whole speakers (4, which give no p under 0.12)"
     assert one.permutation is not None
@@ -147,41 +145,43 @@ def test_few_speakers_are_swapped_whole_too(base: Results, tmp_path: Path) -> No
     assert "utterances" in one.interval
     nobody = replace(small, predictions=[replace(item, speaker=None) for item in few])
     place = tmp_path / "nobody"
-    one = emotion(compare([saved(nobody, place), saved(other(nobody, 1, "b"), place)]).paired_tests)
+    one = emotion_test(
+        compare([save(nobody, place), save(with_errors(nobody, 1, "b"), place)]).paired_tests
+    )
     assert one.permutation_unit == "utterances, as not every speaker is known"
 
 
-def test_the_claim_is_that_the_first_is_better(base: Results, tmp_path: Path) -> None:
-    worse = saved(other(base, 1, "worse", 0.6), tmp_path)
-    claims = [[saved(base, tmp_path), worse], [worse, saved(base, tmp_path)]]
-    right, wrong = (emotion(compare(places).paired_tests).z for places in claims)
+def test_z_test_is_one_tailed_for_the_first_run(base: Results, tmp_path: Path) -> None:
+    worse = save(with_errors(base, 1, "worse", 0.6), tmp_path)
+    claims = [[save(base, tmp_path), worse], [worse, save(base, tmp_path)]]
+    right, wrong = (emotion_test(compare(places).paired_tests).z for places in claims)
     assert right is not None
     assert wrong == pytest.approx(1 - right)
     assert right < 0.05
 
 
-def test_leaks_and_saved_models_are_told_of(base: Results, tmp_path: Path) -> None:
+def test_warnings_name_leaks_and_saved_models(base: Results, tmp_path: Path) -> None:
     leak = Finding(kind="normalisation", verdict="warning", count=1, description="by speaker")
     clean = replace(leak, kind="speaker", verdict="clean", description="no speaker is")
     protocol = {**base.protocol, "hash": ""}
-    judged = replace(other(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
-    words = "\n".join(compare([saved(base, tmp_path), saved(judged, tmp_path)]).warnings)
+    judged = replace(with_errors(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
+    words = "\n".join(compare([save(base, tmp_path), save(judged, tmp_path)]).warnings)
     assert "judged: by speaker" in words
     assert "one of the runs scores a saved model" in words
     assert "no speaker is" not in words
 
 
-def test_changed_recipes_are_named_by_what_was_changed(base: Results, tmp_path: Path) -> None:
+def test_names_of_changed_recipes(base: Results, tmp_path: Path) -> None:
     about = {"changed": "model.heads=2"}
     twin = replace(base, name="twin", recipe={**base.recipe, "about": about})
-    found = compare([saved(base, tmp_path), saved(twin, tmp_path)])
+    found = compare([save(base, tmp_path), save(twin, tmp_path)])
     assert [run["name"] for run in found.runs] == ["li2019-emodb", "li2019-emodb (model.heads=2)"]
     assert [run["changed"] for run in found.runs] == ["", "model.heads=2"]
 
 
-def test_p_is_adjusted_over_all_contests(base: Results, tmp_path: Path) -> None:
-    runs = [base, *(other(base, n, f"r{n}", 0.1 * n) for n in (1, 2))]
-    found = compare([saved(one, tmp_path) for one in runs])
+def test_p_is_adjusted_over_all_pairs(base: Results, tmp_path: Path) -> None:
+    runs = [base, *(with_errors(base, n, f"r{n}", 0.1 * n) for n in (1, 2))]
+    found = compare([save(one, tmp_path) for one in runs])
     assert len(found.paired_tests) == 6
     for test in ("mcnemar", "permutation", "z"):
         raw = [getattr(one, test) for one in found.paired_tests]
@@ -190,18 +190,23 @@ def test_p_is_adjusted_over_all_contests(base: Results, tmp_path: Path) -> None:
         assert min(adjusted) == pytest.approx(min(1, 6 * min(raw)))
 
 
-def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
+def test_seeds_are_compared_together(base: Results, tmp_path: Path) -> None:
     def seeds(name: str, wrong: float, count: int) -> Path:
-        runs = [other(base, seed, name, wrong) for seed in range(count)]
+        runs = [with_errors(base, seed, name, wrong) for seed in range(count)]
         for one in runs:
-            saved(one, tmp_path)
-        return saved(combine_seeds(runs), tmp_path)
+            save(one, tmp_path)
+        return save(combine_seeds(runs), tmp_path)
 
     found = compare([seeds("a", 0.1, 3), seeds("b", 0.3, 2)])
-    one = emotion(found.paired_tests)
-    gold = truth(base)
+    one = emotion_test(found.paired_tests)
+    gold = true_labels(base)
     uas = [
-        np.mean([balanced_accuracy_score(gold, answers(other(base, s, n, w))) for s in range(c)])
+        np.mean(
+            [
+                balanced_accuracy_score(gold, predicted_labels(with_errors(base, s, n, w)))
+                for s in range(c)
+            ]
+        )
         for n, w, c in (("a", 0.1, 3), ("b", 0.3, 2))
     ]
     assert one.scores["ua"] == pytest.approx(uas)
@@ -209,8 +214,8 @@ def test_seeds_are_judged_together(base: Results, tmp_path: Path) -> None:
     assert not any("one training seed" in words for words in found.warnings)
 
 
-def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path) -> None:
-    runs = [other(base, seed, "a") for seed in range(2)]
+def test_seeds_in_files_next_to_each_other(base: Results, tmp_path: Path) -> None:
+    runs = [with_errors(base, seed, "a") for seed in range(2)]
     for one in runs:
         io.save_record(one, tmp_path / f"{one.name}.json")
     io.save_record(combine_seeds(runs), tmp_path / "a.json")
@@ -219,22 +224,22 @@ def test_results_files_side_by_side_are_found_too(base: Results, tmp_path: Path)
     assert found.runs[0]["seeds"] == [0, 1]
 
 
-def test_a_missing_seed_is_told_of(base: Results, tmp_path: Path) -> None:
-    runs = [other(base, seed, "a") for seed in range(2)]
-    place = saved(combine_seeds(runs), tmp_path)
+def test_missing_seed_is_an_error(base: Results, tmp_path: Path) -> None:
+    runs = [with_errors(base, seed, "a") for seed in range(2)]
+    place = save(combine_seeds(runs), tmp_path)
     with pytest.raises(ConfigError, match=r"run a-seed0 of one seed is not next to the others"):
-        compare([place, saved(base, tmp_path)])
+        compare([place, save(base, tmp_path)])
 
 
-def test_a_run_equals_itself(base: Results, tmp_path: Path) -> None:
+def test_run_against_itself(base: Results, tmp_path: Path) -> None:
     twin = replace(base, name="twin", recipe={**base.recipe, "name": "twin"})
-    one = emotion(compare([saved(base, tmp_path), saved(twin, tmp_path)]).paired_tests)
+    one = emotion_test(compare([save(base, tmp_path), save(twin, tmp_path)]).paired_tests)
     assert one.difference == 0
     assert one.difference_interval == (0, 0)
     assert (one.mcnemar, one.permutation, one.z, one.effect) == (1, 1, 0.5, 0)
 
 
-def changed(results: Results, change: str) -> Results:
+def with_change(results: Results, change: str) -> Results:
     records = results.predictions
     if change == "ids":
         records = [replace(one, id=f"x{one.id}") for one in records]
@@ -256,26 +261,26 @@ def changed(results: Results, change: str) -> Results:
         ("classes", "have no task with the same classes"),
     ],
 )
-def test_pairs_that_do_not_fit_are_refused(
+def test_incomparable_runs_are_errors(
     base: Results, tmp_path: Path, change: str, fault: str
 ) -> None:
     with pytest.raises(ConfigError, match=fault):
-        compare([saved(base, tmp_path), saved(changed(base, change), tmp_path)])
+        compare([save(base, tmp_path), save(with_change(base, change), tmp_path)])
 
 
-def test_one_run_is_no_comparison(base: Results, tmp_path: Path) -> None:
-    place = saved(base, tmp_path)
+def test_one_run_is_an_error(base: Results, tmp_path: Path) -> None:
+    place = save(base, tmp_path)
     with pytest.raises(ConfigError, match="takes two runs or more; got 1"):
         compare([place])
     with pytest.raises(ConfigError, match="a run is given twice"):
         compare([place, place])
 
 
-def test_what_a_reader_must_know_is_said(base: Results, tmp_path: Path) -> None:
+def test_warnings_of_a_comparison(base: Results, tmp_path: Path) -> None:
     protocol = {**base.protocol, "hash": "f" * 16, "caution": "speaker-dependent"}
     corpus = {**base.corpus, "hash": "other"}
-    strange = replace(other(base, 1, "b"), protocol=protocol, corpus=corpus, headline="last")
-    found = compare([saved(base, tmp_path), saved(strange, tmp_path)])
+    strange = replace(with_errors(base, 1, "b"), protocol=protocol, corpus=corpus, headline="last")
+    found = compare([save(base, tmp_path), save(strange, tmp_path)])
     words = "\n".join(found.warnings)
     for part in (
         "same split",
@@ -285,4 +290,4 @@ def test_what_a_reader_must_know_is_said(base: Results, tmp_path: Path) -> None:
         "b: speaker-",
     ):
         assert part in words
-    assert emotion(found.paired_tests).selection == "validation / last"
+    assert emotion_test(found.paired_tests).selection == "validation / last"

@@ -1,4 +1,4 @@
-"""Two languages: one trains beside the other, or one is trained and the other tested."""
+"""Tests of two languages: an auxiliary training corpus, and zero-shot evaluation."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.cross_language import CROSSED, ONCE, crossed
+from builders.cross_language import CROSS_LANGUAGE, ONE_EPOCH, read_two_languages
 
 from serein import bundle, recipes
 from serein.errors import ConfigError, ProtocolError
@@ -24,24 +24,24 @@ SHARED = {"anger", "disgust", "fear", "happiness", "neutral", "sadness"}
 
 @pytest.fixture(scope="module")
 def joint(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return crossed(tmp_path_factory.mktemp("joint"))
+    return read_two_languages(tmp_path_factory.mktemp("joint"))
 
 
 @pytest.fixture(scope="module")
 def run(joint: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs")
     return evaluate(
-        "li2019", joint, settings=[*CROSSED, "protocol.auxiliary_share=0.5"], runs=folder
+        "li2019", joint, settings=[*CROSS_LANGUAGE, "protocol.auxiliary_share=0.5"], runs=folder
     )
 
 
-def planned(corpus: Corpus, folder: Path, *settings: str) -> Plan:
-    recipe = recipes.load("li2019", settings or CROSSED)
+def build(corpus: Corpus, folder: Path, *settings: str) -> Plan:
+    recipe = recipes.load("li2019", settings or CROSS_LANGUAGE)
     return build_plan(recipe, corpus, seed=0, device="cpu", runs=folder)
 
 
-def saying(corpus: Corpus, words: dict[tuple[str, str], str]) -> Corpus:
-    """The corpus with other labels of emotion, by corpus and word."""
+def with_labels(corpus: Corpus, words: dict[tuple[str, str], str]) -> Corpus:
+    """Return the corpus with other emotion labels, by corpus and label."""
     changed = []
     for one in corpus.utterances:
         word = str(one.labels["emotion"])
@@ -50,28 +50,26 @@ def saying(corpus: Corpus, words: dict[tuple[str, str], str]) -> Corpus:
     return replace(corpus, utterances=tuple(changed))
 
 
-def test_the_main_corpus_keeps_its_classes_and_the_other_one_gives_those(
-    joint: Corpus, tmp_path: Path
-) -> None:
-    todo = planned(joint, tmp_path)
-    assert set(todo.classes["emotion"]) == {*SHARED, "surprise"}
-    mood = Counter((one.corpus, one.labels["emotion"]) for one in todo.corpus.utterances)
+def test_auxiliary_corpus_keeps_classes_of_main_corpus(joint: Corpus, tmp_path: Path) -> None:
+    plan = build(joint, tmp_path)
+    assert set(plan.classes["emotion"]) == {*SHARED, "surprise"}
+    mood = Counter((one.corpus, one.labels["emotion"]) for one in plan.corpus.utterances)
     assert ("emodb", "boredom") not in mood
     assert {name for corpus, name in mood if corpus == "savee"} == {*SHARED, "surprise"}
-    mapping = todo.mapping["emotion"]
+    mapping = plan.mapping["emotion"]
     assert mapping.foreign == {"emodb": {"boredom": 7}}
     assert "boredom" not in mapping.mapped
     assert mapping.dropped == {}
-    turned = planned(joint, tmp_path, *ONCE, "protocol.main=emodb")
+    turned = build(joint, tmp_path, *ONE_EPOCH, "protocol.main=emodb")
     assert set(turned.classes["emotion"]) == {*SHARED, "boredom"}
     assert turned.mapping["emotion"].foreign == {"savee": {"surprise": 4}}
 
 
-def test_without_a_main_corpus_nobody_loses_a_class(joint: Corpus, tmp_path: Path) -> None:
-    todo = planned(joint, tmp_path, *ONCE)
-    assert set(todo.classes["emotion"]) == {*SHARED, "surprise", "boredom"}
-    assert todo.mapping["emotion"].foreign == {}
-    assert len(todo.protocol.folds) == 14
+def test_all_classes_stay_without_main_corpus(joint: Corpus, tmp_path: Path) -> None:
+    plan = build(joint, tmp_path, *ONE_EPOCH)
+    assert set(plan.classes["emotion"]) == {*SHARED, "surprise", "boredom"}
+    assert plan.mapping["emotion"].foreign == {}
+    assert len(plan.protocol.folds) == 14
 
 
 def test_only_the_main_corpus_is_tested(run: Run) -> None:
@@ -88,7 +86,7 @@ def test_only_the_main_corpus_is_tested(run: Run) -> None:
     assert "1 time a class is trained that no fold tests: gender female" in classes.description
 
 
-def test_what_was_left_out_is_counted(run: Run) -> None:
+def test_dropped_utterances_are_counted(run: Run) -> None:
     kept = io.load_results(run.folder)
     assert kept.mapping["emotion"].foreign == {"emodb": {"boredom": 7}}
     words = "7 utterances of emodb left out: boredom (7) is no emotion of the main corpus"
@@ -99,10 +97,13 @@ def test_what_was_left_out_is_counted(run: Run) -> None:
     assert shown.rows[-1].cells == ("(not in the main corpus: emodb)", "boredom (7)", "7")
 
 
-def test_frames_are_standardised_by_all_that_trains(joint: Corpus, tmp_path: Path) -> None:
+def test_frames_are_standardised_by_whole_training_subset(joint: Corpus, tmp_path: Path) -> None:
     none, all_ = (
         evaluate(
-            "li2019", joint, settings=[*CROSSED, f"protocol.auxiliary_share={x}"], runs=tmp_path
+            "li2019",
+            joint,
+            settings=[*CROSS_LANGUAGE, f"protocol.auxiliary_share={x}"],
+            runs=tmp_path,
         )
         for x in (0, 1)
     )
@@ -112,10 +113,10 @@ def test_frames_are_standardised_by_all_that_trains(joint: Corpus, tmp_path: Pat
     assert states[0].read_bytes() != states[1].read_bytes()
 
 
-def test_a_share_of_nothing_is_the_main_corpus_alone(joint: Corpus, tmp_path: Path) -> None:
+def test_share_zero_equals_main_corpus_alone(joint: Corpus, tmp_path: Path) -> None:
     utterances = [one for one in joint.utterances if one.corpus == "savee"]
     alone = Corpus(name="savee", utterances=tuple(utterances))
-    drop = (*ONCE, "tasks.gender=remove")
+    drop = (*ONE_EPOCH, "tasks.gender=remove")
     bare = evaluate("li2019", alone, settings=drop, runs=tmp_path).results
     none = ("protocol.main=savee", "protocol.auxiliary_share=0")
     joined = evaluate("li2019", joint, settings=[*drop, *none], runs=tmp_path).results
@@ -132,7 +133,7 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
     joint: Corpus, tmp_path: Path, by: str, train: str, test: str
 ) -> None:
     own = [f"protocol.by={by}", f"protocol.train={train}", f"protocol.test={test}"]
-    settings = [*ONCE, "protocol.name=by-label", *own]
+    settings = [*ONE_EPOCH, "protocol.name=by-label", *own]
     results = evaluate("li2019", joint, settings=settings, runs=tmp_path).results
     assert {getattr(one, by) for one in results.predictions} == {test}
     (fold,) = results.protocol["folds"]
@@ -148,7 +149,7 @@ def test_zero_shot_trains_one_language_and_tests_the_other(
 
 
 def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Path) -> None:
-    both = [*ONCE, "protocol.name=leave-one-corpus-out", "tasks.emotion.map.boredom="]
+    both = [*ONE_EPOCH, "protocol.name=leave-one-corpus-out", "tasks.emotion.map.boredom="]
     run = evaluate("li2019", joint, settings=both, runs=tmp_path)
     results = io.load_results(run.folder)
     assert {kind: list(own) for kind, own in results.groups.items()} == {
@@ -170,7 +171,7 @@ def test_leaving_one_corpus_out_scores_each_language(joint: Corpus, tmp_path: Pa
     assert "emotion: each language, validation, %" in markdown.render_markdown(results)
 
 
-def test_one_language_is_no_table_of_its_own(run: Run) -> None:
+def test_one_language_has_no_table(run: Run) -> None:
     assert tables.build_group_table(run.results, "emotion", "language") is None
     assert tables.build_group_table(run.results, "emotion", "speaker") is not None
 
@@ -181,31 +182,31 @@ GERMAN = {
 }
 
 
-def test_corpora_without_a_common_label_are_refused(joint: Corpus, tmp_path: Path) -> None:
-    strange = saying(joint, GERMAN)
+def test_corpora_without_common_class_are_an_error(joint: Corpus, tmp_path: Path) -> None:
+    strange = with_labels(joint, GERMAN)
     words = (
         "emodb has no emotion class of savee, the main corpus: anger-de, boredom-de, disgust-de, "
         ".* and anger, disgust, fear, happiness, neutral, sadness, surprise. Give them common"
     )
     with pytest.raises(ConfigError, match=words):
-        planned(strange, tmp_path)
+        build(strange, tmp_path)
     found = "fold emodb trains anger, .*, surprise and tests anger-de, .*, sadness-de; fold savee"
     with pytest.raises(ProtocolError, match=found):
-        planned(strange, tmp_path, *ONCE, "protocol.name=leave-one-corpus-out")
+        build(strange, tmp_path, *ONE_EPOCH, "protocol.name=leave-one-corpus-out")
 
 
-def test_words_of_another_spelling_want_a_scheme(joint: Corpus, tmp_path: Path) -> None:
-    spelled = saying(joint, {("emodb", "anger"): "angry"})
+def test_other_spellings_need_a_scheme(joint: Corpus, tmp_path: Path) -> None:
+    spelled = with_labels(joint, {("emodb", "anger"): "angry"})
     with pytest.raises(ConfigError, match="anger and angry are two classes of emotion"):
-        planned(spelled, tmp_path)
-    todo = planned(spelled, tmp_path, *CROSSED, "tasks.emotion.scheme=harmonised")
-    assert todo.mapping["emotion"].mapped["anger"] == {"anger": 8, "angry": 9}
+        build(spelled, tmp_path)
+    plan = build(spelled, tmp_path, *CROSS_LANGUAGE, "tasks.emotion.scheme=harmonised")
+    assert plan.mapping["emotion"].mapped["anger"] == {"anger": 8, "angry": 9}
 
 
-def test_what_the_scheme_drops_is_not_counted_twice(joint: Corpus, tmp_path: Path) -> None:
-    todo = planned(joint, tmp_path, *CROSSED, "tasks.emotion.scheme=four")
-    assert todo.mapping["emotion"].foreign == {}
-    assert todo.mapping["emotion"].dropped["boredom"] == 7
+def test_dropped_labels_are_counted_once(joint: Corpus, tmp_path: Path) -> None:
+    plan = build(joint, tmp_path, *CROSS_LANGUAGE, "tasks.emotion.scheme=four")
+    assert plan.mapping["emotion"].foreign == {}
+    assert plan.mapping["emotion"].dropped["boredom"] == 7
 
 
 @pytest.mark.parametrize(
@@ -224,16 +225,16 @@ def test_what_the_scheme_drops_is_not_counted_twice(joint: Corpus, tmp_path: Pat
         ("protocol.main=iemocap", ProtocolError, "main = 'iemocap': .* found emodb, savee"),
     ],
 )
-def test_what_cannot_be_is_told(
+def test_impossible_protocols_are_errors(
     joint: Corpus, tmp_path: Path, setting: str, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        planned(joint, tmp_path, *CROSSED, setting)
+        build(joint, tmp_path, *CROSS_LANGUAGE, setting)
     assert list(tmp_path.iterdir()) == []
 
 
-def documented() -> list[list[str]]:
-    """The settings that docs/protocols.md has for several corpora, each with what it stands on."""
+def documented_settings() -> list[list[str]]:
+    """Return the settings for several corpora in docs/protocols.md, with those that they need."""
     page = (Path(__file__).parents[2] / "docs/protocols.md").read_text(encoding="utf-8")
     section = page.split("## Several corpora")[1].split("\n## ")[0]
     typed = [" ".join(re.findall(r"--set (\S+)", line)) for line in section.splitlines()]
@@ -242,21 +243,21 @@ def documented() -> list[list[str]]:
     return [one if "name=" in str(one) else ["protocol.main=savee", *one] for one in found]
 
 
-@pytest.mark.parametrize("settings", documented(), ids=" ".join)
-def test_documented_settings_split(joint: Corpus, tmp_path: Path, settings: list[str]) -> None:
-    todo = planned(joint, tmp_path, *ONCE, *settings)
+@pytest.mark.parametrize("settings", documented_settings(), ids=" ".join)
+def test_documented_settings_are_valid(joint: Corpus, tmp_path: Path, settings: list[str]) -> None:
+    plan = build(joint, tmp_path, *ONE_EPOCH, *settings)
     folds = {"leave-one-speaker-out": 4, "by-label": 1, "leave-one-corpus-out": 2}
-    assert len(todo.protocol.folds) == folds[todo.protocol.name]
+    assert len(plan.protocol.folds) == folds[plan.protocol.name]
 
 
-def test_flatteries_keep_the_main_corpus() -> None:
-    recipe = recipes.load("li2019", [*CROSSED, "protocol.auxiliary_share=0.5"])
+def test_optimistic_variants_keep_the_main_corpus() -> None:
+    recipe = recipes.load("li2019", [*CROSS_LANGUAGE, "protocol.auxiliary_share=0.5"])
     found = optimistic_variants(recipe, 4)["random-split"].protocol
     assert (found["name"], found["main"], found["auxiliary_share"]) == ("random", "savee", 0.5)
 
 
-def test_a_model_of_the_whole_trains_on_its_share(joint: Corpus, tmp_path: Path) -> None:
-    settings = [*CROSSED, "protocol.auxiliary_share=0.5"]
+def test_saved_model_trains_on_its_share(joint: Corpus, tmp_path: Path) -> None:
+    settings = [*CROSS_LANGUAGE, "protocol.auxiliary_share=0.5"]
     saved = train("li2019", joint, tmp_path / "a.safetensors", settings=settings)
     assert sum(saved.card.class_counts["emotion"].values()) == 32 + 16
     assert "boredom" not in saved.card.class_counts["emotion"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.progress import Told, numbers, telling
+from builders.progress import EpochLog, load_reproducible_part, log_epochs
 from builders.small_systems import QUICK, small_recipe
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
 
@@ -37,7 +37,7 @@ def results(run: Run) -> Results:
     return run.results
 
 
-def test_a_run_has_three_selections_and_the_honest_one_leads(results: Results) -> None:
+def test_validation_is_the_headline_of_three_selections(results: Results) -> None:
     assert list(results.selections) == ["validation", "last", "test"]
     assert results.headline == "validation"
     assert "optimistic" in results.selections["test"]
@@ -45,7 +45,7 @@ def test_a_run_has_three_selections_and_the_honest_one_leads(results: Results) -
     assert set(results.scores) == set(results.fold_means) == set(results.selections)
 
 
-def test_every_utterance_is_tested_once_by_a_system_that_never_heard_its_speaker(
+def test_every_utterance_is_tested_once_by_a_fold_without_its_speaker(
     results: Results, corpus: Corpus
 ) -> None:
     assert sorted(one.id for one in results.predictions) == [u.id for u in corpus.utterances]
@@ -58,7 +58,7 @@ def test_every_utterance_is_tested_once_by_a_system_that_never_heard_its_speaker
         assert one.truth == {"emotion": one.id.split("-")[1], "gender": one.gender}
 
 
-def test_scores_pool_the_predictions(results: Results) -> None:
+def test_scores_are_of_pooled_predictions(results: Results) -> None:
     for selection in results.selections:
         for task, classes in results.classes.items():
             found = results.scores[selection][task]
@@ -79,7 +79,7 @@ def test_scores_pool_the_predictions(results: Results) -> None:
             assert found.wa_interval[0] <= wa <= found.wa_interval[1]
 
 
-def test_every_fold_scores_its_own_test_side(results: Results) -> None:
+def test_fold_scores_are_of_its_test_subset(results: Results) -> None:
     for fold in results.folds:
         tested = [one for one in results.predictions if one.fold == fold.name]
         for selection, epoch in fold.epochs.items():
@@ -91,7 +91,7 @@ def test_every_fold_scores_its_own_test_side(results: Results) -> None:
                 assert fold.scores[selection][task] == fold.history[epoch - 1].scores["test"][task]
 
 
-def test_each_selection_takes_the_epoch_that_it_says(results: Results) -> None:
+def test_epochs_of_selections(results: Results) -> None:
     for fold in results.folds:
         assert fold.epochs["last"] == 2
         for side in ("validation", "test"):
@@ -99,7 +99,7 @@ def test_each_selection_takes_the_epoch_that_it_says(results: Results) -> None:
             assert uas[fold.epochs[side] - 1] == max(x for x in uas if x is not None)
 
 
-def test_each_selection_looks_at_its_own_side(corpus: Corpus, tmp_path: Path) -> None:
+def test_selection_uses_its_own_subset(corpus: Corpus, tmp_path: Path) -> None:
     uas = {"validation": [0.1, 0.2, 0.9, 0.9, 0.3], "test": [0.1, 0.8, 0.2, 0.3, 0.4]}
     history = [
         Epoch(
@@ -117,8 +117,8 @@ def test_each_selection_looks_at_its_own_side(corpus: Corpus, tmp_path: Path) ->
         ("protocol.validation=1", {"validation": 3, "last": 5, "test": 2}),
         ("protocol.validation=none", {"last": 5, "test": 2}),
     ]:
-        todo = build_plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
-        found = scores.select_epochs(todo, todo.protocol.folds[0], TrainingRun(history, []))
+        plan = build_plan(small_recipe(settings), corpus, seed=0, device="cpu", runs=tmp_path)
+        found = scores.select_epochs(plan, plan.protocol.folds[0], TrainingRun(history, []))
         assert found == wanted
         assert next(iter(found)) == next(iter(wanted))
 
@@ -131,17 +131,17 @@ def test_fold_means_are_means_over_folds(results: Results) -> None:
                 assert mean == pytest.approx(fmean(x for x in found if x is not None))
 
 
-def test_baselines_know_nothing(results: Results) -> None:
+def test_baselines(results: Results) -> None:
     assert results.baselines["chance"]["emotion"] == {
         "wa": pytest.approx(1 / 3),
         "ua": pytest.approx(1 / 3),
     }
     assert results.baselines["majority"]["emotion"]["wa"] == pytest.approx(1 / 3)
-    # Two speakers train, of both genders or of one: the majority is the other one's gender.
+    # The two training speakers of a fold are of both genders or of one.
     assert results.baselines["majority"]["gender"]["wa"] is not None
 
 
-def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Corpus) -> None:
+def test_results_have_their_provenance(results: Results, run: Run, corpus: Corpus) -> None:
     assert results.recipe["model"]["filters"] == 8
     assert results.corpus == {
         "name": "spoken",
@@ -158,30 +158,28 @@ def test_results_say_what_they_depend_on(results: Results, run: Run, corpus: Cor
     assert results.name.startswith("li2019-spoken-seed0-")
 
 
-def test_results_are_on_disk_as_they_were_given(results: Results, run: Run) -> None:
+def test_results_round_trip(results: Results, run: Run) -> None:
     assert io.to_builtin(io.load_results(run.folder)) == io.to_builtin(results)
 
 
-def test_a_finished_run_is_read_and_not_done_again(corpus: Corpus, run: Run) -> None:
-    told: Told = []
-    again = evaluated(corpus, run.folder.parent, open_progress=telling(told))
+def test_finished_run_is_read_from_disk(corpus: Corpus, run: Run) -> None:
+    told: EpochLog = []
+    again = evaluated(corpus, run.folder.parent, open_progress=log_epochs(told))
     assert told == []
     assert again.folder == run.folder
     assert again.results == io.load_results(run.folder)
 
 
-def test_a_fresh_run_is_done_again_with_the_same_numbers(
-    corpus: Corpus, run: Run, tmp_path: Path
-) -> None:
+def test_fresh_run_has_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     first = evaluated(corpus, tmp_path, "training.epochs=1")
-    told: Told = []
-    before = numbers(first.folder)
-    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, open_progress=telling(told))
+    told: EpochLog = []
+    before = load_reproducible_part(first.folder)
+    evaluated(corpus, tmp_path, "training.epochs=1", fresh=True, open_progress=log_epochs(told))
     assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
-    assert numbers(first.folder) == before
+    assert load_reproducible_part(first.folder) == before
 
 
-def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> None:
+def test_run_folder_depends_on_settings(corpus: Corpus, tmp_path: Path) -> None:
     recipe = small_recipe()
     folders = {
         build_plan(chosen, read, seed=seed, device="cpu", runs=tmp_path).folder
@@ -199,7 +197,7 @@ def test_other_settings_have_another_folder(corpus: Corpus, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path) -> None:
+def test_last_epoch_is_the_headline_without_validation(corpus: Corpus, tmp_path: Path) -> None:
     results, *_ = evaluated(corpus, tmp_path, "protocol.validation=none", "training.epochs=1")
     assert list(results.selections) == ["last", "test"]
     assert results.headline == "last"
@@ -210,9 +208,9 @@ def test_without_validation_the_last_epoch_leads(corpus: Corpus, tmp_path: Path)
 
 
 def test_parallel_folds_give_the_same_numbers(corpus: Corpus, run: Run, tmp_path: Path) -> None:
-    told: Told = []
-    other = evaluated(corpus, tmp_path, jobs=2, open_progress=telling(told))
-    assert numbers(other.folder) == numbers(run.folder)
+    told: EpochLog = []
+    other = evaluated(corpus, tmp_path, jobs=2, open_progress=log_epochs(told))
+    assert load_reproducible_part(other.folder) == load_reproducible_part(run.folder)
     assert sorted(told) == [(f"s{n:02}", epoch) for n in range(1, 5) for epoch in (1, 2)]
 
 
@@ -236,9 +234,7 @@ evaluate("li2019", corpus, settings=settings, runs=Path(runs), open_progress=ope
 """
 
 
-def test_a_killed_run_goes_on_where_it_was(
-    corpus: Corpus, root: Path, run: Run, tmp_path: Path
-) -> None:
+def test_killed_run_is_resumed(corpus: Corpus, root: Path, run: Run, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(root), str(tmp_path), *QUICK]
     ended = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert ended.returncode == -9, ended.stderr.decode()
@@ -248,36 +244,34 @@ def test_a_killed_run_goes_on_where_it_was(
     states = sorted((folder / "folds").glob("*.pt"))
     assert [state.name for state in states] == ["s01.pt", "s02.pt"]
     finished = states[0].stat().st_mtime_ns
-    told: Told = []
-    evaluated(corpus, tmp_path, open_progress=telling(told))
+    told: EpochLog = []
+    evaluated(corpus, tmp_path, open_progress=log_epochs(told))
     rest = [("s02", 1), ("s02", 2), *((f"s{n:02}", epoch) for n in (3, 4) for epoch in (1, 2))]
-    assert told == [("s01", 2), *rest]  # what was done is told of by its last epoch
+    assert told == [("s01", 2), *rest]  # a resumed fold reports its last epoch
     assert states[0].stat().st_mtime_ns == finished
-    assert numbers(folder) == numbers(run.folder)
+    assert load_reproducible_part(folder) == load_reproducible_part(run.folder)
 
 
 class Stopped(Exception):
     pass
 
 
-def test_a_run_in_use_is_refused_and_one_that_failed_is_free_again(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_run_folder_is_locked_until_the_run_ends(corpus: Corpus, tmp_path: Path) -> None:
     def act(fold: str, epoch: Epoch) -> None:
         with pytest.raises(StorageError, match="in use by another evaluation"):
             evaluated(corpus, tmp_path, "training.epochs=1")
         raise Stopped
 
     with pytest.raises(Stopped):
-        evaluated(corpus, tmp_path, "training.epochs=1", open_progress=telling([], act))
-    told: Told = []
+        evaluated(corpus, tmp_path, "training.epochs=1", open_progress=log_epochs([], act))
+    told: EpochLog = []
     assert evaluated(
-        corpus, tmp_path, "training.epochs=1", open_progress=telling(told)
+        corpus, tmp_path, "training.epochs=1", open_progress=log_epochs(told)
     ).folder.is_dir()
     assert told == [(f"s{n:02}", 1) for n in range(1, 5)]
 
 
-def test_a_folder_that_cannot_be_written_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+def test_folder_without_write_access_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError, match="cannot write in"):
         evaluated(corpus, tmp_path / "runs")
@@ -295,7 +289,7 @@ def test_a_folder_that_cannot_be_written_is_told_of(corpus: Corpus, tmp_path: Pa
         ("normalise.statistics=all", ConfigError, r"normalise\.statistics"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_anything_is_done(
+def test_wrong_settings_are_errors_before_training(
     corpus: Corpus, tmp_path: Path, setting: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -303,12 +297,12 @@ def test_what_cannot_be_done_is_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_without_ratings_is_shown_another_recipe(corpus: Corpus, tmp_path: Path) -> None:
+def test_corpus_without_ratings_names_proxy_recipe(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"arousal needs two classes.*zhang2019-proxy-mtl takes"):
         evaluate("zhang2019-mtl", corpus, runs=tmp_path)
 
 
-def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+def test_duplicate_recording_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
     first, *rest = corpus.utterances
     copied = replace(rest[-1], path=first.path)
     with pytest.raises(
@@ -317,19 +311,19 @@ def test_a_recording_under_two_names_is_refused(corpus: Corpus, tmp_path: Path) 
         evaluated(replace(corpus, utterances=(first, *rest[:-1], copied)), tmp_path)
 
 
-def test_a_missing_recording_is_told_of(corpus: Corpus, tmp_path: Path) -> None:
+def test_missing_recording_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
     first, *rest = corpus.utterances
     gone = replace(first, path=tmp_path / "gone.wav")
     with pytest.raises(CorpusError, match=r"gone\.wav cannot be read"):
         evaluated(replace(corpus, utterances=(gone, *rest)), tmp_path)
 
 
-def test_missing_labels_are_foretold_and_not_scored(corpus: Corpus, tmp_path: Path) -> None:
-    some = [
+def test_missing_labels_are_predicted_and_not_scored(corpus: Corpus, tmp_path: Path) -> None:
+    utterances = [
         replace(one, gender=None) if one.id.endswith("02-1") else one for one in corpus.utterances
     ]
     results, *_ = evaluated(
-        replace(corpus, utterances=tuple(some)), tmp_path, "training.epochs=1", seed=3
+        replace(corpus, utterances=tuple(utterances)), tmp_path, "training.epochs=1", seed=3
     )
     assert results.scores["last"]["gender"].utterances == 12
     assert results.scores["last"]["emotion"].utterances == 24
@@ -338,16 +332,15 @@ def test_missing_labels_are_foretold_and_not_scored(corpus: Corpus, tmp_path: Pa
 
 
 @pytest.mark.parametrize("speaker", ["../../out", "/tmp/serein-out", "a/b", "ä ö:*?"])
-def test_the_state_of_a_fold_stays_in_its_run(corpus: Corpus, tmp_path: Path, speaker: str) -> None:
+def test_checkpoint_of_a_fold_stays_in_its_run_folder(
+    corpus: Corpus, tmp_path: Path, speaker: str
+) -> None:
     named = tuple(
         replace(one, speaker=speaker) if one.speaker == "s01" else one for one in corpus.utterances
     )
-    todo = build_plan(
+    plan = build_plan(
         small_recipe(), replace(corpus, utterances=named), seed=0, device="cpu", runs=tmp_path
     )
-    states = [todo.checkpoint_path(fold) for fold in todo.protocol.folds]
-    assert {state.resolve().parent for state in states} == {(todo.folder / "folds").resolve()}
+    states = [plan.checkpoint_path(fold) for fold in plan.protocol.folds]
+    assert {state.resolve().parent for state in states} == {(plan.folder / "folds").resolve()}
     assert len(set(states)) == 4
-
-
-# A saved model on labelled audio

@@ -55,7 +55,7 @@ SYNTHETIC = {"emotions": ("anger", "sadness"), "words": 2, "emotion_word_share":
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two corpora of other voices and sentences, of which each has two speakers more."""
+    """Two corpora with different voices and sentences."""
     root = tmp_path_factory.mktemp("words")
     generate(root / "first", SyntheticConfig(speakers=2, sentences=4, seed=1, **SYNTHETIC))  # type: ignore[arg-type]
     generate(root / "second", SyntheticConfig(speakers=3, sentences=3, seed=2, **SYNTHETIC))  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def asr_model(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recogniser that has heard the first corpus."""
+    """An ASR model that was trained on the first corpus."""
     path = tmp_path_factory.mktemp("ear") / "ear.safetensors"
     table = corpora["first"] / "labels.csv"
     train("feng2020-asr", f"heard={table}", path, settings=(*ASR_SETTINGS, "text.min_count=1"))
@@ -75,7 +75,7 @@ def asr_model(corpora: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 def joint(
     corpora: dict[str, Path], asr_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    """The joint system on the second corpus, begun from the recogniser."""
+    """The joint system on the second corpus, initialized with the ASR model."""
     return evaluate(
         "feng2020",
         f"synthetic={corpora['second']}",
@@ -164,7 +164,7 @@ def test_vocabulary_of_a_fold_is_of_its_training_subset(
 def evaluate_reading_system(
     corpora: dict[str, Path], runs: Path, *settings: str, system: str = "text"
 ) -> Run:
-    """A system that reads transcripts, on the second corpus."""
+    """Evaluate a system that reads transcripts on the second corpus."""
     return evaluate(
         f"feng2020-{system}-asr",
         f"synthetic={corpora['second']}",
@@ -258,8 +258,9 @@ def test_missing_transcripts_are_an_error(
     without_words = evaluate(
         "feng2020-audio", where, settings=(*SMALL, *EMOTION_SETTINGS, *once), runs=tmp_path
     )
+    source = f"text.transcripts_from={without_words.folder}"
     with pytest.raises(ConfigError, match="holds no transcripts: feng2020-audio does not"):
-        evaluate_reading_system(corpora, tmp_path, *once, f"text.transcripts_from={without_words.folder}")
+        evaluate_reading_system(corpora, tmp_path, *once, source)
     settings = (*ASR_SETTINGS, *EMOTION_SETTINGS, *once, f"training.init={asr_model}")
     fixed = evaluate("feng2020", where, settings=settings, runs=tmp_path)
     with pytest.raises(ConfigError, match=r"tested none of 6 validation utterances"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.cross_language import ONCE, SPOKEN, crossed
+from builders.cross_language import ONE_EPOCH, SPEAKER_TASK, read_two_languages
 from builders.small_systems import small_recipe
 
 from serein import recipes
@@ -26,11 +26,11 @@ from serein.results import io
 from serein.system import System
 from serein.tasks.speaker import Config
 
-HALF = (*ONCE, *SPOKEN, "tasks.speaker.held_out=0.5")
+HALF = (*ONE_EPOCH, *SPEAKER_TASK, "tasks.speaker.held_out=0.5")
 
 
 def build(corpus: Corpus, folder: Path, *settings: str, seed: int = 0) -> Plan:
-    recipe = recipes.load("li2019", [*ONCE, *SPOKEN, *settings])
+    recipe = recipes.load("li2019", [*ONE_EPOCH, *SPEAKER_TASK, *settings])
     return build_plan(recipe, corpus, seed=seed, device="cpu", runs=folder)
 
 
@@ -222,7 +222,7 @@ def test_speakers_of_one_utterance_are_an_error(corpus: Corpus, tmp_path: Path) 
 
 
 def test_two_corpora_with_a_speaker_of_the_same_name(tmp_path: Path) -> None:
-    joint = crossed(tmp_path)
+    joint = read_two_languages(tmp_path)
     names = {"savee/DC": "savee/same", "emodb/03": "emodb/same"}
     utterances = tuple(
         replace(one, speaker=names.get(str(one.speaker), one.speaker)) for one in joint.utterances

@@ -1,4 +1,4 @@
-"""A cluster of two workers on this machine, with caches of their own, as other machines have."""
+"""Tests on a real Ray cluster: two workers on this machine, each with a cache of its own."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.progress import Told, numbers, telling
+from builders.progress import EpochLog, load_reproducible_part, log_epochs
 from builders.small_systems import QUICK
 
 from serein.evaluation.evaluate import Run, evaluate
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster whose workers know nothing of this process's cache."""
+    """The address of a cluster whose workers have no access to this process's cache."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEREIN_CACHE", str(tmp_path_factory.mktemp("workers")))
@@ -50,8 +50,8 @@ def local(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return evaluate("li2019", corpus, settings=LONG, runs=runs)
 
 
-def trainers() -> list[int]:
-    """The processes below this one that train a fold."""
+def training_processes() -> list[int]:
+    """Return the child processes that train a fold."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -72,38 +72,38 @@ def _is_below(process: int) -> bool:
     return False
 
 
-def test_a_worker_that_is_killed_costs_no_digit(
+def test_killed_worker_changes_no_number(
     corpus: Corpus, head: str, local: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[str] = []
     failed = RayEngine._handle_failure
 
-    def counted(self: RayEngine, job: FoldJob, error: Exception) -> None:
+    def count_failures(self: RayEngine, job: FoldJob, error: Exception) -> None:
         lost.append(job.fold.name)
         failed(self, job, error)
 
     def act(fold: str, epoch: Epoch) -> None:
-        if not killed and (running := trainers()):
+        if not killed and (running := training_processes()):
             killed.append(running[0])
             os.kill(running[0], signal.SIGKILL)
 
     killed: list[int] = []
-    told: Told = []
-    monkeypatch.setattr(RayEngine, "_handle_failure", counted)
+    told: EpochLog = []
+    monkeypatch.setattr(RayEngine, "_handle_failure", count_failures)
     done = evaluate(
         "li2019",
         corpus,
         settings=LONG,
         runs=tmp_path,
         engine="ray",
-        open_progress=telling(told, act),
+        open_progress=log_epochs(told, act),
     )
     assert len(killed) == 1
     assert len(lost) == 1
-    assert numbers(done.folder) == numbers(local.folder)
+    assert load_reproducible_part(done.folder) == load_reproducible_part(local.folder)
     for fold in FOLDS:
         epochs = [epoch for name, epoch in told if name == fold]
-        assert epochs == sorted(epochs)  # what was lost went on, and did not begin anew
+        assert epochs == sorted(epochs)  # a lost fold is resumed, not started again
         assert set(epochs) == set(range(1, 21))
     assert done.results.environment["jobs"] == 2
 
@@ -116,10 +116,12 @@ def test_trials_of_a_search_share_a_cluster(corpus: Corpus, head: str, tmp_path:
     alone = search("li2019", corpus, over, runs=tmp_path / "b", **options)
     for one, other in zip(done.trials, alone.trials, strict=True):
         assert one.score == other.score
-        assert numbers(tmp_path / "a" / one.run) == numbers(tmp_path / "b" / other.run)
+        assert load_reproducible_part(tmp_path / "a" / one.run) == load_reproducible_part(
+            tmp_path / "b" / other.run
+        )
 
 
-def test_ctrl_c_cancels_and_the_same_command_goes_on(root: Path, head: str, tmp_path: Path) -> None:
+def test_interrupted_command_is_resumed(root: Path, head: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serein", "evaluate", "li2019", "--runs", str(tmp_path)]
     command += ["--corpus", f"synthetic={root}"]
     command += [word for one in LONG for word in ("--set", one)]
@@ -139,4 +141,4 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(root: Path, head: str, tmp_
     (folder,) = tmp_path.iterdir()
     alone = tmp_path / "local"
     subprocess.run([*command, "--runs", alone, "--jobs", "1"], check=True, capture_output=True)
-    assert numbers(folder) == numbers(alone / folder.name)
+    assert load_reproducible_part(folder) == load_reproducible_part(alone / folder.name)

@@ -1,4 +1,4 @@
-"""Several seeds as one evaluation, and what fooling oneself is worth."""
+"""Tests of evaluations with several seeds, and of optimistic variants."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from serein.results import io
 ONCE = (*QUICK, "training.epochs=1")
 
 
-def repeated(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
+def evaluate_two_seeds(corpus: Corpus, runs: Path, *settings: str, **options: Any) -> Run:
     return evaluate_seeds("li2019", corpus, settings=[*ONCE, *settings], runs=runs, **options)
 
 
@@ -31,10 +31,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(corpus: Corpus, runs: Path) -> Run:
-    return repeated(corpus, runs, seed=3, seeds=2, audit=True)
+    return evaluate_two_seeds(corpus, runs, seed=3, seeds=2, audit=True)
 
 
-def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
+def test_every_seed_has_a_run_folder(run: Run, runs: Path) -> None:
     assert [one.seed for one in run.results.repeats] == [3, 4]
     for one in run.results.repeats:
         alone = io.load_results(runs / one.run)
@@ -46,7 +46,7 @@ def test_every_seed_leaves_a_run_of_its_own(run: Run, runs: Path) -> None:
                 assert one.scores[selection][task] == pytest.approx(wanted, abs=1e-6)
 
 
-def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: Path) -> None:
+def test_first_seed_is_quoted_with_scores_of_all_seeds(run: Run, runs: Path) -> None:
     first = io.load_results(runs / run.results.repeats[0].run)
     assert io.to_builtin(run.results.scores) == io.to_builtin(first.scores)
     assert io.to_builtin(run.results.predictions) == io.to_builtin(first.predictions)
@@ -57,7 +57,7 @@ def test_the_first_seed_is_quoted_and_the_mean_stands_beside_it(run: Run, runs: 
     assert f"WA {100 * fmean(scores):.1f} %" in str(tables.describe_seeds(run.results, "emotion"))
 
 
-def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
+def test_optimistic_variants_are_evaluations(run: Run, runs: Path) -> None:
     found = {one.name: io.load_results(runs / one.run) for one in run.results.optimistic_variants}
     assert list(found) == ["random-split", "test-speaker-normalisation"]
     mixed, standardised = found.values()
@@ -81,41 +81,41 @@ def test_flatteries_are_evaluations_of_their_own(run: Run, runs: Path) -> None:
     ]
 
 
-def test_what_is_finished_is_not_done_again(run: Run, corpus: Corpus, runs: Path) -> None:
-    again = repeated(corpus, runs, seed=3, seeds=2, audit=True)
+def test_finished_seeds_are_read_from_disk(run: Run, corpus: Corpus, runs: Path) -> None:
+    again = evaluate_two_seeds(corpus, runs, seed=3, seeds=2, audit=True)
     assert not again.is_new
     assert again.folder == run.folder
     assert io.to_builtin(again.results.scores) == io.to_builtin(run.results.scores)
 
 
-def test_one_seed_without_an_audit_is_an_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
-    alone = repeated(corpus, runs, seed=3)
+def test_one_seed_without_audit_is_a_plain_evaluation(run: Run, corpus: Corpus, runs: Path) -> None:
+    alone = evaluate_two_seeds(corpus, runs, seed=3)
     assert alone.results.name == run.results.repeats[0].run
     assert alone.results.repeats == []
     assert alone.results.optimistic_variants == []
 
 
 def test_runs_of_several_seeds_are_compared(run: Run, corpus: Corpus, runs: Path) -> None:
-    other = repeated(corpus, runs, "model.attention=false", seed=3, seeds=2)
+    other = evaluate_two_seeds(corpus, runs, "model.attention=false", seed=3, seeds=2)
     found = compare([run.folder, other.folder])
     assert [one["seeds"] for one in found.runs] == [[3, 4], [3, 4]]
     assert found.paired_tests[0].utterances == len(corpus.utterances)
 
 
-def test_filters_hold_for_the_random_split_too(corpus: Corpus, tmp_path: Path) -> None:
+def test_random_split_keeps_filters(corpus: Corpus, tmp_path: Path) -> None:
     settings = ('protocol.only.emotion=["anger","sadness"]', "protocol.allow=[]")
-    done = repeated(corpus, tmp_path, *settings, audit=True)
+    done = evaluate_two_seeds(corpus, tmp_path, *settings, audit=True)
     mixed = next(one for one in done.results.optimistic_variants if one.name == "random-split")
     tested = io.load_results(tmp_path / mixed.run).predictions
     assert {one.truth["emotion"] for one in tested} == {"anger", "sadness"}
 
 
-def test_there_is_no_evaluation_of_no_seeds(corpus: Corpus, tmp_path: Path) -> None:
+def test_zero_seeds_are_an_error(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seeds is 0; expected 1 or more"):
-        repeated(corpus, tmp_path, seeds=0)
+        evaluate_two_seeds(corpus, tmp_path, seeds=0)
 
 
-def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus) -> None:
+def test_audit_of_a_fixed_split_has_five_random_folds(corpus: Corpus) -> None:
     table = {"name": "by-label", "by": "speaker", "test": ["s01"], "validation": ["s02"]}
     recipe = replace(small_recipe(*ONCE), protocol={**table, "only": {"gender": "female"}})
     split = optimistic_variants(recipe, 1)["random-split"].protocol
@@ -127,9 +127,7 @@ def test_an_audit_of_a_fixed_split_takes_random_folds_of_its_own(corpus: Corpus)
     )
 
 
-def test_an_audit_that_cannot_be_stops_before_anything_trains(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_impossible_audit_is_an_error_before_training(corpus: Corpus, tmp_path: Path) -> None:
     said = zip(("s01", "s02", "s03", "s04"), ("anger", "neutral", "anger", "neutral"), strict=True)
     pairs = set(said)
     every = {(one.speaker, one.labels["emotion"]): one for one in corpus.utterances}
@@ -140,6 +138,6 @@ def test_an_audit_that_cannot_be_stops_before_anything_trains(
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_names_of_joined_runs_are_names_of_files(run: Run) -> None:
+def test_names_of_combined_runs_are_quoted(run: Run) -> None:
     strange = replace(run.results, corpus={**run.results.corpus, "name": "a/b"})
     assert "/" not in combine_seeds([strange, strange]).name

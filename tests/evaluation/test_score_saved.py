@@ -1,4 +1,4 @@
-"""Scoring a saved model on labelled audio."""
+"""Tests of scoring a saved model on labelled audio."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,12 +33,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return corpora.load(f"synthetic={folder}")
 
 
-def model(heard: Sequence[str] = ()) -> Bundle:
-    return Bundle(small_system("features.pad=false").eval(), Card(file_hashes=tuple(heard)))
+def untrained_model(file_hashes: Sequence[str] = ()) -> Bundle:
+    return Bundle(small_system("features.pad=false").eval(), Card(file_hashes=tuple(file_hashes)))
 
 
-def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
-    results = score_model(model(), other, name="mine")
+def test_unknown_classes_are_dropped_and_counted(other: Corpus) -> None:
+    results = score_model(untrained_model(), other, name="mine")
     assert [one.truth["emotion"] for one in results.predictions] == ["anger", "neutral"] * 2
     assert results.warnings == ["2 of 6 utterances left out: emotion is one of ['fear']"]
     found = results.scores["model"]["emotion"]
@@ -50,16 +50,16 @@ def test_unknown_classes_are_left_out_and_counted(other: Corpus) -> None:
     assert results.headline == "model"
 
 
-def test_what_is_known_of_the_copy_comes_first(other: Corpus) -> None:
+def test_notes_of_the_corpus_come_first(other: Corpus) -> None:
     noted = replace(other, notes=("a partial copy: 6 of 48 utterances",))
-    assert score_model(model(), noted).warnings == [
+    assert score_model(untrained_model(), noted).warnings == [
         "a partial copy: 6 of 48 utterances",
         "2 of 6 utterances left out: emotion is one of ['fear']",
     ]
 
 
-def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path) -> None:
-    results = score_model(model(), corpus)
+def test_scores_are_of_the_models_predictions(corpus: Corpus, tmp_path: Path) -> None:
+    results = score_model(untrained_model(), corpus)
     truth = [one.truth["emotion"] for one in results.predictions]
     classes = results.classes["emotion"]
     rows = [one.selections["model"]["emotion"] for one in results.predictions]
@@ -72,24 +72,27 @@ def test_a_judged_model_scores_what_it_foretells(corpus: Corpus, tmp_path: Path)
     )
 
 
-def test_utterances_of_the_training_side_are_warned_of(corpus: Corpus, other: Corpus) -> None:
-    heard = list(corpora.hash_contents(corpus.utterances[:5]).values())
-    (warning,) = score_model(model(heard), corpus).warnings
+def test_training_utterances_are_a_warning(corpus: Corpus, other: Corpus) -> None:
+    file_hashes = list(corpora.hash_contents(corpus.utterances[:5]).values())
+    (warning,) = score_model(untrained_model(file_hashes), corpus).warnings
     assert warning.startswith("5 of 24 utterances were in this model's training data")
-    assert len(score_model(model(heard), corpus).predictions) == 24
-    assert not any("training data" in text for text in score_model(model(heard), other).warnings)
+    assert len(score_model(untrained_model(file_hashes), corpus).predictions) == 24
+    assert not any(
+        "training data" in text
+        for text in score_model(untrained_model(file_hashes), other).warnings
+    )
 
 
-def test_a_corpus_without_a_known_class_is_refused(corpus: Corpus) -> None:
+def test_corpus_without_a_class_of_the_model_is_an_error(corpus: Corpus) -> None:
     strange = [replace(one, labels={"emotion": "boredom"}) for one in corpus.utterances]
     with pytest.raises(ConfigError, match=r"\['boredom'\].*\['anger', 'neutral', 'sadness'\]"):
-        score_model(model(), replace(corpus, utterances=tuple(strange)))
+        score_model(untrained_model(), replace(corpus, utterances=tuple(strange)))
 
 
-def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
+def test_raw_calibration_and_label_counts(
     corpus: Corpus,
 ) -> None:
-    results = score_model(model(), corpus)
+    results = score_model(untrained_model(), corpus)
     for task, found in results.calibration.items():
         assert found.calibrated is None
         assert (
@@ -97,19 +100,19 @@ def test_a_judged_model_is_as_sure_as_it_says_and_labels_are_counted(
         )
     words = {"anger": {"anger": 8}, "neutral": {"neutral": 8}, "sadness": {"sadness": 8}}
     assert results.mapping["emotion"].mapped == words
-    turned = score_model(model(), corpus, settings=["tasks.emotion.map.sadness=neutral"])
+    turned = score_model(untrained_model(), corpus, settings=["tasks.emotion.map.sadness=neutral"])
     assert turned.mapping["emotion"].mapped["neutral"] == {"neutral": 8, "sadness": 8}
 
 
-def test_judging_does_not_train(corpus: Corpus) -> None:
-    bundle = model()
+def test_scoring_does_not_change_the_model(corpus: Corpus) -> None:
+    bundle = untrained_model()
     before = {name: x.clone() for name, x in bundle.system.state_dict().items()}
     one, two = score_model(bundle, corpus), score_model(bundle, corpus)
     assert io.to_builtin(one.predictions) == io.to_builtin(two.predictions)
     assert all(torch.equal(x, before[name]) for name, x in bundle.system.state_dict().items())
 
 
-def test_what_was_trained_on_is_known_in_any_file(corpus: Corpus, tmp_path: Path) -> None:
+def test_training_audio_is_found_in_other_files(corpus: Corpus, tmp_path: Path) -> None:
     trained = train("li2019", corpus, tmp_path / "a.safetensors", settings=[*QUICK, *ONE])
     known = {one.kind: one for one in score_model(trained, corpus).leakage}
     assert (known["duplicate"].count, known["speaker"].count) == (24, 4)
@@ -125,7 +128,7 @@ def test_what_was_trained_on_is_known_in_any_file(corpus: Corpus, tmp_path: Path
     assert [one.verdict for one in results.leakage] == ["warning", "clean"]
 
 
-def test_a_trained_model_answers_as_the_saved_one(corpus: Corpus, tmp_path: Path) -> None:
+def test_trained_and_loaded_model_predict_the_same(corpus: Corpus, tmp_path: Path) -> None:
     run = evaluate("li2019", corpus, settings=QUICK, runs=tmp_path)
     file = tmp_path / "a.safetensors"
     made = train("li2019", corpus, file, settings=QUICK, run=run.folder)
@@ -140,7 +143,7 @@ def test_a_trained_model_answers_as_the_saved_one(corpus: Corpus, tmp_path: Path
     assert made.confidence["emotion"].threshold == pytest.approx(found.threshold, abs=1e-5)
 
 
-def test_a_leaking_run_gives_no_model_its_confidence(corpus: Corpus, tmp_path: Path) -> None:
+def test_evaluation_with_leaks_gives_no_confidence(corpus: Corpus, tmp_path: Path) -> None:
     mixed = [*QUICK, "protocol.name=random", "protocol.folds=3", *ONE]
     run = evaluate("li2019", corpus, settings=mixed, runs=tmp_path)
     with pytest.raises(
@@ -149,9 +152,7 @@ def test_a_leaking_run_gives_no_model_its_confidence(corpus: Corpus, tmp_path: P
         train("li2019", corpus, tmp_path / "a.safetensors", settings=mixed, run=run.folder)
 
 
-def test_another_evaluation_says_how_far_a_model_is_believed(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_confidence_is_transferred_from_another_evaluation(corpus: Corpus, tmp_path: Path) -> None:
     elsewhere = Corpus(name="elsewhere", utterances=corpus.utterances[:-1])
     own = evaluate("li2019", corpus, settings=[*QUICK, *ALONE], runs=tmp_path)
     other = evaluate("li2019", elsewhere, settings=QUICK, runs=tmp_path)
@@ -166,7 +167,7 @@ def test_another_evaluation_says_how_far_a_model_is_believed(
     assert made.card.scores.startswith("spoken, ")
 
 
-def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
+def test_validation_without_selection_calibrates_the_last_epoch(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     longer = [*QUICK, "training.epochs=4", "training.rate=0.03"]
@@ -182,18 +183,18 @@ def test_validation_that_chooses_nothing_says_how_sure_the_last_epoch_is(
     assert made.confidence["emotion"].temperature == pytest.approx(found.temperature, rel=1e-5)
 
 
-def test_an_evaluation_that_cannot_say_so_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+def test_evaluation_without_confidence_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
 
-    def asked(*settings: str) -> None:
+    def train_with(*settings: str) -> None:
         run = evaluate("li2019", corpus, settings=[*QUICK, *settings], runs=tmp_path)
         train("li2019", corpus, file, settings=QUICK, calibration_run=run.folder)
 
     with pytest.raises(ConfigError, match="had no validation speakers"):
-        asked(*ALONE)
+        train_with(*ALONE)
     with pytest.raises(ConfigError, match=r"emotion classes anger, neutral, and this model anger"):
-        asked("tasks.emotion.map.sadness=neutral")
+        train_with("tasks.emotion.map.sadness=neutral")
     with pytest.raises(ConfigError, match="other settings of model"):
-        asked("model.attention=false")
+        train_with("model.attention=false")
     with pytest.raises(ConfigError, match="has leaks"):
-        asked("protocol.name=random", "protocol.folds=3", *ONE)
+        train_with("protocol.name=random", "protocol.folds=3", *ONE)

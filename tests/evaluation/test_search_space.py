@@ -1,4 +1,4 @@
-"""What a search draws from, and what it draws."""
+"""Tests of search spaces and of draws from them."""
 
 import pytest
 from builders.small_systems import small_recipe
@@ -28,13 +28,13 @@ SIDES = ("training", "speaker")
         ('normalise.statistics="training","speaker"', Choice("normalise.statistics", SIDES)),
     ],
 )
-def test_ranges_and_choices_are_read(setting: str, expected: Range | Choice) -> None:
+def test_ranges_and_choices_are_parsed(setting: str, expected: Range | Choice) -> None:
     (found,) = spaces.parse_space(small_recipe(), [setting])
     assert found == expected
     assert spaces.parse_space(small_recipe(), [f"{found.name}={found.text}"]) == (found,)
 
 
-def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
+def test_default_space_is_the_weights_of_later_tasks() -> None:
     assert spaces.parse_space(small_recipe(), []) == (Range("tasks.gender.weight", 0, 1),)
     with pytest.raises(ConfigError, match="one task, and so no weights"):
         spaces.parse_space(small_recipe("tasks.gender=remove"), [])
@@ -65,12 +65,12 @@ def test_the_weights_of_all_tasks_but_the_first_are_searched() -> None:
         ("training.selection_window=1..5", "determines how trials are scored"),
     ],
 )
-def test_what_is_no_space_is_refused(setting: str, message: str) -> None:
+def test_invalid_spaces_are_errors(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         spaces.parse_space(small_recipe(), [setting])
 
 
-def test_a_setting_is_searched_once() -> None:
+def test_setting_searched_twice_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"training\.batch is searched twice"):
         spaces.parse_space(small_recipe(), ["training.batch=4,8", "training.batch=1..3"])
 
@@ -84,7 +84,7 @@ def test_draws_depend_on_seed_and_number_alone() -> None:
     assert alone == [{OVER[0].partition("=")[0]: one["tasks.gender.weight"]} for one in many[:20]]
 
 
-def test_draws_fill_their_ranges_evenly() -> None:
+def test_draws_are_uniform() -> None:
     space = (Range("a.log", 1e-4, 1e-2, log=True), Range("a.float", -1, 3))
     many = spaces.draw_points(space, 0, 2000)
     for name, middle in (("a.log", 1e-3), ("a.float", 1)):
@@ -94,7 +94,7 @@ def test_draws_fill_their_ranges_evenly() -> None:
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_finite_space_is_drawn_once(log: bool) -> None:
+def test_finite_space_is_exhausted(log: bool) -> None:
     heads, batch = Range("m.heads", 2, 6, log=log, integer=True), Choice("t.batch", (4, "all"))
     found = spaces.draw_points((heads, batch), 0, 100)
     assert len(found) == 10

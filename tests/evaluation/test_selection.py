@@ -1,4 +1,4 @@
-"""Which epoch is quoted, whose weights are kept, and what the worst errors looked at."""
+"""Tests of the selection of epochs, of kept weights, and of confident errors."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from serein.training.loop import fit
 from serein.training.predict import predict_subset
 
 
-def course(*scores: float | None) -> TrainingRun:
+def training_run_of(*scores: float | None) -> TrainingRun:
     return TrainingRun(
         [
             Epoch(epoch=n, loss=1, seconds=1, scores={"validation": {"emotion": {"ua": ua}}})
@@ -32,30 +32,30 @@ def course(*scores: float | None) -> TrainingRun:
 
 
 @pytest.mark.parametrize(
-    ("smooth", "wanted"),
+    ("window", "expected"),
     [(1, 2), (2, 5), (3, 6), (100, 6)],
 )
-def test_smoothing_takes_the_mean_of_an_epoch_and_those_before_it(smooth: int, wanted: int) -> None:
+def test_selection_window_averages_epochs(window: int, expected: int) -> None:
     #                 1    2    3    4    5    6
-    scores = course(0.1, 0.9, 0.2, 0.7, 0.8, 0.7)
-    means = [np.mean([0.1, 0.9, 0.2, 0.7, 0.8, 0.7][max(0, n - smooth) : n]) for n in range(1, 7)]
-    assert scores.best_epoch("validation", ["emotion"], window=smooth) == wanted
-    assert int(np.argmax(means)) + 1 == wanted
+    scores = training_run_of(0.1, 0.9, 0.2, 0.7, 0.8, 0.7)
+    means = [np.mean([0.1, 0.9, 0.2, 0.7, 0.8, 0.7][max(0, n - window) : n]) for n in range(1, 7)]
+    assert scores.best_epoch("validation", ["emotion"], window=window) == expected
+    assert int(np.argmax(means)) + 1 == expected
 
 
-def test_a_choice_of_the_past_is_not_changed_by_what_follows() -> None:
+def test_later_epochs_do_not_change_earlier_selections() -> None:
     scores = [0.3, 0.5, 0.2, 0.6, 0.6, 0.1, None]
     chosen = [
-        course(*scores[:n]).best_epoch("validation", ["emotion"], window=3)
+        training_run_of(*scores[:n]).best_epoch("validation", ["emotion"], window=3)
         for n in range(1, len(scores))
     ]
-    # Whoever keeps weights whenever the newest epoch is the best so far ends with the right ones.
+    # Keeping the weights whenever the newest epoch is the best so far keeps the right ones.
     last_kept = max(n for n, best in enumerate(chosen, 1) if best == n)
     assert last_kept == chosen[-1]
 
 
-@pytest.mark.parametrize("wanted", [1, 3, 4])
-def test_the_weights_of_the_kept_epoch_are_kept(wanted: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("expected", [1, 3, 4])
+def test_weights_of_the_selected_epoch_are_kept(expected: int, tmp_path: Path) -> None:
     side = random_subset([9, 12, 7, 10])
     system, settings = small_system(), TrainingConfig(epochs=4, batch=2)
     state = tmp_path / "state.pt"
@@ -65,17 +65,17 @@ def test_the_weights_of_the_kept_epoch_are_kept(wanted: int, tmp_path: Path) -> 
         {"test": side},
         settings,
         checkpoint=state,
-        keep_weights=lambda course: len(course.epochs) == wanted,
+        keep_weights=lambda training_run_of: len(training_run_of.epochs) == expected,
     )
     kept = small_system(seed=5)
     kept.load_state_dict(found.weights)
     answers = predict_subset(kept, side, 2)["emotion"]
-    torch.testing.assert_close(answers, found.predictions[wanted - 1]["test"]["emotion"])
+    torch.testing.assert_close(answers, found.predictions[expected - 1]["test"]["emotion"])
     again = fit(small_system(), side, {"test": side}, settings, checkpoint=state)
     assert all(torch.equal(again.weights[name], x) for name, x in found.weights.items())
 
 
-def test_a_training_keeps_no_weights_unasked() -> None:
+def test_no_weights_are_kept_by_default() -> None:
     side = random_subset([9, 12, 7, 10])
     assert fit(small_system(), side, {}, TrainingConfig(epochs=1)).weights == {}
 
@@ -85,7 +85,7 @@ def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return evaluate("li2019", corpus, settings=QUICK, runs=tmp_path_factory.mktemp("runs"))
 
 
-def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) -> None:
+def test_confident_errors_are_sorted_by_confidence(run: Run, corpus: Corpus) -> None:
     found = run.results.confident_errors
     classes = run.results.classes["emotion"]
     wrong = {
@@ -108,7 +108,7 @@ def test_the_worst_errors_are_the_most_confident_ones(run: Run, corpus: Corpus) 
         assert sum(look.weight) == pytest.approx(1, abs=1e-3)
 
 
-def test_attention_is_that_of_the_quoted_epoch(run: Run, corpus: Corpus) -> None:
+def test_attention_is_of_the_headline_epoch(run: Run, corpus: Corpus) -> None:
     todo = build_plan(load("li2019", QUICK), corpus, seed=0, device="cpu", runs=run.folder.parent)
     one = run.results.confident_errors[0]
     state = torch.load(run.folder / "folds" / f"{one.fold}.pt", weights_only=True)
@@ -119,11 +119,11 @@ def test_attention_is_that_of_the_quoted_epoch(run: Run, corpus: Corpus) -> None
     answers = predict_subset(system, side, 40)["emotion"]
     record = next(record for record in run.results.predictions if record.id == one.id)
     place = fold.test.index(one.id)
-    wanted = record.selections["validation"]["emotion"]
-    assert answers[place].tolist() == pytest.approx(wanted, abs=1e-5)
+    expected = record.selections["validation"]["emotion"]
+    assert answers[place].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_speakers_own_statistics_leave_each_with_mean_zero_and_deviation_one() -> None:
+def test_speaker_statistics_standardise_each_speaker() -> None:
     frames = random_frames([30, 40, 50, 60], width=3)
     frames.x_nf[:70] *= 7
     frames.x_nf[:70] += 100
@@ -136,7 +136,7 @@ def test_speakers_own_statistics_leave_each_with_mean_zero_and_deviation_one() -
     np.testing.assert_array_equal(frames.x_nf, before)
 
 
-def test_speakers_own_statistics_are_used_when_asked_for(corpus: Corpus, tmp_path: Path) -> None:
+def test_speaker_statistics_are_a_setting(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, "normalise.statistics=speaker", "training.epochs=1"]
     todo = build_plan(load("li2019", settings), corpus, seed=0, device="cpu", runs=tmp_path)
     frames = todo.load_frames()
@@ -148,9 +148,7 @@ def test_speakers_own_statistics_are_used_when_asked_for(corpus: Corpus, tmp_pat
     assert len(results.predictions) == len(corpus.utterances)
 
 
-def test_a_model_that_needs_its_speakers_statistics_cannot_be_saved(
-    corpus: Corpus, tmp_path: Path
-) -> None:
+def test_model_with_speaker_statistics_cannot_be_saved(corpus: Corpus, tmp_path: Path) -> None:
     settings = [*QUICK, "normalise.statistics=speaker"]
     with pytest.raises(ConfigError, match="it is for evaluations only"):
         train("li2019", corpus, tmp_path / "a.safetensors", settings=settings)

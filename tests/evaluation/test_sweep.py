@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.cross_language import CROSSED, crossed
+from builders.cross_language import CROSS_LANGUAGE, read_two_languages
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.evaluation.compare import compare
@@ -30,12 +30,12 @@ def run_sweep(
     corpus: Corpus, runs: Path, setting: str = SHARE, *more: str, **options: Any
 ) -> Sweep:
     options = {"seeds": 2, **options}
-    return sweep("li2019", corpus, setting, settings=[*CROSSED, *more], runs=runs, **options)
+    return sweep("li2019", corpus, setting, settings=[*CROSS_LANGUAGE, *more], runs=runs, **options)
 
 
 @pytest.fixture(scope="module")
 def joint(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return crossed(tmp_path_factory.mktemp("joint"))
+    return read_two_languages(tmp_path_factory.mktemp("joint"))
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_report(finished_sweep: Sweep, tmp_path: Path) -> None:
 def test_command(run: Callable[..., tuple[int, str, str]], tmp_path: Path, joint: Corpus) -> None:
     place = joint.utterances[0].path.parents[2]
     corpora = [f"--corpus={name}={place / name}" for name in ("savee", "emodb")]
-    settings = [f"--set={setting}" for setting in CROSSED]
+    settings = [f"--set={setting}" for setting in CROSS_LANGUAGE]
     words = ["sweep", "li2019", *corpora, "--partial", *settings, "--jobs=1"]
     status, out, err = run(*words, "--setting", "protocol.auxiliary_share=0,1")
     assert status == 0

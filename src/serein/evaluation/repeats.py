@@ -24,8 +24,8 @@ KEPT_SETTINGS = (
 )
 """Settings of a split that its random variant keeps."""
 OPTIMISTIC_VARIANTS = {
-    "random-split": "a random split into as many folds (five at least), the same speakers on both "
-    "sides",
+    "random-split": "a random split into as many folds (five at least), with the same speakers in "
+    "training and test",
     "test-speaker-normalisation": "frames standardised by each speaker's own statistics, the "
     "tested speakers' among them",
 }
