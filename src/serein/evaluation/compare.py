@@ -219,8 +219,8 @@ def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest
 
     ours, theirs = tally(groups)
     units, unit_description = _permutation_units(speakers)
-    permuted = (ours, theirs) if units == list(groups) else tally(units)
-    p_value = permutation_test(*permuted, scorer.main.statistic)
+    by_unit = [ours, theirs] if units == list(groups) else tally(units)
+    p_value = permutation_test(by_unit[0], by_unit[1], scorer.main.statistic)
     scores = {
         metric.name: (
             _pooled_score(ours, metric.statistic),
