@@ -16,7 +16,7 @@ from serein import corpora
 from serein.errors import ConfigError, CorpusError, ProtocolError, StorageError, UnknownName
 from serein.evaluation import scores
 from serein.evaluation.evaluate import Run, evaluate
-from serein.evaluation.plan import build_plan
+from serein.evaluation.plan import build_plan, resolve_recipe
 from serein.records import Corpus
 from serein.results import io
 from serein.results.evaluation import Epoch, Results
@@ -344,3 +344,9 @@ def test_checkpoint_of_a_fold_stays_in_its_run_folder(
     states = [plan.checkpoint_path(fold) for fold in plan.protocol.folds]
     assert {state.resolve().parent for state in states} == {(plan.folder / "folds").resolve()}
     assert len(set(states)) == 4
+
+
+def test_settings_change_a_recipe_that_is_loaded_already() -> None:
+    recipe = small_recipe()
+    assert resolve_recipe(recipe) is recipe
+    assert resolve_recipe(recipe, ["training.epochs=7"]).training["epochs"] == 7

@@ -101,3 +101,15 @@ def test_finite_space_is_exhausted(log: bool) -> None:
     assert {(one["m.heads"], one["t.batch"]) for one in found} == {
         (n, words) for n in range(2, 7) for words in (4, "all")
     }
+
+
+def test_old_names_of_settings_are_searched_by_their_present_names() -> None:
+    recipe = small_recipe("training.balance=none")
+    with pytest.warns(FutureWarning, match=r"training\.average is now training\.ema_decay"):
+        (dimension,) = spaces.parse_space(recipe, ["training.average=0.5..0.9"])
+    assert dimension == Range("training.ema_decay", 0.5, 0.9)
+    with (
+        pytest.warns(FutureWarning, match=r"training\.smooth is now"),
+        pytest.raises(ConfigError, match=r"training\.selection_window determines how"),
+    ):
+        spaces.parse_space(recipe, ["training.smooth=1,2"])
