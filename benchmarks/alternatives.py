@@ -26,6 +26,7 @@ from serein.synthetic import RATE, Voice, synthesize
 
 ROOT = Path(__file__).parent.parent
 FILES, SECONDS, ROUNDS = 6, 4, 3
+TASK = f"recognize {FILES} files of {SECONDS} s"
 LENGTHS = (4, 15, 60)
 OURS, OURS_FOLDER = "ours", "folder"
 
@@ -121,10 +122,10 @@ def compare_costs(costs: Mapping[str, Cost]) -> list[Row]:
     """Build rows of speed for each peer and for ours as a folder, and of memory for each peer."""
     available = [system for system in PEERS if system in costs]
     fastest = min(available, key=lambda system: median(costs[system].seconds), default=None)
-    what = f"recognize {FILES} files of {SECONDS} s, one at a time"
+    what = f"{TASK}, one at a time"
     rows = [_speed(costs, OURS, system, what, system == fastest) for system in PEERS]
     if fastest:
-        rows.append(_speed(costs, OURS_FOLDER, fastest, "the same files as a folder", True))
+        rows.append(_speed(costs, OURS_FOLDER, fastest, f"{TASK} as a folder", True))
     return rows + [_memory(costs, system) for system in available]
 
 
@@ -150,7 +151,7 @@ def _speed(costs: Mapping[str, Cost], our: str, system: str, what: str, is_faste
 def _memory(costs: Mapping[str, Cost], system: str) -> Row:
     mine, theirs = costs[OURS].peak, costs[system].peak
     return Row(
-        what="peak memory of that process",
+        what=f"{TASK}, one at a time: peak memory of the process",
         ours=mine,
         unit="MiB",
         peer_name=PEERS[system].name,

@@ -122,7 +122,8 @@ def _measure_share() -> Row:
     )
     speed, max_speed = 3 * BATCH * _count_operations() / mine, 2 * MATRIX_SIZE**3 / product
     return Row(
-        what="share of the bf16 matrix product's speed in that step",
+        what="training step of fu2020, 64 utterances, bf16, 2 threads: share of the bf16 matrix "
+        "product's speed",
         ours=100 * speed / max_speed,
         unit="%",
         peer_name=f"{speed / 1e9:,.0f} of {max_speed / 1e9:,.0f} GFLOP/s",

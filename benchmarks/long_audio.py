@@ -58,12 +58,13 @@ def _time_hour(file: Path, what: str) -> Iterator[Row]:
     targets = {"speech": "200 or more", "everything": "400 or more"}
     for mode, target in targets.items():
         result = _measure_process(file, mode)
-        part = "speech only" if mode == "speech" else mode
-        description = f"{what}, {part}: {result['windows']:.0f} windows of 4 s every 1 s"
+        part = f"{what}, {'speech only' if mode == 'speech' else mode}"
+        description = f"{part}: {result['windows']:.0f} windows of 4 s every 1 s"
         speed = HOUR / result["seconds"]
         yield Row(what=description, ours=speed, unit="x real time", target=target)
         if mode == "speech":
-            yield Row(what="its peak memory", ours=result["peak"], unit="MiB", target="under 600")
+            peak = result["peak"]
+            yield Row(what=f"{part}: peak memory", ours=peak, unit="MiB", target="under 600")
 
 
 def _time_streams(file: Path, kind: str, count: int) -> Iterator[Row]:

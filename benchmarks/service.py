@@ -49,7 +49,7 @@ def main() -> list[Row]:
     reference = max((theirs for _, theirs in pairs), key=lambda load: load.rate)
     best = max((ours.rate for ours, _ in pairs if ours.p95 <= reference.p95), default=0.0)
     loads = [load for pair in (*pairs, (half,)) for load in pair]
-    errors = {status for load in loads for status in load.statuses} - {200}
+    statuses = [status for load in loads for status in load.statuses]
     return [
         Row(
             what=f"serve: {AUDIO} s FLACs, batched, at the p95 of one at a time "
@@ -63,11 +63,16 @@ def main() -> list[Row]:
         ),
         Row(what="serve: peak", ours=peak, unit="requests/s"),
         Row(
-            what="serve: p95 at half of the peak; statuses other than 200: "
-            f"{sorted(errors) or 'none'}",
+            what="serve: p95 at half of the peak",
             ours=1e3 * half.p95,
             unit="ms",
-            target="under 100 ms, no error except 429",
+            target="under 100 ms",
+        ),
+        Row(
+            what="serve: requests with a status other than 200 and 429, under all loads",
+            ours=sum(status not in (200, 429) for status in statuses),
+            unit="requests",
+            target="0",
         ),
     ]
 

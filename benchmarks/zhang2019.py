@@ -50,7 +50,7 @@ def _time_step() -> Row:
 def _measure_memory() -> Row:
     mine, theirs = (_measure_peak(kind) for kind in ("ours", "plain"))
     return Row(
-        what="peak memory of that step",
+        what="peak memory of the training step of zhang2019, 8 utterances of 4 s, fp32, 2 threads",
         ours=mine,
         unit="MiB",
         peer_name=PLAIN,
