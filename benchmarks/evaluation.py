@@ -58,9 +58,9 @@ def _time_statistics() -> Row:
 
 def _time_report() -> Row:
     sys.path.append(str(ROOT / "tests"))
-    from builders.example_results import example
+    from builders.example_results import example_results
 
-    results = example(UTTERANCES)
+    results = example_results(UTTERANCES)
     with tempfile.TemporaryDirectory() as folder:
         what = "report of 10 folds x 5,531 utterances: HTML, Markdown and LaTeX"
         return _time(what, lambda: write_report(results, Path(folder)), "under 3 s")

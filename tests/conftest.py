@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 from builders.corpus_layouts import write_emodb
-from builders.csv_tables import recordings
+from builders.csv_tables import write_recordings
 from hypothesis import settings
 
 from serein import cli
 from serein.records import Corpus
 from serein.synthetic import SyntheticConfig, generate
 
-# A machine that does other things, too, must not fail a test for being slow.
-# The same commit passes or fails everywhere; `--hypothesis-profile=search` looks further.
+# No deadlines: a busy machine must not fail a test. Derandomized: a commit passes or fails
+# everywhere; `--hypothesis-profile=search` tries more examples.
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
@@ -23,7 +23,7 @@ settings.load_profile("house")
 
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread, and no test reads or writes the user's own folders."""
+    """Use one thread, and folders for cache and configuration that are not the user's."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEREIN_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -33,7 +33,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what another one left."""
+    """Give each test its own folders for cache and configuration."""
     folder = tmp_path_factory.mktemp("serein")
     monkeypatch.setenv("SEREIN_CACHE", str(folder / "cache"))
     monkeypatch.setenv("SEREIN_CONFIG", str(folder / "config"))
@@ -44,7 +44,7 @@ EMOTIONS = ("anger", "neutral", "sadness")
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus on disk: four speakers, three emotions, two sentences."""
+    """A synthetic corpus on disk: four speakers, three emotions, two sentences."""
     folder = tmp_path_factory.mktemp("corpus")
     generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=2, words=2))
     return folder
@@ -59,8 +59,8 @@ def corpus(root: Path) -> Corpus:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three recordings, for tables to name."""
-    recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
+    """A folder with three recordings, for tables."""
+    write_recordings(tmp_path, "a.wav", "sub/b.wav", "c.wav")
     return tmp_path
 
 
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run a command as a user does, in an empty folder: status, output, complaints."""
+    """Run a command in an empty folder; return its status, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -77,8 +77,8 @@ def run(
         status = 0
         try:
             cli.main()
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 0
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else 0
         return status, *capsys.readouterr()
 
     return command
@@ -86,7 +86,7 @@ def run(
 
 @pytest.fixture(scope="session")
 def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """EMO-DB in miniature."""
+    """A synthetic EMO-DB."""
     root = tmp_path_factory.mktemp("berlin")
     write_emodb(root, words=1)
     return root
@@ -94,7 +94,7 @@ def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def names(berlin: Path, tmp_path: Path) -> Path:
-    """EMO-DB's names, with nothing in the files."""
+    """Empty files with the names of EMO-DB."""
     root = tmp_path / "EMO-DB"
     (root / "wav").mkdir(parents=True)
     for file in (berlin / "wav").iterdir():
@@ -103,47 +103,47 @@ def names(berlin: Path, tmp_path: Path) -> Path:
     return root
 
 
-# The page in a browser; files of tests say otherwise what is served and what a microphone hears.
+# The page in a browser; test files override the service's options and the microphone's audio.
 
 
 @pytest.fixture(scope="module")
 def serve_options() -> list[str]:
-    """What ``serein serve`` is told beside a small model."""
+    """Options of ``serein serve`` besides a small model."""
     return []
 
 
 @pytest.fixture(scope="module")
 def microphone() -> Path | None:
-    """A WAV file; None is no microphone."""
+    """A WAV file with the microphone's audio; None is no microphone."""
     return None
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> Iterator[Any]:
-    """A service in a process of its own."""
+    """A service in its own process."""
     from builders.service_client import SmallModelServer
 
-    made = SmallModelServer(tmp_path_factory.mktemp("served"), *serve_options)
-    yield made
-    assert made.end() == 0
+    server = SmallModelServer(tmp_path_factory.mktemp("served"), *serve_options)
+    yield server
+    assert server.end() == 0
 
 
 @pytest.fixture(scope="module")
 def chromium(microphone: Path | None) -> Iterator[Any]:
-    """A browser; where there is none, tests that ask for it are skipped."""
+    """A browser; without one, tests that use it are skipped."""
     from builders.browser import open_browser
 
     try:
-        with open_browser(microphone) as made:
-            yield made
+        with open_browser(microphone) as browser:
+            yield browser
     except LookupError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture
 def page(chromium: Any, live: Any) -> Iterator[Any]:
-    """The service's page, opened anew."""
+    """The service's page, newly opened."""
     from builders.browser import open_page
 
-    with open_page(chromium, live.url) as made:
-        yield made
+    with open_page(chromium, live.url) as page_:
+        yield page_

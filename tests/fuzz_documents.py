@@ -1,6 +1,6 @@
-"""Mutated documents through their readers, in a process of little memory that watches itself.
+"""Read mutated documents in a process with limited memory that records forbidden events.
 
-`python tests/fuzz_documents.py FOLDER COUNT SEED [KIND ...]` prints what came of them as JSON.
+`python tests/fuzz_documents.py FOLDER COUNT SEED [KIND ...]` prints the outcomes as JSON.
 """
 
 import gzip
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from builders.corpus_layouts import write_audformat
-from builders.example_results import example
-from builders.mutations import mutated
+from builders.example_results import example_results
+from builders.mutations import mutate
 from builders.odd_values import TRAP, odd_document, odd_json, odd_lines, odd_table
 from builders.small_systems import small_recipe, small_system
 from safetensors.torch import load as unpacked
@@ -35,12 +35,20 @@ from serein.evaluation.plan import build_plan
 from serein.inference.tables import PartStore, check_plan
 from serein.records import Corpus, Fold, Protocol, Utterance
 from serein.results import io as store
-from serein.results.studies import SweepPoint, SweepSeed, Trial
+from serein.results.studies import Search, Sweep, SweepPoint, SweepSeed, Trial
 
 MEMORY = 2**30
-"""Bytes that a reader may take beyond what the process has when it begins."""
-HARM = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.", "pickle.")
-"""Events of Python that no document may bring about."""
+"""Bytes that a reader may use beyond those of the process at its start."""
+FORBIDDEN_EVENTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.",
+    "socket.",
+    "pickle.",
+)
+"""Audit events of Python that no document may cause."""
 
 
 SEEDED = SweepSeed(seed=0, run="a", wa=0.5, ua=None)
@@ -58,19 +66,19 @@ class Kind(NamedTuple):
 
     Attributes:
         name: of its file.
-        made: a whole one.
-        odd: it with something odd in it.
-        read: what raises nothing but SereinError, whatever is in the file.
+        valid: a valid document.
+        odd: returns the document with an odd value.
+        read: the reader, which must raise only SereinError for any content.
     """
 
     name: str
-    made: bytes
+    valid: bytes
     odd: Callable[[Random], bytes]
     read: Callable[[Path], object]
 
 
 def kinds(folder: Path) -> dict[str, Kind]:
-    """Everything that is read from a disk and may come from elsewhere."""
+    """Return all documents that are read from a disk and may come from others."""
     (folder / "a.wav").write_bytes(b"a")
     return {
         **_bundles(),
@@ -89,33 +97,37 @@ def _bundles() -> dict[str, Kind]:
     whole = bundle.Bundle(system, bundle.Card(name="small"), confidence)
     text, tensors = bundle.bundle_to_json(whole), bundle._state_tensors(system)
 
-    def sealed(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
+    def build_file(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
         content = packed(tensors, {"serein": text, "sha256": bundle._compute_digest(text, tensors)})
         size = int.from_bytes(content[:8], "little")
         header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
-        header += b" " * (-len(header) % 8)  # safetensors writes its names in any order
+        header += b" " * (-len(header) % 8)  # safetensors does not define the order of names
         return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
-    def forged(chance: Random) -> bytes:
-        return sealed(json.dumps(odd_document(json.loads(text), chance)), tensors)
+    def with_odd_card(rng: Random) -> bytes:
+        return build_file(json.dumps(odd_document(json.loads(text), rng)), tensors)
 
-    def deep(chance: Random) -> bytes:
-        odd = odd_json(json.loads(text), chance).decode("utf-8", "replace")
-        return sealed(odd, tensors)
+    def with_deep_card(rng: Random) -> bytes:
+        odd = odd_json(json.loads(text), rng).decode("utf-8", "replace")
+        return build_file(odd, tensors)
 
-    def lying(chance: Random) -> bytes:
-        """The header of safetensors itself is odd: types, shapes, places of the weights."""
-        content = sealed(text, tensors)
+    def with_odd_header(rng: Random) -> bytes:
+        """Change the header of safetensors: types, shapes and offsets of the weights."""
+        content = build_file(text, tensors)
         size = int.from_bytes(content[:8], "little")
-        odd = odd_json(json.loads(content[8 : 8 + size]), chance)
-        told = len(odd) if chance.random() < 0.8 else chance.choice((0, 2**32, 10**11, 2**63))
-        return told.to_bytes(8, "little") + odd + content[8 + size :]
+        odd = odd_json(json.loads(content[8 : 8 + size]), rng)
+        length = len(odd) if rng.random() < 0.8 else rng.choice((0, 2**32, 10**11, 2**63))
+        return length.to_bytes(8, "little") + odd + content[8 + size :]
 
-    made = sealed(text, tensors)
-    assert unpacked(made)
+    valid = build_file(text, tensors)
+    assert unpacked(valid)
     return {
-        name: Kind("a.safetensors", made, odd, bundle.load)
-        for name, odd in {"bundle": forged, "bundle, deep": deep, "bundle, header": lying}.items()
+        name: Kind("a.safetensors", valid, odd, bundle.load)
+        for name, odd in {
+            "bundle": with_odd_card,
+            "bundle, deep": with_deep_card,
+            "bundle, header": with_odd_header,
+        }.items()
     }
 
 
@@ -141,7 +153,7 @@ def _recipe(folder: Path) -> Kind:
         return build_plan(recipe, corpus, seed=0, device="cpu", runs=folder)
 
     text = "\n".join(_toml({key: getattr(parts, key) for key in recipes.DEFAULTS}))
-    return Kind("a.toml", text.encode(), lambda chance: odd_lines(text, chance), read)
+    return Kind("a.toml", text.encode(), lambda rng: odd_lines(text, rng), read)
 
 
 def _toml(tables: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -155,7 +167,7 @@ def _toml(tables: dict[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _results() -> dict[str, Kind]:
-    results = json.loads(store.to_json(example(utterances=40, epochs=3)))
+    results = json.loads(store.to_json(example_results(utterances=40, epochs=3)))
     trial = Trial(number=0, settings={"model.name": "li2019"}, state="finished", score=0.5)
     words = dict.fromkeys(("name", "command", "created", "task"), "a")
     tables: dict[str, Any] = {"format": 2, "recipe": {"name": "li2019"}, "corpus": {"name": "a"}}
@@ -170,8 +182,8 @@ def _results() -> dict[str, Kind]:
         "warnings": [],
     }
 
-    def packed_json(chance: Random) -> bytes:
-        return gzip.compress(odd_json(results, chance), mtime=0)
+    def packed_json(rng: Random) -> bytes:
+        return gzip.compress(odd_json(results, rng), mtime=0)
 
     return {
         "results": _json("results.json", results, store.load_results),
@@ -181,14 +193,16 @@ def _results() -> dict[str, Kind]:
             packed_json,
             store.load_results,
         ),
-        "search": _json(store.SEARCH_FILE, search, lambda path: store.load_search(path.parent)),
-        "sweep": _json(store.SWEEP_FILE, sweep, lambda path: store.load_sweep(path.parent)),
+        "search": _json(
+            store.SEARCH_FILE, search, lambda path: store.load_record(Search, path.parent)
+        ),
+        "sweep": _json(store.SWEEP_FILE, sweep, lambda path: store.load_record(Sweep, path.parent)),
     }
 
 
 def _json(name: str, document: Any, read: Callable[[Path], object]) -> Kind:
     made = json.dumps(document).encode()
-    return Kind(name, made, lambda chance: odd_json(document, chance), read)
+    return Kind(name, made, lambda rng: odd_json(document, rng), read)
 
 
 ROWS: list[dict[str, Any]] = [
@@ -202,15 +216,15 @@ def _tables() -> dict[str, Kind]:
     header = ",".join(ROWS[0])
     text = "\n".join([header, *(",".join(map(str, row.values())) for row in ROWS)])
 
-    def lines(chance: Random) -> bytes:
-        return b"\n".join(odd_json(row, chance) for row in ROWS[: chance.randrange(1, 6)])
+    def lines(rng: Random) -> bytes:
+        return b"\n".join(odd_json(row, rng) for row in ROWS[: rng.randrange(1, 6)])
 
-    def parquet(chance: Random) -> bytes:
-        return mutated(whole, text.encode(), chance)[1]
+    def parquet(rng: Random) -> bytes:
+        return mutate(whole, text.encode(), rng)[1]
 
     whole = _parquet(pa.Table.from_pylist(ROWS))
     return {
-        "CSV": Kind("a.csv", text.encode(), lambda chance: odd_table(text, chance), table.read),
+        "CSV": Kind("a.csv", text.encode(), lambda rng: odd_table(text, rng), table.read),
         "JSON Lines": Kind("a.jsonl", json.dumps(ROWS[0]).encode(), lines, table.read),
         "Parquet": Kind("a.parquet", whole, parquet, table.read),
     }
@@ -223,15 +237,15 @@ def _parquet(rows: pa.Table) -> bytes:
 
 
 def _audformat(folder: Path) -> Kind:
-    """The header of a database whose tables are as they should be."""
+    """Return the header of a database with valid tables."""
     root = folder / "audformat"
     write_audformat(root, speakers=2, words=1)
     text = (root / "db.yaml").read_text()
 
-    def odd(chance: Random) -> bytes:
-        if chance.random() < 0.5:
-            return odd_lines(text.replace(": ", " = "), chance).replace(b" = ", b": ")
-        return odd_json(yaml.safe_load(text), chance)
+    def odd(rng: Random) -> bytes:
+        if rng.random() < 0.5:
+            return odd_lines(text.replace(": ", " = "), rng).replace(b" = ", b": ")
+        return odd_json(yaml.safe_load(text), rng)
 
     return Kind("db.yaml", text.encode(), odd, lambda path: audformat.read(path.parent))
 
@@ -250,7 +264,7 @@ def _protocols() -> dict[str, Kind]:
     return {
         "protocol": _json("a.json", document, protocols.load),
         "protocol, CSV": Kind(
-            "p.csv", text.encode(), lambda chance: odd_table(text, chance), protocols.load
+            "p.csv", text.encode(), lambda rng: odd_table(text, rng), protocols.load
         ),
         "places": _json("corpora.json", places, remembered),
     }
@@ -261,8 +275,8 @@ def _parts() -> dict[str, Kind]:
     rows = [{"file": f"{i}.wav", "reason": None, "start": 0.5} for i in range(50)]
     whole, begun = _parquet(pa.Table.from_pylist(rows, schema)), {"model": "a", "folder": "b"}
 
-    def part(chance: Random) -> bytes:
-        return mutated(whole, b"PAR1", chance)[1]
+    def part(rng: Random) -> bytes:
+        return mutate(whole, b"PAR1", rng)[1]
 
     return {
         "part": Kind(
@@ -276,53 +290,53 @@ def _parts() -> dict[str, Kind]:
 
 
 def content(kind: Kind, number: int, seed: int) -> bytes:
-    """Case ``number``: two of three are odd in what they say, the others in their bytes."""
-    chance = Random(f"{seed} {number} {kind.name}")
-    if chance.random() < 2 / 3:
-        return kind.odd(chance)
-    return mutated(kind.made, np.arange(256, dtype=np.uint8).tobytes() * 4, chance)[1]
+    """Return a case: two of three have odd values, the others mutated bytes."""
+    rng = Random(f"{seed} {number} {kind.name}")
+    if rng.random() < 2 / 3:
+        return kind.odd(rng)
+    return mutate(kind.valid, np.arange(256, dtype=np.uint8).tobytes() * 4, rng)[1]
 
 
-class Watch:
-    """Hears what Python does while a document is read."""
+class AuditWatch:
+    """Records forbidden audit events while a document is read."""
 
     def __init__(self) -> None:
-        self.on = False
-        self.heard: list[str] = []
-        sys.addaudithook(self._hear)
+        self.is_active = False
+        self.events: list[str] = []
+        sys.addaudithook(self._record)
 
-    def _hear(self, event: str, _: tuple[Any, ...]) -> None:
-        if self.on and event.startswith(HARM):
-            self.heard.append(event)
+    def _record(self, event: str, _: tuple[Any, ...]) -> None:
+        if self.is_active and event.startswith(FORBIDDEN_EVENTS):
+            self.events.append(event)
 
 
 def run(folder: Path, count: int, seed: int, names: list[str], log: Path) -> dict[str, Any]:
-    """Read all of them.
+    """Read all mutated documents.
 
     Args:
-        folder: where they are written.
-        count: of each kind.
-        seed: others give others.
-        names: of kinds; all where there are none.
-        log: is told of each before it is read, for whoever finds this process dead.
+        folder: to write them to.
+        count: number of documents of each kind.
+        seed: of the mutations.
+        names: of kinds; all kinds if empty.
+        log: file that gets the case before it is read, in case the process dies.
     """
-    watch, outcomes = Watch(), dict[str, Counter[str]]()
+    watch, outcomes = AuditWatch(), dict[str, Counter[str]]()
     faults: list[str] = []
     for name, kind in kinds(folder).items():
         if names and name not in names:
             continue
         place = folder / name.replace(", ", "-").replace(" ", "-")
         place.mkdir(exist_ok=True)
-        path = _placed(place, kind)
-        path.write_bytes(kind.made)
-        kind.read(path)  # and what it needs is imported
+        path = _document_path(place, kind)
+        path.write_bytes(kind.valid)
+        kind.read(path)  # also imports what it needs
         outcomes[name] = Counter()
         for number in range(count):
             log.write_text(f"{name} {number}")
             path.write_bytes(content(kind, number, seed))
-            watch.on = True
+            watch.is_active = True
             outcome = _outcome(kind, path)
-            watch.on = False
+            watch.is_active = False
             outcomes[name][
                 "read" if not outcome else "refused" if outcome[0] == "!" else "fault"
             ] += 1
@@ -331,12 +345,12 @@ def run(folder: Path, count: int, seed: int, names: list[str], log: Path) -> dic
     return {
         "outcomes": outcomes,
         "faults": faults,
-        "harm": watch.heard + [TRAP] * (TRAP in sys.modules),
+        "harm": watch.events + [TRAP] * (TRAP in sys.modules),
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
-def _placed(place: Path, kind: Kind) -> Path:
+def _document_path(place: Path, kind: Kind) -> Path:
     (place / "a.wav").write_bytes(b"a")
     if kind.name != "corpora.json":
         return place / kind.name
@@ -345,7 +359,7 @@ def _placed(place: Path, kind: Kind) -> Path:
 
 
 def _outcome(kind: Kind, path: Path) -> str:
-    """Empty if it was read; with ! before it if it was refused as it should be."""
+    """Return "" if the document was read, and "!" with the message for a SereinError."""
     try:
         kind.read(path)
     except SereinError as error:

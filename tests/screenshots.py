@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from builders.browser import PHONE, open_browser, open_page, wait_for_answer, wait_until
-from builders.encoded_audio import encoded
+from builders.encoded_audio import encode
 from builders.service_client import ServeProcess
-from builders.speech_streams import talk
+from builders.speech_streams import make_speech
 
 from serein.corpora import synthetic
 from serein.records import Corpus
@@ -24,7 +24,7 @@ def write_speech(folder: Path) -> Path:
     generate(folder, SyntheticConfig(speakers=4, emotions=EMOTIONS, sentences=3, words=3))
     corpus = Corpus(name="spoken", utterances=tuple(synthetic.read(folder)))
     path = folder / "call.flac"
-    path.write_bytes(encoded("flac", talk(corpus, SECONDS, seed=3)))
+    path.write_bytes(encode("flac", make_speech(corpus, SECONDS, seed=3)))
     return path
 
 

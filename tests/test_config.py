@@ -337,7 +337,8 @@ def test_tables_are_merged_table_by_table() -> None:
 
 
 def test_merge_tables_removes_tables_and_replaces_renamed_ones() -> None:
-    assert config.merge_tables({"a": 1}, {"a": "remove"}) == {"a": "remove"}
+    assert config.merge_tables({"a": 1}, {"b": "remove"}) == {"a": 1, "b": "remove"}
+    assert config.merge_tables({"a": 1, "b": 2}, {"a": "remove"}) == {"b": 2}
     assert config.merge_tables({"a": {"x": 1}}, {"a": "remove"}) == {}
     old = {"m": {"name": "one", "x": 1}}
     assert config.merge_tables(old, {"m": {"name": "two"}}) == {"m": {"name": "two"}}

@@ -1,4 +1,4 @@
-"""Whatever a document says, its reader answers with a record or with an error of ours."""
+"""For any content of a document, its reader returns a record or raises a SereinError."""
 
 import gzip
 import json
@@ -17,6 +17,8 @@ from serein.config import MAX_DEPTH, is_shallow
 from serein.corpora import table
 from serein.errors import BundleError, ConfigError, CorpusError
 from serein.results import io
+from serein.results.evaluation import Results
+from serein.results.studies import Search, Sweep
 
 KINDS = [
     *("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed"),
@@ -25,7 +27,7 @@ KINDS = [
 ]
 
 
-def fuzzed(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
+def run_fuzzer(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
     words = [sys.executable, fuzz_documents.__file__, str(folder), str(count), str(seed), *names]
     done = subprocess.run(words, capture_output=True, text=True)
     log = folder / "log"
@@ -34,7 +36,7 @@ def fuzzed(folder: Path, count: int, seed: int, *names: str) -> dict[str, Any]:
     return found
 
 
-def checked(found: dict[str, Any], count: int) -> None:
+def check_outcomes(found: dict[str, Any], count: int) -> None:
     assert found["faults"] == []
     assert found["harm"] == []
     assert list(found["outcomes"]) == KINDS
@@ -44,26 +46,26 @@ def checked(found: dict[str, Any], count: int) -> None:
 
 
 def test_mutated_documents_are_read_or_refused(tmp_path: Path) -> None:
-    checked(fuzzed(tmp_path, 20, 0), 20)
+    check_outcomes(run_fuzzer(tmp_path, 20, 0), 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_thousands_of_mutated_documents_are_read_or_refused(tmp_path: Path) -> None:
-    checked(fuzzed(tmp_path, 1000, 1), 1000)
+    check_outcomes(run_fuzzer(tmp_path, 1000, 1), 1000)
 
 
-def test_a_case_is_the_same_in_every_run(tmp_path: Path) -> None:
+def test_cases_are_reproducible(tmp_path: Path) -> None:
     for name, kind in fuzz_documents.kinds(tmp_path).items():
         some = [fuzz_documents.content(kind, number, 5) for number in range(6)]
         assert some == [fuzz_documents.content(kind, number, 5) for number in range(6)], name
         assert len(set(some)) == 6
 
 
-def test_what_a_reader_lets_through_is_a_fault(tmp_path: Path) -> None:
+def test_other_exceptions_are_faults(tmp_path: Path) -> None:
     kind = fuzz_documents.kinds(tmp_path)["recipe"]
     path = tmp_path / kind.name
-    path.write_bytes(kind.made)
+    path.write_bytes(kind.valid)
     assert fuzz_documents._outcome(kind, path) == ""
     path.write_text("x")
     assert fuzz_documents._outcome(kind, path).startswith("!")
@@ -71,23 +73,23 @@ def test_what_a_reader_lets_through_is_a_fault(tmp_path: Path) -> None:
     assert fuzz_documents._outcome(foreign, path) == "KeyError: 'a'"
 
 
-def test_a_document_that_runs_something_would_be_heard(tmp_path: Path) -> None:
+def test_forbidden_events_are_recorded(tmp_path: Path) -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import subprocess
-from fuzz_documents import Watch
-watch = Watch()
+from fuzz_documents import AuditWatch
+watch = AuditWatch()
 subprocess.run(["true"])
-watch.on = True
+watch.is_active = True
 subprocess.run(["true"])
-print(watch.heard)
+print(watch.events)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "subprocess.Popen" in done.stdout, done.stderr
 
 
-def test_odd_things_are_the_same_for_each_seed_and_odd() -> None:
+def test_odd_documents_are_reproducible_and_different() -> None:
     document = {"a": [1, {"b": "c"}], "d": None}
     before = json.dumps(document)
     found = [odd_document(document, Random(seed)) for seed in range(50)]
@@ -100,17 +102,17 @@ def test_odd_things_are_the_same_for_each_seed_and_odd() -> None:
     assert len({odd_json(document, Random(seed)) for seed in range(50)}) > 30
 
 
-# What was found so
+# Faults that were found by fuzzing
 
 
 @pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1])
-def test_documents_may_be_nested(depth: int) -> None:
+def test_documents_may_be_nested_up_to_the_limit(depth: int) -> None:
     assert is_shallow(json.loads("[" * depth + "]" * depth))
     assert is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 900])
-def test_documents_must_not_be_nested_without_end(depth: int) -> None:
+def test_deeply_nested_documents_are_not_shallow(depth: int) -> None:
     assert not is_shallow(json.loads("[" * depth + "]" * depth))
     assert not is_shallow(json.loads('{"a":' * depth + "1" + "}" * depth))
 
@@ -124,7 +126,7 @@ def test_documents_must_not_be_nested_without_end(depth: int) -> None:
         ("a = " + "9" * 5000, "is not valid TOML: Exceeds the limit"),
     ],
 )
-def test_a_recipe_that_python_cannot_hold(text: str, message: str, tmp_path: Path) -> None:
+def test_deeply_nested_recipe_is_an_error(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "deep.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -134,20 +136,18 @@ def test_a_recipe_that_python_cannot_hold(text: str, message: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("depth", [40, 900, 3000, 100_000])
-def test_results_that_are_nested_without_end(depth: int, tmp_path: Path) -> None:
+def test_deeply_nested_results_are_an_error(depth: int, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(
         '{"format": 2, "folds": ' + "[" * depth + "]" * depth + "}"
     )
-    for read in (io.load_results, io.load_search, io.load_sweep):
+    for record_type in (Results, Search, Sweep):
         for name in (io.SEARCH_FILE, io.SWEEP_FILE):
             (tmp_path / name).write_bytes((tmp_path / "results.json").read_bytes())
         with pytest.raises(ConfigError, match=r"nested more than 32 deep|is not JSON"):
-            read(tmp_path)
+            io.load_record(record_type, tmp_path)
 
 
-def test_a_few_bytes_that_unpack_to_all_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_archive_bomb_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(io, "MAX_BYTES", 2**16)
     path = tmp_path / "results.json.gz"
     path.write_bytes(gzip.compress(b" " * 2**20))
@@ -155,7 +155,7 @@ def test_a_few_bytes_that_unpack_to_all_the_memory(
         io.load_results(path)
 
 
-def test_a_table_that_is_nested_without_end(tmp_path: Path) -> None:
+def test_deeply_nested_table_is_an_error(tmp_path: Path) -> None:
     for depth in (900, 3000, 100_000):
         path = tmp_path / "deep.jsonl"
         path.write_text('{"file": "a.wav", "b": ' + "[" * depth + "]" * depth + "}\n")
@@ -163,7 +163,7 @@ def test_a_table_that_is_nested_without_end(tmp_path: Path) -> None:
             table.read(path)
 
 
-def test_a_bundle_that_claims_a_hundred_gigabytes(tmp_path: Path) -> None:
+def test_bundle_with_a_huge_declared_size_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "large.safetensors"
     for header in (
         {"a": {"dtype": "F32", "shape": [25 * 10**9], "data_offsets": [0, 10**11]}},

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from builders.encoded_audio import RATE, any_kind, encoded, every_kind, muxed, sweep, with_ffmpeg
+from builders.encoded_audio import (
+    RATE,
+    encode,
+    encode_format,
+    encode_with_ffmpeg,
+    list_formats,
+    make_sweep,
+    mux,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,27 +42,27 @@ def likeness(ours: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> f
     ],
 )
 def test_wav_is_exact_to_its_quantization_step(subtype: str, step: float, rate: int) -> None:
-    truth = sweep(0.1, rate)
-    ours = load(encoded(samples=truth, rate=rate, subtype=subtype), rate)
+    truth = make_sweep(0.1, rate)
+    ours = load(encode(samples=truth, rate=rate, subtype=subtype), rate)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, truth, rtol=0, atol=step)
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 def test_every_format_holds_the_same_sound(kind: str) -> None:
-    ours = load(any_kind(kind))
+    ours = load(encode_format(kind))
     assert len(ours) / RATE == pytest.approx(2.0, abs=0.07)
-    assert likeness(ours, sweep()) > 0.98
+    assert likeness(ours, make_sweep()) > 0.98
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 @pytest.mark.parametrize("name", ["a.wav", "B.WAV", "c.raw", "d.gsm", "e", "ä ö/ñ #%.mp3"])
 def test_format_is_detected_from_content_not_from_name(
     kind: str, name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
-    content = any_kind(kind)
+    content = encode_format(kind)
     path.write_bytes(content)
     with path.open("rb") as file:
         file.seek(7)
@@ -64,10 +72,10 @@ def test_format_is_detected_from_content_not_from_name(
         assert not file.closed
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.3137, 1.2), (1.5, None), (1.75, 99.0)])
 def test_a_part_is_a_slice_of_the_whole(kind: str, start: float, end: float | None) -> None:
-    content = any_kind(kind)
+    content = encode_format(kind)
     rate = 48_000 if kind == "webm" else RATE
     whole = load(content, rate)
     last = None if end is None else round(end * rate)
@@ -79,7 +87,7 @@ def test_a_part_is_a_slice_of_the_whole(kind: str, start: float, end: float | No
 def test_late_part_of_a_long_m4a_is_read_without_decoding_the_rest(
     options: dict[str, str],
 ) -> None:
-    content = muxed("mp4", "aac", sweep(8.0), options)
+    content = mux("mp4", "aac", make_sweep(8.0), options)
     part = load(content, start=5.4321, end=6.0)
     truth = load(content)[round(5.4321 * RATE) : 6 * RATE]
     np.testing.assert_allclose(part, truth, rtol=0, atol=1e-6)
@@ -91,21 +99,21 @@ def test_bytes_of_every_type_and_a_file_that_cannot_seek(kind: str) -> None:
         def seekable(self) -> bool:
             return False
 
-    content = any_kind(kind)
+    content = encode_format(kind)
     others: list[Any] = [bytearray(content), memoryview(content), Pipe(content)]
     for other in others:
         np.testing.assert_array_equal(load(other), load(content))
 
 
 def test_header_counted_as_audio_is_accepted() -> None:
-    content = bytearray(encoded())
+    content = bytearray(encode())
     content[40:44] = struct.pack("<I", len(content))
-    np.testing.assert_allclose(load(bytes(content)), sweep(), atol=2**-15)
+    np.testing.assert_allclose(load(bytes(content)), make_sweep(), atol=2**-15)
 
 
 def test_error_of_a_short_part_names_the_part() -> None:
     with pytest.raises(AudioError, match="that part of the given bytes has 20 ms of audio"):
-        load(encoded(), start=1.0, end=1.02)
+        load(encode(), start=1.0, end=1.02)
 
 
 def test_a_part_reads_no_more_than_it_needs(tmp_path: Path) -> None:
@@ -117,29 +125,29 @@ def test_a_part_reads_no_more_than_it_needs(tmp_path: Path) -> None:
             self.total += len(content)
             return content
 
-    file = Counting(encoded(samples=sweep(60.0)))
+    file = Counting(encode(samples=make_sweep(60.0)))
     load(file, start=50.0, end=50.1)
     assert file.total < 100_000
 
 
 def test_mp3_without_a_length_in_its_header() -> None:
-    content = muxed("mp3", "libmp3lame", sweep(), {"write_xing": "0"})
+    content = mux("mp3", "libmp3lame", make_sweep(), {"write_xing": "0"})
     assert len(load(content)) / RATE == pytest.approx(2.0, abs=0.15)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 def test_channels_are_averaged(channels: int) -> None:
     gains = np.arange(1, channels + 1) / channels
-    samples = sweep(0.1)[:, None] * gains.astype(np.float32)
+    samples = make_sweep(0.1)[:, None] * gains.astype(np.float32)
     truth = samples.mean(axis=1)
-    np.testing.assert_allclose(load(encoded(samples=samples)), truth, atol=2**-15)
+    np.testing.assert_allclose(load(encode(samples=samples)), truth, atol=2**-15)
     np.testing.assert_allclose(load((samples, RATE)), truth, atol=1e-6)
 
 
 @pytest.mark.parametrize("file_rate", [8_000, 22_050, 44_100, 48_000])
 def test_resampling_keeps_frequency_and_length(file_rate: int) -> None:
     tone = np.sin(2 * np.pi * 1000 * np.arange(file_rate) / file_rate)
-    ours = load(encoded(samples=tone, rate=file_rate))
+    ours = load(encode(samples=tone, rate=file_rate))
     assert len(ours) == RATE
     assert np.abs(np.fft.rfft(ours)).argmax() == 1000
 
@@ -157,45 +165,45 @@ def test_resampling_keeps_frequency_and_length(file_rate: int) -> None:
     ],
 )
 def test_arrays_of_every_type_have_one_scale(dtype: str, zero: int, scale: int) -> None:
-    given = (sweep(0.1).astype(np.float64) * scale + zero).astype(dtype)
-    np.testing.assert_allclose(load((given, RATE)), sweep(0.1), atol=1 / 60)
+    given = (make_sweep(0.1).astype(np.float64) * scale + zero).astype(dtype)
+    np.testing.assert_allclose(load((given, RATE)), make_sweep(0.1), atol=1 / 60)
     assert duration((given, RATE)) == pytest.approx(0.1)
 
 
 def test_loud_samples_are_not_clipped_and_a_given_array_is_not_shared() -> None:
-    given = 3 * sweep(0.1)
+    given = 3 * make_sweep(0.1)
     ours = load((given, RATE))
     np.testing.assert_array_equal(ours, given)
     ours[:] = 0
     assert given.any()
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 def test_duration_equals_that_of_the_loaded_samples(kind: str) -> None:
-    content = any_kind(kind)
+    content = encode_format(kind)
     assert duration(content) == pytest.approx(len(load(content)) / RATE, abs=0.07)
 
 
 @pytest.mark.parametrize("length", [0, 0x7FFFF000, 0xFFFFFFFF])
 @pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF])
 def test_a_wav_from_a_pipe_is_read_to_its_real_end(length: int, riff: int) -> None:
-    content = bytearray(encoded())
+    content = bytearray(encode())
     content[4:8], content[40:44] = struct.pack("<I", riff), struct.pack("<I", length)
-    np.testing.assert_allclose(load(bytes(content)), sweep(), atol=2**-15)
+    np.testing.assert_allclose(load(bytes(content)), make_sweep(), atol=2**-15)
     assert duration(bytes(content)) == pytest.approx(2.0)
 
 
 def test_a_flac_from_a_pipe_is_read_to_its_real_end() -> None:
-    content = bytearray(encoded("flac"))
+    content = bytearray(encode("flac"))
     content[21] &= 0xF0
     content[22:26] = bytes(4)
-    np.testing.assert_allclose(load(bytes(content)), sweep(), atol=2**-15)
+    np.testing.assert_allclose(load(bytes(content)), make_sweep(), atol=2**-15)
 
 
 @pytest.mark.parametrize("kind", ["wav", "aiff", "flac", "mp3", "m4a"])
 @pytest.mark.parametrize("share", [0.4, 0.9])
 def test_truncated_file_reports_readable_seconds(kind: str, share: float, tmp_path: Path) -> None:
-    whole = faststart(tmp_path / "a.m4a") if kind == "m4a" else encoded(kind)
+    whole = faststart(tmp_path / "a.m4a") if kind == "m4a" else encode(kind)
     cut = whole[: int(len(whole) * share)]
     with pytest.raises(AudioError, match=r"is truncated: [01]\.\d\d s of 2\.\d\d s could be read"):
         load(cut)
@@ -203,26 +211,26 @@ def test_truncated_file_reports_readable_seconds(kind: str, share: float, tmp_pa
 
 def faststart(path: Path) -> bytes:
     """An m4a with its index before its audio."""
-    return muxed("ipod", "aac", sweep(), {"movflags": "faststart"}, path)
+    return mux("ipod", "aac", make_sweep(), {"movflags": "faststart"}, path)
 
 
 @pytest.mark.parametrize("kind", ["ogg", "opus"])
 def test_truncated_ogg_is_an_error(kind: str) -> None:
     with pytest.raises(AudioError, match="truncated within its last Ogg page"):
-        load(encoded(kind)[:-50])
+        load(encode(kind)[:-50])
 
 
 def test_truncated_matroska_is_an_error() -> None:
-    whole = with_ffmpeg("webm", sweep(8.0))
+    whole = encode_with_ffmpeg("webm", make_sweep(8.0))
     with pytest.raises(AudioError, match="is truncated"):
         load(whole[: len(whole) // 2])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_non_finite_samples_are_counted_and_located(value: float) -> None:
-    samples = sweep(1.0).astype(np.float64)
+    samples = make_sweep(1.0).astype(np.float64)
     samples[[8000, 9000]] = value
-    content = encoded(samples=samples, subtype="DOUBLE")
+    content = encode(samples=samples, subtype="DOUBLE")
     with pytest.raises(AudioError, match=r"has 2 samples .*first at 0\.500 s"):
         load(content, 8000)
     with pytest.raises(AudioError, match=r"given array has 2 samples .*first at 0\.500 s"):
@@ -257,11 +265,11 @@ def test_import_loads_neither_torch_nor_ffmpeg_nor_soxr() -> None:
 
 
 def test_a_wav_that_cannot_seek_is_read_like_any_other() -> None:
-    content = encoded("wav", subtype="GSM610")
+    content = encode("wav", subtype="GSM610")
     whole = load(content)
     part = load(content, start=0.5, end=1.0)
     assert duration(content) == len(whole) / RATE
     assert np.array_equal(part, whole[RATE // 2 : RATE])
-    assert np.corrcoef(whole[: len(sweep())], sweep())[0, 1] > 0.9
+    assert np.corrcoef(whole[: len(make_sweep())], make_sweep())[0, 1] > 0.9
     with pytest.raises(AudioError, match="is truncated"):
         load(content[:1000])

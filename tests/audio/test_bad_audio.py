@@ -9,7 +9,14 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from builders.encoded_audio import RATE, any_kind, encoded, every_kind, sweep, with_ffmpeg
+from builders.encoded_audio import (
+    RATE,
+    encode,
+    encode_format,
+    encode_with_ffmpeg,
+    list_formats,
+    make_sweep,
+)
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +53,7 @@ def subtitles(folder: Path) -> Source:
 
 
 def playlist(folder: Path) -> Source:
-    (folder / "secret.wav").write_bytes(encoded())
+    (folder / "secret.wav").write_bytes(encode())
     return f"ffconcat version 1.0\nfile {folder}/secret.wav\n".encode()
 
 
@@ -64,15 +71,15 @@ def video(folder: Path) -> Source:
 
 
 def no_samples(folder: Path) -> Source:
-    return encoded(samples=np.zeros(0))
+    return encode(samples=np.zeros(0))
 
 
 def ten_milliseconds(folder: Path) -> Source:
-    return encoded(samples=sweep(0.01))
+    return encode(samples=make_sweep(0.01))
 
 
 def low_rate(folder: Path) -> Source:
-    return encoded(rate=500)
+    return encode(rate=500)
 
 
 def channels_first(folder: Path) -> Source:
@@ -108,11 +115,11 @@ def one_sample(folder: Path) -> Source:
 
 
 def channels_zero(folder: Path) -> Source:
-    return replace_field(encoded(), 22, 0)
+    return replace_field(encode(), 22, 0)
 
 
 def unknown_codec(folder: Path) -> Source:
-    return replace_field(encoded(), 20, 0x7777)
+    return replace_field(encode(), 20, 0x7777)
 
 
 def replace_field(content: bytes, place: int, number: int) -> bytes:
@@ -186,23 +193,23 @@ def test_file_name_does_not_make_noise_audio(ending: str, tmp_path: Path) -> Non
 )
 def test_part_must_start_before_its_end(start: float, end: float | None) -> None:
     with pytest.raises(AudioError, match="expected 0 <= start < end"):
-        load(encoded(), start=start, end=end)
+        load(encode(), start=start, end=end)
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 @pytest.mark.parametrize("start", [2.5, 1e300])
 def test_a_part_that_begins_after_the_end_is_an_error(kind: str, start: float) -> None:
     with pytest.raises(AudioError, match="no audio in that part of the given bytes from"):
-        load(any_kind(kind), start=start)
+        load(encode_format(kind), start=start)
 
 
 def test_target_rate_out_of_range_is_an_error() -> None:
     with pytest.raises(AudioError, match="the target rate is 16 Hz"):
-        load(encoded(), 16)
+        load(encode(), 16)
 
 
-SMALL = {kind: encoded(kind, sweep(0.1)) for kind in ("wav", "flac", "ogg", "mp3", "aiff")} | {
-    "m4a": with_ffmpeg("m4a", sweep(0.1))
+SMALL = {kind: encode(kind, make_sweep(0.1)) for kind in ("wav", "flac", "ogg", "mp3", "aiff")} | {
+    "m4a": encode_with_ffmpeg("m4a", make_sweep(0.1))
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from builders.encoded_audio import RATE, any_kind, encoded, every_kind, sweep
+from builders.encoded_audio import RATE, encode, encode_format, list_formats, make_sweep
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from serein.errors import AudioError
 
 
 def stereo() -> npt.NDArray[np.float32]:
-    return np.stack([sweep(1.0), np.zeros(RATE, np.float32)], axis=1)
+    return np.stack([make_sweep(1.0), np.zeros(RATE, np.float32)], axis=1)
 
 
 def read_joined(source: audio.Source, **part: float) -> tuple[npt.NDArray[np.float32], int]:
@@ -27,9 +27,9 @@ def read_joined(source: audio.Source, **part: float) -> tuple[npt.NDArray[np.flo
     return np.concatenate([samples for samples, _ in pieces]), round(rate)
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 def test_iter_blocks_equals_load(kind: str) -> None:
-    content = any_kind(kind)
+    content = encode_format(kind)
     for part in ({}, {"start": 0.5, "end": 1.25}):
         found, rate = read_joined(content, block_seconds=0.3, **part)
         np.testing.assert_array_equal(found, load(content, rate, **part))
@@ -39,9 +39,9 @@ def test_iter_blocks_returns_blocks_of_the_requested_duration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("serein.audio.streaming.SAMPLES_PER_READ", 1000)
-    pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.5)]
+    pieces = [len(samples) for samples, _ in audio.iter_blocks(encode(), block_seconds=0.5)]
     assert pieces == [8000, 8000, 8000, 8000]
-    pieces = [len(samples) for samples, _ in audio.iter_blocks(encoded(), block_seconds=0.6)]
+    pieces = [len(samples) for samples, _ in audio.iter_blocks(encode(), block_seconds=0.6)]
     assert pieces == [10_000, 10_000, 10_000, 2_000]  # the minimum, except for the last block
 
 
@@ -64,7 +64,7 @@ def test_iter_blocks_selects_a_channel() -> None:
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "webm"])
 def test_channel_count(kind: str) -> None:
-    assert audio.channel_count(any_kind(kind)) == 1
+    assert audio.channel_count(encode_format(kind)) == 1
 
 
 def test_truncated_file_raises_when_its_end_is_read(
@@ -96,7 +96,7 @@ def test_blocks_are_checked(samples: npt.NDArray[np.float32], words: str) -> Non
 
 def test_iter_blocks_keeps_numpy_error_settings() -> None:
     before = np.geterr()
-    for _ in audio.iter_blocks(encoded(), block_seconds=0.5):
+    for _ in audio.iter_blocks(encode(), block_seconds=0.5):
         assert np.geterr() == before
 
 
@@ -115,7 +115,7 @@ def test_resampler_does_not_depend_on_block_sizes(rate: int, cuts: list[int]) ->
 
 
 def test_equal_rates_need_no_resampling() -> None:
-    samples = sweep(0.1)
+    samples = make_sweep(0.1)
     assert Resampler(RATE, RATE)(samples) is samples
     with pytest.raises(AudioError, match="the rate is 10 Hz"):
         Resampler(10, RATE)
@@ -148,5 +148,5 @@ def test_convert_block_rejects_invalid_blocks(block: Block, words: str) -> None:
 
 
 def test_duration_that_needs_decoding() -> None:
-    content = io.BytesIO(any_kind("webm")).getvalue()
+    content = io.BytesIO(encode_format("webm")).getvalue()
     assert audio.duration(content) == pytest.approx(2.0, abs=0.05)

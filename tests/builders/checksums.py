@@ -1,9 +1,9 @@
-"""Checksums made right again, so that a changed file gets past them and into its decoder."""
+"""Correct the checksums of changed Ogg and FLAC files, so that decoders do not reject them."""
 
 from random import Random
 
 
-def _table(polynomial: int, bits: int) -> list[int]:
+def _crc_table(polynomial: int, bits: int) -> list[int]:
     table, top, mask = [], 1 << (bits - 1), (1 << bits) - 1
     for byte in range(256):
         value = byte << (bits - 8)
@@ -13,11 +13,11 @@ def _table(polynomial: int, bits: int) -> list[int]:
     return table
 
 
-OGG, FLAC, HEADER = _table(0x04C11DB7, 32), _table(0x8005, 16), _table(0x07, 8)
+OGG, FLAC, HEADER = _crc_table(0x04C11DB7, 32), _crc_table(0x8005, 16), _crc_table(0x07, 8)
 
 
-def checksum(content: bytes | bytearray, table: list[int], bits: int) -> int:
-    """A cyclic redundancy check that begins with 0 and mirrors nothing.
+def crc(content: bytes | bytearray, table: list[int], bits: int) -> int:
+    """Compute a cyclic redundancy check with the initial value 0 and without reflection.
 
     >>> hex(checksum(b"123456789", FLAC, 16)), hex(checksum(b"123456789", HEADER, 8))
     ('0xfee8', '0xf4')
@@ -28,47 +28,50 @@ def checksum(content: bytes | bytearray, table: list[int], bits: int) -> int:
     return value
 
 
-def resealed_ogg(content: bytes, chance: Random) -> bytes:
-    """Flip bits of pages, and make their checksums right."""
-    return b"".join(_sealed(_flipped(page, 27, len(page), chance)) for page in _pages(content))
-
-
-def renumbered_ogg(content: bytes) -> bytes:
-    """The same stream under the number 1, where writers take one by chance."""
+def flip_ogg_bits(content: bytes, rng: Random) -> bytes:
+    """Flip bits of pages, and correct their checksums."""
     return b"".join(
-        _sealed(bytearray(page[:14] + b"\1\0\0\0" + page[18:])) for page in _pages(content)
+        _fix_checksum(_flip_bits(page, 27, len(page), rng)) for page in _split_pages(content)
     )
 
 
-def _pages(content: bytes) -> list[bytes]:
+def reset_ogg_serial(content: bytes) -> bytes:
+    """Set the serial number of a stream to 1, since writers choose a random one."""
+    return b"".join(
+        _fix_checksum(bytearray(page[:14] + b"\1\0\0\0" + page[18:]))
+        for page in _split_pages(content)
+    )
+
+
+def _split_pages(content: bytes) -> list[bytes]:
     return [b"OggS" + page for page in content.split(b"OggS")[1:]]
 
 
-def _sealed(page: bytearray) -> bytearray:
+def _fix_checksum(page: bytearray) -> bytearray:
     page[22:26] = bytes(4)
-    page[22:26] = checksum(page, OGG, 32).to_bytes(4, "little")
+    page[22:26] = crc(page, OGG, 32).to_bytes(4, "little")
     return page
 
 
-def resealed_flac(content: bytes, chance: Random) -> bytes:
-    """Flip bits of frames, and make their checksums right."""
-    starts = _frames(content)
+def flip_flac_bits(content: bytes, rng: Random) -> bytes:
+    """Flip bits of frames, and correct their checksums."""
+    starts = _find_frames(content)
     whole = bytearray(content[: starts[0]])
     for first, last in zip(starts, [*starts[1:], len(content)], strict=True):
-        changed = _flipped(content[first:last], 6, last - first - 2, chance)
-        changed[-2:] = checksum(changed[:-2], FLAC, 16).to_bytes(2, "big")
+        changed = _flip_bits(content[first:last], 6, last - first - 2, rng)
+        changed[-2:] = crc(changed[:-2], FLAC, 16).to_bytes(2, "big")
         whole += changed
     return bytes(whole)
 
 
-def _frames(content: bytes) -> list[int]:
-    """Where frames begin: a mark, and within sixteen bytes the right checksum of the header."""
+def _find_frames(content: bytes) -> list[int]:
+    """Return the positions of frames: a mark, then a valid header checksum within sixteen bytes."""
     marks = [i for i in range(42, len(content) - 16) if content[i : i + 2] in MARKS]
     return [
         mark
         for mark in marks
         if any(
-            checksum(content[mark : mark + size], HEADER, 8) == content[mark + size]
+            crc(content[mark : mark + size], HEADER, 8) == content[mark + size]
             for size in range(5, 16)
         )
     ]
@@ -77,8 +80,8 @@ def _frames(content: bytes) -> list[int]:
 MARKS = (b"\xff\xf8", b"\xff\xf9")
 
 
-def _flipped(piece: bytes, first: int, last: int, chance: Random) -> bytearray:
+def _flip_bits(piece: bytes, first: int, last: int, rng: Random) -> bytearray:
     changed = bytearray(piece)
-    for _ in range(chance.randrange(4)):
-        changed[chance.randrange(first, last)] ^= 1 << chance.randrange(8)
+    for _ in range(rng.randrange(4)):
+        changed[rng.randrange(first, last)] ^= 1 << rng.randrange(8)
     return changed

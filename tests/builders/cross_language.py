@@ -1,4 +1,4 @@
-"""SAVEE and EMO-DB in miniature, read as one: two languages, with other classes in each."""
+"""Small SAVEE and EMO-DB corpora, read as one: two languages with different classes."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from builders.small_systems import QUICK
 from serein import corpora
 from serein.records import Corpus
 
-ONCE = (*QUICK, "training.epochs=1")
-CROSSED = (*ONCE, "protocol.main=savee")
-SPOKEN = ("tasks.gender=remove", "tasks.speaker.weight=1")
+ONE_EPOCH = (*QUICK, "training.epochs=1")
+CROSS_LANGUAGE = (*ONE_EPOCH, "protocol.main=savee")
+SPEAKER_TASK = ("tasks.gender=remove", "tasks.speaker.weight=1")
 
 
-def crossed(folder: Path) -> Corpus:
-    """Both corpora; their words are silence of some tenths of a second, or one made-up word."""
+def read_two_languages(folder: Path) -> Corpus:
+    """Write and read both corpora, with one synthetic word per utterance."""
     write_savee(folder / "savee", utterances=32, words=1)
     write_emodb(folder / "emodb", utterances=40, words=1)
     return corpora.as_corpus(

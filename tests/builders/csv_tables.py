@@ -1,4 +1,4 @@
-"""Tables of recordings."""
+"""Recordings, and tables of them."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import numpy as np
 import soundfile
 
 
-def recordings(folder: Path, *names: str) -> None:
+def write_recordings(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / name, np.full(160, 0.1), 16_000)
 
 
-def csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
+def write_csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""One sweep in every format."""
+"""A sweep in every audio format."""
 
 import io
 from pathlib import Path
@@ -21,33 +21,33 @@ FORMATS = {
 FFMPEG = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus"), "mka": ("matroska", "pcm_s16le")}
 
 
-def sweep(seconds: float = 2.0, rate: int = RATE) -> npt.NDArray[np.float32]:
-    """A tone that rises from 200 Hz by 400 Hz a second, so that every moment is its own."""
+def make_sweep(seconds: float = 2.0, rate: int = RATE) -> npt.NDArray[np.float32]:
+    """Return a tone that rises from 200 Hz by 400 Hz per second, so that all parts differ."""
     time = np.arange(round(seconds * rate)) / rate
     return (0.5 * np.sin(2 * np.pi * (200 + 200 * time) * time)).astype(np.float32)
 
 
-def encoded(
+def encode(
     kind: str = "wav",
     samples: npt.NDArray[Any] | None = None,
     rate: int = RATE,
     subtype: str | None = None,
 ) -> bytes:
     buffer = io.BytesIO()
-    samples = sweep() if samples is None else samples
+    samples = make_sweep() if samples is None else samples
     container, usual = FORMATS[kind]
     soundfile.write(buffer, samples, rate, format=container, subtype=subtype or usual)
     return buffer.getvalue()
 
 
-def muxed(
+def mux(
     container: str,
     codec: str,
     samples: npt.NDArray[np.float32],
     options: dict[str, str],
     path: Path | None = None,
 ) -> bytes:
-    """What FFmpeg makes of mono samples at 16 kHz."""
+    """Encode mono samples at 16 kHz with FFmpeg."""
     buffer = io.BytesIO()
     with av.open(path or buffer, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=RATE, layout="mono")
@@ -60,13 +60,13 @@ def muxed(
     return path.read_bytes() if path else buffer.getvalue()
 
 
-def with_ffmpeg(kind: str, samples: npt.NDArray[np.float32] | None = None) -> bytes:
-    return muxed(*FFMPEG[kind], sweep() if samples is None else samples, {})
+def encode_with_ffmpeg(kind: str, samples: npt.NDArray[np.float32] | None = None) -> bytes:
+    return mux(*FFMPEG[kind], make_sweep() if samples is None else samples, {})
 
 
-def every_kind() -> list[str]:
+def list_formats() -> list[str]:
     return [*FORMATS, *FFMPEG]
 
 
-def any_kind(kind: str) -> bytes:
-    return encoded(kind) if kind in FORMATS else with_ffmpeg(kind)
+def encode_format(kind: str) -> bytes:
+    return encode(kind) if kind in FORMATS else encode_with_ffmpeg(kind)

@@ -1,10 +1,10 @@
-"""Results of a run that never was: ten speakers, seven emotions, a hundred epochs a fold."""
+"""Random results of a run with ten speakers, seven emotions and a hundred epochs per fold."""
 
 from typing import Any
 
 import numpy as np
-from builders import committed_runs as evidence
-from builders.committed_runs import six
+from builders import example_records
+from builders.example_records import round_to_six_digits
 from numpy.typing import NDArray
 
 from serein.metrics.bootstrap import (
@@ -29,7 +29,7 @@ CLASSES = {
     "gender": ["female", "male"],
 }
 SKILL = {"validation": 1.6, "last": 1.5, "best": 2.0}
-WORDS = {
+SELECTIONS = {
     "validation": "the epoch with the best UA on the validation speakers",
     "last": "the last epoch",
     "best": "the best epoch on each fold's test subset; optimistic: selected on the test subset",
@@ -37,14 +37,14 @@ WORDS = {
 SPEAKERS = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
 
 
-def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
+def example_results(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
     rng = np.random.default_rng(seed)
-    predictions = [prediction(index, rng) for index in range(utterances)]
+    predictions = [example_prediction(index, rng) for index in range(utterances)]
     scores = {
-        selection: {task: scored(predictions, selection, task) for task in CLASSES}
-        for selection in WORDS
+        selection: {task: score_task(predictions, selection, task) for task in CLASSES}
+        for selection in SELECTIONS
     }
-    folds = [fold(speaker, predictions, epochs, rng) for speaker in SPEAKERS]
+    folds = [example_fold(speaker, predictions, epochs, rng) for speaker in SPEAKERS]
     plain = {
         selection: {task: {"wa": own.wa, "ua": own.ua} for task, own in by_task.items()}
         for selection, by_task in scores.items()
@@ -54,13 +54,13 @@ def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
         name="li2019-emodb-loso",
         command="serein evaluate li2019-emodb --corpus emodb --workers 2",
         created="2026-11-21T02:46:44+00:00",
-        recipe=recipe(),
+        recipe=example_recipe(),
         corpus={"name": "emodb", "utterances": utterances, "speakers": 10, "hash": "9f3b52c0e1d4"},
         protocol={
             "name": "leave-one-speaker-out",
             "hash": "0123456789abcdef",
             "validation": "1 speakers after the tested one",
-            "folds": split(predictions),
+            "folds": split_by_speaker(predictions),
         },
         environment={
             "seed": 0,
@@ -72,44 +72,44 @@ def example(utterances: int = 535, epochs: int = 100, seed: int = 0) -> Results:
         seconds=5025.4,
         classes=CLASSES,
         headline="validation",
-        selections=WORDS,
+        selections=SELECTIONS,
         scores=scores,
         fold_means={
-            selection: {task: mean_over(folds, selection, task) for task in CLASSES}
-            for selection in WORDS
+            selection: {task: mean_of_folds(folds, selection, task) for task in CLASSES}
+            for selection in SELECTIONS
         },
         baselines={
-            "majority": {task: majority(predictions, task) for task in CLASSES},
+            "majority": {task: majority_scores(predictions, task) for task in CLASSES},
             "chance": {
-                task: dict.fromkeys(("wa", "ua"), six(chance_scores(names)[0]))
+                task: dict.fromkeys(("wa", "ua"), round_to_six_digits(chance_scores(names)[0]))
                 for task, names in CLASSES.items()
             },
         },
         folds=folds,
         predictions=predictions,
         warnings=["3 utterances are shorter than 1 s and were padded."],
-        mapping=evidence.mapping(predictions),
-        leakage=evidence.leakage(),
-        calibration=evidence.calibration(predictions, CLASSES),
-        repeats=evidence.repeats(plain, seeds=(0, 1, 2)),
-        confident_errors=evidence.mistakes(predictions, CLASSES["emotion"], rng),
+        mapping=example_records.example_mapping(predictions),
+        leakage=example_records.example_findings(),
+        calibration=example_records.example_calibration(predictions, CLASSES),
+        repeats=example_records.example_seeds(plain, seeds=(0, 1, 2)),
+        confident_errors=example_records.example_errors(predictions, CLASSES["emotion"], rng),
     )
 
 
-def split(predictions: list[Prediction]) -> list[dict[str, Any]]:
-    """Leave one speaker out; the next one validates, and nobody does for the last one."""
+def split_by_speaker(predictions: list[Prediction]) -> list[dict[str, Any]]:
+    """Leave one speaker out; the next one is for validation, and none for the last fold."""
     ids = {name: [item.id for item in predictions if item.speaker == name] for name in SPEAKERS}
-    sides = []
+    folds = []
     for index, name in enumerate(SPEAKERS):
-        chooser = SPEAKERS[index + 1 : index + 2]
-        rest = [other for other in SPEAKERS if other not in (name, *chooser)]
+        validation_speakers = SPEAKERS[index + 1 : index + 2]
+        rest = [other for other in SPEAKERS if other not in (name, *validation_speakers)]
         train = [id_ for other in rest for id_ in ids[other]]
-        validation = [id_ for other in chooser for id_ in ids[other]]
-        sides.append({"name": name, "train": train, "validation": validation, "test": ids[name]})
-    return sides
+        validation = [id_ for other in validation_speakers for id_ in ids[other]]
+        folds.append({"name": name, "train": train, "validation": validation, "test": ids[name]})
+    return folds
 
 
-def recipe() -> dict[str, Any]:
+def example_recipe() -> dict[str, Any]:
     return {
         "name": "li2019-emodb",
         "about": {
@@ -125,7 +125,7 @@ def recipe() -> dict[str, Any]:
     }
 
 
-def prediction(index: int, rng: np.random.Generator) -> Prediction:
+def example_prediction(index: int, rng: np.random.Generator) -> Prediction:
     speaker = SPEAKERS[index % len(SPEAKERS)]
     gender = CLASSES["gender"][SPEAKERS.index(speaker) % 2]
     truth = {"emotion": str(rng.choice(CLASSES["emotion"])), "gender": gender}
@@ -138,7 +138,7 @@ def prediction(index: int, rng: np.random.Generator) -> Prediction:
         truth={**truth},
         selections={
             selection: {
-                task: probabilities(noise[task] + skill * (np.array(names) == truth[task]))
+                task: to_probabilities(noise[task] + skill * (np.array(names) == truth[task]))
                 for task, names in CLASSES.items()
             }
             for selection, skill in SKILL.items()
@@ -146,90 +146,99 @@ def prediction(index: int, rng: np.random.Generator) -> Prediction:
     )
 
 
-def probabilities(logits: NDArray[np.float64]) -> list[float]:
+def to_probabilities(logits: NDArray[np.float64]) -> list[float]:
     shares = np.exp(logits) / np.exp(logits).sum()
     return [float(f"{share:.6g}") for share in shares]
 
 
-def answers(predictions: list[Prediction], selection: str, task: str) -> list[str]:
+def predicted_classes(predictions: list[Prediction], selection: str, task: str) -> list[str]:
     rows = [item.selections[selection][task] for item in predictions]
     return [CLASSES[task][int(np.argmax(row))] for row in rows]
 
 
-def truths(predictions: list[Prediction], task: str) -> list[str]:
+def true_classes(predictions: list[Prediction], task: str) -> list[str]:
     return [str(item.truth[task]) for item in predictions]
 
 
-def both(confusion: NDArray[np.int64]) -> dict[str, float | None]:
+def wa_and_ua(confusion: NDArray[np.int64]) -> dict[str, float | None]:
     return {
-        "wa": six(float(weighted_accuracy_from_confusion(confusion))),
-        "ua": six(float(unweighted_accuracy_from_confusion(confusion))),
+        "wa": round_to_six_digits(float(weighted_accuracy_from_confusion(confusion))),
+        "ua": round_to_six_digits(float(unweighted_accuracy_from_confusion(confusion))),
     }
 
 
-def scored(predictions: list[Prediction], selection: str, task: str) -> ClassScores:
-    truth, answer = truths(predictions, task), answers(predictions, selection, task)
+def score_task(predictions: list[Prediction], selection: str, task: str) -> ClassScores:
+    truth, answer = true_classes(predictions, task), predicted_classes(predictions, selection, task)
     groups, words = choose_resampling_groups([item.speaker for item in predictions])
     grouped = confusion_by_group(truth, answer, groups, CLASSES[task])
     wa = bootstrap_interval(grouped, weighted_accuracy_from_confusion, resamples=500)
     ua = bootstrap_interval(grouped, unweighted_accuracy_from_confusion, resamples=500)
     confusion = grouped.sum(axis=0)
-    recalls = [six(float(recall)) for recall in recalls_from_confusion(confusion)]
+    recalls = [round_to_six_digits(float(recall)) for recall in recalls_from_confusion(confusion)]
     return ClassScores(
         utterances=len(truth),
-        **both(confusion),
-        wa_interval=(six(wa[0]), six(wa[1])),
-        ua_interval=(six(ua[0]), six(ua[1])),
+        **wa_and_ua(confusion),
+        wa_interval=(round_to_six_digits(wa[0]), round_to_six_digits(wa[1])),
+        ua_interval=(round_to_six_digits(ua[0]), round_to_six_digits(ua[1])),
         interval=words,
         recalls=dict(zip(CLASSES[task], recalls, strict=True)),
         confusion=confusion.tolist(),
     )
 
 
-def fold(
+def example_fold(
     name: str, predictions: list[Prediction], epochs: int, rng: np.random.Generator
 ) -> FoldResult:
     own = [item for item in predictions if item.fold == name]
     scores = {
         selection: {
-            task: both(
-                confusion_matrix(truths(own, task), answers(own, selection, task), CLASSES[task])
+            task: wa_and_ua(
+                confusion_matrix(
+                    true_classes(own, task), predicted_classes(own, selection, task), CLASSES[task]
+                )
             )
             for task in CLASSES
         }
-        for selection in WORDS
+        for selection in SELECTIONS
     }
     chosen, best = sorted(rng.choice(np.arange(1, epochs + 1), size=2).tolist())
     picked = {"validation": chosen, "last": epochs, "best": best}
-    history = [epoch(number, rng) for number in range(1, epochs + 1)]
-    warmth = {} if name == SPEAKERS[-1] else {"emotion": six(rng.uniform(1, 2)), "gender": 1.2}
+    history = [example_epoch(number, rng) for number in range(1, epochs + 1)]
+    warmth = (
+        {}
+        if name == SPEAKERS[-1]
+        else {"emotion": round_to_six_digits(rng.uniform(1, 2)), "gender": 1.2}
+    )
     return FoldResult(name=name, epochs=picked, scores=scores, history=history, temperatures=warmth)
 
 
-def epoch(number: int, rng: np.random.Generator) -> Epoch:
+def example_epoch(number: int, rng: np.random.Generator) -> Epoch:
     level = 0.7 - 0.5 * np.exp(-number / 15)
     jitter = rng.normal(scale=0.04, size=8)
     scores: dict[str, dict[str, dict[str, float | None]]] = {
         side: {
             task: {
-                "wa": six(level + jitter[4 * row + 2 * column] - 0.05 * row),
-                "ua": six(level + jitter[4 * row + 2 * column + 1] - 0.05 * row),
+                "wa": round_to_six_digits(level + jitter[4 * row + 2 * column] - 0.05 * row),
+                "ua": round_to_six_digits(level + jitter[4 * row + 2 * column + 1] - 0.05 * row),
             }
             for column, task in enumerate(CLASSES)
         }
         for row, side in enumerate(("validation", "test"))
     }
-    loss = six(0.2 + 1.8 * float(np.exp(-number / 20)) + abs(float(jitter[0])))
+    loss = round_to_six_digits(0.2 + 1.8 * float(np.exp(-number / 20)) + abs(float(jitter[0])))
     return Epoch(epoch=number, loss=loss, seconds=5.0, scores=scores)
 
 
-def mean_over(folds: list[FoldResult], selection: str, task: str) -> dict[str, float | None]:
+def mean_of_folds(folds: list[FoldResult], selection: str, task: str) -> dict[str, float | None]:
     rows = [item.scores[selection][task] for item in folds]
-    return {key: six(float(np.mean([row[key] or 0.0 for row in rows]))) for key in ("wa", "ua")}
+    return {
+        key: round_to_six_digits(float(np.mean([row[key] or 0.0 for row in rows])))
+        for key in ("wa", "ua")
+    }
 
 
-def majority(predictions: list[Prediction], task: str) -> dict[str, float | None]:
-    truth = truths(predictions, task)
+def majority_scores(predictions: list[Prediction], task: str) -> dict[str, float | None]:
+    truth = true_classes(predictions, task)
     answers = [majority_class(truth)] * len(truth)
     wa, ua = weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
-    return {"wa": six(wa), "ua": six(ua)}
+    return {"wa": round_to_six_digits(wa), "ua": round_to_six_digits(ua)}

@@ -1,4 +1,4 @@
-"""A cluster that is this process, and loses tasks where it is told to."""
+"""A fake of Ray that runs tasks in this process, and loses tasks on request."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import SimpleNamespace
@@ -7,28 +7,28 @@ from typing import Any
 from serein.records import Fold
 
 
-class Lost(Exception):
-    """As Ray says that a process has died."""
+class ProcessLost(Exception):
+    """Raised as by Ray when a process has died."""
 
 
-class Alone:
-    """What ``cluster.py`` asks of Ray.
+class FakeRay:
+    """The part of Ray that ``ray_backend`` uses.
 
     Attributes:
-        losses: for each fold, after how many news each of its tries dies.
-        tries: for each fold, the state that each of its tries began with.
-        running: the tasks that train.
-        most: the most tasks that there were at a time.
+        losses: for each fold, the number of messages after which each of its attempts dies.
+        tries: for each fold, the state at the start of each of its attempts.
+        running: the tasks that are running.
+        max_running: the maximum number of tasks at a time.
     """
 
-    exceptions = SimpleNamespace(RayError=Lost)
+    exceptions = SimpleNamespace(RayError=ProcessLost)
 
     def __init__(self, cores: int = 2, losses: Mapping[str, list[int]] | None = None) -> None:
         self.cores = cores
         self.losses = {fold: list(counts) for fold, counts in (losses or {}).items()}
         self.tries: dict[str, list[bytes | None]] = {}
         self.running: list[Any] = []
-        self.most = 0
+        self.max_running = 0
 
     def nodes(self) -> list[dict[str, Any]]:
         return [
@@ -39,15 +39,15 @@ class Alone:
     def put(self, content: bytes) -> bytes:
         return content
 
-    def get(self, news: Any) -> Any:
-        return news
+    def get(self, messages: Any) -> Any:
+        return messages
 
-    def remote(self, function: Callable[..., Generator[Any, None, None]]) -> "Remote":
-        return Remote(self, function)
+    def remote(self, function: Callable[..., Generator[Any, None, None]]) -> "FakeRemote":
+        return FakeRemote(self, function)
 
     def wait(self, tasks: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        """Those of the most recent fold first: nothing may depend on the order."""
-        self.most = max(self.most, len(tasks))
+        """Return the task of the most recent fold first: nothing may depend on the order."""
+        self.max_running = max(self.max_running, len(tasks))
         return tasks[-1:], tasks[:-1]
 
     def cancel(self, task: Any, force: bool) -> None:
@@ -55,11 +55,11 @@ class Alone:
         task.close()
 
 
-class Remote:
-    def __init__(self, ray: Alone, function: Callable[..., Generator[Any, None, None]]) -> None:
+class FakeRemote:
+    def __init__(self, ray: FakeRay, function: Callable[..., Generator[Any, None, None]]) -> None:
         self.ray, self.function = ray, function
 
-    def options(self, **options: Any) -> "Remote":
+    def options(self, **options: Any) -> "FakeRemote":
         assert options["max_retries"] == 0
         return self
 
@@ -68,13 +68,13 @@ class Remote:
         counts = self.ray.losses.get(fold.name)
         return self._dying(self.function(content, fold, state), counts.pop(0) if counts else None)
 
-    def _dying(self, news: Generator[Any, None, None], count: int | None) -> Iterator[Any]:
+    def _dying(self, messages: Generator[Any, None, None], count: int | None) -> Iterator[Any]:
         self.ray.running.append(self)
         try:
-            for number, one in enumerate(news):
+            for number, one in enumerate(messages):
                 if number == count:
-                    raise Lost("a process died\nsee its log")
+                    raise ProcessLost("a process died\nsee its log")
                 yield one
         finally:
             self.ray.running.remove(self)
-            news.close()
+            messages.close()

@@ -1,14 +1,14 @@
-"""Files as a bad disk, a broken download or an enemy would leave them; the same for each seed.
+"""Mutations of files, as from a bad disk, a broken download or an attacker; seeded.
 
-Every change is a function of (content, other, chance): the file, one of another kind, and where
-the dice come from.
+Every mutation is a function of (content, other, rng): the file, a file of another kind, and the
+random generator.
 """
 
 import struct
 from collections.abc import Callable
 from random import Random
 
-from builders.checksums import resealed_flac, resealed_ogg
+from builders.checksums import flip_flac_bits, flip_ogg_bits
 
 Change = Callable[[bytes, bytes, Random], bytes]
 
@@ -23,125 +23,134 @@ TAGS = {
     b"OggS": 26,
     b"ID3": 6,
 }
-"""Where a length or a count stands, in bytes from what marks it."""
-HEAD = 256
+"""Offset of a length or a count from its tag, in bytes."""
+HEADER_BYTES = 256
 
 
-def flipped(content: bytes, other: bytes, chance: Random) -> bytes:
-    """Some bits are the other way round."""
-    return _flipped(content, len(content), chance)
+def flip_bits(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Flip some bits."""
+    return _flip_bits(content, len(content), rng)
 
 
-def flipped_head(content: bytes, other: bytes, chance: Random) -> bytes:
-    """Some bits of what a decoder believes first."""
-    return _flipped(content, HEAD, chance)
+def flip_header_bits(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Flip some bits of the header."""
+    return _flip_bits(content, HEADER_BYTES, rng)
 
 
-def _flipped(content: bytes, within: int, chance: Random) -> bytes:
+def _flip_bits(content: bytes, within: int, rng: Random) -> bytes:
     changed = bytearray(content)
-    for _ in range(1 << chance.randrange(6)):
-        changed[chance.randrange(min(within, len(changed)))] ^= 1 << chance.randrange(8)
+    for _ in range(1 << rng.randrange(6)):
+        changed[rng.randrange(min(within, len(changed)))] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
-def cut(content: bytes, other: bytes, chance: Random) -> bytes:
-    """The end is missing."""
-    return content[: chance.randrange(1, len(content))]
+def cut_end(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Remove the end."""
+    return content[: rng.randrange(1, len(content))]
 
 
-def beheaded(content: bytes, other: bytes, chance: Random) -> bytes:
-    """The beginning is missing."""
-    return content[chance.randrange(1, len(content)) :]
+def cut_start(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Remove the beginning."""
+    return content[rng.randrange(1, len(content)) :]
 
 
-def removed(content: bytes, other: bytes, chance: Random) -> bytes:
-    """A stretch is missing."""
-    first, last = _stretch(content, chance)
+def remove_section(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Remove a section."""
+    first, last = _choose_section(content, rng)
     return content[:first] + content[last:] or b"\0"
 
 
-def doubled(content: bytes, other: bytes, chance: Random) -> bytes:
-    """A stretch is there twice, or more often."""
-    first, last = _stretch(content, chance)
-    return content[:last] + content[first:last] * chance.choice((1, 1, 2, 9)) + content[last:]
+def repeat_section(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Repeat a section once or more."""
+    first, last = _choose_section(content, rng)
+    return content[:last] + content[first:last] * rng.choice((1, 1, 2, 9)) + content[last:]
 
 
-def overwritten(content: bytes, other: bytes, chance: Random) -> bytes:
-    """A stretch is noise, or all zeros or ones."""
-    first, last = _stretch(content, chance)
-    fill = chance.choice((b"\0", b"\xff", None))
+def overwrite_section(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Overwrite a section with noise, zeros or ones."""
+    first, last = _choose_section(content, rng)
+    fill = rng.choice((b"\0", b"\xff", None))
     size = last - first
-    return content[:first] + (fill * size if fill else chance.randbytes(size)) + content[last:]
+    return content[:first] + (fill * size if fill else rng.randbytes(size)) + content[last:]
 
 
-def spliced(content: bytes, other: bytes, chance: Random) -> bytes:
-    """It goes on as another file."""
-    return content[: chance.randrange(1, len(content))] + other[chance.randrange(len(other)) :]
+def splice(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Replace the end by the end of another file."""
+    return content[: rng.randrange(1, len(content))] + other[rng.randrange(len(other)) :]
 
 
-def extreme(content: bytes, other: bytes, chance: Random) -> bytes:
-    """A number in the head is as none should be."""
-    place = chance.randrange(min(HEAD, len(content)))
-    return _laid(content, place, _number(chance))
+def set_extreme_number(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Overwrite a number in the header with an extreme one."""
+    position = rng.randrange(min(HEADER_BYTES, len(content)))
+    return _overwrite(content, position, _pack_number(rng))
 
 
-def lying(content: bytes, other: bytes, chance: Random) -> bytes:
-    """A length or a count is another; in files that have none, a number in the head."""
-    places = [
-        found + offset
+def set_wrong_length(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Overwrite a length or a count; in files without any, a number in the header."""
+    positions = [
+        start + offset
         for tag, offset in TAGS.items()
-        if (found := content.find(tag)) >= 0 and found + offset >= 0
+        if (start := content.find(tag)) >= 0 and start + offset >= 0
     ]
-    if not places:
-        return extreme(content, other, chance)
-    place = chance.choice(places)
-    return _laid(content, place, struct.pack(chance.choice("<>") + "I", _extreme(chance) % 2**32))
+    if not positions:
+        return set_extreme_number(content, other, rng)
+    position = rng.choice(positions)
+    return _overwrite(
+        content, position, struct.pack(rng.choice("<>") + "I", _choose_number(rng) % 2**32)
+    )
 
 
-def resealed(content: bytes, other: bytes, chance: Random) -> bytes:
-    """Bits are flipped, and the checksums over them are right; of files that have some."""
+def flip_checksummed_bits(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Flip bits and correct the checksums, in files that have any."""
     if content.startswith(b"OggS"):
-        return resealed_ogg(content, chance)
+        return flip_ogg_bits(content, rng)
     if content.startswith(b"fLaC"):
-        return resealed_flac(content, chance)
-    return flipped(content, other, chance)
+        return flip_flac_bits(content, rng)
+    return flip_bits(content, other, rng)
 
 
-def several(content: bytes, other: bytes, chance: Random) -> bytes:
-    """Two or three of these at once."""
-    for change in chance.choices(CHANGES[:-2], k=chance.choice((2, 3))):
-        content = change(content, other, chance) if len(content) > 1 else content
+def apply_several(content: bytes, other: bytes, rng: Random) -> bytes:
+    """Apply two or three mutations."""
+    for change in rng.choices(CHANGES[:-2], k=rng.choice((2, 3))):
+        content = change(content, other, rng) if len(content) > 1 else content
     return content
 
 
 CHANGES: tuple[Change, ...] = (
-    *(flipped, flipped_head, cut, beheaded, removed, doubled, overwritten, spliced),
-    *(extreme, lying, resealed, several),
+    *(
+        flip_bits,
+        flip_header_bits,
+        cut_end,
+        cut_start,
+        remove_section,
+        repeat_section,
+        overwrite_section,
+        splice,
+    ),
+    *(set_extreme_number, set_wrong_length, flip_checksummed_bits, apply_several),
 )
 
 
-def mutated(content: bytes, other: bytes, chance: Random) -> tuple[str, bytes]:
-    """One change, and its name."""
-    change = chance.choice(CHANGES)
-    return change.__name__, change(content, other, chance)
+def mutate(content: bytes, other: bytes, rng: Random) -> tuple[str, bytes]:
+    """Apply a random mutation, and return its name and the result."""
+    change = rng.choice(CHANGES)
+    return change.__name__, change(content, other, rng)
 
 
-def _stretch(content: bytes, chance: Random) -> tuple[int, int]:
-    first = chance.randrange(len(content))
-    return first, min(
-        len(content), first + 1 + (chance.randrange(len(content)) >> chance.randrange(8))
-    )
+def _choose_section(content: bytes, rng: Random) -> tuple[int, int]:
+    first = rng.randrange(len(content))
+    return first, min(len(content), first + 1 + (rng.randrange(len(content)) >> rng.randrange(8)))
 
 
-def _extreme(chance: Random) -> int:
-    return chance.choice(EXTREMES) if chance.random() < 0.7 else chance.randrange(2**32)
+def _choose_number(rng: Random) -> int:
+    return rng.choice(EXTREMES) if rng.random() < 0.7 else rng.randrange(2**32)
 
 
-def _number(chance: Random) -> bytes:
-    size = chance.choice("BHIQ")
+def _pack_number(rng: Random) -> bytes:
+    size = rng.choice("BHIQ")
     limit = 2 ** (8 * struct.calcsize(size))
-    return struct.pack(chance.choice("<>") + size, _extreme(chance) % limit)
+    return struct.pack(rng.choice("<>") + size, _choose_number(rng) % limit)
 
 
-def _laid(content: bytes, place: int, number: bytes) -> bytes:
-    return content[:place] + number + content[place + len(number) :]
+def _overwrite(content: bytes, position: int, number: bytes) -> bytes:
+    return content[:position] + number + content[position + len(number) :]

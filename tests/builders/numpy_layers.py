@@ -1,4 +1,4 @@
-"""What papers write in equations, one number at a time."""
+"""The equations of the papers in NumPy, step by step."""
 
 from typing import Any, NamedTuple
 
@@ -11,13 +11,13 @@ from serein.layers.recurrent import BLSTM, StackedBLSTM
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def array(x: Tensor) -> Array:
+def to_array(x: Tensor) -> Array:
     return x.detach().numpy()
 
 
 def linear(x: Array, layer: nn.Linear) -> Array:
-    product: Array = array(layer.weight) @ x
-    return product if layer.bias is None else product + array(layer.bias)
+    product: Array = to_array(layer.weight) @ x
+    return product if layer.bias is None else product + to_array(layer.bias)
 
 
 def sigmoid(x: Array) -> Array:
@@ -28,19 +28,19 @@ def softmax(score: Array) -> Array:
     return np.exp(score) / np.exp(score).sum()
 
 
-def cell(gates: Array, state: Array) -> tuple[Array, Array]:
-    """Hochreiter and Schmidhuber 1997 with a forget gate: the output and the state."""
-    enter, forget, new, leave = np.split(gates, 4)
-    state = sigmoid(forget) * state + sigmoid(enter) * np.tanh(new)
-    return sigmoid(leave) * np.tanh(state), state
+def lstm_cell(gates: Array, state: Array) -> tuple[Array, Array]:
+    """Hochreiter and Schmidhuber 1997 with a forget gate; return the output and the state."""
+    input_gate, forget, new, output_gate = np.split(gates, 4)
+    state = sigmoid(forget) * state + sigmoid(input_gate) * np.tanh(new)
+    return sigmoid(output_gate) * np.tanh(state), state
 
 
 def lstm(x: Array, layer: nn.LSTM) -> Array:
-    wanted = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    w, u, b, c = (array(getattr(layer, name)) for name in wanted)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    w, u, b, c = (to_array(getattr(layer, name)) for name in names)
     hidden, state, out = np.zeros(layer.hidden_size), np.zeros(layer.hidden_size), []
     for step in x:
-        hidden, state = cell(w @ step + u @ hidden + b + c, state)
+        hidden, state = lstm_cell(w @ step + u @ hidden + b + c, state)
         out.append(hidden)
     return np.array(out)
 
@@ -49,15 +49,15 @@ def blstm(x: Array, both: BLSTM) -> Array:
     return np.hstack([lstm(x, both.forwards), lstm(x[::-1], both.backwards)[::-1]])
 
 
-def blstms(x: Array, stack: StackedBLSTM) -> Array:
+def stacked_blstm(x: Array, stack: StackedBLSTM) -> Array:
     for layer in stack.layers:
         assert isinstance(layer, BLSTM)
         x = blstm(x, layer)
     return x
 
 
-class Decoded(NamedTuple):
-    """Of each step: states of both layers, where it looked, logarithms of each next word's."""
+class DecoderTrace(NamedTuple):
+    """For each step: states of both layers, attention weights, log probabilities of the words."""
 
     s: Array
     y: Array
@@ -65,9 +65,9 @@ class Decoded(NamedTuple):
     scores: Array
 
 
-def looked(decoder: AttentionDecoder, h: Array, s: Array, before: Array) -> Array:
-    """Feng et al. 2020, equations 8 to 10: the weights of one step."""
-    filters = array(decoder.location.weight)[:, 0]
+def attention_weights(decoder: AttentionDecoder, h: Array, s: Array, before: Array) -> Array:
+    """Feng et al. 2020, equations 8 to 10: the attention weights of one step."""
+    filters = to_array(decoder.location.weight)[:, 0]
     taps = filters.shape[1]
     energies = np.zeros(len(h))
     for t, h_t in enumerate(h):
@@ -81,16 +81,16 @@ def looked(decoder: AttentionDecoder, h: Array, s: Array, before: Array) -> Arra
     return softmax(energies)
 
 
-def decoded(decoder: AttentionDecoder, h: Array, previous: list[int]) -> Decoded:
-    """Feng et al. 2020, equations 6 to 11, over the words of one utterance."""
+def run_decoder(decoder: AttentionDecoder, h: Array, previous: list[int]) -> DecoderTrace:
+    """Feng et al. 2020, equations 6 to 11, for the words of one utterance."""
     size = decoder.from_state.in_features
     s, c, a = np.zeros(size), np.zeros(size), np.zeros(len(h))
     found: list[tuple[Array, ...]] = []
     for word in previous:
-        a = looked(decoder, h, s, a)
+        a = attention_weights(decoder, h, s, a)
         g = np.sum([a[t] * h[t] for t in range(len(h))], axis=0)  # equation 7
-        gates = linear(array(decoder.words.weight)[word], decoder.word_gates)
-        s, c = cell(gates + linear(np.concatenate([g, s]), decoder.gates), c)  # equation 6
+        gates = linear(to_array(decoder.words.weight)[word], decoder.word_gates)
+        s, c = lstm_cell(gates + linear(np.concatenate([g, s]), decoder.gates), c)  # equation 6
         y = np.tanh(linear(g, decoder.from_context) + linear(s, decoder.from_state))
         found.append((s, y, a, np.log(softmax(linear(y, decoder.output)))))  # equation 11
-    return Decoded(*map(np.array, zip(*found, strict=True)))
+    return DecoderTrace(*map(np.array, zip(*found, strict=True)))

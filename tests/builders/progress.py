@@ -1,4 +1,4 @@
-"""What an evaluation tells while it runs, and what it leaves."""
+"""Progress messages of an evaluation, and the reproducible part of its results."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ from serein.evaluation.evaluate import OpenProgress
 from serein.evaluation.plan import Plan
 from serein.results.evaluation import Epoch
 
-Told = list[tuple[str, int]]
+EpochLog = list[tuple[str, int]]
 
 
-def telling(
-    told: Told, act: Callable[[str, Epoch], None] = lambda fold, epoch: None
+def log_epochs(
+    log: EpochLog, act: Callable[[str, Epoch], None] = lambda fold, epoch: None
 ) -> OpenProgress:
-    def started(todo: Plan) -> AbstractContextManager[Callable[[str, Epoch], None]]:
+    def open_progress(plan: Plan) -> AbstractContextManager[Callable[[str, Epoch], None]]:
         def progress(fold: str, epoch: Epoch) -> None:
-            told.append((fold, epoch.epoch))
+            log.append((fold, epoch.epoch))
             act(fold, epoch)
 
         @contextmanager
@@ -27,11 +27,11 @@ def telling(
 
         return shown()
 
-    return started
+    return open_progress
 
 
-def numbers(folder: Path) -> dict[str, Any]:
-    """What ``results.json`` holds, less what a clock, a keyboard or an engine gave."""
+def load_reproducible_part(folder: Path) -> dict[str, Any]:
+    """Load ``results.json`` without the times, the command and the engine."""
     table: dict[str, Any] = json.loads((folder / "results.json").read_text())
     for name in ("created", "command", "seconds"):
         del table[name]

@@ -19,27 +19,27 @@ SESSIONS = {"1": 1819, "2": 1811, "3": 2136, "4": 2103, "5": 2170}
 EMOTIONS = ("anger", "happiness", "neutral", "neutral", "sadness")
 
 
-def utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
+def make_utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
     name = f"{speaker}-{number}"
     path = Path(f"{quote(name, safe='')}.wav")
     return Utterance(id=name, path=path, speaker=speaker, gender=gender)
 
 
 @st.composite
-def corpora(draw: st.DrawFn, least: int = 2) -> list[Utterance]:
-    """Speakers of any names and genders, with any number of utterances each, in any order."""
+def utterance_lists(draw: st.DrawFn, min_speakers: int = 2) -> list[Utterance]:
+    """Draw utterances of speakers with any names and genders, in any order."""
     names = st.text("abc/ ä0", min_size=1, max_size=3)
-    speakers = draw(st.lists(names, min_size=least, max_size=9, unique=True))
+    speakers = draw(st.lists(names, min_size=min_speakers, max_size=9, unique=True))
     utterances = []
     for speaker in speakers:
         gender = draw(st.sampled_from(GENDERS))
         count = draw(st.integers(1, 4))
-        utterances += [utterance(speaker, number, gender) for number in range(count)]
+        utterances += [make_utterance(speaker, number, gender) for number in range(count)]
     return list(draw(st.permutations(utterances)))
 
 
-def iemocap(sizes: dict[str, int] = SESSIONS) -> list[Utterance]:
-    """IEMOCAP's shape: five sessions of two, half of the dialogues scripted, the same in all."""
+def make_iemocap(sizes: dict[str, int] = SESSIONS) -> list[Utterance]:
+    """Make five sessions of two speakers; half of the dialogues are scripts that recur."""
     made = []
     for session, size in sizes.items():
         for number in range(size):
@@ -63,8 +63,8 @@ def iemocap(sizes: dict[str, int] = SESSIONS) -> list[Utterance]:
     return made
 
 
-def several(**speakers: int) -> list[Utterance]:
-    """Corpora by name, each with that many speakers of three utterances, genders alternating."""
+def make_corpora(**speakers: int) -> list[Utterance]:
+    """Make corpora with these numbers of speakers of three utterances, with alternating genders."""
     return [
         Utterance(
             id=f"{corpus}-{number:02}-{take}",
@@ -80,8 +80,8 @@ def several(**speakers: int) -> list[Utterance]:
     ]
 
 
-def made(utterances: Sequence[Utterance], name: str, **settings: Any) -> Protocol:
-    """A split by settings as a recipe gives them."""
+def split_by_settings(utterances: Sequence[Utterance], name: str, **settings: Any) -> Protocol:
+    """Split utterances by settings of a recipe."""
     return split(
         utterances, config.build_config(SplitConfig, {"name": name, **settings}, "protocol")
     )
@@ -91,20 +91,23 @@ def speakers_of(ids: tuple[str, ...]) -> set[str]:
     return {id_.rpartition("-")[0] for id_ in ids}
 
 
-SMALL = iemocap(dict.fromkeys(SESSIONS, 90))
+SMALL = make_iemocap(dict.fromkeys(SESSIONS, 90))
 """An IEMOCAP of 450 utterances."""
 
-UTTERANCES = [utterance(name, number) for name in "abc" for number in range(2)]
+UTTERANCES = [make_utterance(name, number) for name in "abc" for number in range(2)]
 
 
-def by_hand(train: str, validation: str, test: str, *, name: str = "by hand") -> Protocol:
-    """One fold of utterances such as "a0 a1"."""
-    sides = [tuple(f"{x[0]}-{x[1]}" for x in side.split()) for side in (train, validation, test)]
-    fold = Fold(name="one", train=sides[0], validation=sides[1], test=sides[2])
+def make_protocol(train: str, validation: str, test: str, *, name: str = "by hand") -> Protocol:
+    """Make a protocol of one fold with utterances such as "a0 a1"."""
+    subsets = [
+        tuple(f"{name[0]}-{name[1]}" for name in names.split())
+        for names in (train, validation, test)
+    ]
+    fold = Fold(name="one", train=subsets[0], validation=subsets[1], test=subsets[2])
     return Protocol(name=name, validation="by hand", folds=(fold,))
 
 
-def checked(
+def check_leakage(
     protocol: Protocol, utterances: Sequence[Utterance], **options: Any
 ) -> dict[str, Finding]:
     """Return the findings of the leakage check by kind; by default no two recordings are equal."""
@@ -114,5 +117,5 @@ def checked(
     return {finding.kind: finding for finding in findings}
 
 
-def verdicts(found: dict[str, Finding]) -> dict[str, str]:
+def list_verdicts(found: dict[str, Finding]) -> dict[str, str]:
     return {kind: one.verdict for kind, one in found.items() if one.verdict != "clean"}

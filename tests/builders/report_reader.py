@@ -1,4 +1,4 @@
-"""How tests read what a report says, and results that lack what others have."""
+"""Parsing of HTML reports, and results without some parts."""
 
 import io
 from dataclasses import replace
@@ -45,10 +45,10 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def only_a_model(results: Results) -> Results:
-    """What scoring a saved bundle leaves: one selection, no folds, no histories, no speakers."""
+def without_folds(results: Results) -> Results:
+    """Return results as from scoring a bundle: one selection, no folds, histories or speakers."""
     item = results.headline
-    nameless = [
+    predictions = [
         replace(prediction, speaker=None, gender=None, selections={"model": shares})
         for prediction in results.predictions
         if (shares := prediction.selections[item])
@@ -63,7 +63,7 @@ def only_a_model(results: Results) -> Results:
         fold_means={},
         baselines={"chance": results.baselines["chance"]},
         folds=[],
-        predictions=nameless,
+        predictions=predictions,
         warnings=[],
         mapping={},
         leakage=[],
@@ -73,8 +73,8 @@ def only_a_model(results: Results) -> Results:
     )
 
 
-def undefined(results: Results) -> Results:
-    """A class that never occurs, and scores that nobody could compute."""
+def with_undefined_scores(results: Results) -> Results:
+    """Return results with a class that never occurs, and with undefined scores."""
     confusion = [list(row) for row in results.scores["validation"]["emotion"].confusion]
     confusion[2] = [0] * 7
     scores = replace(
@@ -91,11 +91,11 @@ def undefined(results: Results) -> Results:
     )
 
 
-def text(results: Results, width: int = 100) -> str:
+def render_text(results: Results, width: int = 100) -> str:
     file = io.StringIO()
     Console(file=file, width=width, color_system=None).print(terminal.render_terminal(results))
     return file.getvalue()
 
 
-def plain(words: str) -> str:
+def normalize_spaces(words: str) -> str:
     return " ".join(words.replace("\u00a0", " ").split())

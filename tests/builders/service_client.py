@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from builders.encoded_audio import encoded, sweep
+from builders.encoded_audio import encode, make_sweep
 from builders.small_systems import small_system
 from starlette.types import ASGIApp
 
@@ -25,7 +25,7 @@ from serein.service.auth import ApiKeys
 from serein.service.config import ServiceConfig
 from serein.service.engine import Engine
 
-SPEECH = encoded("flac", sweep(1.0))
+SPEECH = encode("flac", make_sweep(1.0))
 RECOGNIZE = "/v1/recognize"
 
 

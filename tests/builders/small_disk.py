@@ -1,4 +1,4 @@
-"""Disks that are full or may not be written to; real ones, where this user may mount some."""
+"""Small file systems that can be full or read-only; real ones, if the user may mount them."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ import pytest
 
 
 @contextmanager
-def small_disk(place: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of its own, in memory; the test is skipped where none can be had."""
-    place.mkdir()
+def mount_small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """Mount a file system in memory; skip the test if that is not possible."""
+    folder.mkdir()
     size = f"size={kilobytes}k"
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", size, "none", place], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", size, "none", folder], capture_output=True
     )
     if mounted.returncode:
-        place.rmdir()
+        folder.rmdir()
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """Take all the room that is left; removing the file that is given back frees it."""
+def fill_disk(disk: Path) -> Path:
+    """Fill the disk with a file, and return the file."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (4096, 1):
@@ -39,5 +39,5 @@ def fill(disk: Path) -> Path:
 
 
 def remount(disk: Path, how: str) -> None:
-    """Let it be written to ("rw") or not ("ro")."""
+    """Remount the disk as writable ("rw") or read-only ("ro")."""
     subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)

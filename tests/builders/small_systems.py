@@ -1,4 +1,4 @@
-"""Small recipes, systems and sides, made without audio."""
+"""Small recipes, systems and subsets without audio."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ SIZES = (
     "protocol.validation=1",
 )
 QUICK = (*SIZES, "features.pad=false")
-VALUES = (
+VALUE_TASKS = (
     "tasks.emotion=remove",
     "tasks.gender=remove",
     "tasks.arousal={name='dimensions', scheme='values'}",
     "tasks.valence={name='dimensions', scheme='values'}",
 )
-"""Two tasks of numbers, and no others."""
+"""Two tasks with values, and no others."""
 CLASSES = {"emotion": ("anger", "neutral", "sadness"), "gender": ("female", "male")}
 
 
@@ -43,7 +43,7 @@ def small_system(*settings: str, seed: int = 0) -> System:
 
 
 def random_frames(lengths: Sequence[int], width: int = 48, seed: int = 0) -> Frames:
-    """Noise; utterance i is "u00i"."""
+    """Return frames of noise; utterance i is "u00i"."""
     ends = np.cumsum(lengths).tolist()
     x_nf = np.random.default_rng(seed).normal(size=(ends[-1], width)).astype(np.float32)
     spans = zip([0, *ends[:-1]], ends, strict=True)
@@ -51,7 +51,7 @@ def random_frames(lengths: Sequence[int], width: int = 48, seed: int = 0) -> Fra
 
 
 def random_subset(lengths: Sequence[int], *, width: int = 48, seed: int = 0) -> Subset:
-    """Frames whose mean tells the emotion; one label in six is not known."""
+    """Return a subset whose frames' mean depends on the emotion; one in six labels is unknown."""
     frames = random_frames(lengths, width, seed)
     generator = np.random.default_rng(seed + 1)
     emotion = generator.choice([0, 0, 0, 1, 2, -1], len(lengths))

@@ -1,4 +1,4 @@
-"""A long recording of generated speech with pauses, and how to compare what was heard in it."""
+"""Long recordings of synthetic speech with pauses, and comparison of segments."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from builders.small_systems import VALUES, small_system
+from builders.small_systems import VALUE_TASKS, small_system
 
 from serein.bundle import Bundle, Card
 from serein.inference.recognition import Segment
@@ -18,8 +18,8 @@ RATE = 16_000
 Wave = npt.NDArray[np.float32]
 
 
-def talk(corpus: Corpus, seconds: float, seed: int = 0) -> Wave:
-    """Utterances end to end, or with pauses of up to two seconds."""
+def make_speech(corpus: Corpus, seconds: float, seed: int = 0) -> Wave:
+    """Concatenate utterances with pauses of up to two seconds or without."""
     generator = np.random.default_rng(seed)
     pieces: list[Wave] = []
     while sum(map(len, pieces)) < seconds * RATE:
@@ -29,15 +29,15 @@ def talk(corpus: Corpus, seconds: float, seed: int = 0) -> Wave:
     return np.concatenate(pieces)[: round(seconds * RATE)]
 
 
-def listener(*settings: str) -> Recognizer:
-    """A small recogniser with weights that nobody trained."""
+def untrained_recognizer(*settings: str) -> Recognizer:
+    """Return a small recognizer with random weights."""
     bundle = Bundle(small_system("features.pad=false", *settings).eval(), Card(name="small"))
     return Recognizer(bundle)
 
 
-def rating(*settings: str) -> Recognizer:
-    """One whose values lie about 3, as ratings from 1 to 5 do."""
-    made = listener(*VALUES, *settings)
+def rating_recognizer(*settings: str) -> Recognizer:
+    """Return a small recognizer of values around 3, like ratings from 1 to 5."""
+    made = untrained_recognizer(*VALUE_TASKS, *settings)
     for task in made.system.tasks.values():
         if isinstance(task, RegressionTask):
             task.mean.fill_(3.0)
@@ -45,7 +45,7 @@ def rating(*settings: str) -> Recognizer:
     return made
 
 
-def same(found: Sequence[Segment], wanted: Sequence[Segment]) -> None:
+def assert_same_segments(found: Sequence[Segment], wanted: Sequence[Segment]) -> None:
     """Assert that segments agree, their probabilities and values to 1e-5."""
     places = [[(one.start, one.end, one.label) for one in some] for some in (found, wanted)]
     assert places[0] == places[1]

@@ -1,4 +1,4 @@
-"""Pretrained encoders in miniature: weights drawn by chance, laid down as the hub lays them."""
+"""Tiny encoders with random weights, in the layout of the Hugging Face hub."""
 
 import json
 from pathlib import Path
@@ -41,12 +41,14 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "data2vec-audio": {"model_type": "data2vec-audio", **COMMON, "conv_pos_kernel_size": 5},
     "whisper": WHISPER,
 }
-"""Of each kind one whose convolutions normalise over time, and one whose do not."""
-LAYERED = "wav2vec2-layer"
+"""For each type, one with group normalization in its convolutions, and one without."""
+DEFAULT_ENCODER = "wav2vec2-layer"
 
 
-def laid(folder: Path, kind: str = LAYERED, *, seed: int = 0, prefix: str = "") -> Path:
-    """An encoder's folder, its weights by other names where a head's model has them."""
+def write_encoder(
+    folder: Path, kind: str = DEFAULT_ENCODER, *, seed: int = 0, prefix: str = ""
+) -> Path:
+    """Write an encoder's folder; ``prefix`` is for the weights' names in a model with a head."""
     pytest.importorskip("transformers", reason="needs transformers: pip install 'serein[ssl]'")
     from serein.layers.ssl_encoder import SSLEncoder
 
@@ -60,8 +62,8 @@ def laid(folder: Path, kind: str = LAYERED, *, seed: int = 0, prefix: str = "") 
     return folder
 
 
-def renamed(folder: Path, changes: dict[str, str]) -> None:
-    """Give weights other names, or none where the new one is empty."""
+def rename_weights(folder: Path, changes: dict[str, str]) -> None:
+    """Rename weights, or remove those with an empty new name."""
     file = folder / "model.safetensors"
     found = {changes.get(name, name): weight for name, weight in load_file(file).items()}
     found.pop("", None)
@@ -69,13 +71,13 @@ def renamed(folder: Path, changes: dict[str, str]) -> None:
 
 
 def recipe_settings(name: str, folder: Path) -> list[str]:
-    """What a recipe of pretrained encoders needs to be told; nothing for others."""
+    """Return the settings that a recipe of pretrained encoders requires; none for others."""
     if not name.startswith("ssl-"):
         return []
     where = "features" if name == "ssl-probe" else "model"
-    return [f"{where}.encoder={laid(folder / 'encoder')}"]
+    return [f"{where}.encoder={write_encoder(folder / 'encoder')}"]
 
 
 def as_toml(table: dict[str, Any]) -> str:
-    """A flat table in the manner of a setting."""
+    """Format a flat table as in a setting."""
     return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + "}"

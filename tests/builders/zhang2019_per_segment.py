@@ -1,4 +1,4 @@
-"""Zhang et al. 2019 the obvious way: every segment is cut out and convolved by itself."""
+"""Zhang et al. 2019 in plain PyTorch: every segment is convolved separately."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ from serein.models.zhang2019 import Model
 
 
 class PerSegment(nn.Module):
-    """A model's twin in torch's own modules, for utterances of equal length."""
+    """A model in torch's modules with the weights of another, for utterances of equal length."""
 
     def __init__(self, model: Model, hop: int) -> None:
         super().__init__()
@@ -36,18 +36,18 @@ class PerSegment(nn.Module):
         return self.attend(h_bld).softmax(dim=1).mT @ h_bld
 
     def segments(self, wave_bs: Tensor) -> Tensor:
-        """(B, S) -> the vectors of its segments, (B, L, F)."""
+        """(B, S) -> the vectors of the segments, (B, L, F)."""
         segment_bls = wave_bs.unfold(1, self.config.hops * self.hop, self.hop)
-        sides = (self.config.taps - 1) // 2, self.config.taps // 2
-        x_ncs = F.pad(segment_bls.flatten(0, 1)[:, None], sides)
+        padding = (self.config.taps - 1) // 2, self.config.taps // 2
+        x_ncs = F.pad(segment_bls.flatten(0, 1)[:, None], padding)
         x_ncs = F.max_pool1d(self.conv1(x_ncs).relu(), self.config.pool)
-        x_ncs = self.conv2(F.pad(x_ncs, sides)).relu()
+        x_ncs = self.conv2(F.pad(x_ncs, padding)).relu()
         x_ngs = x_ncs.unflatten(1, (-1, self.config.group)).amax(dim=2)
         v_bld = x_ngs.mT.reshape(*segment_bls.shape[:2], -1)
         return F.dropout(v_bld, self.config.dropout, self.training)
 
     def gradients(self) -> dict[str, Tensor]:
-        """By the names and in the shapes of the model's own parameters."""
+        """Return gradients with the names and shapes of the original model's parameters."""
         found = {n: p.grad for n, p in self.named_parameters() if p.grad is not None}
         first, second = found.pop("conv1.weight"), found.pop("conv2.weight")
         return {

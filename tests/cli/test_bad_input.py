@@ -12,9 +12,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from builders.audio_folders import small_recognizer, spoken
-from builders.encoded_audio import encoded
-from builders.small_disk import fill, remount, small_disk
+from builders.audio_folders import small_recognizer, write_recordings
+from builders.encoded_audio import encode
+from builders.small_disk import fill_disk, mount_small_disk, remount
 from builders.small_systems import QUICK, small_system
 
 from serein import bundle, corpora, protocols, synthetic
@@ -46,7 +46,7 @@ def done(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", 512) as place:
+    with mount_small_disk(tmp_path / "disk", 512) as place:
         yield place
 
 
@@ -96,7 +96,7 @@ def a_corpus(disk: Path, corpus: Corpus, done: Run) -> None:
 def a_folder(disk: Path, corpus: Corpus, done: Run) -> None:
     voices = disk.parent / "voices"
     if not voices.exists():
-        spoken(voices, 3)
+        write_recordings(voices, 3)
     small_recognizer().folder(voices, disk / "out.parquet")
 
 
@@ -110,7 +110,7 @@ WRITERS = (
 def test_full_disk_is_one_error_and_leaves_no_files(
     write: Write, disk: Path, corpus: Corpus, done: Run
 ) -> None:
-    ballast = fill(disk)
+    ballast = fill_disk(disk)
     with pytest.raises(StorageError, match=r"No space left on device|could not"):
         write(disk, corpus, done)
     left = [path for path in disk.rglob("*") if path.is_file() and path.stat().st_size]
@@ -133,7 +133,7 @@ def test_finished_runs_can_be_read_from_a_full_or_read_only_disk(
 ) -> None:
     remount(disk, "size=16m")
     voices = disk.parent / "voices"
-    spoken(voices, 3)
+    write_recordings(voices, 3)
     first = small_recognizer().folder(voices, disk / "out.parquet")
     run = run_evaluation(corpus, disk)
     remount(disk, "ro")
@@ -159,13 +159,13 @@ def test_clock_jumps_change_nothing(
     monkeypatch.setattr(time, "time", jumping)
     monkeypatch.setattr(time, "time_ns", lambda: round(jumping() * 1e9))
     assert run_evaluation(corpus, tmp_path).results.scores == done.results.scores
-    spoken(tmp_path / "voices", 3)
+    write_recordings(tmp_path / "voices", 3)
     summary = small_recognizer().folder(tmp_path / "voices", tmp_path / "out.csv")
     assert (summary.recognized, summary.failed) == (3, 0)
     assert 0 <= summary.elapsed < 300
     decoder = DecoderProcess(16_000, config.ServiceConfig(), lambda: None)
     try:
-        assert len(decoder.decode(encoded("flac"))) == 32_000
+        assert len(decoder.decode(encode("flac"))) == 32_000
     finally:
         decoder.close()
 
@@ -192,7 +192,7 @@ def test_two_concurrent_evaluations_give_one_result(
 
 
 def test_circular_links_are_read_once(tmp_path: Path) -> None:
-    names = spoken(tmp_path / "voices", 3)
+    names = write_recordings(tmp_path / "voices", 3)
     for place in ("a", "b"):
         (tmp_path / "voices" / place / "up").symlink_to(tmp_path / "voices")
         (tmp_path / "voices" / place / "self").symlink_to("self")
@@ -223,7 +223,7 @@ def test_listing_many_files_needs_little_memory(tmp_path: Path, folders: int, mo
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "[" * 100_000, '{"recognized": 1}'])
 def test_damaged_summary_is_rewritten(content: str, tmp_path: Path) -> None:
-    spoken(tmp_path / "voices", 3)
+    write_recordings(tmp_path / "voices", 3)
     recognise = small_recognizer().folder
     recognise(tmp_path / "voices", tmp_path / "out.csv")
     summary = tmp_path / "out.csv.run" / "summary.json"

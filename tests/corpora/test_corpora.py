@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from builders.csv_tables import csv
+from builders.csv_tables import write_csv
 
 from serein import corpora, registry
 from serein.corpora import emodb, synthetic
@@ -212,7 +212,7 @@ def test_load_reads_a_corpus_at_a_path(berlin: Path, made: Path) -> None:
 
 
 def test_load_reads_a_table_under_any_name(folder: Path) -> None:
-    path = csv(folder, "file,emotion\nc.wav,joy\na.wav,fear\n")
+    path = write_csv(folder, "file,emotion\nc.wav,joy\na.wav,fear\n")
     corpus = corpora.load(f"my-calls={path}")
     assert corpus.name == "my-calls"
     assert [one.id for one in corpus.utterances] == ["a.wav", "c.wav"]

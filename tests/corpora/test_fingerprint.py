@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import soundfile
-from builders.csv_tables import csv
+from builders.csv_tables import write_csv
 
 from serein import corpora
 from serein.corpora import synthetic, table
@@ -34,7 +34,7 @@ def corpus_of(module: ModuleType, root: Path) -> Corpus:
 def test_hash_contents_differs_between_recordings(folder: Path) -> None:
     shutil.copy(folder / "a.wav", folder / "copy.wav")
     soundfile.write(folder / "c.wav", np.full(160, 0.2), 16_000)
-    path = csv(folder, "id,file,end\na,a.wav,\nb,copy.wav,\nc,c.wav,\nd,a.wav,0.005\n")
+    path = write_csv(folder, "id,file,end\na,a.wav,\nb,copy.wav,\nc,c.wav,\nd,a.wav,0.005\n")
     hashes = corpora.hash_contents(table.read(path))
     assert hashes["a"] == hashes["b"]
     assert len(set(hashes.values())) == 3
@@ -49,13 +49,13 @@ def test_hash_contents_reads_each_file_once(folder: Path, monkeypatch: pytest.Mo
         return hashed(file)
 
     monkeypatch.setattr(file_hashes, "_hash_file", counted)
-    path = csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
+    path = write_csv(folder, "file,start,end\na.wav,0,1\na.wav,1,2\nc.wav,0,1\n")
     assert len(corpora.hash_contents(table.read(path))) == 3
     assert opened == [str(folder / "a.wav"), str(folder / "c.wav")]
 
 
 def test_hash_contents_error_names_the_missing_file(folder: Path) -> None:
-    utterances = table.read(csv(folder, "file\na.wav\n"))
+    utterances = table.read(write_csv(folder, "file\na.wav\n"))
     (folder / "a.wav").unlink()
     with pytest.raises(CorpusError, match=r"a\.wav cannot be read: No such file"):
         corpora.hash_contents(utterances)

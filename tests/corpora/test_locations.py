@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders.csv_tables import csv
+from builders.csv_tables import write_csv
 from builders.small_systems import QUICK
 
 from serein import corpora, registry
@@ -23,7 +23,7 @@ def config() -> Path:
 def test_register_saves_the_path(berlin: Path, folder: Path, config: Path) -> None:
     assert corpora.saved_paths() == {}
     assert len(corpora.register("emodb", berlin).utterances) == 535
-    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    corpora.register("mine", write_csv(folder, "file\na.wav\n"))
     assert corpora.saved_paths() == {"emodb": berlin, "mine": folder / "labels.csv"}
     assert list(corpora.saved_paths()) == ["emodb", "mine"]
     assert len(corpora.load("emodb").utterances) == 535
@@ -35,7 +35,7 @@ def test_register_saves_partial(names: Path, folder: Path, config: Path) -> None
     next((names / "wav").iterdir()).unlink()
     with pytest.raises(CorpusError, match="read what is there with --partial"):
         corpora.register("emodb", names)
-    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    corpora.register("mine", write_csv(folder, "file\na.wav\n"))
     corpus = corpora.register("emodb", names, partial=True)
     assert corpus.notes == ("a partial copy: 534 of 535 utterances",)
     held = json.loads((config / "corpora.json").read_text())
@@ -59,7 +59,7 @@ def test_load_many_joins_notes(names: Path, root: Path) -> None:
 
 
 def test_register_saves_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    csv(folder, "file\na.wav\n")
+    write_csv(folder, "file\na.wav\n")
     monkeypatch.chdir(folder)
     corpora.register("mine", Path("labels.csv"))
     assert corpora.saved_paths()["mine"] == folder / "labels.csv"
@@ -88,7 +88,7 @@ def test_config_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_list_corpora_has_every_corpus(folder: Path) -> None:
-    corpora.register("mine", csv(folder, "file\na.wav\n"))
+    corpora.register("mine", write_csv(folder, "file\na.wav\n"))
     entries = {entry.name: entry for entry in corpora.list_corpora()}
     assert list(entries) == sorted({*registry.list_names("corpora"), "mine"})
     assert entries["emodb"].about == emodb.ABOUT

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders.csv_tables import csv, recordings
+from builders.csv_tables import write_csv, write_recordings
 
 from serein.corpora import table
 from serein.errors import CorpusError
@@ -62,34 +62,36 @@ def test_a_table_reads_the_same_in_every_format(folder: Path, name: str) -> None
 
 @pytest.mark.parametrize("column", ["FILE", "filename", "filepath", "audio", "Wav", "clip"])
 def test_path_column_is_found_by_name(folder: Path, column: str) -> None:
-    path = csv(folder, f"emotion,{column}\nanger,a.wav\n")
+    path = write_csv(folder, f"emotion,{column}\nanger,a.wav\n")
     assert table.read(path)[0].path == folder / "a.wav"
 
 
 def test_path_column_is_found_by_existing_files(folder: Path) -> None:
-    path = csv(folder, f"emotion,recording,text\nanger,a.wav,{'long ' * 200}\n")
+    path = write_csv(folder, f"emotion,recording,text\nanger,a.wav,{'long ' * 200}\n")
     assert table.read(path)[0].path == folder / "a.wav"
-    path = csv(folder, "emotion,recording,other\nanger,a.wav,c.wav\n")
+    path = write_csv(folder, "emotion,recording,other\nanger,a.wav,c.wav\n")
     with pytest.raises(CorpusError, match="emotion, recording, other; several name files: rec"):
         table.read(path)
-    path = csv(folder, "emotion,recording\nanger,gone.wav\n")
+    path = write_csv(folder, "emotion,recording\nanger,gone.wav\n")
     with pytest.raises(CorpusError, match="columns emotion, recording; none names a file"):
         table.read(path)
 
 
 def test_ids_of_segments_contain_their_times(folder: Path) -> None:
-    path = csv(folder, "file,start,end,emotion\na.wav,0,1.5,joy\na.wav,1.5,,fear\nc.wav,,,joy\n")
+    path = write_csv(
+        folder, "file,start,end,emotion\na.wav,0,1.5,joy\na.wav,1.5,,fear\nc.wav,,,joy\n"
+    )
     utterances = table.read(path)
     assert [one.id for one in utterances] == ["a.wav:0-1.5", "a.wav:1.5-", "c.wav"]
     assert [(one.start, one.end) for one in utterances] == [(0, 1.5), (1.5, None), (0, None)]
 
 
 def test_class_codes_are_text_and_dimensions_are_numbers(folder: Path) -> None:
-    path = csv(folder, "file,id,class,valence,mixed\na.wav,x,1,3,1.5\nc.wav,y,2,4,2\n")
+    path = write_csv(folder, "file,id,class,valence,mixed\na.wav,x,1,3,1.5\nc.wav,y,2,4,2\n")
     first = table.read(path)[0]
     assert first.id == "x"
     assert first.labels == {"class": "1", "valence": 3.0, "mixed": 1.5}
-    path = csv(folder, "file,valence,loose\na.wav,high,1.5\nc.wav,low,n/a\n")
+    path = write_csv(folder, "file,valence,loose\na.wav,high,1.5\nc.wav,low,n/a\n")
     assert table.read(path)[0].labels == {"valence": "high", "loose": "1.5"}
 
 
@@ -114,7 +116,7 @@ def test_class_codes_are_text_and_dimensions_are_numbers(folder: Path) -> None:
 )
 def test_error_names_the_row_and_the_fault(folder: Path, text: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
-        table.read(csv(folder, text))
+        table.read(write_csv(folder, text))
 
 
 def test_folders_of_many_recordings_are_listed(
@@ -129,9 +131,9 @@ def test_folders_of_many_recordings_are_listed(
 
     monkeypatch.setattr(table, "isfile", isfile)
     names = [f"many/{i:02}.wav" for i in range(2 * table.LISTING_THRESHOLD)]
-    recordings(tmp_path, *names, "one.wav")
+    write_recordings(tmp_path, *names, "one.wav")
     written = [*names, "one.wav", "many//07.wav", "./many/08.wav", str(tmp_path / "many/09.wav")]
-    read = table.read(csv(tmp_path, "\n".join(["file", *written])))
+    read = table.read(write_csv(tmp_path, "\n".join(["file", *written])))
     assert [u.id for u in read] == sorted(written)
     assert len({u.path.resolve() for u in read}) == len(names) + 1
     assert {file.name for file in asked} <= {"one.wav", "07.wav", "08.wav", "09.wav"}
@@ -139,16 +141,16 @@ def test_folders_of_many_recordings_are_listed(
 
 def test_folder_is_not_a_recording(tmp_path: Path) -> None:
     names = [f"many/{i:02}.wav" for i in range(2 * table.LISTING_THRESHOLD)]
-    recordings(tmp_path, *names)
+    write_recordings(tmp_path, *names)
     (tmp_path / names[3]).unlink()
     (tmp_path / names[3]).mkdir()
     with pytest.raises(CorpusError, match=r"row 5: .*03\.wav does not exist \(1 of 40 rows"):
-        table.read(csv(tmp_path, "\n".join(["file", *names])))
+        table.read(write_csv(tmp_path, "\n".join(["file", *names])))
 
 
 def test_every_attribute_can_be_a_column(folder: Path) -> None:
     said = {name: "x" for name in ATTRIBUTES if name not in ("gender", "corpus")}
-    one = table.read(csv(folder, f"file,{','.join(said)}\na.wav{',x' * len(said)}\n"))[0]
+    one = table.read(write_csv(folder, f"file,{','.join(said)}\na.wav{',x' * len(said)}\n"))[0]
     assert {name: getattr(one, name) for name in said} == said
     assert not one.labels
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from builders.small_systems import CLASSES as KNOWN
-from builders.tiny_encoders import ENCODERS, LAYERED, laid
+from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, write_encoder
 
 from serein import bundle, config, corpora, recipes, system
 from serein.bundle import Bundle, Card
@@ -53,7 +53,7 @@ def build_model(name: str, folder: Path, *settings: str) -> System:
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_frames_are_all_states_concatenated(tmp_path: Path, kind: str) -> None:
-    found = front_end(laid(tmp_path / kind, kind))
+    found = front_end(write_encoder(tmp_path / kind, kind))
     x_tf = compute_frames(noise(8000), found)
     whisper = kind == "whisper"
     assert (found.width, found.rate, found.hop) == (48, 16_000, 0.02)
@@ -67,7 +67,7 @@ def test_frames_are_all_states_concatenated(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("pool", [1, 5])
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_ssl_batch_equals_single_waveforms(tmp_path: Path, kind: str, pool: int) -> None:
-    found = front_end(laid(tmp_path / kind, kind), pool=pool)
+    found = front_end(write_encoder(tmp_path / kind, kind), pool=pool)
     waves = [noise(9000), noise(4200, 1), noise(20, 2)]
     wave_bs = torch.full((3, 9500), 0.7)  # not zero on padding
     for row_s, wave in zip(wave_bs, waves, strict=True):
@@ -81,7 +81,7 @@ def test_ssl_batch_equals_single_waveforms(tmp_path: Path, kind: str, pool: int)
 
 
 def test_layers_selects_states(tmp_path: Path) -> None:
-    folder, wave = laid(tmp_path / "a"), noise(8000)
+    folder, wave = write_encoder(tmp_path / "a"), noise(8000)
     every = compute_frames(wave, front_end(folder))
     some = front_end(folder, layers=[2, 0])
     assert some.given == {"states": 2}
@@ -93,7 +93,7 @@ def test_layers_selects_states(tmp_path: Path) -> None:
 
 
 def test_pool_averages_frames(tmp_path: Path) -> None:
-    folder, wave = laid(tmp_path / "a"), noise(8000)
+    folder, wave = write_encoder(tmp_path / "a"), noise(8000)
     every, pooled = compute_frames(wave, front_end(folder)), front_end(folder, pool=5)
     assert pooled.hop == 0.1
     wanted = [every[first : first + 5].mean(axis=0) for first in range(0, 24, 5)]
@@ -101,7 +101,7 @@ def test_pool_averages_frames(tmp_path: Path) -> None:
 
 
 def test_ssl_cuts_at_seconds(tmp_path: Path) -> None:
-    found = front_end(laid(tmp_path / "a"), seconds=0.25)
+    found = front_end(write_encoder(tmp_path / "a"), seconds=0.25)
     wave = noise(8000)
     np.testing.assert_allclose(
         compute_frames(wave, found), compute_frames(wave[:4000], found), atol=1e-6
@@ -123,7 +123,7 @@ def test_ssl_impossible_settings_are_errors(
     tmp_path: Path, settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        front_end(laid(tmp_path / "a"), **settings)
+        front_end(write_encoder(tmp_path / "a"), **settings)
 
 
 def entries() -> int:
@@ -131,14 +131,14 @@ def entries() -> int:
 
 
 def test_cache_depends_on_the_content_of_the_encoder(tmp_path: Path, corpus: Corpus) -> None:
-    folder, some = laid(tmp_path / "a"), corpus.utterances[:2]
+    folder, some = write_encoder(tmp_path / "a"), corpus.utterances[:2]
     contents = corpora.hash_contents(some)
     one, again = (extract_frames(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
     assert np.array_equal(one.x_nf, again.x_nf)
     assert entries() == 1
     recipe = recipes.load("ssl-probe", [f"features.encoder={folder}"])
     before = system.collect_packages(recipe)
-    laid(folder, seed=1)
+    write_encoder(folder, seed=1)
     other = extract_frames(some, front_end(folder, seconds=0.5), contents)
     assert entries() == 2
     assert not np.allclose(one.x_nf, other.x_nf)
@@ -157,7 +157,7 @@ def test_recipe_notes_the_licence_of_the_encoder() -> None:
 
 
 def test_front_end_sets_the_states_of_the_probe(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a")
+    folder = write_encoder(tmp_path / "a")
     assert build_model("ssl-probe", folder).recipe.model["states"] == 3
     assert build_model("ssl-probe", folder, "features.layers=[1, 2]").recipe.model["states"] == 2
     with pytest.raises(ConfigError, match="frames of 48 bins are not 5 states"):
@@ -168,7 +168,7 @@ def test_front_end_sets_the_states_of_the_probe(tmp_path: Path) -> None:
 
 def test_layer_weights_start_equal_and_are_trained(tmp_path: Path) -> None:
     one = build_model(
-        "ssl-probe", laid(tmp_path / "a"), "model.attention=false", "model.dropout=0.0"
+        "ssl-probe", write_encoder(tmp_path / "a"), "model.attention=false", "model.dropout=0.0"
     )
     score_n = one.model.pooling.layers.score_n  # type: ignore[attr-defined]
     assert score_n.tolist() == [0, 0, 0]
@@ -189,7 +189,7 @@ def test_layer_weights_start_equal_and_are_trained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_fine_tuning_freezes_convolutions(tmp_path: Path, kind: str) -> None:
-    one = build_model("ssl-finetune", laid(tmp_path / "a", kind))
+    one = build_model("ssl-finetune", write_encoder(tmp_path / "a", kind))
     one.train()
     wave_bs, length_b = torch.from_numpy(np.stack([noise(6400), noise(6400, 1)])), [6400, 3000]
     inputs = one.extract_features(wave_bs, torch.tensor(length_b))
@@ -205,7 +205,7 @@ def test_fine_tuning_freezes_convolutions(tmp_path: Path, kind: str) -> None:
 
 
 def test_encoder_has_its_own_learning_rate(tmp_path: Path) -> None:
-    one = build_model("ssl-finetune", laid(tmp_path / "a"), "model.lr_factor=0.25")
+    one = build_model("ssl-finetune", write_encoder(tmp_path / "a"), "model.lr_factor=0.25")
     optimiser = _build_optimizer(one, TrainingConfig(rate=1e-3))
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in one.named_parameters():
@@ -222,12 +222,12 @@ def test_encoder_has_its_own_learning_rate(tmp_path: Path) -> None:
 
 def test_wrong_hop_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"frames of 160 samples; this encoder has steps of 320"):
-        build_model("ssl-finetune", laid(tmp_path / "a"), "features.hop=160")
+        build_model("ssl-finetune", write_encoder(tmp_path / "a"), "features.hop=160")
 
 
-@pytest.mark.parametrize("kind", ["wav2vec2-group", LAYERED, "whisper"])
+@pytest.mark.parametrize("kind", ["wav2vec2-group", DEFAULT_ENCODER, "whisper"])
 def test_fine_tuned_model_ignores_padding(tmp_path: Path, kind: str) -> None:
-    one = build_model("ssl-finetune", laid(tmp_path / "a", kind)).eval()
+    one = build_model("ssl-finetune", write_encoder(tmp_path / "a", kind)).eval()
     x_btf = torch.randn(3, 20, 320)
     length_b = torch.tensor([20, 7, 1])
     mask_bt = torch.arange(20) < length_b[:, None]
@@ -252,13 +252,13 @@ def test_fine_tuned_model_ignores_padding(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("name", ["ssl-probe", "ssl-finetune"])
 def test_evaluation_reports_the_encoder(name: str, tmp_path: Path, corpus: Corpus) -> None:
     where = "features" if name == "ssl-probe" else "model"
-    settings = [f"{where}.encoder={laid(tmp_path / 'encoder')}", *QUICK]
+    settings = [f"{where}.encoder={write_encoder(tmp_path / 'encoder')}", *QUICK]
     run = evaluate(name, corpus, settings=settings, runs=tmp_path / "runs")
     assert len(run.results.predictions) > 0
     assert len(run.results.environment["versions"]["encoder"]) == 64
     assert any("own licence" in warning for warning in run.results.warnings)
     assert not evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").is_new
-    laid(tmp_path / "encoder", seed=1)
+    write_encoder(tmp_path / "encoder", seed=1)
     assert evaluate(name, corpus, settings=settings, runs=tmp_path / "runs").is_new
 
 
@@ -273,7 +273,7 @@ def train_small_model(
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "whisper"])
 def test_probe_refers_to_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) -> None:
-    laid(tmp_path / "encoder", kind)
+    write_encoder(tmp_path / "encoder", kind)
     many = ("training.epochs=200", "training.rate=0.01")
     path, saved = train_small_model("ssl-probe", tmp_path, corpus, *many)
     assert path.stat().st_size < 40_000
@@ -292,7 +292,7 @@ def remove_encoder(folder: Path) -> None:
 
 
 def change_encoder(folder: Path) -> None:
-    laid(folder, seed=7)
+    write_encoder(folder, seed=7)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def change_encoder(folder: Path) -> None:
 def test_probe_without_its_encoder_is_an_error(
     spoil: Callable[[Path], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = laid(tmp_path / "encoder")
+    folder = write_encoder(tmp_path / "encoder")
     path = tmp_path / "probe.safetensors"
     bundle.save(Bundle(build_model("ssl-probe", folder), Card(name="a")), path)
     shutil.copytree(folder, tmp_path / "shelf" / "encoder")
@@ -322,7 +322,7 @@ def test_saved_model_never_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return str(tmp_path / "encoder")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    laid(tmp_path / "encoder")
+    write_encoder(tmp_path / "encoder")
     one = build_model("ssl-probe", Path("lab/tiny"), "features.download=true")
     assert asked == [False]
     assert one.recipe.features["download"] is False
@@ -341,7 +341,7 @@ def test_saved_model_never_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "data2vec-audio", "whisper"])
 def test_fine_tuned_model_contains_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) -> None:
-    laid(tmp_path / "encoder", kind)
+    write_encoder(tmp_path / "encoder", kind)
     path, saved = train_small_model("ssl-finetune", tmp_path, corpus)
     remove_encoder(tmp_path / "encoder")
     recognizer = Recognizer(path)
@@ -355,7 +355,7 @@ def test_fine_tuned_model_contains_its_encoder(kind: str, tmp_path: Path, corpus
 
 
 def test_fine_tuning_starts_from_pretrained_weights(tmp_path: Path, corpus: Corpus) -> None:
-    folder = laid(tmp_path / "encoder")
+    folder = write_encoder(tmp_path / "encoder")
     before = build_model("ssl-finetune", folder).state_dict()
     many = ("training.epochs=40", "training.rate=0.01", "model.lr_factor=1.0")
     path, saved = train_small_model("ssl-finetune", tmp_path, corpus, *many)
@@ -370,7 +370,7 @@ def test_fine_tuning_starts_from_pretrained_weights(tmp_path: Path, corpus: Corp
 def test_missing_transformers_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = laid(tmp_path / "a")
+    folder = write_encoder(tmp_path / "a")
     monkeypatch.setattr("serein.layers.ssl_encoder.import_module", broken)
     with pytest.raises(EncoderError, match=r"pip install 'serein\[ssl\]'"):
         front_end(folder)

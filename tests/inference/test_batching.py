@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.encoded_audio import sweep
+from builders.encoded_audio import make_sweep
 from builders.service_client import small_recognizer
 
 from serein.inference.model_loading import DEFAULT_MODEL
@@ -36,7 +36,7 @@ def test_predict_many_equals_single_predictions(
     monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     recognizer = small_recognizer()
-    recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
+    recordings = [(str(seconds), make_sweep(seconds)) for seconds in LENGTHS]
     alone = [recognizer.predict_many([one])[0] for one in recordings]
     monkeypatch.setattr("serein.inference.predictor.BATCH_SIZE", batch_size)
     batched = recognizer.predict_many(recordings)
@@ -47,7 +47,7 @@ def test_predict_many_equals_single_predictions(
 
 def test_predict_many_with_the_shipped_model() -> None:
     recognizer = Recognizer(DEFAULT_MODEL)
-    recordings = [(str(seconds), sweep(seconds)) for seconds in LENGTHS]
+    recordings = [(str(seconds), make_sweep(seconds)) for seconds in LENGTHS]
     for one, (name, wave_s) in zip(recognizer.predict_many(recordings), recordings, strict=True):
         alone = recognizer((wave_s, recognizer.rate)).to_dict()
         assert_same(one.to_dict(), {**alone, "source": name})

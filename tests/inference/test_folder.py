@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import soundfile
 from builders.audio_folders import (
-    DEADLY,
+    CRASH_SAMPLE,
     RATE,
-    DeadlyFrontEnd,
-    bad_files,
+    CrashingFrontEnd,
     small_recognizer,
-    speech,
-    spoken,
+    write_bad_files,
+    write_noise,
+    write_recordings,
 )
 from safetensors import safe_open
 
@@ -36,7 +36,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture
 def voices(tmp_path: Path) -> Path:
-    spoken(tmp_path / "voices")
+    write_recordings(tmp_path / "voices")
     return tmp_path / "voices"
 
 
@@ -47,11 +47,13 @@ def read_files(path: Path) -> list[str]:
 def test_folder_gives_the_answers_of_single_files(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
-    speech(voices / "long.wav", 17.0)
+    write_noise(voices / "long.wav", 17.0)
     done = recognizer.folder(voices, tmp_path / "out.parquet")
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table.index.names == ["file", "start", "end"]
-    assert list(table.index.get_level_values("file")) == sorted([*spoken(voices), "long.wav"])
+    assert list(table.index.get_level_values("file")) == sorted(
+        [*write_recordings(voices), "long.wav"]
+    )
     assert (done.recognized, done.failed, done.errors, done.done_before) == (10, 0, None, 0)
     for row in table.reset_index().to_dict("records"):
         alone = recognizer(voices / row["file"])
@@ -111,11 +113,11 @@ def test_withheld_labels_are_marked(voices: Path, tmp_path: Path) -> None:
 def test_failures_are_listed_with_reasons(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
-    bad = bad_files(voices)
+    bad = write_bad_files(voices)
     (voices / "x.wav").mkdir()
     (voices / "notes.txt").touch()
     done = recognizer.folder(voices, tmp_path / "out.parquet")
-    assert read_files(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == write_recordings(voices)
     assert (done.recognized, done.failed, done.ignored) == (9, len(bad), 1)
     assert done.errors == tmp_path / "out.parquet.errors.csv"
     reasons = pd.read_csv(done.errors).set_index("file")["reason"]
@@ -142,7 +144,7 @@ def test_files_without_permission_are_listed(
 def test_finished_run_reads_no_audio(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad_files(voices)
+    write_bad_files(voices)
     first = recognizer.folder(voices, tmp_path / "out.parquet")
     stamp = (tmp_path / "out.parquet").stat().st_mtime_ns
     monkeypatch.setattr("serein.audio.load", None)
@@ -154,7 +156,7 @@ def test_finished_run_reads_no_audio(
 
 def test_resumed_run_adds_new_files(recognizer: Recognizer, voices: Path, tmp_path: Path) -> None:
     recognizer.folder(voices, tmp_path / "out.csv")
-    speech(voices / "a/new.wav", 0.5)
+    write_noise(voices / "a/new.wav", 0.5)
     done = recognizer.folder(voices, tmp_path / "out.csv")
     assert (done.recognized, done.done_before, done.seconds) == (10, 9, 0.5)
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
@@ -163,9 +165,9 @@ def test_resumed_run_adds_new_files(recognizer: Recognizer, voices: Path, tmp_pa
 def test_retry_reads_failed_files_again(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
-    bad_files(voices)
+    write_bad_files(voices)
     recognizer.folder(voices, tmp_path / "out.parquet")
-    speech(voices / "empty.wav", 0.5)
+    write_noise(voices / "empty.wav", 0.5)
     untouched = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (untouched.recognized, untouched.failed) == (9, 6)
     done = recognizer.folder(voices, tmp_path / "out.parquet", retry=True)
@@ -175,7 +177,7 @@ def test_retry_reads_failed_files_again(
     done = recognizer.folder(voices, tmp_path / "out.parquet", retry=True)
     assert (done.recognized, done.failed, done.errors) == (10, 0, None)
     assert not (tmp_path / "out.parquet.errors.csv").exists()
-    assert read_files(tmp_path / "out.parquet") == sorted([*spoken(voices), "empty.wav"])
+    assert read_files(tmp_path / "out.parquet") == sorted([*write_recordings(voices), "empty.wav"])
 
 
 def test_error_during_a_run_keeps_finished_answers(
@@ -192,7 +194,7 @@ def test_error_during_a_run_keeps_finished_answers(
     assert not (tmp_path / "out.parquet").exists()
     done = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (done.recognized, done.done_before) == (9, 5)
-    assert read_files(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == write_recordings(voices)
 
 
 def test_error_while_the_table_is_written(
@@ -204,17 +206,17 @@ def test_error_while_the_table_is_written(
             recognizer.folder(voices, tmp_path / "out.parquet")
     done = recognizer.folder(voices, tmp_path / "out.parquet")
     assert (done.recognized, done.done_before) == (9, 9)
-    assert read_files(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == write_recordings(voices)
     (tmp_path / "out.parquet").unlink()
     recognizer.folder(voices, tmp_path / "out.parquet")
-    assert read_files(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == write_recordings(voices)
 
 
 def test_progress_reaches_the_total(
     recognizer: Recognizer, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "FILES_PER_CHUNK", 2)
-    bad = bad_files(voices)
+    bad = write_bad_files(voices)
     reports: list[FolderProgress] = []
     recognizer.folder(voices, tmp_path / "out.csv", progress=reports.append)
     assert [one.done for one in reports] == list(range(1, 16))
@@ -227,7 +229,7 @@ def test_resuming_with_other_settings_is_refused(
     recognizer: Recognizer, voices: Path, tmp_path: Path
 ) -> None:
     recognizer.folder(voices, tmp_path / "out.csv")
-    spoken(tmp_path / "others")
+    write_recordings(tmp_path / "others")
     with pytest.raises(ConfigError, match="started with the thresholds"):
         small_recognizer(confidence=0.5).folder(voices, tmp_path / "out.csv")
     with pytest.raises(
@@ -258,7 +260,7 @@ def test_invalid_arguments(recognizer: Recognizer, voices: Path, tmp_path: Path)
 
 def test_only_failures_give_an_empty_table(recognizer: Recognizer, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
-    bad_files(tmp_path / "bad")
+    write_bad_files(tmp_path / "bad")
     for i in range(9):
         (tmp_path / f"bad/{i}.wav").touch()
     done = recognizer.folder(tmp_path / "bad", tmp_path / "out.parquet")
@@ -280,13 +282,15 @@ def test_processes_give_the_same_answers(
 @pytest.mark.slow
 def test_processes_survive_a_crash(voices: Path, tmp_path: Path) -> None:
     recognizer = small_recognizer()
-    recognizer.system.front_end = DeadlyFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
-    soundfile.write(voices / "deadly.wav", np.full(RATE, DEADLY, np.float32), RATE, subtype="FLOAT")
+    recognizer.system.front_end = CrashingFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
+    soundfile.write(
+        voices / "deadly.wav", np.full(RATE, CRASH_SAMPLE, np.float32), RATE, subtype="FLOAT"
+    )
     done = recognizer.folder(voices, tmp_path / "out.parquet", jobs=2)
     assert (done.recognized, done.failed) == (9, 1)
     assert done.errors is not None
     assert "the process that read it ended" in done.errors.read_text()
-    assert read_files(tmp_path / "out.parquet") == spoken(voices)
+    assert read_files(tmp_path / "out.parquet") == write_recordings(voices)
 
 
 def test_error_if_no_process_can_be_started(
@@ -302,8 +306,10 @@ def test_ray_gives_the_same_answers_and_survives_a_crash(voices: Path, tmp_path:
     ray = pytest.importorskip("ray")
     recognizer = small_recognizer()
     alone = recognizer.folder(voices, tmp_path / "alone.parquet").to_frame()
-    recognizer.system.front_end = DeadlyFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
-    soundfile.write(voices / "deadly.wav", np.full(RATE, DEADLY, np.float32), RATE, subtype="FLOAT")
+    recognizer.system.front_end = CrashingFrontEnd(recognizer.system.front_end)  # type: ignore[arg-type, assignment]
+    soundfile.write(
+        voices / "deadly.wav", np.full(RATE, CRASH_SAMPLE, np.float32), RATE, subtype="FLOAT"
+    )
     tests = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
     ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, runtime_env=tests)
     try:

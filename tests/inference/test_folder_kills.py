@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders.audio_folders import bad_files, small_recognizer, spoken
+from builders.audio_folders import small_recognizer, write_bad_files, write_recordings
 
 from serein import bundle
 
@@ -66,7 +66,7 @@ def read_files(output: Path) -> list[str]:
 
 
 def test_killed_run_is_resumed(model: Path, tmp_path: Path) -> None:
-    names, output = spoken(tmp_path / "voices", 24), tmp_path / "out.parquet"
+    names, output = write_recordings(tmp_path / "voices", 24), tmp_path / "out.parquet"
     process = start_run(tmp_path / "voices", model, output)
     wait_for_parts(output, 5, process)
     kill(process)
@@ -84,8 +84,8 @@ def test_killed_run_is_resumed(model: Path, tmp_path: Path) -> None:
 def test_run_killed_many_times_loses_and_duplicates_nothing(
     model: Path, tmp_path: Path, jobs: int
 ) -> None:
-    names, output = spoken(tmp_path / "voices", 60), tmp_path / "out.parquet"
-    bad = bad_files(tmp_path / "voices")
+    names, output = write_recordings(tmp_path / "voices", 60), tmp_path / "out.parquet"
+    bad = write_bad_files(tmp_path / "voices")
     for moment in range(7):
         process = start_run(tmp_path / "voices", model, output, jobs=jobs)
         if moment:
@@ -107,7 +107,7 @@ def test_run_killed_many_times_loses_and_duplicates_nothing(
 
 
 def test_second_process_on_one_output_is_refused(model: Path, tmp_path: Path, run: Run) -> None:
-    spoken(tmp_path / "voices", 24)
+    write_recordings(tmp_path / "voices", 24)
     output = tmp_path / "out.parquet"
     process = start_run(tmp_path / "voices", model, output, pause=0.5)
     wait_for_parts(output, 1, process)
@@ -121,14 +121,14 @@ def test_second_process_on_one_output_is_refused(model: Path, tmp_path: Path, ru
 
 
 def test_recognize_command_on_a_folder(model: Path, tmp_path: Path, run: Run) -> None:
-    spoken(tmp_path / "voices")
+    write_recordings(tmp_path / "voices")
     words = ["recognize", "voices", "--model", model, "--jobs", "1", "-o", "out.parquet"]
     status, out, err = run(*words)
     assert (status, err) == (0, "")
     assert "9 recognized, 0 failed, 0 ignored" in out
     status, out, _ = run(*words)
     assert (status, "all of them in earlier runs" in out) == (0, True)
-    bad_files(tmp_path / "voices")
+    write_bad_files(tmp_path / "voices")
     status, out, err = run(*words)
     assert status == 1
     assert "9 recognized, 6 failed" in out
@@ -167,7 +167,7 @@ def test_errors_are_one_line(
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")
 def test_ctrl_c_ends_all_processes_and_keeps_finished_answers(model: Path, tmp_path: Path) -> None:
-    names, output = spoken(tmp_path / "voices", 60), tmp_path / "out.parquet"
+    names, output = write_recordings(tmp_path / "voices", 60), tmp_path / "out.parquet"
     process = start_run(tmp_path / "voices", model, output, jobs=2)
     wait_for_parts(output, 5, process)
     workers = subprocess.run(

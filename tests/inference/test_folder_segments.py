@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from builders.audio_folders import RATE, small_recognizer, speech
-from builders.speech_streams import Wave, rating, talk
+from builders.audio_folders import RATE, small_recognizer, write_noise
+from builders.speech_streams import Wave, make_speech, rating_recognizer
 
 from serein import audio
 from serein.bundle import save
@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 40.0)
+    return make_speech(corpus, 40.0)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_short_and_long_recordings_keep_their_order(
 ) -> None:
     names = [f"{number}.wav" for number in range(6)]
     for number, name in enumerate(names):
-        speech(tmp_path / name, 0.5 if number % 2 else 3.0, seed=number)
+        write_noise(tmp_path / name, 0.5 if number % 2 else 3.0, seed=number)
     work = workers.RecognitionContext(recognizer, tmp_path)
     wanted = workers.recognize_files(work, names)
     monkeypatch.setattr(workers, "MAX_SECONDS_IN_MEMORY", 2.0)
@@ -112,8 +112,8 @@ def test_short_and_long_recordings_keep_their_order(
 def test_values_of_a_long_recording_equal_single_recognition(
     tmp_path: Path, impatient: None
 ) -> None:
-    speech(tmp_path / "long.wav", 9.0)
-    one = rating()
+    write_noise(tmp_path / "long.wav", 9.0)
+    one = rating_recognizer()
     (found,) = workers.recognize_files(workers.RecognitionContext(one, tmp_path), ["long.wav"])
     assert not isinstance(found, workers.Failure)
     assert found.values == pytest.approx(one(tmp_path / "long.wav").values, abs=1e-5)
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_length(
 def test_model_without_window_loads_long_recordings(tmp_path: Path, impatient: None) -> None:
     whole = small_recognizer()
     whole.system.front_end.max_seconds = None
-    speech(tmp_path / "long.wav", 5.0)
+    write_noise(tmp_path / "long.wav", 5.0)
     (found,) = workers.recognize_files(workers.RecognitionContext(whole, tmp_path), ["long.wav"])
     assert not isinstance(found, workers.Failure)
     assert found.windows == [(0.0, 5.0)]
@@ -154,7 +154,7 @@ def test_long_recordings_that_cannot_be_read(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("cut.flac", "nan.wav", "good.wav", "huge.wav"):
-        speech(tmp_path / name, 6.0)
+        write_noise(tmp_path / name, 6.0)
     content = (tmp_path / "cut.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(content[: len(content) // 2])
     odd = np.full(6 * RATE, 0.1, np.float32)
@@ -207,7 +207,7 @@ def test_each_segment_is_a_row(
 
 
 def test_values_have_their_columns(calls: Path, tmp_path: Path) -> None:
-    one = rating("tasks.sex={name='gender'}")
+    one = rating_recognizer("tasks.sex={name='gender'}")
     one.folder(calls, tmp_path / "out.jsonl", **QUICK)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     wanted = one.timeline(calls / "long.flac", **QUICK).segments or []

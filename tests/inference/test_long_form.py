@@ -13,7 +13,13 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from builders.speech_streams import RATE, Wave, listener, same, talk
+from builders.speech_streams import (
+    RATE,
+    Wave,
+    assert_same_segments,
+    make_speech,
+    untrained_recognizer,
+)
 
 from serein.audio import Source
 from serein.bundle import Bundle, Card, save
@@ -32,12 +38,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return listener()
+    return untrained_recognizer()
 
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 12.0)
+    return make_speech(corpus, 12.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,7 @@ def test_channels_are_recognized_separately(recognizer: Recognizer, file: Path, 
     alone = recognizer.timeline((soundfile.read(file, dtype="float32")[0][:, 0], RATE))
     assert left.segments
     assert right.segments
-    same(left.segments, alone.segments or [])
+    assert_same_segments(left.segments, alone.segments or [])
     assert (left.channel, right.channel, alone.channel) == (1, 2, None)
     assert right.segments[0].start == pytest.approx(left.segments[0].start + 2, abs=0.04)
 
@@ -74,7 +80,7 @@ def test_part_equals_the_cut_recording(recognizer: Recognizer, wave: Wave) -> No
     assert (part.start, part.end) == (3.0, 9.0)
     assert part.segments
     moved = [replace(one, start=one.start + 3, end=one.end + 3) for one in alone.segments or []]
-    same(part.segments, moved)
+    assert_same_segments(part.segments, moved)
 
 
 def test_answer_is_the_mean_of_segments_weighted_by_length(answer: Recognition) -> None:
@@ -99,7 +105,7 @@ def test_timeline_of_silence(recognizer: Recognizer) -> None:
 
 
 def test_withheld_labels_in_all_formats(file: Path) -> None:
-    listening = listener()
+    listening = untrained_recognizer()
     unsure = Recognizer(listening.bundle, confidence=1.0).timeline(file)
     assert unsure.segments
     assert {one.label for one in unsure.segments} == {None}
@@ -258,7 +264,7 @@ def test_overlapping_windows_equal_single_windows(config: Config) -> None:
 
 @pytest.mark.parametrize("settings", [(), ("features.pad=true",)])
 def test_predict_windows_with_any_front_end(settings: tuple[str, ...], wave: Wave) -> None:
-    recognizer, buffer = listener(*settings), SampleBuffer()
+    recognizer, buffer = untrained_recognizer(*settings), SampleBuffer()
     buffer.append(wave)
     windows = [Window(buffer, 400 * start, 400 * start + 8000) for start in (0, 7, 200)]
     found = predict_windows(recognizer.system, windows)

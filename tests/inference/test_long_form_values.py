@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from builders.speech_streams import RATE, Wave, rating, same, talk
+from builders.speech_streams import RATE, Wave, assert_same_segments, make_speech, rating_recognizer
 
 from serein.bundle import save
 from serein.errors import ConfigError
@@ -27,17 +27,17 @@ QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
 @pytest.fixture(scope="module")
 def mixed() -> Recognizer:
     """Values before classes, so that the main task is not the first one."""
-    return rating("tasks.sex={name='gender'}")
+    return rating_recognizer("tasks.sex={name='gender'}")
 
 
 @pytest.fixture(scope="module")
 def alone() -> Recognizer:
-    return rating()
+    return rating_recognizer()
 
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 20.0)
+    return make_speech(corpus, 20.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_timeline_equals_stream(
     stream = recognizer.stream(RATE, **QUICK, **how)
     parts = [stream.feed(wave[at : at + 5_555]) for at in range(0, len(wave), 5_555)]
     found = [one for part in parts for one in part] + stream.close()
-    same(found, whole)
+    assert_same_segments(found, whole)
     assert all(list(one.values) == ["arousal", "valence"] for one in found)
 
 
@@ -120,7 +120,7 @@ def test_joined_shards_equal_the_timeline(mixed: Recognizer, wave: Wave) -> None
     whole = mixed.timeline(source, **QUICK)
     parts = [mixed.timeline(source, shard=(number, 3), **QUICK) for number in range(3)]
     together = join_shards(mixed, parts)
-    same(together.segments or [], whole.segments or [])
+    assert_same_segments(together.segments or [], whole.segments or [])
     assert together.values == pytest.approx(whole.values, abs=1e-5)
     assert together.tasks.keys() == whole.tasks.keys() == {"sex"}
 
@@ -133,7 +133,7 @@ def test_feed_streams_equals_single_streams(mixed: Recognizer, wave: Wave) -> No
     for one, rest in zip(fed, closed, strict=True):
         assert isinstance(one, list)
         assert isinstance(rest, list)
-        same(one + rest, wanted)
+        assert_same_segments(one + rest, wanted)
 
 
 def test_timeline_of_silence(alone: Recognizer, mixed: Recognizer) -> None:

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.speech_streams import RATE, Wave, listener, same, talk
+from builders.speech_streams import (
+    RATE,
+    Wave,
+    assert_same_segments,
+    make_speech,
+    untrained_recognizer,
+)
 
 from serein.errors import AudioError
 from serein.inference import streaming
@@ -20,12 +26,12 @@ QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
 
 @pytest.fixture(scope="module", params=["features.pad=false", "features.pad=true"])
 def recognizer(request: pytest.FixtureRequest) -> Recognizer:
-    return listener(request.param)
+    return untrained_recognizer(request.param)
 
 
 @pytest.fixture(scope="module")
 def waves(corpus: Corpus) -> list[Wave]:
-    return [talk(corpus, 6.0, seed) for seed in range(3)]
+    return [make_speech(corpus, 6.0, seed) for seed in range(3)]
 
 
 def open_streams(recognizer: Recognizer) -> list[Stream]:
@@ -57,7 +63,7 @@ def test_feed_streams_equals_single_streams(
     found = feed_all(recognizer, open_streams(recognizer), waves, size)
     for segments, stream, wave in zip(found, open_streams(recognizer), waves, strict=True):
         assert segments
-        same(segments, stream.feed(wave) + stream.close())
+        assert_same_segments(segments, stream.feed(wave) + stream.close())
 
 
 def test_invalid_block_does_not_affect_other_streams(
@@ -70,7 +76,9 @@ def test_invalid_block_does_not_affect_other_streams(
     )
     assert isinstance(bad, AudioError)
     assert isinstance(others[0], AudioError)
-    same([*get_segments(others[1]), *many[2].close()], recognize_alone(recognizer, waves[2]))
+    assert_same_segments(
+        [*get_segments(others[1]), *many[2].close()], recognize_alone(recognizer, waves[2])
+    )
 
 
 def test_failed_prediction_does_not_affect_other_streams(
@@ -87,7 +95,9 @@ def test_failed_prediction_does_not_affect_other_streams(
     monkeypatch.setattr(streaming, "predict_windows", fragile)
     results = streaming.feed_streams(recognizer, list(zip(many, waves, strict=True)))
     assert isinstance(results[1], RuntimeError)
-    same([*get_segments(results[2]), *many[2].close()], recognize_alone(recognizer, waves[2]))
+    assert_same_segments(
+        [*get_segments(results[2]), *many[2].close()], recognize_alone(recognizer, waves[2])
+    )
 
 
 @pytest.mark.parametrize("speech", [True, False])
@@ -104,11 +114,11 @@ def test_feeding_can_wait_for_samples_needed(
         held = np.concatenate([held, block])
         found = every.feed(block)
         if len(held) >= late.samples_needed:
-            same(late.feed(held), found)
+            assert_same_segments(late.feed(held), found)
             held, calls = held[:0], calls + 1
         else:
             assert not found
-    same(late.feed(held) + late.close(), every.close())
+    assert_same_segments(late.feed(held) + late.close(), every.close())
     assert calls < len(blocks) / 2
 
 

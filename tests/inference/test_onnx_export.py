@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.audio_folders import small_recognizer, spoken
-from builders.small_systems import SIZES, VALUES, small_system
-from builders.speech_streams import same
+from builders.audio_folders import small_recognizer, write_recordings
+from builders.small_systems import SIZES, VALUE_TASKS, small_system
+from builders.speech_streams import assert_same_segments
 
 from serein import bundle, recipes
 from serein.bundle import Bundle, Card, ConfidenceCalibration
@@ -29,7 +29,7 @@ pytest.importorskip("onnxscript")
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
-LI_VALUES = (*SIZES, *VALUES, "features.pad=false")
+LI_VALUES = (*SIZES, *VALUE_TASKS, "features.pad=false")
 LENGTHS = (400, 401, 799, 800, 1201, 4000, 15_999, 16_000, 41_234, 119_999, 120_000, 200_000)
 LEVELS = ("high", "low", "middle")
 ZHANG = ("model.filters=4", "model.group=2", "model.hidden=5")
@@ -200,7 +200,7 @@ def test_export_of_value_tasks(tmp_path: Path, name: str) -> None:
     assert all(-5 < value < -1 for value in found.values.values())
     wave = np.concatenate([noise(16_000), noise(20_000)])
     one, other = (each.timeline((wave, RATE), speech=False, window=1.0) for each in (before, after))
-    same(other.segments or [], one.segments or [])
+    assert_same_segments(other.segments or [], one.segments or [])
     (given,) = onnxruntime.InferenceSession(tmp_path / "mine.onnx").get_inputs()
     assert given.name == "wave"
 
@@ -250,7 +250,7 @@ def test_exported_model_has_its_own_digest_and_pickles(
 def test_exported_model_processes_a_folder(
     both: tuple[Recognizer, Recognizer], tmp_path: Path
 ) -> None:
-    spoken(tmp_path / "voices")
+    write_recordings(tmp_path / "voices")
     tables = [
         one.folder(tmp_path / "voices", tmp_path / f"{i}.csv").to_frame()
         for i, one in enumerate(both)
@@ -348,7 +348,7 @@ def test_invalid_files_are_bundle_errors(
 
 def test_export_command(run: Run, tmp_path: Path) -> None:
     bundle.save(small_recognizer().bundle, tmp_path / "small.safetensors")
-    spoken(tmp_path / "voices", 1)
+    write_recordings(tmp_path / "voices", 1)
     status, out, err = run("export", "small.safetensors", "--onnx", "small.onnx")
     assert (status, err) == (0, "")
     assert out.startswith("small.onnx: ")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.speech_streams import RATE, Wave, talk
+from builders.speech_streams import RATE, Wave, make_speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from serein.records import Corpus
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 40.0)
+    return make_speech(corpus, 40.0)
 
 
 def feed_blocks(chunked_vad: ChunkedVAD, wave: Wave, sizes: Sequence[int]) -> Wave:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from builders.small_systems import VALUES, small_system
+from builders.small_systems import VALUE_TASKS, small_system
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -141,7 +141,9 @@ def test_random_detections_in_long_recordings_are_no_speech(
 
 
 def test_regression_model_gives_no_values_without_speech(speech: Samples) -> None:
-    recognizer = Recognizer(Bundle(small_system(*VALUES, "features.pad=false").eval(), Card("v")))
+    recognizer = Recognizer(
+        Bundle(small_system(*VALUE_TASKS, "features.pad=false").eval(), Card("v"))
+    )
     answers = [recognizer((wave_s, RATE)) for wave_s in (NONSPEECH["silence"], speech)]
     for order in (answers, answers[::-1]):
         lines = [line.split(",") for line in as_csv(order).splitlines()]

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.speech_streams import RATE, Wave, listener, same, talk
+from builders.speech_streams import (
+    RATE,
+    Wave,
+    assert_same_segments,
+    make_speech,
+    untrained_recognizer,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,12 +29,12 @@ QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
 
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
-    return listener()
+    return untrained_recognizer()
 
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 40.0)
+    return make_speech(corpus, 40.0)
 
 
 def recognize_stream(
@@ -57,7 +63,9 @@ def test_timeline_equals_stream(
 ) -> None:
     whole = recognizer.timeline((wave, RATE), **how).segments
     assert whole
-    same(recognize_stream(recognizer, wave, [max([8_000, *sizes]), *sizes], **how), whole)
+    assert_same_segments(
+        recognize_stream(recognizer, wave, [max([8_000, *sizes]), *sizes], **how), whole
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -69,7 +77,7 @@ def test_joined_shards_equal_the_timeline(recognizer: Recognizer, wave: Wave, co
     assert all(part.end == other.start for part, other in pairwise(parts))
     joined = join_shards(recognizer, parts)
     assert whole.segments
-    same(joined.segments or [], whole.segments)
+    assert_same_segments(joined.segments or [], whole.segments)
     assert joined.windows == whole.windows
     assert (joined.start, joined.end) == (0.0, whole.end) == (0.0, 120.0)
     wanted = whole.tasks["emotion"].probabilities
@@ -83,15 +91,19 @@ def test_streams_at_other_rates(recognizer: Recognizer, wave: Wave, rate: int) -
     other = soxr.resample(wave[: 10 * RATE], RATE, rate)
     whole = recognizer.timeline((other, rate), **QUICK).segments
     assert whole
-    same(recognize_stream(recognizer, other, [rate // 50, 1], rate, **QUICK)[:10], whole[:10])
+    assert_same_segments(
+        recognize_stream(recognizer, other, [rate // 50, 1], rate, **QUICK)[:10], whole[:10]
+    )
 
 
 def test_model_at_another_rate_than_the_vad(wave: Wave) -> None:
-    recognizer = listener("features.rate=8000", "features.hop=200", "features.window=200")
+    recognizer = untrained_recognizer(
+        "features.rate=8000", "features.hop=200", "features.window=200"
+    )
     part = wave[: 10 * RATE]
     whole = recognizer.timeline((part, RATE), **QUICK).segments
     assert whole
-    same(recognize_stream(recognizer, part, [320], **QUICK), whole)
+    assert_same_segments(recognize_stream(recognizer, part, [320], **QUICK), whole)
 
 
 def test_segments_cover_the_speech_in_order(recognizer: Recognizer, wave: Wave) -> None:
@@ -145,7 +157,9 @@ def test_kinds_of_pcm_give_the_same_segments(recognizer: Recognizer, wave: Wave)
     wanted = recognizer.timeline((pcm, RATE), **QUICK).segments or []
     blocks: list[Block] = [pcm[: 5 * RATE].tobytes(), np.stack([pcm[5 * RATE :]] * 2, axis=1)]
     stream = recognizer.stream(RATE, **QUICK)
-    same([one for block in blocks for one in stream.feed(block)] + stream.close(), wanted)
+    assert_same_segments(
+        [one for block in blocks for one in stream.feed(block)] + stream.close(), wanted
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_invalid_block_is_ignored(
     with pytest.raises(AudioError, match=words):
         stream.feed(block)
     found += stream.feed(wave[RATE : 6 * RATE]) + stream.close()
-    same(found, recognize_stream(recognizer, wave[: 6 * RATE], [RATE], **QUICK))
+    assert_same_segments(found, recognize_stream(recognizer, wave[: 6 * RATE], [RATE], **QUICK))
 
 
 def test_closed_stream_stays_closed(recognizer: Recognizer, wave: Wave) -> None:

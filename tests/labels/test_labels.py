@@ -74,9 +74,10 @@ def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones() -> None:
         apply_label_scheme(corpus(), recipe(scheme="for"))
 
 
-def test_apply_label_scheme_drops_and_counts_labels_and_keeps_missing_ones() -> None:
-    remaining, mapping = apply_label_scheme(corpus(), recipe(scheme="four"))
-    assert [one.id for one in remaining.utterances] == ["u0", "u1", "u2", "u4", "u5", "u6"]
+def test_apply_label_scheme_drops_utterances_without_a_class_and_counts_labels() -> None:
+    made = recipe(scheme="four")
+    remaining, mapping = apply_label_scheme(corpus(), made)
+    assert [one.id for one in remaining.utterances] == ["u0", "u1", "u2", "u4", "u5"]
     found = mapping["emotion"]
     assert found.scheme == "four"
     assert found.mapped == {
@@ -87,13 +88,26 @@ def test_apply_label_scheme_drops_and_counts_labels_and_keeps_missing_ones() -> 
     }
     assert (found.dropped, found.missing) == ({"calm": 1}, 1)
     assert mapping["gender"].mapped == {"female": {"female": 4}, "male": {"male": 3}}
+    keeping = replace(made, protocol={**made.protocol, "unlabelled": "keep"})
+    remaining, same = apply_label_scheme(corpus(), keeping)
+    assert [one.id for one in remaining.utterances] == ["u0", "u1", "u2", "u4", "u5", "u6"]
+    assert same == mapping
+
+
+def test_a_label_that_no_utterance_has_drops_nothing() -> None:
+    whole = corpus()
+    bare = replace(whole, utterances=tuple(replace(u, labels={}) for u in whole.utterances))
+    remaining, _ = apply_label_scheme(bare, recipe())
+    assert remaining == bare
+    with pytest.raises(UnknownName, match="unknown task or label 'emotion'"):
+        find_classes(remaining.utterances, recipe())
 
 
 def test_a_second_task_drops_no_utterances() -> None:
     made = recipe()
     made.tasks["gender"] = {**made.tasks["gender"], "map": {"male": ""}}
     remaining, mapping = apply_label_scheme(corpus(), made)
-    assert len(remaining.utterances) == len(WORDS)
+    assert len(remaining.utterances) == len(WORDS) - 1  # one has no emotion
     assert mapping["gender"].dropped == {"male": 3}
     assert get_task_label(remaining.utterances[1], "gender", made) is None
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from builders.numpy_layers import array, decoded
+from builders.numpy_layers import run_decoder, to_array
 from torch import Tensor
 
 from serein.layers.asr import AttentionDecoder, DecoderState
@@ -42,10 +42,10 @@ def test_decoder_matches_equations_6_to_11(taps: int, learning: bool) -> None:
     with torch.set_grad_enabled(learning):
         passed = decoder(h_bth, mask_bt, previous_bl)
     for b, length in enumerate(LENGTHS):
-        wanted = decoded(decoder, array(h_bth[b, :length]), previous_bl[b].tolist())
-        np.testing.assert_allclose(array(passed.s_bld[b]), wanted.s, atol=1e-12)
-        np.testing.assert_allclose(array(passed.y_bld[b]), wanted.y, atol=1e-12)
-        weights = array(passed.weight_blt[b])
+        wanted = run_decoder(decoder, to_array(h_bth[b, :length]), previous_bl[b].tolist())
+        np.testing.assert_allclose(to_array(passed.s_bld[b]), wanted.s, atol=1e-12)
+        np.testing.assert_allclose(to_array(passed.y_bld[b]), wanted.y, atol=1e-12)
+        weights = to_array(passed.weight_blt[b])
         np.testing.assert_allclose(weights[:, :length], wanted.weights, atol=1e-12)
         assert (weights[:, length:] == 0).all()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.tiny_encoders import ENCODERS, LAYERED, laid, renamed
+from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, rename_weights, write_encoder
 
 from serein.errors import EncoderError
 from serein.layers import ssl_encoder
@@ -58,8 +58,8 @@ def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_find_encoder_in_a_folder_and_hash_its_content(tmp_path: Path) -> None:
-    one, same = laid(tmp_path / "one"), laid(tmp_path / "same")
-    other = laid(tmp_path / "other", seed=1)
+    one, same = write_encoder(tmp_path / "one"), write_encoder(tmp_path / "same")
+    other = write_encoder(tmp_path / "other", seed=1)
     assert ssl_encoder.find_encoder(str(one)) == one
     assert (
         ssl_encoder.hash_encoder(one)
@@ -76,7 +76,7 @@ def test_find_encoder_in_a_folder_and_hash_its_content(tmp_path: Path) -> None:
 def test_find_encoder_in_the_folder_of_encoders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = laid(tmp_path / "shelf" / "tiny")
+    folder = write_encoder(tmp_path / "shelf" / "tiny")
     monkeypatch.setenv(ssl_encoder.ENCODER_FOLDER_VARIABLE, str(tmp_path / "shelf"))
     for name in ("tiny", HUB, "/another/machine/tiny"):
         assert ssl_encoder.find_encoder(name) == folder
@@ -89,7 +89,7 @@ def add_to_hub_cache(hub: Path, revision: str = "main") -> Path:
     place = hub / "models--lab--tiny"
     (place / "refs" / revision).parent.mkdir(parents=True)
     (place / "refs" / revision).write_text("a" * 40)
-    return laid(place / "snapshots" / ("a" * 40))
+    return write_encoder(place / "snapshots" / ("a" * 40))
 
 
 @pytest.mark.parametrize("revision", ["main", "refs/pr/3"])
@@ -114,7 +114,7 @@ def test_missing_encoder_error_says_what_to_do() -> None:
 
 def test_hub_is_used_only_with_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    folder = laid(tmp_path / "given")
+    folder = write_encoder(tmp_path / "given")
 
     def snapshot_download(name: str, **settings: Any) -> str:
         asked.append({"name": name, **settings})
@@ -147,7 +147,7 @@ def test_find_encoder_rejects_other_paths(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a")
+    folder = write_encoder(tmp_path / "a")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(EncoderError, match=r"but pytorch_model\.bin, a pickle.*refs/pr/N"):
         ssl_encoder.hash_encoder(folder)
@@ -165,7 +165,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_config_is_an_error(tmp_path: Path, file: str, text: str, words: str) -> None:
-    folder = laid(tmp_path / "a")
+    folder = write_encoder(tmp_path / "a")
     (folder / file).write_text(text)
     with pytest.raises(EncoderError, match=words):
         ssl_encoder.read_encoder_config(folder)
@@ -183,7 +183,7 @@ def test_damaged_config_is_an_error(tmp_path: Path, file: str, text: str, words:
 )
 def test_impossible_architecture_is_an_error(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(EncoderError, match=words):
-        SSLEncoder({**ENCODERS[LAYERED], **changes})
+        SSLEncoder({**ENCODERS[DEFAULT_ENCODER], **changes})
 
 
 def test_config_cannot_name_code_or_regularization() -> None:
@@ -206,34 +206,34 @@ def test_config_cannot_name_code_or_regularization() -> None:
 def test_load_weights_of_models_with_heads(tmp_path: Path, kind: str) -> None:
     prefix = {"whisper": "model.encoder.", "data2vec-audio": "data2vec_audio."}
     above = prefix.get(kind, f"{kind.split('-')[0]}.")
-    plain = build_encoder(laid(tmp_path / "plain", kind)).state_dict()
-    within = build_encoder(laid(tmp_path / "within", kind, prefix=above)).state_dict()
+    plain = build_encoder(write_encoder(tmp_path / "plain", kind)).state_dict()
+    within = build_encoder(write_encoder(tmp_path / "within", kind, prefix=above)).state_dict()
     assert plain.keys() == within.keys()
     assert all(torch.equal(weight, within[name]) for name, weight in plain.items())
 
 
 def test_load_weights_with_old_names(tmp_path: Path) -> None:
-    old = laid(tmp_path / "old")
+    old = write_encoder(tmp_path / "old")
     place = "encoder.pos_conv_embed.conv."
     new = f"{place}parametrizations.weight.original"
-    renamed(old, {f"{new}0": f"{place}weight_g", f"{new}1": f"{place}weight_v"})
+    rename_weights(old, {f"{new}0": f"{place}weight_g", f"{new}1": f"{place}weight_v"})
     found, wanted = (
         build_encoder(old).state_dict(),
-        build_encoder(laid(tmp_path / "new")).state_dict(),
+        build_encoder(write_encoder(tmp_path / "new")).state_dict(),
     )
     assert all(torch.equal(weight, found[name]) for name, weight in wanted.items())
 
 
 def test_missing_weight_is_an_error(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a")
-    renamed(folder, {"encoder.layers.1.attention.k_proj.weight": ""})
+    folder = write_encoder(tmp_path / "a")
+    rename_weights(folder, {"encoder.layers.1.attention.k_proj.weight": ""})
     with pytest.raises(EncoderError, match=r"1 of \d+ weights .*layers\.1\.attention\.k_proj"):
         build_encoder(folder)
 
 
 def test_unfitting_or_unreadable_weights_are_errors(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a")
-    settings = {**ENCODERS[LAYERED], "intermediate_size": 48}
+    folder = write_encoder(tmp_path / "a")
+    settings = {**ENCODERS[DEFAULT_ENCODER], "intermediate_size": 48}
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(EncoderError, match=r"do not fit its config\.json"):
         build_encoder(folder)
@@ -243,12 +243,12 @@ def test_unfitting_or_unreadable_weights_are_errors(tmp_path: Path) -> None:
 
 
 def test_frozen_encoder_is_cached_by_content(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a")
+    folder = write_encoder(tmp_path / "a")
     first = ssl_encoder.hash_encoder(folder)
     one = load_frozen_encoder(folder, first)
     assert load_frozen_encoder(folder, first) is one
     assert not any(parameter.requires_grad for parameter in one.parameters())
-    laid(folder, seed=1)
+    write_encoder(folder, seed=1)
     assert ssl_encoder.hash_encoder(folder) != first
     assert load_frozen_encoder(folder, ssl_encoder.hash_encoder(folder)) is not one
 
@@ -259,7 +259,7 @@ def test_frozen_encoder_is_cached_by_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("standardise", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "whisper"])
 def test_states_match_transformers(tmp_path: Path, kind: str, standardise: bool) -> None:
-    folder = laid(tmp_path / "a", kind)
+    folder = write_encoder(tmp_path / "a", kind)
     heard = json.dumps({"do_normalize": standardise, "sampling_rate": 16_000})
     (folder / "preprocessor_config.json").write_text(heard)
     name = CLASSES[ENCODERS[kind]["model_type"]]
@@ -278,7 +278,7 @@ def test_states_match_transformers(tmp_path: Path, kind: str, standardise: bool)
 
 
 def test_whisper_states_match_transformers(tmp_path: Path) -> None:
-    folder = laid(tmp_path / "a", "whisper")
+    folder = write_encoder(tmp_path / "a", "whisper")
     theirs = build_encoder(folder).network
     reader = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
     wave_bs, length_b = noise(8000)
@@ -293,7 +293,7 @@ def test_whisper_states_match_transformers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_batch_equals_single_waveforms(tmp_path: Path, kind: str) -> None:
-    encoder = build_encoder(laid(tmp_path / "a", kind))
+    encoder = build_encoder(write_encoder(tmp_path / "a", kind))
     wave_bs, length_b = noise(9000, 4100, 400, 30)
     with torch.no_grad():
         x_btnd, mask_bt = encoder(wave_bs, length_b)
@@ -309,7 +309,7 @@ def test_batch_equals_single_waveforms(tmp_path: Path, kind: str) -> None:
 
 def test_masks_do_not_suffice_for_encoders_that_normalize_over_time(tmp_path: Path) -> None:
     """These process one waveform after the other, as masks would change their states."""
-    encoder = build_encoder(laid(tmp_path / "a", "wav2vec2-group"))
+    encoder = build_encoder(write_encoder(tmp_path / "a", "wav2vec2-group"))
     wave_bs, length_b = noise(9000, 4100)
     with torch.no_grad():
         apart, mask_bt = encoder(wave_bs, length_b)
@@ -319,7 +319,7 @@ def test_masks_do_not_suffice_for_encoders_that_normalize_over_time(tmp_path: Pa
 
 
 def test_whisper_input_is_cut_at_its_maximum(tmp_path: Path) -> None:
-    encoder = build_encoder(laid(tmp_path / "a", "whisper"))
+    encoder = build_encoder(write_encoder(tmp_path / "a", "whisper"))
     wave_bs, length_b = noise(20_000)
     assert encoder.shape.max_samples == 16_000
     with torch.no_grad():

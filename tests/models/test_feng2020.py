@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.numpy_layers import Array, array, blstms, decoded, linear, softmax
+from builders.numpy_layers import Array, linear, run_decoder, softmax, stacked_blstm, to_array
 from torch import Tensor, nn
 
 from serein import config
@@ -80,9 +80,9 @@ def vector(encoded: ModelOutput) -> Tensor:
 
 def branch(x: Array, part: Any) -> tuple[Array, Array]:
     """Equations 1 to 5, or 12 and 3 to 5: M and the weights of every head."""
-    h = blstms(x, part.blstms)
-    inner = np.tanh(array(part.attend.hidden.weight) @ h.T)
-    weights = np.array([softmax(w @ inner) for w in array(part.attend.heads.weight)])
+    h = stacked_blstm(x, part.blstms)
+    inner = np.tanh(to_array(part.attend.hidden.weight) @ h.T)
+    weights = np.array([softmax(w @ inner) for w in to_array(part.attend.heads.weight)])
     return np.concatenate([a @ h for a in weights]), weights
 
 
@@ -100,8 +100,8 @@ def encode_in_numpy(
     found: dict[str, Array] = {}
     states = np.zeros((0, 0))
     if model.recogniser is not None:
-        h = blstms(stack_in_numpy(x, settings.stack), model.recogniser.encoder)
-        went = decoded(model.recogniser.decoder, h, [START_ID, *said])
+        h = stacked_blstm(stack_in_numpy(x, settings.stack), model.recogniser.encoder)
+        went = run_decoder(model.recogniser.decoder, h, [START_ID, *said])
         states = went.y if settings.state == "hidden" else went.s
         found |= {"recogniser": went.weights, "scores": went.scores}
     if model.audio is not None:
@@ -109,7 +109,7 @@ def encode_in_numpy(
         parts.append(sums)
     if model.text is not None:
         if model.words is not None:  # equation 2
-            states = array(model.words.weight)[said or [END_ID]]
+            states = to_array(model.words.weight)[said or [END_ID]]
         sums, found["words"] = branch(states, model.text)
         parts.append(sums)
     assert isinstance(model.dense, nn.Linear)
@@ -134,18 +134,18 @@ def test_feng2020_matches_equations_1_to_12(system: str, settings: dict[str, Any
     with torch.no_grad():
         answer = model(heard, spoken)
     for b, (length, count) in enumerate(zip(LENGTHS, SPOKEN, strict=True)):
-        x, maps = encode_in_numpy(model, array(heard[0][b, :length]), ids(spoken, b))
-        np.testing.assert_allclose(array(vector(answer)[b]), x, atol=1e-12)
+        x, maps = encode_in_numpy(model, to_array(heard[0][b, :length]), ids(spoken, b))
+        np.testing.assert_allclose(to_array(vector(answer)[b]), x, atol=1e-12)
         scores = maps.pop("scores", None)
         assert set(maps) == set(answer.attention)
         for name, weights in maps.items():
-            found = array(answer.attention[name].weight[b])
+            found = to_array(answer.attention[name].weight[b])
             place = tuple(slice(size) for size in weights.shape)
             np.testing.assert_allclose(found[place], weights, atol=1e-12)
             assert found.sum() == pytest.approx(weights.sum())
         if scores is not None:
             logits_lv = answer.transcript.logits_blv[b, : count + 1]
-            np.testing.assert_allclose(array(logits_lv.log_softmax(-1)), scores, atol=1e-12)
+            np.testing.assert_allclose(to_array(logits_lv.log_softmax(-1)), scores, atol=1e-12)
 
 
 def test_feng2020_sizes_are_those_of_section_5_3() -> None:

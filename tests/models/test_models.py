@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders.small_systems import random_frames
-from builders.tiny_encoders import ENCODERS, LAYERED, as_toml
+from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, as_toml
 from torch import Tensor
 
 from serein import bundle, config, recipes, registry
@@ -49,7 +49,7 @@ SMALLER = {
         "model.dense=32",
     ],
     "probe": ["features.name=logmel", "features.bands=16", "model.states=3", "model.hidden=32"],
-    "ssl": [f"model.architecture={as_toml(ENCODERS[LAYERED])}", "model.hidden=32"],
+    "ssl": [f"model.architecture={as_toml(ENCODERS[DEFAULT_ENCODER])}", "model.hidden=32"],
     "fu2020": [
         "features.bands=32",
         "model.filters=[16,16,32]",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from builders.protocols import made, utterance
+from builders.protocols import make_utterance, split_by_settings
 
 from serein.corpora import hash_contents
 from serein.errors import ProtocolError
@@ -28,9 +28,11 @@ def recordings(tmp_path: Path) -> dict[str, Utterance]:
     soundfile.write(tmp_path / "slow.wav", noise, 8_000)
     soundfile.write(tmp_path / "stereo.wav", np.stack([noise, noise], 1), 16_000)
     (tmp_path / "text.wav").write_text("no audio")
-    made_ = {file.stem: replace(utterance(file.stem, 0), path=file) for file in tmp_path.iterdir()}
-    made_["part"] = replace(utterance("part", 0), path=tmp_path / "longer.wav", end=2.5)
-    made_["gone"] = replace(utterance("gone", 0), path=tmp_path / "gone.wav")
+    made_ = {
+        file.stem: replace(make_utterance(file.stem, 0), path=file) for file in tmp_path.iterdir()
+    }
+    made_["part"] = replace(make_utterance("part", 0), path=tmp_path / "longer.wav", end=2.5)
+    made_["gone"] = replace(make_utterance("gone", 0), path=tmp_path / "gone.wav")
     return made_
 
 
@@ -47,7 +49,7 @@ def test_hash_audio_is_equal_for_equal_samples_in_any_format(
 
 def test_copy_in_another_format_is_a_leak(recordings: dict[str, Utterance]) -> None:
     utterances = [recordings[name] for name in ("one", "flac", "late", "text")]
-    protocol = made(utterances, "leave-one-speaker-out", validation="none")
+    protocol = split_by_settings(utterances, "leave-one-speaker-out", validation="none")
     by_bytes = {
         one.kind: one for one in find_leaks(protocol, utterances, hash_contents(utterances))
     }

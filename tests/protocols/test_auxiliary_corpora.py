@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.protocols import made
+from builders.protocols import split_by_settings
 
 from serein import config
 from serein.errors import ConfigError, ProtocolError
@@ -54,7 +54,7 @@ def settings(**table: Any) -> SplitConfig:
 
 def test_only_the_main_corpus_is_split() -> None:
     alone = [replace(one, corpus=None) for one in TWO if one.corpus == "surrey"]
-    parted, joint = made(alone, LOSO), made(TWO, LOSO, main="surrey")
+    parted, joint = split_by_settings(alone, LOSO), split_by_settings(TWO, LOSO, main="surrey")
     assert [fold.name for fold in joint.folds] == ["surrey/s0", "surrey/s1", "surrey/s2"]
     berlin = {one.id for one in TWO if one.corpus == "berlin"}
     for fold, own in zip(joint.folds, parted.folds, strict=True):
@@ -76,7 +76,7 @@ def test_only_the_main_corpus_is_split() -> None:
     ],
 )
 def test_any_protocol_splits_the_main_corpus(name: str, more: dict[str, Any]) -> None:
-    for fold in made(FOUR, name, main="surrey", **more).folds:
+    for fold in split_by_settings(FOUR, name, main="surrey", **more).folds:
         assert {id_.split("/")[0] for id_ in (*fold.test, *fold.validation)} == {"surrey"}
         assert {id_.split("/")[0] for id_ in fold.train} == set(LANGUAGES)
 
@@ -84,7 +84,7 @@ def test_any_protocol_splits_the_main_corpus(name: str, more: dict[str, Any]) ->
 def test_shares_are_nested_and_stratified() -> None:
     taken: list[set[str]] = []
     for share in (0, 0.25, 0.5, 0.75, 1):
-        folds = made(TWO, LOSO, main="surrey", auxiliary_share=share).folds
+        folds = split_by_settings(TWO, LOSO, main="surrey", auxiliary_share=share).folds
         found = [others(fold) for fold in folds]
         assert len(found[0]) == round(share * 40)
         assert all(one == found[0] for one in found)
@@ -99,7 +99,9 @@ def test_shares_are_nested_and_stratified() -> None:
 def test_a_share_depends_on_the_seed_and_not_on_the_order() -> None:
     def half(utterances: Sequence[Utterance], seed: int) -> set[str]:
         return others(
-            made(utterances, LOSO, main="surrey", auxiliary_share=0.5, seed=seed).folds[0]
+            split_by_settings(
+                utterances, LOSO, main="surrey", auxiliary_share=0.5, seed=seed
+            ).folds[0]
         )
 
     assert half(TWO, 0) == half(TWO[::-1], 0)
@@ -119,7 +121,7 @@ def test_a_share_depends_on_the_seed_and_not_on_the_order() -> None:
     ],
 )
 def test_amounts_by_corpus_and_by_language(table: dict[str, Any], counts: dict[str, int]) -> None:
-    for fold in made(FOUR, LOSO, main="surrey", **table).folds:
+    for fold in split_by_settings(FOUR, LOSO, main="surrey", **table).folds:
         german = others(fold, "berlin") | others(fold, "vienna")
         found = {name: len(others(fold, name)) for name in LANGUAGES} | {"de": len(german)}
         assert {name: found[name] for name in counts} == counts
@@ -127,7 +129,7 @@ def test_amounts_by_corpus_and_by_language(table: dict[str, Any], counts: dict[s
 
 def test_ratio_follows_the_size_of_the_training_subset() -> None:
     some = [one for one in TWO if not one.id.startswith("surrey/s0-")] + TWO[:4]
-    protocol = made(some, LOSO, main="surrey", auxiliary_ratio=1)
+    protocol = split_by_settings(some, LOSO, main="surrey", auxiliary_ratio=1)
     sizes = {fold.name: len(others(fold)) for fold in protocol.folds}
     assert sizes == {"surrey/s0": 10, "surrey/s1": 4, "surrey/s2": 10}
     assert "berlin (4 to 10 of 40 utterances)" in protocol.caution
@@ -188,31 +190,33 @@ def test_invalid_auxiliary_settings_are_errors(
     table: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        made(TWO, **{"name": LOSO, "main": "surrey", **table})
+        split_by_settings(TWO, **{"name": LOSO, "main": "surrey", **table})
 
 
 def test_single_corpus_has_no_auxiliary_corpora() -> None:
     alone = [replace(one, corpus=None) for one in TWO if one.corpus == "surrey"]
     with pytest.raises(ProtocolError, match="found a single corpus"):
-        made(alone, LOSO, main="surrey")
+        split_by_settings(alone, LOSO, main="surrey")
     with pytest.raises(ProtocolError, match="found surrey"):
-        made(TWO, LOSO, main="surrey", only={"language": "en"})
+        split_by_settings(TWO, LOSO, main="surrey", only={"language": "en"})
 
 
 def test_disjoint_values_leave_auxiliary_corpora_too() -> None:
     texts = [replace(one, text=one.id.partition("-")[2]) for one in TWO]
     part = {"by": "text", "test": ["0", "1"], "train": [str(n) for n in range(2, 10)]}
-    free = made(texts, "by-label", main="surrey", validation="none", **part)
-    strict = made(texts, "by-label", main="surrey", validation="none", disjoint="text", **part)
+    free = split_by_settings(texts, "by-label", main="surrey", validation="none", **part)
+    strict = split_by_settings(
+        texts, "by-label", main="surrey", validation="none", disjoint="text", **part
+    )
     assert len(others(free.folds[0])) == 40
     assert len(others(strict.folds[0])) == 32
     assert all(id_.rpartition("-")[2] not in "01" for id_ in strict.folds[0].train)
 
 
 def test_saved_split_contains_auxiliary_utterances(tmp_path: Path) -> None:
-    protocol = made(TWO, LOSO, main="surrey", auxiliary_share=0.25)
+    protocol = split_by_settings(TWO, LOSO, main="surrey", auxiliary_share=0.25)
     save(protocol, tmp_path / "a.csv")
-    assert [set(fold.train) for fold in made(TWO, str(tmp_path / "a.csv")).folds] == [
+    assert [set(fold.train) for fold in split_by_settings(TWO, str(tmp_path / "a.csv")).folds] == [
         set(fold.train) for fold in protocol.folds
     ]
 
@@ -221,7 +225,7 @@ def test_select_training_utterances_takes_the_share() -> None:
     assert select_training_utterances(TWO, SplitConfig()) == TWO
     whole = select_training_utterances(FOUR, settings(auxiliary_share={"de": 0.5}))
     assert Counter(one.language for one in whole) == {"en": 30, "de": 30, "fr": 10}
-    fold = made(FOUR, LOSO, main="surrey", auxiliary_share={"de": 0.5}).folds[0]
+    fold = split_by_settings(FOUR, LOSO, main="surrey", auxiliary_share={"de": 0.5}).folds[0]
     assert others(fold) == {one.id for one in whole if one.corpus != "surrey"}
     with pytest.raises(ConfigError, match="takes 60 utterances of berlin"):
         select_training_utterances(TWO, settings(auxiliary_ratio=2))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders.protocols import UTTERANCES, by_hand, checked, verdicts
+from builders.protocols import UTTERANCES, check_leakage, list_verdicts, make_protocol
 from builders.small_systems import small_recipe
 
 from serein.errors import ProtocolError
@@ -17,7 +17,9 @@ MOODS = {"a-0": "joy", "a-1": "fear", "b-0": "joy", "b-1": "fear", "c-0": "joy",
 
 def test_untrained_and_untested_classes_are_counted() -> None:
     target = {"a-0": "joy", "a-1": "fear", "b-0": "rage", "b-1": "joy", "c-0": None}
-    found = checked(by_hand("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target})
+    found = check_leakage(
+        make_protocol("a0 a1", "", "b0 b1 c0"), UTTERANCES, targets={"mood": target}
+    )
     assert (found["classes"].verdict, found["classes"].count) == ("warning", 2)
     assert found["classes"].examples == ("mood rage in fold one", "mood fear")
     assert (
@@ -25,15 +27,15 @@ def test_untrained_and_untested_classes_are_counted() -> None:
         in found["classes"].description
     )
     labelled = [replace(one, labels={"emotion": str(target.get(one.id))}) for one in UTTERANCES]
-    assert checked(by_hand("a0 a1", "", "b0"), labelled)["classes"].count == 3
+    assert check_leakage(make_protocol("a0 a1", "", "b0"), labelled)["classes"].count == 3
 
 
 def test_unvalidated_classes_are_a_warning() -> None:
-    one = by_hand("a0 a1", "c0", "b0 b1").folds[0]
+    one = make_protocol("a0 a1", "c0", "b0 b1").folds[0]
     two = replace(one, name="two", train=("b-0", "b-1"), validation=("c-0", "c-1"), test=("a-0",))
     protocol = Protocol(name="by hand", validation="by hand", folds=(one, two))
     other = dict.fromkeys(MOODS, "female") | {"a-0": "male", "b-0": "male"}
-    found = checked(protocol, UTTERANCES, targets={"mood": MOODS, "gender": other})["classes"]
+    found = check_leakage(protocol, UTTERANCES, targets={"mood": MOODS, "gender": other})["classes"]
     assert (found.verdict, found.count) == ("warning", 1)
     assert (
         found.description
@@ -41,7 +43,9 @@ def test_unvalidated_classes_are_a_warning() -> None:
     )
     assert found.examples == ("fear not validated in fold one",)
     many = tuple(replace(one, name=f"{number}") for number in range(7))
-    found = checked(replace(protocol, folds=many), UTTERANCES, targets={"mood": MOODS})["classes"]
+    found = check_leakage(replace(protocol, folds=many), UTTERANCES, targets={"mood": MOODS})[
+        "classes"
+    ]
     assert (
         "1 class in fold 3, 1 class in fold 4 and in 2 more folds: the other" in found.description
     )
@@ -49,23 +53,26 @@ def test_unvalidated_classes_are_a_warning() -> None:
 
 
 def test_folds_without_validation_have_no_unvalidated_classes() -> None:
-    found = checked(by_hand("a0 a1", "", "b0 b1"), UTTERANCES, targets={"mood": MOODS})
-    assert verdicts(found) == {}
+    found = check_leakage(make_protocol("a0 a1", "", "b0 b1"), UTTERANCES, targets={"mood": MOODS})
+    assert list_verdicts(found) == {}
 
 
 def test_validation_subset_without_labels_is_an_error() -> None:
     target = {**MOODS, "c-0": None, "c-1": None}
-    found = checked(
-        by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target}, allow="speaker"
+    found = check_leakage(
+        make_protocol("a0 a1", "c0 c1", "b0 b1"),
+        UTTERANCES,
+        targets={"mood": target},
+        allow="speaker",
     )
-    assert verdicts(found) == {"validation": "error"}
+    assert list_verdicts(found) == {"validation": "error"}
     message = (
         r"the split cannot be used\. validation: the validation subset of 1 fold has no mood label"
     )
     with pytest.raises(ProtocolError, match=message + r'.*higher, or to "none", .* fold one\.$'):
         raise_on_leaks(found.values())
     second = {"gender": MOODS, "mood": target}
-    assert checked(by_hand("a0 a1", "c0 c1", "b0"), UTTERANCES, targets=second)[
+    assert check_leakage(make_protocol("a0 a1", "c0 c1", "b0"), UTTERANCES, targets=second)[
         "validation"
     ].verdict == ("clean")
 
@@ -83,7 +90,9 @@ def test_validation_subset_without_labels_is_an_error() -> None:
 def test_fold_that_trains_no_tested_class_is_an_error(
     target: dict[str, str | None], verdict: str
 ) -> None:
-    found = checked(by_hand("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target})
+    found = check_leakage(
+        make_protocol("a0 a1", "c0 c1", "b0 b1"), UTTERANCES, targets={"mood": target}
+    )
     assert found["classes"].verdict == verdict
     if verdict == "error":
         message = (
@@ -94,7 +103,7 @@ def test_fold_that_trains_no_tested_class_is_an_error(
 
 
 def test_corpus_without_labels_gives_no_finding() -> None:
-    assert verdicts(checked(by_hand("a0", "c0", "b0"), UTTERANCES)) == {}
+    assert list_verdicts(check_leakage(make_protocol("a0", "c0", "b0"), UTTERANCES)) == {}
 
 
 def test_an_evaluation_without_validation_labels_does_not_start(

@@ -11,14 +11,14 @@ from builders.protocols import (
     SHARED,
     SMALL,
     UTTERANCES,
-    by_hand,
-    checked,
-    corpora,
-    iemocap,
-    made,
-    several,
-    utterance,
-    verdicts,
+    check_leakage,
+    list_verdicts,
+    make_corpora,
+    make_iemocap,
+    make_protocol,
+    make_utterance,
+    split_by_settings,
+    utterance_lists,
 )
 from builders.small_systems import small_recipe
 from hypothesis import given
@@ -36,22 +36,22 @@ from serein.results import io
 
 def test_clean_split_gives_clean_findings() -> None:
     utterances = [replace(one, labels={"emotion": "joy"}) for one in UTTERANCES]
-    found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)
+    found = check_leakage(make_protocol("a0 a1", "c0", "b0 b1"), utterances)
     assert sorted(found) == ["classes", "duplicate", "normalisation", "speaker", "validation"]
-    assert verdicts(found) == {}
+    assert list_verdicts(found) == {}
     assert all(one.count == 0 and one.description and one.examples == () for one in found.values())
     raise_on_leaks(found.values())
 
 
-@given(corpora(least=3))
+@given(utterance_lists(min_speakers=3))
 def test_no_split_by_speaker_leaks(utterances: list[Utterance]) -> None:
-    found = checked(made(utterances, "leave-one-speaker-out"), utterances)
-    assert verdicts(found) == {}
+    found = check_leakage(split_by_settings(utterances, "leave-one-speaker-out"), utterances)
+    assert list_verdicts(found) == {}
 
 
 def test_raise_on_leaks_lists_all_errors_and_how_to_allow_them() -> None:
     dialogue = [replace(one, dialogue="d") for one in UTTERANCES]
-    found = checked(by_hand("a0", "", "a1 b0"), dialogue)
+    found = check_leakage(make_protocol("a0", "", "a1 b0"), dialogue)
     with pytest.raises(ProtocolError) as caught:
         raise_on_leaks(found.values())
     words = str(caught.value)
@@ -59,11 +59,11 @@ def test_raise_on_leaks_lists_all_errors_and_how_to_allow_them() -> None:
     assert "such as a (train, test in fold one)" in words
     assert "partner: partners are in two subsets of a fold, from 1 dialogue," in words
     assert "protocol.allow=speaker,partner" in words
-    allowed = checked(by_hand("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
-    assert verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
+    allowed = check_leakage(make_protocol("a0", "", "a1 b0"), dialogue, allow="speaker, partner")
+    assert list_verdicts(allowed) == {"speaker": "allowed", "partner": "allowed"}
     assert allowed["speaker"].description == found["speaker"].description
     raise_on_leaks(allowed.values())
-    protocol = by_hand("a0", "", "a1 b0")
+    protocol = make_protocol("a0", "", "a1 b0")
     told = add_cautions(protocol, allowed.values())
     assert told.caution.startswith("speaker leak allowed: in two subsets of a fold: 1 speaker")
     assert "; partner leak allowed: " in told.caution
@@ -72,8 +72,8 @@ def test_raise_on_leaks_lists_all_errors_and_how_to_allow_them() -> None:
 
 
 def test_utterance_in_two_subsets_cannot_be_allowed() -> None:
-    found = checked(by_hand("a0 b0", "b0", "a1"), UTTERANCES, allow=("speaker",))
-    assert verdicts(found) == {"speaker": "allowed", "validation": "error"}
+    found = check_leakage(make_protocol("a0 b0", "b0", "a1"), UTTERANCES, allow=("speaker",))
+    assert list_verdicts(found) == {"speaker": "allowed", "validation": "error"}
     with pytest.raises(
         ProtocolError,
         match=r"^the split cannot be used\. validation: in two[^.]*1 utterance, such as b-0 "
@@ -81,12 +81,12 @@ def test_utterance_in_two_subsets_cannot_be_allowed() -> None:
     ):
         raise_on_leaks(found.values())
     with pytest.raises(UnknownName, match=r"'speakers'; did you mean 'speaker'\? Known: duplicate"):
-        checked(by_hand("a0", "", "b0"), UTTERANCES, allow="speakers")
+        check_leakage(make_protocol("a0", "", "b0"), UTTERANCES, allow="speakers")
 
 
 def test_missing_utterances_are_an_error() -> None:
     with pytest.raises(ProtocolError, match="has 2 utterances, and 1 of them were given"):
-        checked(by_hand("a0", "", "b0"), UTTERANCES[:1])
+        check_leakage(make_protocol("a0", "", "b0"), UTTERANCES[:1])
 
 
 # Speakers
@@ -101,24 +101,24 @@ def test_missing_utterances_are_an_error() -> None:
     ],
 )
 def test_speaker_in_two_subsets_is_an_error(sides: tuple[str, str, str], example: str) -> None:
-    found = checked(by_hand(*sides), UTTERANCES)
-    assert verdicts(found) == {"speaker": "error"}
+    found = check_leakage(make_protocol(*sides), UTTERANCES)
+    assert list_verdicts(found) == {"speaker": "error"}
     assert (found["speaker"].count, found["speaker"].examples) == (1, (example,))
 
 
 def test_unknown_speakers_are_a_warning() -> None:
     utterances = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
-    found = checked(by_hand("a0", "", "b0 c0"), utterances)
-    assert verdicts(found) == {"speaker": "warning"}
+    found = check_leakage(make_protocol("a0", "", "b0 c0"), utterances)
+    assert list_verdicts(found) == {"speaker": "warning"}
     assert found["speaker"].description == (
         "1 of 3 utterances have no known speaker; no known speaker is in two subsets of a fold"
     )
     nobody = [replace(one, speaker=None) for one in UTTERANCES]
-    found = checked(by_hand("a0", "", "b0"), nobody)
+    found = check_leakage(make_protocol("a0", "", "b0"), nobody)
     assert found["speaker"].description == "2 of 2 utterances have no known speaker"
-    assert verdicts(found) == {"speaker": "warning"}
+    assert list_verdicts(found) == {"speaker": "warning"}
     mixed = [replace(one, speaker=None) if one.id == "b-0" else one for one in UTTERANCES]
-    assert checked(by_hand("a0", "", "a1 b0"), mixed)["speaker"].description == (
+    assert check_leakage(make_protocol("a0", "", "a1 b0"), mixed)["speaker"].description == (
         "in two subsets of a fold: 1 speaker, 1 time over all folds; "
         "1 of 3 utterances have no known speaker"
     )
@@ -126,38 +126,44 @@ def test_unknown_speakers_are_a_warning() -> None:
 
 @pytest.mark.parametrize("name", ["random", "speaker-dependent"])
 def test_random_folds_are_speaker_dependent_by_definition(name: str) -> None:
-    found = checked(made(SMALL, name), SMALL)
-    assert verdicts(found) == {"speaker": "allowed", "partner": "allowed", "sentence": "warning"}
+    found = check_leakage(split_by_settings(SMALL, name), SMALL)
+    assert list_verdicts(found) == {
+        "speaker": "allowed",
+        "partner": "allowed",
+        "sentence": "warning",
+    }
     assert found["speaker"].count == 50
     raise_on_leaks(found.values())
-    assert add_cautions(made(SMALL, name), found.values()) == made(SMALL, name)
+    assert add_cautions(split_by_settings(SMALL, name), found.values()) == split_by_settings(
+        SMALL, name
+    )
 
 
 def test_the_same_name_in_two_corpora_is_no_leak() -> None:
-    utterances = several(berlin=4, delhi=4)
-    found = checked(made(utterances, "leave-one-corpus-out"), utterances)
-    assert verdicts(found) == {}
+    utterances = make_corpora(berlin=4, delhi=4)
+    found = check_leakage(split_by_settings(utterances, "leave-one-corpus-out"), utterances)
+    assert list_verdicts(found) == {}
 
 
 # Partners
 
 
 def test_leave_one_speaker_out_separates_partners() -> None:
-    one = checked(made(SMALL, "leave-one-speaker-out"), SMALL)
+    one = check_leakage(split_by_settings(SMALL, "leave-one-speaker-out"), SMALL)
     assert one["partner"].verdict == "error"
     assert "from 5 sessions and 150 dialogues" in one["partner"].description
     assert one["partner"].examples[0] == "session 1 (validation, test in fold 1F)"
-    two = checked(made(SMALL, "leave-one-session-out"), SMALL)
+    two = check_leakage(split_by_settings(SMALL, "leave-one-session-out"), SMALL)
     assert two["partner"].verdict == "clean"
 
 
 def test_partners_need_dialogues_and_sessions_of_two() -> None:
     alone = [replace(one, dialogue=one.id, session="s") for one in UTTERANCES]
-    assert checked(by_hand("a0", "c0", "b0"), alone)["partner"].verdict == "clean"
+    assert check_leakage(make_protocol("a0", "c0", "b0"), alone)["partner"].verdict == "clean"
     silent = [replace(one, session="s") for one in UTTERANCES]
-    assert "partner" not in checked(by_hand("a0", "", "b0"), silent)
+    assert "partner" not in check_leakage(make_protocol("a0", "", "b0"), silent)
     two = [one for one in alone if one.speaker != "c"]
-    assert checked(by_hand("a0", "", "b0"), two)["partner"].count == 1
+    assert check_leakage(make_protocol("a0", "", "b0"), two)["partner"].count == 1
 
 
 # Copies
@@ -180,7 +186,7 @@ def test_copies_of_a_recording(
 ) -> None:
     marks = dict.fromkeys(same, "the same")
     more: dict[str, Any] = {by: marks}
-    found = checked(by_hand(*sides), UTTERANCES, allow="speaker", **more)["duplicate"]
+    found = check_leakage(make_protocol(*sides), UTTERANCES, allow="speaker", **more)["duplicate"]
     assert (found.verdict, found.count) == (verdict, int(verdict != "clean"))
     assert words in found.description
     if verdict == "error":
@@ -188,14 +194,14 @@ def test_copies_of_a_recording(
 
 
 def test_copies_are_counted_in_every_fold() -> None:
-    protocol = made(UTTERANCES, "leave-one-speaker-out")
-    found = checked(protocol, UTTERANCES, file_hashes={"a-0": "b-1"})["duplicate"]
+    protocol = split_by_settings(UTTERANCES, "leave-one-speaker-out")
+    found = check_leakage(protocol, UTTERANCES, file_hashes={"a-0": "b-1"})["duplicate"]
     assert (found.verdict, found.count) == ("error", 3)
     assert found.examples[0] == "a-0 (test) and b-1 (validation) in fold a"
 
 
 def file_span(speaker: str, number: int, start: float, end: float | None) -> Utterance:
-    return replace(utterance(speaker, number), path=Path("long.wav"), start=start, end=end)
+    return replace(make_utterance(speaker, number), path=Path("long.wav"), start=start, end=end)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +222,10 @@ def test_overlapping_spans_of_one_file(
     trained: tuple[float, float], tested: tuple[float, float], verdict: str, speaker: str
 ) -> None:
     utterances = [file_span("a", 0, *trained), file_span(speaker, 1, *tested)]
-    protocol = by_hand("a0", "", f"{speaker}1")
-    assert checked(protocol, utterances, allow="speaker")["duplicate"].verdict == verdict
-    together = [*utterances, utterance("c", 0)]
-    found = checked(by_hand(f"a0 {speaker}1", "", "c0"), together)["duplicate"]
+    protocol = make_protocol("a0", "", f"{speaker}1")
+    assert check_leakage(protocol, utterances, allow="speaker")["duplicate"].verdict == verdict
+    together = [*utterances, make_utterance("c", 0)]
+    found = check_leakage(make_protocol(f"a0 {speaker}1", "", "c0"), together)["duplicate"]
     assert found.verdict == ("clean" if verdict == "clean" else "warning")
 
 
@@ -232,7 +238,7 @@ def test_overlaps_equal_a_comparison_of_every_pair(
     utterances = [file_span("a", n, start, start + long) for n, (start, long) in enumerate(times)]
     side = {one.id: data.draw(st.sampled_from(["train", "test"])) for one in utterances}
     sides = {s: tuple(id_ for id_ in side if side[id_] == s) for s in ("train", "test")}
-    protocol = by_hand("", "", "")
+    protocol = make_protocol("", "", "")
     protocol = replace(protocol, folds=(Fold(name="one", validation=(), **sides),))
     leaks = any(
         one.start < (other.end or 0) and other.start < (one.end or 0)
@@ -240,7 +246,7 @@ def test_overlaps_equal_a_comparison_of_every_pair(
         for other in utterances
         if side[one.id] != side[other.id]
     )
-    found = checked(protocol, utterances, allow="speaker")["duplicate"]
+    found = check_leakage(protocol, utterances, allow="speaker")["duplicate"]
     assert (found.verdict in ("error",)) == leaks
 
 
@@ -250,43 +256,50 @@ def test_overlaps_equal_a_comparison_of_every_pair(
 def test_sentences_that_are_tested_and_trained_are_counted() -> None:
     said = {"a-0": "Hello.", "b-0": "hello", "b-1": "bye", "c-0": "bye!"}
     utterances = [replace(one, text=said.get(one.id)) for one in UTTERANCES]
-    found = checked(by_hand("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
+    found = check_leakage(make_protocol("a0 a1", "c0", "b0 b1"), utterances)["sentence"]
     assert (found.verdict, found.count) == ("warning", 2)
     assert found.description.startswith(
         "the sentences of 2 of 2 test utterances are in another subset of their fold"
     )
     assert sorted(found.examples) == ["bye", "hello"]
-    assert checked(by_hand("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict == "clean"
+    assert (
+        check_leakage(make_protocol("a0 a1", "", "c0 c1"), utterances)["sentence"].verdict
+        == "clean"
+    )
 
 
 def test_sentence_labels_take_precedence_over_transcripts() -> None:
     utterances = [replace(one, text="la", labels={"sentence": one.id}) for one in UTTERANCES]
-    assert checked(by_hand("a0", "", "b0"), utterances)["sentence"].verdict == "clean"
-    disjoint = made(
-        iemocap(dict.fromkeys("12345", 300)), "leave-one-session-out", disjoint="sentence"
+    assert check_leakage(make_protocol("a0", "", "b0"), utterances)["sentence"].verdict == "clean"
+    disjoint = split_by_settings(
+        make_iemocap(dict.fromkeys("12345", 300)), "leave-one-session-out", disjoint="sentence"
     )
-    whole = iemocap(dict.fromkeys("12345", 300))
-    assert checked(disjoint, whole)["sentence"].verdict == "clean"
+    whole = make_iemocap(dict.fromkeys("12345", 300))
+    assert check_leakage(disjoint, whole)["sentence"].verdict == "clean"
 
 
 @pytest.mark.parametrize(
     ("scope", "verdict"), [("training", "clean"), ("none", "clean"), ("speaker", "warning")]
 )
 def test_normalization_by_speaker_is_a_warning(scope: str, verdict: str) -> None:
-    found = checked(by_hand("a0", "", "b0"), UTTERANCES, normalization=scope)["normalisation"]
+    found = check_leakage(make_protocol("a0", "", "b0"), UTTERANCES, normalization=scope)[
+        "normalisation"
+    ]
     assert found.verdict == verdict
     assert ("all recordings of the test speakers" in found.description) == (verdict == "warning")
     with pytest.raises(UnknownName, match="scope of normalisation 'corpus'"):
-        checked(by_hand("a0", "", "b0"), UTTERANCES, normalization="corpus")
+        check_leakage(make_protocol("a0", "", "b0"), UTTERANCES, normalization="corpus")
 
 
 def test_checks_without_data_give_no_finding() -> None:
-    found = checked(by_hand("a0 a1", "c0", "b0 b1"), UTTERANCES)
+    found = check_leakage(make_protocol("a0 a1", "c0", "b0 b1"), UTTERANCES)
     assert sorted(found) == ["duplicate", "normalisation", "speaker", "validation"]
 
 
 def test_folds_without_validation_are_counted() -> None:
-    found = checked(made(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES)
+    found = check_leakage(
+        split_by_settings(UTTERANCES, "leave-one-speaker-out", validation="none"), UTTERANCES
+    )
     assert found["validation"].verdict == "clean"
     assert "3 folds without a validation subset" in found["validation"].description
 
@@ -320,10 +333,10 @@ def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: P
 
 @pytest.mark.parametrize("name", ["leave-one-speaker-out", "random"])
 def test_ten_folds_of_ten_thousand_take_well_under_a_second(name: str) -> None:
-    utterances = iemocap()
+    utterances = make_iemocap()
     random.Random(0).shuffle(utterances)
     marks = {one.id: one.id for one in utterances}
-    protocol = made(utterances, name, **({"folds": 10} if name == "random" else {}))
+    protocol = split_by_settings(utterances, name, **({"folds": 10} if name == "random" else {}))
     started = time.process_time()
     find_leaks(protocol, utterances, marks, audio_hashes=marks)
     assert time.process_time() - started < 2.0
@@ -337,14 +350,17 @@ def test_ravdess_has_one_copy_of_the_same_actor() -> None:
         Utterance(id=file.stem, path=file, speaker=file.stem[-2:], text=file.stem[12:14])
         for file in sorted(root.glob("Actor_0*/*.*"))
     ]
-    protocol, marks = made(utterances, "leave-one-speaker-out"), hash_contents(utterances)
+    protocol, marks = (
+        split_by_settings(utterances, "leave-one-speaker-out"),
+        hash_contents(utterances),
+    )
     for samples in (None, hash_audio(utterances)):
         found = find_leaks(protocol, utterances, marks, audio_hashes=samples)
         by_kind = {one.kind: one for one in found}
-        assert verdicts(by_kind) == {"duplicate": "warning", "sentence": "warning"}
+        assert list_verdicts(by_kind) == {"duplicate": "warning", "sentence": "warning"}
         assert by_kind["duplicate"].count == 1
         raise_on_leaks(found)
-    drawn = made(utterances, "random")
+    drawn = split_by_settings(utterances, "random")
     found = find_leaks(drawn, utterances, marks)
     assert {one.kind: one.verdict for one in found}["duplicate"] == "warning"
 
@@ -353,12 +369,12 @@ def test_emodb_is_clean_except_for_its_sentences() -> None:
     if not (SHARED / "emodb").exists():
         pytest.skip("EMO-DB is not in ../shared/data")
     utterances = corpus_readers.load(f"emodb={SHARED / 'emodb'}").utterances
-    protocol = made(utterances, "leave-one-speaker-out")
+    protocol = split_by_settings(utterances, "leave-one-speaker-out")
     found = find_leaks(
         protocol, utterances, hash_contents(utterances), audio_hashes=hash_audio(utterances)
     )
     by_kind = {one.kind: one for one in found}
-    assert verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
+    assert list_verdicts(by_kind) == {"sentence": "warning", "classes": "warning"}
     assert by_kind["classes"].examples == ("disgust not validated in fold 15",)
     assert by_kind["sentence"].count == 535
     assert "10 sentences in all" in by_kind["sentence"].description

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.protocols import SMALL, UTTERANCES, by_hand, made
+from builders.protocols import SMALL, UTTERANCES, make_protocol, split_by_settings
 from builders.small_systems import small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +37,7 @@ def test_json_round_trip(
 
 @pytest.mark.parametrize("name", ["leave-one-speaker-out", "random", "zhang-text"])
 def test_csv_keeps_the_folds(tmp_path: Path, name: str) -> None:
-    protocol = made(SMALL, name)
+    protocol = split_by_settings(SMALL, name)
     for given_ in ((), SMALL):
         save(protocol, tmp_path / "mine.csv", given_)
         back = load(tmp_path / "mine.csv")
@@ -48,7 +48,7 @@ def test_csv_keeps_the_folds(tmp_path: Path, name: str) -> None:
 def test_csv_contains_paths_speakers_and_labels(tmp_path: Path) -> None:
     utterances = [replace(one, labels={"level": 2.0, "fold": "x"}) for one in UTTERANCES]
     utterances[0] = replace(utterances[0], labels={"emotion": "anger, cold", "level": 1.5})
-    save(by_hand("a0 a1", "c0", "b0"), tmp_path / "x.csv", utterances)
+    save(make_protocol("a0 a1", "c0", "b0"), tmp_path / "x.csv", utterances)
     rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
     assert list(rows[0]) == ["fold", "subset", "id", "path", "speaker", "emotion", "level"]
     assert list(rows[0].values()) == ["one", "train", "a-0", "a-0.wav", "a", "anger, cold", "1.5"]
@@ -57,14 +57,14 @@ def test_csv_contains_paths_speakers_and_labels(tmp_path: Path) -> None:
 
 
 def test_a_saved_protocol_splits_its_corpus(tmp_path: Path) -> None:
-    protocol = made(SMALL, "random", folds=3, only={"style": "improvised"})
+    protocol = split_by_settings(SMALL, "random", folds=3, only={"style": "improvised"})
     file = tmp_path / "mine.json"
     save(protocol, file)
     kept = [one for one in SMALL if one.label("style") == "improvised"]
-    assert made(kept, str(file)) == protocol
-    back = made(SMALL, str(file), only={"style": "improvised"})
+    assert split_by_settings(kept, str(file)) == protocol
+    back = split_by_settings(SMALL, str(file), only={"style": "improvised"})
     assert (back.hash, back.name) == (protocol.hash, "random")
-    wide = made(SMALL, str(file))
+    wide = split_by_settings(SMALL, str(file))
     assert wide.caution == f"{protocol.caution}; 225 of 450 utterances are in no subset"
     marks = {one.id: one.id for one in SMALL}
     kinds = {one.kind: one.verdict for one in find_leaks(wide, SMALL, marks)}
@@ -72,8 +72,8 @@ def test_a_saved_protocol_splits_its_corpus(tmp_path: Path) -> None:
 
 
 def test_csv_of_random_folds_is_not_allowed_to_leak(tmp_path: Path) -> None:
-    save(made(SMALL, "random"), tmp_path / "random.csv")
-    protocol = made(SMALL, str(tmp_path / "random.csv"))
+    save(split_by_settings(SMALL, "random"), tmp_path / "random.csv")
+    protocol = split_by_settings(SMALL, str(tmp_path / "random.csv"))
     marks = {one.id: one.id for one in SMALL}
     kinds = {one.kind: one.verdict for one in find_leaks(protocol, SMALL, marks)}
     assert (kinds["speaker"], kinds["partner"]) == ("error", "error")
@@ -81,25 +81,27 @@ def test_csv_of_random_folds_is_not_allowed_to_leak(tmp_path: Path) -> None:
 
 def test_utterances_of_another_corpus_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    save(made(SMALL, "leave-one-session-out"), file)
+    save(split_by_settings(SMALL, "leave-one-session-out"), file)
     with pytest.raises(ProtocolError, match=r"has 450 utterances, and 444 .* among the 6 of"):
-        made([*SMALL[:6]], str(file))
+        split_by_settings([*SMALL[:6]], str(file))
     with pytest.raises(ConfigError, match="defines its validation subsets"):
-        made(SMALL, str(file), validation=2)
+        split_by_settings(SMALL, str(file), validation=2)
     with pytest.raises(ConfigError, match=r"folds = 3; .* has no such setting"):
-        made(SMALL, str(file), folds=3)
+        split_by_settings(SMALL, str(file), folds=3)
 
 
 def test_saved_protocol_leaves_out_excluded_ids(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    protocol = made(SMALL, "leave-one-session-out")
+    protocol = split_by_settings(SMALL, "leave-one-session-out")
     save(protocol, file)
     kept, gone = SMALL[2:], {SMALL[0].id, SMALL[1].id}
     found = split(kept, SplitConfig(name=str(file)), gone)
     assert found.caution == f"2 of 450 utterances of {file} left out"
     assert [fold.name for fold in found.folds] == [fold.name for fold in protocol.folds]
     assert found == replace(
-        made(kept, "leave-one-session-out"), caution=found.caution, validation=found.validation
+        split_by_settings(kept, "leave-one-session-out"),
+        caution=found.caution,
+        validation=found.validation,
     )
     with pytest.raises(ProtocolError, match="1 of them are not among"):
         split(kept[1:], SplitConfig(name=str(file)), gone)
@@ -148,7 +150,7 @@ def test_invalid_json_is_an_error(
     tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     file = tmp_path / "mine.json"
-    save(by_hand("a0 a1", "c0", "b0"), file)
+    save(make_protocol("a0 a1", "c0", "b0"), file)
     spoil(file)
     with pytest.raises(ProtocolError, match=message):
         load(file)
@@ -180,14 +182,14 @@ def test_invalid_csv_is_an_error(tmp_path: Path, text: str, message: str) -> Non
 def test_csv_written_by_hand(tmp_path: Path) -> None:
     text = "\ufeffid,fold,subset,note\na-0,1,train,x\nb-0,1,test,\n"
     (tmp_path / "Mine.CSV").write_text(text, encoding="utf-8")
-    protocol = made(UTTERANCES, str(tmp_path / "Mine.CSV"))
+    protocol = split_by_settings(UTTERANCES, str(tmp_path / "Mine.CSV"))
     assert protocol.folds == (Fold(name="1", train=("a-0",), validation=(), test=("b-0",)),)
     assert protocol.validation == "none"
     assert protocol.caution == "4 of 6 utterances are in no subset"
 
 
 def test_other_suffixes_are_an_error(tmp_path: Path) -> None:
-    for work in (lambda path: save(by_hand("a0", "", "b0"), path), load):
+    for work in (lambda path: save(make_protocol("a0", "", "b0"), path), load):
         with pytest.raises(ProtocolError, match=r"should end in \.json or \.csv"):
             work(tmp_path / "mine.toml")
 

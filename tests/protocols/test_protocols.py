@@ -11,11 +11,11 @@ from builders.protocols import (
     SHARED,
     SMALL,
     UTTERANCES,
-    by_hand,
-    corpora,
-    made,
+    make_protocol,
+    make_utterance,
     speakers_of,
-    utterance,
+    split_by_settings,
+    utterance_lists,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def lists(utterances: Sequence[Utterance], validation: Validation = 1) -> Protoc
     return split(utterances, SplitConfig(validation=validation))
 
 
-@given(corpora(least=4), st.sampled_from([1, 2, "none"]))
+@given(utterance_lists(min_speakers=4), st.sampled_from([1, 2, "none"]))
 def test_loso_tests_every_speaker_once_in_disjoint_subsets(
     utterances: list[Utterance], validation: Validation
 ) -> None:
@@ -53,7 +53,7 @@ def test_loso_tests_every_speaker_once_in_disjoint_subsets(
         assert every == sorted(one.id for one in utterances)
 
 
-@given(corpora(least=5), st.sampled_from([1, 2, 3]))
+@given(utterance_lists(min_speakers=5), st.sampled_from([1, 2, 3]))
 def test_every_speaker_validates_equally_often(
     utterances: list[Utterance], validation: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_every_speaker_validates_equally_often(
     assert set(chosen) == {str(one.speaker) for one in utterances}
 
 
-@given(corpora(least=3))
+@given(utterance_lists(min_speakers=3))
 def test_the_order_of_the_corpus_does_not_matter(utterances: list[Utterance]) -> None:
     one, other = lists(utterances), lists(utterances[::-1])
     assert one == other
@@ -75,7 +75,7 @@ def test_the_order_of_the_corpus_does_not_matter(utterances: list[Utterance]) ->
 def test_validation_holds_as_many_women_as_men(each: int, alternating: bool) -> None:
     number = 2 * each
     gender = {n: GENDERS[n % 2 if alternating else n // each] for n in range(number)}
-    utterances = [utterance(f"{n:02}", 0, gender[n]) for n in range(number)]
+    utterances = [make_utterance(f"{n:02}", 0, gender[n]) for n in range(number)]
     by_speaker = {f"{n:02}": gender[n] for n in range(number)}
     for fold in lists(utterances, 2).folds:
         found = {by_speaker[name] for name in speakers_of(fold.validation)}
@@ -84,13 +84,13 @@ def test_validation_holds_as_many_women_as_men(each: int, alternating: bool) -> 
 
 def test_validation_speaker_is_of_the_other_gender() -> None:
     names = [("a", "female"), ("b", "female"), ("c", "male"), ("d", "male")]
-    utterances = [utterance(name, 0, gender) for name, gender in names]
+    utterances = [make_utterance(name, 0, gender) for name, gender in names]
     folds = {fold.name: speakers_of(fold.validation) for fold in lists(utterances).folds}
     assert folds == {"a": {"c"}, "c": {"b"}, "b": {"d"}, "d": {"a"}}
 
 
 def test_without_validation_all_other_speakers_train() -> None:
-    utterances = [utterance(name, n) for name in "abc" for n in range(2)]
+    utterances = [make_utterance(name, n) for name in "abc" for n in range(2)]
     protocol = lists(utterances, "none")
     assert protocol.validation == "none"
     assert [fold.validation for fold in protocol.folds] == [()] * 3
@@ -101,11 +101,11 @@ def test_without_validation_all_other_speakers_train() -> None:
 
 def test_one_speaker_cannot_be_split() -> None:
     with pytest.raises(ProtocolError, match="needs 2 speakers; found 1: a"):
-        lists([utterance("a", n) for n in range(3)], "none")
+        lists([make_utterance("a", n) for n in range(3)], "none")
 
 
 def test_too_few_speakers_are_named() -> None:
-    utterances = [utterance(name, 0) for name in "abc"]
+    utterances = [make_utterance(name, 0) for name in "abc"]
     with pytest.raises(
         ProtocolError,
         match=r"with 2 validation speakers needs 4 speakers; found 3: a, b, c\. .*validation lower",
@@ -120,7 +120,7 @@ def test_an_empty_corpus_cannot_be_split() -> None:
 
 
 def test_utterances_without_a_speaker_are_counted() -> None:
-    utterances = [utterance("a", 0), utterance(None, 0), utterance(None, 1)]
+    utterances = [make_utterance("a", 0), make_utterance(None, 0), make_utterance(None, 1)]
     with pytest.raises(ProtocolError, match=r"2 of 3 utterances have no speaker.* None-0"):
         lists(utterances)
 
@@ -146,8 +146,8 @@ ONCE = sorted({*protocols.PROTOCOLS} - {"zhang-text", "zhang-sizes", "parts", "b
 def test_subsets_are_disjoint_and_independent_of_corpus_order(name: str) -> None:
     settings = NEEDS.get(name, {})
     utterances = PARTED if name in ("parts", "leave-one-corpus-out") else SMALL
-    protocol = made(utterances, name, **settings)
-    assert protocol == made(utterances[::-1], name, **settings)
+    protocol = split_by_settings(utterances, name, **settings)
+    assert protocol == split_by_settings(utterances[::-1], name, **settings)
     assert protocol.name == name
     assert protocol.validation
     for fold in protocol.folds:
@@ -160,7 +160,7 @@ def test_subsets_are_disjoint_and_independent_of_corpus_order(name: str) -> None
 @pytest.mark.parametrize("name", ONCE)
 @pytest.mark.parametrize("validation", [1, 2, "none"])
 def test_every_utterance_is_tested_once(name: str, validation: Validation) -> None:
-    folds = made(PARTED, name, **NEEDS.get(name, {}), validation=validation).folds
+    folds = split_by_settings(PARTED, name, **NEEDS.get(name, {}), validation=validation).folds
     tested = Counter(id_ for fold in folds for id_ in fold.test)
     assert tested == Counter(one.id for one in PARTED)
     assert all(bool(fold.validation) == (validation != "none") for fold in folds)
@@ -168,7 +168,7 @@ def test_every_utterance_is_tested_once(name: str, validation: Validation) -> No
 
 @pytest.mark.parametrize("name", sorted({*protocols.PROTOCOLS} - {"random", "speaker-dependent"}))
 def test_speaker_independent_protocols_have_no_caution(name: str) -> None:
-    protocol = made(PARTED, name, **NEEDS.get(name, {}))
+    protocol = split_by_settings(PARTED, name, **NEEDS.get(name, {}))
     speaker = {one.id: one.speaker for one in PARTED}
     assert protocol.caution == ""
     for fold in protocol.folds:
@@ -212,7 +212,7 @@ def test_unknown_protocol_lists_the_known_ones() -> None:
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        made(SMALL, **{"name": "leave-one-speaker-out", **settings})
+        split_by_settings(SMALL, **{"name": "leave-one-speaker-out", **settings})
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 )
 def test_utterances_that_a_protocol_cannot_split(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
-        made(SMALL, **{"name": "leave-one-speaker-out", **settings})
+        split_by_settings(SMALL, **{"name": "leave-one-speaker-out", **settings})
 
 
 # Real corpora
@@ -256,13 +256,13 @@ def test_the_folds_of_emodb_never_change() -> None:
     hashes = [lists(utterances, count).hash for count in (1, 2, 3)]
     assert hashes == ["c563eb4dd38d8952", "ba5aaf2aff0ed75f", "1e66b56dbe2d91c2"]
     assert lists(utterances, "none").hash == "4ee5587e76d0f8bc"
-    five = made(utterances, "speaker-k-fold")
+    five = split_by_settings(utterances, "speaker-k-fold")
     gender = {one.id: one.gender for one in utterances}
     assert all(len({gender[id_] for id_ in fold.test}) == 2 for fold in five.folds)
     assert all(len({id_[:2] for id_ in fold.test}) == 2 for fold in five.folds)
     with pytest.raises(ProtocolError, match="tests every sentence of its training subset"):
-        made(utterances, "leave-one-speaker-out", disjoint="sentence")
-    crossed = made(
+        split_by_settings(utterances, "leave-one-speaker-out", disjoint="sentence")
+    crossed = split_by_settings(
         utterances, "leave-one-speaker-out", disjoint="sentence", disjoint_groups=5
     ).folds
     assert len(crossed) == 50
@@ -284,11 +284,11 @@ def test_the_folds_of_emodb_never_change() -> None:
 )
 def test_invalid_fold_is_an_error(sides: tuple[str, str, str], message: str) -> None:
     with pytest.raises(ProtocolError, match=f"fold one.*{message}"):
-        check_protocol(by_hand(*sides))
+        check_protocol(make_protocol(*sides))
 
 
 def test_every_fold_is_checked() -> None:
-    good, bad = by_hand("a0", "", "b0").folds[0], by_hand("a0", "", "a0").folds[0]
+    good, bad = make_protocol("a0", "", "b0").folds[0], make_protocol("a0", "", "a0").folds[0]
     protocol = Protocol(name="by hand", validation="", folds=(good, replace(bad, name="second")))
     with pytest.raises(ProtocolError, match="fold second"):
         check_protocol(protocol)
@@ -300,7 +300,7 @@ def test_every_fold_is_checked() -> None:
 
 
 def test_all_folds_or_none_have_a_validation_subset() -> None:
-    some = by_hand("a0", "c0", "b0").folds[0]
+    some = make_protocol("a0", "c0", "b0").folds[0]
     none = replace(some, name="two", validation=(), test=("b-1",))
     for folds in ((some, none), (none, some)):
         with pytest.raises(
@@ -312,11 +312,13 @@ def test_all_folds_or_none_have_a_validation_subset() -> None:
 
 
 def test_no_utterance_is_tested_in_two_folds() -> None:
-    one = by_hand("a0", "", "b0 b1").folds[0]
+    one = make_protocol("a0", "", "b0 b1").folds[0]
     two = replace(one, name="two", train=("c-0",), test=("b-1",))
     with pytest.raises(ProtocolError, match="b-1 is tested in two folds, one and two, and would"):
         check_protocol(Protocol(name="by hand", validation="", folds=(one, two)))
-    crossed = made(SMALL, "leave-one-session-out", disjoint="script", disjoint_groups=3)
+    crossed = split_by_settings(
+        SMALL, "leave-one-session-out", disjoint="script", disjoint_groups=3
+    )
     tested = Counter(id_ for fold in crossed.folds for id_ in fold.test)
     assert len(crossed.folds) == 15
     assert tested == Counter(one.id for one in SMALL)
@@ -330,7 +332,7 @@ def marked() -> list[Utterance]:
     people = [("mine", "s01"), ("mine", "s02"), ("yours", "s01"), ("yours", "t02")]
     return [
         replace(
-            utterance(f"{corpus}/{name}", number),
+            make_utterance(f"{corpus}/{name}", number),
             corpus=corpus,
             session=f"{corpus}/1",
             labels={"mood": "x"},
@@ -341,10 +343,13 @@ def marked() -> list[Utterance]:
 
 
 def test_speakers_of_joined_corpora_are_named_once() -> None:
-    folds = made(marked(), "leave-one-speaker-out").folds
+    folds = split_by_settings(marked(), "leave-one-speaker-out").folds
     assert [fold.name for fold in folds] == ["mine/s01", "mine/s02", "yours/s01", "yours/t02"]
     assert {fold.name for fold in folds} == {one.speaker for one in marked()}
-    assert [f.name for f in made(marked(), "leave-one-session-out", validation="none").folds] == [
+    assert [
+        f.name
+        for f in split_by_settings(marked(), "leave-one-session-out", validation="none").folds
+    ] == [
         "mine/1",
         "yours/1",
     ]
@@ -360,12 +365,16 @@ def test_speakers_of_joined_corpora_are_named_once() -> None:
     ],
 )
 def test_plain_words_choose_among_joined_corpora(wanted: str, left: set[str]) -> None:
-    protocol = made(marked(), "leave-one-speaker-out", validation="none", only={"speaker": wanted})
+    protocol = split_by_settings(
+        marked(), "leave-one-speaker-out", validation="none", only={"speaker": wanted}
+    )
     assert {fold.name for fold in protocol.folds} == left
-    (fold,) = made(marked(), "by-label", by="speaker", test=wanted, validation="none").folds
+    (fold,) = split_by_settings(
+        marked(), "by-label", by="speaker", test=wanted, validation="none"
+    ).folds
     assert speakers_of(fold.test) == left
     with pytest.raises(ProtocolError, match=r"no utterance has speaker theirs/s01; found s01, s"):
-        made(marked(), "by-label", by="speaker", test="theirs/s01")
+        split_by_settings(marked(), "by-label", by="speaker", test="theirs/s01")
 
 
 # The hash
@@ -373,13 +382,13 @@ def test_plain_words_choose_among_joined_corpora(wanted: str, left: set[str]) ->
 
 def test_the_hash_changes_with_any_utterance_on_any_side() -> None:
     several_ones = [
-        by_hand("a0 a1", "b0", "c0"),
-        by_hand("a0", "b0", "c0"),
-        by_hand("a0 a1", "b1", "c0"),
-        by_hand("a0 a1", "b0", "c1"),
-        by_hand("a0 a1", "", "c0"),
-        by_hand("a0 a1 b0", "", "c0"),
-        by_hand("a0 b0", "a1", "c0"),
+        make_protocol("a0 a1", "b0", "c0"),
+        make_protocol("a0", "b0", "c0"),
+        make_protocol("a0 a1", "b1", "c0"),
+        make_protocol("a0 a1", "b0", "c1"),
+        make_protocol("a0 a1", "", "c0"),
+        make_protocol("a0 a1 b0", "", "c0"),
+        make_protocol("a0 b0", "a1", "c0"),
     ]
     named = replace(several_ones[0], name="other")
     fold = replace(several_ones[0].folds[0], name="two")
@@ -391,4 +400,4 @@ def test_the_hash_changes_with_any_utterance_on_any_side() -> None:
 
 def test_the_hash_is_the_same_tomorrow() -> None:
     assert lists(UTTERANCES).hash == "a01a471e0a6ff91b"
-    assert by_hand("a0 a1", "b0", "c0").hash == by_hand("a0 a1", "b0", "c0").hash
+    assert make_protocol("a0 a1", "b0", "c0").hash == make_protocol("a0 a1", "b0", "c0").hash

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders.protocols import iemocap
+from builders.protocols import make_iemocap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from serein.protocols import SplitConfig, select_training_utterances, split
 from serein.synthetic import SyntheticConfig, generate
 
 SIZES = {"1": 60, "2": 50, "3": 70}
-UTTERANCES = iemocap(SIZES)
+UTTERANCES = make_iemocap(SIZES)
 
 
 def sessions(**settings: object) -> list[set[str]]:

@@ -6,8 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.example_results import CLASSES, SPEAKERS, WORDS, example
-from builders.report_reader import Page, only_a_model, plain, text, undefined
+from builders.example_results import CLASSES, SELECTIONS, SPEAKERS, example_results
+from builders.report_reader import (
+    Page,
+    normalize_spaces,
+    render_text,
+    with_undefined_scores,
+    without_folds,
+)
 
 from serein.metrics.classification import weighted_accuracy_score
 from serein.report import audit, html, latex, markdown, speakers, summary, tables
@@ -18,7 +24,7 @@ MOMENTS = ["mean", "standard deviation"]
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return example()
+    return example_results()
 
 
 def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
@@ -41,9 +47,11 @@ def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
         audit.describe_selection_gap(swapped)
     )
     assert "and the same as the last epoch" in str(audit.describe_selection_gap(swapped))
-    assert audit.describe_selection_gap(undefined(results)) is None
-    assert audit.describe_selection_gap(only_a_model(results)) is None
-    quoting = replace(results, headline="last", selections={k: WORDS[k] for k in ("last", "best")})
+    assert audit.describe_selection_gap(with_undefined_scores(results)) is None
+    assert audit.describe_selection_gap(without_folds(results)) is None
+    quoting = replace(
+        results, headline="last", selections={k: SELECTIONS[k] for k in ("last", "best")}
+    )
     assert f": {best - last:.1f} points above the last epoch." in str(
         audit.describe_selection_gap(quoting)
     )
@@ -85,10 +93,10 @@ def test_only_the_first_task_is_optimistic(results: Results) -> None:
     assert [row.selected_by for row in kinds["emotion"].values()] == [None] * 5
     followers = [name for name, row in kinds["gender"].items() if row.selected_by == "emotion"]
     assert followers == ["validation", "best"]
-    words = text(results, 80)
+    words = render_text(results, 80)
     assert words.count("best (optimistic)") == 1
-    assert "validation, best: epoch selected by emotion." in plain(words)
-    shown = plain(Page(html.render_html(results)).words)
+    assert "validation, best: epoch selected by emotion." in normalize_spaces(words)
+    shown = normalize_spaces(Page(html.render_html(results)).words)
     assert shown.count("best (optimistic)") == 3  # the scores, the folds and the seeds of emotion
     assert "validation, best: epoch selected by emotion" in shown
     assert "selection by the UA of emotion." in shown
@@ -101,8 +109,8 @@ def test_intervals_have_caveats(results: Results, stored: str | None) -> None:
     old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
     again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
     caveat = "over 10 speakers (few: likely too narrow); one training seed, another would"
-    assert caveat in plain(text(again))
-    assert caveat in plain(Page(html.render_html(again)).words)
+    assert caveat in normalize_spaces(render_text(again))
+    assert caveat in normalize_spaces(Page(html.render_html(again)).words)
 
 
 def test_group_scores_equal_scores_of_the_speaker(results: Results) -> None:
@@ -130,14 +138,14 @@ def test_best_and_worst_speaker_are_named(results: Results) -> None:
     sentence = str(speakers.describe_extremes(results, "emotion"))
     assert f": {best.name}, UA {100 * ua(best):.1f} % ({best.utterances} utterances)" in sentence
     assert f"; worst: {worst.name}, UA {100 * ua(worst):.1f} % (" in sentence
-    assert sentence in plain(text(results))
-    assert sentence in plain(Page(html.render_html(results)).words)
-    assert speakers.describe_extremes(only_a_model(results), "emotion") is None
+    assert sentence in normalize_spaces(render_text(results))
+    assert sentence in normalize_spaces(Page(html.render_html(results)).words)
+    assert speakers.describe_extremes(without_folds(results), "emotion") is None
     genders = str(speakers.describe_extremes(results, "emotion", "gender"))
     assert re.fullmatch(
         r"Best gender of emotion: \w+, UA .* \(26\d utterances\); worst: .*", genders
     )
-    assert genders in plain(text(results))
+    assert genders in normalize_spaces(render_text(results))
 
 
 def test_folds_name_the_validation_speakers(results: Results) -> None:
@@ -165,20 +173,20 @@ def test_speakers_have_tables_with_and_without_speaker_folds(results: Results) -
     shown = html.render_html(pooled)
     assert "emotion: each speaker, validation, %" in shown
     assert "one speaker each" not in shown
-    assert not speakers.has_speaker_folds(only_a_model(results))
-    assert "each speaker" not in html.render_html(only_a_model(results))
+    assert not speakers.has_speaker_folds(without_folds(results))
+    assert "each speaker" not in html.render_html(without_folds(results))
 
 
 def test_speaker_dependent_protocol_is_in_the_headline(results: Results) -> None:
     random = replace(results, protocol={**results.protocol, "name": "random"})
-    assert "random (speaker-dependent), 10 folds" in text(random)
+    assert "random (speaker-dependent), 10 folds" in render_text(random)
     assert "random (speaker-dependent), 10 folds" in html.render_html(random)
 
 
 def test_caution_precedes_every_score(results: Results) -> None:
     words = "speaker-dependent: the tested speakers were trained on"
     warned = replace(results, protocol={**results.protocol, "name": "random", "caution": words})
-    told = plain(text(warned))
+    told = normalize_spaces(render_text(warned))
     assert f"random, 10 folds, 535 utterances tested, 10 speakers CAUTION: {words}" in told
     shown = html.render_html(warned)
     main = shown[shown.index("<main") :]
@@ -187,7 +195,7 @@ def test_caution_precedes_every_score(results: Results) -> None:
     assert f"CAUTION: {words}" in markdown.render_markdown(warned).split("## Selection audit")[0]
     captions = re.findall(r"\\caption\{.*\}", latex.render_latex(warned))
     assert all(f"CAUTION: {words}" in caption for caption in captions)
-    assert "caution" not in text(results).lower()
+    assert "caution" not in render_text(results).lower()
     empty = replace(results, protocol={**results.protocol, "caution": ""})
     assert "see caution" not in html.render_html(empty)
 
@@ -201,7 +209,7 @@ def test_leaks_are_listed_once_among_the_warnings(results: Results) -> None:
     ]
     told = replace(results, warnings=[sentence], leakage=results.leakage[:3])
     assert summary.list_warnings(told) == [sentence]
-    assert "clean: speaker, duplicate; warning: sentence" in plain(text(told))
+    assert "clean: speaker, duplicate; warning: sentence" in normalize_spaces(render_text(told))
 
 
 def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) -> None:
@@ -269,8 +277,8 @@ def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:
     mean = f"WA {100 * (first - 0.02):.1f} % (standard deviation 2.0)"
     assert sentence.startswith(f"Mean of emotion over 3 seeds (0, 1, 2): {mean}, UA ")
     assert sentence.endswith("; quoted is seed 0.")
-    assert sentence in plain(text(results))
-    shown = plain(Page(html.render_html(results)).words)
+    assert sentence in normalize_spaces(render_text(results))
+    shown = normalize_spaces(Page(html.render_html(results)).words)
     assert sentence in shown
     assert f"] 3 seeds: {100 * (first - 0.02):.1f} ± 2.0 emotion UA" in shown
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders.report_reader import Page, plain
+from builders.report_reader import Page, normalize_spaces
 from rich.console import Console
 
 from serein.report import comparison
@@ -96,7 +96,7 @@ def test_markdown_and_page_are_written(compared: Comparison, tmp_path: Path) -> 
     assert parsed.open == []
     assert parsed.scripts == []
     assert len(parsed.all("table")) == len(parsed.all("caption")) == 5
-    words = plain(parsed.words)
+    words = normalize_spaces(parsed.words)
     assert "2 runs, 2 paired tests" in words
     assert f"li2019 {RUDE} 535 61.0 55.0 58.3 54.1 +4.2 [-0.4, 9.0]" in words
     assert "the splits differ" in words

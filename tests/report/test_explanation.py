@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from builders.report_reader import Page, plain
+from builders.report_reader import Page, normalize_spaces
 from builders.small_systems import small_system
 from plotly.offline import get_plotlyjs
 from rich.console import Console
@@ -133,7 +133,7 @@ def test_page_contains_data_and_numbers() -> None:
     assert np.array(drawn["y4"]["z"]) == pytest.approx(
         100 * np.array(one.attention["heads"].heads), rel=1e-4
     )
-    words = plain(parsed.words)
+    words = normalize_spaces(parsed.words)
     assert "Attention of mine" in words
     assert "2.00 s, in 2 windows (dashed) with separate attention" in words
     assert "arousal high (80.0 %), valence low (65.4 %)." in words
@@ -204,7 +204,7 @@ def test_simultaneous_words_share_a_bar() -> None:
 
 def test_several_recordings_have_a_mean_table() -> None:
     found = make_explanations(make_explanation(), make_explanation("b.wav"))
-    words = plain(Page(explanation.render_html(found)).words)
+    words = normalize_spaces(Page(explanation.render_html(found)).words)
     assert "Attention and energy, mean over recordings" in words
     assert "How it was made (row 1). Undefined: why (row 2)." in words
     file = io.StringIO()
@@ -273,7 +273,7 @@ def test_command_skips_bad_files(run: Run, model: Path, root: Path, tmp_path: Pa
     assert len(err.splitlines()) == 2
     assert all(line.startswith("serein: ") for line in err.splitlines())
     assert out.splitlines()[-1] == f"{good.name}.explain.html"
-    page = plain(Page((tmp_path / f"{good.name}.explain.html").read_text()).words)
+    page = normalize_spaces(Page((tmp_path / f"{good.name}.explain.html").read_text()).words)
     assert "Failed missing.wav does not exist" in page
     assert "the energy is the same at every step (silence)" in page
     assert "Undefined: 1 step." in page

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.example_results import CLASSES, example
-from builders.report_reader import Page, only_a_model, plain, text, undefined
+from builders.example_results import CLASSES, example_results
+from builders.report_reader import (
+    Page,
+    normalize_spaces,
+    render_text,
+    with_undefined_scores,
+    without_folds,
+)
 from plotly.offline import get_plotlyjs
 
 from serein.records import Finding
@@ -21,7 +27,7 @@ TRACE = AttentionTrace(times=[0.0, 1.2], weight=[0.25, 0.75])
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return example()
+    return example_results()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_page_contains_the_scores(results: Results, parsed: Page) -> None:
         for value, interval in ((scores.wa, scores.wa_interval), (scores.ua, scores.ua_interval)):
             assert f"{summary.format_percent(value)} % {summary.format_interval(interval)}" in words
     assert str(audit.describe_selection_gap(results)) in words
-    assert "Full model (Table 2) IEMOCAP: anger, happiness with excitement" in words
+    assert "Full model (Table 2) test IEMOCAP: anger, happiness with excitement" in words
     assert "validation (quoted)" in words
     assert "best (optimistic)" in words
     assert "3 utterances are shorter than 1 s" in words
@@ -108,13 +114,13 @@ def test_page_escapes_all_text_of_results(results: Results) -> None:
 
 
 def test_sections_without_data_are_left_out(results: Results, tmp_path: Path) -> None:
-    bare = only_a_model(results)
+    bare = without_folds(results)
     parsed = Page(html.render_html(bare))
     headings = {tag.get("id") for tag in parsed.all("h2")}
     assert headings == {"audit", "classes", "reproduce"}
     assert "Selection audit" not in parsed.words
     assert "model (quoted)" in parsed.words
-    words = text(bare, 80)
+    words = render_text(bare, 80)
     assert "WA folds" not in words
     assert "model (quoted)" in words
     io.save_record(bare, tmp_path)
@@ -126,20 +132,20 @@ def test_page_without_scores(results: Results) -> None:
     parsed = Page(html.render_html(empty))
     assert "There are no scores" in parsed.words
     assert parsed.scripts == []
-    assert text(empty).startswith("li2019-emodb on emodb")
+    assert render_text(empty).startswith("li2019-emodb on emodb")
 
 
 def test_undefined_scores_have_a_reason(results: Results) -> None:
-    parsed = Page(html.render_html(undefined(results)))
+    parsed = Page(html.render_html(with_undefined_scores(results)))
     reasons = {str(tag["title"]) for tag in parsed.all("abbr")}
     assert "undefined: nothing was scored" in reasons
     assert "undefined: no utterance of this class was tested" in reasons
     assert "n/a" in parsed.words
-    assert "emotion: WA n/a, UA n/a" in text(undefined(results))
+    assert "emotion: WA n/a, UA n/a" in render_text(with_undefined_scores(results))
 
 
 def test_confusion_figure_shows_shares_of_rows(results: Results) -> None:
-    scores = undefined(results).scores["validation"]["emotion"]
+    scores = with_undefined_scores(results).scores["validation"]["emotion"]
     heat, *words = figures.plot_confusion(scores, CLASSES["emotion"]).data
     assert list(heat.z[2]) == [None] * 7
     assert sum(heat.z[0]) == pytest.approx(100, abs=0.1)
@@ -189,7 +195,7 @@ def test_every_map_of_an_error_is_drawn(results: Results) -> None:
     assert [tag["class"] for tag in drawn.all("path")] == [
         *("wave", "attention", "attention line1", "axis")
     ]
-    assert "local, self (line 1)" in plain(drawn.words)
+    assert "local, self (line 1)" in normalize_spaces(drawn.words)
     told = str(drawn.all("svg")[0]["aria-label"])
     assert "self is highest from 1.20 to 2.40 s, with 90.0 % of its weight" in told
 
@@ -199,7 +205,7 @@ def test_verdicts_are_text_and_style(results: Results, parsed: Page) -> None:
     assert [kind for kind in kinds if kind in ("clean", "warning", "allowed", "error")] == [
         finding.verdict for finding in results.leakage
     ]
-    words = plain(parsed.words)
+    words = normalize_spaces(parsed.words)
     assert "sentence warning 5350 every test sentence" in words
     assert "a01, a02, a04 and 2 more" in words
 
@@ -216,10 +222,10 @@ def test_reliability_figure_has_bins_and_the_ideal_line(results: Results) -> Non
 
 
 def test_published_results_are_next_to_the_scores(results: Results) -> None:
-    words = plain(Page(html.render_html(results)).words)
+    words = normalize_spaces(Page(html.render_html(results)).words)
     score = results.scores["validation"]["emotion"]
     ours = f"{summary.format_percent(score.wa)} {summary.format_percent(score.ua)}"
-    assert f"validation {ours} Full model (Table 2) IEMOCAP" in words
+    assert f"validation {ours} Full model (Table 2) test IEMOCAP" in words
     assert "leave-one-session-out the best of 100 epochs, probably on the test subset 81.6" in words
     assert "Contradictions and gaps in the paper" in words
     assert "Published results" not in html.render_html(replace(results, recipe={}))
@@ -228,14 +234,16 @@ def test_published_results_are_next_to_the_scores(results: Results) -> None:
 
 
 def test_optimistic_evaluations_are_in_one_table(results: Results) -> None:
-    asked = plain(Page(html.render_html(results)).words)
+    asked = normalize_spaces(Page(html.render_html(results)).words)
     assert "Optimistic evaluations" in asked
     assert "with --audit to measure a random split" in asked
     scores: dict[str, dict[str, float | None]] = {"emotion": {"wa": 0.9, "ua": 0.95}}
     variant = OptimisticVariant(
         name="random-split", description="mixed speakers", run="r", scores=scores
     )
-    words = plain(Page(html.render_html(replace(results, optimistic_variants=[variant]))).words)
+    words = normalize_spaces(
+        Page(html.render_html(replace(results, optimistic_variants=[variant]))).words
+    )
     quoted = results.scores["validation"]["emotion"]
     assert quoted.wa is not None
     assert quoted.ua is not None
@@ -248,7 +256,7 @@ def test_optimistic_evaluations_are_in_one_table(results: Results) -> None:
 
 
 def test_page_of_a_large_corpus_is_fast_and_small(tmp_path: Path) -> None:
-    results = example(5531)
+    results = example_results(5531)
     start = time.process_time()
     html.write_page(results, tmp_path)
     assert time.process_time() - start < 3

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.example_results import example
-from builders.report_reader import text, undefined
+from builders.example_results import example_results
+from builders.report_reader import render_text, with_undefined_scores
 from rich.console import Console
 
 from serein.errors import ConfigError
@@ -22,15 +22,15 @@ from serein.results.evaluation import Epoch, Results
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return example()
+    return example_results()
 
 
 def test_round_trip(results: Results, tmp_path: Path) -> None:
     store.save_record(results, tmp_path / "run")
     assert store.load_results(tmp_path / "run") == results
     assert store.load_results(tmp_path / "run" / "results.json") == results
-    store.save_record(undefined(results), tmp_path / "other.json")
-    assert store.load_results(tmp_path / "other.json") == undefined(results)
+    store.save_record(with_undefined_scores(results), tmp_path / "other.json")
+    assert store.load_results(tmp_path / "other.json") == with_undefined_scores(results)
 
 
 def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_unreadable_results_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_terminal_report_contains_the_scores(results: Results, width: int) -> None:
-    words = text(results, width)
+    words = render_text(results, width)
     lines = words.splitlines()
     assert max(map(len, lines)) <= width
     assert "\x1b" not in words

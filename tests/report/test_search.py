@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.report_reader import Page, plain
+from builders.report_reader import Page, normalize_spaces
 from builders.small_systems import SIZES
 
 from serein import cli
@@ -101,7 +101,7 @@ def test_page_and_markdown_hold_every_trial(search: Search, tmp_path: Path) -> N
     html, text = trials.write_search(search, tmp_path)
     page = Page(html.read_text())
     assert page.open == []
-    line = plain(page.words)
+    line = normalize_spaces(page.words)
     for row in trials.build_search_tables(search)[0].rows:
         assert " ".join(row.cells) in line
     assert "a warning" in line

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders.example_results import example
-from builders.report_reader import Page, only_a_model, undefined
+from builders.example_results import example_results
+from builders.report_reader import Page, with_undefined_scores, without_folds
 from rich.console import Console
 
 from serein import report
@@ -30,7 +30,7 @@ TABLE = Table(
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return example()
+    return example_results()
 
 
 def test_markdown_table() -> None:
@@ -167,11 +167,11 @@ def test_names_from_files_are_escaped(results: Results) -> None:
     assert r"| a\_b&amp;c%03 | 54 |" in markdown.render_markdown(rude)
 
 
-@pytest.mark.parametrize("change", [only_a_model, undefined])
+@pytest.mark.parametrize("change", [without_folds, with_undefined_scores])
 def test_formats_of_incomplete_results(results: Results, change: object) -> None:
     assert callable(change)
     poor = change(results)
-    assert "n/a" in markdown.render_markdown(undefined(results))
+    assert "n/a" in markdown.render_markdown(with_undefined_scores(results))
     assert "## Reproduce" in markdown.render_markdown(poor)
     assert latex.render_latex(poor).count(r"\begin{table}") == latex.render_latex(poor).count(
         r"\end{table}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.example_results import example
+from builders.example_results import example_results
 
 from serein.config import RENAMED_SETTINGS
 from serein.errors import ConfigError
@@ -32,7 +32,7 @@ COMMITTED = sorted((Path(__file__).parents[2] / "results").rglob("*.json.gz"))
 @pytest.fixture(scope="module")
 def results() -> Results:
     """Results with every field that was renamed in format 3."""
-    plain = example(utterances=20, epochs=2)
+    plain = example_results(utterances=20, epochs=2)
     scores = CalibrationScores(ece=0.1, brier=0.2, bins=[(20, 0.5, 0.5)])
     return replace(
         plain,

@@ -14,12 +14,12 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from builders.encoded_audio import encoded, sweep
+from builders.encoded_audio import encode, make_sweep
 from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, pause_decoder
 
 from serein.service.engine import Engine
 
-WAV = encoded("wav", sweep(1.0))
+WAV = encode("wav", make_sweep(1.0))
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,10 @@ UNREADABLE = {
     "a head alone": (WAV[:44], 422, "expected"),
     "a WAV that lies": (wav_with_declared_size(0x10000000), 422, "is truncated"),
     "noise": (np.random.default_rng(0).bytes(5000), 422, "not audio"),
-    "10 ms": (encoded("wav", sweep(0.01)), 422, "has 10 ms"),
-    "NaN": (encoded("wav", np.full(16_000, np.nan), subtype="FLOAT"), 422, "NaN"),
+    "10 ms": (encode("wav", make_sweep(0.01)), 422, "has 10 ms"),
+    "NaN": (encode("wav", np.full(16_000, np.nan), subtype="FLOAT"), 422, "NaN"),
     "too long": (
-        encoded("flac", sweep(21.0, 8_000), rate=8_000),
+        encode("flac", make_sweep(21.0, 8_000), rate=8_000),
         413,
         "longer than the limit of 20 s",
     ),
@@ -207,7 +207,7 @@ def test_slow_decoding_is_killed() -> None:
 
 
 def test_decoding_beyond_the_memory_limit() -> None:
-    large = encoded("flac", np.zeros(48_000 * 200, np.int16), rate=48_000)
+    large = encode("flac", np.zeros(48_000 * 200, np.int16), rate=48_000)
     with open_client(decode_megabytes=32) as (call, _):
         first, other = call.send_together(
             [("POST", RECOGNIZE, {"content": c}) for c in (large, SPEECH)]

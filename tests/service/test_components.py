@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.encoded_audio import encoded, sweep
+from builders.encoded_audio import encode, make_sweep
 from builders.service_client import SPEECH, open_engine, small_recognizer
 
 from serein import service
@@ -77,10 +77,10 @@ def test_keys_that_cannot_be_added(tmp_path: Path) -> None:
 def test_decode_upload_kinds_of_replies() -> None:
     kind, content = decoder_process.decode_upload(SPEECH, RATE, 5.0)
     assert kind == decoder_process.SAMPLES
-    assert np.frombuffer(content, np.float32) == pytest.approx(sweep(1.0), abs=1e-3)
+    assert np.frombuffer(content, np.float32) == pytest.approx(make_sweep(1.0), abs=1e-3)
     assert decoder_process.decode_upload(SPEECH, RATE, 0.5) == (decoder_process.TOO_LONG, b"")
     assert decoder_process.decode_upload(SPEECH, RATE, 1.0)[0] == decoder_process.SAMPLES
-    kind, reason = decoder_process.decode_upload(encoded("wav", sweep(0.01)), RATE, 5.0)
+    kind, reason = decoder_process.decode_upload(encode("wav", make_sweep(0.01)), RATE, 5.0)
     assert kind == decoder_process.UNREADABLE
     assert reason.startswith(b"the upload has 10 ms of audio")
 
@@ -150,9 +150,9 @@ def open_batcher(
 def test_batch_is_limited_by_windows() -> None:
     took: list[int] = []
     made = open_batcher(took.append)
-    futures = [made.submit(str(n), sweep(1.0)) for n in range(4)]
+    futures = [made.submit(str(n), make_sweep(1.0)) for n in range(4)]
     assert [future.result(60).source for future in futures] == ["0", "1", "2", "3"]
-    long = made.submit("long", sweep(29.0))  # has four windows
+    long = made.submit("long", make_sweep(29.0))  # has four windows
     assert len(long.result(60).windows) == 4
     made.close()
     assert took == [4, 1]
@@ -162,7 +162,7 @@ def test_batch_is_limited_by_windows() -> None:
 def test_close_answers_queued_recordings_at_once() -> None:
     took: list[int] = []
     made = open_batcher(took.append, wait=1000.0)
-    futures = [made.submit(str(n), sweep(0.5)) for n in range(3)]
+    futures = [made.submit(str(n), make_sweep(0.5)) for n in range(3)]
     made.close()
     assert all(isinstance(future.result(0), Recognition) for future in futures)
     assert sum(took) == 3
@@ -171,7 +171,7 @@ def test_close_answers_queued_recordings_at_once() -> None:
 def test_cancelled_recordings_are_dropped() -> None:
     took: list[int] = []
     made = open_batcher(took.append, wait=0.5)
-    kept, dropped = made.submit("kept", sweep(0.5)), made.submit("dropped", sweep(0.5))
+    kept, dropped = made.submit("kept", make_sweep(0.5)), made.submit("dropped", make_sweep(0.5))
     assert dropped.cancel()
     assert kept.result(60).source == "kept"
     made.close()
@@ -183,7 +183,7 @@ def test_batch_does_not_wait_if_no_more_are_expected(limit: dict[str, int]) -> N
     took: list[int] = []
     made = open_batcher(took.append, wait=1000.0, **limit)
     for name in ("one", "two"):
-        assert made.submit(name, sweep(0.5)).result(60).source == name
+        assert made.submit(name, make_sweep(0.5)).result(60).source == name
     made.close()
     assert took == [1, 1]
 

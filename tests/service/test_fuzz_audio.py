@@ -1,4 +1,4 @@
-"""What bad bytes do to the service: nothing. `python tests/fuzz.py -h` runs more of it."""
+"""The decoder process survives mutated audio. `python tests/fuzz_audio.py -h` runs more cases."""
 
 import os
 import re
@@ -12,47 +12,47 @@ from random import Random
 import fuzz_audio as fuzz
 import numpy as np
 import pytest
-from builders.checksums import resealed_flac, resealed_ogg
-from builders.encoded_audio import encoded, sweep
-from builders.mutations import CHANGES, Change, mutated
+from builders.checksums import flip_flac_bits, flip_ogg_bits
+from builders.encoded_audio import encode, make_sweep
+from builders.mutations import CHANGES, Change, mutate
 
 from serein.audio import Samples, load
 from serein.errors import AudioError
 from serein.service.decoding import DecoderProcess
 
-SHORT = {kind: encoded(kind, sweep(0.3)) for kind in ("wav", "flac", "ogg", "mp3")}
+SHORT = {kind: encode(kind, make_sweep(0.3)) for kind in ("wav", "flac", "ogg", "mp3")}
 
 
-class Calm(Random):
-    """Dice that change nothing."""
+class NoChange(Random):
+    """A random generator that flips no bits."""
 
     def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         return 0
 
 
-def test_mutated_audio_harms_nobody() -> None:
+def test_decoder_survives_mutated_audio() -> None:
     tally = fuzz.run(150, seed=0)
     assert tally.outcomes.total() == 150
-    assert tally.worst == []
+    assert tally.failed_cases == []
     assert tally.count("died") + tally.count("hung") == 0
-    assert tally.count("heard") > 20
+    assert tally.count("decoded") > 20
     assert tally.count("refused") > 50
     assert not [reason for reason in tally.reasons if "could not be read" in reason]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_ten_thousand_mutated_files_harm_nobody() -> None:
+def test_decoder_survives_ten_thousand_mutated_files() -> None:
     tally = fuzz.run(10_000, seed=0)
     assert tally.outcomes.total() == 10_000
-    assert tally.worst == []
+    assert tally.failed_cases == []
     assert max(tally.slowest.values()) < fuzz.SECONDS
     assert fuzz.growth(tally.memory) < 8
     assert fuzz.growth(tally.worker) < 64
     assert not [reason for reason in tally.reasons if "could not be read" in reason]
 
 
-def test_a_case_is_the_same_in_every_run_and_alone() -> None:
+def test_cases_are_reproducible_and_independent() -> None:
     some = list(fuzz.cases(20, seed=3))
     assert some == list(fuzz.cases(20, seed=3))
     assert list(fuzz.cases(1, seed=3, first=7)) == [some[7]]
@@ -61,7 +61,7 @@ def test_a_case_is_the_same_in_every_run_and_alone() -> None:
 
 
 class Fragile(DecoderProcess):
-    """A worker that the first upload kills, or stops."""
+    """A decoder process that the first upload kills or stops."""
 
     signal = signal.SIGKILL
 
@@ -73,27 +73,27 @@ class Fragile(DecoderProcess):
 
 
 @pytest.mark.parametrize(("sent", "outcome"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung")])
-def test_a_worker_that_dies_or_hangs_is_seen_and_kept(
+def test_files_that_kill_or_hang_the_decoder_are_kept(
     sent: signal.Signals, outcome: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fuzz, "DecoderProcess", Fragile)
     monkeypatch.setattr(Fragile, "signal", sent)
     monkeypatch.setattr(fuzz, "SECONDS", 1.0)
     tally = fuzz.run(3, seed=0, first=5, keep=tmp_path)
-    assert (tally.count(outcome), tally.worst) == (1, [5])
+    assert (tally.count(outcome), tally.failed_cases) == (1, [5])
     assert tally.outcomes.total() == 3
     (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("0-5-")
     assert kept.read_bytes() == next(fuzz.cases(1, 0, 5))[-1]
 
 
-def test_growth_is_from_the_first_tenth_to_the_last() -> None:
+def test_growth_compares_first_and_last_tenth() -> None:
     assert fuzz.growth([5.0] * 10) == 0
     assert fuzz.growth([1.0, 5.0, *[5.0] * 18]) == 0
     assert fuzz.growth([*map(float, range(100))]) == 89
 
 
-def test_the_command_prints_a_table() -> None:
+def test_command_prints_a_table() -> None:
     command = [sys.executable, fuzz.__file__, "--count", "30", "--reasons"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert re.search(r"\| all \| \d+ \| \d+ \| 0 \| 0 \| 0 \| 0\.\d+ \|", done.stdout)
@@ -102,7 +102,7 @@ def test_the_command_prints_a_table() -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_every_change_changes_every_kind(change: Change) -> None:
+def test_every_mutation_changes_every_kind(change: Change) -> None:
     for kind, content in SHORT.items():
         found = [change(content, SHORT["mp3"], Random(seed)) for seed in range(20)]
         assert all(found), kind
@@ -111,33 +111,33 @@ def test_every_change_changes_every_kind(change: Change) -> None:
         assert max(map(len, found)) < 60 * len(content)
 
 
-def test_all_changes_come_up() -> None:
-    names = {mutated(SHORT["wav"], SHORT["ogg"], Random(seed))[0] for seed in range(300)}
+def test_all_mutations_occur() -> None:
+    names = {mutate(SHORT["wav"], SHORT["ogg"], Random(seed))[0] for seed in range(300)}
     assert names == {change.__name__ for change in CHANGES}
 
 
-def test_a_length_that_lies_is_where_the_container_keeps_it() -> None:
-    lying = next(change for change in CHANGES if change.__name__ == "lying")
+def test_wrong_lengths_are_at_the_positions_of_lengths() -> None:
+    set_wrong_length = next(c for c in CHANGES if c.__name__ == "set_wrong_length")
     wav = SHORT["wav"]
     places = set[int]()
     for seed in range(100):
-        other = lying(wav, b"", Random(seed))
+        other = set_wrong_length(wav, b"", Random(seed))
         assert len(other) == len(wav)
         places |= {i & ~3 for i in range(len(wav)) if other[i] != wav[i]}
     assert places == {4, 16, 40}
 
 
-@pytest.mark.parametrize(("kind", "resealed"), [("ogg", resealed_ogg), ("flac", resealed_flac)])
-def test_resealed_files_get_past_their_checksums(
+@pytest.mark.parametrize(("kind", "resealed"), [("ogg", flip_ogg_bits), ("flac", flip_flac_bits)])
+def test_flipped_files_have_valid_checksums(
     kind: str, resealed: Callable[[bytes, Random], bytes]
 ) -> None:
     content = SHORT[kind]
-    assert resealed(content, Calm()) == content
-    heard = 0
+    assert resealed(content, NoChange()) == content
+    decoded = 0
     for seed in range(100):
         changed = resealed(content, Random(seed))
         try:
-            heard += not np.array_equal(load(changed), load(content))
+            decoded += not np.array_equal(load(changed), load(content))
         except AudioError:
             continue
-    assert heard > 3
+    assert decoded > 3

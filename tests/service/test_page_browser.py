@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 from builders.browser import PHONE, drop_file, open_page, wait_for_answer, wait_until
-from builders.encoded_audio import encoded
+from builders.encoded_audio import encode
 from builders.service_client import RECOGNIZE, SmallModelServer, small_recognizer
-from builders.speech_streams import talk
+from builders.speech_streams import make_speech
 
 from serein.bundle import save
 from serein.records import Corpus
@@ -19,7 +19,7 @@ SECONDS = 12.0
 
 @pytest.fixture(scope="module")
 def spoken(corpus: Corpus) -> bytes:
-    return encoded("wav", talk(corpus, SECONDS))
+    return encode("wav", make_speech(corpus, SECONDS))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_changed_settings_send_a_new_request(
     [
         (b"dear sir or madam", "cannot be read as a recording"),
         (b"", "0 bytes"),
-        (encoded("wav")[:5000], "is truncated"),
+        (encode("wav")[:5000], "is truncated"),
     ],
     ids=["text", "nothing", "half"],
 )
@@ -204,7 +204,7 @@ def test_file_names_are_not_interpreted_as_html(page: Any, spoken: bytes) -> Non
 
 
 def test_too_long_recording_shows_the_limit(page: Any, corpus: Corpus) -> None:
-    drop_file(page, "long.flac", encoded("flac", talk(corpus, 62.0)))
+    drop_file(page, "long.flac", encode("flac", make_speech(corpus, 62.0)))
     found = read_problem(page)
     assert "too large" in found
     assert "longer than the limit of 60 s" in found
@@ -226,7 +226,7 @@ def test_retry_after_busy_or_unreachable_service(page: Any, spoken: bytes) -> No
 
 
 def test_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus: Corpus) -> None:
-    drop_file(page, "call.aiff", encoded("aiff", talk(corpus, SECONDS)))
+    drop_file(page, "call.aiff", encode("aiff", make_speech(corpus, SECONDS)))
     wait_for_answer(page)
     assert page.is_hidden("#sound")
     assert page.is_hidden("#view")
@@ -235,7 +235,7 @@ def test_format_that_the_browser_cannot_play(page: Any, spoken: bytes, corpus: C
 
 
 def test_silence_has_no_timeline_and_no_answer(page: Any) -> None:
-    drop_file(page, "sweep.wav", encoded("wav"))
+    drop_file(page, "sweep.wav", encode("wav"))
     page.wait_for_selector("#result:not([hidden])")
     wait_until(page, "document.getElementById('status').innerText.includes('No speech')")
     assert page.is_visible("#status")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from builders.browser import launch_browser, open_page, wait_for_answer, wait_until
-from builders.encoded_audio import encoded
+from builders.encoded_audio import encode
 from builders.service_client import SmallModelServer
-from builders.speech_streams import talk
+from builders.speech_streams import make_speech
 
 from serein.records import Corpus
 
@@ -30,7 +30,7 @@ def serve_options() -> list[str]:
 @pytest.fixture(scope="module")
 def microphone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("heard") / "microphone.wav"
-    path.write_bytes(encoded("wav", talk(corpus, 20.0)))
+    path.write_bytes(encode("wav", make_speech(corpus, 20.0)))
     return path
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from builders.browser import drop_file, wait_until
-from builders.encoded_audio import encoded
+from builders.encoded_audio import encode
 from builders.service_client import SmallModelServer
-from builders.speech_streams import rating, talk
+from builders.speech_streams import make_speech, rating_recognizer
 
 from serein.bundle import save
 from serein.inference.recognizer import Recognizer
@@ -20,7 +20,7 @@ TITLES = "figure.layout.annotations.map(one => one.text)"
 
 @pytest.fixture(scope="module")
 def spoken(corpus: Corpus) -> bytes:
-    return encoded("wav", talk(corpus, 12.0))
+    return encode("wav", make_speech(corpus, 12.0))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def serve_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("models")
     options: list[str] = []
     for name, more in (("alone", ()), ("mixed", (SEX,))):
-        save(rating(*more).bundle, folder / f"{name}.safetensors")
+        save(rating_recognizer(*more).bundle, folder / f"{name}.safetensors")
         options += ["--model", str(folder / f"{name}.safetensors")]
     return options
 
@@ -50,13 +50,13 @@ def drop_and_wait(page: Any, spoken: bytes, model: str) -> None:
 
 def test_values_are_drawn_as_lines(page: Any, spoken: bytes) -> None:
     drop_and_wait(page, spoken, "alone")
-    whole = rating()(spoken)
+    whole = rating_recognizer()(spoken)
     told = [f"{name}: {value:.2f}" for name, value in whole.values.items()]
     assert page.inner_text("#verdicts .answer") == ", ".join(told)
     titles = page.evaluate(TITLES)
     assert titles[:2] == NAMES
     assert "confidence" not in titles
-    hops = rating().timeline(spoken, window=4.0, hop=1.0).segments or []
+    hops = rating_recognizer().timeline(spoken, window=4.0, hop=1.0).segments or []
     drawn = page.evaluate(
         "figure.data.filter(one => one.hovertemplate?.startsWith('valence'))[0].y"
     )
@@ -77,7 +77,7 @@ def test_values_are_drawn_as_lines(page: Any, spoken: bytes) -> None:
 
 def test_values_are_drawn_below_classes(page: Any, spoken: bytes) -> None:
     drop_and_wait(page, spoken, "mixed")
-    recognizer: Recognizer = rating(SEX)
+    recognizer: Recognizer = rating_recognizer(SEX)
     assert page.evaluate(TITLES)[:4] == ["sex", "confidence", *NAMES]
     assert str(recognizer(spoken).label) in page.inner_text("#verdicts .answer")
     segments = recognizer.timeline(spoken, window=4.0, hop=1.0).segments or []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.encoded_audio import any_kind, encoded, every_kind, sweep
+from builders.encoded_audio import encode, encode_format, list_formats, make_sweep
 from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, small_recognizer
 from pydantic import TypeAdapter
 
@@ -49,7 +49,7 @@ def test_recognize_equals_command_in_any_batch(
     call, engine = service
     files = [tmp_path / f"{number}.flac" for number in range(len(LENGTHS))]
     for file, seconds in zip(files, LENGTHS, strict=True):
-        file.write_bytes(encoded("flac", sweep(seconds, 22_050), rate=22_050))
+        file.write_bytes(encode("flac", make_sweep(seconds, 22_050), rate=22_050))
     save(small_recognizer().bundle, tmp_path / "small.safetensors")
     words = ["--model", tmp_path / "small.safetensors", "--format", "json", "--answer-nonspeech"]
     status, out, _ = run("recognize", *files, *words)
@@ -69,9 +69,9 @@ def text(call: Client) -> str:
     return call("GET", "/metrics").text
 
 
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", list_formats())
 def test_recognize_accepts_every_audio_format_as_form_and_body(call: Client, kind: str) -> None:
-    content = any_kind(kind)
+    content = encode_format(kind)
     form = call("POST", RECOGNIZE, files={"any name": (f"speech.{kind}", content)})
     raw = call.post(content)
     assert (form.status_code, raw.status_code) == (200, 200)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from builders.encoded_audio import encoded, sweep
+from builders.encoded_audio import encode, make_sweep
 from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, small_recognizer
-from builders.speech_streams import RATE, same, talk
+from builders.speech_streams import RATE, assert_same_segments, make_speech
 from service.test_service import is_close
 
 from serein.bundle import save
@@ -36,7 +36,7 @@ def call() -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def spoken(corpus: Corpus) -> bytes:
-    return encoded("flac", talk(corpus, 40.0))
+    return encode("flac", make_speech(corpus, 40.0))
 
 
 def post_query(call: Client, content: bytes, query: str) -> httpx.Response:
@@ -153,25 +153,25 @@ def test_serve_with_several_models(
 
 
 def test_iter_timeline_equals_timeline(corpus: Corpus) -> None:
-    recognizer, source = small_recognizer(), (talk(corpus, 2.5 * CHUNK_SECONDS), RATE)
+    recognizer, source = small_recognizer(), (make_speech(corpus, 2.5 * CHUNK_SECONDS), RATE)
     *waits, answer = long_form.iter_timeline(recognizer, source, chunks_at_a_time=1)
     assert len(waits) >= 2
     assert set(waits) == {None}
     assert isinstance(answer, Recognition)
-    same(answer.segments or [], recognizer.timeline(source).segments or [])
+    assert_same_segments(answer.segments or [], recognizer.timeline(source).segments or [])
 
 
 def test_submitted_call_runs_between_batches() -> None:
     took: list[int] = []
     made = RequestBatcher(small_recognizer(), 16, 1000.0, lambda: 99, took.append)
-    waits = made.submit("one", sweep(0.5))
+    waits = made.submit("one", make_sweep(0.5))
     turn = made.submit_call(threading.current_thread)  # no request waits for it
     assert turn.result(60).name == "batch"
     assert waits.result(60).source == "one"
     fails = made.submit_call(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         fails.result(60)
-    assert made.submit("two", sweep(0.5)).cancel() or made.is_alive()
+    assert made.submit("two", make_sweep(0.5)).cancel() or made.is_alive()
     made.close()
     assert not made.is_alive()
 

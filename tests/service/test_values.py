@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders.encoded_audio import encoded
+from builders.encoded_audio import encode
 from builders.service_client import RECOGNIZE, Client, small_recognizer
-from builders.speech_streams import RATE, Wave, rating, talk
+from builders.speech_streams import RATE, Wave, make_speech, rating_recognizer
 from builders.websocket_client import Host, host_service, stream_pcm, to_pcm
 
 from serein.inference import formats
@@ -21,7 +21,7 @@ NAMES = ["arousal", "valence"]
 
 
 def named_recognizer(name: str, *settings: str) -> Recognizer:
-    bundle = rating(*settings).bundle
+    bundle = rating_recognizer(*settings).bundle
     return Recognizer(replace(bundle, card=replace(bundle.card, name=name)))
 
 
@@ -48,12 +48,12 @@ def call(host: Host) -> Client:
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 8.0)
+    return make_speech(corpus, 8.0)
 
 
 @pytest.fixture(scope="module")
 def spoken(wave: Wave) -> bytes:
-    return encoded("flac", wave)
+    return encode("flac", wave)
 
 
 def post_query(call: Client, content: bytes, query: str) -> Any:

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import soxr
 from builders.service_client import small_recognizer
-from builders.speech_streams import RATE, Wave, talk
+from builders.speech_streams import RATE, Wave, make_speech
 from builders.websocket_client import (
     END,
     PATH,
@@ -50,7 +50,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def wave(corpus: Corpus) -> Wave:
-    return talk(corpus, 8.0)
+    return make_speech(corpus, 8.0)
 
 
 @pytest.fixture(scope="module")

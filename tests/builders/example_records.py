@@ -1,4 +1,4 @@
-"""What stands behind the scores of a run that never was: labels, leaks, confidence, errors."""
+"""Parts of the example results: label mapping, leakage, calibration, seeds, errors."""
 
 from collections.abc import Sequence
 
@@ -29,12 +29,12 @@ GERMAN = {
     "neutral": "neutral",
     "sadness": "Trauer",
 }
-SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 BINS = 10
 SECONDS, HOP = 2.4, 0.048
 
 
-def leakage() -> list[Finding]:
+def example_findings() -> list[Finding]:
     return [
         Finding(kind="speaker", verdict="clean", count=0, description="no speaker in two subsets"),
         Finding(
@@ -57,7 +57,7 @@ def leakage() -> list[Finding]:
     ]
 
 
-def mapping(predictions: Sequence[Prediction]) -> dict[str, LabelMapping]:
+def example_mapping(predictions: Sequence[Prediction]) -> dict[str, LabelMapping]:
     def counts(task: str, name: str) -> int:
         return sum(item.truth[task] == name for item in predictions)
 
@@ -77,7 +77,7 @@ def mapping(predictions: Sequence[Prediction]) -> dict[str, LabelMapping]:
     }
 
 
-def calibration(
+def example_calibration(
     predictions: Sequence[Prediction], classes: dict[str, list[str]]
 ) -> dict[str, Calibration]:
     found = {}
@@ -86,45 +86,56 @@ def calibration(
         gold = np.array([names.index(str(item.truth[task])) for item in predictions])
         sharper = rows**1.6 / (rows**1.6).sum(axis=1, keepdims=True)
         found[task] = Calibration(
-            raw=confidence(rows, gold),
-            calibrated=confidence(sharper, gold),
-            thresholds=[threshold(rows, gold, share) for share in SHARES],
+            raw=calibration_scores(rows, gold),
+            calibrated=calibration_scores(sharper, gold),
+            thresholds=[threshold_row(rows, gold, share) for share in COVERAGES],
         )
     return found
 
 
-def six(value: float) -> float:
-    """As results are stored."""
+def round_to_six_digits(value: float) -> float:
+    """Round as saved results are."""
     return float(f"{value:.6g}")
 
 
-def confidence(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> CalibrationScores:
+def calibration_scores(rows: NDArray[np.float64], gold: NDArray[np.int64]) -> CalibrationScores:
     sure, right = rows.max(axis=1), rows.argmax(axis=1) == gold
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     bins = [
-        (int(own.sum()), six(sure[own].mean()), six(right[own].mean()))
+        (
+            int(own.sum()),
+            round_to_six_digits(sure[own].mean()),
+            round_to_six_digits(right[own].mean()),
+        )
         for bin_ in range(BINS)
         if (own := place == bin_).any()
     ]
     ece = sum(count * abs(mean - hits) for count, mean, hits in bins) / len(gold)
     brier = float(((rows - np.eye(rows.shape[1])[gold]) ** 2).sum(axis=1).mean())
-    return CalibrationScores(ece=six(ece), brier=six(brier), bins=bins)
+    return CalibrationScores(
+        ece=round_to_six_digits(ece), brier=round_to_six_digits(brier), bins=bins
+    )
 
 
-def threshold(
+def threshold_row(
     rows: NDArray[np.float64], gold: NDArray[np.int64], share: float
 ) -> tuple[float, float, float | None, float | None]:
     order = np.argsort(-rows.max(axis=1))[: round(share * len(rows))]
     truth, answers = gold[order].tolist(), rows[order].argmax(axis=1).tolist()
-    lowest = six(rows[order].max(axis=1).min())
+    lowest = round_to_six_digits(rows[order].max(axis=1).min())
     wa, ua = weighted_accuracy_score(truth, answers), unweighted_accuracy_score(truth, answers)
-    return lowest, six(len(order) / len(rows)), six(wa), six(ua)
+    return (
+        lowest,
+        round_to_six_digits(len(order) / len(rows)),
+        round_to_six_digits(wa),
+        round_to_six_digits(ua),
+    )
 
 
-def repeats(
+def example_seeds(
     first: dict[str, dict[str, dict[str, float | None]]], seeds: Sequence[int]
 ) -> list[SeedResult]:
-    """The same scores, two points apart from seed to seed."""
+    """Return the same scores for several seeds, two points apart."""
     return [
         SeedResult(
             seed=seed,
@@ -132,7 +143,7 @@ def repeats(
             scores={
                 selection: {
                     task: {
-                        key: None if value is None else six(value - 0.02 * place)
+                        key: None if value is None else round_to_six_digits(value - 0.02 * place)
                         for key, value in pair.items()
                     }
                     for task, pair in by_task.items()
@@ -144,11 +155,11 @@ def repeats(
     ]
 
 
-def mistakes(
+def example_errors(
     predictions: Sequence[Prediction],
     classes: list[str],
     rng: np.random.Generator,
-    most: int = 6,
+    max_count: int = 6,
 ) -> list[ConfidentError]:
     wrong = [
         (max(shares), item, answer)
@@ -156,11 +167,13 @@ def mistakes(
         if (shares := item.selections["validation"]["emotion"])
         and (answer := classes[int(np.argmax(shares))]) != item.truth["emotion"]
     ]
-    surest = sorted(wrong, key=lambda found: (-found[0], found[1].id))[:most]
-    return [mistake(item, answer, sure, rng) for sure, item, answer in surest]
+    surest = sorted(wrong, key=lambda found: (-found[0], found[1].id))[:max_count]
+    return [example_error(item, answer, sure, rng) for sure, item, answer in surest]
 
 
-def mistake(item: Prediction, answer: str, sure: float, rng: np.random.Generator) -> ConfidentError:
+def example_error(
+    item: Prediction, answer: str, sure: float, rng: np.random.Generator
+) -> ConfidentError:
     time = np.linspace(0, SECONDS, 240)
     loud = 0.05 + 0.8 * np.abs(np.sin(2.6 * time)) * np.exp(-((time - 1.2) ** 2))
     high, low = (loud * rng.uniform(0.4, 1, size=240) for _ in range(2))
