@@ -41,17 +41,17 @@ class Card:
     """The model card: what a user must know about a model.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         data: corpora of the training, with their licences.
-        licence: of the weights.
-        scores: with protocol and selection, as text.
+        licence: licence of the weights.
+        scores: scores with protocol and selection, as text.
         limits: what the model cannot do.
         use: intended use, and uses that are not allowed.
         training: command, versions, seed, epochs.
         class_counts: number of training utterances of each class, or value, of each task.
-        file_hashes: of the training recordings.
-        audio_hashes: of the decoded audio of these, which do not depend on the file format.
-        speakers: of the training recordings, as ``CORPUS/NAME``.
+        file_hashes: hashes of the training recordings.
+        audio_hashes: hashes of their decoded audio, which do not depend on the file format.
+        speakers: speakers of the training recordings, as ``CORPUS/NAME``.
     """
 
     name: str = ""

@@ -153,7 +153,7 @@ def test_interrupted_sweep_is_resumed(
     assert "cannot be tested: 2 permutations give no p below 0.500" in sweeps.describe_trend(
         finished_sweep
     )
-    assert "one training seed, another one would give other scores" in finished_sweep.interval
+    assert "one training seed; scores differ between seeds" in finished_sweep.interval
 
 
 def test_values_that_are_not_numbers_have_no_trend(joint: Corpus, tmp_path: Path) -> None:

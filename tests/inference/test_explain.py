@@ -237,7 +237,7 @@ def test_long_recordings_use_windows_and_longer_ones_are_refused() -> None:
         ),
         (np.full(2 * RATE, 0.1, np.float32), "undefined: the energy is the same at every step"),
         (speech(0.03), "undefined: 1 step"),
-        (speech(0.5), "no interval: 2 blocks, 8 are needed, of 3 steps (0.23 s)"),
+        (speech(0.5), "no interval: 2 blocks of 3 steps (0.23 s); 8 are needed"),
     ],
 )
 def test_undefined_correlation_is_none_with_a_reason(wave_s: np.ndarray, words: str) -> None:

@@ -190,7 +190,7 @@ def test_csv_written_by_hand(tmp_path: Path) -> None:
 
 def test_other_suffixes_are_an_error(tmp_path: Path) -> None:
     for work in (lambda path: save(make_protocol("a0", "", "b0"), path), load):
-        with pytest.raises(ProtocolError, match=r"should end in \.json or \.csv"):
+        with pytest.raises(ProtocolError, match=r"must end in \.json or \.csv"):
             work(tmp_path / "mine.toml")
 
 

@@ -108,7 +108,7 @@ def test_intervals_have_caveats(results: Results, stored: str | None) -> None:
     scores = results.scores["validation"]
     old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
     again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
-    caveat = "over 10 speakers (few: likely too narrow); one training seed, another would"
+    caveat = "over 10 speakers (few: likely too narrow); one training seed; scores differ"
     assert caveat in normalize_spaces(render_text(again))
     assert caveat in normalize_spaces(Page(html.render_html(again)).words)
 

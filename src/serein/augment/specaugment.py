@@ -1,7 +1,7 @@
 """SpecAugment: masks over time and bands, drawn anew for every utterance of every epoch.
 
 Park et al. (2019): SpecAugment: A Simple Data Augmentation Method for Automatic Speech
-Recognition. Interspeech 2019; without its time warping, which its Table 6 finds of little use.
+Recognition. Interspeech 2019; time warping is left out: it changes little (Table 6).
 
 B = batch, T = frames, F = bins, M = masks, n = masked frames or bins.
 """

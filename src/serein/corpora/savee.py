@@ -10,7 +10,7 @@ or the folder AudioData itself, or all files in one folder:
 
 Folders and files may be in upper or lower case. The letters are a, d, f, h, n, sa, su; each
 emotion has the numbers 01 to 15, neutral 01 to 30. The emotion and the number are the label
-``sentence``: "d03" is the third sentence of disgust, whoever says it. Some sentences have
+``sentence``: "d03" is the third sentence of disgust for every speaker. Some sentences have
 several such names: three are common to all emotions, and neutral repeats these and the two specific
 sentences of each emotion. The corpus's ``Info.txt`` does not say which numbers these are, so the
 reader does not merge them. File names do not give the words either, so there is no ``text``.

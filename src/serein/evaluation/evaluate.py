@@ -100,7 +100,8 @@ def evaluate(
         The results and the run folder.
 
     Raises:
-        SereinError: the recipe, corpus, split, audio or disk has a fault.
+        SereinError: the recipe, corpus or split is not valid, audio cannot be read, or a file
+            cannot be written.
     """
     recipe = resolve_recipe(recipe, settings)
     plan = build_plan(recipe, corpora.as_corpus(corpus), seed=seed, device=device, runs=runs)
@@ -115,10 +116,10 @@ def run_plans(
     fresh: bool = False,
     open_progress: OpenProgress = no_progress,
 ) -> Iterator[Run]:
-    """Run plans in their order; an engine with room starts the later ones ahead.
+    """Run plans in their order; later ones are submitted early if the engine has free workers.
 
     Raises:
-        SereinError: audio or disk has a fault.
+        SereinError: audio cannot be read, or a file cannot be written.
     """
     for index, plan in enumerate(plans):
         for later in plans[index:]:
@@ -259,13 +260,13 @@ def describe_dropped(mapping: dict[str, LabelMapping]) -> list[str]:
     sentences = []
     if dropped:
         sentences.append(
-            f"{sum(dropped.values())} utterances left out: {_list_counts(dropped)} is no {task} "
-            f"of scheme {labels.scheme}"
+            f"{sum(dropped.values())} utterances left out: {task} labels without a class in "
+            f"scheme {labels.scheme}: {_list_counts(dropped)}"
         )
     for corpus, counts in labels.foreign.items():
         sentences.append(
-            f"{sum(counts.values())} utterances of {corpus} left out: {_list_counts(counts)} is "
-            f"no {task} of the main corpus"
+            f"{sum(counts.values())} utterances of {corpus} left out: {task} labels without a "
+            f"class in the main corpus: {_list_counts(counts)}"
         )
     return sentences
 

@@ -4,7 +4,7 @@
     training.rate=1e-4..1e-2:log      a range, uniform on the logarithmic scale
     training.batch=16,32,64           a choice
 
-Draw n of a seed is always the same, in every process and whatever was drawn before.
+Draw n depends only on the seed and n.
 """
 
 import math

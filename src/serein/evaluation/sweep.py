@@ -94,9 +94,10 @@ def sweep(
         The sweep, which is saved as ``sweep.json`` in its folder, ``runs / sweep.name``.
 
     Raises:
-        ConfigError: this is not a setting with values, or it changes the tested utterances or
+        ConfigError: ``setting`` has fewer than two values, or changes the tested utterances or
             their classes.
-        SereinError: as ``evaluate``, before anything is trained unless audio or disk has a fault.
+        SereinError: as ``evaluate``, before anything is trained unless audio cannot be read or a
+            file cannot be written.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected 1 or more")
@@ -229,7 +230,7 @@ def _count_confusions(
 
 def _describe_interval(interval: str, seeds: int) -> str:
     if seeds == 1:
-        return f"{interval}; one training seed, another one would give other scores"
+        return f"{interval}; one training seed; scores differ between seeds"
     return f"{interval}, and over {seeds} seeds{' (few: likely too narrow)' * (seeds < FEW_SEEDS)}"
 
 

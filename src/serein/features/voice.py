@@ -12,7 +12,8 @@ are used.
 
 Pitch is the highest peak of the frame's autocorrelation, divided by that of its window (Boersma
 1993: Accurate Short-Term Analysis of the Fundamental Frequency and the Harmonics-to-Noise Ratio of
-a Sampled Sound, equations 8 and 9), between 60 and 500 Hz; an octave lower costs ``OCTAVE_COST``.
+a Sampled Sound, equations 8 and 9), between 60 and 500 Hz; the
+score of a lag falls by ``OCTAVE_COST`` per octave.
 The height of the peak is the periodic share of the frame's energy.
 
 Bins: ``bands`` mel bands and the level of the frame, both in units of ``NEPERS_PER_UNIT`` nepers of
@@ -47,7 +48,7 @@ MIN_PITCH, MAX_PITCH = 60.0, 500.0
 REFERENCE_PITCH = 125.0
 """Pitch of 0 octaves, in Hz."""
 OCTAVE_COST = 0.03
-"""Height by which a peak must exceed one an octave higher."""
+"""The score of a lag falls by this height of its peak per octave."""
 MEAN_WINDOW = 0.05
 """Seconds of the local mean; three periods of the lowest voice."""
 MIN_PEAK = 1e-5

@@ -35,7 +35,7 @@ from serein.results.inference import (
 )
 
 MAX_SECONDS = 300.0
-"""Longest recording that is explained, in seconds; a plot of a longer one shows nothing."""
+"""Longest recording that is explained, in seconds; a plot of a longer one is unreadable."""
 PLAYBACK_RATE = 16_000
 """Sampling rate of the audio in an HTML page, in Hz."""
 MIN_ENERGY_WINDOW = 0.04
@@ -61,6 +61,9 @@ def explain(
     end: float | None = None,
 ) -> Explanation:
     """Recognize a recording and explain where the model attends.
+
+    A given ``Recognizer`` keeps its check for speech; for a bundle or the name or path of a model,
+    the check is turned off, so that every recording gets an answer.
 
     >>> import numpy as np
     >>> rising = np.linspace(0, 0.1, 32000) * np.sin(np.arange(32000))
@@ -189,24 +192,24 @@ def correlate_with_energy(
     if reason:
         return _undefined_correlation(count, reason)
     block = max(math.ceil(MIN_BLOCK_SECONDS / step - 1e-9), round(count ** (1 / 3)))
-    pearson, spearman, method = _bootstrap_intervals(weight_t, energy_t, block, resamples)
+    pearson, spearman, method = _bootstrap_intervals(weight_t, energy_t, block, step, resamples)
     return Correlation(
         count=count,
         pearson=pearson_score(weight_t, energy_t),
         pearson_interval=pearson,
         spearman=spearman_score(weight_t, energy_t),
         spearman_interval=spearman,
-        description=f"{method} of {block} steps ({block * step:.2f} s)",
+        description=method,
     )
 
 
 def _bootstrap_intervals(
-    weight_t: np.ndarray, energy_t: np.ndarray, block: int, resamples: int
+    weight_t: np.ndarray, energy_t: np.ndarray, block: int, step: float, resamples: int
 ) -> tuple[Interval, Interval, str]:
     """Return the intervals of both correlations, and a description of the method."""
     blocks = len(weight_t) // block
     if blocks < MIN_BLOCKS:
-        return None, None, f"no interval: {blocks} blocks, {MIN_BLOCKS} are needed,"
+        return None, None, f"no interval: {_describe_blocks(blocks, block, step)}; {MIN_BLOCKS} are needed"
     pearson, spearman = (
         block_bootstrap_correlation(
             weight_t, energy_t, block=block, ranked=ranked, resamples=resamples
@@ -215,8 +218,12 @@ def _bootstrap_intervals(
     )
     if math.isnan(pearson[0]) or math.isnan(spearman[0]):
         return None, None, "no interval: weight or energy is constant over too many blocks"
-    method = f"95 % moving-block bootstrap{_note_if_few(blocks)} over {blocks} blocks"
-    return pearson, spearman, method
+    method = f"95 % moving-block bootstrap{_note_if_few(blocks)} over "
+    return pearson, spearman, method + _describe_blocks(blocks, block, step)
+
+
+def _describe_blocks(count: int, length: int, step: float) -> str:
+    return f"{count} blocks of {length} steps ({length * step:.2f} s)"
 
 
 def _note_if_few(count: int) -> str:

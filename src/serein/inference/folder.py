@@ -279,7 +279,7 @@ def _iter_results(
 
 
 def _mark_unfinished(store: PartStore) -> None:
-    """Remove the summary, whose existence says that the output holds all rows."""
+    """Remove the summary, which marks a complete output."""
     (store.folder / SUMMARY_FILE).unlink(missing_ok=True)
 
 

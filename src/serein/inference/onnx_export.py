@@ -185,7 +185,7 @@ def _max_difference(ours: Tensor, theirs: Tensor) -> float:
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Suppress the output of the exporter, which says nothing about the model."""
+    """Suppress the output of the exporter, which is not about the model."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels: list[Any] = [logger.level for logger in loggers]
     for logger in loggers:

@@ -94,8 +94,8 @@ class Recognition:
         model: name of the model.
         start: start of the recognised part.
         end: end of the recognised part.
-        windows: windows with speech that were processed one by one; their predictions were
-            averaged.
+        windows: number of windows that were averaged: those with speech, or all if none has
+            speech.
         tasks: answer of each classification task, the first task first; empty for a timeline
             without segments.
         attention: attention maps by name; empty for a model without attention and for a timeline.

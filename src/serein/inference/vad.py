@@ -31,7 +31,7 @@ from serein.errors import BundleError
 SAMPLE_RATE = 16_000
 BLOCK_SAMPLES = 512
 CONTEXT_SAMPLES = 64
-"""Samples before a block that the model sees, too."""
+"""Samples before each block that are also input."""
 BLOCK_MS = 32
 CHUNK_BLOCKS = 1000
 """Blocks in a chunk: 32 s."""
@@ -57,14 +57,14 @@ SPEECH_PAD_MS = 100
 PRESENCE_THRESHOLD = 0.2
 """Probability of a block that counts as speech in ``contains_speech``."""
 MIN_PRESENCE_BLOCKS = 2
-"""Number of such blocks that a recording with speech must have.
+"""Number of such blocks that a recording with speech must have among those scored so far.
 
-Both are low because silero-vad hardly detects high, screaming voices: 12 of the 1,440 utterances of
+``PRESENCE_THRESHOLD`` and ``MIN_PRESENCE_BLOCKS`` are low because silero-vad hardly detects high, screaming voices: 12 of the 1,440 utterances of
 RAVDESS never reach 0.5 for 128 ms, and one does not reach even this. Noises, beeps, sirens, drums
 and chords do not reach it; some melodies do.
 """
 BLOCKS_PER_EXTRA = 250
-"""One more block is required for every 8 s of a recording."""
+"""One more block is required for every 8 s that were scored."""
 BLOCKS_PER_STEP = 16
 """Blocks that are scored before ``contains_speech`` checks whether it can stop."""
 

@@ -101,8 +101,8 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x_btd: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) and its mask -> (B, T, D), and the weights (B, H, T, T).
 
-        In training there are no weights: nothing reads them, and they would be the largest tensor
-        of the step.
+        In training there are no weights: they are not used, and would be the largest tensor of the
+        step.
         """
         qkv_btd = _at_least_fp32(self.project(x_btd))
         visible_b11t = None if bool(mask_bt.all()) else mask_bt[:, None, None]

@@ -3,7 +3,7 @@
 Nothing is computed for padding, and frames that repeat to the end of their sequence (digital
 silence, zeros that a paper pads with) are computed once: all windows within such a constant tail
 have the same output. ``pack_frames`` is for convolutions that keep the length, ``pack_windows``
-for whatever looks at every window of a fixed size.
+for any function of every window of a fixed size.
 
 B = batch, T = frames, N = frames of all sequences end to end, L = windows, F = channels in,
 D = channels (out), K = taps.

@@ -6,7 +6,7 @@ Model", Interspeech 2020, sections 2 to 5, equations 1-12, Figures 1 and 2; equa
 "none"), text-based (false, "words"), combined (true, "words"), ASR-SER (true, "states"). With the
 task ``transcript`` alone, the model is the recogniser of section 3.
 
-Where the paper is silent or unclear, ours:
+Our choices where the paper gives none or is unclear:
 - "the hidden state of the decoder s_l", which "is fed into the last fully connected layer" (section
   4.1), is the tanh hidden layer of section 5.3, as in the authors' code; ``state = "lstm"`` is s_l;
 - w_l in equation 6 is the previous word, <s> first: the word that a step predicts (equation 11)

@@ -3,16 +3,16 @@
 Fu, Liu, Ishi, Ishiguro: "An End-to-End Multitask Learning Model to Improve Speech Emotion
 Recognition", EUSIPCO 2020, section 3.3, equations 1-4, Table 1; equation 5 is in ``system.py``.
 
-Where the paper is silent or unclear, ours:
+Our choices where the paper gives none or is unclear:
 - a head has 16 channels, 2 d_lstm / N_head, and its own queries, keys and values, linear in the
   BLSTM's output and without bias, as in Vaswani et al. 2017;
-- equation 2 prints W as N_head x fm x 2 d_lstm, with time (fm) in place of a head's channels; here
+- in equation 2, W is printed as N_head x fm x 2 d_lstm, with time (fm) in place of a head's channels; here
   W is (N_head x 16) x 2 d_lstm, the same for every step, so that an utterance can have any length;
 - ReLU after each convolution ("to increase nonlinearity"), none after the bottleneck;
 - dropout after the bottleneck and after each BLSTM layer;
 - no residual connection around the self-attention, and no normalization;
-- weights are initialized by Glorot & Bengio 2010, as in Keras, whose "rmsprop" and "dense" these
-  are; with torch's defaults the first dozen epochs learn nothing;
+- weights are initialized by Glorot & Bengio 2010, as in Keras, whose layers the paper names; with
+  torch's defaults the loss does not fall in the first twelve epochs;
 - the learning rate is 1e-3, the default of Keras's "rmsprop" (set in the recipe);
 - where a recipe masks instead of padding, speech of fewer than five frames, the receptive field of
   the three convolutions, is padded with -1 to five.

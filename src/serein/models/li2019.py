@@ -3,7 +3,7 @@
 Li, Zhao, Kawahara: "Improved End-to-End Speech Emotion Recognition Using Self Attention Mechanism
 and Multitask Learning", Interspeech 2019, sections 4.2 and 5.1, equations 1-9, Table 1.
 
-Where the paper is silent, ours:
+Our choices where the paper gives none:
 - frames are log-mel energies of 128 bands (384 = 128 x 3 with deltas and delta-deltas);
 - there is one pooling, after the second convolution (L / n_pw steps are left);
 - a last pooling window of fewer than three frames counts, so that short speech is not lost;

@@ -3,7 +3,7 @@
 Zhang et al. 2019, section 4.3, "OS+SVMs" of Table 1: "the static classifier of Support Vector
 Machines to model the utterance-level features"; as frames these are one row an utterance.
 
-Where the paper is silent, ours: one-vs-rest classifiers, squared hinge loss (scikit-learn's
+Our choices where the paper gives none: one-vs-rest classifiers, squared hinge loss (scikit-learn's
 LinearSVC, Fan et al. 2008), vectors with mean 0 and deviation 1 over the training subset, and as
 the cost C of a violated margin the power of 2 with the best UA on the validation subset, for each
 task separately. The weights are those of the tasks' own heads: the logits are distances.

@@ -4,7 +4,7 @@ Zhang, Wu, Schuller: "Attention-Augmented End-to-End Multi-Task Learning for Emo
 from Speech", ICASSP 2019, sections 3.1, 3.2 and 4.2, equations 1-4; equation 5 is in
 ``system.py``.
 
-Where the paper is silent, ours:
+Our choices where the paper gives none:
 - both convolutions keep the length by zeros, 19 before and 20 after for 40 taps, as "zero padding"
   does in TensorFlow; each segment is padded with zeros, not with its neighbouring samples;
 - segments begin at every hop that has a whole segment behind it; an utterance shorter than one
@@ -42,14 +42,14 @@ class Config:
 
     Attributes:
         hops: frames of a segment: 4 of 160 samples are 40 ms at 16 kHz.
-        filters: of each convolution.
+        filters: number of filters of each convolution.
         taps: samples, and then pooled samples, in the window of a convolution.
-        pool: samples under the first maximum.
-        group: neighbouring channels under the second one.
-        dropout: of a segment's vector; 1 less what the paper keeps.
+        pool: size of the max pooling over time, in samples.
+        group: size of the max pooling over channels.
+        dropout: dropout of a segment's vector; 1 - the keep probability of the paper.
         hidden: units of each GRU layer.
         layers: number of GRU layers.
-        attention: whether each task has one; without, the vector is the last output.
+        attention: whether each task has attention; otherwise the vector is the last output.
         zero_pad_segments: whether each segment is padded with zeros, as in the paper; false pads
             it with its neighbouring samples, which gives other numbers a little faster.
     """
@@ -156,7 +156,7 @@ class ONNXModel(nn.Module):
     def _convolve_segments(self, x_btf: Tensor) -> Tensor:
         """Equation 1: hops of samples (1, T, F) -> the vector of a segment at each, (1, T, D).
 
-        The last segments of an utterance are incomplete and meaningless; nothing reads them.
+        The last segments of an utterance are incomplete and meaningless; they are not used.
         """
         layer, (frames, width) = self.model.convolutions, x_btf.shape[1:]
         size = layer.hops * width

@@ -274,15 +274,15 @@ def load(path: Path) -> Protocol:
 
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise ProtocolError(f"{path} should end in {' or '.join(SUFFIXES)}; name it so")
+        raise ProtocolError(f"{path} must end in {' or '.join(SUFFIXES)}; rename it")
 
 
 def _parse_json(path: Path, text: str) -> Protocol:
     table = json.loads(text)
-    if table["format"] != 1:
-        raise ProtocolError(
-            f"{path} has format {table['format']}; this version reads 1. Install a newer serein"
-        )
+    version = table["format"]
+    if version != 1:
+        hint = ". Install a newer serein" if isinstance(version, int) and version > 1 else ""
+        raise ProtocolError(f"{path} has format {version!r}; this version reads 1{hint}")
     protocol = Protocol(
         name=str(table["name"]),
         validation=str(table["validation"]),

@@ -22,7 +22,7 @@ MAX_NAMED = 4
 MIN_UTTERANCES = 10
 """A speaker or gender with fewer utterances is not named as the best or the worst."""
 RESAMPLES = 2000
-"""With as many draws, a bound varies by some tenths of a point between seeds."""
+"""With this many draws, a bound varies by some tenths of a point between seeds."""
 
 Counts = NDArray[np.int64]
 

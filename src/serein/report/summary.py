@@ -177,7 +177,7 @@ def describe_intervals(results: Results, task: str) -> str:
     if is_fitted(results):
         return method
     seed = "the quoted seed only" if len(results.repeats) > 1 else "one training seed"
-    return f"{method}; {seed}, another would give other scores"
+    return f"{method}; {seed}; scores differ between seeds"
 
 
 def select_scored(results: Results, task: str, *selections: str) -> list[Prediction]:

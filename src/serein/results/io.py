@@ -72,6 +72,8 @@ def load_record(record_type: type[RecordT], path: Path) -> RecordT:
 def load_results(path: Path) -> Results:
     """Read results from a run folder, or from a ``.json`` or ``.json.gz`` file.
 
+    Older formats are converted.
+
     Raises:
         ConfigError: the file is missing, holds another record, or has an unknown format.
     """
@@ -136,7 +138,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         hint = "; upgrade serein" if isinstance(version, int) and version > FORMAT else ""
         raise ConfigError(f"{file} has format {version!r}; this serein reads 1 to {FORMAT}{hint}")
     if not is_shallow(table):
-        raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; no record is")
+        raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; the limit of records is {MAX_DEPTH} levels")
     return table if version == FORMAT else _rename_fields(table)
 
 

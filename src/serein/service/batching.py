@@ -1,4 +1,4 @@
-"""Threads that own the models and process what was queued meanwhile in batches.
+"""Worker threads that run queued jobs in batches.
 
 ``RequestBatcher`` runs recordings of several requests in one forward pass, ``StreamBatcher`` blocks
 of several streams. ``wait_for`` awaits their results in an event loop.
@@ -76,7 +76,7 @@ class BatchingThread(Generic[JobT]):
     def _collect(self) -> Sequence[JobT]:
         """Wait for jobs, and return those to run together.
 
-        None in the queue is no job: it sets ``_closing``.
+        None in the queue ends the thread: it sets ``_closing``.
         """
         raise NotImplementedError
 

@@ -31,7 +31,7 @@ class Engine:
         """Start processes and threads.
 
         Args:
-            recognizer: the default model; nothing else may use it meanwhile.
+            recognizer: the default model, which must not be used elsewhere while the engine runs.
             config: limits.
             others: further models, selected by name.
 
@@ -161,7 +161,7 @@ class StreamSlots:
     """The limit on open streams, and a way to end all of them."""
 
     def __init__(self, max_streams: int, metrics: Metrics) -> None:
-        """Create free slots for so many streams."""
+        """Create ``max_streams`` free slots."""
         self.max_streams, self._metrics = max_streams, metrics
         self._close_callbacks: list[Callable[[], None]] = []
         self._closing = False

@@ -68,7 +68,7 @@ def stream_routes(engine: Engine, keys: ApiKeys | None) -> APIRouter:
 
 
 def is_origin_allowed(websocket: WebSocket, origins: Collection[str]) -> bool:
-    """Return whether a client is no web page, or one of this host or of an allowed origin.
+    """Allow clients that are not web pages, and pages of this host or of an allowed origin.
 
     Browsers let pages open WebSockets to any host, and leave the check of their origin to the
     server. Schemes are not compared, since a proxy may have removed TLS.

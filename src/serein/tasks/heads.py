@@ -87,7 +87,7 @@ class ClassificationTask(nn.Module):
             self.weights_k.copy_(weight_k)
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """Return the mean cross-entropy over labelled utterances; 0 if there are none."""
+        """Return the weighted mean cross-entropy over labelled utterances; 0 without any."""
         loss = F.cross_entropy(
             logits_bk,
             target_b,

@@ -23,7 +23,8 @@ class TrainingConfig:
         optimiser: "adam", or "rmsprop" with the constants of Keras (rho 0.9, epsilon 1e-7).
         rate: learning rate.
         decay: the learning rate is divided by 1 + decay x steps, as in Keras's optimizers.
-        warmup: steps in which the learning rate rises linearly from 0; 0 has no warm-up.
+        warmup: steps in which the learning rate rises linearly, from 1 / (warmup + 1) of it; 0 has
+            no warm-up.
         schedule: "constant", or "cosine": the rate falls to 0 by the end of the last epoch.
         clip: each gradient value is clipped to [-clip, clip]; 0 does not clip.
         weight_decay: L2 penalty of the weights.

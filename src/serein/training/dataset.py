@@ -150,7 +150,7 @@ def _create_entry(
 
 
 def _is_complete(entry: Path, utterances: int) -> bool:
-    """Return whether a cache entry exists and is undamaged."""
+    """Return whether a cache entry exists and has the expected number of rows."""
     try:
         ends = np.load(entry / "ends.npy")
         rows = np.load(entry / "frames.npy", mmap_mode="r").shape[0]

@@ -2,7 +2,7 @@
 
 Every process computes the outputs of its shard of a batch. Outputs are then gathered, each process
 computes the loss of the whole batch, and gradients are summed. Steps therefore equal those of one
-process with the same batch, whatever a loss divides by (number of labelled utterances, class
+process with the same batch for any normalisation of the loss (number of labelled utterances, class
 weights, variance within the batch), and shards may have different sizes.
 
 B = utterances of a batch, over all processes; B' = utterances of one shard.
@@ -110,7 +110,7 @@ def _gather_rows(x: Tensor, counts: Sequence[int], rank: int) -> Tensor:
 
 @contextmanager
 def handle_lost_processes() -> Iterator[None]:
-    """Turn the errors of a lost process into a StorageError; leave the group at the end.
+    """Raise StorageError for a lost process, and destroy the process group at the end.
 
     Raises:
         StorageError: another process of this training was killed, or its machine is gone.
