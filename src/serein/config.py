@@ -63,7 +63,7 @@ def read_toml(path: Path) -> Table:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     if not is_shallow(table):
-        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} deep; the limit of recipes is {MAX_DEPTH} levels")
+        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} deep, the limit of recipes")
     return table
 
 

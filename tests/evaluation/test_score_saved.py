@@ -175,7 +175,7 @@ def test_validation_without_selection_calibrates_the_last_epoch(
     chosen = evaluate("li2019", corpus, settings=longer, runs=tmp_path)
     assert [fold.epochs["validation"] for fold in run.results.folds] == [4] * len(run.results.folds)
     assert any(fold.epochs["validation"] < 4 for fold in chosen.results.folds)
-    assert "without a selection" in run.results.selections["validation"]
+    assert "select_by = none" in run.results.selections["validation"]
     assert run.results.scores["validation"] == run.results.scores["last"]
     file = tmp_path / "a.safetensors"
     made = train("li2019", corpus, file, settings=longer, calibration_run=run.folder)

@@ -44,8 +44,8 @@ ESTIMATOR_TEXTS = {
 }
 """Meaning of each selection of an estimator, which has no epochs to select from."""
 UNSELECTED_TEXT = (
-    "the last epoch (training.select_by = none); each fold's validation speakers only calibrate the "
-    "confidence"
+    "the last epoch (training.select_by = none); each fold's validation speakers only calibrate "
+    "the confidence"
 )
 
 

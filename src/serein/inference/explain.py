@@ -209,7 +209,8 @@ def _bootstrap_intervals(
     """Return the intervals of both correlations, and a description of the method."""
     blocks = len(weight_t) // block
     if blocks < MIN_BLOCKS:
-        return None, None, f"no interval: {_describe_blocks(blocks, block, step)}; {MIN_BLOCKS} are needed"
+        description = _describe_blocks(blocks, block, step)
+        return None, None, f"no interval: {description}; {MIN_BLOCKS} are needed"
     pearson, spearman = (
         block_bootstrap_correlation(
             weight_t, energy_t, block=block, ranked=ranked, resamples=resamples

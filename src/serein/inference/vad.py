@@ -59,9 +59,9 @@ PRESENCE_THRESHOLD = 0.2
 MIN_PRESENCE_BLOCKS = 2
 """Number of such blocks that a recording with speech must have among those scored so far.
 
-``PRESENCE_THRESHOLD`` and ``MIN_PRESENCE_BLOCKS`` are low because silero-vad hardly detects high, screaming voices: 12 of the 1,440 utterances of
-RAVDESS never reach 0.5 for 128 ms, and one does not reach even this. Noises, beeps, sirens, drums
-and chords do not reach it; some melodies do.
+``PRESENCE_THRESHOLD`` and ``MIN_PRESENCE_BLOCKS`` are low because silero-vad hardly detects high,
+screaming voices: 12 of the 1,440 utterances of RAVDESS never reach 0.5 for 128 ms, and one does not
+reach even this. Noises, beeps, sirens, drums and chords do not reach it; some melodies do.
 """
 BLOCKS_PER_EXTRA = 250
 """One more block is required for every 8 s that were scored."""

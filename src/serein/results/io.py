@@ -138,7 +138,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         hint = "; upgrade serein" if isinstance(version, int) and version > FORMAT else ""
         raise ConfigError(f"{file} has format {version!r}; this serein reads 1 to {FORMAT}{hint}")
     if not is_shallow(table):
-        raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep; the limit of records is {MAX_DEPTH} levels")
+        raise ConfigError(f"{file} is nested more than {MAX_DEPTH} deep, the limit of records")
     return table if version == FORMAT else _rename_fields(table)
 
 
