@@ -1,24 +1,32 @@
-"""Published results of the papers: the rows of their tables, confusion matrices, and our doubts.
+"""Published results of the papers: the rows of their tables, confusion matrices, claims, doubts.
 
 One TOML file per paper. Figures are in per cent, with the digits that the paper prints. ``doubts``
 lists inconsistencies of a paper's figures with each other, its text or its code; the tests
-recompute them.
+recompute them. Each row of the paper's own systems names the recipe and the settings with which
+`serein reproduce` runs it; each claim names the two rows that it compares.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from annotated_types import Ge, Gt
 
 from serein import config
-from serein.errors import ConfigError
+from serein.errors import ConfigError, UnknownName
 
 FOLDER = Path(__file__).parent
 
 Metric = Literal["wa", "ua", "f1", "wer"]
+Subset = Literal["test", "development"]
 Percent = Annotated[float, Ge(0)]
+TRANSCRIPT = "transcript"
+"""The task of systems that recognise words."""
+OWN_VARIANT = "paper"
+"""Name of the variant that has the paper's own protocol and selection."""
+RECALL = "recall"
+"""The metric of a claim about one class: ``emotion.recall.anger``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +41,10 @@ class PublishedResult:
         scores: for each task, its metrics in per cent: "wa", "ua", "f1" (higher is better) and
             "wer" (lower is better).
         recipe: the recipe of this package for the system; None for work that the paper cites.
+        settings: changes of the recipe for this row.
+        corpora: names of the corpora that the row needs, the tested one first; empty is the first
+            corpus of the paper.
+        transcribes: whether the system only recognises words, and is scored by transcription.
         subset: the subset that was scored.
         utterances: number of scored utterances; None if the paper does not give it.
         selection: how the epoch was selected, if it is known.
@@ -45,7 +57,10 @@ class PublishedResult:
     protocol: str
     scores: dict[str, dict[Metric, Percent]]
     recipe: str | None = None
-    subset: Literal["test", "development"] = "test"
+    settings: list[str] = field(default_factory=list)
+    corpora: list[str] = field(default_factory=list)
+    transcribes: bool = False
+    subset: Subset = "test"
     utterances: Annotated[int, Gt(0)] | None = None
     selection: str = ""
     significant: list[str] = field(default_factory=list)
@@ -81,6 +96,50 @@ class ConfusionMatrix:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A statement of a paper that compares two rows of its tables.
+
+    Attributes:
+        text: the statement, in our words.
+        section: where the paper states it.
+        first: the system that the statement is about.
+        second: the system that it is compared with.
+        table: the table of the first row.
+        second_table: the table of the second row; empty is the same table.
+        measures: what is compared, such as "emotion.ua", "transcript.wer" or
+            "emotion.recall.anger".
+        margin: the statement is that both differ by less than these points; None is that the first
+            is better.
+    """
+
+    text: str
+    section: str
+    first: str
+    second: str
+    table: str
+    second_table: str = ""
+    measures: list[str]
+    margin: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """Another way to run a paper's rows, such as with validation speakers.
+
+    Attributes:
+        name: on the command line.
+        description: what differs from the paper's own, as a clause.
+        settings: changes of every recipe, after those of the row.
+        tables: the tables whose rows it changes; empty is all of them.
+    """
+
+    name: str
+    description: str
+    settings: list[str]
+    tables: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Paper:
     """A paper and its published results.
 
@@ -90,9 +149,12 @@ class Paper:
         authors: last names.
         year: of publication.
         venue: conference or journal.
+        corpora: names of its corpora, the main one first.
         doubts: inconsistencies of its figures with each other, its text or its code.
         rows: of all its tables of results.
         matrices: its confusion matrices.
+        claims: its statements that compare two rows.
+        variants: other ways to run its rows.
     """
 
     name: str
@@ -100,9 +162,47 @@ class Paper:
     authors: list[str]
     year: int
     venue: str
+    corpora: list[str]
     doubts: list[str]
     rows: list[PublishedResult]
     matrices: list[ConfusionMatrix]
+    claims: list[Claim]
+    variants: list[Variant]
+
+    @property
+    def citation(self) -> str:
+        """Authors and year."""
+        return f"{', '.join(self.authors)} {self.year}"
+
+    def list_tables(self) -> list[str]:
+        """Return the names of the tables that have a row of the paper's own systems."""
+        return list(dict.fromkeys(row.table for row in self.rows if row.recipe))
+
+    def find_row(self, table: str, system: str) -> PublishedResult:
+        """Return the row of a system in a table, that of the test subset if there are two.
+
+        Raises:
+            UnknownName: the table has no such system.
+        """
+        rows = [row for row in self.rows if row.table == table]
+        found = [row for row in rows if row.system == system]
+        if not found:
+            raise UnknownName(f"system of {table}", system, [row.system for row in rows])
+        return next((row for row in found if row.subset == "test"), found[0])
+
+
+def load_paper(name: str) -> Paper:
+    """Load one paper.
+
+    Raises:
+        UnknownName: there is no paper of that name.
+        ConfigError: its file has a fault.
+    """
+    file = FOLDER / f"{name}.toml"
+    names = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    if name not in names:
+        raise UnknownName("paper", name, names)
+    return from_table(name, config.read_toml(file))
 
 
 def load_papers() -> list[Paper]:
@@ -111,14 +211,14 @@ def load_papers() -> list[Paper]:
     >>> [paper.name for paper in load_papers()]
     ['feng2020', 'fu2020', 'li2019', 'zhang2019']
     """
-    return [from_table(file.stem, config.read_toml(file)) for file in sorted(FOLDER.glob("*.toml"))]
+    return [load_paper(file.stem) for file in sorted(FOLDER.glob("*.toml"))]
 
 
 def find_results(recipe: str) -> list[PublishedResult]:
     """Return the published results of a recipe's system; empty for a recipe of our own.
 
-    >>> [row.scores["emotion"] for row in find_results("li2019")]
-    [{'wa': 81.6, 'ua': 82.8}]
+    >>> [row.scores for row in find_results("li2019")]
+    [{'emotion': {'wa': 81.6, 'ua': 82.8}}, {'gender': {'wa': 75}}]
     """
     return [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
 
@@ -129,9 +229,9 @@ def format_result(row: PublishedResult) -> str:
     >>> format_result(find_results("li2019")[0])
     'WA 81.6, UA 82.8 (IEMOCAP, leave-one-session-out)'
     """
-    shared = len(row.scores) == 1
+    is_main = list(row.scores) in (["emotion"], ["transcript"])
     parts = [
-        f"{'' if shared else f'{task} '}{metric.upper()} {value}"
+        f"{'' if is_main else f'{task} '}{metric.upper()} {value}"
         for task, metrics in row.scores.items()
         for metric, value in metrics.items()
     ]
@@ -149,8 +249,61 @@ def from_table(name: str, table: Mapping[str, Any]) -> Paper:
     fields = dict(table)
     rows = [row for part in fields.pop("tables", []) for row in _parse_rows(name, part)]
     matrices = [_parse_matrix(name, part) for part in fields.pop("matrices", [])]
-    fields = {"doubts": [], **fields, "name": name, "rows": rows, "matrices": matrices}
-    return config.build_config(Paper, fields, f"paper {name}")
+    claims = [
+        config.build_config(Claim, part, f"claim of {name}") for part in fields.pop("claims", [])
+    ]
+    variants = [
+        config.build_config(Variant, part, f"variant of {name}")
+        for part in fields.pop("variants", [])
+    ]
+    records = {"rows": rows, "matrices": matrices, "claims": claims, "variants": variants}
+    fields = {"doubts": [], "corpora": [], **fields, "name": name, **records}
+    paper: Paper = config.build_config(Paper, fields, f"paper {name}")
+    for claim in claims:
+        _check_claim(paper, claim)
+    return paper
+
+
+def _check_claim(paper: Paper, claim: Claim) -> None:
+    """Check that a claim compares two rows of the paper by what can be measured."""
+    paper.find_row(claim.table, claim.first)
+    paper.find_row(claim.second_table or claim.table, claim.second)
+    for measure in claim.measures:
+        parse_measure(measure)
+
+
+class Measure(NamedTuple):
+    """What a claim compares.
+
+    Attributes:
+        task: a task, or "transcript".
+        metric: "wa", "ua", "f1", "wer" or "recall".
+        label: the class of a recall; else empty.
+    """
+
+    task: str
+    metric: str
+    label: str = ""
+
+
+def parse_measure(text: str) -> Measure:
+    """Parse what a claim compares.
+
+    >>> parse_measure("emotion.ua"), parse_measure("emotion.recall.anger").label
+    (Measure(task='emotion', metric='ua', label=''), 'anger')
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    task, _, name = text.partition(".")
+    metric, _, label = name.partition(".")
+    metrics = get_args(Metric)
+    if metric not in ((RECALL,) if label else metrics):
+        raise ConfigError(
+            f"a claim compares {text!r}; expected TASK.METRIC with one of {', '.join(metrics)}, or "
+            f"TASK.{RECALL}.CLASS"
+        )
+    return Measure(task, metric, label)
 
 
 def _parse_rows(name: str, table: Mapping[str, Any]) -> list[PublishedResult]:

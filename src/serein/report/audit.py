@@ -1,11 +1,10 @@
-"""Scores of every selection, optimistic evaluations and published results next to each other."""
+"""Scores of every selection and of optimistic evaluations next to each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from serein import published
 from serein.metrics.bootstrap import bootstrap_difference, choose_resampling_groups
 from serein.metrics.scoring import Metric, Scores
 from serein.report import summary
@@ -26,7 +25,6 @@ EPOCH_PHRASES = {"validation": "the epochs selected on validation", LAST_EPOCH: 
 AUDIT_HINT = (
     "Run the evaluation with --audit to measure a random split and test-speaker normalisation too"
 )
-NOT_REPORTED = "not reported"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,72 +233,3 @@ def _optimistic_row(
         cells.append(summary.format_score(metric, score))
         gains.append(summary.format_gain(metric, gain))
     return make_row(name, note, *cells, *gains, kind="optimistic")
-
-
-def get_followed_recipe(results: Results) -> str:
-    """Return the recipe of the published system that this recipe is, or follows."""
-    about = results.recipe.get("about", {})
-    return str(about.get("follows") or results.recipe.get("name", ""))
-
-
-def build_published_table(results: Results) -> Table | None:
-    """Build the table of these scores and the published ones of the first scored task.
-
-    None if the paper has no scores of this task.
-    """
-    task = next(iter(summary.list_scored_tasks(results)), None)
-    if task is None or not results.classes[task]:  # no published results of regression
-        return None
-    rows = [
-        row for row in published.find_results(get_followed_recipe(results)) if task in row.scores
-    ]
-    if not rows:
-        return None
-    own = results.scores[results.headline][task]
-    scores = {
-        metric.name: own.score(metric.name)
-        for metric in summary.get_task_scorer(results, task).metrics
-    }
-    names = list(dict.fromkeys([*scores, *(name for row in rows for name in row.scores[task])]))
-    return Table(
-        title=f"{task}: this run and published results, %",
-        note="Scores of different corpora, protocols or selections of epochs cannot be compared.",
-        columns=(
-            *text_columns("system", "corpus", "protocol", "selection"),
-            *(Column(name=name.upper(), undefined_reason=NOT_REPORTED) for name in names),
-        ),
-        rows=(
-            _own_row(results, scores, names),
-            *(_published_row(row, task, names) for row in rows),
-        ),
-    )
-
-
-def list_doubts(results: Results) -> tuple[str, ...]:
-    """Return contradictions and gaps in the paper's figures, text and code."""
-    name = get_followed_recipe(results)
-    return tuple(
-        doubt
-        for paper in published.load_papers()
-        if any(row.recipe == name for row in paper.rows)
-        for doubt in paper.doubts
-    )
-
-
-def _own_row(results: Results, scores: Mapping[str, float | None], names: Sequence[str]) -> Row:
-    return make_row(
-        f"this run ({summary.format_title(results)})",
-        str(results.corpus.get("name", "")),
-        str(results.protocol.get("name", "")),
-        results.headline,
-        *(summary.format_percent(scores.get(name)) for name in names),
-        kind="headline",
-    )
-
-
-def _published_row(row: published.PublishedResult, task: str, names: Sequence[str]) -> Row:
-    scores = {str(name): score for name, score in row.scores[task].items()}
-    cells = [
-        f"{scores[name]:.1f}" if name in scores else summary.format_percent(None) for name in names
-    ]
-    return make_row(f"{row.system} ({row.table})", row.corpus, row.protocol, row.selection, *cells)

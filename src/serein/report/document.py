@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serein.report import audit, checks, figures, speakers, summary, tables
+from serein.report import audit, checks, figures, published, speakers, summary, tables
 from serein.report.table import Table
 from serein.results.evaluation import Results
 
@@ -13,19 +13,23 @@ PUBLISHED_HEADING = "Published results"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A heading with paragraphs, code and tables.
+    """A heading with paragraphs, code, tables and a list.
 
     Attributes:
         title: the heading.
         paragraphs: below the heading.
         code: a command below the paragraphs; may be empty.
-        tables: at the end.
+        tables: below the code.
+        items: a list of sentences below the tables; may be empty.
+        items_heading: above the list.
     """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     code: str = ""
     tables: tuple[Table, ...] = ()
+    items: tuple[str, ...] = ()
+    items_heading: str = ""
 
 
 def build_sections(results: Results) -> list[Section]:
@@ -41,6 +45,17 @@ def build_sections(results: Results) -> list[Section]:
         ),
     ]
     return [section for section in sections if section.paragraphs or section.tables]
+
+
+def _published_section(results: Results) -> Section:
+    tables_of_tasks = published.build_published_tables(results)
+    matrices = published.build_matrix_tables(results) if tables_of_tasks else []
+    return Section(
+        title=PUBLISHED_HEADING,
+        tables=(*tables_of_tasks, *matrices),
+        items=published.list_doubts(results),
+        items_heading=published.DOUBTS_HEADING,
+    )
 
 
 def describe_headline(results: Results) -> Iterator[str]:
@@ -86,9 +101,7 @@ def _score_sections(results: Results) -> Iterator[Section]:
             *_drop_missing(tables.build_fold_table(results, task) for task in tasks),
         ),
     )
-    yield Section(
-        title=PUBLISHED_HEADING, tables=_drop_missing([audit.build_published_table(results)])
-    )
+    yield _published_section(results)
     yield Section(title="Classes", tables=tuple(_class_tables(results)))
     yield Section(
         title="Words",

@@ -8,6 +8,7 @@ from typing import Any
 
 from serein.metrics.scoring import Metric
 from serein.report import attention, audit, checks, document, figures, summary, tables
+from serein.report import published as published_results
 from serein.results.evaluation import Results
 from serein.utils.files import write_text
 
@@ -55,8 +56,10 @@ def render_html(results: Results) -> str:
         **_score_values(results, plots),
         **_check_values(results),
         "optimistic": audit.build_optimistic_table(results),
-        "published": audit.build_published_table(results),
-        "doubts": audit.list_doubts(results),
+        "published": published_results.build_published_tables(results),
+        "published_matrices": published_results.build_matrix_tables(results),
+        "doubts": published_results.list_doubts(results),
+        "doubts_heading": published_results.DOUBTS_HEADING,
         "word_tables": [table for table in word_tables if table],
         "scatter_plots": [name for name in plots if name.startswith("scatter-")],
         "curves": [name for name in ("loss", "validation", "test") if name in plots],

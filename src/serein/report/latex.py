@@ -3,6 +3,7 @@ r"""Reports as LaTeX tables for ``\input`` in a paper; needs the package booktab
 from collections.abc import Iterable, Iterator
 
 from serein.report import document, summary
+from serein.report.document import Section
 from serein.report.table import Column, Table
 from serein.results.evaluation import Results
 
@@ -25,17 +26,31 @@ WIDE_LENGTH = 60
 
 def render_latex(results: Results) -> str:
     """Render every table of a report as a float with a caption; ends with a newline."""
-    tables = [table for section in document.build_sections(results) for table in section.tables]
+    title = f"{summary.format_title(results)}: {summary.describe_protocol(results)}"
     caution = summary.get_caution(results)
-    return render_latex_tables(
-        f"{summary.format_title(results)}: {summary.describe_protocol(results)}", tables, caution
-    )
+    return render_latex_sections(title, document.build_sections(results), caution)
 
 
-def render_latex_tables(title: str, tables: Iterable[Table], caution: str = "") -> str:
-    """Render tables below a comment; every caption has the caution, as tables are used alone."""
-    head = f"% {' '.join(title.split())}\n% \\usepackage{{booktabs}}"
-    return "\n\n".join([head, *(render_latex_table(table, caution) for table in tables)]) + "\n"
+def render_latex_sections(title: str, sections: Iterable[Section], caution: str = "") -> str:
+    """Render tables and lists below a comment.
+
+    Every caption has the caution, since tables are used alone.
+    """
+    blocks = [f"% {' '.join(title.split())}\n% \\usepackage{{booktabs}}"]
+    for section in sections:
+        blocks += [render_latex_table(table, caution) for table in section.tables]
+        blocks += [_latex_list(section)] * bool(section.items)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _latex_list(section: Section) -> str:
+    lines = [
+        rf"\paragraph{{{escape_latex(section.items_heading or section.title)}}}",
+        r"\begin{itemize}",
+        *(rf"\item {escape_latex(item)}" for item in section.items),
+        r"\end{itemize}",
+    ]
+    return "\n".join(lines)
 
 
 def render_latex_table(table: Table, caution: str = "") -> str:

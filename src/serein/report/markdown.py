@@ -24,7 +24,15 @@ def render_markdown_sections(title: str, sections: Iterable[Section]) -> str:
         blocks += map(escape_markdown, section.paragraphs)
         blocks += [_markdown_code(section.code)] * bool(section.code)
         blocks += map(render_markdown_table, section.tables)
+        blocks += _markdown_list(section)
     return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_list(section: Section) -> list[str]:
+    if not section.items:
+        return []
+    heading = [f"**{escape_markdown(section.items_heading)}**"] * bool(section.items_heading)
+    return [*heading, "\n".join(f"- {escape_markdown(item)}" for item in section.items)]
 
 
 def render_markdown_table(table: Table) -> str:

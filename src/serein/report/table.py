@@ -17,6 +17,7 @@ class Column:
         group: header above this and the neighbouring columns of the same group.
         is_text: whether it is left-aligned text rather than right-aligned numbers.
         has_bar: whether an HTML page also draws its percentages as bars.
+        is_shaded: whether an HTML page also shades its cells by their percentages.
         undefined_reason: why a cell may be `UNDEFINED`.
     """
 
@@ -24,6 +25,7 @@ class Column:
     group: str = ""
     is_text: bool = False
     has_bar: bool = False
+    is_shaded: bool = False
     undefined_reason: str = NO_SCORE
 
     @property
@@ -38,8 +40,8 @@ class Row:
 
     Attributes:
         cells: one for each column; the first one names the row.
-        kind: "headline", "optimistic", "baseline" or a verdict, for the style of the row; the text
-            says the same.
+        kind: "headline", "optimistic", "development", "baseline" or a verdict, for the style of
+            the row; the text says the same.
     """
 
     cells: tuple[str, ...]

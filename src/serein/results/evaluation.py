@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from serein.records import Finding
@@ -370,6 +371,30 @@ class Results:
             **self.value_scores.get(selection, {}),
         }
         return {task: scores[task] for task in self.classes if task in scores}
+
+    def validation_scores(self, selection: str) -> dict[str, dict[str, float | None]]:
+        """Return the scores of every task on the validation subsets, as means over the folds.
+
+        They are those of the selected epochs; empty without validation subsets.
+        """
+        by_fold = [
+            epoch.scores.get("validation", {})
+            for fold in self.folds
+            for epoch in fold.history
+            if epoch.epoch == fold.epochs.get(selection)
+        ]
+        if not by_fold or not all(by_fold) or len(by_fold) < len(self.folds):
+            return {}
+        return {
+            task: {name: _mean_or_none([scores[task][name] for scores in by_fold]) for name in own}
+            for task, own in by_fold[0].items()
+        }
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Return the mean, or None if a value is undefined."""
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if len(defined) == len(values) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
