@@ -290,6 +290,19 @@ def test_settings_of_a_users_own_module_are_not_renamed() -> None:
         assert recipes.load("li2019", settings).model == {"name": "my_lab.model", "longest": 3}
 
 
+def test_settings_of_an_inherited_module_are_not_renamed(tmp_path: Path) -> None:
+    mine = '[model]\nname = "my_lab.model"\nlongest = 3'
+    parent = write_recipe(tmp_path, "parent.toml", f'extends = "li2019"\n{mine}')
+    child = write_recipe(
+        tmp_path, "child.toml", f"extends = '{parent}'\n[model]\nlongest = 4\n[protocol]\nmost = 5"
+    )
+    with pytest.warns(FutureWarning, match="protocol.most is now") as caught:
+        recipe = recipes.load(child)
+    assert recipe.model == {"name": "my_lab.model", "longest": 4}
+    assert recipe.protocol.train_size == 5
+    assert len(caught) == 1
+
+
 def test_old_names_in_saved_models_load_silently() -> None:
     files = sorted((registry.PACKAGE_ROOT / "pretrained").glob("*.safetensors"))
     assert files

@@ -140,7 +140,9 @@ RENAMED_SETTINGS: Mapping[str, Mapping[str, str]] = {
 """Settings that had another name in release 0.1: for each table of a recipe, old to new name."""
 
 
-def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
+def rename_settings(
+    recipe: Mapping[str, Any], *, base: Mapping[str, Any] | None = None, warn: bool = True
+) -> Table:
     """Replace the old names of settings in the tables of a recipe.
 
     Tables of a user's own modules are not changed: they may have settings of any name.
@@ -150,6 +152,7 @@ def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
 
     Args:
         recipe: tables by name.
+        base: tables that these change, which name the module of a table without a name.
         warn: whether to warn of each old name; no, for saved models and results.
 
     Raises:
@@ -158,7 +161,11 @@ def rename_settings(recipe: Mapping[str, Any], *, warn: bool = True) -> Table:
     renamed: Table = dict(recipe)
     for name, table in recipe.items():
         names = RENAMED_SETTINGS.get(name, {})
-        if not isinstance(table, Mapping) or "." in str(table.get("name", "")):
+        if not isinstance(table, Mapping):
+            continue
+        parent = (base or {}).get(name)
+        inherited = parent.get("name", "") if isinstance(parent, Mapping) else ""
+        if "." in str(table.get("name", inherited)):
             continue
         for old in [key for key in table if key in names]:
             new = names[old]
@@ -187,9 +194,7 @@ def apply_setting(table: Mapping[str, Any], setting: str) -> Table:
     changes: Table = {key: parse_value(text.strip())}
     for parent in reversed(parents):
         changes = {parent: changes}
-    current = table.get(parents[0])
-    is_custom = isinstance(current, Mapping) and "." in str(current.get("name", ""))
-    return merge_tables(table, changes if is_custom else rename_settings(changes))
+    return merge_tables(table, rename_settings(changes, base=table))
 
 
 def apply_settings(table: Table, settings: Iterable[str]) -> Table:

@@ -7,7 +7,8 @@ Our choices where the paper gives none or is unclear:
 - a head has 16 channels, 2 d_lstm / N_head, and its own queries, keys and values, linear in the
   BLSTM's output and without bias, as in Vaswani et al. 2017;
 - in equation 2, W is printed as N_head x fm x 2 d_lstm, with time (fm) in place of a head's
-  channels; here W is (N_head x 16) x 2 d_lstm, the same for every step, so that an utterance can have any length;
+  channels; here W is (N_head x 16) x 2 d_lstm, the same for every step, so that an
+  utterance can have any length;
 - ReLU after each convolution ("to increase nonlinearity"), none after the bottleneck;
 - dropout after the bottleneck and after each BLSTM layer;
 - no residual connection around the self-attention, and no normalization;

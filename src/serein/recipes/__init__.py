@@ -88,15 +88,16 @@ def from_table(name: str, table: dict[str, Any]) -> Recipe:
 def _resolve_table(name: str, seen: tuple[str, ...]) -> config.Table:
     if name in seen:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, name])}")
-    table = config.rename_settings(config.read_toml(_recipe_file(name)))
+    table = config.read_toml(_recipe_file(name))
     parent = table.pop("extends", None)
     if parent is None:
-        return table
+        return config.rename_settings(table)
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r}; expected the name of a recipe")
     if parent.endswith(".toml"):
         parent = str(Path(name).parent / parent)
-    return config.merge_tables(_resolve_table(parent, (*seen, name)), table)
+    base = _resolve_table(parent, (*seen, name))
+    return config.merge_tables(base, config.rename_settings(table, base=base))
 
 
 def _recipe_file(name: str) -> Path:
