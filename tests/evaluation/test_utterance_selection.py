@@ -53,8 +53,12 @@ def make_corpus(per_emotion: int = 10) -> Corpus:
     return Corpus(name="acted", utterances=tuple(utterances))
 
 
+SPLIT = ("protocol.name=leave-one-session-out", "tasks.emotion.scheme=own")
+OWN = ("protocol.name=leave-one-speaker-out", "tasks.emotion.scheme=own")
+
+
 def make_recipe(*settings: str) -> Recipe:
-    return recipes.load("li2019", ["protocol.name=leave-one-session-out", *settings])
+    return recipes.load("li2019", [*SPLIT, *settings])
 
 
 def select(*settings: str) -> Selection:
@@ -66,7 +70,7 @@ def list_counts(selection: Selection) -> list[tuple[str, int]]:
 
 
 def test_everything_is_selected_without_a_filter() -> None:
-    selection = select("tasks.emotion.scheme=own")
+    selection = select()
     assert len(selection.corpus.utterances) == selection.total == 60
     assert selection.left_out == ()
     assert selection.caution == ""
@@ -80,8 +84,8 @@ def test_each_reason_is_counted_once_and_in_order() -> None:
     assert list_counts(selection) == [("class", 10), ("only", 25), ("duration", 9)]
     assert len(selection.corpus.utterances) + 10 + 25 + 9 == selection.total
     assert describe_selection(selection) == (
-        "16 of 60 utterances of acted; left out: 10 no emotion of scheme four: frustration 10; "
-        "25 style not improvised; 9 longer than 20 s"
+        "16 of 60 utterances of acted; left out: 10 without a class of emotion (scheme four): "
+        "frustration 10; 25 of another style than improvised; 9 longer than 20 s"
     )
     assert selection.caution == (
         "only style improvised: 25 of 50 utterances; 9 of 25 utterances last longer than 20 s: "
@@ -103,7 +107,7 @@ def test_several_values_and_patterns_select() -> None:
 
 
 def test_evaluation_uses_the_selection(corpus: Corpus, tmp_path: Path) -> None:
-    recipe = recipes.load("li2019", [*QUICK, "protocol.only.emotion=anger,sadness"])
+    recipe = recipes.load("li2019", [*QUICK, *OWN, "protocol.only.emotion=anger,sadness"])
     plan = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     assert plan.classes["emotion"] == ("anger", "sadness")
     assert len(plan.corpus.utterances) == 16
@@ -135,7 +139,7 @@ def test_evaluation_uses_the_selection(corpus: Corpus, tmp_path: Path) -> None:
 def test_training_uses_the_training_subset_of_a_predefined_split(
     settings: tuple[str, ...], count: int, clause: str
 ) -> None:
-    recipe = make_recipe("tasks.emotion.scheme=own", *settings)
+    recipe = make_recipe(*settings)
     selection = select_for_training(select_utterances(make_corpus(), recipe), recipe)
     assert len(selection.corpus.utterances) == count
     assert clause in describe_selection(selection)
@@ -145,7 +149,7 @@ def test_training_uses_the_training_subset_of_a_predefined_split(
 def test_training_speakers_are_not_held_out_where_nothing_validates() -> None:
     corpus = make_corpus()
     without_dev = tuple(u for u in corpus.utterances if u.labels["part"] != "dev-a")
-    recipe = make_recipe("tasks.emotion.scheme=own", "protocol.name=parts")
+    recipe = make_recipe("protocol.name=parts")
     whole = select_utterances(replace(corpus, utterances=without_dev), recipe)
     assert len(select_for_training(whole, recipe).corpus.utterances) == 24
 
@@ -157,7 +161,7 @@ def test_training_parts_need_no_test_part() -> None:
         select_utterances(replace(corpus, utterances=trains), recipe), recipe
     )
     assert describe_selection(selection) == (
-        "24 of 48 utterances of acted (the training subset of parts (part train-a, train-b)); left "
+        "24 of 48 utterances of acted (the training subset of parts: part train-a, train-b); left "
         "out: 24 in no training part (part dev-a, other-a)"
     )
 
@@ -211,16 +215,18 @@ def test_card_counts_what_was_left_out(corpus: Corpus, tmp_path: Path) -> None:
         "li2019",
         corpus,
         tmp_path / "a.safetensors",
-        settings=[*QUICK, "training.epochs=1", "protocol.only.emotion=anger,sadness"],
+        settings=[*QUICK, *OWN, "training.epochs=1", "protocol.only.emotion=anger,sadness"],
         on_selection=seen.append,
     )
     assert bundle.card.data == "spoken, 16 of 24 utterances"
     assert bundle.system.classes["emotion"] == ("anger", "sadness")
     assert len(bundle.card.file_hashes) == 16
-    assert describe_selection(seen[0]).endswith("left out: 8 emotion not anger or sadness")
+    assert describe_selection(seen[0]).endswith(
+        "left out: 8 of another emotion than anger or sadness"
+    )
     results = score_model(bundle, corpus, settings=["protocol.only.emotion=anger"])
     assert len(results.predictions) == 8
-    assert results.warnings[0] == "left out: 16 emotion not anger"
+    assert results.warnings[0] == "left out: 16 of another emotion than anger"
 
 
 def test_recognizer_trains_on_the_training_parts_of_librispeech(tmp_path: Path) -> None:
@@ -235,7 +241,7 @@ def test_recognizer_trains_on_the_training_parts_of_librispeech(tmp_path: Path) 
         on_selection=seen.append,
     )
     assert describe_selection(seen[0]) == (
-        "6 of 18 utterances of librispeech (the training subset of parts (part train-clean-100)); "
+        "6 of 18 utterances of librispeech (the training subset of parts: part train-clean-100); "
         "left out: 6 in the test subset of parts (part test-clean); 6 in the validation subset of "
         "parts (part dev-clean)"
     )

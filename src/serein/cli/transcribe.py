@@ -10,12 +10,17 @@ from serein.cli.common import (
     DeviceOption,
     OptionalCorporaOption,
     PartialOption,
+    console,
     print_stderr,
     resolve_corpus,
 )
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serein.bundle import Bundle
+    from serein.records import Corpus, Finding, LeftOut
     from serein.results.inference import Transcription, WordScores
 
 
@@ -30,6 +35,14 @@ def transcribe(
         typer.Option("-o", "--output", help="File (.json) for words, times and scores."),
     ] = None,
     times: Annotated[bool, typer.Option(help="Print the time of each word.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Select utterances of the corpus: --set protocol.only.style=improvised, "
+            "--set protocol.max_duration=20, --set tasks.emotion.scheme=four.",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     partial: PartialOption = None,
 ) -> None:
@@ -42,13 +55,17 @@ def transcribe(
     if bool(files) == bool(corpus):
         raise ConfigError("found both recordings and --corpus, or neither; give one of the two")
     transcriber = Transcriber(model, device=device)
+    left_out: Sequence[LeftOut] = ()
+    leakage: list[Finding] = []
     if files:
+        if set_:
+            raise ConfigError("--set selects utterances of a corpus; give it with --corpus")
         utterances = tuple(Utterance(id=name, path=Path(name)) for name in files)
         source = Corpus(name="files", utterances=utterances)
     else:
-        from serein import corpora
-
-        source = corpora.as_corpus(resolve_corpus(corpus or [], partial))
+        source, left_out, leakage = _select_corpus(
+            transcriber.bundle, resolve_corpus(corpus or [], partial), set_ or []
+        )
     failures: list[str] = []
     transcriptions: list[Transcription] = []
     for transcription in transcriber.transcribe_each(
@@ -57,7 +74,14 @@ def transcribe(
         print(_format_transcription(transcription, times=times), flush=True)
         transcriptions.append(transcription)
     record = build_record(
-        transcriber, source, transcriptions, failures, command=command_line(), created=utc_now()
+        transcriber,
+        source,
+        transcriptions,
+        failures,
+        command=command_line(),
+        created=utc_now(),
+        left_out=left_out,
+        leakage=leakage,
     )
     if record.scores:
         print(_format_scores(record.scores))
@@ -68,6 +92,25 @@ def transcribe(
     if failures:
         print_stderr(f"{len(failures)} of {len(source.utterances)} recordings could not be read")
         sys.exit(1)
+
+
+def _select_corpus(
+    bundle: "Bundle", corpus: "list[str] | Corpus", settings: list[str]
+) -> "tuple[Corpus, Sequence[LeftOut], list[Finding]]":
+    """Select the utterances to transcribe, and check them against the model's training data."""
+    from serein import corpora
+    from serein.evaluation.selection import describe_selection, select_for_transcription
+    from serein.evaluation.training_overlap import check_training_overlap
+
+    selection = select_for_transcription(corpora.as_corpus(corpus), bundle.system.recipe, settings)
+    if selection.left_out:
+        line = f"transcribes {describe_selection(selection)}"
+        console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
+    leakage = check_training_overlap(bundle.card, selection.corpus)
+    for finding in leakage:
+        if finding.verdict != "clean":
+            print_stderr(f"warning: {finding.description}, such as {', '.join(finding.examples)}")
+    return selection.corpus, selection.left_out, leakage
 
 
 def _format_transcription(transcription: "Transcription", *, times: bool) -> str:

@@ -22,6 +22,7 @@ from serein.evaluation.provenance import (
     describe_environment,
     utc_now,
 )
+from serein.evaluation.selection import describe_left_out, select_for_transcription
 from serein.evaluation.training_overlap import check_training_overlap
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
@@ -60,16 +61,22 @@ def score_model(
         corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
         name: the model's name in the results.
         settings: names of labels or classes in the corpus, if they differ:
-            ``"tasks.emotion.label=mood"``, ``"tasks.emotion.map.joy=happiness"``.
+            ``"tasks.emotion.label=mood"``, ``"tasks.emotion.map.joy=happiness"``; and filters,
+            ``"protocol.only.style=improvised"``, ``"protocol.max_duration=20"``.
 
     Raises:
         ConfigError: no utterance has a label of the model, or a setting is not one of those.
         SereinError: the corpus or its audio has another fault.
     """
-    corpus = corpora.as_corpus(corpus)
     system = bundle.system
-    recipe = _apply_label_settings(system.recipe, settings)
+    filters = [setting for setting in settings if setting.strip().startswith("protocol.")]
+    label_settings = [setting for setting in settings if setting not in filters]
+    selection = select_for_transcription(corpora.as_corpus(corpus), system.recipe, filters)
+    corpus = selection.corpus
+    recipe = _apply_label_settings(system.recipe, label_settings)
     scorable, warnings = _select_scorable(corpus, recipe, system.classes)
+    if selection.left_out:
+        warnings = [describe_left_out(selection.left_out, "left out: "), *warnings]
     front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
     contents = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
@@ -177,7 +184,7 @@ def _select_scorable(
     """Select the utterances with a label of the model, and describe those that are left out."""
     task, classes = next(iter(model_classes.items()))
     labels = get_task_labels(corpus.utterances, task, recipe)
-    scorable, rest = [], []
+    scorable, rest = list[Utterance](), list[Utterance]()
     for utterance, label in zip(corpus.utterances, labels, strict=True):
         (scorable if is_scorable(classes, label) else rest).append(utterance)
     others = sorted({get_raw_label(utterance, task, recipe) or "missing" for utterance in rest})

@@ -11,14 +11,14 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from serein import config, protocols
-from serein.errors import ConfigError, ProtocolError
+from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.evaluation.labels import apply_label_scheme, map_labels
 from serein.labels.targets import get_raw_labels, get_scheme
 from serein.protocols import SplitConfig
 from serein.records import Corpus, LeftOut, Protocol, Recipe, Utterance
 from serein.results.evaluation import LabelMapping
 
-FILTERS = ("only", "max_duration")
+FILTERS = ("only", "max_duration", "unlabelled")
 """Settings of ``[protocol]`` that filter utterances."""
 MAX_LABELS = 6
 """Labels without a class that are listed by name."""
@@ -108,7 +108,11 @@ def filter_corpus(
         kept, _ = protocols.filter_values(kept, {name: values})
         wanted = " or ".join(protocols.parse_values(values))
         left_out.append(
-            LeftOut(reason="only", count=before - len(kept), description=f"{name} not {wanted}")
+            LeftOut(
+                reason="only",
+                count=before - len(kept),
+                description=f"of another {name} than {wanted}",
+            )
         )
     clauses = [protocols.filter_values(corpus.utterances, split_config.only)[1]]
     shorter, clause = protocols.drop_long(kept, split_config.max_duration)
@@ -126,24 +130,44 @@ def filter_corpus(
     )
 
 
-def parse_filters(settings: Sequence[str]) -> SplitConfig:
-    """Build the filters of a command that has no protocol, from its settings.
-
-    >>> parse_filters(["protocol.only.part=test-*", "protocol.max_duration=20"]).max_duration
-    20.0
+def check_filters(table: Mapping[str, object]) -> None:
+    """Check that a table has only the settings of ``[protocol]`` that filter utterances.
 
     Raises:
-        ConfigError: a setting is none of ``protocol.only`` and ``protocol.max_duration``.
+        ConfigError: it has another one.
     """
-    table = config.apply_settings({"protocol": {}}, settings)
-    unknown = [f"{name}." for name in table if name != "protocol"]
-    unknown += [f"protocol.{name}" for name in table["protocol"] if name not in FILTERS]
+    unknown = [name for name in table if name not in FILTERS]
     if unknown:
         raise ConfigError(
-            f"{unknown[0]} has no effect here: only protocol.only.NAME=VALUES and "
-            "protocol.max_duration=SECONDS select utterances"
+            f"protocol.{unknown[0]} has no effect here, where nothing is split; select utterances "
+            "with protocol.only.NAME=VALUES and protocol.max_duration=SECONDS"
         )
-    return config.build_config(SplitConfig, table["protocol"], "protocol")
+
+
+def select_for_transcription(
+    corpus: Corpus, recipe: Recipe, settings: Sequence[str] = ()
+) -> Selection:
+    """Select the utterances that a saved model transcribes; by default all.
+
+    Args:
+        corpus: as it was read.
+        recipe: of the model; its own tasks and protocol are not used.
+        settings: ``"protocol.only.NAME=VALUES"``, ``"protocol.max_duration=SECONDS"``, and
+            ``"tasks.NAME.scheme=SCHEME"`` to leave out utterances without a class.
+
+    Raises:
+        ConfigError: a setting is none of these, or no utterance has a class.
+        ProtocolError: a filter leaves no utterance.
+        AudioError: the header of a file does not give its duration.
+    """
+    table = config.apply_settings({"protocol": {}, "tasks": {}}, settings)
+    for name in table:
+        if name not in ("protocol", "tasks"):
+            raise UnknownName("table of a selection", name, ("protocol", "tasks"))
+    check_filters(table["protocol"])
+    return select_utterances(
+        corpus, replace(recipe, tasks=table["tasks"], protocol=table["protocol"])
+    )
 
 
 def split_selection(selection: Selection, split_config: SplitConfig) -> Protocol:
@@ -203,7 +227,7 @@ def _select_predefined(selection: Selection, split_config: SplitConfig) -> Selec
         LeftOut(
             reason="subset",
             count=len(ids),
-            description=f"{description} of {protocol.name}{_list_values(utterances, ids, label)}",
+            description=f"{description} of {protocol.name}{_in_brackets(utterances, ids, label)}",
         )
         for ids, description in (
             (others & test, "in the test subset"),
@@ -211,7 +235,8 @@ def _select_predefined(selection: Selection, split_config: SplitConfig) -> Selec
             (others - validation - test, "in no subset"),
         )
     ]
-    subset = f"the training subset of {protocol.name}{_list_values(utterances, train, label)}"
+    values = _list_values(utterances, train, label)
+    subset = f"the training subset of {protocol.name}{values and ': '}{values}"
     return _take(selection, train, left_out, subset)
 
 
@@ -239,9 +264,9 @@ def _select_parts(
     kept, _ = protocols.filter_values(utterances, {"part": parts["train"]})
     ids = {utterance.id for utterance in kept}
     others = _list_ids(selection.corpus) - ids
-    text = f"in no training part{_list_values(utterances, others, 'part')}"
+    text = f"in no training part{_in_brackets(utterances, others, 'part')}"
     left_out = [LeftOut(reason="subset", count=len(others), description=text)]
-    subset = f"the training subset of parts{_list_values(utterances, ids, 'part')}"
+    subset = f"the training subset of parts: {_list_values(utterances, ids, 'part')}"
     return _select_amount(_take(selection, ids, left_out, subset), split_config)
 
 
@@ -276,11 +301,14 @@ def _list_values(utterances: Sequence[Utterance], ids: Container[str], label: st
     """Return the values of a label among some ids, as a clause; empty without a label."""
     if not label:
         return ""
-    values = {
-        protocols.get_value(utterance, label) for utterance in utterances if utterance.id in ids
-    }
-    names = sorted(values - {None})
-    return f" ({label} {', '.join(_list_first(names))})" if names else ""
+    values = {protocols.get_value(u, label) for u in utterances if u.id in ids}
+    names = sorted(value for value in values if value is not None)
+    return f"{label} {', '.join(_list_first(names))}" if names else ""
+
+
+def _in_brackets(utterances: Sequence[Utterance], ids: Container[str], label: str) -> str:
+    values = _list_values(utterances, ids, label)
+    return f" ({values})" if values else ""
 
 
 def _list_first(names: Sequence[str]) -> list[str]:
@@ -305,7 +333,8 @@ def _describe_classless(
         LeftOut(
             reason="class",
             count=sum(counts.values()),
-            description=f"{task} of {name} that the main corpus lacks: {_format_counts(counts)}",
+            description=f"of {name}, with a class of {task} that the main corpus lacks: "
+            f"{_format_counts(counts)}",
         )
         for name, counts in foreign.items()
     ]
@@ -314,7 +343,8 @@ def _describe_classless(
     )
     for counts in foreign.values():
         labels -= Counter(counts)
-    description = f"no {task} of scheme {get_scheme(task, recipe)}: {_format_counts(labels)}"
+    scheme = get_scheme(task, recipe)
+    description = f"without a class of {task} (scheme {scheme}): {_format_counts(labels)}"
     first = LeftOut(reason="class", count=labels.total(), description=description)
     return [first, *left_out] if first.count else left_out
 

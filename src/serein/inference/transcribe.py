@@ -16,7 +16,7 @@ from serein.errors import AudioError, ConfigError
 from serein.inference.predictor import collect_words, pad_waveforms, torch_threads, unbatch
 from serein.labels.vocabulary import tokenize
 from serein.metrics.word_error_rate import compute_word_scores
-from serein.records import Corpus, Utterance
+from serein.records import Corpus, Finding, LeftOut, Utterance
 from serein.results import io
 from serein.results.inference import Transcription, Transcriptions, WordScores
 from serein.system import TRANSCRIPT, Output, predict_batch
@@ -167,16 +167,20 @@ def build_record(
     *,
     command: str,
     created: str,
+    left_out: Sequence[LeftOut] = (),
+    leakage: Sequence[Finding] = (),
 ) -> Transcriptions:
     """Build the record of a transcribed corpus.
 
     Args:
         transcriber: the model.
-        corpus: the corpus.
+        corpus: with the selected utterances.
         rows: transcriptions of its utterances.
         failures: reasons of the utterances that could not be read.
         command: command line that was typed.
         created: when the transcription ended, ISO 8601, UTC.
+        left_out: utterances of the corpus that were not selected, by reason.
+        leakage: what the model's training data shares with the corpus; warnings repeat it.
     """
     card = transcriber.bundle.card
     return Transcriptions(
@@ -185,8 +189,18 @@ def build_record(
         created=created,
         model=transcriber.name,
         card={"data": card.data, "training": card.training},
-        corpus={"name": corpus.name, "utterances": len(corpus.utterances)},
+        corpus={
+            "name": corpus.name,
+            "utterances": len(corpus.utterances),
+            "total": len(corpus.utterances) + sum(reason.count for reason in left_out),
+        },
         scores=transcriber.compute_scores(rows),
         rows=list(rows),
-        warnings=[*corpus.notes, *failures],
+        warnings=[
+            *corpus.notes,
+            *(finding.description for finding in leakage if finding.verdict != "clean"),
+            *failures,
+        ],
+        left_out=list(left_out),
+        leakage=list(leakage),
     )

@@ -6,6 +6,8 @@ Times are in seconds from the start of the recording.
 from dataclasses import dataclass, field
 from typing import Any
 
+from serein.records import Finding, LeftOut
+
 Interval = tuple[float, float] | None
 EXPLANATIONS_FORMAT = 2
 """Version of the layout of `Explanations` as JSON."""
@@ -44,11 +46,12 @@ class WordScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecognizedWord:
-    """A recognized word.
+    """A word that was recognized, or that a model was given.
 
     Attributes:
         word: lower case; "</s>" is the end of the sentence.
-        time: where the decoder's attention is highest; None without an attention map.
+        time: where the decoder's attention is highest; None for a given word, and without an
+            attention map.
         weight: share of the emotion's attention on it; None if the emotion does not use words.
     """
 
@@ -92,10 +95,12 @@ class Transcriptions:
         created: time of its end, ISO 8601, UTC.
         model: name of the model.
         card: of the model, in a few rows.
-        corpus: its name, counts of utterances and speakers, hash of its audio and labels.
+        corpus: its name, and the number of utterances that were selected of all.
         scores: the word error rate; None without reference transcripts.
         rows: one per utterance.
         warnings: limits of the scores, a sentence each.
+        left_out: utterances that were not selected, by reason.
+        leakage: whether recordings or speakers were in the model's training data.
     """
 
     format: int
@@ -107,6 +112,8 @@ class Transcriptions:
     scores: WordScores | None
     rows: list[Transcription]
     warnings: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    leakage: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +184,8 @@ class Explanation:
         probabilities: of each class of each task.
         envelope: lowest and highest sample of each of equally long segments.
         attention: attention maps by name.
-        words: the recognized words, each with its time and its share of the emotion's attention;
-            empty for a model that recognizes no words.
+        words: the recognized words, each with its time and its share of the emotion's attention,
+            or the words that the model was given, without times; empty for a model that uses none.
     """
 
     source: str
