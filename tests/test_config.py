@@ -299,7 +299,7 @@ def test_settings_of_an_inherited_module_are_not_renamed(tmp_path: Path) -> None
     with pytest.warns(FutureWarning, match="protocol.most is now") as caught:
         recipe = recipes.load(child)
     assert recipe.model == {"name": "my_lab.model", "longest": 4}
-    assert recipe.protocol.train_size == 5
+    assert recipe.protocol["train_size"] == 5
     assert len(caught) == 1
 
 
