@@ -89,8 +89,11 @@ def _time_leakage_check() -> list[Row]:
 
 def _check(corpus: Corpus) -> None:
     split = protocols.split(corpus.utterances, SplitConfig())
-    contents, samples = corpora.hash_contents(corpus.utterances), hash_audio(corpus.utterances)
-    find_leaks(split, corpus.utterances, contents, audio_hashes=samples)
+    content_hashes, samples = (
+        corpora.hash_contents(corpus.utterances),
+        hash_audio(corpus.utterances),
+    )
+    find_leaks(split, corpus.utterances, content_hashes, audio_hashes=samples)
 
 
 def _specs() -> dict[str, str]:

@@ -253,10 +253,10 @@ def test_silent_impulse_response_is_an_error(tmp_path: Path) -> None:
 
 def test_copies_are_cached_separately(corpus: Corpus) -> None:
     chosen = corpus.utterances[::8]
-    contents = corpora.hash_contents(chosen)
-    plain = extract_frames(chosen, FRONT_END, contents)
+    content_hashes = corpora.hash_contents(chosen)
+    plain = extract_frames(chosen, FRONT_END, content_hashes)
     found = [
-        extract_frames(chosen, FRONT_END, contents, augmentation=copy)
+        extract_frames(chosen, FRONT_END, content_hashes, augmentation=copy)
         for copy in build_copies(**ALL)
     ]
     entries = [entry for entry in cache_folder().glob("*") if entry.is_dir()]

@@ -250,9 +250,9 @@ def test_machine_without_the_corpus_is_an_error(
 
 def test_cached_frames_need_no_corpus(corpus: Corpus, tmp_path: Path) -> None:
     plan = build(corpus, tmp_path, "training.epochs=1")
-    assert not is_cached(plan.corpus.utterances, plan.build_front_end(), plan.contents)
+    assert not is_cached(plan.corpus.utterances, plan.build_front_end(), plan.content_hashes)
     plan.load_frames()
-    assert is_cached(plan.corpus.utterances, plan.build_front_end(), plan.contents)
+    assert is_cached(plan.corpus.utterances, plan.build_front_end(), plan.content_hashes)
     course = read_outcome(
         ray_backend.train_fold(move_corpus(plan, tmp_path, None), plan.protocol.folds[0], None)
     )

@@ -176,10 +176,10 @@ def test_nan_is_an_error_that_names_the_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     utterances = spoken(tmp_path, 0.9, 0.1, 0.8)
-    contents = {one.id: one.id for one in utterances}
+    content_hashes = {one.id: one.id for one in utterances}
     monkeypatch.setattr(egemaps, "_build_smile", return_nan)
     with pytest.raises(AudioError) as caught:
-        extract_frames(utterances, front_end(), contents)
+        extract_frames(utterances, front_end(), content_hashes)
     words = str(caught.value)
     assert words.startswith("2 of 3 recordings cannot be read: ")
     assert "0.wav: openSMILE gave NaN for 1 of 1 rows of 0.20 s, loudest sample 0.9" in words
@@ -247,12 +247,12 @@ def test_cache_depends_on_the_version_of_opensmile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     utterances = spoken(tmp_path, 0.3)
-    contents = corpora.hash_contents(utterances)
+    content_hashes = corpora.hash_contents(utterances)
     for _ in range(2):
-        extract_frames(utterances, front_end(), contents)
+        extract_frames(utterances, front_end(), content_hashes)
         assert entries() == 1
     monkeypatch.setattr(dataset, "version", lambda name: "3.0.0")
-    extract_frames(utterances, front_end(), contents)
+    extract_frames(utterances, front_end(), content_hashes)
     assert entries() == 2
 
 

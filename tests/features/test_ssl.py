@@ -132,14 +132,16 @@ def entries() -> int:
 
 def test_cache_depends_on_the_content_of_the_encoder(tmp_path: Path, corpus: Corpus) -> None:
     folder, some = write_encoder(tmp_path / "a"), corpus.utterances[:2]
-    contents = corpora.hash_contents(some)
-    one, again = (extract_frames(some, front_end(folder, seconds=0.5), contents) for _ in range(2))
+    content_hashes = corpora.hash_contents(some)
+    one, again = (
+        extract_frames(some, front_end(folder, seconds=0.5), content_hashes) for _ in range(2)
+    )
     assert np.array_equal(one.x_nf, again.x_nf)
     assert entries() == 1
     recipe = recipes.load("ssl-probe", [f"features.encoder={folder}"])
     before = system.collect_packages(recipe)
     write_encoder(folder, seed=1)
-    other = extract_frames(some, front_end(folder, seconds=0.5), contents)
+    other = extract_frames(some, front_end(folder, seconds=0.5), content_hashes)
     assert entries() == 2
     assert not np.allclose(one.x_nf, other.x_nf)
     assert list(before) == ["encoder", "transformers"]

@@ -218,12 +218,12 @@ def test_the_error_names_five_of_many_unreadable_recordings(tmp_path: Path) -> N
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_entry(utterances: list[Utterance]) -> None:
-    contents = corpora.hash_contents(utterances)
+    content_hashes = corpora.hash_contents(utterances)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(StorageError, match=r"feature cache .*File too large.*SEREIN_CACHE"):
-            extract_frames(utterances, FRONT_END, contents)
+            extract_frames(utterances, FRONT_END, content_hashes)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert entries() == []
@@ -251,9 +251,9 @@ def _init_worker(barrier: Any) -> None:
 
 
 def _extract(utterances: list[Utterance]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    front_end, contents = FrontEnd(FRONT_END.config), corpora.hash_contents(utterances)
+    front_end, content_hashes = FrontEnd(FRONT_END.config), corpora.hash_contents(utterances)
     BARRIER["both"].wait(60)
-    frames = extract_frames(utterances, front_end, contents)
+    frames = extract_frames(utterances, front_end, content_hashes)
     return np.array(frames.x_nf), dict(frames.index)
 
 

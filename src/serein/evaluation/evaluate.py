@@ -211,7 +211,7 @@ def assemble_results(
         command=command_line(),
         created=utc_now(),
         recipe=asdict(plan.recipe),
-        corpus=describe_corpus(plan.corpus, plan.contents),
+        corpus=describe_corpus(plan.corpus, plan.content_hashes),
         protocol=asdict(plan.protocol)
         | {"hash": plan.protocol.hash, "caution": build_caution(plan)},
         environment=describe_environment(

@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         recipe: every setting.
         corpus: the selected utterances.
-        contents: a hash of the audio of each utterance id.
+        content_hashes: a hash of the audio of each utterance id.
         classes: the classes of each task; a regression has none.
         mapping: for each task, how the corpus's labels map to its classes.
         protocol: the folds.
@@ -52,7 +52,7 @@ class Plan:
 
     recipe: Recipe
     corpus: Corpus
-    contents: dict[str, str]
+    content_hashes: dict[str, str]
     classes: dict[str, tuple[str, ...]]
     mapping: dict[str, LabelMapping]
     protocol: Protocol
@@ -76,7 +76,10 @@ class Plan:
     def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
         """Return the frames of the corpus or of an augmented copy, cached if possible."""
         frames = extract_frames(
-            self.corpus.utterances, self.build_front_end(), self.contents, augmentation=augmentation
+            self.corpus.utterances,
+            self.build_front_end(),
+            self.content_hashes,
+            augmentation=augmentation,
         )
         if self.statistics != "speaker":
             return frames
@@ -97,7 +100,7 @@ class Plan:
 
     def load_asr_transcripts(self) -> transcripts.Texts:
         """Return the transcripts by the recipe's ASR model, from the cache if they are there."""
-        return transcripts.load_asr_transcripts(self.recipe, self.corpus, self.contents)
+        return transcripts.load_asr_transcripts(self.recipe, self.corpus, self.content_hashes)
 
     def build_subset(
         self,
@@ -158,14 +161,14 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         ProtocolError: the corpus cannot be split that way, or the split leaks.
     """
     draft = draft_plan(recipe, corpus, seed=seed, device=device)
-    contents = corpora.hash_contents(draft.corpus.utterances)
-    leakage = check_leakage(draft, contents, protocols.hash_audio(draft.corpus.utterances))
+    content_hashes = corpora.hash_contents(draft.corpus.utterances)
+    leakage = check_leakage(draft, content_hashes, protocols.hash_audio(draft.corpus.utterances))
     protocols.raise_on_leaks(leakage)
     dependencies = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
         draft.protocol.hash,
-        corpora.fingerprint(draft.corpus, contents),
+        corpora.fingerprint(draft.corpus, content_hashes),
         system.hash_recipe_sources(recipe),
         [augmentation.cache_key for augmentation in draft.augmentations],
         seed,
@@ -178,7 +181,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
     return replace(
         draft,
-        contents=contents,
+        content_hashes=content_hashes,
         protocol=protocols.add_cautions(draft.protocol, leakage),
         folder=runs / name,
         leakage=leakage,
@@ -211,7 +214,7 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     return Plan(
         recipe=recipe,
         corpus=selection.corpus,
-        contents={},
+        content_hashes={},
         classes=classes,
         mapping=selection.mapping,
         protocol=split_selection(selection, split_config),
@@ -286,7 +289,7 @@ def split_corpus(
 
 
 def check_leakage(
-    plan: Plan, contents: Mapping[str, str] | None, audio_hashes: Mapping[str, str] | None
+    plan: Plan, content_hashes: Mapping[str, str] | None, audio_hashes: Mapping[str, str] | None
 ) -> tuple[Finding, ...]:
     """Check a plan's split for leaks, and the saved models that its recipe names.
 
@@ -294,7 +297,7 @@ def check_leakage(
 
     Args:
         plan: a plan or its draft.
-        contents: a hash of the audio of each utterance id; None compares no recordings.
+        content_hashes: a hash of the audio of each utterance id; None compares no recordings.
         audio_hashes: a hash of the samples of each id; None compares no samples.
 
     Raises:
@@ -304,11 +307,11 @@ def check_leakage(
     recipe, corpus = plan.recipe, plan.corpus
     held_out_tasks = held_out_shares(recipe)
     return transcripts.check_pretrained_leakage(
-        recipe, plan.protocol, corpus, contents
+        recipe, plan.protocol, corpus, content_hashes
     ) + protocols.find_leaks(
         plan.protocol,
         corpus.utterances,
-        contents or {},
+        content_hashes or {},
         audio_hashes=audio_hashes,
         normalization=str(recipe.normalise.get("statistics", "training")),
         targets={

@@ -30,13 +30,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def describe_corpus(corpus: Corpus, contents: dict[str, str]) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus, content_hashes: dict[str, str]) -> dict[str, Any]:
     """Return a corpus's name, its numbers of utterances and speakers, and its hash."""
     return {
         "name": corpus.name,
         "utterances": len(corpus.utterances),
         "speakers": len({u.speaker for u in corpus.utterances} - {None}),
-        "hash": corpora.fingerprint(corpus, contents),
+        "hash": corpora.fingerprint(corpus, content_hashes),
     }
 
 

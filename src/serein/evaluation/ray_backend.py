@@ -357,7 +357,7 @@ def _check_recordings(plan: Plan) -> None:
     utterances = plan.corpus.utterances
     front_end = plan.build_front_end()
     if all(
-        is_cached(utterances, front_end, plan.contents, augmentation=augmentation)
+        is_cached(utterances, front_end, plan.content_hashes, augmentation=augmentation)
         for augmentation in (None, *plan.augmentations)
     ):
         return
@@ -366,10 +366,10 @@ def _check_recordings(plan: Plan) -> None:
         "that they share"
     )
     try:
-        contents = corpora.hash_contents(utterances)
+        content_hashes = corpora.hash_contents(utterances)
     except CorpusError as error:
         raise CorpusError(f"on {socket.gethostname()}: {error}; {advice}") from error
-    different = [u.path for u in utterances if contents[u.id] != plan.contents[u.id]]
+    different = [u.path for u in utterances if content_hashes[u.id] != plan.content_hashes[u.id]]
     if different:
         raise CorpusError(
             f"on {socket.gethostname()} {len(different)} of {len(utterances)} recordings differ "

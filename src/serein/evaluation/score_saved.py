@@ -79,8 +79,8 @@ def score_model(
         warnings = [describe_left_out(selection.left_out, "left out: "), *warnings]
     front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
-    contents = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
-    outputs = {"model": _predict(system, front_end, windows, contents)}
+    content_hashes = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
+    outputs = {"model": _predict(system, front_end, windows, content_hashes)}
     predictions = [
         scores.build_prediction(
             utterance, "model", scores.true_labels(utterance, recipe, system.classes), n, outputs
@@ -88,7 +88,7 @@ def score_model(
         for n, utterance in enumerate(scorable)
     ]
     scored = replace(corpus, utterances=tuple(scorable))
-    overlap = check_training_overlap(bundle.card, scored, contents)
+    overlap = check_training_overlap(bundle.card, scored, content_hashes)
     warnings += [finding.description for finding in overlap if finding.verdict != "clean"]
     constants = {
         task: _majority_or_mean(counts, system.classes[task])
@@ -99,7 +99,7 @@ def score_model(
     warnings += describe_unlabelled(predictions, held_out_tasks)
     warnings += [f"{task}: {NOT_SCORED}" for task in held_out_tasks]
     results = _build_results(
-        bundle, recipe, corpus, contents, predictions, baselines, name, warnings
+        bundle, recipe, corpus, content_hashes, predictions, baselines, name, warnings
     )
     return replace(results, leakage=overlap)
 
@@ -115,13 +115,13 @@ def _predict(
     system: System,
     front_end: FrontEnd,
     windows_of: Sequence[Sequence[Utterance]],
-    contents: Mapping[str, str],
+    content_hashes: Mapping[str, str],
 ) -> dict[str, list[list[float]]]:
     """Predict probabilities or values of each task, averaged over the windows of an utterance."""
     windows = list(chain.from_iterable(windows_of))
     subset = Subset(
         tuple(window.id for window in windows),
-        extract_frames(windows, front_end, contents),
+        extract_frames(windows, front_end, content_hashes),
         {},
         transcripts.encode_transcripts(system, windows, {}),
     )
@@ -219,7 +219,7 @@ def _build_results(
     bundle: Bundle,
     recipe: Recipe,
     corpus: Corpus,
-    contents: dict[str, str],
+    content_hashes: dict[str, str],
     predictions: list[Prediction],
     baselines: dict[str, dict[str, Scores]],
     name: str,
@@ -238,7 +238,7 @@ def _build_results(
         command=command_line(),
         created=utc_now(),
         recipe=asdict(recipe),
-        corpus=describe_corpus(corpus, contents),
+        corpus=describe_corpus(corpus, content_hashes),
         protocol={
             "name": "saved model",
             "hash": "",

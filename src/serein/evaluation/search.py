@@ -248,7 +248,7 @@ def search_name(plan: Plan, space: spaces.Space) -> str:
         asdict(plan.recipe) | {"about": {}},
         list(plan.recipe.tasks),
         plan.protocol.hash,
-        corpora.fingerprint(plan.corpus, plan.contents),
+        corpora.fingerprint(plan.corpus, plan.content_hashes),
         system.hash_recipe_sources(plan.recipe),
         {dimension.name: dimension.text for dimension in space},
     ]
@@ -309,7 +309,7 @@ def build_search(
         command=command_line(),
         created=utc_now(),
         recipe=asdict(plan.recipe),
-        corpus=describe_corpus(plan.corpus, plan.contents),
+        corpus=describe_corpus(plan.corpus, plan.content_hashes),
         protocol={
             "name": protocol.name,
             "hash": protocol.hash,

@@ -16,48 +16,48 @@ UNITS = {"duplicate": "utterances", "speaker": "speakers"}
 
 
 def find_training_overlap(
-    card: Card, corpus: Corpus, contents: Mapping[str, str] | None
+    card: Card, corpus: Corpus, content_hashes: Mapping[str, str] | None
 ) -> dict[str, list[str]]:
     """Find the utterances ("duplicate") and speakers ("speaker") in a model's training data.
 
     Args:
         card: of the model.
         corpus: the corpus to check.
-        contents: a hash of the audio of each utterance id; an utterance without one is compared by
+        content_hashes: a hash of the audio of each utterance id; an utterance without one is compared by
             its samples only. None compares no recordings, only speakers.
     """
     names = sorted(speaker_names(corpus) & set(card.speakers))
-    if contents is None:
+    if content_hashes is None:
         return {"duplicate": [], "speaker": names}
     excerpts = protocols.hash_audio_excerpts(corpus.utterances)
     trained = {*card.file_hashes, *card.audio_hashes}
     ids = [utterance.id for utterance in corpus.utterances]
     return {
         "duplicate": [
-            id_ for id_ in ids if contents.get(id_) in trained or excerpts.get(id_) in trained
+            id_ for id_ in ids if content_hashes.get(id_) in trained or excerpts.get(id_) in trained
         ],
         "speaker": names,
     }
 
 
 def check_training_overlap(
-    card: Card, corpus: Corpus, contents: Mapping[str, str] | None = None
+    card: Card, corpus: Corpus, content_hashes: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """Check the utterances that a saved model is to be scored on against its training data.
 
     Args:
         card: of the model.
         corpus: the utterances to be scored.
-        contents: a hash of the audio of each utterance id; None computes them, and leaves out
+        content_hashes: a hash of the audio of each utterance id; None computes them, and leaves out
             files that cannot be read, which are reported where they are used.
 
     Returns:
         A finding for recordings and one for speakers: "warning" or "clean".
     """
-    if contents is None:
+    if content_hashes is None:
         readable = [u for u in corpus.utterances if _is_readable(u)]
-        contents = corpora.hash_contents(readable)
-    overlap = find_training_overlap(card, corpus, contents)
+        content_hashes = corpora.hash_contents(readable)
+    overlap = find_training_overlap(card, corpus, content_hashes)
     subjects = {
         "duplicate": f"{len(overlap['duplicate'])} of {len(corpus.utterances)} utterances",
         "speaker": f"{len(overlap['speaker'])} speakers",

@@ -89,7 +89,9 @@ def encode_transcripts(
     )
 
 
-def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, str]) -> Texts:
+def load_asr_transcripts(
+    recipe: Recipe, corpus: Corpus, content_hashes: Mapping[str, str]
+) -> Texts:
     """Return the transcripts by the recipe's ASR model or evaluation; empty if it has neither.
 
     A saved model transcribes a corpus once: the transcripts are kept in the feature cache.
@@ -97,7 +99,7 @@ def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, 
     Args:
         recipe: ``text.transcripts_from`` is a saved model, a results file or a run folder.
         corpus: the corpus to transcribe.
-        contents: a hash of the audio of each utterance id.
+        content_hashes: a hash of the audio of each utterance id.
 
     Raises:
         ConfigError: the saved model does not recognize words.
@@ -110,10 +112,10 @@ def load_asr_transcripts(recipe: Recipe, corpus: Corpus, contents: Mapping[str, 
     if is_evaluation(path):
         return _evaluation_transcripts(path, digest)
     ids = [utterance.id for utterance in corpus.utterances]
-    keys = [digest, *(contents[id_] for id_ in ids)]
+    keys = [digest, *(content_hashes[id_] for id_ in ids)]
     file = cache_folder() / f"{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:32]}.json"
     if not file.is_file():
-        texts = transcribe_utterances(bundle.load(path).system, corpus.utterances, contents)
+        texts = transcribe_utterances(bundle.load(path).system, corpus.utterances, content_hashes)
         write_bytes(file, json.dumps(texts).encode())
     return dict(zip(ids, map(str, json.loads(file.read_bytes())), strict=True))
 
@@ -144,7 +146,7 @@ def _evaluation_transcripts(path: Path, digest: str) -> Texts:
 
 
 def transcribe_utterances(
-    system: System, utterances: Sequence[Utterance], contents: Mapping[str, str]
+    system: System, utterances: Sequence[Utterance], content_hashes: Mapping[str, str]
 ) -> list[str]:
     """Transcribe utterances with an ASR model, in their order.
 
@@ -156,7 +158,7 @@ def transcribe_utterances(
             f"{system.recipe.name} does not recognize words; name a model that was trained to "
             "transcribe, such as one of feng2020-asr"
         )
-    frames = extract_frames(utterances, build_front_end(system.recipe), contents)
+    frames = extract_frames(utterances, build_front_end(system.recipe), content_hashes)
     subset = Subset(tuple(utterance.id for utterance in utterances), frames, {})
     precision = resolve_precision(requested_precision(system.recipe), system.device)
     id_nl = predict_subset(system, subset, BATCH_SIZE, precision)[TRANSCRIPT]
@@ -182,7 +184,7 @@ def _referenced_paths(recipe: Recipe) -> list[Path]:
 
 
 def check_pretrained_leakage(
-    recipe: Recipe, protocol: Protocol, corpus: Corpus, contents: Mapping[str, str] | None
+    recipe: Recipe, protocol: Protocol, corpus: Corpus, content_hashes: Mapping[str, str] | None
 ) -> tuple[Finding, ...]:
     """Check whether models that a recipe names were trained on validation or test data.
 
@@ -190,7 +192,7 @@ def check_pretrained_leakage(
         recipe: names the models, or runs whose transcripts are read.
         protocol: of the evaluation.
         corpus: of the evaluation.
-        contents: a hash of the audio of each utterance id; None compares the speakers of saved
+        content_hashes: a hash of the audio of each utterance id; None compares the speakers of saved
             models only.
 
     Raises:
@@ -204,11 +206,11 @@ def check_pretrained_leakage(
     findings = list[Finding]()
     for path in _referenced_paths(recipe):
         if is_evaluation(path):
-            if contents is not None:
-                fingerprint = corpora.fingerprint(corpus, contents)
+            if content_hashes is not None:
+                fingerprint = corpora.fingerprint(corpus, content_hashes)
                 findings += _inherited_findings(path, recipe, protocol, fingerprint, allowed)
             continue
-        overlap = find_training_overlap(bundle.load(path).card, evaluated, contents)
+        overlap = find_training_overlap(bundle.load(path).card, evaluated, content_hashes)
         findings += [
             Finding(
                 kind=kind,
@@ -219,7 +221,7 @@ def check_pretrained_leakage(
                 examples=tuple(names[:3]),
             )
             for kind, names in overlap.items()
-            if contents is not None or kind == "speaker"
+            if content_hashes is not None or kind == "speaker"
         ]
     return tuple(findings)
 

@@ -89,7 +89,7 @@ def standardize_by_group(frames: Frames, groups: Mapping[str, str]) -> Frames:
 def extract_frames(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
-    contents: Mapping[str, str],
+    content_hashes: Mapping[str, str],
     folder: Path | None = None,
     augmentation: OfflineAugmentation | None = None,
 ) -> Frames:
@@ -98,7 +98,7 @@ def extract_frames(
     Args:
         utterances: whose recordings are read.
         front_end: computes the frames of a waveform.
-        contents: for each id, a hash of the recording and of the utterance's start and end.
+        content_hashes: for each id, a hash of the recording and of the utterance's start and end.
         folder: of the cache; None is the user's.
         augmentation: applied to each waveform first; None applies nothing.
 
@@ -106,7 +106,9 @@ def extract_frames(
         AudioError: some recordings cannot be read; the message counts them and names five.
         StorageError: the cache cannot be written.
     """
-    entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
+    entry = (folder or cache_folder()) / _cache_key(
+        utterances, front_end, content_hashes, augmentation
+    )
     if not _is_complete(entry, len(utterances)):
         _create_entry(entry, utterances, front_end, augmentation)
     ends = np.load(entry / "ends.npy").tolist()
@@ -118,12 +120,14 @@ def extract_frames(
 def is_cached(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
-    contents: Mapping[str, str],
+    content_hashes: Mapping[str, str],
     folder: Path | None = None,
     augmentation: OfflineAugmentation | None = None,
 ) -> bool:
     """Return whether ``extract_frames`` with these arguments needs no extraction."""
-    entry = (folder or cache_folder()) / _cache_key(utterances, front_end, contents, augmentation)
+    entry = (folder or cache_folder()) / _cache_key(
+        utterances, front_end, content_hashes, augmentation
+    )
     return _is_complete(entry, len(utterances))
 
 
@@ -162,7 +166,7 @@ def _is_complete(entry: Path, utterances: int) -> bool:
 def _cache_key(
     utterances: Sequence[Utterance],
     front_end: FrontEnd,
-    contents: Mapping[str, str],
+    content_hashes: Mapping[str, str],
     augmentation: OfflineAugmentation | None,
 ) -> str:
     module = sys.modules[type(front_end).__module__]
@@ -175,7 +179,7 @@ def _cache_key(
         torch.__version__,
     ]
     front_end_key += [f"{name} {version(name)}" for name in getattr(module, "PACKAGES", ())]
-    key = [front_end_key, [contents[utterance.id] for utterance in utterances]]
+    key = [front_end_key, [content_hashes[utterance.id] for utterance in utterances]]
     if augmentation:  # its random draws depend on the ids of the utterances
         key += [augmentation.cache_key, [utterance.id for utterance in utterances]]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
