@@ -215,8 +215,8 @@ def test_a_changed_weight_or_card_is_a_hash_error(path: Path, content: bytes) ->
 
 
 def test_a_newer_format_is_an_error(path: Path) -> None:
-    forge(path, lambda document: document.update(format=5))
-    with pytest.raises(BundleError, match=r"has format 5; .* reads up to 4: upgrade serein"):
+    forge(path, lambda document: document.update(format=6))
+    with pytest.raises(BundleError, match=r"has format 6; .* reads up to 5: upgrade serein"):
         load(path)
 
 

@@ -2,29 +2,37 @@
 
 A bundle is a safetensors file; loading it runs no code. Its metadata has a JSON document under
 "serein", and under "sha256" a SHA-256 of document and weights, which detects changed bytes.
+
+A model that reads words may have the speech recogniser (ASR) that makes them: a bundle of its own,
+with its document under "asr" and its weights under names that begin with "asr/". The document of
+the model has the SHA-256 of both.
 """
 
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from serein.config import build_config, rename_settings
-from serein.errors import BundleError, EncoderError, SereinError
+from serein.errors import BundleError, ConfigError, EncoderError, SereinError
 from serein.records import Recipe
 from serein.system import System
 from serein.utils.device import init_empty_weights, resolve_device
 from serein.utils.files import write_bytes
 
-FORMAT_VERSION = 4
-"""The format that this version writes. Format 3 had other names of settings and fields, 2 had no
-vocabulary, 1 had no confidence."""
+FORMAT_VERSION = 5
+"""The newest format that this version reads. Format 4 had no speech recogniser, 3 had other names
+of settings and fields, 2 had no vocabulary, 1 had no confidence."""
+FORMAT_WITHOUT_ASR = 4
+"""The format of bundles without a speech recogniser, which earlier versions can read."""
+ASR_PREFIX = "asr/"
+"""The beginning of the names of a speech recogniser's weights."""
 RENAMED_CARD_FIELDS = {
     "counts": "class_counts",
     "heard": "file_hashes",
@@ -84,16 +92,31 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained system, its card, and the calibration of each task."""
+    """A trained system, its card, and the calibration of each task.
+
+    Attributes:
+        system: the trained system.
+        card: the model card.
+        confidence: the calibration of each task; empty if none was fitted.
+        asr: the speech recogniser (ASR) that makes the words that the system reads; None if it
+            reads none, or reads those that it is given.
+    """
 
     system: System
     card: Card
     confidence: dict[str, ConfidenceCalibration] = field(default_factory=dict)
+    asr: "Bundle | None" = None
     file_json: str | None = field(default=None, init=False, compare=False, repr=False)
     """JSON document of the file that the bundle was loaded from, possibly in an older format."""
 
     def __post_init__(self) -> None:
-        """Set the temperatures of the system."""
+        """Set the temperatures of the system.
+
+        Raises:
+            ConfigError: the speech recogniser cannot make the words that the system reads.
+        """
+        if self.asr is not None:
+            check_asr(self.asr, self.system.front_end.rate)
         self.system.temperatures = {
             task: calibration.temperature for task, calibration in self.confidence.items()
         }
@@ -109,30 +132,71 @@ def save(bundle: Bundle, path: Path) -> None:
 
     text, tensors = bundle_to_json(bundle), _state_tensors(bundle.system)
     metadata = {"serein": text, "sha256": _compute_digest(text, tensors)}
+    if bundle.asr is not None:
+        metadata["asr"] = _get_json(bundle.asr)
+        asr_tensors = _state_tensors(bundle.asr.system)
+        tensors |= {f"{ASR_PREFIX}{name}": x for name, x in asr_tensors.items()}
     write_bytes(path, serialize(tensors, metadata))
 
 
 def bundle_to_json(bundle: Bundle) -> str:
-    """Return everything of a bundle but its weights, as JSON."""
-    system, recipe = bundle.system, asdict(bundle.system.recipe)
+    """Return everything of a bundle but its weights, as JSON.
+
+    Of a speech recogniser it has the SHA-256 only.
+    """
+    system, recipe, asr = bundle.system, asdict(bundle.system.recipe), bundle.asr
     for table in ("augment", "text"):  # left out if empty: the digests of older bundles stay valid
         if not recipe[table]:
             del recipe[table]
     document = {
-        "format": FORMAT_VERSION,
+        "format": FORMAT_WITHOUT_ASR if asr is None else FORMAT_VERSION,
         "recipe": recipe,
         "classes": system.classes,
         **({"words": system.words} if system.words else {}),
         "confidence": {task: asdict(table) for task, table in bundle.confidence.items()},
         "card": asdict(bundle.card),
+        **({} if asr is None else {"asr": {"sha256": compute_bundle_digest(asr)}}),
     }
     return json.dumps(document)  # keys are not sorted: the first task is the main task
 
 
 def compute_bundle_digest(bundle: Bundle) -> str:
     """Return the SHA-256 of weights and document that the file of a bundle has."""
-    text = bundle.file_json or bundle_to_json(bundle)
-    return _compute_digest(text, _state_tensors(bundle.system))
+    return _compute_digest(_get_json(bundle), _state_tensors(bundle.system))
+
+
+def _get_json(bundle: Bundle) -> str:
+    """Return the document of the file that a bundle was loaded from, or build it."""
+    return bundle.file_json or bundle_to_json(bundle)
+
+
+def count_megabytes(system: System) -> float:
+    """Return the size of a system's weights in a file, in megabytes."""
+    return sum(x.nbytes for x in system.state_dict().values()) / 1e6
+
+
+def check_asr(asr: Bundle, rate: int) -> None:
+    """Check that a model can make the words that another one reads.
+
+    Args:
+        asr: the speech recogniser.
+        rate: sampling rate of the other one, in Hz.
+
+    Raises:
+        ConfigError: it does not recognise words, reads words itself, or has another rate.
+    """
+    system = asr.system
+    name = f"{asr.card.name or 'the speech recogniser'} ({system.recipe.name})"
+    if not system.has_transcript_loss or system.needs_words:
+        raise ConfigError(
+            f"{name} does not recognise words from audio alone; take a model that was trained to "
+            "transcribe, such as one of feng2020-asr"
+        )
+    if system.front_end.rate != rate:
+        raise ConfigError(
+            f"{name} reads audio of {system.front_end.rate} Hz, and the system that reads its "
+            f"words {rate} Hz; train both with the same features.rate"
+        )
 
 
 def _state_tensors(system: System) -> dict[str, Tensor]:
@@ -151,24 +215,47 @@ def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundl
         BundleError: the bundle is missing, damaged, changed, or too new, or needs a module that is
             not trusted.
     """
-    document, tensors, text = _read_document(path)
+    main, asr = _read_parts(path)
     try:
-        tables = rename_settings(document["recipe"], warn=False)
-        recipe = _disable_downloads(build_config(Recipe, tables, "recipe"))
-        _check_trusted_names(recipe, trust)
-        words = tuple(document.get("words", ()))
-        with init_empty_weights():
-            system = System(recipe, document["classes"], words, allow_custom=bool(trust))
-        _check_shapes(system, tensors)
-        system = System(recipe, document["classes"], words, allow_custom=bool(trust))
-        system.load_state_dict(tensors)
-        card, confidence = parse_card(document)
+        bundle = _build_bundle(main, trust, None if asr is None else _build_bundle(asr, trust))
     except (BundleError, EncoderError) as error:
         raise BundleError(f"{path}: {error}") from None
     except (SereinError, RuntimeError, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(f"{path} does not fit this version of serein: {error}") from error
-    bundle = Bundle(system.to(resolve_device(device)).eval(), card, confidence)
-    object.__setattr__(bundle, "file_json", text)
+    for part in (bundle, bundle.asr):
+        if part is not None:
+            part.system.to(resolve_device(device)).eval()
+    return bundle
+
+
+class _Part(NamedTuple):
+    """A model in a file.
+
+    Attributes:
+        text: its JSON document.
+        document: the same, parsed.
+        tensors: its weights by name.
+    """
+
+    text: str
+    document: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def _build_bundle(part: _Part, trust: Sequence[str], asr: Bundle | None = None) -> Bundle:
+    """Build a bundle from its part of a file, on the CPU."""
+    document = part.document
+    tables = rename_settings(document["recipe"], warn=False)
+    recipe = _disable_downloads(build_config(Recipe, tables, "recipe"))
+    _check_trusted_names(recipe, trust)
+    words = tuple(document.get("words", ()))
+    with init_empty_weights():
+        system = System(recipe, document["classes"], words, allow_custom=bool(trust))
+    _check_shapes(system, part.tensors)
+    system = System(recipe, document["classes"], words, allow_custom=bool(trust))
+    system.load_state_dict(part.tensors)
+    bundle = Bundle(system, *parse_card(document), asr)
+    object.__setattr__(bundle, "file_json", part.text)
     return bundle
 
 
@@ -200,8 +287,8 @@ def check_format(document: Any, name: str) -> None:
         )
 
 
-def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """Return the document, tensors and JSON text of a file, after checking digest and format."""
+def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
+    """Return the model of a file and its speech recogniser, after checking digests and formats."""
     from safetensors import SafetensorError
     from safetensors.torch import load as deserialize
 
@@ -215,15 +302,30 @@ def _read_document(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         text = metadata["serein"]
         document = json.loads(text)
         tensors = deserialize(content)
+        asr = _take_asr(metadata, tensors)
     except (SafetensorError, struct.error, *MALFORMED_DOCUMENT_ERRORS) as error:
         raise BundleError(
             f"{path} is not a serein model, or is cut short ({type(error).__name__}); "
             "a model is a .safetensors file that `serein train` wrote"
         ) from error
     check_format(document, str(path))
-    if metadata.get("sha256") != _compute_digest(text, tensors):
+    asr_digest = None
+    if asr is not None:
+        check_format(asr.document, f"the speech recogniser in {path}")
+        asr_digest = {"sha256": _compute_digest(asr.text, asr.tensors)}
+    is_intact = metadata.get("sha256") == _compute_digest(text, tensors)
+    if not is_intact or document.get("asr") != asr_digest:
         raise BundleError(f"{path} was changed after it was saved: its SHA-256 differs")
-    return document, tensors, text
+    return _Part(text, document, tensors), asr
+
+
+def _take_asr(metadata: Mapping[str, Any], tensors: dict[str, Tensor]) -> _Part | None:
+    """Take the weights of a speech recogniser out of those of a file; None if it has none."""
+    if "asr" not in metadata:
+        return None
+    names = [name for name in tensors if name.startswith(ASR_PREFIX)]
+    weights = {name.removeprefix(ASR_PREFIX): tensors.pop(name) for name in names}
+    return _Part(metadata["asr"], json.loads(metadata["asr"]), weights)
 
 
 def _compute_digest(text: str, tensors: dict[str, Tensor]) -> str:

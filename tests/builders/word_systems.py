@@ -65,6 +65,20 @@ def small_text_model(
     return Bundle(system.eval(), Card(name=name), asr=asr)
 
 
+def small_joint_model() -> Bundle:
+    """Return a model of ``feng2020``, which recognises the words that it reads."""
+    torch.manual_seed(4)
+    sizes = [*FEATURES, *ASR_SIZES, *EMOTION_SIZES, "training.init="]
+    recipe = recipes.load("feng2020", sizes)
+    system = System(recipe, {"emotion": EMOTIONS}, (*SPECIAL_TOKENS, *ASR_WORDS))
+    _fit_normaliser(system)
+    with torch.no_grad():
+        system.model.recogniser.decoder.output.bias.zero_()
+        for weight in system.model.recogniser.parameters():
+            weight.mul_(4)
+    return Bundle(system.eval(), Card(name="joint"))
+
+
 def _fit_normaliser(system: System) -> None:
     wave_s = torch.from_numpy(noise(3.0, seed=9)[0])[None]
     with torch.inference_mode():

@@ -15,7 +15,6 @@ from builders.speech_streams import (
 
 from serein.errors import AudioError
 from serein.inference import streaming
-from serein.inference.predictor import predict_windows
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
 from serein.inference.streaming import Stream
@@ -87,12 +86,14 @@ def test_failed_prediction_does_not_affect_other_streams(
     many = open_streams(recognizer)
     buffer = many[1]._buffer
 
-    def fragile(system: Any, windows: Any, precision: Any) -> Any:
+    predict_windows = recognizer.predict_windows
+
+    def fragile(windows: Any) -> Any:
         if any(window.buffer is buffer for window in windows):
             raise RuntimeError("no")
-        return predict_windows(system, windows, precision)
+        return predict_windows(windows)
 
-    monkeypatch.setattr(streaming, "predict_windows", fragile)
+    monkeypatch.setattr(recognizer, "predict_windows", fragile)
     results = streaming.feed_streams(recognizer, list(zip(many, waves, strict=True)))
     assert isinstance(results[1], RuntimeError)
     assert_same_segments(

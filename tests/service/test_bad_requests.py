@@ -230,10 +230,10 @@ def test_failing_recording_does_not_fail_its_batch(
     with open_client(wait=0.3) as (call, engine):
         together = engine.recognizer.predict_many
 
-        def fragile(recordings: Any) -> Any:
+        def fragile(recordings: Any, words: Any) -> Any:
             if any(name == "bad.wav" for name, _ in recordings):
                 raise RuntimeError("no")
-            return together(recordings)
+            return together(recordings, words=words)
 
         monkeypatch.setattr(engine.recognizer, "predict_many", fragile)
         names = ["a.wav", "bad.wav", "b.wav"]

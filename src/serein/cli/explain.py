@@ -30,6 +30,10 @@ def explain(
     sound: Annotated[
         bool, typer.Option("--sound/--no-sound", help="Whether the page contains the recordings.")
     ] = True,
+    words: Annotated[
+        str | None,
+        typer.Option(help="What is said in the recording, for a model that reads words."),
+    ] = None,
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
@@ -47,11 +51,13 @@ def explain(
     recognizer = Recognizer(
         model or DEFAULT_MODEL, device=device, trust=trust or (), answer_nonspeech=True
     )
+    if words is not None and len(files) != 1:
+        raise ConfigError(f"--words are those of one recording, and {len(files)} were given")
     explanations, playback, failures = [], {}, {}
     for file in files:
         try:
             source: Source = sys.stdin.buffer.read() if file == "-" else file
-            explanation = explain_api.explain(recognizer, source, start=start, end=end)
+            explanation = explain_api.explain(recognizer, source, start=start, end=end, words=words)
             explanations.append(explanation)
             if sound and format == "html":
                 playback[explanation.source] = explain_api.encode_playback(

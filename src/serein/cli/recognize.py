@@ -75,6 +75,10 @@ def recognize(
         bool, typer.Option("--answer-nonspeech", help="Also answer for recordings without speech.")
     ] = False,
     channels: Annotated[str, typer.Option(help="mix, or each separately.")] = "mix",
+    words: Annotated[
+        str | None,
+        typer.Option(help="What is said in the recording, for a model that reads words."),
+    ] = None,
     device: DeviceOption = "cpu",
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or auto; default: that of the recipe.")
@@ -119,6 +123,11 @@ def recognize(
     )
     for warning in recognizer.warnings:
         print_stderr(warning)
+    if words is not None and (is_folder or by_segments or len(files) != 1):
+        raise ConfigError(
+            "--words are those of one recording with one answer; give one file, without options "
+            "and formats for segments"
+        )
     if is_folder:
         if format != "table" or start or end is not None or channels != "mix":
             raise ConfigError(
@@ -129,6 +138,8 @@ def recognize(
     if by_segments:
         recognizer.stream(**settings)  # reports settings that do not fit before any file is read
         formats.check_format(format, recognizer.classes, len({*files}))
+    else:
+        recognizer.check_words(words)
     answers: list[Recognition] = []
     failures: dict[str, str] = {}
     for file in files:
@@ -141,7 +152,7 @@ def recognize(
                     for channel in _select_channels(source, channels)
                 ]
             else:
-                answers.append(recognizer(source, start=start, end=end))
+                answers.append(recognizer(source, start=start, end=end, words=words))
         except SereinError as error:
             failures[file] = str(error)
             print_stderr(str(error))

@@ -59,6 +59,7 @@ def explain(
     *,
     start: float = 0.0,
     end: float | None = None,
+    words: str | None = None,
 ) -> Explanation:
     """Recognize a recording and explain where the model attends.
 
@@ -76,15 +77,17 @@ def explain(
         source: path, bytes, binary file, or (samples, rate in Hz).
         start: start of the part to explain, in seconds.
         end: end of the part, in seconds; None is the end of the recording.
+        words: what is said in the part, for a model that reads words.
 
     Raises:
         AudioError: the recording cannot be read, is too short, or longer than five minutes.
-        ConfigError: the model has no attention.
+        ConfigError: the model has no attention over time, or needs words and has none.
         BundleError: the model's file is missing, corrupt, tampered with, or too new.
     """
     recognizer = (
         model if isinstance(model, Recognizer) else Recognizer(model, answer_nonspeech=True)
     )
+    recognizer.check_words(words)
     if not isinstance(source, str | os.PathLike | tuple | bytes):
         source = source.read()  # it is read twice below, which not every file allows
     rate = recognizer.rate
@@ -95,7 +98,7 @@ def explain(
             f"more than {MAX_SECONDS:.0f} s of audio; attention is explained for at most "
             f"{MAX_SECONDS:.0f} s. Choose a part with start and end (--start and --end)."
         )
-    recognition = recognizer(source, start=start, end=end)
+    recognition = recognizer(source, start=start, end=end, words=words)
     if not recognition.attention:
         raise ConfigError(_no_attention_message(recognizer))
     probabilities = {task: answer.probabilities for task, answer in recognition.tasks.items()}
@@ -117,6 +120,12 @@ def explain(
 
 
 def _no_attention_message(recognizer: Recognizer) -> str:
+    if recognizer.word_source == "given":
+        return (
+            f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) attends to "
+            "words only, which have no times here; `serein recognize --words ... --format json` "
+            "lists the weight of each word"
+        )
     models = [name for name in list_models() if name != recognizer.name]
     return (
         f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) has no attention to "

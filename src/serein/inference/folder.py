@@ -112,10 +112,12 @@ def recognize_folder(
 
     Raises:
         AudioError: the folder does not exist, or has no recordings.
-        ConfigError: the output belongs to other settings or to no run, or the settings do not fit.
+        ConfigError: the output belongs to other settings or to no run, the settings do not fit, or
+            the model needs words.
         StorageError: another process writes the output, or it could not be written.
     """
     start_time = time.monotonic()
+    predictor.check_segment_words()
     if stream_config is not None:
         Stream(predictor, predictor.rate, stream_config)  # check the settings once, not per file
     if not folder.is_dir():

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serein.bundle import Bundle
+from serein.bundle import Bundle, count_megabytes
 from serein.errors import ConfigError
 from serein.inference.recognition import Answer, Recognition, Segment, round_floats
 
@@ -247,12 +247,12 @@ def _format_class(answer: Answer, rank: int) -> str:
 def as_card(bundle: Bundle) -> str:
     """Format the card of a model as Markdown."""
     card, system = bundle.card, bundle.system
-    weights = sum(weight.numel() for weight in system.parameters())
     sections = {
         "Answers": "; ".join(
             f"{task}: {', '.join(names) or 'a number'}" for task, names in system.classes.items()
         ),
-        "Recipe": f"{system.recipe.name}, {weights:,} weights",
+        "Recipe": f"{system.recipe.name}, {_count_weights(bundle):,} weights",
+        **({"Words": _describe_words(bundle)} if system.needs_words else {}),
         "Data": card.data,
         "Licence": card.licence,
         "Confidence": "; ".join(
@@ -267,3 +267,19 @@ def as_card(bundle: Bundle) -> str:
     }
     text = [f"## {name}\n\n{content or 'not stated'}\n" for name, content in sections.items()]
     return "\n".join([f"# {card.name}\n", *text])
+
+
+def _count_weights(bundle: Bundle) -> int:
+    return sum(weight.numel() for weight in bundle.system.parameters())
+
+
+def _describe_words(bundle: Bundle) -> str:
+    """Describe where the words that a model reads come from: its recogniser, or its user."""
+    asr = bundle.asr
+    if asr is None:
+        return "given with each recording: the model has no speech recogniser"
+    size = f"{_count_weights(asr):,} weights, {count_megabytes(asr.system):.2f} MB of this file"
+    facts = {"data": asr.card.data, "licence": asr.card.licence, "scores": asr.card.scores}
+    known = "".join(f"; {name}: {text}" for name, text in facts.items() if text)
+    name = asr.card.name or "without a name"
+    return f"by the speech recogniser {name} ({asr.system.recipe.name}), {size}{known}"

@@ -20,7 +20,6 @@ from serein.inference.predictor import (
     BATCH_SIZE,
     Predictor,
     WindowPrediction,
-    predict_batches,
     torch_threads,
 )
 from serein.inference.recognition import Recognition, Segment, get_source_name
@@ -184,7 +183,7 @@ def recognize_long(
     with torch_threads(predictor.threads):
         while batch := list(islice(windows, BATCH_SIZE)):
             on_step()
-            outputs = predict_batches(predictor.system, batch, predictor.precision, attention=False)
+            outputs = predictor.predict_batches(batch, attention=False)
             predictions += zip(outputs, predictor.detect_speech(batch), strict=True)
     return predictor.aggregate_windows(name, 0.0, bounds, predictions)
 

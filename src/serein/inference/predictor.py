@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -25,6 +26,15 @@ from serein.inference.onnx_runtime import ONNXSystem
 from serein.inference.recognition import Answer, AttentionMap, Recognition
 from serein.inference.vad import contains_speech
 from serein.inference.windowing import Probabilities, SampleBuffer
+from serein.inference.words import (
+    ASR,
+    GIVE_WORDS,
+    WindowWords,
+    build_asr,
+    describe_missing_words,
+    encode_words,
+    read_words,
+)
 from serein.labels.vocabulary import END
 from serein.layers.attention import AttentionWeights
 from serein.layers.outputs import ASR_ATTENTION, WORD_ATTENTION
@@ -53,10 +63,12 @@ class WindowPrediction(NamedTuple):
     Attributes:
         outputs: for each task, K probabilities, or the one value.
         attention: attention maps by name, with weights of (H, T), or (H, T, T) of queries by keys.
+        words: the words that the model read; None if it reads none.
     """
 
     outputs: dict[str, list[float]]
     attention: dict[str, AttentionWeights]
+    words: WindowWords | None = None
 
 
 class Window(NamedTuple):
@@ -75,6 +87,7 @@ class Predictor:
         name: name of the model in its answers.
         system: the network, in the precision that it computes in.
         precision: precision that it computes in.
+        asr: the speech recogniser that makes the words that the network reads; None without one.
         warnings: a warning if the requested precision is not available.
         threads: processor threads that one call uses; None is torch's own number.
         thresholds: for each task, the probability below which a label is withheld.
@@ -129,6 +142,7 @@ class Predictor:
         self.precision, self.warnings = _choose_precision(self.system, precision)
         if self.precision == "bf16":
             self.system = to_bf16(self.system)
+        self.asr = build_asr(self.bundle, precision)
         self.threads = threads
         self.answer_nonspeech = answer_nonspeech or bool(always)
         self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
@@ -148,12 +162,50 @@ class Predictor:
         """Longest window in seconds, into which longer recordings are split; None is unlimited."""
         return self.system.front_end.max_seconds
 
+    @property
+    def word_source(self) -> Literal["none", "recognised", "given"]:
+        """Where the model's words come from: it uses none, recognises them, or needs them given."""
+        system = self.system
+        if self.asr is not None or (system.has_transcript_loss and not system.needs_words):
+            return "recognised"
+        return "given" if system.needs_words else "none"
+
+    def check_words(self, words: str | None) -> None:
+        """Check that the model has the words that it needs, and is given none that it cannot read.
+
+        Args:
+            words: of a recording; None if none were given.
+
+        Raises:
+            ConfigError: they are missing, or the model reads no words.
+        """
+        if words is not None and not self.system.needs_words:
+            raise ConfigError(
+                f"words were given, and {self.name} ({self.system.recipe.name}) does not read "
+                "words; leave them out"
+            )
+        if words is None and self.word_source == "given":
+            raise ConfigError(f"{describe_missing_words(self.bundle, self.name)}. {GIVE_WORDS}")
+
+    def check_segment_words(self) -> None:
+        """Check that the model can answer by segments and for folders, which have no words.
+
+        Raises:
+            ConfigError: it needs words.
+        """
+        if self.word_source == "given":
+            raise ConfigError(
+                f"{describe_missing_words(self.bundle, self.name)}, and segments, streams and "
+                f"folders have none: recognise one recording at a time. {GIVE_WORDS}"
+            )
+
     def predict_many(
         self,
         recordings: Sequence[tuple[str, Samples]],
         *,
         start: float = 0.0,
         attention: bool = True,
+        words: Sequence[str | None] | None = None,
     ) -> list[Recognition]:
         """Recognize several loaded recordings in shared forward passes.
 
@@ -161,10 +213,18 @@ class Predictor:
             recordings: name of each recording, and its samples of shape (n,) at ``rate``.
             start: time of the first sample in its recording, in seconds.
             attention: whether to return attention maps; answers without them take less time.
+            words: the words of each recording, for a model that reads words; None are recognised
+                by the model's own recogniser. Every window of a long recording is given all words.
 
         Returns:
             The answer for each recording, as if it were recognized alone, up to rounding.
+
+        Raises:
+            ConfigError: the model needs words and has none, or is given words and reads none.
         """
+        words = [None] * len(recordings) if words is None else words
+        for text in words:
+            self.check_words(text)
         bounds = [
             audio.split_evenly(
                 len(wave_s),
@@ -177,9 +237,14 @@ class Predictor:
             for (_, wave_s), recording_bounds in zip(recordings, bounds, strict=True)
             for first, last in recording_bounds
         ]
+        texts = [
+            text
+            for text, recording_bounds in zip(words, bounds, strict=True)
+            for _ in recording_bounds
+        ]
         with torch_threads(self.threads):
             has_speech = self.detect_speech(windows)
-            predictions = predict_batches(self.system, windows, self.precision, attention=attention)
+            predictions = self.predict_batches(windows, attention=attention, texts=texts)
         pairs = zip(predictions, has_speech, strict=True)
         return [
             self.aggregate_windows(
@@ -187,6 +252,22 @@ class Predictor:
             )
             for (name, _), recording_bounds in zip(recordings, bounds, strict=True)
         ]
+
+    def predict_batches(
+        self,
+        windows: Sequence[Samples],
+        *,
+        attention: bool,
+        texts: Sequence[str | None] | None = None,
+    ) -> list[WindowPrediction]:
+        """Predict windows of recordings; arguments as of the function ``predict_batches``."""
+        return predict_batches(
+            self.system, windows, self.precision, attention=attention, asr=self.asr, texts=texts
+        )
+
+    def predict_windows(self, windows: Sequence["Window"]) -> Probabilities:
+        """Predict windows of streams, as the function ``predict_windows``."""
+        return predict_windows(self.system, windows, self.precision, self.asr)
 
     def detect_speech(self, windows: Sequence[Samples]) -> list[bool]:
         """Return for each window whether its prediction counts: whether it contains speech."""
@@ -224,6 +305,7 @@ class Predictor:
             for task in self.classes
         }
         hop = self.system.front_end.hop
+        asr_hop = hop if self.asr is None else self.asr.hop
         return Recognition(
             source=name,
             model=self.name,
@@ -231,9 +313,11 @@ class Predictor:
             end=start + bounds[-1][1] / self.rate,
             windows=windows,
             tasks=self.to_answers(outputs, withheld=not speech),
-            attention=merge_attention([one.attention for one in used], windows, hop),
+            attention=merge_attention([one.attention for one in used], windows, hop, asr_hop),
             values=self.to_values(outputs) if speech else {},
-            words=collect_words(used, windows, self.system.transcript_task, hop) if speech else [],
+            words=collect_words(used, windows, self.system.transcript_task, asr_hop)
+            if speech
+            else [],
             speech=speech,
         )
 
@@ -296,7 +380,13 @@ def _choose_thresholds(
 
 
 def predict_batches(
-    system: System, windows: Sequence[Samples], precision: Precision, *, attention: bool
+    system: System,
+    windows: Sequence[Samples],
+    precision: Precision,
+    *,
+    attention: bool,
+    asr: ASR | None = None,
+    texts: Sequence[str | None] | None = None,
 ) -> list[WindowPrediction]:
     """Predict windows of recordings, in batches of similar length.
 
@@ -305,6 +395,8 @@ def predict_batches(
         windows: samples of each window, of shape (n,), at the rate of the front end.
         precision: precision to compute in.
         attention: whether to return attention maps.
+        asr: recognises the words that the network reads; None without one.
+        texts: the words of each window, for a network that reads words; None are recognised.
 
     Returns:
         The prediction for each window, in their order.
@@ -316,10 +408,36 @@ def predict_batches(
         wave_bs, length_b = pad_waveforms([windows[index] for index in batch])
         with torch.inference_mode():
             inputs = system.extract_features(wave_bs.to(system.device), length_b.to(system.device))
+        words: list[WindowWords] = []
+        if system.needs_words:
+            given = [None if texts is None else texts[index] for index in batch]
+            words = read_words(asr, wave_bs, length_b, given)
+            inputs = {**inputs, "words": encode_words(system, words)}
         outputs, output = predict_batch(system, inputs, precision)
-        maps = output.attention if attention else {}
-        predictions |= dict(zip(batch, unbatch(outputs, maps), strict=True))
+        rows = map(_trim_transcript, unbatch(outputs, output.attention if attention else {}))
+        for index, row, own in zip_longest(batch, rows, words):
+            predictions[index] = row if own is None else _add_words(row, own, attention=attention)
     return [predictions[index] for index in range(len(windows))]
+
+
+def _trim_transcript(prediction: WindowPrediction) -> WindowPrediction:
+    """Cut the attention of a model that transcribes after its own end token, not the batch's."""
+    if TRANSCRIPT not in prediction.outputs or ASR_ATTENTION not in prediction.attention:
+        return prediction
+    weight, stride = prediction.attention[ASR_ATTENTION]
+    steps = 1 + sum(word_id >= 0 for word_id in prediction.outputs[TRANSCRIPT])
+    trimmed = AttentionWeights(weight[:steps], stride)
+    return prediction._replace(attention={**prediction.attention, ASR_ATTENTION: trimmed})
+
+
+def _add_words(
+    prediction: WindowPrediction, words: WindowWords, *, attention: bool
+) -> WindowPrediction:
+    """Add the words that the model read, and where its recogniser attended for each of them."""
+    if not attention or words.attention is None:
+        return prediction._replace(words=words._replace(attention=None))
+    maps = {**prediction.attention, ASR_ATTENTION: words.attention}
+    return prediction._replace(attention=maps, words=words)
 
 
 def pad_waveforms(windows: Sequence[Samples]) -> tuple[Tensor, Tensor]:
@@ -355,6 +473,7 @@ def merge_attention(
     window_maps: Sequence[dict[str, AttentionWeights]],
     windows: Sequence[tuple[float, float]],
     hop: float,
+    asr_hop: float,
 ) -> dict[str, AttentionMap]:
     """Merge the attention maps of the windows to maps of the whole recording.
 
@@ -362,6 +481,7 @@ def merge_attention(
         window_maps: the maps of each window, by name.
         windows: start and end of each window, in seconds.
         hop: seconds from frame to frame.
+        asr_hop: the same of the speech recogniser.
     """
     merged = {}
     for name in window_maps[0]:
@@ -370,7 +490,8 @@ def merge_attention(
         times, weights = [], []
         for (start, end), maps in zip(windows, window_maps, strict=True):
             weight_ht, stride = maps[name]
-            steps = attention_step_times(weight_ht.shape[-1], stride, hop, end - start)
+            name_hop = asr_hop if name == ASR_ATTENTION else hop
+            steps = attention_step_times(weight_ht.shape[-1], stride, name_hop, end - start)
             times += [start + step for step in steps]
             weights.append(_mean_over_queries(weight_ht, len(steps)))
         is_words = name == ASR_ATTENTION
@@ -406,18 +527,18 @@ def collect_words(
     task: TranscriptTask | None,
     hop: float,
 ) -> list[RecognizedWord]:
-    """Return the recognised words of a recording, with an end token after each window.
+    """Return the words of a recording; recognised words have an end token after each window.
 
     Args:
         predictions: prediction for each window.
         windows: start and end of each window, in seconds.
         task: the transcript task of the model; None gives no words.
-        hop: seconds from frame to frame.
+        hop: seconds from frame to frame of the speech recogniser.
     """
     return [
         word
         for (start, end), prediction in zip(windows, predictions, strict=True)
-        if task is not None and TRANSCRIPT in prediction.outputs
+        if task is not None and (prediction.words or TRANSCRIPT in prediction.outputs)
         for word in _align_words(prediction, start, end, task, hop)
     ]
 
@@ -426,24 +547,32 @@ def _align_words(
     prediction: WindowPrediction, start: float, end: float, task: TranscriptTask, hop: float
 ) -> list[RecognizedWord]:
     """Give each word the time of its largest attention weight, and its share of the emotion's."""
-    token_ids = list(map(int, prediction.outputs[TRANSCRIPT]))
-    words = [*task.vocabulary.decode(token_ids).split(), END]
     asr_map = prediction.attention.get(ASR_ATTENTION)
     word_map = prediction.attention.get(WORD_ATTENTION)
+    if prediction.words is None:
+        words = task.vocabulary.decode(map(int, prediction.outputs[TRANSCRIPT])).split()
+    else:
+        words = prediction.words.words
+    count = max(1, len(words)) if prediction.words else len(words) + 1  # without words: </s>
+    if prediction.words is None or prediction.words.recognized or not words:
+        words = [*words, END]
     times: list[float | None] = [None] * len(words)
     if asr_map is not None:
         steps = attention_step_times(asr_map.weight.shape[-1], asr_map.stride, hop, end - start)
         peaks = asr_map.weight[: len(words), : len(steps)].argmax(dim=-1).tolist()
         times = [round(start + steps[peak], 3) for peak in peaks]
-    weights = [None] * len(words) if word_map is None else word_map.weight.mean(dim=0).tolist()
+    weights = [] if word_map is None else word_map.weight.mean(dim=0)[:count].tolist()
     return [
         RecognizedWord(word=word, time=time, weight=weight)
-        for word, time, weight in zip(words, times, weights, strict=False)
+        for word, time, weight in zip_longest(words, times, weights)
     ]
 
 
 def predict_windows(
-    system: System, windows: Sequence[Window], precision: Precision = "fp32"
+    system: System,
+    windows: Sequence[Window],
+    precision: Precision = "fp32",
+    asr: ASR | None = None,
 ) -> Probabilities:
     """Predict windows of streams; frames that windows share are computed once.
 
@@ -452,13 +581,18 @@ def predict_windows(
         windows: windows that start at a multiple of the front end's hop; those of one buffer
             follow each other, in the order of their positions.
         precision: precision to compute in.
+        asr: recognises the words that the network reads; None without one.
 
     Returns:
         Probabilities and values (B, K) in the order of the windows.
     """
     rows: list[Probabilities] = []
     for first in range(0, len(windows), STREAM_BATCH_SIZE):
-        inputs = _extract_features(system, windows[first : first + STREAM_BATCH_SIZE])
+        batch = windows[first : first + STREAM_BATCH_SIZE]
+        inputs = _extract_features(system, batch)
+        if asr is not None:
+            waves = pad_waveforms([buffer[start:end] for buffer, start, end in batch])
+            inputs = {**inputs, "words": encode_words(system, asr(*waves))}
         outputs, _ = predict_batch(system, inputs, precision)
         p_bk = torch.cat([outputs[task] for task in system.classes], dim=1)
         rows.append(p_bk.cpu().double().numpy())

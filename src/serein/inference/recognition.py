@@ -103,7 +103,8 @@ class Recognition:
             Values may lie outside the scale of the labels.
         channel: the channel that was processed, counted from 1; None is the mean of all channels.
         segments: segments of a timeline, in order; None for an answer to the whole recording.
-        words: recognised words; empty for a model without speech recognition.
+        words: the recognised words, or those that the model was given, which have no times; empty
+            for a model that uses no words.
         speech: whether the recording contains speech. Without speech, labels are withheld and there
             are no values and words; a timeline with speech detection has no segments.
     """

@@ -31,7 +31,12 @@ class Recognizer(Predictor):
     """
 
     def __call__(
-        self, source: Source, *, start: float = 0.0, end: float | None = None
+        self,
+        source: Source,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        words: str | None = None,
     ) -> Recognition:
         """Recognize a recording.
 
@@ -39,12 +44,17 @@ class Recognizer(Predictor):
             source: path, bytes, binary file, or (samples, rate in Hz).
             start: start of the part to recognize, in seconds.
             end: end of the part, in seconds; None is the end of the recording.
+            words: what is said in the part, for a model that reads words; it replaces the words of
+                the model's own recogniser.
 
         Raises:
             AudioError: the recording cannot be read, or is too short.
+            ConfigError: the model needs words and has none, or is given words and reads none.
         """
+        self.check_words(words)
         wave_s = audio.load(source, self.rate, start=start, end=end)
-        return self.predict_many([(get_source_name(source), wave_s)], start=start)[0]
+        recordings = [(get_source_name(source), wave_s)]
+        return self.predict_many(recordings, start=start, words=[words])[0]
 
     def stream(self, rate: float = 16_000, **settings: Any) -> Stream:
         """Open a stream: ``feed`` it blocks of samples of any size, then ``close`` it.

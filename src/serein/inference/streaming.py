@@ -14,7 +14,7 @@ import numpy as np
 
 from serein.audio import Block, Resampler, convert_block
 from serein.errors import AudioError, ConfigError
-from serein.inference.predictor import Predictor, Window, predict_windows, torch_threads
+from serein.inference.predictor import Predictor, Window, torch_threads
 from serein.inference.recognition import Segment
 from serein.inference.stream_config import StreamConfig
 from serein.inference.vad import (
@@ -76,9 +76,10 @@ class Stream:
             window_times: list to which start and end of each window are appended, in seconds.
 
         Raises:
-            ConfigError: the settings do not fit each other or the model.
+            ConfigError: the settings do not fit each other or the model, or the model needs words.
             AudioError: the rate is out of range.
         """
+        predictor.check_segment_words()
         if chunks and not config.speech:
             raise ConfigError(
                 "shards are split between segments of speech; switch speech detection on"
@@ -152,7 +153,7 @@ class Stream:
             windows = [step.window for step in steps if step.window]
             p_bk = NO_PREDICTIONS
             if windows:
-                p_bk = predict_windows(predictor.system, windows, predictor.precision)
+                p_bk = predictor.predict_windows(windows)
             return self.apply_predictions(steps, p_bk)
 
     def prepare_steps(self, block: Block | None) -> list[Step]:
@@ -301,7 +302,7 @@ def _predict_streams(
     if not all_windows:
         return [NO_PREDICTIONS for _ in windows]
     try:
-        p_bk = predict_windows(predictor.system, all_windows, predictor.precision)
+        p_bk = predictor.predict_windows(all_windows)
     except Exception as error:
         if len(windows) == 1:
             return [error]

@@ -88,7 +88,7 @@ def draw_attention(explanation: Explanation) -> "Figure":
 
 def _figure_rows(explanation: Explanation) -> Iterator[FigureRow]:
     yield "waveform", ROW_HEIGHT, [_waveform_trace(explanation)]
-    if any(word.weight is not None for word in explanation.words):
+    if any(None not in (word.weight, word.time) for word in explanation.words):
         yield (
             "recognised words and their weights for emotion",
             ROW_HEIGHT,

@@ -35,7 +35,9 @@ def describe_recording(explanation: Explanation) -> str:
     transcript = ""
     if explanation.words:
         words = " ".join(word.word for word in explanation.words if word.word != END)
-        transcript = f" Words, as recognised: {words or 'none'}."
+        has_times = any(word.time is not None for word in explanation.words)
+        source = "recognised" if has_times else "given"
+        transcript = f" Words, as {source}: {words or 'none'}."
     return f"{part}: {', '.join(predictions)}.{transcript}"
 
 

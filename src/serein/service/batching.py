@@ -96,12 +96,13 @@ def _set_outcome(future: Future[Any], outcome: object) -> None:
 
 
 class RecordingJob(NamedTuple):
-    """A recording to recognize."""
+    """A recording to recognize, perhaps with its words."""
 
     recognizer: Predictor
     name: str
     wave_s: Samples
     future: Future[Recognition]
+    words: str | None = None
 
 
 class CallJob(NamedTuple):
@@ -138,7 +139,11 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
         super().__init__("batch")
 
     def submit(
-        self, name: str, wave_s: Samples, recognizer: Predictor | None = None
+        self,
+        name: str,
+        wave_s: Samples,
+        recognizer: Predictor | None = None,
+        words: str | None = None,
     ) -> Future[Recognition]:
         """Queue a recording.
 
@@ -146,9 +151,10 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
             name: source to be named in the answer.
             wave_s: (n,) at the rate of the model.
             recognizer: the model, if not the default one.
+            words: of the recording, for a model that reads words.
         """
         future: Future[Recognition] = Future()
-        self._queue.put(RecordingJob(recognizer or self.recognizer, name, wave_s, future))
+        self._queue.put(RecordingJob(recognizer or self.recognizer, name, wave_s, future, words))
         return future
 
     def submit_call(self, function: Callable[[], T]) -> Future[T]:
@@ -187,7 +193,8 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
 
 def _recognize_batch(jobs: list[RecordingJob]) -> Iterable[object]:
     try:
-        return [*jobs[0].recognizer.predict_many([(job.name, job.wave_s) for job in jobs])]
+        recordings = [(job.name, job.wave_s) for job in jobs]
+        return [*jobs[0].recognizer.predict_many(recordings, words=[job.words for job in jobs])]
     except Exception as error:
         if len(jobs) == 1:
             return [error]

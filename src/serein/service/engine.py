@@ -113,6 +113,7 @@ class Engine:
         body: bytes,
         recognizer: Recognizer | None = None,
         stream_config: StreamConfig | None = None,
+        words: str | None = None,
     ) -> Recognition:
         """Decode and recognize a recording; work that has not begun is dropped on cancellation.
 
@@ -121,6 +122,7 @@ class Engine:
             body: bytes of an audio file.
             recognizer: the model, if not the default one.
             stream_config: how to answer by segments; None gives one answer for the recording.
+            words: of the recording, for a model that reads words.
 
         Raises:
             Problem: it is not audio, or exceeds a limit.
@@ -131,7 +133,7 @@ class Engine:
                 wave_s = await wait_for(self._decoders_by_rate[recognizer.rate].submit(body))
                 self.metrics.audio_seconds.inc(len(wave_s) / recognizer.rate)
                 if stream_config is None:
-                    return await wait_for(self.batcher.submit(name, wave_s, recognizer))
+                    return await wait_for(self.batcher.submit(name, wave_s, recognizer, words))
                 answer = await self._recognize_timeline(recognizer, wave_s, stream_config)
                 return replace(answer, source=name)
         except TimeoutError:

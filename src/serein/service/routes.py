@@ -30,6 +30,8 @@ MEDIA_TYPES = {
     "vtt": "text/vtt",
 }
 """Media types of the formats other than JSON."""
+MAX_WORDS_LENGTH = 10_000
+"""Most characters of the words of a recording."""
 BINARY_SCHEMA = {"type": "string", "format": "binary"}
 REQUEST_BODY = {
     "required": True,
@@ -39,7 +41,10 @@ REQUEST_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": BINARY_SCHEMA},
+                "properties": {
+                    "file": BINARY_SCHEMA,
+                    "words": {"type": "string", "maxLength": MAX_WORDS_LENGTH},
+                },
             }
         },
         "application/octet-stream": {"schema": BINARY_SCHEMA},
@@ -63,6 +68,11 @@ class RecognizeQuery(BaseModel):
     speech: bool | None = _stream_field("speech")
     merge: bool | None = _stream_field("merge")
     format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
+    words: str | None = Field(
+        None,
+        max_length=MAX_WORDS_LENGTH,
+        description="what is said, for a model that reads words; or a field of the form",
+    )
 
     def to_stream_config(self) -> StreamConfig | None:
         """Return how to answer by segments, or None for one answer for the recording."""
@@ -82,6 +92,31 @@ class RecognizeQuery(BaseModel):
             check_format(self.format, recognizer.classes)
         except ConfigError as error:
             raise Problem(400, str(error)) from None
+
+    def select_words(self, in_form: str | None, recognizer: Recognizer) -> str | None:
+        """Return the words of the request, and check that the model can use them.
+
+        Args:
+            in_form: the words in the request's form.
+            recognizer: the model.
+
+        Raises:
+            Problem: they are missing, given twice, too long, or of no use.
+        """
+        words = self.words if in_form is None else in_form
+        if None not in (self.words, in_form):
+            raise Problem(400, "words are in the query and in the form; give them once")
+        if len(words or "") > MAX_WORDS_LENGTH:
+            raise Problem(400, f"more than {MAX_WORDS_LENGTH:,} characters of words; shorten them")
+        if self.to_stream_config() is not None:
+            if words is not None:
+                raise Problem(400, "words are of a whole recording, and segments have none")
+            return None
+        try:
+            recognizer.check_words(words)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
+        return words
 
 
 async def parse_query(request: Request) -> RecognizeQuery:
@@ -132,17 +167,19 @@ def recognize_routes(engine: Engine) -> APIRouter:
         """WAV, FLAC, Ogg, Opus, MP3, AIFF, m4a, webm or mp4, at any rate; channels are averaged.
 
         The answer is for the whole recording. With any of window, hop, smooth, speech and merge, or
-        a format made of segments, there is one answer for each segment of speech.
+        a format made of segments, there is one answer for each segment of speech. A model whose
+        `words` are "given" needs the words of the recording, and has no answers by segments.
         """
         recognizer, stream_config = engine.select_recognizer(query.model), query.to_stream_config()
         if stream_config is not None:
             query.check_compatible(recognizer, stream_config)
         with engine.hold_slot():
             try:
-                name, body = await read_upload(request, engine.config)
+                name, body, in_form = await read_upload(request, engine.config)
                 request.state.bytes = len(body)
+                words = query.select_words(in_form, recognizer)
                 answer = await _wait_unless_disconnected(
-                    request, engine.recognize(name, body, recognizer, stream_config)
+                    request, engine.recognize(name, body, recognizer, stream_config, words)
                 )
             except ClientDisconnect:
                 raise _disconnected_problem() from None
@@ -217,6 +254,7 @@ def _describe_model(recognizer: Recognizer, engine: Engine) -> Model:
         rate=recognizer.rate,
         window=recognizer.window,
         thresholds=recognizer.thresholds,
+        words=recognizer.word_source,
         max_seconds=engine.config.max_seconds,
         max_bytes=engine.config.max_bytes,
         card=as_card(recognizer.bundle),

@@ -32,6 +32,10 @@ class Model(BaseModel):
     thresholds: dict[str, float] = Field(
         description="by task, the lowest confidence that is answered with a label"
     )
+    words: Literal["none", "recognised", "given"] = Field(
+        description="the words that the model uses: none; those that it recognises; or those that "
+        "must be given with each recording"
+    )
     max_seconds: float = Field(description="longest audio of a request")
     max_bytes: int = Field(description="largest body of a request")
     card: str = Field(description="data, licence, scores, limits and use, in Markdown")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
@@ -17,8 +18,22 @@ MAX_FIELDS = 15
 """Fields of a form in addition to the file."""
 
 
-async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, bytes]:
-    """Read the recording of a request, and return its name and bytes.
+class Upload(NamedTuple):
+    """The content of a request.
+
+    Attributes:
+        name: name of the recording.
+        body: bytes of its audio file.
+        words: the form's field ``words``, for a model that reads words; None without one.
+    """
+
+    name: str
+    body: bytes
+    words: str | None = None
+
+
+async def read_upload(request: Request, config: ServiceConfig) -> Upload:
+    """Read the recording of a request.
 
     Raises:
         Problem: it is empty, too large, too slow, or a form without exactly one file.
@@ -32,9 +47,9 @@ async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, byt
         async with asyncio.timeout(config.body_seconds):
             chunks = _iter_limited(request, config)
             if is_form:
-                name, body = await _read_form(request, chunks, config)
+                upload = await _read_form(request, chunks, config)
             else:
-                name, body = DEFAULT_NAME, b"".join([chunk async for chunk in chunks])
+                upload = Upload(DEFAULT_NAME, b"".join([chunk async for chunk in chunks]))
     except TimeoutError:
         raise Problem(
             408,
@@ -42,9 +57,9 @@ async def read_upload(request: Request, config: ServiceConfig) -> tuple[str, byt
             "or send less (FLAC, or parts)",
             Connection="close",
         ) from None
-    if not body:
+    if not upload.body:
         raise Problem(400, "the upload is empty (0 bytes); expected the bytes of an audio file")
-    return name, body
+    return upload
 
 
 def sanitize_name(name: str) -> str:
@@ -66,8 +81,8 @@ async def _iter_limited(request: Request, config: ServiceConfig) -> AsyncGenerat
 
 async def _read_form(
     request: Request, chunks: AsyncGenerator[bytes, None], config: ServiceConfig
-) -> tuple[str, bytes]:
-    """Parse multipart/form-data, and return the name and the bytes of its file."""
+) -> Upload:
+    """Parse multipart/form-data."""
     parser = _FormParser(
         request.headers,
         chunks,
@@ -86,7 +101,11 @@ async def _read_form(
             raise _form_problem("it has no file")
         if len(files[0].headers.getlist("content-disposition")) > 1:
             raise _form_problem("a part has two Content-Disposition headers")
-        return sanitize_name(files[0].filename or ""), await files[0].read()
+        texts = [value for value in form.getlist("words") if isinstance(value, str)]
+        if len(texts) > 1:
+            raise _form_problem(f"it has {len(texts)} fields words")
+        name = sanitize_name(files[0].filename or "")
+        return Upload(name, await files[0].read(), texts[0] if texts else None)
     finally:
         await form.close()
 
