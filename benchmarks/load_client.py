@@ -1,7 +1,7 @@
 """Send requests to a service from a separate process: `python -m benchmarks.load_client PORT FILE`.
 
-Prints one line of JSON: the latency of each request with status 200, the duration of the run, and
-all statuses.
+Prints one line of JSON: the latency of each request with status 200, the duration of the run, all
+statuses, and the number of requests with a status other than 200 and 429.
 """
 
 import argparse
@@ -88,6 +88,7 @@ def main() -> None:
                 "seconds": perf_counter() - start,
                 "latencies": [seconds for seconds, status in results if status == 200],
                 "statuses": sorted({status for _, status in results}),
+                "failed": sum(status not in (200, 429) for _, status in results),
             }
         )
     )
