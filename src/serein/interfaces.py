@@ -104,7 +104,7 @@ class Task(Protocol):
         Classes are integers, -1 for a missing label; values are floats, nan for a missing label.
         """
 
-    def prepare(self, target_b: Tensor) -> None:
+    def fit_statistics(self, target_b: Tensor) -> None:
         """Fit statistics of the training subset, such as class weights."""
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:

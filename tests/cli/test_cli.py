@@ -322,6 +322,7 @@ def test_mp3_and_wav_of_one_recording_agree(run: Run, model: Path, root: Path) -
     ("command", "old", "new"),
     [
         (("recognize",), "--always", "--answer-nonspeech"),
+        (("serve",), "--queue", "--max-requests"),
         (("corpora", "make"), "--telling", "--emotion-word-share"),
         (("train",), "--confidence", "--calibration-run"),
     ],

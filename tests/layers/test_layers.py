@@ -333,7 +333,7 @@ def test_balanced_class_weights_match_scikit_learn() -> None:
     labels = list("aaaaaabbbc")
     task = build_task(class_weights="balanced")
     target_b = task.targets([*labels, None])
-    task.prepare(target_b)
+    task.fit_statistics(target_b)
     wanted = compute_class_weight("balanced", classes=np.array(list("abc")), y=np.array(labels))
     np.testing.assert_allclose(task.weights_k.numpy(), wanted, rtol=1e-6)
     logits_bk = torch.randn(len(target_b), 3)
@@ -343,7 +343,7 @@ def test_balanced_class_weights_match_scikit_learn() -> None:
 
 def test_absent_class_has_weight_zero() -> None:
     task = build_task("abcd", class_weights="balanced")
-    task.prepare(task.targets(["a", "a", "c", None]))
+    task.fit_statistics(task.targets(["a", "a", "c", None]))
     wanted = compute_class_weight("balanced", classes=np.array(list("ac")), y=np.array(list("aac")))
     assert task.weights_k.tolist() == pytest.approx([wanted[0], 0, wanted[1], 0])
     assert float(task.loss(torch.randn(2, 4), torch.tensor([1, 3]))) == 0
@@ -351,14 +351,14 @@ def test_absent_class_has_weight_zero() -> None:
 
 def test_class_weights_default_to_one() -> None:
     task = build_task()
-    task.prepare(task.targets(list("aaab")))
+    task.fit_statistics(task.targets(list("aaab")))
     assert task.weights_k.tolist() == [1, 1, 1]
 
 
 def test_class_weights_are_refitted_and_not_saved() -> None:
     task = build_task("ab", class_weights="balanced")
-    task.prepare(task.targets(list("aaab")))
-    task.prepare(task.targets(list("ab")))
+    task.fit_statistics(task.targets(list("aaab")))
+    task.fit_statistics(task.targets(list("ab")))
     assert task.weights_k.tolist() == [1, 1]
     assert set(task.state_dict()) == {"head.weight", "head.bias"}
 

@@ -149,7 +149,7 @@ def test_svm_uses_class_weights_of_the_task() -> None:
     shares = {}
     for kind in ("none", "balanced"):
         model, head = build_model(c={"emotion": 0.01}), task(class_weights=kind)
-        head.prepare(target_n)
+        head.fit_statistics(target_n)
         model.fit(rare, None, {"emotion": head})
         shares[kind] = float((predict_classes(model, head, rare).argmax(dim=1) == 0).float().mean())
     assert shares["balanced"] > shares["none"]

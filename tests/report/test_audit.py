@@ -114,7 +114,7 @@ def test_intervals_have_caveats(results: Results, stored: str | None) -> None:
 
 
 def test_group_scores_equal_scores_of_the_speaker(results: Results) -> None:
-    parts = speakers.score_groups(results, "emotion", "speaker")
+    parts = speakers.compute_group_scores(results, "emotion", "speaker")
     assert [part.name for part in parts] == sorted({str(p.speaker) for p in results.predictions})
     own = [item for item in results.predictions if item.speaker == "08"]
     classes = results.classes["emotion"]
@@ -124,7 +124,10 @@ def test_group_scores_equal_scores_of_the_speaker(results: Results) -> None:
     assert sum(part.utterances for part in parts) == 535
     unlabelled = [replace(p, truth={"emotion": None}) for p in results.predictions]
     assert (
-        speakers.score_groups(replace(results, predictions=unlabelled), "emotion", "speaker") == []
+        speakers.compute_group_scores(
+            replace(results, predictions=unlabelled), "emotion", "speaker"
+        )
+        == []
     )
 
 
@@ -133,7 +136,7 @@ def ua(part: speakers.GroupScores) -> float:
 
 
 def test_best_and_worst_speaker_are_named(results: Results) -> None:
-    parts = speakers.score_groups(results, "emotion", "speaker")
+    parts = speakers.compute_group_scores(results, "emotion", "speaker")
     best, worst = max(parts, key=ua), min(parts, key=ua)
     sentence = str(speakers.describe_extremes(results, "emotion"))
     assert f": {best.name}, UA {100 * ua(best):.1f} % ({best.utterances} utterances)" in sentence
@@ -241,7 +244,7 @@ def test_class_missing_in_a_draw_has_no_interval(results: Results) -> None:
 def test_group_intervals_resample_speakers_if_there_are_enough(results: Results) -> None:
     found, words = speakers.compute_group_intervals(results, "emotion", "speaker")
     assert words == "95 % bootstrap over the utterances of each speaker; likely too narrow"
-    for part in speakers.score_groups(results, "emotion", "speaker"):
+    for part in speakers.compute_group_scores(results, "emotion", "speaker"):
         for name, interval in found[part.name].items():
             assert interval is not None
             assert interval[0] < (part.scores[name] or 0) < interval[1]
@@ -256,7 +259,7 @@ def test_group_intervals_resample_speakers_if_there_are_enough(results: Results)
 
 def test_wa_interval_of_a_speaker_equals_a_binomial(results: Results) -> None:
     found, _ = speakers.compute_group_intervals(results, "emotion", "speaker")
-    part = speakers.score_groups(results, "emotion", "speaker")[0]
+    part = speakers.compute_group_scores(results, "emotion", "speaker")[0]
     draws = np.random.default_rng(3).binomial(part.utterances, part.scores["wa"] or 0, size=20_000)
     expected = np.quantile(draws / part.utterances, [0.025, 0.975])
     assert found[part.name]["wa"] == pytest.approx(expected, abs=0.02)

@@ -24,7 +24,7 @@ WAV = encode("wav", make_sweep(1.0))
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[Client, Engine]]:
-    with open_client(max_seconds=20, max_megabytes=4, queue=4) as made:
+    with open_client(max_seconds=20, max_megabytes=4, max_requests=4) as made:
         yield made
 
 

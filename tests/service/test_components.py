@@ -204,7 +204,10 @@ def test_serve_usage_errors(run: Run, tmp_path: Path) -> None:
         (("--key-file", tmp_path / "none"), "cannot be read"),
         (("--model", "nothing"), "unknown model"),
         (("--confidence", "high"), "expected 0 to 1"),
-        (("--queue", "0"), "serve.queue = 0: Input should be greater than or equal to 1"),
+        (
+            ("--max-requests", "0"),
+            "serve.max_requests = 0: Input should be greater than or equal to 1",
+        ),
         (("--max-seconds", "-1"), "serve.max_seconds = -1.0"),
     ):
         status, _, err = run("serve", *words)

@@ -32,7 +32,7 @@ from serein.synthetic import (
 from serein.synthetic.iemocap import write_small_iemocap
 
 Samples = npt.NDArray[np.floating[Any]]
-PLAIN = Voice(pitch=110, tract=1, loudness=0, rate=1, strength=1)
+PLAIN = Voice(pitch=110, formant_factor=1, loudness=0, rate=1, emotion_factor=1)
 
 
 @pytest.fixture(scope="module")

@@ -220,11 +220,11 @@ def test_gradients_of_the_loss_are_correct() -> None:
 
 def test_prepare_fits_mean_and_deviation_of_the_training_labels() -> None:
     task = build_regression()
-    task.prepare(torch.tensor([2.0, NAN, 4.0]))
+    task.fit_statistics(torch.tensor([2.0, NAN, 4.0]))
     assert (float(task.mean), float(task.deviation)) == (3.0, 1.0)
-    task.prepare(torch.tensor([2.5, 2.5]))
+    task.fit_statistics(torch.tensor([2.5, 2.5]))
     assert (float(task.mean), float(task.deviation)) == (2.5, 1.0)
-    task.prepare(torch.tensor([NAN]))
+    task.fit_statistics(torch.tensor([NAN]))
     assert float(task.mean) == 2.5
     assert {"mean", "deviation"} <= set(task.state_dict())
 
@@ -326,7 +326,7 @@ def test_settings_that_exclude_each_other_are_errors(setting: str, message: str)
 def test_a_bundle_keeps_mean_and_deviation(tmp_path: Path) -> None:
     one = system.System(small(), {"arousal": ()})
     head = one.tasks["arousal"]
-    head.prepare(torch.tensor([2.0, 4.5]))
+    head.fit_statistics(torch.tensor([2.0, 4.5]))
     save(Bundle(one, Card()), tmp_path / "a.safetensors")
     found = load(tmp_path / "a.safetensors").system
     assert found.classes == {"arousal": ()}

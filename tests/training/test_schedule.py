@@ -134,7 +134,7 @@ def test_smoothing_spreads_part_of_each_label_over_all_classes(
         ClassificationConfig(smoothing=smoothing, class_weights=weights), 4, ("a", "b", "c")
     )
     target_b = torch.tensor([0, 0, 1, -1, 2])
-    task.prepare(target_b)
+    task.fit_statistics(target_b)
     torch.manual_seed(0)
     logits_bk = torch.randn(5, 3)
     log_bk = logits_bk.log_softmax(dim=1)

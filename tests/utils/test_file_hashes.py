@@ -38,7 +38,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every file count as written long ago."""
-    monkeypatch.setattr(file_hashes, "RACY_WINDOW_NS", -(10**18))
+    monkeypatch.setattr(file_hashes, "MIN_AGE_NS", -(10**18))
 
 
 @pytest.mark.usefixtures("later")

@@ -13,6 +13,7 @@ from serein.cli.common import (
     TrustOption,
     parse_confidence,
     print_stderr,
+    use_renamed_option,
 )
 from serein.errors import ConfigError
 
@@ -35,7 +36,7 @@ def serve(
     ] = None,
     max_seconds: Annotated[float, typer.Option(help="Longest audio of a request.")] = 300.0,
     max_megabytes: Annotated[float, typer.Option(help="Largest body of a request.")] = 32.0,
-    queue: Annotated[
+    max_requests: Annotated[
         int, typer.Option(help="Requests at a time; further ones get status 429.")
     ] = 64,
     batch: Annotated[
@@ -66,6 +67,7 @@ def serve(
     confidence: ConfidenceOption = "0",
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
+    queue: Annotated[int | None, typer.Option("--queue", hidden=True)] = None,
 ) -> None:
     """Serve models over HTTP, with a web page at / (extra: serve)."""
     from serein.config import build_config
@@ -79,11 +81,12 @@ def serve(
             raise ConfigError("--new-key needs --key-file, the file for the hash of the key")
         print(add_key(key_file, new_key))
         return
+    max_requests = use_renamed_option("--queue", "--max-requests", queue, max_requests)
     service = _import_service()
     settings = {
         "max_seconds": max_seconds,
         "max_megabytes": max_megabytes,
-        "queue": queue,
+        "max_requests": max_requests,
         "batch": batch,
         "wait": wait,
         "decoders": decoders,

@@ -105,8 +105,8 @@ def evaluate(
     """
     recipe = resolve_recipe(recipe, settings)
     plan = build_plan(recipe, corpora.as_corpus(corpus), seed=seed, device=device, runs=runs)
-    with open_engine(engine, jobs, address) as opened:
-        return run_plan(plan, opened, fresh=fresh, open_progress=open_progress)
+    with open_engine(engine, jobs, address) as opened_engine:
+        return run_plan(plan, opened_engine, fresh=fresh, open_progress=open_progress)
 
 
 def run_plans(

@@ -86,11 +86,13 @@ def evaluate_seeds(
         build_plan(variant, corpus, seed=seed, device=device, runs=runs)
         for variant in variants.values()
     ]
-    with open_engine(engine, jobs, address) as opened:
-        every = list(run_plans(plans, opened, fresh=fresh, open_progress=open_progress))
+    with open_engine(engine, jobs, address) as opened_engine:
+        finished_runs = list(
+            run_plans(plans, opened_engine, fresh=fresh, open_progress=open_progress)
+        )
     if seeds == 1 and not audit:
-        return every[0]
-    seed_runs, variant_runs = every[:seeds], every[seeds:]
+        return finished_runs[0]
+    seed_runs, variant_runs = finished_runs[:seeds], finished_runs[seeds:]
     summaries = [
         _summarize_variant(name, run.results)
         for name, run in zip(variants, variant_runs, strict=True)

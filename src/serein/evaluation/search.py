@@ -122,8 +122,8 @@ def search(
             io.save_record(current, runs / name)
         return current
 
-    with store.mark_alive(), open_engine(engine, jobs, address) as opened:
-        for number in _run_trials(store, opened, submit_trial, run_trial, plan):
+    with store.mark_alive(), open_engine(engine, jobs, address) as opened_engine:
+        for number in _run_trials(store, opened_engine, submit_trial, run_trial, plan):
             current = save()
             on_trial(current.trials[number], current)
     return _check_any_finished(save())

@@ -114,18 +114,21 @@ def sweep(
                 for offset in range(seeds)
             ]
         )
-    _check_comparable(name, values, [of_seeds[0] for of_seeds in plans])
+    _check_comparable(name, values, [seed_plans[0] for seed_plans in plans])
     compared_runs = []
-    with open_engine(engine, jobs, address) as opened:
-        every = run_plans(
-            list(chain.from_iterable(plans)), opened, fresh=fresh, open_progress=open_progress
+    with open_engine(engine, jobs, address) as opened_engine:
+        finished_runs = run_plans(
+            list(chain.from_iterable(plans)),
+            opened_engine,
+            fresh=fresh,
+            open_progress=open_progress,
         )
         for value in values:
-            text, of_seeds = config.format_setting(name, value), []
-            for run in islice(every, seeds):
-                of_seeds.append(run.results)
+            text, seed_runs = config.format_setting(name, value), []
+            for run in islice(finished_runs, seeds):
+                seed_runs.append(run.results)
                 on_evaluation(text, run.results)
-            compared_runs.append(ComparedRun(text, tuple(of_seeds)))
+            compared_runs.append(ComparedRun(text, tuple(seed_runs)))
     record = build_sweep(base, name, values, compared_runs)
     io.save_record(record, runs / record.name)
     return record
@@ -196,7 +199,10 @@ def build_sweep(
         utterances=len(truth),
         points=[
             _build_point(
-                value, run, counts[index], {name: of[:, index] for name, of in draws.items()}
+                value,
+                run,
+                counts[index],
+                {metric: draw[:, index] for metric, draw in draws.items()},
             )
             for index, (value, run) in enumerate(zip(values, compared_runs, strict=True))
         ],

@@ -130,9 +130,9 @@ class FrontEnd(nn.Module):
         wave_bs, length_b, _ = self.mel.crop_or_pad(wave_bs, length_b)
         wave_bs = self.normalize_peak(wave_bs, length_b)
         mask_bt = self.mel.count_frames(length_b)[1]
-        frames = mask_bt.shape[1]
-        log_btm = self.mel.compute_log_mel(wave_bs)[:, :frames]
-        pitch_btp = self._track_pitch(wave_bs)[:, :frames, :2]
+        frame_count = mask_bt.shape[1]
+        log_btm = self.mel.compute_log_mel(wave_bs)[:, :frame_count]
+        pitch_btp = self._track_pitch(wave_bs)[:, :frame_count, :2]
         return self.assemble_frames(log_btm, pitch_btp, mask_bt), mask_bt
 
     def overlapping(
@@ -309,9 +309,9 @@ class ONNXFrontEnd(nn.Module):
             wave_bs = wave_bs[:, : round(front_end.max_seconds * front_end.rate)]
         wave_bs = front_end.normalize_peak(wave_bs, length_b.clamp(max=wave_bs.shape[1]))
         log_btm, mask_bt = self.mel(wave_bs, length_b)
-        half, frames = config.window // 2, log_btm.shape[1]
+        half, frame_count = config.window // 2, log_btm.shape[1]
         wave_s = F.pad(wave_bs[0], (half, config.window - half))
-        sample_ts = torch.arange(frames)[:, None] * config.hop + torch.arange(config.window)
+        sample_ts = torch.arange(frame_count)[:, None] * config.hop + torch.arange(config.window)
         frames_ts = wave_s[sample_ts]
         frames_ts = (frames_ts - frames_ts.mean(dim=1, keepdim=True)) * front_end.window_s
         real_tc, imaginary_tc = (frames_ts @ self.basis_sc).chunk(2, dim=1)

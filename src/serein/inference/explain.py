@@ -47,7 +47,7 @@ MIN_BLOCKS = 8
 """Number of blocks below which a correlation has no interval."""
 MIN_FILES = 8
 """Number of files below which a mean correlation has no interval."""
-FEW = 20
+MIN_RELIABLE_COUNT = 20
 """Number of blocks or files below which an interval is probably too narrow, and is marked."""
 
 Interval = tuple[float, float] | None
@@ -237,7 +237,7 @@ def _describe_blocks(count: int, length: int, step: float) -> str:
 
 
 def _note_if_few(count: int) -> str:
-    return " (few: likely too narrow)" if count < FEW else ""
+    return " (few: likely too narrow)" if count < MIN_RELIABLE_COUNT else ""
 
 
 def _find_undefined_reason(weight_t: np.ndarray, energy_t: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from serein.errors import ConfigError, UnknownName
 from serein.labels.dimensions import DIMENSIONS
 from serein.records import ATTRIBUTES, Label, Recipe, Utterance
 
-FORMER_TASKS = ("emotion", "gender")
+OLD_CLASSIFICATION_NAMES = ("emotion", "gender")
 """Values of ``name`` in recipes of saved models that are now the task "classification"."""
 
 
@@ -99,7 +99,7 @@ def get_task_module(task: str, table: Mapping[str, Any]) -> str:
     """
     if "name" in table:
         name = str(table["name"])
-        return "classification" if name in FORMER_TASKS else name
+        return "classification" if name in OLD_CLASSIFICATION_NAMES else name
     if "." in task or task in registry.list_names("tasks"):
         return task
     if task in DIMENSIONS:

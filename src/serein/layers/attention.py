@@ -120,8 +120,8 @@ class MultiHeadAttention(nn.Module):
         Returns:
             The heads side by side (B, T, H x S), and in evaluation the weights (B, H, T, T).
         """
-        batch, frames, _ = qkv_btd.shape
-        split_btjhs = qkv_btd.view(batch, frames, 3, self.heads, -1)
+        batch, frame_count, _ = qkv_btd.shape
+        split_btjhs = qkv_btd.view(batch, frame_count, 3, self.heads, -1)
         q_bhts, k_bhts, v_bhts = split_btjhs.permute(2, 0, 3, 1, 4)
         if self.training:
             h_bhts = F.scaled_dot_product_attention(q_bhts, k_bhts, v_bhts, visible_b11t)

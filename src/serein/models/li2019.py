@@ -84,7 +84,7 @@ class Model(nn.Module):
         x_btd, mask_bt = self.convolve(*frames)
         for blstm in (self.blstm1, self.blstm2):
             x_btd = self.dropout(blstm(x_btd, mask_bt))
-        return self.pool_states(x_btd, mask_bt)
+        return self.reduce_states(x_btd, mask_bt)
 
     def convolve(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
         """Section 4.2.1: (B, T, F) and its mask -> (B, T', D) and its mask."""
@@ -94,7 +94,7 @@ class Model(nn.Module):
         packed = self.conv2(packed).relu()
         return packed.max_pool()  # equation 4
 
-    def pool_states(self, x_btd: Tensor, mask_bt: Tensor) -> ModelOutput:
+    def reduce_states(self, x_btd: Tensor, mask_bt: Tensor) -> ModelOutput:
         """Section 4.2.3: states of the second BLSTM (B, T', D) and their mask -> the vector."""
         if not self.config.attention:
             return ModelOutput(dict.fromkeys(self.tasks, last_states(x_btd, mask_bt)), {})
@@ -124,4 +124,4 @@ class ONNXModel(nn.Module):
         x_btd = F.max_pool1d(F.pad(x_btd, (0, 0, 0, pool - 1)).mT, pool).mT
         for blstm in self.blstms:
             x_btd = blstm(x_btd)
-        return self.model.pool_states(x_btd, torch.ones_like(x_btd[..., 0], dtype=torch.bool))
+        return self.model.reduce_states(x_btd, torch.ones_like(x_btd[..., 0], dtype=torch.bool))

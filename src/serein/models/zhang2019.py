@@ -158,10 +158,10 @@ class ONNXModel(nn.Module):
 
         The last segments of an utterance are incomplete and meaningless; they are not used.
         """
-        layer, (frames, width) = self.model.convolutions, x_btf.shape[1:]
+        layer, (frame_count, width) = self.model.convolutions, x_btf.shape[1:]
         size = layer.hops * width
         wave_s = F.pad(x_btf.flatten(), (0, size))
-        segment_ls = wave_s[torch.arange(frames)[:, None] * width + torch.arange(size)]
+        segment_ls = wave_s[torch.arange(frame_count)[:, None] * width + torch.arange(size)]
         padding = layer.pad_left, layer.pad_right
         weight1_c1k = layer.weight1_kc.T[:, None]
         y_lcj = F.conv1d(F.pad(segment_ls[:, None], padding), weight1_c1k, layer.bias1_c)

@@ -163,16 +163,18 @@ def split(
         raise UnknownName("protocol", settings.name, PROTOCOLS, hint)
     _check_settings(settings, kind)
     main, others = split_main(kept, settings)
-    separate = partial(make_disjoint, utterances=kept, names=parse_values(settings.disjoint))
+    make_subsets_disjoint = partial(
+        make_disjoint, utterances=kept, names=parse_values(settings.disjoint)
+    )
     protocol = kind.split(main, settings)
     if settings.train_size is None:
         protocol = add_auxiliary(protocol, others, settings)
-        protocol = separate(protocol, groups=settings.disjoint_groups)
+        protocol = make_subsets_disjoint(protocol, groups=settings.disjoint_groups)
     else:
-        protocol = separate(protocol, groups=settings.disjoint_groups)
+        protocol = make_subsets_disjoint(protocol, groups=settings.disjoint_groups)
         protocol = limit_train(protocol, main, settings)
         protocol = add_auxiliary(protocol, others, settings)
-        protocol = separate(protocol) if others else protocol
+        protocol = make_subsets_disjoint(protocol) if others else protocol
     protocol = replace(protocol, caution=join_cautions(protocol.caution, filtered, dropped))
     check_protocol(protocol)
     return protocol
@@ -187,13 +189,15 @@ def _check_settings(settings: SplitConfig, kind: ProtocolKind) -> None:
         )
     changed = _list_changed(settings)
     _check_auxiliary(settings, changed)
-    alone = settings.name in WITHOUT_AUXILIARY or settings.name.lower().endswith(SUFFIXES)
-    sampled = settings.main or settings.train_size is not None
+    takes_no_auxiliary = settings.name in WITHOUT_AUXILIARY or settings.name.lower().endswith(
+        SUFFIXES
+    )
+    uses_seed = settings.main or settings.train_size is not None
     known = {
         *COMMON_SETTINGS,
         *kind.settings,
-        *(() if alone else AUXILIARY_SETTINGS),
-        *(FOLD_SETTINGS[1:] if sampled else ()),
+        *(() if takes_no_auxiliary else AUXILIARY_SETTINGS),
+        *(FOLD_SETTINGS[1:] if uses_seed else ()),
     }
     for name in changed:
         if name not in known:

@@ -36,7 +36,7 @@ class GroupScores:
     scores: Scores
 
 
-def score_groups(results: Results, task: str, attribute: str) -> list[GroupScores]:
+def compute_group_scores(results: Results, task: str, attribute: str) -> list[GroupScores]:
     """Compute the quoted scores of each "speaker", "gender", "fold" or the like, sorted by name."""
     scorer = summary.get_task_scorer(results, task)
     scores = []
@@ -62,7 +62,7 @@ def describe_extremes(results: Results, task: str, attribute: str = "speaker") -
     ranked = sorted(
         (
             (score, group)
-            for group in score_groups(results, task, attribute)
+            for group in compute_group_scores(results, task, attribute)
             if group.utterances >= MIN_UTTERANCES and (score := group.scores[main.name]) is not None
         ),
         key=lambda pair: -pair[0],

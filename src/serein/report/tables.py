@@ -132,7 +132,8 @@ def build_fold_table(results: Results, task: str) -> Table | None:
         return None
     validation = speakers.find_validation_speakers(results)
     tested = {
-        group.name: group.utterances for group in speakers.score_groups(results, task, "fold")
+        group.name: group.utterances
+        for group in speakers.compute_group_scores(results, task, "fold")
     }
     is_speaker = speakers.has_speaker_folds(results) and task not in results.held_out_tasks
     score_columns = [
@@ -241,7 +242,7 @@ def _format_count(count: int, total: int) -> str:
 
 def build_group_table(results: Results, task: str, attribute: str) -> Table | None:
     """Build the table of each speaker, gender, corpus or language; None if there is none."""
-    groups = speakers.score_groups(results, task, attribute)
+    groups = speakers.compute_group_scores(results, task, attribute)
     if len(groups) < (2 if attribute in ONLY_IF_SEVERAL else 1):
         return None
     intervals, method = speakers.compute_group_intervals(results, task, attribute)

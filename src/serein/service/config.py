@@ -15,7 +15,7 @@ class ServiceConfig:
     Attributes:
         max_seconds: longest audio of a request.
         max_megabytes: largest body of a request.
-        queue: requests in progress at a time; further ones get status 429.
+        max_requests: requests in progress at a time; further ones get status 429.
         batch: windows in a forward pass; 1 answers one request after the other.
         wait: seconds that the first recording of a batch waits for requests being decoded.
         decoders: decoding processes.
@@ -33,7 +33,7 @@ class ServiceConfig:
 
     max_seconds: Annotated[float, Gt(0)] = 300.0
     max_megabytes: Annotated[float, Gt(0)] = 32.0
-    queue: Annotated[int, Ge(1)] = 64
+    max_requests: Annotated[int, Ge(1)] = 64
     batch: Annotated[int, Ge(1)] = 16
     wait: Annotated[float, Ge(0)] = 0.004
     decoders: Annotated[int, Ge(1)] = 1

@@ -79,10 +79,10 @@ class Engine:
         Raises:
             Problem: too many requests are in progress.
         """
-        if self._in_progress >= self.config.queue:
+        if self._in_progress >= self.config.max_requests:
             raise Problem(
                 429,
-                f"{self.config.queue} requests are in progress, the limit of this service; try "
+                f"{self.config.max_requests} requests are in progress, the limit of this service; try "
                 "again later",
                 Retry_After="1",
                 Connection="close",

@@ -128,29 +128,29 @@ class Voice:
 
     Attributes:
         pitch: mean, in Hz.
-        tract: factor on all formants; above 1 is a shorter vocal tract.
+        formant_factor: factor on all formants; above 1 is a shorter vocal tract.
         loudness: in decibels relative to the average speaker.
         rate: factor on the speaking rate.
-        strength: factor on the effect of emotions.
+        emotion_factor: factor on the effect of emotions.
     """
 
     pitch: float
-    tract: float
+    formant_factor: float
     loudness: float
     rate: float
-    strength: float
+    emotion_factor: float
 
     @classmethod
     def for_speaker(cls, name: str, gender: str, *, seed: int = 0) -> "Voice":
         """Return the voice of speaker ``name`` for this seed; ``gender`` is "female" or "male"."""
         rng = make_rng(seed, "voice", name)
-        pitch, tract = (205, 1.15) if gender == "female" else (115, 1.0)
+        pitch, formant_factor = (205, 1.15) if gender == "female" else (115, 1.0)
         return cls(
             pitch=float(pitch * 2 ** (rng.normal(0, 1.6) / 12)),
-            tract=float(tract * np.exp(rng.normal(0, 0.03))),
+            formant_factor=float(formant_factor * np.exp(rng.normal(0, 0.03))),
             loudness=float(rng.normal(0, 1.5)),
             rate=float(np.exp(rng.normal(0, 0.08))),
-            strength=float(rng.uniform(0.8, 1.2)),
+            emotion_factor=float(rng.uniform(0.8, 1.2)),
         )
 
 
@@ -177,13 +177,13 @@ def synthesize(
         raise ConfigError(
             f"cannot synthesize {words!r}: expected words of the letters {''.join(SOUNDS)}"
         )
-    mean = np.multiply(EMOTION_STYLES[emotion], voice.strength)
+    mean = np.multiply(EMOTION_STYLES[emotion], voice.emotion_factor)
     deviation = np.multiply(STYLE_DEVIATION, rng.normal(size=len(STYLE_DEVIATION)))
     style = SpeakingStyle(*(mean + deviation).tolist())
     sounds, accents = _plan_sounds(words, voice.rate * np.exp(style.rate), rng)
     tracks = _interpolate_tracks(sounds)
     pitch = voice.pitch * 2 ** (_pitch_contour(len(tracks), accents, style, rng) / 12)
-    speech = _apply_vocal_tract(tracks, _glottal_pulses(pitch), voice.tract, style, rng)
+    speech = _apply_vocal_tract(tracks, _glottal_pulses(pitch), voice.formant_factor, style, rng)
     speech *= 10 ** ((voice.loudness + style.level - 27) / 20) / np.sqrt(np.mean(speech**2))
     peak = np.abs(speech).max()
     noise = rng.normal(0, 1e-4, len(speech))
@@ -242,28 +242,34 @@ def _glottal_pulses(pitch: Array) -> Array:
 
 
 def _apply_vocal_tract(
-    tracks: Array, pulses: Array, tract: float, style: SpeakingStyle, rng: np.random.Generator
+    tracks: Array,
+    pulses: Array,
+    formant_factor: float,
+    style: SpeakingStyle,
+    rng: np.random.Generator,
 ) -> Array:
     """Filter voice and noise by the vocal tract, frame by frame."""
-    formants, (voice, breath, hiss, centre, width) = tracks[:, :3] * tract, tracks[:, 3:].T
+    formants, (voice, breath, hiss, centre, width) = tracks[:, :3] * formant_factor, tracks[:, 3:].T
     tilt = (BIN_FREQUENCIES.clip(200) / 500) ** (style.tilt / 20 / np.log10(2))
     noise = _frame_spectra(rng.normal(size=len(pulses)))
     breath = breath + abs(style.breath) * voice
     spectra = voice[:, None] * _frame_spectra(pulses) + breath[:, None] * noise
-    spectra *= _formant_response(formants, tract)
+    spectra *= _formant_response(formants, formant_factor)
     hissing = np.flatnonzero(hiss > 0)
     band = ((BIN_FREQUENCIES - centre[hissing, None]) / width[hissing, None]) ** 2
     spectra[hissing] += hiss[hissing, None] * np.exp(-band / 2) * noise[hissing]
     return _overlap_add(np.fft.irfft(spectra * tilt))
 
 
-def _formant_response(formants: Array, tract: float) -> npt.NDArray[np.complex128]:
+def _formant_response(formants: Array, formant_factor: float) -> npt.NDArray[np.complex128]:
     """Return the transfer function (frames, bins) of a cascade of resonators, one per formant."""
-    higher = np.broadcast_to(np.multiply(HIGH_FORMANTS, tract), (len(formants), len(HIGH_FORMANTS)))
+    higher = np.broadcast_to(
+        np.multiply(HIGH_FORMANTS, formant_factor), (len(formants), len(HIGH_FORMANTS))
+    )
     radius = np.exp(-np.pi * BANDWIDTHS / RATE)
-    turn = 2 * radius * np.cos(2 * np.pi * np.hstack([formants, higher]) / RATE)
+    coefficient = 2 * radius * np.cos(2 * np.pi * np.hstack([formants, higher]) / RATE)
     poles = np.ones((len(formants), 1))
-    for a, b in zip(turn.T, radius**2, strict=True):
+    for a, b in zip(coefficient.T, radius**2, strict=True):
         product = np.pad(poles, ((0, 0), (0, 2)))
         product[:, 1:-1] -= a[:, None] * poles
         product[:, 2:] += b * poles

@@ -75,7 +75,7 @@ class ClassificationTask(nn.Module):
             raise ConfigError(f"unknown classes {unknown}; this task has {list(self.classes)}")
         return torch.tensor([UNLABELLED_CLASS if x is None else index[str(x)] for x in labels])
 
-    def prepare(self, target_b: Tensor) -> None:
+    def fit_statistics(self, target_b: Tensor) -> None:
         """Fit the class weights on the training subset."""
         if self.config.class_weights == "balanced":
             count_k = torch.bincount(target_b[target_b >= 0], minlength=len(self.classes))
@@ -134,7 +134,7 @@ class RegressionTask(nn.Module):
         """Return labels as values (B,)."""
         return torch.tensor([UNLABELLED_VALUE if x is None else float(x) for x in labels])
 
-    def prepare(self, target_b: Tensor) -> None:
+    def fit_statistics(self, target_b: Tensor) -> None:
         """Fit mean and standard deviation of the labels of the training subset."""
         labelled_b = target_b[~target_b.isnan()]
         if len(labelled_b):
@@ -150,9 +150,9 @@ class RegressionTask(nn.Module):
             return (value_b - truth_b).square().sum() / max(len(truth_b), 1)
         return concordance_loss(value_b, truth_b)
 
-    def decode(self, logits_bk: Tensor) -> Tensor:
+    def decode(self, value_b1: Tensor) -> Tensor:
         """Return the values (B, 1) unchanged."""
-        return logits_bk
+        return value_b1
 
 
 def concordance_loss(value_b: Tensor, truth_b: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def fit_estimator(
     torch.manual_seed(seed)
     system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
-        task.prepare(train.targets[name])
+        task.fit_statistics(train.targets[name])
     validation = eval_subsets.get("validation")
     run.selected_settings = cast(Estimator, system.model).fit(
         _collect_examples(system, train, config.batch),

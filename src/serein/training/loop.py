@@ -91,7 +91,7 @@ def fit(
     if "system" not in states and not rank:
         system.normaliser.fit(train.frames[id_] for id_ in train.ids)
     for name, task in system.tasks.items():
-        task.prepare(train.targets[name])
+        task.fit_statistics(train.targets[name])
     optimizer = _build_optimizer(system, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_schedule(config, len(train.ids)))
     model, fabric_optimizer = fabric.setup(system, optimizer)

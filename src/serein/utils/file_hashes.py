@@ -18,8 +18,9 @@ import numpy as np
 from serein.errors import CorpusError, StorageError
 from serein.utils.files import cache_folder, write_bytes
 
-RACY_WINDOW_NS = 2_000_000_000
-"""Nanoseconds; some file systems have a resolution of two seconds."""
+MIN_AGE_NS = 2_000_000_000
+"""Age in nanoseconds from which the times of a file are relied on; some file systems have a
+resolution of two seconds."""
 CACHE_ROW_DTYPE = np.dtype([("stamp", "<i8", 4), ("digest", "V64")])
 CTIME_INDEX = 3
 """Index of the status change time in a stamp; programs cannot set this time."""
@@ -39,7 +40,7 @@ def hash_files(files: Sequence[str]) -> list[str]:
     stale_n = (row_n["stamp"] != stamp_n4).any(axis=1)
     for index in stale_n.nonzero()[0]:
         row_n["digest"][index] = _hash_file(files[index])
-    row_n["stamp"] = np.where(stamp_n4[:, [CTIME_INDEX]] < now - RACY_WINDOW_NS, stamp_n4, -1)
+    row_n["stamp"] = np.where(stamp_n4[:, [CTIME_INDEX]] < now - MIN_AGE_NS, stamp_n4, -1)
     if (stale_n & (row_n["stamp"][:, 0] >= 0)).any():
         content = BytesIO()
         np.save(content, row_n)
