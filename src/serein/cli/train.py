@@ -25,7 +25,7 @@ from serein.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serein.evaluation.selection import Selection
+    from serein.evaluation.utterance_filter import FilteredCorpus
 
 
 def train(
@@ -67,7 +67,7 @@ def train(
         calibration_run=calibration_run,
         card=card,
         open_progress=_show_epochs,
-        on_selection=_print_selection,
+        on_filtered_corpus=_print_filtered_corpus,
     )
     if distributed.get_rank():
         return
@@ -77,13 +77,13 @@ def train(
         print_stderr(note)
 
 
-def _print_selection(selection: "Selection") -> None:
+def _print_filtered_corpus(filtered: "FilteredCorpus") -> None:
     """Print which utterances train, and what is left out."""
-    from serein.evaluation.selection import describe_selection
+    from serein.evaluation.utterance_filter import describe_filtered_corpus
     from serein.utils import distributed
 
     if not distributed.get_rank():
-        line = f"trains on {describe_selection(selection)}"
+        line = f"trains on {describe_filtered_corpus(filtered)}"
         console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -99,18 +99,21 @@ def _select_corpus(
 ) -> "tuple[Corpus, Sequence[LeftOut], list[Finding]]":
     """Select the utterances to transcribe, and check them against the model's training data."""
     from serein import corpora
-    from serein.evaluation.selection import describe_selection, select_for_transcription
     from serein.evaluation.training_overlap import check_training_overlap
+    from serein.evaluation.utterance_filter import (
+        describe_filtered_corpus,
+        select_for_transcription,
+    )
 
-    selection = select_for_transcription(corpora.as_corpus(corpus), bundle.system.recipe, settings)
-    if selection.left_out:
-        line = f"transcribes {describe_selection(selection)}"
+    filtered = select_for_transcription(corpora.as_corpus(corpus), bundle.system.recipe, settings)
+    if filtered.left_out:
+        line = f"transcribes {describe_filtered_corpus(filtered)}"
         console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
-    leakage = check_training_overlap(bundle.card, selection.corpus)
+    leakage = check_training_overlap(bundle.card, filtered.corpus)
     for finding in leakage:
         if finding.verdict != "clean":
             print_stderr(f"warning: {finding.description}, such as {', '.join(finding.examples)}")
-    return selection.corpus, selection.left_out, leakage
+    return filtered.corpus, filtered.left_out, leakage
 
 
 def _format_transcription(transcription: "Transcription", *, times: bool) -> str:

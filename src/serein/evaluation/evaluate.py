@@ -12,8 +12,8 @@ from serein.audio import utterance_duration
 from serein.errors import ConfigError
 from serein.evaluation import folds, held_out, scores
 from serein.evaluation.calibration import fit_temperatures, measure_calibration
+from serein.evaluation.confident_errors import find_confident_errors
 from serein.evaluation.engines import Engine, open_engine
-from serein.evaluation.errors import find_confident_errors
 from serein.evaluation.labels import describe_proxies, held_out_shares
 from serein.evaluation.plan import (
     Plan,

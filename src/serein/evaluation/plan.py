@@ -17,7 +17,11 @@ from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
 from serein.evaluation.labels import corpus_classes, held_out_shares
 from serein.evaluation.provenance import package_versions
-from serein.evaluation.selection import build_split_config, select_utterances, split_selection
+from serein.evaluation.utterance_filter import (
+    build_split_config,
+    select_utterances,
+    split_filtered_corpus,
+)
 from serein.features import normalization
 from serein.interfaces import FrontEnd
 from serein.labels import targets
@@ -208,22 +212,22 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     system.check_recipe(recipe)
     training = build_training_config(recipe)
     split_config = build_split_config(recipe)
-    selection = select_utterances(corpus, recipe)
-    classes = corpus_classes(selection.corpus, recipe)
+    filtered = select_utterances(corpus, recipe)
+    classes = corpus_classes(filtered.corpus, recipe)
     augmentations = build_augmentations(recipe, system.build_front_end(recipe))
     return Plan(
         recipe=recipe,
-        corpus=selection.corpus,
+        corpus=filtered.corpus,
         content_hashes={},
         classes=classes,
-        mapping=selection.mapping,
-        protocol=split_selection(selection, split_config),
+        mapping=filtered.mapping,
+        protocol=split_filtered_corpus(filtered, split_config),
         training=training,
         seed=seed,
         device=device,
         folder=Path(),
         augmentations=augmentations,
-        left_out=selection.left_out,
+        left_out=filtered.left_out,
     )
 
 

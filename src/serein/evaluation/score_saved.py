@@ -22,8 +22,8 @@ from serein.evaluation.provenance import (
     describe_environment,
     utc_now,
 )
-from serein.evaluation.selection import describe_left_out, select_for_transcription
 from serein.evaluation.training_overlap import check_training_overlap
+from serein.evaluation.utterance_filter import describe_left_out, select_for_transcription
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
 from serein.metrics.scoring import Scores
@@ -71,12 +71,12 @@ def score_model(
     system = bundle.system
     filters = [setting for setting in settings if setting.strip().startswith("protocol.")]
     label_settings = [setting for setting in settings if setting not in filters]
-    selection = select_for_transcription(corpora.as_corpus(corpus), system.recipe, filters)
-    corpus = selection.corpus
+    filtered = select_for_transcription(corpora.as_corpus(corpus), system.recipe, filters)
+    corpus = filtered.corpus
     recipe = _apply_label_settings(system.recipe, label_settings)
     scorable, warnings = _select_scorable(corpus, recipe, system.classes)
-    if selection.left_out:
-        warnings = [describe_left_out(selection.left_out, "left out: "), *warnings]
+    if filtered.left_out:
+        warnings = [describe_left_out(filtered.left_out, "left out: "), *warnings]
     front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
     content_hashes = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])

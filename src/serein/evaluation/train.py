@@ -29,8 +29,12 @@ from serein.evaluation.provenance import (
     package_versions,
     utc_now,
 )
-from serein.evaluation.selection import Selection, select_for_training, select_utterances
 from serein.evaluation.training_overlap import speaker_names
+from serein.evaluation.utterance_filter import (
+    FilteredCorpus,
+    select_for_training,
+    select_utterances,
+)
 from serein.labels import targets
 from serein.metrics.scoring import get_scorer
 from serein.records import Corpus, Recipe
@@ -49,11 +53,11 @@ OpenProgress = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
 """Opens a progress display for a number of epochs; the display is called after every epoch."""
 
 
-OnSelection = Callable[[Selection], None]
+FilteredCorpusCallback = Callable[[FilteredCorpus], None]
 """Called before the training with the utterances that it uses."""
 
 
-def ignore_selection(selection: Selection) -> None:
+def ignore_filtered_corpus(filtered: FilteredCorpus) -> None:
     """Do nothing."""
 
 
@@ -74,7 +78,7 @@ def train(
     calibration_run: Path | None = None,
     card: Path | None = None,
     open_progress: OpenProgress = no_progress,
-    on_selection: OnSelection = ignore_selection,
+    on_filtered_corpus: FilteredCorpusCallback = ignore_filtered_corpus,
 ) -> Bundle:
     """Train on the utterances of a corpus that the recipe selects, and save the model.
 
@@ -99,7 +103,7 @@ def train(
             validation speakers give temperature and threshold instead of the run's.
         card: a TOML file with texts of the card (name, licence, data, limits, use).
         open_progress: opens a progress display for the number of epochs.
-        on_selection: called before the training with the utterances that it uses.
+        on_filtered_corpus: called before the training with the utterances that it uses.
 
     Raises:
         SereinError: the recipe, corpus, audio or disk has a fault.
@@ -114,7 +118,7 @@ def train(
     _check_trainable(recipe)
     device, training = resolve_device(device), build_training_config(recipe)
     data = _load_training_data(corpus, recipe, evaluation)
-    on_selection(data.selection)
+    on_filtered_corpus(data.filtered)
     confidence = extract_confidence(evaluation) if evaluation else {}
     if calibration_run:
         classes = corpus_classes(data.corpus, recipe)
@@ -125,7 +129,7 @@ def train(
     excerpt_hashes = protocols.hash_audio_excerpts(data.corpus.utterances).values()
     facts = {
         "name": output.stem,
-        "data": _describe_data(data.selection),
+        "data": _describe_data(data.filtered),
         "licence": "; ".join(system.collect_notes(recipe)),
         "scores": describe_scores(evaluation) if evaluation else "not evaluated",
         "training": _describe_training(recipe, training, seed, device),
@@ -166,19 +170,19 @@ class _TrainingData:
     """The training data of a model.
 
     Attributes:
-        selection: the utterances, and what was left out.
+        filtered: the utterances, and what was left out.
         audio_hashes: a hash of the audio of each utterance id.
         fingerprint: of everything that the recipe selects, before a subset is taken for training.
     """
 
-    selection: Selection
+    filtered: FilteredCorpus
     audio_hashes: dict[str, str]
     fingerprint: str
 
     @property
     def corpus(self) -> Corpus:
         """The utterances."""
-        return self.selection.corpus
+        return self.filtered.corpus
 
 
 def _load_training_data(
@@ -193,9 +197,9 @@ def _load_training_data(
             f"{evaluation.name} evaluated another corpus, other labels of it, or another "
             "selection of its utterances; evaluate again"
         )
-    selection = select_for_training(whole, recipe)
-    audio_hashes = {u.id: hashes[u.id] for u in selection.corpus.utterances}
-    return _TrainingData(selection, audio_hashes, fingerprint)
+    filtered = select_for_training(whole, recipe)
+    audio_hashes = {u.id: hashes[u.id] for u in filtered.corpus.utterances}
+    return _TrainingData(filtered, audio_hashes, fingerprint)
 
 
 def _train_system(
@@ -231,7 +235,7 @@ def _train_system(
         asdict(recipe),
         list(recipe.tasks),
         data.fingerprint,
-        [utterance.id for utterance in utterances] if data.selection.subset else [],
+        [utterance.id for utterance in utterances] if data.filtered.subset else [],
         seed,
         device,
         resolve_precision(training.precision, device),
@@ -268,13 +272,13 @@ def _count_labels(corpus: Corpus, task: str, recipe: Recipe) -> dict[str, int]:
     return dict(sorted(Counter(str(label) for label in labels if label is not None).items()))
 
 
-def _describe_data(selection: Selection) -> str:
+def _describe_data(filtered: FilteredCorpus) -> str:
     """Describe the training data for the card; with the total if something was left out."""
-    corpus = selection.corpus
+    corpus = filtered.corpus
     count = f"{len(corpus.utterances)} utterances"
-    if len(corpus.utterances) < selection.total:
-        subset = f" ({selection.subset})" if selection.subset else ""
-        count = f"{len(corpus.utterances)} of {selection.total} utterances{subset}"
+    if len(corpus.utterances) < filtered.total:
+        subset = f" ({filtered.subset})" if filtered.subset else ""
+        count = f"{len(corpus.utterances)} of {filtered.total} utterances{subset}"
     if corpus.name not in registry.list_names("corpora"):
         return f"{corpus.name}, {count}"
     about = registry.load_module("corpora", corpus.name).ABOUT

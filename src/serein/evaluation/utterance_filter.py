@@ -25,12 +25,12 @@ MAX_LABELS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class FilteredCorpus:
     """The selected utterances of a corpus, and what was left out.
 
     Attributes:
         corpus: with the selected utterances.
-        total: number of utterances before the selection.
+        total: number of utterances before filtering.
         left_out: reasons and counts, in the order in which they were applied.
         mapping: for each task, how labels map to classes.
         excluded_ids: ids without a class of the first task.
@@ -47,7 +47,7 @@ class Selection:
     subset: str = ""
 
 
-def select_utterances(corpus: Corpus, recipe: Recipe) -> Selection:
+def select_utterances(corpus: Corpus, recipe: Recipe) -> FilteredCorpus:
     """Select the utterances that a recipe uses.
 
     Args:
@@ -65,7 +65,7 @@ def select_utterances(corpus: Corpus, recipe: Recipe) -> Selection:
     filtered, reasons, caution = filter_corpus(labelled, split_config)
     if reasons:
         mapping = _recount_mapping(filtered, recipe, mapping)
-    return Selection(
+    return FilteredCorpus(
         corpus=filtered,
         total=len(corpus.utterances),
         left_out=(*left_out, *reasons),
@@ -146,7 +146,7 @@ def check_filters(table: Mapping[str, object]) -> None:
 
 def select_for_transcription(
     corpus: Corpus, recipe: Recipe, settings: Sequence[str] = ()
-) -> Selection:
+) -> FilteredCorpus:
     """Select the utterances that a saved model transcribes; by default all.
 
     Args:
@@ -163,14 +163,14 @@ def select_for_transcription(
     table = config.apply_settings({"protocol": {}, "tasks": {}}, settings)
     for name in table:
         if name not in ("protocol", "tasks"):
-            raise UnknownName("table of a selection", name, ("protocol", "tasks"))
+            raise UnknownName("table of a filter", name, ("protocol", "tasks"))
     check_filters(table["protocol"])
     return select_utterances(
         corpus, replace(recipe, tasks=table["tasks"], protocol=table["protocol"])
     )
 
 
-def split_selection(selection: Selection, split_config: SplitConfig) -> Protocol:
+def split_filtered_corpus(filtered: FilteredCorpus, split_config: SplitConfig) -> Protocol:
     """Split the selected utterances; the protocol's caution describes the filters.
 
     Raises:
@@ -179,12 +179,12 @@ def split_selection(selection: Selection, split_config: SplitConfig) -> Protocol
         ProtocolError: these utterances cannot be split by this protocol.
     """
     unfiltered = replace(split_config, only={}, max_duration=None)
-    protocol = protocols.split(selection.corpus.utterances, unfiltered, selection.excluded_ids)
-    caution = protocols.join_cautions(protocol.caution, selection.caution)
+    protocol = protocols.split(filtered.corpus.utterances, unfiltered, filtered.excluded_ids)
+    caution = protocols.join_cautions(protocol.caution, filtered.caution)
     return replace(protocol, caution=caution)
 
 
-def select_for_training(selection: Selection, recipe: Recipe) -> Selection:
+def select_for_training(filtered: FilteredCorpus, recipe: Recipe) -> FilteredCorpus:
     """Select the utterances of one training without folds.
 
     A predefined split (``parts``, ``by-label``, the sessions of a paper, a saved protocol of one
@@ -193,7 +193,7 @@ def select_for_training(selection: Selection, recipe: Recipe) -> Selection:
     on everything selected. ``train_size`` and the amounts of auxiliary corpora apply.
 
     Args:
-        selection: the utterances that the recipe uses.
+        filtered: the utterances that the recipe uses.
         recipe: its ``[protocol]`` is used.
 
     Raises:
@@ -202,27 +202,27 @@ def select_for_training(selection: Selection, recipe: Recipe) -> Selection:
     """
     split_config = build_split_config(recipe)
     if protocols.is_predefined(split_config):
-        return _select_predefined(selection, split_config)
-    return _select_amount(selection, split_config)
+        return _select_predefined(filtered, split_config)
+    return _select_amount(filtered, split_config)
 
 
-def _select_predefined(selection: Selection, split_config: SplitConfig) -> Selection:
+def _select_predefined(filtered: FilteredCorpus, split_config: SplitConfig) -> FilteredCorpus:
     """Select the training subset of a predefined split, summed over its folds."""
-    utterances, label = selection.corpus.utterances, protocols.get_predefined_label(split_config)
+    utterances, label = filtered.corpus.utterances, protocols.get_predefined_label(split_config)
     if split_config.name == "parts":
         parts = protocols.find_parts(utterances, split_config)
         if not parts["test"]:
-            return _select_parts(selection, split_config, parts)
+            return _select_parts(filtered, split_config, parts)
         if not parts["validation"]:
             split_config = _without_held_out_speakers(split_config)
     if split_config.name == "by-label":
         split_config = _without_held_out_speakers(split_config)
-    protocol = split_selection(selection, split_config)
+    protocol = split_filtered_corpus(filtered, split_config)
     train, validation, test = (
         {id_ for fold in protocol.folds for id_ in getattr(fold, subset)}
         for subset in ("train", "validation", "test")
     )
-    others = _list_ids(selection.corpus) - train
+    others = _list_ids(filtered.corpus) - train
     left_out = [
         LeftOut(
             reason="subset",
@@ -237,7 +237,7 @@ def _select_predefined(selection: Selection, split_config: SplitConfig) -> Selec
     ]
     values = _list_values(utterances, train, label)
     subset = f"the training subset of {protocol.name}{values and ': '}{values}"
-    return _take(selection, train, left_out, subset)
+    return _take(filtered, train, left_out, subset)
 
 
 def _without_held_out_speakers(split_config: SplitConfig) -> SplitConfig:
@@ -247,52 +247,52 @@ def _without_held_out_speakers(split_config: SplitConfig) -> SplitConfig:
 
 
 def _select_parts(
-    selection: Selection, split_config: SplitConfig, parts: Mapping[str, tuple[str, ...]]
-) -> Selection:
+    filtered: FilteredCorpus, split_config: SplitConfig, parts: Mapping[str, tuple[str, ...]]
+) -> FilteredCorpus:
     """Select the training parts of a corpus without a test part; without any part, everything."""
-    utterances = selection.corpus.utterances
+    utterances = filtered.corpus.utterances
     if not any(parts.values()):
-        selected = _select_amount(selection, split_config)
+        selected = _select_amount(filtered, split_config)
         return replace(selected, subset="no utterance names a part")
     if not parts["train"]:
         found = [part for names in parts.values() for part in names]
         raise ProtocolError(
-            f"{selection.corpus.name} has no training part: found {', '.join(found)}. Name the "
+            f"{filtered.corpus.name} has no training part: found {', '.join(found)}. Name the "
             "parts to train on with --set protocol.train=NAME, or train on everything with --set "
             "protocol.name=leave-one-speaker-out"
         )
     kept, _ = protocols.filter_values(utterances, {"part": parts["train"]})
     ids = {utterance.id for utterance in kept}
-    others = _list_ids(selection.corpus) - ids
+    others = _list_ids(filtered.corpus) - ids
     text = f"in no training part{_in_brackets(utterances, others, 'part')}"
     left_out = [LeftOut(reason="subset", count=len(others), description=text)]
     subset = f"the training subset of parts: {_list_values(utterances, ids, 'part')}"
-    return _select_amount(_take(selection, ids, left_out, subset), split_config)
+    return _select_amount(_take(filtered, ids, left_out, subset), split_config)
 
 
-def _select_amount(selection: Selection, split_config: SplitConfig) -> Selection:
+def _select_amount(filtered: FilteredCorpus, split_config: SplitConfig) -> FilteredCorpus:
     """Apply ``train_size`` and the amounts of auxiliary corpora."""
-    utterances = selection.corpus.utterances
+    utterances = filtered.corpus.utterances
     if split_config.main:
         kept = protocols.select_training_utterances(utterances, split_config)
     else:
-        kept = protocols.subsample(utterances, split_config, selection.corpus.name)
+        kept = protocols.subsample(utterances, split_config, filtered.corpus.name)
     text = "more than protocol.train_size or the share of an auxiliary corpus takes"
     left_out = [
         LeftOut(reason="amount", count=len(utterances) - len(kept), description=text),
     ]
-    return _take(selection, {utterance.id for utterance in kept}, left_out, selection.subset)
+    return _take(filtered, {utterance.id for utterance in kept}, left_out, filtered.subset)
 
 
 def _take(
-    selection: Selection, ids: Container[str], left_out: Sequence[LeftOut], subset: str
-) -> Selection:
-    """Return the selection of these ids."""
-    kept = tuple(u for u in selection.corpus.utterances if u.id in ids)
+    filtered: FilteredCorpus, ids: Container[str], left_out: Sequence[LeftOut], subset: str
+) -> FilteredCorpus:
+    """Return the corpus with these ids only."""
+    kept = tuple(u for u in filtered.corpus.utterances if u.id in ids)
     return replace(
-        selection,
-        corpus=replace(selection.corpus, utterances=kept),
-        left_out=(*selection.left_out, *(reason for reason in left_out if reason.count)),
+        filtered,
+        corpus=replace(filtered.corpus, utterances=kept),
+        left_out=(*filtered.left_out, *(reason for reason in left_out if reason.count)),
         subset=subset,
     )
 
@@ -370,20 +370,20 @@ def _recount_mapping(
     return recounted
 
 
-def describe_selection(selection: Selection) -> str:
+def describe_filtered_corpus(filtered: FilteredCorpus) -> str:
     """Describe in one line how many utterances are used, and what was left out.
 
     >>> from pathlib import Path
     >>> corpus = Corpus(name="mine", utterances=(Utterance(id="a", path=Path("a.wav")),))
     >>> long = LeftOut(reason="duration", count=2, description="longer than 20 s")
-    >>> describe_selection(Selection(corpus=corpus, total=3, mapping={}, left_out=(long,)))
+    >>> describe_filtered_corpus(FilteredCorpus(corpus=corpus, total=3, mapping={}, left_out=(long,)))
     '1 of 3 utterances of mine; left out: 2 longer than 20 s'
     """
-    count, total = len(selection.corpus.utterances), selection.total
+    count, total = len(filtered.corpus.utterances), filtered.total
     amount = f"all {total:,}" if count == total else f"{count:,} of {total:,}"
-    text = f"{amount} utterances of {selection.corpus.name}"
-    subset = f" ({selection.subset})" if selection.subset else ""
-    return f"{text}{subset}{describe_left_out(selection.left_out, '; left out: ')}"
+    text = f"{amount} utterances of {filtered.corpus.name}"
+    subset = f" ({filtered.subset})" if filtered.subset else ""
+    return f"{text}{subset}{describe_left_out(filtered.left_out, '; left out: ')}"
 
 
 def describe_left_out(left_out: Sequence[LeftOut], prefix: str = "") -> str:

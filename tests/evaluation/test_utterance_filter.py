@@ -11,14 +11,14 @@ from serein import corpora, recipes
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.evaluation.plan import build_plan
 from serein.evaluation.score_saved import score_model
-from serein.evaluation.selection import (
-    Selection,
-    describe_selection,
+from serein.evaluation.train import train
+from serein.evaluation.utterance_filter import (
+    FilteredCorpus,
+    describe_filtered_corpus,
     select_for_training,
     select_for_transcription,
     select_utterances,
 )
-from serein.evaluation.train import train
 from serein.records import Corpus, Recipe, Utterance
 
 EMOTIONS = ("anger", "happiness", "excitement", "neutral", "sadness", "frustration")
@@ -61,44 +61,44 @@ def make_recipe(*settings: str) -> Recipe:
     return recipes.load("li2019", [*SPLIT, *settings])
 
 
-def select(*settings: str) -> Selection:
+def select(*settings: str) -> FilteredCorpus:
     return select_utterances(make_corpus(), make_recipe(*settings))
 
 
-def list_counts(selection: Selection) -> list[tuple[str, int]]:
-    return [(reason.reason, reason.count) for reason in selection.left_out]
+def list_counts(filtered: FilteredCorpus) -> list[tuple[str, int]]:
+    return [(reason.reason, reason.count) for reason in filtered.left_out]
 
 
 def test_everything_is_selected_without_a_filter() -> None:
-    selection = select()
-    assert len(selection.corpus.utterances) == selection.total == 60
-    assert selection.left_out == ()
-    assert selection.caution == ""
-    assert describe_selection(selection) == "all 60 utterances of acted"
+    filtered = select()
+    assert len(filtered.corpus.utterances) == filtered.total == 60
+    assert filtered.left_out == ()
+    assert filtered.caution == ""
+    assert describe_filtered_corpus(filtered) == "all 60 utterances of acted"
 
 
 def test_each_reason_is_counted_once_and_in_order() -> None:
-    selection = select(
+    filtered = select(
         "tasks.emotion.scheme=four", "protocol.only.style=improvised", "protocol.max_duration=20"
     )
-    assert list_counts(selection) == [("class", 10), ("only", 25), ("duration", 9)]
-    assert len(selection.corpus.utterances) + 10 + 25 + 9 == selection.total
-    assert describe_selection(selection) == (
+    assert list_counts(filtered) == [("class", 10), ("only", 25), ("duration", 9)]
+    assert len(filtered.corpus.utterances) + 10 + 25 + 9 == filtered.total
+    assert describe_filtered_corpus(filtered) == (
         "16 of 60 utterances of acted; left out: 10 without a class of emotion (scheme four): "
         "frustration 10; 25 of another style than improvised; 9 longer than 20 s"
     )
-    assert selection.caution == (
+    assert filtered.caution == (
         "only style improvised: 25 of 50 utterances; 9 of 25 utterances last longer than 20 s: "
         "left out"
     )
 
 
 def test_labels_are_counted_among_the_selected_utterances() -> None:
-    selection = select("tasks.emotion.scheme=four", "protocol.only.style=improvised")
-    mapping = selection.mapping["emotion"]
+    filtered = select("tasks.emotion.scheme=four", "protocol.only.style=improvised")
+    mapping = filtered.mapping["emotion"]
     assert mapping.mapped["happiness"] == {"excitement": 5, "happiness": 5}
     assert mapping.dropped == {"frustration": 10}
-    assert sum(map(len, selection.mapping["gender"].mapped.values())) == 2
+    assert sum(map(len, filtered.mapping["gender"].mapped.values())) == 2
 
 
 def test_several_values_and_patterns_select() -> None:
@@ -106,7 +106,7 @@ def test_several_values_and_patterns_select() -> None:
     assert len(select("protocol.only.part=train-a,test-*").corpus.utterances) == 24
 
 
-def test_evaluation_uses_the_selection(corpus: Corpus, tmp_path: Path) -> None:
+def test_evaluation_uses_the_filtered_corpus(corpus: Corpus, tmp_path: Path) -> None:
     recipe = recipes.load("li2019", [*QUICK, *OWN, "protocol.only.emotion=anger,sadness"])
     plan = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
     assert plan.classes["emotion"] == ("anger", "sadness")
@@ -140,10 +140,10 @@ def test_training_uses_the_training_subset_of_a_predefined_split(
     settings: tuple[str, ...], count: int, clause: str
 ) -> None:
     recipe = make_recipe(*settings)
-    selection = select_for_training(select_utterances(make_corpus(), recipe), recipe)
-    assert len(selection.corpus.utterances) == count
-    assert clause in describe_selection(selection)
-    assert sum(reason.count for reason in selection.left_out) == 60 - count
+    filtered = select_for_training(select_utterances(make_corpus(), recipe), recipe)
+    assert len(filtered.corpus.utterances) == count
+    assert clause in describe_filtered_corpus(filtered)
+    assert sum(reason.count for reason in filtered.left_out) == 60 - count
 
 
 def test_training_speakers_are_not_held_out_where_nothing_validates() -> None:
@@ -157,10 +157,10 @@ def test_training_speakers_are_not_held_out_where_nothing_validates() -> None:
 def test_training_parts_need_no_test_part() -> None:
     corpus, recipe = make_corpus(), recipes.load("feng2020-asr")
     trains = tuple(u for u in corpus.utterances if u.labels["part"] != "test-a")
-    selection = select_for_training(
+    filtered = select_for_training(
         select_utterances(replace(corpus, utterances=trains), recipe), recipe
     )
-    assert describe_selection(selection) == (
+    assert describe_filtered_corpus(filtered) == (
         "24 of 48 utterances of acted (the training subset of parts: part train-a, train-b); left "
         "out: 24 in no training part (part dev-a, other-a)"
     )
@@ -169,29 +169,32 @@ def test_training_parts_need_no_test_part() -> None:
 def test_corpus_without_parts_trains_whole() -> None:
     corpus, recipe = make_corpus(), recipes.load("feng2020-asr")
     plain = tuple(replace(u, labels={}) for u in corpus.utterances)
-    selection = select_for_training(
+    filtered = select_for_training(
         select_utterances(replace(corpus, utterances=plain), recipe), recipe
     )
-    assert describe_selection(selection) == "all 60 utterances of acted (no utterance names a part)"
+    assert (
+        describe_filtered_corpus(filtered)
+        == "all 60 utterances of acted (no utterance names a part)"
+    )
 
 
 def test_corpus_with_test_parts_alone_is_an_error() -> None:
     corpus, recipe = make_corpus(), recipes.load("feng2020-asr")
     dev = tuple(u for u in corpus.utterances if u.labels["part"] == "dev-a")
-    selection = select_utterances(replace(corpus, utterances=dev), recipe)
+    filtered = select_utterances(replace(corpus, utterances=dev), recipe)
     with pytest.raises(ProtocolError, match=r"no training part: found dev-a.*protocol\.train=NAME"):
-        select_for_training(selection, recipe)
+        select_for_training(filtered, recipe)
 
 
 def test_transcription_selects_by_filters_and_by_classes() -> None:
     corpus, recipe = make_corpus(), recipes.load("feng2020-asr")
     assert len(select_for_transcription(corpus, recipe).corpus.utterances) == 60
     settings = ["tasks.emotion.scheme=four", "protocol.max_duration=20"]
-    selection = select_for_transcription(corpus, recipe, settings)
-    assert list_counts(selection) == [("class", 10), ("duration", 9)]
+    filtered = select_for_transcription(corpus, recipe, settings)
+    assert list_counts(filtered) == [("class", 10), ("duration", 9)]
     named = ["protocol.only.emotion=anger,happiness,excitement,neutral,sadness"]
     same = select_for_transcription(corpus, recipe, [*named, "protocol.max_duration=20"])
-    assert same.corpus == selection.corpus
+    assert same.corpus == filtered.corpus
 
 
 @pytest.mark.parametrize(
@@ -210,18 +213,18 @@ def test_settings_that_select_nothing_are_errors(
 
 
 def test_card_counts_what_was_left_out(corpus: Corpus, tmp_path: Path) -> None:
-    seen: list[Selection] = []
+    seen: list[FilteredCorpus] = []
     bundle = train(
         "li2019",
         corpus,
         tmp_path / "a.safetensors",
         settings=[*QUICK, *OWN, "training.epochs=1", "protocol.only.emotion=anger,sadness"],
-        on_selection=seen.append,
+        on_filtered_corpus=seen.append,
     )
     assert bundle.card.data == "spoken, 16 of 24 utterances"
     assert bundle.system.classes["emotion"] == ("anger", "sadness")
     assert len(bundle.card.file_hashes) == 16
-    assert describe_selection(seen[0]).endswith(
+    assert describe_filtered_corpus(seen[0]).endswith(
         "left out: 8 of another emotion than anger or sadness"
     )
     results = score_model(bundle, corpus, settings=["protocol.only.emotion=anger"])
@@ -232,15 +235,15 @@ def test_card_counts_what_was_left_out(corpus: Corpus, tmp_path: Path) -> None:
 def test_recognizer_trains_on_the_training_parts_of_librispeech(tmp_path: Path) -> None:
     parts = ("train-clean-100", "dev-clean", "test-clean")
     write_librispeech(tmp_path / "libri", parts=parts)
-    seen: list[Selection] = []
+    seen: list[FilteredCorpus] = []
     bundle = train(
         "feng2020-asr",
         f"librispeech={tmp_path / 'libri'}",
         tmp_path / "asr.safetensors",
         settings=ASR_SETTINGS,
-        on_selection=seen.append,
+        on_filtered_corpus=seen.append,
     )
-    assert describe_selection(seen[0]) == (
+    assert describe_filtered_corpus(seen[0]) == (
         "6 of 18 utterances of librispeech (the training subset of parts: part train-clean-100); "
         "left out: 6 in the test subset of parts (part test-clean); 6 in the validation subset of "
         "parts (part dev-clean)"
