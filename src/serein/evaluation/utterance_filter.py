@@ -376,7 +376,8 @@ def describe_filtered_corpus(filtered: FilteredCorpus) -> str:
     >>> from pathlib import Path
     >>> corpus = Corpus(name="mine", utterances=(Utterance(id="a", path=Path("a.wav")),))
     >>> long = LeftOut(reason="duration", count=2, description="longer than 20 s")
-    >>> describe_filtered_corpus(FilteredCorpus(corpus=corpus, total=3, mapping={}, left_out=(long,)))
+    >>> filtered = FilteredCorpus(corpus=corpus, total=3, mapping={}, left_out=(long,))
+    >>> describe_filtered_corpus(filtered)
     '1 of 3 utterances of mine; left out: 2 longer than 20 s'
     """
     count, total = len(filtered.corpus.utterances), filtered.total

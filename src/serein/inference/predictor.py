@@ -260,13 +260,13 @@ class Predictor:
         attention: bool,
         texts: Sequence[str | None] | None = None,
     ) -> list[WindowPrediction]:
-        """Predict windows of recordings; arguments as of the function ``predict_batches``."""
+        """Predict separate windows of recordings, as the function ``predict_batches``."""
         return predict_batches(
             self.system, windows, self.precision, attention=attention, asr=self.asr, texts=texts
         )
 
     def predict_windows(self, windows: Sequence["Window"]) -> Probabilities:
-        """Predict windows of streams, as the function ``predict_windows``."""
+        """Predict overlapping windows of streams, as the function ``predict_windows``."""
         return predict_windows(self.system, windows, self.precision, self.asr)
 
     def detect_speech(self, windows: Sequence[Samples]) -> list[bool]:
@@ -388,7 +388,7 @@ def predict_batches(
     asr: ASR | None = None,
     texts: Sequence[str | None] | None = None,
 ) -> list[WindowPrediction]:
-    """Predict windows of recordings, in batches of similar length.
+    """Predict separate windows of recordings, in padded batches of similar length.
 
     Args:
         system: the network.
@@ -574,7 +574,7 @@ def predict_windows(
     precision: Precision = "fp32",
     asr: ASR | None = None,
 ) -> Probabilities:
-    """Predict windows of streams; frames that windows share are computed once.
+    """Predict overlapping windows of streams; frames that they share are computed once.
 
     Args:
         system: the network.

@@ -36,8 +36,10 @@ class AttentionMap:
         times: (T,) the centre of each step.
         weights: (heads, T); the weights of a head sum to 1 over all windows of the recording,
             except for weights on zeros with which the recipe pads.
-        queries: whether each head has a row of weights per step; ``weights`` is then their mean.
-        words: whether each row belongs to a recognised word and covers the window of that word.
+        queries: true for self-attention, in which each step is a query with a row of weights;
+            ``weights`` is then the mean of these rows.
+        words: true if each row of ``weights`` belongs to a recognised word, not to a head, and
+            covers the window of that word.
     """
 
     times: list[float]

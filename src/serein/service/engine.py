@@ -82,8 +82,8 @@ class Engine:
         if self._in_progress >= self.config.max_requests:
             raise Problem(
                 429,
-                f"{self.config.max_requests} requests are in progress, the limit of this service; try "
-                "again later",
+                f"{self.config.max_requests} requests are in progress, the limit of this service; "
+                "try again later",
                 Retry_After="1",
                 Connection="close",
             )

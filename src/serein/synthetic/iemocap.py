@@ -39,12 +39,12 @@ class Emotion(NamedTuple):
     """An emotion code of IEMOCAP.
 
     Attributes:
-        answer: the evaluators' word; empty without a majority.
+        majority: the evaluators' word; empty without a majority.
         style: the speaking style of ``synthetic.speech`` that is nearest.
         ratings: typical valence, activation and dominance.
     """
 
-    answer: str
+    majority: str
     style: str
     ratings: tuple[int, int, int]
 
@@ -129,6 +129,7 @@ SCRIPT_LENGTHS = {
 }
 """Relative numbers of utterances."""
 WEARERS = "FM"
+"""The wearer is the actor with the motion-capture markers: the first letter of a dialogue."""
 OTHER_LETTER = {"F": "M", "M": "F"}
 GENDERS = {"F": "female", "M": "male"}
 
@@ -229,7 +230,7 @@ def write_iemocap(root: Path, *, sound: bool = True, seed: int = 0) -> None:
 
 def plan_iemocap(seed: int = 0) -> list[IemocapTurn]:
     """Return the utterances of the full copy, dialogue by dialogue."""
-    slots = _deal_codes(seed)
+    slots = _assign_codes(seed)
     speakers = _assign_speakers(slots)
     names = [
         f"{slot.dialogue}_{letter}{number}"
@@ -239,33 +240,33 @@ def plan_iemocap(seed: int = 0) -> list[IemocapTurn]:
     ratings = _draw_ratings(slots, names, seed)
     pauses = make_rng(seed, "times").uniform(0.1, 1.5, len(slots)).tolist()
     turns: list[IemocapTurn] = []
-    for slot, (letter, number), duration, given, pause in zip(
+    for slot, (letter, number), duration, evaluations, pause in zip(
         slots, speakers, seconds, ratings, pauses, strict=True
     ):
-        before = turns[-1].end if slot.place else 5.0
+        before = turns[-1].end if slot.position else 5.0
         start = round(before + pause, 4)
         turns.append(
             IemocapTurn(
                 dialogue=slot.dialogue,
-                index=slot.place,
+                index=slot.position,
                 number=number,
                 letter=letter,
                 code=slot.code,
                 start=start,
                 end=round(start + duration, 4),
                 text=_make_text(slot, duration, seed),
-                ratings=given,
-                own_ratings=given[-1],
+                ratings=evaluations,
+                own_ratings=evaluations[-1],
             )
         )
     return turns
 
 
 class Slot(NamedTuple):
-    """A place in a dialogue, counted from 0, and the code of its emotion."""
+    """An utterance in a dialogue: its index, counted from 0, and the code of its emotion."""
 
     dialogue: str
-    place: int
+    position: int
     code: str
 
     @property
@@ -284,8 +285,8 @@ class Slot(NamedTuple):
         return self.code in IMPROVISED_COUNTS
 
 
-def _deal_codes(seed: int) -> list[Slot]:
-    """Deal the codes of every session and style to its dialogues, in random order."""
+def _assign_codes(seed: int) -> list[Slot]:
+    """Assign the codes of every session and style to its dialogues, in random order."""
     slots = []
     for session in range(1, 6):
         for style, lengths in _list_dialogues(session).items():
@@ -295,8 +296,10 @@ def _deal_codes(seed: int) -> list[Slot]:
             sizes = split_proportionally(lengths.values(), len(codes))
             ends = accumulate(sizes)
             for dialogue, size, end in zip(lengths, sizes, ends, strict=True):
-                dealt = codes[end - size : end].tolist()
-                slots += [Slot(dialogue, place, code) for place, code in enumerate(dealt)]
+                dialogue_codes = codes[end - size : end].tolist()
+                slots += [
+                    Slot(dialogue, index, code) for index, code in enumerate(dialogue_codes)
+                ]
     return slots
 
 
@@ -349,8 +352,8 @@ def _assign_speakers(slots: Sequence[Slot]) -> list[tuple[str, str]]:
     for count, slot in enumerate(slots):
         wearer = slot.dialogue[5]
         letter = OTHER_LETTER[wearer] if next(is_other[slot.is_four_class]) else wearer
-        if count % 41 == 7 and slot.place < 100:
-            number = f"X{slot.place:02}"
+        if count % 41 == 7 and slot.position < 100:
+            number = f"X{slot.position:02}"
         else:
             number = f"{counts[slot.dialogue + letter]:03}"
             counts[slot.dialogue + letter] += 1
@@ -424,7 +427,7 @@ def _draw_ratings(
             dimension, mean = OFF_SCALE_MEANS[names[index]]
             columns[dimension] = [int(mean), int(mean) + 1]
         ratings.append(tuple(zip(*columns, strict=True)))
-    has_equal = [n for n, given in enumerate(ratings) if len({own[2] for own in given}) == 1]
+    has_equal = [n for n, rows in enumerate(ratings) if len({row[2] for row in rows}) == 1]
     for n in rng.choice(has_equal, NUM_WITHOUT_DOMINANCE, replace=False).tolist():
         first, *rest = ratings[n]
         ratings[n] = ((*first[:2], None), *rest)
@@ -455,10 +458,10 @@ def _split_mean(level: int, raters: int, rng: np.random.Generator) -> list[int]:
 def _make_text(slot: Slot, duration: float, seed: int) -> str:
     """Return the words of an utterance: a script's are the same in every session."""
     if slot.style == "script":
-        rng = make_rng(seed, "script", slot.dialogue[7:], slot.place)
+        rng = make_rng(seed, "script", slot.dialogue[7:], slot.position)
         count = int(rng.integers(2, 20))
     else:
-        rng = make_rng(seed, "improvised", slot.dialogue, slot.place)
+        rng = make_rng(seed, "improvised", slot.dialogue, slot.position)
         count = max(1, round((duration - 0.5) * WORDS_PER_SECOND))
     words = [VOCABULARY[n] for n in np.searchsorted(_word_shares(), rng.random(count)).tolist()]
     return f"{' '.join(words).capitalize()}."
@@ -586,12 +589,12 @@ def _write_labels(root: Path, dialogue: str, turns: Sequence[IemocapTurn]) -> No
 
 def _evaluation_lines(turn: IemocapTurn) -> Iterator[str]:
     """Yield the lines of an evaluation: majority, evaluators, and the actor's self-rating."""
-    answer = EMOTIONS[turn.code].answer
+    majority = EMOTIONS[turn.code].majority
     means = ", ".join(f"{mean:.4f}" for mean in turn.means)
     yield f"[{turn.start:.4f} - {turn.end:.4f}]\t{turn.name}\t{turn.code}\t[{means}]"
-    answers = (answer, answer, f"{answer}; Other") if answer else ("Neutral", "Anger", "Sadness")
-    for rater, given in zip(("E2", "E3", "E4"), answers, strict=True):
-        yield f"C-{rater}:\t{given};\t({'so (it) seems' if ';' in given else ''})"
+    answers = (majority, majority, f"{majority}; Other") if majority else ("Neutral", "Anger", "Sadness")
+    for rater, answer in zip(("E2", "E3", "E4"), answers, strict=True):
+        yield f"C-{rater}:\t{answer};\t({'so (it) seems' if ';' in answer else ''})\"
     yield f"C-{turn.letter}1:\t{answers[0]};\t()"
     raters = [f"E{number}" for number in range(3, 3 + len(turn.ratings))]
     ratings = zip([*raters, f"{turn.letter}1"], [*turn.ratings, turn.own_ratings], strict=True)
