@@ -3,12 +3,12 @@
 G = speakers (or utterances), K = classes of a task.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan, lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from serein.results import io
 from serein.results.evaluation import Results
 from serein.results.studies import Comparison, PairedTest
 
+Tally = NDArray[Any]
+OutputT = TypeVar("OutputT")
 TESTS = ("mcnemar", "permutation", "z")
 FEW_SPEAKERS = 10
 """With this many speakers or fewer, the report gives the smallest possible p of a permutation."""
@@ -76,7 +78,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """
     if len(paths) < 2:
         raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
-    compared_runs = _assign_names(_qualify_ids([load_run(path) for path in paths]))
+    compared_runs = _assign_names(qualify_ids([load_run(path) for path in paths]))
     tests = [
         test
         for first, second in combinations(compared_runs, 2)
@@ -131,7 +133,7 @@ def _find_results(run: str, folders: Sequence[Path]) -> Path:
     )
 
 
-def _qualify_ids(compared_runs: Sequence[ComparedRun]) -> Sequence[ComparedRun]:
+def qualify_ids(compared_runs: Sequence[ComparedRun]) -> Sequence[ComparedRun]:
     """Prefix ids and speakers with the corpus, if one of the runs read several corpora."""
     if not any(p.corpus for compared in compared_runs for p in compared.first.predictions):
         return compared_runs
@@ -194,33 +196,92 @@ def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
         yield _test_task(first, second, task)
 
 
+@dataclass(frozen=True)
+class PairedTallies:
+    """The tallies of two runs on the utterances that both tested.
+
+    Attributes:
+        ids: of these utterances, sorted.
+        resampled: (G, ...) tallies of the first and the second run, by group of the bootstrap.
+        permuted: (G, ...) tallies of both, by unit that the permutation test swaps.
+        interval: how the bootstrap resamples.
+        unit: what the permutation test swaps.
+        smallest_p: the smallest p-value that so many units can give.
+    """
+
+    ids: tuple[str, ...]
+    resampled: tuple[Tally, Tally]
+    permuted: tuple[Tally, Tally]
+    interval: str
+    unit: str
+    smallest_p: float
+
+
+def tally_pair(first: ComparedRun, second: ComparedRun, task: str) -> PairedTallies:
+    """Tally the predictions of two runs for one task.
+
+    Raises:
+        ConfigError: the runs have no utterance in common, or different labels.
+    """
+    classes = first.first.classes[task]
+    scorer = get_scorer(classes)
+    truth = common_labels((first, second), task)
+
+    def tally(predicted: Mapping[str, Any], ids: Sequence[str], units: Sequence[Any]) -> Tally:
+        labels = [truth[id_] for id_ in ids]
+        return scorer.tally(labels, [predicted[id_] for id_ in ids], units, classes)
+
+    predicted = [compared.predicted_labels(task) for compared in (first, second)]
+    return pair_tallies(first, predicted, list(truth), tally)
+
+
+def pair_tallies(
+    first: ComparedRun,
+    outputs: Sequence[Sequence[OutputT]],
+    ids: Sequence[str],
+    tally: Callable[[OutputT, Sequence[str], Sequence[Any]], Tally],
+) -> PairedTallies:
+    """Tally the outputs of two runs by group of the bootstrap and by unit of the permutation test.
+
+    Args:
+        first: the first run, which has the speakers of the utterances.
+        outputs: for each run, the outputs of every seed.
+        ids: of the utterances.
+        tally: function from the outputs of a seed, the ids, and a group of each id to (G, ...)
+            sums.
+    """
+    speaker_of = {prediction.id: prediction.speaker for prediction in first.first.predictions}
+    speakers = [speaker_of[id_] for id_ in ids]
+    groups, description = choose_resampling_groups(speakers)
+    units, unit_description = _permutation_units(speakers)
+    rounds = lcm(*map(len, outputs))
+
+    def tally_both(units: Sequence[Any]) -> tuple[Tally, Tally]:
+        """Tally each run, scaled to the same number of predictions per utterance."""
+        ours, theirs = (
+            np.sum([tally(of_seed, ids, units) for of_seed in seeds], axis=0)
+            * float(rounds // len(seeds))
+            for seeds in outputs
+        )
+        return ours, theirs
+
+    resampled = tally_both(groups)
+    return PairedTallies(
+        ids=tuple(ids),
+        resampled=resampled,
+        permuted=resampled if units == list(groups) else tally_both(units),
+        interval=description,
+        unit=unit_description,
+        smallest_p=2.0 ** (1 - len(set(units))),
+    )
+
+
 def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest:
     classes = first.first.classes[task]
     scorer = get_scorer(classes)
-    predicted = [compared.predicted_labels(task) for compared in (first, second)]
-    speaker_of = {prediction.id: prediction.speaker for prediction in first.first.predictions}
-    truth = common_labels((first, second), task)
-    ids = list(truth)
-    speakers = [speaker_of[id_] for id_ in ids]
-    groups, description = choose_resampling_groups(speakers)
-
-    def tally(units: Sequence[Any]) -> list[NDArray[np.float64]]:
-        """Tally each run by unit, scaled to the same number of predictions per utterance."""
-        rounds = lcm(*map(len, predicted))
-        labels = list(truth.values())
-        return [
-            np.sum(
-                [scorer.tally(labels, [by_id[i] for i in ids], units, classes) for by_id in seeds],
-                axis=0,
-            )
-            * float(rounds // len(seeds))
-            for seeds in predicted
-        ]
-
-    ours, theirs = tally(groups)
-    units, unit_description = _permutation_units(speakers)
-    by_unit = [ours, theirs] if units == list(groups) else tally(units)
-    p_value = permutation_test(by_unit[0], by_unit[1], scorer.main.statistic)
+    pair = tally_pair(first, second, task)
+    ours, theirs = pair.resampled
+    p_value = permutation_test(*pair.permuted, scorer.main.statistic)
     scores = {
         metric.name: (
             _pooled_score(ours, metric.statistic),
@@ -229,27 +290,31 @@ def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest
         for metric in scorer.metrics
     }
     low, high = bootstrap_difference(ours, theirs, scorer.main.statistic)
-    pair = scores[scorer.main.name]
+    main_scores = scores[scorer.main.name]
     test = PairedTest(
         task=task,
         selection=_join_selections(first, second),
         first=first.name,
         second=second.name,
-        utterances=len(ids),
+        utterances=len(pair.ids),
         scores=scores,
         main=scorer.main.name,
-        difference=pair[0] - pair[1],
+        difference=main_scores[0] - main_scores[1],
         difference_interval=None if isnan(low) else (low, high),
-        interval=description,
+        interval=pair.interval,
         mcnemar=None,
         permutation=nan_to_none(p_value),
-        permutation_unit=unit_description,
+        permutation_unit=pair.unit,
         z=None,
         adjusted={},
         effect=None,
     )
-    first_seeds = [[seeds[0][id_] for id_ in ids] for seeds in predicted]
-    return _add_class_tests(test, list(truth.values()), *first_seeds) if classes else test
+    if not classes:
+        return test
+    truth = common_labels((first, second), task)
+    first_seeds = [run.predicted_labels(task)[0] for run in (first, second)]
+    predicted = [[by_id[id_] for id_ in truth] for by_id in first_seeds]
+    return _add_class_tests(test, list(truth.values()), *predicted)
 
 
 def _pooled_score(tallies: NDArray[np.float64], statistic: Statistic) -> float:

@@ -150,7 +150,9 @@ def build_predictions(plan: Plan, fold: Fold, training_run: TrainingRun) -> list
     word_ids = {
         name: output[TRANSCRIPT] for name, output in outputs.items() if TRANSCRIPT in output
     }
-    return add_transcripts(plan, fold, tested, predictions, word_ids) if word_ids else predictions
+    if word_ids:
+        return add_transcripts(plan, fold, tested, predictions, word_ids)
+    return add_read_transcripts(tested, predictions, plan.load_asr_transcripts())
 
 
 def build_held_out_predictions(
@@ -362,10 +364,36 @@ def add_transcripts(
     ]
 
 
+def add_read_transcripts(
+    tested: Sequence[Utterance],
+    predictions: Sequence[Prediction],
+    transcripts: Mapping[str, str | None],
+) -> list[Prediction]:
+    """Add the ASR transcripts that a system read to its predictions; the same for every selection.
+
+    Args:
+        tested: the utterances of a test subset.
+        predictions: one for each of these.
+        transcripts: by utterance id; empty for a system that reads none.
+    """
+    return [
+        prediction
+        if (words := transcripts.get(prediction.id)) is None
+        else replace(
+            prediction, text=utterance.text, transcripts=dict.fromkeys(prediction.selections, words)
+        )
+        for prediction, utterance in zip(predictions, tested, strict=True)
+    ]
+
+
 def score_transcripts(
     plan: Plan, predictions: Sequence[Prediction], selections: Sequence[str]
 ) -> dict[str, WordScores]:
-    """Score the transcripts of each selection; empty for a model that recognizes no words."""
+    """Score the transcripts of each selection: those of the system, or those that it read.
+
+    Empty for a system without transcripts. Which sentences a recogniser was trained on is unknown
+    of transcripts that were read.
+    """
     transcribed = [p for p in predictions if p.text is not None and p.transcripts]
     if not transcribed:
         return {}
@@ -373,6 +401,7 @@ def score_transcripts(
     tested_sentences = {
         (p.fold, normalize_text(text)) for p, text in zip(transcribed, texts, strict=True)
     }
+    is_read = bool(plan.recipe.text.get("transcripts_from"))
     vocabularies = {
         fold.name: set(build_word_list(plan.corpus.select(fold.train), plan.recipe))
         for fold in plan.protocol.folds
@@ -387,7 +416,7 @@ def score_transcripts(
             texts,
             [p.transcripts[name] for p in transcribed],
             [p.speaker for p in transcribed],
-            closed=len(tested_sentences & _training_sentences(plan)),
+            closed=None if is_read else len(tested_sentences & _training_sentences(plan)),
             unknown=unknown,
         )
         for name in selections

@@ -385,9 +385,11 @@ def build_word_table(results: Results) -> Table | None:
     if not results.words:
         return None
     first = next(iter(results.words.values()))
+    source = results.recipe.get("text", {}).get("transcripts_from")
+    read = f"Of the transcripts that the system read in tests, by {source}. " if source else ""
     return Table(
         title="words: error rate, %",
-        note=f"Pooled over utterances, in lower case and without punctuation; {first.interval}. "
+        note=f"{read}Pooled over utterances, in lower case and without punctuation; {first.interval}. "
         f"{describe_closed_set(first)}",
         columns=(
             *text_columns("selection"),
@@ -416,6 +418,8 @@ def describe_closed_set(scores: WordScores) -> str:
     Args:
         scores: of test utterances.
     """
+    if scores.closed is None:
+        return "Whether the recogniser was trained on the test sentences was not checked."
     if not scores.closed:
         return "No test sentence is in a training subset."
     return (
