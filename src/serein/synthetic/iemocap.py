@@ -297,9 +297,7 @@ def _assign_codes(seed: int) -> list[Slot]:
             ends = accumulate(sizes)
             for dialogue, size, end in zip(lengths, sizes, ends, strict=True):
                 dialogue_codes = codes[end - size : end].tolist()
-                slots += [
-                    Slot(dialogue, index, code) for index, code in enumerate(dialogue_codes)
-                ]
+                slots += [Slot(dialogue, index, code) for index, code in enumerate(dialogue_codes)]
     return slots
 
 
@@ -592,9 +590,11 @@ def _evaluation_lines(turn: IemocapTurn) -> Iterator[str]:
     majority = EMOTIONS[turn.code].majority
     means = ", ".join(f"{mean:.4f}" for mean in turn.means)
     yield f"[{turn.start:.4f} - {turn.end:.4f}]\t{turn.name}\t{turn.code}\t[{means}]"
-    answers = (majority, majority, f"{majority}; Other") if majority else ("Neutral", "Anger", "Sadness")
+    answers = ("Neutral", "Anger", "Sadness")
+    if majority:
+        answers = (majority, majority, f"{majority}; Other")
     for rater, answer in zip(("E2", "E3", "E4"), answers, strict=True):
-        yield f"C-{rater}:\t{answer};\t({'so (it) seems' if ';' in answer else ''})\"
+        yield f"C-{rater}:\t{answer};\t({'so (it) seems' if ';' in answer else ''})"
     yield f"C-{turn.letter}1:\t{answers[0]};\t()"
     raters = [f"E{number}" for number in range(3, 3 + len(turn.ratings))]
     ratings = zip([*raters, f"{turn.letter}1"], [*turn.ratings, turn.own_ratings], strict=True)
