@@ -3,10 +3,11 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,19 @@ from builders.corpus_layouts import write_emodb
 from builders.small_systems import SIZES
 from filelock import FileLock
 
+from serein import config, recipes
 from serein.errors import ConfigError, CorpusError, StorageError
 from serein.evaluation import search_space as spaces
 from serein.evaluation.evaluate import Run, evaluate
-from serein.evaluation.search import evaluation_command, search, validation_scores
+from serein.evaluation.plan import build_plan
+from serein.evaluation.scores import selection_tasks
+from serein.evaluation.search import (
+    _mean_score,
+    evaluation_command,
+    search,
+    search_name,
+    validation_scores,
+)
 from serein.evaluation.search_space import Range
 from serein.evaluation.trials import CLAIM_TIMEOUT, TrialStore
 from serein.records import Corpus, Recipe
@@ -25,6 +35,8 @@ from serein.results import io
 from serein.results.evaluation import Epoch, FoldResult, Results
 from serein.results.studies import Search
 from serein.synthetic import SyntheticConfig, generate
+from serein.training.checkpoint import TrainingRun
+from serein.training.config import TrainingConfig
 
 QUICK = (*SIZES, "features.pad=false", "training.epochs=1")
 OVER = ("tasks.gender.weight=0..1", "training.batch=4,8,16")
@@ -72,8 +84,15 @@ def weights(search: Search) -> list[float]:
 
 
 def with_validation(results: Results, ua: float) -> Results:
+    return with_validation_scores(results, {"emotion": {"ua": ua}})
+
+
+def with_validation_scores(
+    results: Results, scores: Mapping[str, Mapping[str, float | None]]
+) -> Results:
     def changed(epoch: Epoch) -> Epoch:
-        return replace(epoch, scores={**epoch.scores, "validation": {"emotion": {"ua": ua}}})
+        validation = {task: dict(of_task) for task, of_task in scores.items()}
+        return replace(epoch, scores={**epoch.scores, "validation": validation})
 
     folds = [replace(fold, history=list(map(changed, fold.history))) for fold in results.folds]
     return replace(results, folds=folds)
@@ -103,8 +122,90 @@ def test_trial_score_is_the_score_that_selected_the_epoch(
     unknown = replace(fold, name="b", epochs={"validation": 4})
     for window, expected in ((1, 0.4), (2, 0.5), (9, 0.4)):
         recipe = {**results.recipe, "training": {"selection_window": window}}
-        found = validation_scores(replace(results, recipe=recipe, folds=[fold, unknown]))
-        assert found == {"a": pytest.approx(expected), "b": None}
+        trial = replace(results, recipe=recipe, folds=[fold, unknown])
+        assert validation_scores(trial, ["emotion"]) == {"a": pytest.approx(expected), "b": None}
+
+
+def test_trial_score_of_several_tasks_is_the_mean_that_selected_the_epoch(
+    finished_search: Search, runs: Path
+) -> None:
+    results = io.load_results(runs / finished_search.trials[0].run)
+    scores: list[dict[str, Any]] = [
+        {"arousal": {"ua": 0.2}, "valence": {"ccc": 0.4}},
+        {"arousal": {"ua": 0.8}, "valence": {"ccc": None}},
+        {"arousal": {"ua": None}, "valence": {"ccc": None}},
+    ]
+    history = [
+        Epoch(epoch=n + 1, loss=1, seconds=1, scores={"validation": tasks})
+        for n, tasks in enumerate(scores)
+    ]
+    both = ("arousal", "valence")
+    for window, selected in ((1, 2), (2, 2)):
+        training_run = TrainingRun(epochs=history[:2])
+        assert training_run.best_epoch("validation", both, window=window) == selected
+    recipe = {**results.recipe, "training": {"selection_window": 2}}
+    folds = [
+        FoldResult(name=str(last), epochs={"validation": last}, scores={}, history=history)
+        for last in (1, 2, 3)
+    ]
+    trial = replace(results, recipe=recipe, folds=folds)
+    assert validation_scores(trial, both) == {
+        "1": pytest.approx(0.3),
+        "2": pytest.approx((0.3 + 0.8) / 2),
+        "3": None,
+    }
+    assert validation_scores(trial, ["arousal"])["2"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("select_by", "best"), [("first", max), ("none", max), ("mean", min)])
+def test_search_ranks_by_the_score_that_selects_the_epoch(
+    finished_search: Search,
+    corpus: Corpus,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    select_by: str,
+    best: Callable[[list[float]], float],
+) -> None:
+    """The emotion score rises with the weight, the gender score falls three times as fast."""
+    real = io.load_results(runs / finished_search.trials[0].run)
+
+    def evaluated(recipe: Recipe, corpus: Corpus, **options: Any) -> Run:
+        weight = recipe.tasks["gender"]["weight"]
+        scores = {"emotion": {"ua": 0.6 + weight / 10}, "gender": {"ua": 0.6 - 3 * weight / 10}}
+        return Run(with_validation_scores(real, scores), Path(), is_new=True)
+
+    monkeypatch.setattr(EVALUATE, evaluated)
+    found = run_search(corpus, tmp_path, f"training.select_by={select_by}")
+    tasks = ["emotion", "gender"] if select_by == "mean" else ["emotion"]
+    assert found.ranked_by == dict.fromkeys(tasks, "ua")
+    assert found.best == weights(found).index(best(weights(found)))
+    for trial, weight in zip(found.trials, weights(found), strict=True):
+        expected = 0.6 - weight / 10 if select_by == "mean" else 0.6 + weight / 10
+        assert trial.score == pytest.approx(expected)
+    assert io.load_record(Search, tmp_path / found.name).ranked_by == found.ranked_by
+
+
+def test_searches_by_one_task_and_by_the_mean_are_kept_apart(
+    finished_search: Search, scorer: Scorer, corpus: Corpus, tmp_path: Path
+) -> None:
+    first = run_search(corpus, tmp_path, trials=1)
+    recipe = recipes.load("li2019", [*QUICK, "training.select_by=mean"])
+    plan = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path)
+    assert first.name == finished_search.name
+    assert search_name(plan, spaces.parse_space(recipe, OVER)) != first.name
+    for task in ("emotion", "gender"):
+        changed = dict(plan.classes) | {task: ("a", "b")}
+        other = replace(plan, classes=changed)
+        with pytest.raises(ConfigError, match=r"emotion, gender .* scores do not compare"):
+            _mean_score({"a": 0.5}, scorer.real, other)
+
+
+def test_zhang2019_ranks_by_all_three_dimensions() -> None:
+    for name in ("zhang2019", "zhang2019-mtl", "zhang2019-proxy", "zhang2019-egemaps-svm"):
+        plan: Any = SimpleNamespace(recipe=recipes.load(name))
+        plan.training = config.build_config(TrainingConfig, plan.recipe.training, "training")
+        assert selection_tasks(plan) == ("arousal", "valence", "dominance")
 
 
 def test_every_trial_is_an_evaluation(finished_search: Search, corpus: Corpus, runs: Path) -> None:

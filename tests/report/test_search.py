@@ -90,6 +90,39 @@ def test_headline_warns_of_optimistic_scores(search: Search) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("ranked_by", "described", "title", "score"),
+    [
+        ({}, "UA of emotion", "UA", "61.3 %"),
+        ({"emotion": "ua"}, "UA of emotion", "UA", "61.3 %"),
+        ({"arousal": "ua", "valence": "ua"}, "mean UA of arousal, valence", "mean UA", "61.3 %"),
+        (
+            {"emotion": "ua", "arousal": "ccc"},
+            "mean of UA of emotion, CCC of arousal",
+            "mean score",
+            "0.613",
+        ),
+    ],
+)
+def test_report_names_the_score_that_ranks_trials(
+    search: Search, ranked_by: dict[str, str], described: str, title: str, score: str
+) -> None:
+    search = replace(search, ranked_by=ranked_by)
+    best = next(iter(trials.describe_best_trial(search)))
+    assert f"trial 1, {described} {score} on validation speakers" in best
+    table = trials.build_search_tables(search)[0]
+    assert f"Ranked by {described} on validation speakers" in table.note
+    assert ("in percent" in table.note) == score.endswith("%")
+    assert title in [column.name for column in table.columns]
+    line = trials.describe_trial(search.trials[0], search)
+    assert f"validation {title} " in line
+    assert f"best so far {score} (trial 1)" in line
+    axis = figures.plot_trials(search, "training.rate").layout.yaxis.title.text
+    assert axis.startswith(f"validation {title}")
+    for page in (trials.render_search_markdown(search), trials.render_search_html(search)):
+        assert described in page
+
+
 def test_progress_line_of_a_trial(search: Search) -> None:
     line = trials.describe_trial(search.trials[0], search)
     assert line.startswith("trial 0: tasks.gender.weight=0.25; model.name=li2019;")
@@ -223,7 +256,8 @@ def test_bad_options_give_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = ["search", "li2019", "--corpus", f"synthetic={root}", *words]
+    speakers = ["--set", "protocol.name=leave-one-speaker-out", "--set", "protocol.validation=1"]
+    asked = ["search", "li2019", "--corpus", f"synthetic={root}", *speakers, *words]
     found, out, err = command(asked, monkeypatch, capsys)
     assert (found, out) == (status, "")
     assert err.count("\n") == 1

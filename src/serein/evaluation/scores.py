@@ -22,7 +22,13 @@ from serein.labels.targets import get_task_label, get_task_labels, is_regression
 from serein.labels.vocabulary import Vocabulary, normalize_text, tokenize
 from serein.metrics import classification as metrics
 from serein.metrics.bootstrap import choose_resampling_groups
-from serein.metrics.scoring import Scores, compute_interval, get_scorer, nan_to_none
+from serein.metrics.scoring import (
+    Scores,
+    compute_interval,
+    describe_mean_score,
+    get_scorer,
+    nan_to_none,
+)
 from serein.metrics.word_error_rate import compute_word_scores
 from serein.records import Fold, Recipe, Utterance
 from serein.results.evaluation import ClassScores, FoldResult, Prediction, ValueScores
@@ -66,12 +72,8 @@ def describe_selection(plan: Plan, selection: str) -> str:
 
 def _describe_selection_score(plan: Plan) -> str:
     """Describe the score that selects an epoch."""
-    tasks = selection_tasks(plan)
-    titles = [get_scorer(plan.classes[task]).main.title for task in tasks]
-    mean = "mean " * (len(tasks) > 1)
-    if len(set(titles)) == 1:
-        return f"{mean}{titles[0]} of {', '.join(tasks)}"
-    return f"{mean}of {', '.join(map(' of '.join, zip(titles, tasks, strict=True)))}"
+    scorers = {task: get_scorer(plan.classes[task]) for task in selection_tasks(plan)}
+    return describe_mean_score({task: scorer.main.title for task, scorer in scorers.items()})
 
 
 def select_epochs(plan: Plan, fold: Fold, training_run: TrainingRun) -> dict[str, int]:

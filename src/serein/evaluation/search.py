@@ -1,8 +1,9 @@
 """Random search over the settings of a recipe (Bergstra & Bengio 2012), task weights by default.
 
-Zhang et al. 2019, section 3.3, search the weights of their tasks in this way. Trials are scored on
-validation speakers. Test subsets are evaluated as in every evaluation, and their scores are not
-used here.
+Zhang et al. 2019, section 3.3, search the weights of their tasks in this way. Trials are ranked by
+the score that selects an epoch, on validation speakers: that of the first task, or with
+``training.select_by = "mean"`` the mean over all tasks. Test subsets are evaluated as in every
+evaluation, and their scores are not used here.
 """
 
 import hashlib
@@ -23,7 +24,8 @@ from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.evaluate import OpenProgress, Run, evaluate, no_progress
 from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.evaluation.provenance import command_line, describe_corpus, utc_now
-from serein.metrics.scoring import get_main_score, get_scorer
+from serein.evaluation.scores import selection_tasks
+from serein.metrics.scoring import compute_mean_score, get_scorer
 from serein.records import Corpus, Protocol, Recipe
 from serein.results import io
 from serein.results.evaluation import FoldResult, Results
@@ -164,7 +166,7 @@ def _run_trials(
             trial = claimed[0]
             try:
                 results = run_trial(engine, store.points[trial.number]).results
-                folds = validation_scores(results)
+                folds = validation_scores(results, selection_tasks(plan))
                 attributes = {"folds": folds, "run": results.name, "seconds": results.seconds}
                 store.finish_trial(trial, _mean_score(folds, results, plan), attributes)
             except (ConfigError, ProtocolError) as error:
@@ -190,23 +192,26 @@ def _claim_trials(
     return bool(claimed)
 
 
-def validation_scores(results: Results) -> dict[str, float | None]:
-    """Return the first task's score on the validation subset of each fold, at its selected epoch.
+def validation_scores(results: Results, tasks: Sequence[str]) -> dict[str, float | None]:
+    """Return the score of each fold on its validation subset, at its selected epoch.
 
     It is the score that selected the epoch: the mean over the recipe's selection window.
+
+    Args:
+        results: of a trial.
+        tasks: the main score of one task, or the mean of those of several tasks.
     """
-    task = next(iter(results.recipe["tasks"]))
     training = config.build_config(TrainingConfig, results.recipe["training"], "training")
     return {
-        fold.name: _validation_score(fold, task, training.selection_window)
+        fold.name: _validation_score(fold, tasks, training.selection_window)
         for fold in results.folds
     }
 
 
-def _validation_score(fold: FoldResult, task: str, window: int) -> float | None:
+def _validation_score(fold: FoldResult, tasks: Sequence[str], window: int) -> float | None:
     last = fold.epochs["validation"]
     epochs = fold.history[max(0, last - window) : last]
-    scores = [get_main_score(epoch.scores["validation"][task]) for epoch in epochs]
+    scores = [compute_mean_score(epoch.scores["validation"], tasks) for epoch in epochs]
     defined = [score for score in scores if score is not None]
     return fmean(defined) if len(defined) == len(epochs) else None
 
@@ -217,19 +222,18 @@ def _mean_score(folds: dict[str, float | None], results: Results, plan: Plan) ->
     Raises:
         ConfigError: no fold has a score, or the trial tests other utterances or classes.
     """
-    task = next(iter(plan.classes))
-    is_comparable = (
-        results.protocol["hash"] == plan.protocol.hash
-        and tuple(results.classes[task]) == plan.classes[task]
+    tasks = selection_tasks(plan)
+    is_comparable = results.protocol["hash"] == plan.protocol.hash and all(
+        tuple(results.classes[task]) == plan.classes[task] for task in tasks
     )
     if not is_comparable:
         raise ConfigError(
-            f"with these settings other utterances or classes of {task} are scored than in the "
-            "other trials, and scores do not compare"
+            f"with these settings other utterances or classes of {', '.join(tasks)} are scored "
+            "than in the other trials, and scores do not compare"
         )
     defined = [score for score in folds.values() if score is not None]
     if not defined:
-        raise ConfigError(f"no validation speaker has a label of {task}")
+        raise ConfigError(f"no validation speaker has a label of {', '.join(tasks)}")
     return fmean(defined)
 
 
@@ -252,6 +256,8 @@ def search_name(plan: Plan, space: spaces.Space) -> str:
         system.hash_recipe_sources(plan.recipe),
         {dimension.name: dimension.text for dimension in space},
     ]
+    if len(tasks := selection_tasks(plan)) > 1:
+        dependencies.append({"ranked by": list(tasks)})
     digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
     # The name of the run folder is quoted already, and ends in a digest of its own.
     prefix = plan.folder.name.rpartition("-")[0]
@@ -324,6 +330,9 @@ def build_search(
         evaluation=shlex.join(evaluation) if best else "",
         warnings=list(_collect_warnings(protocol, trials, n_trials)),
         score=get_scorer(plan.classes[task]).main.name,
+        ranked_by={
+            name: get_scorer(plan.classes[name]).main.name for name in selection_tasks(plan)
+        },
     )
 
 

@@ -7,6 +7,7 @@ G = groups such as speakers.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,40 @@ def get_main_metric(scores: Mapping[str, float | None]) -> Metric:
 def get_main_score(scores: Mapping[str, float | None]) -> float | None:
     """Return the score that selects epochs: UA for classes, CCC for values."""
     return scores[get_main_metric(scores).name]
+
+
+def compute_mean_score(
+    scores: Mapping[str, Mapping[str, float | None]], tasks: Sequence[str]
+) -> float | None:
+    """Return the mean of the tasks' main scores where they are defined; None if none is.
+
+    >>> compute_mean_score({"arousal": {"ua": 0.5}, "valence": {"ccc": 0.25}}, ["arousal"])
+    0.5
+
+    Args:
+        scores: scores of each task by their names.
+        tasks: the tasks that count.
+    """
+    values = [get_main_score(scores[task]) for task in tasks]
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if defined else None
+
+
+def describe_mean_score(titles: Mapping[str, str]) -> str:
+    """Describe the main score of one task, or the mean of those of several tasks.
+
+    >>> describe_mean_score({"arousal": "UA", "valence": "UA"})
+    'mean UA of arousal, valence'
+    >>> describe_mean_score({"emotion": "UA", "arousal": "CCC"})
+    'mean of UA of emotion, CCC of arousal'
+
+    Args:
+        titles: for each task, the title of its main metric.
+    """
+    mean = "mean " * (len(titles) > 1)
+    if len(set(titles.values())) == 1:
+        return f"{mean}{next(iter(titles.values()))} of {', '.join(titles)}"
+    return f"{mean}of {', '.join(f'{title} of {task}' for task, title in titles.items())}"
 
 
 def get_metric(name: str) -> Metric:

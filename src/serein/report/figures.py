@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serein.metrics.scoring import UA, Metric, get_metric
+from serein.metrics.scoring import UA, Metric
+from serein.report import summary
 from serein.results.evaluation import Calibration, CalibrationScores, ClassScores, Epoch, FoldResult
 from serein.results.studies import Interval, Search, Sweep, SweepSeed, Trial
 
@@ -172,7 +173,7 @@ def plot_trials(search: Search, name: str) -> "Figure":
     is_categorical = ".." not in search.space[name]
     best = [trial for trial in search.ranked_trials if trial.number == search.best]
     others = [trial for trial in reversed(search.ranked_trials) if trial.number != search.best]
-    metric = get_metric(search.score)
+    metric = summary.trial_metric(search)
     traces = [
         _trial_trace("trial", others, name, is_categorical, metric, MARK_COLORS[0], "circle"),
         _trial_trace("best trial", best, name, is_categorical, metric, MEAN_COLOR, "star"),

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serein import config
-from serein.metrics.scoring import Metric, get_metric
+from serein.metrics.scoring import describe_mean_score, get_metric
 from serein.report import figures, html, markdown, summary, terminal
 from serein.report.document import Section
 from serein.report.html import Figures
@@ -51,7 +51,7 @@ def describe_best_trial(search: Search) -> Iterator[str]:
         return
     best, count = search.ranked_trials[0], len(search.ranked_trials)
     yield (
-        f"Best: trial {best.number}, {_get_search_metric(search).title} of {search.task} "
+        f"Best: trial {best.number}, {_describe_trial_score(search)} "
         f"{_format_trial_score(search, best.score)} on validation speakers, "
         f"with {'; '.join(_format_settings(best))}."
     )
@@ -78,20 +78,21 @@ def describe_trial(trial: Trial, search: Search) -> str:
     if trial.score is None:
         return f"{prefix}: {trial.state}: {trial.fault}"
     best = search.ranked_trials[0]
-    title = _get_search_metric(search).title
+    title = summary.trial_metric(search).title
     return (
         f"{prefix}: validation {title} {_format_trial_score(search, trial.score)}, "
         f"best so far {_format_trial_score(search, best.score)} (trial {best.number})"
     )
 
 
-def _get_search_metric(search: Search) -> Metric:
-    """Return the metric that ranks the trials."""
-    return get_metric(search.score)
+def _describe_trial_score(search: Search) -> str:
+    """Describe the score that ranks the trials: metric and tasks."""
+    ranked_by = search.ranked_by or {search.task: search.score}
+    return describe_mean_score({task: get_metric(name).title for task, name in ranked_by.items()})
 
 
 def _format_trial_score(search: Search, score: float | None) -> str:
-    return summary.format_score_with_interval(score, None, _get_search_metric(search))
+    return summary.format_score_with_interval(score, None, summary.trial_metric(search))
 
 
 def build_search_tables(search: Search) -> list[Table]:
@@ -103,13 +104,14 @@ def build_search_tables(search: Search) -> list[Table]:
 
 def _trial_table(search: Search) -> Table:
     unscored = [trial for trial in search.trials if trial.score is None]
-    metric = _get_search_metric(search)
+    metric = summary.trial_metric(search)
     percent = ", in percent" * metric.is_percent
     return Table(
         title="Trials",
-        note=f"{metric.title} of {search.task} on validation speakers{percent}: mean, standard "
-        f"deviation and lowest over folds. The folder {_get_run_prefix(search)}RUN of a trial has "
-        "its test scores, which this search has not used.",
+        note=f"Ranked by {_describe_trial_score(search)} on validation speakers{percent}: mean, "
+        "standard deviation and lowest over folds. The folder "
+        f"{_get_run_prefix(search)}RUN of a trial has its test scores, which this search has not "
+        "used.",
         columns=(
             Column(name="trial"),
             *(Column(name=name, is_text=_has_text_values(search, name)) for name in search.space),
@@ -122,7 +124,7 @@ def _trial_table(search: Search) -> Table:
 
 
 def _trial_row(trial: Trial, search: Search) -> Row:
-    metric = _get_search_metric(search)
+    metric = summary.trial_metric(search)
     scores = [score for score in trial.folds.values() if score is not None]
     spread = summary.format_score(metric, stdev(scores)) if len(scores) > 1 else UNDEFINED
     return make_row(
@@ -165,7 +167,7 @@ def build_search_figures(search: Search) -> Figures:
     """Build a figure of the trials' scores against each searched setting."""
     if not search.ranked_trials:
         return {}
-    title = _get_search_metric(search).title
+    title = summary.trial_metric(search).title
     return {
         f"over-{index}": (
             figures.plot_trials(search, name),

@@ -1,11 +1,13 @@
 """Sentences and formatted numbers that every format of a report uses."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from serein.metrics.bootstrap import MIN_RELIABLE_SPEAKERS
-from serein.metrics.scoring import WA, Metric, Scorer, get_scorer
+from serein.metrics.scoring import CCC, WA, Metric, Scorer, get_metric, get_scorer
 from serein.results.evaluation import Prediction, Results
+from serein.results.studies import Search
 
 Interval = tuple[float, float] | None
 HELD_OUT = "held-out utterances of training speakers"
@@ -62,6 +64,16 @@ def format_score_with_interval(score: float | None, interval: Interval, metric: 
         return "n/a"
     value = f"{format_score(metric, score)}{format_unit(metric)}"
     return f"{value} {format_interval(interval, metric)}".strip()
+
+
+def trial_metric(search: Search) -> Metric:
+    """Return the metric that ranks the trials of a search; "mean" is in its title if it is one."""
+    metric = get_metric(search.score)
+    if len(search.ranked_by) < 2:
+        return metric
+    if len(set(search.ranked_by.values())) == 1:
+        return replace(metric, title=f"mean {metric.title}")
+    return replace(CCC, name="mean", title="mean score", description="mean of UA and CCC")
 
 
 def compute_gain(metric: Metric, score: float | None, other: float | None) -> float | None:

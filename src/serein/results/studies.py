@@ -83,8 +83,7 @@ class Trial:
         settings: value of each searched setting.
         state: "finished", "failed", "running" (in some process), or "waiting" (interrupted).
         score: mean of ``folds`` where they are defined.
-        folds: for each fold the first task's main score on its validation subset, at its selected
-            epoch.
+        folds: for each fold the score on its validation subset, at its selected epoch.
         run: name of the evaluation's folder, next to the search's.
         seconds: wall-clock time of its epochs together.
         fault: why it failed.
@@ -112,14 +111,16 @@ class Search:
         recipe: every setting, without those of a trial.
         corpus: its name, counts of utterances and speakers, hash of its audio and labels.
         protocol: name, hash, choice of validation speakers, and number of folds.
-        task: the task whose main score ranks the trials.
+        task: the first task.
         space: for each searched setting, its range or choice.
         seed: of the draws and of every training.
         trials: in order of their numbers.
         best: number of the trial with the highest score, the first one of equals.
         evaluation: the command that evaluates the best trial.
         warnings: limits of the scores, a sentence each.
-        score: name of the main score: "ua", or "ccc" of a regression.
+        score: name of the first task's main score: "ua", or "ccc" of a regression.
+        ranked_by: for each task whose main score ranks the trials, the name of that score; of
+            several tasks, the mean counts. Empty in files of earlier versions: the first task.
     """
 
     format: int
@@ -137,6 +138,7 @@ class Search:
     evaluation: str
     warnings: list[str]
     score: str = "ua"
+    ranked_by: dict[str, str] = field(default_factory=dict)
 
     @property
     def ranked_trials(self) -> list[Trial]:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from serein.labels.vocabulary import SPECIAL_TOKENS, UNKNOWN
 from serein.layers.outputs import END_ID
-from serein.metrics.scoring import Scores, get_main_score, get_scorer, nan_to_none
+from serein.metrics.scoring import Scores, compute_mean_score, get_scorer, nan_to_none
 from serein.metrics.word_error_rate import count_word_errors, word_error_rate_from_counts
 from serein.results.evaluation import Epoch
 from serein.system import System
@@ -62,14 +61,10 @@ class TrainingRun:
             tasks: their UA or CCC is compared; of several tasks, the mean of the defined scores.
             window: number of epochs, the last of them the epoch itself, whose scores are averaged.
         """
-        scores = np.array([_mean_score(epoch.scores[subset], tasks) for epoch in self.epochs])
-        means = [scores[max(0, end - window) : end].mean() for end in range(1, len(scores) + 1)]
-        return int(np.argmax(means)) + 1
-
-
-def _mean_score(scores: Mapping[str, Scores], tasks: Sequence[str]) -> float:
-    defined = [score for task in tasks if (score := get_main_score(scores[task])) is not None]
-    return fmean(defined) if defined else -1.0
+        means = [compute_mean_score(epoch.scores[subset], tasks) for epoch in self.epochs]
+        scores = np.array([-1.0 if mean is None else mean for mean in means])
+        ends = range(1, len(scores) + 1)
+        return int(np.argmax([scores[max(0, end - window) : end].mean() for end in ends])) + 1
 
 
 def evaluate_subsets(
