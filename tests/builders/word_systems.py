@@ -65,10 +65,10 @@ def small_text_model(
     return Bundle(system.eval(), Card(name=name), asr=asr)
 
 
-def small_joint_model() -> Bundle:
+def small_joint_model(*settings: str) -> Bundle:
     """Return a model of ``feng2020``, which recognises the words that it reads."""
     torch.manual_seed(4)
-    sizes = [*FEATURES, *ASR_SIZES, *EMOTION_SIZES, "training.init="]
+    sizes = [*FEATURES, *ASR_SIZES, *EMOTION_SIZES, "training.init=", *settings]
     recipe = recipes.load("feng2020", sizes)
     system = System(recipe, {"emotion": EMOTIONS}, (*SPECIAL_TOKENS, *ASR_WORDS))
     _fit_normaliser(system)

@@ -49,6 +49,7 @@ def train(
     confidence: Annotated[Path | None, typer.Option("--confidence", hidden=True)] = None,
 ) -> None:
     """Train on everything that the recipe selects, and save the model."""
+    from serein.bundle import count_megabytes
     from serein.evaluation.train import train as train_model
     from serein.system import collect_notes
     from serein.utils import distributed
@@ -72,7 +73,9 @@ def train(
     if distributed.get_rank():
         return
     size, epochs = output.stat().st_size / 1e6, bundle.system.recipe.training["epochs"]
-    print(f"{output}: {size:.2f} MB, {epochs} epochs")
+    asr = bundle.asr
+    share = f", of which the recogniser {count_megabytes(asr.system):.2f} MB" if asr else ""
+    print(f"{output}: {size:.2f} MB{share}, {epochs} epochs")
     for note in collect_notes(bundle.system.recipe):
         print_stderr(note)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
+from itertools import chain, islice
 from statistics import fmean
+from typing import NamedTuple
 from urllib.parse import quote
 
 import torch
@@ -26,10 +27,13 @@ from serein.evaluation.training_overlap import check_training_overlap
 from serein.evaluation.utterance_filter import describe_left_out, select_for_transcription
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
+from serein.labels.vocabulary import tokenize
 from serein.metrics.scoring import Scores
+from serein.metrics.word_error_rate import compute_word_scores
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
+from serein.results.inference import WordScores
 from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
@@ -54,7 +58,9 @@ def score_model(
     """Score a saved model on labelled audio.
 
     Utterances whose class the model does not have, or that lack a value which it predicts, are left
-    out and counted. Utterances that it was trained on are scored, with a warning.
+    out and counted. Utterances that it was trained on are scored, with a warning. A model that
+    reads words is scored on those of its own recogniser, as it is used; without one, on those of
+    the corpus, and utterances without words are left out.
 
     Args:
         bundle: the model.
@@ -65,7 +71,8 @@ def score_model(
             ``"protocol.only.style=improvised"``, ``"protocol.max_duration=20"``.
 
     Raises:
-        ConfigError: no utterance has a label of the model, or a setting is not one of those.
+        ConfigError: no utterance has a label of the model, or the words that it needs; or a
+            setting is not one of those.
         SereinError: the corpus or its audio has another fault.
     """
     system = bundle.system
@@ -75,20 +82,35 @@ def score_model(
     corpus = filtered.corpus
     recipe = _apply_label_settings(system.recipe, label_settings)
     scorable, warnings = _select_scorable(corpus, recipe, system.classes)
+    if system.needs_words and bundle.asr is None:
+        scorable, wordless = _select_with_words(corpus, scorable, recipe, name)
+        warnings += wordless
     if filtered.left_out:
         warnings = [describe_left_out(filtered.left_out, "left out: "), *warnings]
     front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
     content_hashes = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
-    outputs = {"model": _predict(system, front_end, windows, content_hashes)}
+    predicted = _predict(bundle, front_end, windows, content_hashes)
+    outputs = {"model": predicted.outputs}
     predictions = [
         scores.build_prediction(
             utterance, "model", scores.true_labels(utterance, recipe, system.classes), n, outputs
         )
         for n, utterance in enumerate(scorable)
     ]
+    if predicted.texts:
+        predictions = [
+            replace(prediction, text=utterance.text, transcripts={"model": text})
+            for prediction, utterance, text in zip(
+                predictions, scorable, predicted.texts, strict=True
+            )
+        ]
     scored = replace(corpus, utterances=tuple(scorable))
     overlap = check_training_overlap(bundle.card, scored, content_hashes)
+    if bundle.asr is not None:
+        overlap += check_training_overlap(
+            bundle.asr.card, scored, content_hashes, "its recogniser's"
+        )
     warnings += [finding.description for finding in overlap if finding.verdict != "clean"]
     constants = {
         task: _majority_or_mean(counts, system.classes[task])
@@ -111,27 +133,46 @@ def _majority_or_mean(counts: Mapping[str, int], classes: Sequence[str]) -> str 
     return fmean(map(float, counts), counts.values())
 
 
+class _Predicted(NamedTuple):
+    """Predictions for utterances.
+
+    Attributes:
+        outputs: probabilities or value of each task and utterance, averaged over its windows.
+        texts: the recognised words of each utterance; empty if none were recognised.
+    """
+
+    outputs: dict[str, list[list[float]]]
+    texts: list[str]
+
+
 def _predict(
-    system: System,
+    bundle: Bundle,
     front_end: FrontEnd,
     windows_of: Sequence[Sequence[Utterance]],
     content_hashes: Mapping[str, str],
-) -> dict[str, list[list[float]]]:
-    """Predict probabilities or values of each task, averaged over the windows of an utterance."""
-    windows = list(chain.from_iterable(windows_of))
-    subset = Subset(
-        tuple(window.id for window in windows),
-        extract_frames(windows, front_end, content_hashes),
-        {},
-        transcripts.encode_transcripts(system, windows, {}),
-    )
+) -> _Predicted:
+    """Predict the windows of utterances, and recognise their words if the model uses them."""
+    system, windows = bundle.system, list(chain.from_iterable(windows_of))
+    texts: list[str] = []
+    if bundle.asr is not None:
+        texts = transcripts.transcribe_utterances(bundle.asr.system, windows, content_hashes)
+    words = None
+    if system.needs_words:
+        own = dict(zip((window.id for window in windows), texts, strict=False))
+        words = transcripts.encode_transcripts(system, windows, own)
+    ids = tuple(window.id for window in windows)
+    subset = Subset(ids, extract_frames(windows, front_end, content_hashes), {}, words)
     outputs = predict_subset(system, subset, BATCH_SIZE, _resolve_model_precision(system))
-    counts = [len(windows) for windows in windows_of]
-    return {
+    if TRANSCRIPT in outputs and system.transcript_task is not None:
+        vocabulary = system.transcript_task.vocabulary
+        texts = [vocabulary.decode(row) for row in outputs.pop(TRANSCRIPT).tolist()]
+    counts, remaining = [len(windows) for windows in windows_of], iter(texts)
+    averages = {
         task: [rows.mean(dim=0).tolist() for rows in torch.split(output, counts)]
         for task, output in outputs.items()
-        if task != TRANSCRIPT
     }
+    joined = [" ".join(filter(None, islice(remaining, count))) for count in counts]
+    return _Predicted(averages, joined if texts else [])
 
 
 def _resolve_model_precision(system: System) -> Precision:
@@ -201,6 +242,66 @@ def _select_scorable(
     return scorable, [f"{len(rest)} of {total} utterances left out: {task} is one of {others}"]
 
 
+def _select_with_words(
+    corpus: Corpus, scorable: list[Utterance], recipe: Recipe, name: str
+) -> tuple[list[Utterance], list[str]]:
+    """Select the utterances with words, for a model that reads those of the corpus.
+
+    Raises:
+        ConfigError: no utterance has words, or the model was saved without its recogniser.
+    """
+    source = recipe.text.get("transcripts_from")
+    if source:
+        raise ConfigError(
+            f"{name} ({recipe.name}) is tested on words by the recogniser {source}, without which "
+            "its file was saved: train it again with this version, which embeds the recogniser"
+        )
+    kept = [utterance for utterance in scorable if utterance.text is not None]
+    if not kept:
+        raise ConfigError(
+            f"{name} ({recipe.name}) reads words and has no recogniser, and none of "
+            f"{len(scorable)} utterances of {corpus.name} has a transcript: add a column 'text' to "
+            "its table, or score a model that carries a recogniser, such as of feng2020-text-asr"
+        )
+    if len(kept) == len(scorable):
+        return kept, []
+    wordless = len(scorable) - len(kept)
+    return kept, [
+        f"{wordless} of {len(scorable)} utterances left out: they have no transcript, and the "
+        "model reads words"
+    ]
+
+
+def _describe_words(bundle: Bundle, words: Mapping[str, WordScores]) -> str:
+    """Describe for the headline where the words that the model used come from."""
+    system = bundle.system
+    wer = words["model"].wer if words else None
+    rate = "" if wer is None else f", WER {100 * wer:.1f} %"
+    if bundle.asr is not None:
+        recognizer = bundle.asr.card.name or bundle.asr.system.recipe.name
+        return f"; its words are recognised, by its own recogniser {recognizer}{rate}"
+    if system.needs_words:
+        return "; its words are the corpus's own transcripts, not recognised ones"
+    return f"; it recognises words itself{rate}" if system.has_transcript_loss else ""
+
+
+def _score_words(bundle: Bundle, predictions: Sequence[Prediction]) -> dict[str, WordScores]:
+    """Score recognised words, where the corpus has transcripts; empty if there are none."""
+    transcribed = [p for p in predictions if p.text is not None and p.transcripts]
+    if not transcribed:
+        return {}
+    vocabulary = set((bundle.asr or bundle).system.words)
+    references = [str(prediction.text) for prediction in transcribed]
+    unknown = sum(word not in vocabulary for text in references for word in tokenize(text))
+    word_scores = compute_word_scores(
+        references,
+        [prediction.transcripts["model"] for prediction in transcribed],
+        [prediction.speaker for prediction in transcribed],
+        unknown=unknown,
+    )
+    return {"model": word_scores}
+
+
 def _restrict_to_classes(mapping: LabelMapping, classes: Sequence[str]) -> LabelMapping:
     """Move the labels of classes that the model does not have to the dropped labels."""
     if not classes:
@@ -225,7 +326,7 @@ def _build_results(
     name: str,
     warnings: list[str],
 ) -> Results:
-    system = bundle.system
+    system, words = bundle.system, _score_words(bundle, predictions)
     mapping = {
         task: _restrict_to_classes(
             map_labels(corpus.utterances, task, recipe), system.classes[task]
@@ -252,7 +353,7 @@ def _build_results(
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
         headline="model",
-        selections={"model": f"the saved model {name}, as it is"},
+        selections={"model": f"the saved model {name}, as it is{_describe_words(bundle, words)}"},
         **scores.pool_scores(predictions, ["model"], system.classes),
         fold_means={},
         baselines=baselines,
@@ -267,4 +368,5 @@ def _build_results(
         mapping=mapping,
         groups=scores.score_groups(predictions, "model", system.classes),
         calibration=measure_raw_confidence(system.classes, predictions, "model"),
+        words=words,
     )

@@ -86,6 +86,8 @@ def train(
     predefined split, such as ``parts``, trains on its training subset only; other protocols train
     on everything selected.
 
+    A model that reads words is saved with the ASR model that ``text.transcripts_from`` names.
+
     An interrupted training is resumed from its last checkpoint. Under torchrun or srun all
     processes train one model, which the first of them saves.
 
@@ -116,6 +118,7 @@ def train(
         recipe = apply_evaluation(recipe, evaluation)
     texts = config.read_toml(card) if card else {}
     _check_trainable(recipe)
+    asr = transcripts.load_asr(recipe)
     device, training = resolve_device(device), build_training_config(recipe)
     data = _load_training_data(corpus, recipe, evaluation)
     on_filtered_corpus(data.filtered)
@@ -142,6 +145,7 @@ def train(
         trained.to("cpu").eval(),
         config.build_config(Card, {**facts, **texts}, "card"),
         confidence,
+        asr if trained.needs_words else None,
     )
     if not distributed.get_rank():
         bundle.save(model, output)
@@ -227,7 +231,7 @@ def _train_system(
         tuple(utterance.id for utterance in utterances),
         frames,
         untrained.targets(utterances),
-        transcripts.encode_transcripts(untrained, utterances, {}),
+        transcripts.encode_transcripts(untrained, utterances, _load_training_texts(recipe, data)),
     )
     spec_augment = system.build_recipe_spec_augment(recipe, front_end)
     subset = augment_subset(subset, utterances, training, copies, spec_augment)
@@ -258,6 +262,14 @@ def _train_system(
             on_epoch_end=on_epoch_end,
         )
     return untrained, checkpoint
+
+
+def _load_training_texts(recipe: Recipe, data: _TrainingData) -> transcripts.Texts:
+    """Return the ASR transcripts that a recipe trains on; empty for those of the corpus."""
+    text_config = transcripts.build_text_config(recipe)
+    if text_config is None or not text_config.train_on_transcripts:
+        return {}
+    return transcripts.load_asr_transcripts(recipe, data.corpus, data.audio_hashes)
 
 
 def _checkpoint_path(output: Path, dependencies: list[Any]) -> Path:

@@ -23,8 +23,8 @@ def find_training_overlap(
     Args:
         card: of the model.
         corpus: the corpus to check.
-        content_hashes: a hash of the audio of each utterance id; an utterance without one is compared by
-            its samples only. None compares no recordings, only speakers.
+        content_hashes: a hash of the audio of each utterance id; an utterance without one is
+            compared by its samples only. None compares no recordings, only speakers.
     """
     names = sorted(speaker_names(corpus) & set(card.speakers))
     if content_hashes is None:
@@ -41,7 +41,10 @@ def find_training_overlap(
 
 
 def check_training_overlap(
-    card: Card, corpus: Corpus, content_hashes: Mapping[str, str] | None = None
+    card: Card,
+    corpus: Corpus,
+    content_hashes: Mapping[str, str] | None = None,
+    owner: str = "this model's",
 ) -> list[Finding]:
     """Check the utterances that a saved model is to be scored on against its training data.
 
@@ -50,6 +53,7 @@ def check_training_overlap(
         corpus: the utterances to be scored.
         content_hashes: a hash of the audio of each utterance id; None computes them, and leaves out
             files that cannot be read, which are reported where they are used.
+        owner: whose training data it is, for the descriptions.
 
     Returns:
         A finding for recordings and one for speakers: "warning" or "clean".
@@ -67,10 +71,10 @@ def check_training_overlap(
             kind=kind,
             verdict="warning" if overlap[kind] else "clean",
             count=len(overlap[kind]),
-            description=f"{subject} were in this model's training data: these scores say nothing "
+            description=f"{subject} were in {owner} training data: these scores say nothing "
             "about new speakers"
             if overlap[kind]
-            else f"no {kind} of this model's training data",
+            else f"no {kind} of {owner} training data",
             examples=tuple(overlap[kind][:3]),
         )
         for kind, subject in subjects.items()

@@ -18,8 +18,8 @@ from pathlib import Path
 from torch import Tensor
 
 from serein import bundle, config, corpora, protocols, registry
-from serein.bundle import Bundle
-from serein.errors import ConfigError
+from serein.bundle import Bundle, check_asr
+from serein.errors import BundleError, ConfigError
 from serein.evaluation.training_overlap import UNITS, find_training_overlap
 from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
@@ -69,7 +69,52 @@ def build_word_list(utterances: Sequence[Utterance], recipe: Recipe) -> tuple[st
 def load_initial_bundle(recipe: Recipe) -> Bundle | None:
     """Load the saved model whose weights a training starts from, if there is one."""
     path = str(recipe.training.get("init", ""))
-    return bundle.load(Path(path)) if path else None
+    return _load_referenced_model("training.init", Path(path)) if path else None
+
+
+def load_asr(recipe: Recipe) -> Bundle | None:
+    """Load the saved ASR model whose transcripts a recipe reads; None if it names none.
+
+    Raises:
+        BundleError: its file is missing, or was changed.
+        ConfigError: it does not recognise words or has another sampling rate; or the recipe names
+            an evaluation, in which each fold has an ASR model of its own.
+    """
+    text_config = build_text_config(recipe)
+    if text_config is None or not text_config.transcripts_from:
+        return None
+    path = Path(text_config.transcripts_from)
+    if is_evaluation(path):
+        raise ConfigError(
+            f"text.transcripts_from = {path} is an evaluation, in which each fold has a recogniser "
+            "of its own, and a saved model carries one: name a saved recogniser, such as one by "
+            "`serein train feng2020-asr`, with --set text.transcripts_from=FILE.safetensors"
+        )
+    asr = _load_referenced_model("text.transcripts_from", path)
+    check_asr(asr, build_front_end(recipe).rate)
+    return asr
+
+
+def _load_referenced_model(setting: str, path: Path) -> Bundle:
+    """Load a saved model that a recipe names.
+
+    Args:
+        setting: that names it; a model whose transcripts are read must recognise words.
+        path: of the model.
+
+    Raises:
+        BundleError: the file is missing, or was changed.
+        ConfigError: it does not recognise words.
+    """
+    try:
+        model = bundle.load(path)
+    except BundleError as error:
+        raise BundleError(
+            f"{setting}: {error}. Name a saved model with --set {setting}=FILE"
+        ) from error
+    if setting == "text.transcripts_from":
+        check_asr(model, model.system.front_end.rate)
+    return model
 
 
 def encode_transcripts(
@@ -167,20 +212,22 @@ def transcribe_utterances(
 
 def hash_referenced_files(recipe: Recipe) -> list[str]:
     """Hash the content of every saved model and results file that a recipe names."""
-    return [registry.hash_sources([_content_file(path)]) for path in _referenced_paths(recipe)]
+    paths = _referenced_paths(recipe).values()
+    return [registry.hash_sources([_content_file(path)]) for path in paths]
 
 
 def _content_file(path: Path) -> Path:
     return io.resolve_results_file(path) if is_evaluation(path) else path
 
 
-def _referenced_paths(recipe: Recipe) -> list[Path]:
+def _referenced_paths(recipe: Recipe) -> dict[str, Path]:
+    """Return the saved models and evaluations that a recipe names, by setting."""
     text_config = build_text_config(recipe)
-    paths = [
-        str(recipe.training.get("init", "")),
-        text_config.transcripts_from if text_config else "",
-    ]
-    return [Path(path) for path in paths if path]
+    paths = {
+        "training.init": str(recipe.training.get("init", "")),
+        "text.transcripts_from": text_config.transcripts_from if text_config else "",
+    }
+    return {setting: Path(path) for setting, path in paths.items() if path}
 
 
 def check_pretrained_leakage(
@@ -192,25 +239,28 @@ def check_pretrained_leakage(
         recipe: names the models, or runs whose transcripts are read.
         protocol: of the evaluation.
         corpus: of the evaluation.
-        content_hashes: a hash of the audio of each utterance id; None compares the speakers of saved
-            models only.
+        content_hashes: a hash of the audio of each utterance id; None compares the speakers of
+            saved models only.
 
     Raises:
         UnknownName: ``protocol.allow`` has an unknown name.
-        ConfigError: the results are of other folds or of another corpus, or lack transcripts.
+        BundleError: the file of a model is missing, or was changed.
+        ConfigError: a model does not recognise words; or results are of other folds or of another
+            corpus, or lack transcripts.
     """
     split_config = config.build_config(protocols.SplitConfig, recipe.protocol, "protocol")
     allowed = protocols.parse_values(split_config.allow)
     ids = {id_ for fold in protocol.folds for id_ in (*fold.validation, *fold.test)}
     evaluated = replace(corpus, utterances=tuple(u for u in corpus.utterances if u.id in ids))
     findings = list[Finding]()
-    for path in _referenced_paths(recipe):
+    for setting, path in _referenced_paths(recipe).items():
         if is_evaluation(path):
             if content_hashes is not None:
                 fingerprint = corpora.fingerprint(corpus, content_hashes)
                 findings += _inherited_findings(path, recipe, protocol, fingerprint, allowed)
             continue
-        overlap = find_training_overlap(bundle.load(path).card, evaluated, content_hashes)
+        card = _load_referenced_model(setting, path).card
+        overlap = find_training_overlap(card, evaluated, content_hashes)
         findings += [
             Finding(
                 kind=kind,
