@@ -63,6 +63,7 @@ def test_default_space_is_the_weights_of_later_tasks() -> None:
         ("model.name=li2019,lee2019", "did you mean 'li2019'"),
         ("protocol.folds=2..5", "determines how trials are scored"),
         ("training.selection_window=1..5", "determines how trials are scored"),
+        ("training.select_by=first,mean", "determines how trials are scored"),
     ],
 )
 def test_invalid_spaces_are_errors(setting: str, message: str) -> None:

@@ -22,7 +22,7 @@ from serein.training.config import TrainingConfig
 Point = dict[str, Any]
 """A value for each searched setting."""
 EXAMPLES = "write tasks.gender.weight=0..1, training.rate=1e-4..1e-2:log or training.batch=16,32,64"
-SCORING_SETTINGS = ("protocol.", "training.selection_window")
+SCORING_SETTINGS = ("protocol.", "training.selection_window", "training.select_by")
 """Settings that determine how trials are scored."""
 MAX_REPEATED_DRAWS = 10_000
 """After so many repeated draws in a row, a space counts as exhausted."""
