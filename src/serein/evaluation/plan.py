@@ -166,7 +166,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
     """
     draft = draft_plan(recipe, corpus, seed=seed, device=device)
     content_hashes = corpora.hash_contents(draft.corpus.utterances)
-    leakage = check_leakage(draft, content_hashes, protocols.hash_audio(draft.corpus.utterances))
+    leakage = check_leakage(draft, content_hashes, compare_audio=True)
     protocols.raise_on_leaks(leakage)
     dependencies = [
         asdict(replace(recipe, about={})),
@@ -282,18 +282,20 @@ def split_corpus(
     split_config = config.build_config(protocols.SplitConfig, table["protocol"], "protocol")
     corpus = corpora.as_corpus(corpus)
     protocol = protocols.split(corpus.utterances, split_config)
+    content_hashes = corpora.hash_contents(corpus.utterances)
     findings = protocols.find_leaks(
         protocol,
         corpus.utterances,
-        corpora.hash_contents(corpus.utterances),
+        content_hashes,
         audio_hashes=protocols.hash_audio(corpus.utterances),
+        copies=protocols.find_copies(corpus.utterances, content_hashes),
         allow=split_config.allow,
     )
     return corpus, protocol, findings
 
 
 def check_leakage(
-    plan: Plan, content_hashes: Mapping[str, str] | None, audio_hashes: Mapping[str, str] | None
+    plan: Plan, content_hashes: Mapping[str, str] | None, *, compare_audio: bool
 ) -> tuple[Finding, ...]:
     """Check a plan's split for leaks, and the saved models that its recipe names.
 
@@ -302,7 +304,7 @@ def check_leakage(
     Args:
         plan: a plan or its draft.
         content_hashes: a hash of the audio of each utterance id; None compares no recordings.
-        audio_hashes: a hash of the samples of each id; None compares no samples.
+        compare_audio: whether to read the recordings, and to compare samples and fingerprints.
 
     Raises:
         UnknownName: ``protocol.allow`` has an unknown name.
@@ -316,7 +318,10 @@ def check_leakage(
         plan.protocol,
         corpus.utterances,
         content_hashes or {},
-        audio_hashes=audio_hashes,
+        audio_hashes=protocols.hash_audio(corpus.utterances) if compare_audio else None,
+        copies=protocols.find_copies(corpus.utterances, content_hashes or {})
+        if compare_audio
+        else (),
         normalization=str(recipe.normalise.get("statistics", "training")),
         targets={
             task: {u.id: _target_kind(u, task, recipe) for u in corpus.utterances}

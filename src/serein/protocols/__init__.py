@@ -13,6 +13,14 @@ from pathlib import Path
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import predefined, splitters
 from serein.protocols.duplicates import hash_audio, hash_audio_excerpts
+from serein.protocols.fingerprints import (
+    CopyPair,
+    find_copies,
+    fingerprint_audio,
+    match_card,
+    merge_cards,
+    pack_card,
+)
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
 from serein.protocols.predefined import SUFFIXES, find_parts, load, save
 from serein.protocols.settings import SplitConfig, parse_values
@@ -32,6 +40,7 @@ from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
     "PROTOCOLS",
+    "CopyPair",
     "ProtocolKind",
     "SplitConfig",
     "add_cautions",
@@ -39,8 +48,10 @@ __all__ = [
     "describe_protocols",
     "drop_long",
     "filter_values",
+    "find_copies",
     "find_leaks",
     "find_parts",
+    "fingerprint_audio",
     "get_predefined_label",
     "get_value",
     "hash_audio",
@@ -48,6 +59,9 @@ __all__ = [
     "is_predefined",
     "join_cautions",
     "load",
+    "match_card",
+    "merge_cards",
+    "pack_card",
     "parse_values",
     "raise_on_leaks",
     "save",
@@ -74,7 +88,7 @@ class ProtocolKind:
 
 COMMON_SETTINGS = (
     *("name", "validation", "only", "max_duration", "disjoint", "disjoint_groups"),
-    *("train_size", "allow"),
+    *("unlabelled", "train_size", "allow"),
 )
 AUXILIARY_SETTINGS = ("main", "auxiliary_share", "auxiliary_ratio")
 FOLD_SETTINGS = ("folds", "seed", "stratify")

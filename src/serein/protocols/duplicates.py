@@ -1,14 +1,15 @@
-"""Duplicate audio in a split: copies of a recording, and overlapping spans of one file."""
+"""Duplicate audio in a split: copies of a recording, and overlapping stretches of one recording."""
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import soundfile
 
+from serein.protocols.fingerprints import CopyPair
 from serein.protocols.splitters import count_noun, get_scoped_value, get_subsets
 from serein.records import Finding, Fold, Protocol, Utterance
 
@@ -26,23 +27,29 @@ LeakedPairs = dict[tuple[str, str], str]
 
 
 def find_duplicates(
-    protocol: Protocol, utterances: Sequence[Utterance], hashes: Mapping[str, str]
+    protocol: Protocol,
+    utterances: Sequence[Utterance],
+    hashes: Mapping[str, str],
+    altered: Iterable[CopyPair] = (),
 ) -> Finding:
     """Find audio that is in two subsets of a fold.
 
     Copies of the same known speaker give a warning, not an error: every split by speaker keeps
-    them in one subset, and a random split leaks more than them. Overlapping spans of one file are
-    always an error.
+    them in one subset, and a random split leaks more than them. Overlapping stretches of one
+    recording are always an error.
 
     Args:
         protocol: to be checked.
         utterances: of the protocol.
         hashes: hash of each id; copies have the same hash.
+        altered: pairs with equal fingerprints, from ``protocols.find_copies``.
     """
     copies, files = _group_copies(utterances, hashes), _group_spans_by_file(utterances)
+    altered = _drop_known_pairs(altered, utterances, hashes, files)
     speaker_of = {utterance.id: get_scoped_value(utterance, "speaker") for utterance in utterances}
     candidates = {id_ for group in copies for id_ in group}
     candidates |= {id_ for spans in files for *_, id_ in spans}
+    candidates |= {id_ for pair in altered for id_ in (pair.first, pair.second)}
     errors: LeakedPairs = {}
     warnings: LeakedPairs = {}
     for fold in protocol.folds:
@@ -58,9 +65,14 @@ def find_duplicates(
             _record_copies(fold, group, subset_of, warnings if same_speaker else errors)
         for spans in files:
             _record_overlaps(fold, spans, subset_of, errors)
-    for pair in warnings.keys() & errors.keys():
-        del warnings[pair]
+        for pair in altered:
+            same_speaker = speaker_of[pair.first] == speaker_of[pair.second] is not None
+            is_warning = same_speaker and pair.is_whole
+            _record_altered(fold, pair, subset_of, warnings if is_warning else errors)
+    for leaked in warnings.keys() & errors.keys():
+        del warnings[leaked]
     repeated = sum(len(group) - 1 for group in copies) + sum(map(_count_overlaps, files))
+    repeated += len({pair.second for pair in altered})
     return _build_finding(errors, warnings, repeated)
 
 
@@ -72,12 +84,40 @@ def _group_copies(utterances: Sequence[Utterance], hashes: Mapping[str, str]) ->
     return [group for group in groups.values() if len(group) > 1]
 
 
+def _drop_known_pairs(
+    altered: Iterable[CopyPair],
+    utterances: Sequence[Utterance],
+    hashes: Mapping[str, str],
+    files: Sequence[Sequence[FileSpan]],
+) -> list[CopyPair]:
+    """Drop pairs of other utterances, of equal hashes, or of overlapping spans of one file."""
+    ids = {utterance.id for utterance in utterances}
+    span_of = {id_: (n, start, end) for n, spans in enumerate(files) for start, end, id_ in spans}
+    return [
+        pair
+        for pair in altered
+        if pair.first in ids
+        and pair.second in ids
+        and (pair.first not in hashes or hashes[pair.first] != hashes.get(pair.second))
+        and not _overlap(span_of.get(pair.first), span_of.get(pair.second))
+    ]
+
+
+def _overlap(one: tuple[int, float, float] | None, two: tuple[int, float, float] | None) -> bool:
+    """Return whether two spans (number of the file, start, end) overlap."""
+    if one is None or two is None or one[0] != two[0]:
+        return False
+    return min(one[2], two[2]) - max(one[1], two[1]) > OVERLAP_TOLERANCE
+
+
 def _group_spans_by_file(utterances: Sequence[Utterance]) -> list[list[FileSpan]]:
-    """Return the spans of each file that has several, in order of time."""
-    files: dict[Path, list[FileSpan]] = {}
+    """Return the spans of each file that has several, in order of time; links are followed."""
+    real_path = {path: os.path.realpath(path) for path in {u.path for u in utterances}}
+    files: dict[str, list[FileSpan]] = {}
     for utterance in utterances:
         end = math.inf if utterance.end is None else utterance.end
-        files.setdefault(utterance.path, []).append((utterance.start, end, utterance.id))
+        spans = files.setdefault(real_path[utterance.path], [])
+        spans.append((utterance.start, end, utterance.id))
     return [sorted(spans) for spans in files.values() if len(spans) > 1]
 
 
@@ -111,6 +151,19 @@ def _record_pair(
     if subset_of[first] != subset_of[second]:
         description = (
             f"{first} ({subset_of[first]}) and {second} ({subset_of[second]}) in fold {fold.name}"
+        )
+        pairs.setdefault((fold.name, second), description)
+
+
+def _record_altered(
+    fold: Fold, pair: CopyPair, subset_of: Mapping[str, str], pairs: LeakedPairs
+) -> None:
+    first, second = sorted((pair.first, pair.second))
+    subsets = subset_of.get(first), subset_of.get(second)
+    if None not in subsets and subsets[0] != subsets[1]:
+        description = (
+            f"{second} ({subsets[1]}) is a copy or an overlapping stretch of {first} "
+            f"({subsets[0]}) in fold {fold.name}"
         )
         pairs.setdefault((fold.name, second), description)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from serein.errors import ProtocolError, UnknownName
 from serein.protocols import duplicates
+from serein.protocols.fingerprints import CopyPair
 from serein.protocols.settings import Values, parse_values
 from serein.protocols.splitters import count_noun, get_scoped_value, get_subsets
 from serein.protocols.subsets import get_sentence, join_cautions
@@ -40,6 +41,7 @@ def find_leaks(
     file_hashes: Mapping[str, str],
     *,
     audio_hashes: Mapping[str, str] | None = None,
+    copies: Iterable[CopyPair] = (),
     normalization: str = "training",
     targets: Targets | None = None,
     allow: Values = (),
@@ -54,6 +56,7 @@ def find_leaks(
         file_hashes: hash of each id's bytes, from ``corpora.hash_contents``.
         audio_hashes: hash of each id's samples, from ``protocols.hash_audio``; None compares bytes
             only.
+        copies: pairs that contain the same audio, from ``protocols.find_copies``.
         normalization: source of the statistics that standardise frames: "training", "none",
             "utterance" or "speaker".
         targets: classes of each task; None takes the label "emotion".
@@ -75,7 +78,9 @@ def find_leaks(
     findings = (
         _check_speakers(protocol, members),
         _check_partners(protocol, members),
-        duplicates.find_duplicates(protocol, members, {**file_hashes, **(audio_hashes or {})}),
+        duplicates.find_duplicates(
+            protocol, members, {**file_hashes, **(audio_hashes or {})}, copies
+        ),
         _check_sentences(protocol, members),
         _check_normalization(normalization),
         _check_validation(protocol, targets),
