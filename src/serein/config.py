@@ -8,11 +8,14 @@ import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
 from serein.errors import ConfigError, UnknownName
 
+REMOVE = "remove"
+"""The value that removes a table or a setting."""
 MAX_DEPTH = 32
 """Largest nesting depth of a document; Python's own limit is reached at hundreds of levels."""
 
@@ -82,15 +85,17 @@ def merge_tables(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
     """Return ``base`` with ``changes`` merged into it, table by table.
 
     A table whose ``name`` changes loses its old settings: another model has other settings. The
-    value "remove" removes a table.
+    value "remove" removes a table or a setting.
 
     >>> merge_tables({"a": {"x": 1, "y": 2}, "b": {}}, {"a": {"y": 3}, "b": "remove"})
     {'a': {'x': 1, 'y': 3}}
+    >>> merge_tables({"a": {"x": 1, "y": 2}}, {"a": {"y": "remove"}})
+    {'a': {'x': 1}}
     """
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        if isinstance(old, Mapping) and value == "remove":
+        if key in result and value == REMOVE:
             del result[key]
         elif isinstance(old, Mapping) and isinstance(value, Mapping):
             is_renamed = "name" in value and value["name"] != old.get("name")
@@ -210,6 +215,57 @@ def apply_settings(table: Table, settings: Iterable[str]) -> Table:
     for setting in sorted(settings, key=_setting_order):
         table = apply_setting(table, setting)
     return table
+
+
+def find_dropped(
+    before: Mapping[str, Any], after: Mapping[str, Any], settings: Iterable[str]
+) -> Table:
+    """Return the settings, by path, that other settings dropped with the old name of their table.
+
+    >>> before = {"protocol": {"name": "random", "max_duration": 20, "only": {"style": "read"}}}
+    >>> changes = ["protocol.name=parts"]
+    >>> find_dropped(before, apply_settings(before, changes), changes)
+    {'protocol.max_duration': 20, 'protocol.only.style': 'read'}
+
+    Args:
+        before: the tables before the settings were applied.
+        after: the tables afterwards.
+        settings: what was applied; those that are removed by name are not returned.
+    """
+    removed = {
+        path.strip()
+        for path, _, value in (s.partition("=") for s in settings)
+        if value.strip().strip("\"'") == REMOVE
+    }
+    replaced = removed | _list_settings(after).keys()
+    return {
+        path: value
+        for path, value in _list_settings(before).items()
+        if replaced.isdisjoint(accumulate(path.split("."), "{}.{}".format))
+    }
+
+
+def find_setting(table: Mapping[str, Any], path: str) -> Any:
+    """Return the value of a setting by its path; None if it is not set.
+
+    >>> find_setting({"protocol": {"only": {"style": "read"}}}, "protocol.only.style")
+    'read'
+    """
+    value: Any = table
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _list_settings(table: Mapping[str, Any], path: str = "") -> Table:
+    """Return the settings of nested tables by path."""
+    settings: Table = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            settings |= _list_settings(value, f"{path}{key}.")
+        else:
+            settings[f"{path}{key}"] = value
+    return settings
 
 
 def _setting_order(setting: str) -> tuple[bool, int]:

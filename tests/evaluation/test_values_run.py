@@ -42,6 +42,7 @@ SETTINGS = [
     "training.batch=10",
     "protocol.name=leave-one-session-out",
     "protocol.validation=1",
+    "protocol.unlabelled=keep",
 ]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from serein import corpora
+from serein import config, corpora
 from serein.audio import utterance_duration
 from serein.errors import ConfigError
 from serein.evaluation import folds, held_out, scores
 from serein.evaluation.calibration import fit_temperatures, measure_calibration
 from serein.evaluation.confident_errors import find_confident_errors
 from serein.evaluation.engines import Engine, open_engine
-from serein.evaluation.labels import describe_proxies, held_out_shares
+from serein.evaluation.labels import describe_proxies, held_out_shares, keeps_unlabelled
 from serein.evaluation.plan import (
     Plan,
     build_plan,
@@ -30,6 +30,7 @@ from serein.evaluation.provenance import (
     peak_megabytes,
     utc_now,
 )
+from serein.protocols import SplitConfig
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
@@ -232,7 +233,8 @@ def assemble_results(
         warnings=[
             *plan.corpus.notes,
             *collect_notes(plan.recipe),
-            *describe_dropped(plan.mapping),
+            *describe_dropped_settings(plan.recipe),
+            *describe_dropped(plan.mapping, keeps_unlabelled(plan.recipe)),
             *describe_unlabelled(predictions, held_out_shares(plan.recipe)),
             *held_out.describe_held_out(
                 plan, [task for p in held_out_predictions for task in p.labelled_tasks]
@@ -253,11 +255,40 @@ def build_caution(plan: Plan) -> str:
     return "; ".join(filter(None, (plan.protocol.caution, describe_proxies(plan.mapping))))
 
 
-def describe_dropped(mapping: dict[str, LabelMapping]) -> list[str]:
-    """Describe the utterances that the first task's label scheme left out."""
+def describe_dropped_settings(recipe: Recipe) -> list[str]:
+    """Describe the settings that the recipe lost as a ``--set`` gave a table another name.
+
+    Settings that were set again, or were the default of a protocol, are not described.
+    """
+    dropped = recipe.about.get("dropped")
+    tables: dict[str, list[str]] = {}
+    for path, value in dropped.items() if isinstance(dropped, Mapping) else ():
+        table, _, name = path.rpartition(".")
+        is_default = table == "protocol" and value == getattr(SplitConfig(), name, None)
+        if not is_default and config.find_setting(asdict(recipe), path) is None:
+            tables.setdefault(table, []).append(config.format_setting(path, value))
+    return [
+        f"{table}.name was changed by --set, which drops the recipe's other settings of {table}: "
+        f"{', '.join(settings)}"
+        for table, settings in tables.items()
+    ]
+
+
+def describe_dropped(mapping: dict[str, LabelMapping], keeps_unlabelled: bool) -> list[str]:
+    """Describe the utterances that were left out as they have no class of the first task.
+
+    Args:
+        mapping: of each task.
+        keeps_unlabelled: whether utterances without a label take part.
+    """
     task, labels = next(iter(mapping.items()))
     dropped = labels.dropped
     sentences = []
+    if labels.missing and not keeps_unlabelled:
+        sentences.append(
+            f"{labels.missing} utterances left out: they have no {task} label "
+            "(protocol.unlabelled=keep includes them)"
+        )
     if dropped:
         sentences.append(
             f"{sum(dropped.values())} utterances left out: {task} labels without a class in "

@@ -23,9 +23,10 @@ from serein.results.evaluation import LabelMapping
 
 
 def apply_label_scheme(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, LabelMapping]]:
-    """Leave out the utterances that the first task's label scheme drops, and count all labels.
+    """Leave out the utterances without a class of the first task, and count all labels.
 
-    Utterances without a label stay.
+    These are the utterances whose label the task's scheme drops, and those without a label unless
+    ``protocol.unlabelled`` is "keep". Utterances without a label of another task stay.
 
     Returns:
         The remaining corpus, and for each task the mapping of its raw labels.
@@ -210,16 +211,25 @@ def describe_proxies(mapping: dict[str, LabelMapping]) -> str:
     )
 
 
+def keeps_unlabelled(recipe: Recipe) -> bool:
+    """Return whether utterances without a label of the first task take part."""
+    return recipe.protocol.get("unlabelled") == "keep"
+
+
 def _drop_unmapped(
     utterances: Sequence[Utterance], task: str, recipe: Recipe
 ) -> tuple[Utterance, ...]:
-    """Drop the utterances with a raw label that the scheme has no class for."""
+    """Drop the utterances without a class or value of a task.
+
+    A label that the whole corpus lacks drops nothing, so that the error about it can name it.
+    """
     raw_labels = get_raw_labels(utterances, task, recipe)
     labels = get_task_labels(utterances, task, recipe)
+    keeps = keeps_unlabelled(recipe) or not any(label is not None for label in raw_labels)
     return tuple(
         utterance
         for utterance, raw_label, label in zip(utterances, raw_labels, labels, strict=True)
-        if raw_label is None or label is not None
+        if label is not None or (raw_label is None and keeps)
     )
 
 

@@ -1,7 +1,7 @@
 """The settings of a split; ``protocols.PROTOCOLS`` lists which protocol takes which of them."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -31,6 +31,8 @@ class SplitConfig:
         test: values of the test subset.
         only: keep only utterances with these values: ``only.style = "improvised"``.
         max_duration: leave out longer utterances, in seconds.
+        unlabelled: "drop" leaves out the utterances without a label of the first task, "keep" has
+            them train the other tasks and the transcripts.
         disjoint: attributes or labels whose test values must not be trained on; utterances that
             share a value with the test subset leave the training and validation subsets.
         disjoint_groups: divide the values of ``disjoint`` into this many groups, each tested in
@@ -55,6 +57,7 @@ class SplitConfig:
     test: Values = ()
     only: dict[str, Values] = field(default_factory=dict)
     max_duration: Annotated[float, Gt(0)] | None = None
+    unlabelled: Literal["drop", "keep"] = "drop"
     disjoint: Values = ()
     disjoint_groups: Annotated[int, Ge(1)] = 1
     train_size: Annotated[int, Ge(1)] | None = None

@@ -5,6 +5,7 @@ used instead of a name.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,44 @@ DEFAULTS: config.Table = {
 def list_recipes() -> list[str]:
     """Return the names of all recipes of this package, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def read_heads(name: str) -> dict[str, list[str]]:
+    """Return the paragraphs at the top of a recipe and of those that it extends, by their names.
+
+    The commands, times and scores are left out.
+
+    >>> list(read_heads("li2019-single-task"))
+    ['li2019-single-task', 'li2019']
+
+    Raises:
+        UnknownName: no recipe has that name.
+        ConfigError: the file cannot be read.
+    """
+    heads: dict[str, list[str]] = {}
+    parent: object = name
+    while isinstance(parent, str) and parent not in heads:
+        file = _recipe_file(parent)
+        table = config.read_toml(file)
+        heads[parent] = _read_paragraphs(file)
+        parent = table.get("extends")
+        if isinstance(parent, str) and parent.endswith(".toml"):
+            parent = str(file.parent / parent)
+    return heads
+
+
+def _read_paragraphs(file: Path) -> list[str]:
+    """Return the paragraphs of the comment at the top of a recipe, without its command."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    head = [line.removeprefix("#").strip() for line in takewhile(_is_comment, lines)]
+    paragraphs = "\n".join(head).split("\n\n")
+    return [
+        " ".join(paragraph.split()) for paragraph in paragraphs if "Command:" not in paragraph
+    ]
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def load(name: str, settings: Sequence[str] = ()) -> Recipe:
@@ -57,10 +96,13 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 def _apply_settings(table: config.Table, settings: Sequence[str]) -> config.Table:
     if not settings:
         return table
-    table = config.apply_settings(table, settings)
-    about = table["about"]
+    changed = config.apply_settings(table, settings)
+    about = changed["about"]
     previous = [about["changed"]] if "changed" in about else []
-    return {**table, "about": {**about, "changed": ", ".join([*previous, *settings])}}
+    about = {**about, "changed": ", ".join([*previous, *settings])}
+    if dropped := config.find_dropped(table, changed, settings):
+        about["dropped"] = {**about.get("dropped", {}), **dropped}
+    return {**changed, "about": about}
 
 
 def from_table(name: str, table: dict[str, Any]) -> Recipe:
