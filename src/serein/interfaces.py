@@ -50,7 +50,8 @@ class Model(Protocol):
 
     A model of words has the attribute ``READS = "words"``, is built with the size of the vocabulary
     as a further argument, and may have ``needs_words``: whether its input ``words`` must be given
-    in inference.
+    in inference. A model whose ``init`` is "keras" gets heads with initial weights as in Keras, too
+    (`layers.initialization`).
 
     Attributes:
         width: D.

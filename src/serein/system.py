@@ -24,6 +24,7 @@ from serein.interfaces import FrontEnd, Model, Task
 from serein.labels.targets import get_task_labels, get_task_module, is_regression
 from serein.labels.vocabulary import SPECIAL_TOKENS, Vocabulary
 from serein.layers.attention import AttentionWeights, ModelOutput
+from serein.layers.initialization import init_weights
 from serein.layers.outputs import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
@@ -106,6 +107,8 @@ class System(nn.Module):
                 "tasks", "Task", get_task_module(name, table), table, f"tasks.{name}", allow_custom
             )
             self.heads[name] = build_task(self.model.width, classes[name])
+        if getattr(self.model, "init", "") == "keras":
+            init_weights(self.heads, "keras")
 
     @property
     def device(self) -> str:
@@ -222,6 +225,11 @@ class SingleTaskEnsemble(nn.Module):
     def pinned(self) -> Mapping[str, Any]:
         """Settings that a saved model must have; equal for all networks of a recipe."""
         return getattr(self.models[0], "pinned", {})
+
+    @property
+    def init(self) -> str:
+        """Initial weights; equal for all networks of a recipe, and empty if they have no choice."""
+        return str(getattr(self.models[0], "init", ""))
 
     @property
     def needs_words(self) -> bool:

@@ -233,7 +233,8 @@ def train_by_hand(
     weight = (emotion >= 0).sum() / (3 * count) if balanced else torch.ones(3)
     parameters = list(system.parameters())
     square = [torch.zeros_like(parameter) for parameter in parameters]
-    optimiser = torch.optim.Adam(parameters, weight_decay=config.weight_decay)
+    epsilon = config.epsilon or 1e-8
+    optimiser = torch.optim.Adam(parameters, eps=epsilon, weight_decay=config.weight_decay)
     system.train()
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = config.rate / (1 + config.decay * step)
@@ -253,14 +254,22 @@ def train_by_hand(
             for parameter, mean in zip(parameters, square, strict=True):
                 assert parameter.grad is not None
                 mean.mul_(0.9).add_(0.1 * parameter.grad**2)
-                parameter.sub_(config.rate * parameter.grad / (mean.sqrt() + 1e-7))
+                divisor = mean.sqrt() + (config.epsilon or 1e-7)
+                parameter.sub_(config.rate * parameter.grad / divisor)
     return system.state_dict()
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"decay": 0.5}, {"clip": 1e-3}, {"weight_decay": 0.3}, {"optimiser": "rmsprop"}],
-    ids=["decay", "clip", "weight decay", "rmsprop"],
+    [
+        {"decay": 0.5},
+        {"clip": 1e-3},
+        {"weight_decay": 0.3},
+        {"epsilon": 1e-2},
+        {"optimiser": "rmsprop"},
+        {"optimiser": "rmsprop", "epsilon": 1e-2},
+    ],
+    ids=["decay", "clip", "weight decay", "epsilon", "rmsprop", "rmsprop with epsilon"],
 )
 def test_optimizer_settings_match_a_training_by_hand(changes: dict[str, Any]) -> None:
     settings = replace(FULL_BATCH_CONFIG, **changes)

@@ -1,4 +1,4 @@
-"""Bidirectional LSTMs over padded batches, dropout, Glorot initialization, and an RNN for ONNX.
+"""Bidirectional LSTMs over padded batches, dropout, and an RNN for ONNX.
 
 B = batch, T = frames, D = channels, Z = directions, G = gates of all hidden units.
 """
@@ -82,39 +82,6 @@ class Dropout(nn.Module):
             return x
         keep = torch.rand_like(x) >= self.probability
         return x * keep.to(x.dtype).mul_(1 / (1 - self.probability))
-
-
-def init_glorot(module: nn.Module) -> None:
-    """Initialize weights as Keras does by default: Glorot & Bengio 2010, uniform.
-
-    The variance of a signal then stays the same through a deep network; torch's own defaults
-    shrink it at every layer. Biases are 0. LSTMs have orthogonal recurrent weights (Saxe et al.
-    2014) and a bias of 1 at the forget gate (Jozefowicz et al. 2015). A convolution counts as the
-    matrix product that it is, from all taps to one frame.
-
-    Args:
-        module: changed in place, with all its submodules.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.LSTM):
-            _init_lstm(part)
-
-
-def _init_lstm(lstm: nn.LSTM) -> None:
-    for name, weight in lstm.named_parameters():
-        if name.startswith("weight_ih"):
-            nn.init.xavier_uniform_(weight)
-        elif name.startswith("weight_hh"):
-            nn.init.orthogonal_(weight)
-        else:
-            nn.init.zeros_(weight)
-            if name.startswith("bias_ih"):
-                with torch.no_grad():
-                    weight[lstm.hidden_size : 2 * lstm.hidden_size] = 1
 
 
 GATE_ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}

@@ -39,8 +39,9 @@ from serein.layers.attention import (
     MultiHeadAttention,
     attention_pool,
 )
+from serein.layers.initialization import Initialization, init_weights
 from serein.layers.packed import PackedValidConv1d, align_to_centres, pack_windows
-from serein.layers.recurrent import BLSTM, Dropout, ONNXRecurrence, init_glorot
+from serein.layers.recurrent import BLSTM, Dropout, ONNXRecurrence
 
 Count = Annotated[int, Ge(1)]
 PAD_VALUE = -1.0
@@ -59,6 +60,8 @@ class Config:
         heads: N_head, of the self-attention.
         head_size: channels of a head.
         dropout: after the bottleneck and after each BLSTM layer.
+        init: initial weights (`layers.initialization`): "glorot" of all layers but the heads of the
+            tasks, as in release 0.1; "keras", the defaults of the paper's framework; "torch".
     """
 
     filters: tuple[Count, Count, Count] = (512, 1024, 2048)
@@ -69,6 +72,7 @@ class Config:
     heads: Count = 16
     head_size: Count = 16
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.35
+    init: Initialization = "glorot"
 
 
 class Model(nn.Module):
@@ -96,7 +100,8 @@ class Model(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.attend = MultiHeadAttention(self.width, config.heads, config.head_size)
         self.local = nn.Linear(self.width, 1, bias=False)
-        init_glorot(self)
+        self.init = config.init
+        init_weights(self, config.init)
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D), weights (B, H, T, T), (B, 1, T)."""

@@ -23,6 +23,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from serein.layers.attention import AttentionWeights, ModelOutput, StructuredAttention
+from serein.layers.initialization import Initialization, init_weights
 from serein.layers.packed import PackedConv1d, pack_frames
 from serein.layers.recurrent import BLSTM, Dropout, ONNXRecurrence, last_states
 
@@ -42,6 +43,8 @@ class Config:
         attention_hidden: d_attn.
         heads: n_attn.
         dropout: after each BLSTM layer.
+        init: initial weights (`layers.initialization`): "torch"; "keras", the defaults of the
+            paper's framework; "glorot".
     """
 
     filters: Count = 64
@@ -52,6 +55,7 @@ class Config:
     attention_hidden: Count = 512
     heads: Count = 8
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
+    init: Initialization = "torch"
 
 
 class Model(nn.Module):
@@ -78,6 +82,8 @@ class Model(nn.Module):
             sizes = config.attention_hidden, config.heads
             self.attend = StructuredAttention(2 * config.hidden, *sizes)
             self.width *= config.heads
+        self.init = config.init
+        init_weights(self, config.init)
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask (B, T) -> a vector (B, D) and weights (B, H, T')."""

@@ -21,6 +21,10 @@ class TrainingConfig:
         bucket: number of consecutive batches within which utterances are sorted by length, so that
             batches need less padding; 1 does not sort.
         optimiser: "adam", or "rmsprop" with the constants of Keras (rho 0.9, epsilon 1e-7).
+        epsilon: what is added to the square root by which the optimizer divides: 1e-8 in torch,
+            1e-7 in Keras. Keras's Adam adds it before the correction of its moments, which are
+            small in the first steps, and torch's after it. 0 takes 1e-8 for "adam" and 1e-7 for
+            "rmsprop".
         rate: learning rate.
         decay: the learning rate is divided by 1 + decay x steps, as in Keras's optimizers.
         warmup: steps in which the learning rate rises linearly, from 1 / (warmup + 1) of it; 0 has
@@ -55,6 +59,7 @@ class TrainingConfig:
     batch: Annotated[int, Ge(1)] = 40
     bucket: Annotated[int, Ge(1)] = 1
     optimiser: Literal["adam", "rmsprop"] = "adam"
+    epsilon: Annotated[float, Ge(0)] = 0.0
     rate: Annotated[float, Gt(0)] = 1e-3
     decay: Annotated[float, Ge(0)] = 0.0
     warmup: Annotated[int, Ge(0)] = 0

@@ -34,6 +34,9 @@ from serein.utils.device import (
     restore_num_threads,
 )
 
+DEFAULT_EPSILON = {"adam": 1e-8, "rmsprop": 1e-7}
+"""Epsilon of each optimizer where the settings have 0."""
+
 
 @handle_lost_processes()
 @restore_num_threads()
@@ -159,9 +162,10 @@ def fit(
 def _build_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
     rate, decay = config.rate, config.weight_decay
     groups = _build_parameter_groups(system, rate)
+    epsilon = config.epsilon or DEFAULT_EPSILON[config.optimiser]
     if config.optimiser == "adam":
-        return torch.optim.Adam(groups, rate, weight_decay=decay)
-    return torch.optim.RMSprop(groups, rate, 0.9, 1e-7, weight_decay=decay)
+        return torch.optim.Adam(groups, rate, eps=epsilon, weight_decay=decay)
+    return torch.optim.RMSprop(groups, rate, 0.9, epsilon, weight_decay=decay)
 
 
 def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]:
