@@ -69,9 +69,14 @@ class ScriptedRecognizer(Recognizer):
         return energy_t + 101
 
     def __call__(
-        self, source: Source, *, start: float = 0.0, end: float | None = None
+        self,
+        source: Source,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        words: str | None = None,
     ) -> Recognition:
-        found = super().__call__(source, start=start, end=end)
+        found = super().__call__(source, start=start, end=end, words=words)
         times = found.attention["heads"].times
         assert isinstance(source, tuple)
         weight_t = self.weigh(envelope.compute_energy(source[0], RATE, times, 0.075))
