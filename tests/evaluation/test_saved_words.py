@@ -336,7 +336,7 @@ def test_commands_with_a_model_that_needs_words(run: Run, table: Path, tmp_path:
     status, _, complaint = run(*recognize, file, table.parent / "1.wav")
     assert status == 2
     assert complaint.count("\n") == 1
-    assert "reads words, and has no recogniser" in complaint
+    assert "reads words and has no recogniser" in complaint
     assert "--words" in complaint
     status, out, complaint = run(*recognize, file, "--words", "so left", "--format", "json")
     assert (status, complaint) == (0, "")
@@ -391,5 +391,5 @@ def test_folder_of_a_model_that_needs_words_is_one_error(
         )
         assert status == 2
         assert complaint.count("\n") == 1
-        assert "segments, streams and folders have none" in complaint
+        assert "segments, streams and folders have no words" in complaint
     assert not list(tmp_path.glob("out.csv*"))

@@ -232,7 +232,7 @@ def test_explanation_has_words_times_and_attention(recognizer: Recognizer) -> No
 @pytest.mark.parametrize("kind", ["text", "combined"])
 def test_model_without_recogniser_needs_words(kind: str) -> None:
     recognizer = open_model(kind)
-    message = rf"reader \(feng2020-{kind}\) reads words, and has no recogniser .* --words"
+    message = rf"reader \(feng2020-{kind}\) reads words and has no recogniser .* --words"
     with pytest.raises(ConfigError, match=message):
         recognizer(RECORDINGS[0])
     with pytest.raises(ConfigError, match=message):
@@ -264,7 +264,7 @@ def test_segments_and_folders_need_a_recogniser(
         lambda: recognizer.folder(tmp_path, tmp_path / "out.csv"),
         lambda: recognizer.folder(tmp_path, tmp_path / "out.csv", window=1.0),
     ):
-        with pytest.raises(ConfigError, match=r"streams and folders have none: .* --words"):
+        with pytest.raises(ConfigError, match=r"streams and folders have no words: .* --words"):
             call()
     assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
 
@@ -278,13 +278,13 @@ def test_model_that_reads_no_words_is_given_none() -> None:
 def test_model_that_lost_its_recogniser_says_so() -> None:
     lost = small_text_model("text-asr", "text.transcripts_from=gone.safetensors")
     recognizer = Recognizer(lost, answer_nonspeech=True)
-    with pytest.raises(ConfigError, match=r"saved without the recogniser gone.safetensors: train"):
+    with pytest.raises(ConfigError, match=r"saved without its recogniser gone.safetensors; train"):
         recognizer(RECORDINGS[0])
     assert recognizer(RECORDINGS[0], words="left").words
 
 
 def test_explanation_with_given_words() -> None:
-    with pytest.raises(ConfigError, match="reads words, and has no recogniser"):
+    with pytest.raises(ConfigError, match="reads words and has no recogniser"):
         explain(open_model("combined"), RECORDINGS[0])
     found = explain(open_model("combined"), RECORDINGS[0], words="left away")
     html = explanation_report.render_html(collect_explanations([found], {}))

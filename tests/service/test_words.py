@@ -105,11 +105,11 @@ def test_requests_with_and_without_words_share_a_batch(call: Client) -> None:
 
 def test_missing_words_are_a_problem(call: Client) -> None:
     detail = get_problem(post(call, f"model={GIVEN}"))
-    assert "given (feng2020-combined) reads words, and has no recogniser" in detail
+    assert "given (feng2020-combined) reads words and has no recogniser" in detail
     assert "the field words in HTTP" in detail
     for query in ("window=0.5&hop=0.5", "format=vtt", "format=csv&speech=false"):
         detail = get_problem(post(call, f"model={GIVEN}&{query}"))
-        assert "segments, streams and folders have none" in detail
+        assert "segments, streams and folders have no words" in detail
 
 
 def test_words_that_cannot_be_read_are_a_problem(call: Client) -> None:
@@ -150,4 +150,4 @@ def test_stream_reads_recognised_words_or_is_refused() -> None:
         )
         refused = stream_pcm(host, pcm.tobytes(), rate=RATE, model=GIVEN, **settings)
         assert refused.last["type"] == "problem"
-        assert "segments, streams and folders have none" in refused.last["detail"]
+        assert "segments, streams and folders have no words" in refused.last["detail"]

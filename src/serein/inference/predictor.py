@@ -195,8 +195,8 @@ class Predictor:
         """
         if self.word_source == "given":
             raise ConfigError(
-                f"{describe_missing_words(self.bundle, self.name)}, and segments, streams and "
-                f"folders have none: recognise one recording at a time. {GIVE_WORDS}"
+                f"{describe_missing_words(self.bundle, self.name)}; segments, streams and folders "
+                f"have no words: recognise one recording at a time. {GIVE_WORDS}"
             )
 
     def predict_many(

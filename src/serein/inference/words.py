@@ -40,10 +40,10 @@ def describe_missing_words(bundle: Bundle, name: str) -> str:
     recipe = bundle.system.recipe
     if recipe.text.get("transcripts_from"):
         return (
-            f"{name} ({recipe.name}) reads words, and its file was saved without the recogniser "
-            f"{recipe.text['transcripts_from']}: train it again to embed that"
+            f"{name} ({recipe.name}) reads words and was saved without its recogniser "
+            f"{recipe.text['transcripts_from']}; train it again, which saves both in one file"
         )
-    return f"{name} ({recipe.name}) reads words, and has no recogniser that makes them"
+    return f"{name} ({recipe.name}) reads words and has no recogniser that makes them"
 
 
 class WindowWords(NamedTuple):
