@@ -107,8 +107,8 @@ class System(nn.Module):
                 "tasks", "Task", get_task_module(name, table), table, f"tasks.{name}", allow_custom
             )
             self.heads[name] = build_task(self.model.width, classes[name])
-        if getattr(self.model, "init", "") == "keras":
-            init_weights(self.heads, "keras")
+            if getattr(self.model, "init", "") == "keras":  # before the next task draws its weights
+                init_weights(self.heads[name], "keras")
 
     @property
     def device(self) -> str:

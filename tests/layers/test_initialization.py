@@ -132,6 +132,12 @@ def test_separate_networks_and_their_heads_start_from_the_weights_of_keras() -> 
     check_keras_heads(system)
 
 
+def test_weights_of_a_task_do_not_depend_on_the_next_tasks() -> None:
+    one, both = build_system("li2019-single-task"), build_system("li2019")
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, both.state_dict()[name])
+
+
 @pytest.mark.parametrize("name", [name for names in PAPERS.values() for name in names])
 def test_recipes_of_the_papers_have_the_epsilon_of_keras(name: str) -> None:
     recipe = recipes.load(name)
