@@ -60,6 +60,8 @@ class Card:
         file_hashes: hashes of the training recordings.
         audio_hashes: hashes of their decoded audio, which do not depend on the file format.
         speakers: speakers of the training recordings, as ``CORPUS/NAME``.
+        fingerprints: of the training recordings, which altered copies share, as text of
+            ``protocols.pack_card``; empty if the model was saved without.
     """
 
     name: str = ""
@@ -73,6 +75,7 @@ class Card:
     file_hashes: tuple[str, ...] = ()
     audio_hashes: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
+    fingerprints: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,8 @@ def bundle_to_json(bundle: Bundle) -> str:
     Of a speech recogniser it has the SHA-256 only.
     """
     system, recipe, asr = bundle.system, asdict(bundle.system.recipe), bundle.asr
+    card = asdict(bundle.card)
+    fingerprints = card.pop("fingerprints")  # outside the card, where earlier versions skip them
     for table in ("augment", "text"):  # left out if empty: the digests of older bundles stay valid
         if not recipe[table]:
             del recipe[table]
@@ -154,7 +159,8 @@ def bundle_to_json(bundle: Bundle) -> str:
         "classes": system.classes,
         **({"words": system.words} if system.words else {}),
         "confidence": {task: asdict(table) for task, table in bundle.confidence.items()},
-        "card": asdict(bundle.card),
+        "card": card,
+        **({"fingerprints": fingerprints} if fingerprints else {}),
         **({} if asr is None else {"asr": {"sha256": compute_bundle_digest(asr)}}),
     }
     return json.dumps(document)  # keys are not sorted: the first task is the main task
@@ -266,6 +272,7 @@ def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCali
         table = {"description" if key == "words" else key: value for key, value in table.items()}
         confidence[task] = build_config(ConfidenceCalibration, table, task)
     card = {RENAMED_CARD_FIELDS.get(key, key): value for key, value in document["card"].items()}
+    card["fingerprints"] = document.get("fingerprints", "")
     return build_config(Card, card, "card"), confidence
 
 

@@ -133,8 +133,8 @@ class Finding:
     Attributes:
         kind: "speaker", "partner", "duplicate", "sentence", "normalisation", "validation" or
             "classes".
-        verdict: "clean", "warning" (the run continues), "allowed" (an error that the user allowed
-            by name) or "error".
+        verdict: "clean", "unknown" (not everything could be compared), "warning" (the run
+            continues), "allowed" (an error that the user allowed by name) or "error".
         count: number of occurrences, summed over folds.
         description: what was checked and found, in a sentence.
         examples: some of the occurrences.

@@ -10,6 +10,7 @@ from builders.small_systems import SIZES, small_system
 
 from serein import bundle
 from serein.bundle import Bundle, Card
+from serein.protocols import count_card
 from serein.synthetic import SyntheticConfig, generate
 
 Run = Callable[..., tuple[int, str, str]]
@@ -63,6 +64,8 @@ def test_card_includes_the_training_data_of_the_initial_model(
     assert {*old.file_hashes} < {*new.file_hashes}
     assert {*old.audio_hashes} <= {*new.audio_hashes}
     assert {one.partition("/")[0] for one in new.speakers} == {"mine", "other"}
+    assert count_card(old.fingerprints) == len(old.file_hashes)
+    assert count_card(new.fingerprints) == len(new.file_hashes)
     status, _, err = run("evaluate", "li2019", "--corpus", corpus, "--init", second, *SMALL)
     assert (status, "was trained on 16 utterances" in err) == (1, True)
 

@@ -111,7 +111,7 @@ def _select_corpus(
         console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
     leakage = check_training_overlap(bundle.card, filtered.corpus)
     for finding in leakage:
-        if finding.verdict != "clean":
+        if finding.verdict == "warning":
             print_stderr(f"warning: {finding.description}, such as {', '.join(finding.examples)}")
     return filtered.corpus, filtered.left_out, leakage
 

@@ -111,7 +111,7 @@ def score_model(
         overlap += check_training_overlap(
             bundle.asr.card, scored, content_hashes, "its recogniser's"
         )
-    warnings += [finding.description for finding in overlap if finding.verdict != "clean"]
+    warnings += [finding.description for finding in overlap if finding.verdict == "warning"]
     constants = {
         task: _majority_or_mean(counts, system.classes[task])
         for task, counts in bundle.card.class_counts.items()

@@ -129,6 +129,7 @@ def train(
     trained, checkpoint = _train_system(recipe, training, data, output, seed, device, open_progress)
     initial = transcripts.load_initial_bundle(recipe)
     initial_card = initial.card if initial else Card()
+    codes = protocols.fingerprint_audio(data.corpus.utterances, data.audio_hashes)
     excerpt_hashes = protocols.hash_audio_excerpts(data.corpus.utterances).values()
     facts = {
         "name": output.stem,
@@ -140,6 +141,9 @@ def train(
         "file_hashes": tuple(sorted({*data.audio_hashes.values(), *initial_card.file_hashes})),
         "audio_hashes": tuple(sorted({*excerpt_hashes, *initial_card.audio_hashes})),
         "speakers": tuple(sorted({*speaker_names(data.corpus), *initial_card.speakers})),
+        "fingerprints": protocols.merge_cards(
+            [protocols.pack_card(codes.values()), initial_card.fingerprints]
+        ),
     }
     model = Bundle(
         trained.to("cpu").eval(),

@@ -4,15 +4,19 @@ A model's card holds hashes of its training recordings and the names of its spea
 these recordings or speakers say nothing about new ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from serein import corpora, protocols
 from serein.bundle import Card
+from serein.errors import BundleError
 from serein.records import Corpus, Finding, Utterance
 
 UNITS = {"duplicate": "utterances", "speaker": "speakers"}
 """What each kind of overlap counts."""
+UNKNOWN_COPIES = " by bytes and samples; the model has no fingerprints that show altered copies"
+MIN_COVERED_SHARE = 0.9
+"""Share of a model's training recordings that must have a fingerprint; silence has none."""
 
 
 def find_training_overlap(
@@ -31,13 +35,49 @@ def find_training_overlap(
         return {"duplicate": [], "speaker": names}
     excerpts = protocols.hash_audio_excerpts(corpus.utterances)
     trained = {*card.file_hashes, *card.audio_hashes}
+    altered = _find_altered_copies(card, corpus, content_hashes)
     ids = [utterance.id for utterance in corpus.utterances]
     return {
         "duplicate": [
-            id_ for id_ in ids if content_hashes.get(id_) in trained or excerpts.get(id_) in trained
+            id_
+            for id_ in ids
+            if content_hashes.get(id_) in trained or excerpts.get(id_) in trained or id_ in altered
         ],
         "speaker": names,
     }
+
+
+def _find_altered_copies(card: Card, corpus: Corpus, content_hashes: Mapping[str, str]) -> set[str]:
+    """Return the utterances whose fingerprints are those of the training data."""
+    if not card.fingerprints:
+        return set()
+    codes = protocols.fingerprint_audio(corpus.utterances, content_hashes)
+    try:
+        return set(protocols.match_card(card.fingerprints, codes))
+    except ValueError as error:
+        raise BundleError(
+            f"the fingerprints of the model {card.name} cannot be read: {error}; train it again"
+        ) from error
+
+
+def get_overlap_verdict(card: Card, kind: str, found: Sequence[str], verdict: str) -> str:
+    """Return the verdict on an overlap with a model's training data.
+
+    Args:
+        card: of the model.
+        kind: "duplicate" or "speaker".
+        found: utterances or speakers that were found in the training data.
+        verdict: if there are any.
+
+    Returns:
+        "clean" if there are none; "unknown" for copies if fewer than 90% of the training recordings
+        have a fingerprint, as altered copies of the others cannot be found.
+    """
+    if found:
+        return verdict
+    covered = protocols.count_card(card.fingerprints)
+    is_covered = covered and covered >= MIN_COVERED_SHARE * len(card.file_hashes)
+    return "unknown" if kind == "duplicate" and not is_covered else "clean"
 
 
 def check_training_overlap(
@@ -56,7 +96,7 @@ def check_training_overlap(
         owner: whose training data it is, for the descriptions.
 
     Returns:
-        A finding for recordings and one for speakers: "warning" or "clean".
+        A finding for recordings and one for speakers: "warning", "clean" or "unknown".
     """
     if content_hashes is None:
         readable = [u for u in corpus.utterances if _is_readable(u)]
@@ -69,12 +109,13 @@ def check_training_overlap(
     return [
         Finding(
             kind=kind,
-            verdict="warning" if overlap[kind] else "clean",
+            verdict=get_overlap_verdict(card, kind, overlap[kind], "warning"),
             count=len(overlap[kind]),
             description=f"{subject} were in {owner} training data: these scores say nothing "
             "about new speakers"
             if overlap[kind]
-            else f"no {kind} of {owner} training data",
+            else f"no {kind} of {owner} training data"
+            + UNKNOWN_COPIES * (get_overlap_verdict(card, kind, (), "") == "unknown"),
             examples=tuple(overlap[kind][:3]),
         )
         for kind, subject in subjects.items()

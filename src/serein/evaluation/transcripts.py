@@ -20,7 +20,11 @@ from torch import Tensor
 from serein import bundle, config, corpora, protocols, registry
 from serein.bundle import Bundle, check_asr
 from serein.errors import BundleError, ConfigError
-from serein.evaluation.training_overlap import UNITS, find_training_overlap
+from serein.evaluation.training_overlap import (
+    UNITS,
+    find_training_overlap,
+    get_overlap_verdict,
+)
 from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import io
@@ -264,7 +268,9 @@ def check_pretrained_leakage(
         findings += [
             Finding(
                 kind=kind,
-                verdict=("allowed" if kind in allowed else "error") if names else "clean",
+                verdict=get_overlap_verdict(
+                    card, kind, names, "allowed" if kind in allowed else "error"
+                ),
                 count=len(names),
                 description=f"{path.name}, which gives initial weights or transcripts, was trained "
                 f"on {len(names) or 'no'} {UNITS[kind]} of the validation or test subsets",

@@ -198,7 +198,7 @@ def build_record(
         rows=list(rows),
         warnings=[
             *corpus.notes,
-            *(finding.description for finding in leakage if finding.verdict != "clean"),
+            *(finding.description for finding in leakage if finding.verdict == "warning"),
             *failures,
         ],
         left_out=list(left_out),

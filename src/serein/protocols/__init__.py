@@ -15,6 +15,7 @@ from serein.protocols import predefined, splitters
 from serein.protocols.duplicates import hash_audio, hash_audio_excerpts
 from serein.protocols.fingerprints import (
     CopyPair,
+    count_card,
     find_copies,
     fingerprint_audio,
     match_card,
@@ -45,6 +46,7 @@ __all__ = [
     "SplitConfig",
     "add_cautions",
     "check_protocol",
+    "count_card",
     "describe_protocols",
     "drop_long",
     "filter_values",

@@ -397,6 +397,11 @@ def pack_card(codes: Iterable[Codes]) -> str:
     return _encode({_shorten(codes_n) for codes_n in codes} - {b""})
 
 
+def count_card(text: str) -> int:
+    """Return the number of recordings whose codes ``pack_card`` kept."""
+    return int.from_bytes(base64.b64decode(text[:8])[:4], "little")
+
+
 def merge_cards(texts: Iterable[str]) -> str:
     """Return the codes of several cards as one text.
 

@@ -173,7 +173,11 @@ def get_caution(results: Results) -> str:
 
 def list_warnings(results: Results) -> list[str]:
     """Return the warnings of the run and of the leakage check."""
-    leaks = [finding.description for finding in results.leakage if finding.verdict != "clean"]
+    leaks = [
+        finding.description
+        for finding in results.leakage
+        if finding.verdict not in ("clean", "unknown")
+    ]
     return [*results.warnings, *(leak for leak in leaks if leak not in results.warnings)]
 
 
