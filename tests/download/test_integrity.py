@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from builders.corpus_layouts import write_emodb, write_librispeech
 
 from serein import corpora, registry
@@ -14,6 +16,7 @@ from serein.corpora import emodb
 from serein.download import integrity
 from serein.download.integrity import IntegrityReport, check_corpus, published_hashes
 from serein.errors import CorpusError
+from serein.synthetic import SyntheticConfig, generate
 from serein.synthetic.iemocap import write_small_iemocap
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -243,3 +246,28 @@ def test_ravdess_in_flac_cannot_be_compared() -> None:
             "Actor_07/03-01-03-01-02-02-07.flac",
         ),
     )
+
+
+def test_same_audio_with_two_labels_or_speakers_is_a_warning(tmp_path: Path) -> None:
+    made = SyntheticConfig(speakers=2, sentences=1, words=6, emotions=("anger", "fear"))
+    first, second, *_ = (utterance.path for utterance in generate(tmp_path / "speech", made))
+    wave, rate = soundfile.read(first, dtype="float32")
+    soundfile.write(tmp_path / "quiet.flac", wave / np.float32(2), rate)
+    middle = len(wave) / rate / 2
+    (tmp_path / "labels.csv").write_text(
+        "id,file,start,end,speaker,emotion\n"
+        f"a,{first},,,s1,anger\n"
+        "b,quiet.flac,,,s1,fear\n"
+        f"c,{second},0,{middle},s1,fear\n"
+        f"d,{second},{middle},,s2,fear\n"
+    )
+    report = check_corpus(f"mine={tmp_path / 'labels.csv'}")
+    assert report.copies == ("a = b",)
+    assert report.label_conflicts == ("a = b (emotion anger and fear)",)
+    assert report.speaker_conflicts == ("c ~ d (s1, s2)",)
+    assert report.duplicates == ()
+    assert [line for count, line, _ in report_lines(report) if "warning" in line] == [
+        "warning: pairs with the same audio and two labels",
+        "warning: pairs from one recording with two speakers",
+    ]
+    assert not check_corpus(f"mine={tmp_path / 'labels.csv'}", compare_audio=False).copies

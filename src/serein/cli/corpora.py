@@ -197,6 +197,23 @@ def report_lines(report: "IntegrityReport") -> list[tuple[int, str, str]]:
         findings = [(report.utterances, "utterances read; no published hashes to compare", ())]
     pairs = tuple(f"{first} = {second}" for first, second in report.duplicates)
     findings.append((len(pairs), "pairs of identical files", pairs))
+    findings += [
+        (
+            len(report.copies),
+            "pairs of copies or overlapping stretches of a recording",
+            report.copies,
+        ),
+        (
+            len(report.label_conflicts),
+            "warning: pairs with the same audio and two labels",
+            report.label_conflicts,
+        ),
+        (
+            len(report.speaker_conflicts),
+            "warning: pairs from one recording with two speakers",
+            report.speaker_conflicts,
+        ),
+    ]
     return [
         (count, description, _list_examples(files))
         for count, description, files in findings

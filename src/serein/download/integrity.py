@@ -3,13 +3,13 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serein import corpora
+from serein import corpora, protocols
 from serein.errors import CorpusError
-from serein.records import Corpus
+from serein.records import Corpus, Utterance
 
 HASHES_FOLDER = Path(__file__).parent / "hashes"
 
@@ -30,6 +30,10 @@ class IntegrityReport:
         other_format: files in another format than the published ones, such as FLAC instead of
             WAV; only their names were compared.
         duplicates: pairs of identical files. Some corpora were published with such pairs.
+        copies: pairs of utterances that are copies or overlapping stretches of a recording, by
+            their fingerprints; identical files are not among them.
+        label_conflicts: pairs of utterances with the same audio and different labels.
+        speaker_conflicts: pairs of utterances from one recording that have different speakers.
         incomplete_reason: why the corpus cannot be read completely; empty if it can.
         notes: of the reader, on what is missing or was skipped.
     """
@@ -44,6 +48,9 @@ class IntegrityReport:
     extra: tuple[str, ...]
     other_format: tuple[str, ...]
     duplicates: tuple[tuple[str, str], ...]
+    copies: tuple[str, ...] = ()
+    label_conflicts: tuple[str, ...] = ()
+    speaker_conflicts: tuple[str, ...] = ()
     incomplete_reason: str = ""
     notes: tuple[str, ...] = ()
 
@@ -53,10 +60,14 @@ class IntegrityReport:
         return not (self.missing or self.changed or self.incomplete_reason)
 
 
-def check_corpus(spec: str) -> IntegrityReport:
+def check_corpus(spec: str, *, compare_audio: bool = True) -> IntegrityReport:
     """Read a corpus, even an incomplete one, and compare its files with the published ones.
 
     A file is hashed if its hash is published, or if another file has the same size.
+
+    Args:
+        spec: NAME or NAME=PATH.
+        compare_audio: whether to look for utterances with the same audio, by fingerprints.
 
     Raises:
         SereinError: as ``corpora.load``; or a file cannot be read.
@@ -93,6 +104,7 @@ def check_corpus(spec: str) -> IntegrityReport:
             ),
         ),
         duplicates=_find_duplicates(root, hashes),
+        **(_find_same_audio(corpus, hashes) if compare_audio else {}),
         incomplete_reason=incomplete_reason,
         notes=corpus.notes,
     )
@@ -171,4 +183,57 @@ def _find_duplicates(root: Path, hashes: dict[Path, str]) -> tuple[tuple[str, st
     pairs = [(first.setdefault(digest, file), file) for file, digest in sorted(hashes.items())]
     return tuple(
         (_relative_path(root, one), _relative_path(root, two)) for one, two in pairs if one != two
+    )
+
+
+def _find_same_audio(corpus: Corpus, hashes: Mapping[Path, str]) -> dict[str, tuple[str, ...]]:
+    """Find utterances with the same audio, and those of them with different labels or speakers.
+
+    Args:
+        corpus: to be searched.
+        hashes: of files of the same size.
+
+    Returns:
+        The last three attributes of a report.
+    """
+    utterances = {utterance.id: utterance for utterance in corpus.utterances}
+    content_hashes = corpora.hash_contents(corpus.utterances)
+    pairs = {
+        (pair.first, pair.second): pair.is_whole
+        for pair in protocols.find_copies(corpus.utterances, content_hashes)
+    }
+    identical = _pair_equal_values(content_hashes)
+    same_file = _pair_equal_values({u.id: str(u.path.resolve()) for u in corpus.utterances})
+    found: dict[str, list[str]] = {"copies": [], "label_conflicts": [], "speaker_conflicts": []}
+    for first, second in sorted({*pairs, *identical, *same_file}):
+        one, two = utterances[first], utterances[second]
+        is_same = pairs.get((first, second), False) or (first, second) in identical
+        name = f"{first} = {second}" if is_same else f"{first} ~ {second}"
+        if (first, second) in pairs and (
+            hashes.get(one.path, first) != hashes.get(two.path, second)
+        ):
+            found["copies"].append(name)
+        labels = _describe_different_labels(one, two)
+        if is_same and labels:
+            found["label_conflicts"].append(f"{name} ({labels})")
+        if one.speaker and two.speaker and one.speaker != two.speaker:
+            found["speaker_conflicts"].append(f"{name} ({one.speaker}, {two.speaker})")
+    return {kind: tuple(names) for kind, names in found.items()}
+
+
+def _pair_equal_values(value_of: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return pairs of ids with the same value: the first one, and each later one."""
+    first: dict[str, str] = {}
+    pairs = {(first.setdefault(value, id_), id_) for id_, value in value_of.items()}
+    return {(one, two) for one, two in pairs if one != two}
+
+
+def _describe_different_labels(one: Utterance, two: Utterance) -> str:
+    """Describe the emotions of two utterances if they differ; without emotions, other labels."""
+    names = [name for name in one.labels if name in two.labels]
+    names = ["emotion"] if "emotion" in names else names
+    return ", ".join(
+        f"{name} {one.labels[name]} and {two.labels[name]}"
+        for name in names
+        if one.labels[name] != two.labels[name]
     )
