@@ -17,11 +17,12 @@ from builders.word_systems import (
     small_text_model,
 )
 
-from serein import corpora
+from serein import corpora, recipes
 from serein.bundle import Bundle, Card, compute_bundle_digest, load, save
 from serein.errors import BundleError, ConfigError
 from serein.evaluation import train as training
 from serein.evaluation.evaluate import evaluate
+from serein.evaluation.plan import build_plan
 from serein.evaluation.score_saved import score_model
 from serein.evaluation.train import train
 from serein.inference.recognizer import Recognizer
@@ -295,6 +296,31 @@ def test_faulty_recogniser_is_an_error_before_any_training(
         evaluate("feng2020-text-asr", corpus, settings=(*settings, *folds), runs=tmp_path / "runs")
     assert str(training_error.value) == str(evaluation_error.value)
     assert "\n" not in str(training_error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (Path.unlink, "cannot read .*ear.safetensors: No such file.* restore the file"),
+        (lambda file: save(small_asr(seed=5), file), "ear.safetensors was changed after this run"),
+    ],
+)
+def test_recogniser_that_changes_during_a_run_is_an_error(
+    change: Callable[[Path], object], message: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    file = tmp_path / "ear.safetensors"
+    save(small_asr(), file)
+    folds = (
+        "protocol.name=leave-one-speaker-out",
+        "protocol.validation=none",
+        "protocol.allow=speaker",
+    )
+    recipe = recipes.load("feng2020-text-asr", [*TRAINING, *folds, f"text.transcripts_from={file}"])
+    plan = build_plan(recipe, corpus, seed=0, device="cpu", runs=tmp_path / "runs")
+    assert len(plan.load_asr_transcripts()) >= 5
+    change(file)
+    with pytest.raises(BundleError, match=rf"text\.transcripts_from: .*{message}"):
+        plan.load_asr_transcripts()
 
 
 def test_initial_model_that_is_gone_is_named_by_its_setting(corpus: Corpus, tmp_path: Path) -> None:

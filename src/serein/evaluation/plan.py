@@ -52,6 +52,7 @@ class Plan:
         leakage: findings of the leakage check.
         augmentations: augmented copies of every utterance that are trained on, too.
         left_out: utterances of the corpus that were not selected, by reason.
+        referenced_hashes: of the saved models and results that the recipe names.
     """
 
     recipe: Recipe
@@ -67,6 +68,7 @@ class Plan:
     leakage: tuple[Finding, ...] = ()
     augmentations: tuple[OfflineAugmentation, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    referenced_hashes: tuple[str, ...] = ()
 
     def build_front_end(self) -> FrontEnd:
         """Build the recipe's front end."""
@@ -103,7 +105,12 @@ class Plan:
         ).statistics
 
     def load_asr_transcripts(self) -> transcripts.Texts:
-        """Return the transcripts by the recipe's ASR model, from the cache if they are there."""
+        """Return the transcripts by the recipe's ASR model, from the cache if they are there.
+
+        Raises:
+            BundleError: the file of the model is gone, or was changed since the run began.
+        """
+        transcripts.check_transcript_source(self.recipe, self.referenced_hashes)
         return transcripts.load_asr_transcripts(self.recipe, self.corpus, self.content_hashes)
 
     def build_subset(
@@ -168,6 +175,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
     content_hashes = corpora.hash_contents(draft.corpus.utterances)
     leakage = check_leakage(draft, content_hashes, compare_audio=True)
     protocols.raise_on_leaks(leakage)
+    referenced_hashes = transcripts.hash_referenced_files(recipe)
     dependencies = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
@@ -179,7 +187,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         draft.device,
         draft.precision,
         package_versions() | system.collect_packages(recipe),
-        transcripts.hash_referenced_files(recipe),
+        referenced_hashes,
     ]
     digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
@@ -189,6 +197,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         protocol=protocols.add_cautions(draft.protocol, leakage),
         folder=runs / name,
         leakage=leakage,
+        referenced_hashes=tuple(referenced_hashes),
     )
 
 

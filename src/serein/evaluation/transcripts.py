@@ -157,7 +157,7 @@ def load_asr_transcripts(
     if text_config is None or not text_config.transcripts_from:
         return {}
     path = Path(text_config.transcripts_from)
-    digest = registry.hash_sources([_content_file(path)])
+    digest = _hash_file("text.transcripts_from", path)
     if is_evaluation(path):
         return _evaluation_transcripts(path, digest)
     ids = [utterance.id for utterance in corpus.utterances]
@@ -216,8 +216,38 @@ def transcribe_utterances(
 
 def hash_referenced_files(recipe: Recipe) -> list[str]:
     """Hash the content of every saved model and results file that a recipe names."""
-    paths = _referenced_paths(recipe).values()
-    return [registry.hash_sources([_content_file(path)]) for path in paths]
+    return [_hash_file(setting, path) for setting, path in _referenced_paths(recipe).items()]
+
+
+def check_transcript_source(recipe: Recipe, expected: Sequence[str]) -> None:
+    """Check that a run reads the transcripts of the same file from its start to its end.
+
+    Args:
+        recipe: of the run.
+        expected: the result of ``hash_referenced_files`` at its start; empty checks nothing.
+
+    Raises:
+        BundleError: the file is missing, or was changed.
+    """
+    digests = dict(zip(_referenced_paths(recipe), expected, strict=False))
+    for setting, path in _referenced_paths(recipe).items():
+        if setting != "text.transcripts_from" or setting not in digests:
+            continue
+        if _hash_file(setting, path) != digests[setting]:
+            raise BundleError(
+                f"{setting}: {path} was changed after this run began, so that its folds would read "
+                "different transcripts; restore the file, or start a new run with the same command"
+            )
+
+
+def _hash_file(setting: str, path: Path) -> str:
+    try:
+        return registry.hash_sources([_content_file(path)])
+    except OSError as error:
+        raise BundleError(
+            f"{setting}: cannot read {path}: {error.strerror}; restore the file, or name another "
+            f"with --set {setting}=FILE"
+        ) from error
 
 
 def _content_file(path: Path) -> Path:
