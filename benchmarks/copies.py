@@ -1,5 +1,7 @@
 """Find twenty kinds of copy of a recording by fingerprints: `python -m benchmarks.copies DATA`.
 
+With ``--pairs`` it lists all pairs of recordings of the complete corpora that share audio instead.
+
 DATA is a folder with a folder of recordings for each corpus (emodb, ravdess, cremad). Of each
 corpus, recordings at equal distances are taken, and some of them are altered; every kind of copy
 must be paired with its original and with nothing else. Prints the table of docs/protocols.md.
@@ -9,7 +11,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
@@ -19,8 +21,10 @@ import numpy as np
 import soundfile
 import soxr
 
+from serein.corpora import hash_contents
 from serein.protocols.fingerprints import (
     Codes,
+    find_copies,
     fingerprint_audio,
     match_card,
     match_codes,
@@ -62,8 +66,15 @@ class Outcome:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
+    parser.add_argument("--pairs", action="store_true", help="list pairs in the complete corpora")
+    options = parser.parse_args()
+    data = options.data
     start = process_time()
+    if options.pairs:
+        for corpus in CORPORA:
+            _list_pairs(corpus, _find_files(data / corpus))
+        print(f"{process_time() - start:.0f} s of CPU in all")
+        return
     files, originals = {}, {}
     for corpus in CORPORA:
         files[corpus] = _select_files(data / corpus)
@@ -71,15 +82,27 @@ def main() -> None:
         pairs = match_codes(originals[corpus])
         same = ", ".join(f"{pair.first} = {pair.second}" for pair in pairs)
         print(f"{corpus}: {len(originals[corpus])} recordings; pairs among them: {same or 'none'}")
-    print("| copy | EMO-DB | RAVDESS | CREMA-D | on a card | false pairs | CPU per recording |")
+    print("| copy | EMO-DB | RAVDESS | CREMA-D | by card | false pairs | CPU per recording |")
     print("|---|---|---|---|---|---|---|")
     for kind, write_copy in KINDS.items():
         print(_format_row(kind, _measure(files, originals, write_copy)), flush=True)
     print(f"{process_time() - start:.0f} s of CPU in all")
 
 
+def _list_pairs(corpus: str, files: Sequence[Path]) -> None:
+    utterances = [Utterance(id=file.stem, path=file) for file in files]
+    pairs = find_copies(utterances, hash_contents(utterances))
+    print(f"{corpus}: {len(utterances)} recordings, {len(pairs)} pairs")
+    for pair in sorted(pairs, key=lambda pair: pair.bit_error_rate):
+        print(f"  {pair.first} = {pair.second}: {pair.bit_error_rate:.2f}, {pair.seconds:.1f} s")
+
+
+def _find_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+
+
 def _select_files(folder: Path) -> dict[str, Path]:
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    found = _find_files(folder)
     at = np.unique(np.linspace(0, len(found) - 1, NUM_RECORDINGS).astype(int))
     return {found[index].stem: found[index] for index in at}
 
