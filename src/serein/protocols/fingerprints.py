@@ -11,8 +11,9 @@ unequal bits, the bit error rate (section 4.3); offsets are those at which they 
 in an index of all codes (section 5.2).
 
 Differences from the paper: 8 kHz instead of 5 kHz, frames of 256 ms every 12.5 ms instead of 370
-ms every 11.6 ms, logarithmic energies, which are also independent of fixed filters, a limit of 0.25
-instead of 0.35, because excerpts of 0.5 s count instead of 3 s, and no code for quiet frames.
+ms every 11.6 ms, logarithmic energies, which are also independent of fixed filters, limits of 0.15
+to 0.25 instead of 0.35, because overlaps of 0.5 s count instead of 3 s, and no code for quiet
+frames.
 """
 
 import base64
@@ -50,8 +51,9 @@ NO_CODE = 0
 """The code of frames that are not compared."""
 BIT_WEIGHTS = 1 << np.arange(NUM_BITS, dtype=np.uint64)
 
-MAX_BIT_ERROR_RATE = 0.25
-"""Recordings below this rate are copies; unrelated recordings have rates near 0.5."""
+MAX_BIT_ERROR_RATES = ((0.5, 2.0), (0.15, 0.25))
+"""Seconds of overlap, and the rates below which recordings are copies; in between linear. Unrelated
+recordings have rates near 0.5, but less than a second of the same sounds comes down to 0.2."""
 MIN_SECONDS = 0.5
 """Shortest overlap, in seconds of frames that have codes in both recordings."""
 MIN_COPY_SHARE = 0.9
@@ -308,7 +310,8 @@ def _compare(
     triples_3c = np.unique(np.concatenate(shifted, axis=1), axis=1)
     rate_c, count_c = _measure(first, second, triples_3c)
     least = np.ceil(MIN_SECONDS / FRAME_SECONDS / stride)
-    matched = (count_c >= least) & (rate_c < MAX_BIT_ERROR_RATE)
+    seconds_c = count_c * stride * FRAME_SECONDS
+    matched = (count_c >= least) & (rate_c < np.interp(seconds_c, *MAX_BIT_ERROR_RATES))
     triples_3c, rate_c, count_c = triples_3c[:, matched], rate_c[matched], count_c[matched]
     best: dict[tuple[int, int], CopyPair] = {}
     for one, two, rate, count in zip(
