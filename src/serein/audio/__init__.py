@@ -6,7 +6,10 @@ its header promises is an error and is never truncated silently (except RF64, W6
 are read up to their end). Times are in seconds, rates in Hz.
 """
 
+import os
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -107,8 +110,22 @@ def utterance_duration(utterance: Utterance) -> float:
     Raises:
         AudioError: the corpus gives no end, and the file cannot be read.
     """
-    end = duration(utterance.path) if utterance.end is None else utterance.end
+    end = _file_duration(utterance.path) if utterance.end is None else utterance.end
     return end - utterance.start
+
+
+def _file_duration(path: Path) -> float:
+    """Return the duration of a file, which is read once as long as it does not change."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return duration(path)
+    return _cached_duration(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**16)
+def _cached_duration(path: Path, size: int, modified: int) -> float:
+    return duration(path)
 
 
 def channel_count(source: Source) -> int:

@@ -123,16 +123,14 @@ def use_renamed_option(old: str, new: str, old_value: T | None, new_value: T) ->
 @contextmanager
 def show_progress(plan: Any) -> "Iterator[Callable[..., None]]":
     """Print what an evaluation will do, and show a progress bar while it runs."""
+    from serein.evaluation.plan import describe_plan
     from serein.report.progress import TrainingProgress
 
     screen = console(stderr=True)
     folds, epochs = len(plan.protocol.folds), plan.training.epochs
-    screen.print(
-        f"{plan.recipe.name} on {plan.corpus.name}: {len(plan.corpus.utterances)} utterances, "
-        f"{plan.protocol.name}, {folds} folds x {epochs} epochs, in {plan.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    head, *rest = describe_plan(plan)
+    for line in (f"{head}, in {plan.folder}", *rest):
+        screen.print(line, highlight=False, soft_wrap=True, markup=False)
     with TrainingProgress(folds, epochs, screen) as progress:
         yield progress.update
 

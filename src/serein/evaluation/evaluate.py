@@ -151,11 +151,11 @@ def run_plan(
         checkpoints = map(plan.checkpoint_path, plan.protocol.folds)
         is_resumed = engine.is_submitted(plan) or any(map(Path.exists, checkpoints))
         start = perf_counter()
-        # Frames and transcripts are computed once here, and read from the cache by every fold.
-        for augmentation in (None, *plan.augmentations):
-            plan.load_frames(augmentation)
-        plan.load_asr_transcripts()
         with open_progress(plan) as on_epoch:
+            # Frames and transcripts are computed once here; every fold reads them from the cache.
+            for augmentation in (None, *plan.augmentations):
+                plan.load_frames(augmentation)
+            plan.load_asr_transcripts()
             training_runs = engine.run(plan, on_epoch)
         elapsed = None if is_resumed else round(perf_counter() - start, 1)
         usage = {"elapsed_seconds": elapsed, "peak_megabytes": peak_megabytes()}

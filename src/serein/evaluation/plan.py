@@ -19,6 +19,7 @@ from serein.evaluation.labels import corpus_classes, held_out_shares
 from serein.evaluation.provenance import package_versions
 from serein.evaluation.utterance_filter import (
     build_split_config,
+    describe_left_out,
     select_utterances,
     split_filtered_corpus,
 )
@@ -240,6 +241,23 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     )
 
 
+def describe_plan(plan: Plan) -> list[str]:
+    """Describe a plan in a line, and in another one what it leaves out of the corpus."""
+    used = len(plan.corpus.utterances)
+    total = used + sum(reason.count for reason in plan.left_out)
+    amount = f"{used:,}" if used == total else f"{used:,} of {total:,}"
+    tasks = [
+        f"{task} in {len(names)} classes" if names else f"{task} as a value"
+        for task, names in plan.classes.items()
+    ]
+    folds, epochs = len(plan.protocol.folds), plan.training.epochs
+    parts = [f"{plan.recipe.name} on {plan.corpus.name}: {amount} utterances", *tasks]
+    parts.append(plan.protocol.name)
+    parts.append(f"{folds} fold{'s' * (folds != 1)} x {epochs} epoch{'s' * (epochs != 1)}")
+    left_out = describe_left_out(plan.left_out, "left out: ")
+    return [", ".join(parts), *([left_out] if left_out else [])]
+
+
 def build_augmentations(recipe: Recipe, front_end: FrontEnd) -> tuple[OfflineAugmentation, ...]:
     """Build the augmented copies that a recipe trains on besides the recordings.
 
@@ -333,7 +351,7 @@ def check_leakage(
         else (),
         normalization=str(recipe.normalise.get("statistics", "training")),
         targets={
-            task: {u.id: _target_kind(u, task, recipe) for u in corpus.utterances}
+            task: _target_kinds(corpus.utterances, task, recipe)
             for task in plan.classes
             if task not in held_out_tasks
         },
@@ -341,10 +359,15 @@ def check_leakage(
     )
 
 
-def _target_kind(utterance: Utterance, task: str, recipe: Recipe) -> str | None:
-    """Return the class of an utterance; all values of a regression count as one class."""
-    label = targets.get_task_label(utterance, task, recipe)
-    return "a value" if isinstance(label, float) else label
+def _target_kinds(
+    utterances: Sequence[Utterance], task: str, recipe: Recipe
+) -> dict[str, str | None]:
+    """Return the class of each utterance id; all values of a regression count as one class."""
+    labels = targets.get_task_labels(utterances, task, recipe)
+    return {
+        utterance.id: "a value" if isinstance(label, float) else label
+        for utterance, label in zip(utterances, labels, strict=True)
+    }
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def build_leakage_table(results: Results) -> Table | None:
                 finding.verdict,
                 str(finding.count),
                 finding.description,
-                _format_examples(finding.examples),
+                format_examples(finding.examples),
                 kind=finding.verdict,
             )
             for finding in results.leakage
@@ -48,7 +48,12 @@ def build_leakage_table(results: Results) -> Table | None:
     )
 
 
-def _format_examples(examples: tuple[str, ...]) -> str:
+def format_examples(examples: tuple[str, ...]) -> str:
+    """List the first examples of a finding, and count the others.
+
+    >>> format_examples(("a", "b", "c", "d"))
+    'a, b, c and 1 more'
+    """
     more = len(examples) - MAX_EXAMPLES
     shown = ", ".join(examples[:MAX_EXAMPLES])
     return f"{shown} and {more} more" if more > 0 else shown

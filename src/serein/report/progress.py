@@ -66,6 +66,8 @@ class TrainingProgress(ProgressDisplay):
 
     def update(self, fold: str, epoch: Epoch) -> None:
         """Record that an epoch of a fold has ended."""
+        if not self.done_epochs:  # features are extracted first, and only once
+            self.started_at = time.monotonic() - epoch.seconds
         if fold not in self.done_epochs:
             self.resumed_epochs += epoch.epoch - 1
         self.done_epochs[fold] = epoch.epoch

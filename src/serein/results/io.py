@@ -17,13 +17,14 @@ from serein.config import MAX_DEPTH, is_shallow, rename_settings
 from serein.errors import ConfigError
 from serein.results.evaluation import Results
 from serein.results.inference import Explanations, Transcriptions
+from serein.results.plan import PlannedRun
 from serein.results.studies import Comparison, Search, Sweep
 from serein.utils.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions)
+RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions, PlannedRun)
 
 FORMAT = 3
 """Version of the layout that is written; all earlier ones are read."""
@@ -37,7 +38,9 @@ MAX_BYTES = 2**28
 """Largest size of an unpacked ``.json.gz`` file, in bytes."""
 
 
-def save_record(record: Results | Search | Sweep | Transcriptions, path: Path) -> None:
+def save_record(
+    record: Results | Search | Sweep | Transcriptions | PlannedRun, path: Path
+) -> None:
     """Write a record to a run folder, or to a ``.json`` or ``.json.gz`` file.
 
     Raises:
@@ -112,7 +115,9 @@ def to_builtin(value: Any) -> Any:
     return value
 
 
-def to_json(record: Results | Search | Sweep | Comparison | Explanations | Transcriptions) -> str:
+def to_json(
+    record: Results | Search | Sweep | Comparison | Explanations | Transcriptions | PlannedRun,
+) -> str:
     """Format a record as JSON."""
     # One line per field, so that the beginning of the file is readable in a text editor.
     lines = [

@@ -10,17 +10,11 @@ B = utterances of a batch, over all processes; B' = utterances of one shard.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor
 
 from serein.errors import StorageError
@@ -28,18 +22,26 @@ from serein.system import Output
 from serein.utils import distributed
 from serein.utils.device import Precision, resolve_device
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
 CONNECTION_ERROR_WORDS = ("gloo", "connection", "timed out")
 """Words of gloo's error messages about a lost process."""
 
 
-def launch_fabric(device: str, precision: Precision) -> Fabric:
+def launch_fabric(device: str, precision: Precision) -> "Fabric":
     """Launch Fabric and connect to the other processes of this training, if there are any.
 
     Args:
         device: of each process: "cpu", "cuda" (one GPU each), or "auto".
         precision: of the network's computation.
     """
-    mixed = _Autocast("bf16-mixed", resolve_device(device)) if precision == "bf16" else None
+    # Imported here, as lightning-fabric imports torch's compiler: a second that a plan saves.
+    from lightning_fabric import Fabric
+
+    mixed = _build_autocast(resolve_device(device)) if precision == "bf16" else None
     world, local = distributed.get_world_size(), distributed.get_local_world_size()
     plugins: list[Any] = [_detect_environment(), *([mixed] if mixed else [])]
     fabric = Fabric(accelerator=device, devices=local, num_nodes=world // local, plugins=plugins)
@@ -47,18 +49,26 @@ def launch_fabric(device: str, precision: Precision) -> Fabric:
     return fabric
 
 
-class _Autocast(MixedPrecision):
-    """Autocast that leaves the inputs in fp32, so that frames are standardised exactly.
+def _build_autocast(device: str) -> "MixedPrecision":
+    """Build autocast that leaves the inputs in fp32, so that frames are standardised exactly.
 
     Fabric would cast frames to bf16 first, which has too few digits for their means.
     """
+    from lightning_fabric.plugins import MixedPrecision
 
-    def convert_input(self, data: Any) -> Any:
-        return data
+    class Autocast(MixedPrecision):
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    return Autocast("bf16-mixed", device)
 
 
-def _detect_environment() -> ClusterEnvironment:
+def _detect_environment() -> "ClusterEnvironment":
     """Return what started the processes; a single process may also run within a SLURM job."""
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     if distributed.get_world_size() == 1:
         return LightningEnvironment()
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()

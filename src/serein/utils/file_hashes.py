@@ -33,8 +33,7 @@ def hash_files(files: Sequence[str]) -> list[str]:
         CorpusError: a file cannot be read.
     """
     now = time.time_ns()
-    key = hashlib.sha256(os.fsencode("|".join(files))).hexdigest()[:32]
-    cache_file = cache_folder() / f"hashes-{key}"
+    cache_file = _find_cache_file(files)
     row_n = _load_cached_rows(cache_file, len(files))
     stamp_n4 = np.array([_get_file_stamp(file) for file in files], np.int64).reshape(-1, 4)
     stale_n = (row_n["stamp"] != stamp_n4).any(axis=1)
@@ -48,6 +47,23 @@ def hash_files(files: Sequence[str]) -> list[str]:
             write_bytes(cache_file, content.getbuffer())
     digits, width = row_n["digest"].tobytes().hex(), 2 * CACHE_ROW_DTYPE["digest"].itemsize
     return [digits[start : start + width] for start in range(0, len(digits), width)]
+
+
+def has_cached_hashes(files: Sequence[str]) -> bool:
+    """Return whether `hash_files` would read none of these files.
+
+    Raises:
+        CorpusError: a file does not exist.
+    """
+    stamp_n4 = np.array([_get_file_stamp(file) for file in files], np.int64).reshape(-1, 4)
+    row_n = _load_cached_rows(_find_cache_file(files), len(files))
+    return bool((row_n["stamp"] == stamp_n4).all())
+
+
+def _find_cache_file(files: Sequence[str]) -> Path:
+    """Return the cache file of a list of files."""
+    key = hashlib.sha256(os.fsencode("|".join(files))).hexdigest()[:32]
+    return cache_folder() / f"hashes-{key}"
 
 
 def _load_cached_rows(cache_file: Path, count: int) -> np.ndarray:
