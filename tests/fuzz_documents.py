@@ -25,6 +25,7 @@ from builders.example_results import example_results
 from builders.mutations import mutate
 from builders.odd_values import TRAP, odd_document, odd_json, odd_lines, odd_table
 from builders.small_systems import small_recipe, small_system
+from builders.word_systems import small_asr, small_text_model
 from safetensors.torch import load as unpacked
 from safetensors.torch import save as packed
 
@@ -82,6 +83,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     (folder / "a.wav").write_bytes(b"a")
     return {
         **_bundles(),
+        "bundle, recogniser": _bundle_with_asr(),
         "recipe": _recipe(folder),
         **_results(),
         **_tables(),
@@ -98,11 +100,8 @@ def _bundles() -> dict[str, Kind]:
     text, tensors = bundle.bundle_to_json(whole), bundle._state_tensors(system)
 
     def build_file(text: str, tensors: dict[str, torch.Tensor]) -> bytes:
-        content = packed(tensors, {"serein": text, "sha256": bundle._compute_digest(text, tensors)})
-        size = int.from_bytes(content[:8], "little")
-        header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
-        header += b" " * (-len(header) % 8)  # safetensors does not define the order of names
-        return len(header).to_bytes(8, "little") + header + content[8 + size :]
+        digest = bundle._compute_digest(text, tensors)
+        return sort_header(packed(tensors, {"serein": text, "sha256": digest}))
 
     def with_odd_card(rng: Random) -> bytes:
         return build_file(json.dumps(odd_document(json.loads(text), rng)), tensors)
@@ -129,6 +128,37 @@ def _bundles() -> dict[str, Kind]:
             "bundle, header": with_odd_header,
         }.items()
     }
+
+
+def sort_header(content: bytes) -> bytes:
+    """Sort the names in the header of safetensors, which does not define their order."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+
+def _bundle_with_asr() -> Kind:
+    """Change the document of a speech recogniser in a bundle, with hashes that fit."""
+    asr = small_asr()
+    whole = small_text_model(asr=asr)
+    asr_text, asr_tensors = bundle.bundle_to_json(asr), bundle._state_tensors(asr.system)
+    document, tensors = (
+        json.loads(bundle.bundle_to_json(whole)),
+        bundle._state_tensors(whole.system),
+    )
+    weights = tensors | {f"{bundle.ASR_PREFIX}{name}": x for name, x in asr_tensors.items()}
+
+    def build_file(asr_text: str) -> bytes:
+        digest = bundle._compute_digest(asr_text, asr_tensors)
+        text = json.dumps(document | {"asr": {"sha256": digest}})
+        metadata = {"serein": text, "sha256": bundle._compute_digest(text, tensors)}
+        return sort_header(packed(weights, metadata | {"asr": asr_text}))
+
+    def with_odd_asr(rng: Random) -> bytes:
+        return build_file(json.dumps(odd_document(json.loads(asr_text), rng)))
+
+    return Kind("a.safetensors", build_file(asr_text), with_odd_asr, bundle.load)
 
 
 def _recipe(folder: Path) -> Kind:

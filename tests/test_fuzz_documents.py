@@ -21,7 +21,15 @@ from serein.results.evaluation import Results
 from serein.results.studies import Search, Sweep
 
 KINDS = [
-    *("bundle", "bundle, deep", "bundle, header", "recipe", "results", "results, packed"),
+    *(
+        "bundle",
+        "bundle, deep",
+        "bundle, header",
+        "bundle, recogniser",
+        "recipe",
+        "results",
+        "results, packed",
+    ),
     *("search", "sweep", "CSV", "JSON Lines", "Parquet", "protocol", "protocol, CSV"),
     *("places", "audformat", "part", "plan"),
 ]
