@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serein.cli import search, sweep
+from serein.cli import reproduce, search, sweep
 from serein.cli.common import (
     CorporaOption,
     DeviceOption,
@@ -153,14 +153,17 @@ def compare(
 def report(
     run: Annotated[
         Path,
-        typer.Argument(help="Folder of a run, search or sweep, or a results.json file."),
+        typer.Argument(
+            help="Folder of a run, search, sweep or reproduction, or a results.json file."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the report, if another.")
     ] = None,
 ) -> None:
-    """Print a finished run, search or sweep, and write its report again."""
+    """Print a finished run, search, sweep or reproduction, and write its report again."""
     from serein.results import io
+    from serein.results.reproduction import Reproduction
     from serein.results.studies import Search, Sweep
 
     if (run / io.SEARCH_FILE).is_file():
@@ -168,6 +171,9 @@ def report(
         return
     if (run / io.SWEEP_FILE).is_file():
         sweep.show_sweep(io.load_record(Sweep, run), output or run)
+        return
+    if (run / io.REPRODUCTION_FILE).is_file():
+        reproduce.show_reproduction(io.load_record(Reproduction, run), output or run)
         return
     file = io.resolve_results_file(run)
     if file.name == io.RESULTS_FILE:

@@ -67,7 +67,7 @@ def train(
         run=run,
         calibration_run=calibration_run,
         card=card,
-        open_progress=_show_epochs,
+        open_progress=show_epochs,
         on_filtered_corpus=_print_filtered_corpus,
     )
     if distributed.get_rank():
@@ -91,7 +91,7 @@ def _print_filtered_corpus(filtered: "FilteredCorpus") -> None:
 
 
 @contextmanager
-def _show_epochs(epochs: int) -> "Iterator[Callable[..., None]]":
+def show_epochs(epochs: int) -> "Iterator[Callable[..., None]]":
     """Show a progress bar while a model is trained."""
     from serein.report.progress import TrainingProgress
 

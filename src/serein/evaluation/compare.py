@@ -207,6 +207,7 @@ class PairedTallies:
         interval: how the bootstrap resamples.
         unit: what the permutation test swaps.
         smallest_p: the smallest p-value that so many units can give.
+        num_units: number of these units.
     """
 
     ids: tuple[str, ...]
@@ -215,6 +216,7 @@ class PairedTallies:
     interval: str
     unit: str
     smallest_p: float
+    num_units: int
 
 
 def tally_pair(first: ComparedRun, second: ComparedRun, task: str) -> PairedTallies:
@@ -273,6 +275,7 @@ def pair_tallies(
         interval=description,
         unit=unit_description,
         smallest_p=2.0 ** (1 - len(set(units))),
+        num_units=len(set(units)),
     )
 
 

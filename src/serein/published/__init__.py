@@ -175,8 +175,9 @@ class Paper:
         return f"{', '.join(self.authors)} {self.year}"
 
     def list_tables(self) -> list[str]:
-        """Return the names of the tables that have a row of the paper's own systems."""
-        return list(dict.fromkeys(row.table for row in self.rows if row.recipe))
+        """Return the names of the tables of results, those of confusion matrices last."""
+        tables = [*(row.table for row in self.rows), *(matrix.table for matrix in self.matrices)]
+        return list(dict.fromkeys(tables))
 
     def find_row(self, table: str, system: str) -> PublishedResult:
         """Return the row of a system in a table, that of the test subset if there are two.
@@ -217,10 +218,21 @@ def load_papers() -> list[Paper]:
 def find_results(recipe: str) -> list[PublishedResult]:
     """Return the published results of a recipe's system; empty for a recipe of our own.
 
+    A result that is printed in two tables is returned once.
+
     >>> [row.scores for row in find_results("li2019")]
     [{'emotion': {'wa': 81.6, 'ua': 82.8}}, {'gender': {'wa': 75}}]
     """
-    return [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
+    rows = [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
+    return [
+        row
+        for index, row in enumerate(rows)
+        if not any(_is_same_result(row, earlier) for earlier in rows[:index])
+    ]
+
+
+def _is_same_result(row: PublishedResult, other: PublishedResult) -> bool:
+    return (row.scores, row.corpus, row.subset) == (other.scores, other.corpus, other.subset)
 
 
 def format_result(row: PublishedResult) -> str:

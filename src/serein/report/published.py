@@ -160,7 +160,11 @@ def build_matrix_tables(results: Results) -> list[Table]:
     ]
     if not matrices or task not in summary.list_classification_tasks(results):
         return []
-    own, classes = results.scores[results.headline][task].confusion, results.classes[task]
+    classes, own = reorder_matrix(
+        results.classes[task],
+        results.scores[results.headline][task].confusion,
+        matrices[0].classes,
+    )
     return [
         *(
             build_matrix_table(
@@ -177,6 +181,20 @@ def build_matrix_tables(results: Results) -> list[Table]:
             else []
         ),
     ]
+
+
+def reorder_matrix(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], order: Sequence[str]
+) -> tuple[list[str], list[list[int]]]:
+    """Put a confusion matrix in the order of another one that has the same classes.
+
+    >>> reorder_matrix(["anger", "joy"], [[3, 1], [0, 2]], ["joy", "anger"])
+    (['joy', 'anger'], [[2, 0], [1, 3]])
+    """
+    if sorted(order) != sorted(classes):
+        order = classes
+    places = [list(classes).index(name) for name in order]
+    return list(order), [[counts[row][column] for column in places] for row in places]
 
 
 def build_matrix_table(

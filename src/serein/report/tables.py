@@ -389,7 +389,8 @@ def build_word_table(results: Results) -> Table | None:
     read = f"Of the transcripts that the system read in tests, by {source}. " if source else ""
     return Table(
         title="words: error rate, %",
-        note=f"{read}Pooled over utterances, in lower case and without punctuation; {first.interval}. "
+        note=f"{read}Pooled over utterances, in lower case and without punctuation; "
+        f"{first.interval}. "
         f"{describe_closed_set(first)}",
         columns=(
             *text_columns("selection"),

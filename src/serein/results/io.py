@@ -18,29 +18,35 @@ from serein.errors import ConfigError
 from serein.results.evaluation import Results
 from serein.results.inference import Explanations, Transcriptions
 from serein.results.plan import PlannedRun
+from serein.results.reproduction import Reproduction
 from serein.results.studies import Comparison, Search, Sweep
 from serein.utils.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions, PlannedRun)
+RecordT = TypeVar("RecordT", Results, Search, Sweep, Transcriptions, PlannedRun, Reproduction)
+Record = Results | Search | Sweep | Transcriptions | PlannedRun | Reproduction
 
 FORMAT = 3
 """Version of the layout that is written; all earlier ones are read."""
 RESULTS_FILE = "results.json"
 SEARCH_FILE = "search.json"
 SWEEP_FILE = "sweep.json"
-FILE_NAMES: Mapping[type, str] = {Results: RESULTS_FILE, Search: SEARCH_FILE, Sweep: SWEEP_FILE}
+REPRODUCTION_FILE = "reproduction.json"
+FILE_NAMES: Mapping[type, str] = {
+    Results: RESULTS_FILE,
+    Search: SEARCH_FILE,
+    Sweep: SWEEP_FILE,
+    Reproduction: REPRODUCTION_FILE,
+}
 """Name of the file in a run folder, by type of the record."""
 GZIP_SUFFIX = ".gz"
 MAX_BYTES = 2**28
 """Largest size of an unpacked ``.json.gz`` file, in bytes."""
 
 
-def save_record(
-    record: Results | Search | Sweep | Transcriptions | PlannedRun, path: Path
-) -> None:
+def save_record(record: Record, path: Path) -> None:
     """Write a record to a run folder, or to a ``.json`` or ``.json.gz`` file.
 
     Raises:
@@ -115,9 +121,7 @@ def to_builtin(value: Any) -> Any:
     return value
 
 
-def to_json(
-    record: Results | Search | Sweep | Comparison | Explanations | Transcriptions | PlannedRun,
-) -> str:
+def to_json(record: Record | Comparison | Explanations) -> str:
     """Format a record as JSON."""
     # One line per field, so that the beginning of the file is readable in a text editor.
     lines = [
