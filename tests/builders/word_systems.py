@@ -8,6 +8,7 @@ import torch
 from serein import recipes
 from serein.bundle import Bundle, Card
 from serein.labels.vocabulary import SPECIAL_TOKENS
+from serein.models.feng2020 import Model
 from serein.system import System
 
 FEATURES = ("features.bands=12", "features.pad=false")
@@ -42,10 +43,7 @@ def small_asr(*settings: str, name: str = "ear", seed: int = 4) -> Bundle:
     recipe = recipes.load("feng2020-asr", [*FEATURES, *ASR_SIZES, *settings])
     system = System(recipe, {}, (*SPECIAL_TOKENS, *ASR_WORDS))
     _fit_normaliser(system)
-    with torch.no_grad():
-        system.model.recogniser.decoder.output.bias.zero_()
-        for weight in system.parameters():
-            weight.mul_(4)
+    _enlarge_weights(system)
     card = Card(name=name, data="made up", licence="CC0", speakers=("spoken/s01",))
     return Bundle(system.eval(), card)
 
@@ -72,11 +70,19 @@ def small_joint_model(*settings: str) -> Bundle:
     recipe = recipes.load("feng2020", sizes)
     system = System(recipe, {"emotion": EMOTIONS}, (*SPECIAL_TOKENS, *ASR_WORDS))
     _fit_normaliser(system)
-    with torch.no_grad():
-        system.model.recogniser.decoder.output.bias.zero_()
-        for weight in system.model.recogniser.parameters():
-            weight.mul_(4)
+    _enlarge_weights(system)
     return Bundle(system.eval(), Card(name="joint"))
+
+
+def _enlarge_weights(system: System) -> None:
+    """Make the words of a recogniser depend on the recording."""
+    model = system.model
+    assert isinstance(model, Model)
+    assert model.recogniser is not None
+    with torch.no_grad():
+        model.recogniser.decoder.output.bias.zero_()
+        for weight in model.recogniser.parameters():
+            weight.mul_(4)
 
 
 def _fit_normaliser(system: System) -> None:

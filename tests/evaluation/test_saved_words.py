@@ -20,7 +20,7 @@ from builders.word_systems import (
 from serein import corpora, recipes
 from serein.bundle import Bundle, Card, compute_bundle_digest, load, save
 from serein.errors import BundleError, ConfigError
-from serein.evaluation import train as training
+from serein.evaluation import transcripts
 from serein.evaluation.evaluate import evaluate
 from serein.evaluation.plan import build_plan
 from serein.evaluation.score_saved import score_model
@@ -31,6 +31,7 @@ from serein.records import Corpus
 from serein.report import document
 from serein.results import io
 from serein.results.evaluation import Results
+from serein.system import System
 
 Run = Callable[..., tuple[int, str, str]]
 TEXTS = ("LEFT, right!", "up so", None, "down", "away - away", "Left")
@@ -210,12 +211,13 @@ def test_training_on_transcripts_reads_those_of_the_recogniser(
     corpus: Corpus, asr_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    encode = training.transcripts.encode_transcripts
-    monkeypatch.setattr(
-        training.transcripts,
-        "encode_transcripts",
-        lambda system, utterances, texts: seen.append(texts) or encode(system, utterances, texts),
-    )
+    encode = transcripts.encode_transcripts
+
+    def record_texts(system: System, utterances: Any, texts: transcripts.Texts) -> Any:
+        seen.append(texts)
+        return encode(system, utterances, texts)
+
+    monkeypatch.setattr(transcripts, "encode_transcripts", record_texts)
     file = tmp_path / "reader.safetensors"
     named = (*TRAINING, f"text.transcripts_from={asr_file}")
     train("feng2020-text-asr", corpus, file, settings=named)

@@ -165,7 +165,7 @@ def test_long_recording_has_the_words_of_each_window(asr: Bundle) -> None:
 
 
 def test_timeline_and_stream_read_recognised_words(recognizer: Recognizer) -> None:
-    settings = {"window": 1.0, "hop": 0.5, "speech": False, "merge": False}
+    settings: dict[str, Any] = {"window": 1.0, "hop": 0.5, "speech": False, "merge": False}
     wave_s = np.concatenate([wave_s for wave_s, _ in RECORDINGS])
     timeline = recognizer.timeline((wave_s, RATE), **settings)
     assert timeline.segments
