@@ -153,7 +153,8 @@ def test_recipes_of_the_papers_have_the_epsilon_of_keras(name: str) -> None:
 @pytest.mark.parametrize(("init", "name"), [(i, n) for i, names in EARLIER.items() for n in names])
 def test_earlier_recipes_keep_weights_and_epsilon(init: str, name: str) -> None:
     recipe = recipes.load(name)
-    assert recipe.model["init"] == init
+    assert recipe.model.get("init", init) == init  # the default of the model, as before
+    assert "epsilon" not in recipe.training
     training = config.build_config(TrainingConfig, recipe.training, "training")
     small = build_system("li2019", "model.hidden=4", "model.attention_hidden=8")
     epsilon = {"adam": 1e-8, "rmsprop": 1e-7}[training.optimiser]

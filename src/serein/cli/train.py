@@ -50,6 +50,7 @@ def train(
 ) -> None:
     """Train on everything that the recipe selects, and save the model."""
     from serein.bundle import count_megabytes
+    from serein.evaluation.plan import describe_dropped_settings
     from serein.evaluation.train import train as train_model
     from serein.system import collect_notes
     from serein.utils import distributed
@@ -76,7 +77,8 @@ def train(
     asr = bundle.asr
     share = f", of which the recogniser {count_megabytes(asr.system):.2f} MB" if asr else ""
     print(f"{output}: {size:.2f} MB{share}, {epochs} epochs")
-    for note in collect_notes(bundle.system.recipe):
+    recipe_used = bundle.system.recipe
+    for note in [*describe_dropped_settings(recipe_used), *collect_notes(recipe_used)]:
         print_stderr(note)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from serein import config, corpora
+from serein import corpora
 from serein.audio import utterance_duration
 from serein.errors import ConfigError
 from serein.evaluation import folds, held_out, scores
@@ -19,6 +19,7 @@ from serein.evaluation.plan import (
     Plan,
     build_plan,
     clear_run,
+    describe_dropped_settings,
     is_finished,
     lock_folder,
     resolve_recipe,
@@ -30,7 +31,6 @@ from serein.evaluation.provenance import (
     peak_megabytes,
     utc_now,
 )
-from serein.protocols import SplitConfig
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
@@ -253,25 +253,6 @@ def assemble_results(
 def build_caution(plan: Plan) -> str:
     """Describe the limits of the split and of the labels that a reader must know first."""
     return "; ".join(filter(None, (plan.protocol.caution, describe_proxies(plan.mapping))))
-
-
-def describe_dropped_settings(recipe: Recipe) -> list[str]:
-    """Describe the settings that the recipe lost as a ``--set`` gave a table another name.
-
-    Settings that were set again, or were the default of a protocol, are not described.
-    """
-    dropped = recipe.about.get("dropped")
-    tables: dict[str, list[str]] = {}
-    for path, value in dropped.items() if isinstance(dropped, Mapping) else ():
-        table, _, name = path.rpartition(".")
-        is_default = table == "protocol" and value == getattr(SplitConfig(), name, None)
-        if not is_default and config.find_setting(asdict(recipe), path) is None:
-            tables.setdefault(table, []).append(config.format_setting(path, value))
-    return [
-        f"{table}.name was changed by --set, which drops the recipe's other settings of {table}: "
-        f"{', '.join(settings)}"
-        for table, settings in tables.items()
-    ]
 
 
 def describe_dropped(mapping: dict[str, LabelMapping], keeps_unlabelled: bool) -> list[str]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -241,8 +242,29 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     )
 
 
+def describe_dropped_settings(recipe: Recipe) -> list[str]:
+    """Describe the settings that the recipe lost as a ``--set`` gave a table another name.
+
+    Settings that were set again, or were the default of a protocol, are not described.
+    """
+    dropped, settings_of = recipe.about.get("dropped"), dict[str, list[str]]()
+    tables = asdict(recipe)
+    for path, value in dropped.items() if isinstance(dropped, Mapping) else ():
+        parents = list(accumulate(path.split(".")[:-1], "{}.{}".format))
+        named = [table for table in parents if config.find_setting(tables, f"{table}.name")]
+        table = named[-1] if named else parents[0]
+        is_default = value == getattr(protocols.SplitConfig(), path.removeprefix("protocol."), None)
+        if not is_default and config.find_setting(tables, path) is None:
+            settings_of.setdefault(table, []).append(config.format_setting(path, value))
+    return [
+        f"{table}.name was changed by --set, which drops the recipe's other settings of {table}: "
+        f"{', '.join(settings)}"
+        for table, settings in settings_of.items()
+    ]
+
+
 def describe_plan(plan: Plan) -> list[str]:
-    """Describe a plan in a line, and in another one what it leaves out of the corpus."""
+    """Describe a plan in a line; in others what it leaves out of the corpus and of the recipe."""
     used = len(plan.corpus.utterances)
     total = used + sum(reason.count for reason in plan.left_out)
     amount = f"{used:,}" if used == total else f"{used:,} of {total:,}"
@@ -255,7 +277,8 @@ def describe_plan(plan: Plan) -> list[str]:
     parts.append(plan.protocol.name)
     parts.append(f"{folds} fold{'s' * (folds != 1)} x {epochs} epoch{'s' * (epochs != 1)}")
     left_out = describe_left_out(plan.left_out, "left out: ")
-    return [", ".join(parts), *([left_out] if left_out else [])]
+    lines = [left_out] if left_out else []
+    return [", ".join(parts), *lines, *describe_dropped_settings(plan.recipe)]
 
 
 def build_augmentations(recipe: Recipe, front_end: FrontEnd) -> tuple[OfflineAugmentation, ...]:

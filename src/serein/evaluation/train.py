@@ -21,7 +21,12 @@ from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import ConfigError
 from serein.evaluation import transcripts
 from serein.evaluation.labels import corpus_classes
-from serein.evaluation.plan import build_augmentations, build_training_config, resolve_recipe
+from serein.evaluation.plan import (
+    build_augmentations,
+    build_training_config,
+    describe_dropped_settings,
+    resolve_recipe,
+)
 from serein.evaluation.provenance import (
     command_line,
     describe_environment,
@@ -306,13 +311,16 @@ def _describe_training(
 ) -> dict[str, Any]:
     precision = resolve_precision(training.precision, device)
     environment = describe_environment(recipe, seed, training.threads, device, precision)
-    warnings = precision_warnings(training.precision, device)
+    warnings = [
+        *describe_dropped_settings(recipe),
+        *precision_warnings(training.precision, device),
+    ]
     return {
         "command": command_line(),
         "created": utc_now(),
         "epochs": training.epochs,
         **flatten(environment),
-        **({"warning": warnings[0]} if warnings else {}),
+        **({"warning": "; ".join(warnings)} if warnings else {}),
     }
 
 
