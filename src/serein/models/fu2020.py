@@ -4,6 +4,12 @@ Fu, Liu, Ishi, Ishiguro: "An End-to-End Multitask Learning Model to Improve Spee
 Recognition", EUSIPCO 2020, section 3.3, equations 1-4, Table 1; equation 5 is in ``system.py``.
 
 Our choices where the paper gives none or is unclear:
+- "a 2-layer self-attention based bidirectional LSTM" is read as two BLSTM layers, and one
+  self-attention after the second one: equations 1 and 2 apply it once, to H^blstm. The words also
+  fit two other networks. One has a self-attention after each BLSTM layer: the second BLSTM would
+  read the first self-attention, with 262,144 weights more than the 9.4 million here, and there
+  would be two maps. The other one has two layers in total, one BLSTM and one self-attention
+  (``model.layers = 1``): 395,264 weights fewer, and one recurrence over the frames instead of two;
 - a head has 16 channels, 2 d_lstm / N_head, and its own queries, keys and values, linear in the
   BLSTM's output and without bias, as in Vaswani et al. 2017;
 - in equation 2, W is printed as N_head x fm x 2 d_lstm, with time (fm) in place of a head's
@@ -12,8 +18,10 @@ Our choices where the paper gives none or is unclear:
 - ReLU after each convolution ("to increase nonlinearity"), none after the bottleneck;
 - dropout after the bottleneck and after each BLSTM layer;
 - no residual connection around the self-attention, and no normalization;
-- weights are initialized by Glorot & Bengio 2010, as in Keras, whose layers the paper names; with
-  torch's defaults the loss does not fall in the first twelve epochs;
+- initial weights are Keras's defaults in the recipes of the paper, which names Keras
+  (``model.init = "keras"``), and those of Glorot & Bengio 2010 in earlier recipes ("glorot"); with
+  torch's defaults the loss does not fall in the first twelve epochs. An LSTM has two biases, as in
+  torch, which both learn: their sum takes steps twice as large as the one bias of Keras;
 - the learning rate is 1e-3, the default of Keras's "rmsprop" (set in the recipe);
 - where a recipe masks instead of padding, speech of fewer than five frames, the receptive field of
   the three convolutions, is padded with -1 to five.

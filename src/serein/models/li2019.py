@@ -8,7 +8,13 @@ Our choices where the paper gives none:
 - there is one pooling, after the second convolution (L / n_pw steps are left);
 - a last pooling window of fewer than three frames counts, so that short speech is not lost;
 - without attention, the vector is the last state of each direction of the second BLSTM, as in a
-  Keras layer that does not return its sequence.
+  Keras layer that does not return its sequence;
+- initial weights are Keras's defaults in the recipes of the paper, which was implemented in Keras
+  (``model.init = "keras"``), those of the attention as in its dense layers; torch's in earlier
+  recipes ("torch");
+- the gates of an LSTM are logistic, as in Keras since 2.3 and on a GPU; before, Keras's LSTM layer
+  had a piecewise linear function by default. An LSTM has two biases, as in torch, which both learn:
+  their sum takes steps twice as large as the one bias of Keras.
 
 B = batch, T = frames, T' = pooled steps, F = feature bins, D = channels, H = heads.
 """

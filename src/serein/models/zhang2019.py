@@ -9,6 +9,9 @@ Our choices where the paper gives none:
   does in TensorFlow; each segment is padded with zeros, not with its neighbouring samples;
 - segments begin at every hop that has a whole segment behind it; an utterance shorter than one
   segment is padded with zeros to one;
+- the last hop of an utterance is filled with zeros (`features.rawframes`), so that its end is read:
+  up to 159 of the 640 samples of the last segment are zeros. To drop an incomplete hop would leave
+  out up to 10 ms of speech, and one segment of the utterance;
 - the vector of a segment is its positions one after the other; dropout acts on that vector alone;
 - a GRU's reset gate follows the recurrent product, as in torch and cuDNN.
 
