@@ -21,6 +21,7 @@ from serein.labels.vocabulary import SPECIAL_TOKENS
 from serein.records import Finding
 from serein.report import document, explanation, terminal
 from serein.report import html as page
+from serein.report.markdown import render_markdown
 from serein.results import io
 from serein.synthetic import SyntheticConfig, generate
 from serein.system import check_recipe
@@ -180,7 +181,15 @@ def test_reading_systems_are_tested_on_asr_transcripts(
     settings = (f"text.transcripts_from={asr_model}", "training.epochs=1")
     run = evaluate_reading_system(corpora, tmp_path, *settings, system=system)
     assert run.results.scores["last"]["emotion"].utterances == 18
-    assert run.results.words == {}
+    scores = run.results.words["last"]
+    assert (scores.utterances, scores.closed) == (18, None)
+    assert scores.wer is not None
+    assert scores.words == sum(len((p.text or "").split()) for p in run.results.predictions)
+    shown = render_markdown(run.results)
+    assert f"Of the transcripts that the system read in tests, by {asr_model}" in shown.replace(
+        "\\", ""
+    )
+    assert "words: this run and published results, %" in shown
 
 
 def test_each_utterance_has_the_transcript_of_its_test_fold(
@@ -362,5 +371,5 @@ def test_reading_model_needs_transcripts(corpora: dict[str, Path], tmp_path: Pat
         settings=(*SMALL, *EMOTION_SETTINGS),
     )
     file = next((corpora["second"] / "wav").glob("*.wav"))
-    with pytest.raises(ConfigError, match="this model reads words, and none were given"):
+    with pytest.raises(ConfigError, match="reads words and has no recogniser that makes them"):
         Recognizer(path)(file)

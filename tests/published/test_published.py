@@ -30,9 +30,9 @@ def percent(score: Any, digits: int = 1) -> float:
 
 def test_four_papers_and_their_systems() -> None:
     assert [(paper.name, len(paper.rows)) for paper in PAPERS.values()] == [
-        ("feng2020", 21),
+        ("feng2020", 23),
         ("fu2020", 6),
-        ("li2019", 8),
+        ("li2019", 9),
         ("zhang2019", 12),
     ]
     for paper in PAPERS.values():
@@ -204,6 +204,53 @@ MATRIX: dict[str, Any] = {
 HEAD: dict[str, Any] = {"title": "On", "authors": ["Noone"], "year": 2019, "venue": "Nowhere"}
 
 
+@pytest.mark.parametrize("paper", PAPERS.values(), ids=PAPERS.keys())
+def test_claims_compare_printed_figures_of_two_rows(paper: Paper) -> None:
+    assert paper.claims
+    for claim in paper.claims:
+        tables = claim.table, claim.second_table or claim.table
+        rows = [
+            paper.find_row(table, system)
+            for table, system in zip(tables, (claim.first, claim.second), strict=True)
+        ]
+        assert rows[0].recipe
+        gains = []
+        for measure in map(published.parse_measure, claim.measures):
+            if measure.label:
+                continue
+            first, second = (row.scores[measure.task][measure.metric] for row in rows)  # type: ignore[index]
+            gains.append(second - first if measure.metric == "wer" else first - second)
+        if claim.margin:
+            assert all(abs(gain) < claim.margin for gain in gains)
+        else:
+            assert sum(gain > 0 for gain in gains) * 2 >= len(gains)
+
+
+def test_claims_about_classes_agree_with_the_matrices() -> None:
+    by_recipe = {matrix.recipe: matrix for matrix in FU.matrices}
+    whole, single = by_recipe["fu2020"], by_recipe["fu2020-multitask"]
+    compared = 0
+    for claim in FU.claims:
+        for measure in map(published.parse_measure, claim.measures):
+            if measure.label:
+                place = whole.classes.index(measure.label)
+                gain = whole.entries[place][place] - single.entries[place][place]
+                assert gain * (1 if claim.first.startswith("multitask cross") else -1) > 0
+                compared += 1
+    assert compared == 7
+
+
+def test_settings_of_rows_and_variants_load() -> None:
+    for paper in PAPERS.values():
+        assert set(paper.corpora) >= {name for row in paper.rows for name in row.corpora}
+        for row in paper.rows:
+            if row.recipe and not row.transcribes:
+                recipes.load(row.recipe, row.settings)
+        for variant in paper.variants:
+            assert set(variant.tables) <= set(paper.list_tables())
+            recipes.load(paper.name, variant.settings)
+
+
 def made(row: Mapping[str, Any] = {}, matrix: Mapping[str, Any] = {}, **head: Any) -> Paper:
     parts = {"tables": [ROW | dict(row)], "matrices": [MATRIX | dict(matrix)]}
     return published.from_table("noone2019", HEAD | parts | head)
@@ -232,6 +279,38 @@ def test_custom_paper() -> None:
 def test_wrong_file_is_an_error(parts: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         made(**parts)
+
+
+CLAIM: dict[str, Any] = {
+    "text": "All is better than all.",
+    "section": "1",
+    "table": "Table 1",
+    "first": "all",
+    "second": "all",
+    "measures": ["emotion.wa"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"first": "none"}, "unknown system of Table 1 'none'"),
+        ({"second_table": "Table 9"}, "unknown system of Table 9 'all'"),
+        ({"measures": ["emotion.uar"]}, r"compares 'emotion.uar'; expected TASK.METRIC with one"),
+        ({"measures": ["emotion.wa.joy"]}, "compares 'emotion.wa.joy'"),
+        ({"margin": 0}, "greater than 0"),
+    ],
+)
+def test_wrong_claim_is_an_error(changes: dict[str, Any], words: str) -> None:
+    assert made(claims=[CLAIM]).claims[0].margin is None
+    with pytest.raises(ConfigError, match=words):
+        made(claims=[{**CLAIM, **changes}])
+
+
+def test_result_that_is_printed_twice_is_found_once() -> None:
+    rows = [row for row in PAPERS["feng2020"].rows if row.recipe == "feng2020"]
+    assert [row.table for row in rows] == ["Table 1", "Table 2"]
+    assert [row.table for row in published.find_results("feng2020")] == ["Table 1"]
 
 
 def test_unknown_field_is_an_error() -> None:

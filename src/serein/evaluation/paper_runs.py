@@ -6,7 +6,7 @@ A run that fails or lacks something has the reason as its outcome, and the other
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class Outcome:
         results: of each seed that is finished.
         words: the word error rate of an experiment that only transcribes.
         notes: what a reader must know, a sentence each.
+        foreign: names of runs that other versions or other source code made.
     """
 
     state: str
@@ -84,10 +85,19 @@ class Outcome:
     results: tuple[Results, ...] = ()
     words: WordScores | None = None
     notes: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 class _Lacking(ConfigError):
     """An experiment lacks a speech recogniser or the transcripts of another one."""
+
+
+class _Unfinished(ConfigError):
+    """A run that is only looked for was not run to its end."""
+
+
+STATES = {_Lacking: MISSING, _Unfinished: UNFINISHED}
+"""State of an experiment by its error; "failed" for all others."""
 
 
 class RunIndex:
@@ -151,6 +161,7 @@ class PaperRuns:
         self._index = RunIndex(options.runs)
         self._folders: dict[tuple[Job, int], Path] = {}
         self._models: dict[str, Path | SereinError] = {}
+        self._foreign: set[str] = set()
 
     @property
     def faults(self) -> list[str]:
@@ -192,23 +203,25 @@ class PaperRuns:
             except SereinError as error:
                 faults[job] = _describe_fault(error)
         finished: dict[Job, list[Results]] = {job: [] for job in jobs}
-        notes: dict[Job, list[str]] = {job: [] for job in jobs}
         for index, (job, plan) in enumerate(plans):
-            for _, later in plans[index:]:
-                if not self._options.only_finished and self._engine.has_room():
-                    self._engine.submit(later, False)
+            self._submit_ahead([later for _, later in plans[index:]])
             try:
-                results, note = self._finish(job, plan)
+                finished[job].append(self._finish(job, plan))
             except SereinError as error:
                 faults[job] = _describe_fault(error)
-                continue
-            notes[job] += [note] if note else []
-            if results is None:
-                faults[job] = Outcome(state=UNFINISHED, reason=note)
-            else:
-                finished[job].append(results)
         for job in jobs:
-            self.outcomes[job] = _combine(finished[job], notes[job], faults.get(job))
+            outcome = _combine(finished[job], faults.get(job))
+            names = [one.name for one in finished[job] if one.name in self._foreign]
+            self.outcomes[job] = replace(outcome, foreign=tuple(names))
+
+    def _submit_ahead(self, plans: Sequence[Plan]) -> None:
+        """Start evaluations while the engine has room; their faults are raised when they are run."""
+        if self._options.only_finished:
+            return
+        for plan in {plan.folder: plan for plan in plans}.values():
+            if self._engine.has_room():
+                with suppress(SereinError):
+                    self._engine.submit(plan, False)
 
     def _build_plans(self, job: Job) -> list[Plan]:
         """Build the plan of every seed.
@@ -233,10 +246,13 @@ class PaperRuns:
             )
         return plans
 
-    def _finish(self, job: Job, plan: Plan) -> tuple[Results | None, str]:
-        """Run a plan, or find it finished; return its results, and what there is to say of them."""
-        folder, note = plan.folder, ""
-        results: Results | None = None
+    def _finish(self, job: Job, plan: Plan) -> Results:
+        """Run a plan, or find it finished.
+
+        Raises:
+            SereinError: it cannot be run, or was not run to its end and is only looked for.
+        """
+        folder = plan.folder
         if not self._options.only_finished:
             run = run_plan(plan, self._engine, open_progress=self._options.open_progress)
             results = run.results
@@ -244,16 +260,13 @@ class PaperRuns:
             results = io.load_results(plan.folder)
         elif found := self._index.find(plan):
             results, folder = found
-            note = (
-                f"{plan.recipe.name}, seed {plan.seed}: the run {results.name} was made by other "
-                "versions or other source code than these"
-            )
+            self._foreign.add(results.name)
         else:
             begun = sum(plan.checkpoint_path(fold).is_file() for fold in plan.protocol.folds)
             folds = f"; {begun} of {len(plan.protocol.folds)} folds were begun" if begun else ""
-            note = f"seed {plan.seed} was not run to its end{folds}"
+            raise _Unfinished(f"seed {plan.seed} was not run to its end{folds}")
         self._folders[job, plan.seed] = folder
-        return results, note
+        return results
 
     def _find_models(self, job: Job, recipe: Recipe, seed: int) -> dict[str, Path]:
         """Find the models and runs that a recipe names by the recipe that makes them, by setting.
@@ -375,14 +388,12 @@ class PaperRuns:
 
 def _describe_fault(error: SereinError) -> Outcome:
     reason = " ".join(str(error).split())
-    return Outcome(state=MISSING if isinstance(error, _Lacking) else FAILED, reason=reason)
+    return Outcome(state=STATES.get(type(error), FAILED), reason=reason)
 
 
-def _combine(results: list[Results], notes: list[str], fault: Outcome | None) -> Outcome:
+def _combine(results: list[Results], fault: Outcome | None) -> Outcome:
     """Combine the seeds of an experiment; without a finished one, the reason stays."""
     if not results:
         return fault or Outcome(state=UNFINISHED, reason="nothing was run")
-    missing = [f"{results[0].recipe['name']}: {fault.reason}"] if fault else []
-    return Outcome(
-        state=FINISHED, results=tuple(results), notes=tuple(dict.fromkeys([*notes, *missing]))
-    )
+    notes = (f"{results[0].recipe['name']}: {fault.reason}",) if fault else ()
+    return Outcome(state=FINISHED, results=tuple(results), notes=notes)

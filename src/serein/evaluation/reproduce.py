@@ -55,6 +55,8 @@ TRANSCRIPTION = "transcription"
 """The selection of a row that only transcribes."""
 IGNORED_SETTINGS = ("name", "about.")
 """Settings of a recipe that do not affect its figures."""
+MAX_NAMES = 4
+"""Names of runs that a warning lists."""
 RowJobs = dict[tuple[int, str], Job | str]
 """For each row, by its position, and variant: its experiment, or what it lacks."""
 
@@ -420,11 +422,22 @@ def _collect_warnings(
     yield from dict.fromkeys(own.caution for own in finished if own.caution)
     yield from _describe_short_runs(finished)
     yield from _describe_mixed_runs(finished)
-    notes = [note for outcome in paper_runs.outcomes.values() for note in outcome.notes]
-    yield from dict.fromkeys(notes)
+    outcomes = paper_runs.outcomes.values()
+    foreign = dict.fromkeys(name for outcome in outcomes for name in outcome.foreign)
+    if foreign:
+        yield (
+            f"{len(foreign)} runs were made by other versions or other source code than these: "
+            f"{_list_names(list(foreign))}"
+        )
+    yield from dict.fromkeys(note for outcome in outcomes for note in outcome.notes)
     yield from dict.fromkeys(paper_runs.faults)
     if finished and all(len(own.seeds) == 1 for own in finished):
         yield "one training seed each: another seed may reverse a small difference"
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES
+    return ", ".join([*names[:MAX_NAMES], *([f"{more} more"] if more > 0 else [])])
 
 
 def _describe_short_runs(finished: Sequence[OwnResult]) -> Iterator[str]:
