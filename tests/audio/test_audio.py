@@ -2,12 +2,14 @@ import io
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 from builders.encoded_audio import (
     RATE,
     encode,
@@ -20,8 +22,16 @@ from builders.encoded_audio import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serein.audio import Source, duration, load, split_evenly
+from serein.audio import (
+    Source,
+    duration,
+    load,
+    split_evenly,
+    utterance_duration,
+    utterance_durations,
+)
 from serein.errors import AudioError
+from serein.records import Utterance
 
 
 def likeness(ours: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
@@ -273,3 +283,24 @@ def test_a_wav_that_cannot_seek_is_read_like_any_other() -> None:
     assert np.corrcoef(whole[: len(make_sweep())], make_sweep())[0, 1] > 0.9
     with pytest.raises(AudioError, match="is truncated"):
         load(content[:1000])
+
+
+def test_durations_of_many_utterances_are_those_of_each(tmp_path: Path) -> None:
+    for name, seconds in (("a", 1.0), ("b", 2.5)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(round(seconds * RATE)), RATE)
+    utterances = [
+        Utterance(id="1", path=tmp_path / "a.wav"),
+        Utterance(id="2", path=tmp_path / "b.wav", start=0.5),
+        Utterance(id="3", path=tmp_path / "gone.wav", start=1.0, end=3.0),
+        Utterance(id="4", path=tmp_path / "b.wav"),
+    ]
+    for _ in range(2):
+        assert utterance_durations(utterances) == [1.0, 2.0, 2.0, 2.5]
+        assert utterance_durations(utterances) == [utterance_duration(one) for one in utterances]
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE // 2), RATE)
+    assert utterance_durations(utterances)[0] == 0.5
+    with pytest.raises(AudioError, match=r"gone\.wav does not exist"):
+        utterance_durations([replace(utterances[2], end=None)])
+    (tmp_path / "c.wav").write_bytes(b"RIFF")
+    with pytest.raises(AudioError, match=r"c\.wav"):
+        utterance_durations([Utterance(id="5", path=tmp_path / "c.wav")])

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serein.errors import CorpusError
@@ -127,3 +128,27 @@ def test_a_missing_file_is_an_error_with_its_name(files: list[str], known: bool)
     Path(files[2]).mkdir()
     with pytest.raises(CorpusError, match=r"c cannot be read: Is a directory; restore it"):
         file_hashes.hash_files(files)
+
+
+@pytest.mark.usefixtures("later")
+def test_other_values_are_cached_apart_from_hashes(files: list[str], read: Read) -> None:
+    row_dtype = np.dtype([("stamp", "<i8", 4), ("size", "<f8")])
+    computed: list[str] = []
+
+    def measure(file: str) -> float:
+        computed.append(Path(file).name)
+        return float(Path(file).stat().st_size)
+
+    for _ in range(2):
+        sizes = file_hashes.cache_file_values(files, "sizes", row_dtype, measure)
+        assert sizes.tolist() == [100.0, 100.0, 100.0]
+    assert computed == ["a", "b", "c"]
+    assert not file_hashes.has_cached_hashes(files)
+    file_hashes.hash_files(files)
+    assert file_hashes.has_cached_hashes(files)
+    Path(files[1]).write_bytes(b"longer" * 100)
+    assert not file_hashes.has_cached_hashes(files)
+    sizes = file_hashes.cache_file_values(files, "sizes", row_dtype, measure)
+    assert sizes.tolist() == [100.0, 600.0, 100.0]
+    assert computed == ["a", "b", "c", "b"]
+    assert read == ["a", "b", "c"]

@@ -7,9 +7,8 @@ are read up to their end). Times are in seconds, rates in Hz.
 """
 
 import os
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -36,7 +35,9 @@ from serein.audio.samples import (
     to_mono,
 )
 from serein.audio.streaming import Block, Resampler, convert_block, iter_blocks
+from serein.errors import CorpusError
 from serein.records import Utterance
+from serein.utils.file_hashes import cache_file_values
 
 __all__ = [
     "MIN_SECONDS",
@@ -52,7 +53,10 @@ __all__ = [
     "load",
     "split_evenly",
     "utterance_duration",
+    "utterance_durations",
 ]
+
+DURATION_ROW_DTYPE = np.dtype([("stamp", "<i8", 4), ("seconds", "<f8")])
 
 
 def load(
@@ -110,22 +114,26 @@ def utterance_duration(utterance: Utterance) -> float:
     Raises:
         AudioError: the corpus gives no end, and the file cannot be read.
     """
-    end = _file_duration(utterance.path) if utterance.end is None else utterance.end
+    end = duration(utterance.path) if utterance.end is None else utterance.end
     return end - utterance.start
 
 
-def _file_duration(path: Path) -> float:
-    """Return the duration of a file, which is read once as long as it does not change."""
+def utterance_durations(utterances: Sequence[Utterance]) -> list[float]:
+    """Return `utterance_duration` of each; files that have not changed are not read again.
+
+    Raises:
+        AudioError: the corpus gives no end of an utterance, and its file cannot be read.
+    """
+    files = [os.fspath(utterance.path) for utterance in utterances if utterance.end is None]
+    distinct = list(dict.fromkeys(files))
     try:
-        status = os.stat(path)
-    except OSError:
-        return duration(path)
-    return _cached_duration(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=2**16)
-def _cached_duration(path: Path, size: int, modified: int) -> float:
-    return duration(path)
+        second_n = cache_file_values(distinct, "durations", DURATION_ROW_DTYPE, duration)
+    except CorpusError:  # a missing file, of which the error for audio says more
+        return [utterance_duration(utterance) for utterance in utterances]
+    seconds_of = dict(zip(distinct, second_n.tolist(), strict=True))
+    return [
+        (seconds_of[os.fspath(u.path)] if u.end is None else u.end) - u.start for u in utterances
+    ]
 
 
 def channel_count(source: Source) -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 from serein import corpora, protocols, system
 from serein.errors import ConfigError
 from serein.evaluation import transcripts
-from serein.evaluation.evaluate import build_caution, describe_dropped_settings, describe_truncated
+from serein.evaluation.evaluate import build_caution, describe_truncated
 from serein.evaluation.plan import (
     Plan,
     build_augmentations,
     build_training_config,
     check_leakage,
+    describe_dropped_settings,
     describe_plan,
     draft_plan,
     resolve_recipe,

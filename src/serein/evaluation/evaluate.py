@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from serein import corpora
-from serein.audio import utterance_duration
+from serein.audio import utterance_durations
 from serein.errors import ConfigError
 from serein.evaluation import folds, held_out, scores
 from serein.evaluation.calibration import fit_temperatures, measure_calibration
@@ -293,7 +293,7 @@ def describe_truncated(plan: Plan) -> list[str]:
     if max_seconds is None:
         return []
     utterances = plan.corpus.utterances
-    count = sum(utterance_duration(utterance) > max_seconds for utterance in utterances)
+    count = sum(seconds > max_seconds for seconds in utterance_durations(utterances))
     if not count:
         return []
     return [

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from serein import audio, registry, system
-from serein.audio import utterance_duration
+from serein.audio import utterance_durations
 from serein.errors import AudioError
 from serein.evaluation import transcripts
 from serein.evaluation.plan import Plan
@@ -77,7 +77,9 @@ def estimate_time(plan: Plan, *, seeds: int = 1, jobs: int = 1) -> TimeEstimate:
     Raises:
         AudioError: no recording can be read.
     """
-    duration_of = {u.id: utterance_duration(u) for u in plan.corpus.utterances}
+    utterances = plan.corpus.utterances
+    ids = [utterance.id for utterance in utterances]
+    duration_of = dict(zip(ids, utterance_durations(utterances), strict=True))
     times = measure_steps(plan, plan.protocol.folds[0], duration_of)
     batch, rounds = plan.training.batch, seeds * plan.training.epochs
     steps, batches = (

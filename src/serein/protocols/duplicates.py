@@ -112,7 +112,14 @@ def _overlap(one: tuple[int, float, float] | None, two: tuple[int, float, float]
 
 def _group_spans_by_file(utterances: Sequence[Utterance]) -> list[list[FileSpan]]:
     """Return the spans of each file that has several, in order of time; links are followed."""
-    real_path = {path: os.path.realpath(path) for path in {u.path for u in utterances}}
+    paths = {utterance.path for utterance in utterances}
+    real_folder = {folder: os.path.realpath(folder) for folder in {path.parent for path in paths}}
+    real_path = {
+        path: os.path.realpath(path)
+        if os.path.islink(path)
+        else os.path.join(real_folder[path.parent], path.name)
+        for path in paths
+    }
     files: dict[str, list[FileSpan]] = {}
     for utterance in utterances:
         end = math.inf if utterance.end is None else utterance.end

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from serein.audio import utterance_duration
+from serein.audio import utterance_durations
 from serein.errors import ConfigError, ProtocolError
 from serein.protocols.settings import Amount, SplitConfig, Values, parse_values
 from serein.protocols.splitters import (
@@ -68,7 +68,7 @@ def drop_long(
     """
     if max_duration is None:
         return list(utterances), ""
-    durations = [utterance_duration(utterance) for utterance in utterances]
+    durations = utterance_durations(utterances)
     kept = [
         utterance
         for utterance, duration in zip(utterances, durations, strict=True)

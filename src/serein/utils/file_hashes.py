@@ -1,4 +1,4 @@
-"""Hashes of files, cached for as long as the files do not change.
+"""Hashes and other values of files, cached for as long as the files do not change.
 
 A file counts as unchanged while its size, inode and times of modification and status change stay
 the same. A file that changed within the last two seconds is not cached: it may change again within
@@ -8,7 +8,7 @@ the same tick of the file system's clock (git's index has the same rule).
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -32,21 +32,40 @@ def hash_files(files: Sequence[str]) -> list[str]:
     Raises:
         CorpusError: a file cannot be read.
     """
+    digest_n = cache_file_values(files, "hashes", CACHE_ROW_DTYPE, _hash_file)
+    digits, width = digest_n.tobytes().hex(), 2 * digest_n.itemsize
+    return [digits[start : start + width] for start in range(0, len(digits), width)]
+
+
+def cache_file_values(
+    files: Sequence[str], name: str, row_dtype: np.dtype, compute: Callable[[str], object]
+) -> np.ndarray:
+    """Return a value of each file; values of files that have not changed come from the cache.
+
+    Args:
+        files: paths.
+        name: of the values, for the name of the cache file.
+        row_dtype: of a stamp and a value.
+        compute: returns the value of a file.
+
+    Raises:
+        CorpusError: a file does not exist.
+    """
     now = time.time_ns()
-    cache_file = _find_cache_file(files)
-    row_n = _load_cached_rows(cache_file, len(files))
+    cache_file = _find_cache_file(files, name)
+    row_n = _load_cached_rows(cache_file, len(files), row_dtype)
+    stamp, value = row_dtype.names or ()
     stamp_n4 = np.array([_get_file_stamp(file) for file in files], np.int64).reshape(-1, 4)
-    stale_n = (row_n["stamp"] != stamp_n4).any(axis=1)
+    stale_n = (row_n[stamp] != stamp_n4).any(axis=1)
     for index in stale_n.nonzero()[0]:
-        row_n["digest"][index] = _hash_file(files[index])
-    row_n["stamp"] = np.where(stamp_n4[:, [CTIME_INDEX]] < now - MIN_AGE_NS, stamp_n4, -1)
-    if (stale_n & (row_n["stamp"][:, 0] >= 0)).any():
+        row_n[value][index] = compute(files[index])
+    row_n[stamp] = np.where(stamp_n4[:, [CTIME_INDEX]] < now - MIN_AGE_NS, stamp_n4, -1)
+    if (stale_n & (row_n[stamp][:, 0] >= 0)).any():
         content = BytesIO()
         np.save(content, row_n)
-        with suppress(StorageError):  # without the cache, all files are hashed again next time
+        with suppress(StorageError):  # without the cache, all values are computed again next time
             write_bytes(cache_file, content.getbuffer())
-    digits, width = row_n["digest"].tobytes().hex(), 2 * CACHE_ROW_DTYPE["digest"].itemsize
-    return [digits[start : start + width] for start in range(0, len(digits), width)]
+    return row_n[value]
 
 
 def has_cached_hashes(files: Sequence[str]) -> bool:
@@ -56,23 +75,23 @@ def has_cached_hashes(files: Sequence[str]) -> bool:
         CorpusError: a file does not exist.
     """
     stamp_n4 = np.array([_get_file_stamp(file) for file in files], np.int64).reshape(-1, 4)
-    row_n = _load_cached_rows(_find_cache_file(files), len(files))
+    row_n = _load_cached_rows(_find_cache_file(files, "hashes"), len(files), CACHE_ROW_DTYPE)
     return bool((row_n["stamp"] == stamp_n4).all())
 
 
-def _find_cache_file(files: Sequence[str]) -> Path:
-    """Return the cache file of a list of files."""
+def _find_cache_file(files: Sequence[str], name: str) -> Path:
+    """Return the cache file of some values of a list of files."""
     key = hashlib.sha256(os.fsencode("|".join(files))).hexdigest()[:32]
-    return cache_folder() / f"hashes-{key}"
+    return cache_folder() / f"{name}-{key}"
 
 
-def _load_cached_rows(cache_file: Path, count: int) -> np.ndarray:
+def _load_cached_rows(cache_file: Path, count: int, row_dtype: np.dtype) -> np.ndarray:
     """Return the cached rows of these files, or rows with stamps that match no file."""
     with suppress(OSError, ValueError, EOFError):
         row_n = np.load(cache_file)
-        if row_n.dtype == CACHE_ROW_DTYPE and row_n.shape == (count,):
+        if row_n.dtype == row_dtype and row_n.shape == (count,):
             return row_n
-    row_n = np.zeros(count, CACHE_ROW_DTYPE)
+    row_n = np.zeros(count, row_dtype)
     row_n["stamp"] = -1
     return row_n
 
