@@ -112,9 +112,11 @@ def test_an_evaluation_without_validation_labels_does_not_start(
     bare = tuple(
         replace(one, labels={}) if one.speaker == "s02" else one for one in corpus.utterances
     )
-    recipe = small_recipe()
+    unlabelled = replace(corpus, utterances=bare)
+    keeping = "protocol.unlabelled=keep"
     with pytest.raises(ProtocolError, match="validation subset of 1 fold has no emotion label"):
-        build_plan(recipe, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
-    alone = small_recipe("protocol.validation=none")
-    plan = build_plan(alone, replace(corpus, utterances=bare), seed=0, device="cpu", runs=tmp_path)
-    assert {one.kind: one.verdict for one in plan.leakage}["validation"] == "clean"
+        build_plan(small_recipe(keeping), unlabelled, seed=0, device="cpu", runs=tmp_path)
+    for settings, folds in ((("protocol.validation=none", keeping), 4), ((), 3)):
+        plan = build_plan(small_recipe(*settings), unlabelled, seed=0, device="cpu", runs=tmp_path)
+        assert {one.kind: one.verdict for one in plan.leakage}["validation"] == "clean"
+        assert len(plan.protocol.folds) == folds
