@@ -148,7 +148,8 @@ def test_deeply_nested_results_are_an_error(depth: int, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(
         '{"format": 2, "folds": ' + "[" * depth + "]" * depth + "}"
     )
-    for record_type in (Results, Search, Sweep):
+    readers: tuple[Any, ...] = (Results, Search, Sweep)
+    for record_type in readers:
         for name in (io.SEARCH_FILE, io.SWEEP_FILE):
             (tmp_path / name).write_bytes((tmp_path / "results.json").read_bytes())
         with pytest.raises(ConfigError, match=r"nested more than 32 deep|is not JSON"):

@@ -251,5 +251,6 @@ def test_recognizer_trains_on_the_training_parts_of_librispeech(tmp_path: Path) 
     corpus = corpora.load(f"librispeech={tmp_path / 'libri'}")
     trained = {u.speaker for u in corpus.utterances if u.labels["part"] == "train-clean-100"}
     assert set(bundle.card.speakers) == {f"librispeech/{speaker}" for speaker in trained}
-    known = {word for u in corpus.utterances if u.speaker in trained for word in u.text.split()}
+    texts = [str(u.text) for u in corpus.utterances if u.speaker in trained]
+    known = {word for text in texts for word in text.split()}
     assert set(bundle.system.words[3:]) == {word.lower() for word in known}

@@ -96,7 +96,7 @@ class _Unfinished(ConfigError):
     """A run that is only looked for was not run to its end."""
 
 
-STATES = {_Lacking: MISSING, _Unfinished: UNFINISHED}
+STATES: dict[type[SereinError], str] = {_Lacking: MISSING, _Unfinished: UNFINISHED}
 """State of an experiment by its error; "failed" for all others."""
 
 
@@ -215,7 +215,7 @@ class PaperRuns:
             self.outcomes[job] = replace(outcome, foreign=tuple(names))
 
     def _submit_ahead(self, plans: Sequence[Plan]) -> None:
-        """Start evaluations while the engine has room; their faults are raised when they are run."""
+        """Start evaluations while the engine has room; errors are raised when they run."""
         if self._options.only_finished:
             return
         for plan in {plan.folder: plan for plan in plans}.values():

@@ -61,9 +61,7 @@ def _read_paragraphs(file: Path) -> list[str]:
     lines = file.read_text(encoding="utf-8").splitlines()
     head = [line.removeprefix("#").strip() for line in takewhile(_is_comment, lines)]
     paragraphs = "\n".join(head).split("\n\n")
-    return [
-        " ".join(paragraph.split()) for paragraph in paragraphs if "Command:" not in paragraph
-    ]
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if "Command:" not in paragraph]
 
 
 def _is_comment(line: str) -> bool:
