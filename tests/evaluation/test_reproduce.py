@@ -10,11 +10,13 @@ import pytest
 from serein import bundle, published
 from serein.errors import ConfigError, UnknownName
 from serein.evaluation import folds
-from serein.evaluation.paper_rows import assign_corpora, select_tables
+from serein.evaluation.paper_rows import PaperCorpora, assign_corpora, select_tables
 from serein.evaluation.reproduce import reproduce
+from serein.records import Corpus
 from serein.results import io
 from serein.results.reproduction import OwnResult, Reproduction
 from serein.synthetic import SyntheticConfig, generate
+from serein.synthetic.iemocap import GENERATED_TEXT
 
 SIZES = (
     "features.bands=12",
@@ -244,6 +246,15 @@ def test_setting_that_one_system_lacks_fails_its_row_only(corpus: str, tmp_path:
     assert without_twin["Table 2", "Full model"].reason == "there is no recipe li2019-mars"
 
 
+def test_generated_copy_is_named_as_one() -> None:
+    given = PaperCorpora({"iemocap": "iemocap"}, {"iemocap": "iemocap=IEMOCAP"})
+    assert given.describe() == {"IEMOCAP": "IEMOCAP"}
+    copy = Corpus(name="iemocap", utterances=(), notes=(GENERATED_TEXT,))
+    given._loaded["iemocap",] = copy
+    assert given.describe() == {"IEMOCAP": "a generated copy of IEMOCAP"}
+    assert given.list_notes() == [GENERATED_TEXT]
+
+
 def test_variants_and_tables_are_selected(corpus: str, tmp_path: Path) -> None:
     result = look(corpus, tmp_path, tables=["3"], variants=["paper", "validation"])
     assert (result.tables, list(result.variants)) == (["Table 3"], ["paper", "validation"])
@@ -275,6 +286,11 @@ def test_two_subsets_of_a_system_are_one_row(corpus: str, tmp_path: Path) -> Non
     assert list(row.printed) == ["development", "test"]
     assert row.utterances == {"development": 1811, "test": 1819}
     assert row.significant["test"] == ["arousal", "valence"]
+
+
+def test_tables_are_named_by_their_numbers() -> None:
+    paper = published.load_paper("feng2020")
+    assert select_tables(paper, ["5", "5.4", "TABLE 1"]) == ["section 5.4", "Table 1", "Table 5"]
 
 
 def test_every_table_of_every_paper_has_its_rows() -> None:

@@ -15,6 +15,7 @@ from serein.errors import ConfigError, SereinError
 from serein.published import OWN_VARIANT, Paper, PublishedResult, Variant
 from serein.records import Corpus, Recipe
 from serein.results.io import GZIP_SUFFIX
+from serein.synthetic.iemocap import GENERATED_TEXT
 
 ABBREVIATION = re.compile(r"\(([A-Z][A-Z-]+)\)")
 """An abbreviation in the title of a corpus."""
@@ -84,11 +85,16 @@ class PaperCorpora:
         return loaded
 
     def describe(self) -> dict[str, str]:
-        """Return the titles of the given corpora by those of the paper's."""
+        """Return the titles of the given corpora by those of the paper's, once they were read."""
         return {
-            get_corpus_title(theirs): get_corpus_title(ours)
+            get_corpus_title(theirs): self._get_title(ours)
             for theirs, ours in self.assigned.items()
         }
+
+    def _get_title(self, name: str) -> str:
+        loaded = self._loaded.get((name,))
+        is_generated = isinstance(loaded, Corpus) and GENERATED_TEXT in loaded.notes
+        return f"{'a generated copy of ' * is_generated}{get_corpus_title(name)}"
 
     def list_notes(self) -> list[str]:
         """Return the notes of the corpora that were read."""
@@ -173,7 +179,7 @@ def select_tables(paper: Paper, wanted: Sequence[str]) -> list[str]:
         found = [
             table
             for table in known
-            if name.lower() in (table.lower(), table.lower().removeprefix("table ").strip())
+            if name.lower() in (table.lower(), table.lower().partition(" ")[2])
         ]
         if not found:
             raise ConfigError(

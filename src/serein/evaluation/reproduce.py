@@ -389,7 +389,7 @@ def _judge(
 ) -> list[JudgedClaim]:
     """Judge the paper's statements about the selected tables, for each variant."""
     claims = [claim for claim in paper.claims if claim.table in tables]
-    has_stand_ins = any(theirs != ours for theirs, ours in given.assigned.items())
+    has_stand_ins = any(theirs != ours for theirs, ours in given.describe().items())
     judged = []
     for variant in variants:
         by_row = {}
