@@ -39,7 +39,7 @@ def train(folder: Path, mode: str = "", **options: Any) -> tuple[System, Trainin
     """Train a small system with three kinds of loss; mode "killed" kills rank 1 on the way."""
     checkpoint.MAX_WRITE_SHARE = float("inf")
     torch.manual_seed(distributed.get_rank())  # fit must make the initial weights equal
-    recipe = small_recipe("model.dropout=0", BALANCED, *TASKS)
+    recipe = small_recipe("model.dropout=0", "model.init=torch", BALANCED, *TASKS)
     system = System(recipe, {**CLASSES, "arousal": ()})
     train_subset = build_subset([9, 30, 12, 5, 21, 17, 3, 40, 8, 26, 14, 11, 33], seed=1)
     eval_subsets = {"test": build_subset([13, 4, 19], seed=9)}

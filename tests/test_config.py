@@ -97,7 +97,7 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, "mine.toml", 'extends = "li2019"\n[model]\nfilters = 3\n')
     recipe = recipes.load(path)
     assert recipe.name == "mine"
-    assert recipe.model == {"name": "li2019", "filters": 3}
+    assert recipe.model == {"name": "li2019", "init": "keras", "filters": 3}
     assert recipe.training == LI2019.training
     system.check_recipe(recipe)
 
@@ -107,7 +107,7 @@ def test_recipes_extend_each_other_without_a_circle(tmp_path: Path) -> None:
     write_recipe(tmp_path, "a.toml", f"extends = '{b}'\n[model]\nfilters = 1")
     write_recipe(tmp_path, "b.toml", f"extends = '{c}'\n[model]\nfilters = 2\nhidden = 2")
     write_recipe(tmp_path, "c.toml", "extends = 'li2019'\n[model]\nhidden = 3\nheads = 3")
-    model = {"name": "li2019", "filters": 1, "hidden": 2, "heads": 3}
+    model = {"name": "li2019", "init": "keras", "filters": 1, "hidden": 2, "heads": 3}
     assert recipes.load(a).model == model
     write_recipe(tmp_path, "c.toml", f"extends = '{a}'")
     with pytest.raises(ConfigError, match=r"in a circle: .*a\.toml -> .*c\.toml -> .*a\.toml"):
