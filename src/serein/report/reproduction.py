@@ -120,21 +120,23 @@ def _table_section(reproduction: Reproduction, name: str, *, intervals: bool = T
     return Section(
         title=name,
         tables=(build_score_table(reproduction, name, rows, intervals=intervals),),
-        items=tuple(_list_reasons(rows)),
+        items=tuple(_list_reasons(reproduction, rows)),
         items_heading="Rows without figures of ours",
     )
 
 
-def _list_reasons(rows: Sequence[ReproducedRow]) -> Iterator[str]:
+def _list_reasons(reproduction: Reproduction, rows: Sequence[ReproducedRow]) -> Iterator[str]:
     """Yield the reasons of rows without figures, each once with the names of its rows."""
-    systems: dict[tuple[str, str, str], list[str]] = {}
+    missing: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for row in rows:
         for own in row.own:
             if own.state != FINISHED:
-                systems.setdefault((own.variant, own.state, own.reason), []).append(row.system)
-    for (variant, state, reason), names in systems.items():
-        mark = f", {variant}" if variant != PAPER_VARIANT else ""
-        yield f"{', '.join(names)}{mark} ({state}): {reason}"
+                missing.setdefault((own.state, own.reason), []).append((row.system, own.variant))
+    for (state, reason), pairs in missing.items():
+        systems, variants = (dict.fromkeys(names) for names in zip(*pairs, strict=True))
+        is_every = list(variants) == list(reproduction.variants)
+        mark = "" if is_every else f", {', '.join(variants)}"
+        yield f"{', '.join(systems)}{mark} ({state}): {reason}"
 
 
 def build_score_table(
