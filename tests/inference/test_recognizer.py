@@ -153,7 +153,7 @@ def test_model_names_and_paths(tmp_path: Path) -> None:
 
 
 def test_shipped_model_is_small_and_has_a_card() -> None:
-    assert list_models()[DEFAULT_MODEL].stat().st_size < 3e6
+    assert list_models()[DEFAULT_MODEL].stat().st_size < 3.2e6  # 115 kB are fingerprints
     recognizer = Recognizer()
     assert recognizer.classes["emotion"] == (
         "anger",
