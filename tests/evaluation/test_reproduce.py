@@ -1,6 +1,7 @@
 """Tests of reproductions: the rows of papers on small generated corpora."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 
 from serein import bundle, published
-from serein.errors import ConfigError, UnknownName
+from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import folds
+from serein.evaluation.engines import LocalEngine
 from serein.evaluation.paper_rows import PaperCorpora, assign_corpora, select_tables
+from serein.evaluation.plan import Plan
 from serein.evaluation.reproduce import reproduce
 from serein.records import Corpus
 from serein.results import io
@@ -205,6 +208,47 @@ def test_runs_of_other_versions_are_found_and_named(corpus: str, copied_runs: Pa
     assert table["name"] in foreign
     (mixed,) = [text for text in result.warnings if text.startswith("the runs differ in torch")]
     assert "torch 1.0 (li2019)" in mixed
+
+
+def test_runs_of_another_copy_of_the_corpus_are_not_taken(
+    corpus: str, copied_runs: Path, tmp_path: Path
+) -> None:
+    table = Path(corpus.partition("=")[2])
+    other = table.with_name("other.csv")
+    lines = table.read_text().splitlines()
+    other.write_text("\n".join(lines[:-1]) + "\n")
+    result = own_results(look(f"mine={other}", copied_runs))["section 5.5", "Full model"]
+    assert result.state == "unfinished"
+    assert re.fullmatch(
+        r"seed 0 was not run to its end; li2019-mine-seed0-\w+ has other labels, recordings or folds",
+        result.reason,
+    )
+
+
+class EagerEngine(LocalEngine):
+    """An engine with room for two evaluations, which records what it was given ahead."""
+
+    def __init__(self) -> None:
+        super().__init__(jobs=1)
+        self.submitted: list[str] = []
+
+    def has_room(self) -> bool:
+        return len(self.submitted) < 2
+
+    def submit(self, plan: Plan, fresh: bool) -> None:
+        self.submitted.append(plan.folder.name)
+        raise StorageError("in use by another evaluation")
+
+
+def test_engine_with_room_starts_later_rows_ahead(
+    corpus: str, finished: tuple[Reproduction, Path]
+) -> None:
+    engine = EagerEngine()
+    result = reproduce("li2019", [corpus], settings=SIZES, runs=finished[1], engine=engine)
+    assert len(set(engine.submitted)) == 2
+    assert {own.state for own in own_results(result).values()} == {"finished"}
+    look(corpus, finished[1], engine=(idle := EagerEngine()))
+    assert idle.submitted == []
 
 
 def test_corpus_that_cannot_be_read_fails_its_rows_only(tmp_path: Path) -> None:

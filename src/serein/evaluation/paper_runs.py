@@ -112,6 +112,7 @@ class RunIndex:
         self.faults: list[str] = []
         self._runs = runs
         self._files: dict[str, Path] | None = None
+        self._names: dict[str, str] = {}
 
     def find(self, plan: Plan) -> tuple[Results, Path] | None:
         """Find a run with the recipe, corpus, folds and seed of a plan, whatever code made it."""
@@ -119,6 +120,11 @@ class RunIndex:
         key = _run_key(asdict(plan.recipe), fingerprint, plan.protocol.hash, plan.seed)
         file = self._index().get(key)
         return None if file is None else (io.load_results(file), file)
+
+    def find_other(self, plan: Plan) -> str:
+        """Return the name of a run of this recipe and seed on other data or folds, or nothing."""
+        self._index()
+        return self._names.get(_run_key(asdict(plan.recipe), "", "", plan.seed), "")
 
     def _index(self) -> dict[str, Path]:
         if self._files is None:
@@ -132,13 +138,15 @@ class RunIndex:
                         self.faults.append(str(error))
                     continue
                 if not results.repeats and not results.optimistic_variants:
-                    self._files[_results_key(results)] = file
+                    self._add(results, file)
         return self._files
 
-
-def _results_key(results: Results) -> str:
-    hashes = str(results.corpus.get("hash", "")), str(results.protocol.get("hash", ""))
-    return _run_key(results.recipe, *hashes, results.environment.get("seed"))
+    def _add(self, results: Results, file: Path) -> None:
+        assert self._files is not None
+        seed = results.environment.get("seed")
+        hashes = str(results.corpus.get("hash", "")), str(results.protocol.get("hash", ""))
+        self._files[_run_key(results.recipe, *hashes, seed)] = file
+        self._names[_run_key(results.recipe, "", "", seed)] = results.name
 
 
 def _run_key(recipe: dict[str, Any], corpus: str, protocol: str, seed: object) -> str:
@@ -264,7 +272,9 @@ class PaperRuns:
         else:
             begun = sum(plan.checkpoint_path(fold).is_file() for fold in plan.protocol.folds)
             folds = f"; {begun} of {len(plan.protocol.folds)} folds were begun" if begun else ""
-            raise _Unfinished(f"seed {plan.seed} was not run to its end{folds}")
+            name = self._index.find_other(plan)
+            other = f"; {name} has other labels, recordings or folds" if name else ""
+            raise _Unfinished(f"seed {plan.seed} was not run to its end{folds}{other}")
         self._folders[job, plan.seed] = folder
         return results
 
