@@ -219,10 +219,8 @@ def test_runs_of_another_copy_of_the_corpus_are_not_taken(
     other.write_text("\n".join(lines[:-1]) + "\n")
     result = own_results(look(f"mine={other}", copied_runs))["section 5.5", "Full model"]
     assert result.state == "unfinished"
-    assert re.fullmatch(
-        r"seed 0 was not run to its end; li2019-mine-seed0-\w+ has other labels, recordings or folds",
-        result.reason,
-    )
+    end = r"li2019-mine-seed0-\w+ has other labels, recordings or folds"
+    assert re.fullmatch(f"seed 0 was not run to its end; {end}", result.reason)
 
 
 class EagerEngine(LocalEngine):

@@ -129,19 +129,19 @@ def _compare_with_printed(
     pair, statistic = _tally(first, first, measure)
     ours, method = pair.resampled[0], pair.interval
     value = _score(ours, statistic)
+    if runs.has_stand_ins:
+        reason = "the printed figure is of another corpus"
+        return replace(judged, own=(value, None), reason=reason)
     bootstrap = bootstrap_interval if ours.ndim == 3 else bootstrap_counts
     low, high = bootstrap(ours, statistic)
     interval = None if np.isnan(low) else (low - printed / 100, high - printed / 100)
-    judged = replace(
+    return replace(
         judged,
         own=(value, None),
         difference=None if value is None else value - printed / 100,
         interval=interval,
         method=method,
     )
-    if runs.has_stand_ins:
-        return replace(judged, reason="the printed figure is of another corpus")
-    return judged
 
 
 def _compare_runs(
