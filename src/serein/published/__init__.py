@@ -221,7 +221,7 @@ def find_results(recipe: str) -> list[PublishedResult]:
     A result that is printed in two tables is returned once.
 
     >>> [row.scores for row in find_results("li2019")]
-    [{'emotion': {'wa': 81.6, 'ua': 82.8}}, {'gender': {'wa': 75}}]
+    [{'emotion': {'wa': 81.6, 'ua': 82.8}}, {'gender': {'wa': 75.0}}]
     """
     rows = [row for paper in load_papers() for row in paper.rows if row.recipe == recipe]
     return [
