@@ -19,7 +19,7 @@ OGG, FLAC, HEADER = _crc_table(0x04C11DB7, 32), _crc_table(0x8005, 16), _crc_tab
 def crc(content: bytes | bytearray, table: list[int], bits: int) -> int:
     """Compute a cyclic redundancy check with the initial value 0 and without reflection.
 
-    >>> hex(checksum(b"123456789", FLAC, 16)), hex(checksum(b"123456789", HEADER, 8))
+    >>> hex(crc(b"123456789", FLAC, 16)), hex(crc(b"123456789", HEADER, 8))
     ('0xfee8', '0xf4')
     """
     value, mask = 0, (1 << bits) - 1

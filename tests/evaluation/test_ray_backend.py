@@ -63,7 +63,7 @@ def test_cluster_gives_the_same_numbers(
     other = evaluated(corpus, tmp_path, engine=engine, open_progress=log_epochs(told))
     assert load_reproducible_part(other.folder) == load_reproducible_part(local.folder)
     assert sorted(told) == [(fold, epoch) for fold in FOLDS for epoch in (1, 2)]
-    assert engine.ray.most == (jobs or 4)
+    assert engine.ray.max_running == (jobs or 4)
     environment = other.results.environment
     assert (environment["engine"], environment["jobs"]) == ("ray", jobs or 2)
     assert "engine" not in local.results.environment

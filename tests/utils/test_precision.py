@@ -39,10 +39,14 @@ CONFIG = TrainingConfig(epochs=3, batch=5, rate=1e-3)
 RATE = 16_000
 WAVE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
 RECIPES = {
-    "li2019": ["model.filters=32", "model.hidden=16"],
+    "li2019": ["model.filters=32", "model.hidden=16", "model.init=torch"],
     "zhang2019": ["features.hop=16", "model.filters=8", "model.taps=5", "model.group=2"],
-    "fu2020-single-task": ["model.filters=[32,32,64]", "model.bottleneck=32", "model.hidden=16"],
+    "fu2020-single-task": [
+        *("model.filters=[32,32,64]", "model.bottleneck=32", "model.hidden=16"),
+        "model.init=glorot",
+    ],
 }
+"""Small systems; the tolerances below are for initial weights of these sizes."""
 with_bf16 = pytest.mark.skipif(
     not has_bf16("cpu"), reason="this processor has neither AVX512-BF16 nor AMX"
 )
