@@ -23,9 +23,8 @@ class FrontEnd(Protocol):
     * ``contents(settings)``: a function that returns the SHA-256 of files that it reads.
 
     A front end may have the attributes ``pinned``, settings that a saved model must have, and
-    ``given``, settings of the model that depend on the front end; with ``uses_threads = True``
-    frames are extracted with torch's number of threads, else in one. Models may have all of these
-    but ``SOURCES``, ``given`` and ``uses_threads``.
+    ``given``, settings of the model that depend on the front end. Models may have all of these but
+    ``SOURCES`` and ``given``.
 
     Attributes:
         config: settings, a dataclass.

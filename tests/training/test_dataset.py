@@ -22,7 +22,7 @@ from serein.errors import AudioError, StorageError
 from serein.features.logmel import Config, FrontEnd
 from serein.records import Corpus, Utterance
 from serein.system import System
-from serein.training.dataset import Frames, compute_frames, extract_frames, limit_threads
+from serein.training.dataset import Frames, compute_frames, extract_frames
 from serein.utils.files import cache_folder
 
 FRONT_END = FrontEnd(Config(bands=8, window=400, deltas=0))
@@ -362,20 +362,3 @@ def test_targets_of_a_system(corpus: Corpus) -> None:
     wanted = [CLASSES["emotion"].index(str(one.labels["emotion"])) for one in utterances]
     assert targets["emotion"].tolist() == [*wanted, -1]
     assert targets["gender"].tolist()[-1] == -1
-
-
-@pytest.mark.parametrize(("uses_threads", "expected"), [(None, 1), (False, 1), (True, 2)])
-def test_frames_are_extracted_in_one_thread_unless_the_front_end_uses_more(
-    uses_threads: bool | None, expected: int
-) -> None:
-    front_end = FrontEnd(Config())
-    if uses_threads is not None:
-        front_end.uses_threads = uses_threads  # type: ignore[assignment]
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with limit_threads(front_end):
-            assert torch.get_num_threads() == expected
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

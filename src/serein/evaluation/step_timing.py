@@ -23,7 +23,7 @@ from serein.interfaces import FrontEnd
 from serein.labels.vocabulary import tokenize
 from serein.records import Fold, Utterance
 from serein.results.plan import TimeEstimate
-from serein.training.dataset import Frames, Subset, compute_frames, is_cached, limit_threads
+from serein.training.dataset import Frames, Subset, compute_frames, is_cached
 from serein.training.loop import fit
 from serein.training.predict import predict_subset
 from serein.training.sampling import augment_subset
@@ -124,12 +124,11 @@ def measure_steps(plan: Plan, fold: Fold, duration_of: Mapping[str, float]) -> S
     Raises:
         AudioError: no recording can be read.
     """
+    torch.set_num_threads(plan.training.threads)
     torch.manual_seed(plan.seed)
     plan = _limit_decoded_words(plan)
     measured = plan.build_system(fold)
-    with limit_threads(measured.front_end):
-        frames, features = _sample_frames(plan, measured.front_end, duration_of)
-    torch.set_num_threads(plan.training.threads)
+    frames, features = _sample_frames(plan, measured.front_end, duration_of)
     train = _build_subset(plan, fold.train, frames, measured)
     batch = plan.training.batch
     order = train.shuffled_order(batch, plan.training.bucket, plan.seed)

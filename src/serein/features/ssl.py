@@ -58,10 +58,7 @@ class FrontEnd(nn.Module):
     Attributes:
         pinned: settings that identify the encoder, for bundles to hold.
         given: settings of a model that depend on this front end.
-        uses_threads: large matrix products gain from several threads.
     """
-
-    uses_threads = True
 
     def __init__(self, config: Config) -> None:
         """Find the encoder.

@@ -13,7 +13,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +30,6 @@ from serein.errors import AudioError, StorageError
 from serein.features.normalization import moments
 from serein.interfaces import FrontEnd
 from serein.records import Utterance
-from serein.utils.device import restore_num_threads
 from serein.utils.files import cache_folder
 
 
@@ -145,10 +143,9 @@ def _create_entry(
         with FileLock(entry.with_suffix(".lock")):
             if not _is_complete(entry, len(utterances)):
                 shutil.rmtree(entry, ignore_errors=True)
-                with limit_threads(front_end):
-                    _write_entry(
-                        entry, _iter_frames(utterances, front_end, augmentation), front_end.width
-                    )
+                _write_entry(
+                    entry, _iter_frames(utterances, front_end, augmentation), front_end.width
+                )
     except OSError as error:
         raise StorageError(
             f"could not write the feature cache {entry.parent}: {error.strerror or error}; "
@@ -212,19 +209,6 @@ def _iter_frames(
     if errors:
         listing = "; ".join(errors[:5]) + ("; ..." if len(errors) > 5 else "")
         raise AudioError(f"{len(errors)} of {len(utterances)} recordings cannot be read: {listing}")
-
-
-@contextmanager
-def limit_threads(front_end: FrontEnd) -> Iterator[None]:
-    """Compute frames in one thread, unless the front end gains from several.
-
-    The operations of most front ends are short. Where another program has a core, several threads
-    wait for each other at each of them: 10 to 100 times as long, measured on two busy cores.
-    """
-    with restore_num_threads():
-        if not getattr(front_end, "uses_threads", False):
-            torch.set_num_threads(1)
-        yield
 
 
 def compute_frames(wave_s: np.ndarray, front_end: FrontEnd) -> np.ndarray:
