@@ -10,7 +10,7 @@ import typer
 from serein.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
 
@@ -140,6 +140,11 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def print_paths(paths: "Iterable[Path]") -> None:
+    """Print the files that a command wrote, a line each, after an empty line."""
+    print("\n" + "\n".join(map(str, paths)))
 
 
 def print_stderr(message: str) -> None:

@@ -21,6 +21,7 @@ from serein.cli.common import (
     add_init_setting,
     console,
     is_given,
+    print_paths,
     print_stderr,
     resolve_corpus,
     resolve_jobs,
@@ -147,7 +148,7 @@ def compare(
     result = compare_runs(runs)
     console().print(render_terminal(result))
     if output is not None:
-        print("\n" + "\n".join(map(str, write_comparison(result, output))))
+        print_paths(write_comparison(result, output))
 
 
 def report(
@@ -241,4 +242,4 @@ def _show_results(results: "Results", folder: Path, file: Path | None = None) ->
 
     paths = write_report(results, folder)
     console().print(terminal.render_terminal(results))
-    print("\n" + "\n".join(map(str, [file or folder / "results.json", *paths])))
+    print_paths([file or folder / "results.json", *paths])

@@ -15,6 +15,7 @@ from serein.cli.common import (
     SetOption,
     TrainingEngineOption,
     console,
+    print_paths,
     resolve_jobs,
     show_progress,
 )
@@ -102,4 +103,4 @@ def show_reproduction(result: "Reproduction", folder: Path) -> None:
 
     paths = write_reproduction(result, folder)
     console().print(render_terminal(result))
-    print("\n" + "\n".join(map(str, [folder / "reproduction.json", *paths])))
+    print_paths([folder / "reproduction.json", *paths])

@@ -15,6 +15,7 @@ from serein.cli.common import (
     SetOption,
     TrainingEngineOption,
     console,
+    print_paths,
     resolve_jobs,
     show_progress,
 )
@@ -91,4 +92,4 @@ def show_search(search: "Search", folder: Path) -> None:
     console().print(render_search(search))
     if search.evaluation:
         print(f"\nThe settings of the best trial, scored on test speakers:\n{search.evaluation}")
-    print("\n" + "\n".join(map(str, [folder / "search.json", *paths])))
+    print_paths([folder / "search.json", *paths])

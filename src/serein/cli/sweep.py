@@ -18,6 +18,7 @@ from serein.cli.common import (
     TrainingEngineOption,
     add_init_setting,
     console,
+    print_paths,
     resolve_corpus,
     resolve_jobs,
     show_progress,
@@ -81,4 +82,4 @@ def show_sweep(result: "Sweep", folder: Path) -> None:
 
     paths = write_sweep(result, folder)
     console().print(render_sweep(result))
-    print("\n" + "\n".join(map(str, [folder / "sweep.json", *paths])))
+    print_paths([folder / "sweep.json", *paths])

@@ -236,12 +236,11 @@ def _list_time_notes(plan: Plan) -> list[str]:
 
 
 def _count_fold(plan: Plan, fold: Fold) -> FoldCounts:
-    by_id = {utterance.id: utterance for utterance in plan.corpus.utterances}
     return FoldCounts(
         name=fold.name,
-        train=_count_subset(plan, [by_id[id_] for id_ in fold.train]),
-        validation=_count_subset(plan, [by_id[id_] for id_ in fold.validation]),
-        test=_count_subset(plan, [by_id[id_] for id_ in fold.test]),
+        train=_count_subset(plan, plan.corpus.select(fold.train)),
+        validation=_count_subset(plan, plan.corpus.select(fold.validation)),
+        test=_count_subset(plan, plan.corpus.select(fold.test)),
     )
 
 

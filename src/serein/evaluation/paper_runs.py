@@ -3,10 +3,8 @@
 A run that fails or lacks something has the reason as its outcome, and the others go on.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,15 @@ from serein.evaluation.engines import Engine
 from serein.evaluation.evaluate import OpenProgress, run_plan
 from serein.evaluation.paper_rows import Job, PaperCorpora, get_maker, list_model_files
 from serein.evaluation.plan import Plan, build_plan, is_finished
-from serein.evaluation.provenance import package_versions
+from serein.evaluation.provenance import hash_dependencies, package_versions
+from serein.evaluation.train import OpenProgress as OpenTraining
 from serein.evaluation.train import train
 from serein.evaluation.training_overlap import check_training_overlap
 from serein.evaluation.utterance_filter import select_for_transcription, select_utterances
-from serein.labels.vocabulary import tokenize
-from serein.metrics.word_error_rate import compute_word_scores
+from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Recipe
 from serein.results import io
-from serein.results.evaluation import Epoch, Results
+from serein.results.evaluation import Results
 from serein.results.inference import WordScores
 from serein.results.reproduction import FAILED, FINISHED, MISSING, UNFINISHED
 
@@ -35,9 +33,6 @@ ASR_CORPUS = "librispeech"
 NOT_FOR_ASR = ("protocol", "tasks")
 """Tables of settings that are not applied to the training of a speech recogniser."""
 MODEL_SUFFIX = ".safetensors"
-
-OpenTraining = Callable[[int], AbstractContextManager[Callable[[Epoch], None]]]
-"""Opens a progress display for a training of some number of epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +147,7 @@ class RunIndex:
 def _run_key(recipe: dict[str, Any], corpus: str, protocol: str, seed: object) -> str:
     settings = {"text": {}, "augment": {}, **recipe, "about": {}}
     parts = io.to_builtin([settings, corpus, protocol, seed])
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_dependencies(parts)
 
 
 class PaperRuns:
@@ -346,7 +341,7 @@ class PaperRuns:
             options.device,
             package_versions() | system.collect_packages(recipe),
         ]
-        digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hash_dependencies(dependencies)[:8]
         file = options.runs / f"{maker}-{corpus.name}-seed{options.seed}-{digest}{MODEL_SUFFIX}"
         if file.is_file():
             return file
@@ -380,13 +375,12 @@ class PaperRuns:
         scored = [utterance for utterance in corpus.utterances if utterance.text is not None]
         if not scored:
             return Outcome(state=FAILED, reason=f"no utterance of {corpus.name} has a transcript")
-        known = set(model.system.words)
         references = [str(utterance.text) for utterance in scored]
         words = compute_word_scores(
             references,
             [texts[utterance.id] or "" for utterance in scored],
             [utterance.speaker for utterance in scored],
-            unknown=sum(word not in known for text in references for word in tokenize(text)),
+            unknown=count_unknown_words(references, set(model.system.words)),
         )
         warnings = [finding.description for finding in overlap if finding.verdict != "clean"]
         return Outcome(

@@ -1,7 +1,5 @@
 """The plan of an evaluation: all that a fold needs, in a picklable value; and its run folder."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +15,7 @@ from serein.augment.offline import OfflineAugmentation, build_offline_augmentati
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
 from serein.evaluation.labels import corpus_classes, held_out_shares
-from serein.evaluation.provenance import package_versions
+from serein.evaluation.provenance import hash_dependencies, package_versions
 from serein.evaluation.utterance_filter import (
     build_split_config,
     describe_left_out,
@@ -191,7 +189,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
         package_versions() | system.collect_packages(recipe),
         referenced_hashes,
     ]
-    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hash_dependencies(dependencies)[:8]
     name = quote(f"{recipe.name}-{corpus.name}-seed{seed}-{digest}", safe="")
     return replace(
         draft,
@@ -272,10 +270,10 @@ def describe_plan(plan: Plan) -> list[str]:
         f"{task} in {len(names)} classes" if names else f"{task} as a value"
         for task, names in plan.classes.items()
     ]
-    folds, epochs = len(plan.protocol.folds), plan.training.epochs
     parts = [f"{plan.recipe.name} on {plan.corpus.name}: {amount} utterances", *tasks]
     parts.append(plan.protocol.name)
-    parts.append(f"{folds} fold{'s' * (folds != 1)} x {epochs} epoch{'s' * (epochs != 1)}")
+    folds = protocols.count_noun(len(plan.protocol.folds), "fold")
+    parts.append(f"{folds} x {protocols.count_noun(plan.training.epochs, 'epoch')}")
     left_out = describe_left_out(plan.left_out, "left out: ")
     lines = [left_out] if left_out else []
     return [", ".join(parts), *lines, *describe_dropped_settings(plan.recipe)]

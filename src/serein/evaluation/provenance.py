@@ -1,9 +1,11 @@
 """Provenance of scores: command, time, corpus, machine and versions, to reproduce them."""
 
+import hashlib
+import json
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,11 @@ def command_line() -> str:
 def utc_now() -> str:
     """Return the current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def hash_dependencies(dependencies: Sequence[Any]) -> str:
+    """Return the SHA-256 of everything that a run depends on, for its name; values as in JSON."""
+    return hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()
 
 
 def describe_corpus(corpus: Corpus, content_hashes: dict[str, str]) -> dict[str, Any]:

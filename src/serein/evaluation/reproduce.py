@@ -27,8 +27,9 @@ from serein.evaluation.paper_rows import (
     select_tables,
     select_variants,
 )
-from serein.evaluation.paper_runs import OpenTraining, Outcome, PaperRuns, RunOptions
+from serein.evaluation.paper_runs import Outcome, PaperRuns, RunOptions
 from serein.evaluation.provenance import command_line, utc_now
+from serein.evaluation.train import OpenProgress as OpenTraining
 from serein.evaluation.train import no_progress as no_training_progress
 from serein.metrics.classification import macro_f1_from_confusion
 from serein.metrics.scoring import get_scorer, nan_to_none

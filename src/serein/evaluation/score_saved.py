@@ -27,9 +27,8 @@ from serein.evaluation.training_overlap import check_training_overlap
 from serein.evaluation.utterance_filter import describe_left_out, select_for_transcription
 from serein.interfaces import FrontEnd
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
-from serein.labels.vocabulary import tokenize
 from serein.metrics.scoring import Scores
-from serein.metrics.word_error_rate import compute_word_scores
+from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
@@ -292,12 +291,11 @@ def _score_words(bundle: Bundle, predictions: Sequence[Prediction]) -> dict[str,
         return {}
     vocabulary = set((bundle.asr or bundle).system.words)
     references = [str(prediction.text) for prediction in transcribed]
-    unknown = sum(word not in vocabulary for text in references for word in tokenize(text))
     word_scores = compute_word_scores(
         references,
         [prediction.transcripts["model"] for prediction in transcribed],
         [prediction.speaker for prediction in transcribed],
-        unknown=unknown,
+        unknown=count_unknown_words(references, vocabulary),
     )
     return {"model": word_scores}
 

@@ -19,7 +19,7 @@ from serein.evaluation.labels import held_out_shares
 from serein.evaluation.plan import Plan
 from serein.evaluation.transcripts import build_word_list
 from serein.labels.targets import get_task_label, get_task_labels, is_regression, is_scorable
-from serein.labels.vocabulary import Vocabulary, normalize_text, tokenize
+from serein.labels.vocabulary import Vocabulary, normalize_text
 from serein.metrics import classification as metrics
 from serein.metrics.bootstrap import choose_resampling_groups
 from serein.metrics.scoring import (
@@ -29,7 +29,7 @@ from serein.metrics.scoring import (
     get_scorer,
     nan_to_none,
 )
-from serein.metrics.word_error_rate import compute_word_scores
+from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Fold, Recipe, Utterance
 from serein.results.evaluation import ClassScores, FoldResult, Prediction, ValueScores
 from serein.results.inference import WordScores
@@ -400,25 +400,26 @@ def score_transcripts(
     if not transcribed:
         return {}
     texts = [str(p.text) for p in transcribed]
-    tested_sentences = {
-        (p.fold, normalize_text(text)) for p, text in zip(transcribed, texts, strict=True)
-    }
-    is_read = bool(plan.recipe.text.get("transcripts_from"))
+    closed = None
+    if not plan.recipe.text.get("transcripts_from"):
+        tested = {
+            (p.fold, normalize_text(text)) for p, text in zip(transcribed, texts, strict=True)
+        }
+        closed = len(tested & _training_sentences(plan))
     vocabularies = {
         fold.name: set(build_word_list(plan.corpus.select(fold.train), plan.recipe))
         for fold in plan.protocol.folds
     }
     unknown = sum(
-        word not in vocabularies[p.fold]
+        count_unknown_words([text], vocabularies[p.fold])
         for p, text in zip(transcribed, texts, strict=True)
-        for word in tokenize(text)
     )
     return {
         name: compute_word_scores(
             texts,
             [p.transcripts[name] for p in transcribed],
             [p.speaker for p in transcribed],
-            closed=None if is_read else len(tested_sentences & _training_sentences(plan)),
+            closed=closed,
             unknown=unknown,
         )
         for name in selections

@@ -6,8 +6,6 @@ the score that selects an epoch, on validation speakers: that of the first task,
 evaluation, and their scores are not used here.
 """
 
-import hashlib
-import json
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +21,7 @@ from serein.evaluation import search_space as spaces
 from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.evaluate import OpenProgress, Run, evaluate, no_progress
 from serein.evaluation.plan import Plan, build_plan, resolve_recipe
-from serein.evaluation.provenance import command_line, describe_corpus, utc_now
+from serein.evaluation.provenance import command_line, describe_corpus, hash_dependencies, utc_now
 from serein.evaluation.scores import selection_tasks
 from serein.metrics.scoring import compute_mean_score, get_scorer
 from serein.records import Corpus, Protocol, Recipe
@@ -258,7 +256,7 @@ def search_name(plan: Plan, space: spaces.Space) -> str:
     ]
     if len(tasks := selection_tasks(plan)) > 1:
         dependencies.append({"ranked by": list(tasks)})
-    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hash_dependencies(dependencies)[:8]
     # The name of the run folder is quoted already, and ends in a digest of its own.
     prefix = plan.folder.name.rpartition("-")[0]
     return f"{prefix}-search-{digest}"

@@ -4,8 +4,6 @@ An evaluation of the recipe can give the number of epochs, the calibration of th
 the scores on the model's card.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +29,7 @@ from serein.evaluation.provenance import (
     command_line,
     describe_environment,
     flatten,
+    hash_dependencies,
     package_versions,
     utc_now,
 )
@@ -283,7 +282,7 @@ def _load_training_texts(recipe: Recipe, data: _TrainingData) -> transcripts.Tex
 
 def _checkpoint_path(output: Path, dependencies: list[Any]) -> Path:
     """Return the path of the checkpoint next to the output; it depends on the settings."""
-    digest = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hash_dependencies(dependencies)[:8]
     return output.with_name(f".{output.stem}.{digest}.pt")
 
 

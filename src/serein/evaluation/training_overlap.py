@@ -75,9 +75,11 @@ def get_overlap_verdict(card: Card, kind: str, found: Sequence[str], verdict: st
     """
     if found:
         return verdict
+    if kind != "duplicate":
+        return "clean"
     covered = protocols.count_card(card.fingerprints)
     is_covered = covered and covered >= MIN_COVERED_SHARE * len(card.file_hashes)
-    return "unknown" if kind == "duplicate" and not is_covered else "clean"
+    return "clean" if is_covered else "unknown"
 
 
 def check_training_overlap(
@@ -106,20 +108,28 @@ def check_training_overlap(
         "duplicate": f"{len(overlap['duplicate'])} of {len(corpus.utterances)} utterances",
         "speaker": f"{len(overlap['speaker'])} speakers",
     }
-    return [
-        Finding(
-            kind=kind,
-            verdict=get_overlap_verdict(card, kind, overlap[kind], "warning"),
-            count=len(overlap[kind]),
-            description=f"{subject} were in {owner} training data: these scores say nothing "
-            "about new speakers"
-            if overlap[kind]
-            else f"no {kind} of {owner} training data"
-            + UNKNOWN_COPIES * (get_overlap_verdict(card, kind, (), "") == "unknown"),
-            examples=tuple(overlap[kind][:3]),
+    findings = []
+    for kind, subject in subjects.items():
+        found = overlap[kind]
+        verdict = get_overlap_verdict(card, kind, found, "warning")
+        if found:
+            description = (
+                f"{subject} were in {owner} training data: these scores say nothing about new "
+                "speakers"
+            )
+        else:
+            unknown = UNKNOWN_COPIES * (verdict == "unknown")
+            description = f"no {kind} of {owner} training data{unknown}"
+        findings.append(
+            Finding(
+                kind=kind,
+                verdict=verdict,
+                count=len(found),
+                description=description,
+                examples=tuple(found[:3]),
+            )
         )
-        for kind, subject in subjects.items()
-    ]
+    return findings
 
 
 def _is_readable(utterance: Utterance) -> bool:

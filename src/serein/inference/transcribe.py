@@ -14,8 +14,7 @@ from serein.audio import Samples, Source
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError
 from serein.inference.predictor import collect_words, pad_waveforms, torch_threads, unbatch
-from serein.labels.vocabulary import tokenize
-from serein.metrics.word_error_rate import compute_word_scores
+from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Corpus, Finding, LeftOut, Utterance
 from serein.results import io
 from serein.results.inference import Transcription, Transcriptions, WordScores
@@ -112,12 +111,12 @@ class Transcriber:
         scored = [one for one in transcriptions if one.reference is not None]
         if not scored:
             return None
-        known_words, references = set(self.vocabulary.words), [str(one.reference) for one in scored]
+        references = [str(one.reference) for one in scored]
         return compute_word_scores(
             references,
             [one.text for one in scored],
             [one.speaker for one in scored],
-            unknown=sum(word not in known_words for text in references for word in tokenize(text)),
+            unknown=count_unknown_words(references, set(self.vocabulary.words)),
         )
 
     def _transcribe(

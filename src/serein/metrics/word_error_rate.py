@@ -4,12 +4,12 @@ Transcripts are strings that are split at white space and compared as they are. 
 normalises case and punctuation, which should be stated beside any published rate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serein.labels.vocabulary import normalize_text
+from serein.labels.vocabulary import normalize_text, tokenize
 from serein.metrics.bootstrap import bootstrap_counts, choose_resampling_groups, sum_by_group
 from serein.metrics.scoring import nan_to_none
 from serein.results.inference import WordScores
@@ -110,6 +110,15 @@ def _compute_edit_cost(reference: list[str], hypothesis: list[str]) -> int:
         # An insertion moves along the row: take the best start further left.
         row = np.minimum.accumulate(best - insert) + insert
     return int(row[-1])
+
+
+def count_unknown_words(references: Sequence[str], vocabulary: Collection[str]) -> int:
+    """Count the words of transcripts that are not in a recogniser's vocabulary.
+
+    >>> count_unknown_words(["So it goes.", "Goes it?"], {"it", "goes"})
+    1
+    """
+    return sum(word not in vocabulary for text in references for word in tokenize(text))
 
 
 def compute_word_scores(

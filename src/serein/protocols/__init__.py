@@ -25,7 +25,7 @@ from serein.protocols.fingerprints import (
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
 from serein.protocols.predefined import SUFFIXES, find_parts, load, save
 from serein.protocols.settings import SplitConfig, parse_values
-from serein.protocols.splitters import get_subsets, get_value, remove_ids
+from serein.protocols.splitters import count_noun, get_subsets, get_value, remove_ids
 from serein.protocols.subsets import (
     add_auxiliary,
     drop_long,
@@ -47,6 +47,7 @@ __all__ = [
     "add_cautions",
     "check_protocol",
     "count_card",
+    "count_noun",
     "describe_protocols",
     "drop_long",
     "filter_values",

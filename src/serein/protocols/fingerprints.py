@@ -142,15 +142,14 @@ def fingerprint_audio(
             others are not cached.
     """
     members = list(utterances)
-    cache = _Cache({content_hashes[u.id] for u in members if u.id in content_hashes})
-    unknown = {content_hashes.get(u.id, f"id {u.id}"): u for u in members}
-    unknown = {key: u for key, u in unknown.items() if key not in cache.codes}
+    keys = {u.id: content_hashes.get(u.id, f"id {u.id}") for u in members}
+    cache = _Cache({key for key in keys.values() if not key.startswith("id ")})
+    unknown = {keys[u.id]: u for u in members if keys[u.id] not in cache.codes}
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         computed = dict(zip(unknown, pool.map(_read_codes, unknown.values()), strict=True))
     read = {key: codes for key, codes in computed.items() if codes is not None}
     cache.add({key: codes for key, codes in read.items() if not key.startswith("id ")})
     known = cache.codes | read
-    keys = {u.id: content_hashes.get(u.id, f"id {u.id}") for u in members}
     return {id_: known[key] for id_, key in keys.items() if key in known and known[key].any()}
 
 

@@ -21,14 +21,13 @@ def write_report(results: "Results", path: Path) -> tuple[Path, ...]:
         StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
     from serein.report import html, latex, markdown
-    from serein.utils.files import write_text
+    from serein.utils.files import write_texts
 
     renderers = {
         ".html": html.render_html,
         ".md": markdown.render_markdown,
         ".tex": latex.render_latex,
     }
-    paths = [(path / html.REPORT_NAME).with_suffix(suffix) for suffix in renderers]
-    for file, render in zip(paths, renderers.values(), strict=True):
-        write_text(file, render(results))
-    return tuple(paths)
+    name = Path(html.REPORT_NAME)
+    pages = {str(name.with_suffix(suffix)): render(results) for suffix, render in renderers.items()}
+    return write_texts(path, pages)

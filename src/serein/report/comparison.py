@@ -20,7 +20,7 @@ from serein.report.table import (
 )
 from serein.results import io
 from serein.results.studies import Comparison, PairedTest
-from serein.utils.files import write_text
+from serein.utils.files import write_texts
 
 TITLE = "Comparison"
 NO_TEST = "this test was not done"
@@ -195,6 +195,4 @@ def write_comparison(comparison: Comparison, path: Path) -> tuple[Path, ...]:
         "comparison.html": render_html(comparison),
         "comparison.md": render_markdown(comparison),
     }
-    for name, text in texts.items():
-        write_text(path / name, text)
-    return tuple(path / name for name in texts)
+    return write_texts(path, texts)

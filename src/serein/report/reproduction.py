@@ -31,7 +31,7 @@ from serein.results.reproduction import (
     ReproducedRow,
     Reproduction,
 )
-from serein.utils.files import write_text
+from serein.utils.files import write_texts
 
 FILE_NAMES = ("reproduction.html", "reproduction.md", "reproduction.tex")
 PAPER_VARIANT = "paper"
@@ -521,7 +521,5 @@ def write_reproduction(reproduction: Reproduction, path: Path) -> tuple[Path, ..
     Raises:
         StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
-    renderers = (render_html, render_markdown, render_latex)
-    for name, render in zip(FILE_NAMES, renderers, strict=True):
-        write_text(path / name, render(reproduction))
-    return tuple(path / name for name in FILE_NAMES)
+    pages = (render_html(reproduction), render_markdown(reproduction), render_latex(reproduction))
+    return write_texts(path, dict(zip(FILE_NAMES, pages, strict=True)))

@@ -25,7 +25,7 @@ from serein.report.table import (
     text_columns,
 )
 from serein.results.studies import Search, Trial
-from serein.utils.files import write_text
+from serein.utils.files import write_texts
 
 SEARCH_FILES = ("search.html", "search.md")
 NO_FOLD_SPREAD = "undefined: fewer than two folds have a score"
@@ -227,6 +227,4 @@ def write_search(search: Search, path: Path) -> tuple[Path, ...]:
         StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
     pages = (render_search_html(search), render_search_markdown(search))
-    for name, page in zip(SEARCH_FILES, pages, strict=True):
-        write_text(path / name, page)
-    return tuple(path / name for name in SEARCH_FILES)
+    return write_texts(path, dict(zip(SEARCH_FILES, pages, strict=True)))

@@ -22,7 +22,7 @@ from serein.report.table import (
 )
 from serein.results.evaluation import Results
 from serein.results.studies import Sweep, SweepPoint, Trend
-from serein.utils.files import write_text
+from serein.utils.files import write_texts
 
 SWEEP_FILES = ("sweep.html", "sweep.md")
 SIGNIFICANCE_LEVEL = 0.05
@@ -215,6 +215,4 @@ def write_sweep(sweep: Sweep, path: Path) -> tuple[Path, ...]:
         StorageError: a file could not be written; an earlier file of its name is unchanged.
     """
     pages = (render_sweep_html(sweep), render_sweep_markdown(sweep))
-    for name, page in zip(SWEEP_FILES, pages, strict=True):
-        write_text(path / name, page)
-    return tuple(path / name for name in SWEEP_FILES)
+    return write_texts(path, dict(zip(SWEEP_FILES, pages, strict=True)))

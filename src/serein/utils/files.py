@@ -1,7 +1,7 @@
 """Atomic writing of files, and the cache folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
@@ -26,6 +26,17 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace ``path`` by ``content`` as UTF-8, whole or not at all."""
     write_bytes(path, content.encode())
+
+
+def write_texts(folder: Path, contents: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write files of a folder, by name; return their paths.
+
+    Raises:
+        StorageError: a file could not be written; an earlier file of its name is unchanged.
+    """
+    for name, content in contents.items():
+        write_text(folder / name, content)
+    return tuple(folder / name for name in contents)
 
 
 @contextmanager
