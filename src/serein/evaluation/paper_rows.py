@@ -47,7 +47,7 @@ class Job:
         """
         recipe = recipes.load(self.recipe, self.settings)
         main = recipe.protocol.get("main")
-        if not main or main == self.corpora[0]:
+        if main == self.corpora[0] or (not main and len(self.corpora) == 1):
             return recipe
         return recipes.load(self.recipe, [*self.settings, f"protocol.main={self.corpora[0]}"])
 
