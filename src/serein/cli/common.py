@@ -51,6 +51,14 @@ MODEL_HELP = (
     "(for non-commercial use only)"
 )
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Answer among these classes of the model's first task only, such as "
+        "anger,happiness,neutral,sadness.",
+    ),
+]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A Python module of yours that the model may import.")
 ]

@@ -9,6 +9,7 @@ import typer
 
 from serein.cli.common import (
     MODEL_HELP,
+    ClassesOption,
     ConfidenceOption,
     DeviceOption,
     TrustOption,
@@ -40,6 +41,7 @@ def recognize(
     start: Annotated[float, typer.Option(help="Start, in seconds.", min=0)] = 0.0,
     end: Annotated[float | None, typer.Option(help="End, in seconds.")] = None,
     confidence: ConfidenceOption = "0",
+    classes: ClassesOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +122,7 @@ def recognize(
         confidence=parse_confidence(confidence),
         precision=cast(PrecisionSetting | None, precision),
         answer_nonspeech=answer_nonspeech,
+        classes=classes,
     )
     for warning in recognizer.warnings:
         print_stderr(warning)

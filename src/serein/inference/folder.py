@@ -174,6 +174,8 @@ def _build_plan(context: RecognitionContext, model: str) -> dict[str, object]:
         "thresholds": context.predictor.thresholds,
         "silence": "answered" if context.predictor.answer_nonspeech else "withheld",
     }
+    if context.predictor.class_set:
+        plan["classes"] = {task: list(own) for task, own in context.predictor.class_set.items()}
     if context.stream_config is None:
         return plan
     return {**plan, "segments": asdict(context.stream_config)}

@@ -4,17 +4,19 @@ B = windows at a time, S = samples, H = heads, T = steps or frames, K = classes 
 regression task), or of all tasks, concatenated.
 """
 
+import copy
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from serein import audio
@@ -35,6 +37,7 @@ from serein.inference.words import (
     encode_words,
     read_words,
 )
+from serein.labels.class_sets import ClassSet, find_columns, renormalize, resolve_class_set
 from serein.labels.vocabulary import END
 from serein.layers.attention import AttentionWeights
 from serein.layers.outputs import ASR_ATTENTION, WORD_ATTENTION
@@ -55,6 +58,10 @@ BATCH_SIZE = 16
 """Windows per forward pass in ``predict_batches``."""
 STREAM_BATCH_SIZE = 32
 """Windows per forward pass in ``predict_windows``."""
+CLASS_SET_THRESHOLDS = (
+    "the thresholds were fitted to answers among all classes of the model; probabilities within a "
+    "class set are higher, so that fewer labels are withheld"
+)
 
 
 class WindowPrediction(NamedTuple):
@@ -92,6 +99,7 @@ class Predictor:
         threads: processor threads that one call uses; None is torch's own number.
         thresholds: for each task, the probability below which a label is withheld.
         answer_nonspeech: whether recordings without speech are answered, too.
+        class_set: the classes of each restricted task among which it answers.
     """
 
     def __init__(
@@ -104,6 +112,7 @@ class Predictor:
         confidence: float | Literal["auto"] = 0.0,
         precision: PrecisionSetting | None = None,
         answer_nonspeech: bool = False,
+        classes: ClassSet | None = None,
         always: bool | None = None,
     ) -> None:
         """Load a model.
@@ -120,13 +129,15 @@ class Predictor:
                 None is the precision of the model's recipe. ``self.precision`` is the result, and
                 ``warnings`` has a warning if "bf16" falls back. An exported model computes in fp32.
             answer_nonspeech: whether to answer recordings without speech, too.
+            classes: the only classes to answer, of the first classification task; or a dictionary
+                of classes by task. Their probabilities sum to 1. None is every class of the model.
             always: deprecated name of ``answer_nonspeech``.
 
         Raises:
-            UnknownName: no shipped model has that name.
+            UnknownName: no shipped model has that name, or the model has no such class.
             BundleError: the file is missing, corrupt, tampered with, or too new.
-            ConfigError: the confidence is out of range, the bundle has no threshold, or there is
-                no such precision.
+            ConfigError: the confidence is out of range, the bundle has no threshold, there is no
+                such precision, or fewer than two classes are left.
         """
         if always is not None:
             message = "always= is now answer_nonspeech=; the old name works in this release"
@@ -146,11 +157,31 @@ class Predictor:
         self.threads = threads
         self.answer_nonspeech = answer_nonspeech or bool(always)
         self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
+        self.class_set = resolve_class_set(classes, self.system.classes)
+        if self.class_set and confidence == "auto":
+            self.warnings = [*self.warnings, CLASS_SET_THRESHOLDS]
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Classes of each task, in the order of the probabilities; empty for a regression task."""
-        return self.system.classes
+        """Classes that it answers in each task, in the order of the probabilities.
+
+        They are those of the class set, or else all of the model; empty for a regression task.
+        """
+        return {**self.system.classes, **self.class_set}
+
+    def with_classes(self, classes: ClassSet | None) -> Self:
+        """Return this model with another class set; both share the weights.
+
+        Args:
+            classes: as for the constructor; None is every class of the model.
+
+        Raises:
+            UnknownName: the model has no such class.
+            ConfigError: fewer than two classes are left.
+        """
+        restricted = copy.copy(self)
+        restricted.class_set = resolve_class_set(classes, self.system.classes)
+        return restricted
 
     @property
     def rate(self) -> int:
@@ -260,14 +291,37 @@ class Predictor:
         attention: bool,
         texts: Sequence[str | None] | None = None,
     ) -> list[WindowPrediction]:
-        """Predict separate windows of recordings, as the function ``predict_batches``."""
-        return predict_batches(
+        """Predict separate windows as the function ``predict_batches``, within the class set."""
+        predictions = predict_batches(
             self.system, windows, self.precision, attention=attention, asr=self.asr, texts=texts
         )
+        return [self._restrict(prediction) for prediction in predictions]
 
     def predict_windows(self, windows: Sequence["Window"]) -> Probabilities:
-        """Predict overlapping windows of streams, as the function ``predict_windows``."""
-        return predict_windows(self.system, windows, self.precision, self.asr)
+        """Predict windows of streams as the function ``predict_windows``, within the class set."""
+        p_bk = predict_windows(self.system, windows, self.precision, self.asr)
+        if not self.class_set:
+            return p_bk
+        classes = self.system.classes
+        ends = list(accumulate(len(names) or 1 for names in classes.values()))
+        parts = zip(classes, np.split(p_bk, ends[:-1], axis=1), strict=True)
+        return np.concatenate([self._restrict_task(task, part_bk) for task, part_bk in parts], 1)
+
+    def _restrict(self, prediction: WindowPrediction) -> WindowPrediction:
+        """Restrict the probabilities of a window to the class set."""
+        if not self.class_set:
+            return prediction
+        restricted = {
+            task: self._restrict_task(task, [prediction.outputs[task]])[0].tolist()
+            for task in self.class_set
+        }
+        return prediction._replace(outputs={**prediction.outputs, **restricted})
+
+    def _restrict_task(self, task: str, p_bk: ArrayLike) -> Probabilities:
+        """Restrict (B, K) probabilities of a task; those of other tasks stay as they are."""
+        if task not in self.class_set:
+            return np.asarray(p_bk, float)
+        return renormalize(p_bk, find_columns(self.class_set[task], self.system.classes[task]))
 
     def detect_speech(self, windows: Sequence[Samples]) -> list[bool]:
         """Return for each window whether its prediction counts: whether it contains speech."""

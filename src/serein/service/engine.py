@@ -1,10 +1,12 @@
 """Everything behind the HTTP: models, decoding processes, batching threads, and their limits."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 
 from serein.audio import Samples
 from serein.errors import AudioError, ConfigError, UnknownName
@@ -12,12 +14,20 @@ from serein.inference.long_form import iter_timeline
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream_config import StreamConfig
+from serein.inference.vad import CHUNK_SECONDS
+from serein.labels.class_sets import ClassSet, resolve_class_set
 from serein.service.batching import RequestBatcher, StreamBatcher, wait_for
 from serein.service.config import ServiceConfig
 from serein.service.decoding import DecoderPool
 from serein.service.observability import Metrics
 from serein.service.schemas import Problem
 
+MAX_CLASS_SETS = 256
+"""Number of class sets of recent requests whose recognizers are kept."""
+TURN_COST = 100.0
+"""Cost of a turn of a timeline, in seconds of audio in windows: about 0.1 s on a core of 2024."""
+DETECTION_COST = 2.0
+"""Cost of reading a second of audio and finding its speech, in the same unit."""
 POLL_SECONDS = 0.02
 """Seconds between two checks for open streams at shutdown."""
 
@@ -44,7 +54,10 @@ class Engine:
             names = ", ".join(model.name for model in models)
             raise ConfigError(f"models are selected by name, found {names}; rename a file")
         self.recognizer, self.config, self.metrics = recognizer, config, Metrics()
+        self._restricted: dict[object, Recognizer] = {}
         self.closing, self._in_progress = False, 0
+        self._slots_by_owner: Counter[str] = Counter()
+        self._load = TimelineLoad(config)
         self._decoders_by_rate = {
             rate: DecoderPool(rate, config, self.metrics.decoder_deaths.inc)
             for rate in dict.fromkeys(model.rate for model in models)
@@ -70,16 +83,25 @@ class Engine:
 
     def is_ready(self) -> bool:
         """Return whether a request would be answered."""
-        return not self.closing and self.batcher.is_alive() and self.stream_batcher.is_alive()
+        threads_are_alive = self.batcher.is_alive() and self.stream_batcher.is_alive()
+        decoders_are_ready = all(pool.is_ready() for pool in self._decoders_by_rate.values())
+        return not self.closing and threads_are_alive and decoders_are_ready
 
     @contextmanager
-    def hold_slot(self) -> Iterator[None]:
+    def hold_slot(self, owner: str = "") -> Iterator[None]:
         """Count a request as in progress within the ``with`` block.
+
+        Args:
+            owner: key or address of the client; one without a request in progress has a share
+                of further slots.
 
         Raises:
             Problem: too many requests are in progress.
         """
-        if self._in_progress >= self.config.max_requests:
+        slots = self.config.max_requests
+        if owner and not self._slots_by_owner[owner]:
+            slots += -(-slots // 4)
+        if self._in_progress >= slots:
             raise Problem(
                 429,
                 f"{self.config.max_requests} requests are in progress, the limit of this service; "
@@ -88,11 +110,15 @@ class Engine:
                 Connection="close",
             )
         self._in_progress += 1
+        self._slots_by_owner[owner] += 1
         self.metrics.in_progress.set(self._in_progress)
         try:
             yield
         finally:
             self._in_progress -= 1
+            self._slots_by_owner[owner] -= 1
+            if not self._slots_by_owner[owner]:
+                del self._slots_by_owner[owner]
             self.metrics.in_progress.set(self._in_progress)
 
     def select_recognizer(self, name: str | None) -> Recognizer:
@@ -107,6 +133,26 @@ class Engine:
             raise Problem(400, str(UnknownName("model", name, self.recognizers)))
         return self.recognizers[name]
 
+    def restrict_classes(self, recognizer: Recognizer, class_set: ClassSet | None) -> Recognizer:
+        """Return the model within a class set; requests with the same one share batches.
+
+        Args:
+            recognizer: the model.
+            class_set: the classes to answer; None is every class of the model.
+
+        Raises:
+            ConfigError: the model has no such classes, or fewer than two are left.
+        """
+        selected = resolve_class_set(class_set, recognizer.classes)
+        if not selected:
+            return recognizer
+        key = recognizer.name, tuple(selected.items())
+        if key not in self._restricted:
+            if len(self._restricted) >= MAX_CLASS_SETS:
+                del self._restricted[next(iter(self._restricted))]
+            self._restricted[key] = recognizer.with_classes(selected)
+        return self._restricted[key]
+
     async def recognize(
         self,
         name: str,
@@ -114,6 +160,7 @@ class Engine:
         recognizer: Recognizer | None = None,
         stream_config: StreamConfig | None = None,
         words: str | None = None,
+        owner: str = "",
     ) -> Recognition:
         """Decode and recognize a recording; work that has not begun is dropped on cancellation.
 
@@ -123,18 +170,26 @@ class Engine:
             recognizer: the model, if not the default one.
             stream_config: how to answer by segments; None gives one answer for the recording.
             words: of the recording, for a model that reads words.
+            owner: key or address of the client; owners take turns.
 
         Raises:
             Problem: it is not audio, or exceeds a limit.
         """
         recognizer = recognizer or self.recognizer
+        decoders = self._decoders_by_rate[recognizer.rate]
         try:
-            async with asyncio.timeout(self.config.answer_seconds):
-                wave_s = await wait_for(self._decoders_by_rate[recognizer.rate].submit(body))
-                self.metrics.audio_seconds.inc(len(wave_s) / recognizer.rate)
+            async with asyncio.timeout(self.config.answer_seconds) as timeout:
+                wave_s = await wait_for(decoders.submit(body, owner))
+                seconds = len(wave_s) / recognizer.rate
+                self.metrics.audio_seconds.inc(seconds)
                 if stream_config is None:
-                    return await wait_for(self.batcher.submit(name, wave_s, recognizer, words))
-                answer = await self._recognize_timeline(recognizer, wave_s, stream_config)
+                    submit = self.batcher.submit
+                    return await wait_for(submit(name, wave_s, recognizer, words, owner=owner))
+                with self._load.add_timeline(seconds, stream_config) as cost:
+                    timeout.reschedule(None)  # accepted work is finished, and bounded by its cost
+                    answer = await self._recognize_timeline(
+                        recognizer, wave_s, stream_config, cost / seconds, owner
+                    )
                 return replace(answer, source=name)
         except TimeoutError:
             raise Problem(
@@ -144,18 +199,98 @@ class Engine:
             ) from None
 
     async def _recognize_timeline(
-        self, recognizer: Recognizer, wave_s: Samples, stream_config: StreamConfig
+        self,
+        recognizer: Recognizer,
+        wave_s: Samples,
+        stream_config: StreamConfig,
+        cost_rate: float,
+        owner: str,
     ) -> Recognition:
-        """Answer by segments, one block at a time, with other requests between the blocks."""
+        """Answer by segments in short turns, with other requests between them.
+
+        Args:
+            recognizer: the model.
+            wave_s: (n,) at its rate.
+            stream_config: windowing, smoothing and merging.
+            cost_rate: cost of a second of audio.
+            owner: whose turns they are.
+        """
         source, answer = (wave_s, recognizer.rate), None
-        steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=1)
+        block_seconds = max(stream_config.hop, TURN_COST / cost_rate)
+        cost = block_seconds * cost_rate
+        chunks = block_seconds / CHUNK_SECONDS
+        steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=chunks)
         try:
             while answer is None:
-                answer = await wait_for(self.batcher.submit_call(partial(next, steps)))
+                turn = partial(self._load.time_turn, cost, partial(next, steps))
+                answer = await wait_for(self.batcher.submit_call(turn, owner=owner, cost=cost))
         except ConfigError as error:
             raise Problem(400, str(error)) from None
         except AudioError as error:
             raise Problem(422, str(error)) from None
+        return answer
+
+
+class TimelineLoad:
+    """The cost of the timelines that are in progress, and which further ones can be accepted.
+
+    The cost is in seconds of audio in windows. How much of it the service can do in a second is
+    measured.
+    """
+
+    def __init__(self, config: ServiceConfig) -> None:
+        """Start without timelines."""
+        self._config, self._waiting_cost, self._cost_per_second = config, 0.0, 0.0
+
+    @contextmanager
+    def add_timeline(self, seconds: float, stream_config: StreamConfig) -> Iterator[float]:
+        """Accept a timeline within the ``with`` block, or refuse it before any work.
+
+        Args:
+            seconds: duration of the recording.
+            stream_config: its windows and hops.
+
+        Yields:
+            Its cost.
+
+        Raises:
+            Problem: it has too many windows, or those accepted before take too long.
+        """
+        config = self._config
+        windows = seconds * stream_config.window / stream_config.hop
+        if windows > config.max_window_seconds:
+            longest = config.max_window_seconds / stream_config.window * stream_config.hop
+            raise Problem(
+                413,
+                f"windows of {stream_config.window:g} s every {stream_config.hop:g} s for "
+                f"{seconds:.0f} s of audio are {windows:,.0f} s of windows, and the limit of this "
+                f"service is {config.max_window_seconds:,.0f}; choose a longer hop, or send parts "
+                f"of at most {longest:.0f} s",
+            )
+        cost = windows + DETECTION_COST * seconds
+        if self._waiting_cost and self._cost_per_second:
+            expected = (self._waiting_cost + cost) / self._cost_per_second
+            if expected > config.answer_seconds:
+                raise Problem(
+                    503,
+                    f"the recordings that were accepted before take {expected:.0f} s with this "
+                    f"one, and the limit of this service is {config.answer_seconds:g} s; "
+                    "try again later",
+                    Retry_After=str(max(1, round(self._waiting_cost / self._cost_per_second / 2))),
+                )
+        self._waiting_cost += cost
+        try:
+            yield cost
+        finally:
+            self._waiting_cost -= cost
+
+    def time_turn(self, cost: float, turn: Callable[[], Recognition | None]) -> Recognition | None:
+        """Run a turn, and measure how much of the cost is done in a second."""
+        begin = monotonic()
+        answer = turn()
+        measured = cost / max(monotonic() - begin, 1e-3)
+        previous = self._cost_per_second or measured
+        self._cost_per_second = 0.9 * previous + 0.1 * measured
         return answer
 
 

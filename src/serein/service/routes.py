@@ -15,7 +15,13 @@ from serein.errors import ConfigError
 from serein.inference.formats import SEGMENT_FORMATS, as_card, check_format, format_answers
 from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
-from serein.inference.stream_config import STREAM_FIELDS, StreamConfig
+from serein.inference.stream_config import (
+    STREAM_FIELDS,
+    HopSeconds,
+    SmoothHops,
+    StreamConfig,
+    WindowSeconds,
+)
 from serein.inference.streaming import Stream
 from serein.service.engine import Engine
 from serein.service.schemas import CLIENT_CLOSED_REQUEST, Health, Model, Problem, describe_responses
@@ -32,6 +38,8 @@ MEDIA_TYPES = {
 """Media types of the formats other than JSON."""
 MAX_WORDS_LENGTH = 10_000
 """Most characters of the words of a recording."""
+MAX_CLASSES_LENGTH = 1_000
+"""Most characters of the names of classes."""
 BINARY_SCHEMA = {"type": "string", "format": "binary"}
 REQUEST_BODY = {
     "required": True,
@@ -62,12 +70,18 @@ class RecognizeQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="name; default: the first of /v1/models")
-    window: Annotated[float | None, Field(gt=0, le=60)] = _stream_field("window")
-    hop: Annotated[float | None, Field(ge=0.25, le=60)] = _stream_field("hop")
-    smooth: Annotated[int | None, Field(ge=1, le=99)] = _stream_field("smooth")
+    window: WindowSeconds | None = _stream_field("window")
+    hop: HopSeconds | None = _stream_field("hop")
+    smooth: SmoothHops | None = _stream_field("smooth")
     speech: bool | None = _stream_field("speech")
     merge: bool | None = _stream_field("merge")
     format: Literal["json", "csv", "audformat", "rttm", "vtt"] = "json"
+    classes: str | None = Field(
+        None,
+        max_length=MAX_CLASSES_LENGTH,
+        description="the only classes of the model's first task to answer, with commas between "
+        "them; their probabilities sum to 1",
+    )
     words: str | None = Field(
         None,
         max_length=MAX_WORDS_LENGTH,
@@ -80,6 +94,18 @@ class RecognizeQuery(BaseModel):
         if config is None and self.format in SEGMENT_FORMATS:
             return StreamConfig()
         return config
+
+    def select_recognizer(self, engine: Engine) -> Recognizer:
+        """Return the requested model, within the requested classes.
+
+        Raises:
+            Problem: there is no such model, or it has no such classes.
+        """
+        recognizer = engine.select_recognizer(self.model)
+        try:
+            return engine.restrict_classes(recognizer, self.classes)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
 
     def check_compatible(self, recognizer: Recognizer, stream_config: StreamConfig) -> None:
         """Check that settings, format and model fit each other.
@@ -170,16 +196,18 @@ def recognize_routes(engine: Engine) -> APIRouter:
         a format made of segments, there is one answer for each segment of speech. A model whose
         `words` are "given" needs the words of the recording, and has no answers by segments.
         """
-        recognizer, stream_config = engine.select_recognizer(query.model), query.to_stream_config()
+        recognizer, stream_config = query.select_recognizer(engine), query.to_stream_config()
         if stream_config is not None:
             query.check_compatible(recognizer, stream_config)
-        with engine.hold_slot():
+        owner = find_owner(request)
+        with engine.hold_slot(owner):
             try:
                 name, body, in_form = await read_upload(request, engine.config)
                 request.state.bytes = len(body)
                 words = query.select_words(in_form, recognizer)
                 answer = await _wait_unless_disconnected(
-                    request, engine.recognize(name, body, recognizer, stream_config, words)
+                    request,
+                    engine.recognize(name, body, recognizer, stream_config, words, owner),
                 )
             except ClientDisconnect:
                 raise _disconnected_problem() from None
@@ -190,6 +218,12 @@ def recognize_routes(engine: Engine) -> APIRouter:
             return Response(text, media_type=MEDIA_TYPES[query.format])
 
     return router
+
+
+def find_owner(request: Request) -> str:
+    """Return whose request it is: the name of the key, or the address; it is not logged."""
+    key = getattr(request.state, "key", None)
+    return f"key {key}" if key else f"address {request.client.host if request.client else ''}"
 
 
 async def _wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:

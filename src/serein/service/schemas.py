@@ -12,7 +12,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from serein.inference.stream_config import STREAM_FIELDS, StreamConfig
+from serein.inference.stream_config import (
+    STREAM_FIELDS,
+    HopSeconds,
+    SmoothHops,
+    StreamConfig,
+    WindowSeconds,
+)
 
 CLIENT_CLOSED_REQUEST = 499
 """Status of a request whose client has disconnected; it appears only in logs and metrics."""
@@ -55,13 +61,14 @@ class StartMessage(BaseModel):
     type: Literal["start"]
     rate: Annotated[int, Field(ge=8_000, le=192_000)]
     channels: Annotated[int, Field(ge=1, le=8)] = 1
-    window: Annotated[float, Field(gt=0, le=30)] = StreamConfig.window
-    hop: Annotated[float, Field(ge=0.25)] = StreamConfig.hop
-    smooth: Annotated[int, Field(ge=1, le=99)] = StreamConfig.smooth
+    window: WindowSeconds = StreamConfig.window
+    hop: HopSeconds = StreamConfig.hop
+    smooth: SmoothHops = StreamConfig.smooth
     speech: bool = StreamConfig.speech
     merge: bool = StreamConfig.merge
     key: str | None = None
     model: str | None = None
+    classes: list[str] | None = None
 
     def stream_options(self) -> dict[str, Any]:
         """Return the fields of ``StreamConfig``."""

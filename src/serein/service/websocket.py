@@ -186,14 +186,15 @@ class Connection:
         """Open a stream of the requested model.
 
         Raises:
-            Problem: there is no such model, or the settings do not fit it.
+            Problem: there is no such model, or the settings or classes do not fit it.
         """
         models = self._engine.recognizers
         name = start.model or self._engine.recognizer.name
         if name not in models:
             raise Problem(404, f"there is no model {name!r} here; known: {', '.join(models)}")
         try:
-            return models[name].stream(start.rate, **start.stream_options())
+            recognizer = self._engine.restrict_classes(models[name], start.classes)
+            return recognizer.stream(start.rate, **start.stream_options())
         except SereinError as error:
             raise Problem(422, str(error)) from None
 
