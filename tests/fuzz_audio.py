@@ -118,7 +118,7 @@ def run(count: int, seed: int, first: int = 0, keep: Path | None = None) -> Tall
 
 
 def _outcome(decoder: DecoderProcess, content: bytes, tally: Tally) -> tuple[str, float]:
-    decoder._ensure_started()  # do not measure the start
+    decoder.ensure_started()  # do not measure the start
     start = time.perf_counter()
     try:
         wave_s = decoder.decode(content)

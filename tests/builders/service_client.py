@@ -36,7 +36,8 @@ def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
 
 @contextmanager
 def open_engine(others: Sequence[Recognizer] = (), **settings: Any) -> Iterator[Engine]:
-    with closing(Engine(small_recognizer(), ServiceConfig(**settings), others)) as made:
+    config = ServiceConfig(**{"decoders": 1, **settings})
+    with closing(Engine(small_recognizer(), config, others)) as made:
         yield made
 
 

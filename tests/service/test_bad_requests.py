@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -173,17 +174,26 @@ def test_full_queue_is_a_429_with_retry_after(service: tuple[Client, Engine]) ->
     assert "4 requests are in progress" in parse_problem(answers[-1])[1]
 
 
-def test_killed_decoder_fails_one_request_only(
+def test_decoder_that_the_system_kills_decodes_again(
     service: tuple[Client, Engine],
 ) -> None:
     call, engine = service
     with pause_decoder(engine):
         run_later(lambda: os.kill(engine.decoders.processes[0].pid, signal.SIGKILL))
+        answers = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
+    assert [one.status_code for one in answers] == [200] * 4
+    assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
+
+
+def test_file_that_crashes_the_decoder_fails_alone(service: tuple[Client, Engine]) -> None:
+    call, engine = service
+    with pause_decoder(engine):
+        pid = engine.decoders.processes[0].pid
+        run_later(lambda: [os.kill(pid, one) for one in (signal.SIGSEGV, signal.SIGCONT)])
         first, *others = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
     assert parse_problem(first)[0] == 422
     assert "decoder fail" in parse_problem(first)[1]
     assert [one.status_code for one in others] == [200] * 3
-    assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
 
 
 def test_idle_decoder_that_was_killed_is_restarted() -> None:
@@ -197,13 +207,42 @@ def test_idle_decoder_that_was_killed_is_restarted() -> None:
         assert "serein_decoder_deaths_total 0.0" in call("GET", "/metrics").text
 
 
-def test_slow_decoding_is_killed() -> None:
+BUSY_DECODER = """
+import sys
+from serein.service import decoder_process as one
+one.send_message(sys.stdout.buffer, one.READY, b"")
+one.receive_message(sys.stdin.buffer)
+while True: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("is_busy", "status", "words"),
+    [
+        (False, 503, "too little processor time in 0.5 s; try again"),
+        (True, 422, "longer than the limit of 0.5 s"),
+    ],
+)
+def test_slow_decoding_is_killed(
+    is_busy: bool, status: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is at fault for the processor time that it takes, and not for that of others."""
     with open_client(decode_seconds=0.5) as (call, engine):
-        with pause_decoder(engine):
-            first, other = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 2)
-        assert parse_problem(first) == (422, parse_problem(first)[1])
-        assert "longer than the limit of 0.5 s" in parse_problem(first)[1]
-        assert other.status_code == 200
+        (decoder,) = engine.decoders.processes
+        decoder.decode(SPEECH)
+        if is_busy:
+            command, decoder._command = decoder._command, [sys.executable, "-c", BUSY_DECODER]
+            decoder.close()
+            monkeypatch.setattr(decoder, "_processor_seconds", time.monotonic)
+            first = call.post(SPEECH)
+            decoder._command = command
+            decoder.close()
+        else:
+            with pause_decoder(engine):
+                first = call.post(SPEECH)
+        assert parse_problem(first)[0] == status
+        assert words in parse_problem(first)[1]
+        assert len(decoder.decode(SPEECH)) == 16_000
 
 
 def test_decoding_beyond_the_memory_limit() -> None:

@@ -226,4 +226,5 @@ def test_serve_warns_about_access_without_keys(run: Run, monkeypatch: pytest.Mon
     assert status == 0
     assert "everyone who can reach 0.0.0.0" in err
     made = ServiceConfig(wait=0.007, origins=("https://a.example",))
-    assert called == [(made, None, {"others": [], "host": "0.0.0.0", "port": 8000})]
+    where = {"others": [], "host": "0.0.0.0", "port": 8000, "root_path": ""}
+    assert called == [(made, None, where)]

@@ -68,9 +68,8 @@ def iter_blocks(
             reader = stack.enter_context(open_audio(source, name))
             check_channel(reader, name, channel)
         size = max(1, round(block_seconds * reader.rate))
-        blocks = reader.read_blocks(
-            *sample_range(reader, start, end), max(1, SAMPLES_PER_READ // reader.channels)
-        )
+        read_size = max(1, min(size, SAMPLES_PER_READ // reader.channels))
+        blocks = reader.read_blocks(*sample_range(reader, start, end), read_size)
         pending: list[Samples] = []
         while True:
             # Not around the yield, or the caller would get numpy's error settings.

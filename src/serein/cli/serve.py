@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,9 @@ from serein.cli.common import (
     use_renamed_option,
 )
 from serein.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serein.utils.device import PrecisionSetting
 
 
 def serve(
@@ -39,15 +42,25 @@ def serve(
     max_requests: Annotated[
         int, typer.Option(help="Requests at a time; further ones get status 429.")
     ] = 64,
+    max_window_seconds: Annotated[
+        float, typer.Option(help="Longest sum of the windows of an answer by segments.")
+    ] = 10_000.0,
+    connections: Annotated[int, typer.Option(help="Open connections at a time.")] = 4096,
+    head_seconds: Annotated[
+        float, typer.Option(help="Time in which the head of a request must arrive.")
+    ] = 15.0,
     batch: Annotated[
         int, typer.Option(help="Windows in a forward pass; 1 turns batching off.")
     ] = 16,
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for further requests of a batch.")
     ] = 0.004,
-    decoders: Annotated[int, typer.Option(help="Decoding processes.")] = 1,
+    decoders: Annotated[int, typer.Option(help="Decoding processes.")] = 2,
     decode_seconds: Annotated[float, typer.Option(help="Time limit for decoding a file.")] = 20.0,
     decode_megabytes: Annotated[int, typer.Option(help="Memory limit for decoding a file.")] = 1024,
+    decode_megasamples: Annotated[
+        float, typer.Option(help="Most samples of a file, in millions, over all channels.")
+    ] = 128.0,
     body_seconds: Annotated[
         float, typer.Option(help="Time in which a request must arrive.")
     ] = 30.0,
@@ -58,13 +71,21 @@ def serve(
         list[str] | None, typer.Option(help="Allow requests of web pages of this origin (CORS).")
     ] = None,
     streams: Annotated[int, typer.Option(help="Open streams at a time; 0: none.")] = 64,
-    stream_seconds: Annotated[float, typer.Option(help="Longest audio of a stream.")] = 3600.0,
+    stream_seconds: Annotated[
+        float, typer.Option(help="Longest audio of a stream, and time that it may be open.")
+    ] = 3600.0,
     stream_idle: Annotated[
         float, typer.Option(help="Seconds after which an idle stream is closed.")
     ] = 30.0,
     stream_megabytes: Annotated[float, typer.Option(help="Largest message of a stream.")] = 1.0,
+    root_path: Annotated[
+        str, typer.Option(help="Path of the service behind a proxy that removes it: /speech.")
+    ] = "",
     threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1)] = 1,
     confidence: ConfidenceOption = "0",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or auto; default: that of the model's recipe.")
+    ] = None,
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
     queue: Annotated[int | None, typer.Option("--queue", hidden=True)] = None,
@@ -87,11 +108,15 @@ def serve(
         "max_seconds": max_seconds,
         "max_megabytes": max_megabytes,
         "max_requests": max_requests,
+        "max_window_seconds": max_window_seconds,
+        "connections": connections,
+        "head_seconds": head_seconds,
         "batch": batch,
         "wait": wait,
         "decoders": decoders,
         "decode_seconds": decode_seconds,
         "decode_megabytes": decode_megabytes,
+        "decode_megasamples": decode_megasamples,
         "body_seconds": body_seconds,
         "answer_seconds": answer_seconds,
         "origins": tuple(origin or ()),
@@ -111,10 +136,16 @@ def serve(
             trust=trust or (),
             threads=threads,
             confidence=parse_confidence(confidence),
+            precision=cast("PrecisionSetting | None", precision),
         )
         for name in model or [DEFAULT_MODEL]
     )
-    service.serve(recognizer, config, keys, others=others, host=host, port=port)
+    for one in (recognizer, *others):
+        for warning in one.warnings:
+            print_stderr(f"{one.name}: {warning}")
+    service.serve(
+        recognizer, config, keys, others=others, host=host, port=port, root_path=root_path
+    )
 
 
 def _import_service() -> ModuleType:

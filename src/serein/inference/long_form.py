@@ -55,7 +55,7 @@ def iter_timeline(
     channel: int | None = None,
     shard: tuple[int, int] | None = None,
     config: StreamConfig | None = None,
-    chunks_at_a_time: int = CHUNKS_AT_A_TIME,
+    chunks_at_a_time: float = CHUNKS_AT_A_TIME,
 ) -> Iterator[Recognition | None]:
     """Recognize a recording block by block, so that the caller can do other work in between.
 

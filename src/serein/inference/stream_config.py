@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+
+WindowSeconds = Annotated[float, Gt(0), Le(60)]
+HopSeconds = Annotated[float, Ge(0.25), Le(60)]
+SmoothHops = Annotated[int, Ge(1), Le(99)]
 
 
 @dataclass(frozen=True)
 class StreamConfig:
     """Windowing, smoothing and merging of a stream or a long recording.
+
+    The bounds are the same for Python, the command line, HTTP and WebSockets.
 
     Attributes:
         window: length of a window in seconds, rounded to whole frames.
@@ -19,9 +27,9 @@ class StreamConfig:
             classes always gives one segment per hop.
     """
 
-    window: float = field(default=4.0, metadata={"help": "length of a window in seconds"})
-    hop: float = field(default=1.0, metadata={"help": "seconds from one window to the next"})
-    smooth: int = field(
+    window: WindowSeconds = field(default=4.0, metadata={"help": "length of a window in seconds"})
+    hop: HopSeconds = field(default=1.0, metadata={"help": "seconds from one window to the next"})
+    smooth: SmoothHops = field(
         default=1, metadata={"help": "number of hops to average over, an odd number"}
     )
     speech: bool = field(default=True, metadata={"help": "cut windows from detected speech only"})

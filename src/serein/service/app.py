@@ -3,6 +3,8 @@
 A new endpoint needs a function with a router, and a line in ``create_app``.
 """
 
+import ipaddress
+import resource
 import signal
 import socket
 import sys
@@ -16,15 +18,22 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, params
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
 from serein.service import page, routes, schemas, websocket
 from serein.service.auth import ApiKeys
 from serein.service.config import ServiceConfig
+from serein.service.connections import (
+    RESERVED_FILES,
+    SEND_TIMEOUT_SECONDS,
+    ConnectionLimits,
+    ServerConfig,
+    raise_file_limit,
+)
 from serein.service.engine import Engine
 from serein.service.observability import LOGGER, ObservabilityMiddleware, log_to
+from serein.service.origins import OriginMiddleware
 from serein.service.schemas import Problem, describe_responses
 
 DESCRIPTION = """Speech emotion recognition. Nothing that is sent is stored.
@@ -32,10 +41,8 @@ DESCRIPTION = """Speech emotion recognition. Nothing that is sent is stored.
 An answer estimates what listeners would call the sound of a voice, not what a person feels. Do not
 use it to decide about people. The European Union's AI Act forbids inferring emotions at work and in
 education, and has strict rules for other uses."""
-KEEP_ALIVE_SECONDS = 15
-"""Seconds after which an idle connection is closed."""
-SEND_TIMEOUT_SECONDS = 60
-"""Seconds after which a connection is cut if its client accepts no data (Linux)."""
+DISCARDED_BODIES = 4
+"""Bodies of the largest size that a client may send after it was refused; they are discarded."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """Interval for ``sys.setswitchinterval``: the longest time that the model's thread holds the
 interpreter while requests wait for it."""
@@ -49,6 +56,7 @@ def serve(
     others: Sequence[Recognizer] = (),
     host: str = "127.0.0.1",
     port: int = 8000,
+    root_path: str = "",
 ) -> None:
     """Serve until SIGTERM or SIGINT; finish the accepted requests, then return.
 
@@ -59,29 +67,61 @@ def serve(
         others: further models, selected by name.
         host: address to listen at.
         port: port to listen at; 0 selects a free one, which is logged.
+        root_path: path of the service behind a proxy that removes it, such as "/speech".
 
     Raises:
         ConfigError: the port is in use, the address does not belong to this machine, or two models
             have the same name.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    raise_file_limit()
     with log_to(sys.stderr), _open_listener(host, port) as listener:
-        with closing(Engine(recognizer, config, others)) as engine, _ignore_raised_signals():
-            address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
-            LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
-            Server(build_uvicorn_config(create_app(engine, keys), config), engine).run([listener])
+        with closing(Engine(recognizer, config, others)) as engine:
+            app = create_app(engine, keys, root_path=root_path, loopback=is_loopback(host))
+            server = Server(build_uvicorn_config(app, config), engine)
+            with _end_on_signals(server):
+                address = dict(zip(("host", "port"), listener.getsockname(), strict=False))
+                LOGGER.info("listening", extra={"fields": {**address, "model": recognizer.name}})
+                server.run([listener])
         LOGGER.info("ended")
 
 
-def create_app(engine: Engine, keys: ApiKeys | None = None) -> ObservabilityMiddleware:
+def is_loopback(host: str) -> bool:
+    """Return whether an address can only be reached from this machine.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "a.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def create_app(
+    engine: Engine,
+    keys: ApiKeys | None = None,
+    *,
+    root_path: str = "",
+    loopback: bool = False,
+) -> ObservabilityMiddleware:
     """Build the app.
 
     Args:
         engine: computes the answers; the caller closes it after the last request.
         keys: API keys; None admits everyone.
+        root_path: path of the service behind a proxy that removes it.
+        loopback: whether only this machine can reach the service, so that pages with another
+            host name in their address are not from here.
     """
     app = FastAPI(
-        title="serein", version=version("serein"), description=DESCRIPTION, redoc_url=None
+        title="serein",
+        version=version("serein"),
+        description=DESCRIPTION,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # a redirect would follow the Host that the client names
+        root_path=root_path.rstrip("/"),
     )
     schemas.install_handlers(app)
     protected: dict[str, Any] = {}
@@ -100,7 +140,8 @@ def create_app(engine: Engine, keys: ApiKeys | None = None) -> ObservabilityMidd
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    return ObservabilityMiddleware(app, engine.metrics)
+    guarded = OriginMiddleware(app, engine.config.origins, loopback=loopback)
+    return ObservabilityMiddleware(guarded, engine.metrics)
 
 
 def _require_key(keys: ApiKeys) -> params.Depends:
@@ -148,22 +189,19 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def build_uvicorn_config(app: ObservabilityMiddleware, config: ServiceConfig) -> uvicorn.Config:
-    """Build the configuration of uvicorn.
-
-    Compression of WebSocket messages is off, since a small message could then expand beyond any
-    limit.
-    """
-    return uvicorn.Config(
+def build_uvicorn_config(app: ObservabilityMiddleware, config: ServiceConfig) -> ServerConfig:
+    """Build the configuration of uvicorn, with as many connections as open files are allowed."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(config.connections if open_files < 0 else open_files - RESERVED_FILES, 16)
+    discarded = DISCARDED_BODIES * config.max_bytes
+    return ServerConfig(
         app,
-        ws=WebSocketsSansIOProtocol,
+        ConnectionLimits(min(config.connections, room), config.head_seconds, discarded),
         ws_max_size=2 * config.stream_bytes,
-        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(config.body_seconds + config.answer_seconds),
     )
 
@@ -186,15 +224,18 @@ def _open_listener(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _ignore_raised_signals() -> Iterator[None]:
-    """Ignore the signal that uvicorn raises again after it has shut down."""
+def _end_on_signals(server: Server) -> Iterator[None]:
+    """End the server on SIGINT and SIGTERM, also before and after uvicorn handles them.
 
-    def ignore(number: int, frame: FrameType | None) -> None:
-        return
+    Uvicorn handles signals while its loop runs, and raises them again afterwards.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
 
     signals = (signal.SIGINT, signal.SIGTERM)
     previous: list[Callable[[int, FrameType | None], object] | int | None]
-    previous = [signal.signal(number, ignore) for number in signals]
+    previous = [signal.signal(number, end) for number in signals]
     try:
         yield
     finally:

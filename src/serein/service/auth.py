@@ -87,8 +87,10 @@ def add_key(path: Path, name: str) -> str:
     key = secrets.token_urlsafe(32)
     try:
         path.touch(mode=0o600)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{name} {hash_key(key)}\n")
+        with path.open("r+b") as file:
+            content = file.read()
+            newline = b"\n" if content and not content.endswith(b"\n") else b""
+            file.write(newline + f"{name} {hash_key(key)}\n".encode())
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
     return key

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -23,6 +23,7 @@ from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, Segment
 from serein.inference.streaming import Stream
 from serein.inference.vad import load_silero
+from serein.service.fair_queue import FairQueue
 
 
 class QueuedJob(Protocol):
@@ -51,7 +52,7 @@ class BatchingThread(Generic[JobT]):
 
     def __init__(self, name: str) -> None:
         """Start the thread."""
-        self._queue: SimpleQueue[JobT | None] = SimpleQueue()
+        self._queue: FairQueue[JobT] = FairQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -144,6 +145,8 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
         wave_s: Samples,
         recognizer: Predictor | None = None,
         words: str | None = None,
+        *,
+        owner: str = "",
     ) -> Future[Recognition]:
         """Queue a recording.
 
@@ -152,15 +155,25 @@ class RequestBatcher(BatchingThread[RecordingJob | CallJob]):
             wave_s: (n,) at the rate of the model.
             recognizer: the model, if not the default one.
             words: of the recording, for a model that reads words.
+            owner: whose request it is; owners take turns.
         """
         future: Future[Recognition] = Future()
-        self._queue.put(RecordingJob(recognizer or self.recognizer, name, wave_s, future, words))
+        job = RecordingJob(recognizer or self.recognizer, name, wave_s, future, words)
+        self._queue.put(job, (owner, "recordings"), len(wave_s) / job.recognizer.rate)
         return future
 
-    def submit_call(self, function: Callable[[], T]) -> Future[T]:
-        """Queue a function to be called between two batches; it should be short."""
+    def submit_call(
+        self, function: Callable[[], T], *, owner: str = "", cost: float = 1.0
+    ) -> Future[T]:
+        """Queue a function to be called between two batches; it should be short.
+
+        Args:
+            function: to call.
+            owner: whose request it is; recordings and calls of all owners take turns.
+            cost: of the call, in seconds of audio that the model processes.
+        """
         future: Future[T] = Future()
-        self._queue.put(CallJob(function, future))
+        self._queue.put(CallJob(function, future), (owner, "calls"), cost)
         return future
 
     def _collect(self) -> list[RecordingJob | CallJob]:

@@ -13,10 +13,12 @@ import sys
 from typing import IO
 
 from serein import audio
+from serein.audio.decoding import open_audio, translate_decoding_errors
 from serein.errors import AudioError
 
 HEADER = struct.Struct(">cQ")
-READY, UPLOAD, SAMPLES, UNREADABLE, TOO_LONG, OUT_OF_MEMORY = b"R", b"U", b"S", b"A", b"L", b"M"
+READY, UPLOAD, SAMPLES, UNREADABLE = b"R", b"U", b"S", b"A"
+TOO_LONG, OUT_OF_MEMORY, TOO_MANY_SAMPLES = b"L", b"M", b"N"
 
 
 class Upload(io.BytesIO):
@@ -25,19 +27,26 @@ class Upload(io.BytesIO):
     name = "the upload"
 
 
-def decode_upload(body: bytes, rate: int, max_seconds: float) -> tuple[bytes, bytes]:
+def decode_upload(
+    body: bytes, rate: int, max_seconds: float, max_samples: float = math.inf
+) -> tuple[bytes, bytes]:
     """Decode one upload.
 
     Args:
         body: bytes of an audio file.
         rate: sampling rate of the result in Hz.
         max_seconds: longest audio; decoding stops one second later.
+        max_samples: most samples of all channels in the file; decoding stops there, too.
 
     Returns:
         The kind of the reply, and its content: float32 samples, or a reason.
     """
     try:
-        wave_s = audio.load(Upload(body), rate, end=max_seconds + 1)
+        name = Upload.name
+        with translate_decoding_errors(name), open_audio(Upload(body), name) as reader:
+            affordable = max_samples / (reader.rate * reader.channels)
+        end = min(max_seconds, affordable) + 1
+        wave_s = audio.load(Upload(body), rate, end=end)
     except AudioError as error:
         if isinstance(error.__cause__, MemoryError):
             return OUT_OF_MEMORY, b""
@@ -46,6 +55,8 @@ def decode_upload(body: bytes, rate: int, max_seconds: float) -> tuple[bytes, by
         return OUT_OF_MEMORY, b""
     if len(wave_s) > math.ceil(max_seconds * rate):
         return TOO_LONG, b""
+    if len(wave_s) > affordable * rate + 1:
+        return TOO_MANY_SAMPLES, f"{reader.channels} channels at {reader.rate:g} Hz".encode()
     return SAMPLES, wave_s.tobytes()
 
 
@@ -71,7 +82,7 @@ def receive_message(pipe: IO[bytes]) -> tuple[bytes, bytes]:
     raise EOFError
 
 
-def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
+def main(rate: int, max_seconds: float, megabytes: int, seconds: float, megasamples: float) -> None:
     """Decode uploads from standard input until it is closed.
 
     Args:
@@ -79,6 +90,7 @@ def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
         max_seconds: longest audio of an upload.
         megabytes: memory limit, beyond what the process needs when idle.
         seconds: limit of processor time per upload.
+        megasamples: most samples of an upload, in millions, over all channels.
     """
     # A library that prints must not write into the replies.
     replies = os.fdopen(os.dup(1), "wb")
@@ -100,7 +112,7 @@ def main(rate: int, max_seconds: float, megabytes: int, seconds: float) -> None:
         used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), hard))
-        send_message(replies, *decode_upload(body, rate, max_seconds))
+        send_message(replies, *decode_upload(body, rate, max_seconds, 1e6 * megasamples))
 
 
 def _limit_resources(megabytes: int) -> None:
@@ -115,4 +127,4 @@ def _limit_resources(megabytes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), *map(float, sys.argv[4:6]))

@@ -1,26 +1,39 @@
 """Decoding of uploads in separate processes, killed at a time limit and restarted when dead."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from queue import SimpleQueue
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from serein.audio import Samples
 from serein.service import decoder_process
 from serein.service.config import ServiceConfig
+from serein.service.fair_queue import FairQueue
 from serein.service.schemas import Problem
 
+CRASH_SIGNALS = {
+    -number
+    for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+}
+"""Exit statuses for which the file is to blame; the system ends a process with others."""
 START_TIMEOUT = 120.0
 """Seconds that a process may take to start on a busy machine."""
 
 
 class DecoderProcess:
-    """A decoding process; only one thread may use it at a time."""
+    """A decoding process; only one thread may use it at a time.
+
+    Attributes:
+        is_broken: whether it could not be started the last time.
+    """
 
     def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
         """Start the process.
@@ -31,10 +44,12 @@ class DecoderProcess:
             on_death: called for each process that died or was killed while it decoded.
         """
         self.config, self.on_death = config, on_death
-        limits = config.max_seconds, config.decode_megabytes, config.decode_seconds
+        limits = [config.max_seconds, config.decode_megabytes, config.decode_seconds]
+        limits += [config.decode_megasamples]
         module = [sys.executable, "-P", "-m", decoder_process.__name__]
         self._command = [*module, *map(str, (rate, *limits))]
         self._process, self._started = self._spawn(), False
+        self.is_broken = False
 
     @property
     def pid(self) -> int:
@@ -48,16 +63,67 @@ class DecoderProcess:
     def decode(self, body: bytes) -> Samples:
         """Decode the bytes of an audio file to samples of shape (n,).
 
+        A process that the system has ended is started again, and decodes the file again.
+
         Raises:
             Problem: they are not audio, exceed a limit, or the process cannot be started.
         """
-        self._ensure_started()
+        try:
+            return self._decode_once(body)
+        except EndedBySystem:
+            pass
+        try:
+            return self._decode_once(body)
+        except EndedBySystem:
+            detail = "the system has ended the decoding process twice; try again later"
+            raise Problem(503, detail, Retry_After="5") from None
+
+    def ensure_started(self) -> None:
+        """Start the process again if it has died, and wait until it is ready.
+
+        Raises:
+            Problem: it cannot be started.
+        """
+        if not self.is_alive():  # the system may have killed it while it was idle
+            self._restart()
+        if self._started:
+            return
+        try:
+            self._exchange(None, START_TIMEOUT)
+        except (OSError, EOFError):
+            self.is_broken = True
+            self._restart()
+            reason = "no decoding process could be started; try again later"
+            raise Problem(503, reason, Retry_After="5") from None
+        self._started, self.is_broken = True, False
+
+    def _decode_once(self, body: bytes) -> Samples:
+        """Decode as ``decode`` does.
+
+        Raises:
+            EndedBySystem: something else than this file or this service has ended the process.
+        """
+        self.ensure_started()
+        used = self._processor_seconds()
         try:
             kind, content = self._exchange(body, self.config.decode_seconds)
-        except (OSError, EOFError) as error:
+        except TimeoutError as error:
+            used = float(error.args[0]) - used
             self.on_death()
             self._restart()
-            raise self._failure_problem(isinstance(error, TimeoutError)) from None
+            raise self._timeout_problem(used) from None
+        except (OSError, EOFError):
+            self._process.wait()
+            status = self._process.returncode
+            self.on_death()
+            self._restart()
+            if status == -signal.SIGXCPU:
+                raise self._timeout_problem(self.config.decode_seconds) from None
+            if status < 0 and status not in CRASH_SIGNALS:
+                raise EndedBySystem from None
+            raise Problem(
+                422, "the upload made the decoder fail; check it, or convert it to WAV or FLAC"
+            ) from None
         return self._parse_reply(kind, content)
 
     def close(self) -> None:
@@ -68,20 +134,6 @@ class DecoderProcess:
             with suppress(OSError):
                 assert pipe is not None
                 pipe.close()
-
-    def _ensure_started(self) -> None:
-        """Start the process again if it has died, and wait until it is ready."""
-        if not self.is_alive():  # the system may have killed it while it was idle
-            self._restart()
-        if self._started:
-            return
-        try:
-            self._exchange(None, START_TIMEOUT)
-        except (OSError, EOFError):
-            self._restart()
-            reason = "no decoding process could be started; try again later"
-            raise Problem(503, reason, Retry_After="5") from None
-        self._started = True
 
     def _restart(self) -> None:
         self.close()
@@ -102,15 +154,16 @@ class DecoderProcess:
         """Send an upload, if one is given, and return the kind and content of the reply.
 
         Raises:
-            TimeoutError: there was no reply in so many seconds, and the process was killed.
+            TimeoutError: there was no reply in so many seconds, and the process was killed; the
+                argument is the processor time that it had used, in seconds.
             OSError or EOFError: the process has died.
         """
-        process, timed_out = self._process, threading.Event()
+        process, used_at_timeout = self._process, list[float]()
         assert process.stdin is not None
         assert process.stdout is not None
 
         def kill() -> None:
-            timed_out.set()
+            used_at_timeout.append(self._processor_seconds())
             process.kill()
 
         timer = threading.Timer(seconds, kill)
@@ -120,11 +173,20 @@ class DecoderProcess:
                 decoder_process.send_message(process.stdin, decoder_process.UPLOAD, body)
             return decoder_process.receive_message(process.stdout)
         except (OSError, EOFError):
-            if timed_out.is_set():
-                raise TimeoutError from None
+            if used_at_timeout:
+                raise TimeoutError(used_at_timeout[0]) from None
             raise
         finally:
             timer.cancel()
+
+    def _processor_seconds(self) -> float:
+        """Return the processor time of the process; infinity where the system does not say."""
+        try:
+            text = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            user, system = text.rpartition(")")[2].split()[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError):
+            return float("inf")
 
     def _parse_reply(self, kind: bytes, content: bytes) -> Samples:
         if kind == decoder_process.SAMPLES:
@@ -137,48 +199,94 @@ class DecoderProcess:
                 f"the upload is longer than the limit of {self.config.max_seconds:g} s. "
                 "Send it in parts.",
             )
+        if kind == decoder_process.TOO_MANY_SAMPLES:
+            raise Problem(
+                413,
+                f"the upload has {content.decode()}, and more samples than the limit of "
+                f"{self.config.decode_megasamples:g} million; send it in parts, with fewer "
+                "channels, or at a lower sampling rate",
+            )
         raise Problem(
             413,
             f"decoding the upload takes more than the limit of {self.config.decode_megabytes} MB "
             "of memory; send it in parts, or at a lower sampling rate",
         )
 
-    def _failure_problem(self, timed_out: bool) -> Problem:
-        if timed_out:
-            return Problem(
-                422,
-                "decoding the upload takes longer than the limit of "
-                f"{self.config.decode_seconds:g} s; convert it to WAV or FLAC, or send it in parts",
-            )
+    def _timeout_problem(self, used_seconds: float) -> Problem:
+        limit = self.config.decode_seconds
+        if used_seconds < limit / 2:  # nan, where the system does not say, is the file's fault
+            detail = f"the decoder had too little processor time in {limit:g} s; try again later"
+            return Problem(503, detail, Retry_After="5")
         return Problem(
-            422, "the upload made the decoder fail; check it, or convert it to WAV or FLAC"
+            422,
+            f"decoding the upload takes longer than the limit of {limit:g} s; convert it to WAV or "
+            "FLAC, or send it in parts",
         )
 
 
+class EndedBySystem(Exception):
+    """A decoding process was ended by something else than its file, such as lack of memory."""
+
+
+class DecodeJob(NamedTuple):
+    """An upload to decode; without one, the process is only started."""
+
+    body: bytes | None
+    future: Future[Samples | None]
+
+
 class DecoderPool:
-    """Several decoding processes, and a queue of uploads for them."""
+    """Several decoding processes, and a queue of uploads in which owners take turns."""
 
     def __init__(self, rate: int, config: ServiceConfig, on_death: Callable[[], None]) -> None:
         """Start the processes; the arguments are those of ``DecoderProcess``."""
         self.processes = [DecoderProcess(rate, config, on_death) for _ in range(config.decoders)]
-        self._idle: SimpleQueue[DecoderProcess] = SimpleQueue()
-        for decoder in self.processes:
-            self._idle.put(decoder)
-        self._threads = ThreadPoolExecutor(len(self.processes), "decode")
+        self._queue: FairQueue[DecodeJob] = FairQueue()
+        self._start: Future[Samples | None] | None = None
+        self._threads = [
+            threading.Thread(target=self._run, args=(decoder,), name="decode", daemon=True)
+            for decoder in self.processes
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, body: bytes) -> Future[Samples]:
-        """Queue an upload; it is dropped if its future is cancelled before its turn."""
-        return self._threads.submit(self._decode, body)
+    def submit(self, body: bytes, owner: str = "") -> "Future[Samples]":
+        """Queue an upload; it is dropped if its future is cancelled before its turn.
+
+        Args:
+            body: bytes of an audio file.
+            owner: whose upload it is; owners take turns, and small uploads are first.
+        """
+        future: Future[Any] = Future()
+        self._queue.put(DecodeJob(body, future), owner, len(body))
+        return future
+
+    def is_ready(self) -> bool:
+        """Return whether a process can decode; if none could be started, try again."""
+        if not all(decoder.is_broken for decoder in self.processes):
+            return True
+        if self._start is None or self._start.done():
+            self._start = Future()
+            self._queue.put(DecodeJob(None, self._start), "", 0)
+        return False
 
     def close(self) -> None:
         """Decode the queued uploads, then end the processes."""
-        self._threads.shutdown()
+        self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
         for decoder in self.processes:
             decoder.close()
 
-    def _decode(self, body: bytes) -> Samples:
-        decoder = self._idle.get()
-        try:
-            return decoder.decode(body)
-        finally:
-            self._idle.put(decoder)
+    def _run(self, decoder: DecoderProcess) -> None:
+        while (job := self._queue.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            try:
+                if job.body is None:
+                    decoder.ensure_started()
+                    job.future.set_result(None)
+                else:
+                    job.future.set_result(decoder.decode(job.body))
+            except Exception as error:
+                job.future.set_exception(error)

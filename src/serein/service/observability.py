@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from random import Random
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,7 +17,11 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 LOGGER = logging.getLogger("serein.service")
-LOGGER_NAMES = (LOGGER.name, "uvicorn.error")
+LOGGER_NAMES = (LOGGER.name, "uvicorn.error", "asyncio")
+FAULTS_PER_MINUTE = 60
+"""Lines of log about one kind of fault in a minute; further ones are counted."""
+MAX_TRACEBACK_LENGTH = 8_000
+"""Most characters of an error in the log."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -98,6 +102,7 @@ def log_to(stream: TextIO) -> Iterator[None]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     handler.addFilter(_is_logged)
+    handler.addFilter(RateLimit())
     loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     for logger in loggers:
         logger.setLevel(logging.INFO)
@@ -123,13 +128,41 @@ class JsonLines(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = self.formatException(record.exc_info)[-MAX_TRACEBACK_LENGTH:]
         return json.dumps(line)
 
 
 def _is_logged(record: logging.LogRecord) -> bool:
     """Drop uvicorn's lines about WebSockets, which hold the client's address and query."""
     return not str(record.msg).startswith('%s - "WebSocket')
+
+
+class RateLimit(logging.Filter):
+    """Limits the lines about one kind of fault, so that no client can fill a disk.
+
+    The first line of the next minute has the number of lines that were left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[tuple[object, ...], int] = {}
+        self._minute_end = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        fields = getattr(record, "fields", {})
+        status, code = fields.get("status", 0), fields.get("code", 0)
+        if record.name == LOGGER.name and status < 400 and code in (0, 1000, 1001):
+            return True
+        now = monotonic()
+        if now >= self._minute_end:
+            left_out = sum(max(0, n - FAULTS_PER_MINUTE) for n in self._counts.values())
+            self._counts, self._minute_end = {}, now + 60
+            if left_out:
+                record.fields = {**fields, "left_out": left_out}
+        kind = record.name, str(record.msg), fields.get("route"), status, code
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return self._counts[kind] <= FAULTS_PER_MINUTE
 
 
 class ObservabilityMiddleware:

@@ -1,7 +1,7 @@
 """HTTP routes: recognition of one recording, models, metrics, health."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -157,10 +157,12 @@ async def parse_query(request: Request) -> RecognizeQuery:
         raise RequestValidationError(error.errors()) from None
 
 
-def describe_parameters() -> list[dict[str, Any]]:
-    """Describe the query parameters for OpenAPI."""
+def describe_parameters(models: Iterable[str]) -> list[dict[str, Any]]:
+    """Describe the query parameters for OpenAPI; ``model`` is one of those that are served."""
     parameters = []
-    for name, schema in RecognizeQuery.model_json_schema()["properties"].items():
+    properties = RecognizeQuery.model_json_schema()["properties"]
+    properties["model"] |= {"anyOf": [{"type": "string", "enum": [*models]}, {"type": "null"}]}
+    for name, schema in properties.items():
         parameter = {"name": name, "in": "query", "required": False, "schema": schema}
         if "description" in schema:
             parameter["description"] = schema["description"]
@@ -185,7 +187,10 @@ def recognize_routes(engine: Engine) -> APIRouter:
             },
             **describe_responses(400, 408, 413, 422, 429, 503),
         },
-        openapi_extra={"parameters": describe_parameters(), "requestBody": REQUEST_BODY},
+        openapi_extra={
+            "parameters": describe_parameters(engine.recognizers),
+            "requestBody": REQUEST_BODY,
+        },
     )
     async def recognize(
         request: Request, query: Annotated[RecognizeQuery, Depends(parse_query)]
@@ -317,6 +322,7 @@ def health_routes(engine: Engine) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz", summary="Is the process alive?")
+    @router.head("/healthz", include_in_schema=False)
     async def get_health() -> Health:
         return Health(status="ok")
 
@@ -325,7 +331,8 @@ def health_routes(engine: Engine) -> APIRouter:
     )
     async def get_readiness() -> Health:
         if not engine.is_ready():
-            raise Problem(503, "not ready: the service is shutting down or a thread has died")
+            detail = "not ready: the service shuts down, or a thread or all decoders have died"
+            raise Problem(503, detail, Retry_After="5")
         return Health(status="ready")
 
     return router

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from serein.inference.recognition import Segment
 from serein.inference.streaming import Stream
 from serein.service.batching import wait_for
-from serein.service.config import MEBIBYTE
+from serein.service.config import MEBIBYTE, ServiceConfig
 from serein.service.engine import Engine
 from serein.service.schemas import EndMessage, Problem, StartMessage
 
@@ -28,6 +28,12 @@ MAX_BLOCK_SECONDS = 1.0
 """Longest block that is processed at a time, so that no stream occupies the model for long."""
 GRACE_SECONDS = 0.1
 """Time for a message that has already arrived to be read before the service ends a stream."""
+MIN_IDLE_AUDIO = 0.1
+"""Seconds of audio that end an idle time; single bytes do not keep a stream open."""
+MAX_MESSAGES_PER_SECOND = 1000
+"""Messages for each second of audio, and before the first second."""
+MESSAGES_PER_TURN = 64
+"""Messages of a stream that are read before other clients have a turn."""
 MAX_ARRIVALS = 4096
 """Number of blocks whose arrival times are kept."""
 
@@ -55,6 +61,7 @@ class StreamSession:
         """
         self.socket, self.engine, self.stream, self.start = socket, engine, stream, start
         self.received_bytes = self.segment_count = self._processed_bytes = 0
+        self._message_count = 0
         self.ended_by = "client"
         frame_bytes = SAMPLE_BYTES * start.channels
         self._bytes_per_second = frame_bytes * start.rate
@@ -107,22 +114,41 @@ class StreamSession:
 
     async def _read_messages(self) -> None:
         """Move audio from the socket to the buffer until the client ends the stream."""
-        idle_seconds, now = self.engine.config.stream_idle, asyncio.get_running_loop().time
+        config, now = self.engine.config, asyncio.get_running_loop().time
+        idle_bytes = round(MIN_IDLE_AUDIO * self._bytes_per_second)
+        idle_end, end, audio = now() + config.stream_idle, now() + config.stream_seconds, 0
+        end += config.stream_idle
         try:
             async with asyncio.timeout(None) as timeout:
                 while True:
-                    timeout.reschedule(now() + idle_seconds)
+                    timeout.reschedule(min(idle_end, end))
                     content = await self.socket.receive()
                     timeout.reschedule(None)
                     if isinstance(content, str):
                         return _check_end_message(content)
+                    begin = now()
+                    await self._count_message(content)
                     await self._buffer_audio(content)
+                    audio += len(content)
+                    waited = now() - begin  # for the model, which is not the client's fault
+                    idle_end, end = idle_end + waited, end + waited
+                    if audio >= idle_bytes:
+                        idle_end, audio = now() + config.stream_idle, 0
         except TimeoutError:
+            raise _timeout_problem(config, is_idle=idle_end < end, has_audio=audio > 0) from None
+
+    async def _count_message(self, content: bytes) -> None:
+        """Refuse floods of messages with next to no audio."""
+        self._message_count += 1
+        seconds = self.received_bytes / self._bytes_per_second
+        if not content or self._message_count > MAX_MESSAGES_PER_SECOND * (1 + seconds):
             raise Problem(
-                408,
-                f"no message arrived for {idle_seconds:g} s; send silence, or end the stream "
-                'with {"type": "end"}',
-            ) from None
+                400,
+                f"{self._message_count:,} messages for {seconds:.2f} s of audio, and none may be "
+                "empty; expected blocks of at least 1 ms, such as of 20 ms",
+            )
+        if self._message_count % MESSAGES_PER_TURN == 0:
+            await asyncio.sleep(0)
 
     async def _buffer_audio(self, content: bytes) -> None:
         max_seconds = self.engine.config.stream_seconds
@@ -176,6 +202,18 @@ def segment_to_item(segment: Segment) -> dict[str, Any]:
     for first in list(item["tasks"].values())[:1]:
         item |= {**first, "abstained": first["label"] is None}
     return item
+
+
+def _timeout_problem(config: ServiceConfig, *, is_idle: bool, has_audio: bool) -> Problem:
+    """Return the problem of a stream that was idle, or open, for too long."""
+    seconds = config.stream_idle
+    if not is_idle:
+        fault = f"the stream was open for more than {config.stream_seconds:g} s; open another one"
+    elif has_audio:
+        fault = f"less than {MIN_IDLE_AUDIO:g} s of audio arrived in {seconds:g} s; send silence"
+    else:
+        fault = f"no message arrived for {seconds:g} s; send silence"
+    return Problem(408, f'{fault}, or end the stream with {{"type": "end"}}')
 
 
 def _check_end_message(text: str) -> None:

@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from pydantic import ValidationError
@@ -54,10 +52,7 @@ def stream_routes(engine: Engine, keys: ApiKeys | None) -> APIRouter:
     @router.websocket(STREAM_PATH)
     async def stream(websocket: WebSocket) -> None:
         connection = Connection(websocket, engine, keys)
-        if is_origin_allowed(websocket, engine.config.origins):
-            await connection.run()
-        else:
-            await connection.refuse()
+        await connection.run()
 
     @router.get(STREAM_PATH, include_in_schema=False)
     async def require_upgrade() -> None:
@@ -65,18 +60,6 @@ def stream_routes(engine: Engine, keys: ApiKeys | None) -> APIRouter:
         raise Problem(426, detail, Upgrade="websocket")
 
     return router
-
-
-def is_origin_allowed(websocket: WebSocket, origins: Collection[str]) -> bool:
-    """Allow clients that are not web pages, and pages of this host or of an allowed origin.
-
-    Browsers let pages open WebSockets to any host, and leave the check of their origin to the
-    server. Schemes are not compared, since a proxy may have removed TLS.
-    """
-    origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "").lower()
-    if origin is None or origin in origins or "*" in origins:
-        return True
-    return bool(host) and urlsplit(origin).netloc.lower() == host
 
 
 class Connection:
@@ -91,12 +74,6 @@ class Connection:
         self._begin, self._id = perf_counter(), secrets.token_hex(8)
         self._session: StreamSession | None = None
         self._log_fields: dict[str, Any] = {}
-
-    async def refuse(self) -> None:
-        """Refuse a web page of another origin."""
-        detail = "this service accepts no streams from pages of other origins; see --origin"
-        await self._websocket.send_denial_response(schemas.to_response(Problem(403, detail)))
-        self._log(POLICY_VIOLATION)
 
     async def run(self) -> None:
         """Accept the connection, handle the stream, and close the connection."""
@@ -147,7 +124,7 @@ class Connection:
         Raises:
             Problem: it is not valid, or does not arrive in time.
         """
-        seconds = self._engine.config.body_seconds
+        seconds = min(self._engine.config.body_seconds, self._engine.config.head_seconds)
         try:
             async with asyncio.timeout(seconds):
                 text = await self._socket.receive()
@@ -191,12 +168,12 @@ class Connection:
         models = self._engine.recognizers
         name = start.model or self._engine.recognizer.name
         if name not in models:
-            raise Problem(404, f"there is no model {name!r} here; known: {', '.join(models)}")
+            raise Problem(400, f"there is no model {name!r} here; known: {', '.join(models)}")
         try:
             recognizer = self._engine.restrict_classes(models[name], start.classes)
             return recognizer.stream(start.rate, **start.stream_options())
         except SereinError as error:
-            raise Problem(422, str(error)) from None
+            raise Problem(400, str(error)) from None
 
     def _describe_stream(self, start: StartMessage, recognizer: Predictor) -> dict[str, Any]:
         """Return the fields of the message ``ready``."""

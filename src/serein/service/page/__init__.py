@@ -2,12 +2,16 @@
 
 import gzip
 import hashlib
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from importlib.resources import files
+from threading import Lock
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
 
 from serein.service.schemas import Problem
 
@@ -24,13 +28,16 @@ CONTENT_SECURITY_POLICY = (
 )
 """Plotly draws heatmaps as data: URLs, and the player plays a blob: URL of the user's file."""
 PLOTLY = "plotly.js"
+CHUNK_BYTES = 2**14
+"""Bytes of a file that are sent at a time: what a client that reads nothing holds in memory."""
+LOADING = Lock()
 
 
 class PageFile(NamedTuple):
-    """A file of the page, ready to be sent."""
+    """A file of the page, stored compressed."""
 
     media_type: str
-    content: bytes
+    size: int
     gzipped: bytes
     etag: str
 
@@ -39,21 +46,21 @@ def page_routes() -> APIRouter:
     """Build the routes of the page. They need no key; the requests of the page may need one."""
     router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
-    def get_root(request: Request) -> Response:
-        return _respond(request, "index.html")
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def get_root(request: Request) -> Response:
+        return await _respond(request, "index.html")
 
-    @router.get("/page/{name}")
-    def get_file(request: Request, name: str) -> Response:
-        return _respond(request, name)
+    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
+    async def get_file(request: Request, name: str) -> Response:
+        return await _respond(request, name)
 
     return router
 
 
-def _respond(request: Request, name: str) -> Response:
+async def _respond(request: Request, name: str) -> Response:
     if name not in list_files():
         raise Problem(404, "there is no such file; the page at / uses those that exist")
-    file = _load_file(name)
+    file = await run_in_threadpool(_load_file, name)
     headers = {
         "ETag": file.etag,
         "Cache-Control": "no-cache",  # browsers check the ETag, and reload what has changed
@@ -63,11 +70,34 @@ def _respond(request: Request, name: str) -> Response:
     }
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    content = file.content
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        content = file.gzipped
+    is_gzipped = "gzip" in request.headers.get("accept-encoding", "")
+    if is_gzipped:
         headers["Content-Encoding"] = "gzip"
-    return Response(content, headers=headers, media_type=file.media_type)
+    headers["Content-Length"] = str(len(file.gzipped) if is_gzipped else file.size)
+    chunks = _iter_chunks(file.gzipped) if is_gzipped else _iter_decompressed(file.gzipped)
+    return StreamingResponse(_iterate(chunks), headers=headers, media_type=file.media_type)
+
+
+async def _iterate(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass chunks on; each waits until the client has accepted those before."""
+    for chunk in chunks:
+        yield chunk
+
+
+def _iter_chunks(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
+
+
+def _iter_decompressed(gzipped: bytes) -> Iterator[bytes]:
+    """Decompress a file in chunks, for the few clients that do not accept gzip."""
+    decompressor = zlib.decompressobj(wbits=31)
+    for chunk in _iter_chunks(gzipped):
+        while chunk:
+            yield decompressor.decompress(chunk, CHUNK_BYTES)
+            chunk = decompressor.unconsumed_tail
+    while rest := decompressor.decompress(b"", CHUNK_BYTES):
+        yield rest
 
 
 @cache
@@ -77,14 +107,20 @@ def list_files() -> frozenset[str]:
     return frozenset({PLOTLY, *(name for name in names if _suffix(name) in MEDIA_TYPES)})
 
 
-@cache
 def _load_file(name: str) -> PageFile:
+    with LOADING:  # many clients at once must not compress the same file
+        return _compress_file(name)
+
+
+@cache
+def _compress_file(name: str) -> PageFile:
     if name == PLOTLY:
         content = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     else:
         content = (files(__name__) / name).read_bytes()
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return PageFile(MEDIA_TYPES[_suffix(name)], content, gzip.compress(content, 6, mtime=0), etag)
+    gzipped = gzip.compress(content, 6, mtime=0)
+    return PageFile(MEDIA_TYPES[_suffix(name)], len(content), gzipped, etag)
 
 
 def _suffix(name: str) -> str:
