@@ -109,7 +109,11 @@ class Task(Protocol):
         """Fit statistics of the training subset, such as class weights."""
 
     def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """Return the mean loss over labelled utterances; 0 if there are none."""
+        """Return the mean loss over labelled utterances; 0 if there are none.
+
+        A task whose settings have ``targets = "votes"`` also has ``vote_targets(distributions)``,
+        and its loss takes their result (B, K) as a third argument.
+        """
 
     def decode(self, logits_bk: Tensor) -> Tensor:
         """Return (B, K) probabilities, or (B, 1) values, from logits."""

@@ -23,11 +23,13 @@ from serein.features import normalization
 from serein.interfaces import FrontEnd, Model, Task
 from serein.labels.targets import get_task_labels, get_task_module, is_regression
 from serein.labels.vocabulary import SPECIAL_TOKENS, Vocabulary
+from serein.labels.votes import collect_votes, trains_on_votes, vote_target_name
 from serein.layers.attention import AttentionWeights, ModelOutput
 from serein.layers.initialization import init_weights
 from serein.layers.outputs import TranscriptOutput
 from serein.records import Recipe, Utterance
 from serein.tasks import transcript
+from serein.tasks.heads import ClassificationTask
 from serein.utils.device import Precision, autocast_context, init_empty_weights
 
 TRANSCRIPT = "transcript"
@@ -164,12 +166,18 @@ class System(nn.Module):
     def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
         """Return the targets of each task, (B,) class numbers or values.
 
-        A system with a transcript loss has (B, L) word ids, too.
+        A task that trains on votes has their (B, K) distributions, too, and a system with a
+        transcript loss (B, L) word ids.
         """
         targets = {
             name: task.targets(get_task_labels(utterances, name, self.recipe))
             for name, task in self.tasks.items()
         }
+        for name, task in self.tasks.items():
+            if trains_on_votes(name, self.recipe):
+                summary = collect_votes(utterances, name, self.recipe, task.classes)
+                votes_bk = cast(ClassificationTask, task).vote_targets(summary.distributions)
+                targets[vote_target_name(name)] = votes_bk
         if self.transcript_task and self.has_transcript_loss:
             texts = [utterance.text for utterance in utterances]
             targets[TRANSCRIPT] = self.transcript_task.targets(texts)
@@ -178,13 +186,21 @@ class System(nn.Module):
     def loss(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of all losses (Li et al. 2019, equation 10)."""
         losses = [
-            task.config.weight * task.loss(output.logits[name], targets[name])
+            task.config.weight * self._task_loss(name, task, output.logits[name], targets)
             for name, task in self.tasks.items()
         ]
         if self.transcript_task and self.has_transcript_loss and output.transcript:
             loss = self.transcript_task.loss(output.transcript, targets[TRANSCRIPT])
             losses.append(self.transcript_task.config.weight * loss)
         return torch.stack(losses).sum()
+
+    def _task_loss(
+        self, name: str, task: Task, logits_bk: Tensor, targets: Mapping[str, Tensor]
+    ) -> Tensor:
+        votes_bk = targets.get(vote_target_name(name))
+        if votes_bk is None:
+            return task.loss(logits_bk, targets[name])
+        return cast(ClassificationTask, task).loss(logits_bk, targets[name], votes_bk)
 
     def decode(self, output: Output) -> dict[str, Tensor]:
         """Return (B, K) probabilities, scaled by temperature, or (B, 1) values of each task; fp32.
@@ -313,6 +329,12 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn in every epoch; "
             "remove [augment] from the recipe"
+        )
+    voted = [task for task in recipe.tasks if trains_on_votes(task, recipe)]
+    if voted and is_estimator(recipe):
+        raise ConfigError(
+            f"tasks.{voted[0]}.targets = 'votes' needs a loss, and {recipe.model['name']} is "
+            "fitted to classes; remove targets, or choose a model that is trained in epochs"
         )
     if recipe.text and recipe.augment.get("crop"):
         raise ConfigError(

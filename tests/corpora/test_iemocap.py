@@ -121,6 +121,7 @@ def test_a_known_utterance_has_every_label(lone: Path) -> None:
             "arousal:E4": 4.0,
             "valence:F1": 5.0,
             "arousal:F1": 1.0,
+            "emotion_votes": "anger=0.5, excitement=0.5, neutral=2",
             "style": "improvised",
             "script": "impro01",
         },

@@ -7,17 +7,30 @@
             ActorID,Age,Sex,Race,Ethnicity
             1001,51,Male,Caucasian,Not Hispanic
 
-``emotion`` and ``level`` are what the actor was asked to show, not what listeners perceived. The
-level is low, medium or high for one of the twelve sentences, and unspecified (``XX``) for the
-others; the published ``1040_ITH_SAD_X.wav`` has one X only. The label ``sentence`` is the code of
-the sentence.
+        processedResults/               optional; without it there are no votes
+            tabulatedVotes.csv          one row for each clip and way of presentation:
+
+            "","A","D","F","H","N","S","fileName",...    row 100000 + clip: heard without seeing
+            "100001",0,0,0,0,9,1,"1001_IEO_NEU_XX",...
+
+            summaryTable.csv            the most frequent votes, read without tabulatedVotes.csv:
+
+            "","FileName","VoiceVote",...
+            "1","1001_IEO_NEU_XX","N",...                ties as N:S
+
+``emotion`` and ``level`` are what the actor was asked to show, not what listeners perceived.
+``emotion_votes`` is what listeners heard, such as "neutral=9, sadness=1": votes for the voice
+alone. Of ``summaryTable.csv``, each of the most frequent emotions has one vote. The level is low,
+medium or high for one of the twelve sentences, and unspecified (``XX``) for the others; the
+published ``1040_ITH_SAD_X.wav`` has one X only. The label ``sentence`` is the code of the sentence.
 
 Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on
 Affective Computing, 2014.
 """
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serein.corpora._reading import (
@@ -55,6 +68,10 @@ EMOTIONS = {
     "SAD": "sadness",
 }
 LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
+VOTED_EMOTIONS = {name[0]: emotion for name, emotion in EMOTIONS.items()}
+"""Emotions by the letters of the votes."""
+VOICE_ROWS = range(100_000, 200_000)
+"""Rows of tabulatedVotes.csv for voices alone; faces alone and both follow."""
 TEXTS = {
     "DFA": "Don't forget a jacket",
     "IEO": "It's eleven o'clock",
@@ -84,7 +101,8 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
     """
     folder = find_subfolder(root, "AudioWAV", "CREMA-D", ABOUT.home)
     genders = _read_genders(root / "VideoDemographics.csv")
-    utterances = [_parse_utterance(file, genders) for file in list_recordings(folder)]
+    votes = _read_votes(root / "processedResults")
+    utterances = [_parse_utterance(file, genders, votes) for file in list_recordings(folder)]
     if not partial:
         emotions = [str(utterance.labels["emotion"]) for utterance in utterances]
         check_counts(folder, "CREMA-D", emotions, COUNTS, restore_advice(ABOUT.home))
@@ -92,11 +110,15 @@ def read(root: Path, *, partial: bool = False) -> list[Utterance]:
 
 
 def notes(root: Path, utterances: Sequence[Utterance]) -> list[str]:
-    """Return a note of recordings elsewhere under ``root``, such as a second copy."""
-    return describe_skipped(root, find_unread(root, utterances), "recordings")
+    """Return notes of recordings elsewhere under ``root``, such as a second copy, and of votes."""
+    notes = describe_skipped(root, find_unread(root, utterances), "recordings")
+    without = sum("emotion_votes" not in utterance.labels for utterance in utterances)
+    if 0 < without < len(utterances):
+        notes.append(f"utterances without votes of listeners: {without}")
+    return notes
 
 
-def _parse_utterance(file: Path, genders: dict[str, str]) -> Utterance:
+def _parse_utterance(file: Path, genders: dict[str, str], votes: dict[str, str]) -> Utterance:
     """Parse speaker, sentence, emotion and level from a file name."""
     parts = file.stem.split("_")
     if len(parts) != 4:
@@ -117,8 +139,64 @@ def _parse_utterance(file: Path, genders: dict[str, str]) -> Utterance:
             "emotion": decode_field(file, "emotion", emotion, EMOTIONS, "CREMA-D"),
             "level": decode_field(file, "level", level, LEVELS, "CREMA-D"),
             "sentence": text,
+            **({"emotion_votes": votes[file.stem]} if votes.get(file.stem) else {}),
         },
     )
+
+
+def _read_votes(folder: Path) -> dict[str, str]:
+    """Return the listeners' votes for each clip, as text; empty without a table of votes."""
+    for name, parse in (
+        ("tabulatedVotes.csv", _parse_tabulated),
+        ("summaryTable.csv", _parse_majority),
+    ):
+        if (folder / name).exists():
+            return _read_vote_table(folder / name, parse)
+    return {}
+
+
+VoteRow = dict[str | None, str | None]
+"""A row of a table of votes: cells by column; short rows have None."""
+
+
+def _read_vote_table(
+    file: Path, parse: Callable[[VoteRow], tuple[str, dict[str, float]] | None]
+) -> dict[str, str]:
+    """Return the votes for each clip, by a function that returns the clip and votes of a row."""
+    votes: dict[str, str] = {}
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        rows = csv.DictReader(lines)
+        for row in rows:
+            try:
+                parsed = parse(row)
+            except (AttributeError, KeyError, ValueError) as error:
+                raise CorpusError(
+                    f"{file}, line {rows.line_num}: no votes can be read ({error}); expected a "
+                    "clip such as 1001_IEO_NEU_XX with votes for A, D, F, H, N and S. Restore the "
+                    "file, or remove it to read the corpus without votes"
+                ) from error
+            if parsed is not None:
+                clip, counts = parsed
+                pairs = [f"{name}={counts[name]:g}" for name in sorted(counts) if counts[name]]
+                votes[clip] = ", ".join(pairs)
+    return votes
+
+
+def _parse_tabulated(row: VoteRow) -> tuple[str, dict[str, float]] | None:
+    """Return the clip and its votes; None if it was seen, too."""
+    if int(str(row[""])) not in VOICE_ROWS:
+        return None
+    counts = {emotion: float(str(row[code])) for code, emotion in VOTED_EMOTIONS.items()}
+    if not all(0 <= count < math.inf for count in counts.values()):
+        raise ValueError("a number of votes is negative or no number")
+    return Path(str(row["fileName"])).stem, counts
+
+
+def _parse_majority(row: VoteRow) -> tuple[str, dict[str, float]]:
+    """Return the clip and one vote for each of its most frequent emotions."""
+    codes = [code.strip() for code in str(row["VoiceVote"] or "").split(":")]
+    votes = {VOTED_EMOTIONS[code]: 1.0 for code in codes if code}
+    return Path(str(row["FileName"])).stem, votes
 
 
 def _read_genders(file: Path) -> dict[str, str]:

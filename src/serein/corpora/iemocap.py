@@ -22,16 +22,17 @@ evaluators. The scale is 1 to 5, and seven means are outside it (valence 5.5 fou
 0.5 three times): a mean or rating off the scale becomes the nearest end, and the notes count the
 means. The ratings of one person are ``emotion:E2`` or ``valence:E3``: E is an evaluator, F or
 M an actor who rates himself. Several answers are separated by commas; ratings and means that were
-left out are absent. ``style`` is improvised or scripted. ``script`` is the scene, such as impro05
-or script01_1; its parts a and b count as one. The scripts are the same in every session, so their
-sentences recur.
+left out are absent. ``emotion_votes`` are the answers of the evaluators alone, such as
+"neutral=1.5, sadness=0.5": each evaluator has one vote, which several answers divide. ``style`` is
+improvised or scripted. ``script`` is the scene, such as impro05 or script01_1; its parts a and b
+count as one. The scripts are the same in every session, so their sentences recur.
 
 Busso et al., "IEMOCAP: Interactive emotional dyadic motion capture database", Language Resources
 and Evaluation, 2008.
 """
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +69,8 @@ EMOTIONS = {
 NO_MAJORITY = "xxx"
 RATER_EMOTIONS = {"excited": "excitement", "neutral state": "neutral"}
 """Emotion names of the evaluators that differ from ``EMOTIONS``."""
+EVALUATOR_PREFIX = "emotion:E"
+"""Begins the names of the evaluators' labels; F and M are actors."""
 DIMENSIONS = {"val": "valence", "act": "arousal", "dom": "dominance"}
 SCALE = (1.0, 5.0)
 """Lowest and highest rating."""
@@ -200,7 +203,19 @@ def _read_turns(file: Path) -> list[Turn]:
                 "8.2357]\\tSes01F_impro01_F000\\tneu\\t[2.5000, 2.5000, 2.5000]' nor a rating such "
                 "as 'C-E2:\\tNeutral;\\t()' of one; restore the file"
             )
-    return turns
+    return [(number, name, {**labels, **_count_votes(labels)}) for number, name, labels in turns]
+
+
+def _count_votes(labels: Mapping[str, Label]) -> dict[str, str]:
+    """Return the label ``emotion_votes``; actors' answers on themselves do not count."""
+    votes: dict[str, float] = {}
+    for name, answers in labels.items():
+        if name.startswith(EVALUATOR_PREFIX):
+            words = str(answers).split(", ")
+            for word in words:
+                votes[word] = votes.get(word, 0.0) + 1 / len(words)
+    text = ", ".join(f"{word}={votes[word]:.6g}" for word in sorted(votes))
+    return {"emotion_votes": text} if text else {}
 
 
 def _read_lines(file: Path) -> list[str]:

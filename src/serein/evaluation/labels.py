@@ -18,6 +18,7 @@ from serein.labels.targets import (
     get_task_module,
     is_regression,
 )
+from serein.labels.votes import list_vote_classes
 from serein.records import Corpus, Recipe, Utterance
 from serein.results.evaluation import LabelMapping
 
@@ -236,6 +237,8 @@ def _drop_unmapped(
 def _check_map(corpus: Corpus, task: str, recipe: Recipe, mapping: LabelMapping) -> None:
     raw_labels = {*mapping.dropped, *(raw for counts in mapping.mapped.values() for raw in counts)}
     unused = sorted({*recipe.tasks[task].get("map", {})} - raw_labels)
+    if unused:
+        unused = sorted({*unused} - list_vote_classes(corpus.utterances, task, recipe))
     if unused:
         raise ConfigError(
             f"tasks.{task}.map names {', '.join(unused)}, which {corpus.name} does not have; its "

@@ -46,7 +46,7 @@ def build_task(
     """
     if classes:
         return ClassificationTask(config, width, classes)
-    for name, default in (("class_weights", "none"), ("smoothing", 0)):
+    for name, default in (("class_weights", "none"), ("smoothing", 0), ("targets", "labels")):
         if getattr(config, name) != default:
             raise ConfigError(
                 f"{name} = {getattr(config, name)!r} applies to classes, and scheme 'values' has "

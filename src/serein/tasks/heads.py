@@ -32,6 +32,12 @@ class ClassificationConfig:
         class_weights: "balanced" weights each class by the inverse of its frequency in training.
         smoothing: label smoothing: fraction of each label that is spread over all classes (Szegedy
             et al. 2016: Rethinking the Inception Architecture for Computer Vision, section 7).
+        targets: of the loss: "labels", or "votes", the distribution of the raters' votes where an
+            utterance has some, and its label elsewhere (Steidl et al. 2005: "Of All Things the
+            Measure Is Man"; Fayek, Lech & Cavedon 2016: Modeling Subjectiveness in Emotion
+            Recognition with Deep Neural Networks). Scores stay those of the labels.
+        votes: name of the corpus's label with the votes (``serein.labels.votes``); default: that of
+            the label with ``_votes`` after it.
     """
 
     weight: Annotated[float, Ge(0)] = 1.0
@@ -40,6 +46,8 @@ class ClassificationConfig:
     map: dict[str, str] = field(default_factory=dict)
     class_weights: Literal["none", "balanced"] = "none"
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    targets: Literal["labels", "votes"] = "labels"
+    votes: str | None = None
 
 
 class ClassificationTask(nn.Module):
@@ -75,6 +83,12 @@ class ClassificationTask(nn.Module):
             raise ConfigError(f"unknown classes {unknown}; this task has {list(self.classes)}")
         return torch.tensor([UNLABELLED_CLASS if x is None else index[str(x)] for x in labels])
 
+    def vote_targets(self, distributions: Sequence[Sequence[float] | None]) -> Tensor:
+        """Return the raters' distributions as (B, K); the row of an utterance without is nan."""
+        missing = [UNLABELLED_VALUE] * len(self.classes)
+        rows = [missing if shares is None else list(shares) for shares in distributions]
+        return torch.tensor(rows).reshape(-1, len(self.classes))
+
     def fit_statistics(self, target_b: Tensor) -> None:
         """Fit the class weights on the training subset."""
         if self.config.class_weights == "balanced":
@@ -86,8 +100,16 @@ class ClassificationTask(nn.Module):
             )
             self.weights_k.copy_(weight_k)
 
-    def loss(self, logits_bk: Tensor, target_b: Tensor) -> Tensor:
-        """Return the weighted mean cross-entropy over labelled utterances; 0 without any."""
+    def loss(self, logits_bk: Tensor, target_b: Tensor, votes_bk: Tensor | None = None) -> Tensor:
+        """Return the weighted mean cross-entropy over labelled utterances; 0 without any.
+
+        Args:
+            logits_bk: (B, K).
+            target_b: (B,) class numbers.
+            votes_bk: (B, K) from ``vote_targets``, which replace the classes; None without votes.
+        """
+        if votes_bk is not None:
+            return self._distribution_loss(logits_bk, target_b, votes_bk)
         loss = F.cross_entropy(
             logits_bk,
             target_b,
@@ -98,6 +120,18 @@ class ClassificationTask(nn.Module):
         )
         labelled_b = target_b[target_b != UNLABELLED_CLASS]
         return loss / self.weights_k[labelled_b].sum().clamp(min=1e-9)
+
+    def _distribution_loss(self, logits_bk: Tensor, target_b: Tensor, votes_bk: Tensor) -> Tensor:
+        """Return the cross-entropy to distributions; for those of one class equal to ``loss``."""
+        has_votes_b1 = ~votes_bk.isnan().any(dim=1, keepdim=True)
+        is_labelled_b1 = (target_b != UNLABELLED_CLASS)[:, None]
+        label_bk = F.one_hot(target_b.clamp(min=0), len(self.classes)) * is_labelled_b1
+        truth_bk = torch.where(has_votes_b1, votes_bk, label_bk.to(votes_bk.dtype))
+        uniform_bk = (has_votes_b1 | is_labelled_b1) / len(self.classes)
+        smooth_bk = (1 - self.config.smoothing) * truth_bk + self.config.smoothing * uniform_bk
+        log_p_bk = logits_bk.float().log_softmax(dim=-1)
+        loss = -(smooth_bk * self.weights_k * log_p_bk).sum()
+        return loss / (truth_bk * self.weights_k).sum().clamp(min=1e-9)
 
     def decode(self, logits_bk: Tensor) -> Tensor:
         """Return probabilities (B, K)."""

@@ -79,6 +79,7 @@ def evaluate_subsets(
         name: {
             task: compute_scores(predictions[name][task], target_n)
             for task, target_n in subset.targets.items()
+            if task in predictions[name]  # distributions of votes only train
         }
         for name, subset in subsets.items()
     }

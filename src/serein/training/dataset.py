@@ -254,7 +254,8 @@ class Batch:
     Attributes:
         ids: of the utterances.
         inputs: of the model: values and mask, by name.
-        targets: for each task, (B,) class numbers or values; (B, L) word ids of transcripts.
+        targets: for each task, (B,) class numbers or values, and for one that trains on votes their
+            (B, K) distributions; (B, L) word ids of transcripts.
     """
 
     ids: list[str]
@@ -264,7 +265,7 @@ class Batch:
 
 def trim_padding(target_nl: Tensor) -> Tensor:
     """Remove columns that are padding in every row of word ids; other targets have none."""
-    if target_nl.dim() == 1 or not target_nl.numel():
+    if target_nl.dim() == 1 or target_nl.is_floating_point() or not target_nl.numel():
         return target_nl
     return target_nl[:, : int((target_nl >= 0).sum(dim=1).max())]
 
@@ -276,8 +277,9 @@ class Subset:
     Attributes:
         ids: of the utterances.
         frames: of these and possibly other utterances.
-        targets: for each task, (n,) class numbers or values in the order of ``ids``; (n, L) word
-            ids of transcripts, padded with -1.
+        targets: for each task, (n,) class numbers or values in the order of ``ids``, and for one
+            that trains on votes their (n, K) distributions; (n, L) word ids of transcripts, padded
+            with -1.
         words: (n, L) word ids that the model takes as input, padded with -1; None without text.
     """
 
