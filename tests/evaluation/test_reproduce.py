@@ -12,7 +12,14 @@ from serein import bundle, published
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import folds
 from serein.evaluation.engines import LocalEngine
-from serein.evaluation.paper_rows import PaperCorpora, assign_corpora, select_tables
+from serein.evaluation.paper_rows import (
+    Job,
+    PaperCorpora,
+    assign_corpora,
+    build_job,
+    select_tables,
+    select_variants,
+)
 from serein.evaluation.plan import Plan
 from serein.evaluation.reproduce import reproduce
 from serein.records import Corpus
@@ -295,6 +302,26 @@ def test_generated_copy_is_named_as_one() -> None:
     given._loaded["iemocap",] = copy
     assert given.describe() == {"IEMOCAP": "a generated copy of IEMOCAP"}
     assert given.list_notes() == [GENERATED_TEXT]
+
+
+@pytest.mark.parametrize("variant", ["paper", "hold-out", "random", "validation"])
+def test_only_the_papers_corpus_is_tested_in_every_variant(variant: str) -> None:
+    paper = published.load_paper("fu2020")
+    given = PaperCorpora({"savee": "savee", "emodb": "mine"}, {})
+    (chosen,) = select_variants(paper, [variant])
+    mains = {}
+    for row in paper.rows:
+        if row.recipe:
+            job = build_job(paper, row, chosen, given, "", ())
+            assert isinstance(job, Job)
+            mains[row.table, row.system] = job.load_recipe().protocol.get("main")
+    assert mains == {
+        ("Table 2", "single task"): None,
+        ("Table 2", "multitask"): None,
+        ("Table 2", "cross-language training"): "savee",
+        ("Table 2", "multitask cross-language training"): "savee",
+        ("section 4.2", "multitask cross-language training"): "mine",
+    }
 
 
 def test_variants_and_tables_are_selected(corpus: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from serein.results.evaluation import OptimisticVariant, Results, SeedResult
 
 MIN_FOLDS = 5
 KEPT_SETTINGS = (
-    *("only", "max_duration", "train_size", "seed", "stratify"),
+    *("only", "max_duration", "train_size", "max_folds", "seed", "stratify"),
     *("main", "auxiliary_share", "auxiliary_ratio"),
 )
 """Settings of a split that its random variant keeps."""

@@ -31,6 +31,7 @@ from serein.protocols.subsets import (
     drop_long,
     filter_values,
     join_cautions,
+    limit_folds,
     limit_train,
     make_disjoint,
     select_training_utterances,
@@ -91,7 +92,7 @@ class ProtocolKind:
 
 COMMON_SETTINGS = (
     *("name", "validation", "only", "max_duration", "disjoint", "disjoint_groups"),
-    *("unlabelled", "train_size", "allow"),
+    *("unlabelled", "train_size", "max_folds", "allow"),
 )
 AUXILIARY_SETTINGS = ("main", "auxiliary_share", "auxiliary_ratio")
 FOLD_SETTINGS = ("folds", "seed", "stratify")
@@ -192,6 +193,7 @@ def split(
         protocol = limit_train(protocol, main, settings)
         protocol = add_auxiliary(protocol, others, settings)
         protocol = make_subsets_disjoint(protocol) if others else protocol
+    protocol = limit_folds(protocol, settings)
     protocol = replace(protocol, caution=join_cautions(protocol.caution, filtered, dropped))
     check_protocol(protocol)
     return protocol

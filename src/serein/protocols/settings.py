@@ -40,6 +40,8 @@ class SplitConfig:
             on.
         train_size: number of training utterances in each fold, stratified; a smaller sample is
             part of a larger one. By default all.
+        max_folds: number of folds to train and test, the first ones; 1 of random folds is a random
+            hold-out. By default all.
         main: the corpus that is split; the other corpora train in every fold.
         auxiliary_share: fraction of each auxiliary corpus that trains, 0 to 1.
         auxiliary_ratio: training utterances of each auxiliary corpus per training utterance of the
@@ -61,6 +63,7 @@ class SplitConfig:
     disjoint: Values = ()
     disjoint_groups: Annotated[int, Ge(1)] = 1
     train_size: Annotated[int, Ge(1)] | None = None
+    max_folds: Annotated[int, Ge(1)] | None = None
     main: str = ""
     auxiliary_share: Amount = 1.0
     auxiliary_ratio: Amount | None = None

@@ -355,6 +355,25 @@ def limit_train(
     return replace(protocol, folds=tuple(folds), caution=join_cautions(protocol.caution, clause))
 
 
+def limit_folds(protocol: Protocol, settings: SplitConfig) -> Protocol:
+    """Keep the first ``settings.max_folds`` folds.
+
+    Raises:
+        ConfigError: there are fewer folds.
+    """
+    limit, total = settings.max_folds, len(protocol.folds)
+    if limit is None or limit == total:
+        return protocol
+    if limit > total:
+        raise ConfigError(
+            f"protocol.max_folds = {limit} is more than the {total} folds of {protocol.name}; set "
+            "it lower, or leave it out to run all"
+        )
+    clause = f"only {limit} of {total} folds trained and tested"
+    caution = join_cautions(protocol.caution, clause)
+    return replace(protocol, folds=protocol.folds[:limit], caution=caution)
+
+
 def _format_range(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low}" if low == high else f"{low} to {high}"

@@ -19,7 +19,15 @@ from serein.report.published import (
     format_printed,
     reorder_matrix,
 )
-from serein.report.table import UNDEFINED, Column, Row, Table, make_row, text_columns
+from serein.report.table import (
+    UNDEFINED,
+    Column,
+    Row,
+    Table,
+    make_row,
+    split_columns,
+    text_columns,
+)
 from serein.results.reproduction import (
     FINISHED,
     HELD,
@@ -38,9 +46,18 @@ PAPER_VARIANT = "paper"
 OPTIMISTIC = "optimistic"
 """In the meaning of a selection that used the test subset."""
 VERDICT_KINDS = {HELD: "clean", NOT_HELD: "error", UNDECIDED: ""}
+SUBSET_TITLES = {DEVELOPMENT: "dev"}
+"""Short names of subsets in narrow columns."""
 NO_FIGURE = "not printed by the paper, or not measured here"
 MATRICES_HEADING = "Confusion matrices"
 CLAIMS_HEADING = "Statements of the paper"
+RUNS_HEADING = "Runs"
+LAYOUTS = {
+    MATRICES_HEADING: "beside",
+    CLAIMS_HEADING: "sentences-first",
+    RUNS_HEADING: "narrow-words",
+}
+"""Style class of a section's tables on the page."""
 CHOICES_HEADING = "What the recipes say of the paper and of our choices"
 SAME_STATEMENT = "\u2033"
 """In place of the text of the statement above."""
@@ -107,7 +124,7 @@ def build_sections(reproduction: Reproduction) -> list[Section]:
             items=tuple(_list_choices(reproduction)),
             items_heading=CHOICES_HEADING,
         ),
-        Section(title="Runs", tables=(_run_table(reproduction),)),
+        Section(title=RUNS_HEADING, tables=(_run_table(reproduction),)),
         Section(title="Reproduce", code=reproduction.command),
     ]
     return [s for s in sections if s.paragraphs or s.tables or s.items or s.code]
@@ -180,8 +197,8 @@ def _describe_columns(
         yield "In brackets: 95 % intervals, of one training seed."
     if DEVELOPMENT in subsets:
         yield (
-            "Development figures are of the subset on which settings or epochs were selected; ours "
-            "are means over the folds' validation subsets."
+            "Development figures (dev) are of the subset on which settings or epochs were "
+            "selected; ours are means over the folds' validation subsets."
         )
     if any(row.significant for row in rows):
         yield "A star is the paper's mark of a significant improvement."
@@ -207,7 +224,8 @@ def _build_column(key: ScoreKey, *, several_subsets: bool) -> Column:
     task, metric, subset = key
     title = METRIC_TITLES[metric]
     if several_subsets:
-        return Column(name=subset, group=f"{task} {title}", undefined_reason=NO_FIGURE)
+        name = SUBSET_TITLES.get(subset, subset)
+        return Column(name=name, group=f"{task} {title}", undefined_reason=NO_FIGURE)
     return Column(name=title, group=task, undefined_reason=NO_FIGURE)
 
 
@@ -379,6 +397,9 @@ def _change_tables(reproduction: Reproduction) -> tuple[Table, ...]:
                 changes.setdefault(change, []).append(_name_run(own))
     if not changes:
         return ()
+    finished = [own for row in reproduction.rows for own in row.own if own.state == FINISHED]
+    everything = dict.fromkeys(map(_name_run, finished))
+    is_several = len(everything) > 1
     return (
         Table(
             title="Settings that differ from the recipes of the paper",
@@ -386,7 +407,12 @@ def _change_tables(reproduction: Reproduction) -> tuple[Table, ...]:
             "recognisers.",
             columns=text_columns("setting", "the paper's recipe", "here", "of"),
             rows=tuple(
-                make_row(*change, ", ".join(dict.fromkeys(names)))
+                make_row(
+                    *change,
+                    "all recipes"
+                    if is_several and set(names) == set(everything)
+                    else ", ".join(dict.fromkeys(names)),
+                )
                 for change, names in changes.items()
             ),
         ),
@@ -456,7 +482,8 @@ def render_terminal(reproduction: Reproduction) -> RenderableType:
     ]
     for name in reproduction.tables:
         section = _table_section(reproduction, name, intervals=False)
-        parts += [part for table in section.tables for part in (Text(), terminal.draw_table(table))]
+        tables = [part for whole in section.tables for part in split_columns(whole)]
+        parts += [part for table in tables for part in (Text(), terminal.draw_table(table))]
         parts += [terminal.make_line(item, "yellow") for item in section.items]
     parts += [Text(), *map(terminal.make_line, _describe_claims(reproduction))]
     return Group(*parts, terminal.make_line(describe_verdicts(reproduction), "bold"))
@@ -509,7 +536,7 @@ def render_html(reproduction: Reproduction) -> str:
         verdicts=describe_verdicts(reproduction),
         warnings_of_runs=reproduction.warnings,
         sections=[section for section in sections if section.title != "Warnings"],
-        layouts={MATRICES_HEADING: "pair", CLAIMS_HEADING: "sentences-first"},
+        layouts=LAYOUTS,
         created=reproduction.created,
         source="reproduction.json",
     )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 UNDEFINED = "n/a"
 """Text of a cell without a value."""
+MAX_TEXT_WIDTH = 24
+"""Characters in a line of a text column, where a table is split for the terminal."""
 NO_SCORE = "undefined: nothing was scored"
 NO_INTERVAL = "no interval: the score is undefined, or none was computed"
 
@@ -98,3 +100,51 @@ def make_interval_column() -> Column:
 def make_row(*cells: str, kind: str = "") -> Row:
     """Create a row from its cells."""
     return Row(cells=cells, kind=kind)
+
+
+def split_columns(table: Table, width: int = 80, gap: int = 2) -> list[Table]:
+    """Divide the columns of numbers among tables that fit in a width; the text is in each.
+
+    Columns of text may wrap between words and take at most 24 characters each, or their longest
+    word.
+
+    Args:
+        table: its columns of text come first.
+        width: of a line, in characters.
+        gap: between columns, in characters.
+    """
+    texts = [index for index, column in enumerate(table.columns) if column.is_text]
+    numbers = [index for index, column in enumerate(table.columns) if not column.is_text]
+    room = width - sum(_measure_text(table, index) + gap for index in texts)
+    parts: list[list[int]] = [[]]
+    left = room
+    for index in numbers:
+        needed = max(map(len, _list_texts(table, index))) + gap
+        if parts[-1] and needed - gap > left:
+            parts.append([])
+            left = room
+        parts[-1].append(index)
+        left -= needed
+    return [
+        Table(
+            title=table.title if number == 0 else f"{table.title}, continued",
+            note=table.note if number == len(parts) - 1 else "",
+            columns=tuple(table.columns[index] for index in (*texts, *part)),
+            rows=tuple(
+                Row(cells=tuple(row.cells[index] for index in (*texts, *part)), kind=row.kind)
+                for row in table.rows
+            ),
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _list_texts(table: Table, index: int) -> list[str]:
+    return [table.columns[index].heading, *(row.cells[index] for row in table.rows)]
+
+
+def _measure_text(table: Table, index: int) -> int:
+    """Return the width that a column of text takes."""
+    texts = _list_texts(table, index)
+    longest_word = max((len(word) for text in texts for word in text.split()), default=0)
+    return max(longest_word, min(MAX_TEXT_WIDTH, max(map(len, texts))))
