@@ -10,6 +10,7 @@ from builders.report_reader import Page, normalize_spaces
 from rich.console import Console
 
 from serein.report import reproduction as report
+from serein.report.table import Table, make_row, number_columns, split_columns, text_columns
 from serein.results.reproduction import (
     HELD,
     JudgedClaim,
@@ -139,7 +140,7 @@ def test_printed_row_is_followed_by_ours() -> None:
     assert [(column.group, column.name) for column in table.columns] == [
         ("", "system"),
         ("", "figures"),
-        ("emotion WA", "development"),
+        ("emotion WA", "dev"),
         ("emotion WA", "test"),
         ("emotion UA", "test"),
     ]
@@ -152,8 +153,32 @@ def test_printed_row_is_followed_by_ours() -> None:
         ("Han et al.", "printed, cited", "n/a", "54.3", "n/a"),
     ]
     assert [row.kind for row in table.rows] == ["", "headline", "optimistic", "", "", "baseline"]
-    assert "Development figures are of the subset on which" in table.note
+    assert "Development figures (dev) are of the subset on which" in table.note
     assert "A star is the paper's mark" in table.note
+
+
+def test_wide_tables_are_divided_for_the_terminal() -> None:
+    numbers = number_columns("arousal UA dev", "arousal UA test", "valence UA test")
+    table = Table(
+        title="Table 1",
+        note="Printed for IEMOCAP.",
+        columns=(*text_columns("system", "figures"), *numbers),
+        rows=(
+            make_row("cross-language training of two", "printed", "1", "2", "3", kind="baseline"),
+        ),
+    )
+    assert split_columns(table, width=83) == [table]
+    narrow = split_columns(table, width=66)
+    names = [[column.name for column in part.columns] for part in narrow]
+    assert names == [
+        ["system", "figures", "arousal UA dev", "arousal UA test"],
+        ["system", "figures", "valence UA test"],
+    ]
+    assert [part.title for part in narrow] == ["Table 1", "Table 1, continued"]
+    assert [part.note for part in narrow] == ["", "Printed for IEMOCAP."]
+    last = make_row("cross-language training of two", "printed", "3", kind="baseline")
+    assert narrow[1].rows == (last,)
+    assert len(split_columns(table, width=1)) == 3
 
 
 def test_variants_are_named_only_if_there_are_several() -> None:
