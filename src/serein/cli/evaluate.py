@@ -7,6 +7,7 @@ import typer
 
 from serein.cli import reproduce, search, sweep
 from serein.cli.common import (
+    ClassesOption,
     CorporaOption,
     DeviceOption,
     FoldJobsOption,
@@ -66,6 +67,7 @@ def evaluate(
     ] = False,
     trust: TrustOption = None,
     partial: PartialOption = None,
+    classes: ClassesOption = None,
 ) -> None:
     """Train and test a recipe on every fold, or score a saved model; write a report."""
     if (recipe is None) == (model is None):
@@ -73,10 +75,15 @@ def evaluate(
     if model is not None:
         _refuse_training_options(context)
         run = _score_saved_model(
-            model, resolve_corpus(corpus, partial), set_ or [], device, runs, trust or []
+            model, resolve_corpus(corpus, partial), set_ or [], device, runs, trust or [], classes
         )
         _show_results(run.results, run.folder)
         return
+    if classes is not None:
+        raise ConfigError(
+            "--classes restricts the answers of a saved model; give --model, or drop classes of a "
+            "recipe with --set tasks.TASK.map"
+        )
     from serein.evaluation.repeats import evaluate_seeds
 
     run = evaluate_seeds(
@@ -114,6 +121,7 @@ def _score_saved_model(
     device: str,
     runs: Path,
     trust: list[str],
+    classes: str | None,
 ) -> "Run":
     """Score a saved model on a corpus, and save the results in a run folder."""
     import hashlib
@@ -126,8 +134,9 @@ def _score_saved_model(
 
     path = find_model_file(model)
     bundle = load(path, device=device, trust=trust)
-    results = score_model(bundle, corpus, name=path.stem, settings=settings)
-    content = path.read_bytes() + repr([results.corpus["hash"], settings]).encode()
+    results = score_model(bundle, corpus, name=path.stem, settings=settings, classes=classes)
+    asked = [settings] if classes is None else [settings, classes]
+    content = path.read_bytes() + repr([results.corpus["hash"], *asked]).encode()
     folder = runs / f"{results.name}-{hashlib.sha256(content).hexdigest()[:8]}"
     io.save_record(results, folder)
     return Run(results, folder, is_new=True)
