@@ -16,6 +16,11 @@ from serein.errors import ConfigError
 from serein.evaluation import scores, transcripts
 from serein.evaluation.calibration import measure_raw_confidence
 from serein.evaluation.evaluate import describe_unlabelled
+from serein.evaluation.forced_choice import (
+    add_forced_answers,
+    find_shared_classes,
+    withhold_single_class_scores,
+)
 from serein.evaluation.labels import describe_proxies, held_out_shares, map_labels
 from serein.evaluation.provenance import (
     command_line,
@@ -25,13 +30,16 @@ from serein.evaluation.provenance import (
 )
 from serein.evaluation.training_overlap import check_training_overlap
 from serein.evaluation.utterance_filter import describe_left_out, select_for_transcription
+from serein.evaluation.votes import add_votes, score_votes
 from serein.interfaces import FrontEnd
+from serein.labels import harmonize_emotion
+from serein.labels.class_sets import ClassSet, resolve_class_set
 from serein.labels.targets import get_raw_label, get_task_labels, is_regression, is_scorable
 from serein.metrics.scoring import Scores
 from serein.metrics.word_error_rate import compute_word_scores, count_unknown_words
 from serein.records import Corpus, Recipe, Utterance
 from serein.results import io
-from serein.results.evaluation import LabelMapping, Prediction, Results
+from serein.results.evaluation import FORCED, MODEL, LabelMapping, Prediction, Results
 from serein.results.inference import WordScores
 from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
 from serein.training.dataset import Subset, extract_frames
@@ -53,6 +61,7 @@ def score_model(
     *,
     name: str = "model",
     settings: Sequence[str] = (),
+    classes: ClassSet | None = None,
 ) -> Results:
     """Score a saved model on labelled audio.
 
@@ -61,6 +70,10 @@ def score_model(
     reads words is scored on those of its own recogniser, as it is used; without one, on those of
     the corpus, and utterances without words are left out.
 
+    The selection "model" has the answers among all classes of the model, and "forced" those among a
+    class set: the requested one, which is then the headline, or the classes that the corpus has if
+    it lacks some. One class in all labels gives no score.
+
     Args:
         bundle: the model.
         corpus: ``NAME``, ``NAME=PATH``, several of them to read as one corpus, or a corpus.
@@ -68,8 +81,11 @@ def score_model(
         settings: names of labels or classes in the corpus, if they differ:
             ``"tasks.emotion.label=mood"``, ``"tasks.emotion.map.joy=happiness"``; and filters,
             ``"protocol.only.style=improvised"``, ``"protocol.max_duration=20"``.
+        classes: the only classes to score, of the first classification task, or a dictionary of
+            classes by task; utterances of other classes of the first task are left out.
 
     Raises:
+        UnknownName: the model has no such class.
         ConfigError: no utterance has a label of the model, or the words that it needs; or a
             setting is not one of those.
         SereinError: the corpus or its audio has another fault.
@@ -80,7 +96,9 @@ def score_model(
     filtered = select_for_transcription(corpora.as_corpus(corpus), system.recipe, filters)
     corpus = filtered.corpus
     recipe = _apply_label_settings(system.recipe, label_settings)
-    scorable, warnings = _select_scorable(corpus, recipe, system.classes)
+    class_set = resolve_class_set(classes, system.classes)
+    scored_classes = {**system.classes, **class_set}
+    scorable, warnings = _select_scorable(corpus, recipe, scored_classes)
     if system.needs_words and bundle.asr is None:
         scorable, wordless = _select_with_words(corpus, scorable, recipe, name)
         warnings += wordless
@@ -90,16 +108,17 @@ def score_model(
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
     content_hashes = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
     predicted = _predict(bundle, front_end, windows, content_hashes)
-    outputs = {"model": predicted.outputs}
+    outputs = {MODEL: predicted.outputs}
     predictions = [
         scores.build_prediction(
-            utterance, "model", scores.true_labels(utterance, recipe, system.classes), n, outputs
+            utterance, MODEL, scores.true_labels(utterance, recipe, scored_classes), n, outputs
         )
         for n, utterance in enumerate(scorable)
     ]
+    predictions = add_votes(predictions, scorable, recipe, system.classes)
     if predicted.texts:
         predictions = [
-            replace(prediction, text=utterance.text, transcripts={"model": text})
+            replace(prediction, text=utterance.text, transcripts={MODEL: text})
             for prediction, utterance, text in zip(
                 predictions, scorable, predicted.texts, strict=True
             )
@@ -112,16 +131,21 @@ def score_model(
         )
     warnings += [finding.description for finding in overlap if finding.verdict == "warning"]
     constants = {
-        task: _majority_or_mean(counts, system.classes[task])
+        task: _majority_or_mean(counts, scored_classes[task])
         for task, counts in bundle.card.class_counts.items()
     }
-    baselines = scores.score_baselines(predictions, {"model": constants}, system.classes)
+    shared = class_set or find_shared_classes(predictions, system.classes)
+    if shared:
+        predictions = add_forced_answers(predictions, shared, system.classes)
+    baselines = scores.score_baselines(predictions, {MODEL: constants}, scored_classes)
     held_out_tasks = held_out_shares(recipe)
     warnings += describe_unlabelled(predictions, held_out_tasks)
     warnings += [f"{task}: {NOT_SCORED}" for task in held_out_tasks]
     results = _build_results(
-        bundle, recipe, corpus, content_hashes, predictions, baselines, name, warnings
+        *(bundle, recipe, corpus, content_hashes, predictions, baselines, name, warnings),
+        scored_classes,
     )
+    results = _score_selections(results, shared, FORCED if class_set else MODEL)
     return replace(results, leakage=overlap)
 
 
@@ -167,7 +191,7 @@ def _predict(
         texts = [vocabulary.decode(row) for row in outputs.pop(TRANSCRIPT).tolist()]
     counts, remaining = [len(windows) for windows in windows_of], iter(texts)
     averages = {
-        task: [rows.mean(dim=0).tolist() for rows in torch.split(output, counts)]
+        task: scores.to_rows(torch.stack([rows.mean(dim=0) for rows in output.split(counts)]))
         for task, output in outputs.items()
     }
     joined = [" ".join(filter(None, islice(remaining, count))) for count in counts]
@@ -203,12 +227,13 @@ def _apply_label_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     for setting in settings:
         path = setting.partition("=")[0].strip().split(".")
         table, task, key = [*path, "", "", ""][:3]
-        if table != "tasks" or task not in recipe.tasks or key not in ("label", "scheme", "map"):
+        known = ("label", "scheme", "map", "votes")
+        if table != "tasks" or task not in recipe.tasks or key not in known:
             raise ConfigError(
                 f"{setting!r} cannot change a saved model; only names of labels and classes "
                 "can be set, "
                 + " or ".join(f"tasks.{task}.label=NAME" for task in recipe.tasks)
-                + ", and likewise .scheme=NAME and .map.LABEL=CLASS"
+                + ", and likewise .scheme=NAME, .votes=NAME and .map.LABEL=CLASS"
             )
         changed = replace(recipe, **config.apply_setting({"tasks": recipe.tasks}, setting))
         if is_regression(task, changed) != is_regression(task, recipe):
@@ -238,7 +263,14 @@ def _select_scorable(
         )
     if not rest:
         return scorable, []
-    return scorable, [f"{len(rest)} of {total} utterances left out: {task} is one of {others}"]
+    left_out = f"{len(rest)} of {total} utterances left out: {task} is one of {others}"
+    renamed = [name for name in others if harmonize_emotion(name) in {*classes} - {name}]
+    if renamed:
+        left_out += (
+            f"; {', '.join(renamed)} would be classes of the model with "
+            f"--set tasks.{task}.scheme=harmonised"
+        )
+    return scorable, [left_out]
 
 
 def _select_with_words(
@@ -274,7 +306,7 @@ def _select_with_words(
 def _describe_words(bundle: Bundle, words: Mapping[str, WordScores]) -> str:
     """Describe for the headline where the words that the model used come from."""
     system = bundle.system
-    wer = words["model"].wer if words else None
+    wer = words[MODEL].wer if words else None
     rate = "" if wer is None else f", WER {100 * wer:.1f} %"
     if bundle.asr is not None:
         recognizer = bundle.asr.card.name or bundle.asr.system.recipe.name
@@ -293,11 +325,11 @@ def _score_words(bundle: Bundle, predictions: Sequence[Prediction]) -> dict[str,
     references = [str(prediction.text) for prediction in transcribed]
     word_scores = compute_word_scores(
         references,
-        [prediction.transcripts["model"] for prediction in transcribed],
+        [prediction.transcripts[MODEL] for prediction in transcribed],
         [prediction.speaker for prediction in transcribed],
         unknown=count_unknown_words(references, vocabulary),
     )
-    return {"model": word_scores}
+    return {MODEL: word_scores}
 
 
 def _restrict_to_classes(mapping: LabelMapping, classes: Sequence[str]) -> LabelMapping:
@@ -323,11 +355,13 @@ def _build_results(
     baselines: dict[str, dict[str, Scores]],
     name: str,
     warnings: list[str],
+    scored_classes: Mapping[str, Sequence[str]],
 ) -> Results:
+    """Build the results of a model, all but the scores."""
     system, words = bundle.system, _score_words(bundle, predictions)
     mapping = {
         task: _restrict_to_classes(
-            map_labels(corpus.utterances, task, recipe), system.classes[task]
+            map_labels(corpus.utterances, task, recipe), scored_classes[task]
         )
         for task in recipe.tasks
     }
@@ -350,9 +384,9 @@ def _build_results(
         ),
         seconds=0.0,
         classes={task: list(names) for task, names in system.classes.items()},
-        headline="model",
-        selections={"model": f"the saved model {name}, as it is{_describe_words(bundle, words)}"},
-        **scores.pool_scores(predictions, ["model"], system.classes),
+        headline=MODEL,
+        selections={MODEL: f"the saved model {name}, as it is{_describe_words(bundle, words)}"},
+        scores={},
         fold_means={},
         baselines=baselines,
         folds=[],
@@ -364,7 +398,40 @@ def _build_results(
             *precision_warnings(requested_precision(system.recipe), system.device),
         ],
         mapping=mapping,
-        groups=scores.score_groups(predictions, "model", system.classes),
-        calibration=measure_raw_confidence(system.classes, predictions, "model"),
         words=words,
+    )
+
+
+def _score_selections(
+    results: Results, class_set: Mapping[str, Sequence[str]], headline: str
+) -> Results:
+    """Add the scores of the model's own answers, and of those among a class set.
+
+    Args:
+        results: without scores; if there is a class set, predictions have both selections.
+        class_set: for each restricted task, its classes; may be empty.
+        headline: the selection to quote; the other one is scored in the restricted tasks.
+    """
+    classes, predictions = results.classes, results.predictions
+    pooled = scores.pool_scores(predictions, [headline], classes)
+    others = {MODEL, *([FORCED] if class_set else [])} - {headline}
+    for other in others:
+        restricted = {task: classes[task] for task in class_set}
+        pooled["scores"] |= scores.pool_scores(predictions, [other], restricted)["scores"]
+    groups = scores.score_groups(predictions, headline, classes)
+    meanings = {MODEL: results.selections[MODEL]}
+    if class_set:
+        listing = "; ".join(f"{task} {', '.join(own)}" for task, own in class_set.items())
+        meanings[FORCED] = f"forced choice: its answers among these classes only: {listing}"
+    return replace(
+        results,
+        headline=headline,
+        selections={name: meanings[name] for name in (headline, *others)},
+        scores=withhold_single_class_scores(pooled["scores"]),
+        value_scores=pooled["value_scores"],
+        groups={kind: withhold_single_class_scores(own) for kind, own in groups.items()},
+        calibration=measure_raw_confidence(classes, predictions, headline),
+        words=dict.fromkeys([headline], results.words[MODEL]) if results.words else {},
+        vote_scores=score_votes(predictions, [headline], classes),
+        class_set={task: list(own) for task, own in class_set.items()},
     )

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from serein.metrics.bootstrap import bootstrap_difference, choose_resampling_groups
-from serein.metrics.scoring import Metric, Scores
+from serein.metrics.intervals import choose_groups
+from serein.metrics.scoring import Metric, Scores, compute_difference_interval
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.report.table import Column, Row, Table, make_row, text_columns
 from serein.results.evaluation import Results
+from serein.results.intervals import find_interval_method
 
 BASELINES = {
     "majority": "predicts the most frequent class of the training subset",
@@ -63,7 +62,8 @@ def format_selection(results: Results, selection: str, task: str) -> str:
 
 def get_audit_heading(results: Results) -> str:
     """Return the heading of the section of scores, which depends on the number of selections."""
-    return "Selection audit" if len(results.selections) > 1 else "Scores"
+    is_audit = len(results.selections) > 1 and not results.class_set
+    return "Selection audit" if is_audit else "Scores"
 
 
 def compare_selections(results: Results, task: str) -> list[ScoreRow]:
@@ -158,7 +158,7 @@ def compute_difference(
 ) -> tuple[Interval, str]:
     """Compute the interval of the difference in UA, or CCC, of two selections, first - second.
 
-    Both have predictions for the same utterances and are resampled with the same draws.
+    Both have predictions for the same utterances; the interval is a paired one.
 
     Returns:
         The interval, None where it is undefined, and a description of the method.
@@ -166,15 +166,16 @@ def compute_difference(
     items = summary.select_scored(results, task, first, second)
     scorer, classes = summary.get_task_scorer(results, task), results.classes[task]
     truth = [item.truth[task] for item in items]
-    groups, method = choose_resampling_groups([item.speaker for item in items])
+    method = find_interval_method(results)
+    groups, description = choose_groups([item.speaker for item in items], method)
     first_tally, second_tally = (
         scorer.tally(
             truth, summary.get_predicted_values(results, task, name, items), groups, classes
         )
         for name in (first, second)
     )
-    low, high = bootstrap_difference(first_tally, second_tally, scorer.main.statistic)
-    return (None if np.isnan(low) else (low, high)), method
+    interval = compute_difference_interval(first_tally, second_tally, scorer.main, method=method)
+    return interval, description
 
 
 def build_optimistic_table(results: Results) -> Table | None:

@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serein.report import audit, checks, figures, published, speakers, summary, tables
+from serein.report import (
+    audit,
+    checks,
+    figures,
+    forced,
+    published,
+    speakers,
+    summary,
+    tables,
+    votes,
+)
 from serein.report.table import Table
 from serein.results.evaluation import Results
 
@@ -72,10 +82,12 @@ def describe_headline(results: Results) -> Iterator[str]:
 
 
 def describe_highlights(results: Results) -> list[str]:
-    """Return sentences on seeds, best and worst groups, confidence and leakage."""
+    """Return sentences on seeds, raters' votes, best and worst groups, confidence and leakage."""
     task = summary.get_first_task(results)
     sentences = (
+        *forced.describe_answers(results),
         tables.describe_seeds(results, task),
+        *(votes.describe_vote_scores(results, name) for name in results.classes),
         *(
             speakers.describe_extremes(results, task, attribute)
             for attribute in tables.list_group_attributes(task)
@@ -103,6 +115,7 @@ def _score_sections(results: Results) -> Iterator[Section]:
     )
     yield _published_section(results)
     yield Section(title="Classes", tables=tuple(_class_tables(results)))
+    yield Section(title=votes.VOTES_HEADING, tables=tuple(votes.build_vote_tables(results)))
     yield Section(
         title="Words",
         tables=_drop_missing(

@@ -9,6 +9,12 @@ from serein.records import Finding
 from serein.results.inference import WordScores
 
 
+MODEL = "model"
+"""The selection of a saved model's answers among all its classes."""
+FORCED = "forced"
+"""The selection of a saved model's answers among the classes of ``Results.class_set``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """Predictions for one tested utterance.
@@ -25,6 +31,8 @@ class Prediction:
         language: the spoken language, if known.
         text: the reference transcript, if the model recognizes words and the corpus has one.
         transcripts: for each selection, the transcript by the model.
+        votes: for each task whose classes raters voted for, the share of each class; a task without
+            votes is left out.
     """
 
     id: str
@@ -37,6 +45,7 @@ class Prediction:
     language: str | None = None
     text: str | None = None
     transcripts: dict[str, str] = field(default_factory=dict)
+    votes: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def labelled_tasks(self) -> list[str]:
@@ -113,6 +122,31 @@ class ValueScores(ScoresWithIntervals):
     rmse_interval: tuple[float, float] | None
     pearson_interval: tuple[float, float] | None
     interval: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoteScores(ScoresWithIntervals):
+    """Scores of a classification task against the votes of raters; None is undefined.
+
+    Attributes:
+        utterances: number of utterances with votes.
+        cross_entropy: mean cross-entropy of the predicted distribution to the votes, in nats.
+        total_variation: mean total variation distance to the votes, 0 to 1.
+        cross_entropy_interval: 95 % interval of ``cross_entropy``.
+        total_variation_interval: 95 % interval of ``total_variation``.
+        interval: description of how both intervals were computed.
+        entropy: mean entropy of the votes in nats, the lowest possible cross-entropy.
+        uniform: both scores, by name, of predicting every class with the same probability.
+    """
+
+    utterances: int
+    cross_entropy: float | None
+    total_variation: float | None
+    cross_entropy_interval: tuple[float, float] | None
+    total_variation_interval: tuple[float, float] | None
+    interval: str
+    entropy: float
+    uniform: dict[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -323,6 +357,10 @@ class Results:
             by task.
         value_scores: for each selection and regression task, as ``scores``.
         words: for each selection, the word error rate of a model that recognizes words.
+        vote_scores: for each selection and task, scores against the votes of raters; empty for a
+            corpus without votes.
+        class_set: for each restricted task of a saved model, the classes among which its selection
+            ``forced`` answers: those that were requested, or those that the corpus shares.
     """
 
     format: int
@@ -353,6 +391,8 @@ class Results:
     held_out: list[Prediction] = field(default_factory=list)
     groups: dict[str, dict[str, dict[str, ClassScores]]] = field(default_factory=dict)
     words: dict[str, WordScores] = field(default_factory=dict)
+    vote_scores: dict[str, dict[str, VoteScores]] = field(default_factory=dict)
+    class_set: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def scored_predictions(self) -> list[Prediction]:
