@@ -6,6 +6,9 @@ A bundle is a safetensors file; loading it runs no code. Its metadata has a JSON
 A model that reads words may have the speech recogniser (ASR) that makes them: a bundle of its own,
 with its document under "asr" and its weights under names that begin with "asr/". The document of
 the model has the SHA-256 of both.
+
+A front end with a pretrained encoder has the encoder's weights in the file, too, in half precision,
+under names that begin with "encoder/".
 """
 
 import hashlib
@@ -33,6 +36,8 @@ FORMAT_WITHOUT_ASR = 4
 """The format of bundles without a speech recogniser, which earlier versions can read."""
 ASR_PREFIX = "asr/"
 """The beginning of the names of a speech recogniser's weights."""
+ENCODER_PREFIX = "encoder/"
+"""The beginning of the names of a pretrained encoder's weights."""
 RENAMED_CARD_FIELDS = {
     "counts": "class_counts",
     "heard": "file_hashes",
@@ -178,7 +183,7 @@ def _get_json(bundle: Bundle) -> str:
 
 def count_megabytes(system: System) -> float:
     """Return the size of a system's weights in a file, in megabytes."""
-    return sum(x.nbytes for x in system.state_dict().values()) / 1e6
+    return sum(x.nbytes for x in _state_tensors(system).values()) / 1e6
 
 
 def check_asr(asr: Bundle, rate: int) -> None:
@@ -206,7 +211,16 @@ def check_asr(asr: Bundle, rate: int) -> None:
 
 
 def _state_tensors(system: System) -> dict[str, Tensor]:
-    return {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
+    """Return the weights of a system, those of its pretrained encoder included."""
+    weights = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
+    encoder = get_encoder_weights(system)
+    return weights | {f"{ENCODER_PREFIX}{name}": x for name, x in encoder.items()}
+
+
+def get_encoder_weights(system: System) -> dict[str, Tensor]:
+    """Return the weights of a front end's pretrained encoder; empty if it has none."""
+    getter = getattr(system.front_end, "get_encoder_weights", None)
+    return {} if getter is None else dict(getter())
 
 
 def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
@@ -259,10 +273,25 @@ def _build_bundle(part: _Part, trust: Sequence[str], asr: Bundle | None = None) 
         system = System(recipe, document["classes"], words, allow_custom=bool(trust))
     _check_shapes(system, part.tensors)
     system = System(recipe, document["classes"], words, allow_custom=bool(trust))
-    system.load_state_dict(part.tensors)
+    _load_tensors(system, part.tensors)
     bundle = Bundle(system, *parse_card(document), asr)
     object.__setattr__(bundle, "file_json", part.text)
     return bundle
+
+
+def _load_tensors(system: System, tensors: Mapping[str, Tensor]) -> None:
+    """Load the weights of a system, and of its pretrained encoder."""
+    encoder = {
+        name.removeprefix(ENCODER_PREFIX): x
+        for name, x in tensors.items()
+        if name.startswith(ENCODER_PREFIX)
+    }
+    system.load_state_dict(
+        {name: x for name, x in tensors.items() if not name.startswith(ENCODER_PREFIX)}
+    )
+    if encoder:
+        front_end: Any = system.front_end
+        front_end.load_encoder_weights(encoder)
 
 
 def parse_card(document: dict[str, Any]) -> tuple[Card, dict[str, ConfidenceCalibration]]:
@@ -366,7 +395,9 @@ def _check_trusted_names(recipe: Recipe, trust: Sequence[str]) -> None:
 
 
 def _check_shapes(system: System, tensors: dict[str, Tensor]) -> None:
-    expected = {name: tuple(x.shape) for name, x in system.state_dict().items()}
+    encoder = get_encoder_weights(system)
+    parts = system.state_dict() | {f"{ENCODER_PREFIX}{name}": x for name, x in encoder.items()}
+    expected = {name: tuple(x.shape) for name, x in parts.items()}
     found = {name: tuple(x.shape) for name, x in tensors.items()}
     if expected != found:
         name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
