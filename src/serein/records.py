@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,50 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits that depend on every utterance of every subset."""
-        folds = [asdict(fold) for fold in self.folds]
-        text = json.dumps([self.name, folds], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits that depend on the subsets of the folds, as sets of ids.
+
+        Names, and the order of folds and of ids, do not count: a protocol that was saved and
+        loaded keeps its hash.
+        """
+        subsets = sorted(
+            [sorted(fold.train), sorted(fold.validation), sorted(fold.test)] for fold in self.folds
+        )
+        return _hash_json(subsets)
+
+    @property
+    def listing_hash(self) -> str:
+        """Sixteen hexadecimal digits that depend on names and order, too.
+
+        It was the hash of protocols up to format 3 of results, and format 1 of saved protocols.
+        """
+        return _hash_json([self.name, [asdict(fold) for fold in self.folds]])
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Protocol":
+        """Build a protocol from its fields, as results and saved protocols hold them.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: a field has another type.
+        """
+        return cls(
+            name=str(table["name"]),
+            validation=str(table["validation"]),
+            caution=str(table.get("caution", "")),
+            folds=tuple(
+                Fold(
+                    name=str(fold["name"]),
+                    train=tuple(map(str, fold["train"])),
+                    validation=tuple(map(str, fold["validation"])),
+                    test=tuple(map(str, fold["test"])),
+                )
+                for fold in table["folds"]
+            ),
+        )
+
+
+def _hash_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

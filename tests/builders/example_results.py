@@ -22,6 +22,8 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
     weighted_accuracy_score,
 )
+from serein.records import Protocol
+from serein.results import io
 from serein.results.evaluation import ClassScores, Epoch, FoldResult, Prediction, Results
 
 CLASSES = {
@@ -50,18 +52,13 @@ def example_results(utterances: int = 535, epochs: int = 100, seed: int = 0) -> 
         for selection, by_task in scores.items()
     }
     return Results(
-        format=3,
+        format=io.FORMAT,
         name="li2019-emodb-loso",
         command="serein evaluate li2019-emodb --corpus emodb --workers 2",
         created="2026-11-21T02:46:44+00:00",
         recipe=example_recipe(),
         corpus={"name": "emodb", "utterances": utterances, "speakers": 10, "hash": "9f3b52c0e1d4"},
-        protocol={
-            "name": "leave-one-speaker-out",
-            "hash": "0123456789abcdef",
-            "validation": "1 speakers after the tested one",
-            "folds": split_by_speaker(predictions),
-        },
+        protocol=example_protocol(predictions),
         environment={
             "seed": 0,
             "threads": 2,
@@ -94,6 +91,15 @@ def example_results(utterances: int = 535, epochs: int = 100, seed: int = 0) -> 
         repeats=example_records.example_seeds(plain, seeds=(0, 1, 2)),
         confident_errors=example_records.example_errors(predictions, CLASSES["emotion"], rng),
     )
+
+
+def example_protocol(predictions: list[Prediction]) -> dict[str, Any]:
+    table = {
+        "name": "leave-one-speaker-out",
+        "validation": "1 speakers after the tested one",
+        "folds": split_by_speaker(predictions),
+    }
+    return {**table, "hash": Protocol.from_table(table).hash}
 
 
 def split_by_speaker(predictions: list[Prediction]) -> list[dict[str, Any]]:
@@ -204,11 +210,7 @@ def example_fold(
     chosen, best = sorted(rng.choice(np.arange(1, epochs + 1), size=2).tolist())
     picked = {"validation": chosen, "last": epochs, "best": best}
     history = [example_epoch(number, rng) for number in range(1, epochs + 1)]
-    warmth = (
-        {}
-        if name == SPEAKERS[-1]
-        else {"emotion": round_to_six_digits(rng.uniform(1, 2)), "gender": 1.2}
-    )
+    warmth = example_records.example_temperatures(name)
     return FoldResult(name=name, epochs=picked, scores=scores, history=history, temperatures=warmth)
 
 

@@ -148,6 +148,7 @@ def test_results_have_their_provenance(results: Results, run: Run, corpus: Corpu
         "utterances": 24,
         "speakers": 4,
         "hash": corpora.fingerprint(corpus),
+        "identity": corpora.identify(corpus),
     }
     assert results.environment["seed"] == 0
     assert results.environment["threads"] == 1

@@ -137,7 +137,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]
             edit(lambda table: table.update(hash="0" * 16)),
             "its hash is 0000000000000000, and its folds",
         ),
-        (edit(lambda table: table.update(format=2)), "format 2; this version reads 1"),
+        (edit(lambda table: table.update(format=3)), "format 3; this version reads 1 to 2"),
         (edit(lambda table: table.pop("folds")), "holds no protocol .KeyError: 'folds'"),
         (edit(lambda table: table.update(folds=3)), "holds no protocol .TypeError"),
         (lambda file: file.write_text("[1, 2"), "holds no protocol .JSONDecodeError"),

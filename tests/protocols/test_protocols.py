@@ -253,9 +253,9 @@ def test_the_folds_of_emodb_never_change() -> None:
     if not (SHARED / "emodb").exists():
         pytest.skip("EMO-DB is not in ../shared/data")
     utterances = load(f"emodb={SHARED / 'emodb'}").utterances
-    hashes = [lists(utterances, count).hash for count in (1, 2, 3)]
+    hashes = [lists(utterances, count).listing_hash for count in (1, 2, 3)]
     assert hashes == ["c563eb4dd38d8952", "ba5aaf2aff0ed75f", "1e66b56dbe2d91c2"]
-    assert lists(utterances, "none").hash == "4ee5587e76d0f8bc"
+    assert lists(utterances, "none").listing_hash == "4ee5587e76d0f8bc"
     five = split_by_settings(utterances, "speaker-k-fold")
     gender = {one.id: one.gender for one in utterances}
     assert all(len({gender[id_] for id_ in fold.test}) == 2 for fold in five.folds)
@@ -393,11 +393,24 @@ def test_the_hash_changes_with_any_utterance_on_any_side() -> None:
     named = replace(several_ones[0], name="other")
     fold = replace(several_ones[0].folds[0], name="two")
     twice = replace(several_ones[0], folds=(*several_ones[0].folds, fold))
-    hashes = [protocol.hash for protocol in [*several_ones, named, twice]]
+    assert named.hash == several_ones[0].hash
+    assert named.listing_hash != several_ones[0].listing_hash
+    hashes = [protocol.hash for protocol in [*several_ones, twice]]
     assert len(set(hashes)) == len(hashes)
     assert all(len(found) == 16 and int(found, 16) >= 0 for found in hashes)
 
 
 def test_the_hash_is_the_same_tomorrow() -> None:
-    assert lists(UTTERANCES).hash == "a01a471e0a6ff91b"
+    assert lists(UTTERANCES).hash == "a7b4a27cc09a5c45"
+    assert lists(UTTERANCES).listing_hash == "a01a471e0a6ff91b"
     assert make_protocol("a0 a1", "b0", "c0").hash == make_protocol("a0 a1", "b0", "c0").hash
+
+
+def test_the_hash_depends_on_sets_of_ids_only() -> None:
+    one = lists(UTTERANCES)
+    folds = [
+        replace(fold, name=f"{number}", train=fold.train[::-1], test=fold.test[::-1])
+        for number, fold in enumerate(reversed(one.folds))
+    ]
+    other = replace(one, name="mine.csv", validation="?", caution="?", folds=tuple(folds))
+    assert (one.hash, one.listing_hash == other.listing_hash) == (other.hash, False)

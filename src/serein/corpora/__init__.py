@@ -368,6 +368,29 @@ def fingerprint(corpus: Corpus, content_hashes: Mapping[str, str] | None = None)
     return digest.hexdigest()[:16]
 
 
+def identify(corpus: Corpus, content_hashes: Mapping[str, str] | None = None) -> str:
+    """Return 16 hexadecimal digits of recordings, labels and words, wherever the corpus is stored.
+
+    They are the same for a copy at another path, with other ids, or under another name.
+
+    Args:
+        corpus: the corpus to identify.
+        content_hashes: the result of ``hash_contents`` for it, if it is already known.
+    """
+    content_hashes = content_hashes or hash_contents(corpus.utterances)
+    rows = []
+    for utterance in corpus.utterances:
+        prefix = f"{utterance.corpus}/"
+        attributes = [
+            (name, str(value).removeprefix(prefix) if utterance.corpus else value)
+            for name in ATTRIBUTE_NAMES
+            if name != "corpus" and (value := utterance.label(name)) is not None
+        ]
+        labels = sorted((name, value) for name, value in utterance.labels.items())
+        rows.append(json.dumps([content_hashes[utterance.id], labels, attributes]))
+    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:16]
+
+
 def _fingerprint_fields(utterance: Utterance, content_hash: str) -> list[object]:
     labels, values = utterance.labels, _get_attributes(utterance)
     # A label of an attribute's name, or an attribute that is not text: take the slow path.

@@ -111,7 +111,7 @@ def _calibrate_task(
         if prediction.truth[task] is not None
     ]
     calibrated = LabelledProbabilities(
-        _apply_temperatures(raw.p_nk, test_temperatures), raw.truth_n
+        metrics.apply_temperatures(raw.p_nk, test_temperatures), raw.truth_n
     )
     validation = {
         fold.name: _validation_probabilities(plan, fold, training_runs[fold.name], task)
@@ -151,7 +151,9 @@ def _test_probabilities(
     labelled = [prediction for prediction in predictions if prediction.truth[task] is not None]
     rows = [prediction.selections[selection][task] for prediction in labelled]
     truth_n = class_indices([prediction.truth[task] for prediction in labelled], classes)
-    return LabelledProbabilities(_normalize_rows(np.array(rows).reshape(-1, len(classes))), truth_n)
+    return LabelledProbabilities(
+        metrics.normalize_probabilities(np.array(rows).reshape(-1, len(classes))), truth_n
+    )
 
 
 def _validation_probabilities(
@@ -167,24 +169,7 @@ def _validation_probabilities(
     p_nk = training_run.predictions[epoch - 1]["validation"][task].double().numpy()
     is_labelled_n = np.array([label is not None for label in labels])
     truth_n = class_indices([label for label in labels if label is not None], classes)
-    return LabelledProbabilities(_normalize_rows(p_nk[is_labelled_n]), truth_n)
-
-
-def _normalize_rows(p_nk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Make rows sum to 1 in double precision, and lift zeros of single precision to 1e-12."""
-    lifted = np.maximum(p_nk, 1e-12)
-    return lifted / lifted.sum(axis=1, keepdims=True)
-
-
-def _apply_temperatures(
-    p_nk: NDArray[np.float64], temperatures: Sequence[float]
-) -> NDArray[np.float64]:
-    """Apply to each row its own temperature."""
-    calibrated_nk = np.empty_like(p_nk)
-    for temperature in set(temperatures):
-        rows = np.array(temperatures) == temperature
-        calibrated_nk[rows] = metrics.apply_temperature(p_nk[rows], temperature)
-    return calibrated_nk
+    return LabelledProbabilities(metrics.normalize_probabilities(p_nk[is_labelled_n]), truth_n)
 
 
 def _measure_confidence(labelled: LabelledProbabilities) -> CalibrationScores:

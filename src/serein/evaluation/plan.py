@@ -179,7 +179,7 @@ def build_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str, runs: 
     dependencies = [
         asdict(replace(recipe, about={})),
         list(recipe.tasks),
-        draft.protocol.hash,
+        draft.protocol.listing_hash,  # the order of ids is that of a first epoch
         corpora.fingerprint(draft.corpus, content_hashes),
         system.hash_recipe_sources(recipe),
         [augmentation.cache_key for augmentation in draft.augmentations],

@@ -16,7 +16,7 @@ import torch
 
 from serein import corpora
 from serein.records import Corpus, Recipe
-from serein.system import collect_packages
+from serein.system import collect_packages, hash_recipe_sources
 from serein.utils.device import Precision
 
 
@@ -38,24 +38,33 @@ def hash_dependencies(dependencies: Sequence[Any]) -> str:
 
 
 def describe_corpus(corpus: Corpus, content_hashes: dict[str, str]) -> dict[str, Any]:
-    """Return a corpus's name, its numbers of utterances and speakers, and its hash."""
+    """Return a corpus's name, its numbers of utterances and speakers, and its hashes.
+
+    ``hash`` depends on the ids, which may contain paths and the name of the corpus; ``identity``
+    does not.
+    """
     return {
         "name": corpus.name,
         "utterances": len(corpus.utterances),
         "speakers": len({u.speaker for u in corpus.utterances} - {None}),
         "hash": corpora.fingerprint(corpus, content_hashes),
+        "identity": corpora.identify(corpus, content_hashes),
     }
 
 
 def describe_environment(
     recipe: Recipe, seed: int, threads: int, device: str, precision: Precision
 ) -> dict[str, Any]:
-    """Return everything outside recipe and corpus that the numbers depend on."""
+    """Return everything outside recipe and corpus that the numbers depend on.
+
+    ``source`` is the hash of the source code, a user's own modules included.
+    """
     return {
         "seed": seed,
         "threads": threads,
         "device": device,
         "precision": precision,
+        "source": hash_recipe_sources(recipe),
         "machine": describe_machine(),
         "versions": package_versions() | collect_packages(recipe),
     }

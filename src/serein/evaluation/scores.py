@@ -11,6 +11,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from serein.evaluation.transcripts import build_word_list
 from serein.labels.targets import get_task_label, get_task_labels, is_regression, is_scorable
 from serein.labels.vocabulary import Vocabulary, normalize_text
 from serein.metrics import classification as metrics
-from serein.metrics.bootstrap import choose_resampling_groups
+from serein.metrics.intervals import choose_groups
 from serein.metrics.scoring import (
     Scores,
     compute_interval,
@@ -139,7 +140,7 @@ def build_predictions(plan: Plan, fold: Fold, training_run: TrainingRun) -> list
         for name, epoch in select_epochs(plan, fold, training_run).items()
     }
     rows = {
-        name: {task: output[task].tolist() for task in plan.classes}
+        name: {task: to_rows(output[task]) for task in plan.classes}
         for name, output in outputs.items()
     }
     tested = plan.corpus.select(fold.test)
@@ -165,7 +166,7 @@ def build_held_out_predictions(
     for task, ids in held_out.select_held_out(plan, fold).items():
         subset = held_out.held_out_subset_name(task)
         rows = {
-            name: {task: training_run.predictions[epoch - 1][subset][task].tolist()}
+            name: {task: to_rows(training_run.predictions[epoch - 1][subset][task])}
             for name, epoch in epochs.items()
         }
         for index, utterance in enumerate(plan.corpus.select(ids)):
@@ -173,6 +174,16 @@ def build_held_out_predictions(
             truth = {**dict.fromkeys(plan.classes), task: label}
             predictions.append(build_prediction(utterance, fold.name, truth, index, rows))
     return predictions
+
+
+def to_rows(output_nk: Tensor) -> list[list[float]]:
+    """Return predictions in single precision as numbers with the fewest digits that identify them.
+
+    In double precision, they would have twice as many digits, and be no more exact.
+    """
+    digits_nk = output_nk.float().numpy().astype(str)
+    rows: list[list[float]] = digits_nk.astype(np.float64).tolist()
+    return rows
 
 
 def true_labels(
@@ -238,7 +249,7 @@ def _score_task(
     labelled = [p for p in predictions if p.truth[task] is not None]
     truth = [p.truth[task] for p in labelled]
     predicted = [p.predicted_label(selection, task, classes) for p in labelled]
-    groups, description = choose_resampling_groups([p.speaker for p in labelled])
+    groups, description = choose_groups([p.speaker for p in labelled])
     scorer = get_scorer(classes)
     tallies = scorer.tally(truth, predicted, groups, classes)
     total = tallies.sum(axis=0)

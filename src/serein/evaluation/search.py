@@ -249,7 +249,7 @@ def search_name(plan: Plan, space: spaces.Space) -> str:
     dependencies = [
         asdict(plan.recipe) | {"about": {}},
         list(plan.recipe.tasks),
-        plan.protocol.hash,
+        plan.protocol.listing_hash,
         corpora.fingerprint(plan.corpus, plan.content_hashes),
         system.hash_recipe_sources(plan.recipe),
         {dimension.name: dimension.text for dimension in space},

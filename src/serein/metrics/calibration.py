@@ -208,6 +208,23 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> NDArray[n
     return _softmax(_log_or_minus_inf(_check_probabilities(probabilities)) / temperature)
 
 
+def normalize_probabilities(p_nk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make rows sum to 1 in double precision, and raise zeros of single precision to 1e-12."""
+    lifted = np.maximum(p_nk, 1e-12)
+    return np.asarray(lifted / lifted.sum(axis=1, keepdims=True))
+
+
+def apply_temperatures(
+    p_nk: NDArray[np.float64], temperatures: Sequence[float]
+) -> NDArray[np.float64]:
+    """Apply to each row its own temperature; see `apply_temperature`."""
+    calibrated_nk = np.empty_like(p_nk)
+    for temperature in set(temperatures):
+        rows = np.array(temperatures) == temperature
+        calibrated_nk[rows] = apply_temperature(p_nk[rows], temperature)
+    return calibrated_nk
+
+
 def coverage_curve(
     probabilities: ArrayLike, truth: ArrayLike, *, coverages: Sequence[float] = COVERAGES
 ) -> list[tuple[float, float, float, float]]:

@@ -5,17 +5,50 @@ normalises case and punctuation, which should be stated beside any published rat
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from serein.labels.vocabulary import normalize_text, tokenize
-from serein.metrics.bootstrap import bootstrap_counts, choose_resampling_groups, sum_by_group
+from serein.metrics.bootstrap import sum_by_group
+from serein.metrics.intervals import JACKKNIFE, choose_groups, compute_interval
+from serein.metrics.jackknife import LOG
 from serein.metrics.scoring import nan_to_none
-from serein.results.inference import WordScores
 
 _EDIT_COST = 1 << 32
 """Cost of an edit. A deletion costs one more, so that the lowest cost contains their number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WordScores:
+    """Word error rate of transcripts.
+
+    Attributes:
+        utterances: number of utterances with a reference transcript.
+        words: number of words in the references.
+        substitutions: words that were replaced by another.
+        deletions: words that were left out.
+        insertions: words that were added.
+        wer: word error rate, pooled over utterances; None if the references have no words.
+        wer_interval: 95 % interval of ``wer``.
+        interval: description of how it was computed.
+        unknown: words of the references that are not in the vocabulary.
+        sentences: number of different sentences among the references.
+        closed: how many of these are sentences of the training data, too; None if unknown.
+    """
+
+    utterances: int
+    words: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    wer: float | None
+    wer_interval: tuple[float, float] | None
+    interval: str
+    unknown: int
+    sentences: int
+    closed: int | None = None
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -128,21 +161,22 @@ def compute_word_scores(
     *,
     closed: int | None = None,
     unknown: int = 0,
+    method: str = JACKKNIFE,
 ) -> WordScores:
-    """Score transcripts in lower case and without punctuation, with a bootstrap interval.
+    """Score transcripts in lower case and without punctuation, with an interval over speakers.
 
     Args:
         references: n transcripts by people.
         hypotheses: n transcripts by a recogniser.
-        speakers: n speakers; whole speakers are resampled for the interval.
+        speakers: n speakers, over which the interval is computed.
         closed: number of test sentences that are also in the training subset, summed over folds.
         unknown: words of the references that are not in the recogniser's vocabulary.
+        method: of the interval, one of `serein.metrics.intervals.INTERVAL_METHODS`.
     """
     normalized = [normalize_text(text) for text in references]
     counts = count_word_errors(normalized, hypotheses)
-    groups, method = choose_resampling_groups(speakers)
+    groups, description = choose_groups(speakers, method)
     sums = sum_by_group(counts, groups)
-    low, high = bootstrap_counts(sums, word_error_rate_from_counts)
     substitutions, deletions, insertions, total = map(int, counts.sum(axis=0))
     return WordScores(
         utterances=len(normalized),
@@ -151,8 +185,8 @@ def compute_word_scores(
         deletions=deletions,
         insertions=insertions,
         wer=nan_to_none(word_error_rate_from_counts(counts.sum(axis=0))),
-        wer_interval=None if np.isnan(low) else (low, high),
-        interval=method,
+        wer_interval=compute_interval(sums, word_error_rate_from_counts, scale=LOG, method=method),
+        interval=description,
         unknown=unknown,
         sentences=len(set(normalized)),
         closed=closed,

@@ -54,6 +54,8 @@ PART_PATTERNS = {
 }
 """Names of parts, such as LibriSpeech's train-clean-100 and AN4's an4-train."""
 SUFFIXES = (".json", ".csv")
+FORMAT = 2
+"""Version of the layout of a saved protocol; 1 has a hash that depends on names and order."""
 SUBSETS = ("train", "validation", "test")
 COLUMNS = ["fold", "subset", "id"]
 RESERVED_COLUMNS = {*COLUMNS, "side", "path", "speaker"}
@@ -251,7 +253,7 @@ def save(protocol: Protocol, path: Path, utterances: Sequence[Utterance] = ()) -
     if path.suffix.lower() == ".csv":
         write_text(path, _format_csv(protocol, utterances))
     else:
-        content = {"format": 1, "hash": protocol.hash, **asdict(protocol)}
+        content = {"format": FORMAT, "hash": protocol.hash, **asdict(protocol)}
         write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -280,25 +282,17 @@ def _check_suffix(path: Path) -> None:
 def _parse_json(path: Path, text: str) -> Protocol:
     table = json.loads(text)
     version = table["format"]
-    if version != 1:
+    if version not in range(1, FORMAT + 1):
         hint = ". Install a newer serein" if isinstance(version, int) and version > 1 else ""
-        raise ProtocolError(f"{path} has format {version!r}; this version reads 1{hint}")
-    protocol = Protocol(
-        name=str(table["name"]),
-        validation=str(table["validation"]),
-        caution=str(table["caution"]),
-        folds=tuple(
-            Fold(
-                name=str(fold["name"]),
-                **{subset: tuple(map(str, fold[subset])) for subset in SUBSETS},
-            )
-            for fold in table["folds"]
-        ),
-    )
-    if protocol.hash != table["hash"]:
+        raise ProtocolError(
+            f"{path} has format {version!r}; this version reads 1 to {FORMAT}{hint}"
+        )
+    protocol = Protocol.from_table({**table, "caution": table["caution"]})
+    found = protocol.listing_hash if version == 1 else protocol.hash
+    if found != table["hash"]:
         raise ProtocolError(
             f"{path} was changed after it was saved: its hash is {table['hash']}, and its folds "
-            f"give {protocol.hash}. Restore the file; folds of your own belong in a CSV"
+            f"give {found}. Restore the file; folds of your own belong in a CSV"
         )
     return protocol
 

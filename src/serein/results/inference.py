@@ -6,42 +6,12 @@ Times are in seconds from the start of the recording.
 from dataclasses import dataclass, field
 from typing import Any
 
+from serein.metrics.word_error_rate import WordScores
 from serein.records import Finding, LeftOut
 
 Interval = tuple[float, float] | None
 EXPLANATIONS_FORMAT = 2
 """Version of the layout of `Explanations` as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WordScores:
-    """Word error rate of transcripts.
-
-    Attributes:
-        utterances: number of utterances with a reference transcript.
-        words: number of words in the references.
-        substitutions: words that were replaced by another.
-        deletions: words that were left out.
-        insertions: words that were added.
-        wer: word error rate, pooled over utterances; None if the references have no words.
-        wer_interval: 95 % interval of ``wer``.
-        interval: description of how it was computed.
-        unknown: words of the references that are not in the vocabulary.
-        sentences: number of different sentences among the references.
-        closed: how many of these are sentences of the training data, too; None if unknown.
-    """
-
-    utterances: int
-    words: int
-    substitutions: int
-    deletions: int
-    insertions: int
-    wer: float | None
-    wer_interval: Interval
-    interval: str
-    unknown: int
-    sentences: int
-    closed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
