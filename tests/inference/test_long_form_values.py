@@ -146,15 +146,18 @@ def test_timeline_of_silence(alone: Recognizer, mixed: Recognizer) -> None:
 
 def test_tables_have_a_column_for_each_value(answer: Recognition, numbers: Recognition) -> None:
     probabilities = ["sex", "sex_female", "sex_male"]
+    ranks = [f"sex_{rank}{end}" for rank in ("first", "second") for end in ("", "_probability")]
+    scaled = [f"{name}_{end}" for name in ("arousal", "valence") for end in ("value", "basis")]
     for one, columns in (
-        (answer, [*probabilities, "arousal", "valence"]),
-        (numbers, ["arousal", "valence"]),
+        (answer, [*probabilities, "arousal", "valence", *ranks, *scaled]),
+        (numbers, ["arousal", "valence", *scaled]),
     ):
         assert one.segments
         for text in (formats.as_csv([one]), formats.as_audformat([one])):
             head, *lines = list(csv.reader(io.StringIO(text)))
             assert head == ["file", "start", "end", *columns]
-            assert [float(line[-2]) for line in lines] == pytest.approx(
+            index = head.index("arousal")
+            assert [float(line[index]) for line in lines] == pytest.approx(
                 [segment.values["arousal"] for segment in one.segments], rel=1e-5
             )
         frame = one.to_frame()
@@ -203,9 +206,10 @@ def test_recognize_command_with_values(
     save(alone.bundle, tmp_path / "alone.safetensors")
     save(mixed.bundle, tmp_path / "mixed.safetensors")
     words = ["recognize", "a.wav", "--model", "alone.safetensors", "--window", "1", "--hop", "0.5"]
+    head = "file,start,end,arousal,valence,arousal_value,arousal_basis,valence_value,valence_basis"
     for kind, begin in (
-        ("csv", "file,start,end,arousal,valence\na.wav,"),
-        ("audformat", "file,start,end,arousal,valence\na.wav,0 days"),
+        ("csv", f"{head}\na.wav,"),
+        ("audformat", f"{head}\na.wav,0 days"),
         ("vtt", "WEBVTT\n\n00:00:0"),
     ):
         status, out, err = run(*words, "--format", kind)

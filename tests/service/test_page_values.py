@@ -111,7 +111,7 @@ def test_comparison_of_models_with_different_tasks(page: Any, spoken: bytes) -> 
 
 def test_downloads_of_values(page: Any, live: SmallModelServer, spoken: bytes) -> None:
     drop_and_wait(page, spoken, "alone")
-    for kind, begin in (("csv", "file,start,end,arousal,valence\n"), ("vtt", "WEBVTT\n")):
+    for kind, begin in (("csv", "file,start,end,arousal,valence,"), ("vtt", "WEBVTT\n")):
         with page.expect_download() as download:
             page.click(f"[data-format={kind}]")
         assert Path(download.value.path()).read_text().startswith(begin)

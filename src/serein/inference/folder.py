@@ -129,7 +129,8 @@ def recognize_folder(
     model, run_folder = compute_bundle_digest(predictor.bundle)[:16], _run_folder(output)
     with lock_run(run_folder, output):
         check_plan(run_folder, output, _build_plan(context, model))
-        store = PartStore(run_folder, tables.build_schema(predictor.classes))
+        schema = tables.build_schema(predictor.classes, list(predictor.dimension_sources))
+        store = PartStore(run_folder, schema)
         store.remove_leftovers()
         if retry:
             _mark_unfinished(store)

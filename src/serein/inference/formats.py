@@ -181,8 +181,10 @@ def _format_timedelta(seconds: float) -> str:
 def as_table(answers: Sequence[Recognition]) -> "Table":
     """Format answers as a table for the terminal.
 
-    The columns are the most likely class of the first task, its next two classes, the most likely
-    class of every other task, and the values of regression tasks.
+    The columns are the most likely class of the first task, its second class, the most likely class
+    of every other task, the values of regression tasks, and arousal and valence from -1 to 1 where
+    they have no task of their own. A label that was withheld is followed by the two most likely
+    classes.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -192,15 +194,26 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
     headings = list(segments[0].tasks) if segments else []
     headings[1:1] = ["next"] * bool(headings)
     value_tasks = dict.fromkeys(name for segment in segments for name in segment.values)
+    bases = {
+        name: dimension.basis
+        for segment in segments
+        for name, dimension in segment.dimensions.items()
+        if name not in {*segment.tasks, *segment.values}
+    }
     time_columns = ["start", "end"] if has_segments else ["seconds"]
     table = Table(
         "file",
         *time_columns,
-        *([*headings, *value_tasks] or [""]),
+        *([*headings, *value_tasks, *bases] or [""]),
         box=None,
+        pad_edge=False,
         header_style="bold",
+        caption=_describe_bases(bases),
+        caption_justify="left",
     )
     table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for column in table.columns[1 : 1 + len(time_columns)]:
         column.justify = "right"
     names = _build_names(answers)
@@ -209,10 +222,25 @@ def as_table(answers: Sequence[Recognition]) -> "Table":
         for segment in answer.rows if answer.speech else []:
             start, end = segment.start, segment.end
             times = [start, end] if has_segments else [end - start]
-            table.add_row(name, *(f"{time:.2f}" for time in times), *_format_cells(segment))
+            numbers = [f"{segment.dimensions[name].value:+.2f}" for name in bases]
+            cells = [*_format_cells(segment), *numbers]
+            table.add_row(name, *(f"{time:.2f}" for time in times), *cells)
         if not answer.speech:
             table.add_row(name, *[""] * len(time_columns), "no speech")
     return table
+
+
+def _describe_bases(bases: Mapping[str, str]) -> str | None:
+    """Describe the scale of arousal and valence and what they are computed from."""
+    if not bases:
+        return None
+    names = " and ".join(bases)
+    meanings = {
+        "norms": "expected norms of the emotions' names, not ratings of the voice",
+        "norm levels": "predicted levels of the emotions' names, not ratings of the voice",
+    }
+    described = dict.fromkeys(meanings.get(basis, f"predicted {basis}") for basis in bases.values())
+    return f"{names} from -1 to 1: {', '.join(described)}"
 
 
 def _build_names(answers: Sequence[Recognition]) -> dict[int, str]:
@@ -227,12 +255,12 @@ def _build_names(answers: Sequence[Recognition]) -> dict[int, str]:
 
 
 def _format_cells(segment: Segment) -> list[str]:
-    """Format the label and the next classes of the first task, the other labels, and values."""
+    """Format the label and the second class of the first task, the other labels, and values."""
     cells = [
         _format_class(answer, 0) if answer.label else UNSURE for answer in segment.tasks.values()
     ]
     for main in list(segment.tasks.values())[:1]:
-        ranks = range(main.label is not None, min(3, len(main.probabilities)))
+        ranks = range(main.label is not None, min(2, len(main.probabilities)))
         cells.insert(1, ", ".join(_format_class(main, rank) for rank in ranks))
     return [*cells, *(f"{value:.2f}" for value in segment.values.values())]
 

@@ -98,15 +98,17 @@ def iter_timeline(
             break
     segments += stream.close() if stream else []
     means = average_segments(predictor, segments)
+    tasks, values = predictor.to_answers(means), predictor.to_values(means)
     yield Recognition(
         source=get_source_name(source),
         model=predictor.name,
         start=shard_start,
         end=min(read_start + seconds, shard_end),
         windows=windows,
-        tasks=predictor.to_answers(means),
+        tasks=tasks,
         attention={},
-        values=predictor.to_values(means),
+        values=values,
+        dimensions=predictor.to_dimensions(tasks, values),
         channel=channel,
         segments=segments,
         speech=bool(segments),
@@ -129,12 +131,14 @@ def join_shards(predictor: Predictor, shards: Sequence[Recognition]) -> Recognit
     """Join the answers for all shards of a recording, in order, to one answer."""
     segments = [segment for shard in shards for segment in shard.segments or []]
     means = average_segments(predictor, segments)
+    tasks, values = predictor.to_answers(means), predictor.to_values(means)
     return replace(
         shards[0],
         end=shards[-1].end,
         windows=[window for shard in shards for window in shard.windows],
-        tasks=predictor.to_answers(means),
-        values=predictor.to_values(means),
+        tasks=tasks,
+        values=values,
+        dimensions=predictor.to_dimensions(tasks, values),
         segments=segments,
         speech=bool(segments),
     )

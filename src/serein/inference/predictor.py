@@ -23,9 +23,10 @@ from serein import audio
 from serein.audio import Samples
 from serein.bundle import Bundle
 from serein.errors import ConfigError
+from serein.inference.dimensions import estimate_dimensions, find_dimension_sources
 from serein.inference.model_loading import DEFAULT_MODEL, find_model_file, open_model
 from serein.inference.onnx_runtime import ONNXSystem
-from serein.inference.recognition import Answer, AttentionMap, Recognition
+from serein.inference.recognition import Answer, AttentionMap, Dimension, Recognition
 from serein.inference.vad import contains_speech
 from serein.inference.windowing import Probabilities, SampleBuffer
 from serein.inference.words import (
@@ -100,6 +101,7 @@ class Predictor:
         thresholds: for each task, the probability below which a label is withheld.
         answer_nonspeech: whether recordings without speech are answered, too.
         class_set: the classes of each restricted task among which it answers.
+        dimension_sources: how its answers give arousal and valence.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Predictor:
         self.answer_nonspeech = answer_nonspeech or bool(always)
         self.thresholds = _choose_thresholds(self.bundle, self.name, confidence)
         self.class_set = resolve_class_set(classes, self.system.classes)
+        self.dimension_sources = find_dimension_sources(self.system.recipe, self.system.classes)
         if self.class_set and confidence == "auto":
             self.warnings = [*self.warnings, CLASS_SET_THRESHOLDS]
 
@@ -360,15 +363,18 @@ class Predictor:
         }
         hop = self.system.front_end.hop
         asr_hop = hop if self.asr is None else self.asr.hop
+        tasks = self.to_answers(outputs, withheld=not speech)
+        values = self.to_values(outputs)
         return Recognition(
             source=name,
             model=self.name,
             start=start,
             end=start + bounds[-1][1] / self.rate,
             windows=windows,
-            tasks=self.to_answers(outputs, withheld=not speech),
+            tasks=tasks,
             attention=merge_attention([one.attention for one in used], windows, hop, asr_hop),
-            values=self.to_values(outputs) if speech else {},
+            values=values if speech else {},
+            dimensions=self.to_dimensions(tasks, values) if speech else {},
             words=collect_words(used, windows, self.system.transcript_task, asr_hop)
             if speech
             else [],
@@ -401,6 +407,12 @@ class Predictor:
     def to_values(self, outputs: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """Return the values of the regression tasks; ``outputs`` as for ``to_answers``."""
         return {task: output[0] for task, output in outputs.items() if not self.classes[task]}
+
+    def to_dimensions(
+        self, tasks: Mapping[str, Answer], values: Mapping[str, float]
+    ) -> dict[str, Dimension]:
+        """Return arousal and valence of an answer, from -1 to 1, each with its basis."""
+        return estimate_dimensions(self.dimension_sources, tasks, values)
 
 
 def _choose_precision(

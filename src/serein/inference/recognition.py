@@ -11,6 +11,17 @@ from serein.results.inference import RecognizedWord
 if TYPE_CHECKING:
     import pandas
 
+RANKS = ("first", "second")
+"""Names of the most likely classes in columns of tables."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankedClass:
+    """A class with its probability."""
+
+    label: str
+    probability: float
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -21,11 +32,34 @@ class Answer:
             is no speech.
         confidence: probability of the most likely class.
         probabilities: probability of each class.
+        top: the two most likely classes, whether or not the label was withheld.
     """
 
     label: str | None
     confidence: float
     probabilities: dict[str, float]
+    top: list[RankedClass] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Rank the classes; of equally likely ones, the first of the probabilities comes first."""
+        ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+        top = [RankedClass(label=name, probability=p) for name, p in ranked[:2]]
+        object.__setattr__(self, "top", top)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dimension:
+    """A number for arousal or valence.
+
+    Attributes:
+        value: from -1 (calm, unpleasant) to 1 (excited, pleasant).
+        basis: what it was computed from: "ratings" or "levels" that the model predicts; "norm
+            levels", which were norms of emotion words in training; or "norms", the expected norm of
+            the predicted emotions' names (see ``serein.inference.dimensions``).
+    """
+
+    value: float
+    basis: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,17 +91,29 @@ class Segment:
         end: end of the segment.
         tasks: answer of each classification task, the first task first.
         values: value of each regression task.
+        dimensions: arousal and valence from -1 to 1; empty for a model without emotions.
     """
 
     start: float
     end: float
     tasks: dict[str, Answer]
     values: dict[str, float] = field(default_factory=dict)
+    dimensions: dict[str, Dimension] = field(default_factory=dict)
 
     @property
     def label(self) -> str | None:
         """The most likely class of the first task; None if it was withheld."""
         return _get_main_label(self.tasks)
+
+    @property
+    def arousal(self) -> float | None:
+        """From -1, calm, to 1, excited; None if the model does not give it."""
+        return _get_value(self.dimensions, "arousal")
+
+    @property
+    def valence(self) -> float | None:
+        """From -1, unpleasant, to 1, pleasant; None if the model does not give it."""
+        return _get_value(self.dimensions, "valence")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON types; numbers are rounded to six significant digits."""
@@ -78,13 +124,24 @@ class Segment:
 
         Returns:
             For each classification task its label as ``task`` and the probability of each class as
-            ``task_class``; for each regression task its value as ``task``.
+            ``task_class``; for each regression task its value as ``task``; for each classification
+            task the two most likely classes as ``task_first`` and ``task_second``, with
+            ``task_first_probability`` and ``task_second_probability``; ``arousal_value`` and
+            ``valence_value`` from -1 to 1, with ``arousal_basis`` and ``valence_basis``.
         """
         columns: dict[str, Any] = {}
         for task, answer in self.tasks.items():
             columns[task] = answer.label
             columns |= {f"{task}_{name}": p for name, p in answer.probabilities.items()}
-        return columns | self.values
+        columns |= self.values
+        for task, answer in self.tasks.items():
+            for rank, ranked in zip(RANKS, answer.top, strict=False):
+                columns[f"{task}_{rank}"] = ranked.label
+                columns[f"{task}_{rank}_probability"] = ranked.probability
+        for name, dimension in self.dimensions.items():
+            columns[f"{name}_value"] = dimension.value
+            columns[f"{name}_basis"] = dimension.basis
+        return columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +160,8 @@ class Recognition:
         attention: attention maps by name; empty for a model without attention and for a timeline.
         values: value of each regression task, such as arousal, in the unit of the training labels.
             Values may lie outside the scale of the labels.
+        dimensions: arousal and valence from -1 to 1, each with its basis; empty for a model without
+            emotions, and without speech.
         channel: the channel that was processed, counted from 1; None is the mean of all channels.
         segments: segments of a timeline, in order; None for an answer to the whole recording.
         words: the recognised words, or those that the model was given, which have no times; empty
@@ -119,6 +178,7 @@ class Recognition:
     tasks: dict[str, Answer]
     attention: dict[str, AttentionMap]
     values: dict[str, float] = field(default_factory=dict)
+    dimensions: dict[str, Dimension] = field(default_factory=dict)
     channel: int | None = None
     segments: list[Segment] | None = None
     words: list[RecognizedWord] = field(default_factory=list)
@@ -130,11 +190,28 @@ class Recognition:
         return _get_main_label(self.tasks)
 
     @property
+    def arousal(self) -> float | None:
+        """From -1, calm, to 1, excited; None if the model does not give it."""
+        return _get_value(self.dimensions, "arousal")
+
+    @property
+    def valence(self) -> float | None:
+        """From -1, unpleasant, to 1, pleasant; None if the model does not give it."""
+        return _get_value(self.dimensions, "valence")
+
+    @property
     def rows(self) -> list[Segment]:
         """The segments of a timeline; otherwise the whole recording as one segment."""
         if self.segments is not None:
             return self.segments
-        return [Segment(start=self.start, end=self.end, tasks=self.tasks, values=self.values)]
+        whole = Segment(
+            start=self.start,
+            end=self.end,
+            tasks=self.tasks,
+            values=self.values,
+            dimensions=self.dimensions,
+        )
+        return [whole]
 
     def to_frame(self) -> "pandas.DataFrame":
         """Convert to a table of audformat, with a row per segment or one for the whole recording.
@@ -181,6 +258,10 @@ def _get_main_label(tasks: dict[str, Answer]) -> str | None:
     return next((answer.label for answer in tasks.values()), None)
 
 
+def _get_value(dimensions: dict[str, Dimension], name: str) -> float | None:
+    return dimensions[name].value if name in dimensions else None
+
+
 def round_floats(value: Any) -> Any:
     """Round all numbers in nested dictionaries, lists and answers to six significant digits."""
     if isinstance(value, float):
@@ -192,6 +273,10 @@ def round_floats(value: Any) -> Any:
         return [
             float(f"{item:.6g}") if type(item) is float else round_floats(item) for item in value
         ]
-    if isinstance(value, Answer | AttentionMap | Segment | RecognizedWord):
+    if isinstance(value, RECORDS):
         return {one.name: round_floats(getattr(value, one.name)) for one in fields(value)}
     return value
+
+
+RECORDS = (Answer, AttentionMap, Dimension, RankedClass, RecognizedWord, Segment)
+"""Records in an answer."""

@@ -240,11 +240,13 @@ class Stream:
 
     def _to_segment(self, span: ScoredSpan) -> Segment:
         outputs = self._split_tasks(span.p_k)
+        tasks, values = self.predictor.to_answers(outputs), self.predictor.to_values(outputs)
         return Segment(
             start=self._to_seconds(span.start),
             end=self._to_seconds(span.end),
-            tasks=self.predictor.to_answers(outputs),
-            values=self.predictor.to_values(outputs),
+            tasks=tasks,
+            values=values,
+            dimensions=self.predictor.to_dimensions(tasks, values),
         )
 
     def _find_label(self, p_k: Probabilities) -> str | None:

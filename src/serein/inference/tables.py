@@ -2,7 +2,8 @@
 
 A row is a recording or a segment of one: ``file``, ``start``, ``end``; for each classification task
 its label, confidence, whether the label was withheld, and the probability of every class; for each
-regression task its value; and the model. These are the columns of audformat's tables: pandas reads
+regression task its value; the two most likely classes of each classification task; arousal and
+valence from -1 to 1 with their basis; and the model. These are the columns of audformat's tables: pandas reads
 file, start and end as the index.
 
 Beside ``out.parquet``, a run keeps the folder ``out.parquet.run``:
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from serein.errors import ConfigError, StorageError, UnknownName
-from serein.inference.recognition import Recognition, Segment, round_floats
+from serein.inference.recognition import RANKS, Recognition, Segment, round_floats
 from serein.utils.files import replace_atomically, write_text
 
 INDEX_COLUMNS = ("file", "start", "end")
@@ -45,22 +46,28 @@ PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")
 Row = dict[str, Any]
 
 
-def build_schema(classes: Mapping[str, Sequence[str]]) -> pa.Schema:
+def build_schema(classes: Mapping[str, Sequence[str]], dimensions: Sequence[str] = ()) -> pa.Schema:
     """Return the columns of a part.
 
     Args:
         classes: classes of each task; empty for a regression task.
+        dimensions: those that the model gives, such as arousal.
     """
     duration = pa.duration("ns")
-    fields = [("file", pa.string()), ("start", duration), ("end", duration)]
+    columns = {"file": pa.string(), "start": duration, "end": duration}
     for task, names in classes.items():
         if not names:
-            fields.append((task, pa.float32()))
+            columns[task] = pa.float32()
             continue
-        fields += [(task, pa.string()), (f"{task}_confidence", pa.float32())]
-        fields += [(f"{task}_abstained", pa.bool_())]
-        fields += [(f"{task}_{name}", pa.float32()) for name in names]
-    fields += [("model", pa.string()), (REASON_COLUMN, pa.string())]
+        columns |= {task: pa.string(), f"{task}_confidence": pa.float32()}
+        columns[f"{task}_abstained"] = pa.bool_()
+        columns |= {f"{task}_{name}": pa.float32() for name in names}
+    for task in filter(classes.get, classes):
+        for rank in RANKS:
+            columns |= {f"{task}_{rank}": pa.string(), f"{task}_{rank}_probability": pa.float32()}
+    for name in dimensions:
+        columns |= {f"{name}_value": pa.float32(), f"{name}_basis": pa.string()}
+    fields = list({**columns, "model": pa.string(), REASON_COLUMN: pa.string()}.items())
     return pa.schema(fields, {b"pandas": json.dumps(_build_pandas_metadata(fields)).encode()})
 
 
@@ -207,7 +214,8 @@ class PartStore:
         if not parts:
             empty = self.schema.empty_table()
             return empty.select(columns) if columns else empty
-        return pa.concat_tables(parts)
+        # Parts of an earlier version lack later columns.
+        return pa.concat_tables(parts, promote_options="default")
 
     def read_done(self) -> dict[str, bool]:
         """Read for each file that has a row whether it has an answer."""

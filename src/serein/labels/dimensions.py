@@ -75,11 +75,24 @@ def get_proxy_level(emotion: str, dimension: str) -> str:
     >>> get_proxy_level("contempt", "valence")
     ''
     """
-    norm = _read_norms().get(emotion)
-    if norm is None:
+    value = get_norm(emotion, dimension)
+    if value is None:
         return ""
-    value = norm[DIMENSIONS.index(dimension)]
     return LEVELS[(value >= -MIDDLE_LIMIT) + (value > MIDDLE_LIMIT)]
+
+
+def get_norm(emotion: str, dimension: str) -> float | None:
+    """Return an emotion's norm from -1 to 1; None if it has none.
+
+    Args:
+        emotion: common name across corpora.
+        dimension: one of ``DIMENSIONS``.
+
+    >>> get_norm("anger", "arousal"), get_norm("contempt", "arousal")
+    (0.59, None)
+    """
+    norm = _read_norms().get(emotion)
+    return None if norm is None else norm[DIMENSIONS.index(dimension)]
 
 
 @cache
