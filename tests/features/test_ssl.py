@@ -21,6 +21,7 @@ from serein.evaluation.score_saved import score_model
 from serein.evaluation.train import train
 from serein.features.ssl import Config, FrontEnd
 from serein.inference.recognizer import Recognizer
+from serein.layers.ssl_encoder import SSLEncoder, load_frozen_encoder
 from serein.records import Corpus
 from serein.system import System
 from serein.training.config import TrainingConfig
@@ -100,6 +101,71 @@ def test_pool_averages_frames(tmp_path: Path) -> None:
     np.testing.assert_allclose(compute_frames(wave, pooled), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("names", [["mean"], ["std", "mean"]])
+@pytest.mark.parametrize("kind", [DEFAULT_ENCODER, "whisper"])
+def test_statistics_are_one_row_of_each_utterance(
+    tmp_path: Path, kind: str, names: list[str]
+) -> None:
+    folder = write_encoder(tmp_path / "a", kind)
+    every, rows = (
+        front_end(folder, layers=[0, 2]),
+        front_end(folder, layers=[0, 2], statistics=names),
+    )
+    assert rows.given == {"states": 2}
+    assert rows.width == 32 * len(names)
+    waves = [noise(9000), 0.01 * noise(4200, 1) + 0.3, np.zeros(700, np.float32), noise(20, 2)]
+    wave_bs = torch.full((4, 9500), 0.7)  # not zero on padding
+    for row_s, wave in zip(wave_bs, waves, strict=True):
+        row_s[: len(wave)] = torch.from_numpy(wave)
+    x_btf, mask_bt = rows(wave_bs, torch.tensor([len(wave) for wave in waves]))
+    assert x_btf.shape == (4, 1, rows.width)
+    assert bool(mask_bt.all())
+    for x_tf, wave in zip(x_btf, waves, strict=True):
+        state_tnd = compute_frames(wave, every).reshape(-1, 2, 16).astype(float)
+        wanted = np.stack([getattr(state_tnd, name)(axis=0) for name in names], axis=1)
+        np.testing.assert_allclose(x_tf[0].numpy(), wanted.ravel(), atol=1e-5)
+
+
+def test_whisper_is_padded_only_on_request(tmp_path: Path) -> None:
+    folder, wave = write_encoder(tmp_path / "a", "whisper"), noise(4000)
+    own, padded = front_end(folder), front_end(folder, padding="max_length")
+    assert own.pinned["padding"] == own.config.padding == "do_not_pad"
+    assert padded.pinned["padding"] == "max_length"
+    x_tf, padded_tf = compute_frames(wave, own), compute_frames(wave, padded)
+    assert x_tf.shape == padded_tf.shape == (13, 48)
+    assert not np.allclose(x_tf, padded_tf, atol=1e-3)
+    silent = np.pad(wave, (0, 12_000))  # of the full length, as Whisper pads
+    assert np.allclose(compute_frames(silent, own)[:13], padded_tf, atol=1e-5)
+
+
+def test_saved_models_of_before_are_padded(tmp_path: Path) -> None:
+    """They hold the hash of their encoder, and no setting of padding."""
+    for kind, padding in (("whisper", "max_length"), (DEFAULT_ENCODER, "do_not_pad")):
+        folder = write_encoder(tmp_path / kind, kind)
+        sha256 = front_end(folder).config.sha256
+        assert front_end(folder, sha256=sha256).config.padding == padding
+        assert front_end(folder, sha256=sha256, padding="do_not_pad").config.padding == "do_not_pad"
+        one = build_model("ssl-probe", folder)
+        assert one.recipe.features["padding"] == "do_not_pad"
+        assert System(one.recipe, CLASSES).front_end.config.padding == "do_not_pad"
+
+
+def test_only_the_layers_that_are_used_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int | None] = []
+
+    def load(*_: Any, layers: int | None, **settings: Any) -> SSLEncoder:
+        built.append(layers)
+        return load_frozen_encoder(*_, layers=layers, **settings)
+
+    monkeypatch.setattr("serein.features.ssl.load_frozen_encoder", load)
+    folder = write_encoder(tmp_path / "a")
+    for layers in ([0], [0, 1], [1], []):
+        compute_frames(noise(8000), front_end(folder, layers=layers))
+    assert built == [1, 1, 1, 2]
+
+
 def test_ssl_cuts_at_seconds(tmp_path: Path) -> None:
     found = front_end(write_encoder(tmp_path / "a"), seconds=0.25)
     wave = noise(8000)
@@ -117,6 +183,11 @@ def test_ssl_cuts_at_seconds(tmp_path: Path) -> None:
         ({"seconds": 0.0}, r"features\.seconds"),
         ({"encoder": ""}, "no encoder is named"),
         ({"sha256": "0" * 64}, "is another one"),
+        ({"padding": "max_length"}, "is for Whisper's encoder"),
+        ({"padding": "longest"}, r"features\.padding = 'longest'"),
+        ({"statistics": ["median"]}, r"features\.statistics\.0 = 'median'"),
+        ({"statistics": ["mean", "mean"]}, "expected each name once"),
+        ({"statistics": ["mean"], "pool": 5}, r"features\.pool = 5 with features\.statistics"),
     ],
 )
 def test_ssl_impossible_settings_are_errors(

@@ -1,6 +1,7 @@
 """Pretrained encoders: files, weights, and states compared with ``transformers``."""
 
 import json
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, rename_weights, write_encoder
 
 from serein.errors import EncoderError
+from serein.features.logmel import mel_filters
 from serein.layers import ssl_encoder
 from serein.layers.ssl_encoder import SSLEncoder, load_frozen_encoder, load_weights
+from serein.layers.whisper_encoder import WhisperEncoder, read_whisper_config
 
 transformers = pytest.importorskip(
     "transformers", reason="needs transformers: pip install 'serein[ssl]'"
@@ -327,3 +330,139 @@ def test_whisper_input_is_cut_at_its_maximum(tmp_path: Path) -> None:
         cut, _ = encoder(wave_bs[:, :16_000], torch.tensor([16_000]))
     assert np.array_equal(x_btnd, cut)
     assert x_btnd.shape[1] == 50
+
+
+# Whisper at the recording's own length
+
+
+def build_unpadded(folder: Path, layers: int | None = None) -> SSLEncoder:
+    encoder = SSLEncoder(ssl_encoder.read_encoder_config(folder), layers=layers, pad=False)
+    load_weights(encoder, folder)
+    return encoder.eval()
+
+
+def compute_log_mel(wave_s: np.ndarray, bands: int) -> np.ndarray:
+    """Whisper's log-mel bands (M, frames), written out: reflected ends, no frame after the end."""
+    padded_s = np.pad(wave_s.astype(float), 200, mode="reflect")
+    window_s = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    starts = range(0, 160 * (len(wave_s) // 160), 160)
+    power_tc = [np.abs(np.fft.rfft(padded_s[s : s + 400] * window_s)) ** 2 for s in starts]
+    log_tm = np.log10(np.maximum(np.array(power_tc) @ mel_filters(16_000, 400, bands), 1e-10))
+    return ((np.maximum(log_tm, log_tm.max() - 8) + 4) / 4).T
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(lambda value: value * (1 + math.erf(value / math.sqrt(2))) / 2)(x)
+
+
+def convolve(x_ct: np.ndarray, weights: dict[str, np.ndarray], name: str, stride: int) -> Any:
+    padded_ct = np.pad(x_ct, ((0, 0), (1, 1)))
+    places = range(0, x_ct.shape[1], stride)
+    y_td = [
+        np.einsum("dck,ck->d", weights[f"{name}.weight"], padded_ct[:, t : t + 3]) for t in places
+    ]
+    return gelu(np.array(y_td).T + weights[f"{name}.bias"][:, None])
+
+
+def normalize(x_td: np.ndarray, weights: dict[str, np.ndarray], name: str) -> np.ndarray:
+    centred_td = x_td - x_td.mean(axis=1, keepdims=True)
+    scaled_td = centred_td / np.sqrt((centred_td**2).mean(axis=1, keepdims=True) + 1e-5)
+    return scaled_td * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def project(x_td: np.ndarray, weights: dict[str, np.ndarray], name: str) -> Any:
+    return x_td @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+
+def attend(x_td: np.ndarray, weights: dict[str, np.ndarray], name: str, heads: int) -> Any:
+    query, key, value = (
+        np.split(project(x_td, weights, f"{name}.{kind}_proj"), heads, axis=1) for kind in "qkv"
+    )
+    mixed = []
+    for q_td, k_td, v_td in zip(query, key, value, strict=True):
+        score_tt = np.exp(q_td @ k_td.T / np.sqrt(q_td.shape[1]))
+        mixed.append(score_tt / score_tt.sum(axis=1, keepdims=True) @ v_td)
+    return project(np.hstack(mixed), weights, f"{name}.out_proj")
+
+
+def compute_whisper(wave_s: np.ndarray, encoder: SSLEncoder, layers: int) -> list[np.ndarray]:
+    """All states (T, D) of Whisper's encoder, written out (Radford et al. 2023, section 2.2)."""
+    weights = {name: x.double().numpy() for name, x in encoder.network.state_dict().items()}
+    x_ct = convolve(compute_log_mel(wave_s, 8), weights, "conv1", 1)
+    x_td = convolve(x_ct, weights, "conv2", 2).T
+    states = [x_td + weights["embed_positions.weight"][: len(x_td)]]
+    for number in range(layers):
+        name, x_td = f"layers.{number}", states[-1]
+        normal_td = normalize(x_td, weights, f"{name}.self_attn_layer_norm")
+        x_td = x_td + attend(normal_td, weights, f"{name}.self_attn", 2)
+        normal_td = normalize(x_td, weights, f"{name}.final_layer_norm")
+        hidden_td = gelu(project(normal_td, weights, f"{name}.fc1"))
+        states.append(x_td + project(hidden_td, weights, f"{name}.fc2"))
+    states[-1] = normalize(states[-1], weights, "layer_norm")
+    return states
+
+
+@pytest.mark.parametrize("samples", [4000, 4170])
+def test_unpadded_whisper_equals_the_written_out_computation(tmp_path: Path, samples: int) -> None:
+    """On noise with an offset, a click, and digital silence, as recordings have them."""
+    folder = write_encoder(tmp_path / "a", "whisper")
+    wave_bs, length_b = noise(samples)
+    wave_bs[:, 1000:1800] = 0
+    wave_bs[:, 500] = 1.0
+    wave_bs += 0.01
+    encoder = build_unpadded(folder)
+    with torch.no_grad():
+        x_btnd, mask_bt = encoder(wave_bs, length_b)
+    wanted = compute_whisper(wave_bs[0, :samples].numpy(), build_encoder(folder), 2)
+    assert x_btnd.shape == (1, 13, 3, 16)
+    assert bool(mask_bt.all())
+    for number, state_td in enumerate(wanted):
+        np.testing.assert_allclose(x_btnd[0, :, number].numpy(), state_td, atol=1e-4)
+
+
+def test_unpadded_whisper_has_the_states_of_the_encoder_without_transformers(
+    tmp_path: Path,
+) -> None:
+    folder = write_encoder(tmp_path / "a", "whisper")
+    sizes = read_whisper_config(ssl_encoder.read_encoder_config(folder), 1)
+    other = WhisperEncoder(sizes).eval()
+    encoder = build_unpadded(folder, layers=1)
+    own = encoder.network.state_dict()
+    other.load_state_dict({name: own[name] for name in other.state_dict()})
+    other.position_td[:50] = own["embed_positions.weight"]
+    wave_bs, length_b = noise(8000)
+    with torch.no_grad():
+        x_btnd, _ = encoder(wave_bs, length_b)
+        (wanted_btd,) = other(encoder._log_mel(wave_bs[:, :8000]))
+    torch.testing.assert_close(x_btnd[:, :, 1], wanted_btd, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(1, 1), (320, 1), (479, 1), (480, 2), (799, 2), (16_000, 50), (20_000, 50)],
+)
+def test_unpadded_whisper_has_a_frame_for_every_20_ms(
+    tmp_path: Path, samples: int, frames: int
+) -> None:
+    encoder = build_unpadded(write_encoder(tmp_path / "a", "whisper"))
+    with torch.no_grad():
+        x_btnd, mask_bt = encoder(*noise(samples))
+    assert x_btnd.shape == (1, frames, 3, 16)
+    assert bool(mask_bt.all())
+    assert bool(torch.isfinite(x_btnd).all())
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_first_layers_have_the_states_of_the_whole_encoder(
+    tmp_path: Path, kind: str, pad: bool
+) -> None:
+    folder = write_encoder(tmp_path / "a", kind)
+    whole, first = (load_frozen_encoder(folder, "", layers=layers, pad=pad) for layers in (None, 1))
+    assert sum(x.numel() for x in first.parameters()) < sum(x.numel() for x in whole.parameters())
+    wave_bs, length_b = noise(9000, 4100)
+    with torch.no_grad():
+        wanted, wanted_mask_bt = whole(wave_bs, length_b)
+        found, mask_bt = first(wave_bs, length_b)
+    assert torch.equal(mask_bt, wanted_mask_bt)
+    torch.testing.assert_close(found, wanted[:, :, :2], atol=1e-6, rtol=0)

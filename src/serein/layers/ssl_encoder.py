@@ -5,15 +5,19 @@ weights in safetensors, which run no code. A name on the Hugging Face hub is suc
 hub's cache. The SHA-256 of these files identifies an encoder, wherever they are.
 
 wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021), WavLM (Chen et al. 2022) and data2vec's
-audio model (Baevski et al. 2022) read the waveform, Whisper's encoder (Radford et al. 2023) 30 s of
-mel spectrogram at a time. State 0 is the input of the first layer, the last state the output of the
-encoder, including its final normalization.
+audio model (Baevski et al. 2022) read the waveform, Whisper's encoder (Radford et al. 2023) a mel
+spectrogram. State 0 is the input of the first layer, the last state the output of the encoder,
+including its final normalization. An encoder may be built without its last layers.
+
+Whisper was trained on 30 s of spectrogram, silence included. It takes less, too: the first
+positions are those of shorter recordings. Both are available, padded to 30 s and at the recording's
+own length; the second needs a fraction of the time. Recordings of more than 30 s are cut.
 
 The states of a waveform do not depend on the other waveforms in its batch. Where convolutions
 normalize over time (wav2vec2-base and others with ``feat_extract_norm`` "group") or extend beyond
 the end more than once (data2vec), padding would change the states: such encoders process one
-waveform after the other, and so does WavLM, for whose masks torch prints warnings. The others use a
-mask.
+waveform after the other. So do WavLM, for whose masks torch prints warnings, and Whisper at the
+recording's own length, which has no mask. The others use a mask.
 
 Layer dropout and random masks in training are off, whatever the configuration says.
 
@@ -235,6 +239,8 @@ FIXED_WHISPER_SETTINGS = {"encoder_layerdrop": 0.0}
 """Settings that override the configuration."""
 WHISPER_WINDOW, WHISPER_HOP, WHISPER_POWER_FLOOR = 400, 160, 1e-10
 """Whisper's spectrogram: samples of its window and from frame to frame, lowest power."""
+DEPTH_SETTINGS = {"whisper": "encoder_layers"}
+"""Name of the number of layers in a configuration; "num_hidden_layers" for all others."""
 
 
 @dataclass(frozen=True)
@@ -325,32 +331,53 @@ class SSLEncoder(nn.Module):
     window_s: Tensor
     lr_factor: float = 1.0
 
-    def __init__(self, config_dict: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config_dict: Mapping[str, Any], *, layers: int | None = None, pad: bool = True
+    ) -> None:
         """Build the network.
 
         Args:
             config_dict: as ``read_encoder_config`` returns it.
+            layers: number of its first layers that are built, at least one; None builds all. The
+                final normalization belongs to the last layer.
+            pad: whether Whisper's input is padded to its full length of 30 s; no other encoder has
+                one.
 
         Raises:
             EncoderError: ``transformers`` cannot build it.
         """
         super().__init__()
         config = build_encoder_config(config_dict)
+        depth = get_encoder_shape(config).states - 1
+        is_cut = layers is not None and layers < depth
+        if is_cut:
+            depth_setting = DEPTH_SETTINGS.get(config.model_type, "num_hidden_layers")
+            config = build_encoder_config({**config_dict, depth_setting: layers})
         self.model_type: str = config.model_type
         self.shape = get_encoder_shape(config)
+        self.pad = pad and self.model_type == "whisper"
         self.standardize = bool(config_dict.get("do_normalize", True))
-        self.supports_mask = _supports_mask(config)
+        self.supports_mask = _supports_mask(config) and (self.pad or self.model_type != "whisper")
         try:
             self.network = _import_class(self.model_type, 2)(config)
         except (ValueError, TypeError, ZeroDivisionError, AttributeError, KeyError) as error:
             raise EncoderError(
                 f"transformers cannot build this {self.model_type}: {error}"
             ) from error
+        if is_cut:
+            self._remove_final_norm(config)
         self._convolutions: tuple[tuple[int, int], ...] = ()
         if self.model_type == "whisper":
             self._register_mel_filters(config.num_mel_bins)
         else:
             self._convolutions = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
+
+    def _remove_final_norm(self, config: Any) -> None:
+        """Remove the normalization after the last layer; elsewhere it is before the first one."""
+        if self.model_type == "whisper":
+            self.network.layer_norm = nn.Identity()
+        elif getattr(config, "do_stable_layer_norm", False):
+            self.network.encoder.layer_norm = nn.Identity()
 
     def _register_mel_filters(self, bands: int) -> None:
         from transformers.audio_utils import mel_filter_bank
@@ -374,7 +401,8 @@ class SSLEncoder(nn.Module):
     def count_frames(self, length_b: Tensor) -> Tensor:
         """Samples of waveforms (B,) -> frames (B,), at least one."""
         if self.model_type == "whisper":
-            return ((length_b + self.shape.hop - 1) // self.shape.hop).clamp(min=1)
+            bands_b = length_b + self.shape.hop - 1 if self.pad else length_b + WHISPER_HOP
+            return (bands_b // self.shape.hop).clamp(min=1)
         for taps, stride in self._convolutions:
             length_b = (length_b - taps) // stride + 1
         return length_b
@@ -382,7 +410,7 @@ class SSLEncoder(nn.Module):
     @property
     def min_samples(self) -> int:
         """Samples of one frame; shorter waveforms are padded with zeros."""
-        samples = 1
+        samples = self.shape.hop if self.model_type == "whisper" and not self.pad else 1
         for taps, stride in reversed(self._convolutions):
             samples = (samples - 1) * stride + taps
         return samples
@@ -405,6 +433,8 @@ class SSLEncoder(nn.Module):
         """(B, S) -> (B, T, N, D)."""
         mask_bs = torch.arange(wave_bs.shape[1], device=wave_bs.device) < length_b[:, None]
         wave_bs = wave_bs.masked_fill(~mask_bs, 0)
+        if self.model_type == "whisper" and not self.pad:
+            return self._compute_unpadded_states(self._log_mel(wave_bs))
         if self.model_type == "whisper":
             output = self.network(self._log_mel(wave_bs), output_hidden_states=True)
             frames = int(self.count_frames(length_b.max()))
@@ -420,9 +450,30 @@ class SSLEncoder(nn.Module):
         states = [*output.hidden_states[: self.shape.states - 1], output.last_hidden_state]
         return torch.stack([x_btd[:, :frames] for x_btd in states], dim=2)
 
+    def _compute_unpadded_states(self, log_bmt: Tensor) -> Tensor:
+        """Apply Whisper's layers to a spectrogram of any length up to 30 s.
+
+        The network of ``transformers`` refuses other lengths than 30 s, its layers do not.
+
+        Args:
+            log_bmt: (B, M, frames of 10 ms).
+
+        Returns:
+            (B, T, N, D).
+        """
+        network = self.network
+        x_bdt = F.gelu(network.conv2(F.gelu(network.conv1(log_bmt))))
+        x_btd = x_bdt.transpose(1, 2) + network.embed_positions.weight[: x_bdt.shape[2]]
+        states = [F.dropout(x_btd, network.dropout, self.training)]
+        for layer in network.layers:
+            states.append(layer(states[-1], None))
+        states[-1] = network.layer_norm(states[-1])
+        return torch.stack(states, dim=2)
+
     def _log_mel(self, wave_bs: Tensor) -> Tensor:
-        """(B, S) -> (B, M, frames of 10 ms), padded to the length of Whisper's input."""
-        wave_bs = F.pad(wave_bs, (0, (self.shape.max_samples or 0) - wave_bs.shape[1]))
+        """(B, S) -> (B, M, frames of 10 ms), padded to the shortest or only length of the input."""
+        samples = self.shape.max_samples or 0 if self.pad else self.min_samples
+        wave_bs = F.pad(wave_bs, (0, max(0, samples - wave_bs.shape[1])))
         spectrum_bct = torch.stft(
             wave_bs, WHISPER_WINDOW, WHISPER_HOP, window=self.window_s, return_complex=True
         )
@@ -435,7 +486,7 @@ class SSLEncoder(nn.Module):
 def _supports_mask(config: Any) -> bool:
     """Return whether, with a mask, padding has no influence on the states."""
     if config.model_type == "whisper":
-        return True  # its input is always 30 s long
+        return True  # its padded input is always 30 s long
     has_batch_norm = getattr(config, "conv_pos_batch_norm", False)
     is_masked = config.model_type in ("wav2vec2", "hubert")
     return is_masked and config.feat_extract_norm == "layer" and not has_batch_norm
@@ -500,15 +551,19 @@ def _match_names(
 
 
 @lru_cache(maxsize=2)
-def load_frozen_encoder(folder: Path, sha256: str) -> SSLEncoder:
+def load_frozen_encoder(
+    folder: Path, sha256: str, *, layers: int | None = None, pad: bool = True
+) -> SSLEncoder:
     """Return an encoder that is not trained, loaded once a process.
 
     Args:
         folder: of the encoder.
         sha256: of its content, so that changed content is loaded again.
+        layers: number of its first layers that are loaded; None loads all.
+        pad: whether Whisper's input is padded to 30 s.
     """
     with torch.inference_mode(False):
-        encoder = SSLEncoder(read_encoder_config(folder))
+        encoder = SSLEncoder(read_encoder_config(folder), layers=layers, pad=pad)
         load_weights(encoder, folder)
         return encoder.eval().requires_grad_(False)
 
