@@ -163,15 +163,24 @@ class System(nn.Module):
         logits = {name: task(encoded.vectors[name]) for name, task in self.tasks.items()}
         return Output(logits, encoded.attention, encoded.transcript)
 
-    def targets(self, utterances: Sequence[Utterance]) -> dict[str, Tensor]:
+    def targets(
+        self,
+        utterances: Sequence[Utterance],
+        missed: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, Tensor]:
         """Return the targets of each task, (B,) class numbers or values.
 
         A task that trains on votes has their (B, K) distributions, too, and a system with a
         transcript loss (B, L) word ids.
+
+        Args:
+            utterances: their labels are used.
+            missed: for each task, classes that it does not predict; they are numbered from K on, so
+                that every prediction is wrong.
         """
         targets = {
-            name: task.targets(get_task_labels(utterances, name, self.recipe))
-            for name, task in self.tasks.items()
+            name: self._task_targets(name, utterances, (missed or {}).get(name, ()))
+            for name in self.tasks
         }
         for name, task in self.tasks.items():
             if trains_on_votes(name, self.recipe):
@@ -182,6 +191,21 @@ class System(nn.Module):
             texts = [utterance.text for utterance in utterances]
             targets[TRANSCRIPT] = self.transcript_task.targets(texts)
         return targets
+
+    def _task_targets(
+        self, name: str, utterances: Sequence[Utterance], missed: Sequence[str]
+    ) -> Tensor:
+        task, labels = self.tasks[name], get_task_labels(utterances, name, self.recipe)
+        if not missed:
+            return task.targets(labels)
+        numbers: dict[Any, int] = {
+            label: len(task.classes) + index for index, label in enumerate(missed)
+        }
+        target_b = task.targets([None if label in numbers else label for label in labels])
+        for index, label in enumerate(labels):
+            if label in numbers:
+                target_b[index] = numbers[str(label)]
+        return target_b
 
     def loss(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of all losses (Li et al. 2019, equation 10)."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.evaluation.plan import Plan
-from serein.evaluation.scores import headline_epoch, true_labels
+from serein.evaluation.scores import headline_epoch, spread_columns, true_labels
 from serein.metrics import calibration as metrics
 from serein.metrics.classification import (
     class_indices,
@@ -159,16 +159,20 @@ def _test_probabilities(
 def _validation_probabilities(
     plan: Plan, fold: Fold, training_run: TrainingRun, task: str
 ) -> LabelledProbabilities:
-    """Return the labelled part of a fold's validation subset, at the headline's epoch."""
-    classes = plan.classes[task]
+    """Return the labelled part of a fold's validation subset, at the headline's epoch.
+
+    Utterances of classes that the fold does not train are left out: no temperature helps them.
+    """
+    classes, trained = plan.classes[task], plan.find_trained_classes(fold)[task]
     if not fold.validation:
         return LabelledProbabilities(np.empty((0, len(classes))), np.empty(0, dtype=np.int64))
     utterances = plan.corpus.select(fold.validation)
     labels = [true_labels(utterance, plan.recipe, plan.classes)[task] for utterance in utterances]
     epoch = headline_epoch(plan, fold, training_run)
-    p_nk = training_run.predictions[epoch - 1]["validation"][task].double().numpy()
-    is_labelled_n = np.array([label is not None for label in labels])
-    truth_n = class_indices([label for label in labels if label is not None], classes)
+    output_nk = training_run.predictions[epoch - 1]["validation"][task]
+    p_nk = spread_columns(output_nk, trained, classes).double().numpy()
+    is_labelled_n = np.array([label in trained for label in labels])
+    truth_n = class_indices([label for label in labels if label in trained], classes)
     return LabelledProbabilities(metrics.normalize_probabilities(p_nk[is_labelled_n]), truth_n)
 
 

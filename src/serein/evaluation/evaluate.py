@@ -14,7 +14,12 @@ from serein.evaluation import folds, held_out, scores
 from serein.evaluation.calibration import fit_temperatures, measure_calibration
 from serein.evaluation.confident_errors import find_confident_errors
 from serein.evaluation.engines import Engine, open_engine
-from serein.evaluation.labels import describe_proxies, held_out_shares, keeps_unlabelled
+from serein.evaluation.labels import (
+    describe_missed,
+    describe_proxies,
+    held_out_shares,
+    keeps_unlabelled,
+)
 from serein.evaluation.plan import (
     Plan,
     build_plan,
@@ -31,6 +36,7 @@ from serein.evaluation.provenance import (
     peak_megabytes,
     utc_now,
 )
+from serein.evaluation.votes import add_votes, describe_corpus_votes, score_votes
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
@@ -193,7 +199,12 @@ def assemble_results(
     predictions = [
         prediction
         for fold, run in trained_folds
-        for prediction in scores.build_predictions(plan, fold, run)
+        for prediction in add_votes(
+            scores.build_predictions(plan, fold, run),
+            plan.corpus.select(fold.test),
+            plan.recipe,
+            plan.classes,
+        )
     ]
     held_out_predictions = [
         prediction
@@ -236,6 +247,7 @@ def assemble_results(
             *describe_dropped_settings(plan.recipe),
             *describe_dropped(plan.mapping, keeps_unlabelled(plan.recipe)),
             *describe_unlabelled(predictions, held_out_shares(plan.recipe)),
+            *describe_corpus_votes(plan.corpus.utterances, plan.recipe, plan.classes),
             *held_out.describe_held_out(
                 plan, [task for p in held_out_predictions for task in p.labelled_tasks]
             ),
@@ -245,6 +257,7 @@ def assemble_results(
         mapping=plan.mapping,
         calibration=measure_calibration(plan, training_runs, scored, temperatures),
         words=scores.score_transcripts(plan, predictions, selections),
+        vote_scores=score_votes(predictions, selections, plan.classes),
         confident_errors=find_confident_errors(plan, training_runs, predictions, selections[0]),
         leakage=list(plan.leakage),
     )
@@ -252,7 +265,8 @@ def assemble_results(
 
 def build_caution(plan: Plan) -> str:
     """Describe the limits of the split and of the labels that a reader must know first."""
-    return "; ".join(filter(None, (plan.protocol.caution, describe_proxies(plan.mapping))))
+    missed = describe_missed(plan.corpus, plan.recipe, plan.protocol, plan.classes)
+    return "; ".join(filter(None, (plan.protocol.caution, missed, describe_proxies(plan.mapping))))
 
 
 def describe_dropped(mapping: dict[str, LabelMapping], keeps_unlabelled: bool) -> list[str]:

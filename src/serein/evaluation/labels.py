@@ -1,7 +1,7 @@
 """Map the raw labels of a corpus to the classes and values of the tasks, and count the changes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import fmean
@@ -19,8 +19,11 @@ from serein.labels.targets import (
     is_regression,
 )
 from serein.labels.votes import list_vote_classes
-from serein.records import Corpus, Recipe, Utterance
+from serein.records import Corpus, Fold, Protocol, Recipe, Utterance
 from serein.results.evaluation import LabelMapping
+
+MIN_CLASSES = 2
+"""Number of classes that a classification needs."""
 
 
 def apply_label_scheme(corpus: Corpus, recipe: Recipe) -> tuple[Corpus, dict[str, LabelMapping]]:
@@ -130,6 +133,85 @@ def corpus_classes(corpus: Corpus, recipe: Recipe) -> dict[str, tuple[str, ...]]
         raise ConfigError(
             f"{error}. Without ratings, {proxy_recipe} takes levels of the emotions' names"
         ) from None
+
+
+def order_classes(
+    corpus: Corpus, recipe: Recipe, protocol: Protocol, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Put the classes that no fold trains behind the others; no system can answer with them.
+
+    Tasks that are scored on held-out utterances, such as the speaker, stay as they are.
+
+    Args:
+        corpus: of the protocol.
+        recipe: its tasks are used.
+        protocol: the folds.
+        classes: of each task in the corpus, sorted; a regression has none.
+    """
+    train = corpus.select(list({id_ for fold in protocol.folds for id_ in fold.train}))
+    held_out_tasks, ordered = held_out_shares(recipe), dict(classes)
+    for task in classes.keys() - held_out_tasks.keys():
+        trained = {*get_task_labels(train, task, recipe)}
+        others = [name for name in classes[task] if name not in trained]
+        ordered[task] = (*(name for name in classes[task] if name in trained), *others)
+    return ordered
+
+
+def find_trained_classes(
+    corpus: Corpus, recipe: Recipe, fold: Fold, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each task that a fold's training subset has, in the order of classes.
+
+    The labels of the other subsets do not change the system. A task that is scored on held-out
+    utterances, such as the speaker, keeps all classes, and so does one of which the fold trains
+    fewer than two.
+
+    Args:
+        corpus: of the protocol.
+        recipe: its tasks are used.
+        fold: of the protocol.
+        classes: of each task, over all folds.
+    """
+    train, held_out_tasks = corpus.select(fold.train), held_out_shares(recipe)
+    found = dict(classes)
+    for task in classes.keys() - held_out_tasks.keys():
+        labels = {*get_task_labels(train, task, recipe)}
+        trained = tuple(name for name in classes[task] if name in labels)
+        if len(trained) >= MIN_CLASSES:
+            found[task] = trained
+    return found
+
+
+def describe_missed(
+    corpus: Corpus,
+    recipe: Recipe,
+    protocol: Protocol,
+    classes: Mapping[str, tuple[str, ...]],
+) -> str:
+    """Describe tested utterances of classes that their fold does not train; empty if none is.
+
+    Args:
+        corpus: of the protocol.
+        recipe: its tasks are used.
+        protocol: the folds.
+        classes: of each task, over all folds.
+    """
+    missed: dict[str, Counter[str]] = defaultdict(Counter)
+    for fold in protocol.folds:
+        trained = find_trained_classes(corpus, recipe, fold, classes)
+        tested = corpus.select(fold.test)
+        for task in classes:
+            labels = map(str, get_task_labels(tested, task, recipe))
+            untrained = {*classes[task]} - {*trained[task]}
+            missed[task].update(label for label in labels if label in untrained)
+    clauses = [
+        f"{task} {label} ({count})"
+        for task, counts in missed.items()
+        for label, count in sorted(counts.items())
+    ]
+    if not clauses:
+        return ""
+    return f"scored as missed, as the training subset of the fold lacks it: {', '.join(clauses)}"
 
 
 def held_out_shares(recipe: Recipe) -> dict[str, float]:

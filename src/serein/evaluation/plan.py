@@ -14,7 +14,12 @@ from serein.augment.config import build_augment_config
 from serein.augment.offline import OfflineAugmentation, build_offline_augmentations
 from serein.errors import ConfigError, StorageError, UnknownName
 from serein.evaluation import transcripts
-from serein.evaluation.labels import corpus_classes, held_out_shares
+from serein.evaluation.labels import (
+    corpus_classes,
+    find_trained_classes,
+    held_out_shares,
+    order_classes,
+)
 from serein.evaluation.provenance import hash_dependencies, package_versions
 from serein.evaluation.utterance_filter import (
     build_split_config,
@@ -42,7 +47,7 @@ class Plan:
         recipe: every setting.
         corpus: the selected utterances.
         content_hashes: a hash of the audio of each utterance id.
-        classes: the classes of each task; a regression has none.
+        classes: the classes of each task, those that no fold trains last; a regression has none.
         mapping: for each task, how the corpus's labels map to its classes.
         protocol: the folds.
         training: settings of the training loop.
@@ -77,7 +82,11 @@ class Plan:
     def build_system(self, fold: Fold) -> "system.System":
         """Build the untrained system of a fold, with the vocabulary of its training subset."""
         words = transcripts.build_word_list(self.corpus.select(fold.train), self.recipe)
-        return system.System(self.recipe, self.classes, words)
+        return system.System(self.recipe, self.find_trained_classes(fold), words)
+
+    def find_trained_classes(self, fold: Fold) -> dict[str, tuple[str, ...]]:
+        """Return the classes of each task that the system of a fold predicts."""
+        return find_trained_classes(self.corpus, self.recipe, fold, self.classes)
 
     def load_frames(self, augmentation: OfflineAugmentation | None = None) -> Frames:
         """Return the frames of the corpus or of an augmented copy, cached if possible."""
@@ -131,12 +140,16 @@ class Plan:
                 even if the other subsets have those of an ASR model.
         """
         utterances, task = self.corpus.select(ids), fold_system.transcript_task
+        missed = {
+            name: [label for label in self.classes[name] if label not in classes]
+            for name, classes in fold_system.classes.items()
+        }
         uses_reference = task is None or (training and not task.config.train_on_transcripts)
         texts = {} if uses_reference else self.load_asr_transcripts()
         return Subset(
             ids,
             frames,
-            fold_system.targets(utterances),
+            fold_system.targets(utterances, missed={} if training else missed),
             transcripts.encode_transcripts(fold_system, utterances, texts),
         )
 
@@ -222,7 +235,10 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     training = build_training_config(recipe)
     split_config = build_split_config(recipe)
     filtered = select_utterances(corpus, recipe)
-    classes = corpus_classes(filtered.corpus, recipe)
+    protocol = split_filtered_corpus(filtered, split_config)
+    classes = order_classes(
+        filtered.corpus, recipe, protocol, corpus_classes(filtered.corpus, recipe)
+    )
     augmentations = build_augmentations(recipe, system.build_front_end(recipe))
     return Plan(
         recipe=recipe,
@@ -230,7 +246,7 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
         content_hashes={},
         classes=classes,
         mapping=filtered.mapping,
-        protocol=split_filtered_corpus(filtered, split_config),
+        protocol=protocol,
         training=training,
         seed=seed,
         device=device,

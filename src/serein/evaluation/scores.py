@@ -139,8 +139,12 @@ def build_predictions(plan: Plan, fold: Fold, training_run: TrainingRun) -> list
         name: training_run.predictions[epoch - 1]["test"]
         for name, epoch in select_epochs(plan, fold, training_run).items()
     }
+    trained = plan.find_trained_classes(fold)
     rows = {
-        name: {task: to_rows(output[task]) for task in plan.classes}
+        name: {
+            task: to_rows(spread_columns(output[task], trained[task], plan.classes[task]))
+            for task in plan.classes
+        }
         for name, output in outputs.items()
     }
     tested = plan.corpus.select(fold.test)
@@ -184,6 +188,21 @@ def to_rows(output_nk: Tensor) -> list[list[float]]:
     digits_nk = output_nk.float().numpy().astype(str)
     rows: list[list[float]] = digits_nk.astype(np.float64).tolist()
     return rows
+
+
+def spread_columns(output_nk: Tensor, trained: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """Put the probabilities of trained classes at their places among all; others get 0.
+
+    Args:
+        output_nk: (n, K) probabilities of the trained classes, or (n, 1) values.
+        trained: K names.
+        classes: all names of the task; empty for a regression.
+    """
+    if tuple(trained) == tuple(classes):
+        return output_nk
+    spread_nk = output_nk.new_zeros(len(output_nk), len(classes))
+    spread_nk[:, [classes.index(name) for name in trained]] = output_nk
+    return spread_nk
 
 
 def true_labels(

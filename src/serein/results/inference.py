@@ -9,6 +9,14 @@ from typing import Any
 from serein.metrics.word_error_rate import WordScores
 from serein.records import Finding, LeftOut
 
+__all__ = [
+    "ExplainedWindow",
+    "Explanations",
+    "RecognizedWord",
+    "Transcription",
+    "Transcriptions",
+    "WordScores",
+]
 Interval = tuple[float, float] | None
 EXPLANATIONS_FORMAT = 2
 """Version of the layout of `Explanations` as JSON."""

@@ -91,7 +91,8 @@ def compute_scores(prediction_nk: Tensor, target_n: Tensor) -> Scores:
 
     Args:
         prediction_nk: (n, K) probabilities or values, or (n, L) word ids.
-        target_n: (n,) class numbers or values, or (n, L) word ids.
+        target_n: (n,) class numbers or values, or (n, L) word ids; class numbers from K on are of
+            classes that cannot be predicted.
 
     Returns:
         Each score by its name; None if no utterance has a label.
@@ -101,7 +102,9 @@ def compute_scores(prediction_nk: Tensor, target_n: Tensor) -> Scores:
     is_value = target_n.is_floating_point()
     labelled_n = ~target_n.isnan() if is_value else target_n >= 0
     prediction_n = prediction_nk[:, 0] if is_value else prediction_nk.argmax(dim=1)
-    classes = () if is_value else range(prediction_nk.shape[1])
+    # Targets from K on are of classes that the system does not predict.
+    highest = -1 if is_value or not len(target_n) else int(target_n.max())
+    classes = () if is_value else range(max(prediction_nk.shape[1], highest + 1))
     truth, predicted = target_n[labelled_n].tolist(), prediction_n[labelled_n].tolist()
     scorer = get_scorer(classes)
     tally = scorer.tally(truth, predicted, [0] * len(truth), classes)
