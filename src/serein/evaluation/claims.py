@@ -21,19 +21,15 @@ from serein.evaluation.compare import (
     tally_pair,
 )
 from serein.labels.vocabulary import normalize_text
-from serein.metrics.bootstrap import (
-    Statistic,
-    bootstrap_counts,
-    bootstrap_difference,
-    bootstrap_interval,
-    sum_by_group,
-)
+from serein.metrics.bootstrap import Statistic, sum_by_group
 from serein.metrics.classification import (
     macro_f1_from_confusion,
     recalls_from_confusion,
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
+from serein.metrics.intervals import compute_difference_interval, compute_interval
+from serein.metrics.jackknife import LOG, LOGIT, Scale
 from serein.metrics.scoring import nan_to_none
 from serein.metrics.statistical_tests import holm_correction, permutation_test
 from serein.metrics.word_error_rate import count_word_errors, word_error_rate_from_counts
@@ -127,14 +123,13 @@ def _compare_with_printed(
     if printed is None:
         return replace(judged, reason=f"no printed figure of {judged.second}")
     pair, statistic = _tally(first, first, measure)
-    ours, method = pair.resampled[0], pair.interval
+    ours, method = pair.grouped[0], pair.interval
     value = _score(ours, statistic)
     if runs.has_stand_ins:
         reason = "the printed figure is of another corpus"
         return replace(judged, own=(value, None), reason=reason)
-    bootstrap = bootstrap_interval if ours.ndim == 3 else bootstrap_counts
-    low, high = bootstrap(ours, statistic)
-    interval = None if np.isnan(low) else (low - printed / 100, high - printed / 100)
+    bounds = compute_interval(ours, statistic, scale=_get_scale(measure))
+    interval = None if bounds is None else (bounds[0] - printed / 100, bounds[1] - printed / 100)
     return replace(
         judged,
         own=(value, None),
@@ -150,8 +145,7 @@ def _compare_runs(
     """Compare two of our runs on the utterances that both tested."""
     first, second = qualify_ids([first, second])
     pair, statistic = _tally(first, second, measure)
-    ours, theirs = (_score(tally, statistic) for tally in pair.resampled)
-    low, high = bootstrap_difference(*pair.resampled, statistic)
+    ours, theirs = (_score(tally, statistic) for tally in pair.grouped)
     p = nan_to_none(permutation_test(*pair.permuted, statistic))
     reason = ""
     if p is not None and pair.smallest_p >= LEVEL:
@@ -160,12 +154,16 @@ def _compare_runs(
         judged,
         own=(ours, theirs),
         difference=None if ours is None or theirs is None else ours - theirs,
-        interval=None if np.isnan(low) else (low, high),
+        interval=compute_difference_interval(*pair.grouped, statistic, scale=_get_scale(measure)),
         method=pair.interval,
         p=p,
         unit=pair.unit,
         reason=reason,
     )
+
+
+def _get_scale(measure: Measure) -> Scale:
+    return LOG if measure.metric in LOWER_IS_BETTER else LOGIT
 
 
 def _score(tally: NDArray[Any], statistic: Statistic) -> float | None:

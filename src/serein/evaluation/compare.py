@@ -1,4 +1,4 @@
-"""Paired comparison of runs on the utterances that both tested: bootstrap, permutation, McNemar.
+"""Paired comparison of runs on the utterances that both tested: interval, permutation, McNemar.
 
 G = speakers (or utterances), K = classes of a task.
 """
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from serein.errors import ConfigError
 from serein.evaluation.provenance import command_line, utc_now
-from serein.metrics.bootstrap import Statistic, bootstrap_difference, choose_resampling_groups
-from serein.metrics.scoring import UA, WA, get_scorer, nan_to_none
+from serein.metrics.bootstrap import Statistic
+from serein.metrics.intervals import JACKKNIFE, choose_groups
+from serein.metrics.scoring import (
+    UA,
+    WA,
+    compute_difference_interval,
+    get_scorer,
+    nan_to_none,
+)
 from serein.metrics.statistical_tests import (
     cohens_h,
     discordant_counts,
@@ -60,17 +67,18 @@ class ComparedRun:
         return [_predicted_labels(results, task) for results in self.runs]
 
 
-def compare(paths: Sequence[Path]) -> Comparison:
+def compare(paths: Sequence[Path], *, method: str = JACKKNIFE) -> Comparison:
     """Compare every pair of runs.
 
-    The seeds of a run are compared together: the bootstrap and the permutation test take the
+    The seeds of a run are compared together: the interval and the permutation test take the
     predictions of all seeds for a speaker as one group, so that scores of classes are means over
     seeds. McNemar's test uses the first seeds, and is the only test here of single utterances.
-    Regression tasks have the bootstrap and the permutation test of their CCC.
+    Regression tasks have the interval and the permutation test of their CCC.
 
     Args:
         paths: two or more run folders or ``results.json`` files; an evaluation with several seeds
             needs the runs of its seeds next to it.
+        method: of the intervals, one of `serein.metrics.intervals.INTERVAL_METHODS`.
 
     Raises:
         ConfigError: there are fewer than two runs, a run cannot be read, or two runs have no
@@ -82,7 +90,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     tests = [
         test
         for first, second in combinations(compared_runs, 2)
-        for test in _test_pair(first, second)
+        for test in _test_pair(first, second, method)
     ]
     return Comparison(
         format=io.FORMAT,
@@ -178,7 +186,7 @@ def _recipe_with_changes(compared: ComparedRun) -> str:
     return f"{_recipe_name(compared)} ({changed})" if changed else _recipe_name(compared)
 
 
-def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
+def _test_pair(first: ComparedRun, second: ComparedRun, method: str) -> Iterable[PairedTest]:
     """Test every task that both runs have with the same classes and on tested speakers."""
     ours, theirs = first.first.classes, second.first.classes
     held_out = first.first.held_out_tasks | second.first.held_out_tasks
@@ -193,7 +201,7 @@ def _test_pair(first: ComparedRun, second: ComparedRun) -> Iterable[PairedTest]:
             f"{theirs}; compare runs that share a task"
         )
     for task in tasks:
-        yield _test_task(first, second, task)
+        yield _test_task(first, second, task, method)
 
 
 @dataclass(frozen=True)
@@ -202,16 +210,16 @@ class PairedTallies:
 
     Attributes:
         ids: of these utterances, sorted.
-        resampled: (G, ...) tallies of the first and the second run, by group of the bootstrap.
+        grouped: (G, ...) tallies of the first and the second run, by group of the interval.
         permuted: (G, ...) tallies of both, by unit that the permutation test swaps.
-        interval: how the bootstrap resamples.
+        interval: how the interval is computed.
         unit: what the permutation test swaps.
         smallest_p: the smallest p-value that so many units can give.
         num_units: number of these units.
     """
 
     ids: tuple[str, ...]
-    resampled: tuple[Tally, Tally]
+    grouped: tuple[Tally, Tally]
     permuted: tuple[Tally, Tally]
     interval: str
     unit: str
@@ -219,8 +227,10 @@ class PairedTallies:
     num_units: int
 
 
-def tally_pair(first: ComparedRun, second: ComparedRun, task: str) -> PairedTallies:
-    """Tally the predictions of two runs for one task.
+def tally_pair(
+    first: ComparedRun, second: ComparedRun, task: str, method: str = JACKKNIFE
+) -> PairedTallies:
+    """Tally the predictions of two runs for one task, for an interval by one of the methods.
 
     Raises:
         ConfigError: the runs have no utterance in common, or different labels.
@@ -234,7 +244,7 @@ def tally_pair(first: ComparedRun, second: ComparedRun, task: str) -> PairedTall
         return scorer.tally(labels, [predicted[id_] for id_ in ids], units, classes)
 
     predicted = [compared.predicted_labels(task) for compared in (first, second)]
-    return pair_tallies(first, predicted, list(truth), tally)
+    return pair_tallies(first, predicted, list(truth), tally, method)
 
 
 def pair_tallies(
@@ -242,8 +252,9 @@ def pair_tallies(
     outputs: Sequence[Sequence[OutputT]],
     ids: Sequence[str],
     tally: Callable[[OutputT, Sequence[str], Sequence[Any]], Tally],
+    method: str = JACKKNIFE,
 ) -> PairedTallies:
-    """Tally the outputs of two runs by group of the bootstrap and by unit of the permutation test.
+    """Tally the outputs of two runs by group of the interval and by unit of the permutation test.
 
     Args:
         first: the first run, which has the speakers of the utterances.
@@ -251,10 +262,11 @@ def pair_tallies(
         ids: of the utterances.
         tally: function from the outputs of a seed, the ids, and a group of each id to (G, ...)
             sums.
+        method: of the interval.
     """
     speaker_of = {prediction.id: prediction.speaker for prediction in first.first.predictions}
     speakers = [speaker_of[id_] for id_ in ids]
-    groups, description = choose_resampling_groups(speakers)
+    groups, description = choose_groups(speakers, method)
     units, unit_description = _permutation_units(speakers)
     rounds = lcm(*map(len, outputs))
 
@@ -267,11 +279,11 @@ def pair_tallies(
         )
         return ours, theirs
 
-    resampled = tally_both(groups)
+    grouped = tally_both(groups)
     return PairedTallies(
         ids=tuple(ids),
-        resampled=resampled,
-        permuted=resampled if units == list(groups) else tally_both(units),
+        grouped=grouped,
+        permuted=grouped if units == list(groups) else tally_both(units),
         interval=description,
         unit=unit_description,
         smallest_p=2.0 ** (1 - len(set(units))),
@@ -279,11 +291,13 @@ def pair_tallies(
     )
 
 
-def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest:
+def _test_task(
+    first: ComparedRun, second: ComparedRun, task: str, method: str = JACKKNIFE
+) -> PairedTest:
     classes = first.first.classes[task]
     scorer = get_scorer(classes)
-    pair = tally_pair(first, second, task)
-    ours, theirs = pair.resampled
+    pair = tally_pair(first, second, task, method)
+    ours, theirs = pair.grouped
     p_value = permutation_test(*pair.permuted, scorer.main.statistic)
     scores = {
         metric.name: (
@@ -292,7 +306,6 @@ def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest
         )
         for metric in scorer.metrics
     }
-    low, high = bootstrap_difference(ours, theirs, scorer.main.statistic)
     main_scores = scores[scorer.main.name]
     test = PairedTest(
         task=task,
@@ -303,7 +316,7 @@ def _test_task(first: ComparedRun, second: ComparedRun, task: str) -> PairedTest
         scores=scores,
         main=scorer.main.name,
         difference=main_scores[0] - main_scores[1],
-        difference_interval=None if isnan(low) else (low, high),
+        difference_interval=compute_difference_interval(ours, theirs, scorer.main, method=method),
         interval=pair.interval,
         mcnemar=None,
         permutation=nan_to_none(p_value),

@@ -24,27 +24,23 @@ from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.evaluate import OpenProgress, no_progress, run_plans
 from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.evaluation.provenance import command_line, utc_now
-from serein.metrics.bootstrap import choose_resampling_groups, confusion_by_group
+from serein.metrics.bootstrap import Statistic, confusion_by_group
 from serein.metrics.classification import (
     unweighted_accuracy_from_confusion,
     weighted_accuracy_from_confusion,
 )
+from serein.metrics.intervals import choose_groups
+from serein.metrics.jackknife import LOGIT, PLAIN, Scale, jackknife_over_seeds
 from serein.metrics.scoring import nan_to_none
-from serein.metrics.statistical_tests import (
-    bootstrap_over_seeds,
-    count_arrangements,
-    slope,
-    slope_test,
-)
+from serein.metrics.statistical_tests import count_arrangements, slope, slope_test
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import Results
 from serein.results.studies import Interval, Sweep, SweepPoint, SweepSeed, Trend
 
-FEW_SEEDS = 5
-"""With fewer seeds, intervals over resampled seeds are likely too narrow."""
+FEW_SEEDS = 3
+"""With fewer seeds, intervals over seeds are likely too narrow."""
 EXAMPLE = "write protocol.auxiliary_share=0,0.25,0.5,0.75,1"
-ScoreArray = NDArray[np.float64]
 EvaluationCallback = Callable[[str, Results], None]
 """Called after every evaluation with the setting, such as "training.rate=0.1", and the results."""
 
@@ -179,12 +175,8 @@ def build_sweep(
     task = next(iter(first.classes))
     truth = common_labels(compared_runs, task)
     speaker_of = {prediction.id: prediction.speaker for prediction in first.predictions}
-    groups, description = choose_resampling_groups([speaker_of[id_] for id_ in truth])
+    groups, description = choose_groups([speaker_of[id_] for id_ in truth])
     counts = np.stack([_count_confusions(run, task, truth, groups) for run in compared_runs])
-    draws = {
-        "wa": bootstrap_over_seeds(counts, weighted_accuracy_from_confusion),
-        "ua": bootstrap_over_seeds(counts, unweighted_accuracy_from_confusion),
-    }
     return Sweep(
         format=io.FORMAT,
         name=_sweep_name(name, compared_runs),
@@ -198,17 +190,12 @@ def build_sweep(
         setting=name,
         utterances=len(truth),
         points=[
-            _build_point(
-                value,
-                run,
-                counts[index],
-                {metric: draw[:, index] for metric, draw in draws.items()},
-            )
-            for index, (value, run) in enumerate(zip(values, compared_runs, strict=True))
+            _build_point(value, run, counts_sgkk)
+            for value, run, counts_sgkk in zip(values, compared_runs, counts, strict=True)
         ],
         interval=_describe_interval(description, len(compared_runs[0].runs)),
         paired_tests=compare_with_first(compared_runs[0], compared_runs[1:], task),
-        trend=_fit_trend(values, counts, draws["ua"]),
+        trend=_fit_trend(values, counts),
         warnings=list(_collect_warnings(compared_runs)),
     )
 
@@ -240,9 +227,7 @@ def _describe_interval(interval: str, seeds: int) -> str:
     return f"{interval}, and over {seeds} seeds{' (few: likely too narrow)' * (seeds < FEW_SEEDS)}"
 
 
-def _build_point(
-    value: Any, compared: ComparedRun, counts_sgkk: NDArray[np.int64], draws: dict[str, ScoreArray]
-) -> SweepPoint:
+def _build_point(value: Any, compared: ComparedRun, counts_sgkk: NDArray[np.int64]) -> SweepPoint:
     total_kk, by_seed_skk = counts_sgkk.sum(axis=(0, 1)), counts_sgkk.sum(axis=1)
     wa_s = np.asarray(weighted_accuracy_from_confusion(by_seed_skk))
     ua_s = np.asarray(unweighted_accuracy_from_confusion(by_seed_skk))
@@ -253,8 +238,8 @@ def _build_point(
         training_utterances=fmean(len(fold["train"]) for fold in protocol["folds"]),
         wa=nan_to_none(weighted_accuracy_from_confusion(total_kk)),
         ua=nan_to_none(unweighted_accuracy_from_confusion(total_kk)),
-        wa_interval=_central_interval(draws["wa"]),
-        ua_interval=_central_interval(draws["ua"]),
+        wa_interval=_score_interval(counts_sgkk, weighted_accuracy_from_confusion),
+        ua_interval=_score_interval(counts_sgkk, unweighted_accuracy_from_confusion),
         seeds=[
             SweepSeed(
                 seed=run.environment["seed"],
@@ -267,15 +252,21 @@ def _build_point(
     )
 
 
-def _central_interval(draws_n: ScoreArray) -> Interval:
-    """Return the central 95 % of draws, or None if a draw is undefined."""
-    low, high = np.quantile(draws_n, [0.025, 0.975])
-    return None if np.isnan(low) else (float(low), float(high))
+def _score_interval(counts_sgkk: NDArray[np.int64], statistic: Statistic) -> Interval:
+    """Compute the interval of a score over groups and seeds; None where it is undefined."""
+    return _compute_interval(
+        counts_sgkk[None], lambda sums: np.asarray(statistic(sums[:, 0])), LOGIT
+    )
 
 
-def _fit_trend(
-    values: Sequence[Any], counts_psgkk: NDArray[np.int64], draws_np: ScoreArray
-) -> Trend | None:
+def _compute_interval(
+    counts_psgkk: NDArray[np.int64], statistic: Statistic, scale: Scale
+) -> Interval:
+    low, high = jackknife_over_seeds(counts_psgkk, statistic, scale=scale)
+    return None if np.isnan(low) else (low, high)
+
+
+def _fit_trend(values: Sequence[Any], counts_psgkk: NDArray[np.int64]) -> Trend | None:
     """Fit a line to UA over the values; None if a value is not a number or a UA is undefined."""
     if any(type(value) not in (int, float) for value in values):
         return None
@@ -284,7 +275,11 @@ def _fit_trend(
         return None
     return Trend(
         slope=float(slope(values, ua_ps.mean(axis=1))),
-        interval=_central_interval(slope(values, draws_np)),
+        interval=_compute_interval(
+            counts_psgkk,
+            lambda sums: slope(values, np.asarray(unweighted_accuracy_from_confusion(sums))),
+            PLAIN,
+        ),
         p=nan_to_none(slope_test(values, ua_ps.T)),
         arrangements=count_arrangements(ua_ps.shape[1], len(values)),
     )

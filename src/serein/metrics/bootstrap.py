@@ -1,11 +1,13 @@
 """Bootstrap intervals of scores over speakers, and of correlations over blocks of time.
 
+The intervals of serein are those of `serein.metrics.jackknife`; this one is used where it is named.
+
 Utterances of one speaker are alike: 500 utterances of ten speakers are much closer to ten
 observations than to 500. An interval that resamples utterances as if they were independent is too
 narrow. Resampling whole speakers shows how much a score depends on who was recorded (Davison &
-Hinkley 1997, section 3.8). With few speakers this interval is too narrow as well: below twenty its
-description says so, and below eight utterances are resampled instead. It does not cover the
-variation between training seeds.
+Hinkley 1997, section 3.8). With few speakers this interval is too narrow as well (`docs/metrics.md`
+has the measured coverage): below twenty its description says so, and below eight utterances are
+resampled instead. It does not cover the variation between training seeds.
 
 Neighbouring steps of a series are alike, too: resampling single steps gives a far too narrow
 interval of a correlation. Resampling whole blocks of steps keeps their dependence (Künsch 1989,
@@ -160,6 +162,33 @@ def bootstrap_counts(
     return _percentile_interval(rows, statistic, resamples, level, seed)
 
 
+def bootstrap_sums(
+    sums: ArrayLike,
+    statistic: Statistic,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a score of confusion matrices or of counts.
+
+    Args:
+        sums: (G, K, K) matrices as for `bootstrap_interval`, or (G, C) counts as for
+            `bootstrap_counts`.
+        statistic: function from (n, K, K) or (n, C) sums over groups to (n,) scores.
+        resamples: number of draws.
+        level: share of the draws inside the interval.
+        seed: of the draws; the same seed gives the same interval.
+
+    Returns:
+        Lower and upper bound, nan as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: the sums are neither (G, K, K) nor (G, C), or an option is out of range.
+    """
+    return _percentile_interval(_check_sums(sums), statistic, resamples, level, seed)
+
+
 def block_bootstrap_correlation(
     first: ArrayLike,
     second: ArrayLike,
@@ -226,18 +255,21 @@ def choose_resampling_groups(speakers: Sequence[str | None]) -> tuple[list[str],
         n names of groups, and a description of the method.
 
     >>> groups, method = choose_resampling_groups(["ann", "bob", "ann"])
-    >>> method
-    '95 % bootstrap over 3 utterances (2 speakers are too few to resample; likely too narrow)'
+    >>> print(method.replace(" (", chr(10) + "("))
+    95 % percentile bootstrap over 3 utterances
+    (2 speakers are too few to resample; likely too narrow)
     """
     known = [speaker for speaker in speakers if speaker is not None]
     count = len(set(known))
     if count >= MIN_SPEAKERS and len(known) == len(speakers):
         narrow = " (few: likely too narrow)" * (count < MIN_RELIABLE_SPEAKERS)
-        return known, f"95 % bootstrap over {count} speakers{narrow}"
+        return known, f"95 % percentile bootstrap over {count} speakers{narrow}"
     reason = f"{count} speaker{'s are' if count != 1 else ' is'} too few to resample"
     if len(known) < len(speakers):
         reason = f"the speaker of {len(speakers) - len(known)} is not known"
-    method = f"95 % bootstrap over {len(speakers)} utterances ({reason}; likely too narrow)"
+    method = (
+        f"95 % percentile bootstrap over {len(speakers)} utterances ({reason}; likely too narrow)"
+    )
     return [str(index) for index in range(len(speakers))], method
 
 

@@ -13,14 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serein.metrics import classification, regression
-from serein.metrics.bootstrap import (
-    Statistic,
-    bootstrap_counts,
-    bootstrap_interval,
-    confusion_by_group,
-    sum_by_group,
-)
+from serein.metrics import classification, distributions, intervals, regression
+from serein.metrics.bootstrap import Statistic, confusion_by_group, sum_by_group
+from serein.metrics.jackknife import FISHER_Z, LOG, LOGIT, Scale
 
 Scores = dict[str, float | None]
 """Score by name of the metric; None is undefined."""
@@ -36,6 +31,7 @@ class Metric:
         description: a definition in one line.
         statistic: function from (..., K, K) confusion matrices or (..., 6) moments to (...) scores.
         format_spec: format specification of a score.
+        scale: the scale on which its interval is symmetric.
     """
 
     name: str
@@ -43,6 +39,7 @@ class Metric:
     description: str
     statistic: Statistic
     format_spec: str = ".1%"
+    scale: Scale = LOGIT
 
     @property
     def is_percent(self) -> bool:
@@ -80,12 +77,43 @@ class Scorer:
 
 
 def compute_interval(
-    tallies: NDArray[Any], metric: Metric, *, resamples: int = 10_000
+    tallies: NDArray[Any],
+    metric: Metric,
+    *,
+    method: str = intervals.JACKKNIFE,
+    resamples: int = 10_000,
 ) -> tuple[float, float] | None:
-    """Compute the 95 % bootstrap interval of a score over groups; None where undefined."""
-    bootstrap = bootstrap_interval if tallies.ndim == 3 else bootstrap_counts
-    low, high = bootstrap(tallies, metric.statistic, resamples=resamples)
-    return None if np.isnan(low) else (low, high)
+    """Compute the 95 % interval of a score over groups; None where it is undefined.
+
+    Args:
+        tallies: (G, ...) tallies of the groups that `serein.metrics.intervals.choose_groups` gives.
+        metric: of the score.
+        method: one of `serein.metrics.intervals.INTERVAL_METHODS`.
+        resamples: number of draws of the bootstrap.
+    """
+    return intervals.compute_interval(
+        tallies, metric.statistic, scale=metric.scale, method=method, resamples=resamples
+    )
+
+
+def compute_difference_interval(
+    first: NDArray[Any],
+    second: NDArray[Any],
+    metric: Metric,
+    *,
+    method: str = intervals.JACKKNIFE,
+) -> tuple[float, float] | None:
+    """Compute the 95 % interval of the difference of two scores; None where it is undefined.
+
+    Args:
+        first: (G, ...) tallies of one system.
+        second: the same groups of another.
+        metric: of the scores.
+        method: one of `serein.metrics.intervals.INTERVAL_METHODS`.
+    """
+    return intervals.compute_difference_interval(
+        first, second, metric.statistic, scale=metric.scale, method=method
+    )
 
 
 def nan_to_none(score: ArrayLike) -> float | None:
@@ -98,6 +126,12 @@ def _tally_moments(
     truth: Sequence[Any], answers: Sequence[Any], groups: Sequence[Any], classes: Sequence[Any]
 ) -> NDArray[np.float64]:
     return sum_by_group(regression.moments(truth, answers), groups)
+
+
+def _tally_distributions(
+    truth: Sequence[Any], answers: Sequence[Any], groups: Sequence[Any], classes: Sequence[Any]
+) -> NDArray[np.float64]:
+    return sum_by_group(distributions.score_sums(truth, answers), groups)
 
 
 WA = Metric(
@@ -118,6 +152,7 @@ CCC = Metric(
     "concordance correlation coefficient: agreement with the labels, -1 to 1",
     regression.concordance_from_moments,
     ".3f",
+    FISHER_Z,
 )
 RMSE = Metric(
     "rmse",
@@ -125,6 +160,7 @@ RMSE = Metric(
     "root mean squared error, in the unit of the labels; lower is better",
     regression.root_mean_squared_error_from_moments,
     ".3f",
+    LOG,
 )
 PEARSON = Metric(
     "pearson",
@@ -132,9 +168,28 @@ PEARSON = Metric(
     "Pearson's correlation, independent of shift and scale, -1 to 1",
     regression.pearson_from_moments,
     ".3f",
+    FISHER_Z,
+)
+CROSS_ENTROPY = Metric(
+    "cross_entropy",
+    "CE",
+    "cross-entropy of the predicted distribution to the raters' votes, in nats; lower is better",
+    distributions.mean_cross_entropy_from_sums,
+    ".3f",
+    LOG,
+)
+TOTAL_VARIATION = Metric(
+    "total_variation",
+    "TV",
+    "total variation distance to the raters' votes: 0 is equal, 1 has no class in common",
+    distributions.mean_total_variation_from_sums,
+    ".3f",
+    LOGIT,
 )
 CLASSIFICATION_SCORER = Scorer((WA, UA), UA, confusion_by_group)
 REGRESSION_SCORER = Scorer((CCC, RMSE, PEARSON), CCC, _tally_moments)
+VOTES_SCORER = Scorer((CROSS_ENTROPY, TOTAL_VARIATION), CROSS_ENTROPY, _tally_distributions)
+"""Of predicted distributions against those of raters, as true values, for classification tasks."""
 
 
 def get_scorer(classes: Sequence[Any]) -> Scorer:

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serein.metrics.bootstrap import MIN_SPEAKERS, choose_resampling_groups
+from serein.metrics.bootstrap import MIN_SPEAKERS
 from serein.metrics.classification import recalls_from_confusion
+from serein.metrics.intervals import BOOTSTRAP, choose_groups
 from serein.metrics.scoring import Metric, Scores, compute_interval
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.results.evaluation import Prediction, Results
+from serein.results.intervals import find_interval_method
 
 MAX_NAMED = 4
 """Validation speakers that are named; more are counted."""
 MIN_UTTERANCES = 10
 """A speaker or gender with fewer utterances is not named as the best or the worst."""
 RESAMPLES = 2000
-"""With this many draws, a bound varies by some tenths of a point between seeds."""
+"""With this many draws, a bound of the bootstrap varies by some tenths of a point between seeds."""
 
 Counts = NDArray[np.int64]
 
@@ -108,10 +110,36 @@ def compute_group_intervals(
 ) -> tuple[dict[str, dict[str, Interval]], str]:
     """Compute the intervals of every score of each group, and describe the method.
 
-    Speakers are resampled if every group has enough of them; else utterances, as if they were
-    independent.
+    Intervals are over the speakers of a group, or over its utterances if a speaker is not known.
+    A group of one speaker has none.
     """
     groups = _group_predictions(results, task, attribute)
+    if find_interval_method(results) == BOOTSTRAP:
+        return _bootstrap_group_intervals(results, task, attribute, groups)
+    none = {metric.name: None for metric in summary.get_task_scorer(results, task).metrics}
+    intervals: dict[str, dict[str, Interval]] = {}
+    units = set()
+    for name, items in groups.items():
+        members = {item.speaker for item in items}
+        if len(members) == 1 and None not in members:
+            intervals[name] = dict(none)
+            continue
+        units.add("utterances" if None in members else "speakers")
+        intervals[name] = compute_score_intervals(
+            results, task, items, by_speaker=None not in members
+        )
+    if not units:
+        return intervals, f"none, as each {attribute} is one speaker"
+    described = f"95 % jackknife over the {' or '.join(sorted(units))} of each {attribute}"
+    narrow = "; likely too narrow where speakers are not known" * ("utterances" in units)
+    single = "; none for one speaker" * any(bounds == none for bounds in intervals.values())
+    return intervals, f"{described}{narrow}{single}"
+
+
+def _bootstrap_group_intervals(
+    results: Results, task: str, attribute: str, groups: dict[str, list[Prediction]]
+) -> tuple[dict[str, dict[str, Interval]], str]:
+    """Resample speakers if every group has enough of them; else utterances, as if independent."""
     by_speaker = bool(groups) and all(
         len({item.speaker for item in items} - {None}) >= MIN_SPEAKERS
         and all(item.speaker is not None for item in items)
@@ -121,27 +149,29 @@ def compute_group_intervals(
         name: compute_score_intervals(results, task, items, by_speaker=by_speaker)
         for name, items in groups.items()
     }
-    if by_speaker:
-        return intervals, f"95 % bootstrap over the speakers of each {attribute}"
-    return intervals, f"95 % bootstrap over the utterances of each {attribute}; likely too narrow"
+    units = "speakers" if by_speaker else "utterances"
+    narrow = "" if by_speaker else "; likely too narrow"
+    return intervals, f"95 % percentile bootstrap over the {units} of each {attribute}{narrow}"
 
 
 def compute_recall_intervals(results: Results, task: str) -> tuple[dict[str, Interval], str]:
     """Compute the interval of the quoted recall of each class.
 
-    Whole speakers are resampled if there are enough. A class without utterances in some draw has no
-    interval.
+    A class that one speaker has, or without utterances in some draw of a bootstrap, has none.
 
     Returns:
         The intervals, and a description of the method.
     """
     items = summary.select_scored(results, task, results.headline)
-    groups, method = choose_resampling_groups([item.speaker for item in items])
+    method = find_interval_method(results)
+    groups, description = choose_groups([item.speaker for item in items], method)
     confusions = _tally_groups(results, task, items, groups)
     return {
-        name: compute_interval(_one_vs_rest(confusions, index), RECALL, resamples=RESAMPLES)
+        name: compute_interval(
+            _one_vs_rest(confusions, index), RECALL, method=method, resamples=RESAMPLES
+        )
         for index, name in enumerate(results.classes[task])
-    }, method
+    }, description
 
 
 def compute_score_intervals(
@@ -153,13 +183,14 @@ def compute_score_intervals(
         results: of the run.
         task: which task.
         items: predictions that have a label.
-        by_speaker: whether whole speakers are resampled, instead of utterances.
+        by_speaker: whether the groups are whole speakers, instead of utterances.
     """
     groups = [str(item.speaker) if by_speaker else str(n) for n, item in enumerate(items)]
     tallies = _tally_groups(results, task, items, groups)
     counts = merge_wrong_answers(tallies) if results.classes[task] else tallies
+    method = find_interval_method(results)
     return {
-        metric.name: compute_interval(counts, metric, resamples=RESAMPLES)
+        metric.name: compute_interval(counts, metric, method=method, resamples=RESAMPLES)
         for metric in summary.get_task_scorer(results, task).metrics
     }
 

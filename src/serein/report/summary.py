@@ -187,8 +187,9 @@ def describe_intervals(results: Results, task: str) -> str:
     if not method:
         return ""
     speakers = {item.speaker for item in results.predictions} - {None}
-    # Results of older versions do not say that few speakers give narrow intervals.
-    if len(speakers) < MIN_RELIABLE_SPEAKERS and "narrow" not in method:
+    # Results of older versions do not say that few speakers give narrow bootstrap intervals.
+    is_few = len(speakers) < MIN_RELIABLE_SPEAKERS
+    if is_few and "bootstrap" in method and "narrow" not in method:
         method = f"{method} (few: likely too narrow)"
     if is_fitted(results):
         return method

@@ -27,7 +27,7 @@ ONLY_IF_SEVERAL = ("corpus", "language")
 MAX_TRANSCRIPTS = 12
 """Transcripts that a report prints."""
 NO_CLASS = "undefined: no utterance of this class was tested"
-NO_CLASS_INTERVAL = "no interval: some draw has no utterance of this class"
+NO_CLASS_INTERVAL = "no interval: fewer than two speakers, or the same recall without each"
 NO_EPOCH = "this selection has no epoch"
 
 
@@ -83,11 +83,12 @@ def _has_fold_means(scorer: Scorer, rows: list[audit.ScoreRow]) -> bool:
     return any(row.fold_means.get(scorer.main.name) is not None for row in rows)
 
 
-def _score_columns(scorer: Scorer) -> Iterator[Column]:
+def _score_columns(scorer: Scorer, *, intervals: bool = True) -> Iterator[Column]:
     """Yield the column of each metric, and that of its interval."""
     for metric in scorer.metrics:
         yield Column(name=metric.title)
-        yield make_interval_column()
+        if intervals:
+            yield make_interval_column()
 
 
 def _selection_row(scorer: Scorer, row: audit.ScoreRow, *, means: bool) -> Row:
@@ -247,12 +248,13 @@ def build_group_table(results: Results, task: str, attribute: str) -> Table | No
         return None
     intervals, method = speakers.compute_group_intervals(results, task, attribute)
     classes, scorer = results.classes[task], summary.get_task_scorer(results, task)
+    has_intervals = any(set(own.values()) != {None} for own in intervals.values())
     note = f"Intervals: {method}."
     if classes and attribute != "gender":
         note += f" UA over the classes of the {attribute}."
     columns = [
         replace(column, has_bar=scorer.main.is_percent and column.name == scorer.main.title)
-        for column in _score_columns(scorer)
+        for column in _score_columns(scorer, intervals=has_intervals)
     ]
     unit = summary.format_title_unit(results, task)
     return Table(
@@ -263,7 +265,7 @@ def build_group_table(results: Results, task: str, attribute: str) -> Table | No
             make_row(
                 group.name,
                 str(group.utterances),
-                *_group_cells(scorer, group, intervals[group.name]),
+                *_group_cells(scorer, group, intervals[group.name] if has_intervals else {}),
             )
             for group in groups
         ),
@@ -275,7 +277,8 @@ def _group_cells(
 ) -> Iterator[str]:
     for metric in scorer.metrics:
         yield summary.format_score(metric, group.scores[metric.name])
-        yield format_interval_cell(intervals[metric.name], metric)
+        if intervals:
+            yield format_interval_cell(intervals[metric.name], metric)
 
 
 def list_group_attributes(task: str) -> list[str]:

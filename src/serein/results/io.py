@@ -22,6 +22,7 @@ from serein.errors import ConfigError
 from serein.records import Protocol
 from serein.results.evaluation import Results
 from serein.results.inference import Explanations, Transcriptions
+from serein.results.intervals import recompute_intervals
 from serein.results.plan import PlannedRun
 from serein.results.reproduction import Reproduction
 from serein.results.studies import Comparison, Search, Sweep
@@ -133,7 +134,8 @@ def _parse_at_once(adapter: "TypeAdapter[RecordT]", content: bytes) -> RecordT |
 def load_results(path: Path) -> Results:
     """Read results from a run folder, or from a ``.json`` or ``.json.gz`` file.
 
-    Older formats are converted. The scores are recomputed from the predictions.
+    Older formats are converted. The scores are recomputed from the predictions, and so are their
+    intervals, by the method that their description names.
 
     Raises:
         ConfigError: the file is missing, holds another record, has an unknown format, or has
@@ -147,7 +149,7 @@ def load_results(path: Path) -> Results:
             f"{_resolve_file(Results, path)} was changed after it was written: {fault}. Restore "
             f"the file, or run its command again: {results.command}"
         )
-    return results
+    return recompute_intervals(results)
 
 
 def resolve_results_file(path: Path) -> Path:
