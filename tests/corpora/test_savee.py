@@ -60,6 +60,19 @@ def check(utterances: list[Utterance]) -> None:
     assert all(one.path.is_file() for one in utterances)
 
 
+def test_flac_copies_are_read_and_count_once(folders: Path) -> None:
+    for file in (folders / "AudioData").glob("*/*.wav"):
+        wave, rate = soundfile.read(file, dtype="int16")
+        soundfile.write(file.with_suffix(".flac"), wave, rate)
+        if file.name != "sa01.wav":
+            file.unlink()
+    with pytest.raises(CorpusError, match="sadness"):
+        savee.read(folders)
+    for file in (folders / "AudioData").glob("*/*.wav"):
+        file.unlink()
+    check(savee.read(folders))
+
+
 def test_both_layouts_have_the_same_labels(folders: Path, flat: Path) -> None:
     check(savee.read(folders))
     check(savee.read(folders / "AudioData"))

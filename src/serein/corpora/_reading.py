@@ -89,8 +89,8 @@ def describe_missing(files: list[Path], total: int, of: str) -> str:
 def restore_advice(home: str) -> str:
     """Return advice for a corpus of which a part is missing."""
     return (
-        f"Restore the rest from {home}, or read what is there with --partial (in Python with "
-        "partial=True)"
+        f"Restore the rest from {home}, or read what is there with --partial (serein corpora add "
+        "NAME FOLDER --partial stores this; in Python partial=True)"
     )
 
 

@@ -8,12 +8,12 @@ or the folder AudioData itself, or all files in one folder:
     root/
         DC_a01.wav
 
-Folders and files may be in upper or lower case. The letters are a, d, f, h, n, sa, su; each
-emotion has the numbers 01 to 15, neutral 01 to 30. The emotion and the number are the label
-``sentence``: "d03" is the third sentence of disgust for every speaker. Some sentences have
-several such names: three are common to all emotions, and neutral repeats these and the two specific
-sentences of each emotion. The corpus's ``Info.txt`` does not say which numbers these are, so the
-reader does not merge them. File names do not give the words either, so there is no ``text``.
+Files may also be FLAC; folders and files may be in upper or lower case. The letters are a, d, f, h,
+n, sa, su; each emotion has the numbers 01 to 15, neutral 01 to 30. The emotion and the number are
+the label ``sentence``: "d03" is the third sentence of disgust for every speaker. Some sentences
+have several such names: three are common to all emotions, and neutral repeats these and the two
+specific sentences of each emotion. The corpus's ``Info.txt`` does not say which numbers these are,
+so the reader does not merge them. File names do not give the words either, so there is no ``text``.
 
 Haq and Jackson, "Multimodal Emotion Recognition", in: Machine Audition, IGI Global, 2010.
 """
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serein.corpora._reading import (
+    AUDIO_SUFFIXES,
     check_counts,
     describe_skipped,
     find_unread,
@@ -109,9 +110,9 @@ def _list_recordings(folder: Path) -> list[tuple[str, Path]]:
         return [
             (f"{name}_{file.stem}", file)
             for name, speaker_folder in by_speaker
-            for file in list_recordings(speaker_folder)
+            for file in list_recordings(speaker_folder, AUDIO_SUFFIXES)
         ]
-    return [(file.stem, file) for file in list_recordings(folder)]
+    return [(file.stem, file) for file in list_recordings(folder, AUDIO_SUFFIXES)]
 
 
 def _list_folders(root: Path) -> dict[str, Path]:
