@@ -59,6 +59,27 @@ def test_dropped_file_is_recognized(page: Any, live: SmallModelServer, spoken: b
     assert all(url.startswith((live.url, "blob:", "data:")) for url in seen)
 
 
+def test_second_class_arousal_and_valence_are_shown(
+    page: Any, live: SmallModelServer, spoken: bytes
+) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
+    wanted = live.post(spoken).json()
+    second = wanted["tasks"]["emotion"]["top"][1]
+    text = " ".join(page.inner_text("#verdicts").split())
+    assert f"second: {second['label']} {round(100 * second['probability'])} %" in text
+    for name, ends in (("arousal", "calm excited"), ("valence", "unpleasant pleasant")):
+        value = wanted["dimensions"][name]["value"]
+        sign = "\u2212" if value < 0 else "+"
+        assert f"{name} {ends} {sign}{abs(value):.2f}" in text
+    assert "From \u22121 to 1: what people associate with the emotions' names" in text
+    centre = page.evaluate(
+        "[...document.querySelectorAll('.mark')].map(one => parseFloat(one.style.left))"
+    )
+    values = [wanted["dimensions"][name]["value"] for name in ("arousal", "valence")]
+    assert centre == pytest.approx([50 * (value + 1) for value in values], abs=0.01)
+
+
 def test_timeline_rows(page: Any, spoken: bytes) -> None:
     drop_file(page, "call.wav", spoken)
     wait_for_answer(page)

@@ -3,8 +3,8 @@
 A row is a recording or a segment of one: ``file``, ``start``, ``end``; for each classification task
 its label, confidence, whether the label was withheld, and the probability of every class; for each
 regression task its value; the two most likely classes of each classification task; arousal and
-valence from -1 to 1 with their basis; and the model. These are the columns of audformat's tables: pandas reads
-file, start and end as the index.
+valence from -1 to 1 with their basis; and the model. These are the columns of audformat's tables:
+pandas reads file, start and end as the index.
 
 Beside ``out.parquet``, a run keeps the folder ``out.parquet.run``:
 

@@ -44,6 +44,6 @@ export function openStream(start, firstTask, onSegments, onError) {
 }
 
 // Completes an item that has only the answer of the first task.
-function completeItem({start, end, tasks, values = {}, ...answer}, firstTask) {
-  return {start, end, tasks: tasks ?? {[firstTask]: answer}, values};
+function completeItem({start, end, tasks, values = {}, dimensions = {}, ...answer}, firstTask) {
+  return {start, end, tasks: tasks ?? {[firstTask]: answer}, values, dimensions};
 }

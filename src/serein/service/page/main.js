@@ -210,7 +210,7 @@ async function showLiveSegments({items, latency_ms: latency}, segments, recordin
   segments.splice(segments.findLastIndex(({end}) => end <= first + 0.005) + 1, Infinity, ...items);
   state.seconds = Math.max(MIN_SECONDS, recording.seconds(), last.end);
   const answer = last.tasks[task()];
-  $("now").replaceChildren(...(answer ? [result.chip(answer.label && classColours()[answer.label])] : []), result.describeAnswer(last, task()));
+  $("now").replaceChildren(...(answer ? [result.chip(answer.label && classColours()[answer.label])] : []), result.describeAnswer(last, task()), result.element("span", {class: "soft details"}, result.describeDetails(last, task())));
   const delay = Math.max(0, recording.seconds() - last.end);
   $("latency").textContent = `Answered in ${Math.round(latency)} ms; the newest segment ended ${delay.toFixed(1)} s ago.`;
   await drawTimeline();

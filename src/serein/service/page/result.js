@@ -3,6 +3,13 @@
 import {agreement, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
 
 const NO_SPEECH = "no speech";
+const ENDS = {arousal: ["calm", "excited"], valence: ["unpleasant", "pleasant"]};
+const BASES = {
+  ratings: "the model's ratings from 1 to 5, on this scale",
+  levels: "the model's levels of rated speech",
+  "norm levels": "levels that stand for the emotions' names, not ratings of this voice",
+  norms: "what people associate with the emotions' names, weighted by their probabilities; not ratings of this voice",
+};
 
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -28,10 +35,38 @@ export function verdict({name, whole}, task, colours, several) {
   if (whole.speech === false) node.append(element("p", {class: "answer"}, chip(null), NO_SPEECH));
   else if (answer) node.append(element("p", {class: "answer"}, chip(answer.label && colours[answer.label]), answer.label ?? "unsure", element("span", {class: "soft"}, ` ${formatConfidence(answer)}`)));
   else if (values.length) node.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
+  if (whole.speech !== false && answer) node.append(element("p", {class: "soft"}, describeSecond(answer)));
   if (whole.speech !== false && (others.length || values.length)) node.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
+  node.append(...scales(whole.dimensions ?? {}));
   const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
   if (words.length) node.append(element("p", {class: "soft"}, "recognized words: ", ...words.map(wordElement)));
   return node;
+}
+
+const describeSecond = ({top}) => `second: ${top[1].label} ${formatPercent(top[1].probability)}`;
+
+const formatSigned = value => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
+
+// Arousal and valence, each as a mark on a line from -1 to 1, and what they are computed from.
+function scales(dimensions) {
+  const names = Object.keys(dimensions);
+  if (!names.length) return [];
+  const rows = names.flatMap(name => {
+    const {value} = dimensions[name], [low, high] = ENDS[name] ?? ["low", "high"];
+    const mark = element("span", {class: "mark"});
+    mark.style.left = `${50 * (value + 1)}%`;
+    const line = element("span", {class: "track", "aria-hidden": "true"}, mark);
+    return [element("dt", {}, name), element("dd", {}, element("span", {class: "end low"}, low), line, element("span", {class: "end"}, high), element("b", {}, formatSigned(value)))];
+  });
+  const bases = [...new Set(names.map(name => dimensions[name].basis))].map(basis => BASES[basis] ?? basis);
+  return [element("dl", {class: "scales"}, ...rows), element("p", {class: "soft scale-note"}, `From \u22121 to 1: ${bases.join("; ")}.`)];
+}
+
+// The second class, arousal and valence of a segment, in words.
+export function describeDetails({tasks, dimensions = {}}, task) {
+  const second = tasks[task]?.top ? [describeSecond(tasks[task])] : [];
+  const numbers = Object.entries(dimensions).map(([name, {value}]) => `${name} ${formatSigned(value)}`);
+  return [...second, ...numbers].join(", ");
 }
 
 const wordElement = ({word, time}) => element("span", time === null ? {} : {title: formatTime(time, 1)}, `${word} `);
