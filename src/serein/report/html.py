@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serein.metrics.scoring import Metric
-from serein.report import attention, audit, checks, document, figures, summary, tables
+from serein.report import attention, audit, checks, document, figures, summary, tables, votes
 from serein.report import published as published_results
 from serein.results.evaluation import Results
 from serein.utils.files import write_text
@@ -18,6 +18,7 @@ SECTIONS = {
     "audit": ("", ("tasks",)),
     "published": (document.PUBLISHED_HEADING, ("published",)),
     "classes": ("Classes", ("classification",)),
+    "votes": (votes.VOTES_HEADING, ("vote_tables",)),
     "values": ("Values", ("scatter_plots",)),
     "words": ("Words", ("word_tables",)),
     "speakers": ("Speakers", ("grouped",)),
@@ -60,6 +61,7 @@ def render_html(results: Results) -> str:
         "published_matrices": published_results.build_matrix_tables(results),
         "doubts": published_results.list_doubts(results),
         "doubts_heading": published_results.DOUBTS_HEADING,
+        "vote_tables": votes.build_vote_tables(results),
         "word_tables": [table for table in word_tables if table],
         "scatter_plots": [name for name in plots if name.startswith("scatter-")],
         "curves": [name for name in ("loss", "validation", "test") if name in plots],

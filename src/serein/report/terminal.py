@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from serein.report import audit, document, summary, tables
+from serein.report import audit, document, summary, tables, votes
 from serein.report.table import Table
 from serein.results.evaluation import Results
 
@@ -34,6 +34,8 @@ def render_terminal(results: Results) -> RenderableType:
         ]
         if results.classes[task]:
             parts += [Text(), draw_table(tables.build_class_table(results, task))]
+    for table in votes.build_vote_tables(results):
+        parts += [Text(), draw_table(table)]
     word_table = tables.build_word_table(results)
     return Group(*parts, *([Text(), draw_table(word_table)] if word_table else []))
 

@@ -1,0 +1,95 @@
+"""Raters' votes in an evaluation: the distributions of tested utterances, and scores against them.
+
+Votes are scored wherever a corpus has them, whether a recipe trains on them or on labels.
+
+n = utterances, K = classes of a task.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from serein.labels.votes import collect_votes, describe_votes
+from serein.metrics import distributions as metrics
+from serein.metrics.intervals import choose_groups
+from serein.metrics.scoring import VOTES_SCORER, compute_interval
+from serein.records import Recipe, Utterance
+from serein.results.evaluation import Prediction, VoteScores
+
+
+def add_votes(
+    predictions: Sequence[Prediction],
+    utterances: Sequence[Utterance],
+    recipe: Recipe,
+    classes: Mapping[str, Sequence[str]],
+) -> list[Prediction]:
+    """Add the raters' distributions to the predictions of the utterances that have votes.
+
+    Args:
+        predictions: one for each utterance.
+        utterances: in the same order.
+        recipe: names the labels of the votes.
+        classes: of each task.
+    """
+    by_task = {
+        task: collect_votes(utterances, task, recipe, names).distributions
+        for task, names in classes.items()
+    }
+    votes = [
+        {task: list(shares) for task, rows in by_task.items() if (shares := rows[index])}
+        for index in range(len(utterances))
+    ]
+    return [
+        replace(prediction, votes=own) if own else prediction
+        for prediction, own in zip(predictions, votes, strict=True)
+    ]
+
+
+def score_votes(
+    predictions: Sequence[Prediction],
+    selections: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, VoteScores]]:
+    """Score each selection and task over the predictions with votes; empty without votes."""
+    tasks = [task for task in classes if any(task in one.votes for one in predictions)]
+    if not tasks:
+        return {}
+    return {
+        name: {task: _score_task(predictions, name, task) for task in tasks} for name in selections
+    }
+
+
+def _score_task(predictions: Sequence[Prediction], selection: str, task: str) -> VoteScores:
+    voted = [one for one in predictions if task in one.votes and task in one.selections[selection]]
+    truth_nk = np.array([one.votes[task] for one in voted])
+    groups, description = choose_groups([one.speaker for one in voted])
+    rows = [one.selections[selection][task] for one in voted]
+    tallies = VOTES_SCORER.tally(truth_nk.tolist(), rows, groups, ())
+    scores = VOTES_SCORER.compute_scores(tallies.sum(axis=0))
+    uniform_nk = np.full_like(truth_nk, 1 / truth_nk.shape[1])
+    uniform = VOTES_SCORER.tally(truth_nk.tolist(), uniform_nk.tolist(), groups, ())
+    cross_entropy, total_variation = VOTES_SCORER.metrics
+    return VoteScores(
+        utterances=len(voted),
+        cross_entropy=scores["cross_entropy"],
+        total_variation=scores["total_variation"],
+        cross_entropy_interval=compute_interval(tallies, cross_entropy),
+        total_variation_interval=compute_interval(tallies, total_variation),
+        interval=description,
+        entropy=float(metrics.entropy(truth_nk).mean()),
+        uniform=VOTES_SCORER.compute_scores(uniform.sum(axis=0)),
+    )
+
+
+def describe_corpus_votes(
+    utterances: Sequence[Utterance], recipe: Recipe, classes: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Describe for each task which utterances have votes and which votes were left out."""
+    return [
+        sentence
+        for task, names in classes.items()
+        for sentence in describe_votes(
+            collect_votes(utterances, task, recipe, names), task, recipe, names
+        )
+    ]
