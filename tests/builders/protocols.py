@@ -22,7 +22,7 @@ EMOTIONS = ("anger", "happiness", "neutral", "neutral", "sadness")
 def make_utterance(speaker: str | None, number: int, gender: str | None = None) -> Utterance:
     name = f"{speaker}-{number}"
     path = Path(f"{quote(name, safe='')}.wav")
-    return Utterance(id=name, path=path, speaker=speaker, gender=gender)
+    return Utterance(id=name, path=path, speaker=speaker, gender=gender, text=f"take {name}")
 
 
 @st.composite
@@ -72,6 +72,7 @@ def make_corpora(**speakers: int) -> list[Utterance]:
             speaker=f"{number:02}",
             gender=GENDERS[number % 2],
             corpus=corpus,
+            text=f"take {take} of {number} in {corpus}",
             labels={"emotion": EMOTIONS[take], "part": f"{'dev' if number % 3 else 'train'}-x"},
         )
         for corpus, count in speakers.items()

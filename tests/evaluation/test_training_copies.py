@@ -44,7 +44,9 @@ def make_card(corpus: Corpus) -> Card:
 def test_quieter_copies_are_in_the_training_data(corpus: Corpus, quieter: Corpus) -> None:
     duplicate, speaker = check_training_overlap(make_card(corpus), quieter)
     assert (duplicate.verdict, duplicate.count) == ("warning", 4)
-    assert speaker.verdict == "clean"
+    assert speaker.verdict == "unknown"
+    assert "4 of 4 utterances have no known speaker" in speaker.description
+    assert "the card names no speakers" in speaker.description
 
 
 def test_other_recordings_are_not(corpus: Corpus, quieter: Corpus) -> None:
@@ -68,6 +70,52 @@ def test_verdict_on_a_card_with_too_few_fingerprints_is_unknown(
     card = replace(make_card(corpus), fingerprints=half.fingerprints)
     rest = replace(quieter, utterances=quieter.utterances[2:])
     assert check_training_overlap(card, rest)[0].verdict == "unknown"
+
+
+def name_speakers(corpus: Corpus, name: str, speakers: dict[str, str] | None = None) -> Corpus:
+    """Return a corpus with another name, and perhaps other names of its speakers."""
+    names = speakers or {}
+    renamed = [replace(u, speaker=names.get(str(u.speaker), u.speaker)) for u in corpus.utterances]
+    return replace(corpus, name=name, utterances=tuple(renamed))
+
+
+def test_recording_makes_its_speaker_known_whatever_the_corpus_is_called(corpus: Corpus) -> None:
+    one_each = tuple(
+        next(u for u in corpus.utterances if u.speaker == name) for name in ("s01", "s02")
+    )
+    card = replace(
+        make_card(replace(corpus, utterances=one_each)), speakers=("fifty/p1", "fifty/p2")
+    )
+    lab = name_speakers(corpus, "lab", {"s01": "Ann", "s02": "Bob"})
+    rest = replace(
+        lab,
+        utterances=tuple(u for u in lab.utterances if u.id not in {one.id for one in one_each}),
+    )
+    hashes = corpora.hash_contents(lab.utterances)
+    duplicate, speaker = check_training_overlap(card, rest, hashes, whole=lab)
+    assert duplicate.verdict == "clean"
+    assert (speaker.verdict, speaker.examples) == ("warning", ("lab/Ann", "lab/Bob"))
+    alone = check_training_overlap(card, rest, hashes)
+    assert [one.verdict for one in alone] == ["clean", "clean"]
+
+
+def test_ids_that_look_alike_across_corpora_are_unknown(corpus: Corpus) -> None:
+    half = replace(corpus, utterances=corpus.utterances[:1])
+    card = replace(make_card(half), speakers=("fifty/01", "fifty/spk2"))
+    rest = name_speakers(replace(corpus, utterances=corpus.utterances[1:]), "lab")
+    speaker = check_training_overlap(card, rest)[1]
+    assert (speaker.verdict, speaker.count) == ("unknown", 0)
+    assert "ids look alike: lab/s01 and fifty/01; lab/s02 and fifty/spk2" in speaker.description
+    others = name_speakers(rest, "lab", {"s01": "Ann", "s02": "Bob"})
+    assert check_training_overlap(card, others)[1].verdict == "clean"
+
+
+def test_digital_silence_is_not_in_the_training_data(corpus: Corpus, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(8000, np.int16), 16_000)
+    silence = replace(corpus.utterances[0], path=tmp_path / "silence.wav")
+    silent = replace(corpus, utterances=(silence,))
+    card = replace(make_card(corpus), file_hashes=make_card(silent).file_hashes)
+    assert check_training_overlap(card, silent)[0].count == 0
 
 
 def test_damaged_fingerprints_are_an_error(corpus: Corpus) -> None:

@@ -10,7 +10,13 @@ from builders.protocols import make_utterance, split_by_settings
 
 from serein.corpora import hash_contents
 from serein.errors import ProtocolError
-from serein.protocols import find_leaks, hash_audio, raise_on_leaks
+from serein.protocols import (
+    SILENCE,
+    find_leaks,
+    hash_audio,
+    hash_audio_excerpts,
+    raise_on_leaks,
+)
 from serein.records import Utterance
 
 
@@ -61,3 +67,21 @@ def test_copy_in_another_format_is_a_leak(recordings: dict[str, Utterance]) -> N
         ProtocolError, match=r"duplicate: .*2 utterances.*flac-0 \(test\) and one-0 \(train\)"
     ):
         raise_on_leaks(by_samples)
+
+
+def test_digital_silence_is_no_copy(tmp_path: Path) -> None:
+    silence, noise = np.zeros(8000, np.int16), np.arange(500, dtype=np.int16)
+    pause = [np.concatenate([own, silence, own]) for own in (noise, noise + 1)]
+    waves = {"a": silence, "b": silence, "c": pause[0], "d": pause[1]}
+    for name, wave in waves.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16_000)
+    utterances = [replace(make_utterance(n, 0), path=tmp_path / f"{n}.wav") for n in waves]
+    hashes, samples = hash_contents(utterances), hash_audio(utterances)
+    assert hashes["a-0"] == hashes["b-0"]
+    assert len({*samples.values()}) == 4
+    excerpts = hash_audio_excerpts(utterances)
+    assert excerpts["a-0"] == excerpts["b-0"] == SILENCE
+    assert excerpts["c-0"] != excerpts["d-0"]  # the middle of both is silent
+    protocol = split_by_settings(utterances, "leave-one-speaker-out", validation="none")
+    found = find_leaks(protocol, utterances, hashes, audio_hashes=samples)
+    assert {one.kind: one.verdict for one in found}["duplicate"] == "clean"

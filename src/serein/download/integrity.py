@@ -202,7 +202,7 @@ def _find_same_audio(corpus: Corpus, hashes: Mapping[Path, str]) -> dict[str, tu
         (pair.first, pair.second): pair.is_whole
         for pair in protocols.find_copies(corpus.utterances, content_hashes)
     }
-    identical = _pair_equal_values(content_hashes)
+    identical = _drop_silence(_pair_equal_values(content_hashes), utterances)
     same_file = _pair_equal_values({u.id: str(u.path.resolve()) for u in corpus.utterances})
     found: dict[str, list[str]] = {"copies": [], "label_conflicts": [], "speaker_conflicts": []}
     for first, second in sorted({*pairs, *identical, *same_file}):
@@ -226,6 +226,15 @@ def _pair_equal_values(value_of: Mapping[str, str]) -> set[tuple[str, str]]:
     first: dict[str, str] = {}
     pairs = {(first.setdefault(value, id_), id_) for id_, value in value_of.items()}
     return {(one, two) for one, two in pairs if one != two}
+
+
+def _drop_silence(
+    pairs: set[tuple[str, str]], utterances: Mapping[str, Utterance]
+) -> set[tuple[str, str]]:
+    """Drop pairs of digital silence, which is no recording of anything."""
+    members = {id_ for pair in pairs for id_ in pair}
+    excerpts = protocols.hash_audio_excerpts([utterances[id_] for id_ in sorted(members)])
+    return {pair for pair in pairs if excerpts.get(pair[0]) != protocols.SILENCE}
 
 
 def _describe_different_labels(one: Utterance, two: Utterance) -> str:

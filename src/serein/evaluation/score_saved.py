@@ -115,7 +115,7 @@ def score_model(
         )
         for n, utterance in enumerate(scorable)
     ]
-    predictions = add_votes(predictions, scorable, recipe, system.classes)
+    predictions = add_votes(predictions, scorable, recipe, system.classes, class_set)
     if predicted.texts:
         predictions = [
             replace(prediction, text=utterance.text, transcripts={MODEL: text})
@@ -124,10 +124,10 @@ def score_model(
             )
         ]
     scored = replace(corpus, utterances=tuple(scorable))
-    overlap = check_training_overlap(bundle.card, scored, content_hashes)
+    overlap = check_training_overlap(bundle.card, scored, content_hashes, whole=corpus)
     if bundle.asr is not None:
         overlap += check_training_overlap(
-            bundle.asr.card, scored, content_hashes, "its recogniser's"
+            bundle.asr.card, scored, content_hashes, "its recogniser's", corpus
         )
     warnings += [finding.description for finding in overlap if finding.verdict == "warning"]
     constants = {

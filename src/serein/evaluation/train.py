@@ -134,7 +134,10 @@ def train(
     initial = transcripts.load_initial_bundle(recipe)
     initial_card = initial.card if initial else Card()
     codes = protocols.fingerprint_audio(data.corpus.utterances, data.audio_hashes)
-    excerpt_hashes = protocols.hash_audio_excerpts(data.corpus.utterances).values()
+    excerpts = protocols.hash_audio_excerpts(data.corpus.utterances)
+    silent = {id_ for id_, hash_ in excerpts.items() if hash_ == protocols.SILENCE}
+    file_hashes = {hash_ for id_, hash_ in data.audio_hashes.items() if id_ not in silent}
+    excerpt_hashes = {*excerpts.values()} - {protocols.SILENCE}
     facts = {
         "name": output.stem,
         "data": _describe_data(data.filtered),
@@ -142,7 +145,7 @@ def train(
         "scores": describe_scores(evaluation) if evaluation else "not evaluated",
         "training": _describe_training(recipe, training, seed, device),
         "class_counts": {task: _count_labels(data.corpus, task, recipe) for task in recipe.tasks},
-        "file_hashes": tuple(sorted({*data.audio_hashes.values(), *initial_card.file_hashes})),
+        "file_hashes": tuple(sorted({*file_hashes, *initial_card.file_hashes})),
         "audio_hashes": tuple(sorted({*excerpt_hashes, *initial_card.audio_hashes})),
         "speakers": tuple(sorted({*speaker_names(data.corpus), *initial_card.speakers})),
         "fingerprints": protocols.merge_cards(

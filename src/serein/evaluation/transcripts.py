@@ -21,9 +21,9 @@ from serein import bundle, config, corpora, protocols, registry
 from serein.bundle import Bundle, check_asr
 from serein.errors import BundleError, ConfigError
 from serein.evaluation.training_overlap import (
+    MAX_EXAMPLES,
     UNITS,
     find_training_overlap,
-    get_overlap_verdict,
 )
 from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
@@ -294,21 +294,19 @@ def check_pretrained_leakage(
                 findings += _inherited_findings(path, recipe, protocol, fingerprint, allowed)
             continue
         card = _load_referenced_model(setting, path).card
-        overlap = find_training_overlap(card, evaluated, content_hashes)
-        findings += [
-            Finding(
-                kind=kind,
-                verdict=get_overlap_verdict(
-                    card, kind, names, "allowed" if kind in allowed else "error"
-                ),
-                count=len(names),
-                description=f"{path.name}, which gives initial weights or transcripts, was trained "
-                f"on {len(names) or 'no'} {UNITS[kind]} of the validation or test subsets",
-                examples=tuple(names[:3]),
+        for overlap in find_training_overlap(card, evaluated, content_hashes, corpus):
+            kind, names, doubt = overlap
+            findings.append(
+                Finding(
+                    kind=kind,
+                    verdict=overlap.get_verdict("allowed" if kind in allowed else "error"),
+                    count=len(names),
+                    description=f"{path.name}, which gives initial weights or transcripts, was "
+                    f"trained on {len(names) or 'no known'} {UNITS[kind]} of the validation or "
+                    f"test subsets{'' if names or not doubt else f': {doubt}'}",
+                    examples=tuple(names[:MAX_EXAMPLES]),
+                )
             )
-            for kind, names in overlap.items()
-            if content_hashes is not None or kind == "speaker"
-        ]
     return tuple(findings)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serein.errors import ConfigError, ProtocolError, UnknownName
 from serein.protocols import predefined, splitters
-from serein.protocols.duplicates import hash_audio, hash_audio_excerpts
+from serein.protocols.duplicates import SILENCE, hash_audio, hash_audio_excerpts
 from serein.protocols.fingerprints import (
     CopyPair,
     count_card,
@@ -25,6 +25,7 @@ from serein.protocols.fingerprints import (
 from serein.protocols.leakage import add_cautions, find_leaks, raise_on_leaks
 from serein.protocols.predefined import SUFFIXES, find_parts, load, save
 from serein.protocols.settings import SplitConfig, parse_values
+from serein.protocols.speaker_ids import match_lookalikes
 from serein.protocols.splitters import count_noun, get_subsets, get_value, remove_ids
 from serein.protocols.subsets import (
     add_auxiliary,
@@ -42,6 +43,7 @@ from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
     "PROTOCOLS",
+    "SILENCE",
     "CopyPair",
     "ProtocolKind",
     "SplitConfig",
@@ -64,6 +66,7 @@ __all__ = [
     "join_cautions",
     "load",
     "match_card",
+    "match_lookalikes",
     "merge_cards",
     "pack_card",
     "parse_values",

@@ -18,6 +18,8 @@ OVERLAP_TOLERANCE = 1e-3
 EXCERPT_SAMPLES = 2048
 """Samples in the middle that are compared first; the beginnings of many recordings are silent."""
 BLOCK_SAMPLES = 2**20
+SILENCE = "silence"
+"""In place of a hash: every sample is zero. Two such recordings are no copies of each other."""
 NUM_THREADS = 4
 
 FileSpan = tuple[float, float, str]
@@ -213,8 +215,9 @@ def hash_audio(utterances: Iterable[Utterance]) -> dict[str, str]:
     """Return hashes that are equal for utterances of equal samples, and for no others.
 
     Samples are hashed as the file stores them, without resampling: a WAV file and its FLAC copy
-    are equal, a copy at another rate is not. An utterance is read whole only if another one has
-    the same rate, channels, length and middle. Files that libsndfile cannot read are left out.
+    are equal, a copy at another rate is not. Digital silence is equal to nothing. An utterance is
+    read whole only if another one has the same rate, channels, length and middle. Files that
+    libsndfile cannot read are left out.
 
     Returns:
         Hash of each id, comparable only within this result.
@@ -229,14 +232,16 @@ def hash_audio(utterances: Iterable[Utterance]) -> dict[str, str]:
             if hash_ and counts[hash_] > 1
         ]
         whole_hashes = list(pool.map(_hash_whole, candidates))
-    return _index_hashes(members, excerpt_hashes) | _index_hashes(candidates, whole_hashes)
+    hashes = _index_hashes(members, excerpt_hashes) | _index_hashes(candidates, whole_hashes)
+    return {id_: f"{SILENCE} {id_}" if hash_ == SILENCE else hash_ for id_, hash_ in hashes.items()}
 
 
 def hash_audio_excerpts(utterances: Iterable[Utterance]) -> dict[str, str]:
     """Return hashes of rate, channels, length and middle, the same in any lossless format.
 
-    Utterances of equal hashes are the same recording, except for digital silence. Files that
-    libsndfile cannot read are left out.
+    Utterances of equal hashes are the same recording. Where the middle is digital silence, all
+    samples are hashed, and digital silence has `SILENCE` in place of a hash. Files that libsndfile
+    cannot read are left out.
     """
     members = list(utterances)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -249,7 +254,8 @@ def _index_hashes(utterances: Sequence[Utterance], hashes: Sequence[str]) -> dic
 
 
 def _hash_excerpt(utterance: Utterance) -> str:
-    return _hash_samples(utterance, excerpt=True)
+    hash_ = _hash_samples(utterance, excerpt=True)
+    return _hash_whole(utterance) if hash_ == SILENCE else hash_
 
 
 def _hash_whole(utterance: Utterance) -> str:
@@ -257,7 +263,10 @@ def _hash_whole(utterance: Utterance) -> str:
 
 
 def _hash_samples(utterance: Utterance, *, excerpt: bool) -> str:
-    """Return a hash of the samples or of an excerpt; empty for a file that cannot be read."""
+    """Return a hash of the samples or of an excerpt; empty for a file that cannot be read.
+
+    It is `SILENCE` if every sample is zero.
+    """
     try:
         with soundfile.SoundFile(utterance.path) as sound:
             rate = sound.samplerate
@@ -270,11 +279,13 @@ def _hash_samples(utterance: Utterance, *, excerpt: bool) -> str:
                 start += max(0, length - EXCERPT_SAMPLES) // 2
                 length = min(length, EXCERPT_SAMPLES)
             sound.seek(start)
+            is_silent = True
             while length > 0 and len(
                 block := sound.read(min(length, BLOCK_SAMPLES), dtype="float32")
             ):
                 digest.update(block)
+                is_silent = is_silent and not block.any()
                 length -= len(block)
-            return digest.hexdigest()
+            return SILENCE if is_silent else digest.hexdigest()
     except (OSError, RuntimeError, TypeError, ValueError):
         return ""  # an unreadable file is reported where its audio is used

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from serein.errors import ProtocolError, UnknownName
-from serein.protocols import duplicates
+from serein.protocols import duplicates, speaker_ids
+from serein.protocols.column_hints import describe_columns, find_columns_like
 from serein.protocols.fingerprints import CopyPair
 from serein.protocols.settings import Values, parse_values
-from serein.protocols.splitters import count_noun, get_scoped_value, get_subsets
-from serein.protocols.subsets import get_sentence, join_cautions
+from serein.protocols.splitters import count_noun, get_scoped_value, get_subsets, get_value
+from serein.protocols.subsets import get_sentence_keys, get_words, join_cautions
 from serein.records import Finding, Protocol, Utterance
 
 Target = Mapping[str, str | None]
@@ -48,7 +49,8 @@ def find_leaks(
 ) -> tuple[Finding, ...]:
     """Check a split for every known kind of leak.
 
-    A check whose data the corpus does not have (dialogues, sentences, classes) gives no finding.
+    A check gives "clean" only if the corpus has the data for it, and else "unknown". Without
+    sessions and dialogues, or without classes, there is no finding.
 
     Args:
         protocol: to be checked.
@@ -166,20 +168,50 @@ def _check_speakers(protocol: Protocol, members: Sequence[Utterance]) -> Finding
         clauses = [f"in two subsets of a fold: {speakers}, {times} over all folds", *clauses]
     elif speaker_of or not missing:
         clauses.append(f"no {'known ' * bool(missing)}speaker is in two subsets of a fold")
+    alike = [] if shared else _find_shared_lookalikes(protocol, members)
+    two_genders = speaker_ids.find_several_genders(members)
+    if alike:
+        clauses.append(
+            f"{count_noun(len(alike), 'pair')} of speakers in two subsets have ids that look "
+            "alike, and may be one person"
+        )
+    if two_genders:
+        clauses.append(
+            f"{count_noun(len(two_genders), 'speaker')} with two genders: one id may stand for "
+            "two people"
+        )
+    hints = [*alike, *(f"{name} (female and male)" for name in two_genders)]
+    verdict = "error" if shared else "warning" if missing else "unknown" if hints else "clean"
     return Finding(
         kind="speaker",
-        verdict="error" if shared else "warning" if missing else "clean",
-        count=len(shared) or missing,
+        verdict=verdict,
+        count=len(shared) or missing or len(hints),
         description="; ".join(clauses),
-        examples=_first_examples(description for _, description in shared),
+        examples=_first_examples([*(description for _, description in shared), *hints]),
     )
 
 
+def _find_shared_lookalikes(protocol: Protocol, members: Sequence[Utterance]) -> list[str]:
+    """Return pairs of speakers with ids that look alike and are in two subsets of a fold."""
+    groups = speaker_ids.find_lookalikes(members)
+    key_of = {name: key for key, names in groups.items() for name in names}
+    value_of = {
+        utterance.id: key_of[name]
+        for utterance in members
+        if (name := get_scoped_value(utterance, "speaker")) in key_of
+    }
+    keys = dict.fromkeys(key for key, _ in _find_shared_values(protocol, value_of))
+    return [", ".join(groups[key]) for key in keys]
+
+
 def _check_partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
-    """Check that partners of a dialogue, or of a session of two speakers, are in one subset."""
+    """Check that partners of a dialogue, or of a session of two speakers, are in one subset.
+
+    Without dialogues, a session in two subsets is "unknown": its speakers may talk to each other.
+    """
     dialogues = [utterance for utterance in members if utterance.dialogue is not None]
     if not dialogues:
-        return None
+        return _check_sessions(protocol, members)
     speakers: dict[str | None, set[str | None]] = {}
     for utterance in dialogues:
         session = get_scoped_value(utterance, "session")
@@ -215,35 +247,108 @@ def _check_partners(protocol: Protocol, members: Sequence[Utterance]) -> Finding
     )
 
 
-def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
-    sentence_of = {
-        utterance.id: sentence for utterance in members if (sentence := get_sentence(utterance))
-    }
-    if not sentence_of:
+def _check_sessions(protocol: Protocol, members: Sequence[Utterance]) -> Finding | None:
+    session_of = {u.id: session for u in members if (session := get_scoped_value(u, "session"))}
+    columns = find_columns_like("session", members)
+    if not session_of and not columns:
         return None
+    shared = _find_shared_values(protocol, session_of)
+    clauses = []
+    if shared:
+        clauses.append(
+            f"{count_noun(len({name for name, _ in shared}), 'session')} without dialogues are in "
+            "two subsets of a fold; their speakers may talk to each other"
+        )
+    if columns and not session_of:
+        clauses.append(describe_columns(columns, "session"))
+    return Finding(
+        kind="partner",
+        verdict="unknown" if clauses else "clean",
+        count=len(shared),
+        description="; ".join(clauses) or "no session is in two subsets of a fold",
+        examples=_first_examples(f"session {description}" for _, description in shared),
+    )
+
+
+def _check_sentences(protocol: Protocol, members: Sequence[Utterance]) -> Finding:
+    """Check whether tested sentences are trained; corpora are compared by the words."""
+    keys_of = {utterance.id: get_sentence_keys(utterance) for utterance in members}
+    missing = sum(not keys for keys in keys_of.values())
     count, tested, repeated = 0, 0, dict[str, None]()
     for fold in protocol.folds:
-        trained = {sentence_of.get(id_) for id_ in (*fold.train, *fold.validation)}
-        shared = [
-            sentence
-            for id_ in fold.test
-            if (sentence := sentence_of.get(id_)) is not None and sentence in trained
-        ]
-        count, tested = count + len(shared), tested + len(fold.test)
+        trained = {key for id_ in (*fold.train, *fold.validation) for key in keys_of[id_]}
+        shared = [key for id_ in fold.test for key in keys_of[id_] if key in trained]
+        with_shared = [id_ for id_ in fold.test if trained.intersection(keys_of[id_])]
+        count, tested = count + len(with_shared), tested + len(fold.test)
         repeated.update(dict.fromkeys(shared))
-    description = "no test sentence is in another subset of its fold"
+    clauses = []
     if count:
-        description = (
+        clauses.append(
             f"the sentences of {count} of {tested} test utterances are in another subset of their "
             f"fold too, {count_noun(len(repeated), 'sentence')} in all"
         )
+    elif missing < len(members):
+        clauses.append("no test sentence is in another subset of its fold")
+    unseen = _describe_unseen_sentences(protocol, members, missing)
     return Finding(
         kind="sentence",
-        verdict="warning" if count else "clean",
+        verdict="warning" if count else "unknown" if unseen else "clean",
         count=count,
-        description=description,
+        description="; ".join([*clauses, *unseen]),
         examples=_first_examples(repeated),
     )
+
+
+def _describe_unseen_sentences(
+    protocol: Protocol, members: Sequence[Utterance], missing: int
+) -> list[str]:
+    """Describe the sentences that could not be compared."""
+    clauses = []
+    if missing:
+        some = f"{missing} of {count_noun(len(members), 'utterance')}"
+        clauses.append(f"{some} have no sentence and no transcript")
+        columns = find_columns_like("sentence", members)
+        clauses += [describe_columns(columns, "sentence")] if columns else []
+    pairs = _find_incomparable_corpora(protocol, members)
+    if pairs:
+        listing = ", ".join(" and ".join(pair) for pair in sorted(pairs)[:MAX_EXAMPLES])
+        clauses.append(
+            f"the sentences of {listing} cannot be compared: one of them has labels without words"
+        )
+    return clauses
+
+
+def _find_incomparable_corpora(
+    protocol: Protocol, members: Sequence[Utterance]
+) -> set[tuple[str, ...]]:
+    """Return pairs of corpora in two subsets of a fold, one of which has sentences without words.
+
+    Corpora of different languages have no common sentence.
+    """
+    wordless, languages = set[str](), dict[str, set[str | None]]()
+    for utterance in members:
+        corpus = str(utterance.corpus)
+        languages.setdefault(corpus, set()).add(utterance.language)
+        if get_value(utterance, "sentence") and not get_words(utterance):
+            wordless.add(corpus)
+    if not wordless or len(languages) < 2:
+        return set()
+    corpus_of = {utterance.id: str(utterance.corpus) for utterance in members}
+    pairs = set[tuple[str, ...]]()
+    for fold in protocol.folds:
+        tested = {corpus_of[id_] for id_ in fold.test}
+        trained = {corpus_of[id_] for id_ in (*fold.train, *fold.validation)}
+        pairs |= {
+            tuple(sorted((one, other)))
+            for one in tested
+            for other in trained
+            if one != other and {one, other} & wordless
+        }
+    return {pair for pair in pairs if _share_language(*(languages[name] for name in pair))}
+
+
+def _share_language(one: set[str | None], other: set[str | None]) -> bool:
+    return None in one | other or bool(one & other)
 
 
 def _check_normalization(scope: str) -> Finding:

@@ -181,11 +181,30 @@ def _get_disjoint_value(utterance: Utterance, name: str) -> str | None:
 
 
 def get_sentence(utterance: Utterance) -> str | None:
-    """Return the sentence label, or else the transcript without case and punctuation."""
-    label = get_scoped_value(utterance, "sentence")
-    if label is not None:
-        return f"{utterance.corpus}/{label}" if utterance.corpus else label
-    return re.sub(r"[\W_]+", " ", (utterance.text or "").casefold()).strip() or None
+    """Return what identifies the sentence: of joined corpora the words, else the sentence label.
+
+    The other one is taken if that is missing; None without both.
+    """
+    keys = get_sentence_keys(utterance)
+    return keys[0] if keys else None
+
+
+def get_sentence_keys(utterance: Utterance) -> tuple[str, ...]:
+    """Return everything that identifies the sentence, the best first.
+
+    In a single corpus, that is the sentence label, or else the words. Several corpora have the
+    words in common; a label is compared within its corpus, too.
+    """
+    label, words = get_value(utterance, "sentence"), get_words(utterance)
+    if utterance.corpus is None:
+        return tuple(key for key in (label, words) if key)[:1]
+    scoped = label and f"{utterance.corpus}/{label}"
+    return tuple(key for key in (words, scoped) if key)
+
+
+def get_words(utterance: Utterance) -> str:
+    """Return the transcript without case and punctuation; empty without one."""
+    return re.sub(r"[\W_]+", " ", (utterance.text or "").casefold()).strip()
 
 
 def join_cautions(*clauses: str) -> str:
