@@ -123,9 +123,9 @@ def live(tmp_path_factory: pytest.TempPathFactory, serve_options: list[str]) -> 
     """A service in its own process."""
     from builders.service_client import SmallModelServer
 
-    server = SmallModelServer(tmp_path_factory.mktemp("served"), *serve_options)
-    yield server
-    assert server.end() == 0
+    with SmallModelServer(tmp_path_factory.mktemp("served"), *serve_options) as server:
+        yield server
+        assert server.end() == 0
 
 
 @pytest.fixture(scope="module")

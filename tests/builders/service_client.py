@@ -1,6 +1,7 @@
 """Services in this process or their own, and clients for them."""
 
 import asyncio
+import atexit
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from builders.encoded_audio import encode, make_sweep
@@ -27,6 +28,8 @@ from serein.service.engine import Engine
 
 SPEECH = encode("flac", make_sweep(1.0))
 RECOGNIZE = "/v1/recognize"
+PATIENCE = 300.0
+"""Seconds to wait for a process; enough for a busy machine."""
 
 
 def small_recognizer(name: str = "small", seed: int = 0) -> Recognizer:
@@ -87,15 +90,32 @@ def pause_decoder(made: Engine) -> Iterator[None]:
 
 
 class ServeProcess:
-    """`serein serve` in its own process."""
+    """`serein serve` in its own process, which is ended at the latest when the tests end."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.command = [sys.executable, "-m", "serein", "serve", "--port", "0", *options]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, stderr=log, cwd=folder)
-        self.port = self._port()
+        atexit.register(self.kill)
+        try:
+            self.port = self._port()
+        except BaseException:
+            self.kill()
+            raise
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process if it still runs, whatever happened."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def read_log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -109,14 +129,15 @@ class ServeProcess:
         raise AssertionError(self.log.read_text())
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def post(self, content: Any, **rest: Any) -> httpx.Response:
-        return httpx.post(self.url + RECOGNIZE, content=content, timeout=60, **rest)
+        return httpx.post(self.url + RECOGNIZE, content=content, timeout=PATIENCE, **rest)
 
     def end(self) -> int:
+        """Ask the process to end, and return its status."""
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
 
 class SmallModelServer(ServeProcess):

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from serein.config import build_config
+from serein.errors import ConfigError
 from serein.inference.stream_config import STREAM_FIELDS, StreamConfig
 from serein.service.routes import RecognizeQuery
 from serein.service.schemas import StartMessage
@@ -29,6 +32,21 @@ def test_query_and_message_have_all_fields_with_the_same_defaults() -> None:
     assert RecognizeQuery().to_stream_config() is None
     assert RecognizeQuery(format="rttm").to_stream_config() == StreamConfig()
     assert RecognizeQuery(hop=0.5).to_stream_config() == StreamConfig(hop=0.5)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e308, 61.0, 0.0, -1.0])
+@pytest.mark.parametrize("name", ["window", "hop"])
+def test_bounds_are_the_same_everywhere(name: str, value: float) -> None:
+    options = {name: value}
+    with pytest.raises(ConfigError, match=name):
+        build_config(StreamConfig, options, "stream")
+    with pytest.raises(ValidationError, match=name):
+        RecognizeQuery.model_validate(options)
+    with pytest.raises(ValidationError, match=name):
+        StartMessage.model_validate({"type": "start", "rate": 16_000, **options})
+    good = {"window": 60.0, "hop": 0.25}
+    assert build_config(StreamConfig, good, "stream") == StreamConfig(**good)
+    assert RecognizeQuery.model_validate(good).to_stream_config() == StreamConfig(**good)
 
 
 def test_help_ends_with_the_default() -> None:

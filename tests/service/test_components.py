@@ -209,6 +209,8 @@ def test_serve_usage_errors(run: Run, tmp_path: Path) -> None:
             "serve.max_requests = 0: Input should be greater than or equal to 1",
         ),
         (("--max-seconds", "-1"), "serve.max_seconds = -1.0"),
+        (("--max-megabytes", "inf"), "serve.max_megabytes = inf"),
+        (("--stream-idle", "nan"), "serve.stream_idle = nan"),
     ):
         status, _, err = run("serve", *words)
         assert status == 2

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from builders.service_client import RECOGNIZE, SPEECH, SmallModelServer, read_response, request_head
+from builders.service_client import (
+    PATIENCE,
+    RECOGNIZE,
+    SPEECH,
+    SmallModelServer,
+    read_response,
+    request_head,
+)
 from builders.websocket_client import done_message
 from websockets.sync.client import connect
 
@@ -23,9 +30,9 @@ LIMITS = ("--body-seconds", "2", "--max-megabytes", "1", "--max-seconds", "20")
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallModelServer]:
-    made = SmallModelServer(tmp_path_factory.mktemp("live"), *LIMITS)
-    yield made
-    assert made.end() == 0
+    with SmallModelServer(tmp_path_factory.mktemp("live"), *LIMITS) as made:
+        yield made
+        assert made.end() == 0
 
 
 def is_answering(live: SmallModelServer) -> bool:
@@ -131,7 +138,7 @@ def test_shutdown_finishes_accepted_requests(tmp_path: Path) -> None:
         status, document = read_response(connection)
     assert status == 200
     assert document["tasks"]
-    assert live.process.wait(60) == 0
+    assert live.process.wait(PATIENCE) == 0
     assert live.read_log()[-1]["event"] == "ended"
 
 
@@ -148,7 +155,7 @@ def test_shutdown_ends_streams_with_their_segments(tmp_path: Path) -> None:
         assert stream.close_code == 1001
     assert told[0]["items"][0]["end"] == 1.0
     assert told[1:] == [done_message(1.0, "service")]
-    assert live.process.wait(60) == 0
+    assert live.process.wait(PATIENCE) == 0
     assert "secret" not in live.log.read_text()
     (line,) = [one for one in live.read_log() if one["event"] == "stream"]
     assert (line["code"], line["seconds"]) == (1001, 1.0)
@@ -165,7 +172,7 @@ def test_key_file_and_ctrl_c(tmp_path: Path, run: Run) -> None:
     for child in map(int, children.split()):
         assert os.getpgid(child) == child  # so that the terminal's Ctrl-C does not reach it
     live.process.send_signal(signal.SIGINT)
-    assert live.process.wait(60) == 0
+    assert live.process.wait(PATIENCE) == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children.split())
     assert key not in live.log.read_text()
     assert auth.hash_key(key) in (tmp_path / "keys").read_text()

@@ -43,6 +43,8 @@ use it to decide about people. The European Union's AI Act forbids inferring emo
 education, and has strict rules for other uses."""
 DISCARDED_BODIES = 4
 """Bodies of the largest size that a client may send after it was refused; they are discarded."""
+SOCKET_BUFFER_BYTES = 2**17
+"""Bytes of an answer that the system stores for a client."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """Interval for ``sys.setswitchinterval``: the longest time that the model's thread holds the
 interpreter while requests wait for it."""
@@ -121,7 +123,6 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # a redirect would follow the Host that the client names
-        root_path=root_path.rstrip("/"),
     )
     schemas.install_handlers(app)
     protected: dict[str, Any] = {}
@@ -141,7 +142,7 @@ def create_app(
             allow_headers=["Authorization", "Content-Type"],
         )
     guarded = OriginMiddleware(app, engine.config.origins, loopback=loopback)
-    return ObservabilityMiddleware(guarded, engine.metrics)
+    return ObservabilityMiddleware(guarded, engine.metrics, root_path.rstrip("/"))
 
 
 def _require_key(keys: ApiKeys) -> params.Depends:
@@ -217,6 +218,8 @@ def _open_listener(host: str, port: int) -> socket.socket:
     # asyncio sets TCP_NODELAY only on sockets with a protocol number, and create_server sets none.
     # Without it, the body of an answer waits 40 ms until the client has acknowledged the headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A client that reads nothing gets little of an answer, and leaves time for others.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # else a client that reads nothing stays connected
         timeout_ms = 1000 * SEND_TIMEOUT_SECONDS
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)

@@ -349,4 +349,3 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent:
             self.conn.send_close(code, reason)
             self.handle_parser_exception()
-        self.transport.close()

@@ -168,25 +168,33 @@ class RateLimit(logging.Filter):
 class ObservabilityMiddleware:
     """ASGI middleware: adds request id and security headers, and records each request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        """Wrap an app."""
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str = "") -> None:
+        """Wrap an app.
+
+        Args:
+            app: to wrap.
+            metrics: of its requests.
+            root_path: path of the app behind a proxy that removes it.
+        """
+        self.app, self.metrics, self.root_path = app, metrics, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on to the app, and its answer back."""
+        if self.root_path:
+            scope["root_path"] = self.root_path
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         begin, request_id = perf_counter(), f"{REQUEST_IDS.getrandbits(64):016x}"
         state: dict[str, Any] = scope.setdefault("state", {})
-        status = 500
+        status, is_docs = 500, scope["path"].removeprefix(self.root_path) == "/docs"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                policy = SWAGGER_POLICY if scope["path"] == "/docs" else DENY_ALL_POLICY
+                policy = SWAGGER_POLICY if is_docs else DENY_ALL_POLICY
                 for name, value in {**SECURITY_HEADERS, "Content-Security-Policy": policy}.items():
                     headers.setdefault(name, value)  # the web page sets its own
                 headers["X-Request-Id"] = request_id

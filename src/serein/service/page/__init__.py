@@ -1,5 +1,6 @@
 """The web page at `/`: the files of this folder, and the script of the plotly package."""
 
+import asyncio
 import gzip
 import hashlib
 import zlib
@@ -30,6 +31,8 @@ CONTENT_SECURITY_POLICY = (
 PLOTLY = "plotly.js"
 CHUNK_BYTES = 2**14
 """Bytes of a file that are sent at a time: what a client that reads nothing holds in memory."""
+CHUNKS_PER_TURN = 16
+"""Chunks, of all clients, that are sent before other requests have a turn."""
 LOADING = Lock()
 
 
@@ -45,19 +48,20 @@ class PageFile(NamedTuple):
 def page_routes() -> APIRouter:
     """Build the routes of the page. They need no key; the requests of the page may need one."""
     router = APIRouter(include_in_schema=False)
+    turns = asyncio.Semaphore(CHUNKS_PER_TURN)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def get_root(request: Request) -> Response:
-        return await _respond(request, "index.html")
+        return await _respond(request, "index.html", turns)
 
     @router.api_route("/page/{name}", methods=["GET", "HEAD"])
     async def get_file(request: Request, name: str) -> Response:
-        return await _respond(request, name)
+        return await _respond(request, name, turns)
 
     return router
 
 
-async def _respond(request: Request, name: str) -> Response:
+async def _respond(request: Request, name: str, turns: asyncio.Semaphore) -> Response:
     if name not in list_files():
         raise Problem(404, "there is no such file; the page at / uses those that exist")
     file = await run_in_threadpool(_load_file, name)
@@ -75,12 +79,14 @@ async def _respond(request: Request, name: str) -> Response:
         headers["Content-Encoding"] = "gzip"
     headers["Content-Length"] = str(len(file.gzipped) if is_gzipped else file.size)
     chunks = _iter_chunks(file.gzipped) if is_gzipped else _iter_decompressed(file.gzipped)
-    return StreamingResponse(_iterate(chunks), headers=headers, media_type=file.media_type)
+    return StreamingResponse(_iterate(chunks, turns), headers=headers, media_type=file.media_type)
 
 
-async def _iterate(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _iterate(chunks: Iterator[bytes], turns: asyncio.Semaphore) -> AsyncIterator[bytes]:
     """Pass chunks on; each waits until the client has accepted those before."""
     for chunk in chunks:
+        async with turns:
+            await asyncio.sleep(0)
         yield chunk
 
 
