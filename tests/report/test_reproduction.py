@@ -246,6 +246,16 @@ def test_latex_has_every_part() -> None:
     assert r"\item 81.6 \& \textless{}more\textgreater{}: no." in shown
     assert shown.count("CAUTION: our runs are on EMO-DB") == 6
     assert r"Full & printed & 61.2 & 60.1{*} & 59.0{*} \\" in shown
+    assert "\n'' & cannot be told & emotion recall of joy &" in shown
+    assert shown.count(r"\begin{adjustbox}{max width=") == shown.count(r"\end{adjustbox}") > 0
+    assert r"\usepackage{booktabs,adjustbox}" in shown
+    shares = [
+        sum(map(float, re.findall(r"p\{([\d.]+)", line)))
+        for line in shown.splitlines()
+        if r"\begin{tabular}" in line
+    ]
+    assert len(shares) == 6
+    assert max(shares) <= 0.61
 
 
 def test_page_nests_escapes_and_has_every_part() -> None:

@@ -1,6 +1,6 @@
-r"""Reports as LaTeX tables for ``\input`` in a paper; needs the package booktabs."""
+r"""Reports as LaTeX tables for ``\input`` in a paper; the first lines name the needed packages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from serein.report import document, summary
 from serein.report.document import Section
@@ -14,6 +14,7 @@ LATEX_ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "\u2033": r"''",
     # At the start of a row, these would be arguments of the preceding \\.
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -22,6 +23,10 @@ WRAPPED_LENGTH = 40
 """A column with a longer cell has line breaks."""
 WIDE_LENGTH = 60
 """A column with a longer cell takes half of the line."""
+WRAPPED_SHARE = 0.6
+"""Share of the line that all columns with line breaks take at most."""
+LINE_LENGTH = 90
+"""A table with more characters in a line is shrunk to the width of the text."""
 
 
 def render_latex(results: Results) -> str:
@@ -36,7 +41,10 @@ def render_latex_sections(title: str, sections: Iterable[Section], caution: str 
 
     Every caption has the caution, since tables are used alone.
     """
-    blocks = [f"% {' '.join(title.split())}\n% \\usepackage{{booktabs}}"]
+    sections = list(sections)
+    is_wide = any(_is_wide(table) for section in sections for table in section.tables)
+    packages = ["booktabs", *["adjustbox"] * is_wide]
+    blocks = [f"% {' '.join(title.split())}\n% \\usepackage{{{','.join(packages)}}}"]
     for section in sections:
         blocks += [render_latex_table(table, caution) for table in section.tables]
         blocks += [_latex_list(section)] * bool(section.items)
@@ -56,10 +64,12 @@ def _latex_list(section: Section) -> str:
 def render_latex_table(table: Table, caution: str = "") -> str:
     """Render a table as a float."""
     sentences = [f"{table.title}.", table.note, f"CAUTION: {caution}" if caution else ""]
+    is_wide = _is_wide(table)
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{escape_latex(' '.join(filter(None, sentences)))}}}",
+        *[r"\begin{adjustbox}{max width=\linewidth}"] * is_wide,
         rf"\begin{{tabular}}{{{_latex_column_spec(table)}}}",
         r"\toprule",
         *_latex_heads(table),
@@ -67,20 +77,46 @@ def render_latex_table(table: Table, caution: str = "") -> str:
         *(_latex_line(map(escape_latex, row.cells)) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
+        *[r"\end{adjustbox}"] * is_wide,
         r"\end{table}",
     ]
     return "\n".join(lines)
 
 
 def _latex_column_spec(table: Table) -> str:
+    shares = _list_shares(_measure_columns(table))
+    return "".join(map(_latex_column, table.columns, shares))
+
+
+def _measure_columns(table: Table) -> list[int]:
+    """Return the number of characters of the longest cell of each column."""
     cells = zip(*(row.cells for row in table.rows), strict=True) if table.rows else []
-    longest = [max(map(len, column)) for column in cells] or [0] * len(table.columns)
-    return "".join(map(_latex_column, table.columns, longest))
+    return [max(map(len, column)) for column in cells] or [0] * len(table.columns)
 
 
-def _latex_column(column: Column, longest: int) -> str:
-    if longest > WRAPPED_LENGTH:
-        return rf"p{{{0.5 if longest > WIDE_LENGTH else 0.35}\linewidth}}"
+def _list_shares(longest: Sequence[int]) -> list[float]:
+    """Return the share of the line that each column with line breaks takes; 0 for others."""
+    wanted = [
+        0.5 if length > WIDE_LENGTH else 0.35 if length > WRAPPED_LENGTH else 0.0
+        for length in longest
+    ]
+    scale = min(1.0, WRAPPED_SHARE / max(sum(wanted), WRAPPED_SHARE))
+    return [round(scale * share, 2) for share in wanted]
+
+
+def _is_wide(table: Table) -> bool:
+    """Return whether a table probably does not fit in the width of the text."""
+    longest = _measure_columns(table)
+    names = [len(column.name) for column in table.columns]
+    pairs = zip(longest, names, _list_shares(longest), strict=True)
+    return sum(share * LINE_LENGTH or max(cell, name) + 2 for cell, name, share in pairs) > (
+        LINE_LENGTH
+    )
+
+
+def _latex_column(column: Column, share: float) -> str:
+    if share:
+        return rf"p{{{share:g}\linewidth}}"
     return "l" if column.is_text else "r"
 
 
