@@ -7,11 +7,7 @@ from builders import example_records
 from builders.example_records import round_to_six_digits
 from numpy.typing import NDArray
 
-from serein.metrics.bootstrap import (
-    bootstrap_interval,
-    choose_resampling_groups,
-    confusion_by_group,
-)
+from serein.metrics.bootstrap import confusion_by_group
 from serein.metrics.classification import (
     chance_scores,
     confusion_matrix,
@@ -22,6 +18,8 @@ from serein.metrics.classification import (
     weighted_accuracy_from_confusion,
     weighted_accuracy_score,
 )
+from serein.metrics.intervals import choose_groups
+from serein.metrics.scoring import UA, WA, compute_interval
 from serein.records import Protocol
 from serein.results import io
 from serein.results.evaluation import ClassScores, Epoch, FoldResult, Prediction, Results
@@ -175,17 +173,15 @@ def wa_and_ua(confusion: NDArray[np.int64]) -> dict[str, float | None]:
 
 def score_task(predictions: list[Prediction], selection: str, task: str) -> ClassScores:
     truth, answer = true_classes(predictions, task), predicted_classes(predictions, selection, task)
-    groups, words = choose_resampling_groups([item.speaker for item in predictions])
+    groups, words = choose_groups([item.speaker for item in predictions])
     grouped = confusion_by_group(truth, answer, groups, CLASSES[task])
-    wa = bootstrap_interval(grouped, weighted_accuracy_from_confusion, resamples=500)
-    ua = bootstrap_interval(grouped, unweighted_accuracy_from_confusion, resamples=500)
     confusion = grouped.sum(axis=0)
     recalls = [round_to_six_digits(float(recall)) for recall in recalls_from_confusion(confusion)]
     return ClassScores(
         utterances=len(truth),
         **wa_and_ua(confusion),
-        wa_interval=(round_to_six_digits(wa[0]), round_to_six_digits(wa[1])),
-        ua_interval=(round_to_six_digits(ua[0]), round_to_six_digits(ua[1])),
+        wa_interval=compute_interval(grouped, WA),
+        ua_interval=compute_interval(grouped, UA),
         interval=words,
         recalls=dict(zip(CLASSES[task], recalls, strict=True)),
         confusion=confusion.tolist(),

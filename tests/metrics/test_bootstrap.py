@@ -176,13 +176,16 @@ def test_interval_contains_the_median(groups: int, seed: int) -> None:
 
 def test_speakers_are_resampled_from_eight_on() -> None:
     eight = [f"s{index % 8}" for index in range(20)]
-    words = "95 % bootstrap over 8 speakers (few: likely too narrow)"
+    words = "95 % percentile bootstrap over 8 speakers (few: likely too narrow)"
     assert choose_resampling_groups(eight) == (eight, words)
     twenty = [f"s{index}" for index in range(20)]
-    assert choose_resampling_groups(twenty) == (twenty, "95 % bootstrap over 20 speakers")
+    assert choose_resampling_groups(twenty) == (
+        twenty,
+        "95 % percentile bootstrap over 20 speakers",
+    )
     groups, words = choose_resampling_groups(eight[:7] * 2)
     assert len(set(groups)) == 14
-    assert words.startswith("95 % bootstrap over 14 utterances (7 speakers are too few")
+    assert words.startswith("95 % percentile bootstrap over 14 utterances (7 speakers are too few")
     groups, words = choose_resampling_groups([*eight, None])
     assert len(set(groups)) == 21
     assert "the speaker of 1 is not known" in words

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from builders.example_results import CLASSES, SELECTIONS, SPEAKERS, example_results
 from builders.report_reader import (
     Page,
@@ -18,6 +19,7 @@ from builders.report_reader import (
 from serein.metrics.classification import weighted_accuracy_score
 from serein.report import audit, html, latex, markdown, speakers, summary, tables
 from serein.results.evaluation import Results
+from serein.results.intervals import recompute_intervals
 
 MOMENTS = ["mean", "standard deviation"]
 
@@ -57,7 +59,7 @@ def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
     )
 
 
-def test_gap_interval_equals_drawing_speakers_one_by_one(results: Results) -> None:
+def test_gap_interval_equals_leaving_out_speakers_one_by_one(results: Results) -> None:
     names = results.classes["emotion"]
     hits: dict[str, Any] = {speaker: np.zeros((3, 7)) for speaker in SPEAKERS}
     for item in results.predictions:
@@ -67,23 +69,27 @@ def test_gap_interval_equals_drawing_speakers_one_by_one(results: Results) -> No
             hits[str(item.speaker)][side, gold] += (
                 int(np.argmax(item.selections[name]["emotion"])) == gold
             )
-    rng = np.random.default_rng(1)
-    gaps = []
-    for _ in range(10_000):
-        best, quoted, total = sum(hits[name] for name in rng.choice(SPEAKERS, size=10))
-        gaps.append(np.mean(best / total) - np.mean(quoted / total))
+
+    def gap(speakers: list[str]) -> float:
+        best, quoted, total = sum(hits[name] for name in speakers)
+        return float(np.mean(best / total) - np.mean(quoted / total))
+
+    without = [gap([other for other in SPEAKERS if other != name]) for name in SPEAKERS]
+    error = np.sqrt(9 / 10 * sum((value - np.mean(without)) ** 2 for value in without))
+    half = scipy.stats.t.ppf(0.975, 9) * error
     interval, words = audit.compute_difference(results, "emotion", "best", "validation")
-    assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
-    assert interval == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=0.003)
+    assert words == "95 % jackknife over 10 speakers"
+    assert interval == pytest.approx((gap(SPEAKERS) - half, gap(SPEAKERS) + half))
 
 
-def test_gap_of_few_speakers_resamples_utterances(results: Results) -> None:
-    few = [item for item in results.predictions if item.speaker in SPEAKERS[:7]]
-    assert "over 376 utterances (7 speakers are too few" in str(
-        audit.describe_selection_gap(replace(results, predictions=few))
+def test_gap_of_one_speaker_has_no_interval(results: Results) -> None:
+    two = [item for item in results.predictions if item.speaker in SPEAKERS[:2]]
+    assert "paired 95 % jackknife over 2 speakers" in str(
+        audit.describe_selection_gap(replace(results, predictions=two))
     )
-    nobody = str(audit.describe_selection_gap(replace(results, predictions=[])))
-    assert nobody.endswith("the last epoch.")
+    for few in ([item for item in two if item.speaker == SPEAKERS[0]], []):
+        sentence = str(audit.describe_selection_gap(replace(results, predictions=few)))
+        assert sentence.endswith("the last epoch.")
 
 
 def test_only_the_first_task_is_optimistic(results: Results) -> None:
@@ -104,11 +110,12 @@ def test_only_the_first_task_is_optimistic(results: Results) -> None:
 
 @pytest.mark.parametrize("stored", ["95 % bootstrap over 10 speakers", None])
 def test_intervals_have_caveats(results: Results, stored: str | None) -> None:
-    """Caveats are added to old results, and not repeated in new ones."""
+    """A caveat is added to old bootstrap intervals; the jackknife needs none for few speakers."""
     scores = results.scores["validation"]
     old = {task: replace(s, interval=stored or s.interval) for task, s in scores.items()}
     again = replace(results, scores={**results.scores, "validation": old}, repeats=[])
-    caveat = "over 10 speakers (few: likely too narrow); one training seed; scores differ"
+    few = " (few: likely too narrow)" if stored else ""
+    caveat = f"over 10 speakers{few}; one training seed; scores differ"
     assert caveat in normalize_spaces(render_text(again))
     assert caveat in normalize_spaces(Page(html.render_html(again)).words)
 
@@ -215,10 +222,10 @@ def test_leaks_are_listed_once_among_the_warnings(results: Results) -> None:
     assert "clean: speaker, duplicate; warning: sentence" in normalize_spaces(render_text(told))
 
 
-def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) -> None:
+def test_recall_intervals_equal_leaving_out_speakers_one_by_one(results: Results) -> None:
     names = results.classes["emotion"]
     found, words = speakers.compute_recall_intervals(results, "emotion")
-    assert words == "95 % bootstrap over 10 speakers (few: likely too narrow)"
+    assert words == "95 % jackknife over 10 speakers"
     hits = dict.fromkeys(SPEAKERS, 0)
     counts = dict.fromkeys(SPEAKERS, 0)
     for item in results.predictions:
@@ -226,43 +233,74 @@ def test_recall_intervals_equal_drawing_speakers_one_by_one(results: Results) ->
             shares = item.selections["validation"]["emotion"]
             counts[str(item.speaker)] += 1
             hits[str(item.speaker)] += names[int(np.argmax(shares))] == "fear"
-    rng = np.random.default_rng(2)
-    draws = [rng.choice(SPEAKERS, size=10) for _ in range(10_000)]
-    recalls = [sum(hits[n] for n in draw) / sum(counts[n] for n in draw) for draw in draws]
-    assert found["fear"] == pytest.approx(np.quantile(recalls, [0.025, 0.975]), abs=0.012)
+    own = [name for name in SPEAKERS if counts[name]]
+    total_hits, total = sum(hits.values()), sum(counts.values())
+    without = [(total_hits - hits[name]) / (total - counts[name]) for name in own]
+    recall, spread = total_hits / total, np.var(without) * (len(own) - 1)
+    half = scipy.stats.t.ppf(0.975, len(own) - 1) * np.sqrt(spread) / (recall * (1 - recall))
+    middle = np.log(recall / (1 - recall))
+    bounds = [1 / (1 + np.exp(-side)) for side in (middle - half, middle + half)]
+    assert found["fear"] == pytest.approx(bounds)
 
 
-def test_class_missing_in_a_draw_has_no_interval(results: Results) -> None:
-    found, _ = speakers.compute_recall_intervals(results, "gender")
-    assert found == {"female": None, "male": None}
-    assert (
-        speakers.compute_recall_intervals(replace(results, predictions=[]), "gender")[0]["male"]
-        is None
-    )
+def test_recall_of_a_class_of_one_speaker_has_no_interval(results: Results) -> None:
+    one = [
+        replace(item, truth={**item.truth, "gender": "male" if item.speaker == "03" else "female"})
+        for item in results.predictions
+    ]
+    found, _ = speakers.compute_recall_intervals(replace(results, predictions=one), "gender")
+    assert found["female"] is not None
+    assert found["male"] is None
+    nobody = speakers.compute_recall_intervals(replace(results, predictions=[]), "gender")[0]
+    assert nobody == {"female": None, "male": None}
 
 
-def test_group_intervals_resample_speakers_if_there_are_enough(results: Results) -> None:
+def test_groups_of_one_speaker_have_no_interval(results: Results) -> None:
     found, words = speakers.compute_group_intervals(results, "emotion", "speaker")
-    assert words == "95 % bootstrap over the utterances of each speaker; likely too narrow"
-    for part in speakers.compute_group_scores(results, "emotion", "speaker"):
-        for name, interval in found[part.name].items():
-            assert interval is not None
-            assert interval[0] < (part.scores[name] or 0) < interval[1]
+    assert words == "none, as each speaker is one speaker"
+    assert {bound for own in found.values() for bound in own.values()} == {None}
+    table = tables.build_group_table(results, "emotion", "speaker")
+    assert table is not None
+    assert [column.name for column in table.columns] == ["speaker", "utterances", "WA", "UA"]
+
+
+def test_group_intervals_are_over_the_speakers_of_each(results: Results) -> None:
     one = [replace(item, gender="female") for item in results.predictions]
     found, words = speakers.compute_group_intervals(
         replace(results, predictions=one), "emotion", "gender"
     )
-    assert words == "95 % bootstrap over the speakers of each gender"
+    assert words == "95 % jackknife over the speakers of each gender"
     wa = results.scores["validation"]["emotion"].wa_interval
-    assert found["female"]["wa"] == pytest.approx(wa, abs=0.01)
+    assert found["female"]["wa"] == pytest.approx(wa)
+    alone = [
+        replace(item, gender="male" if item.speaker == "03" else "female")
+        for item in results.predictions
+    ]
+    found, words = speakers.compute_group_intervals(
+        replace(results, predictions=alone), "emotion", "gender"
+    )
+    assert words.endswith("of each gender; none for one speaker")
+    assert found["male"] == {"wa": None, "ua": None}
+    assert None not in found["female"].values()
+    unknown = [replace(item, speaker=None) for item in results.predictions]
+    found, words = speakers.compute_group_intervals(
+        replace(results, predictions=unknown), "emotion", "gender"
+    )
+    assert "over the utterances of each gender; likely too narrow" in words
 
 
-def test_wa_interval_of_a_speaker_equals_a_binomial(results: Results) -> None:
-    found, _ = speakers.compute_group_intervals(results, "emotion", "speaker")
-    part = speakers.compute_group_scores(results, "emotion", "speaker")[0]
-    draws = np.random.default_rng(3).binomial(part.utterances, part.scores["wa"] or 0, size=20_000)
-    expected = np.quantile(draws / part.utterances, [0.025, 0.975])
-    assert found[part.name]["wa"] == pytest.approx(expected, abs=0.02)
+def test_the_bootstrap_is_kept_by_name(results: Results) -> None:
+    named = recompute_intervals(results, "bootstrap")
+    scores = named.scores["validation"]["emotion"]
+    assert scores.interval == "95 % percentile bootstrap over 10 speakers (few: likely too narrow)"
+    for text in (
+        speakers.compute_recall_intervals(named, "emotion")[1],
+        audit.compute_difference(named, "emotion", "best", "validation")[1],
+        speakers.compute_group_intervals(named, "emotion", "speaker")[1],
+    ):
+        assert text.startswith("95 % percentile bootstrap over ")
+    assert recompute_intervals(named).scores == named.scores
+    assert recompute_intervals(named, "jackknife").scores == results.scores
 
 
 def test_seeds_have_a_mean_and_a_deviation(results: Results) -> None:

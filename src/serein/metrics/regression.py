@@ -94,7 +94,17 @@ def spearman_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     0.9487
     """
     t, p = _check_pair(truth, prediction)
-    return pearson_score(_rank(t), _rank(p))
+    return pearson_score(rank_values(t), rank_values(p))
+
+
+def rank_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank values from 1; equal values share the mean of their ranks.
+
+    >>> rank_values(np.array([0.5, 0.1, 0.5]))
+    array([2.5, 1. , 2.5])
+    """
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(sizes) - (sizes - 1) / 2)[group])
 
 
 def root_mean_squared_error(truth: ArrayLike, prediction: ArrayLike) -> float:
@@ -226,8 +236,3 @@ def _check_pair(
 def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
     # The mean of equal values may differ from them by rounding; a constant has no deviations.
     return values - values.mean() if np.ptp(values) else np.zeros_like(values)
-
-
-def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
