@@ -126,6 +126,13 @@ def test_a_saved_model_is_scored_against_votes(voted: Corpus, tmp_path: Path) ->
     assert scored.vote_scores["model"]["emotion"].utterances == 12
     other = score_model(load(path), voted, settings=["tasks.emotion.votes=nothing"])
     assert other.vote_scores == {}
+    forced = score_model(load(path), voted, classes=["anger", "neutral"])
+    rows = [one.votes["emotion"] for one in forced.predictions if one.votes]
+    assert {row[2] for row in rows} == {0.0}
+    assert [sum(row) for row in rows] == pytest.approx([1.0] * len(rows))
+    entropy = forced.vote_scores[forced.headline]["emotion"].cross_entropy
+    assert entropy is not None
+    assert entropy < 5
 
 
 def test_votes_in_a_table(folder: Path, tmp_path: Path) -> None:

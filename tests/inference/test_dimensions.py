@@ -4,6 +4,8 @@ import json
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -48,7 +50,8 @@ def test_without_a_task_they_are_expected_norms_of_the_emotions() -> None:
     for dimension in ("arousal", "valence"):
         norms = [get_norm(name, dimension) or 0.0 for name in EMOTIONS]
         expected = sum(p * norm for p, norm in zip(MAIN.probabilities.values(), norms, strict=True))
-        assert found[dimension] == Dimension(value=pytest.approx(expected), basis="norms")
+        assert found[dimension].value == pytest.approx(expected)
+        assert found[dimension].basis == "norms"
     sure = estimate_dimensions(sources, {"emotion": answer(anger=1.0, sadness=0.0)}, {})
     assert (sure["arousal"].value, sure["valence"].value) == (0.59, -0.51)
 
@@ -76,7 +79,7 @@ def test_ratings_of_a_task_come_first(rating: float, value: float) -> None:
     settings = "tasks.arousal={name='dimensions', scheme='values'}"
     sources = find_sources(settings, emotion=EMOTIONS, arousal=())
     found = estimate_dimensions(sources, {"emotion": MAIN}, {"arousal": rating})
-    assert found["arousal"] == Dimension(value=pytest.approx(value), basis="ratings")
+    assert (found["arousal"].value, found["arousal"].basis) == (value, "ratings")
     assert found["valence"].basis == "norms"
 
 
@@ -92,9 +95,8 @@ def test_levels_are_means_of_their_midpoints(settings: str, basis: str, high: fl
     task = settings.split(".")[1].split("=")[0]
     sources = find_sources(settings, emotion=EMOTIONS, **{task: LEVELS})
     tasks = {"emotion": MAIN, task: answer(high=0.6, low=0.1, middle=0.3)}
-    assert estimate_dimensions(sources, tasks, {})["valence"] == Dimension(
-        value=pytest.approx(0.5 * high), basis=basis
-    )
+    found = estimate_dimensions(sources, tasks, {})["valence"]
+    assert (found.value, found.basis) == (pytest.approx(0.5 * high), basis)
 
 
 def recognized(label: str | None = "anger", *, speech: bool = True) -> Recognition:
@@ -128,8 +130,8 @@ def test_python_and_json_have_both() -> None:
 def test_csv_has_both_and_is_empty_without_speech() -> None:
     head, first, silent = formats.as_csv([recognized(), recognized(speech=False)]).splitlines()
     row = dict(zip(head.split(","), first.split(","), strict=True))
-    assert (row["emotion_second"], row["emotion_second_probability"]) == ("happiness", "0.2")
-    assert (row["arousal_value"], row["valence_basis"]) == ("0.251235", "norms")
+    assert (row["second_emotion"], row["second_emotion_probability"]) == ("happiness", "0.2")
+    assert (row["scaled_arousal"], row["scaled_valence_basis"]) == ("0.251235", "norms")
     assert silent.endswith("anger,0.5,happiness,0.2,,,,")
 
 
@@ -145,16 +147,14 @@ def test_terminal_says_scale_and_basis_and_fits_80_columns() -> None:
 
 
 def test_parquet_has_both(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     schema = tables.build_schema({"emotion": EMOTIONS}, ["arousal", "valence"])
     store = tables.PartStore(tmp_path, schema)
     store.add(tables.build_rows("a.wav", recognized(), "hash"))
     (row,) = store.read_table().to_pylist()
-    assert (row["emotion_first"], row["emotion_second"]) == ("anger", "happiness")
-    assert row["valence_value"] == -0.5
+    assert (row["first_emotion"], row["second_emotion"]) == ("anger", "happiness")
+    assert row["scaled_valence"] == -0.5
     pq.write_table(
-        tables.pa.table({"file": ["old.wav"], "model": ["hash"]}), tmp_path / "part-000001.parquet"
+        pa.table({"file": ["old.wav"], "model": ["hash"]}), tmp_path / "part-000001.parquet"
     )
     old, _ = sorted(store.read_table().to_pylist(), key=lambda one: one["file"] != "old.wav")
-    assert old["emotion_first"] is None
+    assert old["first_emotion"] is None

@@ -357,8 +357,8 @@ def test_columns_of_the_schema(recognizer: Recognizer) -> None:
     names = tables.build_schema({"mood": ("low", "high")}).names
     assert names == [
         *("file", "start", "end", "mood", "mood_confidence", "mood_abstained"),
-        *("mood_low", "mood_high", "mood_first", "mood_first_probability"),
-        *("mood_second", "mood_second_probability", "model", "reason"),
+        *("mood_low", "mood_high", "first_mood", "first_mood_probability"),
+        *("second_mood", "second_mood_probability", "model", "reason"),
     ]
     names = tables.build_schema({"arousal": ()}, ["arousal"]).names
-    assert names[3:-2] == ["arousal", "arousal_value", "arousal_basis"]
+    assert names[3:-2] == ["arousal", "scaled_arousal", "scaled_arousal_basis"]

@@ -146,8 +146,8 @@ def test_timeline_of_silence(alone: Recognizer, mixed: Recognizer) -> None:
 
 def test_tables_have_a_column_for_each_value(answer: Recognition, numbers: Recognition) -> None:
     probabilities = ["sex", "sex_female", "sex_male"]
-    ranks = [f"sex_{rank}{end}" for rank in ("first", "second") for end in ("", "_probability")]
-    scaled = [f"{name}_{end}" for name in ("arousal", "valence") for end in ("value", "basis")]
+    ranks = [f"{rank}_sex{end}" for rank in ("first", "second") for end in ("", "_probability")]
+    scaled = [f"scaled_{name}{end}" for name in ("arousal", "valence") for end in ("", "_basis")]
     for one, columns in (
         (answer, [*probabilities, "arousal", "valence", *ranks, *scaled]),
         (numbers, ["arousal", "valence", *scaled]),
@@ -206,7 +206,8 @@ def test_recognize_command_with_values(
     save(alone.bundle, tmp_path / "alone.safetensors")
     save(mixed.bundle, tmp_path / "mixed.safetensors")
     words = ["recognize", "a.wav", "--model", "alone.safetensors", "--window", "1", "--hop", "0.5"]
-    head = "file,start,end,arousal,valence,arousal_value,arousal_basis,valence_value,valence_basis"
+    scaled = "scaled_arousal,scaled_arousal_basis,scaled_valence,scaled_valence_basis"
+    head = f"file,start,end,arousal,valence,{scaled}"
     for kind, begin in (
         ("csv", f"{head}\na.wav,"),
         ("audformat", f"{head}\na.wav,0 days"),

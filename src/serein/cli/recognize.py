@@ -51,6 +51,13 @@ def recognize(
             "for a folder: .parquet, .csv, .jsonl.",
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the vectors that the model's heads read in place of answers, one for each "
+            "recording or window: .parquet, .npz, .csv, .jsonl."
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Processes for a folder; default: one per core.", min=1)
     ] = None,
@@ -94,6 +101,7 @@ def recognize(
     --no-speech, --channels each, and the formats rttm, audformat and vtt give one answer for each
     segment of speech instead.
     """
+    from serein.cli.embeddings import check_options, embed_files
     from serein.inference import formats
     from serein.inference.model_loading import DEFAULT_MODEL
     from serein.inference.recognizer import Recognizer
@@ -102,6 +110,13 @@ def recognize(
     if format not in formats.FORMATS:
         raise UnknownName("format", format, formats.FORMATS)
     is_folder = any(Path(file).is_dir() for file in files)
+    if embeddings is not None:
+        check_options(
+            output=output,
+            format=format != "table",
+            channels=channels != "mix",
+            classes=classes,
+        )
     if output is not None and not is_folder:
         _check_any_exists(files)
         format = formats.find_format(output) if format == "table" else format
@@ -136,7 +151,11 @@ def recognize(
             raise ConfigError(
                 "--format, --start, --end and --channels are for recordings, not for a folder"
             )
-        _recognize_folder(recognizer, files, output, jobs, engine, retry, settings)
+        _recognize_folder(recognizer, files, output, embeddings, jobs, engine, retry, settings)
+        return
+    if embeddings is not None:
+        _check_any_exists(files)
+        embed_files(recognizer, files, embeddings, {"start": start, "end": end, **settings}, words)
         return
     if by_segments:
         recognizer.stream(**settings)  # reports settings that do not fit before any file is read
@@ -201,12 +220,13 @@ def _recognize_folder(
     recognizer: "Recognizer",
     files: list[str],
     output: Path | None,
+    embeddings: Path | None,
     jobs: int | None,
     engine: str,
     retry: bool,
     settings: dict[str, Any],
 ) -> None:
-    """Recognize the recordings of a folder, with a progress bar, and print a summary.
+    """Recognize or embed the recordings of a folder, with a progress bar, and print a summary.
 
     Raises:
         ConfigError: several folders, or no output.
@@ -216,22 +236,25 @@ def _recognize_folder(
 
     if len(files) != 1:
         raise ConfigError(f"{len(files)} files and folders were given; give one folder at a time")
-    if output is None:
+    path = output if embeddings is None else embeddings
+    if path is None:
         raise ConfigError(
             f"{files[0]} is a folder; give the file of its table: -o out.parquet (or .csv, .jsonl)"
         )
+    process = recognizer.folder if embeddings is None else recognizer.embed_folder
     with FolderProgressBar(console(stderr=True)) as progress:
-        summary = recognizer.folder(
+        summary = process(
             files[0],
-            output,
+            path,
             jobs=jobs or (count_cores() if engine == "processes" else None),
             engine=engine,
             retry=retry,
             progress=progress.update,
             **settings,
         )
-    counts = f"{summary.recognized:,} recognized, {summary.failed:,} failed"
-    print(f"{output}: {counts}, {_describe_run(summary)}")
+    done = "recognized" if embeddings is None else "embedded"
+    counts = f"{summary.recognized:,} {done}, {summary.failed:,} failed"
+    print(f"{path}: {counts}, {_describe_run(summary)}")
     for reason in summary.reasons.values():
         print_stderr(reason)
     if summary.errors:

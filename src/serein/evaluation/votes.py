@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serein.labels.votes import collect_votes, describe_votes
+from serein.labels.votes import VoteSummary, collect_votes, describe_votes
 from serein.metrics import distributions as metrics
 from serein.metrics.intervals import choose_groups
 from serein.metrics.scoring import VOTES_SCORER, compute_interval
@@ -23,6 +23,7 @@ def add_votes(
     utterances: Sequence[Utterance],
     recipe: Recipe,
     classes: Mapping[str, Sequence[str]],
+    class_set: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Prediction]:
     """Add the raters' distributions to the predictions of the utterances that have votes.
 
@@ -31,18 +32,35 @@ def add_votes(
         utterances: in the same order.
         recipe: names the labels of the votes.
         classes: of each task.
+        class_set: the only classes of a task whose votes count; the shares of others are 0.
     """
     by_task = {
-        task: collect_votes(utterances, task, recipe, names).distributions
+        task: _spread_shares(
+            collect_votes(utterances, task, recipe, own := (class_set or {}).get(task, names)),
+            own,
+            names,
+        )
         for task, names in classes.items()
     }
     votes = [
-        {task: list(shares) for task, rows in by_task.items() if (shares := rows[index])}
+        {task: shares for task, rows in by_task.items() if (shares := rows[index])}
         for index in range(len(utterances))
     ]
     return [
         replace(prediction, votes=own) if own else prediction
         for prediction, own in zip(predictions, votes, strict=True)
+    ]
+
+
+def _spread_shares(
+    summary: VoteSummary, selected: Sequence[str], names: Sequence[str]
+) -> list[list[float] | None]:
+    """Put the shares of the selected classes at their places among all classes."""
+    return [
+        None
+        if shares is None
+        else [dict(zip(selected, shares, strict=True)).get(n, 0.0) for n in names]
+        for shares in summary.distributions
     ]
 
 

@@ -21,12 +21,20 @@ import pyarrow.compute as pc
 from serein.bundle import compute_bundle_digest
 from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference import tables
+from serein.inference.embedding import Embedding, get_width
 from serein.inference.predictor import Predictor
-from serein.inference.recognition import Recognition
 from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
 from serein.inference.tables import REASON_COLUMN, PartStore, Row, check_plan, lock_run
-from serein.inference.workers import ENGINES, Chunk, Engine, Failure, RecognitionContext, run_inline
+from serein.inference.workers import (
+    ENGINES,
+    Chunk,
+    Engine,
+    Failure,
+    FileResult,
+    RecognitionContext,
+    run_inline,
+)
 from serein.results.evaluation import FolderProgress
 from serein.utils.files import write_text
 
@@ -97,6 +105,7 @@ def recognize_folder(
     retry: bool = False,
     progress: Callable[[FolderProgress], None] | None = None,
     stream_config: StreamConfig | None = None,
+    embedded_task: str | None = None,
 ) -> Summary:
     """Recognize all recordings below a folder; see ``Recognizer.folder``.
 
@@ -109,6 +118,7 @@ def recognize_folder(
         retry: whether to try files again that failed in an earlier run.
         progress: is called with the progress of the run.
         stream_config: settings of timelines; None gives one answer per file.
+        embedded_task: the task whose vectors are written in place of answers (``embedding``).
 
     Raises:
         AudioError: the folder does not exist, or has no recordings.
@@ -122,15 +132,14 @@ def recognize_folder(
         Stream(predictor, predictor.rate, stream_config)  # check the settings once, not per file
     if not folder.is_dir():
         raise AudioError(f"{folder} is no folder; expected one with recordings. Check the path.")
-    tables.find_writer(output)
+    tables.find_writer(output, embeddings=embedded_task is not None)
     run_engine = _choose_engine(engine, jobs)
     _check_not_empty(Listing(folder))
-    context = RecognitionContext(predictor, folder, stream_config)
+    context = RecognitionContext(predictor, folder, stream_config, embedded_task)
     model, run_folder = compute_bundle_digest(predictor.bundle)[:16], _run_folder(output)
     with lock_run(run_folder, output):
         check_plan(run_folder, output, _build_plan(context, model))
-        schema = tables.build_schema(predictor.classes, list(predictor.dimension_sources))
-        store = PartStore(run_folder, schema)
+        store = PartStore(run_folder, _build_schema(context))
         store.remove_leftovers()
         if retry:
             _mark_unfinished(store)
@@ -149,6 +158,13 @@ def recognize_folder(
         seconds=run.seconds,
         elapsed=time.monotonic() - start_time,
     )
+
+
+def _build_schema(context: RecognitionContext) -> pa.Schema:
+    predictor = context.predictor
+    if context.embedded_task is not None:
+        return tables.build_embedding_schema(get_width(predictor))
+    return tables.build_schema(predictor.classes, list(predictor.dimension_sources))
 
 
 def _choose_engine(name: str, jobs: int | None) -> Engine:
@@ -177,6 +193,8 @@ def _build_plan(context: RecognitionContext, model: str) -> dict[str, object]:
     }
     if context.predictor.class_set:
         plan["classes"] = {task: list(own) for task, own in context.predictor.class_set.items()}
+    if context.embedded_task is not None:
+        plan["embeddings"] = context.embedded_task
     if context.stream_config is None:
         return plan
     return {**plan, "segments": asdict(context.stream_config)}
@@ -242,11 +260,14 @@ class _FolderRun:
             if chunk := tuple(entry.name for entry in entries if not entry.reason):
                 yield chunk
 
-    def _add_result(self, result: Recognition | Failure) -> None:
+    def _add_result(self, result: FileResult) -> None:
         name = path_to_text(result.source)
         if isinstance(result, Failure):
             self._rows.append(tables.build_failure_row(name, result.reason, self._model))
             self._failed += 1
+        elif isinstance(result, Embedding):
+            self._rows += tables.build_embedding_rows(name, result, self._model)
+            self.seconds += result.end - result.start
         else:
             self._rows += tables.build_rows(name, result, self._model)
             self.seconds += result.end - result.start
@@ -272,7 +293,7 @@ class _FolderRun:
 
 def _iter_results(
     context: RecognitionContext, engine: Engine, chunks: Iterator[Chunk], jobs: int | None
-) -> Iterator[Recognition | Failure]:
+) -> Iterator[FileResult]:
     """Yield the result for every file; files of a crashed process are tried again one by one."""
     lost: list[str] = []
     for chunk, results in engine(context, chunks, jobs):

@@ -181,8 +181,8 @@ def recognize_long(
     """
     assert predictor.window is not None, "a model without a longest window needs all samples"
     max_length = round(predictor.window * predictor.rate)
-    bounds = audio.split_evenly(_count_samples(source, predictor.rate), max_length)
-    windows = _iter_windows(source, predictor.rate, bounds)
+    bounds = audio.split_evenly(count_samples(source, predictor.rate), max_length)
+    windows = iter_windows(source, predictor.rate, bounds)
     predictions: list[tuple[WindowPrediction, bool]] = []
     with torch_threads(predictor.threads):
         while batch := list(islice(windows, BATCH_SIZE)):
@@ -192,14 +192,14 @@ def recognize_long(
     return predictor.aggregate_windows(name, 0.0, bounds, predictions)
 
 
-def _count_samples(source: Source, rate: int) -> int:
+def count_samples(source: Source, rate: int) -> int:
     """Return the number of samples at a rate, as a ``Resampler`` rounds it."""
     blocks = audio.iter_blocks(source, block_seconds=BLOCK_SECONDS)
     lengths = [(len(wave_s), source_rate) for wave_s, source_rate in blocks]
     return math.floor(sum(length for length, _ in lengths) * rate / lengths[0][1] + 0.5)
 
 
-def _iter_windows(source: Source, rate: int, bounds: list[tuple[int, int]]) -> Iterator[Samples]:
+def iter_windows(source: Source, rate: int, bounds: list[tuple[int, int]]) -> Iterator[Samples]:
     """Yield the samples (S,) of each window."""
     buffer, remaining = SampleBuffer(), iter(bounds)
     first, last = next(remaining)

@@ -256,6 +256,34 @@ class Predictor:
         Raises:
             ConfigError: the model needs words and has none, or is given words and reads none.
         """
+        bounds, windows, texts = self.split_recordings(recordings, words)
+        with torch_threads(self.threads):
+            has_speech = self.detect_speech(windows)
+            predictions = self.predict_batches(windows, attention=attention, texts=texts)
+        pairs = zip(predictions, has_speech, strict=True)
+        return [
+            self.aggregate_windows(
+                name, start, recording_bounds, [next(pairs) for _ in recording_bounds]
+            )
+            for (name, _), recording_bounds in zip(recordings, bounds, strict=True)
+        ]
+
+    def split_recordings(
+        self, recordings: Sequence[tuple[str, Samples]], words: Sequence[str | None] | None = None
+    ) -> tuple[list[list[tuple[int, int]]], list[Samples], list[str | None]]:
+        """Split loaded recordings into windows.
+
+        Args:
+            recordings: name and samples of each.
+            words: of each, as for ``predict_many``.
+
+        Returns:
+            For each recording the first sample of each window and the one after its last; and of
+            all recordings together the windows, and the words of each window.
+
+        Raises:
+            ConfigError: the model needs words and has none, or is given words and reads none.
+        """
         words = [None] * len(recordings) if words is None else words
         for text in words:
             self.check_words(text)
@@ -276,16 +304,7 @@ class Predictor:
             for text, recording_bounds in zip(words, bounds, strict=True)
             for _ in recording_bounds
         ]
-        with torch_threads(self.threads):
-            has_speech = self.detect_speech(windows)
-            predictions = self.predict_batches(windows, attention=attention, texts=texts)
-        pairs = zip(predictions, has_speech, strict=True)
-        return [
-            self.aggregate_windows(
-                name, start, recording_bounds, [next(pairs) for _ in recording_bounds]
-            )
-            for (name, _), recording_bounds in zip(recordings, bounds, strict=True)
-        ]
+        return bounds, windows, texts
 
     def predict_batches(
         self,
@@ -471,19 +490,36 @@ def predict_batches(
     predictions: dict[int, WindowPrediction] = {}
     for first in range(0, len(order), BATCH_SIZE):
         batch = order[first : first + BATCH_SIZE]
-        wave_bs, length_b = pad_waveforms([windows[index] for index in batch])
-        with torch.inference_mode():
-            inputs = system.extract_features(wave_bs.to(system.device), length_b.to(system.device))
-        words: list[WindowWords] = []
-        if system.needs_words:
-            given = [None if texts is None else texts[index] for index in batch]
-            words = read_words(asr, wave_bs, length_b, given)
-            inputs = {**inputs, "words": encode_words(system, words)}
+        given = [None if texts is None else texts[index] for index in batch]
+        inputs, words = extract_inputs(system, [windows[index] for index in batch], asr, given)
         outputs, output = predict_batch(system, inputs, precision)
         rows = map(_trim_transcript, unbatch(outputs, output.attention if attention else {}))
         for index, row, own in zip_longest(batch, rows, words):
             predictions[index] = row if own is None else _add_words(row, own, attention=attention)
     return [predictions[index] for index in range(len(windows))]
+
+
+def extract_inputs(
+    system: System,
+    windows: Sequence[Samples],
+    asr: ASR | None,
+    texts: Sequence[str | None],
+) -> tuple[Inputs, list[WindowWords]]:
+    """Return the inputs of a network for one batch of windows, and the words that it reads, if any.
+
+    Args:
+        system: the network.
+        windows: samples of each window.
+        asr: recognises the words that the network reads; None without one.
+        texts: the words of each window, for a network that reads words; None are recognised.
+    """
+    wave_bs, length_b = pad_waveforms(windows)
+    with torch.inference_mode():
+        inputs = system.extract_features(wave_bs.to(system.device), length_b.to(system.device))
+    if not system.needs_words:
+        return inputs, []
+    words = read_words(asr, wave_bs, length_b, texts)
+    return {**inputs, "words": encode_words(system, words)}, words
 
 
 def _trim_transcript(prediction: WindowPrediction) -> WindowPrediction:

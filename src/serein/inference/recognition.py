@@ -125,9 +125,10 @@ class Segment:
         Returns:
             For each classification task its label as ``task`` and the probability of each class as
             ``task_class``; for each regression task its value as ``task``; for each classification
-            task the two most likely classes as ``task_first`` and ``task_second``, with
-            ``task_first_probability`` and ``task_second_probability``; ``arousal_value`` and
-            ``valence_value`` from -1 to 1, with ``arousal_basis`` and ``valence_basis``.
+            task the two most likely classes as ``first_task`` and ``second_task``, with
+            ``first_task_probability`` and ``second_task_probability``; ``scaled_arousal`` and
+            ``scaled_valence`` from -1 to 1, with ``scaled_arousal_basis`` and
+            ``scaled_valence_basis``.
         """
         columns: dict[str, Any] = {}
         for task, answer in self.tasks.items():
@@ -136,11 +137,11 @@ class Segment:
         columns |= self.values
         for task, answer in self.tasks.items():
             for rank, ranked in zip(RANKS, answer.top, strict=False):
-                columns[f"{task}_{rank}"] = ranked.label
-                columns[f"{task}_{rank}_probability"] = ranked.probability
+                columns[f"{rank}_{task}"] = ranked.label
+                columns[f"{rank}_{task}_probability"] = ranked.probability
         for name, dimension in self.dimensions.items():
-            columns[f"{name}_value"] = dimension.value
-            columns[f"{name}_basis"] = dimension.basis
+            columns[f"scaled_{name}"] = dimension.value
+            columns[f"scaled_{name}_basis"] = dimension.basis
         return columns
 
 

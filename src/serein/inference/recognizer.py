@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from serein import audio
 from serein.audio import Source
 from serein.config import build_config
+from serein.errors import ConfigError
 from serein.inference.long_form import recognize_timeline
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, get_source_name
@@ -15,6 +16,7 @@ from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
 
 if TYPE_CHECKING:
+    from serein.inference.embedding import Embedding
     from serein.inference.folder import Summary
     from serein.results.evaluation import FolderProgress
 
@@ -100,6 +102,90 @@ class Recognizer(Predictor):
         """
         config = build_config(StreamConfig, settings, "timeline")
         return recognize_timeline(self, source, (start, end), channel, shard, config)
+
+    def embed(
+        self,
+        source: Source,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        task: str | None = None,
+        words: str | None = None,
+        **settings: Any,
+    ) -> "Embedding":
+        """Return the vector that the model's heads read: one for a recording or for each window.
+
+        ``embedding.vector`` is one vector; ``embedding.vectors`` has one for each window.
+
+        Args:
+            source: path, bytes, binary file, or (samples, rate in Hz).
+            start: start of the part to embed, in seconds.
+            end: end of the part, in seconds; None is the end of the recording.
+            task: whose vector it is, for models with one for each task; default: the first.
+            words: what is said in the part, for a model that reads words.
+            settings: fields of ``StreamConfig``, such as ``window=4.0``; with any of them, each
+                window has a vector.
+
+        Raises:
+            AudioError: the recording cannot be read, or is too short.
+            UnknownName: the model has no such task.
+            ConfigError: the settings do not fit the model, the model is exported, or words are
+                missing or given in vain.
+        """
+        from serein.inference.embedding import choose_task, embed_many, embed_windows
+
+        task = choose_task(self, task)
+        if settings:
+            if words is not None:
+                raise ConfigError("words are of a whole recording, and windows have none")
+            config = build_config(StreamConfig, settings, "embed")
+            return embed_windows(self, source, task, config, span=(start, end))
+        self.check_words(words)
+        wave_s = audio.load(source, self.rate, start=start, end=end)
+        recordings = [(get_source_name(source), wave_s)]
+        return embed_many(self, recordings, task, start=start, words=[words])[0]
+
+    def embed_folder(
+        self,
+        folder: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        *,
+        task: str | None = None,
+        jobs: int | None = None,
+        engine: str = "processes",
+        retry: bool = False,
+        progress: "Callable[[FolderProgress], None] | None" = None,
+        **settings: Any,
+    ) -> "Summary":
+        """Write the vectors of all recordings below a folder; an interrupted run is resumed.
+
+        Args:
+            folder: as for ``folder``.
+            output: table to write: .parquet, .npz, .csv or .jsonl.
+            task: as for ``embed``.
+            jobs: as for ``folder``.
+            engine: as for ``folder``.
+            retry: as for ``folder``.
+            progress: as for ``folder``.
+            settings: as for ``embed``.
+
+        Raises:
+            SereinError: as ``folder`` and ``embed``.
+        """
+        from serein.inference.embedding import choose_task
+        from serein.inference.folder import recognize_folder  # here: it imports pyarrow
+
+        return recognize_folder(
+            self,
+            Path(folder),
+            Path(output),
+            jobs=jobs,
+            engine=engine,
+            retry=retry,
+            progress=progress,
+            stream_config=build_config(StreamConfig, settings, "embed") if settings else None,
+            embedded_task=choose_task(self, task),
+        )
 
     def folder(
         self,

@@ -190,11 +190,15 @@ class Stream:
         """
         predictions = iter(p_bk)
         spans = [span for step in steps for span in self._iter_spans(step, predictions)]
+        self.discard_samples()
+        return [self._to_segment(span) for span in spans]
+
+    def discard_samples(self) -> None:
+        """Discard the samples that later windows do not need; windows of steps are then gone."""
         if self._cutter:
             self._buffer.discard(self._cutter.first_needed)
         else:
             self._buffer.discard(self._frame_start(self._detector.first_needed))
-        return [self._to_segment(span) for span in spans]
 
     @property
     def _next_window_end(self) -> int | None:

@@ -27,15 +27,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from serein.errors import ConfigError, StorageError, UnknownName
+from serein.inference.embedding import Embedding
 from serein.inference.recognition import RANKS, Recognition, Segment, round_floats
 from serein.utils.files import replace_atomically, write_text
 
 INDEX_COLUMNS = ("file", "start", "end")
+EMBEDDING_COLUMN = "embedding"
+"""The vectors in a table of embeddings."""
 REASON_COLUMN = "reason"
 """Why a file has no answer; a column of the parts of a run, and of no result."""
 NANOSECONDS = 1_000_000_000
@@ -64,9 +68,25 @@ def build_schema(classes: Mapping[str, Sequence[str]], dimensions: Sequence[str]
         columns |= {f"{task}_{name}": pa.float32() for name in names}
     for task in filter(classes.get, classes):
         for rank in RANKS:
-            columns |= {f"{task}_{rank}": pa.string(), f"{task}_{rank}_probability": pa.float32()}
+            columns |= {f"{rank}_{task}": pa.string(), f"{rank}_{task}_probability": pa.float32()}
     for name in dimensions:
-        columns |= {f"{name}_value": pa.float32(), f"{name}_basis": pa.string()}
+        columns |= {f"scaled_{name}": pa.float32(), f"scaled_{name}_basis": pa.string()}
+    return _complete_schema(columns)
+
+
+def build_embedding_schema(width: int) -> pa.Schema:
+    """Return the columns of a part of embeddings: times, whether there is speech, and vectors.
+
+    Args:
+        width: number of values of a vector.
+    """
+    duration = pa.duration("ns")
+    columns = {"file": pa.string(), "start": duration, "end": duration, "speech": pa.bool_()}
+    return _complete_schema({**columns, EMBEDDING_COLUMN: pa.list_(pa.float32(), width)})
+
+
+def _complete_schema(columns: Mapping[str, Any]) -> pa.Schema:
+    """Add the columns that all parts have, and the metadata for pandas."""
     fields = list({**columns, "model": pa.string(), REASON_COLUMN: pa.string()}.items())
     return pa.schema(fields, {b"pandas": json.dumps(_build_pandas_metadata(fields)).encode()})
 
@@ -77,7 +97,7 @@ def _build_pandas_metadata(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     types |= {"float": ("float32", "float32"), "duration[ns]": ("timedelta", "timedelta64[ns]")}
     columns = []
     for name, arrow_type in fields:
-        pandas_type, numpy_type = types[str(arrow_type)]
+        pandas_type, numpy_type = types.get(str(arrow_type), ("list[float32]", "object"))
         columns.append(
             {
                 "name": name,
@@ -107,6 +127,23 @@ def build_rows(name: str, recognition: Recognition, model: str) -> list[Row]:
     return [_build_row(name, segment, model) for segment in recognition.rows]
 
 
+def build_embedding_rows(name: str, embedding: Embedding, model: str) -> list[Row]:
+    """Return a row for each vector; without vectors, one row as `build_rows`."""
+    if not len(embedding.vectors):
+        return [{"file": name, "model": model}]
+    return [
+        {
+            "file": name,
+            "start": round(start * NANOSECONDS),
+            "end": round(end * NANOSECONDS),
+            "speech": embedding.speech,
+            EMBEDDING_COLUMN: vector_d.tolist(),
+            "model": model,
+        }
+        for (start, end), vector_d in zip(embedding.windows, embedding.vectors, strict=True)
+    ]
+
+
 def _build_row(name: str, segment: Segment, model: str) -> Row:
     row: Row = {
         "file": name,
@@ -132,20 +169,25 @@ def write_table(table: pa.Table, path: Path) -> None:
         UnknownName: there is no such format.
         StorageError: the file could not be written.
     """
-    writer = find_writer(path)
+    writer = find_writer(path, embeddings=EMBEDDING_COLUMN in table.column_names)
     with replace_atomically(path) as temporary:
         writer(table, temporary)
 
 
-def find_writer(path: Path) -> Callable[[pa.Table, Path], None]:
+def find_writer(path: Path, *, embeddings: bool = False) -> Callable[[pa.Table, Path], None]:
     """Return the writer for the suffix of a path.
+
+    Args:
+        path: of the table.
+        embeddings: whether the table has vectors, which ``.npz`` holds, too.
 
     Raises:
         UnknownName: there is none.
     """
-    if path.suffix not in WRITERS:
-        raise UnknownName("output format", path.suffix or path.name, WRITERS)
-    return WRITERS[path.suffix]
+    writers = {**WRITERS, **({".npz": _write_npz} if embeddings else {})}
+    if path.suffix not in writers:
+        raise UnknownName("output format", path.suffix or path.name, writers)
+    return writers[path.suffix]
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
@@ -155,9 +197,36 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
 def _write_csv(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.column_names)
+        writer.writerow(name for field in table.schema for name in _list_csv_names(field))
         for row in _iter_plain_rows(table):
-            writer.writerow(row.values())
+            cells = (value if isinstance(value, list) else [value] for value in row.values())
+            writer.writerow(cell for own in cells for cell in own)
+
+
+def _list_csv_names(field: pa.Field) -> list[str]:
+    """Return the names of the columns of a field in CSV: one for each value of a vector."""
+    if not pa.types.is_fixed_size_list(field.type):
+        return [field.name]
+    return [f"{field.name}_{index}" for index in range(field.type.list_size)]
+
+
+def _write_npz(table: pa.Table, path: Path) -> None:
+    """Write arrays with a row for each vector; times are in seconds."""
+    times = {
+        name: table[name].cast(pa.int64()).to_numpy() / NANOSECONDS for name in ("start", "end")
+    }
+    column = table[EMBEDDING_COLUMN].combine_chunks()
+    vectors = column.flatten().to_numpy(zero_copy_only=False)
+    width = table.schema.field(EMBEDDING_COLUMN).type.list_size
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            files=np.array(table["file"].to_pylist(), dtype=str),
+            **times,
+            speech=np.array(table["speech"].to_pylist(), dtype=bool),
+            model=np.array(table["model"].to_pylist(), dtype=str),
+            **{EMBEDDING_COLUMN: vectors.reshape(-1, width).astype(np.float32)},
+        )
 
 
 def _write_jsonl(table: pa.Table, path: Path) -> None:

@@ -35,6 +35,7 @@ import numpy as np
 from serein import audio
 from serein.audio import Samples
 from serein.errors import AudioError, StorageError
+from serein.inference.embedding import Embedding, embed_long, embed_many, embed_windows
 from serein.inference.long_form import iter_timeline, recognize_long
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition
@@ -62,7 +63,8 @@ class Failure:
 
 Chunk = tuple[str, ...]
 """Names of files."""
-ChunkResult = list[Recognition | Failure]
+FileResult = Recognition | Embedding | Failure
+ChunkResult = list[FileResult]
 """The result for each file of a chunk."""
 FinishedChunk = tuple[Chunk, ChunkResult | None]
 """A chunk with its result; None if its process crashed."""
@@ -76,11 +78,13 @@ class RecognitionContext:
         predictor: the model.
         root: folder of the files.
         stream_config: settings of timelines; None gives one answer per file.
+        embedded_task: the task whose vectors are computed in place of answers; None answers.
     """
 
     predictor: Predictor
     root: Path
     stream_config: StreamConfig | None = None
+    embedded_task: str | None = None
 
 
 Engine = Callable[[RecognitionContext, Iterator[Chunk], int | None], Iterator[FinishedChunk]]
@@ -255,8 +259,7 @@ def recognize_files(
             for recording in group
             if not (recording.reason or recording.is_long)
         ]
-        answers = context.predictor.predict_many(loaded, attention=False)
-        by_name = {answer.source: answer for answer in answers}
+        by_name = {answer.source: answer for answer in _process_loaded(context, loaded)}
         results += [
             by_name.get(recording.name) or _recognize_unbatched(context, recording, on_step)
             for recording in group
@@ -264,9 +267,28 @@ def recognize_files(
     return results
 
 
+def _process_loaded(
+    context: RecognitionContext, recordings: Sequence[tuple[str, Samples]]
+) -> Sequence[Recognition | Embedding]:
+    """Recognize or embed loaded recordings together."""
+    if context.embedded_task is not None:
+        return embed_many(context.predictor, recordings, context.embedded_task)
+    return context.predictor.predict_many(recordings, attention=False)
+
+
 def _recognize_timeline(
     context: RecognitionContext, name: str, on_step: Callable[[], None]
-) -> Recognition:
+) -> Recognition | Embedding:
+    if context.embedded_task is not None:
+        config = context.stream_config or StreamConfig()
+        embedding = embed_windows(
+            context.predictor,
+            context.root / name,
+            context.embedded_task,
+            config,
+            on_step=on_step,
+        )
+        return replace(embedding, source=name)
     steps = iter_timeline(context.predictor, context.root / name, config=context.stream_config)
     answer = None
     while answer is None:
@@ -277,15 +299,18 @@ def _recognize_timeline(
 
 def _recognize_unbatched(
     context: RecognitionContext, recording: _LoadedRecording, on_step: Callable[[], None]
-) -> Recognition | Failure:
+) -> FileResult:
     """Return the failure of a recording that was not loaded, or recognize a long one in blocks."""
     if recording.reason:
         return Failure(source=recording.name, reason=recording.reason)
-    path = context.root / recording.name
-    return _catch_failure(
-        recording.name,
-        lambda: recognize_long(context.predictor, path, recording.name, on_step),
-    )
+    path, task = context.root / recording.name, context.embedded_task
+
+    def process() -> Recognition | Embedding:
+        if task is not None:
+            return embed_long(context.predictor, path, recording.name, task, on_step)
+        return recognize_long(context.predictor, path, recording.name, on_step)
+
+    return _catch_failure(recording.name, process)
 
 
 def _load_recordings(
