@@ -1,5 +1,6 @@
 """Random results of a run with ten speakers, seven emotions and a hundred epochs per fold."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from builders import example_records
 from builders.example_records import round_to_six_digits
 from numpy.typing import NDArray
 
+from serein.evaluation.scores import pool_scores, score_groups
 from serein.metrics.bootstrap import confusion_by_group
 from serein.metrics.classification import (
     chance_scores,
@@ -88,6 +90,24 @@ def example_results(utterances: int = 535, epochs: int = 100, seed: int = 0) -> 
         calibration=example_records.example_calibration(predictions, CLASSES),
         repeats=example_records.example_seeds(plain, seeds=(0, 1, 2)),
         confident_errors=example_records.example_errors(predictions, CLASSES["emotion"], rng),
+    )
+
+
+def rescore(results: Results) -> Results:
+    """Return results with the scores of their predictions, without folds and calibration.
+
+    Changed results must be scored again: files whose scores do not follow are refused.
+    """
+    predictions, names = results.scored_predictions, list(results.selections)
+    return replace(
+        results,
+        **pool_scores(predictions, names, results.classes),
+        groups=score_groups(predictions, results.headline, results.classes),
+        folds=[],
+        fold_means={},
+        calibration={},
+        repeats=[],
+        protocol={**results.protocol, "folds": []},
     )
 
 

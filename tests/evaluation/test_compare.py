@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.example_results import example_results
+from builders.example_results import example_results, rescore
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportions_ztest
@@ -16,6 +16,7 @@ from serein.errors import ConfigError
 from serein.evaluation.compare import compare
 from serein.evaluation.repeats import combine_seeds
 from serein.records import Finding
+from serein.report.comparison import build_tables
 from serein.results import io
 from serein.results.evaluation import Prediction, Results
 from serein.results.studies import PairedTest
@@ -35,13 +36,14 @@ def with_errors(results: Results, seed: int, name: str, wrong: float = 0.2) -> R
         return replace(one, selections=dict.fromkeys(one.selections, drawn))
 
     recipe = {**results.recipe, "name": name}
-    return replace(
+    changed = replace(
         results,
         name=f"{name}-seed{seed}",
         recipe=recipe,
         environment={**results.environment, "seed": seed},
         predictions=[with_error(one) for one in results.predictions],
     )
+    return rescore(changed)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +78,13 @@ def with_several_corpora(results: Results, name: str) -> Results:
         speaker = f"{own}/{one.speaker}"
         return replace(one, id=f"{own}/{one.id}", speaker=speaker, corpus=own)
 
-    return replace(
+    changed = replace(
         results,
         name=name,
         corpus={**results.corpus, "name": f"{own}+other", "hash": name},
         predictions=[placed(one) for one in results.predictions],
     )
+    return rescore(changed)
 
 
 def test_run_of_several_corpora_against_run_of_main_corpus(base: Results, tmp_path: Path) -> None:
@@ -135,15 +138,15 @@ def test_the_permutation_test_swaps_speakers(base: Results, tmp_path: Path) -> N
 
 def test_permutation_test_with_few_speakers(base: Results, tmp_path: Path) -> None:
     few = [replace(one, speaker=f"s{n % 4}") for n, one in enumerate(base.predictions)]
-    small = replace(base, predictions=few)
+    small = rescore(replace(base, predictions=few))
     one = emotion_test(
         compare([save(small, tmp_path), save(with_errors(small, 1, "b"), tmp_path)]).paired_tests
     )
     assert one.permutation_unit == "whole speakers (4, which give no p under 0.12)"
     assert one.permutation is not None
     assert (one.permutation * 16).is_integer()
-    assert "utterances" in one.interval
-    nobody = replace(small, predictions=[replace(item, speaker=None) for item in few])
+    assert "4 speakers" in one.interval
+    nobody = rescore(replace(small, predictions=[replace(item, speaker=None) for item in few]))
     place = tmp_path / "nobody"
     one = emotion_test(
         compare([save(nobody, place), save(with_errors(nobody, 1, "b"), place)]).paired_tests
@@ -163,7 +166,7 @@ def test_z_test_is_one_tailed_for_the_first_run(base: Results, tmp_path: Path) -
 def test_warnings_name_leaks_and_saved_models(base: Results, tmp_path: Path) -> None:
     leak = Finding(kind="normalisation", verdict="warning", count=1, description="by speaker")
     clean = replace(leak, kind="speaker", verdict="clean", description="no speaker is")
-    protocol = {**base.protocol, "hash": ""}
+    protocol = {**base.protocol, "hash": "", "folds": []}
     judged = replace(with_errors(base, 1, "judged"), leakage=[leak, clean], protocol=protocol)
     words = "\n".join(compare([save(base, tmp_path), save(judged, tmp_path)]).warnings)
     assert "judged: by speaker" in words
@@ -249,8 +252,10 @@ def with_change(results: Results, change: str) -> Results:
         records[0] = replace(
             records[0], truth={**records[0].truth, "emotion": "anger" if turned else "fear"}
         )
-    classes = results.classes if change != "classes" else {"mood": ["good", "bad"]}
-    return replace(results, name="b", recipe={"name": "b"}, predictions=records, classes=classes)
+    changed = replace(results, name="b", recipe={"name": "b"}, predictions=records)
+    if change == "classes":
+        return replace(changed, classes={"mood": ["good", "bad"]}, scores={}, calibration={})
+    return rescore(changed)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,7 @@ def with_change(results: Results, change: str) -> Results:
     [
         ("ids", "tested no utterance in common; compare runs on one corpus"),
         ("labels", r"different emotion labels for 1 utterances, such as"),
-        ("classes", "have no task with the same classes"),
+        ("classes", "have no task in common: .* are not compared on emotion: b has no such task"),
     ],
 )
 def test_incomparable_runs_are_errors(
@@ -277,7 +282,7 @@ def test_one_run_is_an_error(base: Results, tmp_path: Path) -> None:
 
 
 def test_warnings_of_a_comparison(base: Results, tmp_path: Path) -> None:
-    protocol = {**base.protocol, "hash": "f" * 16, "caution": "speaker-dependent"}
+    protocol = {**base.protocol, "hash": "f" * 16, "caution": "speaker-dependent", "folds": []}
     corpus = {**base.corpus, "hash": "other"}
     strange = replace(with_errors(base, 1, "b"), protocol=protocol, corpus=corpus, headline="last")
     found = compare([save(base, tmp_path), save(strange, tmp_path)])
@@ -291,3 +296,98 @@ def test_warnings_of_a_comparison(base: Results, tmp_path: Path) -> None:
     ):
         assert part in words
     assert emotion_test(found.paired_tests).selection == "validation / last"
+
+
+def with_fewer_classes(results: Results, name: str, *dropped: str) -> Results:
+    """Return the run as of a system without some emotions, whose utterances were left out."""
+    kept = [item for item in results.classes["emotion"] if item not in dropped]
+    columns = [results.classes["emotion"].index(item) for item in kept]
+
+    def restrict(one: Prediction) -> Prediction:
+        selections = {
+            selection: {**rows, "emotion": [rows["emotion"][column] for column in columns]}
+            for selection, rows in one.selections.items()
+        }
+        return replace(one, selections=selections)
+
+    predictions = [restrict(p) for p in results.predictions if p.truth["emotion"] not in dropped]
+    classes = {**results.classes, "emotion": kept}
+    recipe = {**results.recipe, "name": name}
+    return rescore(
+        replace(results, name=name, recipe=recipe, classes=classes, predictions=predictions)
+    )
+
+
+def test_runs_with_other_classes_are_compared_on_those_of_both(
+    base: Results, tmp_path: Path
+) -> None:
+    """The same probabilities, masked: no difference, and 7 classes against 5 are said."""
+    fewer = with_fewer_classes(base, "fewer", "boredom", "fear")
+    found = compare([save(base, tmp_path), save(fewer, tmp_path)])
+    test = emotion_test(found.paired_tests)
+    shared = ["anger", "disgust", "happiness", "neutral", "sadness"]
+    assert test.classes == shared
+    count = sum(p.truth["emotion"] in shared for p in base.predictions)
+    assert (test.utterances, test.difference, test.mcnemar) == (count, 0.0, 1.0)
+    gold = true_labels(fewer)
+    assert test.scores["ua"][0] == pytest.approx(
+        balanced_accuracy_score(gold, predicted_labels(fewer))
+    )
+    text = (
+        f"li2019-emodb and fewer have 7 and 5 classes of emotion: compared on {count} of the "
+        f"{count} utterances that both tested, whose class both have, with answers among these 5 "
+        "classes only: anger, disgust, happiness, neutral, sadness"
+    )
+    assert text in found.warnings
+    gender = next(test for test in found.paired_tests if test.task == "gender")
+    assert gender.classes == []
+    assert "Among the classes that both have: li2019-emodb and fewer (anger," in "".join(
+        table.note for table in build_tables(found)
+    )
+
+
+def test_pairs_that_cannot_be_compared_are_said(base: Results, tmp_path: Path) -> None:
+    emotions = base.classes["emotion"]
+    two = with_fewer_classes(base, "two", *emotions[2:])
+    others = with_fewer_classes(base, "others", *emotions[:2])
+    classes = {"gender": base.classes["gender"]}
+    recipe = {**base.recipe, "name": "without"}
+    without = rescore(replace(base, name="without", recipe=recipe, classes=classes))
+    runs = [base, two, without]
+    found = compare([save(one, tmp_path) for one in runs])
+    assert "without are not compared on emotion: without has no such task" in "\n".join(
+        found.warnings
+    )
+    pairs = [(test.first, test.second) for test in found.paired_tests if test.task == "emotion"]
+    assert pairs == [("li2019-emodb", "two")]
+    with pytest.raises(ConfigError, match="tested no utterance in common"):
+        compare([save(two, tmp_path), save(others, tmp_path)])
+    renamed = replace(
+        base,
+        name="renamed",
+        recipe={**base.recipe, "name": "renamed"},
+        classes={**base.classes, "emotion": [f"my {name}" for name in emotions]},
+        predictions=[
+            replace(p, truth={**p.truth, "emotion": f"my {p.truth['emotion']}"})
+            for p in base.predictions
+        ],
+    )
+    found = compare([save(one, tmp_path) for one in (base, rescore(renamed))])
+    assert [test.task for test in found.paired_tests] == ["gender"]
+    assert any("they share 0 of its classes: anger, boredom," in one for one in found.warnings)
+
+
+def test_a_corpus_at_another_place_is_the_same_corpus(base: Results, tmp_path: Path) -> None:
+    corpora = [{**base.corpus, "hash": name, "identity": "1" * 16} for name in ("a", "b")]
+    runs = [
+        replace(base, name=corpus["hash"], recipe={"name": corpus["hash"]}, corpus=corpus)
+        for corpus in corpora
+    ]
+    assert not any("same corpus" in text for text in compare_runs(runs, tmp_path))
+    other = replace(runs[1], corpus={**runs[1].corpus, "identity": "2" * 16})
+    assert any("same corpus" in text for text in compare_runs([runs[0], other], tmp_path))
+
+
+def compare_runs(runs: list[Results], folder: Path) -> list[str]:
+    """Return the warnings of a comparison."""
+    return compare([save(one, folder) for one in runs]).warnings

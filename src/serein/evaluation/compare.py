@@ -3,7 +3,8 @@
 G = speakers (or utterances), K = classes of a task.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan, lcm
@@ -39,6 +40,8 @@ from serein.results.studies import Comparison, PairedTest
 Tally = NDArray[Any]
 OutputT = TypeVar("OutputT")
 TESTS = ("mcnemar", "permutation", "z")
+MIN_CLASSES = 2
+"""Number of classes that two runs must share to be compared on a task."""
 FEW_SPEAKERS = 10
 """With this many speakers or fewer, the report gives the smallest possible p of a permutation."""
 OPTIMISTIC_LEAKS = ("speaker", "partner", "duplicate", "normalisation")
@@ -62,9 +65,16 @@ class ComparedRun:
         """The results of the first seed, which are quoted."""
         return self.runs[0]
 
-    def predicted_labels(self, task: str) -> list[dict[str, str | float]]:
-        """Return the predicted label of each utterance, for each seed."""
-        return [_predicted_labels(results, task) for results in self.runs]
+    def predicted_labels(
+        self, task: str, among: Sequence[str] = ()
+    ) -> list[dict[str, str | float]]:
+        """Return the predicted label of each utterance, for each seed.
+
+        Args:
+            task: the task.
+            among: the only classes to choose from; by default all.
+        """
+        return [_predicted_labels(results, task, among) for results in self.runs]
 
 
 def compare(paths: Sequence[Path], *, method: str = JACKKNIFE) -> Comparison:
@@ -75,30 +85,37 @@ def compare(paths: Sequence[Path], *, method: str = JACKKNIFE) -> Comparison:
     seeds. McNemar's test uses the first seeds, and is the only test here of single utterances.
     Regression tasks have the interval and the permutation test of their CCC.
 
+    Runs with different classes of a task are compared on the utterances of the classes that both
+    have, and both answer among these classes only. The warnings name these pairs, and the tasks
+    on which a pair cannot be compared.
+
     Args:
         paths: two or more run folders or ``results.json`` files; an evaluation with several seeds
             needs the runs of its seeds next to it.
         method: of the intervals, one of `serein.metrics.intervals.INTERVAL_METHODS`.
 
     Raises:
-        ConfigError: there are fewer than two runs, a run cannot be read, or two runs have no
-            task or no utterance in common.
+        ConfigError: there are fewer than two runs, a run cannot be read, two runs have no
+            utterance in common, or no pair has a task in common.
     """
     if len(paths) < 2:
         raise ConfigError(f"comparing takes two runs or more; got {len(paths)}")
     compared_runs = _assign_names(qualify_ids([load_run(path) for path in paths]))
-    tests = [
-        test
-        for first, second in combinations(compared_runs, 2)
-        for test in _test_pair(first, second, method)
-    ]
+    pairs = list(combinations(compared_runs, 2))
+    tests = [test for first, second in pairs for test in _test_pair(first, second, method)]
+    limits = [text for first, second in pairs for text in _describe_limits(first, second)]
+    if not tests:
+        raise ConfigError(
+            f"{' and '.join(run.name for run in compared_runs)} have no task in common: "
+            f"{'; '.join(limits)}; compare runs that share a task"
+        )
     return Comparison(
         format=io.FORMAT,
         command=command_line(),
         created=utc_now(),
         runs=[_describe_run(compared) for compared in compared_runs],
         paired_tests=_adjust_p_values(tests),
-        warnings=list(_collect_warnings(compared_runs)),
+        warnings=[*_collect_warnings(compared_runs), *limits],
     )
 
 
@@ -129,9 +146,13 @@ def load_run(path: Path) -> ComparedRun:
 
 
 def _find_results(run: str, folders: Sequence[Path]) -> Path:
-    """Find the results of one seed: a run folder, or a file of its name."""
+    """Find the results of one seed: a run folder, a file of its name, or one of its hash."""
     names = f"{run}/{io.RESULTS_FILE}", f"{run}.json", f"{run}.json{io.GZIP_SUFFIX}"
     candidates = [folder / name for folder in folders for name in names]
+    # The files of published results have shorter names, which end in the hash of the run.
+    digest = glob.escape(run.rpartition("-")[2])
+    pattern = f"*-{digest}.json{io.GZIP_SUFFIX}"
+    candidates += [file for folder in folders for file in sorted(folder.glob(pattern))]
     for file in candidates:
         if file.is_file():
             return file
@@ -187,21 +208,59 @@ def _recipe_with_changes(compared: ComparedRun) -> str:
 
 
 def _test_pair(first: ComparedRun, second: ComparedRun, method: str) -> Iterable[PairedTest]:
-    """Test every task that both runs have with the same classes and on tested speakers."""
-    ours, theirs = first.first.classes, second.first.classes
-    held_out = first.first.held_out_tasks | second.first.held_out_tasks
-    tasks = [
-        task
-        for task in ours
-        if task in theirs and set(ours[task]) == set(theirs[task]) and task not in held_out
-    ]
-    if not tasks:
-        raise ConfigError(
-            f"{first.name} and {second.name} have no task with the same classes: {ours} and "
-            f"{theirs}; compare runs that share a task"
-        )
-    for task in tasks:
-        yield _test_task(first, second, task, method)
+    """Test every task that both runs have, on the classes that both have."""
+    for task in first.first.classes:
+        if not _find_obstacle(first, second, task):
+            yield _test_task(first, second, task, method)
+
+
+def find_shared_classes(first: ComparedRun, second: ComparedRun, task: str) -> list[str]:
+    """Return the classes of a task that both runs have, in the order of the first run."""
+    theirs = {*second.first.classes[task]}
+    return [name for name in first.first.classes[task] if name in theirs]
+
+
+def _has_masked_classes(first: ComparedRun, second: ComparedRun, task: str) -> bool:
+    """Return whether the runs have different classes of a task, so that some are masked."""
+    return {*first.first.classes[task]} != {*second.first.classes[task]}
+
+
+def _find_obstacle(first: ComparedRun, second: ComparedRun, task: str) -> str:
+    """Return why two runs cannot be compared on a task; empty if they can."""
+    for run in (first, second):
+        if task not in run.first.classes:
+            return f"{run.name} has no such task"
+        if task in run.first.held_out_tasks:
+            return f"{run.name} scores it on held-out utterances of training speakers"
+    ours, theirs = first.first.classes[task], second.first.classes[task]
+    if bool(ours) != bool(theirs):
+        return f"{(second if ours else first).name} predicts values of it, the other run classes"
+    shared = find_shared_classes(first, second, task)
+    if ours and len(shared) < MIN_CLASSES:
+        return f"they share {len(shared)} of its classes: {', '.join(ours)} and {', '.join(theirs)}"
+    if _has_masked_classes(first, second, task) and not _label_shared(first, second, task):
+        return f"no utterance has one of the classes that both have: {', '.join(shared)}"
+    return ""
+
+
+def _describe_limits(first: ComparedRun, second: ComparedRun) -> Iterator[str]:
+    """Describe the tasks that two runs are not compared on, or only on the classes of both."""
+    for task in dict.fromkeys([*first.first.classes, *second.first.classes]):
+        if obstacle := _find_obstacle(first, second, task):
+            yield f"{first.name} and {second.name} are not compared on {task}: {obstacle}"
+        elif _has_masked_classes(first, second, task):
+            shared = find_shared_classes(first, second, task)
+            counts = [len(run.first.classes[task]) for run in (first, second)]
+            labelled = len(_label_shared(first, second, task))
+            total = len(
+                {p.id for p in first.first.predictions} & {p.id for p in second.first.predictions}
+            )
+            yield (
+                f"{first.name} and {second.name} have {counts[0]} and {counts[1]} classes of "
+                f"{task}: compared on {labelled} of the {total} utterances that both tested, whose "
+                f"class both have, with answers among these {len(shared)} classes only: "
+                f"{', '.join(shared)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -235,15 +294,15 @@ def tally_pair(
     Raises:
         ConfigError: the runs have no utterance in common, or different labels.
     """
-    classes = first.first.classes[task]
+    classes, masked = _compared_classes(first, second, task)
     scorer = get_scorer(classes)
-    truth = common_labels((first, second), task)
+    truth = _common_labels_of_pair(first, second, task)
 
     def tally(predicted: Mapping[str, Any], ids: Sequence[str], units: Sequence[Any]) -> Tally:
         labels = [truth[id_] for id_ in ids]
         return scorer.tally(labels, [predicted[id_] for id_ in ids], units, classes)
 
-    predicted = [compared.predicted_labels(task) for compared in (first, second)]
+    predicted = [compared.predicted_labels(task, masked) for compared in (first, second)]
     return pair_tallies(first, predicted, list(truth), tally, method)
 
 
@@ -294,7 +353,7 @@ def pair_tallies(
 def _test_task(
     first: ComparedRun, second: ComparedRun, task: str, method: str = JACKKNIFE
 ) -> PairedTest:
-    classes = first.first.classes[task]
+    classes, masked = _compared_classes(first, second, task)
     scorer = get_scorer(classes)
     pair = tally_pair(first, second, task, method)
     ours, theirs = pair.grouped
@@ -324,13 +383,47 @@ def _test_task(
         z=None,
         adjusted={},
         effect=None,
+        classes=list(masked),
     )
     if not classes:
         return test
-    truth = common_labels((first, second), task)
-    first_seeds = [run.predicted_labels(task)[0] for run in (first, second)]
+    truth = _common_labels_of_pair(first, second, task)
+    first_seeds = [run.predicted_labels(task, masked)[0] for run in (first, second)]
     predicted = [[by_id[id_] for id_ in truth] for by_id in first_seeds]
     return _add_class_tests(test, list(truth.values()), *predicted)
+
+
+def _compared_classes(
+    first: ComparedRun, second: ComparedRun, task: str
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the classes of a comparison, and those to choose from if some are masked."""
+    if not _has_masked_classes(first, second, task):
+        return first.first.classes[task], ()
+    shared = find_shared_classes(first, second, task)
+    return shared, shared
+
+
+def _common_labels_of_pair(
+    first: ComparedRun, second: ComparedRun, task: str
+) -> dict[str, str | float]:
+    if _has_masked_classes(first, second, task):
+        return _label_shared(first, second, task)
+    return common_labels((first, second), task)
+
+
+def _label_shared(first: ComparedRun, second: ComparedRun, task: str) -> dict[str, str | float]:
+    """Return the label of each utterance to which both runs give the same class of both.
+
+    A class that one run lacks may be part of another class there: such utterances are left out.
+    """
+    shared = {*find_shared_classes(first, second, task)}
+    truths = [_true_labels(run, task) for compared in (first, second) for run in compared.runs]
+    common = set.intersection(*(set(truth) for truth in truths))
+    return {
+        id_: truths[0][id_]
+        for id_ in sorted(common)
+        if truths[0][id_] in shared and len({truth[id_] for truth in truths}) == 1
+    }
 
 
 def _pooled_score(tallies: NDArray[np.float64], statistic: Statistic) -> float:
@@ -383,9 +476,18 @@ def _true_labels(results: Results, task: str) -> dict[str, str | float]:
     return {id_: label for id_, label in labels.items() if label is not None}
 
 
-def _predicted_labels(results: Results, task: str) -> dict[str, str | float]:
+def _predicted_labels(
+    results: Results, task: str, among: Sequence[str] = ()
+) -> dict[str, str | float]:
+    """Return the prediction for each utterance: the most probable of some classes, or of all."""
     selection, classes = results.headline, results.classes[task]
-    return {p.id: p.predicted_label(selection, task, classes) for p in results.predictions}
+    if not among:
+        return {p.id: p.predicted_label(selection, task, classes) for p in results.predictions}
+    columns = {name: classes.index(name) for name in among}
+    return {
+        p.id: max(columns, key=lambda name: p.selections[selection][task][columns[name]])
+        for p in results.predictions
+    }
 
 
 def _join_selections(first: ComparedRun, second: ComparedRun) -> str:
@@ -418,6 +520,14 @@ def _describe_run(compared: ComparedRun) -> dict[str, Any]:
     }
 
 
+def _is_one_corpus(corpora: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether runs read the same recordings, labels and words, wherever they are stored."""
+    identities = {corpus.get("identity") for corpus in corpora}
+    if None in identities:  # results of earlier versions have none
+        return len({corpus["hash"] for corpus in corpora}) == 1
+    return len(identities) == 1
+
+
 def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
     """Yield the limits of a comparison, a sentence each."""
     firsts = [compared.first for compared in compared_runs]
@@ -429,7 +539,7 @@ def _collect_warnings(compared_runs: Sequence[ComparedRun]) -> Iterable[str]:
             "the runs do not have the same split: their systems were trained on different "
             "utterances, and the difference is not due to the systems alone"
         )
-    if len({results.corpus["hash"] for results in firsts}) > 1:
+    if not _is_one_corpus([results.corpus for results in firsts]):
         yield "the runs do not have the same corpus, or not the same labels of it"
     if len({results.headline for results in firsts}) > 1:
         yield "the runs do not select their epochs in the same way"

@@ -265,7 +265,9 @@ def assemble_results(
 
 def build_caution(plan: Plan) -> str:
     """Describe the limits of the split and of the labels that a reader must know first."""
-    missed = describe_missed(plan.corpus, plan.recipe, plan.protocol, plan.classes)
+    missed = ""
+    if plan.classes:  # a recipe that only transcribes has none
+        missed = describe_missed(plan.corpus, plan.recipe, plan.protocol, plan.classes)
     return "; ".join(filter(None, (plan.protocol.caution, missed, describe_proxies(plan.mapping))))
 
 

@@ -235,16 +235,14 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     training = build_training_config(recipe)
     split_config = build_split_config(recipe)
     filtered = select_utterances(corpus, recipe)
+    classes = corpus_classes(filtered.corpus, recipe)
     protocol = split_filtered_corpus(filtered, split_config)
-    classes = order_classes(
-        filtered.corpus, recipe, protocol, corpus_classes(filtered.corpus, recipe)
-    )
     augmentations = build_augmentations(recipe, system.build_front_end(recipe))
     return Plan(
         recipe=recipe,
         corpus=filtered.corpus,
         content_hashes={},
-        classes=classes,
+        classes=order_classes(filtered.corpus, recipe, protocol, classes),
         mapping=filtered.mapping,
         protocol=protocol,
         training=training,

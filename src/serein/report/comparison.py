@@ -76,7 +76,7 @@ def _score_table(task: str, selection: str, pairs: list[PairedTest]) -> Table:
         title=f"{task}, {selection}: scores{', %' * main.is_percent}",
         note=f"Over the utterances that both tested, {pooling}; difference: {main.title} of the "
         f"first minus that of the second{', in points' * main.is_percent}. Intervals: "
-        f"{methods or 'none was computed'}.",
+        f"{methods or 'none was computed'}.{_describe_masks(pairs)}",
         columns=(
             *text_columns("first", "second"),
             *number_columns("utterances"),
@@ -86,6 +86,16 @@ def _score_table(task: str, selection: str, pairs: list[PairedTest]) -> Table:
         ),
         rows=tuple(_score_row(pair) for pair in pairs),
     )
+
+
+def _describe_masks(pairs: list[PairedTest]) -> str:
+    """Describe the pairs with different classes, which answer among those that both have."""
+    clauses = [
+        f"{pair.first} and {pair.second} ({', '.join(pair.classes)})"
+        for pair in pairs
+        if pair.classes
+    ]
+    return f" Among the classes that both have: {'; '.join(clauses)}." if clauses else ""
 
 
 def _score_row(pair: PairedTest) -> Row:

@@ -33,6 +33,8 @@ class PairedTest:
             that the run named first is better; None for a regression.
         adjusted: for each test, p after Holm's correction over all pairs.
         effect: Cohen's h of the two WA; None for a regression.
+        classes: the classes that both runs have and answer among, if their classes differ; the
+            utterances of other classes are left out. Empty if both have the same.
     """
 
     task: str
@@ -51,6 +53,7 @@ class PairedTest:
     z: float | None
     adjusted: dict[str, float]
     effect: float | None
+    classes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,6 +105,7 @@ def find_fault(results: Results) -> str:
 
 def _find_faults(results: Results) -> Iterator[str]:
     yield from _check_split(results)
+    yield from _check_tasks(results)
     for selection in results.selections:
         stated = results.scores_by_task(selection)
         for task, names in results.classes.items():
@@ -121,6 +122,16 @@ def _find_faults(results: Results) -> Iterator[str]:
     yield from _check_fold_means(results)
     yield from _check_repeats(results)
     yield from _check_words(results)
+
+
+def _check_tasks(results: Results) -> Iterator[str]:
+    """Check that every score is of a task with classes, and of a selection."""
+    for by_selection in (results.scores, results.value_scores):
+        for selection, tasks in by_selection.items():
+            if selection not in results.selections:
+                yield f"there are scores of selection {selection}, which is not described"
+            for task in tasks.keys() - results.classes.keys():
+                yield f"there are scores of task {task}, which has no list of classes"
 
 
 def _collect_answers(
