@@ -241,6 +241,12 @@ def test_description_of_the_trend(finished_sweep: Sweep, trend: Trend, words: st
     assert words in sweeps.describe_trend(replace(finished_sweep, trend=trend))
 
 
+def test_intervals_of_earlier_versions_show_no_trend(finished_sweep: Sweep) -> None:
+    words = "95 % bootstrap over 360 utterances (6 speakers are too few; likely too narrow)"
+    earlier = replace(finished_sweep, trend=CLEAR_TREND, interval=words)
+    assert "Whether there is a trend cannot be told" in sweeps.describe_trend(earlier)
+
+
 def test_report(finished_sweep: Sweep, tmp_path: Path) -> None:
     html_file, markdown_file = sweeps.write_sweep(finished_sweep, tmp_path)
     html, text = html_file.read_text(), markdown_file.read_text()

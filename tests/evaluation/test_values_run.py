@@ -97,7 +97,7 @@ def test_scores_are_of_pooled_predictions(results: Results) -> None:
         assert own.ccc == pytest.approx(concordance_score(truth, answers), abs=1e-5)
         assert own.pearson == pytest.approx(pearson_score(truth, answers), abs=1e-5)
         assert own.rmse == pytest.approx(root_mean_squared_error(truth, answers), abs=1e-5)
-        assert own.interval.startswith("95 % bootstrap over 10 speakers")
+        assert own.interval == "95 % jackknife over 10 speakers"
         for name in ("ccc", "rmse", "pearson"):
             low, high = own.bounds(name) or (0.0, 0.0)
             assert low <= (own.score(name) or 0) <= high

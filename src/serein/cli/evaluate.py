@@ -1,7 +1,7 @@
 """`serein evaluate`, `compare`, `report` and `protocols`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from serein.evaluation.evaluate import Run
     from serein.records import Corpus
     from serein.results.evaluation import Results
+
+IntervalsOption = Annotated[
+    Literal["jackknife", "bootstrap"] | None,
+    typer.Option(
+        "--intervals",
+        help="Method of the intervals: over speakers that are left out one by one (the default), "
+        "or the percentile bootstrap, which is too narrow for few speakers.",
+    ),
+]
 
 TRAINING_OPTIONS = ("init", "seed", "seeds", "audit", "jobs", "engine", "address", "fresh")
 """Options of `evaluate` that apply only where a recipe is trained."""
@@ -149,12 +158,14 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the report of the comparison.")
     ] = None,
+    intervals: IntervalsOption = None,
 ) -> None:
     """Test whether one run is better than another, paired on the same utterances."""
     from serein.evaluation.compare import compare as compare_runs
+    from serein.metrics.intervals import JACKKNIFE
     from serein.report.comparison import render_terminal, write_comparison
 
-    result = compare_runs(runs)
+    result = compare_runs(runs, method=intervals or JACKKNIFE)
     console().print(render_terminal(result))
     if output is not None:
         print_paths(write_comparison(result, output))
@@ -170,12 +181,20 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the report, if another.")
     ] = None,
+    intervals: IntervalsOption = None,
 ) -> None:
     """Print a finished run, search, sweep or reproduction, and write its report again."""
     from serein.results import io
+    from serein.results.intervals import recompute_intervals
     from serein.results.reproduction import Reproduction
     from serein.results.studies import Search, Sweep
 
+    names = (io.SEARCH_FILE, io.SWEEP_FILE, io.REPRODUCTION_FILE)
+    if intervals and any((run / name).is_file() for name in names):
+        raise ConfigError(
+            f"{run} holds no predictions, so that its intervals stay as they are: leave out "
+            "--intervals, or give it with the folder of an evaluation"
+        )
     if (run / io.SEARCH_FILE).is_file():
         search.show_search(io.load_record(Search, run), output or run)
         return
@@ -190,7 +209,10 @@ def report(
         folder = file.parent
     else:
         folder = file.with_name(file.name.split(".json")[0])
-    _show_results(io.load_results(run), output or folder, file)
+    results = io.load_results(run)
+    if intervals:
+        results = recompute_intervals(results, intervals)
+    _show_results(results, output or folder, file)
 
 
 def protocols(

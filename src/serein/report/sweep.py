@@ -60,11 +60,11 @@ def describe_trend(sweep: Sweep) -> str:
         f"UA of {sweep.task} changes by {100 * trend.slope + 0.0:+.1f} points {interval} per unit "
         f"of {sweep.setting} (least squares over {len(sweep.points)} values); permuting the values "
         f"within each seed gives as steep a slope with p {equality}. "
-        f"{_describe_significance(trend, sweep.setting)}"
+        f"{_describe_significance(trend, sweep)}"
     )
 
 
-def _describe_significance(trend: Trend, setting: str) -> str:
+def _describe_significance(trend: Trend, sweep: Sweep) -> str:
     if trend.arrangements * SIGNIFICANCE_LEVEL <= 1:
         return (
             f"A trend cannot be tested: {trend.arrangements} permutations give no p below "
@@ -73,7 +73,13 @@ def _describe_significance(trend: Trend, setting: str) -> str:
     significant = trend.p is not None and trend.p < SIGNIFICANCE_LEVEL
     if not significant or trend.interval is None or trend.interval[0] <= 0 <= trend.interval[1]:
         return "No trend was found, which does not prove that there is none."
-    return f"There is a trend: UA {'rises' if trend.slope > 0 else 'falls'} with {setting}."
+    if "bootstrap" in sweep.interval and "narrow" in sweep.interval:
+        # A sweep has no predictions, so that intervals of earlier versions stay as they are.
+        return (
+            "Whether there is a trend cannot be told: the interval is a bootstrap of few speakers, "
+            "which is too narrow."
+        )
+    return f"There is a trend: UA {'rises' if trend.slope > 0 else 'falls'} with {sweep.setting}."
 
 
 def describe_run(setting: str, results: Results) -> str:
