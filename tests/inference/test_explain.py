@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import soundfile
 import torch
 from builders.small_systems import CLASSES, small_system
@@ -113,7 +114,7 @@ def test_attention_that_follows_energy_has_correlation_one(
         assert 0 < found.pearson < 0.99
     else:
         assert found.pearson == pytest.approx(pearson)
-    assert "moving-block bootstrap" in found.description
+    assert "steps as effective" in found.description
 
 
 def test_independent_attention_has_correlation_near_zero(
@@ -242,7 +243,10 @@ def test_long_recordings_use_windows_and_longer_ones_are_refused() -> None:
         ),
         (np.full(2 * RATE, 0.1, np.float32), "undefined: the energy is the same at every step"),
         (speech(0.03), "undefined: 1 step"),
-        (speech(0.5), "no interval: 2 blocks of 3 steps (0.23 s); 8 are needed"),
+        (
+            speech(0.35),
+            "no interval: 3.9 of 5 steps as effective, by their autocorrelation; 5 are needed",
+        ),
     ],
 )
 def test_undefined_correlation_is_none_with_a_reason(wave_s: np.ndarray, words: str) -> None:
@@ -261,18 +265,16 @@ def test_recording_shorter_than_one_segment_has_one_step() -> None:
 def test_correlation_of_constant_attention() -> None:
     level_t = np.linspace(-60, 0, 100)
     even = np.full(100, 0.01, np.float32) + np.float32(1e-9)
-    assert correlate_with_energy(even, level_t, 0.075).description.endswith(
-        "the attention is the same at every step"
-    )
+    assert correlate_with_energy(even, level_t).description.endswith("is the same at every step")
     peak = np.r_[np.ones(99), 2.0]
-    found = correlate_with_energy(peak, level_t, 0.075)
+    found = correlate_with_energy(peak, level_t)
     assert found.pearson is not None
-    assert found.pearson_interval is None
-    assert "constant over too many blocks" in found.description
-    assert (
-        "blocks of 20 steps (0.20 s)"
-        in correlate_with_energy(np.arange(200.0), np.arange(200.0), 0.01).description
-    )
+    assert found.pearson_interval is not None
+    assert found.pearson_interval[0] < 0 < found.pearson_interval[1]
+    # A line over 200 steps is no more certain than five of them.
+    rising = correlate_with_energy(np.arange(200.0), np.arange(200.0))
+    assert rising.pearson_interval is None
+    assert "no interval: 4.9 of 200 steps as effective" in rising.description
 
 
 def test_average_correlations_skips_undefined_ones() -> None:
@@ -286,15 +288,16 @@ def test_average_correlations_skips_undefined_ones() -> None:
             description="",
         )
 
-    few = average_correlations([one(0.2), one(0.4), one(None)])
-    assert (few.count, few.pearson_interval) == (2, None)
-    assert few.pearson == few.spearman == pytest.approx(0.3)
-    assert few.description == "no interval: 2 files; 8 are needed; undefined in 1 more"
+    few = average_correlations([one(0.2), one(None)])
+    assert (few.count, few.pearson_interval) == (1, None)
+    assert few.pearson == few.spearman == pytest.approx(0.2)
+    assert few.description == "no interval: 1 file; 2 are needed; undefined in 1 more"
     values = np.random.default_rng(0).uniform(-0.5, 0.5, 30)
     many = average_correlations([one(float(value)) for value in values])
-    draw = np.random.default_rng(1).choice(values, (4000, 30)).mean(axis=1)
-    assert many.pearson_interval == pytest.approx(np.quantile(draw, [0.025, 0.975]), abs=0.01)
-    assert many.description == "95 % bootstrap over 30 files, assumed to be independent"
+    half = scipy.stats.t.ppf(0.975, 29) * values.std(ddof=1) / np.sqrt(30)
+    bounds = values.mean() - half, values.mean() + half
+    assert many.pearson_interval == pytest.approx(bounds, abs=0.005)
+    assert many.description == "95 % jackknife over 30 files, assumed to be independent"
     assert average_correlations([one(None)]).description == "undefined: in every file"
 
 
@@ -304,7 +307,7 @@ def test_error_of_a_model_without_attention_lists_models_with_attention() -> Non
         zhang_recognizer("zhang2019-proxy-mtl"),
     ):
         with pytest.raises(ConfigError, match="has no attention to explain") as raised:
-            explain(recognizer, (speech(1.0), RATE))
+            explain(recognizer, (speech(1.0), RATE), method="attention")
         assert "li2019-emodb, serein-base, serein-base-noncommercial; recipes" in str(raised.value)
     assert {"li2019", "zhang2019", "zhang2019-proxy-stl-attention"} <= set(list_attention_recipes())
     assert not {
@@ -340,7 +343,7 @@ def test_json_round_trip() -> None:
     back = TypeAdapter(Explanations).validate_json(text, strict=True)
     assert store.to_json(back) == text
     document = json.loads(text)
-    assert document["format"] == 2
+    assert document["format"] == 3
     assert document["failed"] == {"gone.wav": "gone.wav does not exist"}
     second = document["explained"][1]["attention"]["heads"]["correlation"]
     assert second["pearson"] is None

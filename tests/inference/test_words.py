@@ -290,8 +290,10 @@ def test_explanation_with_given_words() -> None:
     html = explanation_report.render_html(collect_explanations([found], {}))
     assert "Words, as given: left away." in html
     assert "recognised words" not in html
-    with pytest.raises(ConfigError, match="attends to words only"):
+    with pytest.raises(ConfigError, match="reads the given words only"):
         explain(open_model("text"), RECORDINGS[0], words="left away")
+    with pytest.raises(ConfigError, match="attends to words only"):
+        explain(open_model("text"), RECORDINGS[0], words="left away", method="attention")
 
 
 # What a model says about its words

@@ -27,6 +27,7 @@ from serein.results.inference import (
     Correlation,
     Explanation,
     Explanations,
+    OcclusionTrack,
     RecognizedWord,
 )
 
@@ -81,6 +82,34 @@ def make_explanation(source: str = "clips/a.wav") -> Explanation:
             "arousal": make_track(["arousal"], 0.42),
             "heads": make_track(["arousal", "valence"], None, 3),
         },
+    )
+
+
+def make_occlusion(task: str, label: str | None, drop: list[float]) -> OcclusionTrack:
+    return OcclusionTrack(
+        task=task,
+        label=label,
+        times=[0.4, 0.8, 1.2, 1.6],
+        step=0.4,
+        length=0.8,
+        energy=[-60.0, -20.0, -10.0, -50.0],
+        drop=drop,
+        correlation=make_correlation(0.3),
+    )
+
+
+def make_occluded(source: str = "clips/a.wav") -> Explanation:
+    return replace(
+        make_explanation(source),
+        method="occlusion",
+        attention={},
+        values={"rating": 3.21},
+        occlusion={
+            "arousal": make_occlusion("arousal", "high", [0.1, -0.25, 0.0, 0.3]),
+            "valence": make_occlusion("valence", "low", [0.0, 0.0, 0.0, 0.0]),
+            "rating": make_occlusion("rating", None, [-0.5, -1.25, 0.0, -0.1]),
+        },
+        answers=11,
     )
 
 
@@ -202,6 +231,56 @@ def test_simultaneous_words_share_a_bar() -> None:
     assert list(names.textposition) == ["top right", "top center", "top left"]
 
 
+def test_occlusion_is_drawn_above_and_below_zero() -> None:
+    figure = draw_attention(make_occluded())
+    assert [note.text for note in figure.layout.annotations] == [
+        "waveform",
+        "arousal high (80 %): drop in points",
+        "valence low (65 %): drop in points",
+        "rating 3.21: drop",
+    ]
+    above, below = figure.data[2:4]
+    assert list(above.x) == [0.0, 0.6, 1.0, 1.4, 2.0]
+    assert list(above.y) == [10, 0, 0, 30, 30]
+    assert list(below.y) == [0, -25, 0, 0, 0]
+    assert list(below.customdata[1]) == [0.4, 1.2, -25]
+    assert above.fillcolor != below.fillcolor
+    low, high = figure.layout.yaxis2.range
+    assert low < -25
+    assert 30 < high < 35
+    assert figure.layout.yaxis3.range == pytest.approx((-1.05, 1.05))  # small drops look small
+    assert tuple(figure.layout.yaxis6.range) == (-60, -9)
+
+
+def test_page_and_terminal_show_occlusion() -> None:
+    found = make_explanations(make_occluded(), make_occluded("b.wav"))
+    html = explanation.render_html(found)
+    assert Page(html).open == []
+    page = normalize_spaces(Page(html).words)
+    file = io.StringIO()
+    Console(file=file, width=120, color_system=None).print(explanation.render_terminal(found))
+    for text in (page, normalize_spaces(file.getvalue())):
+        for words in (
+            "arousal high (80.0 %), valence low (65.4 %), rating 3.21. 4 spans of 0.80 s every "
+            "0.40 s, replaced by the background noise of the recording one at a time: 11 answers",
+            "in 2 windows (dashed) with separate answers",
+            "arousal high 1.20 to 2.00 s -30.0 0.40 to 1.20 s +25.0",
+            "valence low n/a n/a n/a n/a",
+            "rating 3.21 n/a n/a 0.40 to 1.20 s +1.250",
+            "arousal 20 +0.30 +0.20 to +0.40",
+            "Occlusion and energy, mean over recordings",
+        ):
+            assert words in text
+    assert "Occlusion with mine" in page
+    assert "spans that support the answer" in page
+    assert "ttention" not in page
+    silent = replace(make_occluded(), values={})  # a recording without speech has no values
+    assert "rating: drop" in str(draw_attention(silent).layout.annotations)
+    assert "rating n/a" in normalize_spaces(
+        Page(explanation.render_html(make_explanations(silent))).words
+    )
+
+
 def test_several_recordings_have_a_mean_table() -> None:
     found = make_explanations(make_explanation(), make_explanation("b.wav"))
     words = normalize_spaces(Page(explanation.render_html(found)).words)
@@ -262,6 +341,27 @@ def test_command_writes_page_and_data(run: Run, model: Path, root: Path, tmp_pat
     assert json.loads((tmp_path / "a.json").read_text())["explained"] == document["explained"]
 
 
+def test_command_explains_a_model_without_attention(run: Run, root: Path, tmp_path: Path) -> None:
+    system = small_system("features.pad=false", "model.attention=false").eval()
+    bundle.save(Bundle(system, Card(name="plain")), tmp_path / "plain.safetensors")
+    file = sorted((root / "wav").iterdir())[0]
+    soundfile.write("silence.wav", np.zeros(16_000), 16_000)
+    soundfile.write("short.wav", np.full(1600, 0.1), 16_000)
+    words = ["explain", file, "silence.wav", "short.wav", "--model", "plain.safetensors"]
+    status, out, err = run(*words)
+    assert (status, err) == (0, "")
+    assert out.count("Spans with the largest effect") == 3
+    page = normalize_spaces(Page((tmp_path / f"{file.name}.explain.html").read_text()).words)
+    assert "Occlusion with plain" in page
+    status, out, _ = run(*words, "--method", "occlusion", "--format", "json")
+    document = json.loads(out)
+    for one in document["explained"]:
+        track = one["occlusion"]["emotion"]
+        assert len(track["times"]) == len(track["drop"]) == len(track["energy"])
+        assert one["answers"] == len(track["times"]) + 1
+    assert set(document["correlations"]) == {"emotion", "gender"}
+
+
 def test_command_skips_bad_files(run: Run, model: Path, root: Path, tmp_path: Path) -> None:
     Path("text.wav").write_text("this is not audio")
     soundfile.write("silence.wav", np.zeros(16_000), 16_000)
@@ -299,11 +399,12 @@ def test_bad_options_give_one_line(run: Run, root: Path, tmp_path: Path) -> None
     bundle.save(Bundle(plain_system, Card()), tmp_path / "blind.safetensors")
     for words, status, expected in (
         (
-            ["--model", "blind.safetensors"],
+            ["--model", "blind.safetensors", "--method", "attention"],
             2,
             "li2019-emodb, serein-base, serein-base-noncommercial; recipes",
         ),
         (["--format", "png"], 2, "Known: html, json"),
+        (["--method", "gradient"], 2, "Known: attention, occlusion"),
         (["--model", "li2019-emobd"], 2, "did you mean 'li2019-emodb'"),
         (["--model", "no.safetensors"], 1, "No such file"),
         (["--start", "900"], 1, "Choose an earlier start"),

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -20,6 +20,14 @@ def explain(
         list[str], typer.Argument(metavar="FILE...", help="Recordings, or - for stdin.")
     ],
     model: Annotated[str | None, typer.Option("-m", "--model", help=f"{MODEL_HELP}.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="attention, or occlusion: the change of the answer when one span after the other "
+            "is silenced. Default: attention if the model has it.",
+        ),
+    ] = None,
     format: Annotated[str, typer.Option("--format", help="html or json.")] = "html",
     output: Annotated[
         Path | None,
@@ -37,7 +45,7 @@ def explain(
     device: DeviceOption = "cpu",
     trust: TrustOption = None,
 ) -> None:
-    """Show the attention of a model over time, and its correlation with energy."""
+    """Show which parts of a recording count for a model, by its attention or by occlusion."""
     from serein.errors import ConfigError, UnknownName
     from serein.evaluation.provenance import command_line
     from serein.inference import explain as explain_api
@@ -48,6 +56,8 @@ def explain(
 
     if format not in EXPLAIN_FORMATS:
         raise UnknownName("format", format, EXPLAIN_FORMATS)
+    if method is not None and method not in explain_api.METHODS:
+        raise UnknownName("method", method, explain_api.METHODS)
     recognizer = Recognizer(
         model or DEFAULT_MODEL, device=device, trust=trust or (), answer_nonspeech=True
     )
@@ -57,7 +67,14 @@ def explain(
     for file in files:
         try:
             source: Source = sys.stdin.buffer.read() if file == "-" else file
-            explanation = explain_api.explain(recognizer, source, start=start, end=end, words=words)
+            explanation = explain_api.explain(
+                recognizer,
+                source,
+                start=start,
+                end=end,
+                words=words,
+                method=cast(Literal["attention", "occlusion"] | None, method),
+            )
             explanations.append(explanation)
             if sound and format == "html":
                 playback[explanation.source] = explain_api.encode_playback(

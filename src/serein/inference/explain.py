@@ -1,8 +1,9 @@
-"""Explain a prediction: where a model attends, and how attention correlates with energy.
+"""Explain a prediction: which parts of a recording count, and how that correlates with energy.
 
-Zhang et al. 2019 observe in their Figure 2, by eye and for two utterances, that attention for
-arousal follows amplitude and attention for valence does not. Here it is a correlation, with a
-bootstrap interval.
+The weights over time are a model's attention or, for models without attention, those of occlusion
+(`serein.inference.occlusion`). Zhang et al. 2019 observe in their Figure 2, by eye and for two
+utterances, that attention for arousal follows amplitude and attention for valence does not. Here it
+is a correlation, with an interval that takes the autocorrelation of both into account.
 
 H = heads, T = steps.
 """
@@ -13,18 +14,24 @@ import os
 import wave
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from serein import audio, config, recipes, registry
 from serein.audio import Source, envelope
 from serein.bundle import Bundle
-from serein.errors import AudioError, ConfigError
+from serein.errors import AudioError, ConfigError, UnknownName
 from serein.inference.model_loading import list_models
+from serein.inference.occlusion import Drops, measure_drops
 from serein.inference.recognition import AttentionMap, Recognition
 from serein.inference.recognizer import Recognizer
-from serein.metrics.bootstrap import block_bootstrap_correlation, bootstrap_counts
+from serein.metrics.correlation import (
+    MIN_EFFECTIVE_STEPS,
+    correlation_interval,
+    effective_steps,
+)
+from serein.metrics.jackknife import FISHER_Z, jackknife_interval
 from serein.metrics.regression import pearson_score, spearman_score
 from serein.results.inference import (
     EXPLANATIONS_FORMAT,
@@ -32,8 +39,11 @@ from serein.results.inference import (
     Correlation,
     Explanation,
     Explanations,
+    OcclusionTrack,
 )
 
+METHODS = ("attention", "occlusion")
+"""Methods of explanation."""
 MAX_SECONDS = 300.0
 """Longest recording that is explained, in seconds; a plot of a longer one is unreadable."""
 PLAYBACK_RATE = 16_000
@@ -41,14 +51,8 @@ PLAYBACK_RATE = 16_000
 MIN_ENERGY_WINDOW = 0.04
 """Shortest window of a value of energy, in seconds: two periods of the lowest voice, and the
 segment of Zhang et al. In a shorter one, energy follows the periods and not the loudness."""
-MIN_BLOCK_SECONDS = 0.2
-"""Shortest block of the block bootstrap, in seconds: about a syllable."""
-MIN_BLOCKS = 8
-"""Number of blocks below which a correlation has no interval."""
-MIN_FILES = 8
+MIN_FILES = 2
 """Number of files below which a mean correlation has no interval."""
-MIN_RELIABLE_COUNT = 20
-"""Number of blocks or files below which an interval is probably too narrow, and is marked."""
 
 Interval = tuple[float, float] | None
 
@@ -60,8 +64,9 @@ def explain(
     start: float = 0.0,
     end: float | None = None,
     words: str | None = None,
+    method: Literal["attention", "occlusion"] | None = None,
 ) -> Explanation:
-    """Recognize a recording and explain where the model attends.
+    """Recognize a recording and explain which parts of it count.
 
     A given ``Recognizer`` keeps its check for speech; for a bundle or the name or path of a model,
     the check is turned off, so that every recording gets an answer.
@@ -71,6 +76,9 @@ def explain(
     >>> explanation = explain("li2019-emodb", (rising, 16000))
     >>> len(explanation.attention["heads"].heads)
     8
+    >>> explanation = explain("li2019-emodb", (rising, 16000), method="occlusion")
+    >>> len(explanation.occlusion["emotion"].drop), explanation.answers
+    (9, 10)
 
     Args:
         model: a recognizer, a bundle, name of a shipped model, or path of a bundle.
@@ -78,44 +86,67 @@ def explain(
         start: start of the part to explain, in seconds.
         end: end of the part, in seconds; None is the end of the recording.
         words: what is said in the part, for a model that reads words.
+        method: "attention" of the model, or "occlusion": the change of the answer when one span
+            after the other is silenced. None is attention for a model that has it, else occlusion.
 
     Raises:
         AudioError: the recording cannot be read, is too short, or longer than five minutes.
-        ConfigError: the model has no attention over time, or needs words and has none.
+        UnknownName: there is no such method.
+        ConfigError: the model has no attention over time and ``method`` is "attention"; it needs
+            words and has none; or it reads the given words only.
         BundleError: the model's file is missing, corrupt, tampered with, or too new.
     """
+    if method is not None and method not in METHODS:
+        raise UnknownName("method", method, METHODS)
     recognizer = (
         model if isinstance(model, Recognizer) else Recognizer(model, answer_nonspeech=True)
     )
     recognizer.check_words(words)
-    if not isinstance(source, str | os.PathLike | tuple | bytes):
+    if not isinstance(source, str | os.PathLike | tuple | bytes | Mapping):
         source = source.read()  # it is read twice below, which not every file allows
     rate = recognizer.rate
     limit = start + MAX_SECONDS + 1
     wave_s = audio.load(source, rate, start=start, end=limit if end is None else min(end, limit))
     if len(wave_s) > MAX_SECONDS * rate:
         raise AudioError(
-            f"more than {MAX_SECONDS:.0f} s of audio; attention is explained for at most "
-            f"{MAX_SECONDS:.0f} s. Choose a part with start and end (--start and --end)."
+            f"more than {MAX_SECONDS:.0f} s of audio; at most {MAX_SECONDS:.0f} s are explained. "
+            f"Choose a part with start and end (--start and --end)."
         )
     recognition = recognizer(source, start=start, end=end, words=words)
-    if not recognition.attention:
+    if not recognition.attention and method == "attention":
         raise ConfigError(_no_attention_message(recognizer))
     probabilities = {task: answer.probabilities for task, answer in recognition.tasks.items()}
+    labels = {task: max(p, key=lambda name: p[name]) for task, p in probabilities.items()}
+    attention: dict[str, AttentionTrack] = {}
+    occlusion: dict[str, OcclusionTrack] = {}
+    answers = 0
+    if recognition.attention and method != "occlusion":
+        attention = {
+            name: _build_track(name, attention_map, recognition, wave_s, rate)
+            for name, attention_map in recognition.attention.items()
+        }
+    else:
+        windows = [
+            (round((first - start) * rate), round((last - start) * rate))
+            for first, last in recognition.windows
+        ]
+        drops = measure_drops(recognizer, wave_s, windows, labels, words)
+        occlusion, answers = _build_occlusion(drops, labels, start, wave_s, rate), drops.answers
     return Explanation(
         source=recognition.source,
         model=recognition.model,
         start=recognition.start,
         end=recognition.end,
         windows=recognition.windows,
-        labels={task: max(p, key=lambda name: p[name]) for task, p in probabilities.items()},
+        labels=labels,
         probabilities=probabilities,
         envelope=envelope.compute_envelope(wave_s),
-        attention={
-            name: _build_track(name, attention_map, recognition, wave_s, rate)
-            for name, attention_map in recognition.attention.items()
-        },
+        attention=attention,
         words=recognition.words,
+        method="occlusion" if occlusion else "attention",
+        values=recognition.values,
+        occlusion=occlusion,
+        answers=answers,
     )
 
 
@@ -129,8 +160,9 @@ def _no_attention_message(recognizer: Recognizer) -> str:
     models = [name for name in list_models() if name != recognizer.name]
     return (
         f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) has no attention to "
-        f"explain. Shipped models that have one: {', '.join(models) or 'none'}; recipes that train "
-        f"one: {', '.join(list_attention_recipes())}."
+        "explain; choose the method occlusion, which every model has. Shipped models with "
+        f"attention: {', '.join(models) or 'none'}; recipes that train one: "
+        f"{', '.join(list_attention_recipes())}."
     )
 
 
@@ -162,7 +194,7 @@ def _build_track(
     # first frames, so that the model could not attend to them.
     used_t = weight_ht.any(axis=0)
     correlation, *by_head = (
-        correlate_with_energy(weight_t[used_t], energy_t[used_t], step) for weight_t in rows
+        correlate_with_energy(weight_t[used_t], energy_t[used_t]) for weight_t in rows
     )
     return AttentionTrack(
         tasks=_find_tasks(name, list(recognition.tasks)),
@@ -179,29 +211,47 @@ def _build_track(
     )
 
 
+def _build_occlusion(
+    drops: Drops, labels: Mapping[str, str], start: float, wave_s: np.ndarray, rate: int
+) -> dict[str, OcclusionTrack]:
+    first_n, length = drops.spans
+    centre_n = (first_n + length / 2) / rate
+    width = length / rate
+    step = float(centre_n[1] - centre_n[0]) if len(centre_n) > 1 else width
+    energy_n = envelope.compute_energy(wave_s, rate, centre_n.tolist(), width)
+    return {
+        task: OcclusionTrack(
+            task=task,
+            label=labels.get(task),
+            times=(start + centre_n).tolist(),
+            step=step,
+            length=width,
+            energy=energy_n.tolist(),
+            drop=drop_n.tolist(),
+            correlation=correlate_with_energy(drop_n, energy_n),
+        )
+        for task, drop_n in drops.drops.items()
+    }
+
+
 def _find_tasks(name: str, tasks: list[str]) -> list[str]:
     """Return the task that an attention map is named after; otherwise all tasks."""
     own = [task for task in tasks if name == task or name.startswith(f"{task}: ")]
     return own or tasks
 
 
-def correlate_with_energy(
-    weight_t: np.ndarray, energy_t: np.ndarray, step: float, *, resamples: int = 2_000
-) -> Correlation:
-    """Correlate attention weights with energy over time.
+def correlate_with_energy(weight_t: np.ndarray, energy_t: np.ndarray) -> Correlation:
+    """Correlate weights with energy over time.
 
     Args:
-        weight_t: (T,) attention weights.
+        weight_t: (T,) attention weights, or those of occlusion.
         energy_t: (T,) energy of the same steps, in decibels.
-        step: seconds from one step to the next.
-        resamples: number of bootstrap samples for each interval.
     """
     count = len(weight_t)
     reason = _find_undefined_reason(weight_t, energy_t)
     if reason:
         return _undefined_correlation(count, reason)
-    block = max(math.ceil(MIN_BLOCK_SECONDS / step - 1e-9), round(count ** (1 / 3)))
-    pearson, spearman, method = _bootstrap_intervals(weight_t, energy_t, block, step, resamples)
+    pearson, spearman, method = _correlation_intervals(weight_t, energy_t)
     return Correlation(
         count=count,
         pearson=pearson_score(weight_t, energy_t),
@@ -212,32 +262,20 @@ def correlate_with_energy(
     )
 
 
-def _bootstrap_intervals(
-    weight_t: np.ndarray, energy_t: np.ndarray, block: int, step: float, resamples: int
+def _correlation_intervals(
+    weight_t: np.ndarray, energy_t: np.ndarray
 ) -> tuple[Interval, Interval, str]:
     """Return the intervals of both correlations, and a description of the method."""
-    blocks = len(weight_t) // block
-    if blocks < MIN_BLOCKS:
-        description = _describe_blocks(blocks, block, step)
-        return None, None, f"no interval: {description}; {MIN_BLOCKS} are needed"
+    steps = [effective_steps(weight_t, energy_t, ranked=ranked) for ranked in (False, True)]
+    of_all = f"of {len(weight_t)} steps as effective, by their autocorrelation"
+    if min(steps) < MIN_EFFECTIVE_STEPS:
+        needed = f"{MIN_EFFECTIVE_STEPS:.0f} are needed"
+        return None, None, f"no interval: {min(steps):.1f} {of_all}; {needed}"
     pearson, spearman = (
-        block_bootstrap_correlation(
-            weight_t, energy_t, block=block, ranked=ranked, resamples=resamples
-        )
-        for ranked in (False, True)
+        correlation_interval(weight_t, energy_t, ranked=ranked) for ranked in (False, True)
     )
-    if math.isnan(pearson[0]) or math.isnan(spearman[0]):
-        return None, None, "no interval: weight or energy is constant over too many blocks"
-    method = f"95 % moving-block bootstrap{_note_if_few(blocks)} over "
-    return pearson, spearman, method + _describe_blocks(blocks, block, step)
-
-
-def _describe_blocks(count: int, length: int, step: float) -> str:
-    return f"{count} blocks of {length} steps ({length * step:.2f} s)"
-
-
-def _note_if_few(count: int) -> str:
-    return " (few: likely too narrow)" if count < MIN_RELIABLE_COUNT else ""
+    counts = " and ".join(dict.fromkeys(f"{count:.0f}" for count in steps))
+    return pearson, spearman, f"95 % by Fisher's z with {counts} {of_all}"
 
 
 def _find_undefined_reason(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
@@ -248,8 +286,8 @@ def _find_undefined_reason(weight_t: np.ndarray, energy_t: np.ndarray) -> str:
         silence = " (silence)" if energy_t[0] <= envelope.FLOOR_DB else ""
         return f"undefined: the energy is the same at every step{silence}"
     # float32 weights that differ only in their last digits are equal
-    if np.ptp(weight_t) <= 1e-6 * weight_t.max():
-        return "undefined: the attention is the same at every step"
+    if np.ptp(weight_t) <= 1e-6 * np.abs(weight_t).max():
+        return "undefined: the weight is the same at every step"
     return ""
 
 
@@ -267,28 +305,40 @@ def _undefined_correlation(count: int, reason: str) -> Correlation:
 def collect_explanations(
     explained: Sequence[Explanation], failed: Mapping[str, str], command: str = ""
 ) -> Explanations:
-    """Collect explanations of several recordings, with the mean correlation of each map.
+    """Collect explanations of several recordings, with the mean correlation of each map or task.
 
     Args:
-        explained: explanations by one model.
+        explained: explanations by one model and method.
         failed: reason for each recording that could not be read.
         command: command line that was typed.
+
+    Raises:
+        ConfigError: some are by attention and some by occlusion.
     """
-    names = dict.fromkeys(name for one in explained for name in one.attention)
+    if len({one.method for one in explained}) > 1:
+        raise ConfigError(
+            "explanations by attention and by occlusion in one collection; their weights cannot be "
+            "averaged. Collect those of each method alone"
+        )
+    correlations = [
+        {name: track.correlation for name, track in (one.attention | one.occlusion).items()}
+        for one in explained
+    ]
+    names = dict.fromkeys(name for one in correlations for name in one)
     return Explanations(
         format=EXPLANATIONS_FORMAT,
         command=command,
         explained=list(explained),
         failed=dict(failed),
         correlations={
-            name: average_correlations([one.attention[name].correlation for one in explained])
+            name: average_correlations([one[name] for one in correlations if name in one])
             for name in names
         },
     )
 
 
 def average_correlations(correlations: Sequence[Correlation]) -> Correlation:
-    """Average defined correlations over files; intervals are by bootstrap over the files."""
+    """Average defined correlations over files; intervals are jackknifed over the files."""
     pairs = [(one.pearson, one.spearman) for one in correlations if one.pearson is not None]
     if not pairs:
         return _undefined_correlation(0, "undefined: in every file")
@@ -299,10 +349,8 @@ def average_correlations(correlations: Sequence[Correlation]) -> Correlation:
     pearson = spearman = None
     description = f"no interval: {files}; {MIN_FILES} are needed{note}"
     if count >= MIN_FILES:
-        pearson, spearman = _bootstrap_mean(score_n2[:, 0]), _bootstrap_mean(score_n2[:, 1])
-        description = (
-            f"95 % bootstrap{_note_if_few(count)} over {files}, assumed to be independent{note}"
-        )
+        pearson, spearman = _mean_interval(score_n2[:, 0]), _mean_interval(score_n2[:, 1])
+        description = f"95 % jackknife over {files}, assumed to be independent{note}"
     return Correlation(
         count=count,
         pearson=float(score_n2[:, 0].mean()),
@@ -313,9 +361,11 @@ def average_correlations(correlations: Sequence[Correlation]) -> Correlation:
     )
 
 
-def _bootstrap_mean(scores: np.ndarray) -> tuple[float, float]:
+def _mean_interval(scores: np.ndarray) -> Interval:
+    """Return the interval of a mean correlation; None where all are the same."""
     counts = np.stack([scores, np.ones_like(scores)], axis=1)
-    return bootstrap_counts(counts, lambda sums: sums[:, 0] / sums[:, 1])
+    low, high = jackknife_interval(counts, lambda sums: sums[:, 0] / sums[:, 1], scale=FISHER_Z)
+    return None if math.isnan(low) else (low, high)
 
 
 def encode_playback(source: Source, *, start: float = 0.0, end: float | None = None) -> str:

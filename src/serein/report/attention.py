@@ -1,4 +1,7 @@
-"""Drawings of waveforms and attention: of one recording with plotly, of errors as SVG paths."""
+"""Drawings of waveforms and weights: of one recording with plotly, of errors as SVG paths.
+
+The weights are those of attention or of occlusion.
+"""
 
 import math
 from collections.abc import Iterator
@@ -12,13 +15,22 @@ from numpy.typing import NDArray
 from serein.report import summary
 from serein.report.figures import FOLD_COLOR, MARK_COLORS, MEAN_COLOR
 from serein.results.evaluation import AttentionTrace, ConfidentError, Results
-from serein.results.inference import AttentionTrack, Explanation, RecognizedWord
+from serein.results.inference import (
+    AttentionTrack,
+    Explanation,
+    OcclusionTrack,
+    RecognizedWord,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 ATTENTION_FILL = "rgba(213, 94, 0, 0.3)"
 ATTENTION_COLORSCALE = [[0, "rgba(213, 94, 0, 0)"], [1, "rgba(213, 94, 0, 1)"]]
 """From transparent to `MEAN_COLOR`, for light and dark pages."""
+FALL_FILL, RISE_FILL = "rgba(213, 94, 0, 0.6)", "rgba(0, 158, 115, 0.6)"
+"""Where the probability falls without a span, in `MEAN_COLOR`, and where it rises."""
+MIN_DROP_RANGE = 0.01
+"""Minimal extent of the axis of occlusion on either side of 0, so that small drops look small."""
 ROW_HEIGHT, ROW_GAP = 120, 34
 """Height of a row, and of the space above it for its name."""
 HEAD_HEIGHT = 14
@@ -42,7 +54,7 @@ FigureRow = tuple[str, int, list[dict[str, Any]]]
 
 
 def draw_attention(explanation: Explanation) -> "Figure":
-    """Draw waveform, attention and energy, and the heads of each map with several heads.
+    """Draw waveform, weights and energy, and the heads of each map with several heads.
 
     Args:
         explanation: of one recording.
@@ -104,16 +116,28 @@ def _figure_rows(explanation: Explanation) -> Iterator[FigureRow]:
             size = max(ROW_HEIGHT // 2, HEAD_HEIGHT * len(track.heads))
             kind = "words" if track.words else "heads"
             yield f"{escape(name)}: each of {len(track.heads)} {kind}", size, [_head_heatmap(track)]
+    for task, occluded in explanation.occlusion.items():
+        unit = "" if occluded.label is None else " in points"
+        yield (
+            escape(f"{_format_prediction(task, explanation)}: drop{unit}"),
+            ROW_HEIGHT,
+            [_energy_trace(occluded), *_drop_traces(occluded, explanation)],
+        )
 
 
 def _row_title(name: str, track: AttentionTrack, explanation: Explanation) -> str:
     """Return the name of an attention map, and the predictions of its tasks."""
-    predictions = []
-    for task in track.tasks:
-        label = explanation.labels[task]
-        predictions.append(f"{task} {label} ({100 * explanation.probabilities[task][label]:.0f} %)")
+    predictions = [_format_prediction(task, explanation) for task in track.tasks]
     prefix = "" if track.tasks == [name] else f"{name}: "
     return escape(f"{prefix}{', '.join(predictions)}")
+
+
+def _format_prediction(task: str, explanation: Explanation) -> str:
+    if task not in explanation.labels:
+        value = explanation.values.get(task)  # none without speech
+        return task if value is None else f"{task} {value:.2f}"
+    label = explanation.labels[task]
+    return f"{task} {label} ({100 * explanation.probabilities[task][label]:.0f} %)"
 
 
 def _waveform_trace(explanation: Explanation) -> dict[str, Any]:
@@ -152,7 +176,35 @@ def _weight_trace(track: AttentionTrack, explanation: Explanation) -> dict[str, 
     }
 
 
-def _energy_trace(track: AttentionTrack) -> dict[str, Any]:
+def _drop_traces(track: OcclusionTrack, explanation: Explanation) -> list[dict[str, Any]]:
+    """Return the drops above 0, and those below; a span is drawn half-way to its neighbours."""
+    scale, unit = (1, "") if track.label is None else (100, " points")
+    times = np.array([*track.times, track.times[-1]])
+    drop = scale * np.array([*track.drop, track.drop[-1]])
+    first = np.maximum(times - track.length / 2, explanation.start)
+    last = np.minimum(times + track.length / 2, explanation.end)
+    shared = {
+        "type": "scatter",
+        "x": _round_values([explanation.start, *(times[:-2] + times[1:-1]) / 2, explanation.end]),
+        "customdata": [_round_values(row) for row in np.stack([first, last, drop], axis=1)],
+        "mode": "lines",
+        "line": {"width": 0, "shape": "hv"},
+        "fill": "tozeroy",
+        "hovertemplate": "%{customdata[0]:.2f} to %{customdata[1]:.2f} s: drop of "
+        f"%{{customdata[2]:+.3~g}}{unit}<extra></extra>",
+        "showlegend": False,
+        "meta": {
+            "range": [
+                1.05 * min(drop.min(), -scale * MIN_DROP_RANGE),
+                1.05 * max(drop.max(), scale * MIN_DROP_RANGE),
+            ]
+        },
+    }
+    parts = ((np.maximum(drop, 0), FALL_FILL), (np.minimum(drop, 0), RISE_FILL))
+    return [{**shared, "y": _round_values(part), "fillcolor": fill} for part, fill in parts]
+
+
+def _energy_trace(track: AttentionTrack | OcclusionTrack) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": _round_values(track.times),
@@ -244,6 +296,8 @@ def _get_axis_range(traces: list[dict[str, Any]]) -> dict[str, Any]:
     if trace["type"] == "bar":
         headroom = 1.1 + 0.25 * trace["meta"]  # for the lines of words above a bar
         return {"range": [0, headroom * max(trace["y"], default=1.0)], "ticksuffix": " %"}
+    if trace["fill"] == "tozeroy" and "meta" in trace:
+        return {**trace["meta"], "zeroline": True, "zerolinecolor": FOLD_COLOR}
     if trace["fill"] == "tozeroy":
         return {"rangemode": "tozero", "ticksuffix": " %"}
     peak = max(0.01, *map(abs, trace["y"]))
@@ -252,7 +306,8 @@ def _get_axis_range(traces: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _get_energy_range(explanation: Explanation) -> list[float]:
     """Return the range of the energy axis in dB, so that small differences look small."""
-    levels = [level for track in explanation.attention.values() for level in track.energy]
+    tracks = (explanation.attention | explanation.occlusion).values()
+    levels = [level for track in tracks for level in track.energy]
     return [min(levels), max(max(levels), min(levels) + MIN_DECIBEL_RANGE) + 1]
 
 

@@ -18,7 +18,7 @@ __all__ = [
     "WordScores",
 ]
 Interval = tuple[float, float] | None
-EXPLANATIONS_FORMAT = 2
+EXPLANATIONS_FORMAT = 3
 """Version of the layout of `Explanations` as JSON."""
 
 
@@ -96,7 +96,7 @@ class Transcriptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correlation:
-    """Correlation of attention with the signal's energy; None is undefined.
+    """Correlation of weights over time with the signal's energy; None is undefined.
 
     Attributes:
         count: number of correlated steps; or, over files, the number of files.
@@ -149,8 +149,36 @@ class AttentionTrack:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OcclusionTrack:
+    """How the answer of one task changes when one span after the other is silenced.
+
+    Attributes:
+        task: name of the task.
+        label: the predicted label; None for a regression task.
+        times: (T,) centre of each span.
+        step: distance between two centres.
+        length: duration of a span; spans overlap.
+        energy: (T,) root mean square of the samples of each span, in decibels relative to full
+            scale; the floor is -100.
+        drop: (T,) the probability of ``label`` minus the same with the span silenced: positive for
+            spans that support the label, negative for those that count against it. For a regression
+            task, the value minus the same with the span silenced.
+        correlation: of ``drop`` and ``energy``.
+    """
+
+    task: str
+    label: str | None
+    times: list[float]
+    step: float
+    length: float
+    energy: list[float]
+    drop: list[float]
+    correlation: Correlation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """A model's prediction for one recording, with its attention.
+    """A model's prediction for one recording, with its attention or its occlusion.
 
     Attributes:
         source: a path, "bytes", "file" or "array".
@@ -161,9 +189,13 @@ class Explanation:
         labels: the most probable class of each task.
         probabilities: of each class of each task.
         envelope: lowest and highest sample of each of equally long segments.
-        attention: attention maps by name.
+        attention: attention maps by name; empty for an explanation by occlusion.
         words: the recognized words, each with its time and its share of the emotion's attention,
             or the words that the model was given, without times; empty for a model that uses none.
+        method: "attention" or "occlusion".
+        values: value of each regression task.
+        occlusion: by task; empty for an explanation by attention.
+        answers: number of windows that the model answered for ``occlusion``.
     """
 
     source: str
@@ -176,18 +208,22 @@ class Explanation:
     envelope: list[tuple[float, float]]
     attention: dict[str, AttentionTrack]
     words: list[RecognizedWord] = field(default_factory=list)
+    method: str = "attention"
+    values: dict[str, float] = field(default_factory=dict)
+    occlusion: dict[str, OcclusionTrack] = field(default_factory=dict)
+    answers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanations:
-    """Explanations of several recordings by one model.
+    """Explanations of several recordings by one model and method.
 
     Attributes:
         format: version of this layout.
         command: the command that was typed, if any.
         explained: one for each recording.
         failed: the other recordings, and why they could not be processed.
-        correlations: of each attention map, the mean over recordings.
+        correlations: of each attention map or occluded task, the mean over recordings.
     """
 
     format: int
