@@ -25,12 +25,13 @@ from serein.audio.samples import (
     MIN_SECONDS,
     RATE_RANGE,
     AudioReader,
+    CancellationCheck,
     Samples,
     Source,
     check_finite,
     check_length,
-    check_part,
     check_rate,
+    parse_part,
     source_name,
     to_mono,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "duration",
     "iter_blocks",
     "load",
+    "parse_part",
     "split_evenly",
     "utterance_duration",
     "utterance_durations",
@@ -66,10 +68,11 @@ def load(
 
     Args:
         source: a path, bytes, a binary file object, or (samples, rate) with samples of shape
-            (n,) or (n, channels).
+            (n,) or (n, channels); see ``Source``.
         rate: sampling rate of the result, in Hz.
-        start: start of the part in seconds, rounded to the nearest sample of the file.
-        end: end of the part in seconds; None, or a time after the end, is the end of the file.
+        start: start of the part in seconds, rounded to the nearest sample of the file. Durations
+            of pandas, NumPy and datetime, and texts such as "00:01.5" are accepted, too.
+        end: end of the part; None, or a time after the end, is the end of the file.
 
     Returns:
         Samples of shape (n,), the mean of all channels. Full scale is 1; samples are not clipped.
@@ -79,9 +82,9 @@ def load(
     """
     name = source_name(source)
     check_rate(rate, "the target rate")
-    check_part(name, start, end)
+    start, end = parse_part(name, start, end)
     with translate_decoding_errors(name), open_audio(source, name) as reader:
-        samples = _read_mono(reader, *sample_range(reader, start, end))
+        samples = _read_mono(reader, *sample_range(reader, start, end), name)
         part = describe_part(name, start, end)
         check_length(len(samples), reader, part, start)
         check_finite(samples, reader.rate, part, start)
@@ -95,7 +98,8 @@ def load(
 def duration(source: Source) -> float:
     """Return the duration of a recording in seconds.
 
-    The file is decoded only if its container does not give the duration.
+    It is the number of samples that ``load`` reads. A file is decoded unless its header has this
+    number: containers and bit rates give estimates.
 
     Raises:
         AudioError: the file does not exist, is not audio, or is damaged.
@@ -168,6 +172,10 @@ def split_evenly(length: int, max_length: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _read_mono(reader: AudioReader, first: int, last: int) -> Samples:
-    blocks = [to_mono(block) for block in reader.read_blocks(first, last, MAX_FRAMES_PER_READ)]
+def _read_mono(reader: AudioReader, first: int, last: int, name: str) -> Samples:
+    blocks, check = [], CancellationCheck()
+    for block in reader.read_blocks(first, last, MAX_FRAMES_PER_READ):
+        blocks.append(to_mono(block))
+        check.add(block, blocks[-1])
+    check.finish(name)
     return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.float32), *blocks])

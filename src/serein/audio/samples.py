@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from serein.audio.times import to_seconds
 from serein.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
@@ -21,7 +22,11 @@ MIN_SECONDS = 0.025
 RATE_RANGE = (1_000, 768_000)
 """Lowest and highest sampling rate in Hz."""
 
-MAX_MAGNITUDE = 1e30
+MAX_MAGNITUDE = 1e6
+"""Floating-point samples beyond are no audio: full scale is 1, or 32,768 where it is not scaled."""
+INT16_PEAK = 2**15
+AUDIBLE_POWER, CANCELLED_POWER = 1e-8, 1e-4
+"""Mean square of channels with sound, and of their mean relative to it if they cancel."""
 CHANNEL_SHAPES = {(), *((channels,) for channels in range(1, 33))}
 
 
@@ -54,7 +59,7 @@ class ArrayReader:
     """A reader of samples that the caller has in memory."""
 
     def __init__(self, samples: npt.NDArray[Any], rate: float) -> None:
-        self.samples = np.asarray(samples)
+        self.samples = _to_array(samples)
         if self.samples.shape[1:] not in CHANNEL_SHAPES or not self.samples.ndim:
             raise AudioError(
                 f"the given array has the shape {self.samples.shape}; expected (n,) or "
@@ -74,6 +79,59 @@ class ArrayReader:
 
     def close(self) -> None:
         """Do nothing: there is no file."""
+
+
+def _to_array(samples: Any) -> npt.NDArray[Any]:
+    """Return samples as an array; tensors of any device and floating-point type, too."""
+    if hasattr(samples, "detach"):  # NumPy has no bfloat16, and no other device
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples
+    return np.asarray(samples)
+
+
+def check_int32_scale(samples: npt.NDArray[Any]) -> None:
+    """Raise AudioError for 32-bit integers that hold the values of 16-bit ones.
+
+    Scaled as 32-bit integers, they are 96 dB too quiet.
+    """
+    if samples.dtype.kind != "i" or samples.dtype.itemsize != 4 or not samples.size:
+        return
+    peak = max(abs(int(samples.min())), abs(int(samples.max())))
+    if 2 <= peak <= INT16_PEAK:
+        raise AudioError(
+            f"the given array has 32-bit integers whose largest is {peak}, which is silence; "
+            "expected the range of their type. If they are 16-bit samples, give "
+            "samples.astype('int16')."
+        )
+
+
+class CancellationCheck:
+    """Notices channels that cancel each other, such as stereo with one inverted channel.
+
+    Their mean is silence, in which nobody would find the speech.
+    """
+
+    def __init__(self) -> None:
+        self._channel_energy = self._mono_energy = 0.0
+        self._count = 0
+
+    def add(self, samples: Samples, mono: Samples) -> None:
+        """Add a block of (n, channels), and its mean (n,)."""
+        if samples.shape[1] > 1:
+            flat = samples.ravel()
+            self._channel_energy += float(np.dot(flat, flat)) / samples.shape[1]
+            self._mono_energy += float(np.dot(mono, mono))
+            self._count += len(mono)
+
+    def finish(self, name: str) -> None:
+        """Raise AudioError if the mean is 40 dB below the channels."""
+        is_audible = self._channel_energy > AUDIBLE_POWER * self._count
+        if is_audible and self._mono_energy < CANCELLED_POWER * self._channel_energy:
+            raise AudioError(
+                f"the channels of {name} cancel each other, and their mean is silence; expected "
+                "channels in phase. Recognize each channel (--channels each, or channel=1), or "
+                "invert one of them."
+            )
 
 
 def to_mono(samples: Samples, channel: int | None = None) -> Samples:
@@ -113,6 +171,20 @@ def check_rate(rate: float, what: str) -> None:
         )
 
 
+def parse_part(name: str, start: Any, end: Any) -> tuple[float, float | None]:
+    """Return start and end of a part in seconds; a missing end is the end of the recording.
+
+    Raises:
+        AudioError: one of them is no time, or the part is empty.
+    """
+    seconds = to_seconds(start, "start")
+    if seconds is None:
+        raise AudioError(f"start of a part of {name} is missing ({start!r}); give 0 for the start")
+    part = seconds, to_seconds(end, "end")
+    check_part(name, *part)
+    return part
+
+
 def check_part(name: str, start: float, end: float | None) -> None:
     """Raise AudioError for a part without any samples."""
     if not (0 <= start < math.inf and (end is None or end > start)):
@@ -142,8 +214,8 @@ def check_finite(samples: Samples, rate: float, name: str, start: float) -> None
         name: of the recording, for the message.
         start: time of the first sample in seconds.
     """
-    if np.isfinite(samples.sum()):
-        return
+    if not len(samples) or max(abs(samples.min()), abs(samples.max())) < MAX_MAGNITUDE:
+        return  # NaN is not less than anything
     bad = ~(np.abs(samples) < MAX_MAGNITUDE)
     if bad.any():
         first = start + int(bad.argmax()) / rate
@@ -173,9 +245,42 @@ def truncated_error(
     )
 
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | tuple[npt.NDArray[Any], float]
+Source = (
+    str | os.PathLike[str] | bytes | BinaryIO | tuple[npt.NDArray[Any], float] | Mapping[str, Any]
+)
 """A path, the bytes of a file, a file opened for reading bytes, or (samples, rate) with samples
-of shape (n,) or (n, channels)."""
+of shape (n,) or (n, channels); Gradio's (rate, samples), and a mapping with ``array`` and
+``sampling_rate`` as in Hugging Face's datasets."""
+
+
+def unify_source(source: Source) -> Any:
+    """Return (samples, rate) for every form of samples in memory, and other sources as they are.
+
+    Raises:
+        AudioError: a mapping or a pair does not have samples and a rate.
+    """
+    if isinstance(source, Mapping):
+        if not {"array", "sampling_rate"} <= source.keys():
+            raise AudioError(
+                f"the recording is a mapping with {', '.join(map(str, source)) or 'nothing'}; "
+                "expected 'array' and 'sampling_rate', or a path"
+            )
+        return source["array"], source["sampling_rate"]
+    if not isinstance(source, tuple):
+        if hasattr(source, "ndim") and hasattr(source, "dtype"):
+            shape = tuple(getattr(source, "shape", ()))
+            raise AudioError(
+                f"the recording is an array of the shape {shape} without a sampling "
+                "rate; give (samples, rate)"
+            )
+        return source
+    if len(source) != 2:
+        raise AudioError(
+            f"the recording is a tuple of {len(source)}; expected (samples, rate) with samples of "
+            "shape (n,) or (n, channels)"
+        )
+    first, second = source
+    return (second, first) if np.ndim(first) == 0 < np.ndim(second) else (first, second)
 
 
 def open_binary(source: Any) -> Any:
@@ -197,6 +302,9 @@ def open_binary(source: Any) -> Any:
 
 def _open_path(path: Path) -> BinaryIO:
     name = source_name(path)
+    scheme, is_url, _ = str(path).partition(":/")
+    if is_url and len(scheme) > 1 and scheme.isalpha() and not path.exists():
+        raise AudioError(f"{name} is an address; expected a file. {_describe_address(scheme)}")
     try:
         if path.is_file():
             return cast(BinaryIO, path.open("rb", buffering=0))
@@ -211,9 +319,15 @@ def _open_path(path: Path) -> BinaryIO:
     raise AudioError(f"{name} does not exist; expected an audio file. Check the path.")
 
 
+def _describe_address(scheme: str) -> str:
+    if scheme.lower() == "file":
+        return "Give the path without file://."
+    return "Download it, and give the path of the file."
+
+
 def source_name(source: object) -> str:
     """Return the name of a source for error messages."""
-    if isinstance(source, tuple):
+    if isinstance(source, tuple | Mapping) or hasattr(source, "dtype"):
         return "the given array"
     if isinstance(source, bytes | bytearray | memoryview):
         return "the given bytes"

@@ -16,13 +16,14 @@ from serein.audio.decoding import (
 )
 from serein.audio.samples import (
     ArrayReader,
+    CancellationCheck,
     Samples,
     Source,
     check_channel,
     check_finite,
     check_length,
-    check_part,
     check_rate,
+    parse_part,
     source_name,
     to_mono,
 )
@@ -61,7 +62,7 @@ def iter_blocks(
             channel.
     """
     name = source_name(source)
-    check_part(name, start, end)
+    start, end = parse_part(name, start, end)
     part, count = describe_part(name, start, end), 0
     with ExitStack() as stack:
         with translate_decoding_errors(name):
@@ -71,6 +72,7 @@ def iter_blocks(
         read_size = max(1, min(size, SAMPLES_PER_READ // reader.channels))
         blocks = reader.read_blocks(*sample_range(reader, start, end), read_size)
         pending: list[Samples] = []
+        check = CancellationCheck()
         while True:
             # Not around the yield, or the caller would get numpy's error settings.
             with translate_decoding_errors(name):
@@ -78,12 +80,15 @@ def iter_blocks(
                 if block is None:
                     break
                 pending.append(to_mono(block, channel))
+                if channel is None:
+                    check.add(block, pending[-1])
                 check_finite(pending[-1], reader.rate, part, start + count / reader.rate)
             count += len(pending[-1])
             if sum(map(len, pending)) >= size:
                 yield np.concatenate(pending), reader.rate
                 pending = []
         check_length(count, reader, part, start)
+        check.finish(part)
         if pending:
             yield np.concatenate(pending), reader.rate
 

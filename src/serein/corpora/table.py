@@ -11,7 +11,7 @@ Column names are converted to lower case. The columns are:
   folder.
 - ``id``; else the path as written, with start and end if the table has them.
 - ``speaker``, ``session``, ``dialogue``, ``language``, ``text``; ``gender`` as f, female, woman,
-  m, male or man; ``start`` and ``end`` in seconds.
+  m, male or man; ``start`` and ``end`` in seconds, or as ``00:02.5`` or ``0 days 00:00:02.5``.
 - any other column is a label of that name. It is numeric if every value is a number and at least
   one has a decimal point, or if it is called arousal, valence or dominance. Otherwise it is text:
   the class codes 1, 2, 3 are text, and so is speaker 03.
@@ -33,6 +33,7 @@ from os.path import isfile, split
 from pathlib import Path
 from typing import NamedTuple
 
+from serein.audio.times import parse_duration
 from serein.errors import CorpusError
 from serein.records import ATTRIBUTES, CorpusInfo, Utterance
 
@@ -126,15 +127,22 @@ TableContent = tuple[list[str], list[tuple[int, Sequence[str]]]]
 
 
 def _parse_delimited(text: str, delimiter: str) -> TableContent:
-    """Parse CSV; without a delimiter, take the most frequent one of the header."""
+    """Parse CSV; without a delimiter, take that of Excel's ``sep=;``, or the header's most frequent.
+
+    A line ``sep=;`` is the first row of a spreadsheet.
+    """
+    first, _, rest = text.lstrip().partition("\n")
+    has_separator = first.strip().lower()[:4] == "sep=" and len(first.strip()) == 5
+    if has_separator:
+        text, delimiter = rest, first.strip()[4]
     line = text.lstrip().partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=line.count)
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     header = lines[0] if lines else []
-    for number, cells in enumerate(lines, 1):
+    for number, cells in enumerate(lines, 1 + has_separator):
         if any(cells[len(header) :]):
             raise ValueError(f"row {number} has {len(cells)} cells and the header {len(header)}")
-    return header, list(enumerate(lines[1:], 2))
+    return header, list(enumerate(lines[1:], 2 + has_separator))
 
 
 def _parse_json_lines(text: str) -> TableContent:
@@ -198,9 +206,20 @@ def _resolve_files(path: Path, column: str, rows: list[Row]) -> list[Path]:
         raise CorpusError(
             f"{path}, row {rows[first].number}: {files[names[first]]} does not exist "
             f"({len(faults)} of {len(rows)} rows name no existing file); relative paths start at "
-            f"{path.parent}"
+            f"{path.parent}{_hint_at_path(names[first])}"
         )
     return [files[name] for name in names]
+
+
+def _hint_at_path(name: str) -> str:
+    """Return advice on a path that is none of this system."""
+    if name.lower().startswith("file:"):
+        return ". Write paths without file://"
+    if name.lower().startswith(("http://", "https://")):
+        return ". Addresses are not read; download the files, and write their paths"
+    if "\\" in name:
+        return ". Write / in place of \\ in paths from Windows"
+    return ""
 
 
 def _group_by_folder(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -274,11 +293,15 @@ def _parse_seconds(path: Path, row: Row, name: str) -> float | None:
     text = row.cells.get(name)
     if text is None:
         return None
-    if not NUMBER_PATTERN.fullmatch(text) or float(text) < 0:
+    seconds = float(text) if NUMBER_PATTERN.fullmatch(text) else parse_duration(text)
+    if seconds is None and text == "NaT":
+        return None
+    if seconds is None or seconds < 0:
         raise CorpusError(
-            f"{path}, row {row.number}: {name} is {text!r}; expected seconds (2.5) or nothing"
+            f"{path}, row {row.number}: {name} is {text!r}; expected seconds (2.5), a time "
+            "(00:02.5 or 0 days 00:00:02.5) or nothing"
         )
-    return float(text)
+    return seconds
 
 
 def _parse_gender(path: Path, row: Row) -> str | None:
