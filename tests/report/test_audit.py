@@ -41,9 +41,10 @@ def test_gap_is_the_difference_of_the_printed_scores(results: Results) -> None:
         f"{best - quoted:.1f} points above the epochs selected on validation "
         f"and {best - last:.1f} points above the last epoch. "
     )
-    interval, words = audit.compute_difference(results, "emotion", "best", "validation")
-    low, high = (summary.format_percent(bound) for bound in interval or ())
-    assert sentence.endswith(f"differ by {low} to {high} points: paired {words}.")
+    pair = audit.pair_selections(results, "emotion", "best", "validation")
+    low, high = (summary.format_percent(bound) for bound in pair.interval or ())
+    test = f"(permutation of whole speakers: p = {pair.p:.3f})"
+    assert sentence.endswith(f"differ by {low} to {high} points {test}: paired {pair.method}.")
     swapped = replace(results, scores={**results.scores, "best": results.scores["last"]})
     assert f"{quoted - last:.1f} points below the epochs selected" in str(
         audit.describe_selection_gap(swapped)
@@ -77,9 +78,14 @@ def test_gap_interval_equals_leaving_out_speakers_one_by_one(results: Results) -
     without = [gap([other for other in SPEAKERS if other != name]) for name in SPEAKERS]
     error = np.sqrt(9 / 10 * sum((value - np.mean(without)) ** 2 for value in without))
     half = scipy.stats.t.ppf(0.975, 9) * error
-    interval, words = audit.compute_difference(results, "emotion", "best", "validation")
-    assert words == "95 % jackknife over 10 speakers"
-    assert interval == pytest.approx((gap(SPEAKERS) - half, gap(SPEAKERS) + half))
+    pair = audit.pair_selections(results, "emotion", "best", "validation")
+    assert pair.method == "95 % jackknife over 10 speakers"
+    assert pair.interval == pytest.approx((gap(SPEAKERS) - half, gap(SPEAKERS) + half))
+    assert pair.p is not None
+    assert (pair.p * 2**10).is_integer()
+    nobody = [replace(item, speaker=None) for item in results.predictions]
+    unknown = replace(results, predictions=nobody)
+    assert audit.pair_selections(unknown, "emotion", "best", "validation").p is None
 
 
 def test_gap_of_one_speaker_has_no_interval(results: Results) -> None:
@@ -295,7 +301,7 @@ def test_the_bootstrap_is_kept_by_name(results: Results) -> None:
     assert scores.interval == "95 % percentile bootstrap over 10 speakers (few: likely too narrow)"
     for text in (
         speakers.compute_recall_intervals(named, "emotion")[1],
-        audit.compute_difference(named, "emotion", "best", "validation")[1],
+        audit.pair_selections(named, "emotion", "best", "validation").method,
         speakers.compute_group_intervals(named, "emotion", "speaker")[1],
     ):
         assert text.startswith("95 % percentile bootstrap over ")

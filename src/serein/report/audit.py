@@ -2,20 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from serein.metrics.intervals import choose_groups
-from serein.metrics.scoring import Metric, Scores, compute_difference_interval
+from serein.metrics.scoring import Metric, Scores, compute_difference_interval, nan_to_none
+from serein.metrics.statistical_tests import permutation_test
 from serein.report import summary
 from serein.report.summary import Interval
 from serein.report.table import Column, Row, Table, make_row, text_columns
-from serein.results.evaluation import Results
+from serein.results.evaluation import NUISANCE, Results
 from serein.results.intervals import find_interval_method
 
 BASELINES = {
     "majority": "predicts the most frequent class of the training subset",
     "chance": "draws each prediction uniformly from the classes",
     "mean": "predicts the mean of the training subset",
+    NUISANCE: "a random forest on ten numbers that are hardly voice",
 }
+NUISANCE_NUMBERS = "duration, silence before and after, level, peak, floor, offset, zeros, sampling rate, bandwidth"
+HIGH_SHARE = 0.5
+"""Share of the way from chance to 100 % at which the nuisance baseline is high."""
 LAST_EPOCH = "last"
 """The selection that does not depend on a score."""
 KIND_MARKS = {"headline": " (quoted)", "optimistic": " (optimistic)"}
@@ -75,6 +83,27 @@ def compare_selections(results: Results, task: str) -> list[ScoreRow]:
         if (scores := results.baselines.get(name, {}).get(task))
     ]
     return [row for row in rows if row is not None] + baselines
+
+
+def describe_nuisance(results: Results) -> str | None:
+    """Describe the nuisance baseline if the system is no better, or if it is high; else None."""
+    task = next((task for task, scores in results.baselines.get(NUISANCE, {}).items()), "")
+    baseline = results.baselines[NUISANCE][task].get("ua") if task else None
+    quoted = results.scores_by_task(results.headline).get(task)
+    chance = results.baselines.get("chance", {}).get(task, {}).get("ua")
+    if baseline is None or quoted is None or chance is None:
+        return None
+    score, clauses = quoted.score("ua"), []
+    if score is not None and score <= baseline:
+        clauses.append("the system is no better than it")
+    if baseline - chance >= HIGH_SHARE * (1 - chance):
+        clauses.append("how the recordings were made and cut tells the classes of this corpus")
+    if not clauses:
+        return None
+    return (
+        f"{task}: {' and '.join(clauses)}: a random forest on numbers that are hardly voice "
+        f"({NUISANCE_NUMBERS}) has a UA of {summary.format_percent(baseline)} %."
+    )
 
 
 def _selection_row(results: Results, name: str, task: str) -> ScoreRow | None:
@@ -144,38 +173,59 @@ def _format_points(main: Metric, score: float, other: float) -> str:
 
 
 def _describe_paired_difference(results: Results, task: str, name: str) -> str:
-    interval, method = compute_difference(results, task, name, results.headline)
-    if interval is None:
+    pair = pair_selections(results, task, name, results.headline)
+    if pair.interval is None:
         return ""
     main = summary.get_task_scorer(results, task).main
-    low, high = (summary.format_score(main, bound) for bound in interval)
+    low, high = (summary.format_score(main, bound) for bound in pair.interval)
     points = " points" if main.is_percent else ""
-    return f" It and the quoted selection differ by {low} to {high}{points}: paired {method}."
+    test = ""
+    if pair.p is not None:
+        sign = "" if (p_value := summary.format_p_value(pair.p)).startswith("<") else "= "
+        test = f" (permutation of whole speakers: p {sign}{p_value})"
+    bounds = f"{low} to {high}{points}{test}"
+    return f" It and the quoted selection differ by {bounds}: paired {pair.method}."
 
 
-def compute_difference(
-    results: Results, task: str, first: str, second: str
-) -> tuple[Interval, str]:
-    """Compute the interval of the difference in UA, or CCC, of two selections, first - second.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairedSelections:
+    """The difference in UA, or CCC, of two selections on the same utterances.
 
-    Both have predictions for the same utterances; the interval is a paired one.
-
-    Returns:
-        The interval, None where it is undefined, and a description of the method.
+    Attributes:
+        interval: of first - second; None where it is undefined.
+        method: how the interval was computed.
+        p: of the permutation test over speakers; None where speakers are not known.
     """
+
+    interval: Interval
+    method: str
+    p: float | None
+
+
+def pair_selections(results: Results, task: str, first: str, second: str) -> PairedSelections:
+    """Compare two selections, which have predictions for the same utterances."""
     items = summary.select_scored(results, task, first, second)
     scorer, classes = summary.get_task_scorer(results, task), results.classes[task]
     truth = [item.truth[task] for item in items]
     method = find_interval_method(results)
-    groups, description = choose_groups([item.speaker for item in items], method)
-    first_tally, second_tally = (
-        scorer.tally(
-            truth, summary.get_predicted_values(results, task, name, items), groups, classes
-        )
-        for name in (first, second)
+    speakers = [item.speaker for item in items]
+    groups, description = choose_groups(speakers, method)
+
+    def tally(name: str, units: Sequence[str]) -> NDArray[Any]:
+        predicted = summary.get_predicted_values(results, task, name, items)
+        return scorer.tally(truth, predicted, units, classes)
+
+    ours, theirs = (tally(name, groups) for name in (first, second))
+    known = [speaker for speaker in speakers if speaker is not None]
+    p = None
+    if len(known) == len(speakers):
+        swapped = tally(first, known), tally(second, known)
+        p = nan_to_none(permutation_test(*swapped, scorer.main.statistic))
+    return PairedSelections(
+        interval=compute_difference_interval(ours, theirs, scorer.main, method=method),
+        method=description,
+        p=p,
     )
-    interval = compute_difference_interval(first_tally, second_tally, scorer.main, method=method)
-    return interval, description
 
 
 def build_optimistic_table(results: Results) -> Table | None:

@@ -30,8 +30,6 @@ CLASS_TEST_NOTE = (
     "utterances, and so does McNemar's test. Effect: Cohen's h of the two WA; 0.2 is small, 0.5 "
     "medium, 0.8 large."
 )
-MIN_PRINTED_P = 0.001
-"""A smaller p-value is printed as below this one."""
 
 
 def build_tables(comparison: Comparison) -> list[Table]:
@@ -148,19 +146,8 @@ def _format_effect(pair: PairedTest) -> str:
 def _format_test(pair: PairedTest, test: str) -> str:
     p, adjusted = getattr(pair, test), pair.adjusted.get(test)
     if p is None or adjusted is None:
-        return format_p_value(p)
-    return f"{format_p_value(p)} ({format_p_value(adjusted)})"
-
-
-def format_p_value(p: float | None) -> str:
-    """Format a p-value.
-
-    >>> format_p_value(0.0421), format_p_value(0.00004), format_p_value(None)
-    ('0.042', '< 0.001', 'n/a')
-    """
-    if p is None:
-        return UNDEFINED
-    return f"< {MIN_PRINTED_P}" if p < MIN_PRINTED_P else f"{p:.3f}"
+        return summary.format_p_value(p)
+    return f"{summary.format_p_value(p)} ({summary.format_p_value(adjusted)})"
 
 
 def render_terminal(comparison: Comparison) -> RenderableType:

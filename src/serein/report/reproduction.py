@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serein.report import html, latex, markdown, summary, terminal
-from serein.report.comparison import format_p_value
 from serein.report.document import Section
 from serein.report.published import (
     DEVELOPMENT,
@@ -384,8 +383,8 @@ def _format_difference(claim: JudgedClaim) -> str:
 
 
 def _format_p(claim: JudgedClaim) -> str:
-    p = format_p_value(claim.p)
-    return p if claim.adjusted is None else f"{p} ({format_p_value(claim.adjusted)})"
+    p = summary.format_p_value(claim.p)
+    return p if claim.adjusted is None else f"{p} ({summary.format_p_value(claim.adjusted)})"
 
 
 def _change_tables(reproduction: Reproduction) -> tuple[Table, ...]:

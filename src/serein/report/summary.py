@@ -10,6 +10,8 @@ from serein.results.evaluation import Prediction, Results
 from serein.results.studies import Search
 
 Interval = tuple[float, float] | None
+MIN_PRINTED_P = 0.001
+"""A smaller p-value is printed as below this one."""
 HELD_OUT = "held-out utterances of training speakers"
 """Utterances that score a task, such as speaker, whose classes no test speaker has."""
 
@@ -30,6 +32,17 @@ def format_decimal(value: float | None) -> str:
     ('0.043', 'n/a')
     """
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def format_p_value(p: float | None) -> str:
+    """Format a p-value.
+
+    >>> format_p_value(0.0421), format_p_value(0.00004), format_p_value(None)
+    ('0.042', '< 0.001', 'n/a')
+    """
+    if p is None:
+        return "n/a"
+    return f"< {MIN_PRINTED_P}" if p < MIN_PRINTED_P else f"{p:.3f}"
 
 
 def format_score(metric: Metric, score: float | None) -> str:

@@ -7,7 +7,6 @@ from rich.text import Text
 
 from serein import config
 from serein.report import comparison, figures, html, markdown, summary, terminal
-from serein.report.comparison import format_p_value
 from serein.report.document import Section
 from serein.report.html import Figures
 from serein.report.table import (
@@ -54,7 +53,7 @@ def describe_trend(sweep: Sweep) -> str:
             "undefined."
         )
     interval = summary.format_interval(trend.interval) or "no interval"
-    p_value = format_p_value(trend.p)
+    p_value = summary.format_p_value(trend.p)
     equality = p_value if p_value.startswith("<") else f"= {p_value}"
     return (
         f"UA of {sweep.task} changes by {100 * trend.slope + 0.0:+.1f} points {interval} per unit "
@@ -68,7 +67,7 @@ def _describe_significance(trend: Trend, sweep: Sweep) -> str:
     if trend.arrangements * SIGNIFICANCE_LEVEL <= 1:
         return (
             f"A trend cannot be tested: {trend.arrangements} permutations give no p below "
-            f"{format_p_value(1 / trend.arrangements)}; use more values or seeds."
+            f"{summary.format_p_value(1 / trend.arrangements)}; use more values or seeds."
         )
     significant = trend.p is not None and trend.p < SIGNIFICANCE_LEVEL
     if not significant or trend.interval is None or trend.interval[0] <= 0 <= trend.interval[1]:
