@@ -74,7 +74,7 @@ def recipe_settings(name: str, folder: Path) -> list[str]:
     """Return the settings that a recipe of pretrained encoders requires; none for others."""
     if not name.startswith("ssl-"):
         return []
-    where = "features" if name == "ssl-probe" else "model"
+    where = "model" if name == "ssl-finetune" else "features"
     return [f"{where}.encoder={write_encoder(folder / 'encoder')}"]
 
 

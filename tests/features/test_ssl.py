@@ -13,7 +13,7 @@ import torch
 from builders.small_systems import CLASSES as KNOWN
 from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, write_encoder
 
-from serein import bundle, config, corpora, recipes, system
+from serein import audio, bundle, config, corpora, recipes, system
 from serein.bundle import Bundle, Card
 from serein.errors import BundleError, ConfigError, EncoderError
 from serein.evaluation.evaluate import evaluate
@@ -220,7 +220,7 @@ def test_cache_depends_on_the_content_of_the_encoder(tmp_path: Path, corpus: Cor
 
 
 def test_recipe_notes_the_licence_of_the_encoder() -> None:
-    for name in ("ssl-probe", "ssl-finetune"):
+    for name in ("ssl-probe", "ssl-svm", "ssl-finetune"):
         assert system.collect_notes(recipes.load(name)) == [
             "a pretrained encoder's own licence holds for what is made with it"
         ]
@@ -233,7 +233,7 @@ def test_front_end_sets_the_states_of_the_probe(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "a")
     assert build_model("ssl-probe", folder).recipe.model["states"] == 3
     assert build_model("ssl-probe", folder, "features.layers=[1, 2]").recipe.model["states"] == 2
-    with pytest.raises(ConfigError, match="frames of 48 bins are not 5 states"):
+    with pytest.raises(ConfigError, match="frames of 96 bins are not 5 states"):
         build_model("ssl-probe", folder, "model.states=5")
     plain = build_model("ssl-probe", folder, "model.name=li2019")
     assert "states" not in plain.recipe.model
@@ -241,7 +241,7 @@ def test_front_end_sets_the_states_of_the_probe(tmp_path: Path) -> None:
 
 def test_layer_weights_start_equal_and_are_trained(tmp_path: Path) -> None:
     one = build_model(
-        "ssl-probe", write_encoder(tmp_path / "a"), "model.attention=false", "model.dropout=0.0"
+        "ssl-probe", write_encoder(tmp_path / "a"), "features.statistics=[]", "model.sparse=false"
     )
     score_n = one.model.pooling.layers.score_n  # type: ignore[attr-defined]
     assert score_n.tolist() == [0, 0, 0]
@@ -283,14 +283,19 @@ def test_encoder_has_its_own_learning_rate(tmp_path: Path) -> None:
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in one.named_parameters():
         assert rates[id(parameter)] == (2.5e-4 if "encoder" in name else 1e-3), name
-    assert (
-        len(
-            _build_optimizer(
-                build_model("ssl-probe", tmp_path / "a"), TrainingConfig()
-            ).param_groups
-        )
-        == 1
-    )
+    softmax = build_model("ssl-probe", tmp_path / "a", "model.sparse=false")
+    assert len(_build_optimizer(softmax, TrainingConfig()).param_groups) == 1
+
+
+def test_sparse_weights_learn_fast_and_have_no_penalty(tmp_path: Path) -> None:
+    one = build_model("ssl-probe", write_encoder(tmp_path / "a"))
+    optimiser = _build_optimizer(one, TrainingConfig(rate=1e-3, weight_decay=0.1))
+    score_n = one.model.pooling.layers.score_n  # type: ignore[attr-defined]
+    settings = {
+        group["params"][0] is score_n: (group["lr"], group["weight_decay"])
+        for group in optimiser.param_groups
+    }
+    assert settings == {True: (pytest.approx(1e-2), 0.0), False: (1e-3, 0.1)}
 
 
 def test_wrong_hop_is_an_error(tmp_path: Path) -> None:
@@ -322,10 +327,11 @@ def test_fine_tuned_model_ignores_padding(tmp_path: Path, kind: str) -> None:
 # From recipe to results and models
 
 
-@pytest.mark.parametrize("name", ["ssl-probe", "ssl-finetune"])
+@pytest.mark.parametrize("name", ["ssl-probe", "ssl-svm", "ssl-finetune"])
 def test_evaluation_reports_the_encoder(name: str, tmp_path: Path, corpus: Corpus) -> None:
-    where = "features" if name == "ssl-probe" else "model"
-    settings = [f"{where}.encoder={write_encoder(tmp_path / 'encoder')}", *QUICK]
+    where = "model" if name == "ssl-finetune" else "features"
+    quick = [one for one in QUICK if name != "ssl-svm" or not one.startswith("model.")]
+    settings = [f"{where}.encoder={write_encoder(tmp_path / 'encoder')}", *quick]
     run = evaluate(name, corpus, settings=settings, runs=tmp_path / "runs")
     assert len(run.results.predictions) > 0
     assert len(run.results.environment["versions"]["encoder"]) == 64
@@ -347,7 +353,7 @@ def train_small_model(
 @pytest.mark.parametrize("kind", ["wav2vec2-group", "whisper"])
 def test_probe_refers_to_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) -> None:
     write_encoder(tmp_path / "encoder", kind)
-    many = ("training.epochs=200", "training.rate=0.01")
+    many = ("training.epochs=200", "training.rate=0.01", "training.weight_decay=0.0")
     path, saved = train_small_model("ssl-probe", tmp_path, corpus, *many)
     assert path.stat().st_size < 40_000
     recognizer = Recognizer(path)
@@ -358,6 +364,27 @@ def test_probe_refers_to_its_encoder(kind: str, tmp_path: Path, corpus: Corpus) 
     again = bundle.load(path).system.state_dict()
     assert all(torch.equal(x, again[name]) for name, x in saved.system.state_dict().items())
     assert score_model(saved, corpus).selections
+
+
+def test_svm_of_one_row_is_trained_saved_and_used(tmp_path: Path, corpus: Corpus) -> None:
+    """Rows of statistics, as those of openSMILE: no frames over time in model and recognition."""
+    folder = write_encoder(tmp_path / "encoder", "whisper")
+    path = tmp_path / "svm.safetensors"
+    settings = [f"features.encoder={folder}", "features.layers=[1, 2]", "model.select_state=false"]
+    saved = train("ssl-svm", corpus, path, settings=settings)
+    assert saved.system.recipe.model["states"] == 2
+    recognizer = Recognizer(path)
+    assert recognizer.system.front_end.width == 64
+    utterance = corpus.utterances[0]
+    found = recognizer(utterance.path)
+    wave_s = audio.load(utterance.path, 16_000)
+    x_tf = compute_frames(wave_s, saved.system.front_end)
+    assert x_tf.shape == (1, 64)
+    with torch.no_grad():
+        logits = saved.system({"frames": (torch.from_numpy(x_tf)[None], torch.ones(1, 1).bool())})
+    assert found.label == recognizer.classes["emotion"][int(logits.logits["emotion"].argmax())]
+    long = recognizer((np.tile(wave_s, 20), 16_000))  # several windows of one row each
+    assert long.label in recognizer.classes["emotion"]
 
 
 def remove_encoder(folder: Path) -> None:

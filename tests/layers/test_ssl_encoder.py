@@ -14,7 +14,13 @@ from builders.tiny_encoders import DEFAULT_ENCODER, ENCODERS, rename_weights, wr
 from serein.errors import EncoderError
 from serein.features.logmel import mel_filters
 from serein.layers import ssl_encoder
-from serein.layers.ssl_encoder import SSLEncoder, load_frozen_encoder, load_weights
+from serein.layers.ssl_encoder import (
+    SSLEncoder,
+    WeightedLayerSum,
+    load_frozen_encoder,
+    load_weights,
+    sparsemax,
+)
 from serein.layers.whisper_encoder import WhisperEncoder, read_whisper_config
 
 transformers = pytest.importorskip(
@@ -466,3 +472,33 @@ def test_first_layers_have_the_states_of_the_whole_encoder(
         found, mask_bt = first(wave_bs, length_b)
     assert torch.equal(mask_bt, wanted_mask_bt)
     torch.testing.assert_close(found, wanted[:, :, :2], atol=1e-6, rtol=0)
+
+
+# Weights of layers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sparsemax_is_the_closest_point_of_the_simplex(seed: int) -> None:
+    """The distance to the scores is compared with that of points of a grid on the simplex."""
+    generator = torch.Generator().manual_seed(seed)
+    score_n = 2 * torch.randn(3, generator=generator, dtype=torch.float64)
+    weight_n = sparsemax(score_n)
+    assert float(weight_n.sum()) == pytest.approx(1)
+    assert bool((weight_n >= 0).all())
+    steps = torch.linspace(0, 1, 51, dtype=torch.float64)
+    grid = torch.cartesian_prod(steps, steps)
+    grid = torch.cat([grid, 1 - grid.sum(dim=1, keepdim=True)], dim=1)
+    grid = grid[grid[:, 2] >= 0]
+    closest = float((grid - score_n).square().sum(dim=1).min())
+    assert float((weight_n - score_n).square().sum()) <= closest + 1e-9
+
+
+def test_sparse_weights_of_layers() -> None:
+    layers = WeightedLayerSum(4, sparse=True)
+    x_btnd = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(layers(x_btnd), x_btnd.mean(dim=2))  # equal weights at first
+    with torch.no_grad():
+        layers.score_n.copy_(torch.tensor([0.0, 3.0, 2.5, -1.0]))
+    assert layers.compute_weights().tolist() == [0, 0.75, 0.25, 0]
+    torch.testing.assert_close(layers(x_btnd), 0.75 * x_btnd[:, :, 1] + 0.25 * x_btnd[:, :, 2])
+    assert sparsemax(torch.tensor([7.0])).tolist() == [1]

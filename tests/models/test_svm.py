@@ -187,6 +187,46 @@ def test_svm_accepts_constant_bins() -> None:
     assert torch.isfinite(predict_classes(model, head, train)).all()
 
 
+def states_of(side: Examples, informative: int, count: int = 3) -> Examples:
+    """Side by side ``count`` states of which one is informative; the others are noise."""
+    x_nd = side.vectors["emotion"]
+    noise_nd = torch.from_numpy(np.random.default_rng(len(x_nd)).normal(size=x_nd.shape)).float()
+    states = [x_nd if state == informative else noise_nd for state in range(count)]
+    return Examples({"emotion": torch.cat(states, dim=1)}, side.targets)
+
+
+@pytest.mark.parametrize("informative", [0, 2])
+def test_svm_selects_a_state_and_its_c_on_validation(informative: int) -> None:
+    train, judge, test = (random_vectors(80, seed=seed, spread=2) for seed in (0, 3, 4))
+    model, head = build_model(width=15, states=3, select_state=True), task(width=15)
+    chosen = model.fit(
+        states_of(train, informative), states_of(judge, informative), {"emotion": head}
+    )
+    alone, other = build_model(), task()
+    assert alone.fit(train, judge, {"emotion": other}) == chosen
+    found = predict_classes(model, head, states_of(test, informative))
+    torch.testing.assert_close(found, predict_classes(alone, other, test), atol=1e-5, rtol=0)
+    used_d = head.head.weight.abs().sum(dim=0) > 0
+    assert used_d.tolist() == [state == informative for state in range(3) for _ in range(5)]
+
+
+def test_svm_reads_all_states_unless_one_is_to_be_selected() -> None:
+    train, judge = states_of(random_vectors(), 1), states_of(random_vectors(40, seed=2), 1)
+    model, head = build_model(width=15, states=3), task(width=15)
+    plain, other = build_model(width=15), task(width=15)
+    assert model.fit(train, judge, {"emotion": head}) == plain.fit(train, judge, {"emotion": other})
+    assert torch.equal(head.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize("judge", [None, examples(np.ones((3, 10)), [-1, -1, -1])])
+def test_svm_cannot_select_a_state_without_validation(judge: Examples | None) -> None:
+    model = build_model(width=10, states=2, select_state=True, c={"emotion": 0.1})
+    with pytest.raises(ConfigError, match=r"select_state = true, and task emotion has no valid"):
+        model.fit(states_of(random_vectors(), 0, 2), judge, {"emotion": task(width=10)})
+    with pytest.raises(ConfigError, match="frames of 10 bins are not 3 states"):
+        build_model(width=10, states=3)
+
+
 # Errors
 
 

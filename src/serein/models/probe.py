@@ -2,8 +2,9 @@
 
 Yang et al.: "SUPERB: Speech Processing Universal PERformance Benchmark", Interspeech 2021, for
 emotion: a trainable weighted sum of all layers, a dense layer, the mean over time, a linear head.
-Ours: ReLU and dropout after the dense layer, attention for each task in place of the mean, and
-states standardized as the recipe says.
+Ours: weights that are 0 for most layers (``sparse``), no dense layer (``hidden = 0``), or one with
+ReLU and dropout, attention for each task in place of the mean, and states standardized as the
+recipe says. The frames may be one row of statistics over time.
 
 B = batch, T = frames, F = channels of all states, D = width of the vector.
 """
@@ -28,13 +29,15 @@ class Config:
 
     Attributes:
         states: layers that are concatenated in a frame; the front end ``ssl`` sets it.
-        hidden: width of the dense layer.
+        sparse: whether the weights of the layers are sparse: a few layers, or one, have all weight.
+        hidden: width of the dense layer; 0 has none, and the heads are linear in the states.
         attention: whether each task has one; else its vector is the mean over time.
         dropout: of the dense layer's output.
     """
 
     states: Count = 1
-    hidden: Count = 256
+    sparse: bool = False
+    hidden: Annotated[int, Ge(0)] = 256
     attention: bool = True
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
@@ -68,8 +71,9 @@ class Model(nn.Module):
             hidden=config.hidden,
             attention=config.attention,
             dropout=config.dropout,
+            sparse=config.sparse,
         )
-        self.width = config.hidden
+        self.width = self.pooling.width
 
     def forward(self, frames: tuple[Tensor, Tensor]) -> ModelOutput:
         """Frames (B, T, F) with their mask -> a vector (B, D) and weights for each task."""

@@ -8,7 +8,11 @@ LinearSVC, Fan et al. 2008), vectors with mean 0 and deviation 1 over the traini
 the cost C of a violated margin the power of 2 with the best UA on the validation subset, for each
 task separately. The weights are those of the tasks' own heads: the logits are distances.
 
-B = batch, n = utterances, T = frames, D = bins, K = classes of a task.
+On the states of several layers of a pretrained encoder (front end ``ssl``), the machine reads all
+of them side by side, or the one with the best UA on the validation subset; the weights of the
+others are 0 then.
+
+B = batch, n = utterances, T = frames, D = bins, N = states, K = classes of a task.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,15 +42,20 @@ ABSENT_CLASS_LOGIT = -10.0
 
 @dataclass(frozen=True)
 class Config:
-    """Cost C of a violated margin.
+    """Cost C of a violated margin, and choice of a layer.
 
     Attributes:
+        states: N, layers that are concatenated in a frame; the front end ``ssl`` sets it.
+        select_state: whether each task reads one state, selected together with C on the validation
+            subset; otherwise it reads all of them.
         c: cost by task; for other tasks, it is selected on the validation subset.
         min_exponent: exponent of the lowest power of 2 that is tried on validation.
         max_exponent: exponent of the highest one.
         default_c: cost of tasks that ``c`` does not name, without a validation subset.
     """
 
+    states: Annotated[int, Ge(1)] = 1
+    select_state: bool = False
     c: dict[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
     min_exponent: Exponent = -16
     max_exponent: Exponent = 0
@@ -68,7 +77,8 @@ class Model(nn.Module):
             tasks: names of the tasks that read the vector.
 
         Raises:
-            ConfigError: a C for a task that does not exist, or an empty range of exponents.
+            ConfigError: a C for a task that does not exist, an empty range of exponents, or a width
+                that is no multiple of the states.
         """
         super().__init__()
         for name in config.c:
@@ -79,6 +89,17 @@ class Model(nn.Module):
                 f"model.min_exponent = {config.min_exponent} is above model.max_exponent = "
                 f"{config.max_exponent}; set it lower"
             )
+        channels, rest = divmod(width, config.states)
+        if rest:
+            raise ConfigError(
+                f"frames of {width} bins are not {config.states} states side by side; "
+                "do not set model.states, the front end ssl sets it"
+            )
+        if config.select_state:
+            starts = range(0, width, channels)
+            self._choices = [slice(start, start + channels) for start in starts]
+        else:
+            self._choices = [slice(0, width)]
         self.config = config
         self.tasks = tuple(tasks)
         self.width = width
@@ -128,29 +149,54 @@ class Model(nn.Module):
         x_nd, target_n = self._select_labelled(name, train)
         weight_n = task.weights_k.cpu().double().numpy()[target_n]
 
-        def fit(c: float) -> tuple[Array, Array]:
-            return fit_one_vs_rest(x_nd, target_n, weight_n, len(task.classes), c)
+        def fit(choice: slice, c: float) -> tuple[Array, Array]:
+            x_nc = np.ascontiguousarray(x_nd[:, choice])
+            return fit_one_vs_rest(x_nc, target_n, weight_n, len(task.classes), c)
 
-        c = self.config.c.get(name) or self._select_c(name, fit, validation)
-        weight_kd, bias_k = fit(c)
+        choice, c = self._select_settings(name, fit, validation)
+        weight_kc, bias_k = fit(choice, c)
         with torch.no_grad():
-            task.head.weight.copy_(torch.from_numpy(weight_kd))
+            task.head.weight.zero_()
+            task.head.weight[:, choice] = torch.from_numpy(weight_kc).to(task.head.weight.dtype)
             task.head.bias.copy_(torch.from_numpy(bias_k))
         return c
 
-    def _select_c(
-        self, name: str, fit: Callable[[float], tuple[Array, Array]], validation: Examples | None
-    ) -> float:
-        """Return the C with the best UA on the validation data, the lowest of equal ones."""
-        if validation is None:
-            return self.config.default_c
-        x_nd, target_n = self._select_labelled(name, validation)
-        if not len(target_n):
-            return self.config.default_c
-        costs = [2.0**n for n in range(self.config.min_exponent, self.config.max_exponent + 1)]
-        predictions = [(x_nd @ w_kd.T + b_k).argmax(axis=1) for w_kd, b_k in map(fit, costs)]
-        scores = [unweighted_accuracy_score(target_n, class_n) for class_n in predictions]
-        return costs[int(np.argmax(scores))]
+    def _select_settings(
+        self,
+        name: str,
+        fit: Callable[[slice, float], tuple[Array, Array]],
+        validation: Examples | None,
+    ) -> tuple[slice, float]:
+        """Select states and C of a task.
+
+        Returns:
+            Those with the best UA on the validation data; of equal ones the lowest state, and the
+            lowest C.
+
+        Raises:
+            ConfigError: a state is to be selected, and there is no validation data.
+        """
+        x_nd, target_n = self._select_labelled(name, validation) if validation else (None, ())
+        given = self.config.c.get(name)
+        if x_nd is None or not len(target_n):
+            if len(self._choices) > 1:
+                raise ConfigError(
+                    f"model.select_state = true, and task {name} has no validation data to select "
+                    "one of the states by; set protocol.validation, or name a layer in "
+                    "features.layers"
+                )
+            return self._choices[0], given or self.config.default_c
+        exponents = range(self.config.min_exponent, self.config.max_exponent + 1)
+        costs = [given] if given else [2.0**n for n in exponents]
+        if len(costs) * len(self._choices) == 1:
+            return self._choices[0], costs[0]
+        pairs = [(choice, c) for choice in self._choices for c in costs]
+        scores = []
+        for choice, c in pairs:
+            weight_kc, bias_k = fit(choice, c)
+            class_n = (x_nd[:, choice] @ weight_kc.T + bias_k).argmax(axis=1)
+            scores.append(unweighted_accuracy_score(target_n, class_n))
+        return pairs[int(np.argmax(scores))]
 
     def _select_labelled(self, name: str, examples: Examples) -> tuple[Array, NDArray[np.int64]]:
         """Return standardized vectors (n, D) and classes (n,) of labelled utterances."""

@@ -161,23 +161,35 @@ def fit(
 
 def _build_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
     rate, decay = config.rate, config.weight_decay
-    groups = _build_parameter_groups(system, rate)
+    groups = _build_parameter_groups(system, config)
     epsilon = config.epsilon or DEFAULT_EPSILON[config.optimiser]
     if config.optimiser == "adam":
         return torch.optim.Adam(groups, rate, eps=epsilon, weight_decay=decay)
     return torch.optim.RMSprop(groups, rate, 0.9, epsilon, weight_decay=decay)
 
 
-def _build_parameter_groups(system: System, rate: float) -> list[dict[str, Any]]:
-    """Group parameters by learning rate: a module's ``lr_factor`` times the common rate."""
-    factors: dict[Any, float] = {}
+def _build_parameter_groups(system: System, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Group parameters by learning rate and L2 penalty.
+
+    A module may have factors of both, ``lr_factor`` and ``decay_factor``; without them, they are 1.
+    """
+    factors: dict[Any, tuple[float, float]] = {}
     for module in system.modules():
-        if isinstance(factor := getattr(module, "lr_factor", None), float):
-            factors |= dict.fromkeys(module.parameters(), factor)
-    groups: dict[float, list[Any]] = {}
+        pair = getattr(module, "lr_factor", None), getattr(module, "decay_factor", None)
+        if any(isinstance(factor, float) for factor in pair):
+            lr_factor, decay_factor = (x if isinstance(x, float) else 1.0 for x in pair)
+            factors |= dict.fromkeys(module.parameters(), (lr_factor, decay_factor))
+    groups: dict[tuple[float, float], list[Any]] = {}
     for parameter in system.parameters():
-        groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
-    return [{"params": group, "lr": factor * rate} for factor, group in groups.items()]
+        groups.setdefault(factors.get(parameter, (1.0, 1.0)), []).append(parameter)
+    return [
+        {
+            "params": group,
+            "lr": lr_factor * config.rate,
+            "weight_decay": decay_factor * config.weight_decay,
+        }
+        for (lr_factor, decay_factor), group in groups.items()
+    ]
 
 
 def _derive_seed(*numbers: int) -> int:
