@@ -68,7 +68,12 @@ class Model(Protocol):
 
 
 class Estimator(Model, Protocol):
-    """A model, such as an SVM, that is fitted at once and not trained in epochs."""
+    """A model, such as an SVM, that is fitted at once and not trained in epochs.
+
+    Its file may have ``USES_COPIES = True`` if ``fit`` uses augmented copies, ``USES_GROUPS`` if it
+    uses the corpora of ``training.balance = "corpus"``, and ``USES_VOTES`` if it uses votes of
+    raters; recipes with such settings are refused otherwise.
+    """
 
     def fit(
         self, train: Examples, validation: Examples | None, tasks: Mapping[str, nn.Module]

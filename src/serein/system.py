@@ -349,13 +349,13 @@ def check_recipe(recipe: Recipe) -> None:
     }
     with init_empty_weights():
         system = System(recipe, classes, SPECIAL_TOKENS if recipe.text else ())
-    if recipe.augment and is_estimator(recipe):
+    if recipe.augment and is_estimator(recipe) and not model_uses(recipe, "USES_COPIES"):
         raise ConfigError(
             f"{recipe.model['name']} is fitted at once, and augmentation is drawn in every epoch; "
             "remove [augment] from the recipe"
         )
     voted = [task for task in recipe.tasks if trains_on_votes(task, recipe)]
-    if voted and is_estimator(recipe):
+    if voted and is_estimator(recipe) and not model_uses(recipe, "USES_VOTES"):
         raise ConfigError(
             f"tasks.{voted[0]}.targets = 'votes' needs a loss, and {recipe.model['name']} is "
             "fitted to classes; remove targets, or choose a model that is trained in epochs"
@@ -376,6 +376,11 @@ def check_recipe(recipe: Recipe) -> None:
 def is_estimator(recipe: Recipe) -> bool:
     """Return whether a recipe's model is fitted at once, and not trained in epochs."""
     return hasattr(registry.load_module("models", str(recipe.model["name"])).Model, "fit")
+
+
+def model_uses(recipe: Recipe, name: str) -> bool:
+    """Return whether the file of a recipe's model says that it uses something."""
+    return bool(getattr(registry.load_module("models", str(recipe.model["name"])), name, False))
 
 
 def hash_recipe_sources(recipe: Recipe) -> str:

@@ -236,7 +236,8 @@ def draft_plan(recipe: Recipe, corpus: Corpus, *, seed: int, device: str) -> Pla
     split_config = build_split_config(recipe)
     filtered = select_utterances(corpus, recipe)
     classes = corpus_classes(filtered.corpus, recipe)
-    protocol = split_filtered_corpus(filtered, split_config)
+    first = _target_kinds(filtered.corpus.utterances, next(iter(recipe.tasks)), recipe)
+    protocol = split_filtered_corpus(filtered, split_config, first)
     augmentations = build_augmentations(recipe, system.build_front_end(recipe))
     return Plan(
         recipe=recipe,
@@ -268,11 +269,19 @@ def describe_dropped_settings(recipe: Recipe) -> list[str]:
         is_default = value == getattr(protocols.SplitConfig(), path.removeprefix("protocol."), None)
         if not is_default and config.find_setting(tables, path) is None:
             settings_of.setdefault(table, []).append(config.format_setting(path, value))
-    return [
+    sentences = [
         f"{table}.name was changed by --set, which drops the recipe's other settings of {table}: "
         f"{', '.join(settings)}"
         for table, settings in settings_of.items()
     ]
+    had_none = isinstance(dropped, Mapping) and dropped.get("protocol.validation") == "none"
+    if had_none and "validation" not in recipe.protocol:
+        sentences.append(
+            "the recipe has no validation subset, and the split by --set protocol.name has one: "
+            "it chooses the epoch, unless training.select_by is none, and calibrates the "
+            "confidence. protocol.validation=none trains on it, as the recipe does"
+        )
+    return sentences
 
 
 def describe_plan(plan: Plan) -> list[str]:
@@ -312,7 +321,8 @@ def build_training_config(recipe: Recipe) -> TrainingConfig:
     training = config.build_config(TrainingConfig, recipe.training, "training")
     if not system.is_estimator(recipe):
         return training
-    if training.balance != "none":
+    by_corpus = training.balance == "corpus" and system.model_uses(recipe, "USES_GROUPS")
+    if training.balance != "none" and not by_corpus:
         raise ConfigError(
             f"training.balance = {training.balance!r} samples epochs, and {recipe.model['name']} "
             "is fitted at once; weight classes with tasks.<name>.class_weights = 'balanced' instead"

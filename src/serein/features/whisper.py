@@ -1,9 +1,8 @@
-"""States of Whisper's encoder, averaged over an utterance, and functionals beside them.
+"""States of Whisper's encoder: mean and deviation over an utterance.
 
 The encoder (Radford et al. 2023: Robust Speech Recognition via Large-Scale Weak Supervision) stays
 frozen, and only its first layers are computed, on the true length of the recording. One row an
-utterance: of each of ``layers`` the mean and the deviation over time; with ``functionals``, then
-those of the front end ``voice`` (pitch, voicing, modulation, tilt, rhythm).
+utterance: of each of ``layers`` the mean and the deviation over time.
 
 Whisper's input depends on the level of a recording. Here each waveform is first scaled so that the
 loudest mel band has ``LOUDEST_BAND``: gain and distance have no effect.
@@ -30,9 +29,8 @@ from torch import Tensor, nn
 
 from serein import config as settings_config
 from serein.errors import ConfigError, EncoderError
-from serein.features import logmel, voice
+from serein.features import logmel
 from serein.layers import ssl_encoder
-from serein.layers.functionals import Functionals, speech_mask
 from serein.layers.whisper_encoder import (
     WhisperConfig,
     WhisperEncoder,
@@ -41,12 +39,7 @@ from serein.layers.whisper_encoder import (
     select_encoder_weights,
 )
 
-SOURCES = (
-    "features/logmel.py",
-    "features/voice.py",
-    "layers/functionals.py",
-    "layers/whisper_encoder.py",
-)
+SOURCES = ("features/logmel.py", "layers/whisper_encoder.py")
 """Other files of this package that the numbers depend on."""
 NOTE = "encoder of Whisper (OpenAI, MIT licence); its training data are unknown"
 """Note for users of its features."""
@@ -77,7 +70,6 @@ class Config:
         sha256: expected SHA-256 of the used weights, set in saved models.
         architecture: sizes of the encoder, set in saved models, which hold the weights.
         layers: layers whose output is averaged, counted from 1.
-        functionals: whether the functionals of ``voice`` are part of the row.
         seconds: longest utterance; the rest is cut.
     """
 
@@ -86,8 +78,7 @@ class Config:
     download: bool = False
     sha256: str = ""
     architecture: dict[str, int] | None = None
-    layers: tuple[Annotated[int, Ge(1), Le(64)], ...] = (4,)
-    functionals: bool = True
+    layers: tuple[Annotated[int, Ge(1), Le(64)], ...] = (2, 3, 4)
     seconds: Annotated[float, Gt(0), Le(30)] = 30.0
 
 
@@ -98,7 +89,6 @@ class FrontEnd(nn.Module):
 
     Attributes:
         pinned: settings that a saved model must have.
-        given: settings of a model that depend on this front end.
     """
 
     filters_mc: Tensor
@@ -136,14 +126,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("filters_mc", torch.from_numpy(filters).float(), persistent=False)
         window_s = torch.from_numpy(logmel.hann_window(WINDOW)).float()
         self.register_buffer("window_s", window_s, persistent=False)
-        self.statistics_width = 2 * sizes.d_model * len(config.layers)
-        self.width = self.statistics_width
-        self.voice: voice.FrontEnd | None = None
-        if config.functionals:
-            self.voice = voice.FrontEnd(voice.Config(seconds=config.seconds))
-            self.functionals = Functionals(self.voice.width - 3)
-            self.width += self.functionals.width
-        self.given = {"statistics": self.statistics_width}
+        self.width = 2 * sizes.d_model * len(config.layers)
         if self._weights is not None:
             self._pin(hash_encoder_weights(self._weights))
         else:
@@ -181,29 +164,14 @@ class FrontEnd(nn.Module):
         """Waveforms (B, S) and their lengths in samples -> rows (B, 1, F) and mask (B, 1)."""
         length_b = length_b.clamp(max=round(self.max_seconds * self.rate))
         pairs = zip(wave_bs, length_b.tolist(), strict=True)
-        rows = [self._compute_row(wave_s[None, :length]) for wave_s, length in pairs]
+        rows = [self.compute_statistics(wave_s[None, :length]) for wave_s, length in pairs]
         x_bf = torch.cat(rows)
         return x_bf[:, None], torch.ones(len(x_bf), 1, dtype=torch.bool, device=x_bf.device)
-
-    def _compute_row(self, wave_1s: Tensor) -> Tensor:
-        """(1, S) -> (1, F)."""
-        parts = [self.compute_statistics(wave_1s)]
-        if self.voice is not None:
-            parts.append(self.compute_functionals(wave_1s))
-        return torch.cat(parts, dim=1)
 
     def compute_statistics(self, wave_1s: Tensor) -> Tensor:
         """Waveform (1, S) -> mean and deviation of each layer's output over time, (1, F)."""
         outputs = self.get_encoder(wave_1s.device)(self.compute_log_mel(wave_1s))
         return pool_statistics([outputs[layer - 1] for layer in self.config.layers])
-
-    def compute_functionals(self, wave_1s: Tensor) -> Tensor:
-        """Waveform (1, S) -> functionals of its ``voice`` frames, (1, F)."""
-        assert self.voice is not None
-        x_1tf, mask_1t = self.voice(wave_1s, torch.tensor([wave_1s.shape[1]]))
-        speech_1t = speech_mask(x_1tf[..., -3], mask_1t, self.voice.given["speech_range"])
-        functional_1f: Tensor = self.functionals(x_1tf, mask_1t, speech_1t, self.voice.hop)
-        return functional_1f
 
     def get_encoder(self, device: torch.device) -> WhisperEncoder:
         """Return the encoder in fp32 on a device.
@@ -245,14 +213,13 @@ class FrontEnd(nn.Module):
 
 
 class ONNXFrontEnd(nn.Module):
-    """The same front end for one waveform, with its Fourier transforms as matrix products."""
+    """The same front end for one waveform, with its Fourier transform as a matrix product."""
 
     basis_sc: Tensor
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
         self.front_end, self.encoder = front_end, front_end.get_encoder(torch.device("cpu"))
-        self.voice = front_end.voice.to_onnx_module() if front_end.voice is not None else None
         angle_sc = logmel.fourier_angles(np.arange(WINDOW), WINDOW)
         basis_sc = np.concatenate([np.cos(angle_sc), np.sin(angle_sc)], axis=1)
         window_s = logmel.hann_window(WINDOW)[:, None]
@@ -263,12 +230,8 @@ class ONNXFrontEnd(nn.Module):
         front_end = self.front_end
         wave_1s = wave_bs[:, : round(front_end.max_seconds * front_end.rate)]
         outputs = self.encoder(self._compute_log_mel(wave_1s))
-        parts = [pool_statistics([outputs[layer - 1] for layer in front_end.config.layers])]
-        if self.voice is not None and front_end.voice is not None:
-            x_1tf, mask_1t = self.voice(wave_1s, torch.full((1,), wave_1s.shape[1]))
-            speech_1t = speech_mask(x_1tf[..., -3], mask_1t, front_end.voice.given["speech_range"])
-            parts.append(front_end.functionals(x_1tf, mask_1t, speech_1t, front_end.voice.hop))
-        return torch.cat(parts, dim=1)[:, None], torch.ones(1, 1, dtype=torch.bool)
+        row_1f = pool_statistics([outputs[layer - 1] for layer in front_end.config.layers])
+        return row_1f[:, None], torch.ones(1, 1, dtype=torch.bool)
 
     def _compute_log_mel(self, wave_1s: Tensor) -> Tensor:
         padded_1s = F.pad(wave_1s, (0, MIN_SAMPLES))

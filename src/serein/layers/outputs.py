@@ -4,7 +4,8 @@ B = batch, L = steps of words, V = words of the vocabulary, T' = frames of the e
 utterances, D = channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -48,7 +49,14 @@ class Examples(NamedTuple):
     Attributes:
         vectors: for each task, (n, D), the estimator's own vectors.
         targets: for each task, (n,).
+        copies: the vectors of each set of augmented copies of the same utterances.
+        groups: the corpus, or whatever the recipe balances, of each utterance; empty if it balances
+            nothing.
+        votes: for each task that trains on votes, the raters' distributions (n, K); nan without.
     """
 
     vectors: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
+    copies: Sequence[Mapping[str, Tensor]] = ()
+    groups: Sequence[Hashable] = ()
+    votes: Mapping[str, Tensor] = MappingProxyType({})

@@ -1,13 +1,15 @@
 """Fitting of estimators (such as an SVM), which are not trained in epochs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
 
 from serein.interfaces import Estimator
+from serein.labels.votes import vote_target_name
 from serein.layers.outputs import Examples
 from serein.results.evaluation import Epoch
 from serein.system import System
@@ -21,6 +23,7 @@ from serein.training.checkpoint import (
 )
 from serein.training.config import TrainingConfig
 from serein.training.dataset import Subset
+from serein.training.sampling import AugmentedSubset
 from serein.utils.device import restore_num_threads
 
 
@@ -89,11 +92,26 @@ def fit_estimator(
 
 def _collect_examples(system: System, subset: Subset, size: int) -> Examples:
     """Compute the vectors of a subset, which the model makes before it is fitted."""
+    votes = {name: subset.targets.get(vote_target_name(name)) for name in system.tasks}
+    copies: list[Subset] = []
+    groups: Sequence[Hashable] = ()
+    if isinstance(subset, AugmentedSubset):
+        copies = [replace(subset, frames=frames) for frames in subset.augmented_frames]
+        groups = subset.groups
+    return Examples(
+        _collect_vectors(system, subset, size),
+        subset.targets,
+        [_collect_vectors(system, copy, size) for copy in copies],
+        groups,
+        {name: votes_nk for name, votes_nk in votes.items() if votes_nk is not None},
+    )
+
+
+def _collect_vectors(system: System, subset: Subset, size: int) -> dict[str, torch.Tensor]:
     system.eval()
     with torch.no_grad():
         batches = [system.encode(batch.inputs).vectors for batch in subset.iter_batches(size)]
-    vectors = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    return Examples(vectors, subset.targets)
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _mean_loss(system: System, subset: Subset, size: int) -> float:
