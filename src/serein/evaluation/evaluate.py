@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from serein import corpora
 from serein.audio import utterance_durations
 from serein.errors import ConfigError
-from serein.evaluation import folds, held_out, scores
+from serein.evaluation import folds, held_out, nuisance, scores
 from serein.evaluation.calibration import fit_temperatures, measure_calibration
 from serein.evaluation.confident_errors import find_confident_errors
 from serein.evaluation.engines import Engine, open_engine
@@ -37,6 +37,7 @@ from serein.evaluation.provenance import (
     utc_now,
 )
 from serein.evaluation.votes import add_votes, describe_corpus_votes, score_votes
+from serein.labels import targets
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import LabelMapping, Prediction, Results
@@ -236,7 +237,10 @@ def assemble_results(
         selections={name: scores.describe_selection(plan, name) for name in selections},
         **scores.pool_scores(scored, selections, plan.classes),
         fold_means=scores.average_folds(fold_results),
-        baselines=scores.score_baselines(scored, constants, plan.classes),
+        baselines={
+            **scores.score_baselines(scored, constants, plan.classes),
+            **_score_nuisance(plan, predictions),
+        },
         folds=fold_results,
         predictions=predictions,
         held_out=held_out_predictions,
@@ -260,6 +264,18 @@ def assemble_results(
         vote_scores=score_votes(predictions, selections, plan.classes),
         confident_errors=find_confident_errors(plan, training_runs, predictions, selections[0]),
         leakage=list(plan.leakage),
+    )
+
+
+def _score_nuisance(plan: Plan, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Score the nuisance baseline of the first classification task, in the same folds."""
+    task = nuisance.find_task(plan.classes)
+    if task is None:
+        return {}
+    labels = targets.get_task_labels(plan.corpus.utterances, task, plan.recipe)
+    label_of = {u.id: label for u, label in zip(plan.corpus.utterances, labels, strict=True)}
+    return nuisance.score_nuisance(
+        plan.corpus, plan.content_hashes, plan.protocol, predictions, plan.classes, label_of
     )
 
 

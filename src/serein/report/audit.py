@@ -21,7 +21,10 @@ BASELINES = {
     "mean": "predicts the mean of the training subset",
     NUISANCE: "a random forest on ten numbers that are hardly voice",
 }
-NUISANCE_NUMBERS = "duration, silence before and after, level, peak, floor, offset, zeros, sampling rate, bandwidth"
+NUISANCE_NUMBERS = (
+    "duration, silence before and after, level, peak, floor, offset, zeros, sampling rate, "
+    "bandwidth"
+)
 HIGH_SHARE = 0.5
 """Share of the way from chance to 100 % at which the nuisance baseline is high."""
 LAST_EPOCH = "last"

@@ -86,6 +86,7 @@ def describe_highlights(results: Results) -> list[str]:
     task = summary.get_first_task(results)
     sentences = (
         *forced.describe_answers(results),
+        audit.describe_nuisance(results),
         tables.describe_seeds(results, task),
         *(votes.describe_vote_scores(results, name) for name in results.classes),
         *(

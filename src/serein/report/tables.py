@@ -19,7 +19,7 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results.evaluation import FoldResult, Prediction, Results
+from serein.results.evaluation import NUISANCE, FoldResult, Prediction, Results
 from serein.results.inference import WordScores
 
 ONLY_IF_SEVERAL = ("corpus", "language")
@@ -118,6 +118,11 @@ def _selection_notes(results: Results, task: str, rows: list[audit.ScoreRow]) ->
     if dependent:
         names = ", ".join(row.name for row in dependent)
         yield f"{names}: epoch selected by {dependent[0].selected_by}."
+    baseline = results.baselines.get(NUISANCE, {}).get(task)
+    if baseline:
+        yield f"{NUISANCE}: a random forest on {audit.NUISANCE_NUMBERS}, in the same folds."
+        if not any(score is not None for score in baseline.values()):
+            yield "It was not computed: it needs scikit-learn, pip install 'serein[svm]'."
     yield f"Intervals: {summary.describe_intervals(results, task) or 'none was computed'}."
 
 

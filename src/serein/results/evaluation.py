@@ -9,6 +9,8 @@ from serein.records import Finding
 from serein.results.inference import WordScores
 
 
+NUISANCE = "nuisance"
+"""The baseline of numbers that hardly use the voice; its scores are None without scikit-learn."""
 MODEL = "model"
 """The selection of a saved model's answers among all its classes."""
 FORCED = "forced"
@@ -341,7 +343,8 @@ class Results:
         selections: meaning of each selection; it says so if a selection uses the test subset.
         scores: for each selection and classification task, over the predictions of all folds.
         fold_means: for each selection and task, its scores averaged over folds.
-        baselines: for "majority" and "chance", or "mean" of a regression, the scores of each task.
+        baselines: for "majority" and "chance", or "mean" of a regression, the scores of each task;
+            for "nuisance" those of the first classification task.
         folds: training history and result of each fold.
         predictions: one per tested utterance.
         warnings: limits of the scores, a sentence each.
