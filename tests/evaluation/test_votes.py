@@ -18,6 +18,7 @@ from serein.evaluation.labels import apply_label_scheme
 from serein.evaluation.score_saved import score_model
 from serein.evaluation.train import train
 from serein.evaluation.votes import add_votes, score_votes
+from serein.inference.formats import as_card
 from serein.records import Corpus
 from serein.report import html, markdown, terminal
 from serein.results import io
@@ -122,6 +123,7 @@ def test_votes_are_scored_too_where_labels_train(voted: Corpus, results: Results
 def test_a_saved_model_is_scored_against_votes(voted: Corpus, tmp_path: Path) -> None:
     path = tmp_path / "voted.safetensors"
     train("li2019", voted, path, settings=[*SETTINGS, *MAP])
+    assert "emotion: anger, neutral, sadness, as shares of raters' votes" in as_card(load(path))
     scored = score_model(load(path), voted)
     assert scored.vote_scores["model"]["emotion"].utterances == 12
     other = score_model(load(path), voted, settings=["tasks.emotion.votes=nothing"])

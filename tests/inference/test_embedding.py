@@ -142,6 +142,14 @@ def test_faults(recognizer: Recognizer, recordings: Path) -> None:
         recognizer.embed(recordings / "a.wav", window=20.0)
 
 
+def test_an_exported_model_has_no_embeddings(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serein.inference.embedding.ONNXSystem", type(recognizer.system))
+    with pytest.raises(ConfigError, match="exported model, which gives answers and no embeddings"):
+        recognizer.embed((np.zeros(RATE, np.float32), RATE))
+
+
 # Tables
 
 

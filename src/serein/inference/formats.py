@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from serein.bundle import Bundle, count_megabytes
 from serein.errors import ConfigError
 from serein.inference.recognition import Answer, Recognition, Segment, round_floats
+from serein.labels.votes import trains_on_votes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -277,7 +278,9 @@ def as_card(bundle: Bundle) -> str:
     card, system = bundle.card, bundle.system
     sections = {
         "Answers": "; ".join(
-            f"{task}: {', '.join(names) or 'a number'}" for task, names in system.classes.items()
+            f"{task}: {', '.join(names) or 'a number'}"
+            + ", as shares of raters' votes" * trains_on_votes(task, system.recipe)
+            for task, names in system.classes.items()
         ),
         "Recipe": f"{system.recipe.name}, {_count_weights(bundle):,} weights",
         **({"Words": _describe_words(bundle)} if system.needs_words else {}),
