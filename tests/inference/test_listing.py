@@ -105,3 +105,10 @@ def test_path_to_text_escapes_bytes_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_audio_suffixes_are_lower_case() -> None:
     assert all(ending == ending.lower() and ending.startswith(".") for ending in AUDIO_SUFFIXES)
+
+
+def test_path_to_text_keeps_names_apart() -> None:
+    names = ["M\udcfcller.wav", "M\\xfcller.wav", "M\\x5cxfcller.wav", "a\\b.wav", "a\udc5cb.wav"]
+    texts = [path_to_text(name) for name in names[:4]]
+    assert len(set(texts)) == 4
+    assert texts[3] == "a\\b.wav"

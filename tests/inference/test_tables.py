@@ -178,3 +178,28 @@ def test_rows_have_columns_for_values() -> None:
     table = pa.Table.from_pylist(tables.build_rows("a.wav", recognition, "m"), schema=columns)
     assert table.column("arousal").to_pylist() == [3.5]
     assert table.column("gender").to_pylist() == ["male"]
+
+
+def test_run_without_a_precision_is_continued(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    check_plan(tmp_path, output, {"model": "a"})
+    check_plan(tmp_path, output, {"model": "a", "precision": "bf16"})
+    other = tmp_path / "other"
+    other.mkdir()
+    check_plan(other, output, {"model": "a", "precision": "bf16"})
+    with pytest.raises(ConfigError, match="started with the precision bf16; now it is fp32"):
+        check_plan(other, output, {"model": "a", "precision": "fp32"})
+
+
+def test_output_in_a_folder_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with (
+        pytest.raises(StorageError, match=r"cannot be written: Permission denied; choose"),
+        lock_run(tmp_path / "run", tmp_path / "out.csv"),
+    ):
+        pass

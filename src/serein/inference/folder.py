@@ -5,6 +5,7 @@ Answers are saved every few seconds (see ``tables``), so that a killed run can b
 
 import json
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ from serein.utils.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+ESCAPE_PATTERN = re.compile(r"\\(?=x[0-9a-f]{2})")
+"""A backslash in a file name that looks like an escape of ``path_to_text``."""
 FILES_PER_CHUNK = 64
 """Files that a worker gets at a time."""
 SAVE_INTERVAL = 5.0
@@ -196,7 +199,7 @@ def _build_plan(context: RecognitionContext, model: str) -> dict[str, object]:
     if context.embedded_task is not None:
         plan["embeddings"] = context.embedded_task
     if context.stream_config is None:
-        return plan
+        return {**plan, "precision": context.predictor.precision}
     return {**plan, "segments": asdict(context.stream_config)}
 
 
@@ -430,7 +433,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def path_to_text(name: str) -> str:
     """Convert a path to text; bytes that are not UTF-8 become backslash escapes.
 
+    A backslash that would look like such an escape becomes one, so that texts are unique.
+
     >>> path_to_text("M" + chr(0xDCFC) + "ller.wav") == "M" + chr(92) + "xfcller.wav"
     True
+    >>> path_to_text("M" + chr(92) + "xfcller.wav") == "M" + chr(92) + "x5cxfcller.wav"
+    True
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    escaped = os.fsencode(ESCAPE_PATTERN.sub(r"\\x5c", name))
+    return escaped.decode("utf-8", "backslashreplace")

@@ -128,7 +128,8 @@ class Predictor:
             confidence: labels of a lower probability are withheld; "auto" takes the threshold of
                 each task from the bundle.
             precision: "fp32"; "bf16" or "auto", which fall back to fp32 on a device without bf16;
-                None is the precision of the model's recipe. ``self.precision`` is the result, and
+                None is the precision of the model's recipe. Timelines and streams compute in fp32,
+                so that they agree to 1e-5. ``self.precision`` is the result, and
                 ``warnings`` has a warning if "bf16" falls back. An exported model computes in fp32.
             answer_nonspeech: whether to answer recordings without speech, too.
             classes: the only classes to answer, of the first classification task; or a dictionary
@@ -321,7 +322,8 @@ class Predictor:
 
     def predict_windows(self, windows: Sequence["Window"]) -> Probabilities:
         """Predict windows of streams as the function ``predict_windows``, within the class set."""
-        p_bk = predict_windows(self.system, windows, self.precision, self.asr)
+        # bf16 rounds by the batch, and a stream's batches depend on the size of its blocks.
+        p_bk = predict_windows(self.bundle.system, windows, "fp32", self.asr)
         if not self.class_set:
             return p_bk
         classes = self.system.classes
@@ -704,8 +706,8 @@ def predict_windows(
 def _extract_features(system: System, windows: Sequence[Window]) -> Inputs:
     """Extract the features of windows, padded to the longest of them."""
     device, front_end = system.device, system.front_end
-    can_share = len(windows) > 1 and system.shares
-    overlapping = getattr(front_end, "overlapping", None) if can_share else None
+    # One window alone, too: two ways of computing a frame differ by more than rounding in the end.
+    overlapping = getattr(front_end, "overlapping", None) if system.shares else None
     with torch.inference_mode():
         if overlapping is None:
             wave_bs, length_b = pad_waveforms([buffer[start:end] for buffer, start, end in windows])

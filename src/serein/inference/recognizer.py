@@ -54,6 +54,7 @@ class Recognizer(Predictor):
             ConfigError: the model needs words and has none, or is given words and reads none.
         """
         self.check_words(words)
+        start, end = audio.parse_part("the recording", start, end)
         wave_s = audio.load(source, self.rate, start=start, end=end)
         recordings = [(get_source_name(source), wave_s)]
         return self.predict_many(recordings, start=start, words=[words])[0]
@@ -101,7 +102,8 @@ class Recognizer(Predictor):
             ConfigError: the settings do not fit each other or the model.
         """
         config = build_config(StreamConfig, settings, "timeline")
-        return recognize_timeline(self, source, (start, end), channel, shard, config)
+        span = audio.parse_part("the recording", start, end)
+        return recognize_timeline(self, source, span, channel, shard, config)
 
     def embed(
         self,
@@ -141,6 +143,7 @@ class Recognizer(Predictor):
             config = build_config(StreamConfig, settings, "embed")
             return embed_windows(self, source, task, config, span=(start, end))
         self.check_words(words)
+        start, end = audio.parse_part("the recording", start, end)
         wave_s = audio.load(source, self.rate, start=start, end=end)
         recordings = [(get_source_name(source), wave_s)]
         return embed_many(self, recordings, task, start=start, words=[words])[0]

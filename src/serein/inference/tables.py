@@ -44,6 +44,8 @@ REASON_COLUMN = "reason"
 """Why a file has no answer; a column of the parts of a run, and of no result."""
 NANOSECONDS = 1_000_000_000
 """Nanoseconds in a second."""
+ADDED_KEYS = ("precision",)
+"""Keys of a plan that earlier releases did not write; a run without them is continued."""
 PLAN_FILE = "plan.json"
 PART_NAME = re.compile(r"(part|base)-(\d{6,})\.parquet")
 
@@ -351,7 +353,13 @@ def lock_run(folder: Path, output: Path) -> Iterator[None]:
         ConfigError: the output exists and does not belong to a run.
         StorageError: another process holds the lock, or the folder cannot be created.
     """
-    if output.exists() and not (folder / PLAN_FILE).exists():
+    try:
+        is_foreign = output.exists() and not (folder / PLAN_FILE).exists()
+    except OSError as error:  # a folder that may not be entered
+        raise StorageError(
+            f"{output} cannot be written: {error.strerror}; choose an output that you may write to"
+        ) from error
+    if is_foreign:
         raise ConfigError(
             f"{output} exists already, and there is no {folder.name} beside it, from which a run "
             "could go on. Remove it, or choose another output"
@@ -395,6 +403,8 @@ def check_plan(folder: Path, output: Path, plan: Mapping[str, Any]) -> None:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(earlier, dict):
         raise ConfigError(f"{path} is damaged; remove {folder} and {output}, and start again")
+    added = {key: value for key, value in plan.items() if key in ADDED_KEYS}
+    earlier = {**added, **earlier}  # runs of earlier releases do not have them
     for key in [*plan, *(earlier.keys() - plan.keys())]:
         if earlier.get(key) != plan.get(key):
             raise ConfigError(
