@@ -7,7 +7,7 @@ BIN := .venv/bin
 CPU_BUILDS := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install quickstart test test-slow fuzz bench screens clean
+.PHONY: install quickstart test test-slow fuzz bench reports screens clean
 
 install: .venv/core
 quickstart: .venv/core
@@ -28,6 +28,9 @@ fuzz: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
+
+reports: .venv/dev
+	$(BIN)/python -m benchmarks.redraw
 
 # Needs Chromium; `.venv/bin/playwright install chromium` brings one where the system has none.
 screens: .venv/dev

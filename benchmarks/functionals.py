@@ -24,8 +24,9 @@ from serein.config import build_config
 from serein.evaluation.provenance import describe_machine, utc_now
 from serein.features import voice
 from serein.layers.functionals import Functionals, speech_mask
-from serein.metrics.bootstrap import bootstrap_interval, confusion_by_group
+from serein.metrics.bootstrap import confusion_by_group
 from serein.metrics.classification import unweighted_accuracy_from_confusion
+from serein.metrics.jackknife import jackknife_interval
 from serein.recipes import load
 from serein.records import Utterance
 from serein.utils.files import write_text
@@ -59,7 +60,7 @@ def format_row(name: str, x_nd: np.ndarray, labels: list[str], speakers: list[st
     classes = sorted(set(labels))
     confusions = confusion_by_group(labels, predictions.tolist(), speakers, classes)
     score = float(unweighted_accuracy_from_confusion(confusions.sum(axis=0)))
-    low, high = bootstrap_interval(confusions, unweighted_accuracy_from_confusion)
+    low, high = jackknife_interval(confusions, unweighted_accuracy_from_confusion)
     return f"| {name} | {x_nd.shape[1]} | {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] |"
 
 

@@ -298,15 +298,30 @@ SERIES = {
     "0.2 s": ((0.2, 1.0),),
     "0.05 and 0.4 s": ((0.05, 0.8), (0.4, 0.6)),
 }
-"""Time constants and weights of the parts of a series."""
+"""Time constants and weights of the parts of a series, which has variance 1."""
+SKEW = 1.2
 
 
 def simulate_correlations(
-    seconds: float, series: str, correlation: float, *, simulations: int = 300, seed: int = 0
+    seconds: float,
+    series: str,
+    correlation: float,
+    *,
+    skewed: bool = False,
+    simulations: int = 300,
+    seed: int = 0,
 ) -> dict[str, Coverage]:
     """Simulate Spearman's and Pearson's correlation of two stationary series.
 
     Their parts are autoregressive, and the second series is the first one, plus another.
+
+    Args:
+        seconds: duration of the series.
+        series: one of `SERIES`.
+        correlation: of the normal series.
+        skewed: take the exponential of the first series, like attention weights of a softmax.
+        simulations: number of simulations.
+        seed: of the random numbers.
 
     Returns:
         The coverage of the interval by effective steps, and of the block bootstrap with blocks of
@@ -316,8 +331,12 @@ def simulate_correlations(
     steps, block = round(seconds / STEP), round(0.2 / STEP)
     first_bt, other_bt = (_draw_series(simulations, steps, series, rng) for _ in range(2))
     second_bt = correlation * first_bt + np.sqrt(1 - correlation**2) * other_bt
-    # Spearman's correlation of normal series.
+    # Spearman's correlation of normal series; exponentials have the same ranks.
     ranked_truth = 6 / np.pi * np.arcsin(correlation / 2)
+    truth = correlation
+    if skewed:
+        first_bt = np.exp(SKEW * first_bt)
+        truth = correlation * SKEW / np.sqrt(np.expm1(SKEW**2))
     found: dict[str, list[tuple[float, float]]] = {}
     for pair in zip(first_bt, second_bt, strict=True):
         found.setdefault("Pearson", []).append(correlation_interval(*pair))
@@ -327,7 +346,7 @@ def simulate_correlations(
         )
     return {
         name: measure_coverage(
-            _to_bounds(rows), float(ranked_truth) if name == "Spearman" else correlation
+            _to_bounds(rows), float(ranked_truth) if name == "Spearman" else float(truth)
         )
         for name, rows in found.items()
     }
@@ -389,6 +408,9 @@ def format_tables() -> Iterator[str]:
             for correlation in (0.0, 0.5):
                 cells = _format_cells(simulate_correlations(seconds, series, correlation))
                 yield f"| {series} | {seconds} | {correlation} | {cells} |"
+    for correlation in (0.0, 0.5, 0.8):
+        cells = _format_cells(simulate_correlations(3, "0.05 and 0.4 s", correlation, skewed=True))
+        yield f"| 0.05 and 0.4 s, skewed weights | 3 | {correlation} | {cells} |"
 
 
 def _format_cells(found: dict[str, Coverage], unit: int = 1) -> str:

@@ -34,7 +34,10 @@ def write_reports(folder: Path) -> Iterator[Path]:
     files: dict[str, Path] = {}
     for file in sorted(folder.glob(f"*/*{DATA_SUFFIX}")):
         results = io.load_results(file)
-        files[results.repeats[0].run if results.repeats else results.name] = file
+        if results.repeats:  # the file of all seeds, in place of the first one's
+            files[results.repeats[0].run] = file
+        else:
+            files.setdefault(results.name, file)
         report = file.with_name(file.name.replace(DATA_SUFFIX, ".md"))
         if report.is_file():
             yield _write(report, render_markdown(results))
