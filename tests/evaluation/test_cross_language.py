@@ -13,7 +13,7 @@ from serein import bundle, recipes
 from serein.errors import ConfigError, ProtocolError
 from serein.evaluation.evaluate import Run, evaluate
 from serein.evaluation.plan import Plan, build_plan
-from serein.evaluation.repeats import optimistic_variants
+from serein.evaluation.repeats import TrainingAmount, optimistic_variants
 from serein.evaluation.train import train
 from serein.records import Corpus
 from serein.report import checks, markdown, tables
@@ -255,7 +255,8 @@ def test_documented_settings_are_valid(joint: Corpus, tmp_path: Path, settings: 
 
 def test_optimistic_variants_keep_the_main_corpus() -> None:
     recipe = recipes.load("li2019", [*CROSS_LANGUAGE, "protocol.auxiliary_share=0.5"])
-    found = optimistic_variants(recipe, 4)["random-split"].protocol
+    amount = TrainingAmount(folds=4, trained=240, total=480)
+    found = optimistic_variants(recipe, amount)["random-split"].protocol
     assert (found["name"], found["main"], found["auxiliary_share"]) == ("random", "savee", 0.5)
 
 

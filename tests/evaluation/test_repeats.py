@@ -12,7 +12,14 @@ from serein import config, protocols
 from serein.errors import ConfigError, ProtocolError
 from serein.evaluation.compare import compare
 from serein.evaluation.evaluate import Run
-from serein.evaluation.repeats import combine_seeds, evaluate_seeds, optimistic_variants
+from serein.evaluation.plan import build_plan
+from serein.evaluation.repeats import (
+    TrainingAmount,
+    combine_seeds,
+    evaluate_seeds,
+    measure_training,
+    optimistic_variants,
+)
 from serein.records import Corpus
 from serein.report import audit, tables
 from serein.results import io
@@ -118,7 +125,8 @@ def test_zero_seeds_are_an_error(corpus: Corpus, tmp_path: Path) -> None:
 def test_audit_of_a_fixed_split_has_five_random_folds(corpus: Corpus) -> None:
     table = {"name": "by-label", "by": "speaker", "test": ["s01"], "validation": ["s02"]}
     recipe = replace(small_recipe(*ONCE), protocol={**table, "only": {"gender": "female"}})
-    split = optimistic_variants(recipe, 1)["random-split"].protocol
+    amount = TrainingAmount(folds=1, trained=7, total=12)
+    split = optimistic_variants(recipe, amount)["random-split"].protocol
     assert (split["name"], split["folds"], split["validation"]) == ("random", 5, 1)
     assert split["only"] == {"gender": "female"}
     assert not {"by", "test", "train"} & set(split)
@@ -141,3 +149,33 @@ def test_impossible_audit_is_an_error_before_training(corpus: Corpus, tmp_path: 
 def test_names_of_combined_runs_are_quoted(run: Run) -> None:
     strange = replace(run.results, corpus={**run.results.corpus, "name": "a/b"})
     assert "/" not in combine_seeds([strange, strange]).name
+
+
+@pytest.mark.parametrize(
+    ("amount", "validation", "expected"),
+    [
+        # EMO-DB by speaker: ten folds with eight parts of ten, as before
+        (TrainingAmount(10, 428.0, 535), 1, {"folds": 10}),
+        (TrainingAmount(10, 481.5, 535), "none", {"folds": 10}),
+        # five folds of speakers, of which four of twenty-four validate: six folds, cut to size
+        (TrainingAmount(5, 900.0, 1440), 4, {"folds": 6, "train_size": 900}),
+        # one fold that trains on nine tenths needs twenty random ones
+        (TrainingAmount(1, 900.0, 1000), 1, {"folds": 20}),
+        (TrainingAmount(1, 100.0, 1000), "none", {"folds": 5, "train_size": 100}),
+        # more folds than utterances do not exist
+        (TrainingAmount(4, 22.0, 24), 1, {"folds": 24}),
+    ],
+)
+def test_the_random_split_trains_on_as_much(
+    corpus: Corpus, amount: TrainingAmount, validation: int | str, expected: dict[str, int]
+) -> None:
+    recipe = replace(small_recipe(*ONCE), protocol={"name": "x", "validation": validation})
+    split = optimistic_variants(recipe, amount)["random-split"].protocol
+    assert {key: split[key] for key in ("folds", "train_size") if key in split} == expected
+    kept = replace(recipe, protocol={**recipe.protocol, "train_size": 5})
+    assert optimistic_variants(kept, amount)["random-split"].protocol["train_size"] == 5
+
+
+def test_training_is_measured_on_the_main_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    plan = build_plan(small_recipe(*ONCE), corpus, seed=0, device="cpu", runs=tmp_path)
+    assert measure_training(plan) == TrainingAmount(folds=4, trained=12.0, total=24)

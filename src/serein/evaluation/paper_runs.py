@@ -146,6 +146,11 @@ class RunIndex:
 
 def _run_key(recipe: dict[str, Any], corpus: str, protocol: str, seed: object) -> str:
     settings = {"text": {}, "augment": {}, **recipe, "about": {}}
+    # Runs of earlier versions do not have the setting, and did not complete validation subsets.
+    split = dict(recipe.get("protocol", {}))
+    if split.get("complete_validation") is False:
+        del split["complete_validation"]
+    settings["protocol"] = split
     parts = io.to_builtin([settings, corpus, protocol, seed])
     return hash_dependencies(parts)
 

@@ -3,29 +3,33 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from serein import corpora
 from serein.errors import ConfigError
 from serein.evaluation.engines import Engine, open_engine
 from serein.evaluation.evaluate import OpenProgress, Run, no_progress, run_plans
-from serein.evaluation.plan import build_plan, resolve_recipe
+from serein.evaluation.plan import Plan, build_plan, resolve_recipe
 from serein.metrics.scoring import Scores, get_scorer
 from serein.records import Corpus, Recipe
 from serein.results import io
 from serein.results.evaluation import OptimisticVariant, Results, SeedResult
 
 MIN_FOLDS = 5
+TOLERANCE = 0.01
+"""Difference in training utterances, as a share, that the random split may have."""
 KEPT_SETTINGS = (
     *("only", "max_duration", "train_size", "max_folds", "seed", "stratify"),
     *("main", "auxiliary_share", "auxiliary_ratio"),
 )
 """Settings of a split that its random variant keeps."""
 OPTIMISTIC_VARIANTS = {
-    "random-split": "a random split into as many folds (five at least), with the same speakers in "
-    "training and test",
+    "random-split": "a random split, with the same speakers in training and test, that trains on "
+    "as many utterances",
     "test-speaker-normalisation": "frames standardised by each speaker's own statistics, the "
     "tested speakers' among them",
 }
@@ -81,7 +85,7 @@ def evaluate_seeds(
         build_plan(recipe, corpus, seed=seed + offset, device=device, runs=runs)
         for offset in range(seeds)
     ]
-    variants = optimistic_variants(recipe, len(plans[0].protocol.folds)) if audit else {}
+    variants = optimistic_variants(recipe, measure_training(plans[0])) if audit else {}
     plans += [
         build_plan(variant, corpus, seed=seed, device=device, runs=runs)
         for variant in variants.values()
@@ -144,22 +148,56 @@ def _scores_without_intervals(results: Results, selection: str) -> dict[str, Sco
     }
 
 
-def optimistic_variants(recipe: Recipe, folds: int) -> dict[str, Recipe]:
+class TrainingAmount(NamedTuple):
+    """How much a split trains on.
+
+    Attributes:
+        folds: number of folds.
+        trained: mean number of training utterances of a fold.
+        total: number of utterances that are split.
+    """
+
+    folds: int
+    trained: float
+    total: int
+
+
+def measure_training(plan: Plan) -> TrainingAmount:
+    """Measure how much the folds of a plan train on, without auxiliary corpora."""
+    main = plan.recipe.protocol.get("main")
+    own = {u.id for u in plan.corpus.utterances if not main or u.corpus == main}
+    trained = fmean(len(own.intersection(fold.train)) for fold in plan.protocol.folds)
+    return TrainingAmount(len(plan.protocol.folds), trained, len(own))
+
+
+def optimistic_variants(recipe: Recipe, amount: TrainingAmount) -> dict[str, Recipe]:
     """Return the variants of a recipe whose evaluation is optimistic.
 
     A variant that equals the recipe is left out.
 
     Args:
         recipe: of the evaluation.
-        folds: number of folds of its split; the random split has five at least.
+        amount: how much its split trains on. The random split has as many folds, five at least,
+            and as many more as it needs to train on as much; if it then trains on more, its
+            training subsets are reduced.
     """
     kept = {key: value for key, value in recipe.protocol.items() if key in KEPT_SETTINGS}
     has_validation = recipe.protocol.get("validation") != "none"
+    # Of F random folds, one is tested and one may validate; the others train.
+    untrained = 1 + has_validation
+    rest = max(1.0, amount.total - amount.trained)
+    needed = min(ceil(untrained * amount.total / rest - TOLERANCE), amount.total)
+    folds = max(amount.folds, MIN_FOLDS, needed)
+    sizes = {}
+    if amount.total * (1 - untrained / folds) > (1 + TOLERANCE) * amount.trained:
+        smallest = amount.total - untrained * ceil(amount.total / folds)
+        sizes["train_size"] = min(round(amount.trained), smallest)
     split: dict[str, Any] = {
         "name": "random",
-        "folds": max(folds, MIN_FOLDS),
+        "folds": folds,
         "validation": 1 if has_validation else "none",
         "allow": ["duplicate"],
+        **sizes,
         **kept,
     }
     variants = {

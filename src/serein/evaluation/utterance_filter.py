@@ -170,8 +170,17 @@ def select_for_transcription(
     )
 
 
-def split_filtered_corpus(filtered: FilteredCorpus, split_config: SplitConfig) -> Protocol:
+def split_filtered_corpus(
+    filtered: FilteredCorpus,
+    split_config: SplitConfig,
+    classes: Mapping[str, str | None] | None = None,
+) -> Protocol:
     """Split the selected utterances; the protocol's caution describes the filters.
+
+    Args:
+        filtered: the selected utterances.
+        split_config: settings of the split.
+        classes: class of each id, all of which validation subsets should have.
 
     Raises:
         UnknownName: the protocol is unknown.
@@ -179,7 +188,8 @@ def split_filtered_corpus(filtered: FilteredCorpus, split_config: SplitConfig) -
         ProtocolError: these utterances cannot be split by this protocol.
     """
     unfiltered = replace(split_config, only={}, max_duration=None)
-    protocol = protocols.split(filtered.corpus.utterances, unfiltered, filtered.excluded_ids)
+    utterances = filtered.corpus.utterances
+    protocol = protocols.split(utterances, unfiltered, filtered.excluded_ids, classes)
     caution = protocols.join_cautions(protocol.caution, filtered.caution)
     return replace(protocol, caution=caution)
 

@@ -5,7 +5,7 @@ otherwise. ``split`` builds a protocol, ``find_leaks`` checks it, ``save`` and `
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from serein.protocols.subsets import (
     split_main,
     subsample,
 )
+from serein.protocols.validation import complete_validation
 from serein.records import Fold, Protocol, Utterance
 
 __all__ = [
@@ -94,7 +95,15 @@ class ProtocolKind:
 
 
 COMMON_SETTINGS = (
-    *("name", "validation", "only", "max_duration", "disjoint", "disjoint_groups"),
+    *(
+        "name",
+        "validation",
+        "complete_validation",
+        "only",
+        "max_duration",
+        "disjoint",
+        "disjoint_groups",
+    ),
     *("unlabelled", "train_size", "max_folds", "allow"),
 )
 AUXILIARY_SETTINGS = ("main", "auxiliary_share", "auxiliary_ratio")
@@ -158,7 +167,10 @@ def describe_protocols() -> dict[str, str]:
 
 
 def split(
-    utterances: Sequence[Utterance], settings: SplitConfig, excluded_ids: Container[str] = ()
+    utterances: Sequence[Utterance],
+    settings: SplitConfig,
+    excluded_ids: Container[str] = (),
+    classes: Mapping[str, str | None] | None = None,
 ) -> Protocol:
     """Split a corpus.
 
@@ -167,6 +179,8 @@ def split(
         settings: of the split.
         excluded_ids: ids of this corpus that were left out before, such as utterances without a
             class; a saved protocol may contain them.
+        classes: class of each id, all of which validation subsets should have; None takes the
+            label ``settings.stratify``.
 
     Raises:
         UnknownName: the protocol is unknown.
@@ -187,7 +201,7 @@ def split(
     make_subsets_disjoint = partial(
         make_disjoint, utterances=kept, names=parse_values(settings.disjoint)
     )
-    protocol = kind.split(main, settings)
+    protocol = complete_validation(kind.split(main, settings), main, settings, classes)
     if settings.train_size is None:
         protocol = add_auxiliary(protocol, others, settings)
         protocol = make_subsets_disjoint(protocol, groups=settings.disjoint_groups)

@@ -23,6 +23,8 @@ class SplitConfig:
         validation: number of speakers in each validation subset (of sessions or folds, where the
             protocol splits by those), or the values of a predefined subset; "none" leaves the
             validation subset empty and trains on its utterances.
+        complete_validation: whether training speakers are added to a validation subset until it
+            has every class of the training subset.
         folds: number of folds.
         seed: seed of the split; independent of the training seed.
         stratify: label by which folds and samples are stratified.
@@ -51,6 +53,7 @@ class SplitConfig:
 
     name: str = "leave-one-speaker-out"
     validation: Annotated[int, Ge(1)] | str | tuple[Value, ...] = 1
+    complete_validation: bool = True
     folds: Annotated[int, Ge(2)] = 5
     seed: int = 0
     stratify: str = "emotion"
