@@ -169,6 +169,7 @@ def test_drops_equal_the_answers_to_occluded_recordings(seconds: float) -> None:
         for start in spans.start_n
         for first, last in bounds
     )
+    assert found.answers <= len(spans.start_n) + 3 * len(bounds)
     within = [
         index
         for index, start in enumerate(spans.start_n.tolist())

@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 from builders.encoded_audio import encode, encode_format, list_formats, make_sweep
-from builders.service_client import RECOGNIZE, SPEECH, Client, open_client, small_recognizer
+from builders.service_client import (
+    RECOGNIZE,
+    SPEECH,
+    Client,
+    open_client,
+    open_engine,
+    small_recognizer,
+)
+from builders.small_systems import small_system
 from pydantic import TypeAdapter
 
-from serein.bundle import save
+from serein.bundle import Bundle, Card, save
 from serein.inference.recognition import Recognition
+from serein.inference.recognizer import Recognizer
 from serein.service import auth, observability
+from serein.service.app import create_app
 from serein.service.engine import Engine
 from serein.service.schemas import Model
 
@@ -167,3 +177,17 @@ def test_logs_contain_no_content(tmp_path: Path) -> None:
     assert (lost["route"], lost["status"]) == ("none", 404)
     assert "secret" not in stream.getvalue()
     assert key not in stream.getvalue()
+
+
+def test_model_without_attention_is_served() -> None:
+    system = small_system("features.pad=false", "model.attention=false").eval()
+    plain = Recognizer(Bundle(system, Card(name="plain")), answer_nonspeech=True)
+    with open_engine([plain]) as made:
+        call = Client(create_app(made, None))
+        content = encode("wav", make_sweep(2.0, 16_000))
+        for query in ("", "&hop=0.5&window=1"):
+            answer = call("POST", f"{RECOGNIZE}?model=plain{query}", content=content)
+            assert answer.status_code == 200, answer.text
+            document = answer.json()
+            assert (document["model"], document["attention"]) == ("plain", {})
+            assert query or set(document["tasks"]) == {"emotion", "gender"}
