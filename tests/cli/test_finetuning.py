@@ -9,7 +9,8 @@ import torch
 from builders.small_systems import SIZES, small_system
 
 from serein import bundle
-from serein.bundle import Bundle, Card
+from serein.bundle import Bundle, Card, ConfidenceCalibration
+from serein.evaluation.descent import describe_cost, inherit_texts
 from serein.protocols import count_card
 from serein.synthetic import SyntheticConfig, generate
 
@@ -27,7 +28,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "small = one.safetensors"
-    bundle.save(Bundle(small_system().eval(), Card(name="small", data="nothing")), path)
+    card = Card(name="small", data="parents' corpus, CC BY-NC", licence="non-commercial use only")
+    confidence = {"emotion": ConfidenceCalibration(temperature=1.5)}
+    bundle.save(Bundle(small_system().eval(), card, confidence), path)
     return path
 
 
@@ -48,6 +51,14 @@ def test_model_with_new_classes_keeps_the_old_weights(
     heads = [x.state_dict()["heads.emotion.head.weight"] for x in (old, new)]
     row = old.classes["emotion"].index("anger")
     torch.testing.assert_close(heads[1][0], heads[0][row], rtol=0, atol=1e-5)
+    card = bundle.load(output).card
+    assert card.licence.endswith("inherited from small: non-commercial use only")
+    assert card.data.startswith("mine, 16 utterances; inherited from small: parents' corpus")
+    assert "it no longer has neutral, sadness of emotion, which small has" in card.limits
+    assert "the calibration of emotion by small is not kept" in card.limits
+    assert "gender 16 utterances" in card.limits
+    assert "licence: inherited from small: non-commercial use only" in err
+    assert "is not kept" in err
 
 
 def test_card_includes_the_training_data_of_the_initial_model(
@@ -120,3 +131,31 @@ def test_init_with_a_saved_model_is_an_error(run: Run, corpus: str, saved: Path)
     status, _, err = run("evaluate", "--model", saved, "--corpus", corpus, "--init", saved)
     assert status == 2
     assert "--init: a saved model is scored without training" in err
+
+
+def test_licence_and_data_are_inherited_through_generations() -> None:
+    parent = Bundle(small_system().eval(), Card(name="a", data="A", licence="CC BY-NC"))
+    own = inherit_texts({"licence": "CC0", "data": "B"}, parent)
+    assert own == {
+        "licence": "CC0; inherited from a: CC BY-NC",
+        "data": "B; inherited from a: A",
+    }
+    child = Bundle(parent.system, Card(name="b", **own))
+    grandchild = inherit_texts({"licence": "", "data": "C"}, child)
+    assert grandchild["licence"] == "inherited from b: CC0; inherited from a: CC BY-NC"
+    assert grandchild["data"].endswith("inherited from b: B; inherited from a: A")
+    unstated = inherit_texts({"licence": "", "data": "C"}, Bundle(parent.system, Card()))
+    assert unstated["licence"] == "inherited from the initial model: not stated"
+    assert inherit_texts({"licence": "CC0", "data": "C"}, None)["licence"] == "CC0"
+
+
+def test_adapted_model_says_what_it_lost() -> None:
+    parent = Bundle(small_system().eval(), Card(name="a"))
+    classes = {"emotion": ("anger", "neutral", "sadness")}
+    (dropped,) = describe_cost(parent, classes, {}, 4, {})
+    assert dropped == "adapted from a: it no longer answers gender, which a does"
+    (kept,) = describe_cost(
+        parent, parent.system.classes, {"gender": {"female": 9, "male": 3}}, 4, {}
+    )
+    assert "on the labels of 4 known speakers (gender 12 utterances)" in kept
+    assert describe_cost(None, classes, {}, 4, {}) == []

@@ -78,7 +78,10 @@ def train(
     share = f", of which the recogniser {count_megabytes(asr.system):.2f} MB" if asr else ""
     print(f"{output}: {size:.2f} MB{share}, {epochs} epochs")
     recipe_used = bundle.system.recipe
-    for note in [*describe_dropped_settings(recipe_used), *collect_notes(recipe_used)]:
+    limits = []
+    if init:
+        limits = [f"licence: {bundle.card.licence}", *filter(None, [bundle.card.limits])]
+    for note in [*describe_dropped_settings(recipe_used), *collect_notes(recipe_used), *limits]:
         print_stderr(note)
 
 

@@ -18,6 +18,7 @@ from serein import bundle, config, corpora, protocols, registry, system
 from serein.bundle import Bundle, Card, ConfidenceCalibration
 from serein.errors import ConfigError
 from serein.evaluation import transcripts
+from serein.evaluation.descent import describe_cost, inherit_texts
 from serein.evaluation.labels import corpus_classes
 from serein.evaluation.plan import (
     build_augmentations,
@@ -138,7 +139,7 @@ def train(
     silent = {id_ for id_, hash_ in excerpts.items() if hash_ == protocols.SILENCE}
     file_hashes = {hash_ for id_, hash_ in data.audio_hashes.items() if id_ not in silent}
     excerpt_hashes = {*excerpts.values()} - {protocols.SILENCE}
-    facts = {
+    facts: dict[str, Any] = {
         "name": output.stem,
         "data": _describe_data(data.filtered),
         "licence": "; ".join(system.collect_notes(recipe)),
@@ -152,9 +153,16 @@ def train(
             [protocols.pack_card(codes.values()), initial_card.fingerprints]
         ),
     }
+    facts |= texts
+    own = {"licence": str(facts["licence"]), "data": str(facts["data"])}
+    speakers = len({u.speaker for u in data.corpus.utterances} - {None})
+    counts = facts["class_counts"]
+    cost = describe_cost(initial, trained.classes, counts, speakers, confidence)
+    facts |= inherit_texts(own, initial)
+    facts["limits"] = "; ".join(filter(None, [str(facts.get("limits", "")), *cost]))
     model = Bundle(
         trained.to("cpu").eval(),
-        config.build_config(Card, {**facts, **texts}, "card"),
+        config.build_config(Card, facts, "card"),
         confidence,
         asr if trained.needs_words else None,
     )
