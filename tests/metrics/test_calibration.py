@@ -16,7 +16,9 @@ from serein.metrics.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     apply_temperature,
+    area_under_risk_coverage,
     brier_score_loss,
+    confidence_auroc,
     coverage_curve,
     expected_calibration_error,
     fit_temperature,
@@ -235,3 +237,31 @@ def test_bad_input_is_refused() -> None:
             apply_temperature(fair, heat)
     with pytest.raises(ValueError, match=r"coverages in \(0, 1\]; got \[0.0\]"):
         coverage_curve(fair, [0], coverages=[0.0])
+
+
+@pytest.mark.parametrize("decimals", [16, 1])  # rounded confidences have many ties
+def test_auroc_is_that_of_scikit_learn(decimals: int) -> None:
+    p_nk, truth_n = drawn(3)
+    p_nk = p_nk.round(decimals)
+    p_nk /= p_nk.sum(axis=1, keepdims=True)
+    is_correct_n = p_nk.argmax(axis=1) == truth_n
+    wanted = sklearn_metrics.roc_auc_score(is_correct_n, p_nk.max(axis=1))
+    assert confidence_auroc(p_nk, truth_n) == pytest.approx(wanted)
+
+
+def test_auroc_is_undefined_without_both_kinds() -> None:
+    assert np.isnan(confidence_auroc([[0.9, 0.1]], [0]))
+    assert np.isnan(confidence_auroc([[0.9, 0.1]], [1]))
+
+
+def test_area_under_risk_coverage_is_the_mean_of_error_rates() -> None:
+    p_nk, truth_n = drawn(4)
+    order = np.argsort(-p_nk.max(axis=1), kind="stable")
+    risks = [
+        1 - sklearn_metrics.accuracy_score(truth_n[order[:k]], p_nk[order[:k]].argmax(axis=1))
+        for k in range(1, len(order) + 1)
+    ]
+    assert area_under_risk_coverage(p_nk, truth_n) == pytest.approx(np.mean(risks))
+    flat = np.full((4, 2), 0.5)
+    assert area_under_risk_coverage(flat, [0, 1, 1, 0]) == pytest.approx(0.5)
+    assert np.isnan(area_under_risk_coverage(np.empty((0, 2)), np.empty(0, dtype=int)))

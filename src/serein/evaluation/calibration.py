@@ -76,17 +76,25 @@ def measure_calibration(
 def measure_raw_confidence(
     classes: Mapping[str, Sequence[str]], predictions: Sequence[Prediction], selection: str
 ) -> dict[str, Calibration]:
-    """Measure the calibration of each classification task as it is, without fitting anything."""
+    """Measure the calibration of each classification task as it is, without fitting anything.
+
+    The thresholds are those of the scored predictions themselves: a risk-coverage curve.
+    """
     return {
-        task: Calibration(
-            raw=_measure_confidence(
-                _test_probabilities(classes[task], predictions, selection, task)
-            ),
-            calibrated=None,
-            thresholds=[],
-        )
+        task: _measure_task(_test_probabilities(classes[task], predictions, selection, task))
         for task in _classification_tasks(classes)
     }
+
+
+def _measure_task(labelled: LabelledProbabilities) -> Calibration:
+    rows = metrics.coverage_curve(*labelled) if len(labelled.truth_n) else []
+    return Calibration(
+        raw=_measure_confidence(labelled),
+        calibrated=None,
+        thresholds=[
+            (lowest, share, nan_to_none(wa), nan_to_none(ua)) for lowest, share, wa, ua in rows
+        ],
+    )
 
 
 def _classification_tasks(classes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -181,6 +189,8 @@ def _measure_confidence(labelled: LabelledProbabilities) -> CalibrationScores:
         ece=nan_to_none(metrics.expected_calibration_error(*labelled)),
         brier=nan_to_none(metrics.brier_score_loss(*labelled)),
         bins=metrics.reliability_bins(*labelled),
+        auroc=nan_to_none(metrics.confidence_auroc(*labelled)),
+        aurc=nan_to_none(metrics.area_under_risk_coverage(*labelled)),
     )
 
 

@@ -257,6 +257,64 @@ def coverage_curve(
     return [_score_at_coverage(rows, labels, coverage) for coverage in coverages]
 
 
+def confidence_auroc(probabilities: ArrayLike, truth: ArrayLike) -> float:
+    """Compute how well confidence separates correct from wrong predictions.
+
+    It is the probability that a correct prediction is more confident than a wrong one, where equal
+    confidences count half: the area under the ROC curve (Fawcett 2006). 0.5 is chance.
+
+    Args:
+        probabilities: (n, K) probability of each class.
+        truth: (n,) class indices.
+
+    Returns:
+        The area; nan if all predictions are correct, or all wrong.
+
+    Raises:
+        ValueError: shapes do not match, or the rows are no probabilities.
+
+    >>> confidence_auroc([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]], [0, 1, 1])
+    1.0
+    """
+    rows, labels = _check_inputs(probabilities, truth)
+    is_correct_n = rows.argmax(axis=1) == labels
+    _, group_n, count_g = np.unique(rows.max(axis=1), return_inverse=True, return_counts=True)
+    rank_g = np.cumsum(count_g) - (count_g - 1) / 2
+    correct, wrong = int(is_correct_n.sum()), int((~is_correct_n).sum())
+    if not correct or not wrong:
+        return float("nan")
+    excess = rank_g[group_n][is_correct_n].sum() - correct * (correct + 1) / 2
+    return float(excess / (correct * wrong))
+
+
+def area_under_risk_coverage(probabilities: ArrayLike, truth: ArrayLike) -> float:
+    """Compute the area under the risk-coverage curve, the lower the better.
+
+    It is the mean, over all k, of the error rate of the k most confident predictions (Geifman &
+    El-Yaniv 2017). Predictions of equal confidence count by their mean error rate. A confidence
+    that says nothing gives the error rate of all predictions.
+
+    Args:
+        probabilities: (n, K) probability of each class.
+        truth: (n,) class indices.
+
+    Returns:
+        The area; nan for n = 0.
+
+    Raises:
+        ValueError: shapes do not match, or the rows are no probabilities.
+
+    >>> area_under_risk_coverage([[0.9, 0.1], [0.6, 0.4]], [0, 1])
+    0.25
+    """
+    rows, labels = _check_inputs(probabilities, truth)
+    is_wrong_n = (rows.argmax(axis=1) != labels).astype(np.float64)
+    _, group_n, count_g = np.unique(-rows.max(axis=1), return_inverse=True, return_counts=True)
+    risk_g = np.bincount(group_n, weights=is_wrong_n, minlength=len(count_g)) / count_g
+    errors_n = np.cumsum(np.repeat(risk_g, count_g))
+    return _mean_or_nan(errors_n / np.arange(1, len(errors_n) + 1))
+
+
 def _score_at_coverage(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float
 ) -> tuple[float, float, float, float]:

@@ -14,8 +14,12 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results.evaluation import CalibrationScores, LabelMapping, Results
+from serein.results.evaluation import MODEL, CalibrationScores, LabelMapping, Results
 
+RANKING_NOTE = (
+    " AUROC: probability that a correct answer is more confident than a wrong one, 0.5 by chance. "
+    "AURC: mean error rate of the most confident answers over all coverages, lower is better."
+)
 MAX_EXAMPLES = 3
 """Examples of a finding that are printed; more are counted."""
 
@@ -101,19 +105,21 @@ def _label_row(name: str, counts: dict[str, int], kind: str = "") -> Row:
 
 def build_calibration_table(results: Results) -> Table | None:
     """Build the table of calibration error and Brier score; None if no task has them."""
-    rows = [
-        row for task in _list_calibrated_tasks(results) for row in _confidence_rows(results, task)
-    ]
+    tasks = _list_calibrated_tasks(results)
+    has_ranking = any(results.calibration[task].raw.aurc is not None for task in tasks)
+    rows = [row for task in tasks for row in _confidence_rows(results, task, ranking=has_ranking)]
     if not rows:
         return None
     return Table(
         title=f"Confidence, {results.headline}",
         note="ECE: expected calibration error, the mean gap between confidence and accuracy, 0 to "
         "1. Brier: mean squared distance of the probabilities from the labels, 0 to 2. Lower is "
-        "better.",
+        f"better.{RANKING_NOTE * has_ranking}",
         columns=(
             *text_columns("task", "probabilities"),
-            *number_columns("ECE", "Brier", undefined_reason=NO_SCORE),
+            *number_columns(
+                "ECE", "Brier", *["AUROC", "AURC"] * has_ranking, undefined_reason=NO_SCORE
+            ),
         ),
         rows=tuple(rows),
     )
@@ -123,15 +129,19 @@ def _list_calibrated_tasks(results: Results) -> list[str]:
     return [task for task in summary.list_scored_tasks(results) if task in results.calibration]
 
 
-def _confidence_rows(results: Results, task: str) -> Iterator[Row]:
+def _confidence_rows(results: Results, task: str, *, ranking: bool) -> Iterator[Row]:
     calibration = results.calibration[task]
-    yield _confidence_row(task, "uncalibrated", calibration.raw)
+    is_saved = MODEL in results.selections
+    name = "as the model gives them" if is_saved else "uncalibrated"
+    yield _confidence_row(task, name, calibration.raw, ranking=ranking)
     if calibration.calibrated:
-        yield _confidence_row(task, "with each fold's temperature", calibration.calibrated)
+        fitted = calibration.calibrated
+        yield _confidence_row(task, "with each fold's temperature", fitted, ranking=ranking)
 
 
-def _confidence_row(task: str, name: str, scores: CalibrationScores) -> Row:
-    return make_row(task, name, format_decimal(scores.ece), format_decimal(scores.brier))
+def _confidence_row(task: str, name: str, scores: CalibrationScores, *, ranking: bool) -> Row:
+    cells = [scores.ece, scores.brier, *[scores.auroc, scores.aurc] * ranking]
+    return make_row(task, name, *map(format_decimal, cells))
 
 
 def describe_confidence(results: Results) -> str | None:
@@ -141,6 +151,8 @@ def describe_confidence(results: Results) -> str | None:
         return None
     raw, calibrated = results.calibration[task].raw, results.calibration[task].calibrated
     clauses = [f"ECE {format_decimal(raw.ece)}, Brier {format_decimal(raw.brier)}"]
+    if raw.auroc is not None:
+        clauses[0] += f", AUROC {format_decimal(raw.auroc)}"
     if calibrated:
         scores = f"{format_decimal(calibrated.ece)} and {format_decimal(calibrated.brier)}"
         clauses.append(f"with a temperature fitted on validation, {scores}")
@@ -152,9 +164,12 @@ def build_threshold_table(results: Results, task: str) -> Table | None:
     calibration = results.calibration.get(task)
     if calibration is None or not calibration.thresholds:
         return None
+    is_saved = MODEL in results.selections
     return Table(
         title=f"{task}: rejecting the least confident predictions, %",
-        note="Scores of the predictions at or above a confidence.",
+        note="Scores of the predictions at or above a confidence"
+        + ", which was chosen on these predictions: a risk-coverage curve." * is_saved
+        + "." * (not is_saved),
         columns=(*text_columns("kept"), *number_columns("lowest confidence", "WA", "UA")),
         rows=tuple(
             make_row(*map(format_percent, (share, lowest, wa, ua)))

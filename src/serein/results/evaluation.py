@@ -8,7 +8,6 @@ from typing import Any
 from serein.records import Finding
 from serein.results.inference import WordScores
 
-
 NUISANCE = "nuisance"
 """The baseline of numbers that hardly use the voice; its scores are None without scikit-learn."""
 MODEL = "model"
@@ -201,11 +200,17 @@ class CalibrationScores:
         brier: Brier score, the mean squared error of the probabilities, 0 to 2.
         bins: number of utterances, mean confidence and accuracy of each non-empty bin of equal
             width, from the lowest confidence.
+        auroc: probability that a correct prediction is more confident than a wrong one; None where
+            undefined, and in older results.
+        aurc: area under the risk-coverage curve, the mean error rate of the most confident
+            predictions over all coverages; likewise.
     """
 
     ece: float | None
     brier: float | None
     bins: list[tuple[int, float, float]]
+    auroc: float | None = None
+    aurc: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,7 +221,8 @@ class Calibration:
         raw: of the model's probabilities.
         calibrated: with each fold's temperature; None if no validation subset fitted one.
         thresholds: shares of utterances answered (1.0, 0.9, ...), when the least confident are
-            rejected: the lowest confidence that is answered, share answered, WA, UA.
+            rejected: the lowest confidence that is answered, share answered, WA, UA. They are set
+            on validation subsets; of a saved model, on the scored predictions themselves.
         temperature: fitted on the validation subsets of all folds together, for a model that is
             trained on the whole corpus.
         threshold: the confidence that four in five of these utterances reach at that temperature.
