@@ -95,7 +95,7 @@ def test_groups_and_words_are_computed_again(results: Results) -> None:
     groups = found.groups["language"]
     assert set(groups) == {"de", "unknown"}
     for own in groups.values():
-        assert own["emotion"].interval == "95 % jackknife over 10 speakers"
+        assert own["emotion"].interval == "95 % jackknife over 5 speakers"
         assert own["emotion"].ua_interval is not None
 
 
