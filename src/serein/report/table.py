@@ -7,7 +7,9 @@ UNDEFINED = "n/a"
 MAX_TEXT_WIDTH = 24
 """Characters in a line of a text column, where a table is split for the terminal."""
 NO_SCORE = "undefined: nothing was scored"
-NO_INTERVAL = "no interval: the score is undefined, or none was computed"
+NO_INTERVAL = (
+    "no interval: the score is undefined, of one speaker, or the same without each speaker"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
