@@ -371,3 +371,10 @@ def test_numbers_that_are_not_finite_over_http(query: str, words: str) -> None:
         answer = call("POST", f"{RECOGNIZE}?{query}", content=SPEECH)
         assert answer.status_code == 400
         assert words in answer.json()["detail"]
+
+
+def test_json_with_base64_is_named() -> None:
+    with open_client() as (call, _):
+        answer = call("POST", RECOGNIZE, json={"audio": "UklGRg=="})
+        assert answer.status_code == 400
+        assert "without base64" in answer.json()["detail"]

@@ -25,7 +25,7 @@ from serein.utils.files import write_text
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
-    from serein.inference.recognition import Recognition
+    from serein.inference.recognition import Recognition, describe_shares
     from serein.inference.recognizer import Recognizer
 
 
@@ -179,7 +179,13 @@ def recognize(
             failures[file] = str(error)
             print_stderr(str(error))
     if answers and format == "table":
+        from serein.inference.recognition import describe_shares
+
         console().print(formats.as_table(answers))
+        for answer in answers:
+            for shares in list(answer.shares.values())[:1]:
+                text = f"{Path(answer.source).name}: {describe_shares(shares)}"
+                console().print(text, highlight=False, markup=False, soft_wrap=True)
     elif answers or format == "json":
         _write_or_print(formats.format_answers(format, answers, failures), output)
     elif output is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from serein.bundle import Bundle, count_megabytes
 from serein.errors import ConfigError
-from serein.inference.recognition import Answer, Recognition, Segment, round_floats
+from serein.inference.recognition import UNSURE, Answer, Recognition, Segment, round_floats
 from serein.labels.votes import trains_on_votes
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SEGMENT_FORMATS = ("rttm", "audformat", "vtt")
 """Formats that consist of segments."""
 FORMATS = ("table", "json", "csv", *SEGMENT_FORMATS)
-UNSURE = "unsure"
-"""Stands for a withheld label in formats that need one."""
 
 
 def find_format(path: Path) -> str:

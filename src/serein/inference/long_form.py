@@ -144,6 +144,32 @@ def join_shards(predictor: Predictor, shards: Sequence[Recognition]) -> Recognit
     )
 
 
+def merge_hops(predictor: Predictor, timeline: Recognition) -> Recognition:
+    """Merge the hops of a timeline (``merge=False``) to the segments that it has with merging."""
+    if not any(predictor.classes.values()):
+        return timeline
+    groups: list[list[Segment]] = []
+    for hop in timeline.segments or []:
+        last = groups[-1][-1] if groups else None
+        if last is not None and last.label == hop.label and hop.start - last.end < 1e-6:
+            groups[-1].append(hop)
+        else:
+            groups.append([hop])
+    return replace(timeline, segments=[_join_hops(predictor, group) for group in groups])
+
+
+def _join_hops(predictor: Predictor, hops: Sequence[Segment]) -> Segment:
+    means = average_segments(predictor, hops)
+    tasks, values = predictor.to_answers(means), predictor.to_values(means)
+    return Segment(
+        start=hops[0].start,
+        end=hops[-1].end,
+        tasks=tasks,
+        values=values,
+        dimensions=predictor.to_dimensions(tasks, values),
+    )
+
+
 def average_segments(predictor: Predictor, segments: Sequence[Segment]) -> dict[str, list[float]]:
     """Average probabilities and values of segments, weighted by length; empty without segments."""
     if not segments:

@@ -1,6 +1,7 @@
 """The answer of a recognizer to one recording; times are in seconds from its start."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ from serein.results.inference import RecognizedWord
 if TYPE_CHECKING:
     import pandas
 
+UNSURE = "unsure"
+"""Stands for a withheld label where one is needed."""
+LEADING_SHARE = 0.5
+"""Share of the speech from which on a class leads; below, the recording is mixed."""
 RANKS = ("first", "second")
 """Names of the most likely classes in columns of tables."""
 
@@ -169,6 +174,8 @@ class Recognition:
             for a model that uses no words.
         speech: whether the recording contains speech. Without speech, labels are withheld and there
             are no values and words; a timeline with speech detection has no segments.
+        shares: of a timeline, for each task the share of its segments' time that each class has,
+            the largest first; "unsure" is that of withheld labels.
     """
 
     source: str
@@ -184,6 +191,11 @@ class Recognition:
     segments: list[Segment] | None = None
     words: list[RecognizedWord] = field(default_factory=list)
     speech: bool = True
+    shares: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Add up the segments of each class."""
+        object.__setattr__(self, "shares", compute_shares(self.segments or []))
 
     @property
     def label(self) -> str | None:
@@ -244,6 +256,34 @@ class Recognition:
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON types; numbers are rounded to six significant digits."""
         return {one.name: round_floats(getattr(self, one.name)) for one in fields(self)}
+
+
+def compute_shares(segments: Sequence[Segment]) -> dict[str, dict[str, float]]:
+    """Return for each task the share of the segments' time that each class has."""
+    shares: dict[str, dict[str, float]] = {}
+    total = sum(segment.end - segment.start for segment in segments)
+    for segment in segments:
+        for task, answer in segment.tasks.items():
+            own, label = shares.setdefault(task, {}), answer.label or UNSURE
+            own[label] = own.get(label, 0.0) + (segment.end - segment.start) / total
+    return {
+        task: dict(sorted(own.items(), key=lambda pair: -pair[1])) for task, own in shares.items()
+    }
+
+
+def describe_shares(shares: Mapping[str, float]) -> str:
+    """Return the headline of a timeline, and the shares of its classes.
+
+    >>> describe_shares({"neutral": 0.7, "anger": 0.3})
+    'neutral: 70 % of the speech, anger 30 %'
+    >>> describe_shares({"neutral": 0.4, "anger": 0.35, "joy": 0.25})
+    'mixed: neutral 40 %, anger 35 %, joy 25 %'
+    """
+    parts = [f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items()]
+    first, share = next(iter(shares.items()))
+    if share < LEADING_SHARE:
+        return f"mixed: {', '.join(parts)}"
+    return ", ".join([f"{first}: {100 * share:.0f} % of the speech", *parts[1:]])
 
 
 def get_source_name(source: Source) -> str:

@@ -21,7 +21,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serein.errors import ConfigError
 from serein.inference.recognizer import Recognizer
-from serein.service import page, routes, schemas, websocket
+from serein.service import overview, page, routes, schemas, websocket
 from serein.service.auth import ApiKeys
 from serein.service.config import ServiceConfig
 from serein.service.connections import (
@@ -129,6 +129,7 @@ def create_app(
     if keys is not None:
         protected = {"dependencies": [_require_key(keys)], "responses": describe_responses(401)}
     app.include_router(routes.recognize_routes(engine), **protected)
+    app.include_router(overview.overview_routes(engine), **protected)
     app.include_router(websocket.stream_routes(engine, keys))
     app.include_router(routes.model_routes(engine), **protected)
     app.include_router(routes.metrics_routes(engine), **protected)

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -176,21 +176,21 @@ class Engine:
             Problem: it is not audio, or exceeds a limit.
         """
         recognizer = recognizer or self.recognizer
-        decoders = self._decoders_by_rate[recognizer.rate]
+        async with self._limit_time() as timeout:
+            wave_s = await self._decode(body, recognizer, owner)
+            if stream_config is None:
+                submit = self.batcher.submit
+                return await wait_for(submit(name, wave_s, recognizer, words, owner=owner))
+            timeout.reschedule(None)  # accepted work is finished, and bounded by its cost
+            answer = await self._recognize_timeline(recognizer, wave_s, stream_config, owner)
+            return replace(answer, source=name)
+
+    @asynccontextmanager
+    async def _limit_time(self) -> AsyncIterator[asyncio.Timeout]:
+        """Limit the time of an answer within the ``async with`` block."""
         try:
             async with asyncio.timeout(self.config.answer_seconds) as timeout:
-                wave_s = await wait_for(decoders.submit(body, owner))
-                seconds = len(wave_s) / recognizer.rate
-                self.metrics.audio_seconds.inc(seconds)
-                if stream_config is None:
-                    submit = self.batcher.submit
-                    return await wait_for(submit(name, wave_s, recognizer, words, owner=owner))
-                with self._load.add_timeline(seconds, stream_config) as cost:
-                    timeout.reschedule(None)  # accepted work is finished, and bounded by its cost
-                    answer = await self._recognize_timeline(
-                        recognizer, wave_s, stream_config, cost / seconds, owner
-                    )
-                return replace(answer, source=name)
+                yield timeout
         except TimeoutError:
             raise Problem(
                 503,
@@ -198,13 +198,36 @@ class Engine:
                 Retry_After="5",
             ) from None
 
+    async def _decode(self, body: bytes, recognizer: Recognizer, owner: str) -> Samples:
+        wave_s = await wait_for(self._decoders_by_rate[recognizer.rate].submit(body, owner))
+        self.metrics.audio_seconds.inc(len(wave_s) / recognizer.rate)
+        return wave_s
+
+    async def recognize_overview(
+        self, name: str, body: bytes, recognizer: Recognizer, config: StreamConfig, owner: str
+    ) -> tuple[Recognition, Recognition]:
+        """Decode a recording once, and return its answer as a whole and the hops of its timeline.
+
+        Args:
+            name: source to be named in the answers.
+            body: bytes of an audio file.
+            recognizer: the model.
+            config: windowing and smoothing; hops are not merged.
+            owner: key or address of the client; owners take turns.
+
+        Raises:
+            Problem: it is not audio, or exceeds a limit.
+        """
+        hops = replace(config, merge=False)
+        async with self._limit_time() as timeout:
+            wave_s = await self._decode(body, recognizer, owner)
+            whole = await wait_for(self.batcher.submit(name, wave_s, recognizer, owner=owner))
+            timeout.reschedule(None)
+            timeline = await self._recognize_timeline(recognizer, wave_s, hops, owner)
+            return whole, replace(timeline, source=name)
+
     async def _recognize_timeline(
-        self,
-        recognizer: Recognizer,
-        wave_s: Samples,
-        stream_config: StreamConfig,
-        cost_rate: float,
-        owner: str,
+        self, recognizer: Recognizer, wave_s: Samples, stream_config: StreamConfig, owner: str
     ) -> Recognition:
         """Answer by segments in short turns, with other requests between them.
 
@@ -212,22 +235,23 @@ class Engine:
             recognizer: the model.
             wave_s: (n,) at its rate.
             stream_config: windowing, smoothing and merging.
-            cost_rate: cost of a second of audio.
             owner: whose turns they are.
         """
-        source, answer = (wave_s, recognizer.rate), None
-        block_seconds = max(stream_config.hop, TURN_COST / cost_rate)
-        cost = block_seconds * cost_rate
-        chunks = block_seconds / CHUNK_SECONDS
-        steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=chunks)
-        try:
-            while answer is None:
-                turn = partial(self._load.time_turn, cost, partial(next, steps))
-                answer = await wait_for(self.batcher.submit_call(turn, owner=owner, cost=cost))
-        except ConfigError as error:
-            raise Problem(400, str(error)) from None
-        except AudioError as error:
-            raise Problem(422, str(error)) from None
+        seconds, answer = len(wave_s) / recognizer.rate, None
+        source = wave_s, recognizer.rate
+        with self._load.add_timeline(seconds, stream_config) as cost:
+            block_seconds = max(stream_config.hop, TURN_COST * seconds / cost)
+            turn_cost, chunks = block_seconds * cost / seconds, block_seconds / CHUNK_SECONDS
+            steps = iter_timeline(recognizer, source, config=stream_config, chunks_at_a_time=chunks)
+            turn = partial(self._load.time_turn, turn_cost, partial(next, steps))
+            try:
+                while answer is None:
+                    future = self.batcher.submit_call(turn, owner=owner, cost=turn_cost)
+                    answer = await wait_for(future)
+            except ConfigError as error:
+                raise Problem(400, str(error)) from None
+            except AudioError as error:
+                raise Problem(422, str(error)) from None
         return answer
 
 

@@ -210,12 +210,12 @@ def recognize_routes(engine: Engine) -> APIRouter:
                 name, body, in_form = await read_upload(request, engine.config)
                 request.state.bytes = len(body)
                 words = query.select_words(in_form, recognizer)
-                answer = await _wait_unless_disconnected(
+                answer = await wait_unless_disconnected(
                     request,
                     engine.recognize(name, body, recognizer, stream_config, words, owner),
                 )
             except ClientDisconnect:
-                raise _disconnected_problem() from None
+                raise disconnected_problem() from None
             request.state.seconds = round(answer.end - answer.start, 3)
             if query.format == "json":
                 return JSONResponse(answer.to_dict())
@@ -231,7 +231,7 @@ def find_owner(request: Request) -> str:
     return f"key {key}" if key else f"address {request.client.host if request.client else ''}"
 
 
-async def _wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+async def wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     """Wait for the answer while the client is connected.
 
     Raises:
@@ -242,7 +242,7 @@ async def _wait_unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     try:
         await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise _disconnected_problem()
+            raise disconnected_problem()
         return working.result()
     finally:
         for task in (working, disconnecting):
@@ -256,7 +256,8 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _disconnected_problem() -> Problem:
+def disconnected_problem() -> Problem:
+    """Return the problem of a client that has disconnected; only the log has it."""
     return Problem(
         CLIENT_CLOSED_REQUEST,
         "the client disconnected before the answer was ready",

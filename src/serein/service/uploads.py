@@ -42,7 +42,15 @@ async def read_upload(request: Request, config: ServiceConfig) -> Upload:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > config.max_bytes:
         raise _too_large_problem(config)
-    is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith("application/json"):
+        raise Problem(
+            400,
+            "the request is JSON; expected the bytes of an audio file, without base64: "
+            "`curl --data-binary @speech.wav`, or a form as of `curl -F file=@speech.wav`",
+            Connection="close",
+        )
+    is_form = kind.startswith("multipart/")
     try:
         async with asyncio.timeout(config.body_seconds):
             chunks = _iter_limited(request, config)

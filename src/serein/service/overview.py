@@ -1,0 +1,79 @@
+"""What the web page shows of a recording, in one answer to one upload."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from serein.errors import ConfigError
+from serein.inference.formats import format_answers
+from serein.inference.long_form import merge_hops
+from serein.inference.recognition import Recognition, describe_shares
+from serein.inference.recognizer import Recognizer
+from serein.inference.stream_config import StreamConfig
+from serein.service.engine import Engine
+from serein.service.routes import (
+    RecognizeQuery,
+    disconnected_problem,
+    find_owner,
+    parse_query,
+    wait_unless_disconnected,
+)
+from serein.service.schemas import Problem
+from serein.service.uploads import read_upload
+
+FILES = ("csv", "vtt")
+"""Formats of the downloads, besides JSON."""
+
+
+def overview_routes(engine: Engine) -> APIRouter:
+    """Build the route of the web page."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.post("/page/overview")
+    async def get_overview(
+        request: Request, query: Annotated[RecognizeQuery, Depends(parse_query)]
+    ) -> JSONResponse:
+        """Answer with the whole recording, its hops, its segments, and the downloads."""
+        recognizer = query.select_recognizer(engine)
+        stream_config = query.to_stream_config() or StreamConfig()
+        try:
+            recognizer.check_words(None)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
+        query.check_compatible(recognizer, stream_config)
+        owner = find_owner(request)
+        with engine.hold_slot(owner):
+            try:
+                name, body, _ = await read_upload(request, engine.config)
+                request.state.bytes = len(body)
+                whole, hops = await wait_unless_disconnected(
+                    request,
+                    engine.recognize_overview(name, body, recognizer, stream_config, owner),
+                )
+            except ClientDisconnect:
+                raise disconnected_problem() from None
+        request.state.seconds = round(whole.end - whole.start, 3)
+        return JSONResponse(build_overview(recognizer, whole, hops))
+
+    return router
+
+
+def build_overview(recognizer: Recognizer, whole: Recognition, hops: Recognition) -> dict[str, Any]:
+    """Build the document of the page.
+
+    The headline of a recording that is longer than a window of the model is that of its timeline,
+    as for ``serein recognize --window``.
+    """
+    timeline = merge_hops(recognizer, hops)
+    is_long = recognizer.window is not None and whole.end - whole.start > recognizer.window
+    headlines = {task: describe_shares(shares) for task, shares in timeline.shares.items()}
+    return {
+        "whole": replace(whole, source=hops.source).to_dict(),
+        "hops": [hop.to_dict() for hop in hops.segments or []],
+        "timeline": timeline.to_dict(),
+        "headlines": headlines if is_long else {},
+        "files": {name: format_answers(name, [timeline], {}) for name in FILES},
+    }
