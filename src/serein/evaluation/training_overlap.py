@@ -160,11 +160,12 @@ def check_training_overlap(
         kind, found, doubt = overlap
         subject = f"{len(found)} of {count} utterances"
         if kind == "speaker":
-            subject = f"{len(found)} speakers"
+            subject = protocols.count_noun(len(found), "speaker")
         description = f"no {kind} of {owner} training data was found{doubt and f': {doubt}'}"
         if found:
+            verb = "was" if kind == "speaker" and len(found) == 1 else "were"
             description = (
-                f"{subject} were in {owner} training data: these scores say nothing about new "
+                f"{subject} {verb} in {owner} training data: these scores say nothing about new "
                 "speakers"
             )
         findings.append(
