@@ -31,13 +31,11 @@ def main() -> None:
 
 def write_reports(folder: Path) -> Iterator[Path]:
     """Write the reports of a folder of published results, and yield their paths."""
-    files: dict[str, Path] = {}
+    files: dict[tuple[str, bool], Path] = {}
     for file in sorted(folder.glob(f"*/*{DATA_SUFFIX}")):
         results = io.load_results(file)
-        if results.repeats:  # the file of all seeds, in place of the first one's
-            files[results.repeats[0].run] = file
-        else:
-            files.setdefault(results.name, file)
+        name = results.repeats[0].run if results.repeats else results.name
+        files[name, bool(results.repeats)] = file
         report = file.with_name(file.name.replace(DATA_SUFFIX, ".md"))
         if report.is_file():
             yield _write(report, render_markdown(results))
@@ -49,14 +47,19 @@ def write_reports(folder: Path) -> Iterator[Path]:
         yield _write(report, _compare_again(report, files))
 
 
-def _compare_again(report: Path, files: dict[str, Path]) -> str:
-    """Compare the runs of a report again; its command stays the one that was typed."""
+def _compare_again(report: Path, files: dict[tuple[str, bool], Path]) -> str:
+    """Compare the runs of a report again; its command stays the one that was typed.
+
+    Args:
+        report: the earlier report, whose first table has seeds and name of each run.
+        files: by name of the (first) run, and whether it has several seeds.
+    """
     text = report.read_text(encoding="utf-8")
-    header, *rows = re.findall(r"^\|.*\| (run|[^|]*-[0-9a-f]{8}) \|$", text, flags=re.MULTILINE)
-    if header != "run":
+    rows = re.findall(r"^\|.*\| ([\d, ]+) \| ([^|]*-[0-9a-f]{8}) \|$", text, flags=re.MULTILINE)
+    if not rows:
         raise ValueError(f"{report} has no table of runs")
     command = text.rstrip().removesuffix("```").rpartition("```")[2].strip()
-    comparison = compare([files[run] for run in dict.fromkeys(rows)])
+    comparison = compare([files[run, "," in seeds] for seeds, run in rows])
     return render_comparison(replace(comparison, command=command))
 
 
