@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from builders.small_systems import CLASSES, VALUE_TASKS, random_subset, small_system
+import torch
+from builders.small_systems import CLASSES, VALUE_TASKS, small_system
 from builders.word_systems import noise, small_asr, small_joint_model, small_text_model
 from pydantic import TypeAdapter
 
@@ -26,8 +27,6 @@ from serein.inference.recognizer import Recognizer
 from serein.results import io as store
 from serein.results.inference import Explanations
 from serein.system import System
-from serein.training.config import TrainingConfig
-from serein.training.estimator import fit_estimator
 
 RATE = 16_000
 PLAIN = ("features.pad=false", "model.attention=false")
@@ -192,6 +191,24 @@ def test_drops_equal_the_answers_to_occluded_recordings(seconds: float) -> None:
         assert max(map(abs, track.drop)) > 0
 
 
+def test_window_without_speech_has_no_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = plain_recognizer()
+    monkeypatch.setattr(recognizer, "detect_speech", lambda windows: [True, False, True])
+    found = explain(recognizer, (speech(18.0), RATE), start=1.0)
+    assert len(found.windows) == 2
+    (_, end), (start, _) = found.windows
+    track = found.occlusion["emotion"]
+    half = track.length / 2
+    unused = [
+        drop
+        for time, drop in zip(track.times, track.drop, strict=True)
+        if end <= time - half and time + half <= start
+    ]
+    assert len(unused) > 20
+    assert not any(unused)
+    assert any(track.drop)
+
+
 def test_times_of_a_part_count_from_the_start_of_the_recording() -> None:
     recognizer, wave_s = plain_recognizer(), speech(3.0)
     part = explain(recognizer, (wave_s, RATE), start=1.0, end=2.5).occlusion["emotion"]
@@ -214,8 +231,8 @@ def test_regression_tasks_have_drops_of_their_value() -> None:
 
 def test_svm_is_explained() -> None:
     spectra = ["model.name=svm", "features.bands=16", "features.window=400", "features.pad=false"]
+    torch.manual_seed(0)
     system = System(recipes.load("li2019", spectra), CLASSES)
-    fit_estimator(system, random_subset([9, 30, 12, 5, 21, 17] * 5), {}, TrainingConfig(batch=5))
     found = explain(Bundle(system.eval(), Card(name="svm")), (speech(1.5), RATE))
     assert found.method == "occlusion"
     assert any(found.occlusion["emotion"].drop)
