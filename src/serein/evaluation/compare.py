@@ -34,7 +34,7 @@ from serein.metrics.statistical_tests import (
     two_proportion_test,
 )
 from serein.results import io
-from serein.results.evaluation import Results
+from serein.results.evaluation import Results, remove_model_folders
 from serein.results.studies import Comparison, PairedTest
 
 Tally = NDArray[Any]
@@ -204,7 +204,8 @@ def _recipe_name(compared: ComparedRun) -> str:
 
 def _recipe_with_changes(compared: ComparedRun) -> str:
     changed = compared.first.recipe.get("about", {}).get("changed", "")
-    return f"{_recipe_name(compared)} ({changed})" if changed else _recipe_name(compared)
+    name = _recipe_name(compared)
+    return f"{name} ({remove_model_folders(changed)})" if changed else name
 
 
 def _test_pair(first: ComparedRun, second: ComparedRun, method: str) -> Iterable[PairedTest]:
@@ -511,7 +512,7 @@ def _describe_run(compared: ComparedRun) -> dict[str, Any]:
     return {
         "name": compared.name,
         "recipe": first.recipe["name"],
-        "changed": first.recipe.get("about", {}).get("changed", ""),
+        "changed": remove_model_folders(first.recipe.get("about", {}).get("changed", "")),
         "corpus": first.corpus["name"],
         "protocol": first.protocol["name"],
         "protocol hash": first.protocol["hash"],

@@ -14,7 +14,15 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results.evaluation import MODEL, CalibrationScores, LabelMapping, Results
+from serein.results.evaluation import (
+    MODEL,
+    MODEL_SETTINGS,
+    CalibrationScores,
+    LabelMapping,
+    Results,
+    get_model_name,
+    remove_model_folders,
+)
 
 RANKING_NOTE = (
     " AUROC: probability that a correct answer is more confident than a wrong one, 0.5 by chance. "
@@ -228,9 +236,19 @@ def build_provenance_table(results: Results) -> Table:
     )
 
 
+def _format_setting(name: str, value: str) -> str:
+    """Format a setting; saved models and runs are printed without their folders."""
+    if name in MODEL_SETTINGS:
+        return get_model_name(value)
+    return remove_model_folders(value) if name == "about.changed" else value
+
+
 def build_settings_table(results: Results) -> Table | None:
     """Build the table of all settings of the recipe; None without a recipe."""
-    rows = tuple(make_row(name, value) for name, value in summary.flatten(results.recipe))
+    rows = tuple(
+        make_row(name, _format_setting(name, value))
+        for name, value in summary.flatten(results.recipe)
+    )
     if not rows:
         return None
     return Table(

@@ -6,7 +6,7 @@ from typing import Any
 
 from serein.metrics.bootstrap import MIN_RELIABLE_SPEAKERS
 from serein.metrics.scoring import CCC, WA, Metric, Scorer, get_metric, get_scorer
-from serein.results.evaluation import Prediction, Results
+from serein.results.evaluation import Prediction, Results, remove_model_folders
 from serein.results.studies import Search
 
 Interval = tuple[float, float] | None
@@ -148,7 +148,7 @@ def format_title(results: Results) -> str:
     """Return recipe, changes of the recipe, and corpus."""
     name = results.recipe.get("name", results.name)
     changed = results.recipe.get("about", {}).get("changed")
-    name = f"{name} ({changed})" if changed else name
+    name = f"{name} ({remove_model_folders(changed)})" if changed else name
     return f"{name} on {results.corpus['name']}" if "name" in results.corpus else f"{name}"
 
 

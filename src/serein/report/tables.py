@@ -19,7 +19,13 @@ from serein.report.table import (
     number_columns,
     text_columns,
 )
-from serein.results.evaluation import NUISANCE, FoldResult, Prediction, Results
+from serein.results.evaluation import (
+    NUISANCE,
+    FoldResult,
+    Prediction,
+    Results,
+    get_model_name,
+)
 from serein.results.inference import WordScores
 
 ONLY_IF_SEVERAL = ("corpus", "language")
@@ -394,7 +400,8 @@ def build_word_table(results: Results) -> Table | None:
         return None
     first = next(iter(results.words.values()))
     source = results.recipe.get("text", {}).get("transcripts_from")
-    read = f"Of the transcripts that the system read in tests, by {source}. " if source else ""
+    reader = get_model_name(str(source))
+    read = f"Of the transcripts that the system read in tests, by {reader}. " if source else ""
     return Table(
         title="words: error rate, %",
         note=f"{read}Pooled over utterances, in lower case and without punctuation; "

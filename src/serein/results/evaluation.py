@@ -1,7 +1,9 @@
 """Records of an evaluation, as ``results.json`` holds them. Times are in seconds."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from statistics import fmean
 from typing import Any
 
@@ -438,6 +440,31 @@ class Results:
             task: {name: _mean_or_none([scores[task][name] for scores in by_fold]) for name in own}
             for task, own in by_fold[0].items()
         }
+
+
+MODEL_SETTINGS = ("training.init", "text.transcripts_from")
+"""Settings that name a saved model or a run, often by a path."""
+MODEL_SETTING_PATTERN = re.compile(rf"({'|'.join(map(re.escape, MODEL_SETTINGS))})=([^\s,]+)")
+
+
+def get_model_name(path: str) -> str:
+    """Return the name of a saved model or run without its folder, for reports.
+
+    >>> get_model_name("/home/ann/models/mine.safetensors"), get_model_name("serein-base")
+    ('mine', 'serein-base')
+    """
+    return PurePath(path).name.removesuffix(".safetensors")
+
+
+def remove_model_folders(changes: str) -> str:
+    """Replace paths of saved models in a list of settings by their names.
+
+    >>> remove_model_folders("training.epochs=3, training.init=../ann/mine.safetensors")
+    'training.epochs=3, training.init=mine'
+    """
+    return MODEL_SETTING_PATTERN.sub(
+        lambda match: f"{match[1]}={get_model_name(match[2])}", changes
+    )
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
