@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from builders.example_results import CLASSES
+from builders.example_results import CLASSES, rescore
 from rich.console import Console
 
 from serein.report import terminal
@@ -53,7 +53,7 @@ def without_folds(results: Results) -> Results:
         for prediction in results.predictions
         if (shares := prediction.selections[item])
     ]
-    return replace(
+    bare = replace(
         results,
         recipe={},
         protocol={},
@@ -71,6 +71,7 @@ def without_folds(results: Results) -> Results:
         repeats=[],
         confident_errors=[],
     )
+    return replace(rescore(bare), protocol={})
 
 
 def with_undefined_scores(results: Results) -> Results:

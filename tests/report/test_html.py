@@ -62,7 +62,13 @@ def test_page_contains_the_scores(results: Results, parsed: Page) -> None:
     assert "best (optimistic)" in words
     assert "3 utterances are shorter than 1 s" in words
     assert results.command in words
-    for fact in ("0123456789abcdef", "9f3b52c0e1d4", "model.heads", "1 h 23 min 45 s", "2.13.0"):
+    for fact in (
+        results.protocol["hash"],
+        "9f3b52c0e1d4",
+        "model.heads",
+        "1 h 23 min 45 s",
+        "2.13.0",
+    ):
         assert fact in words
 
 

@@ -30,25 +30,26 @@ def test_round_trip(results: Results, tmp_path: Path) -> None:
     assert store.load_results(tmp_path / "run") == results
     assert store.load_results(tmp_path / "run" / "results.json") == results
     store.save_record(with_undefined_scores(results), tmp_path / "other.json")
-    assert store.load_results(tmp_path / "other.json") == with_undefined_scores(results)
+    other = store.load_record(Results, tmp_path / "other.json")
+    assert other == with_undefined_scores(results)
 
 
-def test_stored_numbers_have_six_digits_and_no_nan(results: Results, tmp_path: Path) -> None:
+def test_stored_numbers_have_all_digits_and_no_nan(results: Results, tmp_path: Path) -> None:
     epoch = Epoch(epoch=1, loss=float("nan"), seconds=1 / 3, scores={"test": {"emotion": {}}})
     diverged = replace(results, folds=[replace(results.folds[0], history=[epoch])])
     store.save_record(diverged, tmp_path)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
-    assert json.loads(text)["folds"][0]["history"][0]["seconds"] == 0.333333
-    again = store.load_results(tmp_path).folds[0].history[0]
+    assert json.loads(text)["folds"][0]["history"][0]["seconds"] == 1 / 3
+    again = store.load_record(Results, tmp_path).folds[0].history[0]
     assert np.isnan(again.loss)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 4}, "has format 4; this serein reads 1 to 3; upgrade serein"),
-        ({"format": "1"}, "has format '1'; this serein reads 1 to 3"),
+        ({"format": 5}, "has format 5; this serein reads 1 to 4; upgrade serein"),
+        ({"format": "1"}, "has format '1'; this serein reads 1 to 4"),
         ({"seconds": "long"}, "holds no results: seconds: Input should be a valid number"),
         ({"scores": None, "folds": "none"}, "holds no results: .*more"),
     ],

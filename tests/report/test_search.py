@@ -38,7 +38,7 @@ def search() -> Search:
 
     settings = {"tasks.gender.weight": 0.9, "model.name": RUDE, "training.rate": 0.01}
     return Search(
-        format=3,
+        format=io.FORMAT,
         name="li2019-spoken-seed3-search-abcd",
         command="serein search li2019 --corpus spoken=x",
         created="2026-11-21T02:46:44+00:00",
