@@ -2,7 +2,7 @@
 
     python -m benchmarks.functionals --corpus ravdess=FOLDER --speakers 01,02,03 -o FILE.md
 
-The support vector machine (Gaussian kernel) uses functionals of ``serein-base``'s front end,
+The support vector machine (Gaussian kernel) uses functionals of ``serein-light``'s front end,
 without augmentation. Only the given speakers are used.
 """
 
@@ -39,7 +39,7 @@ FIRST = "contours", "rhythm", "pitch"
 
 def compute_groups(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
     """Compute the functionals (N, D) of each group."""
-    settings = {k: v for k, v in load("serein-base").features.items() if k != "name"}
+    settings = {k: v for k, v in load("serein-light").features.items() if k != "name"}
     front_end = voice.FrontEnd(build_config(voice.Config, settings, "features"))
     functionals, within = Functionals(front_end.width - 3), front_end.given["within"]
     groups = []

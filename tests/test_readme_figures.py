@@ -91,11 +91,11 @@ class Gain:
         return [self.first, (self.second, load(self.second).headline)]
 
     def _tally(self, first: tuple[str, str]) -> tuple[Any, Any]:
-        runs = [
+        other, reference = (
             ComparedRun(name, (_quote(load(name), selection),))
             for name, selection in (first, (self.second, load(self.second).headline))
-        ]
-        return tally_pair(*runs, "emotion").grouped
+        )
+        return tally_pair(other, reference, "emotion").grouped
 
 
 def _quote(results: Results, selection: str) -> Results:
@@ -202,6 +202,10 @@ SOURCES: dict[str, dict[str, list[Source]]] = {
         "RAVDESS": wa_ua("egemaps-svm/ravdess-ab0e246d"),
     },
     "serein-base": {
+        "EMO-DB": wa_ua("serein-base/emodb-3c33a48a"),
+        "RAVDESS": wa_ua("serein-base/ravdess-ee557eae"),
+    },
+    "serein-light": {
         "EMO-DB": wa_ua("serein-light/emodb-76144559"),
         "RAVDESS": wa_ua("serein-light/ravdess-8b45137d"),
     },

@@ -4,6 +4,7 @@ B = batch, S = samples, T = frames, F = bins, D = channels, K = classes of a tas
 L = words, t = steps of an attention map.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -321,6 +322,12 @@ def build_front_end(recipe: Recipe, *, allow_custom: bool = True) -> FrontEnd:
         "features", "FrontEnd", name, recipe.features, f"features.{name}", allow_custom
     )()
     return front_end
+
+
+def copy_front_end(system: System) -> FrontEnd:
+    """Copy the front end of a system to the CPU, with the weights of its pretrained encoder."""
+    front_end = copy.deepcopy(system.front_end)
+    return front_end.to("cpu") if isinstance(front_end, nn.Module) else front_end
 
 
 def build_recipe_spec_augment(recipe: Recipe, front_end: FrontEnd) -> SpecAugment | None:

@@ -284,7 +284,7 @@ def test_training_assigns_each_utterance_to_one_member() -> None:
 
 
 def test_front_end_sets_hop_and_speech_range_of_the_model() -> None:
-    recipe = recipes.load("serein-base", ["features.hop=160", "features.speech_range=30"])
+    recipe = recipes.load("serein-light", ["features.hop=160", "features.speech_range=30"])
     built = System(recipe, {"emotion": ["anger", "neutral"], "gender": ["female", "male"]})
     assert isinstance(built.model, base.Model)
     assert built.model.config.hop == 0.01

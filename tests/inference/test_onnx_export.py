@@ -153,7 +153,7 @@ def test_export_matches_for_raw_frames(tmp_path: Path) -> None:
 def test_export_matches_for_serein_base(tmp_path: Path) -> None:
     torch.manual_seed(1)
     sizes = ("filters=4", "channels=32", "hidden=32", "members=2")
-    recipe = recipes.load("serein-base", [f"model.{size}" for size in sizes])
+    recipe = recipes.load("serein-light", [f"model.{size}" for size in sizes])
     system = System(recipe, {"emotion": LEVELS, "gender": ("f", "m")})
     with torch.no_grad():
         for weight in system.parameters():

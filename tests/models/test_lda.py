@@ -237,5 +237,7 @@ def test_recipes_may_have_what_the_model_uses() -> None:
     for wrong in ("training.balance=class", "training.balance=['corpus', 'class']"):
         with pytest.raises(ConfigError, match="samples epochs"):
             build_training_config(recipes.load("egemaps-svm", ["model.name=lda", wrong]))
+    with pytest.raises(ConfigError, match="would lose the weights of serein-light"):
+        build_training_config(recipes.load("egemaps-svm", ["training.init=serein-light"]))
     with pytest.raises(ConfigError, match="remove \\[augment\\]"):
         check_recipe(recipes.load("egemaps-svm", ["augment.speed=[0.9, 1.1]"]))

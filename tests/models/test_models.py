@@ -38,6 +38,10 @@ MORE = {
     "rnn": ["model.attention=true", "model.separate=false", "model.stack=3"],
 }
 """Settings that are in no recipe."""
+MORE_OF = {"base": "serein-light", "rnn": "zhang2019-lld-rnn"}
+"""The recipes that have them."""
+WITHOUT_ENCODER = ["features.name=logmel", "features.bands=16", "model.select_state=false"]
+"""Settings of ssl-svm for a machine without encoder."""
 SMALLER = {
     "base": ["model.members=2", "model.filters=4", "model.channels=32", "model.hidden=32"],
     "feng2020": [
@@ -93,7 +97,8 @@ def cases() -> list[Case]:
         smaller = SMALLER.get(name, [])
         every = [r for r in recipes.list_recipes() if not recipes.load(r).text]
         own = [(r, smaller) for r in every if recipes.load(r).model["name"] == name]
-        own += [(r, MORE[name]) for r, _ in own[:1] if name in MORE]
+        own = [(r, WITHOUT_ENCODER if r == "ssl-svm" else settings) for r, settings in own]
+        own += [(r, MORE[name]) for r, _ in own if MORE_OF.get(name) == r]
         seen: list[tuple[dict[str, Any], list[str]]] = []
         for base, settings in own or [("li2019", [f"model.name={name}", *smaller])]:
             recipe = recipes.load(base, settings)
@@ -126,7 +131,9 @@ def count_calls(system: System, x_btf: Tensor, mask_bt: Tensor) -> Output:
 
 
 def has_attention(system: System) -> bool:
-    return not is_estimator(system.recipe) and system.recipe.model.get("attention", True)
+    model = system.recipe.model
+    has_layer = model.get("attention", True) and model.get("convolutions", True)
+    return has_layer and not is_estimator(system.recipe)
 
 
 def targets(system: System, count: int) -> dict[str, Tensor]:

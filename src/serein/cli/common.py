@@ -47,8 +47,8 @@ RayAddressOption = Annotated[
     str | None, typer.Option(help="Head of the Ray cluster, HOST:PORT; default: RAY_ADDRESS.")
 ]
 MODEL_HELP = (
-    "A bundle, or a shipped model: serein-base, li2019-emodb, or serein-base-noncommercial "
-    "(for non-commercial use only)"
+    "A bundle, or a shipped model: serein-base, serein-light, li2019-emodb, or "
+    "serein-base-noncommercial (for non-commercial use only)"
 )
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 ClassesOption = Annotated[

@@ -327,6 +327,12 @@ def build_training_config(recipe: Recipe) -> TrainingConfig:
             f"training.balance = {training.balance!r} samples epochs, and {recipe.model['name']} "
             "is fitted at once; weight classes with tasks.<name>.class_weights = 'balanced' instead"
         )
+    if training.init:
+        raise ConfigError(
+            f"{recipe.model['name']} is fitted at once and would lose the weights of "
+            f"{training.init}; start from a model that is trained in epochs, such as "
+            "serein-light, with its recipe"
+        )
     return replace(training, epochs=1, patience=0)
 
 

@@ -41,7 +41,7 @@ from serein.records import Corpus, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import FORCED, MODEL, LabelMapping, Prediction, Results
 from serein.results.inference import WordScores
-from serein.system import TRANSCRIPT, System, build_front_end, collect_notes
+from serein.system import TRANSCRIPT, System, collect_notes, copy_front_end
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
 from serein.utils.device import (
@@ -104,7 +104,7 @@ def score_model(
         warnings += wordless
     if filtered.left_out:
         warnings = [describe_left_out(filtered.left_out, "left out: "), *warnings]
-    front_end = build_front_end(system.recipe)  # on the CPU, wherever the model is
+    front_end = copy_front_end(system)
     windows = [_cut_windows(utterance, front_end) for utterance in scorable]
     content_hashes = corpora.hash_contents([*corpus.utterances, *chain.from_iterable(windows)])
     predicted = _predict(bundle, front_end, windows, content_hashes)

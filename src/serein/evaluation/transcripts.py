@@ -29,7 +29,7 @@ from serein.labels.vocabulary import Vocabulary
 from serein.records import Corpus, Finding, Protocol, Recipe, Utterance
 from serein.results import io
 from serein.results.evaluation import Results
-from serein.system import TRANSCRIPT, System, build_front_end
+from serein.system import TRANSCRIPT, System, build_front_end, copy_front_end
 from serein.tasks.transcript import Config
 from serein.training.dataset import Subset, extract_frames
 from serein.training.predict import predict_subset
@@ -207,7 +207,7 @@ def transcribe_utterances(
             f"{system.recipe.name} does not recognize words; name a model that was trained to "
             "transcribe, such as one of feng2020-asr"
         )
-    frames = extract_frames(utterances, build_front_end(system.recipe), content_hashes)
+    frames = extract_frames(utterances, copy_front_end(system), content_hashes)
     subset = Subset(tuple(utterance.id for utterance in utterances), frames, {})
     precision = resolve_precision(requested_precision(system.recipe), system.device)
     id_nl = predict_subset(system, subset, BATCH_SIZE, precision)[TRANSCRIPT]

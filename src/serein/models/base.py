@@ -1,7 +1,7 @@
 """An ensemble of networks that combine functionals with attentive statistics over convolutions.
 
 Ours, for voices, rooms and languages that were not in training; the model of serein's recipe
-`serein-base`. It uses two views of ``features.voice``:
+`serein-light`. It uses two views of ``features.voice``:
 
 - functionals of the whole utterance, without its level and with its spectral tilt, read by a dense
   layer: few utterances suffice to train it;
