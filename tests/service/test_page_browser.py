@@ -1,5 +1,6 @@
 """The page in Chromium: files, timeline, API keys, errors."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,22 @@ import httpx
 import pytest
 from builders.browser import PHONE, drop_file, open_page, wait_for_answer, wait_until
 from builders.encoded_audio import encode
-from builders.service_client import RECOGNIZE, SmallModelServer, small_recognizer
+from builders.service_client import PATIENCE, RECOGNIZE, SmallModelServer, small_recognizer
 from builders.speech_streams import make_speech
 
 from serein.bundle import save
+from serein.inference.recognition import describe_shares
 from serein.records import Corpus
 
 SECONDS = 12.0
+DROP_SEVERAL = """contents => {
+  const dataTransfer = new DataTransfer();
+  contents.forEach((content, index) => {
+    const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
+    dataTransfer.items.add(new File([bytes], `${index}.wav`));
+  });
+  document.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer}));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +44,16 @@ def read_problem(page: Any) -> str:
     return str(page.inner_text("#problem"))
 
 
-def request_segments(
+def request_timeline(
     live: SmallModelServer, content: bytes, query: str = "hop=1&window=4&smooth=1"
-) -> list[Any]:
+) -> dict[str, Any]:
     files = {"file": ("call.wav", content)}
-    answer = httpx.post(f"{live.url}{RECOGNIZE}?{query}", files=files, timeout=60).json()
-    return list(answer["segments"])
+    answer = httpx.post(f"{live.url}{RECOGNIZE}?{query}", files=files, timeout=PATIENCE).json()
+    return dict(answer)
+
+
+def request_segments(live: SmallModelServer, content: bytes) -> list[Any]:
+    return list(request_timeline(live, content)["segments"])
 
 
 def test_dropped_file_is_recognized(page: Any, live: SmallModelServer, spoken: bytes) -> None:
@@ -52,16 +66,19 @@ def test_dropped_file_is_recognized(page: Any, live: SmallModelServer, spoken: b
     page.click("#as-table summary")
     found = page.locator("#tables tbody th").all_inner_texts()
     assert found == [one["tasks"]["emotion"]["label"] for one in wanted]
-    whole = live.post(spoken).json()["tasks"]["emotion"]
-    assert page.inner_text("#verdicts .answer").startswith(whole["label"])
-    assert f"{round(100 * whole['confidence'])} %" in page.inner_text("#verdicts .answer")
+    shares = dict(request_timeline(live, spoken)["shares"]["emotion"])
+    headline = describe_shares(shares).replace(":", "")
+    assert " ".join(page.inner_text("#verdicts .answer").split()) == headline
+    sent = [url for url in seen if "overview" in url or "recognize" in url]
+    assert len(sent) == 1  # one upload
     assert page.get_attribute("#plot", "aria-valuemax") == f"{SECONDS:.1f}"
     assert all(url.startswith((live.url, "blob:", "data:")) for url in seen)
 
 
 def test_second_class_arousal_and_valence_are_shown(
-    page: Any, live: SmallModelServer, spoken: bytes
+    page: Any, live: SmallModelServer, corpus: Corpus
 ) -> None:
+    spoken = encode("wav", make_speech(corpus, 3.5))  # no longer than a window
     drop_file(page, "call.wav", spoken)
     wait_for_answer(page)
     wanted = live.post(spoken).json()
@@ -146,6 +163,8 @@ def test_page_works_with_the_keyboard_only(page: Any, spoken: bytes, tmp_path: P
 def test_downloads_in_every_format(page: Any, live: SmallModelServer, spoken: bytes) -> None:
     drop_file(page, "call.wav", spoken)
     wait_for_answer(page)
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
     got = {}
     for name in ("json", "csv", "vtt"):
         with page.expect_download() as download:
@@ -158,6 +177,48 @@ def test_downloads_in_every_format(page: Any, live: SmallModelServer, spoken: by
     assert got["csv"].startswith("file,start,end,emotion,")
     assert got["vtt"].startswith("WEBVTT\n")
     assert got["vtt"].count(" --> ") == len(wanted)
+    for name, begin in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        with page.expect_download() as download:
+            page.click(f"[data-format={name}]")
+        assert Path(download.value.path()).read_bytes().startswith(begin)
+    assert not [url for url in seen if url.startswith("http")]  # all from memory
+
+
+def test_several_files_are_listed_with_a_table_of_all(page: Any, spoken: bytes) -> None:
+    contents = [base64.b64encode(one).decode() for one in (spoken, b"no audio", spoken)]
+    page.evaluate(DROP_SEVERAL, contents)
+    wait_until(page, "document.querySelectorAll('#file-list li').length === 3")
+    rows = page.locator("#file-list li").all_inner_texts()
+    assert [row.split("\n")[0] for row in rows] == ["0.wav", "1.wav", "2.wav"]
+    assert "cannot be read" in rows[1]
+    assert page.locator("#file-list .ribbon").count() == 2
+    with page.expect_download() as download:
+        page.click("#all-csv")
+    table = Path(download.value.path()).read_text().splitlines()
+    assert {row.split(",")[0] for row in table} == {"file", "0.wav", "2.wav"}
+    assert sum(row.startswith("file,") for row in table) == 1
+
+
+def test_dropped_text_is_answered(page: Any) -> None:
+    page.evaluate(
+        "document.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))"
+    )
+    assert "This is no file" in read_problem(page)
+
+
+def test_bars_follow_the_playhead_and_settings_are_in_the_address(page: Any, spoken: bytes) -> None:
+    drop_file(page, "call.wav", spoken)
+    wait_for_answer(page)
+    assert page.locator("#now-bars .bars li").count() == 3
+    page.focus("#plot")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#now-bars .bars", "aria-label") == "at 0:01.0"
+    page.click("#source summary")
+    page.fill("#hop", "0.5")
+    page.keyboard.press("Tab")
+    wait_until(page, "location.hash === '#hop=0.5'")
+    page.reload()
+    wait_until(page, "document.getElementById('hop').value === '0.5'")
 
 
 def test_comparison_of_two_models(page: Any, live: SmallModelServer, spoken: bytes) -> None:
@@ -233,15 +294,15 @@ def test_too_long_recording_shows_the_limit(page: Any, corpus: Corpus) -> None:
 
 def test_retry_after_busy_or_unreachable_service(page: Any, spoken: bytes) -> None:
     busy = {"title": "Too Many Requests", "status": 429, "detail": "64 requests are in progress"}
-    page.route("**/v1/recognize*", lambda route: route.fulfill(status=429, json=busy), times=2)
+    page.route("**/page/overview*", lambda route: route.fulfill(status=429, json=busy))
     drop_file(page, "call.wav", spoken)
     assert "busy" in read_problem(page)
     assert "64 requests are in progress." in page.inner_text("#problem")
-    page.unroute("**/v1/recognize*")
-    page.route("**/v1/recognize*", lambda route: route.abort(), times=2)
+    page.unroute("**/page/overview*")
+    page.route("**/page/overview*", lambda route: route.abort())
     page.click("#problem button")
     wait_until(page, "document.getElementById('problem').innerText.includes('reached')")
-    page.unroute("**/v1/recognize*")
+    page.unroute("**/page/overview*")
     page.click("#problem button")
     wait_for_answer(page)
 
@@ -320,10 +381,11 @@ def test_page_asks_for_a_key(chromium: Any, spoken: bytes, tmp_path: Path, run: 
             page.fill("#key", "wrong")
             page.keyboard.press("Enter")
             wait_until(page, "document.getElementById('problem').innerText.includes('known')")
+            drop_file(page, "call.wav", spoken)  # before there is a key
+            page.click("#live")
+            wait_until(page, "document.activeElement.id === 'key'")
             page.fill("#key", out.strip())
             page.click("text=Use this key")
-            wait_until(page, "!document.querySelector('#problem strong')")
-            drop_file(page, "call.wav", spoken)
             wait_for_answer(page)
             kept = "[sessionStorage.length, localStorage.length, document.cookie]"
             assert page.evaluate(kept) == [1, 0, ""]

@@ -56,19 +56,21 @@ def overview_routes(engine: Engine) -> APIRouter:
             except ClientDisconnect:
                 raise disconnected_problem() from None
         request.state.seconds = round(whole.end - whole.start, 3)
-        return JSONResponse(build_overview(recognizer, whole, hops))
+        return JSONResponse(build_overview(recognizer, whole, hops, stream_config.window))
 
     return router
 
 
-def build_overview(recognizer: Recognizer, whole: Recognition, hops: Recognition) -> dict[str, Any]:
+def build_overview(
+    recognizer: Recognizer, whole: Recognition, hops: Recognition, window: float
+) -> dict[str, Any]:
     """Build the document of the page.
 
-    The headline of a recording that is longer than a window of the model is that of its timeline,
-    as for ``serein recognize --window``.
+    The headline of a recording that is longer than a window of its timeline is that of the
+    timeline, as for ``serein recognize --window``.
     """
     timeline = merge_hops(recognizer, hops)
-    is_long = recognizer.window is not None and whole.end - whole.start > recognizer.window
+    is_long = whole.end - whole.start > window
     headlines = {task: describe_shares(shares) for task, shares in timeline.shares.items()}
     return {
         "whole": replace(whole, source=hops.source).to_dict(),

@@ -28,30 +28,45 @@ export class Problem extends Error {
 
 export const fetchModels = () => request("v1/models").then(response => response.json());
 
-// One answer for a recording, or a timeline if the query has any of window, hop, smooth, speech, merge.
-export function recognize(file, query, signal) {
+// The answer of a recording, its timeline and its downloads, for one upload; onProgress is called with
+// the share that was sent. Nothing limits the time as long as something is sent.
+export function fetchOverview(file, query, signal, onProgress) {
   const form = new FormData();
   form.append("file", file, file.name);
-  const parameters = Object.entries(query).filter(([, value]) => value !== undefined);
-  return request(`v1/recognize?${new URLSearchParams(parameters)}`, {method: "POST", body: form, signal});
+  const upload = new XMLHttpRequest();
+  return new Promise((resolve, reject) => {
+    upload.open("POST", `page/overview?${new URLSearchParams(Object.entries(query))}`);
+    if (key.get()) upload.setRequestHeader("Authorization", `Bearer ${key.get()}`);
+    upload.upload.onprogress = ({loaded, total}) => onProgress(loaded / total);
+    upload.onload = () => {
+      if (upload.status === 200) return resolve(JSON.parse(upload.responseText));
+      let detail = upload.statusText;
+      try { detail = JSON.parse(upload.responseText).detail ?? detail; } catch { /* not a problem document */ }
+      reject(toProblem(upload.status, detail));
+    };
+    upload.onerror = () => reject(unreachable());
+    upload.onabort = () => reject(new DOMException("stopped", "AbortError"));
+    signal.addEventListener("abort", () => upload.abort());
+    upload.send(form);
+  });
 }
 
-async function request(path, options = {}) {
+const unreachable = () => new Problem(0, "Check that it runs and that you are online, then try again.");
+
+function toProblem(status, detail) {
+  if (status === 401 && !key.get())
+    return new Problem(401, "Enter the key that you got from the operator of the service.");
+  if (status === 401)
+    return new Problem(401, "Enter it again, or ask the operator of the service.", "This key is not known");
+  return new Problem(status, detail);
+}
+
+async function request(path) {
   const headers = key.get() ? {Authorization: `Bearer ${key.get()}`} : {};
-  let response;
-  try {
-    response = await fetch(path, {...options, headers});
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem(0, "Check that it runs and that you are online, then try again.");
-  }
+  const response = await fetch(path, {headers}).catch(() => { throw unreachable(); });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  if (response.status === 401 && !key.get())
-    throw new Problem(401, "Enter the key that you got from the operator of the service.");
-  if (response.status === 401)
-    throw new Problem(401, "Enter it again, or ask the operator of the service.", "This key is not known");
-  throw new Problem(response.status, problem.detail ?? response.statusText);
+  throw toProblem(response.status, problem.detail ?? response.statusText);
 }
 
 function toSentence(text) {

@@ -36,6 +36,17 @@ export async function drawFigure(div, content) {
   await (await plotly).react(div, traces, layout, {displayModeBar: false, doubleClick: false, showTips: false});
 }
 
+// The figure as a picture, "svg" or "png", with the colours of the page.
+export async function toPicture(div, format) {
+  const {width, height} = div.getBoundingClientRect();
+  const library = await plotly;
+  const picture = {data: div.data, layout: {...div.layout, paper_bgcolor: themeColour("paper")}};
+  const url = await library.toImage(picture, {format, width, height, scale: format === "png" ? 2 : 1});
+  if (format === "svg") return new Blob([decodeURIComponent(url.slice(url.indexOf(",") + 1))], {type: "image/svg+xml"});
+  const bytes = Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), letter => letter.charCodeAt(0));
+  return new Blob([bytes], {type: "image/png"});
+}
+
 export const resizeFigure = div => div._fullLayout && plotly.then(({Plots}) => Plots.resize(div));
 
 // Conversion between times and pixels from the left of the figure, and the height of its rows.

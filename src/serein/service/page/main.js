@@ -2,24 +2,29 @@
 
 import * as api from "./api.js";
 import {assignColours} from "./colours.js";
-import {drawFigure, resizeFigure} from "./figure.js";
+import {drawFigure, resizeFigure, toPicture} from "./figure.js";
 import {openStream} from "./live.js";
 import {Player} from "./player.js";
 import {record} from "./recorder.js";
 import * as result from "./result.js";
 import {findSegment, formatTime} from "./segments.js";
 import {envelope, spectrogram} from "./spectrum.js";
-import {decodeAudio} from "./wav.js";
+import {decodeAudio, toWAV} from "./wav.js";
 
 const MIN_SECONDS = 15;  // length of the live timeline at its start
 const $ = id => document.getElementById(id);
-const state = {models: [], file: null, tracks: [], microphone: null, work: null, seconds: 0};
+const state = {models: [], file: null, pending: null, tracks: [], finished: [], microphone: null, work: null, seconds: 0};
 
+const showBars = time => {
+  const tracks = state.tracks.filter(({segments}) => segments.length);
+  $("now-bars").hidden = !tracks.length || Boolean(state.microphone);
+  $("now-bars").replaceChildren(...result.bars(tracks, task(), classColours(), time));
+};
 const player = new Player({sound: $("sound"), plot: $("plot"), figure: $("figure"), cursor: $("cursor")}, time =>
   state.tracks.map(({name, segments}) => {
     const segment = findSegment(segments, time);
     return `, ${state.tracks.length > 1 ? `${name}: ` : ""}${segment && result.describeAnswer(segment, task()) || "no speech"}`;
-  }).join(""));
+  }).join(""), showBars);
 
 const findModel = name => state.models.find(model => model.name === name);
 const tasksOf = model => Object.keys(model.classes).filter(name => model.classes[name].length);
@@ -44,7 +49,36 @@ async function loadModels() {
   $("model-field").hidden = $("other-field").hidden = names.length < 2;
   const {max_seconds: seconds, max_bytes: bytes} = state.models[0];
   $("limits").textContent = `WAV, FLAC, MP3, Ogg, Opus, m4a, webm; at most ${formatTime(seconds)} minutes and ${Math.floor(bytes / 2 ** 20)} MB`;
+  readAddress();
   updateModel();
+  const pending = state.pending;
+  state.pending = null;
+  if (pending) await recognizeAll(pending);
+}
+
+// Settings are in the address of the page, so that it can be sent to others.
+const SETTINGS = ["model", "other", "window", "hop", "smooth", "speech", "task"];
+
+function readAddress() {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  for (const name of SETTINGS) {
+    const value = parameters.get(name), control = $(name);
+    if (value === null || name === "task") continue;
+    if (control.type === "checkbox") control.checked = value !== "false";
+    else if (control.tagName !== "SELECT" || [...control.options].some(option => option.value === value)) control.value = value;
+    if (control.type === "number" && !control.validity.valid) control.value = control.defaultValue;
+  }
+}
+
+function writeAddress() {
+  const parameters = new URLSearchParams();
+  for (const name of SETTINGS) {
+    const control = $(name);
+    const value = control.type === "checkbox" ? String(control.checked) : control.value;
+    const usual = control.type === "checkbox" ? "true" : control.type === "number" ? control.defaultValue : control.options[0]?.value ?? "";
+    if (value !== usual) parameters.set(name, value);
+  }
+  history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname);
 }
 
 // Updates what depends on the selected model.
@@ -87,6 +121,40 @@ function setStatus(text, visible = true) {
   $("status").classList.toggle("unseen", !visible);
 }
 
+// Recognizes one file, or several one after the other with a list of their answers.
+async function recognizeAll(files) {
+  if (!state.models.length) {
+    state.pending = files;  // until there is a key
+    setStatus(`${files.length > 1 ? `${files.length} files` : files[0].name} will be processed when the service answers.`);
+    return;
+  }
+  state.finished = [];
+  $("files").hidden = true;
+  for (const file of files) {
+    await recognize(file);
+    if (files.length < 2) return;
+    const isDone = state.file === file && state.tracks.length > 0 && !$("result").hidden;
+    state.finished.push({file, tracks: isDone ? state.tracks : null, seconds: isDone ? state.seconds : 0, problem: isDone ? "" : $("problem").textContent});
+    showFiles();
+  }
+}
+
+function showFiles() {
+  $("files").hidden = false;
+  $("file-list").replaceChildren(...state.finished.map(({file, tracks, seconds, problem}) => {
+    const button = result.element("button", {type: "button"}, file.name);
+    on(button, "click", () => recognize(file));
+    const answer = tracks ? result.describeTrack(tracks[0], task()) : problem;
+    return result.element("li", {}, button, result.element("span", {}, answer), ...(tracks ? [result.ribbon(tracks[0], task(), classColours(), seconds)] : []));
+  }));
+}
+
+// The tables of all files as one; later tables come without their header.
+function saveAllFiles() {
+  const tables = state.finished.filter(({tracks}) => tracks).map(({tracks}) => tracks[0].files.csv.trimEnd().split("\n"));
+  if (tables.length) save([tables[0][0], ...tables.flatMap(([, ...rows]) => rows)].join("\n") + "\n", "recordings.csv", "text/csv");
+}
+
 async function recognize(file) {
   if (!file || !state.models.length) return;
   state.work?.abort();
@@ -97,7 +165,9 @@ async function recognize(file) {
   clearError();
   setStatus(`Processing ${file.name} …`);
   try {
-    const [sound, ...tracks] = await Promise.all([decodeAudio(file), ...selectedModels().map(model => fetchTrack(model, file, work.signal))]);
+    const sound = await decodeAudio(file);
+    const sent = reduceFile(file, sound);
+    const tracks = await Promise.all(selectedModels().map(model => fetchTrack(model, sent, work.signal)));
     if (work.signal.aborted) return;
     Object.assign(state, {tracks, sound, seconds: tracks[0].whole.end});
     player.load(file, state.seconds);
@@ -113,17 +183,25 @@ async function recognize(file) {
   }
 }
 
-// The answers of one model: for the whole recording, and over time.
+// A file that is too large for the service is sent as mono at 16 kHz, if the browser can decode it.
+function reduceFile(file, sound) {
+  const isLarge = file.size > state.models[0].max_bytes;
+  if (!isLarge || !sound || 2 * sound.samples.length >= file.size) return file;
+  return toWAV([sound.samples], sound.rate, file.name);
+}
+
+// The answers of one model, for one upload: for the whole recording, and over time.
 async function fetchTrack(model, file, signal) {
-  const fetchAnswer = parameters => api.recognize(file, {model: model.name, ...parameters}, signal).then(response => response.json());
-  const [whole, timeline] = await Promise.all([fetchAnswer({}), fetchAnswer({...query(), merge: false})]);
-  return {name: model.name, thresholds: model.thresholds, whole, segments: timeline.segments, attention: whole.attention};
+  const answer = await api.fetchOverview(file, {model: model.name, ...query()}, signal, share => {
+    setStatus(share < 1 ? `Sending ${file.name}: ${Math.round(100 * share)} % …` : `Processing ${file.name} …`);
+  });
+  const {timeline, headlines, files, hops, whole: {attention, words}} = answer;
+  const whole = Object.keys(headlines).length ? {...timeline, words} : answer.whole;  // one answer for one recording
+  return {name: model.name, thresholds: model.thresholds, whole, segments: hops, attention, headlines, files, timeline};
 }
 
 function describeResult() {
-  const answers = state.tracks.map(({name, whole}) => {
-    return `${state.tracks.length > 1 ? `${name}: ` : ""}${result.describeAnswer(whole, task())}`;
-  });
+  const answers = state.tracks.map(track => `${state.tracks.length > 1 ? `${track.name}: ` : ""}${result.describeTrack(track, task())}`);
   const hint = state.tracks.every(({segments}) => !segments.length) ? " No speech was detected: clear “Only speech” in the settings for a timeline of the whole recording." : "";
   return `${state.file.name}, ${formatTime(state.seconds, 1)}: ${answers.join("; ")}.${hint}`;
 }
@@ -132,6 +210,7 @@ async function showResult() {
   const {tracks, file} = state;
   const colours = classColours();
   $("result").hidden = $("takeaway").hidden = false;
+  document.body.classList.add("answered");
   $("result-title").textContent = file.name;
   $("download").textContent = tracks.length > 1 ? `Download the answer of ${tracks[0].name}` : "Download";
   $("verdicts").replaceChildren(...tracks.map(track => result.verdict(track, task(), colours, tracks.length > 1)));
@@ -161,8 +240,10 @@ async function drawTimeline() {
 
 // Starts a recording, with live answers or without, or stops the current one.
 async function toggleMicrophone(button, isLive) {
-  if (state.microphone || !state.models.length) return state.microphone?.stop();
+  if (state.microphone) return state.microphone.stop();
+  if (!state.models.length) return loadModels().then(() => $("key-form").hidden || $("key").focus());
   clearError();
+  state.file = null;  // "Try again" must not process the recording before
   state.microphone = {stop: () => {}};  // until the user has allowed the microphone
   const {max_seconds: maxSeconds} = state.models[0];
   let stream = null, peak = 0;
@@ -216,30 +297,42 @@ async function showLiveSegments({items, latency_ms: latency}, segments, recordin
   await drawTimeline();
 }
 
+const KINDS = {json: "application/json", csv: "text/csv", vtt: "text/vtt"};
+
+// Saves what the page already has; nothing is sent again.
 async function download(format) {
-  try {
-    const response = await api.recognize(state.file, {model: $("model").value, ...query(), format});
-    const link = result.element("a", {download: `${state.file.name.replace(/\.\w+$/, "")}.${format}`});
-    link.href = URL.createObjectURL(await response.blob());
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  } catch (error) {
-    showError(error);
-  }
+  const [{timeline, files}] = state.tracks;
+  const name = `${state.file.name.replace(/\.\w+$/, "")}.${format}`;
+  if (format in KINDS) save(format === "json" ? JSON.stringify(timeline, null, 1) : files[format], name, KINDS[format]);
+  else save(await toPicture($("figure"), format), name);
+}
+
+function save(content, name, type) {
+  const link = result.element("a", {download: name});
+  link.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], {type}));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 function on(target, name, handle) {
-  target.addEventListener(name, event => Promise.resolve(handle(event)).catch(showError));
+  target.addEventListener(name, event => new Promise(resolve => resolve(handle(event))).catch(showError));
 }
 
 on($("choose"), "click", () => $("file").click());
-on($("file"), "change", () => recognize($("file").files[0]).finally(() => { $("file").value = ""; }));
+on($("file"), "change", () => {
+  const files = [...$("file").files];
+  $("file").value = "";
+  return files.length ? recognizeAll(files) : null;
+});
 on(document, "dragover", event => { event.preventDefault(); $("drop").classList.add("over"); });
 on(document, "dragleave", event => event.relatedTarget || $("drop").classList.remove("over"));
 on(document, "drop", event => {
   event.preventDefault();
   $("drop").classList.remove("over");
-  if (!state.microphone) return recognize(event.dataTransfer.files[0]);
+  if (state.microphone) return;
+  const files = [...event.dataTransfer.files];
+  if (files.length) return recognizeAll(files);
+  throw new api.Problem(null, "Drop audio files: WAV, FLAC, MP3, Ogg, Opus, m4a or webm.", "This is no file");
 });
 for (const id of ["record", "live"]) on($(id), "click", () => toggleMicrophone($(id), id === "live"));
 for (const id of ["model", "other"]) on($(id), "change", () => { updateModel(); return state.microphone || recognize(state.file); });
@@ -247,12 +340,14 @@ for (const id of ["window", "hop", "smooth", "speech"])
   on($(id), "change", () => $(id).reportValidity() && !state.microphone && recognize(state.file));
 on($("task"), "change", showResult);
 on($("view"), "change", drawTimeline);
+for (const id of SETTINGS) on($(id), "change", writeAddress);
+on($("all-csv"), "click", saveAllFiles);
 for (const button of document.querySelectorAll("[data-format]")) on(button, "click", () => download(button.dataset.format));
 on($("key-form"), "submit", event => {
   event.preventDefault();
   api.key.set($("key").value.trim());
   $("key").value = "";
-  return loadModels().then(() => recognize(state.file));
+  return loadModels().then(() => state.pending || recognize(state.file));
 });
 on($("forget"), "click", () => { api.key.forget(); $("forget").hidden = true; return loadModels(); });
 on(matchMedia("(prefers-color-scheme: dark)"), "change", () => state.tracks.length && drawTimeline());

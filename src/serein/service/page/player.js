@@ -6,9 +6,9 @@ import {formatTime} from "./segments.js";
 const STEPS = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10};
 
 export class Player {
-  // describe(time) returns the answer at a time in words.
-  constructor({sound, plot, figure, cursor}, describe) {
-    Object.assign(this, {sound, plot, figure, cursor, describe, seconds: 0, time: 0, url: ""});
+  // describe(time) returns the answer at a time in words; onMove is called with each new time.
+  constructor({sound, plot, figure, cursor}, describe, onMove = () => {}) {
+    Object.assign(this, {sound, plot, figure, cursor, describe, onMove, seconds: 0, time: 0, url: ""});
     for (const name of ["play", "pause", "seeked", "timeupdate", "ended"])
       sound.addEventListener(name, () => this.follow());
     plot.addEventListener("click", event => this.onClick(event));
@@ -47,6 +47,7 @@ export class Player {
     this.plot.setAttribute("aria-valuemax", this.seconds.toFixed(1));
     this.plot.setAttribute("aria-valuenow", this.time.toFixed(1));
     this.plot.setAttribute("aria-valuetext", `${formatTime(this.time, 1)} of ${formatTime(this.seconds, 1)}${this.describe(this.time)}`);
+    this.onMove(this.time);
     if (!this.figure._fullLayout) return;
     const {left, top, height} = timeScale(this.figure);
     Object.assign(this.cursor.style, {left: `${left(this.time)}px`, top: `${top}px`, height: `${height}px`});

@@ -1,6 +1,6 @@
 // Elements for an answer: the verdict, the legend, tables, and the card of a model.
 
-import {agreement, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
+import {agreement, findSegment, formatPercent, formatTime, meanValue, mergeRuns} from "./segments.js";
 
 const NO_SPEECH = "no speech";
 const ENDS = {arousal: ["calm", "excited"], valence: ["unpleasant", "pleasant"]};
@@ -26,21 +26,59 @@ export function chip(colour) {
 }
 
 // The answer of a model for a whole recording.
-export function verdict({name, whole}, task, colours, several) {
+export function verdict({name, whole, headlines}, task, colours, several) {
   const {[task]: answer, ...rest} = whole.tasks;
   const others = Object.entries(rest).map(([other, its]) => `${other}: ${formatAnswer(its)}`);
   const values = Object.entries(whole.values).map(([value, number]) => `${value}: ${number.toFixed(2)}`);
   const node = element("div", {class: "verdict"});
   if (several) node.append(element("p", {class: "soft"}, name));
   if (whole.speech === false) node.append(element("p", {class: "answer"}, chip(null), NO_SPEECH));
+  else if (headlines?.[task]) node.append(headline(headlines[task], colours));
   else if (answer) node.append(element("p", {class: "answer"}, chip(answer.label && colours[answer.label]), answer.label ?? "unsure", element("span", {class: "soft"}, ` ${formatConfidence(answer)}`)));
   else if (values.length) node.append(element("p", {class: "answer"}, values.splice(0).join(", ")));
-  if (whole.speech !== false && answer) node.append(element("p", {class: "soft"}, describeSecond(answer)));
+  if (whole.speech !== false && answer && !headlines?.[task]) node.append(element("p", {class: "soft"}, describeSecond(answer)));
   if (whole.speech !== false && (others.length || values.length)) node.append(element("p", {class: "soft"}, [...others, ...values].join(", ")));
   node.append(...scales(whole.dimensions ?? {}));
   const words = (whole.words ?? []).filter(({word}) => word !== "</s>");
   if (words.length) node.append(element("p", {class: "soft"}, "recognized words: ", ...words.map(wordElement)));
   return node;
+}
+
+// The headline of a long recording, such as "neutral: 70 % of the speech, anger 30 %".
+function headline(text, colours) {
+  const [label, shares] = text.split(": ");
+  return element("p", {class: "answer"}, chip(colours[label]), `${label} `, element("span", {class: "soft"}, shares));
+}
+
+// The headline of a recording in words.
+export function describeTrack({whole, headlines}, task) {
+  return whole.speech !== false && headlines?.[task] || describeAnswer(whole, task);
+}
+
+// A timeline as a small row of colours.
+export function ribbon({segments}, task, colours, seconds) {
+  const row = element("span", {class: "ribbon", "aria-hidden": "true"});
+  for (const {start, end, label} of mergeRuns(segments, task)) {
+    const part = element("span", {});
+    Object.assign(part.style, {left: `${100 * start / seconds}%`, width: `${100 * (end - start) / seconds}%`, background: label ? colours[label] : "var(--edge)"});
+    row.append(part);
+  }
+  return row;
+}
+
+// Probability of each class at the playhead, as bars.
+export function bars(tracks, task, colours, time) {
+  return tracks.map(({name, segments}) => {
+    const answer = findSegment(segments, time)?.tasks[task];
+    const list = element("ul", {class: "bars", "aria-label": `${tracks.length > 1 ? `${name}, ` : ""}at ${formatTime(time, 1)}`});
+    for (const [label, colour] of Object.entries(colours)) {
+      const p = answer?.probabilities[label] ?? 0;
+      const fill = element("span", {class: "fill"});
+      Object.assign(fill.style, {width: `${100 * p}%`, background: colour});
+      list.append(element("li", {}, element("span", {}, label), element("span", {class: "track", "aria-hidden": "true"}, fill), element("b", {}, answer ? formatPercent(p) : "–")));
+    }
+    return list;
+  });
 }
 
 const describeSecond = ({top}) => `second: ${top[1].label} ${formatPercent(top[1].probability)}`;
