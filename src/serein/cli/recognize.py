@@ -25,7 +25,7 @@ from serein.utils.files import write_text
 
 if TYPE_CHECKING:
     from serein.inference.folder import Summary
-    from serein.inference.recognition import Recognition, describe_shares
+    from serein.inference.recognition import Recognition
     from serein.inference.recognizer import Recognizer
 
 

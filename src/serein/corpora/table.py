@@ -127,7 +127,7 @@ TableContent = tuple[list[str], list[tuple[int, Sequence[str]]]]
 
 
 def _parse_delimited(text: str, delimiter: str) -> TableContent:
-    """Parse CSV; without a delimiter, take that of Excel's ``sep=;``, or the header's most frequent.
+    """Parse CSV; without a delimiter, take Excel's ``sep=;``, or the most frequent of the header.
 
     A line ``sep=;`` is the first row of a spreadsheet.
     """

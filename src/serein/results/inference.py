@@ -10,7 +10,6 @@ from serein.metrics.word_error_rate import WordScores
 from serein.records import Finding, LeftOut
 
 __all__ = [
-    "ExplainedWindow",
     "Explanations",
     "RecognizedWord",
     "Transcription",
