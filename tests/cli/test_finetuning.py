@@ -140,7 +140,7 @@ def test_licence_and_data_are_inherited_through_generations() -> None:
         "licence": "CC0; inherited from a: CC BY-NC",
         "data": "B; inherited from a: A",
     }
-    child = Bundle(parent.system, Card(name="b", **own))
+    child = Bundle(parent.system, Card(name="b", licence=own["licence"], data=own["data"]))
     grandchild = inherit_texts({"licence": "", "data": "C"}, child)
     assert grandchild["licence"] == "inherited from b: CC0; inherited from a: CC BY-NC"
     assert grandchild["data"].endswith("inherited from b: B; inherited from a: A")
