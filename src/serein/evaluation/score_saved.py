@@ -191,7 +191,9 @@ def _predict(
         texts = [vocabulary.decode(row) for row in outputs.pop(TRANSCRIPT).tolist()]
     counts, remaining = [len(windows) for windows in windows_of], iter(texts)
     averages = {
-        task: scores.to_rows(torch.stack([rows.mean(dim=0) for rows in output.split(counts)]))
+        task: scores.to_rows(
+            torch.stack([rows.mean(dim=0) for rows in torch.split(output, counts)])
+        )
         for task, output in outputs.items()
     }
     joined = [" ".join(filter(None, islice(remaining, count))) for count in counts]
