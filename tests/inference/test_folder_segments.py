@@ -19,6 +19,7 @@ from serein import audio
 from serein.bundle import save
 from serein.errors import ConfigError, UnknownName
 from serein.inference import long_form, workers
+from serein.inference.recognition import Recognition
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream_config import StreamConfig
 from serein.records import Corpus
@@ -102,8 +103,8 @@ def test_short_and_long_recordings_keep_their_order(
     found = workers.recognize_files(work, names, lambda: called.append(None))
     assert [one.source for one in found] == names
     for one, other in zip(found, wanted, strict=True):
-        assert not isinstance(one, workers.Failure)
-        assert not isinstance(other, workers.Failure)
+        assert isinstance(one, Recognition)
+        assert isinstance(other, Recognition)
         expected = other.tasks["emotion"].probabilities
         assert one.tasks["emotion"].probabilities == pytest.approx(expected, abs=1e-5)
     assert len(called) >= 3
@@ -115,7 +116,7 @@ def test_values_of_a_long_recording_equal_single_recognition(
     write_noise(tmp_path / "long.wav", 9.0)
     one = rating_recognizer()
     (found,) = workers.recognize_files(workers.RecognitionContext(one, tmp_path), ["long.wav"])
-    assert not isinstance(found, workers.Failure)
+    assert isinstance(found, Recognition)
     assert found.values == pytest.approx(one(tmp_path / "long.wav").values, abs=1e-5)
 
 

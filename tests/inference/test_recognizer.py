@@ -191,8 +191,8 @@ def test_shipped_model_has_the_shipped_recipe() -> None:
     settings += ["model.priors.fear=0.25", "model.priors.disgust=0.25"]  # docs/serein-base.md
     wanted = recipes.load(DEFAULT_MODEL, settings)
     assert system.recipe.features["sha256"] == build_front_end(wanted).config.sha256
-    same = {"about": system.recipe.about, "features": system.recipe.features}
-    assert system.recipe == replace(wanted, **same)
+    about, features = system.recipe.about, system.recipe.features
+    assert system.recipe == replace(wanted, about=about, features=features)
 
 
 def test_light_model_has_the_recipe_of_its_name() -> None:

@@ -44,7 +44,7 @@ def test_bounds_are_the_same_everywhere(name: str, value: float) -> None:
         RecognizeQuery.model_validate(options)
     with pytest.raises(ValidationError, match=name):
         StartMessage.model_validate({"type": "start", "rate": 16_000, **options})
-    good = {"window": 60.0, "hop": 0.25}
+    good: dict[str, Any] = {"window": 60.0, "hop": 0.25}
     assert build_config(StreamConfig, good, "stream") == StreamConfig(**good)
     assert RecognizeQuery.model_validate(good).to_stream_config() == StreamConfig(**good)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders.protocols import SHARED
@@ -13,7 +14,7 @@ from serein.protocols.splitters import get_subsets
 from serein.records import Utterance
 
 
-def speak(speaker: str, moods: str, **fields: str) -> list[Utterance]:
+def speak(speaker: str, moods: str, **fields: Any) -> list[Utterance]:
     """Return an utterance of a speaker for each letter."""
     return [
         Utterance(

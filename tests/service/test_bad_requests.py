@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -185,11 +186,17 @@ def test_decoder_that_the_system_kills_decodes_again(
     assert "serein_decoder_deaths_total 1.0" in call("GET", "/metrics").text
 
 
+def kill_paused(pid: int) -> None:
+    """Kill a process that was paused: it must continue to be killed."""
+    os.kill(pid, signal.SIGSEGV)
+    os.kill(pid, signal.SIGCONT)
+
+
 def test_file_that_crashes_the_decoder_fails_alone(service: tuple[Client, Engine]) -> None:
     call, engine = service
     with pause_decoder(engine):
         pid = engine.decoders.processes[0].pid
-        run_later(lambda: [os.kill(pid, one) for one in (signal.SIGSEGV, signal.SIGCONT)])
+        run_later(partial(kill_paused, pid))
         first, *others = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
     assert parse_problem(first)[0] == 422
     assert "decoder fail" in parse_problem(first)[1]

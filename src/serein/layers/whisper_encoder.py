@@ -65,9 +65,9 @@ def read_whisper_config(document: Mapping[str, Any], layers: int) -> WhisperConf
             "Others are for the front end ssl"
         )
     names = ("d_model", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins")
-    sizes = {name: document.get(name) for name in (*names, "encoder_layers")}
-    wrong = [name for name, size in sizes.items() if not isinstance(size, int) or size < 1]
-    if wrong:
+    given = {name: document.get(name) for name in (*names, "encoder_layers")}
+    sizes = {name: size for name, size in given.items() if isinstance(size, int) and size >= 1}
+    if wrong := [name for name in given if name not in sizes]:
         raise EncoderError(f"the encoder's config.json has no valid {', '.join(wrong)}")
     if layers > sizes["encoder_layers"]:
         raise EncoderError(
