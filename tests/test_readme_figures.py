@@ -205,6 +205,10 @@ SOURCES: dict[str, dict[str, list[Source]]] = {
         "EMO-DB": wa_ua("serein-base/emodb-3c33a48a"),
         "RAVDESS": wa_ua("serein-base/ravdess-ee557eae"),
     },
+    "ssl-probe": {
+        "EMO-DB": wa_ua("ssl/probe-base-emodb-a64e184f"),
+        "RAVDESS": wa_ua("ssl/probe-base-ravdess-5a57f73e"),
+    },
     "serein-light": {
         "EMO-DB": wa_ua("serein-light/emodb-76144559"),
         "RAVDESS": wa_ua("serein-light/ravdess-8b45137d"),
