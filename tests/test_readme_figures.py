@@ -209,6 +209,10 @@ SOURCES: dict[str, dict[str, list[Source]]] = {
         "EMO-DB": wa_ua("ssl/probe-base-emodb-a64e184f"),
         "RAVDESS": wa_ua("ssl/probe-base-ravdess-5a57f73e"),
     },
+    "ssl-svm": {
+        "EMO-DB": wa_ua("ssl/svm-base-emodb-2b5069a5"),
+        "RAVDESS": wa_ua("ssl/svm-base-ravdess-e8c8c44c"),
+    },
     "serein-light": {
         "EMO-DB": wa_ua("serein-light/emodb-76144559"),
         "RAVDESS": wa_ua("serein-light/ravdess-8b45137d"),
