@@ -323,6 +323,22 @@ def check_format(document: Any, name: str) -> None:
         )
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the JSON document of a bundle without its weights, and without checking them.
+
+    Raises:
+        BundleError: the file is missing, or is no bundle.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            document: dict[str, Any] = json.loads(file.metadata()["serein"])
+    except (SafetensorError, OSError, *MALFORMED_DOCUMENT_ERRORS) as error:
+        raise BundleError(f"{path} is not a serein model ({type(error).__name__})") from error
+    return document
+
+
 def _read_parts(path: Path) -> tuple[_Part, _Part | None]:
     """Return the model of a file and its speech recogniser, after checking digests and formats."""
     from safetensors import SafetensorError

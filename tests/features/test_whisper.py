@@ -83,6 +83,13 @@ def test_gain_has_no_effect(tmp_path: Path) -> None:
     torch.testing.assert_close(quiet, loud, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.parametrize("offset", [-0.5, 0.2])
+def test_an_offset_has_no_effect(tmp_path: Path, offset: float) -> None:
+    front_end, wave_1s = build_front_end(write_whisper(tmp_path / "e")), 0.1 * speech()
+    ours, theirs = (compute_row(front_end, wave_1s + by) for by in (0.0, offset))
+    torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)
+
+
 def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     front_end = build_front_end(write_whisper(tmp_path / "e"))
     waves_bs = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))

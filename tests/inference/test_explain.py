@@ -308,7 +308,7 @@ def test_error_of_a_model_without_attention_lists_models_with_attention() -> Non
     ):
         with pytest.raises(ConfigError, match="has no attention to explain") as raised:
             explain(recognizer, (speech(1.0), RATE), method="attention")
-        assert "li2019-emodb, serein-base, serein-base-noncommercial; recipes" in str(raised.value)
+        assert "li2019-emodb, serein-light; recipes" in str(raised.value)
     assert {"li2019", "zhang2019", "zhang2019-proxy-stl-attention"} <= set(list_attention_recipes())
     assert not {
         name for name in list_attention_recipes() if "no-attention" in name or name.endswith("mtl")

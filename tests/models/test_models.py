@@ -216,7 +216,7 @@ def test_only_training_mode_is_random(system: System) -> None:
     inputs = random_inputs(system, [30, 20])
     system.train()
     one, other = count_calls(system, *inputs), count_calls(system, *inputs)
-    sure = is_estimator(system.recipe)
+    sure = is_estimator(system.recipe) or system.recipe.model.get("dropout") == 0
     assert all(torch.equal(x_bk, other.logits[t]) == sure for t, x_bk in one.logits.items())
     system.eval()
     one, other = count_calls(system, *inputs), count_calls(system, *inputs)

@@ -401,7 +401,7 @@ def test_bad_options_give_one_line(run: Run, root: Path, tmp_path: Path) -> None
         (
             ["--model", "blind.safetensors", "--method", "attention"],
             2,
-            "li2019-emodb, serein-base, serein-base-noncommercial; recipes",
+            "li2019-emodb, serein-light; recipes",
         ),
         (["--format", "png"], 2, "Known: html, json"),
         (["--method", "gradient"], 2, "Known: attention, occlusion"),

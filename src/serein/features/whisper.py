@@ -5,7 +5,7 @@ frozen, and only its first layers are computed, on the true length of the record
 utterance: of each of ``layers`` the mean and the deviation over time.
 
 Whisper's input depends on the level of a recording. Here each waveform is first scaled so that the
-loudest mel band has ``LOUDEST_BAND``: gain and distance have no effect.
+loudest mel band has ``LOUDEST_BAND``: gain and distance have no effect. An offset is subtracted.
 
 The encoder is a folder as ``transformers`` writes it, a name in the hub's cache, or a saved model
 with such an encoder inside, such as a shipped one. A saved model holds the weights of the layers
@@ -53,6 +53,8 @@ LOUDEST_BAND = 1.5
 """Decades of power of the loudest mel band after scaling; about that of speech in Whisper's use."""
 PREFIX = "encoder/"
 """Beginning of the names of the encoder's weights in a saved model."""
+MIN_OFFSET = 0.05
+"""Least offset that is subtracted, as a share of the peak; a sound card's is larger."""
 MIN_SAMPLES = 4 * HOP
 """Shorter waveforms are padded with zeros to this length."""
 VARIANCE_EPSILON = 1e-8
@@ -170,7 +172,8 @@ class FrontEnd(nn.Module):
 
     def compute_statistics(self, wave_1s: Tensor) -> Tensor:
         """Waveform (1, S) -> mean and deviation of each layer's output over time, (1, F)."""
-        outputs = self.get_encoder(wave_1s.device)(self.compute_log_mel(wave_1s))
+        bands_1mt = self.compute_log_mel(subtract_offset(wave_1s))
+        outputs = self.get_encoder(wave_1s.device)(bands_1mt)
         return pool_statistics([outputs[layer - 1] for layer in self.config.layers])
 
     def get_encoder(self, device: torch.device) -> WhisperEncoder:
@@ -229,7 +232,7 @@ class ONNXFrontEnd(nn.Module):
         """(1, S) -> one row (1, 1, F) and a mask of one."""
         front_end = self.front_end
         wave_1s = wave_bs[:, : round(front_end.max_seconds * front_end.rate)]
-        outputs = self.encoder(self._compute_log_mel(wave_1s))
+        outputs = self.encoder(self._compute_log_mel(subtract_offset(wave_1s)))
         row_1f = pool_statistics([outputs[layer - 1] for layer in front_end.config.layers])
         return row_1f[:, None], torch.ones(1, 1, dtype=torch.bool)
 
@@ -245,6 +248,13 @@ class ONNXFrontEnd(nn.Module):
         real_tc, imaginary_tc = (wave_s[sample_ts] @ self.basis_sc).chunk(2, dim=1)
         power_tc = real_tc.square() + imaginary_tc.square()
         return self.front_end.scale_power(power_tc.T[None])
+
+
+def subtract_offset(wave_1s: Tensor) -> Tensor:
+    """Subtract the mean of a waveform (1, S), if it is larger than that of speech."""
+    offset_11 = wave_1s.mean(dim=1, keepdim=True)
+    peak_11 = (wave_1s - offset_11).abs().amax(dim=1, keepdim=True)
+    return wave_1s - torch.where(offset_11.abs() > MIN_OFFSET * peak_11, offset_11, 0.0)
 
 
 def pad_to_frames(wave_1s: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from serein import audio, config, recipes, registry
+from serein import audio, bundle, config, recipes, registry
 from serein.audio import Source, envelope
 from serein.bundle import Bundle
 from serein.errors import AudioError, ConfigError, UnknownName
@@ -157,12 +157,21 @@ def _no_attention_message(recognizer: Recognizer) -> str:
             "words only, which have no times here; `serein recognize --words ... --format json` "
             "lists the weight of each word"
         )
-    models = [name for name in list_models() if name != recognizer.name]
+    models = [name for name in list_attention_models() if name != recognizer.name]
     return (
         f"the model {recognizer.name} (recipe {recognizer.system.recipe.name}) has no attention to "
         "explain; choose the method occlusion, which every model has. Shipped models with "
         f"attention: {', '.join(models) or 'none'}; recipes that train one: "
         f"{', '.join(list_attention_recipes())}."
+    )
+
+
+def list_attention_models() -> list[str]:
+    """Return the sorted names of the shipped models that have attention over time."""
+    return sorted(
+        name
+        for name, file in list_models().items()
+        if _has_attention(bundle.read_document(file)["recipe"]["model"])
     )
 
 
