@@ -283,7 +283,7 @@ def _audformat(folder: Path) -> Kind:
 def _protocols() -> dict[str, Kind]:
     fold = Fold(name="a", train=("1", "2"), validation=("3",), test=("4",))
     whole = Protocol(name="a", validation="", folds=(fold, replace(fold, name="b")))
-    document = {"format": 1, "hash": whole.hash, **asdict(whole)}
+    document = {"format": 2, "hash": whole.hash, **asdict(whole)}
     text = "fold,side,id\n01,train,a\n01,validation,b\n01,test,c\n02,train,b\n02,test,a\n"
     places = {"emodb": "/data/emodb", "mine": {"path": "/data/mine.csv", "partial": True}}
 

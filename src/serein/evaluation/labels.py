@@ -225,7 +225,7 @@ def held_out_shares(recipe: Recipe) -> dict[str, float]:
         share = table.get("held_out", _default_held_out_share(get_task_module(task, table)))
         if share is not None:
             shares[task] = float(share)
-    first = next(iter(recipe.tasks))
+    first = next(iter(recipe.tasks), None)  # a recogniser has no tasks
     if first in shares:
         raise ConfigError(
             f"task {first} cannot come first: validation speakers have no class of it, and nothing "

@@ -28,7 +28,8 @@ def complete_validation(
     """Move training speakers to validation subsets that lack a class, until they have all.
 
     The epoch would be chosen on the other classes alone. A speaker is moved only if the training
-    subset keeps every class; what cannot be completed stays as it is.
+    subset keeps every class; what cannot be completed stays as it is. So does a validation subset
+    without any label: `serein.protocols.leakage` refuses it.
 
     Args:
         protocol: a split of these utterances, with validation subsets of whole speakers.
@@ -62,6 +63,8 @@ def complete_validation(
 def _complete_fold(fold: Fold, members: Mapping[str, Sequence[str]], classes: Classes) -> Fold:
     """Move speakers in circular order from the last validation speaker on."""
     train, validation = set(fold.train), set(fold.validation)
+    if not _find_classes(validation, classes):
+        return fold
     names = list(members)
     validating = [n for n, name in enumerate(names) if validation.intersection(members[name])]
     if not validating:

@@ -70,6 +70,15 @@ class Answers:
         chosen = [self.predictions[index] for index in index_m]
         return Answers(self.classes, chosen, self.truth_n[index_m], self.output_nk[index_m])
 
+    def as_single_precision(self) -> "Answers":
+        """Return the answers with their numbers rounded to single precision, as training has them.
+
+        The text of a prediction has the fewest digits that identify it in single precision.
+        """
+        truth_n = self.truth_n if self.classes else self.truth_n.astype(np.float32).astype(float)
+        output_nk = self.output_nk.astype(np.float32).astype(np.float64)
+        return Answers(self.classes, self.predictions, truth_n, output_nk)
+
     def count_confusions(self) -> NDArray[np.int64]:
         """Count how often each class is predicted as each class, (K, K)."""
         names = range(len(self.classes))
@@ -213,7 +222,10 @@ def _is_tied_confusion(confusion: NDArray[np.int64], answers: Answers) -> bool:
 
 
 def _check_folds(results: Results, answers: Answers, selection: str, task: str) -> Iterator[str]:
-    """Check the scores of each fold on its test subset."""
+    """Check the scores of each fold on its test subset.
+
+    Training computes them: those of values are of labels and predictions in single precision.
+    """
     numbers = {fold.name: number for number, fold in enumerate(results.folds)}
     fold_n = np.array([numbers.get(p.fold, -1) for p in answers.predictions], dtype=int)
     for number, fold in enumerate(results.folds):
@@ -221,6 +233,7 @@ def _check_folds(results: Results, answers: Answers, selection: str, task: str) 
         if stated is None:
             continue
         own = answers.select((fold_n == number).nonzero()[0])
+        own = own if answers.classes else own.as_single_precision()
         where = f"{task}, selection {selection}, fold {fold.name}"
         lowest, highest = _bound_scores(own)
         for name, score in lowest.items():
