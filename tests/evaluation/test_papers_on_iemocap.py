@@ -22,6 +22,7 @@ from serein.evaluation.plan import (
 from serein.records import Corpus
 from serein.synthetic.iemocap import write_iemocap, write_small_iemocap
 
+NEW_VALIDATION = "the recipe has no validation subset, and the split by --set protocol.name has one"
 FOUR = ("anger", "happiness", "neutral", "sadness")
 BY_SESSION = (1085, 1023, 1151, 1031, 1241)
 WITHOUT_LONG = (1080, 1021, 1151, 1028, 1235)
@@ -213,25 +214,30 @@ def test_settings_that_a_new_name_drops_are_described(settings: list[str], liste
         "protocol.name was changed by --set, which drops the recipe's other settings of protocol: "
     )
     found = describe_dropped_settings(recipes.load("feng2020-audio", settings))
-    assert found == ([f"{expected}{listed}"] if listed else [])
+    has_new_validation = "protocol.validation" in listed
+    assert len(found) == bool(listed) + has_new_validation
+    assert found[:1] == ([f"{expected}{listed}"] if listed else [])
+    assert all(NEW_VALIDATION in sentence for sentence in found[1:])
 
 
 def test_the_head_of_a_run_lists_dropped_settings(iemocap: Corpus) -> None:
     plan = draft("feng2020-audio", iemocap, "protocol.name=random")
-    assert describe_plan(plan)[-1] == describe_dropped_settings(plan.recipe)[0]
+    assert describe_plan(plan)[-2:] == describe_dropped_settings(plan.recipe)
     assert len(plan.corpus.utterances) == 5531  # the limit of 20 s is gone
 
 
 def test_nested_settings_and_several_steps_are_described() -> None:
     improvised = recipes.load("feng2020-improvised", ["protocol.name=speaker-k-fold"])
-    (sentence,) = describe_dropped_settings(improvised)
+    sentence, validated = describe_dropped_settings(improvised)
+    assert NEW_VALIDATION in validated
     assert sentence.startswith("protocol.name was changed by --set, which drops the recipe's other")
     assert "protocol.only.style=improvised" in sentence
     assert "protocol.folds" not in sentence
     restored = recipes.with_settings(
         improvised, ["protocol.only.style=improvised", "protocol.max_duration=20"]
     )
-    (sentence,) = describe_dropped_settings(restored)
+    sentence, validated = describe_dropped_settings(restored)
+    assert NEW_VALIDATION in validated
     assert sentence.endswith("of protocol: protocol.validation=none")
     other = recipes.load("li2019", ["model.name=rnn"])
     (sentence,) = describe_dropped_settings(other)
@@ -240,8 +246,12 @@ def test_nested_settings_and_several_steps_are_described() -> None:
 
 def test_defaults_of_a_protocol_are_not_described() -> None:
     proxy = recipes.load("li2019-emodb", ["protocol.name=speaker-k-fold"])
-    assert proxy.about["dropped"] == {"protocol.validation": 1}
-    assert describe_dropped_settings(proxy) == []
+    assert proxy.about["dropped"] == {
+        "protocol.validation": 1,
+        "protocol.complete_validation": False,
+    }
+    (sentence,) = describe_dropped_settings(proxy)
+    assert sentence.endswith("of protocol: protocol.complete_validation=false")
 
 
 def test_a_run_warns_of_left_out_utterances_and_dropped_settings(tmp_path: Path) -> None:
@@ -277,7 +287,11 @@ def test_twins_for_emodb_keep_their_classes_and_protocols() -> None:
     assert {**twin.model, "init": "keras"} == paper.model
     assert {**twin.training, "epsilon": 1e-7} == paper.training
     assert twin.tasks == {"emotion": {"weight": 1.0}, "gender": {"weight": 1.0}}
-    assert twin.protocol == {"name": "leave-one-speaker-out", "validation": 1}
+    assert twin.protocol == {
+        "name": "leave-one-speaker-out",
+        "validation": 1,
+        "complete_validation": False,
+    }
     assert recipes.load("li2019-emodb").tasks == twin.tasks
     assert recipes.load("li2019-emodb").protocol == twin.protocol
     for name in recipes.list_recipes():

@@ -179,9 +179,12 @@ def test_training_data_of_the_recogniser_is_a_warning(corpus: Corpus) -> None:
     hashes = corpora.hash_contents(corpus.select(ids))
     trained = replace(small_asr(), card=Card(name="ear", file_hashes=tuple(hashes.values())))
     results = score_model(small_text_model(asr=trained), corpus)
-    (warning,) = [one for one in results.leakage if one.verdict == "warning"]
-    assert warning.description.startswith("2 of 5 utterances were in its recogniser's training")
-    assert warning.description in results.warnings
+    warnings = {one.kind: one for one in results.leakage if one.verdict == "warning"}
+    assert list(warnings) == ["duplicate", "speaker"]
+    described = warnings["duplicate"].description
+    assert described.startswith("2 of 5 utterances were in its recogniser's training")
+    assert warnings["speaker"].examples == ("spoken/s01",)
+    assert {one.description for one in warnings.values()} <= set(results.warnings)
     assert len(results.leakage) == 4
     results = score_model(small_text_model(asr=small_asr()), corpus)
     assert [one.count for one in results.leakage if one.verdict == "warning"] == [1]  # spoken/s01

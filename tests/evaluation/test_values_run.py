@@ -271,7 +271,8 @@ def test_two_runs_are_compared_by_concordance(
 def test_runs_of_levels_and_of_values_do_not_compare(rated: Corpus, run: Run, runs: Path) -> None:
     settings = [*SETTINGS, "tasks.arousal.scheme=levels", "tasks.sex=remove"]
     levels = evaluate("li2019", rated, settings=settings, runs=runs)
-    with pytest.raises(ConfigError, match="have no task with the same classes"):
+    message = r"have no task in common: .* predicts values of it, the other run classes"
+    with pytest.raises(ConfigError, match=message):
         compare([run.folder, levels.folder])
 
 
@@ -318,8 +319,14 @@ def test_saved_model_recognizes_a_value(model: Path, rated: Corpus) -> None:
     document = json.loads(formats.as_json([found], {}))["recognized"][0]
     assert document["values"]["arousal"] == pytest.approx(found.values["arousal"], rel=1e-5)
     head, line = formats.as_csv([found]).splitlines()
-    assert head == "file,start,end,sex,sex_female,sex_male,arousal"
-    assert float(line.split(",")[-1]) == pytest.approx(found.values["arousal"], rel=1e-5)
+    names = head.split(",")
+    assert names[:7] == ["file", "start", "end", "sex", "sex_female", "sex_male", "arousal"]
+    assert names[7:] == [
+        *("first_sex", "first_sex_probability", "second_sex", "second_sex_probability"),
+        *("scaled_arousal", "scaled_arousal_basis"),
+    ]
+    row = dict(zip(names, line.split(","), strict=True))
+    assert float(row["arousal"]) == pytest.approx(found.values["arousal"], rel=1e-5)
     table = formats.as_table([found])
     assert [column.header for column in table.columns] == [
         *("file", "seconds", "sex", "next", "arousal")
@@ -361,7 +368,8 @@ def test_regression_model_without_classes(rated: Corpus, tmp_path: Path) -> None
     saved = train("li2019", rated, tmp_path / "a.safetensors", settings=settings)
     found = Recognizer(saved)(rated.utterances[0].path)
     assert (found.label, found.tasks, list(found.values)) == (None, {}, ["arousal"])
-    assert formats.as_csv([found]).splitlines()[0] == "file,start,end,arousal"
+    head = formats.as_csv([found]).splitlines()[0]
+    assert head == "file,start,end,arousal,scaled_arousal,scaled_arousal_basis"
     assert [str(c.header) for c in formats.as_table([found]).columns] == [
         *("file", "seconds", "arousal")
     ]

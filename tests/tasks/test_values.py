@@ -121,7 +121,7 @@ def test_intervals_resample_speakers_and_contain_the_score() -> None:
     for kind in scoring.REGRESSION_SCORER.metrics:
         low, high = scoring.compute_interval(tallies, kind) or (1.0, 0.0)
         assert low < float(np.asarray(kind.statistic(tallies.sum(axis=0)))) < high
-    assert scoring.compute_interval(tallies, scoring.CCC) == bootstrap_counts(
+    assert scoring.compute_interval(tallies, scoring.CCC, method="bootstrap") == bootstrap_counts(
         tallies, concordance_from_moments
     )
     nothing = scoring.REGRESSION_SCORER.tally([], [], [], ())

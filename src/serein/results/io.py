@@ -121,7 +121,7 @@ def _parse_at_once(adapter: "TypeAdapter[RecordT]", content: bytes) -> RecordT |
     from pydantic import ValidationError
 
     beginning = FORMAT_PATTERN.match(content)
-    if beginning is None or int(beginning[1]) != FORMAT:
+    if beginning is None or beginning[1] != str(FORMAT).encode():
         return None
     try:
         record = adapter.validate_json(content, strict=True)
