@@ -156,6 +156,13 @@ def test_deeply_nested_results_are_an_error(depth: int, tmp_path: Path) -> None:
             io.load_record(record_type, tmp_path)
 
 
+def test_format_with_thousands_of_digits_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('{"format": ' + "4" * 5000 + ', "name": "a"}')
+    with pytest.raises(ConfigError, match="is not JSON: Exceeds the limit"):
+        io.load_results(path)
+
+
 def test_archive_bomb_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(io, "MAX_BYTES", 2**16)
     path = tmp_path / "results.json.gz"
