@@ -83,7 +83,8 @@ def open_page(made: Browser, url: str, **context: Any) -> Iterator[Page]:
     )
     try:
         yield page
-        assert not [one for one in faults if not one.startswith(KNOWN_ERRORS)]
+        unexpected = [one for one in faults if not one.startswith(KNOWN_ERRORS)]
+        assert not unexpected, unexpected
     finally:
         surroundings.close()
 

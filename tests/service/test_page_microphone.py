@@ -97,7 +97,13 @@ def rate(sent: Sent) -> int:
 
 def test_live_answers(page: Any) -> None:
     sent: Sent = []
-    replace_stream_service(page, lambda socket: answer_stream(socket, sent))
+    sockets: list[Any] = []
+
+    def serve(socket: Any) -> None:
+        sockets.append(socket)
+        answer_stream(socket, sent)
+
+    replace_stream_service(page, serve)
     page.click("#live")
     wait_until(page, "document.getElementById('now').innerText.includes('anger 70 %')")
     wait_for_clock(page, 3)
@@ -116,6 +122,12 @@ def test_live_answers(page: Any) -> None:
     assert all(len(one) == 2 * 2048 for one in blocks)
     assert sum(map(len, blocks)) / 2 / start["rate"] >= 3
     assert float(page.get_attribute("#plot", "aria-valuemax")) >= 3
+    item = {"start": 0, "end": 30, "tasks": {"emotion": ANSWER}}
+    late = {"type": "segments", "items": [item], "processed_seconds": 30, "latency_ms": 1}
+    sockets[-1].send(json.dumps(late))  # messages that arrive after the end change nothing
+    page.wait_for_timeout(300)
+    assert page.text_content("#now") == page.text_content("#latency") == ""
+    assert page.evaluate("figure.layout.xaxis.range[1]") < 15
 
 
 def test_refused_stream_shows_a_problem(page: Any) -> None:

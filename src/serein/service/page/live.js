@@ -3,7 +3,7 @@
 import {key, Problem} from "./api.js";
 import {toPCM} from "./wav.js";
 
-// Opens a stream; onSegments is called with each message that has segments, onError if the stream fails.
+// Opens a stream; until its end, onSegments is called with each message that has segments, onError if the stream fails.
 export function openStream(start, firstTask, onSegments, onError) {
   const address = new URL("v1/stream", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
@@ -24,7 +24,7 @@ export function openStream(start, firstTask, onSegments, onError) {
       queued.splice(0).forEach(block => socket.send(block));
     } else if (message.type === "problem") {
       fail(new Problem(message.status, message.detail));
-    } else if (message.items) {
+    } else if (message.items && !ended) {
       onSegments({...message, items: message.items.map(item => completeItem(item, firstTask))});
     }
   };

@@ -1,8 +1,10 @@
 // The page: controls, state, and what is displayed.
 
+import {readAddress, SETTINGS, writeAddress} from "./address.js";
 import * as api from "./api.js";
 import {assignColours} from "./colours.js";
-import {drawFigure, resizeFigure, toPicture} from "./figure.js";
+import {saveAnswer, saveTables} from "./downloads.js";
+import {drawFigure, resizeFigure} from "./figure.js";
 import {openStream} from "./live.js";
 import {Player} from "./player.js";
 import {record} from "./recorder.js";
@@ -54,31 +56,6 @@ async function loadModels() {
   const pending = state.pending;
   state.pending = null;
   if (pending) await recognizeAll(pending);
-}
-
-// Settings are in the address of the page, so that it can be sent to others.
-const SETTINGS = ["model", "other", "window", "hop", "smooth", "speech", "task"];
-
-function readAddress() {
-  const parameters = new URLSearchParams(location.hash.slice(1));
-  for (const name of SETTINGS) {
-    const value = parameters.get(name), control = $(name);
-    if (value === null || name === "task") continue;
-    if (control.type === "checkbox") control.checked = value !== "false";
-    else if (control.tagName !== "SELECT" || [...control.options].some(option => option.value === value)) control.value = value;
-    if (control.type === "number" && !control.validity.valid) control.value = control.defaultValue;
-  }
-}
-
-function writeAddress() {
-  const parameters = new URLSearchParams();
-  for (const name of SETTINGS) {
-    const control = $(name);
-    const value = control.type === "checkbox" ? String(control.checked) : control.value;
-    const usual = control.type === "checkbox" ? "true" : control.type === "number" ? control.defaultValue : control.options[0]?.value ?? "";
-    if (value !== usual) parameters.set(name, value);
-  }
-  history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname);
 }
 
 // Updates what depends on the selected model.
@@ -141,18 +118,7 @@ async function recognizeAll(files) {
 
 function showFiles() {
   $("files").hidden = false;
-  $("file-list").replaceChildren(...state.finished.map(({file, tracks, seconds, problem}) => {
-    const button = result.element("button", {type: "button"}, file.name);
-    on(button, "click", () => recognize(file));
-    const answer = tracks ? result.describeTrack(tracks[0], task()) : problem;
-    return result.element("li", {}, button, result.element("span", {}, answer), ...(tracks ? [result.ribbon(tracks[0], task(), classColours(), seconds)] : []));
-  }));
-}
-
-// The tables of all files as one; later tables come without their header.
-function saveAllFiles() {
-  const tables = state.finished.filter(({tracks}) => tracks).map(({tracks}) => tracks[0].files.csv.trimEnd().split("\n"));
-  if (tables.length) save([tables[0][0], ...tables.flatMap(([, ...rows]) => rows)].join("\n") + "\n", "recordings.csv", "text/csv");
+  $("file-list").replaceChildren(...state.finished.map(entry => result.fileEntry(entry, task(), classColours(), button => on(button, "click", () => recognize(entry.file)))));
 }
 
 async function recognize(file) {
@@ -175,7 +141,7 @@ async function recognize(file) {
     $("unplayed").hidden = Boolean(sound);
     $("view").hidden = !sound;
     await showResult();
-    setStatus(describeResult(), state.tracks.every(({segments}) => !segments.length));
+    setStatus(result.describeResult(state, task()), state.tracks.every(({segments}) => !segments.length));
     $("result").focus();
   } catch (error) {
     work.abort();
@@ -198,12 +164,6 @@ async function fetchTrack(model, file, signal) {
   const {timeline, headlines, files, hops, whole: {attention, words}} = answer;
   const whole = Object.keys(headlines).length ? {...timeline, words} : answer.whole;  // one answer for one recording
   return {name: model.name, thresholds: model.thresholds, whole, segments: hops, attention, headlines, files, timeline};
-}
-
-function describeResult() {
-  const answers = state.tracks.map(track => `${state.tracks.length > 1 ? `${track.name}: ` : ""}${result.describeTrack(track, task())}`);
-  const hint = state.tracks.every(({segments}) => !segments.length) ? " No speech was detected: clear “Only speech” in the settings for a timeline of the whole recording." : "";
-  return `${state.file.name}, ${formatTime(state.seconds, 1)}: ${answers.join("; ")}.${hint}`;
 }
 
 async function showResult() {
@@ -270,7 +230,7 @@ async function toggleMicrophone(button, isLive) {
   Object.assign(state, {sound: null, tracks: [{name, thresholds: findModel(name).thresholds, segments, attention: {}}]});
   player.load(null, 0);
   const start = {rate: recording.rate, model: name, ...query(), merge: false};
-  stream = openStream(start, tasksOf(findModel(name))[0], message => showLiveSegments(message, segments, recording), showError);
+  stream = openStream(start, tasksOf(findModel(name))[0], message => showLiveSegments(message, segments, recording).catch(showError), showError);
 }
 
 function setRecording(button, isOn, isLive) {
@@ -295,23 +255,6 @@ async function showLiveSegments({items, latency_ms: latency}, segments, recordin
   const delay = Math.max(0, recording.seconds() - last.end);
   $("latency").textContent = `Answered in ${Math.round(latency)} ms; the newest segment ended ${delay.toFixed(1)} s ago.`;
   await drawTimeline();
-}
-
-const KINDS = {json: "application/json", csv: "text/csv", vtt: "text/vtt"};
-
-// Saves what the page already has; nothing is sent again.
-async function download(format) {
-  const [{timeline, files}] = state.tracks;
-  const name = `${state.file.name.replace(/\.\w+$/, "")}.${format}`;
-  if (format in KINDS) save(format === "json" ? JSON.stringify(timeline, null, 1) : files[format], name, KINDS[format]);
-  else save(await toPicture($("figure"), format), name);
-}
-
-function save(content, name, type) {
-  const link = result.element("a", {download: name});
-  link.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], {type}));
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
 function on(target, name, handle) {
@@ -341,8 +284,8 @@ for (const id of ["window", "hop", "smooth", "speech"])
 on($("task"), "change", showResult);
 on($("view"), "change", drawTimeline);
 for (const id of SETTINGS) on($(id), "change", writeAddress);
-on($("all-csv"), "click", saveAllFiles);
-for (const button of document.querySelectorAll("[data-format]")) on(button, "click", () => download(button.dataset.format));
+on($("all-csv"), "click", () => saveTables(state.finished.flatMap(({tracks}) => tracks ? [tracks[0].files.csv] : [])));
+for (const button of document.querySelectorAll("[data-format]")) on(button, "click", () => saveAnswer(state.file, state.tracks[0], $("figure"), button.dataset.format));
 on($("key-form"), "submit", event => {
   event.preventDefault();
   api.key.set($("key").value.trim());

@@ -50,9 +50,25 @@ function headline(text, colours) {
   return element("p", {class: "answer"}, chip(colours[label]), `${label} `, element("span", {class: "soft"}, shares));
 }
 
-// The headline of a recording in words.
+// The headline of a recording, and all its values, in words.
 export function describeTrack({whole, headlines}, task) {
-  return whole.speech !== false && headlines?.[task] || describeAnswer(whole, task);
+  if (whole.speech === false || !headlines?.[task]) return describeAnswer(whole, task);
+  return [headlines[task], ...formatValues(whole.values)].join(", ");
+}
+
+// The headline of each track for a file, in words.
+export function describeResult({tracks, file, seconds}, task) {
+  const answers = tracks.map(track => `${tracks.length > 1 ? `${track.name}: ` : ""}${describeTrack(track, task)}`);
+  const hint = tracks.every(({segments}) => !segments.length) ? " No speech was detected: clear “Only speech” in the settings for a timeline of the whole recording." : "";
+  return `${file.name}, ${formatTime(seconds, 1)}: ${answers.join("; ")}.${hint}`;
+}
+
+// A file in the list of several: its name as a button, which is passed to onButton, and its answer or problem.
+export function fileEntry({file, tracks, seconds, problem}, task, colours, onButton) {
+  const button = element("button", {type: "button"}, file.name);
+  onButton(button);
+  const answer = tracks ? describeTrack(tracks[0], task) : problem;
+  return element("li", {}, button, element("span", {}, answer), ...(tracks ? [ribbon(tracks[0], task, colours, seconds)] : []));
 }
 
 // A timeline as a small row of colours.
@@ -116,11 +132,12 @@ function formatConfidence({label, confidence, probabilities}) {
 
 export const formatAnswer = answer => `${answer.label ?? "unsure"} ${formatPercent(answer.confidence)}`;
 
+const formatValues = values => Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(2)}`);
+
 // The answer of a segment or a recording for a task, and all its values, in words.
 export function describeAnswer({tasks, values, speech}, task) {
   if (speech === false) return NO_SPEECH;
-  const numbers = Object.entries(values).map(([name, value]) => `${name} ${value.toFixed(2)}`);
-  return [...(tasks[task] ? [formatAnswer(tasks[task])] : []), ...numbers].join(", ");
+  return [...(tasks[task] ? [formatAnswer(tasks[task])] : []), ...formatValues(values)].join(", ");
 }
 
 const mostLikely = probabilities => Object.keys(probabilities).reduce((best, name) => probabilities[name] > probabilities[best] ? name : best);
