@@ -117,7 +117,7 @@ def test_windows_without_speech_are_left_out(speech: Samples, tmp_path: Path) ->
     first = round(recognizer.window * RATE)
     voice_s = np.resize(speech, first)
     alone = recognizer((voice_s, RATE))
-    around_s = np.concatenate([voice_s, np.tile(NONSPEECH["pink noise"], 12)[: 2 * first]])
+    around_s = np.concatenate([voice_s, np.resize(NONSPEECH["pink noise"], 2 * first)])
     found = recognizer((around_s, RATE))
     assert found.windows == alone.windows
     assert found.end == 3 * alone.end
@@ -145,10 +145,16 @@ def test_regression_model_gives_no_values_without_speech(speech: Samples) -> Non
         Bundle(small_system(*VALUE_TASKS, "features.pad=false").eval(), Card("v"))
     )
     answers = [recognizer((wave_s, RATE)) for wave_s in (NONSPEECH["silence"], speech)]
+    names = ["arousal", "valence"]
     for order in (answers, answers[::-1]):
         lines = [line.split(",") for line in as_csv(order).splitlines()]
-        assert lines[0][-2:] == ["arousal", "valence"]
-        assert {len(line) for line in lines} == {5}
+        scaled = [f"scaled_{name}{end}" for name in names for end in ("", "_basis")]
+        assert lines[0] == ["file", "start", "end", *names, *scaled]
+        found = {
+            answer.speech: any(line[3:]) for answer, line in zip(order, lines[1:], strict=True)
+        }
+        assert found == {False: False, True: True}
+        assert {len(line) for line in lines} == {9}
         assert as_table(order).row_count == 2
 
 

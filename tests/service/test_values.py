@@ -126,4 +126,4 @@ def test_item_repeats_the_answer_of_the_first_task(
     if segment.tasks:
         assert (item["label"], item["abstained"]) == (segment.label, False)
     else:
-        assert item.keys() == {"start", "end", "tasks", "values"}
+        assert item.keys() == {"start", "end", "tasks", "values", "dimensions"}
