@@ -12,6 +12,7 @@ from serein.bundle import Bundle, count_megabytes
 from serein.errors import ConfigError
 from serein.inference.recognition import UNSURE, Answer, Recognition, Segment, round_floats
 from serein.labels.votes import trains_on_votes
+from serein.system import is_estimator
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -274,10 +275,13 @@ def _format_class(answer: Answer, rank: int) -> str:
 def as_card(bundle: Bundle) -> str:
     """Format the card of a model as Markdown."""
     card, system = bundle.card, bundle.system
+    # An estimator takes votes as weights of utterances; its probabilities are those of labels.
+    learns_shares = not is_estimator(system.recipe)
     sections = {
         "Answers": "; ".join(
             f"{task}: {', '.join(names) or 'a number'}"
-            + ", as shares of raters' votes" * trains_on_votes(task, system.recipe)
+            + ", as shares of raters' votes"
+            * (learns_shares and trains_on_votes(task, system.recipe))
             for task, names in system.classes.items()
         ),
         "Recipe": f"{system.recipe.name}, {_count_weights(bundle):,} weights",
