@@ -24,6 +24,7 @@ from torch import Tensor
 
 from serein.config import build_config, rename_settings
 from serein.errors import BundleError, ConfigError, EncoderError, SereinError
+from serein.layers.whisper_encoder import ENCODER_PREFIX
 from serein.records import Recipe
 from serein.system import System
 from serein.utils.device import init_empty_weights, resolve_device
@@ -36,8 +37,6 @@ FORMAT_WITHOUT_ASR = 4
 """The format of bundles without a speech recogniser, which earlier versions can read."""
 ASR_PREFIX = "asr/"
 """The beginning of the names of a speech recogniser's weights."""
-ENCODER_PREFIX = "encoder/"
-"""The beginning of the names of a pretrained encoder's weights."""
 RENAMED_CARD_FIELDS = {
     "counts": "class_counts",
     "heard": "file_hashes",
@@ -211,16 +210,15 @@ def check_asr(asr: Bundle, rate: int) -> None:
 
 
 def _state_tensors(system: System) -> dict[str, Tensor]:
-    """Return the weights of a system, those of its pretrained encoder included."""
-    weights = {name: x.detach().cpu().contiguous() for name, x in system.state_dict().items()}
-    encoder = get_encoder_weights(system)
-    return weights | {f"{ENCODER_PREFIX}{name}": x for name, x in encoder.items()}
+    """Return the weights of a system as a file holds them, on the CPU."""
+    return {name: x.detach().cpu().contiguous() for name, x in _collect_weights(system).items()}
 
 
-def get_encoder_weights(system: System) -> dict[str, Tensor]:
-    """Return the weights of a front end's pretrained encoder; empty if it has none."""
-    getter = getattr(system.front_end, "get_encoder_weights", None)
-    return {} if getter is None else dict(getter())
+def _collect_weights(system: System) -> dict[str, Tensor]:
+    """Return the weights of a system, those of its front end's pretrained encoder included."""
+    getter = getattr(system.front_end, "get_encoder_weights", dict)
+    encoder = {f"{ENCODER_PREFIX}{name}": x for name, x in getter().items()}
+    return {**system.state_dict(), **encoder}
 
 
 def load(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:
@@ -411,9 +409,7 @@ def _check_trusted_names(recipe: Recipe, trust: Sequence[str]) -> None:
 
 
 def _check_shapes(system: System, tensors: dict[str, Tensor]) -> None:
-    encoder = get_encoder_weights(system)
-    parts = system.state_dict() | {f"{ENCODER_PREFIX}{name}": x for name, x in encoder.items()}
-    expected = {name: tuple(x.shape) for name, x in parts.items()}
+    expected = {name: tuple(x.shape) for name, x in _collect_weights(system).items()}
     found = {name: tuple(x.shape) for name, x in tensors.items()}
     if expected != found:
         name = sorted(set(expected.items()) ^ set(found.items()))[0][0]

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from serein.errors import ConfigError, EncoderError
 from serein.features import logmel
 from serein.layers import ssl_encoder
 from serein.layers.whisper_encoder import (
+    ENCODER_PREFIX,
     WhisperConfig,
     WhisperEncoder,
     hash_encoder_weights,
@@ -51,8 +52,6 @@ RANGE = 8.0
 """Decades of power below the loudest band that are kept."""
 LOUDEST_BAND = 1.5
 """Decades of power of the loudest mel band after scaling; about that of speech in Whisper's use."""
-PREFIX = "encoder/"
-"""Beginning of the names of the encoder's weights in a saved model."""
 MIN_OFFSET = 0.05
 """Least offset that is subtracted, as a share of the peak; a sound card's is larger."""
 MIN_SAMPLES = 4 * HOP
@@ -111,13 +110,13 @@ class FrontEnd(nn.Module):
             sizes = settings_config.build_config(
                 WhisperConfig, config.architecture, "features.architecture"
             )
-            self._weights = None
+            self._weights, sha256 = None, config.sha256
             if max(config.layers) > sizes.encoder_layers:
                 raise EncoderError(
                     f"layer {max(config.layers)} of an encoder of {sizes.encoder_layers} layers"
                 )
         else:
-            sizes, self._weights = find_encoder_weights(config, max(config.layers))
+            sizes, self._weights, sha256 = find_encoder_weights(config, max(config.layers))
         self.config = replace(config, architecture=None)
         self.sizes = sizes
         self.rate = ssl_encoder.SAMPLE_RATE
@@ -130,7 +129,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("window_s", window_s, persistent=False)
         self.width = 2 * sizes.d_model * len(config.layers)
         if self._weights is not None:
-            self._pin(hash_encoder_weights(self._weights))
+            self._pin(sha256)
         else:
             self.pinned = {"sha256": config.sha256, "architecture": asdict(sizes), "encoder": ""}
 
@@ -272,8 +271,22 @@ def pool_statistics(outputs: list[Tensor]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def find_encoder_weights(config: Config, layers: int) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    """Return sizes and fp16 weights of an encoder's first layers.
+class EncoderWeights(NamedTuple):
+    """The first layers of an encoder.
+
+    Attributes:
+        sizes: of the layers.
+        weights: by name, in fp16.
+        sha256: of the weights; computed once a process, like them.
+    """
+
+    sizes: WhisperConfig
+    weights: dict[str, Tensor]
+    sha256: str
+
+
+def find_encoder_weights(config: Config, layers: int) -> EncoderWeights:
+    """Return the weights of an encoder's first layers.
 
     Raises:
         EncoderError: the encoder is not on this machine, or is not Whisper's.
@@ -311,7 +324,7 @@ def _get_versions(files: list[Path]) -> tuple[tuple[int, int], ...]:
 @cache
 def _read_encoder_folder(
     folder: Path, layers: int, versions: tuple[tuple[int, int], ...]
-) -> tuple[WhisperConfig, dict[str, Tensor]]:
+) -> EncoderWeights:
     """Read an encoder's first layers from the folder of a model; each version once a process."""
     from safetensors import SafetensorError, safe_open
 
@@ -324,28 +337,35 @@ def _read_encoder_folder(
                 weights |= {name: tensors.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise EncoderError(f"the weights in {folder} cannot be read: {error}") from error
-    return sizes, select_encoder_weights(weights, sizes)
+    return _select_and_hash(weights, sizes)
 
 
 @cache
 def _read_saved_encoder(
     file: Path, layers: int, versions: tuple[tuple[int, int], ...]
-) -> tuple[WhisperConfig, dict[str, Tensor]]:
+) -> EncoderWeights:
     """Read an encoder's first layers from a saved model that holds them."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, "pt") as tensors:
             document = json.loads(tensors.metadata()["serein"])
-            names = [name for name in tensors.keys() if name.startswith(PREFIX)]  # noqa: SIM118
-            weights = {name.removeprefix(PREFIX): tensors.get_tensor(name) for name in names}
+            names = [name for name in tensors.keys() if name.startswith(ENCODER_PREFIX)]  # noqa: SIM118
+            weights = {
+                name.removeprefix(ENCODER_PREFIX): tensors.get_tensor(name) for name in names
+            }
             architecture = document["recipe"]["features"].get("architecture")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise EncoderError(f"{file} is not a saved model that can be read: {error}") from error
     if not weights or not architecture:
         raise EncoderError(f"the saved model {file} holds no encoder of Whisper")
     sizes = read_whisper_config({"model_type": "whisper", **architecture}, layers)
-    return sizes, select_encoder_weights(weights, sizes)
+    return _select_and_hash(weights, sizes)
+
+
+def _select_and_hash(weights: Mapping[str, Tensor], sizes: WhisperConfig) -> EncoderWeights:
+    used = select_encoder_weights(weights, sizes)
+    return EncoderWeights(sizes, used, hash_encoder_weights(used))
 
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -359,4 +379,4 @@ def contents(settings: Mapping[str, Any]) -> dict[str, str]:
     config = settings_config.build_config(
         Config, {key: value for key, value in settings.items() if key != "name"}, "features"
     )
-    return {"encoder": hash_encoder_weights(find_encoder_weights(config, max(config.layers))[1])}
+    return {"encoder": find_encoder_weights(config, max(config.layers)).sha256}

@@ -87,8 +87,34 @@ class AttentionMap:
     words: bool = False
 
 
+class Answered:
+    """The shortcuts of what has answers: a recording, or a part of it."""
+
+    __slots__ = ()
+    tasks: dict[str, Answer]
+    dimensions: dict[str, Dimension]
+
+    @property
+    def label(self) -> str | None:
+        """The most likely class of the first task; None if it was withheld or has no classes."""
+        return next(iter(self.tasks.values())).label if self.tasks else None
+
+    @property
+    def arousal(self) -> float | None:
+        """From -1, calm, to 1, excited; None if the model does not give it."""
+        return self._get_dimension("arousal")
+
+    @property
+    def valence(self) -> float | None:
+        """From -1, unpleasant, to 1, pleasant; None if the model does not give it."""
+        return self._get_dimension("valence")
+
+    def _get_dimension(self, name: str) -> float | None:
+        return self.dimensions[name].value if name in self.dimensions else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
+class Segment(Answered):
     """A part of a recording with one answer per task.
 
     Attributes:
@@ -104,21 +130,6 @@ class Segment:
     tasks: dict[str, Answer]
     values: dict[str, float] = field(default_factory=dict)
     dimensions: dict[str, Dimension] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str | None:
-        """The most likely class of the first task; None if it was withheld."""
-        return _get_main_label(self.tasks)
-
-    @property
-    def arousal(self) -> float | None:
-        """From -1, calm, to 1, excited; None if the model does not give it."""
-        return _get_value(self.dimensions, "arousal")
-
-    @property
-    def valence(self) -> float | None:
-        """From -1, unpleasant, to 1, pleasant; None if the model does not give it."""
-        return _get_value(self.dimensions, "valence")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON types; numbers are rounded to six significant digits."""
@@ -151,7 +162,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recognition:
+class Recognition(Answered):
     """The answer to one recording.
 
     Attributes:
@@ -196,21 +207,6 @@ class Recognition:
     def __post_init__(self) -> None:
         """Add up the segments of each class."""
         object.__setattr__(self, "shares", compute_shares(self.segments or []))
-
-    @property
-    def label(self) -> str | None:
-        """The most likely class of the first task; None if it was withheld or has no classes."""
-        return _get_main_label(self.tasks)
-
-    @property
-    def arousal(self) -> float | None:
-        """From -1, calm, to 1, excited; None if the model does not give it."""
-        return _get_value(self.dimensions, "arousal")
-
-    @property
-    def valence(self) -> float | None:
-        """From -1, unpleasant, to 1, pleasant; None if the model does not give it."""
-        return _get_value(self.dimensions, "valence")
 
     @property
     def rows(self) -> list[Segment]:
@@ -293,14 +289,6 @@ def get_source_name(source: Source) -> str:
     if isinstance(source, bytes):
         return "bytes"
     return "array" if isinstance(source, tuple) else "file"
-
-
-def _get_main_label(tasks: dict[str, Answer]) -> str | None:
-    return next((answer.label for answer in tasks.values()), None)
-
-
-def _get_value(dimensions: dict[str, Dimension], name: str) -> float | None:
-    return dimensions[name].value if name in dimensions else None
 
 
 def round_floats(value: Any) -> Any:

@@ -27,6 +27,8 @@ MAX_FRAMES = 1500
 """Most frames, of 30 s: the positions that Whisper was trained on."""
 MAX_TIMESCALE = 10_000
 """Longest period of the sinusoids of the position, over 2 pi."""
+ENCODER_PREFIX = "encoder/"
+"""Beginning of the names of an encoder's weights in a saved model."""
 Size = Annotated[int, Ge(1), Le(8192)]
 
 
