@@ -1,8 +1,10 @@
 """An evaluation of a corpus with raters' votes, from the table to the report."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scipy import stats
 
 from serein import corpora, recipes
 from serein.bundle import load
+from serein.errors import ConfigError
 from serein.evaluation.evaluate import evaluate
 from serein.evaluation.labels import apply_label_scheme
 from serein.evaluation.score_saved import score_model
@@ -24,6 +27,7 @@ from serein.report import html, markdown, terminal
 from serein.results import io
 from serein.results.evaluation import Results
 
+Table = dict[str, Any]
 SETTINGS = [*QUICK, "tasks.gender=remove", "tasks.emotion.targets=votes", "training.epochs=2"]
 WORDS = {"anger": "A", "neutral": "N", "sadness": "S"}
 
@@ -83,6 +87,45 @@ def test_results_round_trip_and_older_ones_load(results: Results, tmp_path: Path
         del prediction["votes"]
     (tmp_path / "results.json").write_text(json.dumps(table))
     assert io.load_results(tmp_path).vote_scores == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cross_entropy", "cross_entropy of the votes"),
+        ("total_variation", "total_variation of the votes"),
+        ("entropy", "entropy of the votes"),
+        ("utterances", "number with votes"),
+    ],
+)
+def test_scores_that_do_not_follow_from_votes_are_refused(
+    results: Results, tmp_path: Path, name: str, message: str
+) -> None:
+    table = io.to_builtin(results)
+    stated = table["vote_scores"][results.headline]["emotion"]
+    stated[name] += 1
+    (tmp_path / "results.json").write_text(json.dumps(table))
+    with pytest.raises(ConfigError, match=message):
+        io.load_results(tmp_path)
+
+
+def test_uniform_predictions_and_chance_are_recomputed(results: Results, tmp_path: Path) -> None:
+    def edit_uniform(table: Table) -> None:
+        table["vote_scores"]["last"]["emotion"]["uniform"]["cross_entropy"] = 0.1
+
+    def edit_chance(table: Table) -> None:
+        table["baselines"]["chance"]["emotion"]["ua"] = 0.9
+
+    edits: dict[str, Callable[[Table], None]] = {
+        "cross_entropy of uniform predictions .* is 0.1": edit_uniform,
+        "ua of chance .* is 0.9": edit_chance,
+    }
+    for message, edit in edits.items():
+        table = io.to_builtin(results)
+        edit(table)
+        (tmp_path / "results.json").write_text(json.dumps(table))
+        with pytest.raises(ConfigError, match=message):
+            io.load_results(tmp_path)
 
 
 def test_every_report_shows_the_scores(results: Results) -> None:

@@ -21,17 +21,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serein.labels.vocabulary import normalize_text
-from serein.metrics import calibration, classification
+from serein.metrics import calibration, classification, distributions
 from serein.metrics.intervals import JACKKNIFE, choose_groups
-from serein.metrics.scoring import Scores, compute_interval, get_scorer, nan_to_none
+from serein.metrics.scoring import (
+    VOTES_SCORER,
+    Scorer,
+    Scores,
+    compute_interval,
+    get_scorer,
+    nan_to_none,
+)
 from serein.metrics.word_error_rate import count_word_errors, word_error_rate_from_counts
 from serein.records import Protocol
 from serein.results.evaluation import (
+    FORCED,
     CalibrationScores,
     ClassScores,
     Prediction,
     Results,
     ValueScores,
+    VoteScores,
 )
 
 TOLERANCE = 1e-9
@@ -131,6 +140,8 @@ def _find_faults(results: Results) -> Iterator[str]:
     yield from _check_fold_means(results)
     yield from _check_repeats(results)
     yield from _check_words(results)
+    yield from _check_votes(results)
+    yield from _check_chance(results)
 
 
 def _check_tasks(results: Results) -> Iterator[str]:
@@ -185,6 +196,16 @@ def _check_intervals(
     scorer, names = get_scorer(answers.classes), range(len(answers.classes))
     truth, predicted = answers.truth_n.tolist(), answers.predicted_n.tolist()
     tallies = scorer.tally(truth, predicted, groups, names)
+    yield from _check_bounds(stated, scorer, tallies, where)
+
+
+def _check_bounds(
+    stated: ClassScores | ValueScores | VoteScores,
+    scorer: Scorer,
+    tallies: NDArray[Any],
+    where: str,
+) -> Iterator[str]:
+    """Check the bounds of every interval against those of tallies by speaker."""
     for metric in scorer.metrics:
         found, expected = stated.bounds(metric.name), compute_interval(tallies, metric)
         what = f"interval of {metric.name} ({where})"
@@ -326,6 +347,45 @@ def _check_words(results: Results) -> Iterator[str]:
             yield from _compare(where, getattr(stated, name), count)
         rate = nan_to_none(word_error_rate_from_counts(total))
         yield from _compare(f"wer (words, selection {selection})", stated.wer, rate)
+
+
+def _check_votes(results: Results) -> Iterator[str]:
+    """Check the scores against the votes of raters, and those of uniform predictions."""
+    for selection, tasks in results.vote_scores.items():
+        for task, stated in tasks.items():
+            where = f"{task}, selection {selection}"
+            voted = [
+                p
+                for p in results.predictions
+                if task in p.votes and task in p.selections[selection]
+            ]
+            if stated.utterances != len(voted):
+                yield _describe(f"number with votes ({where})", stated.utterances, len(voted))
+                continue
+            truth_nk = np.array([p.votes[task] for p in voted])
+            rows = [p.selections[selection][task] for p in voted]
+            groups, _ = choose_groups([p.speaker for p in voted])
+            tallies = VOTES_SCORER.tally(truth_nk.tolist(), rows, groups, ())
+            for name, score in VOTES_SCORER.compute_scores(tallies.sum(axis=0)).items():
+                yield from _compare(f"{name} of the votes ({where})", stated.score(name), score)
+            yield from _check_bounds(stated, VOTES_SCORER, tallies, f"votes, {where}")
+            entropy = float(distributions.entropy(truth_nk).mean())
+            yield from _compare(f"entropy of the votes ({where})", stated.entropy, entropy)
+            uniform_nk = np.full_like(truth_nk, 1 / truth_nk.shape[1])
+            sums = VOTES_SCORER.tally(truth_nk.tolist(), uniform_nk.tolist(), groups, ())
+            for name, score in VOTES_SCORER.compute_scores(sums.sum(axis=0)).items():
+                what = f"{name} of uniform predictions ({where})"
+                yield from _compare(what, stated.uniform.get(name), score)
+
+
+def _check_chance(results: Results) -> Iterator[str]:
+    """Check the baseline of chance; the others depend on labels and audio of training subsets."""
+    class_set = results.class_set if results.headline == FORCED else {}
+    for task, stated in results.baselines.get("chance", {}).items():
+        names = class_set.get(task, results.classes[task])
+        scores = classification.chance_scores(names)
+        for name, score in zip(("wa", "ua"), scores, strict=True):
+            yield from _compare(f"{name} of chance ({task})", stated.get(name), score)
 
 
 def _check_calibration(results: Results, answers: Answers, task: str) -> Iterator[str]:
