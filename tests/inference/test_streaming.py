@@ -22,6 +22,8 @@ from serein.errors import AudioError, ConfigError
 from serein.inference.long_form import join_shards
 from serein.inference.recognition import Segment
 from serein.inference.recognizer import Recognizer
+from serein.inference.stream_config import StreamConfig
+from serein.inference.streaming import Stream
 from serein.records import Corpus
 
 QUICK: dict[str, Any] = {"window": 1.0, "hop": 0.25}
@@ -150,6 +152,33 @@ def test_partial_segment(recognizer: Recognizer, wave: Wave) -> None:
     last = stream.close()[-1]
     assert last.end == 5.0
     assert stream.partial is None
+
+
+def test_provisional_answers_appear_early_and_change_no_segment(
+    recognizer: Recognizer, wave: Wave
+) -> None:
+    config = StreamConfig(window=4.0, merge=False)
+    plain = Stream(recognizer, RATE, config)
+    stream = Stream(recognizer, RATE, config, provisional=True, keep_spans=True)
+    wanted: list[Segment] = []
+    found: list[Segment] = []
+    delays: dict[float, float] = {}
+    for at in range(0, len(wave), 4000):
+        wanted += plain.feed(wave[at : at + 4000])
+        found += stream.feed(wave[at : at + 4000])
+        if (growing := stream.provisional) is not None:
+            assert not found or growing.start >= found[-1].end - 1e-6
+            assert growing.end <= (at + 4000) / RATE
+            starts = [one for one in delays if one <= growing.start]
+            if not starts or growing.start - max(starts) > 1.1:
+                delays[growing.start] = (at + 4000) / RATE - growing.start
+    assert plain.provisional is None
+    assert plain.spans == []
+    wanted, found = wanted + plain.close(), found + stream.close()
+    assert stream.provisional is None
+    assert_same_segments(found, wanted)
+    assert [stream.to_segment(span) for span in stream.spans] == found
+    assert min(delays.values()) <= 1.0  # a final answer needs a window of 4 s
 
 
 def test_kinds_of_pcm_give_the_same_segments(recognizer: Recognizer, wave: Wave) -> None:

@@ -87,7 +87,7 @@ def test_slow_clients_time_out(live: SmallModelServer) -> None:
         assert is_answering(live)  # meanwhile
         status, document = read_response(connection)
     assert status == 408
-    assert "not complete after 2 s" in document["detail"]
+    assert "stalled for 2 s" in document["detail"]
 
 
 def test_disconnected_clients(live: SmallModelServer) -> None:

@@ -33,8 +33,10 @@ from builders.websocket_client import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from service.test_service import is_close
 from websockets.exceptions import InvalidStatus
 
+from serein.inference.recognition import describe_shares
 from serein.records import Corpus
 from serein.service import auth, observability
 from serein.service.session import segment_to_item
@@ -252,3 +254,40 @@ def test_client_of_the_docs(
     wanted = recognize_file(host, to_pcm(wave), window=4.0, hop=1.0)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == [str(one["label"]) for one in wanted]
+
+
+def test_provisional_answers_and_a_summary_on_request(host: Host, wave: Wave, pcm: Pcm) -> None:
+    plain = stream_pcm(host, pcm.tobytes(), window=3.0, hop=1.0, merge=False)
+    asked = {
+        "window": 3.0,
+        "hop": 1.0,
+        "merge": False,
+        "provisional": True,
+        "summary": "a/call.wav",
+    }
+    found = stream_pcm(host, pcm.tobytes(), **asked)
+    assert [one["start"] for one in found.items] == [one["start"] for one in plain.items]
+    assert {one["type"] for one in plain.messages} == {"ready", "segments", "done"}
+    kinds = [one["type"] for one in found.messages]
+    assert kinds.count("segments") == len([one for one in plain.messages if "items" in one])
+    timeline = small_recognizer().timeline((pcm, RATE), window=3.0, hop=1.0)
+    done = found.last
+    assert done["type"] == "done"
+    assert is_close(done["timeline"]["shares"], timeline.to_dict()["shares"])
+    assert is_close(done["timeline"]["segments"], timeline.to_dict()["segments"])
+    assert done["headlines"]["emotion"] == describe_shares(timeline.shares["emotion"])
+    assert done["timeline"]["source"] == "call.wav"
+    assert done["files"]["csv"].splitlines()[1].startswith("call.wav,")
+
+
+def test_provisional_answers_of_one_client_that_speaks(host: Host, pcm: Pcm) -> None:
+    with host.connect() as client:
+        start = {**START, "window": 4.0, "hop": 1.0, "provisional": True, "speech": False}
+        client.send(json.dumps(start))
+        assert json.loads(client.recv())["type"] == "ready"
+        client.send(pcm[: 2 * RATE].tobytes())
+        message = json.loads(client.recv())  # long before a window of 4 s is complete
+        assert message["type"] == "provisional"
+        assert message["item"]["start"] == 0.0
+        assert 0 < message["item"]["end"] <= 2.0
+        assert message["item"]["tasks"]["emotion"]["probabilities"]

@@ -8,6 +8,7 @@ import typer
 
 from serein.cli.common import (
     MODEL_HELP,
+    ClassesOption,
     ConfidenceOption,
     DeviceOption,
     TrustOption,
@@ -83,6 +84,7 @@ def serve(
     ] = "",
     threads: Annotated[int, typer.Option(help="CPU threads of the model.", min=1)] = 1,
     confidence: ConfidenceOption = "0",
+    classes: ClassesOption = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or auto; default: that of the model's recipe.")
     ] = None,
@@ -137,6 +139,7 @@ def serve(
             threads=threads,
             confidence=parse_confidence(confidence),
             precision=cast("PrecisionSetting | None", precision),
+            classes=classes,
         )
         for name in model or [DEFAULT_MODEL]
     )

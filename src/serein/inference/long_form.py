@@ -97,19 +97,35 @@ def iter_timeline(
         if stream.is_finished:
             break
     segments += stream.close() if stream else []
+    answer = join_segments(
+        predictor, get_source_name(source), segments, min(read_start + seconds, shard_end)
+    )
+    yield replace(answer, start=shard_start, windows=windows, channel=channel)
+
+
+def join_segments(
+    predictor: Predictor, source: str, segments: list[Segment], end: float
+) -> Recognition:
+    """Return the answer of a recording with these segments; it is their mean.
+
+    Args:
+        predictor: the model.
+        source: name of the recording.
+        segments: of the recording, in order.
+        end: duration of the recording, in seconds.
+    """
     means = average_segments(predictor, segments)
     tasks, values = predictor.to_answers(means), predictor.to_values(means)
-    yield Recognition(
-        source=get_source_name(source),
+    return Recognition(
+        source=source,
         model=predictor.name,
-        start=shard_start,
-        end=min(read_start + seconds, shard_end),
-        windows=windows,
+        start=0.0,
+        end=end,
+        windows=[],
         tasks=tasks,
         attention={},
         values=values,
         dimensions=predictor.to_dimensions(tasks, values),
-        channel=channel,
         segments=segments,
         speech=bool(segments),
     )

@@ -7,6 +7,7 @@ B = windows, K = classes of all tasks, concatenated.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -40,10 +41,18 @@ NO_PREDICTIONS: Probabilities = np.zeros((0, 0))
 """The predictions for no windows."""
 
 
-class Step(NamedTuple):
-    """One step of a stream: predict a window, or end a speech segment (``end``, in samples)."""
+PROVISIONAL_SECONDS = 0.4
+"""Seconds of further speech after which the provisional answer is predicted again."""
 
-    averager: HopAverager
+
+class Step(NamedTuple):
+    """One step of a stream: predict a window, or end a speech segment (``end``, in samples).
+
+    A step without an averager predicts the provisional answer, of the speech that has no final
+    hops yet.
+    """
+
+    averager: HopAverager | None
     window: Window | None
     end: int | None
 
@@ -53,6 +62,10 @@ class Stream:
 
     Attributes:
         predictor: the model that predicts its windows.
+        spans: the samples and predictions of all segments so far, if ``keep_spans``.
+        predicts_provisional: whether to predict provisional answers at present.
+        provisional: the answer, which may change, of the speech that has no final hops yet; None
+            in a pause, and unless it is predicted.
     """
 
     def __init__(
@@ -63,6 +76,9 @@ class Stream:
         origin: float = 0.0,
         chunks: tuple[int, int] | None = None,
         window_times: list[tuple[float, float]] | None = None,
+        *,
+        provisional: bool = False,
+        keep_spans: bool = False,
     ) -> None:
         """Open a stream.
 
@@ -74,6 +90,8 @@ class Stream:
             chunks: for a shard, its first VAD chunk and the one after its last: only speech that
                 starts in the shard is recognized. Samples are fed from one chunk before it.
             window_times: list to which start and end of each window are appended, in seconds.
+            provisional: whether to predict provisional answers as well.
+            keep_spans: whether to keep ``spans``.
 
         Raises:
             ConfigError: the settings do not fit each other or the model, or the model needs words.
@@ -105,12 +123,16 @@ class Stream:
         self._cutter: WindowCutter | None = None
         self._averager = HopAverager(self._windowing, 0)
         self._received, self._closed = 0, False
+        self.predicts_provisional, self._keeps_spans = provisional, keep_spans
+        self.spans: list[ScoredSpan] = []
+        self.provisional: Segment | None = None
+        self._provisional_end = 0
 
     @property
     def partial(self) -> Segment | None:
         """The segment that is still growing, as far as it is known; None in a pause."""
         span = self._merger.partial
-        return None if span is None else self._to_segment(span)
+        return None if span is None else self.to_segment(span)
 
     @property
     def is_finished(self) -> bool:
@@ -176,7 +198,10 @@ class Stream:
         if self._resample_for_vad is not None:
             wave_s = self._resample_for_vad(samples, last=last)
         speech = self._detector(wave_s, last=last, window_end=self._next_window_end)
-        return [step for segment in speech for step in self._iter_steps(segment)]
+        steps = [step for segment in speech for step in self._iter_steps(segment)]
+        if self.predicts_provisional or self.provisional:
+            steps += self._plan_provisional(None if last or not speech else speech[-1])
+        return steps
 
     def apply_predictions(self, steps: Sequence[Step], p_bk: Probabilities) -> list[Segment]:
         """Do the second half of ``feed`` or ``close``: turn predictions into segments.
@@ -191,7 +216,13 @@ class Stream:
         predictions = iter(p_bk)
         spans = [span for step in steps for span in self._iter_spans(step, predictions)]
         self.discard_samples()
-        return [self._to_segment(span) for span in spans]
+        if self._keeps_spans:
+            self.spans += spans
+        if self.provisional is not None:
+            start = self._to_seconds(self._averager.position)
+            is_left = start < self.provisional.end
+            self.provisional = replace(self.provisional, start=start) if is_left else None
+        return [self.to_segment(span) for span in spans]
 
     def discard_samples(self) -> None:
         """Discard the samples that later windows do not need; windows of steps are then gone."""
@@ -222,8 +253,32 @@ class Stream:
             yield Step(self._averager, None, until)
             self._cutter = None
 
+    def _plan_provisional(self, segment: SpeechSegment | None) -> list[Step]:
+        """Return the step that predicts the newest speech again, if enough has been added."""
+        if segment is None or segment.closed or self._cutter is None:
+            self.provisional, self._provisional_end = None, 0
+            return []
+        if not self.predicts_provisional:
+            return []
+        length, frame = self._windowing.length, self._windowing.frame
+        until = min(segment.end * self._rate // 1000, self._buffer.end)
+        start = max(self._cutter.start, until - length)
+        start = self._cutter.start + (start - self._cutter.start) // frame * frame
+        start = max(start, self._buffer.start)
+        is_new = until - self._provisional_end >= PROVISIONAL_SECONDS * self._rate
+        if not is_new or until - start < self._windowing.min_length:
+            return []
+        self._provisional_end = until
+        return [Step(None, Window(self._buffer, start, until), None)]
+
     def _iter_spans(self, step: Step, predictions: Iterator[Probabilities]) -> Iterator[ScoredSpan]:
         """Yield the merged hops that become final with a step."""
+        if step.averager is None:
+            end = self._provisional_end
+            if step.window and self._averager.position < end:
+                span = ScoredSpan(self._averager.position, end, next(predictions))
+                self.provisional = self.to_segment(span)
+            return
         if step.window:
             _, start, end = step.window
             hops = step.averager.add(ScoredSpan(start, end, next(predictions)))
@@ -242,7 +297,8 @@ class Stream:
     def _to_seconds(self, sample: int) -> float:
         return self._origin + sample / self._rate
 
-    def _to_segment(self, span: ScoredSpan) -> Segment:
+    def to_segment(self, span: ScoredSpan) -> Segment:
+        """Return a span as a segment, with its answers and times in seconds."""
         outputs = self._split_tasks(span.p_k)
         tasks, values = self.predictor.to_answers(outputs), self.predictor.to_values(outputs)
         return Segment(

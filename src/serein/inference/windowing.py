@@ -171,10 +171,14 @@ class WindowCutter:
 
 
 class HopAverager:
-    """Average the predictions of the windows of one speech segment for each hop."""
+    """Average the predictions of the windows of one speech segment for each hop.
+
+    Attributes:
+        position: end of the last hop, or the start of the segment.
+    """
 
     def __init__(self, config: WindowingConfig, start: int) -> None:
-        self._config, self._position = config, start
+        self._config, self.position = config, start
         self._windows: list[ScoredSpan] = []
         self._unsmoothed: list[ScoredSpan] = []
         self._emitted = 0
@@ -183,22 +187,22 @@ class HopAverager:
         """Add a window and return the hops that become final."""
         self._windows.append(window)
         # All later windows start after this one, the last window of the segment included.
-        while self._position + self._config.hop // 2 < window.start:
-            self._average_hop(self._position + self._config.hop)
+        while self.position + self._config.hop // 2 < window.start:
+            self._average_hop(self.position + self._config.hop)
         return self._smooth_hops(self._config.smooth // 2)
 
     def close(self, end: int) -> list[ScoredSpan]:
         """End the speech segment and return its remaining hops."""
-        while self._windows and self._position < end:
-            self._average_hop(min(self._position + self._config.hop, end))
+        while self._windows and self.position < end:
+            self._average_hop(min(self.position + self._config.hop, end))
         return self._smooth_hops(0)
 
     def _average_hop(self, end: int) -> None:
-        centre = (self._position + end) // 2
+        centre = (self.position + end) // 2
         self._windows = [window for window in self._windows if window.end > centre]
         p_nk = [window.p_k for window in self._windows if window.start <= centre]
-        self._unsmoothed.append(ScoredSpan(self._position, end, np.mean(p_nk, axis=0)))
-        self._position = end
+        self._unsmoothed.append(ScoredSpan(self.position, end, np.mean(p_nk, axis=0)))
+        self.position = end
 
     def _smooth_hops(self, pending: int) -> list[ScoredSpan]:
         """Smooth all hops but the last ``pending``; hops at the ends have fewer neighbours."""

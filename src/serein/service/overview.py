@@ -9,10 +9,12 @@ from starlette.requests import ClientDisconnect
 
 from serein.errors import ConfigError
 from serein.inference.formats import format_answers
-from serein.inference.long_form import merge_hops
+from serein.inference.long_form import join_segments, merge_hops
+from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, describe_shares
 from serein.inference.recognizer import Recognizer
 from serein.inference.stream_config import StreamConfig
+from serein.inference.streaming import Stream
 from serein.service.engine import Engine
 from serein.service.routes import (
     RecognizeQuery,
@@ -69,13 +71,33 @@ def build_overview(
     The headline of a recording that is longer than a window of its timeline is that of the
     timeline, as for ``serein recognize --window``.
     """
-    timeline = merge_hops(recognizer, hops)
-    is_long = whole.end - whole.start > window
-    headlines = {task: describe_shares(shares) for task, shares in timeline.shares.items()}
+    summary = summarize_hops(recognizer, hops)
+    if whole.end - whole.start <= window:
+        summary["headlines"] = {}
     return {
         "whole": replace(whole, source=hops.source).to_dict(),
         "hops": [hop.to_dict() for hop in hops.segments or []],
+        **summary,
+    }
+
+
+def summarize_hops(predictor: Predictor, hops: Recognition) -> dict[str, Any]:
+    """Return the merged timeline of hops, its headline for each task, and the downloads."""
+    timeline = merge_hops(predictor, hops)
+    return {
         "timeline": timeline.to_dict(),
-        "headlines": headlines if is_long else {},
+        "headlines": {task: describe_shares(shares) for task, shares in timeline.shares.items()},
         "files": {name: format_answers(name, [timeline], {}) for name in FILES},
     }
+
+
+def summarize_stream(stream: Stream, name: str, seconds: float) -> dict[str, Any]:
+    """Return what ``summarize_hops`` returns, for a stream that has ended.
+
+    Args:
+        stream: it kept its spans.
+        name: of the recording.
+        seconds: duration of its audio.
+    """
+    hops = [stream.to_segment(span) for span in stream.spans]
+    return summarize_hops(stream.predictor, join_segments(stream.predictor, name, hops, seconds))

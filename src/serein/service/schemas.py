@@ -44,6 +44,7 @@ class Model(BaseModel):
     )
     max_seconds: float = Field(description="longest audio of a request")
     max_bytes: int = Field(description="largest body of a request")
+    max_stream_seconds: float = Field(description="longest audio of a stream; 0: no streams")
     card: str = Field(description="data, licence, scores, limits and use, in Markdown")
 
 
@@ -69,6 +70,8 @@ class StartMessage(BaseModel):
     key: str | None = None
     model: str | None = None
     classes: list[str] | None = None
+    provisional: bool = False
+    summary: Annotated[str, Field(max_length=1000)] | None = None
 
     def stream_options(self) -> dict[str, Any]:
         """Return the fields of ``StreamConfig``."""

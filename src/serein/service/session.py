@@ -34,6 +34,10 @@ MAX_MESSAGES_PER_SECOND = 1000
 """Messages for each second of audio, and before the first second."""
 MESSAGES_PER_TURN = 64
 """Messages of a stream that are read before other clients have a turn."""
+PROVISIONAL_BLOCK_SECONDS = 0.25
+"""Length of the blocks that are processed for provisional answers."""
+MAX_LAG_SECONDS = 0.5
+"""Seconds of audio that may wait while provisional answers are computed."""
 MAX_ARRIVALS = 4096
 """Number of blocks whose arrival times are kept."""
 
@@ -68,6 +72,7 @@ class StreamSession:
         self.buffer = PCMBuffer(frame_bytes, round(MAX_BLOCK_SECONDS * self._bytes_per_second))
         self._reader: asyncio.Task[None] | None = None
         self._is_disconnected = False
+        self._provisional: Segment | None = None
 
     @property
     def processed_seconds(self) -> float:
@@ -166,7 +171,10 @@ class StreamSession:
         """Process audio from the buffer until its end."""
         is_last = False
         while not is_last:
-            content, arrival_time, is_last = await self.buffer.take(self.stream.samples_needed)
+            count = self.stream.samples_needed
+            if self.start.provisional:
+                count = min(count, round(PROVISIONAL_BLOCK_SECONDS * self.start.rate))
+            content, arrival_time, is_last = await self.buffer.take(count)
             if self._is_disconnected:
                 raise ClientDisconnected
             if content:
@@ -178,6 +186,9 @@ class StreamSession:
         self, block: npt.NDArray[np.int16] | None, arrival_time: float
     ) -> None:
         """Process a block, or None for the end, and send the segments that it completes."""
+        # A model that cannot keep up with the audio computes final answers only.
+        is_late = self.buffer.buffered_bytes > MAX_LAG_SECONDS * self._bytes_per_second
+        self.stream.predicts_provisional = self.start.provisional and not is_late
         segments = await wait_for(self.engine.stream_batcher.submit(self.stream, block))
         size = 0 if block is None else block.nbytes
         self._processed_bytes += size
@@ -193,6 +204,12 @@ class StreamSession:
                 processed_seconds=self.processed_seconds,
                 heard=self.processed_seconds,  # old name, for one release
                 latency_ms=round(1000 * latency, 1),
+            )
+        if self.stream.provisional != self._provisional:
+            self._provisional = self.stream.provisional
+            item = None if self._provisional is None else segment_to_item(self._provisional)
+            await self.socket.send(
+                "provisional", item=item, processed_seconds=self.processed_seconds
             )
 
 

@@ -14,6 +14,8 @@ from serein.service.schemas import Problem
 
 DEFAULT_NAME = "upload"
 MAX_NAME_LENGTH = 200
+MIN_BYTES_PER_SECOND = 16_000
+"""Bytes that extend the time of a request by a second; slower requests are refused."""
 MAX_FIELDS = 15
 """Fields of a form in addition to the file."""
 
@@ -52,8 +54,8 @@ async def read_upload(request: Request, config: ServiceConfig) -> Upload:
         )
     is_form = kind.startswith("multipart/")
     try:
-        async with asyncio.timeout(config.body_seconds):
-            chunks = _iter_limited(request, config)
+        async with asyncio.timeout(config.body_seconds) as timeout:
+            chunks = _iter_limited(request, config, timeout)
             if is_form:
                 upload = await _read_form(request, chunks, config)
             else:
@@ -61,8 +63,9 @@ async def read_upload(request: Request, config: ServiceConfig) -> Upload:
     except TimeoutError:
         raise Problem(
             408,
-            f"the request was not complete after {config.body_seconds:g} s; send it faster, "
-            "or send less (FLAC, or parts)",
+            f"the request stalled for {config.body_seconds:g} s, or less than "
+            f"{MIN_BYTES_PER_SECOND // 1000} kB a second arrived; send it faster, or send less "
+            "(FLAC, or parts)",
             Connection="close",
         ) from None
     if not upload.body:
@@ -77,13 +80,22 @@ def sanitize_name(name: str) -> str:
     return printable if printable.strip(". ") else DEFAULT_NAME
 
 
-async def _iter_limited(request: Request, config: ServiceConfig) -> AsyncGenerator[bytes, None]:
-    """Yield the body in chunks up to the limit, whatever size its headers declare."""
-    size = 0
+async def _iter_limited(
+    request: Request, config: ServiceConfig, timeout: asyncio.Timeout
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body in chunks up to the limit, whatever size its headers declare.
+
+    The time limit counts stalls: each chunk starts it again, unless the request is too slow as a
+    whole.
+    """
+    size, now = 0, asyncio.get_running_loop().time
+    begin = now()
     async for chunk in request.stream():
         size += len(chunk)
         if size > config.max_bytes:
             raise _too_large_problem(config)
+        slowest = begin + size / MIN_BYTES_PER_SECOND
+        timeout.reschedule(min(now(), slowest) + config.body_seconds)
         yield chunk
 
 

@@ -12,13 +12,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from serein.errors import SereinError
 from serein.inference.predictor import Predictor
+from serein.inference.stream_config import StreamConfig
 from serein.inference.streaming import Stream
-from serein.service import schemas
+from serein.service import overview, schemas
 from serein.service.auth import ApiKeys
 from serein.service.engine import Engine
 from serein.service.observability import LOGGER
 from serein.service.schemas import Problem, StartMessage
 from serein.service.session import ClientDisconnected, MessageSocket, StreamSession
+from serein.service.uploads import sanitize_name
 
 STREAM_PATH = "/v1/stream"
 
@@ -109,8 +111,13 @@ class Connection:
             description = self._describe_stream(start, stream.predictor)
             await self._socket.send("ready", id=self._id, **description)
             await session.run()
+            summary = {}
+            if start.summary is not None:
+                name, seconds = sanitize_name(start.summary), session.processed_seconds
+                summary = await asyncio.to_thread(overview.summarize_stream, stream, name, seconds)
             await self._socket.send(
                 "done",
+                **summary,
                 processed_seconds=session.processed_seconds,
                 ended_by=session.ended_by,
                 heard=session.processed_seconds,  # old names, for one release
@@ -171,7 +178,13 @@ class Connection:
             raise Problem(400, f"there is no model {name!r} here; known: {', '.join(models)}")
         try:
             recognizer = self._engine.restrict_classes(models[name], start.classes)
-            return recognizer.stream(start.rate, **start.stream_options())
+            return Stream(
+                recognizer,
+                start.rate,
+                StreamConfig(**start.stream_options()),
+                provisional=start.provisional,
+                keep_spans=start.summary is not None,
+            )
         except SereinError as error:
             raise Problem(400, str(error)) from None
 
