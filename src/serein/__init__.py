@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from serein.evaluation.score_saved import score_model
     from serein.evaluation.search import search
     from serein.evaluation.train import train
+        HubError,
     from serein.inference.explain import explain
     from serein.inference.long_form import join_shards
     from serein.inference.recognition import Recognition, Segment
@@ -54,6 +55,7 @@ __all__ = [
     "Recognition",
     "Recognizer",
     "Results",
+    "HubError",
     "Run",
     "Segment",
     "SereinError",

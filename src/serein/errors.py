@@ -9,6 +9,7 @@ SereinError
 ├── ProtocolError     these utterances cannot be split that way, or a split leaks
 ├── BundleError       a saved model is damaged, changed, or too new
 └── StorageError      a file could not be written; its previous content is unchanged
+├── HubError          the hub is away, has no such model or revision, or refuses an upload
 
 Each message has what was found, what was expected, and what to do:
 
@@ -70,3 +71,7 @@ class BundleError(SereinError):
 
 class StorageError(SereinError):
     """A file could not be written; its previous content is unchanged."""
+class HubError(SereinError):
+    """The hub is away, has no such model or revision, or refuses an upload."""
+
+

@@ -13,6 +13,7 @@ from serein.cli import (
     evaluate,
     explain,
     plan,
+    push,
     recognize,
     reproduce,
     search,
@@ -47,6 +48,7 @@ COMMANDS = (
     evaluate.protocols,
     recognize.card,
     recognize.export,
+    push.push,
     serve.serve,
     train.quickstart,
 )

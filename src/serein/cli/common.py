@@ -48,7 +48,7 @@ RayAddressOption = Annotated[
 ]
 MODEL_HELP = (
     "A bundle, or a shipped model: serein-base, serein-light, li2019-emodb, or "
-    "serein-base-noncommercial (for non-commercial use only)"
+    "serein-base-noncommercial (for non-commercial use only); or hf://ORG/NAME of the hub"
 )
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 ClassesOption = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from serein import bundle
 from serein.bundle import Bundle
 from serein.errors import BundleError, ConfigError, UnknownName
+from serein.inference.hub import SCHEME, find_folder_model, find_hub_model, parse_hub_name
 from serein.inference.onnx_runtime import load_onnx
 
 DEFAULT_MODEL = "serein-base"
@@ -21,22 +22,43 @@ def list_models() -> dict[str, Path]:
 
 
 def find_model_file(model: str | os.PathLike[str]) -> Path:
-    """Return the file of a shipped model, or the path itself.
+    """Return the file of a model: a shipped one, one of the hub, the path itself, or in a folder.
 
     Args:
-        model: name of a shipped model, or path of a file.
+        model: name of a shipped model, ``hf://ORG/NAME``, or path of a file or of a folder.
 
     Raises:
         UnknownName: neither a shipped model nor a file.
+        HubError: the hub is away or does not have the model.
+        BundleError: a folder without a model.
     """
     shipped = list_models()
     if str(model) in shipped:
         return shipped[str(model)]
+    if str(model).startswith(SCHEME):
+        return find_hub_model(parse_hub_name(str(model)))
     path = Path(model).expanduser()
+    if path.is_dir():
+        return find_folder_model(path)
     if not path.exists() and path.suffix not in (".onnx", ".safetensors"):
-        hint = "The path of a .safetensors file of your own works too."
+        hint = (
+            "The path of a .safetensors file of your own works too, and hf://ORG/NAME for a model "
+            "of the hub."
+        )
         raise UnknownName("model", str(model), shipped, hint)
     return path
+
+
+def get_model_name(model: str | os.PathLike[str]) -> str:
+    """Return the name of a model for its answers: of the hub, of its folder, or of its file.
+
+    >>> get_model_name("hf://my-lab/calls@v2"), get_model_name("runs/calls.safetensors")
+    ('my-lab/calls', 'calls')
+    """
+    if str(model).startswith(SCHEME):
+        return parse_hub_name(str(model)).repository
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def open_model(path: Path, *, device: str = "cpu", trust: Sequence[str] = ()) -> Bundle:

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from serein import audio
 from serein.audio import Source
 from serein.config import build_config
 from serein.errors import ConfigError
+from serein.inference.hub import parse_hub_name
 from serein.inference.long_form import recognize_timeline
+from serein.inference.model_loading import list_models
 from serein.inference.predictor import Predictor
 from serein.inference.recognition import Recognition, get_source_name
 from serein.inference.stream_config import StreamConfig
@@ -31,6 +33,36 @@ class Recognizer(Predictor):
     >>> sorted(answer.tasks), answer.speech, answer.label
     (['emotion', 'gender'], False, None)
     """
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | os.PathLike[str], *, revision: str | None = None, **options: Any
+    ) -> Self:
+        """Load a shipped model, one in a folder, or one of the Hugging Face hub.
+
+        A model of the hub is downloaded once; ``HF_HUB_OFFLINE=1`` reads the hub's cache only.
+
+        Args:
+            model: name of a shipped model, a folder or file, or ``ORG/NAME`` on the hub.
+            revision: branch, tag or commit on the hub; None is its main branch.
+            options: further arguments of ``Recognizer``.
+
+        Raises:
+            HubError: the hub is away, or has no such model or revision.
+            BundleError: it is not a model of this package, or was changed.
+            ConfigError: a revision of a model that is not on the hub, or the extra ``hub`` is not
+                installed.
+        """
+        is_local = str(model) in list_models() or Path(model).expanduser().exists()
+        if not is_local and not str(model).endswith((".onnx", ".safetensors")):
+            name = parse_hub_name(str(model))
+            model = str(name if revision is None else name._replace(revision=revision))
+        elif revision is not None:
+            raise ConfigError(
+                f"revision {revision!r}: only models of the hub have revisions, and {model} is "
+                "shipped with serein or on this machine; leave the revision out"
+            )
+        return cls(model, **options)
 
     def __call__(
         self,
