@@ -8,8 +8,8 @@ SereinError
 │   └── EncoderError  a pretrained encoder is missing, unusable, or not the expected one
 ├── ProtocolError     these utterances cannot be split that way, or a split leaks
 ├── BundleError       a saved model is damaged, changed, or too new
-└── StorageError      a file could not be written; its previous content is unchanged
 ├── HubError          the hub is away, has no such model or revision, or refuses an upload
+└── StorageError      a file could not be written; its previous content is unchanged
 
 Each message has what was found, what was expected, and what to do:
 
@@ -69,9 +69,9 @@ class BundleError(SereinError):
     """A saved model is damaged, changed, or too new."""
 
 
-class StorageError(SereinError):
-    """A file could not be written; its previous content is unchanged."""
 class HubError(SereinError):
     """The hub is away, has no such model or revision, or refuses an upload."""
 
 
+class StorageError(SereinError):
+    """A file could not be written; its previous content is unchanged."""
