@@ -8,11 +8,15 @@ import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from serein.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 REMOVE = "remove"
 """The value that removes a table or a setting."""
@@ -35,17 +39,25 @@ def build_config(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         UnknownName: the dataclass does not have a setting.
         ConfigError: a value has the wrong type or is out of range.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     for name in table:
         if name not in known:
             raise UnknownName(f"setting of {where}", name, known)
     try:
-        return TypeAdapter(cls).validate_python(dict(table))
+        return cast(T, _get_validator(cls).validate_python(dict(table)))  # type: ignore[arg-type]
     except ValidationError as error:
         messages = [_format_validation_error(where, details) for details in error.errors()]
         raise ConfigError("; ".join(messages)) from None
+
+
+@cache
+def _get_validator(cls: type[Any]) -> "TypeAdapter[Any]":
+    """Return the validator of a dataclass; to build one takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def _format_validation_error(where: str, details: Any) -> str:
