@@ -1,4 +1,4 @@
-"""Time to load a results file of 100,000 predictions, whose scores are recomputed.
+"""Time to load a results file of 100,000 predictions and to write its report; size of the page.
 
     python -m benchmarks.load_results
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from serein.evaluation.scores import pool_scores
+from serein.report.html import REPORT_NAME, write_page
 from serein.results import io
 from serein.results.evaluation import Prediction, Results
 
@@ -66,7 +67,7 @@ def build_results(count: int = COUNT) -> Results:
 
 
 def main() -> None:
-    """Print the size of the file and the processor time of loading it."""
+    """Print processor times and the sizes of both files."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.json"
         io.save_record(build_results(), file)
@@ -74,7 +75,12 @@ def main() -> None:
         results = io.load_results(file)
         seconds = time.process_time() - started
         megabytes = file.stat().st_size / 1e6
-    print(f"{len(results.predictions):,} predictions, {megabytes:.0f} MB: {seconds:.1f} s")
+        started = time.process_time()
+        write_page(results, Path(folder))
+        page_seconds = time.process_time() - started
+        page_megabytes = (Path(folder) / REPORT_NAME).stat().st_size / 1e6
+    print(f"load {len(results.predictions):,} predictions, {megabytes:.0f} MB: {seconds:.1f} s")
+    print(f"write the report, {page_megabytes:.1f} MB: {page_seconds:.1f} s")
 
 
 if __name__ == "__main__":

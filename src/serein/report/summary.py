@@ -6,7 +6,7 @@ from typing import Any
 
 from serein.metrics.bootstrap import MIN_RELIABLE_SPEAKERS
 from serein.metrics.scoring import CCC, WA, Metric, Scorer, get_metric, get_scorer
-from serein.results.evaluation import Prediction, Results, remove_model_folders
+from serein.results.evaluation import EXTERNAL, Prediction, Results, remove_model_folders
 from serein.results.studies import Search
 
 Interval = tuple[float, float] | None
@@ -139,9 +139,21 @@ def get_first_task(results: Results) -> str:
     return next(iter(results.classes), "")
 
 
+def is_external(results: Results) -> bool:
+    """Return whether serein did not build the model."""
+    return bool(results.recipe.get("model", {}).get("name") == EXTERNAL)
+
+
 def is_fitted(results: Results) -> bool:
-    """Return whether the model is an estimator that is fitted once, without epochs."""
-    return any(fold.selected_c for fold in results.folds)
+    """Return whether the model has no epochs, such as an estimator that is fitted once."""
+    return is_external(results) or any(fold.selected_c for fold in results.folds)
+
+
+def is_trained_with_seed(results: Results) -> bool:
+    """Return whether another seed gives another model."""
+    if is_external(results):
+        return bool(results.recipe["model"].get("trained"))
+    return not is_fitted(results)
 
 
 def format_title(results: Results) -> str:
@@ -204,7 +216,7 @@ def describe_intervals(results: Results, task: str) -> str:
     is_few = len(speakers) < MIN_RELIABLE_SPEAKERS
     if is_few and "bootstrap" in method and "narrow" not in method:
         method = f"{method} (few: likely too narrow)"
-    if is_fitted(results):
+    if not is_trained_with_seed(results):
         return method
     seed = "the quoted seed only" if len(results.repeats) > 1 else "one training seed"
     return f"{method}; {seed}; scores differ between seeds"
@@ -212,12 +224,10 @@ def describe_intervals(results: Results, task: str) -> str:
 
 def select_scored(results: Results, task: str, *selections: str) -> list[Prediction]:
     """Return the predictions that have a label and a prediction by all these selections."""
-    return [
-        item
-        for item in results.scored_predictions
-        if item.truth.get(task) is not None
-        and all(task in item.selections.get(name, {}) for name in selections)
-    ]
+    items = [item for item in results.scored_predictions if item.truth.get(task) is not None]
+    for name in selections:
+        items = [item for item in items if task in item.selections.get(name, {})]
+    return items
 
 
 def get_predicted_values(
