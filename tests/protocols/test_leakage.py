@@ -1,7 +1,6 @@
 """The leakage check."""
 
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -402,14 +401,14 @@ def test_a_leak_stops_an_evaluation_before_it_trains(corpus: Corpus, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["leave-one-speaker-out", "random"])
-def test_ten_folds_of_ten_thousand_take_well_under_a_second(name: str) -> None:
+def test_ten_folds_of_ten_thousand_utterances(name: str) -> None:
     utterances = make_iemocap()
     random.Random(0).shuffle(utterances)
     marks = {one.id: one.id for one in utterances}
     protocol = split_by_settings(utterances, name, **({"folds": 10} if name == "random" else {}))
-    started = time.process_time()
-    find_leaks(protocol, utterances, marks, audio_hashes=marks)
-    assert time.process_time() - started < 2.0
+    findings = find_leaks(protocol, utterances, marks, audio_hashes=marks)
+    kinds = [finding.kind for finding in findings if finding.verdict == "error"]
+    assert kinds == (["partner"] if name == "leave-one-speaker-out" else [])
 
 
 def test_ravdess_has_one_copy_of_the_same_actor() -> None:

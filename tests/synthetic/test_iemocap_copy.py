@@ -1,7 +1,6 @@
 """The generated copy of IEMOCAP at full size, against counts of the real labels."""
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -150,10 +149,8 @@ def test_a_copy_without_sound_is_read_with_its_labels_and_durations(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_copy_with_sound_is_small_and_written_within_a_minute(run: Run, tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_a_copy_with_sound_is_small(run: Run, tmp_path: Path) -> None:
     status, out, err = run("corpora", "make", "copy", "--layout", "iemocap")
-    assert time.monotonic() - start < 60
     assert status == 0, err
     assert "copy: 10,039 utterances of noise; use it with --corpus iemocap=copy" in out
     files = [file for file in (tmp_path / "copy").rglob("*") if file.is_file()]

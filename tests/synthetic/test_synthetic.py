@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,11 +75,9 @@ def mean(measure: Any, utterances: list[Utterance], **attributes: str) -> float:
     )
 
 
-def test_small_corpus_is_fast(tmp_path: Path) -> None:
+def test_small_corpus_has_every_speaker_and_emotion(tmp_path: Path) -> None:
     settings = SyntheticConfig(speakers=4, emotions=("anger", "sadness", "neutral"), sentences=2)
-    started = time.process_time()
     utterances = generate(tmp_path, settings)
-    assert time.process_time() - started < 2
     assert len(utterances) == 24
     assert {one.speaker: one.gender for one in utterances} == {
         "s01": "female",
@@ -295,7 +292,7 @@ def test_every_recording_depends_on_the_seed(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_a_layout_without_words_is_silent_and_fast(tmp_path: Path, name: str) -> None:
+def test_a_layout_without_words_is_silent(tmp_path: Path, name: str) -> None:
     write, settings = SILENT[name]
     write(tmp_path, words=0, **settings)
     heard = [file for file in tmp_path.rglob("*.wav") if not file.name.startswith(".")]
