@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders.whisper_encoders import write_whisper_model
 from safetensors.torch import load_file, save_file
 
 CONVOLUTIONS = {"conv_dim": [8, 8], "conv_kernel": [40, 10], "conv_stride": [32, 10]}
@@ -72,6 +73,8 @@ def rename_weights(folder: Path, changes: dict[str, str]) -> None:
 
 def recipe_settings(name: str, folder: Path) -> list[str]:
     """Return the settings that a recipe of pretrained encoders requires; none for others."""
+    if name.startswith("feng2020") and "whisper" in name:
+        return [f"features.encoder={write_whisper_model(folder / 'whisper')}"]
     if not name.startswith("ssl-"):
         return []
     where = "model" if name == "ssl-finetune" else "features"

@@ -90,12 +90,14 @@ def names() -> list[str]:
 def cases() -> list[Case]:
     """Every model with the settings of each of its recipes: the full one, and its ablations.
 
-    What reads or finds words has tests of its own, in test_feng2020.
+    What reads or finds words has tests of its own, in test_feng2020, and what reads the states of
+    a whole Whisper, in features/test_whisper_asr.
     """
     found = []
     for name in names():
         smaller = SMALLER.get(name, [])
         every = [r for r in recipes.list_recipes() if not recipes.load(r).text]
+        every = [r for r in every if recipes.load(r).features["name"] != "whisper_asr"]
         own = [(r, smaller) for r in every if recipes.load(r).model["name"] == name]
         own = [(r, WITHOUT_ENCODER if r == "ssl-svm" else settings) for r, settings in own]
         own += [(r, MORE[name]) for r, _ in own if MORE_OF.get(name) == r]

@@ -4,7 +4,9 @@ Feng, Ueno, Kawahara: "End-to-End Speech Emotion Recognition Combined with Acous
 Model", Interspeech 2020, sections 2 to 5, equations 1-12, Figures 1 and 2; equation 13 is in
 ``system.py``. The settings ``audio`` and ``text`` select a row of Table 1: audio-based (true,
 "none"), text-based (false, "words"), combined (true, "words"), ASR-SER (true, "states"). With the
-task ``transcript`` alone, the model is the recogniser of section 3.
+task ``transcript`` alone, the model is the recogniser of section 3. With "frames", the recogniser
+is outside the model: the front end ``whisper_asr`` puts the state of its decoder beside those of
+its encoder, which the audio branch reads in place of log-mel frames.
 
 Our choices where the paper gives none or is unclear:
 - "the hidden state of the decoder s_l", which "is fed into the last fully connected layer" (section
@@ -55,7 +57,8 @@ class Config(ASRConfig):
 
     Attributes:
         audio: whether there is a branch for frames.
-        text: input of the text branch: "words", the decoder's "states", or "none".
+        text: input of the text branch: "words", the decoder's "states", "none", or "frames": the
+            states of a decoder that are the last channels of each frame.
         asr_gradient: whether the loss of the emotion reaches the recogniser.
         hidden: units of each direction of the BLSTMs of a branch.
         layers: number of BLSTM layers.
@@ -65,10 +68,12 @@ class Config(ASRConfig):
         dense: nodes of the fully connected layer before the tasks.
         frames: most frames in the audio branch, from the start; 0 is all.
         pad: whether shorter recordings are padded to ``frames`` with unmasked zeros.
+        decoder_channels: last channels of a frame, which are a decoder's state; the front end
+            ``whisper_asr`` sets it. The audio branch reads the other channels.
     """
 
     audio: bool = True
-    text: Literal["none", "words", "states"] = "states"
+    text: Literal["none", "words", "states", "frames"] = "states"
     asr_gradient: bool = True
     hidden: Count = 256
     layers: Count = 2
@@ -78,6 +83,7 @@ class Config(ASRConfig):
     dense: Count = 2048
     frames: Annotated[int, Ge(0)] = 750
     pad: bool = False
+    decoder_channels: Annotated[int, Ge(0)] = 0
 
 
 class Model(nn.Module):
@@ -113,9 +119,15 @@ class Model(nn.Module):
         self.tasks = tuple(task for task in tasks if task != TRANSCRIPT)
         self.width = config.dense
         _check_config(config, tuple(tasks), vocabulary)
+        if not 0 <= config.decoder_channels < width:
+            raise ConfigError(
+                f"model.decoder_channels = {config.decoder_channels} of frames of {width} channels;"
+                " do not set it, the front end whisper_asr sets it"
+            )
         transcribes = TRANSCRIPT in tasks or config.text == "states"
         self.recogniser = Seq2SeqASR(config, width, vocabulary) if transcribes else None
-        self.audio = _Branch(width, config) if self.tasks and config.audio else None
+        acoustic = width - config.decoder_channels
+        self.audio = _Branch(acoustic, config) if self.tasks and config.audio else None
         self.words: nn.Embedding | None = None
         self.text: _Branch | None = None
         if self.tasks and config.text == "words":
@@ -123,6 +135,8 @@ class Model(nn.Module):
             self.text = _Branch(config.embedding, config)
         if self.tasks and config.text == "states":
             self.text = _Branch(config.decoder_hidden, config)
+        if self.tasks and config.text == "frames":
+            self.text = _Branch(config.decoder_channels, config)
         branches = sum(branch is not None for branch in (self.audio, self.text))
         channels = branches * config.heads * 2 * config.hidden
         self.dense = nn.Linear(channels, config.dense) if self.tasks else None
@@ -146,10 +160,16 @@ class Model(nn.Module):
             asr = self.recogniser(_require_input(frames, "frames"), words)
             maps[ASR_ATTENTION] = AttentionWeights(asr.weight_blt, self.config.stack)
         if self.audio is not None:
-            z_bd, weight_bht = self.audio(*self._crop_or_pad(*_require_input(frames, "frames")))
+            x_btf, mask_bt = _require_input(frames, "frames")
+            x_btf = x_btf[..., : x_btf.shape[2] - self.config.decoder_channels]
+            z_bd, weight_bht = self.audio(*self._crop_or_pad(x_btf, mask_bt))
             vectors_bd.append(z_bd)
             maps["audio"] = AttentionWeights(weight_bht, stride=1)
-        if self.text is not None:
+        if self.text is not None and self.config.text == "frames":
+            z_bd, weight_bht = self._attend_decoder_states(*_require_input(frames, "frames"))
+            vectors_bd.append(z_bd)
+            maps["decoder"] = AttentionWeights(weight_bht, stride=1)
+        elif self.text is not None:
             z_bd, weight_bhl = self.text(*self._select_text_input(asr, words))
             vectors_bd.append(z_bd)
             maps[WORD_ATTENTION] = AttentionWeights(weight_bhl, stride=0)
@@ -173,6 +193,33 @@ class Model(nn.Module):
         x_btf = x_btf.masked_fill(~mask_bt[..., None], 0)
         x_btf = F.pad(x_btf, (0, 0, 0, frames - mask_bt.shape[1]))
         return x_btf, torch.ones_like(x_btf[..., 0], dtype=torch.bool)
+
+    def _attend_decoder_states(self, x_btf: Tensor, mask_bt: Tensor) -> tuple[Tensor, Tensor]:
+        """Equation 12 with the decoder states in the frames.
+
+        Args:
+            x_btf: frames; their last channels are the state of the token that is spoken there.
+            mask_bt: of the frames.
+
+        Returns:
+            The sums, (B, H x 2 hidden), and the weights (B, H, T), each token's spread over its
+            frames.
+        """
+        assert self.text is not None
+        state_btd = x_btf[..., x_btf.shape[2] - self.config.decoder_channels :]
+        first_bt = mask_bt.clone()
+        first_bt[:, 1:] &= (state_btd[:, 1:] != state_btd[:, :-1]).any(dim=2)
+        count_b = first_bt.sum(dim=1)
+        mask_bl = torch.arange(int(count_b.max()), device=mask_bt.device) < count_b[:, None]
+        state_bld = state_btd.new_zeros(*mask_bl.shape, state_btd.shape[2])
+        state_bld[mask_bl] = state_btd[first_bt]
+        z_bd, weight_bhl = self.text(state_bld, mask_bl)
+        token_bt = (first_bt.cumsum(dim=1) - 1).clamp(min=0)
+        frames_bl = torch.zeros_like(mask_bl, dtype=weight_bhl.dtype)
+        frames_bl.scatter_add_(1, token_bt, mask_bt.to(weight_bhl.dtype))
+        share_bhl = weight_bhl / frames_bl.clamp(min=1)[:, None]
+        index_bht = token_bt[:, None].expand(-1, weight_bhl.shape[1], -1)
+        return z_bd, share_bhl.gather(2, index_bht) * mask_bt[:, None]
 
     def _select_text_input(
         self, asr: ASROutput | None, words: tuple[Tensor, Tensor] | None
@@ -215,7 +262,13 @@ def _check_config(config: Config, tasks: Sequence[str], vocabulary: int) -> None
         raise ConfigError(
             "model.pad = true pads to model.frames, which is 0; set the number of frames"
         )
-    needs_words = TRANSCRIPT in tasks or (bool(others) and config.text != "none")
+    if others and config.text == "frames" and not config.decoder_channels:
+        raise ConfigError(
+            'model.text = "frames" reads the states of a decoder in the frames, and this front end '
+            "has none; set features.name = whisper_asr"
+        )
+    reads_words = config.text in ("words", "states")
+    needs_words = TRANSCRIPT in tasks or (bool(others) and reads_words)
     if needs_words and vocabulary <= END_ID:
         reader = f'model.text = "{config.text}"' if others else f"task {TRANSCRIPT}"
         raise ConfigError(
