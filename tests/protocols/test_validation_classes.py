@@ -11,6 +11,7 @@ from serein import corpora
 from serein.evaluation.plan import describe_dropped_settings, resolve_recipe
 from serein.protocols import SplitConfig, split
 from serein.protocols.splitters import get_subsets
+from serein.protocols.validation import complete_validation
 from serein.records import Utterance
 
 
@@ -120,3 +121,23 @@ def test_a_validation_subset_that_a_recipe_lacks_is_said() -> None:
     )
     settings = ["protocol.name=speaker-k-fold", "protocol.validation=none"]
     assert not describe_dropped_settings(resolve_recipe("serein-light", settings))
+
+
+class CountedClasses(dict[str, str | None]):
+    """Classes that count how often they are read."""
+
+    reads = 0
+
+    def get(self, *args: Any) -> Any:
+        self.reads += 1
+        return super().get(*args)
+
+
+def test_each_class_is_read_a_few_times_however_many_speakers_there_are() -> None:
+    """With 100 speakers, reading every class anew for each speaker took 200 reads per utterance."""
+    corpus = [one for n in range(100) for one in speak(f"s{n:03}", "ab" if n else "abc")]
+    config = SplitConfig(name="speaker-k-fold", folds=5)
+    protocol = split(corpus, replace(config, complete_validation=False))
+    classes = CountedClasses({one.id: str(one.label("emotion")) for one in corpus})
+    complete_validation(protocol, corpus, config, classes)
+    assert 0 < classes.reads <= 4 * len(corpus) * len(protocol.folds)

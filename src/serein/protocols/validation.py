@@ -1,6 +1,7 @@
 """Validation subsets with every class: speakers are added where one lacks a class."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from serein.protocols.settings import SplitConfig
@@ -63,7 +64,8 @@ def complete_validation(
 def _complete_fold(fold: Fold, members: Mapping[str, Sequence[str]], classes: Classes) -> Fold:
     """Move speakers in circular order from the last validation speaker on."""
     train, validation = set(fold.train), set(fold.validation)
-    if not _find_classes(validation, classes):
+    trained, validated = (_count_classes(ids, classes) for ids in (train, validation))
+    if not validated:
         return fold
     names = list(members)
     validating = [n for n, name in enumerate(names) if validation.intersection(members[name])]
@@ -71,12 +73,15 @@ def _complete_fold(fold: Fold, members: Mapping[str, Sequence[str]], classes: Cl
         return fold
     start = validating[-1] + 1
     for name in names[start:] + names[:start]:
-        missing = _find_classes(train, classes) - _find_classes(validation, classes)
+        missing = trained.keys() - validated.keys()
+        if not missing:
+            break
         moved = train.intersection(members[name])
-        left = train - moved
-        keeps_all = _find_classes(left, classes) >= _find_classes(train, classes)
-        if missing & _find_classes(moved, classes) and left and keeps_all:
-            train, validation = left, validation | moved
+        counts = _count_classes(moved, classes)
+        keeps_all = all(trained[kind] > count for kind, count in counts.items())
+        if missing & counts.keys() and len(moved) < len(train) and keeps_all:
+            train, validation = train - moved, validation | moved
+            trained, validated = trained - counts, validated + counts
     if len(train) == len(fold.train):
         return fold
     added = tuple(sorted(validation.difference(fold.validation)))
@@ -87,5 +92,5 @@ def _complete_fold(fold: Fold, members: Mapping[str, Sequence[str]], classes: Cl
     )
 
 
-def _find_classes(ids: set[str], classes: Classes) -> set[str]:
-    return {kind for id_ in ids if (kind := classes.get(id_)) is not None}
+def _count_classes(ids: Iterable[str], classes: Classes) -> Counter[str]:
+    return Counter(kind for id_ in ids if (kind := classes.get(id_)) is not None)
